@@ -1,0 +1,90 @@
+//! The macros of `frame-registry`, which re-exports them; see its documentation.
+
+mod args;
+mod item;
+mod name;
+mod option;
+mod paths;
+mod require;
+mod resolver;
+
+use proc_macro::TokenStream;
+
+/// Puts a function into the program's table of resolvers.
+///
+/// The function takes a `&Context<'_>` and an `&Options` and returns a `Result` of pairs: anything that is
+/// `IntoIterator<Item = Pair>`, such as an `Option<Pair>` or an array. It stays usable as itself.
+///
+/// Arguments:
+///
+/// - `order = 200`: the lowest runs first, ties in the order of names; a pair made later wins over an earlier one
+///   with the same key. An integer literal in the range of `i32`: it becomes the linker's sort key.
+/// - `name = "overlay"`: unique in the program, and the function's name unless given. Letters, digits and `_`: it
+///   becomes part of a symbol, by which two resolvers of one name do not link.
+/// - `covers(NETWORK, …)`: the options this resolver is responsible for. An option is covered by one linked
+///   resolver; others may read it.
+/// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
+///
+/// ```
+/// # extern crate frame_registry;
+/// use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use std::convert::Infallible;
+///
+/// #[frame_option(name = "tenant")]
+/// pub static TENANT: FrameOption<String>;
+///
+/// pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+///
+/// #[frame_resolver(order = 300, covers(TENANT))]
+/// fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+///     Ok(options.pair(&TENANT, &TENANT_OF))
+/// }
+/// ```
+#[proc_macro_attribute]
+pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
+    resolver::frame_resolver(args.into(), item.into()).into()
+}
+
+/// Declares an option that calls may be given, once in the program.
+///
+/// It goes on a `static` of type `FrameOption<T>` without an initialiser.
+///
+/// Arguments:
+///
+/// - `name = "network"`: the option's name in text. Letters, digits and `_`: it becomes part of a symbol, by which
+///   two options of one name do not link, nor an option that no linked resolver covers.
+/// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
+/// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
+/// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
+///
+/// ```
+/// # extern crate frame_registry;
+/// use frame_registry::{FrameOption, frame_option};
+/// use std::time::Duration;
+///
+/// /// How long the call may take.
+/// #[frame_option(name = "timeout", plain)]
+/// pub static TIMEOUT: FrameOption<Duration>;
+/// ```
+#[proc_macro_attribute]
+pub fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
+    option::frame_option(args.into(), item.into()).into()
+}
+
+/// Names resolvers that this program relies on: where one is not linked, the program does not link.
+///
+/// In a `staticlib` it also pulls them in: the linker takes out of an archive only what something refers to. There,
+/// write it in the module of a function that the C side calls, or inside that function.
+///
+/// ```
+/// # use frame_registry::{Context, Options, Pair, frame_resolver};
+/// # #[frame_resolver(order = 1)]
+/// # fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> { Ok(None) }
+/// frame_registry::require_resolvers!("tenant");
+/// ```
+///
+/// A `crate = path` before the names says where `frame_registry` is, if not at `::frame_registry`.
+#[proc_macro]
+pub fn require_resolvers(names: TokenStream) -> TokenStream {
+    require::require_resolvers(names.into()).into()
+}

@@ -1,0 +1,81 @@
+//! Names of resolvers and options, and the symbols made of them.
+
+use proc_macro2::Span;
+use syn::ext::IdentExt;
+use syn::{Error, Ident, LitStr, Result};
+
+/// A name that can be part of a symbol, and the user's tokens it came from.
+#[derive(Clone)]
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) span: Span,
+}
+
+impl Name {
+    pub(crate) fn of_literal(literal: &LitStr) -> Result<Self> {
+        Self::new(literal.value(), literal.span())
+    }
+
+    pub(crate) fn of_function(ident: &Ident) -> Result<Self> {
+        let text = ident.unraw().to_string();
+        if text.is_ascii() {
+            return Self::new(text, ident.span());
+        }
+        Err(Error::new(
+            ident.span(),
+            format!("`{text}` cannot be part of a symbol; name the resolver in ASCII: `name = \"…\"`"),
+        ))
+    }
+
+    /// A stand-in where the name is what is wrong.
+    pub(crate) fn placeholder(span: Span) -> Self {
+        Self { text: "unnamed".to_owned(), span }
+    }
+
+    fn new(text: String, span: Span) -> Result<Self> {
+        if text.is_empty() {
+            return Err(Error::new(span, "the name is empty; write one of letters, digits and `_`"));
+        }
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '_') {
+            return Err(Error::new(
+                span,
+                format!(
+                    "{bad:?} cannot be part of a symbol; write a name of letters, digits and `_`, such as `{}`",
+                    suggestion(&text)
+                ),
+            ));
+        }
+        Ok(Self { text, span })
+    }
+
+    /// Defined by each resolver of this name; strong, so two do not link.
+    pub(crate) fn unique_resolver_symbol(&self) -> String {
+        format!("frame_resolver_{}_is_registered_more_than_once", self.text)
+    }
+
+    /// Defined by each resolver of this name, and referred to by who requires it.
+    pub(crate) fn linked_resolver_symbol(&self) -> String {
+        format!("frame_resolver_{}_is_not_linked", self.text)
+    }
+
+    /// The symbol of the option's own static.
+    pub(crate) fn option_symbol(&self) -> String {
+        format!("frame_option_{}", self.text)
+    }
+
+    /// Defined by the resolver that covers the option, and referred to by the option.
+    pub(crate) fn covered_option_symbol(&self) -> String {
+        format!("{}{COVERED_SUFFIX}", self.option_symbol())
+    }
+}
+
+/// What [`Name::covered_option_symbol`] adds to the option's own symbol. A resolver knows an option only by its
+/// path, from which the assembler has the symbol.
+pub(crate) const COVERED_SUFFIX: &str = "_has_no_linked_resolver";
+
+/// Added to the option's own symbol by each resolver that covers it; strong, so two do not link.
+pub(crate) const COVERED_ONCE_SUFFIX: &str = "_is_covered_more_than_once";
+
+fn suggestion(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}

@@ -1,0 +1,58 @@
+//! The arguments of `#[frame_option]`.
+
+use proc_macro2::{Span, TokenStream};
+use syn::{Error, Path};
+
+use crate::args::{self, Errors, Known};
+use crate::name::Name;
+
+pub(crate) struct Args {
+    pub(crate) name: Name,
+    pub(crate) kind: Kind,
+    pub(crate) krate: Option<Path>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Kind {
+    Linked,
+    Runtime,
+    Plain,
+}
+
+const KNOWN: &[Known] = &[
+    Known { name: "name", example: "name = \"…\"" },
+    Known { name: "runtime", example: "runtime" },
+    Known { name: "plain", example: "plain" },
+    Known { name: "crate", example: "crate = path::to::frame_registry" },
+];
+
+impl Args {
+    /// The arguments, with a stand-in for a name that is missing or wrong, so that the static can still be emitted.
+    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let (mut name, mut kind, mut krate) = (None, Kind::Linked, None);
+        let parsed = args::parse(tokens, KNOWN, |argument, input| {
+            let given = match argument.to_string().as_str() {
+                "name" => {
+                    name = Some(args::name(input)?);
+                    return Ok(());
+                }
+                "runtime" => Kind::Runtime,
+                "plain" => Kind::Plain,
+                _ => {
+                    krate = Some(args::krate(input)?);
+                    return Ok(());
+                }
+            };
+            if kind != Kind::Linked {
+                return Err(Error::new(argument.span(), "an option is `runtime` or `plain`, not both"));
+            }
+            kind = given;
+            Ok(())
+        });
+        if errors.take(parsed).is_some() && name.is_none() {
+            let error = "`name` is missing: write `#[frame_option(name = \"…\")]`, the option's name in text";
+            errors.push(Error::new(Span::call_site(), error));
+        }
+        Self { name: name.unwrap_or_else(|| Name::placeholder(Span::call_site())), kind, krate }
+    }
+}

@@ -1,0 +1,164 @@
+//! What a function under `#[frame_resolver]` becomes.
+
+use proc_macro2::{Ident, Literal, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{FnArg, ReturnType};
+
+use super::args::Args;
+use super::function::Function;
+use crate::item;
+use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX};
+use crate::paths::{at, private, where_link_guarded};
+
+pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
+    let private = &private(args.krate.as_ref());
+    let Args { order, name, covers, .. } = args;
+    let conditions = item::conditions(&function.attrs);
+    let text = Literal::string(&name.text);
+    let run = run(private, function);
+    let covers_spanned = covers.iter().map(|path| quote_spanned!(at(path.span())=> &#path));
+    let unique = unique(private, args);
+    let guarded = guarded(private, args);
+    let not_guarded = not_guarded(private, args);
+    let keyed = where_link_guarded(private, &guarded, &not_guarded);
+
+    quote! {
+        #function
+
+        #(#conditions)*
+        const _: () = {
+            #run
+
+            #[#private::linkme::distributed_slice(#private::RESOLVERS)]
+            #[linkme(crate = #private::linkme)]
+            static __FRAME_RESOLVER: #private::LinkedResolver = #private::linked_resolver(#private::ResolverParts {
+                name: #text,
+                order: #order,
+                module: ::core::module_path!(),
+                file: ::core::file!(),
+                line: ::core::line!(),
+                covers: &[#(#covers_spanned),*],
+                run: __frame_resolver_run,
+            });
+
+            #unique
+            #keyed
+        };
+    }
+}
+
+/// The function that the table points to. Its three expressions are what checks the user's types, each standing
+/// at the type it checks; a type that does not fit is one error.
+fn run(private: &TokenStream, function: &Function) -> TokenStream {
+    let called = &function.sig.ident;
+    let traits = [quote!(ContextArgument), quote!(OptionsArgument)];
+    let values = [quote!(__frame_context), quote!(__frame_options)];
+    let arguments = function.sig.inputs.iter().zip(traits).zip(values).map(|((input, trait_name), value)| {
+        let span = match input {
+            FnArg::Typed(input) => input.ty.span(),
+            FnArg::Receiver(receiver) => receiver.span(),
+        };
+        quote_spanned!(at(span)=> #private::#trait_name::of(#value))
+    });
+    let output = match &function.sig.output {
+        ReturnType::Type(_, ty) => at(ty.span()),
+        ReturnType::Default => Span::call_site(),
+    };
+    let call = quote!(#called(#(#arguments),*));
+    let result = quote_spanned!(output=> #private::ResolverOutput::append_to(#call, __frame_pairs));
+    quote! {
+        fn __frame_resolver_run(
+            __frame_context: &#private::Context<'_>,
+            __frame_options: &#private::Options,
+            __frame_pairs: &mut #private::Pairs,
+        ) -> ::core::result::Result<(), #private::BoxError> {
+            #result
+        }
+    }
+}
+
+/// The guard against a second resolver of the name. It stands at the name, which is where the compiler points when
+/// both are in one crate. It refers to the element, so who needs the guard gets the element.
+fn unique(private: &TokenStream, args: &Args) -> TokenStream {
+    let symbol = args.name.unique_resolver_symbol();
+    let span = at(args.name.span);
+    quote_spanned! {span=>
+        // SAFETY: the name is one that only this macro makes, and nothing reads the static by it. A second static
+        // of the name is a link error, which is what it is for.
+        #[unsafe(export_name = #symbol)]
+        static __FRAME_RESOLVER_IS_UNIQUE: &#private::LinkedResolver = &__FRAME_RESOLVER;
+    }
+}
+
+/// On 64-bit ELF: the element of the sorted view, and the symbols that others refer to.
+fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
+    let section = format!(".frame_resolvers.{:08x}.{}", sort_key(args.order), args.name.text);
+    let linked = args.name.linked_resolver_symbol();
+    let mut assembly = vec![
+        ".pushsection .data.rel.ro.frame_registry_guards, \"aw\", %progbits".to_owned(),
+        ".balign 8".to_owned(),
+        format!(".weak {linked}"),
+        format!(".hidden {linked}"),
+        format!("{linked}:"),
+    ];
+    let mut operands = vec![quote!(element = sym __FRAME_RESOLVER)];
+    for (index, path) in args.covers.iter().enumerate() {
+        let option: Ident = format_ident!("option{index}");
+        assembly.push(format!(".hidden {{{option}}}"));
+        for suffix in [COVERED_ONCE_SUFFIX, COVERED_SUFFIX] {
+            let symbol = format!("{{{option}}}{suffix}");
+            assembly.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
+        }
+        operands.push(quote_spanned!(at(path.span())=> #option = sym #path));
+    }
+    assembly.extend([".quad {element}".to_owned(), ".popsection".to_owned()]);
+
+    quote! {
+        // SAFETY: sections of this name hold one static of this type each, which is what `frame_registry` reads
+        // there; see `link.rs`.
+        #[used]
+        #[unsafe(link_section = #section)]
+        static __FRAME_RESOLVER_SORTED: &#private::LinkedResolver = &__FRAME_RESOLVER;
+
+        // SAFETY: never called. It is a function only because assembly at the level of items is not allowed in a
+        // block; a naked function is the same assembly, emitted once. It defines symbols that only these macros
+        // refer to, all as the address of the element.
+        #[unsafe(naked)]
+        extern "C" fn __frame_resolver_guards() {
+            ::core::arch::naked_asm!(#(#assembly,)* #(#operands),*)
+        }
+
+        #[used]
+        static __FRAME_RESOLVER_GUARDS: extern "C" fn() = __frame_resolver_guards;
+    }
+}
+
+/// Elsewhere: the symbol that `require_resolvers!` refers to.
+fn not_guarded(private: &TokenStream, args: &Args) -> TokenStream {
+    let linked = args.name.linked_resolver_symbol();
+    quote! {
+        // SAFETY: the name is one that only this macro makes.
+        #[unsafe(export_name = #linked)]
+        static __FRAME_RESOLVER_IS_LINKED: &#private::LinkedResolver = &__FRAME_RESOLVER;
+    }
+    .into_token_stream()
+}
+
+/// The order as an unsigned number whose digits, written at fixed width, sort as the order does.
+fn sort_key(order: i32) -> u32 {
+    order.cast_unsigned() ^ (1 << 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sort_key;
+
+    #[test]
+    fn sort_keys_sort_as_text_like_orders_as_numbers() {
+        let orders = [i32::MIN, -200, -1, 0, 1, 9, 10, 200, i32::MAX];
+        let keys: Vec<_> = orders.iter().map(|&order| format!("{:08x}", sort_key(order))).collect();
+        assert!(keys.is_sorted());
+        assert_eq!((keys.first().unwrap().as_str(), keys.last().unwrap().as_str()), ("00000000", "ffffffff"));
+    }
+}

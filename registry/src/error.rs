@@ -1,0 +1,104 @@
+//! Why a frame was not resolved, or a resolver not registered.
+
+use std::error::Error;
+
+use crate::location::Location;
+
+/// The cause of a resolver's failure.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A frame's context could not be resolved, so what it was for must not start.
+///
+/// ```
+/// use frame_registry::{App, Context, FrameResolvers, Options, Pairs, ResolveError, Resolver};
+///
+/// let app = App::builder().build();
+/// let _registration = app.resolvers().register(Resolver::new("broken", 1, |_: &Context<'_>, _: &Options| {
+///     Err::<[_; 0], _>("out of order")
+/// }))?;
+///
+/// let resolved = app.resolvers().resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new());
+/// let ResolveError::Failed { resolver, source, .. } = resolved.unwrap_err() else { unreachable!() };
+/// assert_eq!(resolver, "broken");
+/// assert_eq!(source.to_string(), "out of order");
+/// # Ok::<(), frame_registry::RegisterError>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// A resolver failed; those after it did not run.
+    #[error("frame resolver `{resolver}` ({location}) failed")]
+    Failed {
+        /// Its name.
+        resolver: String,
+        /// Where it is defined.
+        location: Location,
+        /// Why it failed.
+        source: BoxError,
+    },
+    /// An option is set that no resolver of this registry reads, so that ignoring it could let something through
+    /// that the option was to stop.
+    #[error(
+        "option `{option}` (declared at {location}) is set, but no resolver of this registry covers it; \
+         register one with `.covers(…)`, or do not set the option"
+    )]
+    NotCovered {
+        /// The option's name.
+        option: &'static str,
+        /// Where it is declared.
+        location: Location,
+    },
+    /// The program is put together wrongly, and the linker missed it.
+    #[error("the program's resolvers are wired wrongly")]
+    Wiring(#[from] WiringError),
+}
+
+/// A name that must be unique in the program is not. The linker refuses this, except under thin LTO and on
+/// platforms without link-time guards; there it is found at the first use, and at every use after it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WiringError {
+    /// Two resolvers have one name.
+    #[error("frame resolver `{name}` is registered twice, at {first} and at {second}; give one of them another `name`")]
+    DuplicateResolver {
+        /// The name.
+        name: &'static str,
+        /// One place.
+        first: Location,
+        /// The other.
+        second: Location,
+    },
+    /// Two options have one name.
+    #[error("frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`")]
+    DuplicateOption {
+        /// The name.
+        name: &'static str,
+        /// One place.
+        first: Location,
+        /// The other.
+        second: Location,
+    },
+}
+
+/// A resolver was not registered; the registry is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A resolver without a name could not be told from others.
+    #[error("the resolver defined at {location} has an empty name; give it one")]
+    EmptyName {
+        /// Where the resolver is defined.
+        location: Location,
+    },
+    /// The name is taken.
+    #[error("a frame resolver `{name}` exists already, from {existing}; give the new one another name, or unregister the other first")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Where the resolver that has the name is defined.
+        existing: Location,
+    },
+    /// The program is put together wrongly, and the linker missed it.
+    #[error("the program's resolvers are wired wrongly")]
+    Wiring(#[from] WiringError),
+}

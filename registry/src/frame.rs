@@ -1,0 +1,172 @@
+//! Frames: what a spawned unit reads its surroundings from.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::key::Key;
+use crate::pair::{Pair, Pairs};
+use crate::value::FrameValue;
+
+/// A sealed, shared, immutable set of pairs. Cloning it is one reference count.
+///
+/// A frame holds no reference to the frame it was forked from: what it inherits, it carries.
+///
+/// ```
+/// use frame_registry::{Frame, Key};
+///
+/// static REGION: Key<&str> = Key::new("region").inherit();
+/// static PASSWORD: Key<&str> = Key::new("password").secret();
+///
+/// let frame: Frame = [REGION.pair("eu"), PASSWORD.pair("xyzzy")].into_iter().collect();
+/// assert_eq!(frame.get(&REGION), Some(&"eu"));
+/// assert_eq!(format!("{frame:?}"), r#"Frame {"region": "eu", "password": <secret>}"#);
+/// ```
+#[derive(Clone)]
+pub struct Frame {
+    pairs: Arc<Pairs>,
+}
+
+impl Frame {
+    /// The value of `key`.
+    #[inline]
+    pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
+        self.pairs.get(key)
+    }
+
+    /// The pairs, one a key, in the order they were last set.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
+        self.pairs.iter()
+    }
+
+    /// How many keys have a value.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether no key has a value.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// A builder for a child frame, with the pairs that forks inherit.
+    #[must_use]
+    pub fn fork(&self) -> FrameBuilder {
+        FrameBuilder { pairs: self.iter().filter_map(Pair::fork).collect() }
+    }
+}
+
+impl FromIterator<Pair> for Frame {
+    fn from_iter<I: IntoIterator<Item = Pair>>(pairs: I) -> Self {
+        FrameBuilder { pairs: pairs.into_iter().collect() }.seal()
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Frame ")?;
+        self.pairs.fmt(f)
+    }
+}
+
+/// The one owner that may still write to a frame. [`seal`](Self::seal) makes the [`Frame`] of it, and by taking
+/// the builder makes a later write impossible.
+#[derive(Clone, Default)]
+pub struct FrameBuilder {
+    pairs: Pairs,
+}
+
+impl FrameBuilder {
+    /// A builder for a frame without a parent.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { pairs: Pairs::new() }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn set<T: FrameValue>(&mut self, key: &'static Key<T>, value: T) -> &mut Self {
+        self.push(key.pair(value))
+    }
+
+    /// Sets one pair.
+    pub fn push(&mut self, pair: Pair) -> &mut Self {
+        self.pairs.push(pair);
+        self
+    }
+
+    /// Sets all the pairs, or none: where the iterator panics, or ends in an error, the builder is as it was.
+    ///
+    /// # Errors
+    ///
+    /// The first error among `pairs`.
+    pub fn try_extend<E>(&mut self, pairs: impl IntoIterator<Item = Result<Pair, E>>) -> Result<&mut Self, E> {
+        let mut added = Appending::to(&mut self.pairs);
+        for pair in pairs {
+            added.pairs().push(pair?);
+        }
+        added.keep();
+        Ok(self)
+    }
+
+    /// Sets all the pairs, or none: where the iterator panics the builder is as it was.
+    pub fn extend(&mut self, pairs: impl IntoIterator<Item = Pair>) -> &mut Self {
+        let mut added = Appending::to(&mut self.pairs);
+        added.pairs().extend(pairs);
+        added.keep();
+        self
+    }
+
+    /// The value that `key` has so far.
+    pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
+        self.pairs.get(key)
+    }
+
+    /// The pairs so far, to hand to [`FrameResolvers::resolve`](crate::FrameResolvers::resolve).
+    pub fn pairs_mut(&mut self) -> &mut Pairs {
+        &mut self.pairs
+    }
+
+    /// The frame. Of several pairs with one key it keeps the last and drops the others.
+    #[must_use]
+    pub fn seal(mut self) -> Frame {
+        self.pairs.compact();
+        Frame { pairs: Arc::new(self.pairs) }
+    }
+}
+
+impl fmt::Debug for FrameBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrameBuilder ")?;
+        self.pairs.fmt(f)
+    }
+}
+
+/// Pairs that are being appended. Unless they are kept, dropping this drops them, the newest first, and leaves
+/// the pairs that were there before: on an early return as on a panic.
+pub(crate) struct Appending<'a> {
+    pairs: &'a mut Pairs,
+    kept: usize,
+}
+
+impl<'a> Appending<'a> {
+    #[inline]
+    pub(crate) fn to(pairs: &'a mut Pairs) -> Self {
+        let kept = pairs.len();
+        Self { pairs, kept }
+    }
+
+    #[inline]
+    pub(crate) fn pairs(&mut self) -> &mut Pairs {
+        self.pairs
+    }
+
+    #[inline]
+    pub(crate) fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.pairs.roll_back(self.kept);
+    }
+}

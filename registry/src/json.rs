@@ -1,0 +1,158 @@
+//! Options given as JSON, by the names they were declared with.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use crate::link;
+use crate::location::Location;
+use crate::option::{DeclaredOption, Parser};
+use crate::options::Options;
+use crate::__private::Reader;
+use crate::suggest::nearest;
+use crate::value::{FrameValue, Value};
+
+impl Options {
+    /// Reads a JSON object whose members are options.
+    ///
+    /// ```
+    /// # use frame_registry::{FrameOption, Options, frame_option};
+    /// use serde_json::json;
+    ///
+    /// #[frame_option(name = "retries", plain)]
+    /// pub static RETRIES: FrameOption<u32>;
+    ///
+    /// let options = Options::from_json(&json!({ "retries": 3 }))?;
+    /// assert_eq!(options.get(&RETRIES), Some(&3));
+    ///
+    /// let error = Options::from_json(&json!({ "retires": 3 })).unwrap_err();
+    /// assert_eq!(error.to_string(), "no option is named `retires`; did you mean `retries`?");
+    /// # Ok::<(), frame_registry::OptionError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`set_json`](Self::set_json), for the first member that is wrong, and [`OptionError::NotAnObject`].
+    pub fn from_json(json: &Json) -> Result<Self, OptionError> {
+        let Json::Object(members) = json else {
+            return Err(OptionError::NotAnObject { given: shown(json) });
+        };
+        let mut options = Self::new();
+        for (name, value) in members {
+            options.set_json(name, value)?;
+        }
+        Ok(options)
+    }
+
+    /// Gives the option declared as `name` a value, in place of the one it has.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionError::Unknown`] if no crate of the program declares the option, [`OptionError::WrongType`] if the
+    /// value is not one of its type, [`OptionError::NotText`] if its type cannot be read from text, and
+    /// [`OptionError::DeclaredTwice`] if two crates declare it. The options are then as they were.
+    pub fn set_json(&mut self, name: &str, value: &Json) -> Result<(), OptionError> {
+        let option = declared(name)?;
+        let parser = option.parser.ok_or_else(|| OptionError::NotText {
+            option: option.name,
+            expected: option.type_name(),
+        })?;
+        let value = (parser.parse)(value).map_err(|source| OptionError::WrongType {
+            option: option.name,
+            given: shown(value),
+            expected: option.type_name(),
+            source,
+        })?;
+        self.set_value(option, value);
+        Ok(())
+    }
+}
+
+/// An option given as JSON was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// Options are the members of an object.
+    #[error("options are a JSON object, such as {{\"name\": value}}; this is {given}")]
+    NotAnObject {
+        /// What was given.
+        given: String,
+    },
+    /// No crate of the program declares the option.
+    #[error("no option is named `{name}`{}", did_you_mean(*.suggestion))]
+    Unknown {
+        /// The name that was given.
+        name: String,
+        /// The declared name nearest to it.
+        suggestion: Option<&'static str>,
+    },
+    /// The value is not one of the option's type.
+    #[error("option `{option}` is {given}, which is not a `{expected}`")]
+    WrongType {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// The option's type.
+        expected: &'static str,
+        /// What the type says of it.
+        source: serde_json::Error,
+    },
+    /// The option's type does not implement `serde::de::DeserializeOwned`.
+    #[error("option `{option}` cannot be given as text: `{expected}` does not implement `Deserialize`")]
+    NotText {
+        /// The option.
+        option: &'static str,
+        /// The option's type.
+        expected: &'static str,
+    },
+    /// Two crates declare the option, and the linker missed it.
+    #[error("option `{option}` is declared twice, at {first} and at {second}; give one of them another name")]
+    DeclaredTwice {
+        /// The option.
+        option: &'static str,
+        /// One place.
+        first: Location,
+        /// The other.
+        second: Location,
+    },
+}
+
+fn did_you_mean(suggestion: Option<&'static str>) -> String {
+    suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
+    let mut named = link::options().iter().copied().filter(|option| option.name == name);
+    match (named.next(), named.next()) {
+        (Some(option), None) => Ok(option),
+        (Some(first), Some(second)) => Err(OptionError::DeclaredTwice {
+            option: first.name,
+            first: first.location,
+            second: second.location,
+        }),
+        (None, _) => Err(OptionError::Unknown {
+            name: name.to_owned(),
+            suggestion: nearest(name, link::options().iter().map(|option| option.name)),
+        }),
+    }
+}
+
+/// A value in an error: its kind, and itself where it is short.
+fn shown(json: &Json) -> String {
+    const LONGEST: usize = 40;
+    match json {
+        Json::Null => "null".to_owned(),
+        Json::Bool(value) => format!("the boolean {value}"),
+        Json::Number(value) => format!("the number {value}"),
+        Json::String(value) if value.is_empty() => "an empty string".to_owned(),
+        Json::String(value) if value.chars().count() <= LONGEST => format!("the string {value:?}"),
+        Json::String(value) => format!("a string of {} characters", value.chars().count()),
+        Json::Array(_) => "a list".to_owned(),
+        Json::Object(_) => "an object".to_owned(),
+    }
+}
+
+impl<T: FrameValue + DeserializeOwned> Reader<T> {
+    /// Reads it from JSON.
+    pub const PARSER: Option<Parser> = Some(Parser { parse: |json| T::deserialize(json).map(Value::new) });
+}

@@ -1,0 +1,183 @@
+//! Frame keys.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::pair::Pair;
+use crate::value::{FrameValue, Value};
+
+/// A typed key of a [`Frame`](crate::Frame) or an [`App`](crate::App).
+///
+/// A key is a `static`, and its identity is that static's address: two keys of the same name are two keys.
+/// A key in a `const` would be another key at each use, so it does not compile where a key is used.
+///
+/// ```
+/// use frame_registry::{FrameBuilder, Key};
+///
+/// static REGION: Key<String> = Key::new("region").inherit();
+/// static ATTEMPT: Key<u32> = Key::new("attempt");
+///
+/// let mut builder = FrameBuilder::new();
+/// builder.set(&REGION, "eu".to_owned()).set(&ATTEMPT, 1);
+/// let frame = builder.seal();
+///
+/// let child = frame.fork().seal();
+/// assert_eq!(child.get(&REGION).unwrap(), "eu");
+/// assert_eq!(child.get(&ATTEMPT), None);
+/// ```
+///
+/// ```compile_fail,E0716
+/// # use frame_registry::{FrameBuilder, Key};
+/// const REGION: Key<u32> = Key::new("region");
+/// FrameBuilder::new().set(&REGION, 1);
+/// ```
+///
+/// Values are small standard types (stored inline), `'static` references ([`pair_static`](Self::pair_static)) or
+/// shared behind an [`Arc`]: cloning a pair never clones the value. The name `propagate` is reserved for keys
+/// whose values cross to another node.
+pub struct Key<T: 'static> {
+    raw: RawKey,
+    value: PhantomData<fn() -> T>,
+}
+
+/// A value that decides itself what a forked frame gets in its place.
+pub trait Fork: Sized {
+    /// The value for the child frame; `None` leaves the key off it.
+    fn fork(&self) -> Option<Self>;
+}
+
+impl<T: FrameValue> Key<T> {
+    /// A key that stays on the frame it was set on. `name` is for people: it shows in `Debug` and in errors.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self { raw: RawKey::new(name), value: PhantomData }
+    }
+
+    /// Copies the pair to every fork of the frame.
+    #[must_use]
+    pub const fn inherit(mut self) -> Self {
+        self.raw.on_fork = OnFork::Copy;
+        self
+    }
+
+    /// Asks the value, through [`Fork`], what a fork of the frame gets.
+    ///
+    /// ```
+    /// use frame_registry::{Fork, FrameBuilder, Key};
+    ///
+    /// /// How many levels of calls may still follow.
+    /// #[derive(Debug)]
+    /// struct Depth(u32);
+    ///
+    /// impl Fork for Depth {
+    ///     fn fork(&self) -> Option<Self> {
+    ///         self.0.checked_sub(1).map(Depth)
+    ///     }
+    /// }
+    ///
+    /// static DEPTH: Key<Depth> = Key::new("depth").inherit_forked();
+    ///
+    /// let mut builder = FrameBuilder::new();
+    /// builder.set(&DEPTH, Depth(1));
+    /// let child = builder.seal().fork().seal();
+    /// assert_eq!(child.get(&DEPTH).unwrap().0, 0);
+    /// assert!(child.fork().seal().get(&DEPTH).is_none());
+    /// ```
+    #[must_use]
+    pub const fn inherit_forked(mut self) -> Self
+    where
+        T: Fork,
+    {
+        self.raw.on_fork = OnFork::Ask(|value| value.get::<T>()?.fork().map(Value::new));
+        self
+    }
+
+    /// Hides the value where a frame is shown with `Debug`.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.raw.secret = true;
+        self
+    }
+
+    /// A pair of this key and `value`. Allocates unless `T` is a small standard type, such as a number, a
+    /// `&'static str` or a `Duration`.
+    #[inline]
+    #[must_use]
+    pub fn pair(&'static self, value: T) -> Pair {
+        Pair::new(&self.raw, Value::new(value))
+    }
+
+    /// A pair of this key and a value that lives as long as the program. Does not allocate.
+    #[inline]
+    #[must_use]
+    pub fn pair_static(&'static self, value: &'static T) -> Pair {
+        Pair::new(&self.raw, Value::Static(value))
+    }
+
+    /// A pair of this key and a value that is shared already. Does not allocate.
+    #[inline]
+    #[must_use]
+    pub fn pair_shared(&'static self, value: Arc<T>) -> Pair {
+        Pair::new(&self.raw, Value::Shared(value))
+    }
+}
+
+impl<T> Key<T> {
+    /// The name given to [`Key::new`].
+    pub const fn name(&self) -> &'static str {
+        self.raw.name
+    }
+
+    pub(crate) const fn raw(&self) -> &RawKey {
+        &self.raw
+    }
+}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&self.raw.name).finish()
+    }
+}
+
+/// A key without its type: what a [`Pair`] refers to, and whose address is the key's identity.
+pub(crate) struct RawKey {
+    name: &'static str,
+    secret: bool,
+    on_fork: OnFork,
+    /// Never read. A type with interior mutability is not promoted to a `'static` temporary, which is what keeps
+    /// a key in a `const` from compiling.
+    _not_promotable: AtomicBool,
+}
+
+#[derive(Clone, Copy)]
+enum OnFork {
+    Stay,
+    Copy,
+    Ask(fn(&Value) -> Option<Value>),
+}
+
+impl RawKey {
+    const fn new(name: &'static str) -> Self {
+        Self { name, secret: false, on_fork: OnFork::Stay, _not_promotable: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn is_secret(&self) -> bool {
+        self.secret
+    }
+
+    /// What a fork gets for `value`.
+    #[inline]
+    pub(crate) fn fork(&self, value: &Value) -> Option<Value> {
+        match self.on_fork {
+            OnFork::Stay => None,
+            OnFork::Copy => Some(value.clone()),
+            OnFork::Ask(fork) => fork(value),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Frame-context resolvers, registered at compile time.
+//!
+//! A runtime that spawns functions and processes gives each a [`Frame`]: typed pairs that the unit, and whatever
+//! it spawns, reads its surroundings from. [`Options`] of the call decide what goes on it. Adding such an option
+//! is one annotated function, and no dispatcher is edited for it:
+//!
+//! ```
+//! use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+//! use std::convert::Infallible;
+//!
+//! /// Whose work this is.
+//! #[frame_option(name = "tenant")]
+//! pub static TENANT: FrameOption<String>;
+//!
+//! /// The tenant of this frame; forks inherit it.
+//! pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+//!
+//! #[frame_resolver(order = 300, covers(TENANT))]
+//! fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+//!     Ok(options.pair(&TENANT, &TENANT_OF))
+//! }
+//! ```
+//!
+//! Every dispatcher makes one call, knowing none of them:
+//!
+//! ```
+//! use frame_registry::{App, Context, Frame, Options, ResolveError};
+//!
+//! fn child_frame(app: &App, parent: &Frame, options: &Options) -> Result<Frame, ResolveError> {
+//!     let mut child = parent.fork();
+//!     app.resolvers().resolve(&Context::new(app, Some(parent)), options, child.pairs_mut())?;
+//!     Ok(child.seal())
+//! }
+//! ```
+//!
+//! - The table of resolvers is **sorted by the linker**: it stands in the program's file in the order in which
+//!   resolvers run. No code runs before `main`, and nothing is sorted, allocated or locked at boot.
+//! - **Wiring mistakes do not link**: a resolver name used twice, or an option whose resolver was not linked in.
+//! - **Free when unused**: a registry without resolvers costs one compare.
+//! - **Open at runtime**: [`FrameResolvers::register`] adds resolvers while other threads resolve.
+//!
+//! # Cargo features
+//!
+//! - `json` (default): options can be given as JSON, by their declared names.
+
+mod app;
+mod context;
+mod error;
+mod frame;
+mod inline_vec;
+#[cfg(feature = "json")]
+mod json;
+mod key;
+mod link;
+mod location;
+mod option;
+mod options;
+mod output;
+mod pair;
+#[doc(hidden)]
+#[path = "private.rs"]
+#[allow(missing_docs)]
+pub mod __private;
+mod publish;
+mod registration;
+mod resolver;
+mod resolvers;
+mod sorted_view;
+#[cfg(feature = "json")]
+mod suggest;
+mod sync;
+mod value;
+
+pub use crate::app::{App, AppBuilder, AppError};
+pub use crate::context::Context;
+pub use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
+pub use crate::frame::{Frame, FrameBuilder};
+#[cfg(feature = "json")]
+pub use crate::json::OptionError;
+pub use crate::key::{Fork, Key};
+pub use crate::link::Layout;
+pub use crate::location::Location;
+pub use crate::option::{DeclaredOption, FrameOption, OptionKind, declared_options};
+pub use crate::options::Options;
+pub use crate::output::{IntoCause, IntoPairs};
+pub use crate::pair::{IntoIter, Pair, Pairs};
+pub use crate::registration::{Registration, StillInUse};
+pub use crate::resolver::{Origin, Resolver, ResolverInfo};
+pub use crate::resolvers::FrameResolvers;
+pub use crate::value::FrameValue;
+
+pub use frame_registry_macros::{frame_option, frame_resolver, require_resolvers};

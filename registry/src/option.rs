@@ -1,0 +1,193 @@
+//! Declared options.
+
+use std::any::type_name;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::link;
+use crate::location::Location;
+use crate::resolver::LinkedResolver;
+use crate::value::FrameValue;
+
+/// An option that a call may be given, declared with [`#[frame_option]`](macro@crate::frame_option).
+///
+/// ```
+/// use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use std::convert::Infallible;
+///
+/// /// Whose work this is.
+/// #[frame_option(name = "tenant")]
+/// pub static TENANT: FrameOption<String>;
+///
+/// static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+///
+/// #[frame_resolver(order = 10, covers(TENANT))]
+/// fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+///     Ok(options.pair(&TENANT, &TENANT_OF))
+/// }
+///
+/// let mut options = Options::new();
+/// options.set(&TENANT, "acme".to_owned());
+/// assert_eq!(options.get(&TENANT).unwrap(), "acme");
+/// ```
+pub struct FrameOption<T: 'static> {
+    declared: DeclaredOption,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: FrameValue> FrameOption<T> {
+    pub(crate) const fn declare(declared: DeclaredOption) -> Self {
+        Self { declared, value: PhantomData }
+    }
+}
+
+impl<T> FrameOption<T> {
+    /// The name that the option has in text, unique in the program.
+    pub const fn name(&self) -> &'static str {
+        self.declared.name
+    }
+
+    /// The declaration, without its type.
+    #[inline]
+    pub const fn declared(&self) -> &DeclaredOption {
+        &self.declared
+    }
+}
+
+impl<T> fmt::Debug for FrameOption<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.declared.fmt(f)
+    }
+}
+
+/// Who reads an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionKind {
+    /// A resolver linked into the program; without one the program does not link.
+    Linked,
+    /// A resolver, which may be registered later: `#[frame_option(…, runtime)]`.
+    Runtime,
+    /// A dispatcher or an interceptor, itself: `#[frame_option(…, plain)]`.
+    Plain,
+}
+
+impl OptionKind {
+    /// `linked`, `runtime` or `plain`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Linked => "linked",
+            Self::Runtime => "runtime",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// What is known of a declared option beside its type.
+pub struct DeclaredOption {
+    pub(crate) name: &'static str,
+    pub(crate) kind: OptionKind,
+    pub(crate) doc: &'static str,
+    pub(crate) module: &'static str,
+    pub(crate) location: Location,
+    pub(crate) type_name: fn() -> &'static str,
+    pub(crate) parser: Option<Parser>,
+    /// The linked resolver that covers it, where the linker vouches for one.
+    pub(crate) covered_by: Option<&'static &'static LinkedResolver>,
+}
+
+/// Reads an option's value from text.
+#[derive(Debug, Clone, Copy)]
+pub struct Parser {
+    #[cfg(feature = "json")]
+    pub(crate) parse: fn(&serde_json::Value) -> Result<crate::value::Value, serde_json::Error>,
+}
+
+impl DeclaredOption {
+    /// The name that the option has in text.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Who reads it.
+    pub const fn kind(&self) -> OptionKind {
+        self.kind
+    }
+
+    /// Its documentation comment, as written, with one space before each line.
+    pub const fn doc(&self) -> &'static str {
+        self.doc
+    }
+
+    /// The type of its values.
+    pub fn type_name(&self) -> &'static str {
+        (self.type_name)()
+    }
+
+    /// Whether it can be given as text: whether its type implements `serde::de::DeserializeOwned`.
+    pub const fn is_text(&self) -> bool {
+        self.parser.is_some()
+    }
+
+    /// The crate that declares it.
+    pub fn crate_name(&self) -> &'static str {
+        crate_of(self.module)
+    }
+
+    /// The module that declares it.
+    pub const fn module(&self) -> &'static str {
+        self.module
+    }
+
+    /// The source file that declares it, as the compiler names it.
+    pub const fn file(&self) -> &'static str {
+        self.location.file
+    }
+
+    /// The line in [`file`](Self::file).
+    pub const fn line(&self) -> u32 {
+        self.location.line
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl fmt::Debug for DeclaredOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameOption")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("type", &self.type_name())
+            .field("declared", &format_args!("{}", self.location))
+            .finish()
+    }
+}
+
+/// Every option declared in the program, by name.
+///
+/// ```
+/// # use frame_registry::{FrameOption, declared_options, frame_option};
+/// # use std::time::Duration;
+/// /// How long the call may take.
+/// #[frame_option(name = "timeout", plain)]
+/// pub static TIMEOUT: FrameOption<Duration>;
+///
+/// assert!(declared_options().iter().any(|option| option.name() == "timeout"));
+/// ```
+pub fn declared_options() -> Vec<&'static DeclaredOption> {
+    let mut options = link::options().to_vec();
+    options.sort_unstable_by_key(|option| (option.name, option.location.file, option.location.line));
+    options
+}
+
+/// The crate that a module path begins with.
+pub(crate) fn crate_of(module: &str) -> &str {
+    module.split_once("::").map_or(module, |(name, _)| name)
+}
+
+pub(crate) fn type_name_of<T>() -> &'static str {
+    type_name::<T>()
+}

@@ -1,0 +1,136 @@
+//! The options of one call.
+
+use std::fmt;
+
+use crate::inline_vec::InlineVec;
+use crate::key::Key;
+use crate::option::{DeclaredOption, FrameOption};
+use crate::pair::Pair;
+use crate::value::{FrameValue, Value};
+
+/// Values for declared options; at most one an option.
+///
+/// The first four are held without allocating. `Debug` shows names only: a value may be a secret.
+///
+/// ```
+/// # use frame_registry::{FrameOption, Options, frame_option};
+/// #[frame_option(name = "retries", plain)]
+/// pub static RETRIES: FrameOption<u32>;
+/// #[frame_option(name = "label", plain)]
+/// pub static LABEL: FrameOption<String>;
+///
+/// let preset = Options::new().with(&RETRIES, 1).with(&LABEL, "preset".to_owned());
+/// let call = Options::new().with(&RETRIES, 3);
+///
+/// let merged = preset.merged_under(&call);
+/// assert_eq!(merged.get(&RETRIES), Some(&3));
+/// assert_eq!(merged.get(&LABEL).unwrap(), "preset");
+/// ```
+#[derive(Clone)]
+pub struct Options {
+    list: InlineVec<OptionValue, 4>,
+}
+
+#[derive(Clone)]
+pub(crate) struct OptionValue {
+    pub(crate) option: &'static DeclaredOption,
+    value: Value,
+}
+
+impl Options {
+    /// No options.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: InlineVec::new() }
+    }
+
+    /// Gives `option` a value, in place of the one it has.
+    pub fn set<T: FrameValue>(&mut self, option: &'static FrameOption<T>, value: T) -> &mut Self {
+        self.set_value(option.declared(), Value::new(value));
+        self
+    }
+
+    /// [`set`](Self::set), by value.
+    #[must_use]
+    pub fn with<T: FrameValue>(mut self, option: &'static FrameOption<T>, value: T) -> Self {
+        self.set(option, value);
+        self
+    }
+
+    /// The value of `option`.
+    #[inline]
+    pub fn get<T: FrameValue>(&self, option: &FrameOption<T>) -> Option<&T> {
+        self.find(option.declared())?.value.get()
+    }
+
+    /// The value of `option` as the pair of a key: what most resolvers do. Shares the value, so it does not
+    /// allocate.
+    #[inline]
+    pub fn pair<T: FrameValue>(&self, option: &FrameOption<T>, key: &'static Key<T>) -> Option<Pair> {
+        Some(Pair::new(key.raw(), self.find(option.declared())?.value.clone()))
+    }
+
+    /// Whether `option` has a value.
+    pub fn contains<T>(&self, option: &FrameOption<T>) -> bool {
+        self.find(option.declared()).is_some()
+    }
+
+    /// Takes the value of `option` away; says whether it had one.
+    pub fn unset<T>(&mut self, option: &FrameOption<T>) -> bool {
+        let index = self.list.iter().position(|entry| entry.option.is(option.declared()));
+        index.and_then(|index| self.list.remove(index)).is_some()
+    }
+
+    /// These options, with those of `call` over them: an option that both have takes the value of `call`.
+    #[must_use]
+    pub fn merged_under(&self, call: &Self) -> Self {
+        let mut merged = self.clone();
+        for entry in call.list.iter() {
+            merged.set_value(entry.option, entry.value.clone());
+        }
+        merged
+    }
+
+    /// The options that have a value, in the order they were first set.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &'static DeclaredOption> + Clone {
+        self.list.iter().map(|entry| entry.option)
+    }
+
+    /// How many options have a value.
+    #[inline]
+    pub const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether no option has a value.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn set_value(&mut self, option: &'static DeclaredOption, value: Value) {
+        if let Some(entry) = self.list.iter_mut().find(|entry| entry.option.is(option)) {
+            entry.value = value;
+            return;
+        }
+        self.list.push(OptionValue { option, value });
+    }
+
+    #[inline]
+    fn find(&self, option: &DeclaredOption) -> Option<&OptionValue> {
+        self.list.iter().find(|entry| entry.option.is(option))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Options ")?;
+        f.debug_set().entries(self.iter().map(DeclaredOption::name)).finish()
+    }
+}

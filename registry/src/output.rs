@@ -1,0 +1,105 @@
+//! What the function under `#[frame_resolver]` takes and returns: the compiler's words for what does not fit.
+
+use crate::context::Context;
+use crate::error::BoxError;
+use crate::options::Options;
+use crate::pair::{Pair, Pairs};
+
+/// The first argument of a resolver.
+#[diagnostic::on_unimplemented(
+    message = "the first argument of a frame resolver is `&Context<'_>`, not `{Self}`",
+    label = "write `&Context<'_>`"
+)]
+pub trait ContextArgument<'a> {
+    /// It, from what the dispatcher gave.
+    fn of(ctx: &'a Context<'a>) -> Self;
+}
+
+impl<'a> ContextArgument<'a> for &'a Context<'a> {
+    #[inline]
+    /// It, from what the dispatcher gave.
+    fn of(ctx: &'a Context<'a>) -> Self {
+        ctx
+    }
+}
+
+/// The second argument of a resolver.
+#[diagnostic::on_unimplemented(
+    message = "the second argument of a frame resolver is `&Options`, not `{Self}`",
+    label = "write `&Options`"
+)]
+pub trait OptionsArgument<'a> {
+    /// It, from what the dispatcher gave.
+    fn of(options: &'a Options) -> Self;
+}
+
+impl<'a> OptionsArgument<'a> for &'a Options {
+    #[inline]
+    /// It, from what the dispatcher gave.
+    fn of(options: &'a Options) -> Self {
+        options
+    }
+}
+
+/// What a resolver returns.
+#[diagnostic::on_unimplemented(
+    message = "a frame resolver returns a `Result` of pairs, not `{Self}`",
+    label = "write `Result<Option<Pair>, E>`",
+    note = "the pairs are anything that is `IntoIterator<Item = Pair>`; a resolver that cannot fail has the error `std::convert::Infallible`"
+)]
+pub trait ResolverOutput {
+    /// Appends the pairs, or gives the cause of the failure.
+    fn append_to(self, pairs: &mut Pairs) -> Result<(), BoxError>;
+}
+
+impl<I: IntoPairs, E: IntoCause> ResolverOutput for Result<I, E> {
+    #[inline]
+    fn append_to(self, pairs: &mut Pairs) -> Result<(), BoxError> {
+        match self {
+            Ok(made) => {
+                made.append_to(pairs);
+                Ok(())
+            }
+            Err(cause) => Err(cause.into_cause()),
+        }
+    }
+}
+
+/// What a resolver succeeds with: anything that is `IntoIterator<Item = Pair>`.
+#[diagnostic::on_unimplemented(
+    message = "a frame resolver succeeds with pairs, and `{Self}` is none",
+    label = "not an iterator of `Pair`",
+    note = "succeed with anything that is `IntoIterator<Item = Pair>`: `Option<Pair>`, `[Pair; N]`, `Vec<Pair>`"
+)]
+pub trait IntoPairs {
+    #[doc(hidden)]
+    fn append_to(self, pairs: &mut Pairs);
+}
+
+#[diagnostic::do_not_recommend]
+impl<I: IntoIterator<Item = Pair>> IntoPairs for I {
+    #[inline]
+    fn append_to(self, pairs: &mut Pairs) {
+        pairs.extend(self);
+    }
+}
+
+/// What a resolver fails with: anything that converts into `Box<dyn Error + Send + Sync>`, such as every error
+/// that is `Send + Sync`, `String` and `&str`.
+#[diagnostic::on_unimplemented(
+    message = "a frame resolver fails with an error, and `{Self}` is none",
+    label = "does not convert into `Box<dyn Error + Send + Sync>`",
+    note = "implement `std::error::Error` for it, or fail with `std::convert::Infallible`, `String` or your own error type"
+)]
+pub trait IntoCause {
+    #[doc(hidden)]
+    fn into_cause(self) -> BoxError;
+}
+
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError>> IntoCause for E {
+    #[cold]
+    fn into_cause(self) -> BoxError {
+        self.into()
+    }
+}

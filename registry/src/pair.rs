@@ -1,0 +1,209 @@
+//! One key with its value, and lists of them.
+
+use std::fmt;
+
+use crate::inline_vec::{self, InlineVec};
+use crate::key::{Key, RawKey};
+use crate::value::{FrameValue, Value};
+
+/// A [`Key`] with its value; made with [`Key::pair`]. Cloning it does not clone the value.
+#[derive(Clone)]
+pub struct Pair {
+    key: &'static RawKey,
+    value: Value,
+}
+
+impl Pair {
+    #[inline]
+    pub(crate) fn new(key: &'static RawKey, value: Value) -> Self {
+        Self { key, value }
+    }
+
+    /// The name of the pair's key.
+    pub fn name(&self) -> &'static str {
+        self.key.name()
+    }
+
+    /// The value, if this is a pair of `key`.
+    #[inline]
+    pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
+        self.is(key.raw()).then(|| self.value.get()).flatten()
+    }
+
+    #[inline]
+    pub(crate) fn is(&self, key: &RawKey) -> bool {
+        std::ptr::eq(self.key, key)
+    }
+
+    pub(crate) fn key(&self) -> &'static RawKey {
+        self.key
+    }
+
+    /// The pair that a fork of the frame gets.
+    #[inline]
+    pub(crate) fn fork(&self) -> Option<Self> {
+        self.key.fork(&self.value).map(|value| Self { key: self.key, value })
+    }
+
+    /// What `Debug` shows of the value.
+    pub(crate) fn shown(&self) -> &dyn fmt::Debug {
+        if self.key.is_secret() { &Secret } else { self.value.as_debug() }
+    }
+}
+
+/// Stands for a value that is not shown.
+struct Secret;
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pair").field(&self.name()).field(self.shown()).finish()
+    }
+}
+
+/// Pairs in the order they were added; of two with the same key the later one wins.
+///
+/// The first [`Pairs::INLINE`] live inline, so that an ordinary frame is built without allocating.
+///
+/// ```
+/// use frame_registry::{Key, Pairs};
+///
+/// static REGION: Key<&str> = Key::new("region");
+///
+/// let mut pairs = Pairs::new();
+/// pairs.push(REGION.pair("eu"));
+/// pairs.push(REGION.pair("us"));
+/// assert_eq!(pairs.get(&REGION), Some(&"us"));
+/// assert_eq!(pairs.len(), 2);
+/// ```
+#[derive(Clone)]
+pub struct Pairs {
+    list: InlineVec<Pair, { Pairs::INLINE }>,
+}
+
+impl Pairs {
+    /// How many pairs are held without allocating.
+    pub const INLINE: usize = 8;
+
+    /// No pairs. Does not allocate.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: InlineVec::new() }
+    }
+
+    /// No pairs, with room for `capacity` of them.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { list: InlineVec::with_capacity(capacity) }
+    }
+
+    /// Adds a pair behind the others.
+    #[inline]
+    pub fn push(&mut self, pair: Pair) {
+        self.list.push(pair);
+    }
+
+    /// The value of the last pair of `key`.
+    #[inline]
+    pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
+        self.list.iter().rev().find_map(|pair| pair.get(key))
+    }
+
+    /// How many pairs there are, those that a later one outdoes included.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The pairs, in the order they were added.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
+        self.list.iter()
+    }
+
+    /// Drops the pairs behind the first `len`, the newest first.
+    pub(crate) fn roll_back(&mut self, len: usize) {
+        while self.len() > len {
+            self.list.pop();
+        }
+    }
+
+    /// Drops every pair that a later one with the same key outdoes.
+    pub(crate) fn compact(&mut self) {
+        let mut index = self.len();
+        while let Some(older) = index.checked_sub(1) {
+            let is_outdone = {
+                let mut behind = self.list.iter().skip(older);
+                behind.next().is_some_and(|pair| behind.any(|later| later.is(pair.key())))
+            };
+            if is_outdone {
+                self.list.remove(older);
+            }
+            index = older;
+        }
+    }
+}
+
+impl Default for Pairs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Extend<Pair> for Pairs {
+    #[inline]
+    fn extend<I: IntoIterator<Item = Pair>>(&mut self, pairs: I) {
+        pairs.into_iter().for_each(|pair| self.push(pair));
+    }
+}
+
+impl FromIterator<Pair> for Pairs {
+    fn from_iter<I: IntoIterator<Item = Pair>>(pairs: I) -> Self {
+        let mut list = Self::new();
+        list.extend(pairs);
+        list
+    }
+}
+
+impl IntoIterator for Pairs {
+    type Item = Pair;
+    type IntoIter = IntoIter;
+
+    fn into_iter(self) -> IntoIter {
+        IntoIter { list: self.list.into_iter() }
+    }
+}
+
+/// The pairs of a [`Pairs`], by value.
+#[derive(Clone, Debug)]
+pub struct IntoIter {
+    list: inline_vec::IntoIter<Pair, { Pairs::INLINE }>,
+}
+
+impl Iterator for IntoIter {
+    type Item = Pair;
+
+    fn next(&mut self) -> Option<Pair> {
+        self.list.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.list.size_hint()
+    }
+}
+
+impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().map(|pair| (pair.name(), pair.shown()))).finish()
+    }
+}

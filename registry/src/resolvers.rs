@@ -1,0 +1,264 @@
+//! A registry of resolvers: the linked table, and what was registered over it.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use crate::context::Context;
+use crate::error::{RegisterError, ResolveError};
+use crate::frame::Appending;
+use crate::link::{Layout, LinkedTable};
+use crate::option::{DeclaredOption, OptionKind};
+use crate::options::Options;
+use crate::pair::Pairs;
+use crate::publish::{Gate, Published};
+use crate::registration::{Registered, Registration};
+use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
+
+/// The resolvers that decide what goes on a frame.
+///
+/// [`linked`](Self::linked) are those of the program, [`empty`](Self::empty) is none; both can be added to while
+/// the program runs. An app carries one registry; several may live side by side. To drop it while resolvers are
+/// registered, or while registrations are held, is fine.
+///
+/// ```
+/// use frame_registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
+/// use frame_registry::{frame_option, frame_resolver};
+/// use std::convert::Infallible;
+///
+/// #[frame_option(name = "region")]
+/// static REGION: FrameOption<String>;
+/// static REGION_OF: Key<String> = Key::new("region").inherit();
+///
+/// #[frame_resolver(order = 100, covers(REGION))]
+/// fn region(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+///     Ok(options.pair(&REGION, &REGION_OF))
+/// }
+///
+/// let mut app = App::builder();
+/// app.set_resolvers(FrameResolvers::linked())?;
+/// let app = app.build();
+///
+/// let options = Options::new().with(&REGION, "eu".to_owned());
+/// let mut frame = FrameBuilder::new();
+/// app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+/// assert_eq!(frame.seal().get(&REGION_OF).unwrap(), "eu");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct FrameResolvers {
+    base: Base,
+    gate: Gate,
+    /// Made when something is registered for the first time; shared with the registrations.
+    overlay: OnceLock<Arc<Overlay>>,
+}
+
+pub(crate) type Overlay = Published<Merged>;
+
+/// The base with what was registered over it, in the order they run. There is one only while something is
+/// registered.
+pub(crate) struct Merged {
+    entries: Vec<Entry>,
+}
+
+/// What is there before anything is registered.
+#[derive(Debug, Clone, Copy)]
+enum Base {
+    Linked,
+    Empty,
+}
+
+impl Base {
+    fn resolvers(self) -> &'static [&'static LinkedResolver] {
+        match self {
+            Self::Linked => LinkedTable::get().resolvers(),
+            Self::Empty => &[],
+        }
+    }
+
+    #[inline]
+    fn covers_by_link(self, option: &DeclaredOption) -> bool {
+        match self {
+            Self::Linked => LinkedTable::get().covers_by_link(option),
+            Self::Empty => false,
+        }
+    }
+
+    fn checked(self) -> Result<(), crate::WiringError> {
+        match self {
+            Self::Linked => LinkedTable::get().checked().map_err(Clone::clone),
+            Self::Empty => Ok(()),
+        }
+    }
+}
+
+impl FrameResolvers {
+    /// The resolvers linked into the program. Nothing happens here, so that it can be the value of a `static`:
+    /// the first [`resolve`](Self::resolve) checks the table.
+    #[must_use]
+    pub const fn linked() -> Self {
+        Self { base: Base::Linked, gate: Gate::open(), overlay: OnceLock::new() }
+    }
+
+    /// No resolvers, whatever is linked: for tests and for sandboxes. Options are refused until a resolver that
+    /// covers them is registered.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { base: Base::Empty, gate: Gate::closed(), overlay: OnceLock::new() }
+    }
+
+    /// Runs every resolver in order and appends what they make to `pairs`.
+    ///
+    /// It allocates nothing itself, beyond what `pairs` needs to grow, and never waits: one that runs while
+    /// resolvers are registered or unregistered sees all of them as they were, or all as they are then.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::NotCovered`] if an option is set that no resolver reads; [`ResolveError::Failed`] at the
+    /// first resolver that fails; [`ResolveError::Wiring`] if the program has duplicates that the linker missed.
+    /// Everything that was appended is dropped, the newest first, and `pairs` are as they were; the same goes for
+    /// a resolver that panics.
+    #[inline]
+    pub fn resolve(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
+        // An option that is set needs a resolver, so an empty registry lets nothing but empty options through.
+        // One number says both, so that this costs no more than the load, the compare and the branch.
+        if self.gate.read() | options.len() == 0 {
+            return Ok(());
+        }
+        self.resolve_any(ctx, options, pairs)
+    }
+
+    #[inline(never)]
+    fn resolve_any(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
+        self.base.checked()?;
+        if let Some(overlay) = self.overlay.get()
+            && let Some(merged) = &*overlay.load()
+        {
+            return self.run(&merged.entries, ctx, options, pairs);
+        }
+        let base = self.base.resolvers();
+        if base.is_empty() {
+            self.close_gate();
+        }
+        self.run(base, ctx, options, pairs)
+    }
+
+    fn run<R: Resolve>(
+        &self,
+        resolvers: &[R],
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
+        for option in options.iter() {
+            if !self.covers(resolvers, option) {
+                return Err(ResolveError::NotCovered { option: option.name, location: option.location });
+            }
+        }
+        let mut appended = Appending::to(pairs);
+        for resolver in resolvers {
+            if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
+                let failed = resolver.describe();
+                return Err(ResolveError::Failed {
+                    resolver: failed.name().to_owned(),
+                    location: failed.location(),
+                    source,
+                });
+            }
+        }
+        appended.keep();
+        Ok(())
+    }
+
+    #[inline]
+    fn covers<R: Resolve>(&self, resolvers: &[R], option: &DeclaredOption) -> bool {
+        option.kind == OptionKind::Plain
+            || self.base.covers_by_link(option)
+            || resolvers.iter().any(|resolver| resolver.covers(option))
+    }
+
+    #[cold]
+    fn close_gate(&self) {
+        self.overlay().close_if_nothing(&self.gate);
+    }
+
+    fn overlay(&self) -> &Arc<Overlay> {
+        self.overlay.get_or_init(|| Arc::new(Published::nothing()))
+    }
+
+    /// Adds a resolver, until the registration is dropped or [unregistered](Registration::unregister), or for
+    /// good if it is [detached](Registration::detach).
+    ///
+    /// Every `resolve` that begins after this returned runs it. Threads that register at once wait for each
+    /// other; those that resolve do not.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::EmptyName`], [`RegisterError::DuplicateName`] if a resolver of this registry has the
+    /// name, linked or registered, and [`RegisterError::Wiring`] if the program has duplicates that the linker
+    /// missed. The registry is then as it was.
+    pub fn register(&self, resolver: Resolver) -> Result<Registration, RegisterError> {
+        self.base.checked()?;
+        if resolver.name().is_empty() {
+            return Err(RegisterError::EmptyName { location: resolver.location() });
+        }
+        let (added, registration) = Registered::new(resolver, self.overlay());
+        self.overlay().add(&self.gate, |merged| {
+            let mut entries = merged.map_or_else(
+                || self.base.resolvers().iter().copied().map(Entry::Linked).collect(),
+                |merged| merged.entries.clone(),
+            );
+            let new = Entry::Registered(added);
+            let info = new.describe();
+            if let Some(existing) = entries.iter().map(Entry::describe).find(|entry| entry.name() == info.name()) {
+                return Err(RegisterError::DuplicateName {
+                    name: info.name().to_owned(),
+                    existing: existing.location(),
+                });
+            }
+            let position = entries.partition_point(|entry| {
+                let entry = entry.describe();
+                (entry.order(), entry.name()) < (info.order(), info.name())
+            });
+            entries.insert(position, new);
+            Ok(Merged { entries })
+        })?;
+        Ok(registration)
+    }
+
+    /// The resolvers in the order they run, as they are now.
+    pub fn iter(&self) -> impl Iterator<Item = ResolverInfo> + use<> {
+        let merged = self.overlay.get().and_then(|overlay| overlay.load().clone());
+        let resolvers: Vec<_> = match merged {
+            Some(merged) => merged.entries.iter().map(Resolve::describe).collect(),
+            None => self.base.resolvers().iter().map(Resolve::describe).collect(),
+        };
+        resolvers.into_iter()
+    }
+
+    /// How the program's table came into order.
+    pub fn layout(&self) -> Layout {
+        LinkedTable::get().layout()
+    }
+}
+
+impl Merged {
+    /// The table without `gone`; none if that was the last that was registered.
+    pub(crate) fn without(&self, gone: &Registered) -> Option<Self> {
+        let is_registered = |entry: &&Entry| matches!(entry, Entry::Registered(_));
+        let entries: Vec<_> = self.entries.iter().filter(|entry| !entry.is(gone)).cloned().collect();
+        entries.iter().any(|entry| is_registered(&entry)).then_some(Self { entries })
+    }
+}
+
+impl Default for FrameResolvers {
+    /// [`FrameResolvers::linked`].
+    fn default() -> Self {
+        Self::linked()
+    }
+}
+
+impl fmt::Debug for FrameResolvers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FrameResolvers ")?;
+        f.debug_list().entries(self.iter()).finish()
+    }
+}

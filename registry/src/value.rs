@@ -1,0 +1,136 @@
+//! Type-erased values, cheap to clone.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What can be the value of a [`Key`](crate::Key) or of a [`FrameOption`](crate::FrameOption).
+///
+/// Implemented for every `'static` type that is `Debug`, `Send` and `Sync`: frames are shared between threads,
+/// and what is on them can be shown (a key can be marked [`secret`](crate::Key::secret)).
+pub trait FrameValue: Any + Debug + Send + Sync {}
+
+impl<T: Any + Debug + Send + Sync> FrameValue for T {}
+
+/// A value of unknown type: inline where it is a small standard one, borrowed where it is a static, else shared.
+#[derive(Clone)]
+pub(crate) enum Value {
+    Inline(Scalar),
+    Static(&'static dyn FrameValue),
+    Shared(Arc<dyn FrameValue>),
+}
+
+impl Value {
+    #[inline]
+    pub(crate) fn new<T: FrameValue>(value: T) -> Self {
+        match Scalar::of(&value) {
+            Some(scalar) => Self::Inline(scalar),
+            None => Self::Shared(Arc::new(value)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get<T: FrameValue>(&self) -> Option<&T> {
+        let any: &dyn Any = match self {
+            Self::Inline(scalar) => scalar.as_any(),
+            Self::Static(value) => *value,
+            Self::Shared(value) => &**value,
+        };
+        any.downcast_ref()
+    }
+
+    pub(crate) fn as_debug(&self) -> &dyn Debug {
+        match self {
+            Self::Inline(scalar) => scalar.as_debug(),
+            Self::Static(value) => value,
+            Self::Shared(value) => value,
+        }
+    }
+}
+
+macro_rules! scalars {
+    ($($variant:ident($type:ty),)*) => {
+        /// The standard types that are stored inline.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Scalar {
+            $($variant($type),)*
+        }
+
+        impl Scalar {
+            /// The compiler knows `T`, so one arm is left of this.
+            #[inline]
+            fn of<T: Any>(value: &T) -> Option<Self> {
+                let value: &dyn Any = value;
+                $(if let Some(&value) = value.downcast_ref::<$type>() {
+                    return Some(Self::$variant(value));
+                })*
+                None
+            }
+
+            #[inline]
+            fn as_any(&self) -> &dyn Any {
+                match self {
+                    $(Self::$variant(value) => value,)*
+                }
+            }
+
+            fn as_debug(&self) -> &dyn Debug {
+                match self {
+                    $(Self::$variant(value) => value,)*
+                }
+            }
+        }
+    };
+}
+
+scalars! {
+    Unit(()),
+    Bool(bool),
+    Char(char),
+    U8(u8),
+    U16(u16),
+    U32(u32),
+    U64(u64),
+    Usize(usize),
+    I8(i8),
+    I16(i16),
+    I32(i32),
+    I64(i64),
+    Isize(isize),
+    F32(f32),
+    F64(f64),
+    Str(&'static str),
+    Duration(Duration),
+    Instant(Instant),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_three_words() {
+        assert_eq!(size_of::<Value>(), 3 * size_of::<usize>());
+    }
+
+    #[test]
+    fn every_representation_gives_its_value_back_and_no_other_type() {
+        let text = String::from("shared");
+        static BORROWED: String = String::new();
+        assert_eq!(Value::new(7_u32).get::<u32>(), Some(&7));
+        assert_eq!(Value::new(7_u32).get::<i32>(), None);
+        assert_eq!(Value::new("text").get::<&'static str>(), Some(&"text"));
+        assert_eq!(Value::new(text.clone()).get::<String>(), Some(&text));
+        assert_eq!(Value::new(text).get::<&'static str>(), None);
+        assert!(std::ptr::eq(Value::Static(&BORROWED).get::<String>().unwrap(), &raw const BORROWED));
+    }
+
+    #[test]
+    fn standard_scalars_are_inline() {
+        assert!(matches!(Value::new(()), Value::Inline(_)));
+        assert!(matches!(Value::new(Duration::from_secs(1)), Value::Inline(_)));
+        assert!(matches!(Value::new(Instant::now()), Value::Inline(_)));
+        assert!(matches!(Value::new(Box::new(1)), Value::Shared(_)));
+    }
+}
