@@ -1,0 +1,67 @@
+//! Overlay networks as a frame option.
+//!
+//! A call says through which network its traffic goes, with the option [`NETWORK`]; the resolver [`overlay()`]
+//! puts the choice on the frame under [`OVERLAY`], where whatever the call spawns inherits it; and whoever needs a
+//! connection asks [`dialer()`] for one. A network that was chosen and is not there is an error, never clearnet.
+//!
+//! The call's option wins over the preset of the entry (the dispatcher merges those two), then comes what the
+//! parent's frame carries, then the default of the app, then clearnet.
+//!
+//! ```
+//! use frame_net::{NETWORK, NetConfig, dialer};
+//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+//! use serde_json::json;
+//!
+//! let config: NetConfig = serde_json::from_value(json!({
+//!     "networks": { "app:tor": { "kind": "socks5", "proxy": "127.0.0.1:9050" } },
+//! }))?;
+//! let mut app = App::builder();
+//! app.set_resolvers(FrameResolvers::linked())?;
+//! frame_net::boot(&mut app, config)?;
+//! let app = app.build();
+//!
+//! let options = Options::from_json(&json!({ "network": "app:tor" }))?;
+//! let mut frame = FrameBuilder::new();
+//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//!
+//! let dialer = dialer(&frame.seal(), &app)?;
+//! assert_eq!(dialer.route().to_string(), "network `app:tor`");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Cargo features
+//!
+//! - `relay`: [`socks5::Relay`], a SOCKS5 proxy in the same process, for demonstrations and tests.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod boot;
+mod config;
+mod deadline;
+mod dialer;
+mod direct;
+mod endpoint;
+mod error;
+mod host;
+mod id;
+mod network;
+mod option;
+mod registry;
+mod resolver;
+pub mod socks5;
+mod tcp;
+
+pub use crate::boot::{BootError, boot, install};
+pub use crate::config::{NetConfig, NetworkConfig};
+pub use crate::dialer::{Dialer, Route, dialer};
+pub use crate::direct::{Direct, DirectConfig};
+pub use crate::endpoint::{Endpoint, EndpointError};
+pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+pub use crate::host::{Host, HostError, HostName};
+pub use crate::id::{NetworkId, NetworkIdError};
+pub use crate::network::{BoxFuture, BoxStream, ByteStream, Network};
+pub use crate::option::{NETWORK, NetworkChoice, OVERLAY};
+pub use crate::registry::{NETWORKS, NetworkRegistry, default_network};
+#[allow(deprecated)]
+pub use crate::resolver::apply_overlay_pair;
+pub use crate::resolver::overlay;

@@ -53,8 +53,10 @@ pub enum ResolveError {
     Wiring(#[from] WiringError),
 }
 
-/// A name that must be unique in the program is not. The linker refuses this, except under thin LTO and on
-/// platforms without link-time guards; there it is found at the first use, and at every use after it.
+/// The program is put together wrongly.
+///
+/// The linker refuses duplicates, except under thin LTO and on platforms without link-time guards; there they are
+/// found at the first use, and at every use after it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WiringError {
@@ -68,6 +70,13 @@ pub enum WiringError {
         /// The other.
         second: Location,
     },
+    /// The registry is used by another image than the one that made it: a library opened with `dlopen` uses its
+    /// host's, or the host the library's.
+    #[error(
+        "this registry belongs to another program image, which has its own copy of frame-registry; hand the `Resolver` \
+         over and register it there"
+    )]
+    OtherImage,
     /// Two options have one name.
     #[error("frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`")]
     DuplicateOption {

@@ -122,17 +122,17 @@ fn did_you_mean(suggestion: Option<&'static str>) -> String {
 }
 
 fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
-    let mut named = link::options().iter().copied().filter(|option| option.name == name);
+    let mut named = link::options().iter().filter(|listed| listed.option.name == name);
     match (named.next(), named.next()) {
-        (Some(option), None) => Ok(option),
+        (Some(listed), None) => Ok(listed.option),
         (Some(first), Some(second)) => Err(OptionError::DeclaredTwice {
-            option: first.name,
+            option: first.option.name,
             first: first.location,
             second: second.location,
         }),
         (None, _) => Err(OptionError::Unknown {
             name: name.to_owned(),
-            suggestion: nearest(name, link::options().iter().map(|option| option.name)),
+            suggestion: nearest(name, link::options().iter().map(|listed| listed.option.name)),
         }),
     }
 }

@@ -23,9 +23,19 @@ pub static RESOLVERS: [LinkedResolver];
 
 /// Every option that is declared in the program.
 #[linkme::distributed_slice]
-pub static OPTIONS: [&'static DeclaredOption];
+pub static OPTIONS: [ListedOption];
 
-pub(crate) fn options() -> &'static [&'static DeclaredOption] {
+/// An entry of [`OPTIONS`].
+#[derive(Debug)]
+pub struct ListedOption {
+    pub(crate) option: &'static DeclaredOption,
+    /// The entry's own: under thin LTO two options of one name become one static, and this is what is left to tell
+    /// where the other was.
+    pub(crate) location: Location,
+}
+
+/// Every option that is declared in the program, in no useful order.
+pub(crate) fn options() -> &'static [ListedOption] {
     OPTIONS.static_slice()
 }
 
@@ -71,7 +81,7 @@ impl LinkedTable {
     fn new(
         elements: &'static [LinkedResolver],
         by_linker: Option<&'static [&'static LinkedResolver]>,
-        options: &'static [&'static DeclaredOption],
+        options: &[ListedOption],
     ) -> Self {
         let sorted = match by_linker {
             Some(view) if is_in_order(view, elements) => Sorted::ByLinker(view),
@@ -114,12 +124,12 @@ impl LinkedTable {
         option.covered_by.is_some_and(|resolver| self.elements.as_ptr_range().contains(&std::ptr::from_ref(*resolver)))
     }
 
-    fn check(&self, options: &[&'static DeclaredOption]) -> Result<(), WiringError> {
+    fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {
         let names = self.resolvers().iter().map(|resolver| (resolver.name, resolver.location));
         if let Some((name, first, second)) = duplicate(names) {
             return Err(WiringError::DuplicateResolver { name, first, second });
         }
-        let names = options.iter().map(|option| (option.name, option.location));
+        let names = options.iter().map(|listed| (listed.option.name, listed.location));
         if let Some((name, first, second)) = duplicate(names) {
             return Err(WiringError::DuplicateOption { name, first, second });
         }

@@ -178,7 +178,7 @@ impl fmt::Debug for DeclaredOption {
 /// assert!(declared_options().iter().any(|option| option.name() == "timeout"));
 /// ```
 pub fn declared_options() -> Vec<&'static DeclaredOption> {
-    let mut options = link::options().to_vec();
+    let mut options: Vec<_> = link::options().iter().map(|listed| listed.option).collect();
     options.sort_unstable_by_key(|option| (option.name, option.location.file, option.location.line));
     options
 }

@@ -6,7 +6,7 @@ pub use linkme;
 
 pub use crate::context::Context;
 pub use crate::error::BoxError;
-pub use crate::link::{OPTIONS, RESOLVERS};
+pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
 pub use crate::option::{DeclaredOption, OptionKind, Parser};
 pub use crate::options::Options;
 pub use crate::output::{ContextArgument, OptionsArgument, ResolverOutput};
@@ -54,6 +54,11 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
     let location = Location::new(file, line);
     let type_name = type_name_of::<T>;
     FrameOption::declare(DeclaredOption { name, kind, doc, module, location, type_name, parser, covered_by })
+}
+
+#[must_use]
+pub const fn listed_option(option: &'static DeclaredOption, file: &'static str, line: u32) -> ListedOption {
+    ListedOption { option, location: Location::new(file, line) }
 }
 
 /// The `T` of the `FrameOption<T>` that a static under `#[frame_option]` has as its type.

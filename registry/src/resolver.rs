@@ -88,6 +88,9 @@ impl fmt::Debug for Resolver {
 }
 
 /// A resolver that [`#[frame_resolver]`](macro@crate::frame_resolver) put into the program.
+///
+/// The layout is fixed, name first, so that a tool can read the table out of a program's file.
+#[repr(C)]
 pub struct LinkedResolver {
     pub(crate) name: &'static str,
     pub(crate) order: i32,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::context::Context;
-use crate::error::{RegisterError, ResolveError};
+use crate::error::{RegisterError, ResolveError, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
 use crate::option::{DeclaredOption, OptionKind};
@@ -19,6 +19,11 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// [`linked`](Self::linked) are those of the program, [`empty`](Self::empty) is none; both can be added to while
 /// the program runs. An app carries one registry; several may live side by side. To drop it while resolvers are
 /// registered, or while registrations are held, is fine.
+///
+/// A registry belongs to the image that made it. A library opened with `dlopen` has a copy of this crate to itself,
+/// with tables of its own, so it cannot use its host's registry: it hands a [`Resolver`] to a function of the host,
+/// which registers it, and [waits](Registration::unregister_and_wait) for it to be out of use before it closes the
+/// library.
 ///
 /// ```
 /// use frame_registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
@@ -46,6 +51,7 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// ```
 pub struct FrameResolvers {
     base: Base,
+    image: &'static Image,
     gate: Gate,
     /// Made when something is registered for the first time; shared with the registrations.
     overlay: OnceLock<Arc<Overlay>>,
@@ -82,7 +88,8 @@ impl Base {
         }
     }
 
-    fn checked(self) -> Result<(), crate::WiringError> {
+    #[inline]
+    fn checked(self) -> Result<(), WiringError> {
         match self {
             Self::Linked => LinkedTable::get().checked().map_err(Clone::clone),
             Self::Empty => Ok(()),
@@ -90,19 +97,24 @@ impl Base {
     }
 }
 
+/// Its address says which image this copy of the crate is in: the program, or a library it opened.
+struct Image(#[expect(dead_code, reason = "only a type with a size has an address of its own")] u8);
+
+static IMAGE: Image = Image(0);
+
 impl FrameResolvers {
     /// The resolvers linked into the program. Nothing happens here, so that it can be the value of a `static`:
     /// the first [`resolve`](Self::resolve) checks the table.
     #[must_use]
     pub const fn linked() -> Self {
-        Self { base: Base::Linked, gate: Gate::open(), overlay: OnceLock::new() }
+        Self { base: Base::Linked, image: &IMAGE, gate: Gate::open(), overlay: OnceLock::new() }
     }
 
     /// No resolvers, whatever is linked: for tests and for sandboxes. Options are refused until a resolver that
     /// covers them is registered.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { base: Base::Empty, gate: Gate::closed(), overlay: OnceLock::new() }
+        Self { base: Base::Empty, image: &IMAGE, gate: Gate::closed(), overlay: OnceLock::new() }
     }
 
     /// Runs every resolver in order and appends what they make to `pairs`.
@@ -128,7 +140,7 @@ impl FrameResolvers {
 
     #[inline(never)]
     fn resolve_any(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
-        self.base.checked()?;
+        self.check()?;
         if let Some(overlay) = self.overlay.get()
             && let Some(merged) = &*overlay.load()
         {
@@ -175,6 +187,15 @@ impl FrameResolvers {
             || resolvers.iter().any(|resolver| resolver.covers(option))
     }
 
+    /// What no use of this registry gets past.
+    #[inline]
+    fn check(&self) -> Result<(), WiringError> {
+        if !std::ptr::eq(self.image, &raw const IMAGE) {
+            return Err(WiringError::OtherImage);
+        }
+        self.base.checked()
+    }
+
     #[cold]
     fn close_gate(&self) {
         self.overlay().close_if_nothing(&self.gate);
@@ -196,7 +217,7 @@ impl FrameResolvers {
     /// name, linked or registered, and [`RegisterError::Wiring`] if the program has duplicates that the linker
     /// missed. The registry is then as it was.
     pub fn register(&self, resolver: Resolver) -> Result<Registration, RegisterError> {
-        self.base.checked()?;
+        self.check()?;
         if resolver.name().is_empty() {
             return Err(RegisterError::EmptyName { location: resolver.location() });
         }

@@ -86,7 +86,8 @@ fn listed(private: &TokenStream, declaration: &Declaration, conditions: &[TokenS
         const _: () = {
             #[#private::linkme::distributed_slice(#private::OPTIONS)]
             #[linkme(crate = #private::linkme)]
-            static __FRAME_OPTION: &#private::DeclaredOption = #ident.declared();
+            static __FRAME_OPTION: #private::ListedOption =
+                #private::listed_option(#ident.declared(), ::core::file!(), ::core::line!());
         };
     }
 }

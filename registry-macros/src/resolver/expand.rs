@@ -101,6 +101,8 @@ fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
         format!(".weak {linked}"),
         format!(".hidden {linked}"),
         format!("{linked}:"),
+        // A shared library has no reason to export it.
+        format!(".hidden {}", args.name.unique_resolver_symbol()),
     ];
     let mut operands = vec![quote!(element = sym __FRAME_RESOLVER)];
     for (index, path) in args.covers.iter().enumerate() {

@@ -1,0 +1,8 @@
+//! Four resolvers of one pair, whose values are inline.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[macro_use]
+mod linked;
+
+linked!(inline, 4);

@@ -1,0 +1,8 @@
+//! One resolver of one pair, whose values are behind an `Arc`.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[macro_use]
+mod linked;
+
+linked!(shared, 1);

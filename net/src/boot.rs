@@ -1,0 +1,140 @@
+//! How an app gets its networks.
+
+use std::sync::Arc;
+
+use frame_registry::{AppBuilder, AppError};
+
+use crate::config::NetConfig;
+use crate::direct::Direct;
+use crate::error::NetworkError;
+use crate::id::NetworkId;
+use crate::option::NETWORK;
+use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
+
+/// Gives the app the networks of `config`, its default, and clearnet. The registry that is given back, and that
+/// the app carries as [`NETWORKS`], takes further networks at any time.
+///
+/// The app's resolvers are set before this.
+///
+/// # Errors
+///
+/// As [`install`].
+pub fn boot(app: &mut AppBuilder, config: NetConfig) -> Result<NetworkRegistry, BootError> {
+    let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+    for (id, network) in config.networks {
+        networks.register(id, network.build())?;
+    }
+    install(app, networks.clone(), config.default)?;
+    Ok(networks)
+}
+
+/// Gives the app networks that are registered already: [`boot`] for those that no configuration describes.
+///
+/// # Errors
+///
+/// Where the app's default, or an option given for a call, would go unheeded: [`BootError::ResolversMissing`],
+/// [`BootError::NotCovered`] and [`BootError::DefaultNotRegistered`]. [`BootError::App`] if the app has networks.
+/// The app is then as it was.
+pub fn install(
+    app: &mut AppBuilder,
+    networks: NetworkRegistry,
+    default: Option<NetworkId>,
+) -> Result<(), BootError> {
+    let resolvers = app.resolvers().ok_or(BootError::ResolversMissing)?;
+    let covers_network = |option: &_| std::ptr::eq::<frame_registry::DeclaredOption>(option, NETWORK.declared());
+    if !resolvers.iter().any(|resolver| resolver.covers().into_iter().any(covers_network)) {
+        return Err(BootError::NotCovered);
+    }
+    if let Some(id) = default.as_ref().filter(|&id| !networks.has(id)) {
+        return Err(BootError::DefaultNotRegistered { id: id.clone() });
+    }
+    app.set(&NETWORKS, networks)?;
+    if let Some(id) = default {
+        // Only this function sets it, and it got past the line above.
+        app.set(&DEFAULT, Arc::new(id))?;
+    }
+    Ok(())
+}
+
+/// An app did not get its networks, and must not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// The app has no resolvers, so that no frame would get its network.
+    #[error("the app has no frame resolvers; call `set_resolvers(FrameResolvers::linked())` before `frame_net::boot`")]
+    ResolversMissing,
+    /// None of the app's resolvers puts the network on frames.
+    #[error(
+        "no resolver of the app covers the option `network`, so that no frame would get its network; \
+         use `FrameResolvers::linked()`, or register one that does"
+    )]
+    NotCovered,
+    /// The default is none of the networks.
+    #[error("the default network `{id}` is not registered; add it to `networks`, or leave the default out")]
+    DefaultNotRegistered {
+        /// The default.
+        id: NetworkId,
+    },
+    /// A network was not registered.
+    #[error("a network could not be registered")]
+    Network(#[from] NetworkError),
+    /// The app has networks already.
+    #[error("the app has networks already")]
+    App(#[from] AppError),
+}
+
+#[cfg(test)]
+mod tests {
+    use frame_registry::{App, FrameResolvers};
+
+    use super::*;
+    use crate::registry::default_network;
+
+    fn builder(resolvers: FrameResolvers) -> AppBuilder {
+        let mut app = App::builder();
+        app.set_resolvers(resolvers).unwrap();
+        app
+    }
+
+    fn config(json: &str) -> NetConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn installs_the_networks_and_the_default() {
+        let mut app = builder(FrameResolvers::linked());
+        let json = r#"{ "default": "a:b", "networks": { "a:b": { "kind": "direct" }, "a:c": { "kind": "socks5", "proxy": "h:1" } } }"#;
+        let networks = boot(&mut app, config(json)).unwrap();
+        let app = app.build();
+        assert_eq!(default_network(&app).unwrap().as_str(), "a:b");
+        networks.unregister(&"a:b".parse().unwrap());
+        assert_eq!(app.get(&NETWORKS).unwrap().list(), [("a:c".parse().unwrap(), "socks5")]);
+    }
+
+    #[test]
+    fn an_app_without_resolvers_is_refused() {
+        let booted = boot(&mut App::builder(), NetConfig::default());
+        assert!(matches!(booted, Err(BootError::ResolversMissing)));
+    }
+
+    #[test]
+    fn resolvers_that_do_not_cover_the_option_are_refused() {
+        let booted = boot(&mut builder(FrameResolvers::empty()), NetConfig::default());
+        assert!(matches!(booted, Err(BootError::NotCovered)));
+    }
+
+    #[test]
+    fn a_default_that_is_not_registered_is_refused() {
+        let mut app = builder(FrameResolvers::linked());
+        let booted = boot(&mut app, config(r#"{ "default": "a:b" }"#));
+        assert!(matches!(booted, Err(BootError::DefaultNotRegistered { id }) if id.as_str() == "a:b"));
+        assert!(app.get(&NETWORKS).is_none());
+    }
+
+    #[test]
+    fn booting_twice_is_refused() {
+        let mut app = builder(FrameResolvers::linked());
+        boot(&mut app, NetConfig::default()).unwrap();
+        assert!(matches!(boot(&mut app, NetConfig::default()), Err(BootError::App(_))));
+    }
+}

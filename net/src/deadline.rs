@@ -1,0 +1,58 @@
+//! One deadline over all steps of a connection.
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use serde::Deserialize;
+use std::num::NonZeroU64;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{Cause, DriverError, Step};
+
+/// How long a connection may take where the configuration does not say.
+pub(crate) const DEFAULT: Duration = Duration::from_secs(30);
+
+/// A point in time that is set once and passed on from step to step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// `limit` from now.
+    pub(crate) fn after(limit: Duration) -> Self {
+        /// A clock does not go on for ever: longer than this is not to be added to it.
+        const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+        Self { at: Instant::now() + limit.min(LONGEST), limit }
+    }
+
+    /// An equal share of the time that is left, for the first of `parts` that follow on each other.
+    pub(crate) fn share(self, parts: usize) -> Self {
+        let now = Instant::now();
+        let left = self.at.saturating_duration_since(now);
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
+        Self { at: now + left / parts, limit: self.limit }
+    }
+
+    /// Does `io`, unless the deadline passes before it is done.
+    pub(crate) async fn bound<T>(
+        self,
+        step: Step,
+        peer: &(impl Display + Sync),
+        io: impl Future<Output = io::Result<T>>,
+    ) -> Result<T, DriverError> {
+        let cause = match timeout_at(self.at, io).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => Cause::Io(error),
+            Err(_) => Cause::TimedOut { limit: self.limit },
+        };
+        Err(DriverError::new(step, peer, cause))
+    }
+}
+
+/// Reads a deadline in milliseconds. Zero would refuse everything.
+pub(crate) fn from_millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    NonZeroU64::deserialize(deserializer).map(|millis| Duration::from_millis(millis.get()))
+}

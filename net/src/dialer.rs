@@ -1,0 +1,132 @@
+//! The way out for a frame.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use frame_registry::{App, Frame};
+
+use crate::endpoint::Endpoint;
+use crate::error::{ChosenBy, Missing, NetworkError};
+use crate::host::HostName;
+use crate::id::NetworkId;
+use crate::network::{BoxStream, Network};
+use crate::option::OVERLAY;
+use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
+
+/// The dialer of `frame`: what the unit of that frame makes its connections with, and the only thing that makes
+/// connections for it.
+///
+/// A frame that carries no overlay network is on the app's default, and on clearnet where there is none. A
+/// resolved frame carries the default already; one that somebody built by hand must not get around it.
+///
+/// ```
+/// use frame_net::{NetConfig, Route, dialer};
+/// use frame_registry::{App, FrameBuilder, FrameResolvers};
+///
+/// let mut app = App::builder();
+/// app.set_resolvers(FrameResolvers::linked())?;
+/// frame_net::boot(&mut app, NetConfig::default())?;
+///
+/// let dialer = dialer(&FrameBuilder::new().seal(), &app.build())?;
+/// assert_eq!(dialer.route(), &Route::Clearnet);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// [`NetworkError::NotFound`] if the frame's network is not registered any more, and [`NetworkError::NotBooted`]
+/// if the app has no networks at all, not even clearnet.
+pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
+    let carried = frame.get(&OVERLAY).map(|id| (id, ChosenBy::Frame));
+    let chosen = carried.or_else(|| default_network(app).map(|id| (id, ChosenBy::AppDefault)));
+    let (networks, route) = match chosen {
+        Some((id, chosen_by)) => (require(app, id, chosen_by)?, Route::Network(id.clone())),
+        None => (app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?, Route::Clearnet),
+    };
+    Ok(Dialer { networks: networks.clone(), route })
+}
+
+/// Makes the connections of a frame; from [`dialer()`].
+///
+/// It names a network rather than holding it: each connection goes through the network that is registered at
+/// that moment, and through none if it was unregistered.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    networks: NetworkRegistry,
+    route: Route,
+}
+
+impl Dialer {
+    /// What the connections go through.
+    pub const fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Connects to `to`. Through an overlay network a name is not looked up here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection that was being made.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`].
+    pub async fn connect(&self, to: &Endpoint) -> Result<BoxStream, NetworkError> {
+        let connected = self.network()?.connect(to).await;
+        connected.map_err(|source| NetworkError::Connect {
+            to: to.clone(),
+            route: self.route.clone(),
+            source,
+        })
+    }
+
+    /// The addresses of `name`, as the network sees them. To connect to a name this is not needed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
+    /// cannot look names up, and then nobody is asked.
+    pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
+        let found = self.network()?.lookup(name).await;
+        found.map_err(|source| NetworkError::Lookup {
+            name: name.clone(),
+            route: self.route.clone(),
+            source,
+        })
+    }
+
+    fn network(&self) -> Result<Arc<dyn Network>, NetworkError> {
+        let id = match &self.route {
+            Route::Clearnet => return Ok(self.networks.clearnet()),
+            Route::Network(id) => id,
+        };
+        self.networks.get(id).ok_or_else(|| NetworkError::NotFound {
+            id: id.clone(),
+            chosen_by: ChosenBy::Frame,
+            missing: Missing::Network,
+        })
+    }
+}
+
+/// What a frame's connections go through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// The network of this host.
+    Clearnet,
+    /// An overlay network.
+    Network(NetworkId),
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clearnet => f.write_str("clearnet"),
+            Self::Network(id) => write!(f, "network `{id}`"),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What compiles, and in which words the compiler refuses the rest. A case is one program under `ui/`, named for
+//! what it shows; those in `ui/fail/` stand beside the compiler's output (`TRYBUILD=overwrite` writes it anew).
+
+/// All in one set: a program that must build makes trybuild build the others too, not only check them, and two
+/// resolvers of one name are refused only then.
+#[test]
+fn what_compiles_and_what_the_compiler_says_of_the_rest() {
+    let cases = trybuild::TestCases::new();
+    cases.pass("ui/pass/*.rs");
+    cases.compile_fail("ui/fail/*.rs");
+}

@@ -1,0 +1,5 @@
+//! What only the linker can show: little Cargo projects, built as a user would build them.
+
+mod artifacts;
+mod order;
+mod wiring;

@@ -1,0 +1,242 @@
+//! Wiring mistakes do not link, in plain words; what the linker misses is refused at every use.
+
+use frame_tests::{BuildOptions, Built, Project};
+
+const PROFILES_THAT_GUARD: [&str; 3] = ["dev", "release", "fat"];
+
+const HEAD: &str = "#![forbid(unsafe_code)]\n\
+    use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};\n\
+    use std::convert::Infallible;\n\
+    pub fn used() {}\n";
+
+fn library(project: &Project, name: &str, dependencies: &[&str], source: &str) {
+    let mut all = vec![Project::registry()];
+    all.extend(dependencies.iter().map(|name| Project::sibling(name)));
+    project.package(name, "", &all, "src/lib.rs", &format!("#![allow(unused)]\n{HEAD}{source}"));
+}
+
+/// A program that refers to its dependencies and then runs `body`.
+fn program(project: &Project, name: &str, dependencies: &[&str], body: &str) {
+    let mut all = vec![Project::registry()];
+    all.extend(dependencies.iter().map(|name| Project::sibling(name)));
+    let used: String = dependencies.iter().map(|name| format!("{name}::used();\n")).collect();
+    let source = format!(
+        "#![allow(unused)]\nuse frame_registry::*;\n\
+         fn resolve(resolvers: &FrameResolvers, options: &Options) -> Result<usize, ResolveError> {{\n\
+             let app = App::builder().build();\n\
+             let mut pairs = Pairs::new();\n\
+             resolvers.resolve(&Context::new(&app, None), options, &mut pairs).map(|()| pairs.len())\n\
+         }}\n\
+         fn main() {{\n{used}{body}\n}}"
+    );
+    project.package(name, "", &all, "src/main.rs", &source);
+}
+
+fn resolver(name: &str, arguments: &str) -> String {
+    format!(
+        "#[frame_resolver({arguments})]\n\
+         fn {name}(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {{ Ok(None) }}\n"
+    )
+}
+
+#[track_caller]
+fn assert_not_linked(built: &Built, words: &[&str]) {
+    assert!(!built.is_ok, "it linked");
+    for word in words {
+        assert!(built.stderr.contains(word), "`{word}` is not in:\n{}", built.stderr);
+    }
+}
+
+fn twins() -> Project {
+    let project = Project::new("twins");
+    library(&project, "left", &[], &resolver("overlay", "order = 200"));
+    library(&project, "right", &[], &format!("\n\n{}", resolver("other", "order = 7, name = \"overlay\"")));
+    let body = "let linked = FrameResolvers::linked();\n\
+        for _ in 0..3 {\n\
+            let error = resolve(&linked, &Options::new()).unwrap_err();\n\
+            println!(\"{}\", std::error::Error::source(&error).map_or(error.to_string(), |e| e.to_string()));\n\
+        }\n\
+        println!(\"{:?}\", linked.register(Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
+        println!(\"{:?}\", resolve(&FrameResolvers::empty(), &Options::new()));";
+    program(&project, "both", &["left", "right"], body);
+    project
+}
+
+#[test]
+fn one_resolver_name_in_two_crates_does_not_link() {
+    let project = twins();
+    for profile in PROFILES_THAT_GUARD {
+        let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
+        assert_not_linked(&built, &["frame_resolver_overlay_is_registered_more_than_once"]);
+        if profile == "dev" {
+            let places = ["duplicate symbol: ", "left/src/lib.rs:6", "right/src/lib.rs:8"];
+            assert_not_linked(&built, &places);
+        }
+    }
+}
+
+#[test]
+fn one_resolver_name_in_two_crates_under_thin_lto_is_refused_at_every_resolve() {
+    let built = twins().build("both", BuildOptions { profile: "thin", ..BuildOptions::default() });
+    let printed = built.run("both", &[]);
+    let refused = "frame resolver `overlay` is registered twice, at left/src/lib.rs:6 and at right/src/lib.rs:8; \
+                   give one of them another `name`";
+    assert_eq!(printed.lines().collect::<Vec<_>>(), [refused, refused, refused, "true", "Ok(0)"]);
+}
+
+#[test]
+fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
+    let project = Project::new("option-twins");
+    let option = "#[frame_option(name = \"network\", plain)]\npub static NETWORK: FrameOption<u32>;";
+    library(&project, "left", &[], option);
+    library(&project, "right", &[], option);
+    let body = "\
+        let error = resolve(&FrameResolvers::linked(), &Options::new()).unwrap_err();\n\
+        println!(\"{}\", std::error::Error::source(&error).unwrap());";
+    program(&project, "both", &["left", "right"], body);
+    for profile in PROFILES_THAT_GUARD {
+        let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
+        assert_not_linked(&built, &["frame_option_network"]);
+    }
+    let built = project.build("both", BuildOptions { profile: "thin", ..BuildOptions::default() });
+    assert_eq!(
+        built.run("both", &[]).trim_end(),
+        "frame option `network` is declared twice, at left/src/lib.rs:6 and at right/src/lib.rs:6; \
+         give one of them another `name`"
+    );
+}
+
+#[test]
+fn an_option_without_its_resolver_does_not_link() {
+    let project = Project::new("uncovered");
+    library(&project, "declares", &[], "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;");
+    library(&project, "covers", &["declares"], &resolver("overlay", "order = 200, covers(declares::NETWORK)"));
+    program(&project, "without", &["declares"], "");
+    let body = "println!(\"{:?}\", resolve(&FrameResolvers::linked(), &Options::new().with(&declares::NETWORK, 1)));";
+    program(&project, "with", &["declares", "covers"], body);
+    // The resolver's crate is a dependency, but nothing refers to it, so it is not linked.
+    let unused = body.replace("println", "declares::used(); println");
+    project.package(
+        "unused",
+        "",
+        &[Project::registry(), Project::sibling("declares"), Project::sibling("covers")],
+        "src/main.rs",
+        &format!("fn main() {{ {} }}", unused.replace("println!(\"{:?}\", resolve(&FrameResolvers::linked(), &Options::new().with(&declares::NETWORK, 1)));", "")),
+    );
+
+    let missing = "frame_option_network_has_no_linked_resolver";
+    for profile in ["dev", "release", "thin", "fat"] {
+        let options = BuildOptions { profile, ..BuildOptions::default() };
+        assert_not_linked(&project.build("without", options), &[missing]);
+        assert_eq!(project.build("with", options).run("with", &[]), "Ok(0)\n");
+    }
+    let built = project.build("without", BuildOptions::default());
+    assert_not_linked(&built, &["undefined symbol: ", "declares/src/lib.rs:6"]);
+    assert_not_linked(&project.build("unused", BuildOptions::default()), &[missing]);
+    let gnu = BuildOptions { rustflags: &["-Clinker-features=-lld"], ..BuildOptions::default() };
+    assert_not_linked(&project.build("without", gnu), &[missing]);
+}
+
+#[test]
+fn an_option_covered_in_two_crates_does_not_link() {
+    let project = Project::new("covered-twice");
+    library(&project, "declares", &[], "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;");
+    for name in ["left", "right"] {
+        library(&project, name, &["declares"], &resolver(name, "order = 200, covers(declares::NETWORK)"));
+    }
+    program(&project, "both", &["left", "right"], "");
+    for profile in ["dev", "release", "thin", "fat"] {
+        let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
+        assert_not_linked(&built, &["frame_option_network_is_covered_more_than_once"]);
+    }
+}
+
+#[test]
+fn a_runtime_option_links_and_is_refused_while_no_resolver_covers_it() {
+    let project = Project::new("runtime-option");
+    library(&project, "declares", &[], "#[frame_option(name = \"tenant\", runtime)]\npub static TENANT: FrameOption<u32>;");
+    let body = "let linked = FrameResolvers::linked();\n\
+        let options = Options::new().with(&declares::TENANT, 1);\n\
+        println!(\"{:?}\", resolve(&linked, &Options::new()));\n\
+        println!(\"{}\", resolve(&linked, &options).unwrap_err());\n\
+        static KEY: Key<u32> = Key::new(\"tenant\");\n\
+        let tenant = Resolver::new(\"tenant\", 1, |_: &Context<'_>, options: &Options| {\n\
+            Ok::<_, String>(options.pair(&declares::TENANT, &KEY))\n\
+        });\n\
+        let registration = linked.register(tenant.covers(&declares::TENANT)).unwrap();\n\
+        println!(\"{:?}\", resolve(&linked, &options));\n\
+        registration.unregister();\n\
+        println!(\"{:?}\", resolve(&linked, &options).is_err());";
+    program(&project, "app", &["declares"], body);
+    let printed = project.build("app", BuildOptions::default()).run("app", &[]);
+    let refused = "option `tenant` (declared at declares/src/lib.rs:6) is set, but no resolver of this registry covers it; \
+                   register one with `.covers(…)`, or do not set the option";
+    assert_eq!(printed.lines().collect::<Vec<_>>(), ["Ok(0)", refused, "Ok(1)", "true"]);
+}
+
+#[test]
+fn a_required_resolver_that_is_missing_does_not_link() {
+    let project = Project::new("required");
+    library(&project, "has", &[], &resolver("stamp", "order = 1"));
+    let body = "frame_registry::require_resolvers!(\"stamp\");\nprintln!(\"linked\");";
+    program(&project, "with", &["has"], body);
+    program(&project, "without", &[], body);
+    for profile in ["dev", "release", "thin", "fat"] {
+        let options = BuildOptions { profile, ..BuildOptions::default() };
+        assert_eq!(project.build("with", options).run("with", &[]), "linked\n");
+        assert_not_linked(&project.build("without", options), &["frame_resolver_stamp_is_not_linked"]);
+    }
+}
+
+#[test]
+fn the_registry_can_be_renamed_and_reexported() {
+    let project = Project::new("renamed");
+    let renamed = Project::registry().replace("frame-registry =", "wiring =").replace('{', "{ package = \"frame-registry\",");
+    let source = "pub use wiring;\n\
+        #[wiring::frame_option(name = \"tenant\", crate = wiring)]\n\
+        pub static TENANT: wiring::FrameOption<u32>;\n\
+        #[wiring::frame_resolver(order = 1, covers(TENANT), crate = wiring)]\n\
+        fn tenant(_: &wiring::Context<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
+        wiring::require_resolvers!(crate = wiring, \"tenant\");";
+    project.package("framework", "", &[renamed], "src/lib.rs", source);
+    let source = "use framework::wiring;\n\
+        #[wiring::frame_resolver(order = 2, crate = framework::wiring)]\n\
+        fn second(_: &wiring::Context<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
+        fn main() { wiring::FrameResolvers::linked().iter().for_each(|r| println!(\"{}\", r.name())); }";
+    project.package("app", "", &[Project::sibling("framework")], "src/main.rs", source);
+    assert_eq!(project.build("app", BuildOptions::default()).run("app", &[]), "tenant\nsecond\n");
+}
+
+#[test]
+fn two_copies_of_the_registry_in_one_program_are_refused() {
+    let project = Project::new("two-copies");
+    let copy = |from: &str, to: &str| {
+        for file in std::fs::read_dir(frame_tests::workspace().join(from)).unwrap() {
+            let file = file.unwrap().path();
+            if file.is_file() {
+                let name = format!("{to}/{}", file.file_name().unwrap().to_str().unwrap());
+                project.write(&name, &std::fs::read_to_string(&file).unwrap());
+            }
+        }
+    };
+    copy("registry", "copy");
+    copy("registry/src", "copy/src");
+    let manifest = std::fs::read_to_string(frame_tests::workspace().join("registry/Cargo.toml")).unwrap();
+    let manifest = manifest
+        .replace("rust-version.workspace = true\n", "")
+        .replace("version.workspace = true", "version = \"0.2.0\"")
+        .replace("edition.workspace = true", "edition = \"2024\"")
+        .replace("license.workspace = true\nauthors.workspace = true\n", "")
+        .replace("[lints]\nworkspace = true\n", "")
+        .replace("arc-swap.workspace = true", "arc-swap = \"1\"")
+        .replace("thiserror.workspace = true", "thiserror = \"2\"")
+        .replace("serde = { workspace = true, optional = true }", "serde = { version = \"1\", optional = true }")
+        .replace("serde_json = { workspace = true, optional = true }", "serde_json = { version = \"1\", optional = true }");
+    let macros = frame_tests::workspace().join("registry-macros");
+    let manifest = manifest.replace("frame-registry-macros.workspace = true", &format!("frame-registry-macros = {{ path = {macros:?} }}"));
+    project.write("copy/Cargo.toml", &manifest);
+    let other = "other = { package = \"frame-registry\", path = \"../copy\", default-features = false }".to_owned();
+    project.package("app", "", &[Project::registry(), other], "src/main.rs", "fn main() {}");
+    let built = project.build("app", BuildOptions::default());
+    assert_not_linked(&built, &["package `frame-registry", "links to the native library `frame_registry`"]);
+}

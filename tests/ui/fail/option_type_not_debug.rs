@@ -1,0 +1,8 @@
+use frame_registry::{FrameOption, frame_option};
+
+#[frame_option(name = "tenant", plain)]
+pub static TENANT: FrameOption<Tenant>;
+
+pub struct Tenant;
+
+fn main() {}

@@ -1,0 +1,3 @@
+frame_registry::require_resolvers!(200);
+
+fn main() {}

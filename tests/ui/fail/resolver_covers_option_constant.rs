@@ -1,0 +1,14 @@
+use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+use std::convert::Infallible;
+
+#[frame_option(name = "tenant", runtime)]
+pub static DECLARED: FrameOption<String>;
+
+pub const TENANT: &FrameOption<String> = &DECLARED;
+
+#[frame_resolver(order = 200, covers(TENANT))]
+fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+fn main() {}

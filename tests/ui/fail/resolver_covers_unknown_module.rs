@@ -1,0 +1,9 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+use std::convert::Infallible;
+
+#[frame_resolver(order = 200, covers(tenants::TENANT))]
+fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+fn main() {}

@@ -1,0 +1,17 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+use std::convert::Infallible;
+
+pub trait Make {
+    fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible>;
+}
+
+pub struct Tenant;
+
+impl Make for Tenant {
+    #[frame_resolver(order = 200)]
+    fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+        Ok(None)
+    }
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+use std::convert::Infallible;
+
+#[frame_resolver(order = BASE + 1)]
+fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+pub const BASE: i32 = 200;
+
+fn main() {}

@@ -1,0 +1,8 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+
+#[frame_resolver(order = 200)]
+fn tenant(_: &Context<'_>, _: &Options) -> Vec<Pair> {
+    Vec::new()
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+use std::convert::Infallible;
+
+#[frame_resolver(order = 200)]
+fn tenant(_: &Context<'_>, _: &Options, _: u32) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+fn main() {}
