@@ -67,9 +67,9 @@ impl<I: IntoPairs, E: IntoCause> ResolverOutput for Result<I, E> {
 
 /// What a resolver succeeds with: anything that is `IntoIterator<Item = Pair>`.
 #[diagnostic::on_unimplemented(
-    message = "a frame resolver succeeds with pairs, and `{Self}` is none",
-    label = "not an iterator of `Pair`",
-    note = "succeed with anything that is `IntoIterator<Item = Pair>`: `Option<Pair>`, `[Pair; N]`, `Vec<Pair>`"
+    message = "the `Ok` of what a frame resolver returns is pairs, not `{Self}`",
+    label = "write `Result<Option<Pair>, E>`",
+    note = "pairs are anything that is `IntoIterator<Item = Pair>`: `Option<Pair>`, `[Pair; N]`, `Vec<Pair>`"
 )]
 pub trait IntoPairs {
     #[doc(hidden)]
@@ -87,9 +87,9 @@ impl<I: IntoIterator<Item = Pair>> IntoPairs for I {
 /// What a resolver fails with: anything that converts into `Box<dyn Error + Send + Sync>`, such as every error
 /// that is `Send + Sync`, `String` and `&str`.
 #[diagnostic::on_unimplemented(
-    message = "a frame resolver fails with an error, and `{Self}` is none",
-    label = "does not convert into `Box<dyn Error + Send + Sync>`",
-    note = "implement `std::error::Error` for it, or fail with `std::convert::Infallible`, `String` or your own error type"
+    message = "the `Err` of what a frame resolver returns is an error, not `{Self}`",
+    label = "`{Self}` does not convert into `Box<dyn Error + Send + Sync>`",
+    note = "implement `std::error::Error` for it; or write `String`, `Box<dyn Error + Send + Sync>`, or `std::convert::Infallible` where nothing can fail"
 )]
 pub trait IntoCause {
     #[doc(hidden)]

@@ -67,23 +67,41 @@ pub const fn listed_option(option: &'static DeclaredOption, file: &'static str, 
     label = "write `FrameOption<T>`, where `T` is the type of the option's values"
 )]
 pub trait IsDeclaration {
-    type Value;
+    /// The type itself. The compiler takes a `Checked` of a type that is not a declaration for whatever it should
+    /// be, so that this trait is the only one to complain.
+    type Checked;
 }
 
 impl<T> IsDeclaration for FrameOption<T> {
-    type Value = T;
+    type Checked = Self;
 }
 
-/// Says at compile time whether a `T` can be read from text: `Reader::<T>::PARSER` is the inherent constant where
-/// its bounds hold, and that of [`NoReader`] where they do not.
+/// Its argument, which is a `T`.
+#[must_use]
+pub const fn same<T>(value: T) -> T {
+    value
+}
+
+/// Reads a `T` from text.
 #[derive(Debug)]
 pub struct Reader<T>(PhantomData<T>);
+
+/// Says at compile time whether the values of an option of type `D` can be read from text:
+/// `DeclaredReader::<D>::PARSER` is the inherent constant where its bounds hold, and that of [`NoReader`] where they
+/// do not, be it that `D` is not the type of an option at all.
+#[derive(Debug)]
+pub struct DeclaredReader<D>(PhantomData<D>);
+
+#[cfg(feature = "json")]
+impl<T: FrameValue + serde::de::DeserializeOwned> DeclaredReader<FrameOption<T>> {
+    pub const PARSER: Option<Parser> = Reader::<T>::PARSER;
+}
 
 pub trait NoReader {
     const PARSER: Option<Parser> = None;
 }
 
-impl<T> NoReader for Reader<T> {}
+impl<D> NoReader for DeclaredReader<D> {}
 
 /// Emits its input where the linker guards the wiring, and nothing elsewhere. Decided here, for the crate that
 /// expands the macro knows nothing of this crate's `cfg`s.

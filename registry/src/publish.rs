@@ -12,7 +12,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::sync::{AtomicUsize, Mutex, Ordering, SnapshotCell};
+use super::sync::{AtomicUsize, Mutex, Ordering, SnapshotCell};
 
 /// Whether there may be something to resolve.
 pub(crate) struct Gate(AtomicUsize);

@@ -1,0 +1,368 @@
+//! The publish protocol under every interleaving: `src/publish.rs` itself, compiled with loom's primitives in place
+//! of the real ones. And the same with two bugs put into the primitives, to show that the model finds them.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::Mutex as RealMutex;
+
+/// Primitives that do what they should.
+#[path = "."]
+mod sound {
+    pub(crate) mod sync {
+        pub(crate) use crate::{AtomicUsize, SnapshotCell};
+        pub(crate) use loom::sync::Mutex;
+        pub(crate) use std::sync::atomic::Ordering;
+    }
+
+    #[path = "../src/publish.rs"]
+    #[allow(dead_code, reason = "the tests use what they need of it")]
+    pub(crate) mod publish;
+}
+
+/// The gate opens before the snapshot is there: a store to the gate overtakes the swap before it.
+#[path = "."]
+mod gate_first {
+    pub(crate) mod sync {
+        pub(crate) use crate::overtaking::{AtomicUsize, SnapshotCell};
+        pub(crate) use loom::sync::Mutex;
+        pub(crate) use std::sync::atomic::Ordering;
+    }
+
+    #[path = "../src/publish.rs"]
+    #[allow(dead_code, reason = "the tests use what they need of it")]
+    pub(crate) mod publish;
+}
+
+/// Who closes the gate does not keep writers out.
+#[path = "."]
+mod no_exclusion {
+    pub(crate) mod sync {
+        pub(crate) use crate::{AtomicUsize, SnapshotCell, careless::Mutex};
+        pub(crate) use std::sync::atomic::Ordering;
+    }
+
+    #[path = "../src/publish.rs"]
+    #[allow(dead_code, reason = "the tests use what they need of it")]
+    pub(crate) mod publish;
+}
+
+/// A loom atomic that can be made in a `const fn`: it comes to be at its first use.
+pub(crate) struct AtomicUsize {
+    initial: usize,
+    cell: std::sync::OnceLock<loom::sync::atomic::AtomicUsize>,
+}
+
+impl AtomicUsize {
+    pub(crate) const fn new(initial: usize) -> Self {
+        Self { initial, cell: std::sync::OnceLock::new() }
+    }
+
+    fn cell(&self) -> &loom::sync::atomic::AtomicUsize {
+        self.cell.get_or_init(|| loom::sync::atomic::AtomicUsize::new(self.initial))
+    }
+
+    pub(crate) fn load(&self, ordering: std::sync::atomic::Ordering) -> usize {
+        self.cell().load(ordering)
+    }
+
+    pub(crate) fn store(&self, value: usize, ordering: std::sync::atomic::Ordering) {
+        self.cell().store(value, ordering);
+    }
+}
+
+/// What `ArcSwapOption` promises, and no more: a load gives some value that was stored, and acquires what its store
+/// released.
+pub(crate) struct SnapshotCell<T> {
+    /// Every value that ever was; not a part of the model.
+    versions: RealMutex<Vec<Option<Arc<T>>>>,
+    /// The index of the current one.
+    current: Arc<loom::sync::atomic::AtomicUsize>,
+}
+
+pub(crate) struct Loaded<T>(Option<Arc<T>>);
+
+impl<T> Deref for Loaded<T> {
+    type Target = Option<Arc<T>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T> SnapshotCell<T> {
+    pub(crate) fn empty() -> Self {
+        let current = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
+        Self { versions: RealMutex::new(vec![None]), current }
+    }
+
+    pub(crate) fn load(&self) -> Loaded<T> {
+        let current = self.current.load(std::sync::atomic::Ordering::Acquire);
+        Loaded(self.versions.lock().unwrap()[current].clone())
+    }
+
+    pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        let new = self.add(value);
+        let old = self.current.swap(new, std::sync::atomic::Ordering::AcqRel);
+        self.versions.lock().unwrap()[old].clone()
+    }
+
+    fn add(&self, value: Option<Arc<T>>) -> usize {
+        let mut versions = self.versions.lock().unwrap();
+        versions.push(value);
+        versions.len() - 1
+    }
+}
+
+mod overtaking {
+    use super::{Arc, Loaded, RealMutex};
+    use std::sync::atomic::Ordering;
+
+    /// The swap that a store is about to overtake; the models have one writer.
+    static DELAYED: RealMutex<Option<Box<dyn FnOnce() + Send>>> = RealMutex::new(None);
+
+    pub(crate) struct AtomicUsize(super::AtomicUsize);
+
+    impl AtomicUsize {
+        pub(crate) const fn new(initial: usize) -> Self {
+            Self(super::AtomicUsize::new(initial))
+        }
+
+        pub(crate) fn load(&self, ordering: Ordering) -> usize {
+            self.0.load(ordering)
+        }
+
+        pub(crate) fn store(&self, value: usize, ordering: Ordering) {
+            self.0.store(value, ordering);
+            let delayed = DELAYED.lock().unwrap().take();
+            if let Some(swap) = delayed {
+                swap();
+            }
+        }
+    }
+
+    pub(crate) struct SnapshotCell<T>(super::SnapshotCell<T>);
+
+    impl<T> SnapshotCell<T> {
+        pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+            let new = self.0.add(value);
+            let current = Arc::clone(&self.0.current);
+            *DELAYED.lock().unwrap() = Some(Box::new(move || current.store(new, Ordering::Release)));
+            None
+        }
+
+        pub(crate) fn empty() -> Self {
+            Self(super::SnapshotCell::empty())
+        }
+
+        pub(crate) fn load(&self) -> Loaded<T> {
+            self.0.load()
+        }
+    }
+}
+
+mod careless {
+    use std::sync::{LockResult, TryLockResult};
+
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> LockResult<loom::sync::MutexGuard<'_, T>> {
+            self.0.lock()
+        }
+
+        #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the bug")]
+        pub(crate) fn try_lock(&self) -> TryLockResult<()> {
+            Ok(())
+        }
+    }
+}
+
+/// What the tests do with the protocol, over each set of primitives.
+macro_rules! registry {
+    ($primitives:ident) => {
+        use crate::$primitives::publish::{Gate, Published};
+
+        /// As `FrameResolvers` with nothing linked, where a resolver is a number.
+        pub(crate) struct Registry {
+            gate: Gate,
+            published: Published<Vec<u32>>,
+        }
+
+        impl Registry {
+            pub(crate) fn new() -> std::sync::Arc<Self> {
+                let registry = Self { gate: Gate::closed(), published: Published::nothing() };
+                // Now, before it is shared, the gate's atomic comes to be.
+                registry.gate.read();
+                std::sync::Arc::new(registry)
+            }
+
+            pub(crate) fn register(&self, resolver: u32) {
+                let added: Result<(), std::convert::Infallible> = self.published.add(&self.gate, |before| {
+                    Ok(before.into_iter().flatten().copied().chain([resolver]).collect())
+                });
+                added.unwrap_or_else(|never| match never {});
+            }
+
+            pub(crate) fn unregister(&self, resolver: u32) {
+                self.published.remove(|before| {
+                    let left: Vec<_> = before.iter().copied().filter(|other| *other != resolver).collect();
+                    (!left.is_empty()).then_some(left)
+                });
+            }
+
+            /// The resolvers that a resolve runs.
+            pub(crate) fn resolve(&self) -> Vec<u32> {
+                if self.gate.read() == 0 {
+                    return Vec::new();
+                }
+                if let Some(snapshot) = &*self.published.load() {
+                    return snapshot.to_vec();
+                }
+                self.published.close_if_nothing(&self.gate);
+                Vec::new()
+            }
+
+            pub(crate) fn assert_that_an_open_gate_shows_its_snapshot(&self) {
+                if self.gate.read() != 0 {
+                    assert!(self.published.load().is_some(), "the gate is open and nothing is published");
+                }
+            }
+
+            pub(crate) fn is_gate_closed(&self) -> bool {
+                self.gate.read() == 0
+            }
+        }
+
+        /// A gate that is open over nothing, for the next resolve to close.
+        pub(crate) fn left_open() -> std::sync::Arc<Registry> {
+            let registry = Registry::new();
+            registry.register(9);
+            registry.unregister(9);
+            registry
+        }
+
+        /// A resolver that was registered while another thread closes the gate is run by every later resolve.
+        pub(crate) fn register_while_closing() {
+            let registry = left_open();
+            let closing = loom::thread::spawn({
+                let registry = std::sync::Arc::clone(&registry);
+                move || assert!([vec![], vec![1]].contains(&registry.resolve()))
+            });
+            registry.register(1);
+            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+            closing.join().unwrap();
+            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+        }
+
+        pub(crate) fn register_while_looking() {
+            let registry = Registry::new();
+            let looking = loom::thread::spawn({
+                let registry = std::sync::Arc::clone(&registry);
+                move || registry.assert_that_an_open_gate_shows_its_snapshot()
+            });
+            registry.register(1);
+            looking.join().unwrap();
+        }
+    };
+}
+
+mod with_sound {
+    registry!(sound);
+}
+
+mod with_gate_first {
+    #![allow(dead_code, reason = "one of the tests")]
+    registry!(gate_first);
+}
+
+mod with_no_exclusion {
+    #![allow(dead_code, reason = "one of the tests")]
+    registry!(no_exclusion);
+}
+
+use with_sound::{Registry, left_open};
+
+#[test]
+fn who_sees_the_gate_open_sees_what_it_was_opened_for() {
+    loom::model(with_sound::register_while_looking);
+}
+
+#[test]
+#[should_panic(expected = "the gate is open and nothing is published")]
+fn the_model_finds_a_gate_that_opens_before_the_snapshot_is_published() {
+    loom::model(with_gate_first::register_while_looking);
+}
+
+#[test]
+fn a_resolver_registered_while_the_gate_is_closed_is_not_lost() {
+    loom::model(with_sound::register_while_closing);
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_is_closed_without_keeping_writers_out() {
+    loom::model(with_no_exclusion::register_while_closing);
+}
+
+#[test]
+fn a_resolve_sees_a_whole_snapshot_and_never_an_older_one_than_before() {
+    loom::model(|| {
+        let registry = Registry::new();
+        let reading = loom::thread::spawn({
+            let registry = Arc::clone(&registry);
+            move || {
+                let (first, second) = (registry.resolve(), registry.resolve());
+                let states: [&[u32]; 4] = [&[], &[1], &[1, 2], &[2]];
+                let index = |seen: &[u32]| states.iter().position(|state| *state == seen).expect("a whole snapshot");
+                assert!(index(&first) <= index(&second), "{first:?}, then {second:?}");
+            }
+        });
+        registry.register(1);
+        registry.register(2);
+        registry.unregister(1);
+        reading.join().unwrap();
+        assert_eq!(registry.resolve(), [2]);
+    });
+}
+
+#[test]
+fn two_that_register_at_once_are_both_registered() {
+    loom::model(|| {
+        let registry = left_open();
+        let threads: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|resolver| {
+                let registry = Arc::clone(&registry);
+                loom::thread::spawn(move || {
+                    registry.register(resolver);
+                    assert!(registry.resolve().contains(&resolver));
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let mut all = registry.resolve();
+        all.sort_unstable();
+        assert_eq!(all, [1, 2]);
+    });
+}
+
+#[test]
+fn an_unregistered_resolver_is_not_run_again_and_the_gate_closes() {
+    loom::model(|| {
+        let registry = Registry::new();
+        registry.register(1);
+        let reading = loom::thread::spawn({
+            let registry = Arc::clone(&registry);
+            move || assert!([vec![], vec![1]].contains(&registry.resolve()))
+        });
+        registry.unregister(1);
+        assert_eq!(registry.resolve(), [0; 0], "an unregistered resolver was run");
+        reading.join().unwrap();
+        assert_eq!(registry.resolve(), [0; 0], "an unregistered resolver was run");
+        assert!(registry.is_gate_closed());
+    });
+}
