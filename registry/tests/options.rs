@@ -1,0 +1,130 @@
+//! Options: typed, merged, and given as JSON.
+
+use std::error::Error;
+
+use frame_registry::{FrameOption, OptionError, Options, frame_option};
+use proptest::prelude::*;
+use serde_json::json;
+
+#[frame_option(name = "network", plain)]
+static NETWORK: FrameOption<String>;
+#[frame_option(name = "retries", plain)]
+static RETRIES: FrameOption<u32>;
+#[frame_option(name = "labels", plain)]
+static LABELS: FrameOption<Vec<String>>;
+/// Cannot be read from text.
+#[frame_option(name = "hook", plain)]
+static HOOK: FrameOption<fn() -> u32>;
+
+#[test]
+fn an_option_holds_one_value_of_its_type() {
+    let mut options = Options::new();
+    assert!(options.is_empty());
+    options.set(&RETRIES, 1).set(&RETRIES, 2).set(&HOOK, || 7);
+    assert_eq!((options.get(&RETRIES), options.len()), (Some(&2), 2));
+    assert_eq!(options.get(&HOOK).unwrap()(), 7);
+    assert!(options.contains(&HOOK) && !options.contains(&NETWORK));
+    assert!(options.unset(&RETRIES) && !options.unset(&RETRIES));
+    assert_eq!(options.iter().map(|option| option.name()).collect::<Vec<_>>(), ["hook"]);
+}
+
+#[test]
+fn debug_shows_names_and_no_values() {
+    let options = Options::new().with(&NETWORK, "secret".to_owned()).with(&RETRIES, 3);
+    assert_eq!(format!("{options:?}"), r#"Options {"network", "retries"}"#);
+}
+
+#[test]
+fn the_call_is_merged_over_the_entry() {
+    let entry = Options::new().with(&NETWORK, "entry".to_owned()).with(&RETRIES, 1);
+    let call = Options::new().with(&RETRIES, 2).with(&LABELS, vec!["call".to_owned()]);
+    let merged = entry.merged_under(&call);
+    assert_eq!(merged.get(&NETWORK).unwrap(), "entry");
+    assert_eq!(merged.get(&RETRIES), Some(&2));
+    assert_eq!(merged.get(&LABELS).unwrap(), &["call"]);
+    assert_eq!((entry.get(&RETRIES), call.get(&NETWORK)), (Some(&1), None), "neither is changed");
+}
+
+#[test]
+fn json_is_read_by_declared_name() {
+    let options = Options::from_json(&json!({ "network": "tor:main", "retries": 3, "labels": ["a"] })).unwrap();
+    assert_eq!(options.get(&NETWORK).unwrap(), "tor:main");
+    assert_eq!(options.get(&RETRIES), Some(&3));
+    assert_eq!(options.get(&LABELS).unwrap(), &["a"]);
+    assert!(Options::from_json(&json!({})).unwrap().is_empty());
+}
+
+#[track_caller]
+fn refused(json: &serde_json::Value, message: &str) -> OptionError {
+    let error = Options::from_json(json).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    error
+}
+
+#[test]
+fn an_option_that_nobody_declares_is_refused_with_the_nearest_name() {
+    refused(&json!({ "netwrok": "tor:main" }), "no option is named `netwrok`; did you mean `network`?");
+    refused(&json!({ "Network": "tor:main" }), "no option is named `Network`; did you mean `network`?");
+    refused(&json!({ "colour": 1 }), "no option is named `colour`");
+    refused(&json!({ "": 1 }), "no option is named ``");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_refused_and_says_what_is_expected() {
+    let cases = [
+        (json!(5), "the number 5"),
+        (json!(null), "null"),
+        (json!(true), "the boolean true"),
+        (json!(["tor:main"]), "a list"),
+        (json!({ "id": "tor:main" }), "an object"),
+    ];
+    for (value, given) in cases {
+        let message = format!("option `network` is {given}, which is not a `alloc::string::String`");
+        let error = refused(&json!({ "network": value }), &message);
+        assert!(error.source().unwrap().to_string().contains("expected a string"));
+    }
+    refused(&json!({ "retries": -1 }), "option `retries` is the number -1, which is not a `u32`");
+    refused(&json!({ "retries": "" }), "option `retries` is an empty string, which is not a `u32`");
+    let long = "x".repeat(100);
+    refused(&json!({ "retries": long }), "option `retries` is a string of 100 characters, which is not a `u32`");
+}
+
+#[test]
+fn an_option_whose_type_is_not_text_is_refused() {
+    let error = refused(
+        &json!({ "hook": 1 }),
+        "option `hook` cannot be given as text: `fn() -> u32` does not implement `Deserialize`",
+    );
+    assert!(matches!(error, OptionError::NotText { .. }));
+    assert!(!HOOK.declared().is_text() && NETWORK.declared().is_text());
+}
+
+#[test]
+fn options_that_are_no_object_are_refused() {
+    refused(&json!([1]), r#"options are a JSON object, such as {"name": value}; this is a list"#);
+    refused(&json!("network"), r#"options are a JSON object, such as {"name": value}; this is the string "network""#);
+}
+
+#[test]
+fn a_refused_value_leaves_the_options_as_they_were() {
+    let mut options = Options::new().with(&RETRIES, 1);
+    options.set_json("retries", &json!("many")).unwrap_err();
+    options.set_json("retires", &json!(2)).unwrap_err();
+    assert_eq!((options.get(&RETRIES), options.len()), (Some(&1), 1));
+    options.set_json("retries", &json!(2)).unwrap();
+    assert_eq!(options.get(&RETRIES), Some(&2));
+}
+
+proptest! {
+    /// No text makes an option of a name that nobody declares, and none panics.
+    #[test]
+    fn only_declared_names_are_taken(name in ".{0,12}", value in any::<i64>()) {
+        let declared = ["network", "retries", "labels", "hook"].contains(&name.as_str());
+        prop_assume!(!declared);
+        let is_unknown = matches!(
+            Options::from_json(&json!({ name.as_str(): value })),
+            Err(OptionError::Unknown { .. })
+        );
+        prop_assert!(is_unknown);
+    }
+}
