@@ -1,0 +1,49 @@
+//! Where functions are spawned.
+//!
+//! [`Functions`] holds them by id; [`Ctx::call`] and [`Functions::call`] run one. Whatever the function is, its
+//! frame is made in one place (`executor.rs`): fork the caller's frame, set the function's id and a fresh PID, add
+//! the task's pairs, run every resolver of the app over the merged options, seal. If a resolver refuses, the
+//! function never starts. Nothing here knows any option.
+//!
+//! ```
+//! use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
+//! use frame_registry::{App, FrameResolvers, Options};
+//! use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let mut app = App::builder();
+//! app.set_resolvers(FrameResolvers::linked())?;
+//!
+//! let functions = Functions::new(app.build());
+//! functions.register("app:double".parse()?, Options::new(), async |_: Ctx, payload: Payload| {
+//!     let number = payload.as_json().and_then(|json| json.as_u64());
+//!     let number = number.ok_or_else(|| CallError::invalid("a number is expected"))?;
+//!     Ok(Payload::from(json!(number * 2)))
+//! })?;
+//!
+//! let doubled = functions.call(Task::new("app:double".parse()?).payload(json!(21))).await?;
+//! assert_eq!(doubled.as_json(), Some(&json!(42)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod ctx;
+mod error;
+mod executor;
+mod function;
+mod functions;
+mod id;
+mod payload;
+mod pid;
+mod task;
+
+pub use crate::ctx::Ctx;
+pub use crate::error::{CallError, ErrorKind, FunctionsError};
+pub use crate::executor::{FUNCTION, PID};
+pub use crate::function::{BoxFuture, Function};
+pub use crate::functions::Functions;
+pub use crate::id::FunctionId;
+pub use crate::payload::Payload;
+pub use crate::pid::Pid;
+pub use crate::task::Task;

@@ -47,6 +47,7 @@ mod app;
 mod context;
 mod error;
 mod frame;
+mod id;
 mod inline_vec;
 #[cfg(feature = "json")]
 mod json;
@@ -75,6 +76,7 @@ pub use crate::app::{App, AppBuilder, AppError};
 pub use crate::context::Context;
 pub use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
+pub use crate::id::{Id, IdError, IdKind};
 #[cfg(feature = "json")]
 pub use crate::json::OptionError;
 pub use crate::key::{Fork, Key};
