@@ -6,7 +6,6 @@ use frame_registry::{AppBuilder, AppError};
 
 use crate::config::NetConfig;
 use crate::direct::Direct;
-use crate::error::NetworkError;
 use crate::id::NetworkId;
 use crate::option::NETWORK;
 use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
@@ -16,14 +15,20 @@ use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
 ///
 /// The app's resolvers are set before this.
 ///
+/// ```
+/// use frame_net::{BootError, NetConfig};
+/// use frame_registry::App;
+///
+/// let error = frame_net::boot(&mut App::builder(), NetConfig::default()).unwrap_err();
+/// assert!(matches!(error, BootError::ResolversMissing));
+/// ```
+///
 /// # Errors
 ///
 /// As [`install`].
 pub fn boot(app: &mut AppBuilder, config: NetConfig) -> Result<NetworkRegistry, BootError> {
-    let networks = NetworkRegistry::new(Arc::new(Direct::default()));
-    for (id, network) in config.networks {
-        networks.register(id, network.build())?;
-    }
+    let networks = config.networks.into_iter().map(|(id, network)| (id, network.build())).collect();
+    let networks = NetworkRegistry::with(Arc::new(Direct::default()), networks);
     install(app, networks.clone(), config.default)?;
     Ok(networks)
 }
@@ -41,7 +46,8 @@ pub fn install(
     default: Option<NetworkId>,
 ) -> Result<(), BootError> {
     let resolvers = app.resolvers().ok_or(BootError::ResolversMissing)?;
-    let covers_network = |option: &_| std::ptr::eq::<frame_registry::DeclaredOption>(option, NETWORK.declared());
+    let covers_network =
+        |option: &_| std::ptr::eq::<frame_registry::DeclaredOption>(option, NETWORK.declared());
     if !resolvers.iter().any(|resolver| resolver.covers().into_iter().any(covers_network)) {
         return Err(BootError::NotCovered);
     }
@@ -61,7 +67,9 @@ pub fn install(
 #[non_exhaustive]
 pub enum BootError {
     /// The app has no resolvers, so that no frame would get its network.
-    #[error("the app has no frame resolvers; call `set_resolvers(FrameResolvers::linked())` before `frame_net::boot`")]
+    #[error(
+        "the app has no frame resolvers; call `set_resolvers(FrameResolvers::linked())` before `frame_net::boot`"
+    )]
     ResolversMissing,
     /// None of the app's resolvers puts the network on frames.
     #[error(
@@ -75,9 +83,6 @@ pub enum BootError {
         /// The default.
         id: NetworkId,
     },
-    /// A network was not registered.
-    #[error("a network could not be registered")]
-    Network(#[from] NetworkError),
     /// The app has networks already.
     #[error("the app has networks already")]
     App(#[from] AppError),

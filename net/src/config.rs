@@ -82,7 +82,9 @@ mod tests {
         assert!(serde_json::from_value::<NetConfig>(json!({ "networks": { "tor": {} } })).is_err());
         assert!(error(&json!({ "kind": "sock5" })).contains("unknown variant `sock5`"));
         assert!(error(&json!({ "kind": "direct", "proxy": "h:1" })).contains("unknown field `proxy`"));
-        assert!(error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" })).contains("unknown field `user`"));
+        assert!(
+            error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" })).contains("unknown field `user`")
+        );
         assert!(error(&json!({ "kind": "socks5" })).contains("missing field `proxy`"));
         assert!(error(&json!({ "kind": "direct", "deadline_ms": 0 })).contains("nonzero"));
     }

@@ -93,11 +93,7 @@ impl Dialer {
     /// cannot look names up, and then nobody is asked.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
         let found = self.network()?.lookup(name).await;
-        found.map_err(|source| NetworkError::Lookup {
-            name: name.clone(),
-            route: self.route.clone(),
-            source,
-        })
+        found.map_err(|source| NetworkError::Lookup { name: name.clone(), route: self.route.clone(), source })
     }
 
     fn network(&self) -> Result<Arc<dyn Network>, NetworkError> {

@@ -59,7 +59,10 @@ impl FromStr for Endpoint {
             return Err(EndpointError::Colons);
         }
         let host = host.parse()?;
-        Self::new(host, port.parse().map_err(|_| EndpointError::Port)?)
+        // Else a sign would be read as a part of the number.
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = if is_number { port.parse().ok() } else { None };
+        Self::new(host, port.ok_or(EndpointError::Port)?)
     }
 }
 
@@ -121,7 +124,7 @@ mod tests {
     fn refuses_what_is_no_host_with_a_port() {
         let error = |text: &str| text.parse::<Endpoint>().unwrap_err();
         assert_eq!(error("example.com"), EndpointError::NoPort);
-        for port in ["", "0", "65536", "-1", "http", " 80"] {
+        for port in ["", "0", "65536", "-1", "+1", "http", " 80"] {
             assert_eq!(error(&format!("a:{port}")), EndpointError::Port, "{port:?}");
         }
         assert_eq!(error("::1:80"), EndpointError::Colons);

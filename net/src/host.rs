@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn reads_names() {
         let longest = "a.".repeat(HostName::MAX_LEN / 2) + "b";
-        for text in ["localhost", "example.com", "example.com.", "_dmarc.a-b.c", "1.2.3.x", "0x.y", &longest] {
+        for text in ["localhost", "example.com", "example.com.", "_dmarc.a-b.c", "1.2.3.x", "0x.y", &longest]
+        {
             let Host::Name(name) = host(text).unwrap() else { panic!("{text} is a name") };
             assert_eq!(name.as_str(), text);
         }
@@ -164,7 +165,8 @@ mod tests {
 
     #[test]
     fn reads_addresses() {
-        for (text, address) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("[2001:db8::1]", "2001:db8::1")] {
+        for (text, address) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("[2001:db8::1]", "2001:db8::1")]
+        {
             assert_eq!(host(text), Ok(Host::Address(address.parse().unwrap())));
         }
     }
@@ -173,7 +175,8 @@ mod tests {
     fn refuses_what_is_neither() {
         assert_eq!(host(""), Err(HostError::Empty));
         assert_eq!(host(&"a".repeat(256)), Err(HostError::TooLong { len: 256 }));
-        for (text, character) in [("a\0b", '\0'), ("a\r\nb", '\r'), ("a b", ' '), ("a:80", ':'), ("bücher.de", 'ü')]
+        for (text, character) in
+            [("a\0b", '\0'), ("a\r\nb", '\r'), ("a b", ' '), ("a:80", ':'), ("bücher.de", 'ü')]
         {
             assert_eq!(host(text), Err(HostError::Character { character }), "{text:?}");
         }

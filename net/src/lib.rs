@@ -31,9 +31,7 @@
 //!
 //! # Cargo features
 //!
-//! - `relay`: [`socks5::Relay`], a SOCKS5 proxy in the same process, for demonstrations and tests.
-
-#![cfg_attr(docsrs, feature(doc_cfg))]
+//! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 
 mod boot;
 mod config;
@@ -58,7 +56,7 @@ pub use crate::direct::{Direct, DirectConfig};
 pub use crate::endpoint::{Endpoint, EndpointError};
 pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
 pub use crate::host::{Host, HostError, HostName};
-pub use crate::id::{NetworkId, NetworkIdError};
+pub use crate::id::{NetworkId, NetworkKind};
 pub use crate::network::{BoxFuture, BoxStream, ByteStream, Network};
 pub use crate::option::{NETWORK, NetworkChoice, OVERLAY};
 pub use crate::registry::{NETWORKS, NetworkRegistry, default_network};

@@ -3,10 +3,10 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use frame_registry::{FrameOption, Key, frame_option};
+use frame_registry::{FrameOption, IdError, Key, frame_option};
 use serde::Deserialize;
 
-use crate::id::{NetworkId, NetworkIdError};
+use crate::id::NetworkId;
 
 /// The overlay network that the frame's traffic goes through: `namespace:name`. An empty string is as good as no
 /// option.
@@ -62,17 +62,17 @@ impl From<NetworkId> for NetworkChoice {
 }
 
 impl FromStr for NetworkChoice {
-    type Err = NetworkIdError;
+    type Err = IdError;
 
-    fn from_str(text: &str) -> Result<Self, NetworkIdError> {
+    fn from_str(text: &str) -> Result<Self, IdError> {
         if text.is_empty() { Ok(Self::NOT_GIVEN) } else { text.parse().map(NetworkId::into) }
     }
 }
 
 impl TryFrom<String> for NetworkChoice {
-    type Error = NetworkIdError;
+    type Error = IdError;
 
-    fn try_from(text: String) -> Result<Self, NetworkIdError> {
+    fn try_from(text: String) -> Result<Self, IdError> {
         text.parse()
     }
 }
@@ -82,11 +82,10 @@ mod tests {
     use frame_registry::{OptionError, Options};
     use serde_json::json;
 
-    use super::*;
-
     #[test]
     fn anything_but_an_id_or_an_empty_string_is_refused() {
-        for given in [json!(null), json!(3), json!(["app:tor"]), json!({}), json!(true), json!("tor"), json!(" ")]
+        for given in
+            [json!(null), json!(3), json!(["app:tor"]), json!({}), json!(true), json!("tor"), json!(" ")]
         {
             let error = Options::from_json(&json!({ "network": given })).unwrap_err();
             assert!(matches!(error, OptionError::WrongType { option: "network", .. }), "{given}");

@@ -64,12 +64,17 @@ struct Inner {
     writer: Mutex<()>,
 }
 
-type Table = BTreeMap<NetworkId, Arc<dyn Network>>;
+pub(crate) type Table = BTreeMap<NetworkId, Arc<dyn Network>>;
 
 impl NetworkRegistry {
     /// A registry without overlay networks. `clearnet` is where frames without one go.
     pub fn new(clearnet: Arc<dyn Network>) -> Self {
-        let inner = Inner { clearnet, table: ArcSwap::default(), writer: Mutex::new(()) };
+        Self::with(clearnet, Table::new())
+    }
+
+    /// A registry of these overlay networks.
+    pub(crate) fn with(clearnet: Arc<dyn Network>, table: Table) -> Self {
+        let inner = Inner { clearnet, table: ArcSwap::from_pointee(table), writer: Mutex::new(()) };
         Self { inner: Arc::new(inner) }
     }
 

@@ -33,7 +33,9 @@ pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Net
 /// # Errors
 ///
 /// As [`overlay`].
-#[deprecated(note = "call `app.resolvers().resolve(&ctx, &options, &mut pairs)`, which runs every resolver, this one included")]
+#[deprecated(
+    note = "call `app.resolvers().resolve(&ctx, &options, &mut pairs)`, which runs every resolver, this one included"
+)]
 pub fn apply_overlay_pair(
     ctx: &Context<'_>,
     options: &Options,

@@ -10,8 +10,8 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
 
-/// Connects to the first address of `to` that answers. An address that is silent leaves the others their share of
-/// the time.
+/// Connects to the first address of `to` that answers: one after the other, not in a race as in RFC 8305. An
+/// address that is silent leaves those after it their share of the time.
 pub(crate) async fn connect(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, DriverError> {
     let addresses = match to.host() {
         Host::Address(address) => vec![SocketAddr::new(*address, to.port())],

@@ -1,0 +1,133 @@
+//! What a client proves to a SOCKS5 proxy who it is with.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+
+/// A user name and a password (RFC 1929), each of 1 to 255 bytes. The password is never shown: not in `Debug`, and
+/// not in an error about a configuration that has it in the wrong place.
+///
+/// ```
+/// use frame_net::socks5::Credentials;
+///
+/// let credentials = Credentials::new("app", "xyzzy")?;
+/// assert_eq!(format!("{credentials:?}"), r#"Credentials { username: "app", password: <secret> }"#);
+/// assert!(Credentials::new("app", "").is_err());
+/// # Ok::<(), frame_net::socks5::CredentialsError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    username: Box<str>,
+    password: Box<str>,
+}
+
+impl Credentials {
+    /// The longest that either can be, in bytes.
+    pub const MAX_LEN: usize = 255;
+
+    /// A user name and a password.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if one of them is empty or too long.
+    pub fn new(
+        username: impl Into<Box<str>>,
+        password: impl Into<Box<str>>,
+    ) -> Result<Self, CredentialsError> {
+        let (username, password) = (username.into(), password.into());
+        for (part, called) in [(&username, "user name"), (&password, "password")] {
+            if part.is_empty() || part.len() > Self::MAX_LEN {
+                return Err(CredentialsError { part: called, len: part.len() });
+            }
+        }
+        Ok(Self { username, password })
+    }
+
+    /// The user name.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &format_args!("<secret>"))
+            .finish()
+    }
+}
+
+/// A user name or a password is empty, or too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the SOCKS5 {part} has {len} bytes; it must have 1 to {}", Credentials::MAX_LEN)]
+pub struct CredentialsError {
+    part: &'static str,
+    len: usize,
+}
+
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CredentialsVisitor)
+    }
+}
+
+/// Derived code would quote a string that stands where the object belongs: most likely `user:password`.
+struct CredentialsVisitor;
+
+impl<'de> Visitor<'de> for CredentialsVisitor {
+    type Value = Credentials;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `username` and `password`")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Credentials, E> {
+        Err(E::custom("SOCKS5 credentials are an object with `username` and `password`, not a string"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Credentials, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            username: String,
+            password: Password,
+        }
+
+        let given = Given::deserialize(MapAccessDeserializer::new(map))?;
+        let Password::Text(password) = given.password else {
+            return Err(A::Error::custom("the SOCKS5 password must be a string"));
+        };
+        Credentials::new(given.username, password).map_err(A::Error::custom)
+    }
+}
+
+/// A password, or something else that must not be quoted either: it may be one of digits, without the quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Password {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_has_1_to_255_bytes() {
+        let longest = "x".repeat(Credentials::MAX_LEN);
+        assert!(Credentials::new(longest.clone(), longest.clone()).is_ok());
+        for (username, password) in [("", "p"), ("u", "")] {
+            assert!(Credentials::new(username, password).is_err());
+        }
+        let error = Credentials::new("u", longest + "x").unwrap_err();
+        assert_eq!(error.to_string(), "the SOCKS5 password has 256 bytes; it must have 1 to 255");
+    }
+}
