@@ -1,8 +1,8 @@
 //! Measures each case three ways: time with criterion, instructions with callgrind, allocations with a counting
 //! allocator; then prints one table.
 //!
-//! Callgrind needs a process of its own: the program starts itself once more under valgrind, told by
-//! [`callgrind::MODE`], and there runs each case a fixed number of times.
+//! Callgrind needs a process of its own: the program starts itself once more under valgrind, and there runs
+//! each case a fixed number of times.
 
 pub(crate) mod callgrind;
 
@@ -16,6 +16,9 @@ use frame_benches::{CountingAllocator, allocations};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+/// How often callgrind sees a case.
+const REPEATS: u32 = 1000;
+
 /// Cases that are compared with each other: the first is what the ratios are of.
 pub(crate) struct Suite {
     name: &'static str,
@@ -23,7 +26,10 @@ pub(crate) struct Suite {
 }
 
 enum Mode {
-    Measure { criterion: Criterion, rows: Vec<Row> },
+    Measure {
+        criterion: Box<Criterion>,
+        rows: Vec<Row>,
+    },
     /// This is the process under valgrind.
     Count,
 }
@@ -36,7 +42,7 @@ struct Row {
 impl Suite {
     pub(crate) fn new(name: &'static str) -> Self {
         if callgrind::is_child() {
-            callgrind::counted(|| ());
+            callgrind::counted(REPEATS, || ());
             return Self { name, mode: Mode::Count };
         }
         let criterion = Criterion::default()
@@ -47,14 +53,14 @@ impl Suite {
             .warm_up_time(Duration::from_millis(150))
             .measurement_time(Duration::from_millis(500))
             .configure_from_args();
-        Self { name, mode: Mode::Measure { criterion, rows: Vec::new() } }
+        Self { name, mode: Mode::Measure { criterion: Box::new(criterion), rows: Vec::new() } }
     }
 
     /// Measures `work`, which does the same at each call.
     pub(crate) fn case(&mut self, case: &str, mut work: impl FnMut()) -> &mut Self {
         work();
         match &mut self.mode {
-            Mode::Count => callgrind::counted(work),
+            Mode::Count => callgrind::counted(REPEATS, work),
             Mode::Measure { criterion, rows } => {
                 let before = allocations();
                 work();
@@ -74,10 +80,10 @@ impl Suite {
         }
     }
 
-    /// Prints the table.
-    pub(crate) fn finish(self) {
-        let Mode::Measure { rows, .. } = &self.mode else { return };
-        let counts = callgrind::run_children();
+    /// Prints the table; says whether this is the process that does.
+    pub(crate) fn finish(self) -> bool {
+        let Mode::Measure { rows, .. } = &self.mode else { return false };
+        let counts = callgrind::run_child().map(|counts| per_repeat(&counts));
         let times: Vec<_> = rows.iter().map(|row| self.median(&row.case)).collect();
         println!("\n| {} | ns | × | instructions | allocations |", self.name);
         println!("|---|---:|---:|---:|---:|");
@@ -87,13 +93,12 @@ impl Suite {
                 (Some(first), Some(time)) => format!("{:.2}", time / first),
                 _ => "–".to_owned(),
             };
-            let count = match counts.as_deref() {
-                Some([empty, counts @ ..]) if index < counts.len() => format!("{:.1}", counts[index] - empty),
-                _ => "–".to_owned(),
-            };
+            let count =
+                counts.as_ref().map_or_else(|| "–".to_owned(), |counts| format!("{:.0}", counts[index]));
             println!("| {} | {time} | {ratio} | {count} | {} |", row.case, row.allocations);
         }
         println!();
+        true
     }
 
     /// The median that criterion wrote down, in nanoseconds; `None` where a filter left the case out.
@@ -103,6 +108,15 @@ impl Suite {
         let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
         estimates["median"]["point_estimate"].as_f64()
     }
+}
+
+/// The instructions of each case, less those of the empty one, which came first.
+fn per_repeat(counts: &[u64]) -> Vec<f64> {
+    #[allow(clippy::cast_precision_loss)]
+    let repeat = |&count: &u64| count as f64 / f64::from(REPEATS);
+    let mut cases = counts.iter().skip(1).step_by(2).map(repeat);
+    let empty = cases.next().unwrap_or_default();
+    cases.map(|case| case - empty).collect()
 }
 
 /// `target/criterion`, seen from the program in `target/release/deps`.

@@ -53,6 +53,7 @@ macro_rules! linked {
             static KEY~N: frame_registry::Key<u64> = frame_registry::Key::new("inline");
 
             #[frame_registry::frame_resolver(order = N)]
+            #[allow(clippy::unnecessary_wraps)]
             fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair(N)))
             }
@@ -65,6 +66,7 @@ macro_rules! linked {
             static KEY~N: frame_registry::Key<String> = frame_registry::Key::new("static");
 
             #[frame_registry::frame_resolver(order = N)]
+            #[allow(clippy::unnecessary_wraps)]
             fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair_static(&VALUE~N)))
             }
@@ -77,6 +79,7 @@ macro_rules! linked {
             static KEY~N: frame_registry::Key<String> = frame_registry::Key::new("shared");
 
             #[frame_registry::frame_resolver(order = N)]
+            #[allow(clippy::unnecessary_wraps)]
             fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair_shared(std::sync::Arc::clone(&VALUE~N))))
             }
@@ -90,6 +93,7 @@ macro_rules! linked {
                 static KEY~N: frame_registry::Key<String> = frame_registry::Key::new("option");
 
                 #[frame_registry::frame_resolver(order = N, covers(OPTION~N))]
+                #[allow(clippy::unnecessary_wraps)]
                 fn resolver~N(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
                     Ok(options.pair(&OPTION~N, &KEY~N))
                 }
@@ -150,7 +154,12 @@ type Locked = RwLock<Vec<Box<RunFn>>>;
 type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 /// Measures the registry and its peers.
-pub(crate) fn measure(suite: &'static str, by_hand: impl Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>, runs: &[Run], options: &Options) {
+pub(crate) fn measure(
+    suite: &'static str,
+    by_hand: impl Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    runs: &[Run],
+    options: &Options,
+) {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).expect("there are none yet");
     let app = app.build();
@@ -172,23 +181,36 @@ pub(crate) fn measure(suite: &'static str, by_hand: impl Fn(&Context<'_>, &Optio
     suite
         .case("registry", resolving(count, ours))
         .case("calls by hand", resolving(count, by_hand))
-        .case("inventory, sorted at start", resolving(count, |pairs| {
-            all(opaque(&collected[..]).iter().map(|element| element.run), ctx, options, pairs);
-        }))
-        .case("scattered-collect", resolving(count, |pairs| {
-            all(opaque(&SCATTERED[..]).iter().map(|element| element.run), ctx, options, pairs);
-        }))
-        .case("RwLock<Vec<Box<dyn Fn>>>", resolving(count, |pairs| {
-            let locked = opaque(&locked).read().expect("nobody panics");
-            all(locked.iter(), ctx, options, pairs);
-        }))
+        .case(
+            "inventory, sorted at start",
+            resolving(count, |pairs| {
+                all(opaque(&collected[..]).iter().map(|element| element.run), ctx, options, pairs);
+            }),
+        )
+        .case(
+            "scattered-collect",
+            resolving(count, |pairs| {
+                all(opaque(&SCATTERED[..]).iter().map(|element| element.run), ctx, options, pairs);
+            }),
+        )
+        .case(
+            "RwLock<Vec<Box<dyn Fn>>>",
+            resolving(count, |pairs| {
+                let locked = opaque(&locked).read().expect("nobody panics");
+                all(locked.iter(), ctx, options, pairs);
+            }),
+        )
         .case("the list of pairs alone", resolving(count, |_| ()));
     if count > Pairs::INLINE {
         suite
             .case("registry, the list grows", resolving(0, ours))
             .case("calls by hand, the list grows", resolving(0, by_hand));
     }
-    assert_eq!(suite.allocations("registry"), suite.allocations("the list of pairs alone"), "of its own: none");
+    assert_eq!(
+        suite.allocations("registry"),
+        suite.allocations("the list of pairs alone"),
+        "of its own: none"
+    );
     suite.finish();
 }
 

@@ -43,7 +43,7 @@ pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::executor::{FUNCTION, PID};
 pub use crate::function::{BoxFuture, Function};
 pub use crate::functions::Functions;
-pub use crate::id::FunctionId;
+pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::payload::Payload;
 pub use crate::pid::Pid;
 pub use crate::task::Task;

@@ -170,3 +170,18 @@ async fn a_network_that_is_replaced_serves_the_dialers_that_exist() {
     assert_eq!(soon(before.read_u8()).await.unwrap(), b'x');
     assert!(old_requests.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn connections_of_a_relay_come_from_the_source_it_was_given() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = server.local_addr().unwrap();
+    let relay = Relay::bind("127.0.0.1:0").await.unwrap().with_source("127.0.0.2".parse().unwrap());
+    let address = relay.local_addr().unwrap().to_string();
+    tokio::spawn(relay.serve(move |_| Ok(to)));
+    // CONNECT to 192.0.2.1:80, without authentication (RFC 1928).
+    let request = [&[5, 1, 0][..], &[5, 1, 0, 1, 192, 0, 2, 1, 0, 80]].concat();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(&request).await.unwrap();
+    let (_, peer) = soon(server.accept()).await.unwrap();
+    assert_eq!(peer.ip().to_string(), "127.0.0.2");
+}

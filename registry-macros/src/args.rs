@@ -1,6 +1,9 @@
 //! The arguments of an attribute: `name = value`, `name(…)` or `name`, separated by commas.
 
+use std::fmt::Display;
+
 use proc_macro2::TokenStream;
+use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Error, Ident, LitStr, Path, Result, Token};
@@ -57,15 +60,18 @@ fn parse_one(
     }
     seen.push(text);
     read(&name, input)?;
-    if input.is_empty() || input.peek(Token![,]) {
+    if is_at_end(input) {
         return Ok(());
     }
-    Err(input.error(format!("expected `,` after the argument: write `{}`", argument.example)))
+    if input.peek(Ident::peek_any) {
+        return Err(input.error("expected `,` before this argument"));
+    }
+    Err(input.error(format!("expected `,` or the end of the arguments: write `{}`", argument.example)))
 }
 
 /// Leaves the rest of an argument that was refused, so that those after it are checked too.
 fn skip_to_comma(input: ParseStream<'_>) -> Result<()> {
-    while !input.is_empty() && !input.peek(Token![,]) {
+    while !is_at_end(input) {
         input.parse::<proc_macro2::TokenTree>()?;
     }
     Ok(())
@@ -90,8 +96,8 @@ fn examples(known: &[Known]) -> String {
 }
 
 /// `= "name"`.
-pub(crate) fn name(input: ParseStream<'_>) -> Result<Name> {
-    expect_equals(input, "name = \"…\"")?;
+pub(crate) fn name(argument: &Ident, input: ParseStream<'_>) -> Result<Name> {
+    expect_equals(argument, input, "name = \"…\"")?;
     if !input.peek(LitStr) {
         return Err(input.error("the name is a string literal: write `name = \"…\"`"));
     }
@@ -99,17 +105,32 @@ pub(crate) fn name(input: ParseStream<'_>) -> Result<Name> {
 }
 
 /// `= path`.
-pub(crate) fn krate(input: ParseStream<'_>) -> Result<Path> {
-    expect_equals(input, "crate = path::to::frame_registry")?;
-    input.call(Path::parse_mod_style)
+pub(crate) fn krate(argument: &Ident, input: ParseStream<'_>) -> Result<Path> {
+    expect_equals(argument, input, "crate = path::to::frame_registry")?;
+    let at = input.span();
+    input
+        .call(Path::parse_mod_style)
+        .map_err(|_| Error::new(at, "expected a path: write `crate = path::to::frame_registry`"))
 }
 
-pub(crate) fn expect_equals(input: ParseStream<'_>, example: &str) -> Result<()> {
-    if input.peek(Token![=]) {
-        input.parse::<Token![=]>()?;
-        return Ok(());
+/// The `=` of an argument that has a value, and that there is a value.
+pub(crate) fn expect_equals(argument: &Ident, input: ParseStream<'_>, example: &str) -> Result<()> {
+    // At the argument: the end of the input is the whole attribute, and says nothing.
+    let no_value =
+        || Err(Error::new(argument.span(), format!("`{argument}` needs a value: write `{example}`")));
+    if is_at_end(input) {
+        return no_value();
     }
-    Err(input.error(format!("expected `=`: write `{example}`")))
+    if !input.peek(Token![=]) {
+        return Err(input.error(format!("expected `=`: write `{example}`")));
+    }
+    input.parse::<Token![=]>()?;
+    if is_at_end(input) { no_value() } else { Ok(()) }
+}
+
+/// Whether an argument ends here.
+pub(crate) fn is_at_end(input: ParseStream<'_>) -> bool {
+    input.is_empty() || input.peek(Token![,])
 }
 
 /// Errors of one item, reported together.
@@ -122,6 +143,11 @@ impl Errors {
             Some(first) => first.combine(error),
             None => self.0 = Some(error),
         }
+    }
+
+    /// Underlines all of `tokens`, from the first to the last.
+    pub(crate) fn refuse(&mut self, tokens: impl ToTokens, why: impl Display) {
+        self.push(Error::new_spanned(tokens, why));
     }
 
     /// The value, or the place to say that there is none.

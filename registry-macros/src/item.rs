@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::quote;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{Attribute, Meta, Token, Visibility};
+use syn::{Attribute, Meta, Path, Token, Visibility};
 
 /// What kind of item `tokens` are, in words, and the token that says so.
 pub(crate) fn kind(tokens: &TokenStream) -> (&'static str, Span) {
@@ -34,6 +34,8 @@ pub(crate) fn kind(tokens: &TokenStream) -> (&'static str, Span) {
             "an import"
         } else if is_function(input) {
             "a function"
+        } else if is_macro_call(input) {
+            "a macro call"
         } else {
             "something else"
         };
@@ -49,6 +51,11 @@ fn is_function(input: ParseStream<'_>) -> bool {
         || input.peek(Token![async])
         || input.peek(Token![unsafe])
         || input.peek(Token![extern])
+}
+
+fn is_macro_call(input: ParseStream<'_>) -> bool {
+    let ahead = input.fork();
+    ahead.call(Path::parse_mod_style).is_ok() && ahead.peek(Token![!])
 }
 
 /// The conditions under which an item with these attributes is there at all.

@@ -34,16 +34,15 @@ impl Name {
 
     fn new(text: String, span: Span) -> Result<Self> {
         if text.is_empty() {
-            return Err(Error::new(span, "the name is empty; write one of letters, digits and `_`"));
+            return Err(Error::new(span, "the name is empty; write one of ASCII letters, digits and `_`"));
         }
         if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '_') {
-            return Err(Error::new(
-                span,
-                format!(
-                    "{bad:?} cannot be part of a symbol; write a name of letters, digits and `_`, such as `{}`",
-                    suggestion(&text)
-                ),
-            ));
+            let example =
+                if text.is_ascii() { format!(", such as `{}`", suggestion(&text)) } else { String::new() };
+            let error = format!(
+                "`{bad}` cannot be part of a symbol; write a name of ASCII letters, digits and `_`{example}"
+            );
+            return Err(Error::new(span, error));
         }
         Ok(Self { text, span })
     }

@@ -1,14 +1,18 @@
 //! Paths and spans of what is emitted.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{quote, quote_spanned};
+use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote_spanned};
 use syn::Path;
 
 /// The path of `frame_registry::__private`.
 pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
+    private_at(krate, Span::call_site())
+}
+
+fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
     match krate {
-        Some(path) => quote!(#path::__private),
-        None => quote!(::frame_registry::__private),
+        Some(path) => quote_spanned!(span=> #path::__private),
+        None => quote_spanned!(span=> ::frame_registry::__private),
     }
 }
 
@@ -16,6 +20,74 @@ pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
 /// as `unsafe_code`, does not speak of them.
 pub(crate) fn at(user: Span) -> Span {
     Span::call_site().located_at(user)
+}
+
+/// Where several of the user's tokens stand. On a stable compiler no span covers them all, but an expression whose
+/// first token stands at the first of them and its last at the last is underlined from there to there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    first: Span,
+    last: Span,
+}
+
+impl Place {
+    pub(crate) fn of(tokens: &impl ToTokens) -> Self {
+        let mut spans = tokens.to_token_stream().into_iter().map(|token| match token {
+            // The closing delimiter, should this be the last.
+            TokenTree::Group(group) => (group.span_open(), group.span_close()),
+            other => (other.span(), other.span()),
+        });
+        let (first, mut last) = spans.next().unwrap_or((Span::call_site(), Span::call_site()));
+        if let Some((_, end)) = spans.last() {
+            last = end;
+        }
+        Self { first, last }
+    }
+
+    /// `tokens`, moved here. What their names refer to stays as it is.
+    pub(crate) fn put(self, tokens: TokenStream) -> TokenStream {
+        let mut trees: Vec<TokenTree> = tokens.into_iter().collect();
+        trees.iter_mut().for_each(|tree| relocate(tree, self.first));
+        if let [_, .., last] = &mut trees[..] {
+            relocate(last, self.last);
+        }
+        trees.into_iter().collect()
+    }
+
+    /// A call of `function` that stands here; the arguments stay where they are.
+    pub(crate) fn put_call(self, function: TokenStream, arguments: TokenStream) -> TokenStream {
+        let mut call = self.put(function);
+        call.extend([parenthesized(arguments, at(self.last))]);
+        call
+    }
+
+    /// A call of `private::function::<ty, _>`, where `ty` is the type that stands here: with the user's own spans, so
+    /// that the call, its function and the type are one place for the compiler.
+    pub(crate) fn put_check(
+        self,
+        krate: Option<&Path>,
+        function: &str,
+        ty: &impl ToTokens,
+        arguments: TokenStream,
+    ) -> TokenStream {
+        let private = private_at(krate, self.first);
+        let function = Ident::new(function, self.first);
+        let mut call = quote_spanned!(self.first=> #private::#function::<);
+        ty.to_tokens(&mut call);
+        call.extend(quote_spanned!(self.last=> , _>));
+        call.extend([parenthesized(arguments, self.last)]);
+        call
+    }
+}
+
+fn relocate(tree: &mut TokenTree, to: Span) {
+    tree.set_span(tree.span().located_at(to));
+}
+
+fn parenthesized(tokens: TokenStream, span: Span) -> TokenTree {
+    let mut group = Group::new(Delimiter::Parenthesis, tokens);
+    group.set_span(span);
+    group.into()
 }
 
 /// Emits `guarded` where the linker guards the wiring, and `otherwise` elsewhere.

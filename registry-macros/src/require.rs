@@ -1,9 +1,10 @@
 //! `require_resolvers!`.
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
-use syn::{LitStr, Path, Result, Token};
+use syn::{Error, Ident, LitStr, Path, Result, Token};
 
 use crate::args;
 use crate::name::Name;
@@ -19,15 +20,38 @@ pub(crate) fn require_resolvers(tokens: TokenStream) -> TokenStream {
 fn parse(input: ParseStream<'_>) -> Result<(Option<Path>, Vec<Name>)> {
     let mut krate = None;
     if input.peek(Token![crate]) {
-        input.parse::<Token![crate]>()?;
-        krate = Some(args::krate(input)?);
-        input.parse::<Token![,]>()?;
+        krate = Some(args::krate(&input.call(Ident::parse_any)?, input)?);
+        if !input.is_empty() {
+            comma(input)?;
+        }
     }
     if input.is_empty() {
-        return Err(input.error("name the resolvers: write `require_resolvers!(\"name\")`"));
+        let error = "no resolver is named: write `require_resolvers!(\"name\")`";
+        return Err(Error::new(Span::call_site(), error));
     }
-    let literals = input.parse_terminated(<LitStr as syn::parse::Parse>::parse, Token![,])?;
-    Ok((krate, literals.iter().map(Name::of_literal).collect::<Result<_>>()?))
+    let mut names: Vec<Name> = Vec::new();
+    while !input.is_empty() {
+        if !input.peek(LitStr) {
+            return Err(input.error("the name is a string literal: write `require_resolvers!(\"name\")`"));
+        }
+        let name = Name::of_literal(&input.parse()?)?;
+        if names.iter().any(|other| other.text == name.text) {
+            return Err(Error::new(name.span, "this resolver is required already; name it once"));
+        }
+        names.push(name);
+        if !input.is_empty() {
+            comma(input)?;
+        }
+    }
+    Ok((krate, names))
+}
+
+fn comma(input: ParseStream<'_>) -> Result<()> {
+    if !input.peek(Token![,]) {
+        return Err(input.error("expected `,` between the names"));
+    }
+    input.parse::<Token![,]>()?;
+    Ok(())
 }
 
 fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
@@ -44,7 +68,6 @@ fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
     quote! {
         const _: () = {
             // SAFETY: only `#[frame_resolver]` defines symbols of these names, each as the address of a resolver.
-            #[allow(improper_ctypes)]
             unsafe extern "C" {
                 #(#statics)*
             }

@@ -33,6 +33,11 @@ impl Frame {
         self.pairs.get(key)
     }
 
+    /// The pair of `key`: what to push where another frame shall have the same value.
+    pub fn pair<T: FrameValue>(&self, key: &Key<T>) -> Option<&Pair> {
+        self.pairs.iter().find(|pair| pair.is(key.raw()))
+    }
+
     /// The pairs, one a key, in the order they were last set.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
         self.pairs.iter()

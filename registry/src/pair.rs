@@ -45,8 +45,8 @@ impl Pair {
         self.key.fork(&self.value).map(|value| Self { key: self.key, value })
     }
 
-    /// What `Debug` shows of the value.
-    pub(crate) fn shown(&self) -> &dyn fmt::Debug {
+    /// What `Debug` shows of the value: `<secret>` for a key that is marked so.
+    pub fn shown(&self) -> &dyn fmt::Debug {
         if self.key.is_secret() { &Secret } else { self.value.as_debug() }
     }
 }

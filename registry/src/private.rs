@@ -57,28 +57,32 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
 }
 
 #[must_use]
-pub const fn listed_option(option: &'static DeclaredOption, file: &'static str, line: u32) -> ListedOption {
-    ListedOption { option, location: Location::new(file, line) }
+pub const fn listed_option<T>(option: &'static FrameOption<T>, file: &'static str, line: u32) -> ListedOption {
+    ListedOption { option: option.declared(), location: Location::new(file, line) }
 }
 
-/// The `T` of the `FrameOption<T>` that a static under `#[frame_option]` has as its type.
+/// What a static under `#[frame_option]` has as its type.
 #[diagnostic::on_unimplemented(
     message = "the type of a frame option is `FrameOption<T>`, not `{Self}`",
     label = "write `FrameOption<T>`, where `T` is the type of the option's values"
 )]
 pub trait IsDeclaration {
-    /// The type itself. The compiler takes a `Checked` of a type that is not a declaration for whatever it should
-    /// be, so that this trait is the only one to complain.
-    type Checked;
+    /// `A`. In place of that of a type which is not a declaration, the compiler takes whatever fits, so that the
+    /// missing trait stays the only error.
+    type Same<A>;
 }
 
 impl<T> IsDeclaration for FrameOption<T> {
-    type Checked = Self;
+    type Same<A> = A;
 }
 
-/// Its argument, which is a `T`.
+/// Its argument, if `D` is the type of a declaration. One function for all that needs this, because the compiler
+/// shows an error once only if the function that asks for the trait is the same, too.
 #[must_use]
-pub const fn same<T>(value: T) -> T {
+pub const fn checked<D, A>(value: A) -> D::Same<A>
+where
+    D: IsDeclaration<Same<A> = A>,
+{
     value
 }
 

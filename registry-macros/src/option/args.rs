@@ -33,13 +33,13 @@ impl Args {
         let parsed = args::parse(tokens, KNOWN, |argument, input| {
             let given = match argument.to_string().as_str() {
                 "name" => {
-                    name = Some(args::name(input)?);
+                    name = Some(args::name(argument, input)?);
                     return Ok(());
                 }
                 "runtime" => Kind::Runtime,
                 "plain" => Kind::Plain,
                 _ => {
-                    krate = Some(args::krate(input)?);
+                    krate = Some(args::krate(argument, input)?);
                     return Ok(());
                 }
             };

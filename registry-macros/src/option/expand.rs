@@ -1,19 +1,19 @@
 //! What a static under `#[frame_option]` becomes.
 
-use proc_macro2::{Literal, TokenStream};
-use quote::{quote, quote_spanned};
-use syn::spanned::Spanned;
+use proc_macro2::{Literal, TokenStream, TokenTree};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::Type;
 
 use super::args::{Args, Kind};
 use super::declaration::Declaration;
 use crate::item;
-use crate::paths::{at, private, where_link_guarded};
+use crate::paths::{Place, at, private, where_link_guarded};
 
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
 /// that what uses it compiles.
 pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -> TokenStream {
     let private = &private(args.krate.as_ref());
-    let Declaration { attrs, vis, ident, ty, .. } = declaration;
+    let Declaration { attrs, vis, keyword, ident, ty, semicolon, .. } = declaration;
     let name = Literal::string(&args.name.text);
     let doc = Literal::string(&item::doc(attrs));
     let (kind, covered_by) = match args.kind {
@@ -22,34 +22,64 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
         Kind::Runtime => (quote!(Runtime), quote!(::core::option::Option::None)),
         Kind::Plain => (quote!(Plain), quote!(::core::option::Option::None)),
     };
-    let value = quote_spanned!(at(ty.span())=> <#ty as #private::IsDeclaration>::Value);
-    let declare = quote_spanned!(at(ty.span())=> #private::frame_option::<#value>);
+    let parser = parser(args, private, ty);
     let conditions = item::conditions(attrs);
     let (export, listed) = if is_refused {
         (quote!(#[allow(dead_code)]), TokenStream::new())
     } else {
-        (export(args), listed(private, declaration, &conditions))
+        (export(args), listed(args, private, declaration, &conditions))
     };
 
-    quote! {
-        #(#attrs)*
-        #export
-        #vis static #ident: #ty = #declare(#private::OptionParts {
+    let parts = quote! {
+        #private::OptionParts {
             name: #name,
             kind: #private::OptionKind::#kind,
             doc: #doc,
             module: ::core::module_path!(),
             file: ::core::file!(),
             line: ::core::line!(),
-            parser: {
-                #[allow(unused_imports)]
-                use #private::NoReader as _;
-                #private::Reader::<#value>::PARSER
-            },
+            parser: #parser,
             covered_by: #covered_by,
-        });
+        }
+    };
+    let value = checked(args, ty, Place::of(ty).put_call(quote!(#private::frame_option), parts));
+    quote! {
+        #(#attrs)*
+        #export
+        #vis #keyword #ident: #ty = #value #semicolon
         #listed
     }
+}
+
+/// `value`, if the type of the static is one of a declaration. Where it is not, that is the same error wherever this
+/// stands, and the compiler shows it once.
+fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
+    Place::of(ty).put_check(args.krate.as_ref(), "checked", ty, value)
+}
+
+/// What reads the option from text, if its type can be. That `Deserialize` is not implemented for a reference of
+/// every lifetime is an error, and not something to choose by.
+fn parser(args: &Args, private: &TokenStream, ty: &Type) -> TokenStream {
+    if has_reference(ty.to_token_stream()) {
+        return quote!(::core::option::Option::None);
+    }
+    // Where the path has the user's tokens in it, the lint would speak of them.
+    let allow = args.krate.is_some().then(|| quote!(#[allow(unused_imports)]));
+    quote! {
+        {
+            #allow
+            use #private::NoReader as _;
+            #private::DeclaredReader::<#ty>::PARSER
+        }
+    }
+}
+
+fn has_reference(tokens: TokenStream) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => has_reference(group.stream()),
+        TokenTree::Punct(punct) => punct.as_char() == '&',
+        _ => false,
+    })
 }
 
 /// The static's symbol. A second option of the name is a link error, and the assembly of a resolver that covers the
@@ -68,7 +98,6 @@ fn covered_by(private: &TokenStream, args: &Args) -> TokenStream {
     let guarded = quote! {
         {
             // SAFETY: only the assembly of `#[frame_resolver]` defines the symbol, as the address of a resolver.
-            #[allow(improper_ctypes)]
             unsafe extern "C" {
                 #[link_name = #symbol]
                 safe static __FRAME_OPTION_COVERED_BY: &'static #private::LinkedResolver;
@@ -79,15 +108,21 @@ fn covered_by(private: &TokenStream, args: &Args) -> TokenStream {
     where_link_guarded(private, &guarded, &quote!(::core::option::Option::None))
 }
 
-fn listed(private: &TokenStream, declaration: &Declaration, conditions: &[TokenStream]) -> TokenStream {
-    let ident = &declaration.ident;
+fn listed(
+    args: &Args,
+    private: &TokenStream,
+    declaration: &Declaration,
+    conditions: &[TokenStream],
+) -> TokenStream {
+    let Declaration { ident, ty, .. } = declaration;
+    let option = checked(args, ty, quote!(&#ident));
     quote! {
         #(#conditions)*
         const _: () = {
             #[#private::linkme::distributed_slice(#private::OPTIONS)]
             #[linkme(crate = #private::linkme)]
             static __FRAME_OPTION: #private::ListedOption =
-                #private::listed_option(#ident.declared(), ::core::file!(), ::core::line!());
+                #private::listed_option(#option, ::core::file!(), ::core::line!());
         };
     }
 }

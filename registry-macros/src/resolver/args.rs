@@ -4,7 +4,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
-use syn::{Error, Expr, LitInt, Path, Result, Token, parenthesized};
+use syn::{
+    Error, Expr, ExprGroup, ExprLit, ExprUnary, Ident, Lit, LitInt, Path, Result, Token, UnOp, parenthesized,
+};
 
 use super::function::Function;
 use crate::args::{self, Errors, Known};
@@ -33,11 +35,11 @@ impl Args {
             match argument.unraw().to_string().as_str() {
                 "order" => {
                     is_order_given = true;
-                    order = Some(parse_order(input)?);
+                    order = Some(parse_order(argument, input)?);
                 }
-                "name" => name = Some(args::name(input)?),
-                "covers" => covers = parse_covers(input)?,
-                _ => krate = Some(args::krate(input)?),
+                "name" => name = Some(args::name(argument, input)?),
+                "covers" => covers = parse_covers(argument, input)?,
+                _ => krate = Some(args::krate(argument, input)?),
             }
             Ok(())
         });
@@ -45,7 +47,8 @@ impl Args {
         let is_fine = parsed.is_ok();
         errors.take(parsed);
         if is_fine && !is_order_given {
-            let error = "`order` is missing: write `#[frame_resolver(order = 200)]`; the lowest order runs first";
+            let error =
+                "`order` is missing: write `#[frame_resolver(order = 200)]`; the lowest order runs first";
             errors.push(Error::new(Span::call_site(), error));
         }
         let name = match name {
@@ -62,43 +65,59 @@ impl Args {
 }
 
 /// `= 200`, `= -5`.
-fn parse_order(input: ParseStream<'_>) -> Result<i32> {
-    args::expect_equals(input, "order = 200")?;
-    if input.is_empty() || input.peek(Token![,]) {
-        return Err(input.error("the order is missing: write `order = 200`"));
-    }
-    let literal = input.fork();
-    literal.parse::<Option<Token![-]>>()?;
-    let is_literal = literal.parse::<LitInt>().is_ok() && (literal.is_empty() || literal.peek(Token![,]));
-    if !is_literal {
-        let other: Expr = input.parse()?;
-        return Err(Error::new_spanned(
-            other,
-            "the order is an integer literal, because it becomes the linker's sort key: write `order = 200`",
-        ));
-    }
-    let sign: Option<Token![-]> = input.parse()?;
-    let literal: LitInt = input.parse()?;
-    let span = sign.map_or(literal.span(), |sign| sign.span.join(literal.span()).unwrap_or(literal.span()));
+fn parse_order(argument: &Ident, input: ParseStream<'_>) -> Result<i32> {
+    const NOT_A_LITERAL: &str =
+        "the order is an integer literal, because it becomes the linker's sort key: write `order = 200`";
+
+    args::expect_equals(argument, input, "order = 200")?;
+    let at = input.span();
+    let value: Expr = input.parse().map_err(|_| Error::new(at, NOT_A_LITERAL))?;
+    let Some((sign, literal)) = integer(&value) else {
+        return Err(Error::new_spanned(value, NOT_A_LITERAL));
+    };
     if !matches!(literal.suffix(), "" | "i32") {
-        return Err(Error::new(span, format!("the order is an `i32`, not a `{}`", literal.suffix())));
+        let error = format!(
+            "the order is an `i32`, not a `{}`: write `{sign}{literal_digits}`",
+            literal.suffix(),
+            literal_digits = literal.base10_digits()
+        );
+        return Err(Error::new_spanned(value, error));
     }
-    let sign = if sign.is_some() { "-" } else { "" };
     format!("{sign}{}", literal.base10_digits()).parse().map_err(|_| {
-        Error::new(span, format!("the order is out of range: it is an `i32`, from {} to {}", i32::MIN, i32::MAX))
+        let error = format!("the order is out of range: it is an `i32`, from {} to {}", i32::MIN, i32::MAX);
+        Error::new_spanned(&value, error)
     })
 }
 
+/// The sign and the digits, if `value` is an integer literal. One that came through a `macro_rules!` is in a group.
+fn integer(value: &Expr) -> Option<(&'static str, &LitInt)> {
+    match value {
+        Expr::Lit(ExprLit { lit: Lit::Int(literal), .. }) => Some(("", literal)),
+        Expr::Group(ExprGroup { expr, .. }) => integer(expr),
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => match integer(expr)? {
+            ("", literal) => Some(("-", literal)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// `(OPTION, path::OTHER)`.
-fn parse_covers(input: ParseStream<'_>) -> Result<Vec<Path>> {
+fn parse_covers(argument: &Ident, input: ParseStream<'_>) -> Result<Vec<Path>> {
+    if args::is_at_end(input) {
+        return Err(Error::new(argument.span(), "`covers` names no option: write `covers(OPTION)`"));
+    }
     if !input.peek(syn::token::Paren) {
         return Err(input.error("expected the options in parentheses: write `covers(OPTION)`"));
     }
     let content;
     let parens = parenthesized!(content in input);
-    let paths = content.parse_terminated(Path::parse_mod_style, Token![,])?;
+    let paths = content.parse_terminated(parse_option, Token![,])?;
     if paths.is_empty() {
-        return Err(Error::new(parens.span.join(), "`covers` names no option: write `covers(OPTION)`, or leave it out"));
+        return Err(Error::new(
+            parens.span.join(),
+            "`covers` names no option: write `covers(OPTION)`, or leave it out",
+        ));
     }
     let mut covers: Vec<Path> = Vec::new();
     for path in paths {
@@ -109,4 +128,10 @@ fn parse_covers(input: ParseStream<'_>) -> Result<Vec<Path>> {
         covers.push(path);
     }
     Ok(covers)
+}
+
+fn parse_option(input: ParseStream<'_>) -> Result<Path> {
+    let at = input.span();
+    let error = "expected the path of an option's static: write `covers(OPTION)`";
+    input.call(Path::parse_mod_style).map_err(|_| Error::new(at, error))
 }

@@ -1,66 +1,86 @@
 //! What a function must be like to be a resolver, as far as its tokens tell.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::ToTokens;
-use syn::spanned::Spanned;
+use quote::{ToTokens, quote};
 use syn::{Error, FnArg, GenericParam, Generics, ReturnType, Signature, Type};
 
 use super::function::Function;
 use crate::args::Errors;
 
 const SIGNATURE: &str = "write `fn name(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, E>`";
+const ONE_CALL: &str = "a frame resolver is called with references that live for one call";
 
 pub(crate) fn check(function: &Function, errors: &mut Errors) {
-    let Signature { constness, asyncness, safety, abi, generics, inputs, variadic, output, paren_token, .. } =
-        &function.sig;
-    let mut refuse = |span: Span, why: &str| errors.push(Error::new(span, why));
-
-    if let Some(token) = asyncness {
-        refuse(token.span, "a frame resolver cannot be `async`: it runs before there is anything to wait for");
+    let signature = &function.sig;
+    if !function.has_body() {
+        let why = "a frame resolver is a free function with a body: move it out of where functions have none";
+        return errors.refuse(&signature.ident, why);
     }
-    if let Some(token) = constness {
-        refuse(token.span, "a frame resolver cannot be `const`: remove `const`");
-    }
-    if !safety.to_token_stream().is_empty() {
-        refuse(safety.span(), "a frame resolver cannot be `unsafe`: every dispatcher calls it; remove `unsafe`");
-    }
-    if let Some(abi) = abi {
-        refuse(abi.span(), "a frame resolver is a Rust function: remove `extern`");
-    }
-    check_generics(generics, &mut refuse);
-
-    if let Some(receiver) = inputs.iter().find(|input| matches!(input, FnArg::Receiver(_))) {
-        refuse(receiver.span(), "a frame resolver is a free function, not a method: move it out of the `impl`");
-    } else if let Some(variadic) = variadic {
-        refuse(variadic.span(), &format!("a frame resolver takes two arguments: {SIGNATURE}"));
-    } else if inputs.len() != 2 {
-        let span = inputs.iter().nth(2).map_or(paren_token.span.join(), Spanned::span);
-        let given = match inputs.len() {
-            0 => "none".to_owned(),
-            given => given.to_string(),
-        };
-        refuse(span, &format!("a frame resolver takes two arguments, and this takes {given}: {SIGNATURE}"));
-    } else {
-        for ty in inputs.iter().filter_map(typed) {
-            check_argument(ty, &mut refuse);
-        }
-    }
-    check_output(function, output, &mut refuse);
+    check_qualifiers(signature, errors);
+    check_generics(&signature.generics, errors);
+    check_arguments(signature, errors);
+    check_output(signature, errors);
 }
 
-fn check_generics(generics: &Generics, refuse: &mut impl FnMut(Span, &str)) {
+fn check_qualifiers(signature: &Signature, errors: &mut Errors) {
+    let Signature { constness, asyncness, safety, abi, .. } = signature;
+    if asyncness.is_some() {
+        errors.refuse(
+            asyncness,
+            "a frame resolver cannot be `async`: who spawns does not wait; remove `async`",
+        );
+    }
+    if constness.is_some() {
+        errors.refuse(constness, "a frame resolver cannot be `const`: remove `const`");
+    }
+    if !safety.to_token_stream().is_empty() {
+        errors.refuse(
+            safety,
+            "a frame resolver cannot be `unsafe`: every dispatcher calls it; remove `unsafe`",
+        );
+    }
+    if let Some(abi) = abi {
+        let text = abi.to_token_stream();
+        errors.refuse(abi, format!("a frame resolver is a Rust function: remove `{text}`"));
+    }
+}
+
+fn check_generics(generics: &Generics, errors: &mut Errors) {
     for parameter in &generics.params {
         match parameter {
             GenericParam::Lifetime(lifetime) if lifetime.bounds.is_empty() => {}
-            GenericParam::Lifetime(lifetime) => refuse(
-                lifetime.span(),
-                "a frame resolver is called with references that live for one call: remove the bound",
-            ),
-            other => refuse(other.span(), "a frame resolver cannot be generic: it is linked in once"),
+            GenericParam::Lifetime(lifetime) => {
+                errors.refuse(lifetime, format!("{ONE_CALL}: remove the bound"))
+            }
+            other => errors.refuse(other, "a frame resolver cannot be generic: it is linked in once"),
         }
     }
     if let Some(clause) = &generics.where_clause {
-        refuse(clause.span(), "a frame resolver cannot have a `where` clause: remove it");
+        errors.refuse(clause, "a frame resolver cannot have a `where` clause: remove it");
+    }
+}
+
+fn check_arguments(signature: &Signature, errors: &mut Errors) {
+    let Signature { inputs, variadic, paren_token, .. } = signature;
+    let types: Vec<&Type> = inputs.iter().filter_map(typed).collect();
+    if let Some(receiver) = inputs.iter().find(|input| matches!(input, FnArg::Receiver(_))) {
+        errors
+            .refuse(receiver, "a frame resolver is a free function, not a method: move it out of the `impl`");
+    } else if let Some(variadic) = variadic {
+        errors.refuse(variadic, format!("a frame resolver takes two arguments: {SIGNATURE}"));
+    } else if types.len() > 2 {
+        let surplus = inputs.iter().skip(2);
+        let why =
+            format!("a frame resolver takes two arguments, and this takes {}: {SIGNATURE}", types.len());
+        errors.refuse(quote!(#(#surplus),*), why);
+    } else if types.len() < 2 {
+        let given = if types.is_empty() { "none" } else { "one" };
+        let why = format!("a frame resolver takes two arguments, and this takes {given}: {SIGNATURE}");
+        errors.push(Error::new(paren_token.span.join(), why));
+    } else if are_swapped(&types) {
+        errors.refuse(inputs, "the arguments are swapped: write `ctx: &Context<'_>, options: &Options`");
+    } else {
+        types.into_iter().for_each(|ty| check_argument(ty, errors));
     }
 }
 
@@ -71,14 +91,24 @@ fn typed(input: &FnArg) -> Option<&Type> {
     }
 }
 
-fn check_argument(ty: &Type, refuse: &mut impl FnMut(Span, &str)) {
+/// Whether the types are `&Options` and `&Context`, by the names that this crate gives them. Without it the mistake
+/// would be two errors.
+fn are_swapped(types: &[&Type]) -> bool {
+    let is = |ty: &Type, name: &str| match ty {
+        Type::Reference(reference) => match &*reference.elem {
+            Type::Path(path) => path.path.segments.last().is_some_and(|segment| segment.ident == name),
+            _ => false,
+        },
+        _ => false,
+    };
+    types.iter().zip(["Options", "Context"]).all(|(ty, name)| is(ty, name))
+}
+
+fn check_argument(ty: &Type, errors: &mut Errors) {
     if let Type::ImplTrait(_) = ty {
-        refuse(ty.span(), "a frame resolver cannot be generic: write `&Context<'_>` or `&Options`");
+        errors.refuse(ty, "a frame resolver cannot be generic: write `&Context<'_>` or `&Options`");
     } else if let Some(lifetime) = static_lifetime(ty.to_token_stream()) {
-        refuse(
-            lifetime,
-            "a frame resolver is called with references that live for one call: write `&Context<'_>` and `&Options`",
-        );
+        errors.push(Error::new(lifetime, format!("{ONE_CALL}: write `&Context<'_>` and `&Options`")));
     }
 }
 
@@ -104,17 +134,18 @@ fn static_lifetime(tokens: TokenStream) -> Option<Span> {
     None
 }
 
-fn check_output(function: &Function, output: &ReturnType, refuse: &mut impl FnMut(Span, &str)) {
-    match output {
-        ReturnType::Default => refuse(
-            function.sig.ident.span(),
-            "a frame resolver returns its pairs: write `-> Result<Option<Pair>, E>`",
-        ),
-        ReturnType::Type(_, ty) => match &**ty {
-            Type::Tuple(unit) if unit.elems.is_empty() => {
-                refuse(ty.span(), "a frame resolver returns its pairs: write `Result<Option<Pair>, E>`");
+fn check_output(signature: &Signature, errors: &mut Errors) {
+    match &signature.output {
+        ReturnType::Default => {
+            let why = "a frame resolver returns its pairs: write `-> Result<Option<Pair>, E>`";
+            errors.refuse(&signature.ident, why);
+        }
+        ReturnType::Type(_, ty) => {
+            if let Type::Tuple(unit) = &**ty
+                && unit.elems.is_empty()
+            {
+                errors.refuse(ty, "a frame resolver returns its pairs: write `Result<Option<Pair>, E>`");
             }
-            _ => {}
-        },
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What a function under `#[frame_resolver]` becomes.
 
-use proc_macro2::{Ident, Literal, Span, TokenStream};
+use proc_macro2::{Delimiter, Group, Ident, Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{FnArg, ReturnType};
@@ -8,8 +8,8 @@ use syn::{FnArg, ReturnType};
 use super::args::Args;
 use super::function::Function;
 use crate::item;
-use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX};
-use crate::paths::{at, private, where_link_guarded};
+use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name};
+use crate::paths::{Place, at, private, where_link_guarded};
 
 pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let private = &private(args.krate.as_ref());
@@ -23,11 +23,8 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let not_guarded = not_guarded(private, args);
     let keyed = where_link_guarded(private, &guarded, &not_guarded);
 
-    quote! {
-        #function
-
-        #(#conditions)*
-        const _: () = {
+    let body = quote! {
+        __Registered = {
             #run
 
             #[#private::linkme::distributed_slice(#private::RESOLVERS)]
@@ -44,36 +41,57 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
 
             #unique
             #keyed
-        };
+            0
+        }
+    };
+    let item = item_that_no_impl_takes(name, body);
+    quote! {
+        #function
+
+        #(#conditions)*
+        #item
     }
+}
+
+/// What holds all that is emitted beside the function. Under the attribute in an `impl` or a `trait` the function cannot
+/// be called by its name; this is an item that the compiler refuses there as a whole, so that it is one error.
+/// The name of the item is what is said of two resolvers of one name in one module.
+fn item_that_no_impl_takes(name: &Name, body: TokenStream) -> TokenStream {
+    let span = at(name.span);
+    let ident = Ident::new(&name.unique_resolver_symbol(), span);
+    let mut body = Group::new(Delimiter::Brace, body);
+    body.set_span(span);
+    quote_spanned!(span=> enum #ident #body)
 }
 
 /// The function that the table points to. Its three expressions are what checks the user's types, each standing
 /// at the type it checks; a type that does not fit is one error.
 fn run(private: &TokenStream, function: &Function) -> TokenStream {
-    let called = &function.sig.ident;
     let traits = [quote!(ContextArgument), quote!(OptionsArgument)];
     let values = [quote!(__frame_context), quote!(__frame_options)];
     let arguments = function.sig.inputs.iter().zip(traits).zip(values).map(|((input, trait_name), value)| {
-        let span = match input {
-            FnArg::Typed(input) => input.ty.span(),
-            FnArg::Receiver(receiver) => receiver.span(),
+        let place = match input {
+            FnArg::Typed(input) => Place::of(&input.ty),
+            FnArg::Receiver(receiver) => Place::of(receiver),
         };
-        quote_spanned!(at(span)=> #private::#trait_name::of(#value))
+        place.put_call(quote!(#private::#trait_name::of), quote!(#value))
     });
     let output = match &function.sig.output {
-        ReturnType::Type(_, ty) => at(ty.span()),
-        ReturnType::Default => Span::call_site(),
+        ReturnType::Type(_, ty) => Place::of(ty),
+        ReturnType::Default => Place::of(&function.sig.ident),
     };
-    let call = quote!(#called(#(#arguments),*));
-    let result = quote_spanned!(output=> #private::ResolverOutput::append_to(#call, __frame_pairs));
+    let call = output.put_call(function.sig.ident.to_token_stream(), quote!(#(#arguments),*));
+    let append = output.put(quote!(#private::ResolverOutput::append_to));
+    let deprecated = function.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
+    let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
     quote! {
+        #allow
         fn __frame_resolver_run(
             __frame_context: &#private::Context<'_>,
             __frame_options: &#private::Options,
             __frame_pairs: &mut #private::Pairs,
         ) -> ::core::result::Result<(), #private::BoxError> {
-            #result
+            #append(#call, __frame_pairs)
         }
     }
 }
@@ -106,7 +124,7 @@ fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
     ];
     let mut operands = vec![quote!(element = sym __FRAME_RESOLVER)];
     for (index, path) in args.covers.iter().enumerate() {
-        let option: Ident = format_ident!("option{index}");
+        let option = format_ident!("option{index}", span = at(path.span()));
         assembly.push(format!(".hidden {{{option}}}"));
         for suffix in [COVERED_ONCE_SUFFIX, COVERED_SUFFIX] {
             let symbol = format!("{{{option}}}{suffix}");

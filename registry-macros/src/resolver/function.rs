@@ -25,6 +25,11 @@ impl Parse for Function {
 }
 
 impl Function {
+    /// Whether it is not one that is only declared, in a trait or in an `extern` block.
+    pub(crate) fn has_body(&self) -> bool {
+        matches!(self.body, TokenTree::Group(_))
+    }
+
     /// The function as it stands beside an error, with nothing that leads to a second error or a warning.
     pub(crate) fn refused(&self) -> TokenStream {
         let Self { attrs, vis, sig, body } = self;

@@ -1,6 +1,6 @@
-use frame_registry::frame_option;
+use frame_registry::{FrameOption, frame_option};
 
 #[frame_option(name = "tenant", plain)]
-pub static TENANT: FrameOption<String;
+pub static TENANT: FrameOption<String>>;
 
 fn main() {}

@@ -1,8 +1,8 @@
-use frame_registry::{Context, Pair, frame_resolver};
+use frame_registry::{Context, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 200)]
-unsafe extern "C" fn tenant(_: &Context<'_>, _: ...) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &Context<'_>, _: &Options, _: ...) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

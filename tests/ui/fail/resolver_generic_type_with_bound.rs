@@ -2,7 +2,7 @@ use frame_registry::{Context, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 200)]
-fn tenant(_: &Context<'_>, _: &Options, _: ...) -> Result<Option<Pair>, Infallible> {
+fn tenant<T: Default + Clone>(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

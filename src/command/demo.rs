@@ -1,0 +1,35 @@
+//! `frame demo`.
+
+use frame_registry::BoxError;
+
+use super::Format;
+use crate::{demo, report};
+
+/// Calls one function over clearnet and through an overlay network, and shows what its frame carried and which way
+/// its traffic really took. Everything is on this machine's loopback.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to print what was seen.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<(), BoxError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let seen = runtime.block_on(demo::run())?;
+        match self.format {
+            Format::Json => println!("{}", serde_json::to_string_pretty(&seen)?),
+            Format::Table => {
+                println!("origin at {}, SOCKS5 relay at {} (its connections come from {})", seen.origin, seen.relay, seen.relay_source);
+                let rows = seen.calls.iter().map(demo::Call::row);
+                println!("{}", report::table(&["call", "options", "frame", "path that the origin saw", "outcome"], rows));
+            }
+        }
+        let unexpected: Vec<_> = seen.calls.iter().filter(|call| !call.is_as_expected()).map(|call| call.what).collect();
+        if unexpected.is_empty() {
+            return Ok(());
+        }
+        Err(format!("not as promised: {}", unexpected.join(", ")).into())
+    }
+}

@@ -1,0 +1,43 @@
+//! The command line.
+
+mod demo;
+mod options;
+mod resolvers;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use frame_registry::BoxError;
+
+/// Shows and runs apps of functions whose frame context is resolved by compile-time registered options.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Resolvers(resolvers::Args),
+    Options(options::Args),
+}
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// A table, for people.
+    #[default]
+    Table,
+    /// One JSON object, for programs.
+    Json,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<(), BoxError> {
+        match self.command {
+            Command::Demo(args) => args.run(),
+            Command::Resolvers(args) => args.run(),
+            Command::Options(args) => args.run(),
+        }
+    }
+}

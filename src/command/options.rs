@@ -1,0 +1,75 @@
+//! `frame options`.
+
+use frame_registry::{BoxError, DeclaredOption, FrameResolvers, declared_options};
+use serde::Serialize;
+
+use super::Format;
+use crate::report;
+
+/// Lists the options that calls may be given, by name.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct List {
+    options: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    kind: &'static str,
+    #[serde(rename = "type")]
+    type_name: &'static str,
+    /// Whether it can be given as text.
+    text: bool,
+    doc: &'static str,
+    #[serde(rename = "crate")]
+    krate: &'static str,
+    module: &'static str,
+    file: &'static str,
+    line: u32,
+    covered_by: Vec<String>,
+}
+
+impl Row {
+    fn new(option: &'static DeclaredOption, resolvers: &FrameResolvers) -> Self {
+        let covers = |other: &&DeclaredOption| std::ptr::eq(*other, option);
+        let covering = resolvers.iter().filter(|resolver| resolver.covers().iter().any(covers));
+        Self {
+            name: option.name(),
+            kind: option.kind().as_str(),
+            type_name: option.type_name(),
+            text: option.is_text(),
+            doc: option.doc(),
+            krate: option.crate_name(),
+            module: option.module(),
+            file: option.file(),
+            line: option.line(),
+            covered_by: covering.map(|resolver| resolver.name().to_owned()).collect(),
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<(), BoxError> {
+        let resolvers = FrameResolvers::linked();
+        let list = List { options: declared_options().into_iter().map(|option| Row::new(option, &resolvers)).collect() };
+        match self.format {
+            Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
+            Format::Table => {
+                let rows = list.options.into_iter().map(|row| {
+                    let place = format!("{}:{}", row.file, row.line);
+                    let (kind, type_name) = (row.kind.to_owned(), row.type_name.to_owned());
+                    vec![row.name.to_owned(), kind, type_name, row.covered_by.join(", "), place, row.doc.to_owned()]
+                });
+                println!("{}", report::table(&["name", "kind", "type", "covered by", "declared at", "what it is"], rows));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! `frame resolvers`.
+
+use frame_registry::{BoxError, FrameResolvers, ResolverInfo};
+use serde::Serialize;
+
+use super::Format;
+use crate::report;
+
+/// Lists the resolvers of this program, in the order they run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct List {
+    layout: &'static str,
+    resolvers: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    order: i32,
+    #[serde(rename = "crate")]
+    krate: Option<&'static str>,
+    module: Option<&'static str>,
+    file: &'static str,
+    line: u32,
+    covers: Vec<&'static str>,
+    origin: &'static str,
+}
+
+impl From<ResolverInfo> for Row {
+    fn from(resolver: ResolverInfo) -> Self {
+        Self {
+            name: resolver.name().to_owned(),
+            order: resolver.order(),
+            krate: resolver.crate_name(),
+            module: resolver.module(),
+            file: resolver.file(),
+            line: resolver.line(),
+            covers: resolver.covers().iter().map(|option| option.name()).collect(),
+            origin: resolver.origin().as_str(),
+        }
+    }
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<(), BoxError> {
+        let resolvers = FrameResolvers::linked();
+        let layout = resolvers.layout().as_str();
+        let list = List { layout, resolvers: resolvers.iter().map(Row::from).collect() };
+        match self.format {
+            Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
+            Format::Table => {
+                let rows = list.resolvers.into_iter().map(|row| {
+                    let place = format!("{}:{}", row.file, row.line);
+                    let module = row.module.unwrap_or_default().to_owned();
+                    vec![row.order.to_string(), row.name, row.covers.join(", "), module, place, row.origin.to_owned()]
+                });
+                println!("{}", report::table(&["order", "name", "covers", "module", "defined at", "origin"], rows));
+                println!("sorted at: {layout}");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Re-exported by a crate of the user's, which is all that is known of it.
+#![deny(warnings)]
+
+pub mod inner {
+    pub extern crate frame_registry as registry;
+}
+
+extern crate self as frame_registry;
+
+use inner::registry::{
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+};
+use std::convert::Infallible;
+
+inner::registry::require_resolvers!(crate = crate::inner::registry, "tenant",);
+
+pub static TENANT_OF: Key<String> = Key::new("tenant");
+
+#[frame_option(name = "tenant", crate = crate::inner::registry)]
+pub static TENANT: FrameOption<String>;
+
+#[frame_resolver(order = 200, covers(TENANT), crate = crate::inner::registry)]
+pub fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_OF))
+}
+
+fn main() {
+    let app = App::builder().build();
+    let options = Options::new().with(&TENANT, "acme".to_owned());
+    let mut frame = FrameBuilder::new();
+    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    assert_eq!(frame.seal().get(&TENANT_OF).unwrap(), "acme");
+}

@@ -1,0 +1,30 @@
+//! Under another name. `::frame_registry` is this program here, so nothing that is emitted may refer to it.
+#![deny(warnings)]
+
+extern crate frame_registry as renamed_registry;
+extern crate self as frame_registry;
+
+use renamed_registry::{
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+};
+use std::convert::Infallible;
+
+renamed_registry::require_resolvers!(crate = renamed_registry, "tenant");
+
+pub static TENANT_OF: Key<String> = Key::new("tenant");
+
+#[frame_option(name = "tenant", crate = renamed_registry)]
+pub static TENANT: FrameOption<String>;
+
+#[frame_resolver(order = 200, covers(TENANT), crate = renamed_registry)]
+pub fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_OF))
+}
+
+fn main() {
+    let app = App::builder().build();
+    let options = Options::new().with(&TENANT, "acme".to_owned());
+    let mut frame = FrameBuilder::new();
+    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    assert_eq!(frame.seal().get(&TENANT_OF).unwrap(), "acme");
+}

@@ -1,0 +1,61 @@
+//! Nor does it give warnings there.
+#![deny(
+    missing_docs,
+    warnings,
+    unused,
+    future_incompatible,
+    nonstandard_style,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+#![warn(clippy::pedantic)]
+
+use frame_registry::{
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+};
+use std::convert::Infallible;
+
+frame_registry::require_resolvers!("tenant");
+
+/// Whose work this is.
+#[frame_option(name = "tenant")]
+pub(crate) static TENANT: FrameOption<String>;
+
+/// How often it may be tried.
+#[frame_option(name = "retries", plain)]
+pub(crate) static RETRIES: FrameOption<u32>;
+
+/// The tenant of this frame.
+pub(crate) static TENANT_OF: Key<String> = Key::new("tenant");
+
+/// Puts the tenant on the frame.
+///
+/// # Errors
+///
+/// None.
+#[frame_resolver(order = 200, covers(TENANT))]
+pub(crate) fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_OF))
+}
+
+mod private {
+    use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+    use std::convert::Infallible;
+
+    #[frame_option(name = "secret", runtime)]
+    static SECRET: FrameOption<u32>;
+
+    #[frame_resolver(order = 300)]
+    fn secret(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+        assert!(!options.contains(&SECRET));
+        Ok(None)
+    }
+}
+
+fn main() {
+    let app = App::builder().build();
+    let options = Options::new().with(&TENANT, "acme".to_owned()).with(&RETRIES, 3);
+    let mut frame = FrameBuilder::new();
+    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    assert_eq!(frame.seal().get(&TENANT_OF).unwrap(), "acme");
+}
