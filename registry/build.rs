@@ -5,6 +5,7 @@
 //! program with the same compiler, linker, flags and target, and looks at the file that comes out.
 
 use std::env;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -60,10 +61,12 @@ fn probe(out: &Path) -> Option<bool> {
     let mut text = String::from("struct E([u8; 8], &'static u8); static X: u8 = 1;\n");
     for index in [1, 0, 2] {
         let marker = std::str::from_utf8(MARKERS[index]).ok()?;
-        text += &format!(
+        writeln!(
+            text,
             "#[used] #[unsafe(link_section = \".frame_resolvers.0000000{index}.probe\")] \
-             static E{index}: E = E(*b\"{marker}\", &X);\n"
-        );
+             static E{index}: E = E(*b\"{marker}\", &X);"
+        )
+        .ok()?;
     }
     text += "fn main() {}\n";
     fs::write(&source, text).ok()?;

@@ -10,8 +10,13 @@ fn dependencies(metadata: &Value, package: &str) -> BTreeSet<String> {
     let packages = metadata["packages"].as_array().expect("a list");
     let names: BTreeSet<_> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let package = packages.iter().find(|other| other["name"] == package).expect("a package of the workspace");
-    let normal = package["dependencies"].as_array().expect("a list").iter().filter(|dependency| dependency["kind"] != "dev");
-    let of_workspace = normal.filter_map(|dependency| dependency["name"].as_str()).filter(|name| names.contains(name));
+    let normal = package["dependencies"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|dependency| dependency["kind"] != "dev");
+    let of_workspace =
+        normal.filter_map(|dependency| dependency["name"].as_str()).filter(|name| names.contains(name));
     of_workspace.map(str::to_owned).collect()
 }
 
@@ -33,6 +38,9 @@ fn dependencies_point_from_the_program_to_the_registry() {
     ];
     for (package, allowed) in expected {
         let found = dependencies(&metadata, package);
-        assert!(found.iter().map(String::as_str).eq(allowed.iter().copied()), "{package} depends on {found:?}");
+        assert!(
+            found.iter().map(String::as_str).eq(allowed.iter().copied()),
+            "{package} depends on {found:?}"
+        );
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 fn frame(arguments: &[&str]) -> Output {
     // What people set in their shells must not lead anywhere.
-    let proxies = ["ALL_PROXY", "HTTP_PROXY", "http_proxy", "https_proxy"].map(|name| (name, "http://127.0.0.1:9"));
+    let proxies =
+        ["ALL_PROXY", "HTTP_PROXY", "http_proxy", "https_proxy"].map(|name| (name, "http://127.0.0.1:9"));
     Command::new(env!("CARGO_BIN_EXE_frame")).args(arguments).envs(proxies).output().expect("it was built")
 }
 
@@ -45,7 +46,11 @@ fn demo_shows_that_traffic_takes_the_network_of_its_frame_or_none() {
 
     let refused: Vec<_> = calls.iter().map(|call| call["refused"].as_str().unwrap_or_default()).collect();
     assert_eq!(refused[..4], [""; 4]);
-    assert!(refused[4].contains("frame resolver `overlay`") && refused[4].contains("demo:tor"), "{}", refused[4]);
+    assert!(
+        refused[4].contains("frame resolver `overlay`") && refused[4].contains("demo:tor"),
+        "{}",
+        refused[4]
+    );
     assert_eq!(refused[5], "no option is named `netwrok`; did you mean `network`?");
 }
 
@@ -65,9 +70,22 @@ fn resolvers_are_listed_with_their_place() {
     let overlay = resolvers.iter().find(|resolver| resolver["name"] == "overlay").unwrap();
     let members: Vec<_> = overlay.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = ["covers", "crate", "file", "line", "module", "name", "order", "origin"];
-    assert_eq!({ let mut members = members; members.sort_unstable(); members }, expected);
-    assert_eq!((&overlay["order"], &overlay["crate"], &overlay["origin"]), (&json!(200), &json!("frame_net"), &json!("linked")));
-    assert_eq!((&overlay["module"], &overlay["covers"]), (&json!("frame_net::resolver"), &json!(["network"])));
+    assert_eq!(
+        {
+            let mut members = members;
+            members.sort_unstable();
+            members
+        },
+        expected
+    );
+    assert_eq!(
+        (&overlay["order"], &overlay["crate"], &overlay["origin"]),
+        (&json!(200), &json!("frame_net"), &json!("linked"))
+    );
+    assert_eq!(
+        (&overlay["module"], &overlay["covers"]),
+        (&json!("frame_net::resolver"), &json!(["network"]))
+    );
     assert!(overlay["file"].as_str().unwrap().ends_with("resolver.rs") && overlay["line"].as_u64() > Some(1));
     assert!(resolvers.is_sorted_by_key(|resolver| resolver["order"].as_i64()));
     assert!(stdout(&["resolvers"]).contains("overlay"));
@@ -76,7 +94,8 @@ fn resolvers_are_listed_with_their_place() {
 #[test]
 fn options_are_listed_with_who_covers_them() {
     let list = json_of(&["options", "--format", "json"]);
-    let network = list["options"].as_array().unwrap().iter().find(|option| option["name"] == "network").unwrap();
+    let network =
+        list["options"].as_array().unwrap().iter().find(|option| option["name"] == "network").unwrap();
     assert_eq!((&network["kind"], &network["covered_by"]), (&json!("linked"), &json!(["overlay"])));
     assert_eq!((&network["text"], &network["crate"]), (&json!(true), &json!("frame_net")));
     assert!(stdout(&["options"]).contains("network"));

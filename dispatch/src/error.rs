@@ -63,7 +63,9 @@ impl CallError {
     }
 
     pub(crate) fn denied(function: &FunctionId, cause: ResolveError) -> Self {
-        Self::new(ErrorKind::Denied, "its frame was refused, so it did not start").of(function).with_source(cause)
+        Self::new(ErrorKind::Denied, "its frame was refused, so it did not start")
+            .of(function)
+            .with_source(cause)
     }
 
     pub(crate) fn panicked(message: &str) -> Self {

@@ -54,7 +54,8 @@ fn frame(
 
 async fn run(entry: &Entry, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
     // A closure may panic before it gives a future, too.
-    let future = catch_unwind(AssertUnwindSafe(|| entry.function.call(ctx, payload))).map_err(|panic| panicked(&*panic))?;
+    let future = catch_unwind(AssertUnwindSafe(|| entry.function.call(ctx, payload)))
+        .map_err(|panic| panicked(&*panic))?;
     let mut future = pin!(future);
     poll_fn(|waker| {
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)))

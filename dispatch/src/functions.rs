@@ -52,11 +52,19 @@ impl Functions {
     /// # Errors
     ///
     /// [`FunctionsError::AlreadyRegistered`] if the id is taken.
-    pub fn register(&self, id: FunctionId, options: Options, function: impl Function) -> Result<(), FunctionsError> {
+    pub fn register(
+        &self,
+        id: FunctionId,
+        options: Options,
+        function: impl Function,
+    ) -> Result<(), FunctionsError> {
         let entry = Entry::new(id, options, function);
-        self.change(|entries| match entries.contains_key(&*entry.id) {
-            true => Err(FunctionsError::AlreadyRegistered { id: (*entry.id).clone() }),
-            false => Ok(drop(entries.insert((*entry.id).clone(), Arc::clone(&entry)))),
+        self.change(|entries| {
+            if entries.contains_key(&*entry.id) {
+                return Err(FunctionsError::AlreadyRegistered { id: (*entry.id).clone() });
+            }
+            entries.insert((*entry.id).clone(), Arc::clone(&entry));
+            Ok(())
         })
     }
 
@@ -65,11 +73,18 @@ impl Functions {
     /// # Errors
     ///
     /// [`FunctionsError::NotRegistered`] if there is no other.
-    pub fn replace(&self, id: FunctionId, options: Options, function: impl Function) -> Result<(), FunctionsError> {
+    pub fn replace(
+        &self,
+        id: FunctionId,
+        options: Options,
+        function: impl Function,
+    ) -> Result<(), FunctionsError> {
         let entry = Entry::new(id, options, function);
-        self.change(|entries| match entries.get_mut(&*entry.id) {
-            Some(old) => Ok(*old = Arc::clone(&entry)),
-            None => Err(FunctionsError::NotRegistered { id: (*entry.id).clone() }),
+        self.change(|entries| {
+            let old = entries.get_mut(&*entry.id);
+            let old = old.ok_or_else(|| FunctionsError::NotRegistered { id: (*entry.id).clone() })?;
+            *old = Arc::clone(&entry);
+            Ok(())
         })
     }
 

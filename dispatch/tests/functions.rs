@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, FunctionId, Functions, FunctionsError, PID, Payload, Pid, Task};
+use frame_dispatch::{
+    CallError, Ctx, ErrorKind, FUNCTION, FunctionId, Functions, FunctionsError, PID, Payload, Pid, Task,
+};
 use frame_registry::{
     App, Context, FrameOption, FrameResolvers, Key, Options, Pair, ResolveError, frame_option, frame_resolver,
 };
@@ -69,7 +71,11 @@ async fn options_of_the_call_go_over_those_of_the_entry() {
     assert_eq!(called(&functions, Task::new(id("app:show"))).await["tenant"], "entry");
     let task = Task::new(id("app:show")).options(tenant_option("call"));
     assert_eq!(called(&functions, task).await["tenant"], "call");
-    assert_eq!(functions.options(&id("app:show")).unwrap().get(&TENANT).unwrap(), "entry", "a copy, unchanged");
+    assert_eq!(
+        functions.options(&id("app:show")).unwrap().get(&TENANT).unwrap(),
+        "entry",
+        "a copy, unchanged"
+    );
 }
 
 #[tokio::test]
@@ -82,7 +88,10 @@ async fn a_frame_has_id_and_a_fresh_pid_then_the_tasks_pairs_then_what_is_resolv
     };
     let first = called(&functions, task()).await;
     assert_eq!(first["function"], "app:show");
-    assert_eq!((&first["seen"], &first["tenant"], &first["payload"]), (&json!(2), &json!("pair"), &json!([1])));
+    assert_eq!(
+        (&first["seen"], &first["tenant"], &first["payload"]),
+        (&json!(2), &json!("pair"), &json!([1]))
+    );
     let second = called(&functions, task().options(tenant_option("option"))).await;
     assert_eq!(second["tenant"], "option", "a resolver wins over a pair");
     assert!(second["pid"].as_u64() > first["pid"].as_u64());
@@ -95,7 +104,10 @@ async fn a_nested_call_inherits_through_the_functions_own_frame() {
     let functions = functions();
     functions.register(id("app:show"), Options::new(), show).unwrap();
     functions.register(id("app:nest"), Options::new(), nest).unwrap();
-    let task = Task::new(id("app:nest")).payload(json!("app:show")).options(tenant_option("outer")).pair(SEEN.pair(1));
+    let task = Task::new(id("app:nest"))
+        .payload(json!("app:show"))
+        .options(tenant_option("outer"))
+        .pair(SEEN.pair(1));
     let inner = called(&functions, task).await;
     assert_eq!((&inner["tenant"], &inner["seen"]), (&json!("outer"), &json!(null)), "only what is inherited");
     assert_eq!(inner["function"], "app:show");
@@ -177,8 +189,11 @@ async fn a_call_that_has_begun_goes_on_with_the_function_it_began_with() {
 #[tokio::test]
 async fn a_panic_is_the_failure_of_the_function_that_panicked() {
     let functions = functions();
-    functions.register(id("app:late"), Options::new(), async |_: Ctx, _: Payload| panic!("out of {}", "order")).unwrap();
-    let early = |_: Ctx, _: Payload| -> std::future::Ready<Result<Payload, CallError>> { panic!("too early") };
+    functions
+        .register(id("app:late"), Options::new(), async |_: Ctx, _: Payload| panic!("out of {}", "order"))
+        .unwrap();
+    let early =
+        |_: Ctx, _: Payload| -> std::future::Ready<Result<Payload, CallError>> { panic!("too early") };
     functions.register(id("app:early"), Options::new(), early).unwrap();
     functions.register(id("app:nest"), Options::new(), nest).unwrap();
     for (inner, message) in [("app:late", "out of order"), ("app:early", "too early")] {

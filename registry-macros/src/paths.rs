@@ -10,10 +10,8 @@ pub(crate) fn private(krate: Option<&Path>) -> TokenStream {
 }
 
 fn private_at(krate: Option<&Path>, span: Span) -> TokenStream {
-    match krate {
-        Some(path) => quote_spanned!(span=> #path::__private),
-        None => quote_spanned!(span=> ::frame_registry::__private),
-    }
+    let krate = krate.map_or_else(|| quote_spanned!(span=> ::frame_registry), ToTokens::to_token_stream);
+    quote_spanned!(span=> #krate::__private)
 }
 
 /// A span that points at the user's tokens, but whose tokens are the macro's own: a lint of the user's crate, such
@@ -47,7 +45,9 @@ impl Place {
     /// `tokens`, moved here. What their names refer to stays as it is.
     pub(crate) fn put(self, tokens: TokenStream) -> TokenStream {
         let mut trees: Vec<TokenTree> = tokens.into_iter().collect();
-        trees.iter_mut().for_each(|tree| relocate(tree, self.first));
+        for tree in &mut trees {
+            relocate(tree, self.first);
+        }
         if let [_, .., last] = &mut trees[..] {
             relocate(last, self.last);
         }

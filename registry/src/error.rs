@@ -61,7 +61,9 @@ pub enum ResolveError {
 #[non_exhaustive]
 pub enum WiringError {
     /// Two resolvers have one name.
-    #[error("frame resolver `{name}` is registered twice, at {first} and at {second}; give one of them another `name`")]
+    #[error(
+        "frame resolver `{name}` is registered twice, at {first} and at {second}; give one of them another `name`"
+    )]
     DuplicateResolver {
         /// The name.
         name: &'static str,
@@ -78,7 +80,9 @@ pub enum WiringError {
     )]
     OtherImage,
     /// Two options have one name.
-    #[error("frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`")]
+    #[error(
+        "frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`"
+    )]
     DuplicateOption {
         /// The name.
         name: &'static str,
@@ -100,7 +104,9 @@ pub enum RegisterError {
         location: Location,
     },
     /// The name is taken.
-    #[error("a frame resolver `{name}` exists already, from {existing}; give the new one another name, or unregister the other first")]
+    #[error(
+        "a frame resolver `{name}` exists already, from {existing}; give the new one another name, or unregister the other first"
+    )]
     DuplicateName {
         /// The name.
         name: String,

@@ -103,7 +103,10 @@ impl FrameBuilder {
     /// # Errors
     ///
     /// The first error among `pairs`.
-    pub fn try_extend<E>(&mut self, pairs: impl IntoIterator<Item = Result<Pair, E>>) -> Result<&mut Self, E> {
+    pub fn try_extend<E>(
+        &mut self,
+        pairs: impl IntoIterator<Item = Result<Pair, E>>,
+    ) -> Result<&mut Self, E> {
         let mut added = Appending::to(&mut self.pairs);
         for pair in pairs {
             added.pairs().push(pair?);

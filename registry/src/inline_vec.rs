@@ -98,7 +98,9 @@ mod tests {
             for removed in 0..10 {
                 let mut model: Vec<usize> = (0..total).collect();
                 let mut ours = InlineVec::<usize, 4>::new();
-                model.iter().for_each(|&element| ours.push(element));
+                for &element in &model {
+                    ours.push(element);
+                }
 
                 let expected = (removed < total).then(|| model.remove(removed));
                 assert_eq!(ours.remove(removed), expected);

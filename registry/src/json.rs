@@ -3,11 +3,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
+use crate::__private::Reader;
 use crate::link;
 use crate::location::Location;
 use crate::option::{DeclaredOption, Parser};
 use crate::options::Options;
-use crate::__private::Reader;
 use crate::suggest::nearest;
 use crate::value::{FrameValue, Value};
 
@@ -52,10 +52,9 @@ impl Options {
     /// [`OptionError::DeclaredTwice`] if two crates declare it. The options are then as they were.
     pub fn set_json(&mut self, name: &str, value: &Json) -> Result<(), OptionError> {
         let option = declared(name)?;
-        let parser = option.parser.ok_or_else(|| OptionError::NotText {
-            option: option.name,
-            expected: option.type_name(),
-        })?;
+        let parser = option
+            .parser
+            .ok_or_else(|| OptionError::NotText { option: option.name, expected: option.type_name() })?;
         let value = (parser.parse)(value).map_err(|source| OptionError::WrongType {
             option: option.name,
             given: shown(value),

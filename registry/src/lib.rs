@@ -43,6 +43,10 @@
 //!
 //! - `json` (default): options can be given as JSON, by their declared names.
 
+#[doc(hidden)]
+#[path = "private.rs"]
+#[allow(missing_docs)]
+pub mod __private;
 mod app;
 mod context;
 mod error;
@@ -58,10 +62,6 @@ mod option;
 mod options;
 mod output;
 mod pair;
-#[doc(hidden)]
-#[path = "private.rs"]
-#[allow(missing_docs)]
-pub mod __private;
 mod publish;
 mod registration;
 mod resolver;

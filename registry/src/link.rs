@@ -115,22 +115,27 @@ impl LinkedTable {
     /// What is wrong with the program, if anything.
     #[inline]
     pub(crate) fn checked(&self) -> Result<(), &WiringError> {
-        self.checked.as_ref().map(|()| ())
+        match &self.checked {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the linker vouches that a resolver of this table covers `option`.
     #[inline]
     pub(crate) fn covers_by_link(&self, option: &DeclaredOption) -> bool {
-        option.covered_by.is_some_and(|resolver| self.elements.as_ptr_range().contains(&std::ptr::from_ref(*resolver)))
+        option
+            .covered_by
+            .is_some_and(|resolver| self.elements.as_ptr_range().contains(&std::ptr::from_ref(*resolver)))
     }
 
     fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {
         let names = self.resolvers().iter().map(|resolver| (resolver.name, resolver.location));
-        if let Some((name, first, second)) = duplicate(names) {
+        if let Some((name, first, second)) = duplicate(&names) {
             return Err(WiringError::DuplicateResolver { name, first, second });
         }
         let names = options.iter().map(|listed| (listed.option.name, listed.location));
-        if let Some((name, first, second)) = duplicate(names) {
+        if let Some((name, first, second)) = duplicate(&names) {
             return Err(WiringError::DuplicateOption { name, first, second });
         }
         Ok(())
@@ -156,7 +161,7 @@ fn is_in_order(view: &[&'static LinkedResolver], elements: &'static [LinkedResol
 /// Needs no memory but a set of bits on the stack, one a hash: only where two names share a bit are they
 /// compared with each other.
 fn duplicate(
-    names: impl Iterator<Item = (&'static str, Location)> + Clone,
+    names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
 ) -> Option<(&'static str, Location, Location)> {
     const WORDS: usize = 1024;
     let mut seen = [0_u64; WORDS];

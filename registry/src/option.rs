@@ -162,7 +162,7 @@ impl fmt::Debug for DeclaredOption {
             .field("kind", &self.kind)
             .field("type", &self.type_name())
             .field("declared", &format_args!("{}", self.location))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -48,7 +48,11 @@ impl<'a> OptionsArgument<'a> for &'a Options {
     note = "the pairs are anything that is `IntoIterator<Item = Pair>`; a resolver that cannot fail has the error `std::convert::Infallible`"
 )]
 pub trait ResolverOutput {
-    /// Appends the pairs, or gives the cause of the failure.
+    /// Appends the pairs.
+    ///
+    /// # Errors
+    ///
+    /// The cause, where the resolver failed.
     fn append_to(self, pairs: &mut Pairs) -> Result<(), BoxError>;
 }
 

@@ -30,6 +30,7 @@ pub struct ResolverParts {
 }
 
 #[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn linked_resolver(parts: ResolverParts) -> LinkedResolver {
     let ResolverParts { name, order, module, file, line, covers, run } = parts;
     LinkedResolver { name, order, module, location: Location::new(file, line), covers, run }
@@ -49,6 +50,7 @@ pub struct OptionParts {
 }
 
 #[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
     let OptionParts { name, kind, doc, module, file, line, parser, covered_by } = parts;
     let location = Location::new(file, line);
@@ -57,7 +59,11 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
 }
 
 #[must_use]
-pub const fn listed_option<T>(option: &'static FrameOption<T>, file: &'static str, line: u32) -> ListedOption {
+pub const fn listed_option<T>(
+    option: &'static FrameOption<T>,
+    file: &'static str,
+    line: u32,
+) -> ListedOption {
     ListedOption { option: option.declared(), location: Location::new(file, line) }
 }
 

@@ -58,7 +58,11 @@ impl<T> Published<T> {
     }
 
     /// Publishes what `change` makes of the current snapshot, then opens the gate.
-    pub(crate) fn add<E>(&self, gate: &Gate, change: impl FnOnce(Option<&T>) -> Result<T, E>) -> Result<(), E> {
+    pub(crate) fn add<E>(
+        &self,
+        gate: &Gate,
+        change: impl FnOnce(Option<&T>) -> Result<T, E>,
+    ) -> Result<(), E> {
         let lock = lock(&self.writer);
         let next = change(self.snapshot.load().as_deref())?;
         let replaced = self.snapshot.swap(Some(Arc::new(next)));

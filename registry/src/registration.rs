@@ -82,11 +82,8 @@ impl Registered {
     pub(crate) fn new(resolver: Resolver, overlay: &Arc<Overlay>) -> (Arc<Self>, Registration) {
         let gone = Arc::new(Gone::default());
         let registered = Arc::new(Self { resolver, _gone: TellGone(Arc::clone(&gone)) });
-        let registration = Registration {
-            overlay: Arc::downgrade(overlay),
-            resolver: Arc::downgrade(&registered),
-            gone,
-        };
+        let registration =
+            Registration { overlay: Arc::downgrade(overlay), resolver: Arc::downgrade(&registered), gone };
         (registered, registration)
     }
 }

@@ -132,7 +132,7 @@ pub(crate) enum Entry {
 
 impl Entry {
     pub(crate) fn is(&self, registered: &Registered) -> bool {
-        matches!(self, Self::Registered(entry) if std::ptr::eq(&**entry, registered))
+        matches!(self, Self::Registered(entry) if std::ptr::eq(Arc::as_ptr(entry), registered))
     }
 }
 
@@ -275,13 +275,7 @@ impl fmt::Debug for ResolverInfo {
     }
 }
 
-fn debug(
-    f: &mut fmt::Formatter<'_>,
-    kind: &str,
-    name: &str,
-    order: i32,
-    location: Location,
-) -> fmt::Result {
+fn debug(f: &mut fmt::Formatter<'_>, kind: &str, name: &str, order: i32, location: Location) -> fmt::Result {
     let mut shown = f.debug_struct(kind);
     shown.field("name", &name).field("order", &order);
     shown.field("location", &format_args!("{location}")).finish_non_exhaustive()

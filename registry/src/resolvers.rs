@@ -129,7 +129,12 @@ impl FrameResolvers {
     /// Everything that was appended is dropped, the newest first, and `pairs` are as they were; the same goes for
     /// a resolver that panics.
     #[inline]
-    pub fn resolve(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
+    pub fn resolve(
+        &self,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
         // An option that is set needs a resolver, so an empty registry lets nothing but empty options through.
         // One number says both, so that this costs no more than the load, the compare and the branch.
         if self.gate.read() | options.len() == 0 {
@@ -139,7 +144,12 @@ impl FrameResolvers {
     }
 
     #[inline(never)]
-    fn resolve_any(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
+    fn resolve_any(
+        &self,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
         self.check()?;
         if let Some(overlay) = self.overlay.get()
             && let Some(merged) = &*overlay.load()
@@ -229,7 +239,9 @@ impl FrameResolvers {
             );
             let new = Entry::Registered(added);
             let info = new.describe();
-            if let Some(existing) = entries.iter().map(Entry::describe).find(|entry| entry.name() == info.name()) {
+            if let Some(existing) =
+                entries.iter().map(Entry::describe).find(|entry| entry.name() == info.name())
+            {
                 return Err(RegisterError::DuplicateName {
                     name: info.name().to_owned(),
                     existing: existing.location(),

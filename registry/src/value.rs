@@ -116,8 +116,8 @@ mod tests {
 
     #[test]
     fn every_representation_gives_its_value_back_and_no_other_type() {
-        let text = String::from("shared");
         static BORROWED: String = String::new();
+        let text = String::from("shared");
         assert_eq!(Value::new(7_u32).get::<u32>(), Some(&7));
         assert_eq!(Value::new(7_u32).get::<i32>(), None);
         assert_eq!(Value::new("text").get::<&'static str>(), Some(&"text"));

@@ -31,9 +31,10 @@ fn forks_carry_what_is_inherited_and_leave_the_parent_as_it_was() {
 fn a_fork_shares_values_and_keeps_no_ancestor_alive() {
     static HELD: Key<Arc<str>> = Key::new("held");
     let (held, shared): (Arc<str>, _) = ("held".into(), Arc::new("shared".to_owned()));
-    let root: Frame = [HELD.pair(Arc::clone(&held)), REGION.pair_shared(Arc::clone(&shared))].into_iter().collect();
+    let root: Frame =
+        [HELD.pair(Arc::clone(&held)), REGION.pair_shared(Arc::clone(&shared))].into_iter().collect();
     let child = root.fork().seal();
-    assert!(std::ptr::eq(child.get(&REGION).unwrap(), &*shared));
+    assert!(std::ptr::eq(child.get(&REGION).unwrap(), Arc::as_ptr(&shared)));
     drop(root);
     assert_eq!(Arc::strong_count(&held), 1, "the root's own value went with it");
     assert_eq!(Arc::strong_count(&shared), 2);

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use frame_registry::{FrameOption, OptionError, Options, frame_option};
+use frame_registry::{DeclaredOption, FrameOption, OptionError, Options, frame_option};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn an_option_holds_one_value_of_its_type() {
     assert_eq!(options.get(&HOOK).unwrap()(), 7);
     assert!(options.contains(&HOOK) && !options.contains(&NETWORK));
     assert!(options.unset(&RETRIES) && !options.unset(&RETRIES));
-    assert_eq!(options.iter().map(|option| option.name()).collect::<Vec<_>>(), ["hook"]);
+    assert_eq!(options.iter().map(DeclaredOption::name).collect::<Vec<_>>(), ["hook"]);
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn the_call_is_merged_over_the_entry() {
 
 #[test]
 fn json_is_read_by_declared_name() {
-    let options = Options::from_json(&json!({ "network": "tor:main", "retries": 3, "labels": ["a"] })).unwrap();
+    let options =
+        Options::from_json(&json!({ "network": "tor:main", "retries": 3, "labels": ["a"] })).unwrap();
     assert_eq!(options.get(&NETWORK).unwrap(), "tor:main");
     assert_eq!(options.get(&RETRIES), Some(&3));
     assert_eq!(options.get(&LABELS).unwrap(), &["a"]);
@@ -86,7 +87,10 @@ fn a_value_of_the_wrong_type_is_refused_and_says_what_is_expected() {
     refused(&json!({ "retries": -1 }), "option `retries` is the number -1, which is not a `u32`");
     refused(&json!({ "retries": "" }), "option `retries` is an empty string, which is not a `u32`");
     let long = "x".repeat(100);
-    refused(&json!({ "retries": long }), "option `retries` is a string of 100 characters, which is not a `u32`");
+    refused(
+        &json!({ "retries": long }),
+        "option `retries` is a string of 100 characters, which is not a `u32`",
+    );
 }
 
 #[test]
@@ -102,7 +106,10 @@ fn an_option_whose_type_is_not_text_is_refused() {
 #[test]
 fn options_that_are_no_object_are_refused() {
     refused(&json!([1]), r#"options are a JSON object, such as {"name": value}; this is a list"#);
-    refused(&json!("network"), r#"options are a JSON object, such as {"name": value}; this is the string "network""#);
+    refused(
+        &json!("network"),
+        r#"options are a JSON object, such as {"name": value}; this is the string "network""#,
+    );
 }
 
 #[test]

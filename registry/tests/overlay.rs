@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use frame_registry::{
-    App, Context, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, StillInUse, frame_resolver,
+    App, Context, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, StillInUse,
+    frame_resolver,
 };
 use proptest::prelude::*;
 
@@ -16,12 +17,15 @@ static MARK: Key<u32> = Key::new("mark");
 const LONG: Duration = Duration::from_secs(60);
 
 #[frame_resolver(order = 50)]
+#[allow(clippy::unnecessary_wraps, reason = "a resolver returns a `Result`")]
 fn linked(_: &Context<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {
     Ok([MARK.pair(u32::MAX)])
 }
 
 fn marking(name: impl Into<String>, order: i32, mark: u32) -> Resolver {
-    Resolver::new(name.into(), order, move |_: &Context<'_>, _: &Options| Ok::<_, Infallible>([MARK.pair(mark)]))
+    Resolver::new(name.into(), order, move |_: &Context<'_>, _: &Options| {
+        Ok::<_, Infallible>([MARK.pair(mark)])
+    })
 }
 
 fn resolve(resolvers: &FrameResolvers) -> Vec<u32> {
@@ -127,12 +131,17 @@ fn every_resolve_sees_a_complete_snapshot() {
                         assert!(resolve(resolvers).contains(&(writer * 2 + 1)), "registered, so it is run");
                         upper.unregister();
                         lower.unregister();
-                        assert!(!resolve(resolvers).contains(&(writer * 2)), "unregistered, so it is not run");
+                        assert!(
+                            !resolve(resolvers).contains(&(writer * 2)),
+                            "unregistered, so it is not run"
+                        );
                     }
                 })
             })
             .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
         is_done.store(true, Ordering::Release);
     });
     assert!(resolved.into_inner() > 0);

@@ -1,6 +1,8 @@
 //! The publish protocol under every interleaving: `src/publish.rs` itself, compiled with loom's primitives in place
 //! of the real ones. And the same with two bugs put into the primitives, to show that the model finds them.
 
+#![allow(clippy::duplicate_mod, reason = "that is the point: once for each set of primitives")]
+
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::Mutex as RealMutex;
@@ -317,7 +319,8 @@ fn a_resolve_sees_a_whole_snapshot_and_never_an_older_one_than_before() {
             move || {
                 let (first, second) = (registry.resolve(), registry.resolve());
                 let states: [&[u32]; 4] = [&[], &[1], &[1, 2], &[2]];
-                let index = |seen: &[u32]| states.iter().position(|state| *state == seen).expect("a whole snapshot");
+                let index =
+                    |seen: &[u32]| states.iter().position(|state| *state == seen).expect("a whole snapshot");
                 assert!(index(&first) <= index(&second), "{first:?}, then {second:?}");
             }
         });
@@ -343,7 +346,9 @@ fn two_that_register_at_once_are_both_registered() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let mut all = registry.resolve();
         all.sort_unstable();
         assert_eq!(all, [1, 2]);

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use frame_registry::{
-    App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin, Pair,
-    Pairs, RegisterError, ResolveError, Resolver, declared_options, frame_option, frame_resolver,
+    App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin,
+    Pair, Pairs, RegisterError, ResolveError, Resolver, declared_options, frame_option, frame_resolver,
 };
 
 /// Who this frame works for.
@@ -28,7 +28,10 @@ fn tenant(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, TenantEr
     match options.get(&TENANT) {
         Some(tenant) if tenant.is_empty() => Err(TenantError),
         Some(_) => Ok(options.pair(&TENANT, &TENANT_OF)),
-        None => Ok(ctx.parent().and_then(|parent| parent.get(&TENANT_OF)).map(|tenant| TENANT_OF.pair(tenant.clone()))),
+        None => Ok(ctx
+            .parent()
+            .and_then(|parent| parent.get(&TENANT_OF))
+            .map(|tenant| TENANT_OF.pair(tenant.clone()))),
     }
 }
 
@@ -112,16 +115,18 @@ fn a_resolver_reads_the_parent_frame() {
 fn first_error_stops_and_names_the_resolver_and_keeps_its_cause() {
     let app = app(FrameResolvers::linked());
     let _before = app.resolvers().register(marking("before", 1, 1)).unwrap();
-    let after = Resolver::new("after", 200, |_: &Context<'_>, _: &Options| -> Result<[Pair; 0], TenantError> {
-        panic!("a resolver ran behind one that failed")
-    });
+    let after =
+        Resolver::new("after", 200, |_: &Context<'_>, _: &Options| -> Result<[Pair; 0], TenantError> {
+            panic!("a resolver ran behind one that failed")
+        });
     let _after = app.resolvers().register(after).unwrap();
 
     let mut pairs: Pairs = [MARK.pair(0)].into_iter().collect();
     let error = resolve(&app, &Options::new().with(&TENANT, String::new()), &mut pairs).unwrap_err();
     let ResolveError::Failed { resolver, location, .. } = &error else { panic!("{error:?}") };
     assert_eq!((resolver.as_str(), location.file()), ("tenant", file!()));
-    let line = include_str!("resolve.rs").lines().position(|line| line.contains("order = 100, covers")).unwrap();
+    let line =
+        include_str!("resolve.rs").lines().position(|line| line.contains("order = 100, covers")).unwrap();
     assert_eq!(location.line() as usize, line + 1);
     assert_eq!(error.to_string(), format!("frame resolver `tenant` ({location}) failed"));
     assert_eq!(error.source().unwrap().downcast_ref(), Some(&TenantError));
@@ -227,7 +232,8 @@ fn dropped_when(
     let first = move |_: &Context<'_>, _: &Options| {
         Ok::<_, TenantError>([NOISY.pair(Noisy("a", dropped)), NOISY.pair(Noisy("b", dropped))])
     };
-    let second = move |_: &Context<'_>, _: &Options| Ok::<_, TenantError>(vec![NOISY.pair(Noisy("c", dropped))]);
+    let second =
+        move |_: &Context<'_>, _: &Options| Ok::<_, TenantError>(vec![NOISY.pair(Noisy("c", dropped))]);
     let fails = app.resolvers();
     fails.register(Resolver::new("first", 1, first)).unwrap().detach();
     fails.register(Resolver::new("second", 2, second)).unwrap().detach();
@@ -278,7 +284,8 @@ fn a_panic_while_pairs_are_made_drops_those_that_were() {
 #[test]
 fn what_is_registered_and_declared_can_be_listed() {
     let resolvers = FrameResolvers::linked();
-    let _registration = resolvers.register(marking("mine", -1, 1).covers(&REGION).in_module(module_path!())).unwrap();
+    let _registration =
+        resolvers.register(marking("mine", -1, 1).covers(&REGION).in_module(module_path!())).unwrap();
     let list: Vec<_> = resolvers.iter().collect();
     let [mine, tenant] = &list[..] else { panic!("{list:?}") };
     assert_eq!((mine.name(), mine.order(), mine.origin()), ("mine", -1, Origin::Registered));
@@ -289,7 +296,8 @@ fn what_is_registered_and_declared_can_be_listed() {
     assert_eq!(mine.covers()[0].name(), "region");
 
     let options = declared_options();
-    let shown: Vec<_> = options.iter().map(|option| (option.name(), option.kind(), option.type_name())).collect();
+    let shown: Vec<_> =
+        options.iter().map(|option| (option.name(), option.kind(), option.type_name())).collect();
     let expected = [
         ("region", OptionKind::Runtime, "u64"),
         ("tenant", OptionKind::Linked, "alloc::string::String"),

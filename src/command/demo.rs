@@ -21,12 +21,19 @@ impl Args {
         match self.format {
             Format::Json => println!("{}", serde_json::to_string_pretty(&seen)?),
             Format::Table => {
-                println!("origin at {}, SOCKS5 relay at {} (its connections come from {})", seen.origin, seen.relay, seen.relay_source);
+                println!(
+                    "origin at {}, SOCKS5 relay at {} (its connections come from {})",
+                    seen.origin, seen.relay, seen.relay_source
+                );
                 let rows = seen.calls.iter().map(demo::Call::row);
-                println!("{}", report::table(&["call", "options", "frame", "path that the origin saw", "outcome"], rows));
+                println!(
+                    "{}",
+                    report::table(&["call", "options", "frame", "path that the origin saw", "outcome"], rows)
+                );
             }
         }
-        let unexpected: Vec<_> = seen.calls.iter().filter(|call| !call.is_as_expected()).map(|call| call.what).collect();
+        let unexpected: Vec<_> =
+            seen.calls.iter().filter(|call| !call.is_as_expected()).map(|call| call.what).collect();
         if unexpected.is_empty() {
             return Ok(());
         }

@@ -58,16 +58,28 @@ impl Row {
 impl Args {
     pub(super) fn run(self) -> Result<(), BoxError> {
         let resolvers = FrameResolvers::linked();
-        let list = List { options: declared_options().into_iter().map(|option| Row::new(option, &resolvers)).collect() };
+        let list = List {
+            options: declared_options().into_iter().map(|option| Row::new(option, &resolvers)).collect(),
+        };
         match self.format {
             Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
             Format::Table => {
                 let rows = list.options.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);
                     let (kind, type_name) = (row.kind.to_owned(), row.type_name.to_owned());
-                    vec![row.name.to_owned(), kind, type_name, row.covered_by.join(", "), place, row.doc.to_owned()]
+                    vec![
+                        row.name.to_owned(),
+                        kind,
+                        type_name,
+                        row.covered_by.join(", "),
+                        place,
+                        row.doc.to_owned(),
+                    ]
                 });
-                println!("{}", report::table(&["name", "kind", "type", "covered by", "declared at", "what it is"], rows));
+                println!(
+                    "{}",
+                    report::table(&["name", "kind", "type", "covered by", "declared at", "what it is"], rows)
+                );
             }
         }
         Ok(())

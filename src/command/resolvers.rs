@@ -59,9 +59,19 @@ impl Args {
                 let rows = list.resolvers.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);
                     let module = row.module.unwrap_or_default().to_owned();
-                    vec![row.order.to_string(), row.name, row.covers.join(", "), module, place, row.origin.to_owned()]
+                    vec![
+                        row.order.to_string(),
+                        row.name,
+                        row.covers.join(", "),
+                        module,
+                        place,
+                        row.origin.to_owned(),
+                    ]
                 });
-                println!("{}", report::table(&["order", "name", "covers", "module", "defined at", "origin"], rows));
+                println!(
+                    "{}",
+                    report::table(&["order", "name", "covers", "module", "defined at", "origin"], rows)
+                );
                 println!("sorted at: {layout}");
             }
         }

@@ -81,8 +81,10 @@ impl Call {
             Path::Clearnet => "clearnet".to_owned(),
             Path::Relay => format!("relay, asked for {}", self.relayed.join(" and ")),
         });
-        let path = if self.paths.is_empty() { "nothing".to_owned() } else { paths.collect::<Vec<_>>().join(", ") };
-        let outcome = self.refused.as_ref().map_or_else(|| "answered".to_owned(), |why| format!("refused: {why}"));
+        let path =
+            if self.paths.is_empty() { "nothing".to_owned() } else { paths.collect::<Vec<_>>().join(", ") };
+        let outcome =
+            self.refused.as_ref().map_or_else(|| "answered".to_owned(), |why| format!("refused: {why}"));
         let frame = self.frame.clone().unwrap_or_else(|| "never sealed".to_owned());
         vec![self.what.to_owned(), self.options.to_string(), frame, path, outcome]
     }
@@ -127,10 +129,14 @@ impl Demo {
     fn register(&self) -> Result<(), BoxError> {
         self.functions.register("demo:fetch".parse()?, Options::new(), fetch)?;
         let fetch_of_another: FunctionId = "demo:fetch".parse()?;
-        self.functions.register("demo:outer".parse()?, Options::new(), move |ctx: Ctx, payload: Payload| {
-            let task = Task::new(fetch_of_another.clone()).payload(payload);
-            async move { ctx.call(task).await }
-        })?;
+        self.functions.register(
+            "demo:outer".parse()?,
+            Options::new(),
+            move |ctx: Ctx, payload: Payload| {
+                let task = Task::new(fetch_of_another.clone()).payload(payload);
+                async move { ctx.call(task).await }
+            },
+        )?;
         Ok(())
     }
 
@@ -141,10 +147,25 @@ impl Demo {
         Ok(vec![
             self.call("no option", fetch, &address, json!({}), Expected::Clearnet).await?,
             self.call("overlay by call option", fetch, &address, relay(), Expected::Relay).await?,
-            self.call("overlay inherited by a nested call", outer, &address, relay(), Expected::Relay).await?,
+            self.call("overlay inherited by a nested call", outer, &address, relay(), Expected::Relay)
+                .await?,
             self.call("a name that only the proxy knows", fetch, NAME, relay(), Expected::Relay).await?,
-            self.call("unknown overlay", fetch, &address, json!({ "network": "demo:tor" }), Expected::Refused).await?,
-            self.call("misspelt option", fetch, &address, json!({ "netwrok": "demo:relay" }), Expected::Refused).await?,
+            self.call(
+                "unknown overlay",
+                fetch,
+                &address,
+                json!({ "network": "demo:tor" }),
+                Expected::Refused,
+            )
+            .await?,
+            self.call(
+                "misspelt option",
+                fetch,
+                &address,
+                json!({ "netwrok": "demo:relay" }),
+                Expected::Refused,
+            )
+            .await?,
         ])
     }
 
@@ -158,7 +179,9 @@ impl Demo {
     ) -> Result<Call, BoxError> {
         let task = Task::new(function.parse()?).payload(json!(to));
         let called = match Options::from_json(&options) {
-            Ok(options) => self.functions.call(task.options(options)).await.map_err(|error| report::chain(&error)),
+            Ok(options) => {
+                self.functions.call(task.options(options)).await.map_err(|error| report::chain(&error))
+            }
             Err(error) => Err(report::chain(&error)),
         };
         let path_of = |ip| if ip == RELAY_SOURCE { Path::Relay } else { Path::Clearnet };
@@ -179,12 +202,15 @@ async fn fetch(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         .ok_or_else(|| CallError::invalid("the payload is where to connect to: write \"host:port\""))?
         .parse()
         .map_err(|error| CallError::invalid("the payload is not \"host:port\"").with_source(error))?;
-    let unavailable = |error: BoxError| CallError::new(ErrorKind::Unavailable, format!("no answer from {to}")).with_source(error);
+    let unavailable = |error: BoxError| {
+        CallError::new(ErrorKind::Unavailable, format!("no answer from {to}")).with_source(error)
+    };
     let dialer = dialer(ctx.frame(), ctx.app()).map_err(|error| unavailable(error.into()))?;
     let mut stream = dialer.connect(&to).await.map_err(|error| unavailable(error.into()))?;
     let mut answer = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
     read.map_err(BoxError::from).and_then(|read| Ok(read?)).map_err(unavailable)?;
-    let pairs: Vec<_> = ctx.frame().iter().map(|pair| format!("{}={:?}", pair.name(), pair.shown())).collect();
+    let pairs: Vec<_> =
+        ctx.frame().iter().map(|pair| format!("{}={:?}", pair.name(), pair.shown())).collect();
     Ok(Payload::from(json!(pairs.join(" "))))
 }

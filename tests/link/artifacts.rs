@@ -53,15 +53,20 @@ fn link_with_cc(project: &Project, archive: &Path, arguments: &[String]) -> Resu
     project.write("main.c", C_MAIN);
     let program = archive.with_extension("program");
     let output = Command::new("cc")
-        .args([project.path("main.c").as_os_str(), archive.as_os_str(), OsStr::new("-o"), program.as_os_str()])
+        .args([
+            project.path("main.c").as_os_str(),
+            archive.as_os_str(),
+            OsStr::new("-o"),
+            program.as_os_str(),
+        ])
         .args(arguments)
         .args(["-lpthread", "-ldl", "-lm", "-lgcc_s"])
         .output()
         .expect("a C compiler is installed");
-    match output.status.success() {
-        true => Ok(program),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    if output.status.success() {
+        return Ok(program);
     }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The linkers at hand, with and without the removal of unused sections.
@@ -83,7 +88,8 @@ fn a_staticlib_linked_from_c_has_the_resolvers_it_requires() {
         let built = project.build("archive", BuildOptions { profile, ..BuildOptions::default() });
         let archive = built.artifact("libarchive.a");
         for linker in linkers() {
-            let program = link_with_cc(&project, &archive, &linker).unwrap_or_else(|error| panic!("{linker:?}: {error}"));
+            let program = link_with_cc(&project, &archive, &linker)
+                .unwrap_or_else(|error| panic!("{linker:?}: {error}"));
             assert_eq!(run(&program, &[]), "first-use\nstamp\noverlay\n", "{profile}, {linker:?}");
         }
     }
@@ -96,7 +102,8 @@ fn a_staticlib_that_requires_what_is_not_there_does_not_link() {
     for profile in ["dev", "release"] {
         let built = project.build("lacking", BuildOptions { profile, ..BuildOptions::default() });
         for linker in linkers() {
-            let error = link_with_cc(&project, &built.artifact("liblacking.a"), &linker).expect_err("it linked");
+            let error =
+                link_with_cc(&project, &built.artifact("liblacking.a"), &linker).expect_err("it linked");
             assert!(error.contains("frame_resolver_tracing_is_not_linked"), "{profile}, {linker:?}: {error}");
         }
     }
@@ -113,7 +120,8 @@ fn a_cdylib_has_every_resolver_and_exports_none_of_the_guards() {
         let mut exports = Program::read(&library).exports();
         exports.retain(|name| !name.starts_with("__start_link") && !name.starts_with("__stop_link"));
         assert_eq!(exports, ["list_resolvers"], "{profile}");
-        let program = link_with_cc(&project, &library, &[format!("-Wl,-rpath,{}", built.artifacts.display())]).unwrap();
+        let program =
+            link_with_cc(&project, &library, &[format!("-Wl,-rpath,{}", built.artifacts.display())]).unwrap();
         assert_eq!(run(&program, &[]), "link-time\nstamp\noverlay\n", "{profile}");
     }
 }
@@ -197,7 +205,13 @@ fn main() {
 #[test]
 fn a_plugin_registers_through_its_host_and_is_unloaded() {
     let project = Project::new("plugin");
-    project.package("plugin", "[lib]\ncrate-type = [\"cdylib\"]", &[Project::registry()], "src/lib.rs", PLUGIN);
+    project.package(
+        "plugin",
+        "[lib]\ncrate-type = [\"cdylib\"]",
+        &[Project::registry()],
+        "src/lib.rs",
+        PLUGIN,
+    );
     project.package("host", "", &[Project::registry()], "src/main.rs", HOST);
     for profile in ["dev", "release"] {
         let options = BuildOptions { profile, ..BuildOptions::default() };

@@ -32,22 +32,23 @@ fn main() {
 }
 "#;
 
+/// A resolver whose pair has its name. The name may differ from another in case only, so the function is numbered.
+fn resolver(order: i32, name: &str) -> String {
+    let function = name.bytes().fold(0_u64, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
+    format!(
+        "#[frame_resolver(order = {order}, name = \"{name}\")]\n\
+         fn resolver_{function}(_: &Context<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {{\n\
+             static KEY: Key<()> = Key::new(\"{name}\");\n\
+             Ok([KEY.pair(())])\n\
+         }}\n"
+    )
+}
+
 fn project(name: &str) -> Project {
     let project = Project::new(name);
     for (krate, resolvers) in RESOLVERS {
-        let functions: String = resolvers
-            .iter()
-            .map(|(order, name)| {
-                format!(
-                    "#[frame_resolver(order = {order}, name = \"{name}\")]\n\
-                     fn resolver_{krate}_{}(_: &Context<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {{\n\
-                         static KEY: Key<()> = Key::new(\"{name}\");\n\
-                         Ok([KEY.pair(())])\n\
-                     }}\n",
-                    name.to_lowercase() + if *name == "Overlay" { "_upper" } else { "" },
-                )
-            })
-            .collect();
+        let functions: Vec<_> = resolvers.iter().map(|(order, name)| resolver(*order, name)).collect();
+        let functions = functions.concat();
         let source = format!(
             "#![forbid(unsafe_code)]\n\
              use frame_registry::{{Context, Key, Options, Pair, frame_resolver}};\n\
@@ -71,19 +72,26 @@ fn assert_runs_in_order(built: &Built, program: &str, layout: &str) {
     let printed = built.run(program, &[]);
     let mut lines = printed.lines();
     assert_eq!(lines.next(), Some(layout), "{program}");
-    assert_eq!(lines.collect::<Vec<_>>(), expected().iter().map(|(_, name)| *name).collect::<Vec<_>>(), "{program}");
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        expected().iter().map(|(_, name)| *name).collect::<Vec<_>>(),
+        "{program}"
+    );
 }
 
 /// Reads the table out of the file: an address a resolver, of a struct that begins with its name and its order.
 fn table(program: &Program) -> Vec<(i32, String)> {
     let start = program.symbol("__frame_registry_sorted_start").expect("the linker took the script");
     let stop = program.symbol("__frame_registry_sorted_stop").expect("the linker took the script");
-    assert!(program.relro().contains(&start) && program.relro().contains(&(stop - 1)), "the table is in RELRO");
+    assert!(
+        program.relro().contains(&start) && program.relro().contains(&(stop - 1)),
+        "the table is in RELRO"
+    );
     (start..stop)
         .step_by(8)
         .map(|entry| {
             let resolver = program.pointer(entry);
-            let order = program.word(resolver + 16) as u32;
+            let order = u32::try_from(program.word(resolver + 16) & 0xffff_ffff).expect("four bytes");
             (order.cast_signed(), program.text(resolver))
         })
         .collect()
@@ -98,10 +106,15 @@ fn table_stands_sorted_in_the_file_and_no_code_runs_before_main() {
         for name in ["sorted", "permuted"] {
             let built = project.build(name, BuildOptions { profile, ..BuildOptions::default() });
             let program = Program::read(&built.artifact(name));
-            let expected: Vec<_> = expected().into_iter().map(|(order, name)| (order, name.to_owned())).collect();
+            let expected: Vec<_> =
+                expected().into_iter().map(|(order, name)| (order, name.to_owned())).collect();
             assert_eq!(table(&program), expected, "{name}, {profile}");
             for section in [".init_array", ".preinit_array", ".ctors"] {
-                assert_eq!(program.section_size(section), bare.section_size(section), "{section}, {name}, {profile}");
+                assert_eq!(
+                    program.section_size(section),
+                    bare.section_size(section),
+                    "{section}, {name}, {profile}"
+                );
             }
             assert_runs_in_order(&built, name, "link-time");
         }

@@ -19,7 +19,7 @@ fn library(project: &Project, name: &str, dependencies: &[&str], source: &str) {
 fn program(project: &Project, name: &str, dependencies: &[&str], body: &str) {
     let mut all = vec![Project::registry()];
     all.extend(dependencies.iter().map(|name| Project::sibling(name)));
-    let used: String = dependencies.iter().map(|name| format!("{name}::used();\n")).collect();
+    let used = dependencies.iter().map(|name| format!("{name}::used();\n")).collect::<Vec<_>>().concat();
     let source = format!(
         "#![allow(unused)]\nuse frame_registry::*;\n\
          fn resolve(resolvers: &FrameResolvers, options: &Options) -> Result<usize, ResolveError> {{\n\
@@ -109,8 +109,18 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
 #[test]
 fn an_option_without_its_resolver_does_not_link() {
     let project = Project::new("uncovered");
-    library(&project, "declares", &[], "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;");
-    library(&project, "covers", &["declares"], &resolver("overlay", "order = 200, covers(declares::NETWORK)"));
+    library(
+        &project,
+        "declares",
+        &[],
+        "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;",
+    );
+    library(
+        &project,
+        "covers",
+        &["declares"],
+        &resolver("overlay", "order = 200, covers(declares::NETWORK)"),
+    );
     program(&project, "without", &["declares"], "");
     let body = "println!(\"{:?}\", resolve(&FrameResolvers::linked(), &Options::new().with(&declares::NETWORK, 1)));";
     program(&project, "with", &["declares", "covers"], body);
@@ -134,7 +144,12 @@ fn an_option_without_its_resolver_does_not_link() {
 #[test]
 fn an_option_covered_in_two_crates_does_not_link() {
     let project = Project::new("covered-twice");
-    library(&project, "declares", &[], "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;");
+    library(
+        &project,
+        "declares",
+        &[],
+        "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;",
+    );
     for name in ["left", "right"] {
         library(&project, name, &["declares"], &resolver(name, "order = 200, covers(declares::NETWORK)"));
     }
@@ -148,7 +163,12 @@ fn an_option_covered_in_two_crates_does_not_link() {
 #[test]
 fn a_runtime_option_links_and_is_refused_while_no_resolver_covers_it() {
     let project = Project::new("runtime-option");
-    library(&project, "declares", &[], "#[frame_option(name = \"tenant\", runtime)]\npub static TENANT: FrameOption<u32>;");
+    library(
+        &project,
+        "declares",
+        &[],
+        "#[frame_option(name = \"tenant\", runtime)]\npub static TENANT: FrameOption<u32>;",
+    );
     let body = "let linked = FrameResolvers::linked();\n\
         let options = Options::new().with(&declares::TENANT, 1);\n\
         println!(\"{:?}\", resolve(&linked, &Options::new()));\n\
@@ -185,7 +205,9 @@ fn a_required_resolver_that_is_missing_does_not_link() {
 #[test]
 fn the_registry_can_be_renamed_and_reexported() {
     let project = Project::new("renamed");
-    let renamed = Project::registry().replace("frame-registry =", "wiring =").replace('{', "{ package = \"frame-registry\",");
+    let renamed = Project::registry()
+        .replace("frame-registry =", "wiring =")
+        .replace('{', "{ package = \"frame-registry\",");
     let source = "pub use wiring;\n\
         #[wiring::frame_option(name = \"tenant\", crate = wiring)]\n\
         pub static TENANT: wiring::FrameOption<u32>;\n\
@@ -224,12 +246,22 @@ fn two_copies_of_the_registry_in_one_program_are_refused() {
         .replace("[lints]\nworkspace = true\n", "")
         .replace("arc-swap.workspace = true", "arc-swap = \"1\"")
         .replace("thiserror.workspace = true", "thiserror = \"2\"")
-        .replace("serde = { workspace = true, optional = true }", "serde = { version = \"1\", optional = true }")
-        .replace("serde_json = { workspace = true, optional = true }", "serde_json = { version = \"1\", optional = true }");
+        .replace(
+            "serde = { workspace = true, optional = true }",
+            "serde = { version = \"1\", optional = true }",
+        )
+        .replace(
+            "serde_json = { workspace = true, optional = true }",
+            "serde_json = { version = \"1\", optional = true }",
+        );
     let macros = frame_tests::workspace().join("registry-macros");
-    let manifest = manifest.replace("frame-registry-macros.workspace = true", &format!("frame-registry-macros = {{ path = {macros:?} }}"));
+    let manifest = manifest.replace(
+        "frame-registry-macros.workspace = true",
+        &format!("frame-registry-macros = {{ path = {macros:?} }}"),
+    );
     project.write("copy/Cargo.toml", &manifest);
-    let other = "other = { package = \"frame-registry\", path = \"../copy\", default-features = false }".to_owned();
+    let other =
+        "other = { package = \"frame-registry\", path = \"../copy\", default-features = false }".to_owned();
     project.package("app", "", &[Project::registry(), other], "src/main.rs", "fn main() {}");
     let built = project.build("app", BuildOptions::default());
     assert_not_linked(&built, &["package `frame-registry", "links to the native library `frame_registry`"]);

@@ -44,7 +44,9 @@ impl Program {
     #[must_use]
     pub fn symbol(&self, name: &str) -> Option<u64> {
         let elf = self.elf();
-        elf.symbols().find(|symbol| symbol.name() == Ok(name) && symbol.is_definition()).map(|symbol| symbol.address())
+        elf.symbols()
+            .find(|symbol| symbol.name() == Ok(name) && symbol.is_definition())
+            .map(|symbol| symbol.address())
     }
 
     /// The names that a shared library exports.
@@ -66,8 +68,8 @@ impl Program {
     pub fn relro(&self) -> Range<u64> {
         let elf = self.elf();
         let endian = elf.endian();
-        let headers = elf.elf_program_headers().iter();
-        let header = headers.filter(|header| header.p_type(endian) == elf::PT_GNU_RELRO).next_back();
+        let header =
+            elf.elf_program_headers().iter().rfind(|header| header.p_type(endian) == elf::PT_GNU_RELRO);
         header.map_or(0..0, |header| header.p_vaddr(endian)..header.p_vaddr(endian) + header.p_memsz(endian))
     }
 
@@ -93,7 +95,9 @@ impl Program {
     fn data(&self, address: u64, len: u64) -> &[u8] {
         let elf = self.elf();
         let section = elf.sections().find(|section| {
-            section.address() <= address && address + len <= section.address() + section.size() && section.address() != 0
+            section.address() <= address
+                && address + len <= section.address() + section.size()
+                && section.address() != 0
         });
         let range = section.and_then(|section| Some((section.address(), section.file_range()?.0)));
         let (start, offset) = range.unwrap_or_else(|| panic!("nothing of the file is at {address:#x}"));

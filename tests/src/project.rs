@@ -70,7 +70,8 @@ impl Project {
             "#,
         );
         // The versions that this workspace has are the ones that are there offline.
-        fs::copy(workspace().join("Cargo.lock"), project.path("Cargo.lock")).expect("the workspace is locked");
+        fs::copy(workspace().join("Cargo.lock"), project.path("Cargo.lock"))
+            .expect("the workspace is locked");
         project
     }
 
@@ -89,7 +90,10 @@ impl Project {
     /// A dependency on the registry of this workspace.
     #[must_use]
     pub fn registry() -> String {
-        format!("frame-registry = {{ path = {:?}, default-features = false }}", workspace().join("registry"))
+        format!(
+            "frame-registry = {{ path = \"{}/registry\", default-features = false }}",
+            workspace().display()
+        )
     }
 
     /// A dependency on another package of the project.
@@ -101,7 +105,8 @@ impl Project {
     /// Writes a file, making its directory.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a file has a directory")).expect("the directory is writable");
+        fs::create_dir_all(path.parent().expect("a file has a directory"))
+            .expect("the directory is writable");
         fs::write(path, text).expect("the directory is writable");
     }
 

@@ -1,6 +1,7 @@
 //! The static under the attribute.
 
 use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::parse::ParseStream;
 use syn::{Attribute, Error, Ident, Result, Token, Type, Visibility};
 
@@ -12,7 +13,9 @@ pub(crate) struct Declaration {
     pub(crate) keyword: Token![static],
     mutability: Option<Token![mut]>,
     pub(crate) ident: Ident,
+    /// The type, and where it was a reference, what it referred to.
     pub(crate) ty: Type,
+    reference: Option<TokenStream>,
     initialiser: Option<TokenStream>,
     pub(crate) semicolon: Token![;],
 }
@@ -31,18 +34,26 @@ impl Declaration {
         }
         input.parse::<Token![:]>()?;
         let at = input.span();
-        let ty = input.parse().map_err(|_| {
+        let mut ty = input.parse().map_err(|_| {
             Error::new(at, "expected a type: write `FrameOption<T>`, where `T` is the type of the values")
         })?;
+        let mut reference = None;
+        if let Type::Reference(borrowed) = ty {
+            reference = Some(borrowed.to_token_stream());
+            ty = *borrowed.elem;
+        }
         let initialiser = if input.peek(Token![=]) { Some(initialiser(input)?) } else { None };
         let semicolon = input.parse()?;
         input.parse::<TokenStream>()?;
-        Ok(Some(Self { attrs, vis, keyword, mutability, ident, ty, initialiser, semicolon }))
+        Ok(Some(Self { attrs, vis, keyword, mutability, ident, ty, reference, initialiser, semicolon }))
     }
 
     pub(crate) fn check(&self, errors: &mut Errors) {
         if let Some(token) = &self.mutability {
             errors.refuse(token, "a frame option is shared by the whole program: remove `mut`");
+        }
+        if let Some(tokens) = &self.reference {
+            errors.refuse(tokens, "a frame option is not behind a reference: write `FrameOption<T>`");
         }
         if let Some(tokens) = &self.initialiser {
             let error =

@@ -50,7 +50,7 @@ fn check_generics(generics: &Generics, errors: &mut Errors) {
         match parameter {
             GenericParam::Lifetime(lifetime) if lifetime.bounds.is_empty() => {}
             GenericParam::Lifetime(lifetime) => {
-                errors.refuse(lifetime, format!("{ONE_CALL}: remove the bound"))
+                errors.refuse(lifetime, format!("{ONE_CALL}: remove the bound"));
             }
             other => errors.refuse(other, "a frame resolver cannot be generic: it is linked in once"),
         }
@@ -80,7 +80,9 @@ fn check_arguments(signature: &Signature, errors: &mut Errors) {
     } else if are_swapped(&types) {
         errors.refuse(inputs, "the arguments are swapped: write `ctx: &Context<'_>, options: &Options`");
     } else {
-        types.into_iter().for_each(|ty| check_argument(ty, errors));
+        for ty in types {
+            check_argument(ty, errors);
+        }
     }
 }
 
