@@ -202,6 +202,26 @@ fn a_required_resolver_that_is_missing_does_not_link() {
     }
 }
 
+/// `cfg(miri)` stands for every platform that has no link-time guards.
+#[test]
+fn without_link_time_guards_the_same_is_refused_at_use() {
+    let project = Project::new("unguarded");
+    let options = "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;\n\
+        #[frame_option(name = \"covered\")]\npub static COVERED: FrameOption<u32>;\n";
+    let resolvers = resolver("stamp", "order = 200, covers(COVERED)") + &resolver("early", "order = -1");
+    library(&project, "declares", &[], &format!("{options}{resolvers}"));
+    let body = "frame_registry::require_resolvers!(\"stamp\");\n\
+        let linked = FrameResolvers::linked();\n\
+        println!(\"{:?}\", resolve(&linked, &Options::new().with(&declares::COVERED, 1)));\n\
+        println!(\"{:?}\", resolve(&linked, &Options::new().with(&declares::NETWORK, 1)).is_err());\n\
+        println!(\"{:?}\", linked.iter().map(|r| r.name().to_owned()).collect::<Vec<_>>());\n\
+        println!(\"{:?}\", linked.layout());";
+    program(&project, "app", &["declares"], body);
+    let unguarded = BuildOptions { rustflags: &["--cfg=miri"], ..BuildOptions::default() };
+    let printed = project.build("app", unguarded).run("app", &[]);
+    assert_eq!(printed.lines().collect::<Vec<_>>(), ["Ok(0)", "true", r#"["early", "stamp"]"#, "FirstUse"]);
+}
+
 #[test]
 fn the_registry_can_be_renamed_and_reexported() {
     let project = Project::new("renamed");
