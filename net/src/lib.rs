@@ -58,7 +58,7 @@ pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step
 pub use crate::host::{Host, HostError, HostName};
 pub use crate::id::{NetworkId, NetworkKind};
 pub use crate::network::{BoxFuture, BoxStream, ByteStream, Network};
-pub use crate::option::{NETWORK, NetworkChoice, OVERLAY};
+pub use crate::option::{NETWORK, OVERLAY};
 pub use crate::registry::{NETWORKS, NetworkRegistry, default_network};
 #[allow(deprecated)]
 pub use crate::resolver::apply_overlay_pair;

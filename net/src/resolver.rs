@@ -6,7 +6,7 @@ use frame_registry::{App, Context, Options, Pair, Pairs, frame_resolver};
 
 use crate::error::{ChosenBy, NetworkError};
 use crate::id::NetworkId;
-use crate::option::{NETWORK, NetworkChoice, OVERLAY};
+use crate::option::{NETWORK, OVERLAY};
 use crate::registry::{DEFAULT, require};
 
 /// Chooses the overlay network of a frame: the option, or else what the parent's frame carries, or else the app's
@@ -21,7 +21,7 @@ use crate::registry::{DEFAULT, require};
 #[frame_resolver(order = 200, covers(NETWORK))]
 pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
     let chosen = given(options).or_else(|| inherited(ctx)).or_else(|| default(ctx.app()));
-    let Some(Chosen { id, by, pair }) = chosen else {
+    let Some(Chosen { id, pair, by }) = chosen else {
         return Ok(None);
     };
     require(ctx.app(), id, by)?;
@@ -45,32 +45,27 @@ pub fn apply_overlay_pair(
     Ok(())
 }
 
+/// A network, the pair that a frame gets for it, and who chose it.
 struct Chosen<'a> {
     id: &'a NetworkId,
-    by: ChosenBy,
     pair: Pair,
-}
-
-impl<'a> Chosen<'a> {
-    fn new(id: &'a Arc<NetworkId>, by: ChosenBy) -> Self {
-        Self { id, by, pair: OVERLAY.pair_shared(Arc::clone(id)) }
-    }
+    by: ChosenBy,
 }
 
 fn given(options: &Options) -> Option<Chosen<'_>> {
-    options.get(&NETWORK).and_then(NetworkChoice::shared).map(|id| Chosen::new(id, ChosenBy::Option))
+    let (id, pair) = (options.get(&NETWORK)?, options.pair(&NETWORK, &OVERLAY)?);
+    Some(Chosen { id, pair, by: ChosenBy::Option })
 }
 
 fn inherited<'a>(ctx: &Context<'a>) -> Option<Chosen<'a>> {
-    let carried = |pair: &'a Pair| {
-        let id = pair.get(&OVERLAY)?;
-        Some(Chosen { id, by: ChosenBy::ParentFrame, pair: pair.clone() })
-    };
-    ctx.parent()?.iter().find_map(carried)
+    let parent = ctx.parent()?;
+    let (id, pair) = (parent.get(&OVERLAY)?, parent.pair(&OVERLAY)?.clone());
+    Some(Chosen { id, pair, by: ChosenBy::ParentFrame })
 }
 
 fn default(app: &App) -> Option<Chosen<'_>> {
-    app.get(&DEFAULT).map(|id| Chosen::new(id, ChosenBy::AppDefault))
+    let id = app.get(&DEFAULT)?;
+    Some(Chosen { id, pair: OVERLAY.pair_shared(Arc::clone(id)), by: ChosenBy::AppDefault })
 }
 
 #[cfg(test)]

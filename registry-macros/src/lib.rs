@@ -55,6 +55,8 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 ///   two options of one name do not link, nor an option that no linked resolver covers.
 /// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
 /// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
+/// - `empty_is_unset`: given as text, an empty string is as good as no option at all: what the option would have
+///   been without it, it is. As with a form field, or an environment variable, that was left empty.
 /// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
 ///
 /// ```

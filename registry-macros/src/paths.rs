@@ -1,7 +1,7 @@
 //! Paths and spans of what is emitted.
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
-use quote::{ToTokens, quote_spanned};
+use quote::{ToTokens, quote, quote_spanned};
 use syn::Path;
 
 /// The path of `frame_registry::__private`.
@@ -88,6 +88,35 @@ fn parenthesized(tokens: TokenStream, span: Span) -> TokenTree {
     let mut group = Group::new(Delimiter::Parenthesis, tokens);
     group.set_span(span);
     group.into()
+}
+
+/// A function of assembly, never called. It is a function only because assembly at the level of items is not allowed
+/// in a block; a naked function is the same, emitted once.
+pub(crate) fn assembly(lines: &[String], operands: &[TokenStream]) -> TokenStream {
+    quote! {
+        // SAFETY: never called, and its lines make symbols and data that only these macros refer to.
+        #[unsafe(naked)]
+        extern "C" fn __frame_registry_assembly() {
+            ::core::arch::naked_asm!(
+                ".pushsection .data.rel.ro.frame_registry_guards, \"aw\", %progbits",
+                ".balign 8",
+                #(#lines,)*
+                ".popsection",
+                #(#operands),*
+            )
+        }
+
+        #[used]
+        static __FRAME_REGISTRY_ASSEMBLY: extern "C" fn() = __frame_registry_assembly;
+    }
+}
+
+/// Refers to symbols as hidden ones, which have to be in the same file: without this a shared library would link with
+/// a symbol undefined, and fail only when it is loaded.
+pub(crate) fn require_here(symbols: &[String]) -> TokenStream {
+    let lines: Vec<_> =
+        symbols.iter().flat_map(|symbol| [format!(".hidden {symbol}"), format!(".quad {symbol}")]).collect();
+    assembly(&lines, &[])
 }
 
 /// Emits `guarded` where the linker guards the wiring, and `otherwise` elsewhere.

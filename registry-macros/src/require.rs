@@ -8,7 +8,7 @@ use syn::{Error, Ident, LitStr, Path, Result, Token};
 
 use crate::args;
 use crate::name::Name;
-use crate::paths::{at, private};
+use crate::paths::{at, private, require_here, where_link_guarded};
 
 pub(crate) fn require_resolvers(tokens: TokenStream) -> TokenStream {
     match parse.parse2(tokens) {
@@ -65,6 +65,8 @@ fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
         }
     });
     let count = names.len();
+    let symbols: Vec<_> = names.iter().map(Name::linked_resolver_symbol).collect();
+    let required_here = where_link_guarded(&private, &require_here(&symbols), &TokenStream::new());
     quote! {
         const _: () = {
             // SAFETY: only `#[frame_resolver]` defines symbols of these names, each as the address of a resolver.
@@ -73,6 +75,7 @@ fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
             }
             #[used]
             static __FRAME_RESOLVERS: [&&#private::LinkedResolver; #count] = [#(&#idents),*];
+            #required_here
         };
     }
 }

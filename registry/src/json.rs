@@ -45,6 +45,8 @@ impl Options {
 
     /// Gives the option declared as `name` a value, in place of the one it has.
     ///
+    /// An empty string for an option that is declared with `empty_is_unset` does nothing.
+    ///
     /// # Errors
     ///
     /// [`OptionError::Unknown`] if no crate of the program declares the option, [`OptionError::WrongType`] if the
@@ -52,6 +54,9 @@ impl Options {
     /// [`OptionError::DeclaredTwice`] if two crates declare it. The options are then as they were.
     pub fn set_json(&mut self, name: &str, value: &Json) -> Result<(), OptionError> {
         let option = declared(name)?;
+        if option.empty_is_unset && value.as_str() == Some("") {
+            return Ok(());
+        }
         let parser = option
             .parser
             .ok_or_else(|| OptionError::NotText { option: option.name, expected: option.type_name() })?;

@@ -1,6 +1,5 @@
 //! Declared options.
 
-use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -90,7 +89,8 @@ pub struct DeclaredOption {
     pub(crate) doc: &'static str,
     pub(crate) module: &'static str,
     pub(crate) location: Location,
-    pub(crate) type_name: fn() -> &'static str,
+    pub(crate) type_name: &'static str,
+    pub(crate) empty_is_unset: bool,
     pub(crate) parser: Option<Parser>,
     /// The linked resolver that covers it, where the linker vouches for one.
     pub(crate) covered_by: Option<&'static &'static LinkedResolver>,
@@ -119,9 +119,9 @@ impl DeclaredOption {
         self.doc
     }
 
-    /// The type of its values.
-    pub fn type_name(&self) -> &'static str {
-        (self.type_name)()
+    /// The type of its values, as the declaration writes it.
+    pub const fn type_name(&self) -> &'static str {
+        self.type_name
     }
 
     /// Whether it can be given as text: whether its type implements `serde::de::DeserializeOwned`.
@@ -160,7 +160,7 @@ impl fmt::Debug for DeclaredOption {
         f.debug_struct("FrameOption")
             .field("name", &self.name)
             .field("kind", &self.kind)
-            .field("type", &self.type_name())
+            .field("type", &self.type_name)
             .field("declared", &format_args!("{}", self.location))
             .finish_non_exhaustive()
     }
@@ -186,8 +186,4 @@ pub fn declared_options() -> Vec<&'static DeclaredOption> {
 /// The crate that a module path begins with.
 pub(crate) fn crate_of(module: &str) -> &str {
     module.split_once("::").map_or(module, |(name, _)| name)
-}
-
-pub(crate) fn type_name_of<T>() -> &'static str {
-    type_name::<T>()
 }

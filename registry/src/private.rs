@@ -14,7 +14,7 @@ pub use crate::pair::Pairs;
 pub use crate::resolver::{IsFrameOption, LinkedResolver};
 
 use crate::location::Location;
-use crate::option::{FrameOption, type_name_of};
+use crate::option::FrameOption;
 use crate::value::FrameValue;
 
 /// What `#[frame_resolver]` knows of its function.
@@ -40,7 +40,9 @@ pub const fn linked_resolver(parts: ResolverParts) -> LinkedResolver {
 #[derive(Debug)]
 pub struct OptionParts {
     pub name: &'static str,
+    pub type_name: &'static str,
     pub kind: OptionKind,
+    pub empty_is_unset: bool,
     pub doc: &'static str,
     pub module: &'static str,
     pub file: &'static str,
@@ -52,10 +54,20 @@ pub struct OptionParts {
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
-    let OptionParts { name, kind, doc, module, file, line, parser, covered_by } = parts;
+    let OptionParts { name, type_name, kind, empty_is_unset, doc, module, file, line, parser, covered_by } =
+        parts;
     let location = Location::new(file, line);
-    let type_name = type_name_of::<T>;
-    FrameOption::declare(DeclaredOption { name, kind, doc, module, location, type_name, parser, covered_by })
+    FrameOption::declare(DeclaredOption {
+        name,
+        kind,
+        doc,
+        module,
+        location,
+        type_name,
+        empty_is_unset,
+        parser,
+        covered_by,
+    })
 }
 
 #[must_use]

@@ -15,6 +15,10 @@ static LABELS: FrameOption<Vec<String>>;
 /// Cannot be read from text.
 #[frame_option(name = "hook", plain)]
 static HOOK: FrameOption<fn() -> u32>;
+#[frame_option(name = "profile", plain, empty_is_unset)]
+static PROFILE: FrameOption<String>;
+#[frame_option(name = "borrowed", plain)]
+static BORROWED: FrameOption<&'static str>;
 
 #[test]
 fn an_option_holds_one_value_of_its_type() {
@@ -80,7 +84,7 @@ fn a_value_of_the_wrong_type_is_refused_and_says_what_is_expected() {
         (json!({ "id": "tor:main" }), "an object"),
     ];
     for (value, given) in cases {
-        let message = format!("option `network` is {given}, which is not a `alloc::string::String`");
+        let message = format!("option `network` is {given}, which is not a `String`");
         let error = refused(&json!({ "network": value }), &message);
         assert!(error.source().unwrap().to_string().contains("expected a string"));
     }
@@ -122,11 +126,35 @@ fn a_refused_value_leaves_the_options_as_they_were() {
     assert_eq!(options.get(&RETRIES), Some(&2));
 }
 
+#[test]
+fn an_empty_string_is_no_value_where_the_option_says_so() {
+    let mut options = Options::from_json(&json!({ "profile": "" })).unwrap();
+    assert!(options.is_empty());
+    options.set_json("profile", &json!("fast")).unwrap();
+    options.set_json("profile", &json!("")).unwrap();
+    assert_eq!(options.get(&PROFILE).unwrap(), "fast", "as if it had not been given");
+    let preset = options.merged_under(&Options::from_json(&json!({ "profile": "" })).unwrap());
+    assert_eq!(preset.get(&PROFILE).unwrap(), "fast");
+    options.set_json("profile", &json!(null)).expect_err("null is not an empty string");
+    let network = Options::from_json(&json!({ "network": "" })).unwrap();
+    assert_eq!(network.get(&NETWORK).unwrap(), "", "a value like any other elsewhere");
+}
+
+#[test]
+fn types_are_named_as_the_declaration_writes_them() {
+    let types = [NETWORK.declared(), LABELS.declared(), HOOK.declared(), BORROWED.declared()];
+    assert_eq!(
+        types.map(DeclaredOption::type_name),
+        ["String", "Vec<String>", "fn() -> u32", "&'static str"]
+    );
+    assert!(!BORROWED.declared().is_text(), "a borrowed value cannot be read from text");
+}
+
 proptest! {
     /// No text makes an option of a name that nobody declares, and none panics.
     #[test]
     fn only_declared_names_are_taken(name in ".{0,12}", value in any::<i64>()) {
-        let declared = ["network", "retries", "labels", "hook"].contains(&name.as_str());
+        let declared = ["network", "retries", "labels", "hook", "profile", "borrowed"].contains(&name.as_str());
         prop_assume!(!declared);
         let is_unknown = matches!(
             Options::from_json(&json!({ name.as_str(): value })),

@@ -300,7 +300,7 @@ fn what_is_registered_and_declared_can_be_listed() {
         options.iter().map(|option| (option.name(), option.kind(), option.type_name())).collect();
     let expected = [
         ("region", OptionKind::Runtime, "u64"),
-        ("tenant", OptionKind::Linked, "alloc::string::String"),
+        ("tenant", OptionKind::Linked, "String"),
         ("timeout", OptionKind::Plain, "u32"),
     ];
     assert_eq!(shown, expected);

@@ -135,7 +135,7 @@ fn an_option_without_its_resolver_does_not_link() {
         assert_eq!(project.build("with", options).run("with", &[]), "Ok(0)\n");
     }
     let built = project.build("without", BuildOptions::default());
-    assert_not_linked(&built, &["undefined symbol: ", "declares/src/lib.rs:6"]);
+    assert_not_linked(&built, &["undefined hidden symbol: ", "declares/src/lib.rs:7"]);
     assert_not_linked(&project.build("unused", BuildOptions::default()), &[missing]);
     let gnu = BuildOptions { rustflags: &["-Clinker-features=-lld"], ..BuildOptions::default() };
     assert_not_linked(&project.build("without", gnu), &[missing]);

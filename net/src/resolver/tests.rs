@@ -56,14 +56,17 @@ fn app_without_networks(default: Option<NetworkId>) -> App {
 /// The child's network as the linked table decides it. `forks` says whether the child is a fork of the parent.
 fn resolve(
     app: &App,
-    option: Option<NetworkChoice>,
+    options: &Options,
     parent: Option<&Frame>,
     forks: bool,
 ) -> Result<Option<NetworkId>, ResolveError> {
     let mut child = parent.filter(|_| forks).map_or_else(FrameBuilder::new, Frame::fork);
-    let options = option.map_or_else(Options::new, |choice| Options::new().with(&NETWORK, choice));
-    app.resolvers().resolve(&Context::new(app, parent), &options, child.pairs_mut())?;
+    app.resolvers().resolve(&Context::new(app, parent), options, child.pairs_mut())?;
     Ok(child.seal().get(&OVERLAY).cloned())
+}
+
+fn options(network: Option<NetworkId>) -> Options {
+    network.map_or_else(Options::new, |id| Options::new().with(&NETWORK, id))
 }
 
 fn not_found(error: &ResolveError) -> (&NetworkId, ChosenBy, Missing) {
@@ -81,16 +84,11 @@ fn option_then_parent_then_default_then_clearnet() {
         ALL.iter().flat_map(move |&parent| ALL.iter().map(move |&default| (option, parent, default)))
     });
     for (option, parent, default) in combinations {
-        for (has_networks, forks, not_given) in
-            (0..8).map(|bits| (bits & 1 == 0, bits & 2 == 0, bits & 4 == 0))
-        {
-            let case = (option, parent, default, has_networks, forks, not_given);
+        for (has_networks, forks) in [(true, true), (true, false), (false, true), (false, false)] {
+            let case = (option, parent, default, has_networks, forks);
             let default_id = default.id("default");
             let app = if has_networks { app(default_id) } else { app_without_networks(default_id) };
             let parent_frame = parent.id("parent").map(|id| Frame::from_iter([OVERLAY.pair(id)]));
-            // An option that is empty and one that is absent are the same.
-            let choice = option.id("option").map(NetworkChoice::from);
-            let choice = choice.or(not_given.then_some(NetworkChoice::NOT_GIVEN));
 
             let decides = [
                 (option, "option", ChosenBy::Option),
@@ -98,7 +96,7 @@ fn option_then_parent_then_default_then_clearnet() {
                 (default, "default", ChosenBy::AppDefault),
             ];
             let decides = decides.into_iter().find(|(says, ..)| *says != Says::Nothing);
-            let resolved = resolve(&app, choice, parent_frame.as_ref(), forks);
+            let resolved = resolve(&app, &options(option.id("option")), parent_frame.as_ref(), forks);
             match decides {
                 None => assert_eq!(resolved.unwrap(), None, "{case:?}"),
                 Some((Says::Registered, who, _)) if has_networks => {
@@ -119,10 +117,13 @@ fn forks_inherit_deeply_and_a_childs_choice_does_not_touch_the_parent() {
     let app = app(None);
     let parent = Frame::from_iter([OVERLAY.pair(Says::Registered.id("parent").unwrap())]);
     let grandchild = parent.fork().seal().fork().seal();
-    assert_eq!(resolve(&app, None, Some(&grandchild), true).unwrap(), Says::Registered.id("parent"));
+    assert_eq!(
+        resolve(&app, &Options::new(), Some(&grandchild), true).unwrap(),
+        Says::Registered.id("parent")
+    );
 
-    let choice = Says::Registered.id("option").map(NetworkChoice::from);
-    assert_eq!(resolve(&app, choice, Some(&parent), true).unwrap(), Says::Registered.id("option"));
+    let choice = options(Says::Registered.id("option"));
+    assert_eq!(resolve(&app, &choice, Some(&parent), true).unwrap(), Says::Registered.id("option"));
     assert_eq!(parent.get(&OVERLAY), Says::Registered.id("parent").as_ref());
 }
 

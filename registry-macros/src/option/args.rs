@@ -9,6 +9,7 @@ use crate::name::Name;
 pub(crate) struct Args {
     pub(crate) name: Name,
     pub(crate) kind: Kind,
+    pub(crate) empty_is_unset: bool,
     pub(crate) krate: Option<Path>,
 }
 
@@ -23,13 +24,14 @@ const KNOWN: &[Known] = &[
     Known { name: "name", example: "name = \"…\"" },
     Known { name: "runtime", example: "runtime" },
     Known { name: "plain", example: "plain" },
+    Known { name: "empty_is_unset", example: "empty_is_unset" },
     Known { name: "crate", example: "crate = path::to::frame_registry" },
 ];
 
 impl Args {
     /// The arguments, with a stand-in for a name that is missing or wrong, so that the static can still be emitted.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
-        let (mut name, mut kind, mut krate) = (None, Kind::Linked, None);
+        let (mut name, mut kind, mut empty_is_unset, mut krate) = (None, Kind::Linked, false, None);
         let parsed = args::parse(tokens, KNOWN, |argument, input| {
             let given = match argument.to_string().as_str() {
                 "name" => {
@@ -38,6 +40,10 @@ impl Args {
                 }
                 "runtime" => Kind::Runtime,
                 "plain" => Kind::Plain,
+                "empty_is_unset" => {
+                    empty_is_unset = true;
+                    return Ok(());
+                }
                 _ => {
                     krate = Some(args::krate(argument, input)?);
                     return Ok(());
@@ -53,6 +59,7 @@ impl Args {
             let error = "`name` is missing: write `#[frame_option(name = \"…\")]`, the option's name in text";
             errors.push(Error::new(Span::call_site(), error));
         }
-        Self { name: name.unwrap_or_else(|| Name::placeholder(Span::call_site())), kind, krate }
+        let name = name.unwrap_or_else(|| Name::placeholder(Span::call_site()));
+        Self { name, kind, empty_is_unset, krate }
     }
 }

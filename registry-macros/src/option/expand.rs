@@ -2,12 +2,12 @@
 
 use proc_macro2::{Literal, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Type;
+use syn::{PathArguments, Type};
 
 use super::args::{Args, Kind};
 use super::declaration::Declaration;
 use crate::item;
-use crate::paths::{Place, at, private, where_link_guarded};
+use crate::paths::{Place, at, private, require_here, where_link_guarded};
 
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
 /// that what uses it compiles.
@@ -16,6 +16,8 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     let Declaration { attrs, vis, keyword, ident, ty, semicolon, .. } = declaration;
     let name = Literal::string(&args.name.text);
     let doc = Literal::string(&item::doc(attrs));
+    let type_name = Literal::string(&value_type(ty));
+    let empty_is_unset = args.empty_is_unset;
     let (kind, covered_by) = match args.kind {
         Kind::Linked if is_refused => (quote!(Linked), quote!(::core::option::Option::None)),
         Kind::Linked => (quote!(Linked), covered_by(private, args)),
@@ -33,7 +35,9 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     let parts = quote! {
         #private::OptionParts {
             name: #name,
+            type_name: #type_name,
             kind: #private::OptionKind::#kind,
+            empty_is_unset: #empty_is_unset,
             doc: #doc,
             module: ::core::module_path!(),
             file: ::core::file!(),
@@ -55,6 +59,30 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
 /// stands, and the compiler shows it once.
 fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
     Place::of(ty).put_check(args.krate.as_ref(), "checked", ty, value)
+}
+
+/// The `T` of `FrameOption<T>`, as the user wrote it; all of the type where that is an alias.
+fn value_type(ty: &Type) -> String {
+    let last = match ty {
+        Type::Path(path) => path.path.segments.last(),
+        _ => None,
+    };
+    let written = match last.map(|segment| &segment.arguments) {
+        Some(PathArguments::AngleBracketed(arguments)) => arguments.args.to_token_stream(),
+        _ => ty.to_token_stream(),
+    };
+    // The tokens, without the spaces that nobody writes between them.
+    let spaces = [
+        (" :: ", "::"),
+        (":: ", "::"),
+        (" <", "<"),
+        ("< ", "<"),
+        (" >", ">"),
+        ("& ", "&"),
+        (" ,", ","),
+        (" (", "("),
+    ];
+    spaces.iter().fold(written.to_string(), |text, (spaced, tight)| text.replace(spaced, tight))
 }
 
 /// What reads the option from text, if its type can be. That `Deserialize` is not implemented for a reference of
@@ -115,6 +143,13 @@ fn listed(
     conditions: &[TokenStream],
 ) -> TokenStream {
     let Declaration { ident, ty, .. } = declaration;
+    let required_here = match args.kind {
+        Kind::Linked => {
+            let guarded = require_here(&[args.name.covered_option_symbol()]);
+            where_link_guarded(private, &guarded, &TokenStream::new())
+        }
+        Kind::Runtime | Kind::Plain => TokenStream::new(),
+    };
     let option = checked(args, ty, quote!(&#ident));
     quote! {
         #(#conditions)*
@@ -123,6 +158,7 @@ fn listed(
             #[linkme(crate = #private::linkme)]
             static __FRAME_OPTION: #private::ListedOption =
                 #private::listed_option(#option, ::core::file!(), ::core::line!());
+            #required_here
         };
     }
 }

@@ -9,7 +9,7 @@ use super::args::Args;
 use super::function::Function;
 use crate::item;
 use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name};
-use crate::paths::{Place, at, private, where_link_guarded};
+use crate::paths::{Place, assembly, at, private, where_link_guarded};
 
 pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let private = &private(args.krate.as_ref());
@@ -113,9 +113,7 @@ fn unique(private: &TokenStream, args: &Args) -> TokenStream {
 fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
     let section = format!(".frame_resolvers.{:08x}.{}", sort_key(args.order), args.name.text);
     let linked = args.name.linked_resolver_symbol();
-    let mut assembly = vec![
-        ".pushsection .data.rel.ro.frame_registry_guards, \"aw\", %progbits".to_owned(),
-        ".balign 8".to_owned(),
+    let mut lines = vec![
         format!(".weak {linked}"),
         format!(".hidden {linked}"),
         format!("{linked}:"),
@@ -125,14 +123,15 @@ fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
     let mut operands = vec![quote!(element = sym __FRAME_RESOLVER)];
     for (index, path) in args.covers.iter().enumerate() {
         let option = format_ident!("option{index}", span = at(path.span()));
-        assembly.push(format!(".hidden {{{option}}}"));
+        lines.push(format!(".hidden {{{option}}}"));
         for suffix in [COVERED_ONCE_SUFFIX, COVERED_SUFFIX] {
             let symbol = format!("{{{option}}}{suffix}");
-            assembly.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
+            lines.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
         }
         operands.push(quote_spanned!(at(path.span())=> #option = sym #path));
     }
-    assembly.extend([".quad {element}".to_owned(), ".popsection".to_owned()]);
+    lines.push(".quad {element}".to_owned());
+    let assembly = assembly(&lines, &operands);
 
     quote! {
         // SAFETY: sections of this name hold one static of this type each, which is what `frame_registry` reads
@@ -141,16 +140,7 @@ fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
         #[unsafe(link_section = #section)]
         static __FRAME_RESOLVER_SORTED: &#private::LinkedResolver = &__FRAME_RESOLVER;
 
-        // SAFETY: never called. It is a function only because assembly at the level of items is not allowed in a
-        // block; a naked function is the same assembly, emitted once. It defines symbols that only these macros
-        // refer to, all as the address of the element.
-        #[unsafe(naked)]
-        extern "C" fn __frame_resolver_guards() {
-            ::core::arch::naked_asm!(#(#assembly,)* #(#operands),*)
-        }
-
-        #[used]
-        static __FRAME_RESOLVER_GUARDS: extern "C" fn() = __frame_resolver_guards;
+        #assembly
     }
 }
 
@@ -162,7 +152,6 @@ fn not_guarded(private: &TokenStream, args: &Args) -> TokenStream {
         #[unsafe(export_name = #linked)]
         static __FRAME_RESOLVER_IS_LINKED: &#private::LinkedResolver = &__FRAME_RESOLVER;
     }
-    .into_token_stream()
 }
 
 /// The order as an unsigned number whose digits, written at fixed width, sort as the order does.
