@@ -97,16 +97,25 @@ fn run(private: &TokenStream, function: &Function) -> TokenStream {
 }
 
 /// The guard against a second resolver of the name. It stands at the name, which is where the compiler points when
-/// both are in one crate. It refers to the element, so who needs the guard gets the element.
+/// both are in one crate.
+///
+/// On ELF it is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
+/// nothing of a second definition in a section that it leaves out.
 fn unique(private: &TokenStream, args: &Args) -> TokenStream {
     let symbol = args.name.unique_resolver_symbol();
     let span = at(args.name.span);
-    quote_spanned! {span=>
+    let guard = quote_spanned! {span=>
         // SAFETY: the name is one that only this macro makes, and nothing reads the static by it. A second static
         // of the name is a link error, which is what it is for.
         #[unsafe(export_name = #symbol)]
-        static __FRAME_RESOLVER_IS_UNIQUE: &#private::LinkedResolver = &__FRAME_RESOLVER;
-    }
+        static __FRAME_RESOLVER_IS_UNIQUE: u8 = 0;
+    };
+    let kept = quote_spanned! {span=>
+        // SAFETY: nothing reads the section, and nothing else is in it.
+        #[unsafe(link_section = "frame_registry_guards")]
+        #guard
+    };
+    where_link_guarded(private, &kept, &guard)
 }
 
 /// On 64-bit ELF: the element of the sorted view, and the symbols that others refer to.
