@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::key::Key;
-use crate::pair::{Pair, Pairs};
+use crate::pair::{Pair, Pairs, fmt_pairs};
 use crate::value::FrameValue;
 
 /// A sealed, shared, immutable set of pairs. Cloning it is one reference count.
@@ -23,14 +23,14 @@ use crate::value::FrameValue;
 /// ```
 #[derive(Clone)]
 pub struct Frame {
-    pairs: Arc<Pairs>,
+    pairs: Arc<[Pair]>,
 }
 
 impl Frame {
     /// The value of `key`.
     #[inline]
     pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
-        self.pairs.get(key)
+        self.pairs.iter().find_map(|pair| pair.get(key))
     }
 
     /// The pair of `key`: what to push where another frame shall have the same value.
@@ -54,9 +54,16 @@ impl Frame {
     }
 
     /// A builder for a child frame, with the pairs that forks inherit.
+    #[inline]
     #[must_use]
     pub fn fork(&self) -> FrameBuilder {
-        FrameBuilder { pairs: self.iter().filter_map(Pair::fork).collect() }
+        let mut child = FrameBuilder::new();
+        self.fork_into(&mut child.pairs);
+        child
+    }
+
+    fn fork_into(&self, child: &mut Pairs) {
+        child.extend(self.iter().filter_map(Pair::fork));
     }
 }
 
@@ -69,7 +76,7 @@ impl FromIterator<Pair> for Frame {
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Frame ")?;
-        self.pairs.fmt(f)
+        fmt_pairs(self.iter(), f)
     }
 }
 
@@ -82,17 +89,20 @@ pub struct FrameBuilder {
 
 impl FrameBuilder {
     /// A builder for a frame without a parent.
+    #[inline]
     #[must_use]
     pub const fn new() -> Self {
         Self { pairs: Pairs::new() }
     }
 
     /// Sets `key` to `value`.
+    #[inline]
     pub fn set<T: FrameValue>(&mut self, key: &'static Key<T>, value: T) -> &mut Self {
         self.push(key.pair(value))
     }
 
     /// Sets one pair.
+    #[inline]
     pub fn push(&mut self, pair: Pair) -> &mut Self {
         self.pairs.push(pair);
         self
@@ -134,10 +144,11 @@ impl FrameBuilder {
     }
 
     /// The frame. Of several pairs with one key it keeps the last and drops the others.
+    #[inline]
     #[must_use]
     pub fn seal(mut self) -> Frame {
         self.pairs.compact();
-        Frame { pairs: Arc::new(self.pairs) }
+        Frame { pairs: self.pairs.take_shared() }
     }
 }
 

@@ -1,21 +1,27 @@
 //! A vector whose first elements live inline.
 
-use std::{array, fmt, iter, vec};
+use std::sync::Arc;
+use std::{array, fmt, iter, mem, vec};
 
 /// The first `N` elements are inline, those after them on the heap: growing past `N` moves nothing.
+///
+/// Room is an `Option` that is `None`, on the heap too, so that pushing is to find the slot and to write it.
 pub(crate) struct InlineVec<T, const N: usize> {
     len: usize,
     inline: [Option<T>; N],
-    spilled: Vec<T>,
+    /// As long as there is room.
+    spilled: Vec<Option<T>>,
 }
 
 impl<T, const N: usize> InlineVec<T, N> {
+    #[inline]
     pub(crate) const fn new() -> Self {
         Self { len: 0, inline: [const { None }; N], spilled: Vec::new() }
     }
 
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { spilled: Vec::with_capacity(capacity.saturating_sub(N)), ..Self::new() }
+        let room = iter::repeat_with(|| None).take(capacity.saturating_sub(N));
+        Self { spilled: room.collect(), ..Self::new() }
     }
 
     #[inline]
@@ -25,55 +31,104 @@ impl<T, const N: usize> InlineVec<T, N> {
 
     #[inline]
     pub(crate) fn push(&mut self, element: T) {
-        match self.inline.get_mut(self.len) {
-            Some(slot) => *slot = Some(element),
-            None => self.spilled.push(element),
+        if self.slot(self.len).is_none() {
+            grow(self);
         }
+        // The element does not go through `grow`: it would have to be in memory for that, to be read again at once.
+        let Some(slot) = self.slot(self.len) else { no_room() };
+        // Nothing is there to drop.
+        mem::forget(slot.replace(element));
         self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        match self.inline.get(index) {
+            Some(slot) => slot.as_ref(),
+            None => self.spilled.get(index - N)?.as_ref(),
+        }
     }
 
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        match self.inline.get_mut(self.len) {
-            Some(slot) => slot.take(),
-            None => self.spilled.pop(),
-        }
+        self.slot(self.len)?.take()
     }
 
     /// Removes the element at `index`, keeping the order of the others.
     pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
-        if index >= self.len {
-            return None;
+        let removed = self.slot(index)?.take()?;
+        for later in index + 1..self.len {
+            let moved = self.slot(later).and_then(Option::take);
+            if let Some(slot) = self.slot(later - 1) {
+                *slot = moved;
+            }
         }
         self.len -= 1;
-        if index >= N {
-            return Some(self.spilled.remove(index - N));
-        }
-        let removed = self.inline[index].take();
-        self.inline[index..].rotate_left(1);
-        if !self.spilled.is_empty() {
-            self.inline[N - 1] = Some(self.spilled.remove(0));
-        }
-        removed
+        Some(removed)
     }
 
     #[inline]
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + Clone {
-        self.inline.iter().flatten().chain(&self.spilled)
+        let (inline, spilled) = self.filled();
+        self.inline[..inline].iter().chain(&self.spilled[..spilled]).flatten()
     }
 
     #[inline]
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
-        self.inline.iter_mut().flatten().chain(&mut self.spilled)
+        let (inline, spilled) = self.filled();
+        self.inline[..inline].iter_mut().chain(&mut self.spilled[..spilled]).flatten()
+    }
+
+    /// The elements, in a shared allocation of just their size. Its iterator knows its length, so that they are
+    /// moved there directly.
+    ///
+    /// Takes a reference, because a move of the inline elements is a copy of all their room.
+    #[inline]
+    pub(crate) fn take_shared(&mut self) -> Arc<[T]> {
+        let len = mem::take(&mut self.len);
+        (0..len).map(|index| self.slot(index).and_then(Option::take).expect("there are `len` elements")).collect()
     }
 
     pub(crate) fn into_iter(self) -> IntoIter<T, N> {
-        self.inline.into_iter().flatten().chain(self.spilled)
+        self.inline.into_iter().chain(self.spilled).flatten()
+    }
+
+    /// How many slots are filled inline, and how many on the heap.
+    #[inline]
+    fn filled(&self) -> (usize, usize) {
+        (self.len.min(N), self.len.saturating_sub(N))
+    }
+
+    #[inline]
+    fn slot(&mut self, index: usize) -> Option<&mut Option<T>> {
+        match index.checked_sub(N) {
+            None => self.inline.get_mut(index),
+            Some(index) => self.spilled.get_mut(index),
+        }
     }
 }
 
+/// Makes room for more.
+///
+/// A C function does not unwind, which spares every caller that pushes what an iterator makes the code to drop an
+/// iterator half done. Nothing here does unwind: an allocation that fails ends the program in any case.
+#[cold]
+#[inline(never)]
+#[allow(improper_ctypes_definitions, reason = "it is not for C")]
+extern "C" fn grow<T, const N: usize>(list: &mut InlineVec<T, N>) {
+    let room = (list.spilled.len() * 2).max(N);
+    list.spilled.resize_with(room, || None);
+}
+
+/// Ends the program: [`grow`] has made room.
+#[cold]
+#[inline(never)]
+extern "C" fn no_room() -> ! {
+    unreachable!("there is room")
+}
+
 pub(crate) type IntoIter<T, const N: usize> =
-    iter::Chain<iter::Flatten<array::IntoIter<Option<T>, N>>, vec::IntoIter<T>>;
+    iter::Flatten<iter::Chain<array::IntoIter<Option<T>, N>, vec::IntoIter<Option<T>>>>;
 
 impl<T: Clone, const N: usize> Clone for InlineVec<T, N> {
     fn clone(&self) -> Self {

@@ -164,6 +164,8 @@ fn duplicate(
     names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
 ) -> Option<(&'static str, Location, Location)> {
     const WORDS: usize = 1024;
+    // Of fewer than two names none is there twice, and clearing the bits would be most of the work.
+    names.clone().nth(1)?;
     let mut seen = [0_u64; WORDS];
     for (index, (name, location)) in names.clone().enumerate() {
         let mut hasher = DefaultHasher::new();

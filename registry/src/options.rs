@@ -39,6 +39,7 @@ pub(crate) struct OptionValue {
 
 impl Options {
     /// No options.
+    #[inline]
     #[must_use]
     pub const fn new() -> Self {
         Self { list: InlineVec::new() }

@@ -1,6 +1,7 @@
 //! One key with its value, and lists of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::inline_vec::{self, InlineVec};
 use crate::key::{Key, RawKey};
@@ -91,6 +92,7 @@ impl Pairs {
     pub const INLINE: usize = 8;
 
     /// No pairs. Does not allocate.
+    #[inline]
     #[must_use]
     pub const fn new() -> Self {
         Self { list: InlineVec::new() }
@@ -131,6 +133,12 @@ impl Pairs {
         self.list.iter()
     }
 
+    /// The pairs, shared; see [`InlineVec::take_shared`].
+    #[inline]
+    pub(crate) fn take_shared(&mut self) -> Arc<[Pair]> {
+        self.list.take_shared()
+    }
+
     /// Drops the pairs behind the first `len`, the newest first.
     pub(crate) fn roll_back(&mut self, len: usize) {
         while self.len() > len {
@@ -142,10 +150,10 @@ impl Pairs {
     pub(crate) fn compact(&mut self) {
         let mut index = self.len();
         while let Some(older) = index.checked_sub(1) {
-            let is_outdone = {
-                let mut behind = self.list.iter().skip(older);
-                behind.next().is_some_and(|pair| behind.any(|later| later.is(pair.key())))
-            };
+            let is_outdone = self.list.get(older).is_some_and(|pair| {
+                (index..self.len())
+                    .any(|later| self.list.get(later).is_some_and(|later| later.is(pair.key())))
+            });
             if is_outdone {
                 self.list.remove(older);
             }
@@ -163,7 +171,14 @@ impl Default for Pairs {
 impl Extend<Pair> for Pairs {
     #[inline]
     fn extend<I: IntoIterator<Item = Pair>>(&mut self, pairs: I) {
-        pairs.into_iter().for_each(|pair| self.push(pair));
+        let mut pairs = pairs.into_iter();
+        // The first by itself: of an `Option`, which most resolvers make, the compiler sees that there is no other.
+        if let Some(first) = pairs.next() {
+            self.push(first);
+            for other in pairs {
+                self.push(other);
+            }
+        }
     }
 }
 
@@ -204,6 +219,13 @@ impl Iterator for IntoIter {
 
 impl fmt::Debug for Pairs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.iter().map(|pair| (pair.name(), pair.shown()))).finish()
+        fmt_pairs(self.iter(), f)
     }
+}
+
+pub(crate) fn fmt_pairs<'a>(
+    pairs: impl Iterator<Item = &'a Pair>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.debug_map().entries(pairs.map(|pair| (pair.name(), pair.shown()))).finish()
 }

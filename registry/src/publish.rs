@@ -19,14 +19,21 @@ pub(crate) struct Gate(AtomicUsize);
 
 impl Gate {
     const CLOSED: usize = 0;
-    const OPEN: usize = 1;
+    /// Nothing has been registered yet, and nobody has looked at the base.
+    const UNKNOWN: usize = 1;
+    const OPEN: usize = 2;
 
     pub(crate) const fn closed() -> Self {
         Self(AtomicUsize::new(Self::CLOSED))
     }
 
-    pub(crate) const fn open() -> Self {
-        Self(AtomicUsize::new(Self::OPEN))
+    pub(crate) const fn unknown() -> Self {
+        Self(AtomicUsize::new(Self::UNKNOWN))
+    }
+
+    /// Closes a gate through which nothing was ever registered. It needs no lock: registering leaves another state.
+    pub(crate) fn close_if_unknown(&self) {
+        let _ = self.0.compare_exchange(Self::UNKNOWN, Self::CLOSED, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Zero if the gate is closed.

@@ -81,6 +81,20 @@ impl Base {
     }
 
     #[inline]
+    fn checked_resolvers(self) -> Result<&'static [&'static LinkedResolver], crate::WiringError> {
+        match self {
+            Self::Linked => {
+                let table = LinkedTable::get();
+                match table.checked() {
+                    Ok(()) => Ok(table.resolvers()),
+                    Err(wrong) => Err(cloned(wrong)),
+                }
+            }
+            Self::Empty => Ok(&[]),
+        }
+    }
+
+    #[inline]
     fn covers_by_link(self, option: &DeclaredOption) -> bool {
         match self {
             Self::Linked => LinkedTable::get().covers_by_link(option),
@@ -102,12 +116,23 @@ struct Image(#[expect(dead_code, reason = "only a type with a size has an addres
 
 static IMAGE: Image = Image(0);
 
+#[cold]
+fn cloned(wrong: &crate::WiringError) -> crate::WiringError {
+    wrong.clone()
+}
+
+#[cold]
+fn failed(resolver: &impl Resolve, source: crate::BoxError) -> ResolveError {
+    let failed = resolver.describe();
+    ResolveError::Failed { resolver: failed.name().to_owned(), location: failed.location(), source }
+}
+
 impl FrameResolvers {
     /// The resolvers linked into the program. Nothing happens here, so that it can be the value of a `static`:
     /// the first [`resolve`](Self::resolve) checks the table.
     #[must_use]
     pub const fn linked() -> Self {
-        Self { base: Base::Linked, image: &IMAGE, gate: Gate::open(), overlay: OnceLock::new() }
+        Self { base: Base::Linked, image: &IMAGE, gate: Gate::unknown(), overlay: OnceLock::new() }
     }
 
     /// No resolvers, whatever is linked: for tests and for sandboxes. Options are refused until a resolver that
@@ -150,19 +175,50 @@ impl FrameResolvers {
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
-        self.check()?;
-        if let Some(overlay) = self.overlay.get()
-            && let Some(merged) = &*overlay.load()
-        {
-            return self.run(&merged.entries, ctx, options, pairs);
+        // Kept small: what is rare, and what needs room on the stack, has a function of its own.
+        if !self.is_of_this_image() {
+            return Err(ResolveError::Wiring(WiringError::OtherImage));
         }
-        let base = self.base.resolvers();
+        if let Some(overlay) = self.overlay.get() {
+            return self.resolve_merged(overlay, ctx, options, pairs);
+        }
+        self.resolve_base(ctx, options, pairs)
+    }
+
+    #[inline(never)]
+    fn resolve_merged(
+        &self,
+        overlay: &Overlay,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
+        match &*overlay.load() {
+            Some(merged) => {
+                self.base.checked()?;
+                self.run(&merged.entries, ctx, options, pairs)
+            }
+            None => self.resolve_base(ctx, options, pairs),
+        }
+    }
+
+    // Both callers are of a few lines; outlined, it saves and restores all registers a second time.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn resolve_base(
+        &self,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
+        let base = self.base.checked_resolvers()?;
         if base.is_empty() {
             self.close_gate();
         }
         self.run(base, ctx, options, pairs)
     }
 
+    #[inline]
     fn run<R: Resolve>(
         &self,
         resolvers: &[R],
@@ -170,23 +226,26 @@ impl FrameResolvers {
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
+        if !options.is_empty() {
+            self.refuse_uncovered(resolvers, options)?;
+        }
+        let mut appended = Appending::to(pairs);
+        for resolver in resolvers {
+            if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
+                return Err(failed(resolver, source));
+            }
+        }
+        appended.keep();
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn refuse_uncovered<R: Resolve>(&self, resolvers: &[R], options: &Options) -> Result<(), ResolveError> {
         for option in options.iter() {
             if !self.covers(resolvers, option) {
                 return Err(ResolveError::NotCovered { option: option.name, location: option.location });
             }
         }
-        let mut appended = Appending::to(pairs);
-        for resolver in resolvers {
-            if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
-                let failed = resolver.describe();
-                return Err(ResolveError::Failed {
-                    resolver: failed.name().to_owned(),
-                    location: failed.location(),
-                    source,
-                });
-            }
-        }
-        appended.keep();
         Ok(())
     }
 
@@ -198,17 +257,24 @@ impl FrameResolvers {
     }
 
     /// What no use of this registry gets past.
-    #[inline]
     fn check(&self) -> Result<(), WiringError> {
-        if !std::ptr::eq(self.image, &raw const IMAGE) {
+        if !self.is_of_this_image() {
             return Err(WiringError::OtherImage);
         }
         self.base.checked()
     }
 
+    #[inline]
+    fn is_of_this_image(&self) -> bool {
+        std::ptr::eq(self.image, &raw const IMAGE)
+    }
+
     #[cold]
     fn close_gate(&self) {
-        self.overlay().close_if_nothing(&self.gate);
+        match self.overlay.get() {
+            Some(overlay) => overlay.close_if_nothing(&self.gate),
+            None => self.gate.close_if_unknown(),
+        }
     }
 
     fn overlay(&self) -> &Arc<Overlay> {
