@@ -38,7 +38,7 @@ struct Inner {
 impl App {
     /// A builder without values.
     #[must_use]
-    pub const fn builder() -> AppBuilder {
+    pub fn builder() -> AppBuilder {
         AppBuilder::new()
     }
 
@@ -71,7 +71,7 @@ pub struct AppBuilder {
 impl AppBuilder {
     /// A builder without values.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { values: Pairs::new(), resolvers: None }
     }
 

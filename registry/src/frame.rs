@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::key::Key;
-use crate::pair::{Pair, Pairs, fmt_pairs};
+use crate::pair::{Pair, Pairs};
 use crate::value::FrameValue;
 
 /// A sealed, shared, immutable set of pairs. Cloning it is one reference count.
@@ -23,14 +23,14 @@ use crate::value::FrameValue;
 /// ```
 #[derive(Clone)]
 pub struct Frame {
-    pairs: Arc<[Pair]>,
+    pairs: Arc<Pairs>,
 }
 
 impl Frame {
     /// The value of `key`.
     #[inline]
     pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {
-        self.pairs.iter().find_map(|pair| pair.get(key))
+        self.pairs.get(key)
     }
 
     /// The pair of `key`: what to push where another frame shall have the same value.
@@ -54,29 +54,24 @@ impl Frame {
     }
 
     /// A builder for a child frame, with the pairs that forks inherit.
-    #[inline]
     #[must_use]
     pub fn fork(&self) -> FrameBuilder {
         let mut child = FrameBuilder::new();
-        self.fork_into(&mut child.pairs);
+        self.pairs.fork_into(child.pairs_mut());
         child
-    }
-
-    fn fork_into(&self, child: &mut Pairs) {
-        child.extend(self.iter().filter_map(Pair::fork));
     }
 }
 
 impl FromIterator<Pair> for Frame {
     fn from_iter<I: IntoIterator<Item = Pair>>(pairs: I) -> Self {
-        FrameBuilder { pairs: pairs.into_iter().collect() }.seal()
+        FrameBuilder { pairs: Arc::new(pairs.into_iter().collect()) }.seal()
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Frame ")?;
-        fmt_pairs(self.iter(), f)
+        self.pairs.fmt(f)
     }
 }
 
@@ -84,15 +79,16 @@ impl fmt::Debug for Frame {
 /// the builder makes a later write impossible.
 #[derive(Clone, Default)]
 pub struct FrameBuilder {
-    pairs: Pairs,
+    /// Where the frame will have them, so that sealing moves nothing. Shared only between clones of a builder, of
+    /// which the first that writes takes a copy.
+    pairs: Arc<Pairs>,
 }
 
 impl FrameBuilder {
     /// A builder for a frame without a parent.
-    #[inline]
     #[must_use]
-    pub const fn new() -> Self {
-        Self { pairs: Pairs::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Sets `key` to `value`.
@@ -104,7 +100,7 @@ impl FrameBuilder {
     /// Sets one pair.
     #[inline]
     pub fn push(&mut self, pair: Pair) -> &mut Self {
-        self.pairs.push(pair);
+        self.pairs_mut().push(pair);
         self
     }
 
@@ -117,7 +113,7 @@ impl FrameBuilder {
         &mut self,
         pairs: impl IntoIterator<Item = Result<Pair, E>>,
     ) -> Result<&mut Self, E> {
-        let mut added = Appending::to(&mut self.pairs);
+        let mut added = Appending::to(self.pairs_mut());
         for pair in pairs {
             added.pairs().push(pair?);
         }
@@ -127,7 +123,7 @@ impl FrameBuilder {
 
     /// Sets all the pairs, or none: where the iterator panics the builder is as it was.
     pub fn extend(&mut self, pairs: impl IntoIterator<Item = Pair>) -> &mut Self {
-        let mut added = Appending::to(&mut self.pairs);
+        let mut added = Appending::to(self.pairs_mut());
         added.pairs().extend(pairs);
         added.keep();
         self
@@ -139,16 +135,18 @@ impl FrameBuilder {
     }
 
     /// The pairs so far, to hand to [`FrameResolvers::resolve`](crate::FrameResolvers::resolve).
+    #[inline]
     pub fn pairs_mut(&mut self) -> &mut Pairs {
-        &mut self.pairs
+        Arc::make_mut(&mut self.pairs)
     }
 
     /// The frame. Of several pairs with one key it keeps the last and drops the others.
-    #[inline]
     #[must_use]
     pub fn seal(mut self) -> Frame {
-        self.pairs.compact();
-        Frame { pairs: self.pairs.take_shared() }
+        if self.pairs.has_outdone() {
+            self.pairs_mut().compact();
+        }
+        Frame { pairs: self.pairs }
     }
 }
 

@@ -1,6 +1,5 @@
 //! A vector whose first elements live inline.
 
-use std::sync::Arc;
 use std::{array, fmt, iter, mem, vec};
 
 /// The first `N` elements are inline, those after them on the heap: growing past `N` moves nothing.
@@ -15,8 +14,8 @@ pub(crate) struct InlineVec<T, const N: usize> {
 
 impl<T, const N: usize> InlineVec<T, N> {
     #[inline]
-    pub(crate) const fn new() -> Self {
-        Self { len: 0, inline: [const { None }; N], spilled: Vec::new() }
+    pub(crate) fn new() -> Self {
+        Self { len: 0, inline: array::from_fn(|_| None), spilled: Vec::new() }
     }
 
     pub(crate) fn with_capacity(capacity: usize) -> Self {
@@ -77,16 +76,6 @@ impl<T, const N: usize> InlineVec<T, N> {
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
         let (inline, spilled) = self.filled();
         self.inline[..inline].iter_mut().chain(&mut self.spilled[..spilled]).flatten()
-    }
-
-    /// The elements, in a shared allocation of just their size. Its iterator knows its length, so that they are
-    /// moved there directly.
-    ///
-    /// Takes a reference, because a move of the inline elements is a copy of all their room.
-    #[inline]
-    pub(crate) fn take_shared(&mut self) -> Arc<[T]> {
-        let len = mem::take(&mut self.len);
-        (0..len).map(|index| self.slot(index).and_then(Option::take).expect("there are `len` elements")).collect()
     }
 
     pub(crate) fn into_iter(self) -> IntoIter<T, N> {

@@ -41,7 +41,7 @@ impl Options {
     /// No options.
     #[inline]
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { list: InlineVec::new() }
     }
 

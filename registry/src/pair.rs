@@ -1,7 +1,6 @@
 //! One key with its value, and lists of them.
 
 use std::fmt;
-use std::sync::Arc;
 
 use crate::inline_vec::{self, InlineVec};
 use crate::key::{Key, RawKey};
@@ -38,12 +37,6 @@ impl Pair {
 
     pub(crate) fn key(&self) -> &'static RawKey {
         self.key
-    }
-
-    /// The pair that a fork of the frame gets.
-    #[inline]
-    pub(crate) fn fork(&self) -> Option<Self> {
-        self.key.fork(&self.value).map(|value| Self { key: self.key, value })
     }
 
     /// What `Debug` shows of the value: `<secret>` for a key that is marked so.
@@ -94,7 +87,7 @@ impl Pairs {
     /// No pairs. Does not allocate.
     #[inline]
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { list: InlineVec::new() }
     }
 
@@ -133,10 +126,16 @@ impl Pairs {
         self.list.iter()
     }
 
-    /// The pairs, shared; see [`InlineVec::take_shared`].
-    #[inline]
-    pub(crate) fn take_shared(&mut self) -> Arc<[Pair]> {
-        self.list.take_shared()
+    /// Adds what a fork gets of these pairs.
+    pub(crate) fn fork_into(&self, child: &mut Self) {
+        // By index: each pair is then copied from slot to slot, and not through the states of an iterator.
+        for index in 0..self.len() {
+            if let Some(Pair { key, value }) = self.list.get(index)
+                && let Some(value) = key.fork(value)
+            {
+                child.push(Pair { key, value });
+            }
+        }
     }
 
     /// Drops the pairs behind the first `len`, the newest first.
@@ -146,19 +145,26 @@ impl Pairs {
         }
     }
 
-    /// Drops every pair that a later one with the same key outdoes.
+    /// Whether a pair is outdone by a later one with the same key.
+    pub(crate) fn has_outdone(&self) -> bool {
+        (0..self.len()).any(|index| self.is_outdone(index))
+    }
+
+    /// Drops every pair that is outdone by a later one with the same key.
     pub(crate) fn compact(&mut self) {
-        let mut index = self.len();
-        while let Some(older) = index.checked_sub(1) {
-            let is_outdone = self.list.get(older).is_some_and(|pair| {
-                (index..self.len())
-                    .any(|later| self.list.get(later).is_some_and(|later| later.is(pair.key())))
-            });
-            if is_outdone {
-                self.list.remove(older);
+        for index in (0..self.len()).rev() {
+            if self.is_outdone(index) {
+                self.list.remove(index);
             }
-            index = older;
         }
+    }
+
+    #[inline]
+    fn is_outdone(&self, index: usize) -> bool {
+        self.list.get(index).is_some_and(|pair| {
+            let mut later = (index + 1..self.len()).filter_map(|later| self.list.get(later));
+            later.any(|later| later.is(pair.key()))
+        })
     }
 }
 
@@ -219,13 +225,6 @@ impl Iterator for IntoIter {
 
 impl fmt::Debug for Pairs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_pairs(self.iter(), f)
+        f.debug_map().entries(self.iter().map(|pair| (pair.name(), pair.shown()))).finish()
     }
-}
-
-pub(crate) fn fmt_pairs<'a>(
-    pairs: impl Iterator<Item = &'a Pair>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    f.debug_map().entries(pairs.map(|pair| (pair.name(), pair.shown()))).finish()
 }

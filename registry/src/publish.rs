@@ -8,6 +8,8 @@
 //! - Removing the last resolver leaves the gate open. The next resolve finds nothing to do and closes it: under
 //!   the lock, and only after it has looked once more, for a resolver may have been registered in between. It
 //!   does not wait for the lock; if a writer has it, some later resolve will close the gate.
+//! - Before anything was ever registered the gate is neither open nor closed, and the first resolve that finds nothing
+//!   closes it, unless it was opened in the meantime.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -43,7 +45,9 @@ impl Gate {
     }
 
     fn set(&self, state: usize) {
-        self.0.store(state, Ordering::Release);
+        // A swap rather than a store, so that all changes of the gate read the one before: loom takes a store to be able
+        // to come before a compare-and-exchange that did not see it.
+        self.0.swap(state, Ordering::AcqRel);
     }
 }
 

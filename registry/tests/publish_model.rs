@@ -21,7 +21,7 @@ mod sound {
     pub(crate) mod publish;
 }
 
-/// The gate opens before the snapshot is there: a store to the gate overtakes the swap before it.
+/// The gate opens before the snapshot is there: a change of the gate overtakes the publication before it.
 #[path = "."]
 mod gate_first {
     pub(crate) mod sync {
@@ -35,11 +35,12 @@ mod gate_first {
     pub(crate) mod publish;
 }
 
-/// Who closes the gate does not keep writers out.
+/// Who closes the gate does not keep writers out, and does not look whether it was opened.
 #[path = "."]
 mod no_exclusion {
     pub(crate) mod sync {
-        pub(crate) use crate::{AtomicUsize, SnapshotCell, careless::Mutex};
+        pub(crate) use crate::SnapshotCell;
+        pub(crate) use crate::careless::{AtomicUsize, Mutex};
         pub(crate) use std::sync::atomic::Ordering;
     }
 
@@ -67,8 +68,18 @@ impl AtomicUsize {
         self.cell().load(ordering)
     }
 
-    pub(crate) fn store(&self, value: usize, ordering: std::sync::atomic::Ordering) {
-        self.cell().store(value, ordering);
+    pub(crate) fn swap(&self, value: usize, ordering: std::sync::atomic::Ordering) -> usize {
+        self.cell().swap(value, ordering)
+    }
+
+    pub(crate) fn compare_exchange(
+        &self,
+        current: usize,
+        new: usize,
+        success: std::sync::atomic::Ordering,
+        failure: std::sync::atomic::Ordering,
+    ) -> Result<usize, usize> {
+        self.cell().compare_exchange(current, new, success, failure)
     }
 }
 
@@ -119,7 +130,7 @@ mod overtaking {
     use super::{Arc, Loaded, RealMutex};
     use std::sync::atomic::Ordering;
 
-    /// The swap that a store is about to overtake; the models have one writer.
+    /// The publication that a change of the gate is about to overtake; the models have one writer.
     static DELAYED: RealMutex<Option<Box<dyn FnOnce() + Send>>> = RealMutex::new(None);
 
     pub(crate) struct AtomicUsize(super::AtomicUsize);
@@ -129,16 +140,27 @@ mod overtaking {
             Self(super::AtomicUsize::new(initial))
         }
 
+        pub(crate) fn compare_exchange(
+            &self,
+            current: usize,
+            new: usize,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<usize, usize> {
+            self.0.compare_exchange(current, new, success, failure)
+        }
+
         pub(crate) fn load(&self, ordering: Ordering) -> usize {
             self.0.load(ordering)
         }
 
-        pub(crate) fn store(&self, value: usize, ordering: Ordering) {
-            self.0.store(value, ordering);
+        pub(crate) fn swap(&self, value: usize, ordering: Ordering) -> usize {
+            let before = self.0.swap(value, ordering);
             let delayed = DELAYED.lock().unwrap().take();
-            if let Some(swap) = delayed {
-                swap();
+            if let Some(publish) = delayed {
+                publish();
             }
+            before
         }
     }
 
@@ -163,7 +185,36 @@ mod overtaking {
 }
 
 mod careless {
+    use std::sync::atomic::Ordering;
     use std::sync::{LockResult, TryLockResult};
+
+    pub(crate) struct AtomicUsize(super::AtomicUsize);
+
+    impl AtomicUsize {
+        pub(crate) const fn new(initial: usize) -> Self {
+            Self(super::AtomicUsize::new(initial))
+        }
+
+        pub(crate) fn load(&self, ordering: Ordering) -> usize {
+            self.0.load(ordering)
+        }
+
+        pub(crate) fn swap(&self, value: usize, ordering: Ordering) -> usize {
+            self.0.swap(value, ordering)
+        }
+
+        #[allow(clippy::unnecessary_wraps, reason = "the bug")]
+        pub(crate) fn compare_exchange(
+            &self,
+            current: usize,
+            new: usize,
+            success: Ordering,
+            _: Ordering,
+        ) -> Result<usize, usize> {
+            self.0.swap(new, success);
+            Ok(current)
+        }
+    }
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -196,7 +247,16 @@ macro_rules! registry {
 
         impl Registry {
             pub(crate) fn new() -> std::sync::Arc<Self> {
-                let registry = Self { gate: Gate::closed(), published: Published::nothing() };
+                Self::with(Gate::closed())
+            }
+
+            /// Nobody has looked yet whether anything is linked.
+            pub(crate) fn fresh() -> std::sync::Arc<Self> {
+                Self::with(Gate::unknown())
+            }
+
+            fn with(gate: Gate) -> std::sync::Arc<Self> {
+                let registry = Self { gate, published: Published::nothing() };
                 // Now, before it is shared, the gate's atomic comes to be.
                 registry.gate.read();
                 std::sync::Arc::new(registry)
@@ -228,6 +288,11 @@ macro_rules! registry {
                 Vec::new()
             }
 
+            /// The first resolve, which found that there was no overlay yet when it looked.
+            pub(crate) fn resolve_before_there_is_an_overlay(&self) {
+                self.gate.close_if_unknown();
+            }
+
             pub(crate) fn assert_that_an_open_gate_shows_its_snapshot(&self) {
                 if self.gate.read() != 0 {
                     assert!(self.published.load().is_some(), "the gate is open and nothing is published");
@@ -253,6 +318,19 @@ macro_rules! registry {
             let closing = loom::thread::spawn({
                 let registry = std::sync::Arc::clone(&registry);
                 move || assert!([vec![], vec![1]].contains(&registry.resolve()))
+            });
+            registry.register(1);
+            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+            closing.join().unwrap();
+            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+        }
+
+        /// The same, while the first resolve of all closes the gate.
+        pub(crate) fn register_while_closing_for_the_first_time() {
+            let registry = Registry::fresh();
+            let closing = loom::thread::spawn({
+                let registry = std::sync::Arc::clone(&registry);
+                move || registry.resolve_before_there_is_an_overlay()
             });
             registry.register(1);
             assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
@@ -308,6 +386,17 @@ fn a_resolver_registered_while_the_gate_is_closed_is_not_lost() {
 #[should_panic(expected = "a registered resolver was not run")]
 fn the_model_finds_a_gate_that_is_closed_without_keeping_writers_out() {
     loom::model(with_no_exclusion::register_while_closing);
+}
+
+#[test]
+fn a_resolver_registered_while_the_first_resolve_closes_the_gate_is_not_lost() {
+    loom::model(with_sound::register_while_closing_for_the_first_time);
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_is_closed_though_it_was_opened() {
+    loom::model(with_no_exclusion::register_while_closing_for_the_first_time);
 }
 
 #[test]
