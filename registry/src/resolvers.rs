@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::context::Context;
-use crate::error::{RegisterError, ResolveError, WiringError};
+use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
 use crate::option::{DeclaredOption, OptionKind};
@@ -80,17 +80,14 @@ impl Base {
         }
     }
 
+    /// The same, unless something is wrong with the program. The table is looked up once.
     #[inline]
-    fn checked_resolvers(self) -> Result<&'static [&'static LinkedResolver], crate::WiringError> {
-        match self {
-            Self::Linked => {
-                let table = LinkedTable::get();
-                match table.checked() {
-                    Ok(()) => Ok(table.resolvers()),
-                    Err(wrong) => Err(cloned(wrong)),
-                }
-            }
-            Self::Empty => Ok(&[]),
+    fn checked_resolvers(self) -> Result<&'static [&'static LinkedResolver], WiringError> {
+        let Self::Linked = self else { return Ok(&[]) };
+        let table = LinkedTable::get();
+        match table.checked() {
+            Ok(()) => Ok(table.resolvers()),
+            Err(wrong) => Err(cloned(wrong)),
         }
     }
 
@@ -102,12 +99,8 @@ impl Base {
         }
     }
 
-    #[inline]
     fn checked(self) -> Result<(), WiringError> {
-        match self {
-            Self::Linked => LinkedTable::get().checked().map_err(Clone::clone),
-            Self::Empty => Ok(()),
-        }
+        self.checked_resolvers().map(|_| ())
     }
 }
 
@@ -117,12 +110,12 @@ struct Image(#[expect(dead_code, reason = "only a type with a size has an addres
 static IMAGE: Image = Image(0);
 
 #[cold]
-fn cloned(wrong: &crate::WiringError) -> crate::WiringError {
+fn cloned(wrong: &WiringError) -> WiringError {
     wrong.clone()
 }
 
 #[cold]
-fn failed(resolver: &impl Resolve, source: crate::BoxError) -> ResolveError {
+fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError {
     let failed = resolver.describe();
     ResolveError::Failed { resolver: failed.name().to_owned(), location: failed.location(), source }
 }
