@@ -97,7 +97,8 @@ fn options_are_listed_with_who_covers_them() {
     let network =
         list["options"].as_array().unwrap().iter().find(|option| option["name"] == "network").unwrap();
     assert_eq!((&network["kind"], &network["covered_by"]), (&json!("linked"), &json!(["overlay"])));
-    assert_eq!((&network["text"], &network["crate"]), (&json!(true), &json!("frame_net")));
+    assert_eq!((&network["text"], &network["empty_is_unset"]), (&json!(true), &json!(true)));
+    assert_eq!((&network["type"], &network["crate"]), (&json!("NetworkId"), &json!("frame_net")));
     assert!(stdout(&["options"]).contains("network"));
 }
 

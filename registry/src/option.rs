@@ -129,6 +129,11 @@ impl DeclaredOption {
         self.parser.is_some()
     }
 
+    /// Whether an empty string, given as text, is as good as no option: `#[frame_option(…, empty_is_unset)]`.
+    pub const fn empty_is_unset(&self) -> bool {
+        self.empty_is_unset
+    }
+
     /// The crate that declares it.
     pub fn crate_name(&self) -> &'static str {
         crate_of(self.module)

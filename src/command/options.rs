@@ -27,6 +27,8 @@ struct Row {
     type_name: &'static str,
     /// Whether it can be given as text.
     text: bool,
+    /// Whether an empty string is as good as no option.
+    empty_is_unset: bool,
     doc: &'static str,
     #[serde(rename = "crate")]
     krate: &'static str,
@@ -45,6 +47,7 @@ impl Row {
             kind: option.kind().as_str(),
             type_name: option.type_name(),
             text: option.is_text(),
+            empty_is_unset: option.empty_is_unset(),
             doc: option.doc(),
             krate: option.crate_name(),
             module: option.module(),
