@@ -25,7 +25,7 @@ pub static RESOLVERS: [LinkedResolver];
 #[linkme::distributed_slice]
 pub static OPTIONS: [ListedOption];
 
-/// An entry of [`OPTIONS`].
+/// An entry of the list of declared options.
 #[derive(Debug)]
 pub struct ListedOption {
     pub(crate) option: &'static DeclaredOption,
