@@ -81,6 +81,8 @@ fn probe(out: &Path) -> Option<bool> {
     }
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
+    // Flags that forbid warnings are not meant for the probe.
+    rustc.args(["--cap-lints", "allow"]);
     rustc.arg("-L").arg(out).arg(format!("-ldylib:+verbatim={SCRIPT}")).arg("-o").arg(&program);
     let linked = rustc.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success();
     if !linked {

@@ -129,6 +129,13 @@ fn table_stands_sorted_in_the_file_and_no_code_runs_before_main() {
 }
 
 #[test]
+fn flags_that_forbid_warnings_do_not_keep_the_linker_from_sorting() {
+    let project = project("order-strict");
+    let options = BuildOptions { rustflags: &["-Dwarnings", "-Dunused"], ..BuildOptions::default() };
+    assert_runs_in_order(&project.build("sorted", options), "sorted", "link-time");
+}
+
+#[test]
 fn order_is_the_same_with_gnu_ld() {
     assert_sorted_at_first_use(GNU_LD, &[]);
 }
