@@ -1,6 +1,8 @@
 //! How things are shown to people.
 
 use std::error::Error;
+use std::fmt::Display;
+use std::io::{self, Write};
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
@@ -14,6 +16,14 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     shown
+}
+
+/// Prints to standard output. A reader that has gone away, such as `head`, wanted no more of it.
+pub(crate) fn print(text: &dyn Display) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// How wide a table is where there is no terminal to fit.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use frame_registry::{BoxError, ResolveError};
+use frame_registry::BoxError;
 
 use crate::id::FunctionId;
 
@@ -62,14 +62,14 @@ impl CallError {
         Self::new(ErrorKind::NotFound, "no function is registered by this id").of(function)
     }
 
-    pub(crate) fn denied(function: &FunctionId, cause: ResolveError) -> Self {
+    pub(crate) fn denied(function: &FunctionId, cause: impl Into<BoxError>) -> Self {
         Self::new(ErrorKind::Denied, "its frame was refused, so it did not start")
             .of(function)
             .with_source(cause)
     }
 
     pub(crate) fn panicked(message: &str) -> Self {
-        Self::new(ErrorKind::Internal, format!("it panicked: {message}"))
+        Self::new(ErrorKind::Internal, format!("panicked: {message}"))
     }
 
     /// Says which function failed, unless a call inside it has said so.

@@ -32,7 +32,9 @@ pub(crate) async fn execute(
     task: Task,
 ) -> Result<Payload, CallError> {
     let options = entry.options.merged_under(&task.options);
-    let frame = frame(functions, &entry.id, parent, &options, task.pairs)
+    // A resolver is not the function's code, and its panic not a reason to end whoever calls.
+    let frame = catch_unwind(AssertUnwindSafe(|| frame(functions, &entry.id, parent, &options, task.pairs)))
+        .map_err(|panic| CallError::denied(&entry.id, panicked(&*panic)))?
         .map_err(|refused| CallError::denied(&entry.id, refused))?;
     let ctx = Ctx::new(functions.clone(), frame);
     run(entry, ctx, task.payload).await.map_err(|error| error.of(&entry.id))

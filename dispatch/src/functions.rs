@@ -114,7 +114,7 @@ impl Functions {
     /// # Errors
     ///
     /// A [`CallError`], of the kind [`NotFound`](crate::ErrorKind::NotFound) if no function has the id, of the kind
-    /// [`Denied`](crate::ErrorKind::Denied) if its frame was refused, of the kind
+    /// [`Denied`](crate::ErrorKind::Denied) if its frame was refused or a resolver panicked, of the kind
     /// [`Internal`](crate::ErrorKind::Internal) if it panicked, and else whatever the function fails with.
     ///
     /// # Cancel safety

@@ -35,7 +35,8 @@ impl Task {
         self
     }
 
-    /// Adds a pair to the frame. What a resolver makes of the options wins over it.
+    /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
+    /// resolver makes of the options wins over it.
     #[must_use]
     pub fn pair(mut self, pair: Pair) -> Self {
         self.pairs.push(pair);

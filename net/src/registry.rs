@@ -41,8 +41,8 @@ pub(crate) fn require<'a>(
 /// Looking a network up never waits. Changes are serialised, replace the table as one, and hand out the network
 /// that they take away, so that closing it is not done under a lock; it stays open until its last user is done.
 ///
-/// Networks go in here, and connections come out of [`dialer`](crate::dialer()): there is no way to take a
-/// network out and dial past a frame's choice.
+/// Networks go in here, and connections come out of [`dialer`](crate::dialer()), which reads the frame: there is no
+/// lookup that would let one dial past a frame's choice by mistake. Who may change the registry is trusted.
 ///
 /// ```
 /// use frame_net::{Direct, NetworkRegistry};

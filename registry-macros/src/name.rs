@@ -27,6 +27,16 @@ impl Name {
         ))
     }
 
+    /// The name, unless the symbol of such an option would be one that stands for something else.
+    pub(crate) fn of_option(self) -> Result<Self> {
+        match [COVERED_SUFFIX, COVERED_ONCE_SUFFIX].iter().find(|suffix| self.text.ends_with(*suffix)) {
+            Some(suffix) => {
+                Err(Error::new(self.span, format!("the name of an option does not end in `{suffix}`")))
+            }
+            None => Ok(self),
+        }
+    }
+
     /// A stand-in where the name is what is wrong.
     pub(crate) fn placeholder(span: Span) -> Self {
         Self { text: "unnamed".to_owned(), span }

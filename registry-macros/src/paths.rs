@@ -98,7 +98,8 @@ pub(crate) fn assembly(lines: &[String], operands: &[TokenStream]) -> TokenStrea
         #[unsafe(naked)]
         extern "C" fn __frame_registry_assembly() {
             ::core::arch::naked_asm!(
-                ".pushsection .data.rel.ro.frame_registry_guards, \"aw\", %progbits",
+                // `R`: kept by the linker, though nothing refers to it.
+                ".pushsection .data.rel.ro.frame_registry_guards, \"awR\", %progbits",
                 ".balign 8",
                 #(#lines,)*
                 ".popsection",

@@ -72,13 +72,6 @@ pub enum WiringError {
         /// The other.
         second: Location,
     },
-    /// The registry is used by another image than the one that made it: a library opened with `dlopen` uses its
-    /// host's, or the host the library's.
-    #[error(
-        "this registry belongs to another program image, which has its own copy of frame-registry; hand the `Resolver` \
-         over and register it there"
-    )]
-    OtherImage,
     /// Two options have one name.
     #[error(
         "frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`"

@@ -130,13 +130,13 @@ impl LinkedTable {
     }
 
     fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {
-        let names = self.resolvers().iter().map(|resolver| (resolver.name, resolver.location));
-        if let Some((name, first, second)) = duplicate(&names) {
-            return Err(WiringError::DuplicateResolver { name, first, second });
-        }
         let names = options.iter().map(|listed| (listed.option.name, listed.location));
         if let Some((name, first, second)) = duplicate(&names) {
             return Err(WiringError::DuplicateOption { name, first, second });
+        }
+        let names = self.resolvers().iter().map(|resolver| (resolver.name, resolver.location));
+        if let Some((name, first, second)) = duplicate(&names) {
+            return Err(WiringError::DuplicateResolver { name, first, second });
         }
         Ok(())
     }

@@ -12,7 +12,7 @@
 //!   closes it, unless it was opened in the meantime.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 
 use super::sync::{AtomicUsize, Mutex, Ordering, SnapshotCell};
 
@@ -95,9 +95,12 @@ impl<T> Published<T> {
 
     /// Closes the gate if nothing is published. Never waits: while a writer is at work it does nothing.
     pub(crate) fn close_if_nothing(&self, gate: &Gate) {
-        if let Ok(_lock) = self.writer.try_lock()
-            && self.snapshot.load().is_none()
-        {
+        let _lock = match self.writer.try_lock() {
+            Ok(lock) => lock,
+            Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if self.snapshot.load().is_none() {
             gate.set(Gate::CLOSED);
         }
     }

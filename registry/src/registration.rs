@@ -15,6 +15,8 @@ pub struct Registration {
     overlay: Weak<Overlay>,
     resolver: Weak<Registered>,
     gone: Arc<Gone>,
+    /// Of the image that the registry is of, see `Image`.
+    remove: fn(&Weak<Overlay>, &Weak<Registered>),
 }
 
 impl Registration {
@@ -26,11 +28,15 @@ impl Registration {
         drop(self);
     }
 
-    /// Removes the resolver and waits until nothing can run it any more and it is dropped: after this its code
-    /// may be unloaded.
+    /// Removes the resolver and waits until nothing can run it any more and it is dropped: what there is to wait for
+    /// before its code is unloaded.
     ///
     /// A [`ResolverInfo`](crate::ResolverInfo) of it counts as a user. Called from within the resolver itself, it
     /// can only time out.
+    ///
+    /// What came out of the resolver is not waited for. Pairs of keys that the code declares, and so the frames that
+    /// carry them, options that it declares, and errors that it made all point into it: whoever unloads it has seen to it
+    /// that they are gone. Both sides use one allocator, as they do unless one of them declares a `#[global_allocator]`.
     ///
     /// # Errors
     ///
@@ -54,9 +60,13 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let (Some(overlay), Some(resolver)) = (self.overlay.upgrade(), self.resolver.upgrade()) {
-            overlay.remove(|merged| merged.without(&resolver));
-        }
+        (self.remove)(&self.overlay, &self.resolver);
+    }
+}
+
+fn remove(overlay: &Weak<Overlay>, resolver: &Weak<Registered>) {
+    if let (Some(overlay), Some(resolver)) = (overlay.upgrade(), resolver.upgrade()) {
+        overlay.remove(|merged| merged.without(&resolver));
     }
 }
 
@@ -82,8 +92,12 @@ impl Registered {
     pub(crate) fn new(resolver: Resolver, overlay: &Arc<Overlay>) -> (Arc<Self>, Registration) {
         let gone = Arc::new(Gone::default());
         let registered = Arc::new(Self { resolver, _gone: TellGone(Arc::clone(&gone)) });
-        let registration =
-            Registration { overlay: Arc::downgrade(overlay), resolver: Arc::downgrade(&registered), gone };
+        let registration = Registration {
+            overlay: Arc::downgrade(overlay),
+            resolver: Arc::downgrade(&registered),
+            gone,
+            remove,
+        };
         (registered, registration)
     }
 }

@@ -20,10 +20,10 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// the program runs. An app carries one registry; several may live side by side. To drop it while resolvers are
 /// registered, or while registrations are held, is fine.
 ///
-/// A registry belongs to the image that made it. A library opened with `dlopen` has a copy of this crate to itself,
-/// with tables of its own, so it cannot use its host's registry: it hands a [`Resolver`] to a function of the host,
-/// which registers it, and [waits](Registration::unregister_and_wait) for it to be out of use before it closes the
-/// library.
+/// A library opened with `dlopen` has a copy of this crate to itself, with a table of its own: what
+/// [`linked`](Self::linked) gives there is the library's. Given a reference to a registry of its host, which has to be
+/// of the same compiler and the same version of this crate, it can register and resolve there; before it is closed, see
+/// [`Registration::unregister_and_wait`].
 ///
 /// ```
 /// use frame_registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
@@ -104,10 +104,25 @@ impl Base {
     }
 }
 
-/// Its address says which image this copy of the crate is in: the program, or a library it opened.
-struct Image(#[expect(dead_code, reason = "only a type with a size has an address of its own")] u8);
+/// The code of the image that made a registry: of the program, or of a library that it opened.
+///
+/// A library opened with `dlopen` has a copy of this crate to itself, with statics of its own: another table, and other
+/// lists of who reads a snapshot. What touches these has to be the code that they belong to, whoever calls it.
+struct Image {
+    resolve: fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>,
+    register: fn(&FrameResolvers, Resolver) -> Result<Registration, RegisterError>,
+    check: fn(&FrameResolvers) -> Result<(), WiringError>,
+    list: fn(&FrameResolvers) -> Vec<ResolverInfo>,
+    layout: fn() -> Layout,
+}
 
-static IMAGE: Image = Image(0);
+static IMAGE: Image = Image {
+    resolve: FrameResolvers::resolve_any,
+    register: FrameResolvers::register_here,
+    check: |resolvers| resolvers.base.checked(),
+    list: FrameResolvers::list,
+    layout: || LinkedTable::get().layout(),
+};
 
 #[cold]
 fn cloned(wrong: &WiringError) -> WiringError {
@@ -137,8 +152,9 @@ impl FrameResolvers {
 
     /// Runs every resolver in order and appends what they make to `pairs`.
     ///
-    /// It allocates nothing itself, beyond what `pairs` needs to grow, and never waits: one that runs while
-    /// resolvers are registered or unregistered sees all of them as they were, or all as they are then.
+    /// It allocates nothing itself, beyond what `pairs` needs to grow, and does not wait for those who register or
+    /// unregister resolvers: it sees all of them as they were, or all as they are then. (Threads that are the first to
+    /// use the program's table wait for the one of them that checks it.)
     ///
     /// # Errors
     ///
@@ -158,10 +174,9 @@ impl FrameResolvers {
         if self.gate.read() | options.len() == 0 {
             return Ok(());
         }
-        self.resolve_any(ctx, options, pairs)
+        (self.image.resolve)(self, ctx, options, pairs)
     }
 
-    #[inline(never)]
     fn resolve_any(
         &self,
         ctx: &Context<'_>,
@@ -169,9 +184,6 @@ impl FrameResolvers {
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
         // Kept small: what is rare, and what needs room on the stack, has a function of its own.
-        if !self.is_of_this_image() {
-            return Err(ResolveError::Wiring(WiringError::OtherImage));
-        }
         if let Some(overlay) = self.overlay.get() {
             return self.resolve_merged(overlay, ctx, options, pairs);
         }
@@ -234,6 +246,10 @@ impl FrameResolvers {
 
     #[inline(never)]
     fn refuse_uncovered<R: Resolve>(&self, resolvers: &[R], options: &Options) -> Result<(), ResolveError> {
+        // Whatever the resolvers are, two options of one name are not told apart.
+        if let Err(wrong @ WiringError::DuplicateOption { .. }) = LinkedTable::get().checked() {
+            return Err(cloned(wrong).into());
+        }
         for option in options.iter() {
             if !self.covers(resolvers, option) {
                 return Err(ResolveError::NotCovered { option: option.name, location: option.location });
@@ -249,17 +265,13 @@ impl FrameResolvers {
             || resolvers.iter().any(|resolver| resolver.covers(option))
     }
 
-    /// What no use of this registry gets past.
-    fn check(&self) -> Result<(), WiringError> {
-        if !self.is_of_this_image() {
-            return Err(WiringError::OtherImage);
-        }
-        self.base.checked()
-    }
-
-    #[inline]
-    fn is_of_this_image(&self) -> bool {
-        std::ptr::eq(self.image, &raw const IMAGE)
+    /// Whether the program is put together rightly, which is otherwise found at the first use.
+    ///
+    /// # Errors
+    ///
+    /// [`WiringError`], which every other use of the registry gives, too.
+    pub fn check(&self) -> Result<(), WiringError> {
+        (self.image.check)(self)
     }
 
     #[cold]
@@ -286,11 +298,17 @@ impl FrameResolvers {
     /// name, linked or registered, and [`RegisterError::Wiring`] if the program has duplicates that the linker
     /// missed. The registry is then as it was.
     pub fn register(&self, resolver: Resolver) -> Result<Registration, RegisterError> {
-        self.check()?;
+        (self.image.register)(self, resolver)
+    }
+
+    fn register_here(&self, resolver: Resolver) -> Result<Registration, RegisterError> {
+        self.base.checked()?;
         if resolver.name().is_empty() {
             return Err(RegisterError::EmptyName { location: resolver.location() });
         }
         let (added, registration) = Registered::new(resolver, self.overlay());
+        // Where it is refused it is dropped here, and not under the lock: its destructor may use the registry.
+        let _outlives_the_lock = Arc::clone(&added);
         self.overlay().add(&self.gate, |merged| {
             let mut entries = merged.map_or_else(
                 || self.base.resolvers().iter().copied().map(Entry::Linked).collect(),
@@ -318,17 +336,20 @@ impl FrameResolvers {
 
     /// The resolvers in the order they run, as they are now.
     pub fn iter(&self) -> impl Iterator<Item = ResolverInfo> + use<> {
+        (self.image.list)(self).into_iter()
+    }
+
+    fn list(&self) -> Vec<ResolverInfo> {
         let merged = self.overlay.get().and_then(|overlay| overlay.load().clone());
-        let resolvers: Vec<_> = match merged {
+        match merged {
             Some(merged) => merged.entries.iter().map(Resolve::describe).collect(),
             None => self.base.resolvers().iter().map(Resolve::describe).collect(),
-        };
-        resolvers.into_iter()
+        }
     }
 
     /// How the program's table came into order.
     pub fn layout(&self) -> Layout {
-        LinkedTable::get().layout()
+        (self.image.layout)()
     }
 }
 

@@ -96,6 +96,15 @@ proptest! {
     }
 }
 
+/// Ends the readers, also where a writer fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// While resolvers come and go in pairs, every resolve sees both of a pair or none.
 #[test]
 fn every_resolve_sees_a_complete_snapshot() {
@@ -105,6 +114,7 @@ fn every_resolve_sees_a_complete_snapshot() {
     let (is_done, resolved) = (AtomicBool::new(false), AtomicUsize::new(0));
     let start = Barrier::new(WRITERS as usize + 2);
     thread::scope(|scope| {
+        let done = Done(&is_done);
         for _ in 0..2 {
             scope.spawn(|| {
                 start.wait();
@@ -142,7 +152,7 @@ fn every_resolve_sees_a_complete_snapshot() {
         for writer in writers {
             writer.join().unwrap();
         }
-        is_done.store(true, Ordering::Release);
+        drop(done);
     });
     assert!(resolved.into_inner() > 0);
     assert_eq!(resolve(&resolvers), [u32::MAX]);
@@ -228,6 +238,19 @@ fn a_resolver_is_dropped_when_it_is_unregistered_and_may_use_the_registry_then()
     }));
     registration.unwrap().unregister();
     assert_eq!(resolve(&resolvers), [2]);
+}
+
+#[test]
+fn a_resolver_that_is_refused_may_use_the_registry_when_it_is_dropped() {
+    let resolvers = FrameResolvers::empty();
+    let helper = resolvers.register(marking("helper", 1, 1)).unwrap();
+    resolvers.register(marking("taken", 2, 2)).unwrap().detach();
+    let refused = resolvers.register(Resolver::new("taken", 3, move |_: &Context<'_>, _: &Options| {
+        let _ = &helper;
+        Ok::<_, Infallible>([MARK.pair(3)])
+    }));
+    refused.unwrap_err();
+    assert_eq!(resolve(&resolvers), [2], "the helper went with the resolver that was refused");
 }
 
 #[test]

@@ -218,6 +218,8 @@ mod careless {
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
+    pub(crate) struct NoGuard;
+
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
@@ -228,8 +230,8 @@ mod careless {
         }
 
         #[allow(clippy::unused_self, clippy::unnecessary_wraps, reason = "the bug")]
-        pub(crate) fn try_lock(&self) -> TryLockResult<()> {
-            Ok(())
+        pub(crate) fn try_lock(&self) -> TryLockResult<NoGuard> {
+            Ok(NoGuard)
         }
     }
 }

@@ -19,17 +19,15 @@ impl Args {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let seen = runtime.block_on(demo::run())?;
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&seen)?),
+            Format::Json => report::print(&serde_json::to_string_pretty(&seen)?)?,
             Format::Table => {
-                println!(
+                report::print(&format_args!(
                     "origin at {}, SOCKS5 relay at {} (its connections come from {})",
                     seen.origin, seen.relay, seen.relay_source
-                );
+                ))?;
                 let rows = seen.calls.iter().map(demo::Call::row);
-                println!(
-                    "{}",
-                    report::table(&["call", "options", "frame", "path that the origin saw", "outcome"], rows)
-                );
+                let header = ["call", "options", "frame", "path that the origin saw", "outcome"];
+                report::print(&report::table(&header, rows))?;
             }
         }
         let unexpected: Vec<_> =

@@ -65,7 +65,7 @@ impl Args {
             options: declared_options().into_iter().map(|option| Row::new(option, &resolvers)).collect(),
         };
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
+            Format::Json => report::print(&serde_json::to_string_pretty(&list)?)?,
             Format::Table => {
                 let rows = list.options.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);
@@ -79,12 +79,11 @@ impl Args {
                         row.doc.to_owned(),
                     ]
                 });
-                println!(
-                    "{}",
-                    report::table(&["name", "kind", "type", "covered by", "declared at", "what it is"], rows)
-                );
+                let header = ["name", "kind", "type", "covered by", "declared at", "what it is"];
+                report::print(&report::table(&header, rows))?;
             }
         }
-        Ok(())
+        // Listed all the same: the list is what shows where they are.
+        Ok(resolvers.check()?)
     }
 }

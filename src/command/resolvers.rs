@@ -54,7 +54,7 @@ impl Args {
         let layout = resolvers.layout().as_str();
         let list = List { layout, resolvers: resolvers.iter().map(Row::from).collect() };
         match self.format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&list)?),
+            Format::Json => report::print(&serde_json::to_string_pretty(&list)?)?,
             Format::Table => {
                 let rows = list.resolvers.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);
@@ -68,13 +68,12 @@ impl Args {
                         row.origin.to_owned(),
                     ]
                 });
-                println!(
-                    "{}",
-                    report::table(&["order", "name", "covers", "module", "defined at", "origin"], rows)
-                );
-                println!("sorted at: {layout}");
+                let header = ["order", "name", "covers", "module", "defined at", "origin"];
+                report::print(&report::table(&header, rows))?;
+                report::print(&format_args!("sorted at: {layout}"))?;
             }
         }
-        Ok(())
+        // Listed all the same: the list is what shows where they are.
+        Ok(resolvers.check()?)
     }
 }

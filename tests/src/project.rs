@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The root of this workspace.
 pub fn workspace() -> PathBuf {
@@ -13,10 +14,15 @@ pub fn workspace() -> PathBuf {
 
 /// A Cargo workspace of small packages. All projects share one target directory, so that what they depend on is
 /// built once for each set of flags.
+///
+/// There is one at a time: the artifacts of all are in one place, and packages of different projects have the same names.
 #[derive(Debug)]
 pub struct Project {
     root: PathBuf,
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// How a project is built.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +56,12 @@ impl Project {
     /// Makes an empty project called `name`; what was there of an earlier run is replaced.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let root = shared_directory().join("projects").join(name);
         if root.exists() {
             fs::remove_dir_all(&root).expect("nobody else uses it");
         }
-        let project = Self { root };
+        let project = Self { root, _turn: turn };
         project.write(
             "Cargo.toml",
             r#"

@@ -35,7 +35,7 @@ impl Args {
         let parsed = args::parse(tokens, KNOWN, |argument, input| {
             let given = match argument.to_string().as_str() {
                 "name" => {
-                    name = Some(args::name(argument, input)?);
+                    name = Some(args::name(argument, input)?.of_option()?);
                     return Ok(());
                 }
                 "runtime" => Kind::Runtime,

@@ -143,13 +143,12 @@ fn listed(
     conditions: &[TokenStream],
 ) -> TokenStream {
     let Declaration { ident, ty, .. } = declaration;
-    let required_here = match args.kind {
-        Kind::Linked => {
-            let guarded = require_here(&[args.name.covered_option_symbol()]);
-            where_link_guarded(private, &guarded, &TokenStream::new())
-        }
-        Kind::Runtime | Kind::Plain => TokenStream::new(),
-    };
+    // The option itself, too: another library's of the same name must not take its place.
+    let mut here = vec![args.name.option_symbol()];
+    if args.kind == Kind::Linked {
+        here.push(args.name.covered_option_symbol());
+    }
+    let required_here = where_link_guarded(private, &require_here(&here), &TokenStream::new());
     let option = checked(args, ty, quote!(&#ident));
     quote! {
         #(#conditions)*
