@@ -1,5 +1,6 @@
 //! What compiles, and in which words the compiler refuses the rest. A case is one program under `ui/`, named for
-//! what it shows; those in `ui/fail/` stand beside the compiler's output (`TRYBUILD=overwrite` writes it anew).
+//! what it shows; those in `ui/fail/` stand beside the compiler's output (`TRYBUILD=overwrite` writes it anew). The words that
+//! are not the macros' own are those of rustc 1.95.
 
 /// All in one set: a program that must build makes trybuild build the others too, not only check them, and two
 /// resolvers of one name are refused only then.
