@@ -1,6 +1,6 @@
 //! A vector whose first elements live inline.
 
-use std::{array, fmt, iter, mem, vec};
+use std::{array, iter, mem, vec};
 
 /// The first `N` elements are inline, those after them on the heap: growing past `N` moves nothing.
 ///
@@ -122,12 +122,6 @@ pub(crate) type IntoIter<T, const N: usize> =
 impl<T: Clone, const N: usize> Clone for InlineVec<T, N> {
     fn clone(&self) -> Self {
         Self { len: self.len, inline: self.inline.clone(), spilled: self.spilled.clone() }
-    }
-}
-
-impl<T: fmt::Debug, const N: usize> fmt::Debug for InlineVec<T, N> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
     }
 }
 

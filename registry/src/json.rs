@@ -3,10 +3,10 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use crate::__private::Reader;
+use crate::__private::DeclaredReader;
 use crate::link;
 use crate::location::Location;
-use crate::option::{DeclaredOption, Parser};
+use crate::option::{DeclaredOption, FrameOption, Parser};
 use crate::options::Options;
 use crate::suggest::nearest;
 use crate::value::{FrameValue, Value};
@@ -156,7 +156,7 @@ fn shown(json: &Json) -> String {
     }
 }
 
-impl<T: FrameValue + DeserializeOwned> Reader<T> {
+impl<T: FrameValue + DeserializeOwned> DeclaredReader<FrameOption<T>> {
     /// Reads it from JSON.
     pub const PARSER: Option<Parser> = Some(Parser { parse: |json| T::deserialize(json).map(Value::new) });
 }

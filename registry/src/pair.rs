@@ -62,7 +62,7 @@ impl fmt::Debug for Pair {
 
 /// Pairs in the order they were added; of two with the same key the later one wins.
 ///
-/// The first [`Pairs::INLINE`] live inline, so that an ordinary frame is built without allocating.
+/// The first [`Pairs::INLINE`] live inline, so that an ordinary frame is one allocation.
 ///
 /// ```
 /// use frame_registry::{Key, Pairs};
@@ -81,7 +81,7 @@ pub struct Pairs {
 }
 
 impl Pairs {
-    /// How many pairs are held without allocating.
+    /// How many pairs are held without an allocation for them.
     pub const INLINE: usize = 8;
 
     /// No pairs. Does not allocate.

@@ -104,20 +104,11 @@ where
     value
 }
 
-/// Reads a `T` from text.
-#[derive(Debug)]
-pub struct Reader<T>(PhantomData<T>);
-
 /// Says at compile time whether the values of an option of type `D` can be read from text:
 /// `DeclaredReader::<D>::PARSER` is the inherent constant where its bounds hold, and that of [`NoReader`] where they
 /// do not, be it that `D` is not the type of an option at all.
 #[derive(Debug)]
 pub struct DeclaredReader<D>(PhantomData<D>);
-
-#[cfg(feature = "json")]
-impl<T: FrameValue + serde::de::DeserializeOwned> DeclaredReader<FrameOption<T>> {
-    pub const PARSER: Option<Parser> = Reader::<T>::PARSER;
-}
 
 pub trait NoReader {
     const PARSER: Option<Parser> = None;
@@ -125,7 +116,7 @@ pub trait NoReader {
 
 impl<D> NoReader for DeclaredReader<D> {}
 
-/// Emits its input where the linker guards the wiring, and nothing elsewhere. Decided here, for the crate that
+/// Emits the first part where the linker guards the wiring, and the second elsewhere. Decided here, for the crate that
 /// expands the macro knows nothing of this crate's `cfg`s.
 #[doc(hidden)]
 #[macro_export]
@@ -134,7 +125,7 @@ macro_rules! __where_link_guarded {
     ({ $($guarded:tt)* } else { $($otherwise:tt)* }) => { $($guarded)* };
 }
 
-/// Emits its input where the linker guards the wiring, and nothing elsewhere.
+/// Emits the first part where the linker guards the wiring, and the second elsewhere.
 #[doc(hidden)]
 #[macro_export]
 #[cfg(not(link_guarded))]

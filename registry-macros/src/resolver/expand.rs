@@ -144,7 +144,7 @@ fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
 
     quote! {
         // SAFETY: sections of this name hold one static of this type each, which is what `frame_registry` reads
-        // there; see `link.rs`.
+        // there; see `sorted_view.rs`.
         #[used]
         #[unsafe(link_section = #section)]
         static __FRAME_RESOLVER_SORTED: &#private::LinkedResolver = &__FRAME_RESOLVER;
