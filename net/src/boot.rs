@@ -6,6 +6,8 @@ use frame_registry::{AppBuilder, AppError};
 
 use crate::config::NetConfig;
 use crate::direct::Direct;
+use crate::driver::Drivers;
+use crate::error::NetworkError;
 use crate::id::NetworkId;
 use crate::option::NETWORK;
 use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
@@ -25,10 +27,28 @@ use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
 ///
 /// # Errors
 ///
-/// As [`install`].
+/// [`BootError::Network`] if a network cannot be made from its configuration, else as [`install`].
 pub fn boot(app: &mut AppBuilder, config: NetConfig) -> Result<NetworkRegistry, BootError> {
-    let networks = config.networks.into_iter().map(|(id, network)| (id, network.build())).collect();
-    let networks = NetworkRegistry::with(Arc::new(Direct::default()), networks);
+    boot_with(app, config, Drivers::standard())
+}
+
+/// [`boot`], with drivers of further kinds, or of fewer.
+///
+/// # Errors
+///
+/// As [`boot`].
+pub fn boot_with(
+    app: &mut AppBuilder,
+    config: NetConfig,
+    drivers: Drivers,
+) -> Result<NetworkRegistry, BootError> {
+    let networks = NetworkRegistry::with_drivers(Arc::new(Direct::new(config.clearnet)), drivers);
+    let built = config.networks.into_iter().map(|(id, network)| {
+        let built = networks.build(&id, &network)?;
+        Ok((id, built))
+    });
+    let built = built.collect::<Result<_, NetworkError>>()?;
+    networks.register_all(built)?;
     install(app, networks.clone(), config.default)?;
     Ok(networks)
 }
@@ -83,6 +103,9 @@ pub enum BootError {
         /// The default.
         id: NetworkId,
     },
+    /// A network of the configuration cannot be made.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The app has networks already.
     #[error("the app has networks already")]
     App(#[from] AppError),

@@ -1,14 +1,15 @@
 //! Networks as text.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
-use serde::Deserialize;
+use frame_registry::BoxError;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
-use crate::direct::{Direct, DirectConfig};
+use crate::direct::DirectConfig;
 use crate::id::NetworkId;
-use crate::network::Network;
-use crate::socks5::{Socks5, Socks5Config};
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
 ///
@@ -32,47 +33,90 @@ use crate::socks5::{Socks5, Socks5Config};
 /// assert!(!format!("{config:?}").contains("\"secret\""));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct NetConfig {
     /// The network of frames that nothing else decides for. Without one these are on clearnet.
     pub default: Option<NetworkId>,
+    /// What may be reached over clearnet, and how.
+    pub clearnet: DirectConfig,
     /// The overlay networks.
     pub networks: BTreeMap<NetworkId, NetworkConfig>,
 }
 
-/// One network: its kind, and the settings of that kind beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum NetworkConfig {
-    /// From this host, without a proxy.
-    Direct(DirectConfig),
-    /// Through a SOCKS5 proxy, such as Tor's.
-    Socks5(Socks5Config),
+/// One network: its `kind`, and the settings of that kind beside it. The settings are read by the
+/// [`Driver`](crate::Driver) of the kind, when the network is made.
+///
+/// What the settings are is not shown in `Debug`: there may be passwords among them.
+#[derive(Clone, PartialEq)]
+pub struct NetworkConfig {
+    kind: String,
+    settings: Map<String, Value>,
 }
 
 impl NetworkConfig {
-    /// The network that is described. Nothing is connected yet.
-    #[must_use]
-    pub fn build(self) -> Arc<dyn Network> {
-        match self {
-            Self::Direct(config) => Arc::new(Direct::new(config)),
-            Self::Socks5(config) => Arc::new(Socks5::new(config)),
+    /// A network of this kind, with these settings.
+    pub fn new(kind: impl Into<String>, settings: Map<String, Value>) -> Self {
+        Self { kind: kind.into(), settings }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The settings as a driver has them. An error says where in them it is.
+    pub(crate) fn settings<T: DeserializeOwned>(&self) -> Result<T, BoxError> {
+        Ok(serde_path_to_error::deserialize(Value::Object(self.settings.clone()))?)
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Ok(Value::Object(mut settings)) = Value::deserialize(deserializer) else {
+            return Err(D::Error::custom(
+                "a network is an object with `kind`, and the settings of that kind",
+            ));
+        };
+        match settings.remove("kind") {
+            Some(Value::String(kind)) => Ok(Self { kind, settings }),
+            Some(_) => Err(D::Error::custom("the `kind` of a network is a string, such as \"socks5\"")),
+            None => Err(D::Error::missing_field("kind")),
         }
+    }
+}
+
+impl fmt::Debug for NetworkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.settings.keys().collect();
+        f.debug_struct("NetworkConfig").field("kind", &self.kind).field("settings", &names).finish()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    use serde_json::json;
 
     use super::*;
+    use crate::direct::Direct;
+    use crate::registry::NetworkRegistry;
 
+    /// The error and all its causes, of a network that is configured wrongly.
     fn error(network: &Value) -> String {
-        let config = json!({ "networks": { "app:tor": network } });
-        serde_json::from_value::<NetConfig>(config).unwrap_err().to_string()
+        let config = match serde_json::from_value::<NetworkConfig>(network.clone()) {
+            Ok(config) => config,
+            Err(error) => return error.to_string(),
+        };
+        assert!(!format!("{config:?}").contains("31337"), "{config:?}");
+        let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+        let error = networks.create("app:tor".parse().unwrap(), &config).unwrap_err();
+        assert!(!error.is_retryable() && networks.list().is_empty());
+        assert!(!format!("{error:?}").contains("31337"), "{error:?}");
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
     }
 
     #[test]
@@ -80,13 +124,24 @@ mod tests {
         assert!(serde_json::from_value::<NetConfig>(json!({ "defualt": "app:tor" })).is_err());
         assert!(serde_json::from_value::<NetConfig>(json!({ "default": "tor" })).is_err());
         assert!(serde_json::from_value::<NetConfig>(json!({ "networks": { "tor": {} } })).is_err());
-        assert!(error(&json!({ "kind": "sock5" })).contains("unknown variant `sock5`"));
+        assert!(serde_json::from_value::<NetConfig>(json!({ "clearnet": { "alow": [] } })).is_err());
+        assert!(error(&json!({})).contains("missing field `kind`"));
+        assert!(error(&json!({ "kind": 5 })).contains("is a string"));
+        assert!(error(&json!("31337")).contains("is an object"));
+        let unknown = error(&json!({ "kind": "sock5" }));
+        assert!(unknown.contains("no kind of network `sock5`; there are direct, "), "{unknown}");
         assert!(error(&json!({ "kind": "direct", "proxy": "h:1" })).contains("unknown field `proxy`"));
         assert!(
             error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" })).contains("unknown field `user`")
         );
         assert!(error(&json!({ "kind": "socks5" })).contains("missing field `proxy`"));
         assert!(error(&json!({ "kind": "direct", "deadline_ms": 0 })).contains("nonzero"));
+    }
+
+    #[test]
+    fn an_error_says_where_in_the_settings_it_is() {
+        let error = error(&json!({ "kind": "socks5", "proxy": "h:1", "credentials": { "username": 5 } }));
+        assert!(error.contains("`app:tor`") && error.contains("credentials.username"), "{error}");
     }
 
     #[test]
@@ -102,6 +157,7 @@ mod tests {
             socks5("credentials", json!({ "username": "", "password": "31337" })),
             socks5("credentials", json!({ "username": "u", "password": "31337".repeat(52) })),
             socks5("credentials", json!({ "username": "u", "password": "31337", "extra": 1 })),
+            socks5("credentials", json!({ "username": "u", "password": { "env": "not a name 31337" } })),
             socks5("credentials", json!("u:31337")),
             socks5("proxy", json!("socks5://u:31337@h:1")),
             socks5("proxy", json!("u:31337@h")),

@@ -13,6 +13,11 @@ use crate::error::{Cause, DriverError, Step};
 /// How long a connection may take where the configuration does not say.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(30);
 
+/// [`DEFAULT`], for serde.
+pub(crate) const fn default() -> Duration {
+    DEFAULT
+}
+
 /// A point in time that is set once and passed on from step to step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
@@ -43,12 +48,19 @@ impl Deadline {
         peer: &(impl Display + Sync),
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, DriverError> {
-        let cause = match timeout_at(self.at, io).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => Cause::Io(error),
-            Err(_) => Cause::TimedOut { limit: self.limit },
-        };
-        Err(DriverError::new(step, peer, cause))
+        let done = self.timeout(step, peer, io).await?;
+        done.map_err(|error| DriverError::new(step, peer, Cause::Io(error)))
+    }
+
+    /// Waits for `event`, unless the deadline passes before it is there.
+    pub(crate) async fn timeout<T>(
+        self,
+        step: Step,
+        peer: &(impl Display + Sync),
+        event: impl Future<Output = T>,
+    ) -> Result<T, DriverError> {
+        let timed_out = |_| DriverError::new(step, peer, Cause::TimedOut { limit: self.limit });
+        timeout_at(self.at, event).await.map_err(timed_out)
     }
 }
 

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use frame_registry::{App, Frame};
 
+use crate::address::LocalEndpoint;
 use crate::endpoint::Endpoint;
 use crate::error::{ChosenBy, Missing, NetworkError};
 use crate::host::HostName;
 use crate::id::NetworkId;
-use crate::network::{BoxStream, Network};
+use crate::isolation::{ISOLATION_KEY, IsolationKey};
+use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
-use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
+use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, require};
 
 /// The dialer of `frame`: what the unit of that frame makes its connections with, and the only thing that makes
 /// connections for it.
@@ -44,7 +46,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
         Some((id, chosen_by)) => (require(app, id, chosen_by)?, Route::Network(id.clone())),
         None => (app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?, Route::Clearnet),
     };
-    Ok(Dialer { networks: networks.clone(), route })
+    Ok(Dialer { networks: networks.clone(), route, isolation: frame.get(&ISOLATION_KEY).cloned() })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
@@ -55,12 +57,25 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
 pub struct Dialer {
     networks: NetworkRegistry,
     route: Route,
+    isolation: Option<IsolationKey>,
 }
 
 impl Dialer {
     /// What the connections go through.
     pub const fn route(&self) -> &Route {
         &self.route
+    }
+
+    /// The key whose connections may be seen to belong together.
+    pub const fn isolation(&self) -> Option<&IsolationKey> {
+        self.isolation.as_ref()
+    }
+
+    /// The same dialer, with another isolation key than the frame's. A network that cannot keep connections apart
+    /// refuses to connect then.
+    #[must_use]
+    pub fn isolated(self, key: IsolationKey) -> Self {
+        Self { isolation: Some(key), ..self }
     }
 
     /// Connects to `to`. Through an overlay network a name is not looked up here.
@@ -73,12 +88,37 @@ impl Dialer {
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`].
     pub async fn connect(&self, to: &Endpoint) -> Result<BoxStream, NetworkError> {
-        let connected = self.network()?.connect(to).await;
-        connected.map_err(|source| NetworkError::Connect {
-            to: to.clone(),
-            route: self.route.clone(),
-            source,
-        })
+        self.connect_through(&*self.network()?, to).await
+    }
+
+    /// Accepts connections at `at`, an address on the network.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future frees what was taken.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Listen`]: through many
+    /// networks nobody can be reached, and then nothing listens.
+    pub async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, NetworkError> {
+        let listens = self.network()?.network.listen(at).await;
+        listens.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
+    }
+
+    /// Sends and receives datagrams from `at`, an address on the network.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future frees what was taken.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
+    /// no datagrams, and then none is sent.
+    pub async fn bind_datagrams(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
+        let bound = self.network()?.network.bind_datagrams(at).await;
+        bound.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
     }
 
     /// The addresses of `name`, as the network sees them. To connect to a name this is not needed.
@@ -92,11 +132,26 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
     /// cannot look names up, and then nobody is asked.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
-        let found = self.network()?.lookup(name).await;
+        let found = self.network()?.network.lookup(name).await;
         found.map_err(|source| NetworkError::Lookup { name: name.clone(), route: self.route.clone(), source })
     }
 
-    fn network(&self) -> Result<Arc<dyn Network>, NetworkError> {
+    /// Connects to `to` through what [`network`](Self::network) gave, be it registered still or not.
+    pub(crate) async fn connect_through(
+        &self,
+        registered: &Registered,
+        to: &Endpoint,
+    ) -> Result<BoxStream, NetworkError> {
+        let connected = registered.network.dial(to, self.isolation()).await;
+        connected.map_err(|source| NetworkError::Connect {
+            to: to.clone(),
+            route: self.route.clone(),
+            source,
+        })
+    }
+
+    /// The network of this moment.
+    pub(crate) fn network(&self) -> Result<Arc<Registered>, NetworkError> {
         let id = match &self.route {
             Route::Clearnet => return Ok(self.networks.clearnet()),
             Route::Network(id) => id,
@@ -110,7 +165,7 @@ impl Dialer {
 }
 
 /// What a frame's connections go through.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Route {
     /// The network of this host.
     Clearnet,

@@ -1,15 +1,20 @@
 //! Clearnet: connections made by this host, names looked up by it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use frame_registry::BoxError;
 use serde::Deserialize;
 
 use crate::deadline::{self, Deadline};
+use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::DriverError;
 use crate::host::HostName;
+use crate::isolation::IsolationKey;
 use crate::network::{BoxFuture, BoxStream, Network};
+use crate::registry::NetworkRegistry;
 use crate::tcp;
 
 /// The settings of a [`Direct`] network. In text: `deadline_ms`.
@@ -48,12 +53,29 @@ impl Direct {
     }
 }
 
+/// Makes [`Direct`] networks.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectDriver;
+
+impl Driver for DirectDriver {
+    type Config = DirectConfig;
+    const KIND: &'static str = "direct";
+
+    fn create(&self, config: DirectConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
+        Ok(Arc::new(Direct::new(config)))
+    }
+}
+
 impl Network for Direct {
     fn kind(&self) -> &'static str {
-        "direct"
+        DirectDriver::KIND
     }
 
-    fn connect<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        _: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
         Box::pin(async move {
             let stream = tcp::connect(to, Deadline::after(self.config.deadline)).await?;
             Ok(Box::new(stream) as BoxStream)

@@ -4,11 +4,15 @@ use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
+use crate::address::LocalEndpoint;
 use crate::dialer::Route;
+use crate::driver::ConfigError;
 use crate::endpoint::Endpoint;
 use crate::host::HostName;
 use crate::id::NetworkId;
 use crate::socks5::{HandshakeError, Stage};
+
+use frame_registry::BoxError;
 
 /// A network could not be chosen, registered or used. None of these ever means that clearnet was taken instead.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,30 @@ pub enum NetworkError {
         /// The id.
         id: NetworkId,
     },
+    /// A network cannot be made from its configuration.
+    #[error("network `{id}` cannot be configured so")]
+    Config {
+        /// The network.
+        id: NetworkId,
+        /// Why.
+        source: ConfigError,
+    },
+    /// A network is to go through one that is not there.
+    #[error("network `{id}` goes via `{via}`, which is not registered; register that one first")]
+    ViaNotRegistered {
+        /// The network.
+        id: NetworkId,
+        /// What it is to go through.
+        via: NetworkId,
+    },
+    /// A network is to go through itself, be it with others in between.
+    #[error("network `{id}` would go through itself: {}", path(.cycle))]
+    ViaCycle {
+        /// The network.
+        id: NetworkId,
+        /// The networks that it goes through, the last one by way of `id` again.
+        cycle: Vec<NetworkId>,
+    },
     /// No connection was made.
     #[error("no connection to {to} through {route}")]
     Connect {
@@ -47,6 +75,26 @@ pub enum NetworkError {
         /// Through what.
         route: Route,
         /// How far it came, and why no further.
+        source: DriverError,
+    },
+    /// Nothing listens.
+    #[error("not listening at {at} through {route}")]
+    Listen {
+        /// Where it was to be.
+        at: LocalEndpoint,
+        /// Through what.
+        route: Route,
+        /// Why.
+        source: DriverError,
+    },
+    /// No datagrams can be sent or received.
+    #[error("no datagrams at {at} through {route}")]
+    Bind {
+        /// Where they were to come from.
+        at: LocalEndpoint,
+        /// Through what.
+        route: Route,
+        /// Why.
         source: DriverError,
     },
     /// A name was not looked up.
@@ -65,13 +113,25 @@ impl NetworkError {
     /// Whether the same call may succeed later with nobody changing the configuration.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Connect { source, .. } | Self::Lookup { source, .. } => source.is_retryable(),
-            Self::NotFound { .. }
+            Self::Connect { source, .. }
+            | Self::Listen { source, .. }
+            | Self::Bind { source, .. }
+            | Self::Lookup { source, .. } => source.is_retryable(),
+            Self::Config { .. }
+            | Self::ViaNotRegistered { .. }
+            | Self::ViaCycle { .. }
+            | Self::NotFound { .. }
             | Self::NotBooted
             | Self::AlreadyRegistered { .. }
             | Self::NotRegistered { .. } => false,
         }
     }
+}
+
+/// `a:b` → `a:c` → `a:b`.
+fn path(cycle: &[NetworkId]) -> String {
+    let ids = cycle.iter().map(|id| format!("`{id}`"));
+    ids.collect::<Vec<_>>().join(" via ")
 }
 
 /// What chose a network.
@@ -86,6 +146,8 @@ pub enum ChosenBy {
     AppDefault,
     /// The frame that dials.
     Frame,
+    /// A network that goes through it.
+    Chain,
 }
 
 impl Display for ChosenBy {
@@ -95,6 +157,7 @@ impl Display for ChosenBy {
             Self::ParentFrame => "the parent's frame",
             Self::AppDefault => "the app's default",
             Self::Frame => "the frame",
+            Self::Chain => "a network that goes via it",
         })
     }
 }
@@ -152,9 +215,10 @@ impl DriverError {
     /// Whether the same call may succeed later with nobody changing the configuration.
     pub fn is_retryable(&self) -> bool {
         match &self.cause {
-            Cause::Io(_) | Cause::TimedOut { .. } | Cause::Closed => true,
+            Cause::Io(_) | Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
-            Cause::NotSupported { .. } => false,
+            Cause::Via(error) => error.is_retryable(),
+            Cause::NotSupported { .. } | Cause::Permanent(_) => false,
         }
     }
 }
@@ -167,8 +231,20 @@ pub enum Step {
     Lookup,
     /// A TCP connection is made.
     Connect,
+    /// A local address is taken, to accept connections there.
+    Listen,
+    /// A connection is accepted.
+    Accept,
+    /// A local address is taken, for datagrams.
+    Bind,
+    /// A datagram is sent.
+    Send,
+    /// A datagram is received.
+    Receive,
     /// A stage of the SOCKS5 handshake.
     Socks5(Stage),
+    /// A step that only this kind of network has. What is shown is this text, and then the peer.
+    Other(&'static str),
 }
 
 impl Display for Step {
@@ -176,6 +252,12 @@ impl Display for Step {
         f.write_str(match self {
             Self::Lookup => "looking up",
             Self::Connect => "connecting to",
+            Self::Listen => "listening at",
+            Self::Accept => "accepting a connection at",
+            Self::Bind => "taking for datagrams",
+            Self::Send => "sending a datagram to",
+            Self::Receive => "receiving a datagram at",
+            Self::Other(text) => text,
             Self::Socks5(Stage::Greeting) => "agreeing on an authentication method with SOCKS5 proxy",
             Self::Socks5(Stage::Authentication) => "authentication with SOCKS5 proxy",
             Self::Socks5(Stage::Request) => "the CONNECT request to SOCKS5 proxy",
@@ -202,10 +284,22 @@ pub enum Cause {
     /// The SOCKS5 proxy refused, or broke the protocol.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// The network that this one goes through made no connection.
+    #[error(transparent)]
+    Via(Box<NetworkError>),
     /// This kind of network has no such thing.
-    #[error("a {kind} network does not support it")]
+    #[error("{what} is not supported by a {kind} network")]
     NotSupported {
         /// The kind of network.
         kind: &'static str,
+        /// What was asked of it.
+        what: &'static str,
     },
+    /// A driver that is none of this crate's says so, and that the same may succeed later with nobody changing the
+    /// configuration.
+    #[error(transparent)]
+    Transient(BoxError),
+    /// A driver that is none of this crate's says so, and that it stays so.
+    #[error(transparent)]
+    Permanent(BoxError),
 }

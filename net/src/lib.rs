@@ -33,33 +33,50 @@
 //!
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 
+mod address;
 mod boot;
 mod config;
 mod deadline;
 mod dialer;
 mod direct;
+mod driver;
 mod endpoint;
 mod error;
 mod host;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "i2p")]
+pub mod i2p;
 mod id;
+mod isolation;
 mod network;
 mod option;
 mod registry;
 mod resolver;
+mod secret;
 pub mod socks5;
 mod tcp;
+mod via;
+#[cfg(feature = "wireguard")]
+pub mod wireguard;
 
-pub use crate::boot::{BootError, boot, install};
+pub use crate::address::{LocalEndpoint, NetworkAddr};
+pub use crate::boot::{BootError, boot, boot_with, install};
 pub use crate::config::{NetConfig, NetworkConfig};
 pub use crate::dialer::{Dialer, Route, dialer};
-pub use crate::direct::{Direct, DirectConfig};
+pub use crate::direct::{Direct, DirectConfig, DirectDriver};
+pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::endpoint::{Endpoint, EndpointError};
 pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
 pub use crate::host::{Host, HostError, HostName};
 pub use crate::id::{NetworkId, NetworkKind};
-pub use crate::network::{BoxFuture, BoxStream, ByteStream, Network};
+pub use crate::isolation::{ISOLATION, ISOLATION_KEY, Isolation, IsolationKey, IsolationKeyError, isolation};
+pub use crate::network::{
+    BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
+};
 pub use crate::option::{NETWORK, OVERLAY};
 pub use crate::registry::{NETWORKS, NetworkRegistry, default_network};
 #[allow(deprecated)]
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;
+pub use crate::secret::Secret;

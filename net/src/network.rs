@@ -6,15 +6,24 @@ use std::pin::Pin;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::address::{LocalEndpoint, NetworkAddr};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::HostName;
+use crate::id::NetworkId;
+use crate::isolation::{Isolation, IsolationKey};
 
 /// A future of a [`Network`].
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A connection through a [`Network`].
 pub type BoxStream = Box<dyn ByteStream>;
+
+/// What accepts connections from a [`Network`].
+pub type BoxListener = Box<dyn Listener>;
+
+/// What sends and receives datagrams through a [`Network`].
+pub type BoxDatagrams = Box<dyn Datagrams>;
 
 /// Bytes both ways. Implemented for everything it can be.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -27,15 +36,88 @@ impl fmt::Debug for dyn ByteStream {
     }
 }
 
+/// Accepts connections that others make through a network. Dropping it stops that.
+pub trait Listener: Send {
+    /// Where others reach it.
+    fn local(&self) -> NetworkAddr;
+
+    /// The next connection, and who made it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no connection: the next call gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`]. One that [is retryable](DriverError::is_retryable) ended one connection, or a time of it; the
+    /// listener goes on.
+    fn accept(&mut self) -> BoxFuture<'_, Result<(BoxStream, NetworkAddr), DriverError>>;
+}
+
+impl fmt::Debug for dyn Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Listener({})", self.local())
+    }
+}
+
+/// Sends and receives datagrams through a network. Dropping it frees its port.
+pub trait Datagrams: Send + Sync {
+    /// Where others reach it.
+    fn local(&self) -> NetworkAddr;
+
+    /// Sends all of `payload` to `to`, as one datagram. As with any datagram, nobody says whether it arrives.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the datagram was sent whole, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`], also where the network has no room for a datagram as long.
+    fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>>;
+
+    /// Receives a datagram: how many bytes it has, and from whom. What does not fit into `buffer` is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no datagram.
+    ///
+    /// # Errors
+    ///
+    /// [`DriverError`].
+    fn receive_from<'a>(
+        &'a self,
+        buffer: &'a mut [u8],
+    ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>>;
+}
+
+impl fmt::Debug for dyn Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Datagrams({})", self.local())
+    }
+}
+
 /// A network to reach others through: a driver, configured.
 ///
-/// What a network cannot do it refuses; it never does it over another network instead. Dropping it closes it.
+/// What a network cannot do it refuses with [`Cause::NotSupported`]; it never does it over another network instead.
+/// Dropping it closes it; connections that it made may outlive it, and go on through it.
 pub trait Network: Send + Sync + 'static {
     /// The kind of driver, such as `socks5`.
     fn kind(&self) -> &'static str;
 
+    /// The network that this one's own traffic goes through, if that is not this host's.
+    fn via(&self) -> Option<&NetworkId> {
+        None
+    }
+
+    /// How far it keeps connections apart from each other. Whoever asks for more is refused before
+    /// [`connect`](Network::connect) is called.
+    fn isolation(&self) -> Isolation {
+        Isolation::None
+    }
+
     /// Connects to `to`. It is the network that looks a name up: whoever carries the traffic must be the only one
-    /// who learns of it.
+    /// who learns of it. `isolation` is given only where the network [keeps connections apart](Network::isolation).
     ///
     /// # Cancel safety
     ///
@@ -44,7 +126,40 @@ pub trait Network: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`DriverError`], which says how far it came.
-    fn connect<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>>;
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        isolation: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>>;
+
+    /// Accepts connections at `at`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future frees what was taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::NotSupported`], unless the network can be reached through.
+    fn listen<'a>(&'a self, at: &'a LocalEndpoint) -> BoxFuture<'a, Result<BoxListener, DriverError>> {
+        Box::pin(async move { Err(self.not_supported(Step::Listen, at, "listening")) })
+    }
+
+    /// Sends and receives datagrams from `at`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future frees what was taken.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::NotSupported`], unless the network carries datagrams.
+    fn bind_datagrams<'a>(
+        &'a self,
+        at: &'a LocalEndpoint,
+    ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {
+        Box::pin(async move { Err(self.not_supported(Step::Bind, at, "datagrams")) })
+    }
 
     /// The addresses of `name`, as the network sees them.
     ///
@@ -56,8 +171,31 @@ pub trait Network: Send + Sync + 'static {
     ///
     /// [`Cause::NotSupported`], unless the network has a way to ask.
     fn lookup<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DriverError>> {
-        Box::pin(async move {
-            Err(DriverError::new(Step::Lookup, name, Cause::NotSupported { kind: self.kind() }))
-        })
+        Box::pin(async move { Err(self.not_supported(Step::Lookup, name, "looking names up")) })
+    }
+}
+
+impl dyn Network {
+    /// [`connect`](Network::connect), with the isolation it lacks refused.
+    pub(crate) async fn dial(
+        &self,
+        to: &Endpoint,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<BoxStream, DriverError> {
+        if isolation.is_some() && self.isolation() == Isolation::None {
+            return Err(self.not_supported(Step::Connect, to, "isolating connections"));
+        }
+        self.connect(to, isolation).await
+    }
+}
+
+/// The refusal of what a network does not do.
+trait NotSupported {
+    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError;
+}
+
+impl<N: Network + ?Sized> NotSupported for N {
+    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError {
+        DriverError::new(step, peer, Cause::NotSupported { kind: self.kind(), what })
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use frame_registry::{App, Key};
+use tokio_util::sync::CancellationToken;
 
+use crate::config::NetworkConfig;
+use crate::driver::Drivers;
 use crate::error::{ChosenBy, Missing, NetworkError};
 use crate::id::NetworkId;
 use crate::network::Network;
@@ -38,8 +41,8 @@ pub(crate) fn require<'a>(
 
 /// Overlay networks by id, and clearnet. Cloning it gives another handle to the same networks.
 ///
-/// Looking a network up never waits. Changes are serialised, replace the table as one, and hand out the network
-/// that they take away, so that closing it is not done under a lock; it stays open until its last user is done.
+/// Looking a network up never waits. Changes are serialised and replace the table as one; a network that they take
+/// away is dropped, and so closed, outside any lock, once its last user is done.
 ///
 /// Networks go in here, and connections come out of [`dialer`](crate::dialer()), which reads the frame: there is no
 /// lookup that would let one dial past a frame's choice by mistake. Who may change the registry is trusted.
@@ -58,23 +61,42 @@ pub struct NetworkRegistry {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    clearnet: Arc<dyn Network>,
+pub(crate) struct Inner {
+    clearnet: Arc<Registered>,
     table: ArcSwap<Table>,
     writer: Mutex<()>,
+    drivers: Drivers,
 }
 
-pub(crate) type Table = BTreeMap<NetworkId, Arc<dyn Network>>;
+type Table = BTreeMap<NetworkId, Arc<Registered>>;
+
+/// A network in its place. The same network in another place, or there again, is another.
+pub(crate) struct Registered {
+    pub(crate) network: Arc<dyn Network>,
+    /// Cancelled once it is not registered any more.
+    pub(crate) retired: CancellationToken,
+}
+
+impl Registered {
+    fn new(network: Arc<dyn Network>) -> Arc<Self> {
+        Arc::new(Self { network, retired: CancellationToken::new() })
+    }
+}
 
 impl NetworkRegistry {
     /// A registry without overlay networks. `clearnet` is where frames without one go.
     pub fn new(clearnet: Arc<dyn Network>) -> Self {
-        Self::with(clearnet, Table::new())
+        Self::with_drivers(clearnet, Drivers::standard())
     }
 
-    /// A registry of these overlay networks.
-    pub(crate) fn with(clearnet: Arc<dyn Network>, table: Table) -> Self {
-        let inner = Inner { clearnet, table: ArcSwap::from_pointee(table), writer: Mutex::new(()) };
+    /// The same, with other drivers to make networks of their configurations.
+    pub fn with_drivers(clearnet: Arc<dyn Network>, drivers: Drivers) -> Self {
+        let inner = Inner {
+            clearnet: Registered::new(clearnet),
+            table: ArcSwap::default(),
+            writer: Mutex::new(()),
+            drivers,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -82,39 +104,84 @@ impl NetworkRegistry {
     ///
     /// # Errors
     ///
-    /// [`NetworkError::AlreadyRegistered`] if there is one of that id, which stays.
+    /// [`NetworkError::AlreadyRegistered`] if there is one of that id, which stays. [`NetworkError::ViaNotRegistered`]
+    /// if it goes through a network that is not registered.
     pub fn register(&self, id: NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
+        self.register_all(vec![(id, network)])
+    }
+
+    /// Adds networks, all or none. They may go through each other.
+    pub(crate) fn register_all(
+        &self,
+        networks: Vec<(NetworkId, Arc<dyn Network>)>,
+    ) -> Result<(), NetworkError> {
+        // Shared with the table rather than moved: what is refused is dropped here, where the lock is not held.
         self.change(|table| {
-            if table.contains_key(&id) {
-                return Err(NetworkError::AlreadyRegistered { id });
+            for (id, network) in &networks {
+                if table.contains_key(id) {
+                    return Err(NetworkError::AlreadyRegistered { id: id.clone() });
+                }
+                table.insert(id.clone(), Registered::new(Arc::clone(network)));
             }
-            table.insert(id, network);
-            Ok(())
+            networks.iter().try_for_each(|(id, _)| check_via(table, id))
         })
     }
 
-    /// Puts `network` in the place of the one registered as `id`, which is given back. Nobody who looks in
-    /// between finds neither.
+    /// Puts `network` in the place of the one registered as `id`. Nobody who looks in between finds neither.
+    ///
+    /// Connections that the old one made go on through it.
     ///
     /// # Errors
     ///
-    /// [`NetworkError::NotRegistered`] if there is none to replace.
-    pub fn replace(
-        &self,
-        id: &NetworkId,
-        network: Arc<dyn Network>,
-    ) -> Result<Arc<dyn Network>, NetworkError> {
-        self.change(|table| match table.get_mut(id) {
-            Some(place) => Ok(std::mem::replace(place, network)),
-            None => Err(NetworkError::NotRegistered { id: id.clone() }),
-        })
+    /// [`NetworkError::NotRegistered`] if there is none to replace. [`NetworkError::ViaNotRegistered`] and
+    /// [`NetworkError::ViaCycle`] if the network cannot go through what it is to go through. The old one then stays.
+    pub fn replace(&self, id: &NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
+        let new = Registered::new(network);
+        let replaced = self.change(|table| {
+            let Some(place) = table.get_mut(id) else {
+                return Err(NetworkError::NotRegistered { id: id.clone() });
+            };
+            let old = std::mem::replace(place, Arc::clone(&new));
+            check_via(table, id).map(|()| old)
+        })?;
+        replaced.retired.cancel();
+        Ok(())
     }
 
-    /// Takes the network registered as `id` away and gives it back. Without one it does nothing.
+    /// Takes the network registered as `id` away, and says whether there was one.
     ///
-    /// Frames that carry the id keep it: what they dial from now on is refused.
-    pub fn unregister(&self, id: &NetworkId) -> Option<Arc<dyn Network>> {
-        self.change(|table| table.remove(id).ok_or(())).ok()
+    /// Frames that carry the id keep it: what they dial from now on is refused, and so is what goes via this network.
+    /// Connections that it made go on through it.
+    pub fn unregister(&self, id: &NetworkId) -> bool {
+        let removed = self.change(|table| table.remove(id).ok_or(()));
+        if let Ok(removed) = &removed {
+            removed.retired.cancel();
+        }
+        removed.is_ok()
+    }
+
+    /// Makes the network that is described, and [registers](NetworkRegistry::register) it as `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Config`] if no driver can make it, and the errors of `register`. Nothing is registered then.
+    pub fn create(&self, id: NetworkId, config: &NetworkConfig) -> Result<(), NetworkError> {
+        let network = self.build(&id, config)?;
+        self.register(id, network)
+    }
+
+    /// Makes the network that is described, and only then puts it in the [place](NetworkRegistry::replace) of the one
+    /// registered as `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Config`] if no driver can make it, and the errors of `replace`. The old one then stays.
+    pub fn update(&self, id: &NetworkId, config: &NetworkConfig) -> Result<(), NetworkError> {
+        if !self.has(id) {
+            return Err(NetworkError::NotRegistered { id: id.clone() });
+        }
+        let network = self.build(id, config)?;
+        self.replace(id, network)
     }
 
     /// Whether a network is registered as `id`.
@@ -124,32 +191,75 @@ impl NetworkRegistry {
 
     /// The kind of the network registered as `id`.
     pub fn kind(&self, id: &NetworkId) -> Option<&'static str> {
-        self.inner.table.load().get(id).map(|network| network.kind())
+        self.inner.table.load().get(id).map(|registered| registered.network.kind())
     }
 
     /// The ids of the registered networks with their kinds, by id.
     pub fn list(&self) -> Vec<(NetworkId, &'static str)> {
-        self.inner.table.load().iter().map(|(id, network)| (id.clone(), network.kind())).collect()
+        let table = self.inner.table.load();
+        table.iter().map(|(id, registered)| (id.clone(), registered.network.kind())).collect()
     }
 
-    pub(crate) fn get(&self, id: &NetworkId) -> Option<Arc<dyn Network>> {
+    pub(crate) fn build(
+        &self,
+        id: &NetworkId,
+        config: &NetworkConfig,
+    ) -> Result<Arc<dyn Network>, NetworkError> {
+        let built = self.inner.drivers.create(config, self);
+        built.map_err(|source| NetworkError::Config { id: id.clone(), source })
+    }
+
+    pub(crate) fn get(&self, id: &NetworkId) -> Option<Arc<Registered>> {
         self.inner.table.load().get(id).cloned()
     }
 
-    pub(crate) fn clearnet(&self) -> Arc<dyn Network> {
+    pub(crate) fn clearnet(&self) -> Arc<Registered> {
         Arc::clone(&self.inner.clearnet)
     }
 
-    /// Publishes what `change` makes of a copy of the table, unless it fails.
+    /// For networks that go through others: they must not keep alive the registry that keeps them alive.
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        inner.upgrade().map(|inner| Self { inner })
+    }
+
+    /// Publishes what `change` makes of a copy of the table, unless it fails. Whatever goes away is dropped after the
+    /// lock: closing a network may take its time, and may come back here.
     fn change<T, E>(&self, change: impl FnOnce(&mut Table) -> Result<T, E>) -> Result<T, E> {
         // A panic in `change` leaves the table as it was, so a poisoned lock says nothing.
         let lock = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.inner.table.load());
-        let changed = change(&mut table)?;
-        let replaced = self.inner.table.swap(Arc::new(table));
+        let changed = change(&mut table);
+        let unused = match &changed {
+            Ok(_) => self.inner.table.swap(Arc::new(table)),
+            Err(_) => Arc::new(table),
+        };
         drop(lock);
-        drop(replaced);
-        Ok(changed)
+        drop(unused);
+        changed
+    }
+}
+
+/// Refuses `id` if what it goes through is not there, or leads back to it.
+fn check_via(table: &Table, id: &NetworkId) -> Result<(), NetworkError> {
+    let mut passed = vec![id.clone()];
+    loop {
+        let Some(here) = passed.last() else { return Ok(()) };
+        let Some(via) = table.get(here).and_then(|registered| registered.network.via()) else {
+            return Ok(());
+        };
+        // What others go through may have been unregistered since, and then they are refused when they dial.
+        if here == id && !table.contains_key(via) {
+            return Err(NetworkError::ViaNotRegistered { id: id.clone(), via: via.clone() });
+        }
+        let is_cycle = passed.contains(via);
+        passed.push(via.clone());
+        if is_cycle {
+            return Err(NetworkError::ViaCycle { id: id.clone(), cycle: passed });
+        }
     }
 }
 
@@ -161,90 +271,4 @@ impl fmt::Debug for NetworkRegistry {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-    use crate::direct::Direct;
-    use crate::endpoint::Endpoint;
-    use crate::error::DriverError;
-    use crate::network::{BoxFuture, BoxStream};
-
-    fn id(text: &str) -> NetworkId {
-        text.parse().unwrap()
-    }
-
-    fn networks() -> NetworkRegistry {
-        NetworkRegistry::new(Arc::new(Direct::default()))
-    }
-
-    /// Says on drop whether the registry can be written to.
-    struct WritesWhenDropped(NetworkRegistry, Arc<AtomicBool>);
-
-    impl Network for WritesWhenDropped {
-        fn kind(&self) -> &'static str {
-            "test"
-        }
-
-        fn connect<'a>(&'a self, _: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
-            unreachable!("nobody dials")
-        }
-    }
-
-    impl Drop for WritesWhenDropped {
-        fn drop(&mut self) {
-            self.0.unregister(&id("a:other"));
-            self.1.store(true, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn an_id_is_registered_once() {
-        let networks = networks();
-        networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
-        let again = networks.register(id("a:b"), Arc::new(Direct::default()));
-        assert!(matches!(again, Err(NetworkError::AlreadyRegistered { id }) if id.as_str() == "a:b"));
-        assert_eq!(networks.list(), [(id("a:b"), "direct")]);
-    }
-
-    #[test]
-    fn what_is_absent_is_not_replaced_and_unregistering_it_does_nothing() {
-        let networks = networks();
-        let replaced = networks.replace(&id("a:b"), Arc::new(Direct::default()));
-        assert!(matches!(replaced, Err(NetworkError::NotRegistered { .. })));
-        assert!(networks.unregister(&id("a:b")).is_none());
-        assert!(!networks.has(&id("a:b")));
-    }
-
-    #[test]
-    fn the_old_network_is_given_back_and_closed_outside_the_lock() {
-        let networks = networks();
-        let dropped = Arc::new(AtomicBool::new(false));
-        let old = Arc::new(WritesWhenDropped(networks.clone(), Arc::clone(&dropped)));
-        networks.register(id("a:b"), old).unwrap();
-
-        let user = networks.get(&id("a:b")).unwrap();
-        let replaced = networks.replace(&id("a:b"), Arc::new(Direct::default())).unwrap();
-        assert_eq!((replaced.kind(), networks.kind(&id("a:b"))), ("test", Some("direct")));
-        drop(replaced);
-        assert!(!dropped.load(Ordering::Relaxed), "it has a user");
-        drop(user);
-        assert!(dropped.load(Ordering::Relaxed));
-    }
-
-    #[test]
-    fn a_network_is_never_absent_while_it_is_replaced() {
-        let networks = networks();
-        networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
-        std::thread::scope(|scope| {
-            let replacing = scope.spawn(|| {
-                for _ in 0..1_000 {
-                    networks.replace(&id("a:b"), Arc::new(Direct::default())).unwrap();
-                }
-            });
-            while !replacing.is_finished() {
-                assert!(networks.has(&id("a:b")));
-            }
-        });
-    }
-}
+mod tests;

@@ -158,10 +158,8 @@ async fn a_network_that_is_replaced_serves_the_dialers_that_exist() {
 
     let mut before = soon(dialer.connect(&to)).await.unwrap();
     soon(old_requests.recv()).await.unwrap();
-    let replacement = Socks5::new(Socks5Config::new(endpoint(&new)));
-    let replaced = networks.replace(&"app:proxy".parse().unwrap(), std::sync::Arc::new(replacement)).unwrap();
-    assert_eq!(replaced.kind(), "socks5");
-    drop(replaced);
+    let replacement = Socks5::new(Socks5Config::new(endpoint(&new)), &networks);
+    networks.replace(&"app:proxy".parse().unwrap(), std::sync::Arc::new(replacement)).unwrap();
     soon(dialer.connect(&to)).await.unwrap();
     soon(new_requests.recv()).await.unwrap();
 

@@ -99,7 +99,7 @@ pub(crate) async fn run() -> Result<Seen, BoxError> {
 
     let Booted { functions, networks } = boot(NetConfig::default())?;
     let config = Socks5Config::new(relay_address.try_into()?).with_deadline(PATIENCE);
-    networks.register("demo:relay".parse()?, Arc::new(Socks5::new(config)))?;
+    networks.register("demo:relay".parse()?, Arc::new(Socks5::new(config, &networks)))?;
 
     let asked: Arc<Mutex<Vec<Endpoint>>> = Arc::default();
     let asked_of_relay = Arc::clone(&asked);

@@ -39,7 +39,7 @@ fn app(default: Option<NetworkId>) -> App {
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     install(&mut app, networks.clone(), default).unwrap();
     for who in ["option", "parent", "default"] {
-        networks.unregister(&Says::Unregistered.id(who).unwrap()).unwrap();
+        assert!(networks.unregister(&Says::Unregistered.id(who).unwrap()));
     }
     app.build()
 }

@@ -1,46 +1,79 @@
 //! The socket around the handshake.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use frame_registry::BoxError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::deadline::Deadline;
+use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
+use crate::id::NetworkId;
+use crate::isolation::{Isolation, IsolationKey};
 use crate::network::{BoxFuture, BoxStream, Network};
-use crate::socks5::{Action, Handshake, Socks5Config};
-use crate::tcp;
+use crate::registry::NetworkRegistry;
+use crate::socks5::isolator::Isolator;
+use crate::socks5::{Action, Authentication, Credentials, Handshake, Socks5Config, Stage};
+use crate::via::Via;
 
 /// A network behind a SOCKS5 proxy.
 ///
-/// Names go to the proxy as they are, to be looked up there. It has no way to look a name up and not connect.
+/// Names go to the proxy as they are, to be looked up there. It has no way to look a name up and not connect, to
+/// listen, or to carry datagrams: what RFC 1928 has for the latter two, Tor has not.
 ///
 /// ```no_run
-/// use frame_net::Network;
 /// use frame_net::socks5::{Socks5, Socks5Config};
+/// use frame_net::{Direct, Network, NetworkRegistry};
+/// use std::sync::Arc;
 ///
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-/// let tor = Socks5::new(Socks5Config::new("127.0.0.1:9050".parse()?));
-/// let stream = tor.connect(&"example.com:80".parse()?).await?;
+/// let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+/// let tor = Socks5::new(Socks5Config::new("127.0.0.1:9050".parse()?), &networks);
+/// let stream = tor.connect(&"example.com:80".parse()?, None).await?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Socks5 {
     config: Socks5Config,
+    via: Via,
+    isolator: Isolator,
+}
+
+/// Makes [`Socks5`] networks.
+#[derive(Debug, Clone, Copy)]
+pub struct Socks5Driver;
+
+impl Driver for Socks5Driver {
+    type Config = Socks5Config;
+    const KIND: &'static str = "socks5";
+
+    fn create(&self, config: Socks5Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
+        Ok(Arc::new(Socks5::new(config, networks)))
+    }
 }
 
 impl Socks5 {
-    /// A network with these settings. Nothing is connected yet.
+    /// A network with these settings. The one that it goes through, if any, is looked up among `networks` when it
+    /// connects. Nothing is connected yet.
     #[must_use]
-    pub const fn new(config: Socks5Config) -> Self {
-        Self { config }
+    pub fn new(config: Socks5Config, networks: &NetworkRegistry) -> Self {
+        let via = Via::new(config.via.clone(), networks);
+        Self { config, via, isolator: Isolator::default() }
     }
 
-    async fn tunnel(&self, to: &Endpoint) -> Result<TcpStream, DriverError> {
-        let Socks5Config { proxy, credentials, deadline } = &self.config;
+    async fn tunnel(
+        &self,
+        to: &Endpoint,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<BoxStream, DriverError> {
+        let Socks5Config { proxy, deadline, .. } = &self.config;
         let deadline = Deadline::after(*deadline);
-        let mut stream = tcp::connect(proxy, deadline).await?;
-        let mut handshake = Handshake::new(to, credentials.as_ref());
+        let credentials = self.credentials(isolation)?;
+        let mut stream = self.via.connect(proxy, deadline).await?;
+        let mut handshake = Handshake::new(to, credentials.as_deref());
         let mut input = [0; 32];
         loop {
             let step = Step::Socks5(handshake.stage());
@@ -48,6 +81,8 @@ impl Socks5 {
             match handshake.action() {
                 Action::Send(bytes) => {
                     deadline.bound(step, proxy, stream.write_all(bytes)).await?;
+                    // A network in between may gather what it is given.
+                    deadline.bound(step, proxy, stream.flush()).await?;
                     handshake.sent();
                 }
                 Action::Receive(most) => {
@@ -64,14 +99,45 @@ impl Socks5 {
             }
         }
     }
+
+    fn credentials(
+        &self,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<Option<Cow<'_, Credentials>>, DriverError> {
+        Ok(match &self.config.authentication {
+            Authentication::None => None,
+            Authentication::Credentials(credentials) => Some(Cow::Borrowed(credentials)),
+            Authentication::Isolate => {
+                let made = self.isolator.credentials(isolation).map_err(|error| {
+                    DriverError::new(Step::Socks5(Stage::Greeting), &self.config.proxy, Cause::Io(error))
+                })?;
+                Some(Cow::Owned(made))
+            }
+        })
+    }
 }
 
 impl Network for Socks5 {
     fn kind(&self) -> &'static str {
-        "socks5"
+        Socks5Driver::KIND
     }
 
-    fn connect<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
-        Box::pin(async move { Ok(Box::new(self.tunnel(to).await?) as BoxStream) })
+    fn via(&self) -> Option<&NetworkId> {
+        self.via.id()
+    }
+
+    fn isolation(&self) -> Isolation {
+        match self.config.authentication {
+            Authentication::Isolate => Isolation::ByKey,
+            Authentication::None | Authentication::Credentials(_) => Isolation::None,
+        }
+    }
+
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        isolation: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        Box::pin(self.tunnel(to, isolation))
     }
 }

@@ -4,10 +4,13 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use crate::secret::Secret;
 
 /// A user name and a password (RFC 1929), each of 1 to 255 bytes. The password is never shown: not in `Debug`, and
-/// not in an error about a configuration that has it in the wrong place.
+/// not in an error about a configuration that has it in the wrong place. In text it may be an environment variable's,
+/// as any [`Secret`].
 ///
 /// ```
 /// use frame_net::socks5::Credentials;
@@ -20,7 +23,7 @@ use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     username: Box<str>,
-    password: Box<str>,
+    password: Secret,
 }
 
 impl Credentials {
@@ -32,12 +35,12 @@ impl Credentials {
     /// # Errors
     ///
     /// [`CredentialsError`] if one of them is empty or too long.
-    pub fn new(
-        username: impl Into<Box<str>>,
-        password: impl Into<Box<str>>,
-    ) -> Result<Self, CredentialsError> {
-        let (username, password) = (username.into(), password.into());
-        for (part, called) in [(&username, "user name"), (&password, "password")] {
+    pub fn new(username: impl Into<Box<str>>, password: impl Into<String>) -> Result<Self, CredentialsError> {
+        Self::with_secret(username.into(), Secret::new(password))
+    }
+
+    fn with_secret(username: Box<str>, password: Secret) -> Result<Self, CredentialsError> {
+        for (part, called) in [(&*username, "user name"), (password.expose(), "password")] {
             if part.is_empty() || part.len() > Self::MAX_LEN {
                 return Err(CredentialsError { part: called, len: part.len() });
             }
@@ -51,7 +54,7 @@ impl Credentials {
     }
 
     pub(super) fn password(&self) -> &str {
-        &self.password
+        self.password.expose()
     }
 }
 
@@ -59,7 +62,7 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
             .field("username", &self.username)
-            .field("password", &format_args!("<secret>"))
+            .field("password", &self.password)
             .finish()
     }
 }
@@ -97,23 +100,12 @@ impl<'de> Visitor<'de> for CredentialsVisitor {
         #[serde(deny_unknown_fields)]
         struct Given {
             username: String,
-            password: Password,
+            password: Secret,
         }
 
-        let given = Given::deserialize(MapAccessDeserializer::new(map))?;
-        let Password::Text(password) = given.password else {
-            return Err(A::Error::custom("the SOCKS5 password must be a string"));
-        };
-        Credentials::new(given.username, password).map_err(A::Error::custom)
+        let Given { username, password } = Given::deserialize(MapAccessDeserializer::new(map))?;
+        Credentials::with_secret(username.into(), password).map_err(A::Error::custom)
     }
-}
-
-/// A password, or something else that must not be quoted either: it may be one of digits, without the quotes.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Password {
-    Text(String),
-    Other(IgnoredAny),
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ mod client;
 mod config;
 mod credentials;
 mod handshake;
+mod isolator;
 mod refusal;
 #[cfg(feature = "relay")]
 mod relay;
 mod wire;
 
-pub use self::client::Socks5;
-pub use self::config::Socks5Config;
+pub use self::client::{Socks5, Socks5Driver};
+pub use self::config::{Authentication, Socks5Config};
 pub use self::credentials::{Credentials, CredentialsError};
 pub use self::handshake::{Action, Handshake, HandshakeError, Stage};
 pub use self::refusal::Refusal;

@@ -20,7 +20,8 @@ use crate::socks5::{Credentials, Refusal, wire};
 ///
 /// ```
 /// use frame_net::socks5::{Refusal, Relay, Socks5, Socks5Config};
-/// use frame_net::{Host, Network};
+/// use frame_net::{Direct, Host, Network, NetworkRegistry};
+/// use std::sync::Arc;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,14 +29,15 @@ use crate::socks5::{Credentials, Refusal, wire};
 /// let web_address = web.local_addr()?;
 ///
 /// let relay = Relay::bind("127.0.0.1:0").await?;
-/// let network = Socks5::new(Socks5Config::new(relay.local_addr()?.try_into()?));
+/// let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+/// let network = Socks5::new(Socks5Config::new(relay.local_addr()?.try_into()?), &networks);
 /// tokio::spawn(relay.serve(move |request| match request.to.host() {
 ///     Host::Name(name) if name.as_str() == "shop.internal" => Ok(web_address),
 ///     _ => Err(Refusal::HostUnreachable),
 /// }));
 ///
-/// assert!(network.connect(&"shop.internal:80".parse()?).await.is_ok());
-/// assert!(network.connect(&"127.0.0.1:80".parse()?).await.is_err());
+/// assert!(network.connect(&"shop.internal:80".parse()?, None).await.is_ok());
+/// assert!(network.connect(&"127.0.0.1:80".parse()?, None).await.is_err());
 /// # Ok(())
 /// # }
 /// ```

@@ -1,0 +1,160 @@
+//! Networks from their configurations.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use frame_registry::BoxError;
+use serde::de::DeserializeOwned;
+
+use crate::config::NetworkConfig;
+use crate::direct::DirectDriver;
+use crate::network::Network;
+use crate::registry::NetworkRegistry;
+use crate::socks5::Socks5Driver;
+
+/// Makes networks of one kind.
+///
+/// ```
+/// use frame_net::{BoxFuture, BoxStream, Direct, DriverError, Driver, Drivers, Endpoint, Network};
+/// use frame_net::{NetworkConfig, NetworkRegistry};
+/// use frame_registry::BoxError;
+/// use serde::Deserialize;
+/// use serde_json::json;
+/// use std::sync::Arc;
+///
+/// #[derive(Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct LoopConfig {
+///     size: usize,
+/// }
+///
+/// struct LoopDriver;
+///
+/// impl Driver for LoopDriver {
+///     type Config = LoopConfig;
+///     const KIND: &'static str = "loop";
+///
+///     fn create(&self, config: LoopConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
+///         Ok(Arc::new(Loop { size: config.size }))
+///     }
+/// }
+/// # use frame_net::IsolationKey;
+/// # struct Loop { size: usize }
+/// # impl Network for Loop {
+/// #     fn kind(&self) -> &'static str { LoopDriver::KIND }
+/// #     fn connect<'a>(&'a self, _: &'a Endpoint, _: Option<&'a IsolationKey>)
+/// #         -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+/// #         Box::pin(async { Ok(Box::new(tokio::io::duplex(self.size).0) as BoxStream) })
+/// #     }
+/// # }
+///
+/// let clearnet = Arc::new(Direct::default());
+/// let networks = NetworkRegistry::with_drivers(clearnet, Drivers::standard().with(LoopDriver));
+/// let config: NetworkConfig = serde_json::from_value(json!({ "kind": "loop", "size": 64 }))?;
+/// networks.create("test:loop".parse()?, &config)?;
+/// assert_eq!(networks.kind(&"test:loop".parse()?), Some("loop"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Driver: Send + Sync + 'static {
+    /// The settings. They refuse what they do not know (`deny_unknown_fields`), and hold passwords and keys as
+    /// [`Secret`](crate::Secret)s.
+    type Config: DeserializeOwned;
+
+    /// What the kind is called in a configuration.
+    const KIND: &'static str;
+
+    /// Makes a network with these settings, which is to be registered in `networks`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// If settings that can be read make no sense together.
+    fn create(&self, config: Self::Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError>;
+}
+
+type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> + Send + Sync;
+
+/// A [`Driver`] for each kind.
+#[derive(Clone, Default)]
+pub struct Drivers {
+    by_kind: BTreeMap<&'static str, Arc<Create>>,
+}
+
+impl Drivers {
+    /// No driver.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The drivers of this crate, as far as its cargo features have them.
+    pub fn standard() -> Self {
+        Self::none().with(DirectDriver).with(Socks5Driver)
+    }
+
+    /// With this driver, in the place of an earlier one of its kind.
+    #[must_use]
+    pub fn with<D: Driver>(mut self, driver: D) -> Self {
+        let create = move |config: &NetworkConfig, networks: &NetworkRegistry| {
+            driver.create(config.settings::<D::Config>()?, networks)
+        };
+        self.by_kind.insert(D::KIND, Arc::new(create));
+        self
+    }
+
+    /// The kinds that there are drivers for, in alphabetical order.
+    pub fn kinds(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.by_kind.keys().copied()
+    }
+
+    pub(crate) fn create(
+        &self,
+        config: &NetworkConfig,
+        networks: &NetworkRegistry,
+    ) -> Result<Arc<dyn Network>, ConfigError> {
+        let Some(create) = self.by_kind.get(config.kind()) else {
+            let (kind, known) = (config.kind().to_owned(), self.kinds().collect());
+            return Err(ConfigError::UnknownKind { kind, known });
+        };
+        create(config, networks)
+            .map_err(|source| ConfigError::Invalid { kind: config.kind().to_owned(), source })
+    }
+}
+
+impl fmt::Debug for Drivers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Drivers ")?;
+        f.debug_set().entries(self.kinds()).finish()
+    }
+}
+
+/// A configuration makes no network. It stays so until somebody changes it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// There is no driver for the kind.
+    #[error("there is no kind of network `{kind}`{}; there are {}", feature(.kind), known.join(", "))]
+    UnknownKind {
+        /// The kind.
+        kind: String,
+        /// The kinds that there are drivers for.
+        known: Vec<&'static str>,
+    },
+    /// The driver refuses the settings.
+    #[error("the settings of a {kind} network are wrong")]
+    Invalid {
+        /// The kind.
+        kind: String,
+        /// What is wrong. It does not show secrets.
+        source: BoxError,
+    },
+}
+
+/// What to do about a kind that this crate has, and this build of it does not.
+fn feature(kind: &str) -> String {
+    let has_feature = ["i2p", "wireguard"].contains(&kind);
+    if has_feature {
+        format!(" in this build, for want of the cargo feature `{kind}`")
+    } else {
+        String::new()
+    }
+}

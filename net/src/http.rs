@@ -1,0 +1,1 @@
+//! An HTTP client whose requests take the network of a frame.

@@ -1,0 +1,1 @@
+//! I2P, through the SAM bridge of a router.

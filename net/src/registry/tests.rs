@@ -1,0 +1,188 @@
+//! What changes of the registry do, and when what they take away is closed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use super::*;
+use crate::direct::Direct;
+use crate::driver::{ConfigError, Driver};
+use crate::endpoint::Endpoint;
+use crate::error::DriverError;
+use crate::isolation::IsolationKey;
+use crate::network::{BoxFuture, BoxStream};
+
+fn id(text: &str) -> NetworkId {
+    text.parse().unwrap()
+}
+
+fn networks() -> NetworkRegistry {
+    NetworkRegistry::new(Arc::new(Direct::default()))
+}
+
+/// Says on drop whether the registry can be written to.
+struct WritesWhenDropped(NetworkRegistry, Arc<AtomicBool>);
+
+impl Network for WritesWhenDropped {
+    fn kind(&self) -> &'static str {
+        "test"
+    }
+
+    fn connect<'a>(
+        &'a self,
+        _: &'a Endpoint,
+        _: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        unreachable!("nobody dials")
+    }
+}
+
+impl Drop for WritesWhenDropped {
+    fn drop(&mut self) {
+        self.0.unregister(&id("a:other"));
+        self.1.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_id_is_registered_once() {
+    let networks = networks();
+    networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
+    let again = networks.register(id("a:b"), Arc::new(Direct::default()));
+    assert!(matches!(again, Err(NetworkError::AlreadyRegistered { id }) if id.as_str() == "a:b"));
+    assert_eq!(networks.list(), [(id("a:b"), "direct")]);
+}
+
+#[test]
+fn what_is_absent_is_not_replaced_and_unregistering_it_does_nothing() {
+    let networks = networks();
+    let replaced = networks.replace(&id("a:b"), Arc::new(Direct::default()));
+    assert!(matches!(replaced, Err(NetworkError::NotRegistered { .. })));
+    assert!(!networks.unregister(&id("a:b")));
+    assert!(!networks.has(&id("a:b")));
+}
+
+#[test]
+fn the_old_network_is_closed_outside_the_lock_once_its_last_user_is_done() {
+    let networks = networks();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let old = Arc::new(WritesWhenDropped(networks.clone(), Arc::clone(&dropped)));
+    networks.register(id("a:b"), old).unwrap();
+
+    let user = networks.get(&id("a:b")).unwrap();
+    assert!(!user.retired.is_cancelled());
+    networks.replace(&id("a:b"), Arc::new(Direct::default())).unwrap();
+    assert_eq!((user.network.kind(), networks.kind(&id("a:b"))), ("test", Some("direct")));
+    assert!(user.retired.is_cancelled());
+    assert!(!dropped.load(Ordering::Relaxed), "it has a user");
+    drop(user);
+    assert!(dropped.load(Ordering::Relaxed));
+}
+
+#[test]
+fn a_network_that_is_not_taken_is_closed_outside_the_lock() {
+    let networks = networks();
+    networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
+    let dropped = Arc::new(AtomicBool::new(false));
+    let refused = Arc::new(WritesWhenDropped(networks.clone(), Arc::clone(&dropped)));
+    networks.register(id("a:b"), refused).unwrap_err();
+    assert!(dropped.swap(false, Ordering::Relaxed));
+
+    let refused = Arc::new(WritesWhenDropped(networks.clone(), Arc::clone(&dropped)));
+    networks.replace(&id("a:absent"), refused).unwrap_err();
+    assert!(dropped.load(Ordering::Relaxed));
+}
+
+/// A SOCKS5 network, via another if one is given.
+fn config(via: Option<&str>) -> NetworkConfig {
+    serde_json::from_value(json!({ "kind": "socks5", "proxy": "127.0.0.1:1", "via": via })).unwrap()
+}
+
+#[test]
+fn a_network_that_cannot_be_made_changes_nothing() {
+    let networks = networks();
+    let wrong: NetworkConfig = serde_json::from_value(json!({ "kind": "socks5" })).unwrap();
+    networks.create(id("a:b"), &wrong).unwrap_err();
+    assert_eq!(networks.list(), []);
+
+    networks.create(id("a:b"), &config(None)).unwrap();
+    let old = networks.get(&id("a:b")).unwrap();
+    let error = networks.update(&id("a:b"), &wrong).unwrap_err();
+    assert!(matches!(error, NetworkError::Config { .. }) && !error.is_retryable());
+    assert!(Arc::ptr_eq(&old, &networks.get(&id("a:b")).unwrap()));
+    networks.update(&id("a:b"), &config(None)).unwrap();
+    assert!(old.retired.is_cancelled());
+
+    let absent = networks.update(&id("a:absent"), &config(None));
+    assert!(matches!(absent, Err(NetworkError::NotRegistered { .. })));
+}
+
+#[test]
+fn a_network_goes_only_through_one_that_is_registered() {
+    let networks = networks();
+    let error = networks.create(id("a:b"), &config(Some("a:c"))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "network `a:b` goes via `a:c`, which is not registered; register that one first"
+    );
+    assert_eq!(networks.list(), []);
+}
+
+#[test]
+fn no_network_goes_through_itself() {
+    let networks = networks();
+    networks.create(id("a:b"), &config(None)).unwrap();
+    networks.create(id("a:c"), &config(Some("a:b"))).unwrap();
+    networks.create(id("a:d"), &config(Some("a:c"))).unwrap();
+    let error = networks.update(&id("a:b"), &config(Some("a:d"))).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "network `a:b` would go through itself: `a:b` via `a:d` via `a:c` via `a:b`"
+    );
+    let error = networks.create(id("a:e"), &config(Some("a:e"))).unwrap_err();
+    assert!(matches!(error, NetworkError::ViaCycle { .. }), "{error}");
+    networks.update(&id("a:b"), &config(None)).unwrap();
+}
+
+#[test]
+fn a_later_driver_of_a_kind_replaces_the_earlier() {
+    struct Refuses;
+
+    impl Driver for Refuses {
+        type Config = serde_json::Value;
+        const KIND: &'static str = "socks5";
+
+        fn create(
+            &self,
+            _: Self::Config,
+            _: &NetworkRegistry,
+        ) -> Result<Arc<dyn Network>, frame_registry::BoxError> {
+            Err("not here".into())
+        }
+    }
+
+    let drivers = Drivers::standard().with(Refuses);
+    assert_eq!(drivers.kinds().filter(|&kind| kind == "socks5").count(), 1);
+    let networks = NetworkRegistry::with_drivers(Arc::new(Direct::default()), drivers);
+    let error = networks.create(id("a:b"), &config(None)).unwrap_err();
+    let NetworkError::Config { source: ConfigError::Invalid { source, .. }, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(source.to_string(), "not here");
+}
+
+#[test]
+fn a_network_is_never_absent_while_it_is_replaced() {
+    let networks = networks();
+    networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
+    std::thread::scope(|scope| {
+        let replacing = scope.spawn(|| {
+            for _ in 0..1_000 {
+                networks.replace(&id("a:b"), Arc::new(Direct::default())).unwrap();
+            }
+        });
+        while !replacing.is_finished() {
+            assert!(networks.has(&id("a:b")));
+        }
+    });
+}

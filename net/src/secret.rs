@@ -1,0 +1,187 @@
+//! Configuration that must not be shown.
+
+use std::env::{self, VarError};
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use zeroize::Zeroizing;
+
+/// A text that is not shown: not in `Debug`, and not in an error about a configuration that has something else in
+/// its place. Its memory is overwritten when it is dropped.
+///
+/// A configuration gives it as a string, or names the environment variable that holds it.
+///
+/// ```
+/// use frame_net::Secret;
+///
+/// let given: Secret = serde_json::from_str(r#""xyzzy""#)?;
+/// assert_eq!((given.expose(), format!("{given:?}").as_str()), ("xyzzy", "<secret>"));
+///
+/// let error = serde_json::from_str::<Secret>(r#"{ "env": "NOT_SET_ANYWHERE" }"#).unwrap_err();
+/// assert!(error.to_string().starts_with("the environment variable `NOT_SET_ANYWHERE` is not set"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// A secret of this text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Zeroizing::new(text.into()))
+    }
+
+    /// The text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    fn from_environment(name: &str) -> Result<Self, SecretError> {
+        match env::var(name) {
+            Ok(text) if text.is_empty() => Err(SecretError::Empty { name: name.to_owned() }),
+            Ok(text) => Ok(Self::new(text)),
+            Err(VarError::NotPresent) => Err(SecretError::NotSet { name: name.to_owned() }),
+            // The error of the standard library shows the value.
+            Err(VarError::NotUnicode(_)) => Err(SecretError::NotUnicode { name: name.to_owned() }),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+/// Why there is no secret in an environment variable.
+#[derive(Debug, thiserror::Error)]
+enum SecretError {
+    #[error("the environment variable `{name}` is not set, and a secret is to be in it")]
+    NotSet { name: String },
+    #[error("the environment variable `{name}` is empty, and a secret is to be in it")]
+    Empty { name: String },
+    #[error("the environment variable `{name}` is not UTF-8, and a secret is to be in it")]
+    NotUnicode { name: String },
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// Derived code would quote what stands in the wrong place.
+struct SecretVisitor;
+
+const EXPECTED: &str = "a secret is a string, or `env` with the name of an environment variable";
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or an object with `env`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            env: Name,
+        }
+
+        /// The name of a variable. Whoever puts the secret itself here gets an error that does not show it.
+        struct Name(String);
+
+        impl<'de> Deserialize<'de> for Name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let Secret(name) = Secret::deserialize(deserializer)?;
+                let is_name = !name.is_empty()
+                    && !name.starts_with(|first: char| first.is_ascii_digit())
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                if is_name { Ok(Self(name.to_string())) } else { Err(D::Error::custom(NOT_A_NAME)) }
+            }
+        }
+
+        const NOT_A_NAME: &str = "`env` takes the name of an environment variable, of letters, digits and `_`, such as `TOR_PASSWORD`";
+        let Name(name) = Given::deserialize(MapAccessDeserializer::new(map))?.env;
+        Secret::from_environment(&name).map_err(A::Error::custom)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
+        Err(A::Error::custom(EXPECTED))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Secret, E> {
+        Err(E::custom(EXPECTED))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn secret(value: &Value) -> Result<Secret, String> {
+        Secret::deserialize(value).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn is_read_from_the_environment() {
+        // The only variable that is set wherever tests run, because Cargo sets it.
+        let read = secret(&json!({ "env": "CARGO_PKG_NAME" })).unwrap();
+        assert_eq!(read.expose(), "frame-net");
+        let error = secret(&json!({ "env": "NOT_SET_ANYWHERE" })).unwrap_err();
+        assert!(error.contains("`NOT_SET_ANYWHERE` is not set"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_in_its_place_is_not_quoted() {
+        let wrong = [
+            json!(31337),
+            json!(-31337),
+            json!(31337.5),
+            json!(["31337"]),
+            json!(true),
+            json!(null),
+            json!({ "env": 31337 }),
+            json!({ "env": "" }),
+            json!({ "env": "not a name: 31337" }),
+            json!({ "env": "A", "other": "31337" }),
+            json!({}),
+        ];
+        for value in wrong {
+            let error = secret(&value).unwrap_err();
+            assert!(!error.contains("31337"), "{value}: {error}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! WireGuard, in user space.
