@@ -44,8 +44,19 @@ use crate::socks5::{Credentials, Refusal, wire};
 #[derive(Debug)]
 pub struct Relay {
     listener: TcpListener,
-    credentials: Option<Credentials>,
+    clients: Clients,
     source: Option<IpAddr>,
+}
+
+/// Whom a [`Relay`] serves.
+#[derive(Debug)]
+enum Clients {
+    /// Who does not say who they are.
+    Unnamed,
+    /// Who has these credentials.
+    Named(Credentials),
+    /// Who has any.
+    AnyNamed,
 }
 
 /// What a client asks a [`Relay`] for.
@@ -68,13 +79,19 @@ impl Relay {
     ///
     /// If the address cannot be listened at.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, credentials: None, source: None })
+        Ok(Self { listener: TcpListener::bind(address).await?, clients: Clients::Unnamed, source: None })
     }
 
     /// Serves only who has these credentials.
     #[must_use]
     pub fn with_credentials(self, credentials: Credentials) -> Self {
-        Self { credentials: Some(credentials), ..self }
+        Self { clients: Clients::Named(credentials), ..self }
+    }
+
+    /// Serves only who has credentials, and takes any, as Tor does. [`Request::username`] says which.
+    #[must_use]
+    pub fn with_any_credentials(self) -> Self {
+        Self { clients: Clients::AnyNamed, ..self }
     }
 
     /// Makes its connections from this address of this host, by which a server can tell them from others.
@@ -105,16 +122,16 @@ impl Relay {
     where
         F: Fn(&Request) -> Result<SocketAddr, Refusal> + Send + Sync + 'static,
     {
-        let shared = Arc::new((self.credentials, self.source, route));
+        let shared = Arc::new((self.clients, self.source, route));
         let mut clients = JoinSet::new();
         loop {
             let (stream, _) = self.listener.accept().await?;
             while clients.try_join_next().is_some() {}
             let shared = Arc::clone(&shared);
             clients.spawn(async move {
-                let (credentials, source, route) = &*shared;
+                let (served, source, route) = &*shared;
                 // A client that breaks off, or breaks the protocol, ends its own connection and nothing else.
-                let _ = serve_client(stream, credentials.as_ref(), *source, route).await;
+                let _ = serve_client(stream, served, *source, route).await;
             });
         }
     }
@@ -122,11 +139,11 @@ impl Relay {
 
 async fn serve_client(
     mut client: TcpStream,
-    credentials: Option<&Credentials>,
+    served: &Clients,
     source: Option<IpAddr>,
     route: &impl Fn(&Request) -> Result<SocketAddr, Refusal>,
 ) -> io::Result<()> {
-    let request = timeout(PATIENCE, read_request(&mut client, credentials)).await??;
+    let request = timeout(PATIENCE, read_request(&mut client, served)).await??;
     let connected = match request.and_then(|request| route(&request)) {
         Ok(address) => connect(address, source).await.map_err(|error| refusal(&error)),
         Err(refusal) => Err(refusal),
@@ -152,22 +169,23 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 }
 
 /// The request, or what is to be answered to it. An error where there is nothing to answer.
-async fn read_request(
-    client: &mut TcpStream,
-    credentials: Option<&Credentials>,
-) -> io::Result<Result<Request, Refusal>> {
+async fn read_request(client: &mut TcpStream, served: &Clients) -> io::Result<Result<Request, Refusal>> {
     expect(client, wire::VERSION).await?;
     let methods = read_counted(client).await?;
-    let method = if credentials.is_some() { wire::method::PASSWORD } else { wire::method::NONE };
+    let method = match served {
+        Clients::Unnamed => wire::method::NONE,
+        Clients::Named(_) | Clients::AnyNamed => wire::method::PASSWORD,
+    };
     if !methods.contains(&method) {
         client.write_all(&[wire::VERSION, wire::method::NOT_ACCEPTABLE]).await?;
         return Err(broken("none of the methods is acceptable"));
     }
     client.write_all(&[wire::VERSION, method]).await?;
-    if let Some(credentials) = credentials {
-        authenticate(client, credentials).await?;
-    }
-    let username = credentials.map(|credentials| credentials.username().to_owned());
+    let username = match served {
+        Clients::Unnamed => None,
+        Clients::Named(credentials) => Some(authenticate(client, Some(credentials)).await?),
+        Clients::AnyNamed => Some(authenticate(client, None).await?),
+    };
 
     expect(client, wire::VERSION).await?;
     let command = client.read_u8().await?;
@@ -181,15 +199,20 @@ async fn read_request(
     Ok(to.map(|to| Request { to, username }))
 }
 
-async fn authenticate(client: &mut TcpStream, credentials: &Credentials) -> io::Result<()> {
+/// The name of a client that has these credentials, or any.
+async fn authenticate(client: &mut TcpStream, expected: Option<&Credentials>) -> io::Result<String> {
     expect(client, wire::AUTHENTICATION_VERSION).await?;
     let username = read_counted(client).await?;
     let password = read_counted(client).await?;
-    let is_right =
-        username == credentials.username().as_bytes() && password == credentials.password().as_bytes();
+    let is_right = expected.is_none_or(|credentials| {
+        username == credentials.username().as_bytes() && password == credentials.password().as_bytes()
+    });
     let status = if is_right { wire::SUCCESS } else { 1 };
     client.write_all(&[wire::AUTHENTICATION_VERSION, status]).await?;
-    if is_right { Ok(()) } else { Err(broken("wrong credentials")) }
+    if !is_right {
+        return Err(broken("wrong credentials"));
+    }
+    String::from_utf8(username).map_err(|_| broken("a user name that is not UTF-8"))
 }
 
 async fn read_host(client: &mut TcpStream) -> io::Result<Result<Host, Refusal>> {

@@ -1,0 +1,185 @@
+//! A network of its own for each test, in which every packet that is not meant to be sent is seen.
+//!
+//! A test runs again as a process of its own, in namespaces of Linux: nothing leaves them, the resolver of the C library
+//! asks a silent DNS server inside, and the kernel counts what this process, and nobody else, sends.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::net::{TcpListener, UdpSocket};
+use std::process::Command;
+
+/// A public address that leads to the decoy, as any other does.
+pub(crate) const PUBLIC: &str = "93.184.216.34";
+pub(crate) const PUBLIC_V6: &str = "2606:2800:220:1::1";
+/// A name that this host could look up in a file, and that leads to the decoy.
+pub(crate) const LOCAL_NAME: &str = "decoy.example";
+/// A name that this host would have to ask the DNS server about.
+pub(crate) const REMOTE_NAME: &str = "remote.example";
+
+/// Set in the process that is in the namespaces.
+const INSIDE: &str = "FRAME_NET_SEALED";
+
+/// Brings the loopback interface up, gives it the addresses, and puts files of the test's in the place of the resolver's.
+const ENTER: &str = r#"
+ip link set lo up
+ip addr add "$1/32" dev lo
+ip -6 addr add "$2/128" dev lo nodad
+for file in hosts resolv.conf nsswitch.conf; do mount --bind "$3/$file" "/etc/$file"; done
+program=$4
+test=$5
+exec "$program" --exact "$test" --nocapture --test-threads=1
+"#;
+
+/// What is in the namespaces beside the test: a server at every address of this host, and a DNS server that is silent.
+pub(crate) struct World {
+    decoy: TcpListener,
+    dns: UdpSocket,
+}
+
+impl World {
+    fn new() -> Self {
+        // On every address, of both families.
+        let decoy = TcpListener::bind("[::]:0").unwrap();
+        decoy.set_nonblocking(true).unwrap();
+        let dns = UdpSocket::bind("[::]:53").unwrap();
+        dns.set_nonblocking(true).unwrap();
+        Self { decoy, dns }
+    }
+
+    /// The port of the decoy, at any address.
+    pub(crate) fn port(&self) -> u16 {
+        self.decoy.local_addr().unwrap().port()
+    }
+
+    /// Where a call would come to the decoy, if only it were on clearnet: by address, by a name that is in a file, by one
+    /// that is to be asked for.
+    pub(crate) fn ways_to_the_decoy(&self) -> [String; 5] {
+        let port = self.port();
+        [
+            format!("{PUBLIC}:{port}"),
+            format!("[{PUBLIC_V6}]:{port}"),
+            format!("127.0.0.1:{port}"),
+            format!("{LOCAL_NAME}:{port}"),
+            format!("{REMOTE_NAME}:{port}"),
+        ]
+    }
+
+    /// Whether somebody connected to the decoy since this was last asked.
+    pub(crate) fn decoy_was_reached(&self) -> bool {
+        // On loopback a connection is there before `connect` returns.
+        match self.decoy.accept() {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                false
+            }
+        }
+    }
+
+    /// Whether the DNS server was asked something since this was last asked.
+    pub(crate) fn dns_was_asked(&self) -> bool {
+        match self.dns.recv_from(&mut [0; 512]) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+                false
+            }
+        }
+    }
+
+    /// Fails unless the decoy and the DNS server saw nothing, no datagram was sent to anybody, and `opened` TCP
+    /// connections were begun since the process started, as the kernel counted them.
+    pub(crate) fn assert_silent_but_for(&self, opened: u64) {
+        self.assert_silent_but_for_datagrams(opened);
+        assert_eq!(datagrams_sent(), 0, "datagrams were sent");
+    }
+
+    /// The same, where datagrams are what carries the network.
+    pub(crate) fn assert_silent_but_for_datagrams(&self, opened: u64) {
+        assert!(!self.decoy_was_reached(), "the decoy was reached over clearnet");
+        assert!(!self.dns_was_asked(), "this host looked a name up");
+        assert_eq!(connections_opened(), opened, "connections begun by this process");
+    }
+}
+
+/// The TCP connections that were begun in this network namespace, whether they came to be or not.
+pub(crate) fn connections_opened() -> u64 {
+    counter("/proc/net/snmp", "Tcp:", "ActiveOpens")
+}
+
+fn datagrams_sent() -> u64 {
+    let v6 = fs::read_to_string("/proc/net/snmp6").unwrap();
+    let v6 = v6.lines().find_map(|line| line.strip_prefix("Udp6OutDatagrams")).expect("the kernel counts");
+    counter("/proc/net/snmp", "Udp:", "OutDatagrams") + v6.trim().parse::<u64>().unwrap()
+}
+
+/// A counter of a table whose first line has the names and whose second has the values.
+fn counter(file: &str, table: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with(table)).map(str::split_whitespace);
+    let position = lines.next().unwrap().position(|column| column == name).expect("the kernel counts");
+    lines.next().unwrap().nth(position).unwrap().parse().unwrap()
+}
+
+/// Runs `test`, which is the test called `name`, in namespaces of its own.
+pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(World) -> F) {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(test(World::new()));
+        return;
+    }
+    if !can_be_sealed() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        (
+            "hosts",
+            format!("127.0.0.1 localhost\n::1 localhost\n{PUBLIC} {LOCAL_NAME}\n{PUBLIC_V6} {LOCAL_NAME}\n"),
+        ),
+        ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n".to_owned()),
+        ("nsswitch.conf", "hosts: files dns\n".to_owned()),
+    ];
+    for (file, content) in files {
+        fs::write(folder.path().join(file), content).unwrap();
+    }
+    // What people set in their shells must not lead anywhere.
+    let proxy = format!("http://{PUBLIC}:9");
+    let variables =
+        ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SOCKS_PROXY", "all_proxy", "http_proxy", "https_proxy"];
+    let output = unshare()
+        .args(["sh", "-euc", ENTER, "sh", PUBLIC, PUBLIC_V6])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .arg(name)
+        .env(INSIDE, "1")
+        .envs(variables.map(|variable| (variable, &proxy)))
+        .env("NO_PROXY", "*")
+        .env("no_proxy", "*")
+        .output()
+        .unwrap();
+    let shown = [output.stdout, output.stderr].concat();
+    let shown = String::from_utf8_lossy(&shown);
+    // A name that is no test's would run nothing, successfully.
+    assert!(output.status.success() && shown.contains("1 passed"), "{name}, sealed:\n{shown}");
+}
+
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--mount"]);
+    command
+}
+
+/// Whether namespaces can be made here. In CI they must be.
+fn can_be_sealed() -> bool {
+    let tried = unshare().args(["sh", "-c", "ip link set lo up"]).output();
+    let why = match tried {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    assert!(std::env::var_os("CI").is_none(), "these tests need user namespaces, `unshare` and `ip`: {why}");
+    // Not through `eprintln!`, which the test harness captures.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: needs user namespaces, `unshare` and `ip`: {why}");
+    false
+}
