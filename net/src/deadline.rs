@@ -48,19 +48,14 @@ impl Deadline {
         peer: &(impl Display + Sync),
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, DriverError> {
-        let done = self.timeout(step, peer, io).await?;
-        done.map_err(|error| DriverError::new(step, peer, Cause::Io(error)))
+        let done = self.timeout(io).await.and_then(|done| done.map_err(Cause::Io));
+        done.map_err(|cause| DriverError::new(step, peer, cause))
     }
 
-    /// Waits for `event`, unless the deadline passes before it is there.
-    pub(crate) async fn timeout<T>(
-        self,
-        step: Step,
-        peer: &(impl Display + Sync),
-        event: impl Future<Output = T>,
-    ) -> Result<T, DriverError> {
-        let timed_out = |_| DriverError::new(step, peer, Cause::TimedOut { limit: self.limit });
-        timeout_at(self.at, event).await.map_err(timed_out)
+    /// Waits for `event`, unless the deadline passes before it is there. A timer costs a system call or two, so several
+    /// steps do better to have one.
+    pub(crate) async fn timeout<T>(self, event: impl Future<Output = T>) -> Result<T, Cause> {
+        timeout_at(self.at, event).await.map_err(|_| Cause::TimedOut { limit: self.limit })
     }
 }
 

@@ -55,7 +55,8 @@ impl Via {
             let (id, missing) = (id.clone(), Missing::Network);
             return Err(failed(NetworkError::NotFound { id, chosen_by: ChosenBy::Chain, missing }));
         };
-        let dialled = deadline.timeout(Step::Connect, to, registered.network.dial(to, None)).await?;
+        let dialled = deadline.timeout(registered.network.dial(to, None)).await;
+        let dialled = dialled.map_err(|cause| DriverError::new(Step::Connect, to, cause))?;
         dialled.map_err(|source| {
             failed(NetworkError::Connect { to: to.clone(), route: Route::Network(id.clone()), source })
         })

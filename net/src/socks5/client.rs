@@ -74,29 +74,10 @@ impl Socks5 {
         let credentials = self.credentials(isolation)?;
         let mut stream = self.via.connect(proxy, deadline).await?;
         let mut handshake = Handshake::new(to, credentials.as_deref());
-        let mut input = [0; 32];
-        loop {
-            let step = Step::Socks5(handshake.stage());
-            let failed = |cause| DriverError::new(step, proxy, cause);
-            match handshake.action() {
-                Action::Send(bytes) => {
-                    deadline.bound(step, proxy, stream.write_all(bytes)).await?;
-                    // A network in between may gather what it is given.
-                    deadline.bound(step, proxy, stream.flush()).await?;
-                    handshake.sent();
-                }
-                Action::Receive(most) => {
-                    // Never more than belongs to the handshake: what follows is for whoever gets the stream.
-                    let most = most.min(input.len());
-                    let received = deadline.bound(step, proxy, stream.read(&mut input[..most])).await?;
-                    if received == 0 {
-                        return Err(failed(Cause::Closed));
-                    }
-                    handshake.receive(&input[..received]);
-                }
-                Action::Open => return Ok(stream),
-                Action::Failed(error) => return Err(failed(Cause::Handshake(error))),
-            }
+        let exchanged = deadline.timeout(exchange(&mut stream, &mut handshake)).await;
+        match exchanged.and_then(|exchanged| exchanged) {
+            Ok(()) => Ok(stream),
+            Err(cause) => Err(DriverError::new(Step::Socks5(handshake.stage()), proxy, cause)),
         }
     }
 
@@ -114,6 +95,32 @@ impl Socks5 {
                 Some(Cow::Owned(made))
             }
         })
+    }
+}
+
+/// Does what the handshake says, until the connection is open.
+async fn exchange(stream: &mut BoxStream, handshake: &mut Handshake<'_>) -> Result<(), Cause> {
+    let mut input = [0; 32];
+    loop {
+        match handshake.action() {
+            Action::Send(bytes) => {
+                stream.write_all(bytes).await?;
+                // A network in between may gather what it is given.
+                stream.flush().await?;
+                handshake.sent();
+            }
+            Action::Receive(most) => {
+                // Never more than belongs to the handshake: what follows is for whoever gets the stream.
+                let most = most.min(input.len());
+                let received = stream.read(&mut input[..most]).await?;
+                if received == 0 {
+                    return Err(Cause::Closed);
+                }
+                handshake.receive(&input[..received]);
+            }
+            Action::Open => return Ok(()),
+            Action::Failed(error) => return Err(Cause::Handshake(error)),
+        }
     }
 }
 
