@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -185,4 +187,77 @@ fn a_network_is_never_absent_while_it_is_replaced() {
             assert!(networks.has(&id("a:b")));
         }
     });
+}
+
+/// What may be done to a registry of the networks `a:0` to `a:3`.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Create(u8, Option<u8>),
+    Update(u8, Option<u8>),
+    Unregister(u8),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let network = || 0..4_u8;
+    prop_oneof![
+        (network(), proptest::option::of(network())).prop_map(|(id, via)| Change::Create(id, via)),
+        (network(), proptest::option::of(network())).prop_map(|(id, via)| Change::Update(id, via)),
+        network().prop_map(Change::Unregister),
+    ]
+}
+
+/// The networks, and what each goes through.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model(BTreeMap<u8, Option<u8>>);
+
+impl Model {
+    /// Puts a network in its place, unless it could not go where it is to go.
+    fn put(&mut self, id: u8, via: Option<u8>) -> bool {
+        let mut changed = self.clone();
+        changed.0.insert(id, via);
+        let is_there = via.is_none_or(|via| changed.0.contains_key(&via));
+        let mut here = Some(id);
+        // More steps than there are networks is a circle.
+        for _ in 0..=changed.0.len() {
+            here = here.and_then(|here| changed.0.get(&here).copied().flatten());
+        }
+        let is_allowed = is_there && here.is_none();
+        if is_allowed {
+            *self = changed;
+        }
+        is_allowed
+    }
+
+    fn apply(&mut self, change: Change) -> bool {
+        match change {
+            Change::Create(id, via) => !self.0.contains_key(&id) && self.put(id, via),
+            Change::Update(id, via) => self.0.contains_key(&id) && self.put(id, via),
+            Change::Unregister(id) => self.0.remove(&id).is_some(),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_history_leaves_the_networks_that_a_simple_model_has(history in vec(change(), 0..40)) {
+        let networks = networks();
+        let name = |network: u8| format!("a:{network}");
+        let config = |via: Option<u8>| config(via.map(name).as_deref());
+        let mut model = Model::default();
+        for change in history {
+            let done = match change {
+                Change::Create(network, via) => networks.create(id(&name(network)), &config(via)).is_ok(),
+                Change::Update(network, via) => networks.update(&id(&name(network)), &config(via)).is_ok(),
+                Change::Unregister(network) => networks.unregister(&id(&name(network))),
+            };
+            prop_assert_eq!(done, model.apply(change), "{:?}", change);
+            let table = networks.inner.table.load();
+            let there = table.iter().map(|(id, registered)| {
+                let number = |id: &NetworkId| id.name().parse().unwrap();
+                prop_assert!(!registered.retired.is_cancelled());
+                Ok((number(id), registered.network.via().map(number)))
+            });
+            prop_assert_eq!(&there.collect::<Result<BTreeMap<u8, _>, _>>()?, &model.0);
+        }
+    }
 }
