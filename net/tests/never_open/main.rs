@@ -6,6 +6,8 @@
 mod faults;
 mod frames;
 mod sealed;
+#[path = "../servers/mod.rs"]
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -19,8 +19,7 @@ impl NameServer {
         let thread = thread::spawn(move || {
             let mut query = [0; 512];
             // An empty datagram ends it.
-            while let Ok((1.., from, len)) = socket.recv_from(&mut query).map(|(len, from)| (len, from, len))
-            {
+            while let Ok((len @ 1.., from)) = socket.recv_from(&mut query) {
                 if let Some(answer) = answer(&query[..len]) {
                     let _ = socket.send_to(&answer, from);
                 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 /// How long a server may take for what it is to do at once: far longer than it needs, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server that runs, and what it has logged so far. Dropping it ends it, and waits for that.
 #[derive(Debug)]

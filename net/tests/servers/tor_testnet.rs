@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread;
 
+use frame_net::{BoxStream, Endpoint, NetworkError};
+use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::servers::names::NameServer;
+use crate::servers::origin::Origin;
 use crate::servers::process::Process;
 use crate::servers::program::{Program, run};
 use crate::servers::tor_control::Control;
@@ -47,9 +50,11 @@ TestingMinExitFlagThreshold 0
 ExitPolicy reject *:*
 ";
 
-/// An exit connects to everything, this machine above all.
+/// An exit connects to everything, this machine above all, and for relays that it has not heard of yet: else it would
+/// refuse a client that knows the list of relays before it does.
 const EXIT: &str = "\
 ExitRelay 1
+RefuseUnknownExits 0
 IPv6Exit 1
 ExitPolicyRejectPrivate 0
 ExitPolicy accept *:*
@@ -162,6 +167,31 @@ impl Drop for SharedTorTestnet {
         if thread::panicking() && Arc::strong_count(&self.0) > 1 {
             self.0.client.show_log();
         }
+    }
+}
+
+/// A stream that stays open, to a port of its own, by which tor's list of streams tells it from all others.
+pub struct HeldStream {
+    port: u16,
+    _client: BoxStream,
+    _origin: TcpStream,
+}
+
+impl HeldStream {
+    /// Opens it with `connect`, which gets what to connect to.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub async fn open(connect: impl AsyncFnOnce(&Endpoint) -> Result<BoxStream, NetworkError>) -> Self {
+        let origin = Origin::new().await;
+        let client = connect(&origin.endpoint()).await.unwrap();
+        Self { port: origin.address().port(), _client: client, _origin: origin.accept().await }
+    }
+
+    /// The circuit that it is on.
+    pub async fn circuit(&self, tor: &TorTestnet) -> String {
+        tor.control().await.circuit_to(self.port).await
     }
 }
 
