@@ -68,7 +68,7 @@ impl Way {
 fn dialer(networks: Value, options: &Value) -> Dialer {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
-    let config = json!({ "networks": networks });
+    let config = json!({ "clearnet": { "allow": ["127.0.0.1"] }, "networks": networks });
     frame_net::boot(&mut app, serde_json::from_value(config).unwrap()).unwrap();
     let app = app.build();
     let mut frame = FrameBuilder::new();

@@ -45,6 +45,14 @@ pub struct NetConfig {
     pub networks: BTreeMap<NetworkId, NetworkConfig>,
 }
 
+impl NetConfig {
+    /// With other settings of clearnet.
+    #[must_use]
+    pub fn with_clearnet(self, clearnet: DirectConfig) -> Self {
+        Self { clearnet, ..self }
+    }
+}
+
 /// One network: its `kind`, and the settings of that kind beside it. The settings are read by the
 /// [`Driver`](crate::Driver) of the kind, when the network is made.
 ///

@@ -34,6 +34,7 @@ impl Deadline {
     }
 
     /// An equal share of the time that is left, for the first of `parts` that follow on each other.
+    #[cfg(feature = "wireguard")]
     pub(crate) fn share(self, parts: usize) -> Self {
         let now = Instant::now();
         let left = self.at.saturating_duration_since(now);

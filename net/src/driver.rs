@@ -88,7 +88,12 @@ impl Drivers {
 
     /// The drivers of this crate, as far as its cargo features have them.
     pub fn standard() -> Self {
-        Self::none().with(DirectDriver).with(Socks5Driver)
+        let drivers = Self::none().with(DirectDriver).with(Socks5Driver);
+        #[cfg(feature = "i2p")]
+        let drivers = drivers.with(crate::i2p::I2pDriver);
+        #[cfg(feature = "wireguard")]
+        let drivers = drivers.with(crate::wireguard::WireGuardDriver);
+        drivers
     }
 
     /// With this driver, in the place of an earlier one of its kind.

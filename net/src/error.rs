@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use crate::address::LocalEndpoint;
 use crate::dialer::Route;
+use crate::direct::Denied;
 use crate::driver::ConfigError;
 use crate::endpoint::Endpoint;
 use crate::host::HostName;
+#[cfg(feature = "i2p")]
+use crate::i2p::{self, SamError};
 use crate::id::NetworkId;
 use crate::socks5::{HandshakeError, Stage};
 
@@ -217,8 +220,12 @@ impl DriverError {
         match &self.cause {
             Cause::Io(_) | Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
+            #[cfg(feature = "wireguard")]
+            Cause::WireGuard(refusal) => refusal.is_retryable(),
+            #[cfg(feature = "i2p")]
+            Cause::Sam(error) => error.is_retryable(),
             Cause::Via(error) => error.is_retryable(),
-            Cause::NotSupported { .. } | Cause::Permanent(_) => false,
+            Cause::Denied(_) | Cause::NotSupported { .. } | Cause::Permanent(_) => false,
         }
     }
 }
@@ -243,6 +250,9 @@ pub enum Step {
     Receive,
     /// A stage of the SOCKS5 handshake.
     Socks5(Stage),
+    /// A stage of what is said to the SAM bridge of an I2P router.
+    #[cfg(feature = "i2p")]
+    Sam(i2p::Stage),
     /// A step that only this kind of network has. What is shown is this text, and then the peer.
     Other(&'static str),
 }
@@ -261,6 +271,15 @@ impl Display for Step {
             Self::Socks5(Stage::Greeting) => "agreeing on an authentication method with SOCKS5 proxy",
             Self::Socks5(Stage::Authentication) => "authentication with SOCKS5 proxy",
             Self::Socks5(Stage::Request) => "the CONNECT request to SOCKS5 proxy",
+            #[cfg(feature = "i2p")]
+            Self::Sam(stage) => match stage {
+                i2p::Stage::Greeting => "agreeing on a version with SAM bridge",
+                i2p::Stage::Session => "creating a session at SAM bridge",
+                i2p::Stage::Lookup => "looking a name up at SAM bridge",
+                i2p::Stage::Connect => "the STREAM CONNECT request to SAM bridge",
+                i2p::Stage::Accept => "the STREAM ACCEPT request to SAM bridge",
+                i2p::Stage::Incoming => "waiting for a connection at SAM bridge",
+            },
         })
     }
 }
@@ -284,9 +303,16 @@ pub enum Cause {
     /// The SOCKS5 proxy refused, or broke the protocol.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// The SAM bridge of an I2P router refused or broke the protocol, or was not asked in the first place.
+    #[cfg(feature = "i2p")]
+    #[error(transparent)]
+    Sam(Box<SamError>),
     /// The network that this one goes through made no connection.
     #[error(transparent)]
     Via(Box<NetworkError>),
+    /// The rules of the network do not let it.
+    #[error(transparent)]
+    Denied(Box<Denied>),
     /// This kind of network has no such thing.
     #[error("{what} is not supported by a {kind} network")]
     NotSupported {
@@ -295,6 +321,10 @@ pub enum Cause {
         /// What was asked of it.
         what: &'static str,
     },
+    /// A [`WireGuard`](crate::wireguard::WireGuard) network does not carry this.
+    #[cfg(feature = "wireguard")]
+    #[error(transparent)]
+    WireGuard(#[from] crate::wireguard::Refusal),
     /// A driver that is none of this crate's says so, and that the same may succeed later with nobody changing the
     /// configuration.
     #[error(transparent)]

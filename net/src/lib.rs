@@ -31,6 +31,8 @@
 //!
 //! # Cargo features
 //!
+//! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame.
+//! - `i2p`: networks of kind `i2p`, through the SAM bridge of an I2P router: `i2p::I2p`.
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 
 mod address;
@@ -64,7 +66,10 @@ pub use crate::address::{LocalEndpoint, NetworkAddr};
 pub use crate::boot::{BootError, boot, boot_with, install};
 pub use crate::config::{NetConfig, NetworkConfig};
 pub use crate::dialer::{Dialer, Route, dialer};
-pub use crate::direct::{Direct, DirectConfig, DirectDriver};
+pub use crate::direct::{
+    AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, DirectDriver, NameRule, Rule,
+    RuleError, SpecialRange,
+};
 pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::endpoint::{Endpoint, EndpointError};
 pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};

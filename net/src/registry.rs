@@ -70,7 +70,8 @@ pub(crate) struct Inner {
 
 type Table = BTreeMap<NetworkId, Arc<Registered>>;
 
-/// A network in its place. The same network in another place, or there again, is another.
+/// A network in its place. The same network in another place, or there again, is another, and so is one that goes
+/// through another than before.
 pub(crate) struct Registered {
     pub(crate) network: Arc<dyn Network>,
     /// Cancelled once it is not registered any more.
@@ -142,9 +143,10 @@ impl NetworkRegistry {
                 return Err(NetworkError::NotRegistered { id: id.clone() });
             };
             let old = std::mem::replace(place, Arc::clone(&new));
-            check_via(table, id).map(|()| old)
+            check_via(table, id)?;
+            Ok([vec![old], renew_behind(table, id)].concat())
         })?;
-        replaced.retired.cancel();
+        retire(&replaced);
         Ok(())
     }
 
@@ -153,11 +155,14 @@ impl NetworkRegistry {
     /// Frames that carry the id keep it: what they dial from now on is refused, and so is what goes via this network.
     /// Connections that it made go on through it.
     pub fn unregister(&self, id: &NetworkId) -> bool {
-        let removed = self.change(|table| table.remove(id).ok_or(()));
-        if let Ok(removed) = &removed {
-            removed.retired.cancel();
-        }
-        removed.is_ok()
+        let removed = self.change(|table| {
+            let removed = table.remove(id).ok_or(())?;
+            Ok::<_, ()>([vec![removed], renew_behind(table, id)].concat())
+        });
+        removed.is_ok_and(|removed| {
+            retire(&removed);
+            true
+        })
     }
 
     /// Makes the network that is described, and [registers](NetworkRegistry::register) it as `id`.
@@ -241,6 +246,28 @@ impl NetworkRegistry {
         drop(unused);
         changed
     }
+}
+
+/// Tells users of networks that these are not registered any more.
+fn retire(networks: &[Arc<Registered>]) {
+    networks.iter().for_each(|registered| registered.retired.cancel());
+}
+
+/// Registers all networks anew that go through `id`, which has changed, and gives back what they were registered as: who
+/// keeps connections of theirs is not to use these any more.
+fn renew_behind(table: &mut Table, id: &NetworkId) -> Vec<Arc<Registered>> {
+    let goes_via = |registered: &Registered, id| registered.network.via() == Some(id);
+    let behind: Vec<_> =
+        table.iter().filter(|(_, behind)| goes_via(behind, id)).map(|(id, _)| id.clone()).collect();
+    let mut renewed = Vec::new();
+    for id in behind {
+        if let Some(place) = table.get_mut(&id) {
+            let new = Registered::new(Arc::clone(&place.network));
+            renewed.push(std::mem::replace(place, new));
+        }
+        renewed.extend(renew_behind(table, &id));
+    }
+    renewed
 }
 
 /// Refuses `id` if what it goes through is not there, or leads back to it.

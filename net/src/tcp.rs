@@ -1,5 +1,9 @@
-//! TCP connections that this host makes itself.
+//! TCP connections that this host makes itself. Nothing is guarded here: what is dialled is of the configuration, or
+//! has been checked.
 
+mod happy_eyeballs;
+
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -10,28 +14,37 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
 
-/// Connects to the first address of `to` that answers: one after the other, not in a race as in RFC 8305. An
-/// address that is silent leaves those after it their share of the time.
+/// Connects to the first address of `to` that answers, as [`connect_to`].
 pub(crate) async fn connect(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, DriverError> {
-    let addresses = match to.host() {
-        Host::Address(address) => vec![SocketAddr::new(*address, to.port())],
-        Host::Name(name) => addresses(name, to.port(), deadline).await?,
-    };
-    let mut failed = None;
-    for (index, address) in addresses.iter().enumerate() {
-        let share = deadline.share(addresses.len() - index);
-        match share.bound(Step::Connect, to, open(*address)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failed = Some(error),
+    match to.host() {
+        Host::Address(address) => connect_to(to, &[SocketAddr::new(*address, to.port())], deadline).await,
+        Host::Name(name) => connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await,
+    }
+}
+
+/// Connects to the one of `addresses` that answers first, in a race as in RFC 8305. They are those of `to`.
+pub(crate) async fn connect_to(
+    to: &Endpoint,
+    addresses: &[SocketAddr],
+    deadline: Deadline,
+) -> Result<TcpStream, DriverError> {
+    match addresses {
+        [] => {
+            let error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            Err(DriverError::new(Step::Lookup, to, Cause::Io(error)))
+        }
+        &[address] => deadline.bound(Step::Connect, to, open(address)).await,
+        _ => {
+            let race = async { happy_eyeballs::race(addresses, open).await.map_err(all_failed) };
+            deadline.bound(Step::Connect, to, race).await
         }
     }
-    Err(failed.unwrap_or_else(|| {
-        let error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        DriverError::new(Step::Lookup, to, Cause::Io(error))
-    }))
 }
 
 /// The addresses of `name`, with `port`, as this host sees them.
+///
+/// The operating system is asked on a thread of its own. That cannot be called off: if the deadline passes, or the
+/// future is dropped, nobody waits for the answer any more, and the thread ends when it is there.
 pub(crate) async fn addresses(
     name: &HostName,
     port: u16,
@@ -46,4 +59,54 @@ async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     // Who writes a small piece wants it sent; who does not, buffers.
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// One error for all. Its kind is that of the first address that could be reached at all, if there is one.
+fn all_failed(failed: Vec<(SocketAddr, io::Error)>) -> io::Error {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkUnreachable};
+
+    let kinds = || failed.iter().map(|(_, error)| error.kind());
+    let is_reached = |kind: &_| ![AddrNotAvailable, HostUnreachable, NetworkUnreachable].contains(kind);
+    let kind = kinds().find(is_reached).or_else(|| kinds().next()).unwrap_or(io::ErrorKind::Other);
+    io::Error::new(kind, AllFailed(failed))
+}
+
+/// The error of each address.
+#[derive(Debug)]
+struct AllFailed(Vec<(SocketAddr, io::Error)>);
+
+impl fmt::Display for AllFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "none of {} addresses could be connected to", self.0.len())?;
+        for (index, (address, error)) in self.0.iter().enumerate() {
+            write!(f, "{} {address}: {error}", if index == 0 { ":" } else { ";" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for AllFailed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(kinds: &[(&str, io::ErrorKind)]) -> io::Error {
+        all_failed(kinds.iter().map(|&(address, kind)| (address.parse().unwrap(), kind.into())).collect())
+    }
+
+    #[test]
+    fn the_error_of_every_address_is_shown_and_the_most_telling_kind_is_taken() {
+        use io::ErrorKind::{ConnectionRefused, NetworkUnreachable};
+
+        let error =
+            failed(&[("[2001:db8::1]:443", NetworkUnreachable), ("192.0.2.1:443", ConnectionRefused)]);
+        assert_eq!(error.kind(), ConnectionRefused);
+        assert_eq!(
+            error.to_string(),
+            "none of 2 addresses could be connected to: [2001:db8::1]:443: network unreachable; \
+             192.0.2.1:443: connection refused"
+        );
+        assert_eq!(failed(&[("[2001:db8::1]:443", NetworkUnreachable)]).kind(), NetworkUnreachable);
+    }
 }

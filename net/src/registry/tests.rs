@@ -147,6 +147,26 @@ fn no_network_goes_through_itself() {
 }
 
 #[test]
+fn what_goes_through_a_network_that_changes_is_retired_with_it() {
+    let networks = networks();
+    for (network, via) in [("a:0", None), ("a:1", Some("a:0")), ("a:2", Some("a:1")), ("a:3", None)] {
+        networks.create(id(network), &config(via)).unwrap();
+    }
+    let registered = || ["a:0", "a:1", "a:2", "a:3"].map(|network| networks.get(&id(network)));
+    let retired = |registered: &[Option<Arc<Registered>>; 4]| {
+        registered.each_ref().map(|registered| registered.as_ref().map(|it| it.retired.is_cancelled()))
+    };
+    let before = registered();
+    networks.update(&id("a:1"), &config(Some("a:0"))).unwrap();
+    assert_eq!(retired(&before), [Some(false), Some(true), Some(true), Some(false)]);
+    let before = registered();
+    assert_eq!(retired(&before), [Some(false); 4]);
+    assert!(networks.unregister(&id("a:0")));
+    assert_eq!(retired(&before), [Some(true), Some(true), Some(true), Some(false)]);
+    assert_eq!(retired(&registered()), [None, Some(false), Some(false), Some(false)]);
+}
+
+#[test]
 fn a_later_driver_of_a_kind_replaces_the_earlier() {
     struct Refuses;
 

@@ -3,7 +3,6 @@
 use frame_registry::{Context, FrameBuilder, Options};
 use serde_json::{Value, json};
 
-use crate::sealed::World;
 use crate::{app_with, connect, sealed_tests, socks5};
 
 sealed_tests! {

@@ -5,11 +5,14 @@
 
 mod faults;
 mod frames;
+mod http;
+mod i2p;
 mod sealed;
 #[path = "../servers/mod.rs"]
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+mod wireguard;
 
 use std::time::Duration;
 

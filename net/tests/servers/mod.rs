@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod dante;
+pub mod i2pd;
 pub mod microsocks;
 pub mod names;
 pub mod origin;

@@ -1,0 +1,97 @@
+//! Why an address or a name is not for this network.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::block::Block;
+use super::embedded::Form;
+use super::pattern::Pattern;
+use super::ports::Ports;
+use super::rule::{AddressRule, NameRule, Rule};
+use super::special::SpecialRange;
+use crate::host::HostName;
+
+/// The rules of a [`Direct`](crate::Direct) network do not let it do what was asked. It says which name, which address,
+/// which rule or range, and what to configure where it is meant to be allowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    pub(super) name: Option<HostName>,
+    pub(super) address: Option<IpAddr>,
+    /// The address inside the address that the reason is about.
+    pub(super) embedded: Option<(Form, Ipv4Addr)>,
+    pub(super) port: Option<u16>,
+    pub(super) reason: DeniedBy,
+}
+
+/// What denies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeniedBy {
+    /// This rule of `deny`.
+    Rule(Rule),
+    /// The address is not of the public internet, and no address rule of `allow` has it.
+    Special(SpecialRange),
+    /// The `default` is to deny, and no rule of `allow` matches.
+    Default,
+    /// No rule of `listen` has the address and port.
+    NotListening,
+}
+
+impl Denied {
+    /// The name that was to be reached, if it was a name.
+    pub const fn name(&self) -> Option<&HostName> {
+        self.name.as_ref()
+    }
+
+    /// The address that is denied. Without one it is the name that is, and it was not looked up.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// What denies it.
+    pub const fn by(&self) -> &DeniedBy {
+        &self.reason
+    }
+
+    /// The rule that would let the same pass.
+    fn remedy(&self) -> Option<Rule> {
+        let ports = self.port.map_or(Ports::ALL, Ports::one);
+        let address = self.embedded.map(|(_, held)| held.into()).or(self.address);
+        let by_address = |address| Rule::Address(AddressRule { block: Block::one(address), ports });
+        let by_name = |name| Rule::Name(NameRule { pattern: Pattern::exactly(name), ports });
+        match &self.reason {
+            // There is a way to lift it, too, and whoever wrote the rule knows it.
+            DeniedBy::Rule(_) => None,
+            DeniedBy::Special(_) | DeniedBy::NotListening => address.map(by_address),
+            // What was resolved is allowed by its name as well, but a rule for the name outlives the address.
+            DeniedBy::Default => self.name.as_ref().map(by_name).or_else(|| address.map(by_address)),
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.address) {
+            (Some(name), Some(address)) => write!(f, "`{name}` has the address {address}, which ")?,
+            (Some(name), None) => write!(f, "`{name}` ")?,
+            (None, Some(address)) => write!(f, "{address} ")?,
+            (None, None) => f.write_str("it ")?,
+        }
+        if let Some((form, held)) = self.embedded {
+            write!(f, "is the {form} form of {held}, which ")?;
+        }
+        match &self.reason {
+            DeniedBy::Rule(rule) => write!(f, "is denied by the rule `{rule}`")?,
+            DeniedBy::Special(range) => write!(f, "is {range}, and in no address rule of `allow`")?,
+            DeniedBy::Default => f.write_str("matches no rule of `allow`, and the default is to deny")?,
+            DeniedBy::NotListening => f.write_str("is in no rule of `listen`")?,
+        }
+        let list = if self.reason == DeniedBy::NotListening { "listen" } else { "allow" };
+        match self.remedy() {
+            Some(rule) => write!(f, "; to allow it, add \"{rule}\" to `{list}`"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Denied {}

@@ -1,0 +1,157 @@
+//! Who may be reached. There is no I/O here.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use super::config::{DirectConfig, DirectDefault};
+use super::denied::{Denied, DeniedBy};
+use super::embedded::embedded;
+use super::rule::{AddressRule, NameRule, Rule};
+use super::special::SpecialRange;
+use crate::address::LocalEndpoint;
+use crate::host::HostName;
+
+/// The rules of a [`DirectConfig`], which says what they mean.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    default: DirectDefault,
+    allow: Rules,
+    deny: Rules,
+    listen: Box<[AddressRule]>,
+}
+
+/// Rules, apart by what they are about.
+#[derive(Debug, Clone, Default)]
+struct Rules {
+    addresses: Vec<AddressRule>,
+    names: Vec<NameRule>,
+}
+
+impl FromIterator<Rule> for Rules {
+    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+        let mut apart = Self::default();
+        for rule in rules {
+            match rule {
+                Rule::Address(rule) => apart.addresses.push(rule),
+                Rule::Name(rule) => apart.names.push(rule),
+            }
+        }
+        apart
+    }
+}
+
+/// Something that is to be reached, whose name, if it has one, has passed. Without a port it is about all of them:
+/// it is denied only if each port is, and allowed if one is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target<'a> {
+    guard: &'a Guard,
+    name: Option<&'a HostName>,
+    port: Option<u16>,
+    /// Whether a rule allows the name.
+    name_allowed: bool,
+}
+
+impl Guard {
+    pub(super) fn new(config: DirectConfig) -> Self {
+        Self {
+            default: config.default,
+            allow: config.allow.into_iter().collect(),
+            deny: config.deny.into_iter().collect(),
+            listen: config.listen.into(),
+        }
+    }
+
+    /// A target that is given by its address.
+    pub(super) const fn literal(&self, port: Option<u16>) -> Target<'_> {
+        Target { guard: self, name: None, port, name_allowed: false }
+    }
+
+    /// A target that is given by its name, unless it is plain without an answer that the name, or whatever address it
+    /// has, is denied.
+    pub(super) fn named<'a>(
+        &'a self,
+        name: &'a HostName,
+        port: Option<u16>,
+    ) -> Result<Target<'a>, Box<Denied>> {
+        let denied = |reason| {
+            Box::new(Denied { name: Some(name.clone()), address: None, embedded: None, port, reason })
+        };
+        let mut denying = self.deny.names.iter();
+        if let Some(rule) = denying.find(|rule| rule.ports.deny(port) && rule.covers(name)) {
+            return Err(denied(DeniedBy::Rule(Rule::Name(rule.clone()))));
+        }
+        let mut allowing = self.allow.names.iter();
+        let name_allowed = allowing.any(|rule| rule.ports.allow(port) && rule.covers(name));
+        let may_be_allowed = self.default == DirectDefault::Allow
+            || name_allowed
+            || self.allow.addresses.iter().any(|rule| rule.ports.allow(port));
+        if !may_be_allowed {
+            return Err(denied(DeniedBy::Default));
+        }
+        Ok(Target { guard: self, name: Some(name), port, name_allowed })
+    }
+
+    /// The address to take for `at`.
+    pub(super) fn local(&self, at: &LocalEndpoint) -> Result<SocketAddr, Box<Denied>> {
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        // All addresses are those of IPv4 alone if no rule has those of IPv6.
+        let address = at.address.unwrap_or(if self.may_listen(v6, at.port) { v6 } else { v4 });
+        // A socket for IPv6 may get IPv4 as well.
+        let held = match address {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Some(v4),
+            IpAddr::V6(address) => address.to_ipv4_mapped().map(IpAddr::V4),
+            IpAddr::V4(_) => None,
+        };
+        let mut taken = std::iter::once(address).chain(held);
+        match taken.find(|&address| !self.may_listen(address, at.port)) {
+            None => Ok(SocketAddr::new(address, at.port)),
+            Some(denied) => Err(Box::new(Denied {
+                name: None,
+                address: Some(denied),
+                embedded: None,
+                port: Some(at.port).filter(|&port| port != 0),
+                reason: DeniedBy::NotListening,
+            })),
+        }
+    }
+
+    fn may_listen(&self, address: IpAddr, port: u16) -> bool {
+        self.listen.iter().any(|rule| rule.ports.listen(port) && rule.covers(address))
+    }
+}
+
+impl Target<'_> {
+    /// Whether `address` may be reached. Every address of a name is to be checked before one of them is dialled.
+    pub(super) fn check(&self, address: IpAddr) -> Result<(), Box<Denied>> {
+        let denied = |embedded, reason| {
+            let (name, address, port) = (self.name.cloned(), Some(address), self.port);
+            Box::new(Denied { name, address, embedded, port, reason })
+        };
+        self.check_one(address).map_err(|reason| denied(None, reason))?;
+        let IpAddr::V6(outer) = address else { return Ok(()) };
+        for (form, held) in embedded(outer) {
+            self.check_one(held.into()).map_err(|reason| denied(Some((form, held)), reason))?;
+        }
+        Ok(())
+    }
+
+    fn check_one(&self, address: IpAddr) -> Result<(), DeniedBy> {
+        let Guard { allow, deny, default, .. } = self.guard;
+        let mut denying = deny.addresses.iter();
+        if let Some(rule) = denying.find(|rule| rule.ports.deny(self.port) && rule.covers(address)) {
+            return Err(DeniedBy::Rule(Rule::Address(rule.clone())));
+        }
+        let address_allowed =
+            || allow.addresses.iter().any(|rule| rule.ports.allow(self.port) && rule.covers(address));
+        // What a name stands for is up to whoever has the name: a rule for it does not open a range that is special.
+        match SpecialRange::of(address) {
+            Some(range) if !address_allowed() => Err(DeniedBy::Special(range)),
+            None if *default == DirectDefault::Deny && !self.name_allowed && !address_allowed() => {
+                Err(DeniedBy::Default)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

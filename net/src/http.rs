@@ -1,1 +1,0 @@
-//! An HTTP client whose requests take the network of a frame.

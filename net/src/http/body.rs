@@ -1,0 +1,113 @@
+//! The body of a response.
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+
+use super::error::{HttpError, Peer};
+use super::pool::Lease;
+use super::time::TimeLimit;
+
+/// A body that is still on its way, and the connection it comes over.
+pub(super) struct Body {
+    state: State,
+    peer: Peer,
+    received: u64,
+    max: u64,
+    limit: TimeLimit,
+}
+
+enum State {
+    Coming { incoming: Incoming, lease: Lease },
+    Whole,
+    Failed(Failure),
+}
+
+/// Why no more comes. It stays so: a body that is cut off must not look as if it were whole.
+#[derive(Clone, Copy)]
+enum Failure {
+    Broken,
+    TooLarge,
+    TimedOut,
+}
+
+impl Body {
+    pub(super) fn new(incoming: Incoming, lease: Lease, peer: Peer, max: u64, limit: TimeLimit) -> Self {
+        let mut body = Self { state: State::Coming { incoming, lease }, peer, received: 0, max, limit };
+        body.finish_if_whole();
+        body
+    }
+
+    pub(super) const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// How many bytes there are at least from now on.
+    pub(super) fn at_least(&self) -> u64 {
+        match &self.state {
+            State::Coming { incoming, .. } => incoming.size_hint().lower(),
+            State::Whole | State::Failed(_) => 0,
+        }
+    }
+
+    /// The next piece, which is not empty, or nothing at the end. Dropping the future loses nothing.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            if self.at_least() > self.max.saturating_sub(self.received) {
+                return Err(self.fail(Failure::TooLarge, None));
+            }
+            let incoming = match &mut self.state {
+                State::Coming { incoming, .. } => incoming,
+                State::Whole => return Ok(None),
+                State::Failed(failure) => {
+                    let failure = *failure;
+                    return Err(self.fail(failure, None));
+                }
+            };
+            let frame = match self.limit.bound(incoming.frame()).await {
+                Err(_) => return Err(self.fail(Failure::TimedOut, None)),
+                Ok(Some(Err(error))) => return Err(self.fail(Failure::Broken, Some(error))),
+                Ok(Some(Ok(frame))) => Some(frame),
+                Ok(None) => None,
+            };
+            let Some(frame) = frame else {
+                self.finish();
+                return Ok(None);
+            };
+            // What is no data is trailers, and nobody reads those.
+            let data = frame.into_data().unwrap_or_default();
+            self.received = self.received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            if self.received > self.max {
+                return Err(self.fail(Failure::TooLarge, None));
+            }
+            self.finish_if_whole();
+            if !data.is_empty() {
+                return Ok(Some(data));
+            }
+        }
+    }
+
+    fn finish_if_whole(&mut self) {
+        if matches!(&self.state, State::Coming { incoming, .. } if incoming.is_end_stream()) {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        if let State::Coming { lease, .. } = std::mem::replace(&mut self.state, State::Whole) {
+            lease.finish(self.limit);
+        }
+    }
+
+    /// Closes the connection.
+    fn fail(&mut self, failure: Failure, source: Option<hyper::Error>) -> HttpError {
+        self.state = State::Failed(failure);
+        let peer = self.peer.clone();
+        match (failure, source) {
+            (Failure::TooLarge, _) => HttpError::BodyTooLarge { peer, limit: self.max },
+            (Failure::TimedOut, _) => HttpError::TimedOut { peer, limit: self.limit.limit },
+            (Failure::Broken, Some(source)) => HttpError::of_connection(&peer, source),
+            (Failure::Broken, None) => HttpError::Broken { peer, source: None },
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The client.
+
+use std::fmt;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use tokio_rustls::TlsConnector;
+
+use super::body::Body;
+use super::config::HttpConfig;
+use super::connection::{Connection, Sent};
+use super::error::{HttpError, Peer};
+use super::pool::{Lease, Place, Pool};
+use super::redirect;
+use super::request::{Hop, Request};
+use super::response::Response;
+use super::time::{Passed, TimeLimit};
+use super::tls;
+use crate::dialer::Dialer;
+
+/// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
+/// needs one.
+///
+/// There is no request without a [`Dialer`]: see [the module](super) for what goes through which connection.
+///
+/// ```
+/// use frame_net::http::{HttpClient, HttpConfig, Request};
+/// use frame_net::{NetConfig, dialer};
+/// use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+/// use serde_json::json;
+/// # use frame_net::{BoxFuture, BoxStream, DriverError, Endpoint, IsolationKey, Network};
+/// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+/// #
+/// # /// A network with one server.
+/// # struct Shop;
+/// #
+/// # impl Network for Shop {
+/// #     fn kind(&self) -> &'static str {
+/// #         "shop"
+/// #     }
+/// #
+/// #     fn connect<'a>(
+/// #         &'a self,
+/// #         _: &'a Endpoint,
+/// #         _: Option<&'a IsolationKey>,
+/// #     ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+/// #         let (client, mut server) = tokio::io::duplex(1024);
+/// #         tokio::spawn(async move {
+/// #             server.read(&mut [0; 1024]).await?;
+/// #             server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await
+/// #         });
+/// #         Box::pin(async { Ok(Box::new(client) as BoxStream) })
+/// #     }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut app = App::builder();
+/// app.set_resolvers(FrameResolvers::linked())?;
+/// let networks = frame_net::boot(&mut app, NetConfig::default())?;
+/// # networks.register("app:shop".parse()?, std::sync::Arc::new(Shop))?;
+/// let app = app.build();
+/// let client = HttpClient::new(HttpConfig::default())?;
+///
+/// let options = Options::from_json(&json!({ "network": "app:shop" }))?;
+/// let mut frame = FrameBuilder::new();
+/// app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+/// let dialer = dialer(&frame.seal(), &app)?;
+///
+/// let response = client.send(&dialer, Request::get("http://shop.internal/")?).await?;
+/// assert_eq!(response.route().to_string(), "network `app:shop`");
+/// assert_eq!(response.text().await?, "hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct HttpClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: HttpConfig,
+    tls: TlsConnector,
+    pool: Arc<Pool>,
+}
+
+/// A response, and the connection that its body comes over.
+type Answer = (http::Response<Incoming>, Lease);
+
+impl HttpClient {
+    /// A client with these settings.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::TlsConfig`] if a root certificate is none.
+    pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
+        let (tls, pool) = (tls::connector(&config)?, Arc::new(Pool::new(&config)));
+        Ok(Self { inner: Arc::new(Inner { config, tls, pool }) })
+    }
+
+    /// Makes `request` through the network of `dialer`, follows its redirects there, and gives back the response as
+    /// soon as its head is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection; over HTTP/2 it resets the request's stream. Whether the server got
+    /// the request is not known then.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Network`] if the frame's network is not there or makes no connection. [`HttpError::Redirect`] and
+    /// [`HttpError::TooManyRedirects`] where redirects lead nowhere. What the server does wrong is among the others.
+    /// An error status such as 404 is a response, and no error.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    pub async fn send(&self, dialer: &Dialer, request: Request) -> Result<Response, HttpError> {
+        let config = &self.inner.config;
+        if u64::try_from(request.hop.body.len()).unwrap_or(u64::MAX) > config.max_request_body {
+            return Err(HttpError::RequestTooLarge { limit: config.max_request_body });
+        }
+        let limit = TimeLimit::after(request.time_limit.unwrap_or(config.time_limit));
+        let peer = peer(dialer, &request.hop);
+        // On the heap, because a connection that is being made is large, and callers hold it in their futures.
+        let done = limit.bound(Box::pin(self.follow(dialer, request, limit))).await;
+        done.unwrap_or_else(|Passed| Err(HttpError::TimedOut { peer, limit: limit.limit }))
+    }
+
+    async fn follow(
+        &self,
+        dialer: &Dialer,
+        request: Request,
+        limit: TimeLimit,
+    ) -> Result<Response, HttpError> {
+        let config = &self.inner.config;
+        let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
+        let max_body = request.max_response_body.unwrap_or(config.max_response_body);
+        let mut hop = request.hop;
+        let mut followed = 0;
+        loop {
+            let (response, lease) = self.exchange(dialer, &hop).await?;
+            let (head, incoming) = response.into_parts();
+            let peer = peer(dialer, &hop);
+            let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
+            let Some(location) = location else {
+                let body = Body::new(incoming, lease, peer, max_body, limit);
+                return Ok(Response { head, url: hop.target.url, body });
+            };
+            if followed == max_redirects {
+                return Err(HttpError::TooManyRedirects { peer, limit: max_redirects });
+            }
+            let next = redirect::next(&hop, head.status, location, config.allow_downgrade);
+            let redirect::Refused { to, why } = match next {
+                Ok(next) => {
+                    skip(incoming, lease, peer, limit).await;
+                    (hop, followed) = (next, followed + 1);
+                    continue;
+                }
+                Err(refused) => refused,
+            };
+            return Err(HttpError::Redirect { peer, to, why });
+        }
+    }
+
+    /// Sends `hop` over a connection that waits, or else over a new one.
+    async fn exchange(&self, dialer: &Dialer, hop: &Hop) -> Result<Answer, HttpError> {
+        let Inner { config, tls, pool } = &*self.inner;
+        let peer = peer(dialer, hop);
+        let origin = &hop.target.origin;
+        loop {
+            // Asked before any connection is looked for: one that still waits must not outlive its network.
+            let registered = dialer.network()?;
+            let place = Place::new(&registered, dialer, origin);
+            let waiting = place.as_ref().and_then(|place| pool.take(place));
+            let is_new = waiting.is_none();
+            let connection = if let Some(waiting) = waiting {
+                waiting
+            } else {
+                let stream = dialer.connect_through(&registered, &origin.endpoint).await?;
+                let new = Connection::open(stream, origin.scheme, &peer, tls, config).await?;
+                if let Some((place, shared)) = place.as_ref().zip(new.share()) {
+                    pool.park(place, shared);
+                }
+                new
+            };
+            let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
+            match lease.connection.send(hop).await? {
+                Sent::Response(response) => return Ok((response, lease)),
+                // The server closed a connection that waited. It has seen nothing of the request, so that it can be
+                // sent again, whatever its method is.
+                Sent::Unsent(_) if !is_new => {}
+                Sent::Unsent(error) | Sent::Failed(error) => {
+                    return Err(HttpError::of_connection(&peer, error));
+                }
+            }
+        }
+    }
+}
+
+/// Reads the body of a redirect, which nobody wants, to have the connection for the next request. Where that takes
+/// more than a new connection would, it is closed.
+async fn skip(incoming: Incoming, lease: Lease, peer: Peer, limit: TimeLimit) {
+    const MAX: u64 = 16 << 10;
+    let mut body = Body::new(incoming, lease, peer, MAX, limit);
+    while let Ok(Some(_)) = body.chunk().await {}
+}
+
+fn peer(dialer: &Dialer, hop: &Hop) -> Peer {
+    Peer { endpoint: hop.target.origin.endpoint.clone(), route: dialer.route().clone() }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,108 @@
+//! What a client may do, and how much of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+
+use crate::deadline;
+
+/// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and times are
+/// `time_limit_ms` and `idle_timeout_ms`; whom to [`trust`](HttpConfig::trust) is set in code only.
+///
+/// ```
+/// use frame_net::http::HttpConfig;
+///
+/// let config: HttpConfig = serde_json::from_str(r#"{ "time_limit_ms": 500, "max_redirects": 3 }"#)?;
+/// assert_eq!((config.time_limit.as_millis(), config.max_redirects), (500, 3));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// How long a request may take with everything that belongs to it: connections, redirects and the whole body of
+    /// the response. 30 seconds unless given. What the network allows for a connection holds beside it.
+    #[serde(rename = "time_limit_ms", deserialize_with = "deadline::from_millis")]
+    pub time_limit: Duration,
+    /// How many redirects are followed: 10 unless given. Where it is 0 a redirect is a response as any other.
+    pub max_redirects: usize,
+    /// Whether a redirect may lead from `https` to `http`. It may not unless given.
+    pub allow_downgrade: bool,
+    /// How many bytes the body of a request may have: 16 MiB unless given.
+    pub max_request_body: u64,
+    /// How many bytes the body of a response may have: 16 MiB unless given.
+    pub max_response_body: u64,
+    /// How many bytes the status line and the headers of a response may have: 64 KiB unless given.
+    pub max_response_head: u32,
+    /// How many headers a response may have over HTTP/1.1: 100 unless given.
+    pub max_response_headers: usize,
+    /// How many connections are kept for later requests, those of all networks and isolation keys together: 1 024
+    /// unless given. Beyond that the one that was used longest ago is closed. Where it is 0 none is kept.
+    pub max_idle: usize,
+    /// How many connections are kept for one host, of one network and one isolation key: 8 unless given.
+    pub max_idle_per_host: usize,
+    /// How long a connection is kept that nobody uses: 90 seconds unless given.
+    #[serde(rename = "idle_timeout_ms", deserialize_with = "deadline::from_millis")]
+    pub idle_timeout: Duration,
+    /// Whether HTTP/2 is offered to servers that speak TLS. It is unless given.
+    pub http2: bool,
+    /// Who may say which server is which.
+    #[serde(skip)]
+    pub trust: Trust,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            time_limit: Duration::from_secs(30),
+            max_redirects: 10,
+            allow_downgrade: false,
+            max_request_body: 16 << 20,
+            max_response_body: 16 << 20,
+            max_response_head: 64 << 10,
+            max_response_headers: 100,
+            max_idle: 1024,
+            max_idle_per_host: 8,
+            idle_timeout: Duration::from_secs(90),
+            http2: true,
+            trust: Trust::default(),
+        }
+    }
+}
+
+/// Whose certificates count. Neither the operating system's store nor any file or variable is asked.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Mozilla's roots, as they were when this program was built, and these.
+    Mozilla {
+        /// Further roots.
+        and: Vec<CertificateDer<'static>>,
+    },
+    /// These roots and no others.
+    Only(Vec<CertificateDer<'static>>),
+    /// What a configuration of rustls says, client certificates included. Its ALPN protocols and its resumption of
+    /// sessions are not used: the first follow [`HttpConfig::http2`], and a session that is resumed would show that
+    /// two connections belong together.
+    Custom(Arc<ClientConfig>),
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Mozilla { and: Vec::new() }
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mozilla { and } => write!(f, "Mozilla and {} others", and.len()),
+            Self::Only(roots) => write!(f, "Only {} roots", roots.len()),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
+}

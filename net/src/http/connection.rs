@@ -1,0 +1,181 @@
+//! A connection that speaks HTTP.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri, Version};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::config::HttpConfig;
+use super::error::{HttpError, Peer, UrlError};
+use super::request::Hop;
+use super::target::Scheme;
+use super::tls;
+use crate::network::BoxStream;
+
+/// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
+pub(super) struct Connection {
+    sender: Sender,
+    /// Cancelled once the connection is closed.
+    closed: CancellationToken,
+    /// Closes it.
+    open: Arc<DropGuard>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+type Message = http::Request<Full<Bytes>>;
+
+/// What became of a request.
+pub(super) enum Sent {
+    Response(http::Response<Incoming>),
+    /// The connection was closed before it took the request, of which not one byte was sent.
+    Unsent(hyper::Error),
+    /// The connection broke, and what arrived of the request is not known.
+    Failed(hyper::Error),
+}
+
+impl Connection {
+    /// Speaks HTTP over `stream`, inside TLS if the URL says so.
+    pub(super) async fn open(
+        stream: BoxStream,
+        scheme: Scheme,
+        peer: &Peer,
+        tls: &TlsConnector,
+        config: &HttpConfig,
+    ) -> Result<Self, HttpError> {
+        let (stream, is_http2) = match scheme {
+            Scheme::Http => (stream, false),
+            Scheme::Https => {
+                let stream = tls::handshake(tls, peer, stream).await?;
+                let is_http2 = tls::is_http2(&stream);
+                (Box::new(stream) as BoxStream, is_http2)
+            }
+        };
+        let opened = if is_http2 { http2(stream, config).await } else { http1(stream, config).await };
+        opened.map_err(|error| HttpError::of_connection(peer, error))
+    }
+
+    /// Another handle to the connection, if it carries several requests at a time.
+    pub(super) fn share(&self) -> Option<Self> {
+        match &self.sender {
+            Sender::Http1(_) => None,
+            Sender::Http2(sender) => Some(Self {
+                sender: Sender::Http2(sender.clone()),
+                closed: self.closed.clone(),
+                open: Arc::clone(&self.open),
+            }),
+        }
+    }
+
+    /// Whether it carries several requests at a time.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// Whether a request can be sent now.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_ready(),
+            Sender::Http2(sender) => sender.is_ready(),
+        }
+    }
+
+    /// Waits until a request can be sent, and says whether that will ever be.
+    pub(super) async fn ready(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
+    /// Cancelled once the connection is closed.
+    pub(super) const fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Sends `hop`, and waits for the head of the response.
+    pub(super) async fn send(&mut self, hop: &Hop) -> Result<Sent, UrlError> {
+        let sent = match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(message(hop, Version::HTTP_11)?).await,
+            Sender::Http2(sender) => sender.try_send_request(message(hop, Version::HTTP_2)?).await,
+        };
+        Ok(match sent {
+            Ok(response) => Sent::Response(response),
+            Err(error) if error.message().is_some() => Sent::Unsent(TrySendError::into_error(error)),
+            Err(error) => Sent::Failed(error.into_error()),
+        })
+    }
+}
+
+async fn http1(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connection> {
+    let mut builder = http1::Builder::new();
+    builder.max_headers(config.max_response_headers);
+    builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
+    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+    let closed = CancellationToken::new();
+    Tasks(closed.clone()).spawn_main(driver);
+    Ok(Connection { sender: Sender::Http1(sender), open: Arc::new(closed.clone().drop_guard()), closed })
+}
+
+async fn http2(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connection> {
+    let closed = CancellationToken::new();
+    let mut builder = http2::Builder::new(Tasks(closed.clone()));
+    builder.max_header_list_size(config.max_response_head);
+    // Nothing that a server pushes is asked for.
+    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+    Tasks(closed.clone()).spawn_main(driver);
+    Ok(Connection { sender: Sender::Http2(sender), open: Arc::new(closed.clone().drop_guard()), closed })
+}
+
+/// Runs what drives a connection, until that is closed.
+#[derive(Clone)]
+struct Tasks(CancellationToken);
+
+impl Tasks {
+    /// Runs what ends when the peer closes. How it ended is reported to whom it concerns.
+    fn spawn_main<T: Send + 'static>(self, driver: impl Future<Output = T> + Send + 'static) {
+        tokio::spawn(async move {
+            let _ = self.0.run_until_cancelled(driver).await;
+            self.0.cancel();
+        });
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        tokio::spawn(self.0.clone().run_until_cancelled_owned(task));
+    }
+}
+
+/// `hop`, as `version` writes it.
+fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
+    let authority = hop.target.authority();
+    let path: PathAndQuery = hop.target.path().parse().map_err(|_| UrlError::Path)?;
+    let mut message = http::Request::new(Full::new(hop.body.clone()));
+    *message.method_mut() = hop.method.clone();
+    *message.version_mut() = version;
+    if version == Version::HTTP_2 {
+        let uri = Uri::builder().scheme(hop.target.url.scheme()).authority(authority).path_and_query(path);
+        *message.uri_mut() = uri.build().map_err(|_| UrlError::Path)?;
+    } else {
+        *message.uri_mut() = path.into();
+        message.headers_mut().insert(HOST, HeaderValue::try_from(authority).map_err(|_| UrlError::Path)?);
+    }
+    message.headers_mut().extend(hop.headers.clone());
+    // Of a request with a body that happens to be empty servers want to know that (RFC 9110, section 8.6).
+    if hop.body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method) {
+        message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(message)
+}

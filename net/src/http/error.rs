@@ -1,0 +1,217 @@
+//! Why there is no response.
+
+use std::fmt::{self, Display};
+use std::io;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use crate::dialer::Route;
+use crate::endpoint::Endpoint;
+use crate::error::NetworkError;
+use crate::host::HostError;
+
+/// A request could not be made, or its response could not be had. None of these ever means that another network was
+/// tried.
+///
+/// What is shown names hosts and routes. It does not show paths, queries, headers or bodies, where secrets may be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// No request can go to the URL.
+    #[error("the URL is not one that a request can go to")]
+    Url(#[from] UrlError),
+    /// Requests of this method are not made.
+    #[error("a request cannot have the method {method}")]
+    Method {
+        /// The method.
+        method: Method,
+    },
+    /// A header has a name or a value that none has.
+    #[error("a header has a name or a value that no header has")]
+    InvalidHeader,
+    /// The client alone decides on this header.
+    #[error("a request cannot be given the header `{name}`; the client sets it, or must not send it")]
+    ReservedHeader {
+        /// The header.
+        name: HeaderName,
+    },
+    /// What was to be the body cannot be written as JSON.
+    #[error("the body cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+    /// The body of the request is longer than the configuration allows. Nothing was sent.
+    #[error("the body of the request has more than {limit} bytes")]
+    RequestTooLarge {
+        /// How many bytes it may have.
+        limit: u64,
+    },
+    /// The configuration of TLS makes no sense.
+    #[error("TLS cannot be configured so")]
+    TlsConfig(#[source] rustls::Error),
+    /// The network is not there, or made no connection.
+    #[error(transparent)]
+    Network(Box<NetworkError>),
+    /// A connection was made, and the server is not proven to be who it is to be.
+    #[error("no TLS with {peer}")]
+    Tls {
+        /// The server.
+        peer: Peer,
+        /// Why. Where certificates are to blame there is an [`rustls::Error`] in it.
+        source: io::Error,
+    },
+    /// The connection broke before the response was whole. Whether the server got the request is not known.
+    #[error("the connection to {peer} broke before the response was whole")]
+    Broken {
+        /// The server.
+        peer: Peer,
+        /// How, the first time that it is reported.
+        source: Option<hyper::Error>,
+    },
+    /// What the server sent is not HTTP/1.1, or its headers are larger than the configuration allows. Over HTTP/2 such
+    /// a connection counts as broken.
+    #[error("{peer} breaks the protocol")]
+    Protocol {
+        /// The server.
+        peer: Peer,
+        /// How.
+        source: hyper::Error,
+    },
+    /// The body of the response is longer than what is allowed.
+    #[error("the body of the response from {peer} has more than {limit} bytes")]
+    BodyTooLarge {
+        /// The server.
+        peer: Peer,
+        /// How many bytes it may have.
+        limit: u64,
+    },
+    /// The time for everything was over.
+    #[error("the request to {peer} was not done within {limit:?}")]
+    TimedOut {
+        /// The server that was asked first, or the one whose body was read.
+        peer: Peer,
+        /// How long everything may take.
+        limit: Duration,
+    },
+    /// There were more redirects than are followed.
+    #[error("more than {limit} redirects, the last of them from {peer}")]
+    TooManyRedirects {
+        /// Who sent the last of them.
+        peer: Peer,
+        /// How many are followed.
+        limit: usize,
+    },
+    /// A redirect leads where none may lead.
+    #[error("{peer} redirects to {to}, where no redirect may lead")]
+    Redirect {
+        /// Who redirects.
+        peer: Peer,
+        /// Where to: the scheme and the host, as far as there are any.
+        to: String,
+        /// Why not.
+        #[source]
+        why: RedirectError,
+    },
+    /// The body of the response is not UTF-8, and text was asked for.
+    #[error("the body of the response from {peer} is not UTF-8")]
+    NotUtf8 {
+        /// The server.
+        peer: Peer,
+    },
+    /// The body of the response is not the JSON that was asked for.
+    #[error("the body of the response from {peer} is not the JSON that was expected")]
+    Decode {
+        /// The server.
+        peer: Peer,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl HttpError {
+    /// Whether the same request may succeed later with nobody changing the configuration. Whether it may be made
+    /// twice is another question: the server may have got it the first time.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Network(error) => error.is_retryable(),
+            Self::Tls { source, .. } => !is_of_rustls(source),
+            Self::Broken { .. } | Self::TimedOut { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What hyper reports of a connection to `peer`.
+    pub(super) fn of_connection(peer: &Peer, source: hyper::Error) -> Self {
+        let peer = peer.clone();
+        if source.is_parse() {
+            Self::Protocol { peer, source }
+        } else {
+            Self::Broken { peer, source: Some(source) }
+        }
+    }
+}
+
+impl From<NetworkError> for HttpError {
+    fn from(error: NetworkError) -> Self {
+        Self::Network(Box::new(error))
+    }
+}
+
+/// The error is about what was said, and not about the connection that it was said over.
+fn is_of_rustls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
+/// A server, and what is between it and us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Peer {
+    /// The server.
+    pub endpoint: Endpoint,
+    /// What the connection goes through.
+    pub route: Route,
+}
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} through {}", self.endpoint, self.route)
+    }
+}
+
+/// No request can go to a URL. The URL itself is not shown, because there may be secrets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// It is none.
+    #[error(transparent)]
+    Invalid(#[from] url::ParseError),
+    /// Its scheme is another.
+    #[error("the scheme must be `http` or `https`")]
+    Scheme,
+    /// There is a user name or a password in it.
+    #[error("a URL cannot have a user name or a password in it; use the header `Authorization`")]
+    Userinfo,
+    /// It has no host.
+    #[error("the host is missing")]
+    NoHost,
+    /// Its host is none.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// Its port is zero.
+    #[error("the port must be a number from 1 to 65535")]
+    Port,
+    /// There is something in its path or query that no request line has room for.
+    #[error("the path or the query cannot be sent")]
+    Path,
+}
+
+/// Why a redirect is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedirectError {
+    /// No request can go there.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// It leads from `https` to `http`.
+    #[error("a redirect must not lead from `https` to `http`")]
+    Downgrade,
+}

@@ -1,0 +1,60 @@
+//! An HTTP client whose requests take the network of a frame.
+//!
+//! [`HttpClient::send`] takes the [`Dialer`](crate::Dialer) of a frame, and there is no way to send without one.
+//!
+//! # What goes through which connection
+//!
+//! - Every request, and every redirect of it, goes through the dialer's network. A name goes to the network as it is
+//!   and is not looked up here; where a network guards what may be reached, it guards redirects, too. Proxies that the
+//!   environment names (`HTTP_PROXY`, `ALL_PROXY` and their like) are not looked at.
+//! - A connection serves later requests of the same network, the same [isolation key](crate::IsolationKey) and the
+//!   same origin, in the same Tokio runtime, and no others. Through a network that [keeps connections
+//!   apart](crate::Isolation::ByKey), requests without a key have a connection each. TLS sessions are never resumed,
+//!   since that shows the server that two connections belong together.
+//! - When a network is replaced or unregistered the connections that wait are closed at once. Requests that are on
+//!   their way are served to their end, and what they went over is not used again.
+//!
+//! # What is sent
+//!
+//! HTTP/1.1, or HTTP/2 where a TLS server takes it; not HTTP/3. Nothing is compressed and no compression is asked for:
+//! whoever sends `Accept-Encoding` gets the bytes as the server sends them. There are no cookies, no cache and no
+//! `Referer`.
+//!
+//! # Redirects
+//!
+//! Of 301, 302, 303, 307 and 308 with `Location`, at most [`HttpConfig::max_redirects`] are followed, to `http` and
+//! `https` only, and not from `https` to `http`. Where a `POST` is answered with 301 or 302, and anything but a `HEAD`
+//! with 303, a `GET` without body follows. Secrets stay within an origin, see [`Request::header`].
+//!
+//! # What is tried again
+//!
+//! A request over a connection that waited, and that turns out to be closed before it took one byte of the request,
+//! goes over another. That cannot make the server get it twice, whatever the method is. Nothing else is tried again.
+//!
+//! # Limits
+//!
+//! [`HttpConfig`] limits the time for everything, the bodies, the headers, and the connections that wait.
+
+mod body;
+mod client;
+mod config;
+mod connection;
+mod error;
+mod pool;
+mod redirect;
+mod request;
+mod response;
+mod target;
+mod time;
+mod tls;
+
+pub use bytes::Bytes;
+pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+pub use rustls;
+pub use url::Url;
+
+pub use self::client::HttpClient;
+pub use self::config::{HttpConfig, Trust};
+pub use self::error::{HttpError, Peer, RedirectError, UrlError};
+pub use self::request::Request;
+pub use self::response::Response;

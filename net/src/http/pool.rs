@@ -1,0 +1,230 @@
+//! Connections that are kept for later requests.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::{self, Handle};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::config::HttpConfig;
+use super::connection::Connection;
+use super::target::Origin;
+use super::time::TimeLimit;
+use crate::dialer::Dialer;
+use crate::isolation::{Isolation, IsolationKey};
+use crate::registry::Registered;
+
+/// Whose a connection is. Nobody else gets it.
+#[derive(Clone)]
+pub(super) struct Place {
+    /// The network in its place, which says the route, too. It is not kept alive, and its address is not taken by
+    /// another as long as this is there.
+    network: Weak<Registered>,
+    retired: CancellationToken,
+    isolation: Option<IsolationKey>,
+    origin: Origin,
+    /// What drives the connection. While nobody runs that, the connection stands still.
+    runtime: runtime::Id,
+}
+
+impl Place {
+    /// Where connections to `origin` are kept that `dialer` makes through `registered`. There is none where no two of
+    /// them may be seen to belong together.
+    pub(super) fn new(registered: &Arc<Registered>, dialer: &Dialer, origin: &Origin) -> Option<Self> {
+        let isolation = match (registered.network.isolation(), dialer.isolation()) {
+            (Isolation::ByKey, None) => return None,
+            (Isolation::ByKey | Isolation::None, isolation) => isolation.cloned(),
+        };
+        let (network, retired) = (Arc::downgrade(registered), registered.retired.clone());
+        let runtime = Handle::current().id();
+        Some(Self { network, retired, isolation, origin: origin.clone(), runtime })
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.network.ptr_eq(&other.network)
+            && self.isolation == other.isolation
+            && self.origin == other.origin
+            && self.runtime == other.runtime
+    }
+}
+
+impl Eq for Place {}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.network.as_ptr().hash(state);
+        self.isolation.hash(state);
+        self.origin.hash(state);
+        self.runtime.hash(state);
+    }
+}
+
+/// All connections that a client keeps.
+pub(super) struct Pool {
+    max_idle: usize,
+    max_idle_per_host: usize,
+    idle_timeout: Duration,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    last: Id,
+    /// By when it was parked.
+    order: BTreeMap<Id, Place>,
+    /// In each place the connection that was parked last is the last.
+    places: HashMap<Place, Vec<Parked>>,
+}
+
+type Id = u64;
+
+struct Parked {
+    id: Id,
+    connection: Connection,
+    _watch: Watch,
+}
+
+/// The task that waits for the end of a connection that is parked. It is over when the connection is taken.
+struct Watch(AbortHandle);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Pool {
+    pub(super) fn new(config: &HttpConfig) -> Self {
+        let (max_idle, max_idle_per_host) = (config.max_idle, config.max_idle_per_host);
+        Self { max_idle, max_idle_per_host, idle_timeout: config.idle_timeout, table: Mutex::default() }
+    }
+
+    /// A connection that waits in `place`. One that carries several requests at a time stays there, too.
+    pub(super) fn take(self: &Arc<Self>, place: &Place) -> Option<Connection> {
+        let mut table = self.table();
+        loop {
+            let connection = table.pop(place)?;
+            if !connection.is_ready() {
+                continue;
+            }
+            if let Some(shared) = connection.share() {
+                self.insert(&mut table, place, shared);
+            }
+            return Some(connection);
+        }
+    }
+
+    /// Keeps `connection` until somebody takes it, the network is retired, the server closes it, it has waited for
+    /// too long, or there are too many.
+    pub(super) fn park(self: &Arc<Self>, place: &Place, connection: Connection) {
+        self.insert(&mut self.table(), place, connection);
+    }
+
+    fn insert(self: &Arc<Self>, table: &mut Table, place: &Place, connection: Connection) {
+        let is_spare = connection.is_shared() && table.has_shared(place);
+        if place.retired.is_cancelled() || is_spare || self.max_idle == 0 || self.max_idle_per_host == 0 {
+            return;
+        }
+        table.last += 1;
+        let id = table.last;
+        let watch = Watch(tokio::spawn(self.watch(id, place, &connection)).abort_handle());
+        table.order.insert(id, place.clone());
+        let here = table.places.entry(place.clone()).or_default();
+        here.push(Parked { id, connection, _watch: watch });
+
+        let surplus_here = (here.len() > self.max_idle_per_host).then(|| here[0].id);
+        let oldest = |table: &Table| table.order.first_key_value().map(|(id, _)| *id);
+        let surplus = surplus_here.or_else(|| (table.order.len() > self.max_idle).then(|| oldest(table))?);
+        if let Some(id) = surplus {
+            table.remove(id);
+        }
+    }
+
+    /// Waits for what ends the connection that is parked as `id`, and closes it. If the network was retired before
+    /// this began, it is over at once.
+    fn watch(
+        self: &Arc<Self>,
+        id: Id,
+        place: &Place,
+        connection: &Connection,
+    ) -> impl Future<Output = ()> + use<> {
+        let (pool, retired, closed) =
+            (Arc::downgrade(self), place.retired.clone(), connection.closed().clone());
+        let idle = tokio::time::sleep(self.idle_timeout);
+        async move {
+            retired.run_until_cancelled(closed.run_until_cancelled(idle)).await;
+            if let Some(pool) = Weak::upgrade(&pool) {
+                pool.table().remove(id);
+            }
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing in here panics in the middle of a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn pop(&mut self, place: &Place) -> Option<Connection> {
+        let id = self.places.get(place)?.last()?.id;
+        self.remove(id)
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Connection> {
+        let place = self.order.remove(&id)?;
+        let here = self.places.get_mut(&place)?;
+        let index = here.iter().position(|parked| parked.id == id)?;
+        let removed = here.remove(index);
+        if here.is_empty() {
+            self.places.remove(&place);
+        }
+        Some(removed.connection)
+    }
+
+    fn has_shared(&self, place: &Place) -> bool {
+        let here = self.places.get(place).into_iter().flatten();
+        here.map(|parked| &parked.connection)
+            .any(|connection| connection.is_ready() && connection.is_shared())
+    }
+}
+
+/// A connection that somebody uses. If it is dropped it is closed, unless it carries requests of others.
+pub(super) struct Lease {
+    pub(super) connection: Connection,
+    /// Where it is parked afterwards.
+    home: Option<(Weak<Pool>, Place)>,
+}
+
+impl Lease {
+    pub(super) fn new(connection: Connection, home: Option<(&Arc<Pool>, Place)>) -> Self {
+        let home = home.map(|(pool, place)| (Arc::downgrade(pool), place));
+        Self { connection, home }
+    }
+
+    /// The response is whole. The connection can serve another request, which is not to be waited for longer than
+    /// `limit`: a server may answer before it has got the whole request.
+    pub(super) fn finish(self, limit: TimeLimit) {
+        let Self { mut connection, home } = self;
+        // A connection that is shared is parked while it is used.
+        let Some((pool, place)) = home.filter(|_| !connection.is_shared()) else { return };
+        let park = move |connection| {
+            if let Some(pool) = pool.upgrade() {
+                pool.park(&place, connection);
+            }
+        };
+        if connection.is_ready() {
+            return park(connection);
+        }
+        tokio::spawn(async move {
+            if let Ok(true) = limit.bound(connection.ready()).await {
+                park(connection);
+            }
+        });
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a response sends its request on to.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use url::Url;
+
+use super::error::{RedirectError, UrlError};
+use super::request::{Hop, SECRET};
+use super::target::{Scheme, Target};
+
+/// These describe a body.
+const OF_BODY: [HeaderName; 4] =
+    [header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_LOCATION, header::CONTENT_TYPE];
+
+/// Where the response leads, if it is a redirect that can be followed: RFC 9110, section 15.4.
+pub(super) fn location(status: StatusCode, headers: &HeaderMap) -> Option<&HeaderValue> {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308).then(|| headers.get(header::LOCATION)).flatten()
+}
+
+/// A redirect that is not followed: as much of where it leads as may be shown, and why.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) to: String,
+    pub(super) why: RedirectError,
+}
+
+/// What `from` becomes where it is redirected to `location`.
+///
+/// The method and the body change as the Fetch standard says, which browsers follow. What is secret, and where the
+/// redirect comes from, stays within an origin.
+pub(super) fn next(
+    from: &Hop,
+    status: StatusCode,
+    location: &HeaderValue,
+    allow_downgrade: bool,
+) -> Result<Hop, Refused> {
+    let target = target(&from.target, location)?;
+    let is_downgrade = from.target.origin.scheme == Scheme::Https && target.origin.scheme == Scheme::Http;
+    if is_downgrade && !allow_downgrade {
+        return Err(Refused { to: shown(&target.url), why: RedirectError::Downgrade });
+    }
+
+    let mut hop = Hop { target, ..from.clone() };
+    if becomes_get(status, &hop.method) {
+        hop.method = Method::GET;
+        hop.body.clear();
+        for name in &OF_BODY {
+            hop.headers.remove(name);
+        }
+    }
+    if hop.target.origin != from.target.origin {
+        hop.headers =
+            hop.headers.iter().filter(|(name, value)| !is_private(name, value)).map(owned).collect();
+    }
+    Ok(hop)
+}
+
+fn becomes_get(status: StatusCode, method: &Method) -> bool {
+    match status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => method == Method::POST,
+        StatusCode::SEE_OTHER => method != Method::HEAD,
+        _ => false,
+    }
+}
+
+fn is_private(name: &HeaderName, value: &HeaderValue) -> bool {
+    value.is_sensitive() || SECRET.contains(name) || name == header::REFERER || name == header::ORIGIN
+}
+
+fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
+    (name.clone(), value.clone())
+}
+
+fn target(from: &Target, location: &HeaderValue) -> Result<Target, Refused> {
+    let invalid = |error: UrlError| Refused { to: "what is no URL".to_owned(), why: error.into() };
+    // A server may send UTF-8, which is percent-encoded then.
+    let text = std::str::from_utf8(location.as_bytes()).unwrap_or("//");
+    let mut url = from.url.join(text).map_err(|error| invalid(error.into()))?;
+    if url.fragment().is_none() {
+        url.set_fragment(from.url.fragment());
+    }
+    let to = shown(&url);
+    Target::try_from(url).map_err(|error| Refused { to, why: error.into() })
+}
+
+/// The scheme, and the host with its port.
+fn shown(url: &Url) -> String {
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    match url.host_str() {
+        Some(host) => format!("{}://{host}{port}", url.scheme()),
+        None => format!("the scheme `{}`", url.scheme()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What is asked for.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde::Serialize;
+
+use super::error::HttpError;
+use super::target::Target;
+
+/// A request for [`HttpClient::send`](super::HttpClient::send).
+///
+/// It has the headers that it is given, and those that say where it goes and how long its body is. Nothing else says
+/// who sent it: there is no `User-Agent`, no `Accept-Encoding`, no `Referer`, no cookie.
+///
+/// ```
+/// use frame_net::http::{HttpError, Request};
+///
+/// let request = Request::get("https://example.com/")?.header("accept", "text/html")?;
+/// assert!(matches!(Request::get("https://user:pass@example.com/"), Err(HttpError::Url(_))));
+/// assert!(matches!(request.header("host", "example.org"), Err(HttpError::ReservedHeader { .. })));
+/// # Ok::<(), HttpError>(())
+/// ```
+#[derive(Clone)]
+pub struct Request {
+    pub(super) hop: Hop,
+    pub(super) time_limit: Option<Duration>,
+    pub(super) max_redirects: Option<usize>,
+    pub(super) max_response_body: Option<u64>,
+}
+
+/// What is sent to one server. A redirect makes the next of it.
+#[derive(Clone)]
+pub(super) struct Hop {
+    pub(super) method: Method,
+    pub(super) target: Target,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// These say where a message ends, whom it is for, or what becomes of the connection. Who could set them could make
+/// one request look like two.
+const RESERVED: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+const RESERVED_TOO: [&str; 3] = ["http2-settings", "keep-alive", "proxy-connection"];
+
+/// These are secrets whatever is in them.
+pub(super) const SECRET: [HeaderName; 3] =
+    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+impl Request {
+    /// A request of `method` for `url`.
+    ///
+    /// An international name is taken in its ASCII form. What is behind `#` is not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there, and [`HttpError::Method`] for `CONNECT`, which asks for a tunnel.
+    pub fn new(method: Method, url: &str) -> Result<Self, HttpError> {
+        if method == Method::CONNECT {
+            return Err(HttpError::Method { method });
+        }
+        let target = Target::parse(url)?;
+        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new() };
+        Ok(Self { hop, time_limit: None, max_redirects: None, max_response_body: None })
+    }
+
+    /// A `GET` request for `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn get(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::GET, url)
+    }
+
+    /// A `POST` request for `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn post(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::POST, url)
+    }
+
+    /// With this header, beside others of its name.
+    ///
+    /// `Authorization`, `Cookie`, `Proxy-Authorization`, and each value that [is marked as
+    /// sensitive](HeaderValue::set_sensitive), go to the origin of the URL, and not to others that it redirects to.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::InvalidHeader`] if there is no such name or value, and [`HttpError::ReservedHeader`] for what says
+    /// where the request goes, how long it is, or what becomes of the connection.
+    pub fn header(
+        mut self,
+        name: impl TryInto<HeaderName>,
+        value: impl TryInto<HeaderValue>,
+    ) -> Result<Self, HttpError> {
+        let name = name.try_into().map_err(|_| HttpError::InvalidHeader)?;
+        let mut value = value.try_into().map_err(|_| HttpError::InvalidHeader)?;
+        if RESERVED.contains(&name) || RESERVED_TOO.contains(&name.as_str()) {
+            return Err(HttpError::ReservedHeader { name });
+        }
+        if SECRET.contains(&name) {
+            value.set_sensitive(true);
+        }
+        self.hop.headers.try_append(name, value).map_err(|_| HttpError::InvalidHeader)?;
+        Ok(self)
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.hop.body = body.into();
+        self
+    }
+
+    /// With this as its body, as JSON. If it has no `Content-Type` it gets that of JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Encode`] if it cannot be written as JSON.
+    pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Result<Self, HttpError> {
+        self.hop.body = serde_json::to_vec(body).map_err(HttpError::Encode)?.into();
+        let json = HeaderValue::from_static("application/json");
+        self.hop.headers.entry(header::CONTENT_TYPE).or_insert(json);
+        Ok(self)
+    }
+
+    /// With this in the place of [`HttpConfig::time_limit`](super::HttpConfig::time_limit).
+    #[must_use]
+    pub fn time_limit(self, limit: Duration) -> Self {
+        Self { time_limit: Some(limit), ..self }
+    }
+
+    /// With this in the place of [`HttpConfig::max_redirects`](super::HttpConfig::max_redirects).
+    #[must_use]
+    pub fn max_redirects(self, limit: usize) -> Self {
+        Self { max_redirects: Some(limit), ..self }
+    }
+
+    /// With this in the place of [`HttpConfig::max_response_body`](super::HttpConfig::max_response_body).
+    #[must_use]
+    pub fn max_response_body(self, limit: u64) -> Self {
+        Self { max_response_body: Some(limit), ..self }
+    }
+}
+
+/// Without the path, the query, the values of headers and the body, where secrets may be.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.hop.fmt(f)
+    }
+}
+
+impl fmt::Debug for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("target", &self.target)
+            .field("headers", &headers)
+            .field("body_len", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! TLS to the server that the URL names.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::config::{HttpConfig, Trust};
+use super::error::{HttpError, Peer};
+use crate::host::Host;
+use crate::network::BoxStream;
+
+pub(super) fn connector(config: &HttpConfig) -> Result<TlsConnector, HttpError> {
+    let mut tls = match &config.trust {
+        Trust::Mozilla { and } => trusting(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), and)?,
+        Trust::Only(roots) => trusting(RootCertStore::empty(), roots)?,
+        Trust::Custom(tls) => ClientConfig::clone(tls),
+    };
+    // A ticket of one connection, shown in another, tells the server that both are of the same client: over two
+    // routes, or for two isolation keys. Connections that may be seen to belong together are kept instead.
+    tls.resumption = Resumption::disabled();
+    tls.enable_early_data = false;
+    let offered: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    tls.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(tls).into())
+}
+
+fn trusting(
+    mut roots: RootCertStore,
+    further: &[rustls::pki_types::CertificateDer<'static>],
+) -> Result<ClientConfig, HttpError> {
+    for root in further {
+        roots.add(root.clone()).map_err(HttpError::TlsConfig)?;
+    }
+    // Named, because a process may have another as its default, or two and so none.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    Ok(builder.map_err(HttpError::TlsConfig)?.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// TLS over `stream` with who proves to be `peer`.
+pub(super) async fn handshake(
+    connector: &TlsConnector,
+    peer: &Peer,
+    stream: BoxStream,
+) -> Result<TlsStream<BoxStream>, HttpError> {
+    let failed = |source| HttpError::Tls { peer: peer.clone(), source };
+    let name = match peer.endpoint.host() {
+        Host::Name(name) => ServerName::try_from(name.as_str().to_owned())
+            .map_err(|error| failed(std::io::Error::other(error)))?,
+        Host::Address(address) => ServerName::from(IpAddr::clone(address)),
+    };
+    connector.connect(name, stream).await.map_err(failed)
+}
+
+/// Whether both sides agreed on HTTP/2.
+pub(super) fn is_http2(stream: &TlsStream<BoxStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
+}

@@ -1,1 +1,0 @@
-//! I2P, through the SAM bridge of a router.

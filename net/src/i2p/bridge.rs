@@ -1,0 +1,103 @@
+//! The sockets around what is said to a bridge.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use zeroize::Zeroizing;
+
+use crate::deadline::Deadline;
+use crate::error::{Cause, DriverError, Step};
+use crate::i2p::I2pConfig;
+use crate::i2p::error::SamError;
+use crate::i2p::exchange::{Action, Answer, Exchange, Request, Stage};
+use crate::network::BoxStream;
+use crate::via::Via;
+
+/// Where a bridge is, and how to get there.
+#[derive(Debug)]
+pub(super) struct Bridge {
+    pub(super) config: I2pConfig,
+    pub(super) via: Via,
+}
+
+/// A socket of a bridge.
+pub(super) struct Socket {
+    pub(super) stream: BoxStream,
+    /// What was received and is not used yet. There may be a private key in it.
+    pub(super) unread: Zeroizing<Vec<u8>>,
+}
+
+impl Bridge {
+    /// Makes a request on a socket of its own, and waits for the answer. With [`Request::Accept`] that is the one
+    /// that says that a connection is waited for now.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the socket.
+    pub(super) async fn ask<'a>(
+        &self,
+        request: Request<'a>,
+        deadline: Deadline,
+    ) -> Result<(Socket, Exchange<'a>), DriverError> {
+        let I2pConfig { sam, credentials, .. } = &self.config;
+        let stream = self.via.connect(sam, deadline).await?;
+        let mut socket = Socket { stream, unread: Zeroizing::default() };
+        let mut exchange = Exchange::new(request, credentials.as_ref());
+        let asked = deadline.timeout(socket.ask(&mut exchange)).await.and_then(|asked| asked);
+        asked.map_err(|cause| DriverError::new(Step::Sam(exchange.stage()), sam, cause))?;
+        Ok((socket, exchange))
+    }
+
+    /// What came of an exchange that is over.
+    pub(super) fn outcome(&self, exchange: Exchange<'_>) -> Result<Answer, DriverError> {
+        let step = Step::Sam(exchange.stage());
+        let outcome = exchange.into_outcome().unwrap_or(Err(SamError::SessionEnded));
+        outcome.map_err(|error| DriverError::new(step, &self.config.sam, Cause::from(error)))
+    }
+}
+
+impl Socket {
+    /// Goes on until there is an outcome, or a connection is waited for.
+    async fn ask(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Cause> {
+        while exchange.action() != Action::Finish && exchange.stage() != Stage::Incoming {
+            self.act(exchange).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what is to be done next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Of a future that was dropped nobody knows how much was sent: the socket is to be closed. Nothing that was
+    /// received is lost.
+    pub(super) async fn act(&mut self, exchange: &mut Exchange<'_>) -> Result<(), Cause> {
+        match exchange.action() {
+            Action::Send(bytes) => {
+                self.send(bytes).await?;
+                exchange.sent();
+            }
+            Action::Receive => {
+                if self.unread.is_empty() && self.receive().await? == 0 {
+                    return Err(Cause::Closed);
+                }
+                let taken = exchange.receive(&self.unread);
+                self.unread.drain(..taken);
+            }
+            Action::Finish => {}
+        }
+        Ok(())
+    }
+
+    /// Sends all of `bytes`.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        // A network in between may gather what it is given.
+        self.stream.flush().await
+    }
+
+    /// Receives something, and says how much; 0 if the bridge has closed the socket.
+    pub(super) async fn receive(&mut self) -> std::io::Result<usize> {
+        const AT_ONCE: usize = 4096;
+        self.unread.reserve(AT_ONCE);
+        self.stream.read_buf(&mut *self.unread).await
+    }
+}

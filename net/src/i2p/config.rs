@@ -1,0 +1,241 @@
+//! The settings of an I2P network.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+use crate::deadline;
+use crate::endpoint::Endpoint;
+use crate::i2p::{PrivateKey, SamCredentials, SessionOptions};
+use crate::id::NetworkId;
+use crate::secret::Secret;
+
+/// The settings of an [`I2p`](super::I2p) network. In text: `sam`, `user` and `password`, `destination`, `options`,
+/// `via`, `deadline_ms`, `session_deadline_ms`, `first_byte_timeout_ms`.
+///
+/// ```
+/// use frame_net::i2p::{I2pConfig, LocalDestination};
+///
+/// let json = r#"{
+///     "sam": "127.0.0.1:7656",
+///     "destination": { "signature_type": 7 },
+///     "options": { "inbound.quantity": 3, "outbound.quantity": 3, "i2cp.leaseSetEncType": "4,0" },
+///     "first_byte_timeout_ms": 60000
+/// }"#;
+/// let config: I2pConfig = serde_json::from_str(json)?;
+/// assert_eq!(config.destination, LocalDestination::Transient { signature_type: 7 });
+/// assert_eq!(config.first_byte_timeout.unwrap().as_secs(), 60);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+#[non_exhaustive]
+pub struct I2pConfig {
+    /// Where the bridge is, most often `127.0.0.1:7656`. If this is a name, then it is looked up by this host, or by
+    /// the network that it is reached [`via`](Self::via); names to connect to never are.
+    pub sam: Endpoint,
+    /// Who the bridge is told that this is.
+    pub credentials: Option<SamCredentials>,
+    /// Where this network is on I2P.
+    pub destination: LocalDestination,
+    /// What the session is asked for beyond that.
+    pub options: SessionOptions,
+    /// The network that the bridge is reached through, if it is not by this host.
+    pub via: Option<NetworkId>,
+    /// How long a connection may take once the session stands, and the beginning of listening: 90 seconds unless
+    /// given. A router may take a minute to find out that it cannot reach a destination.
+    pub deadline: Duration,
+    /// How long the session may take: 5 minutes unless given. With all tunnels to be built this is most often 20
+    /// seconds, but may be minutes where the router has just started, and then it is wrong to give up and begin
+    /// again. Who does not want to wait for it as long drops the future; the session is still made.
+    pub session_deadline: Duration,
+    /// How long it may take from a connection until its first byte is received, if that is limited.
+    ///
+    /// A router may answer that it has connected before the destination has said anything: i2pd always does. With
+    /// this the first read fails (`ErrorKind::TimedOut`) if nothing has arrived by then, and so does every one after
+    /// it; writing goes on, for where the client speaks first. Not for protocols where the other end may be silent.
+    pub first_byte_timeout: Option<Duration>,
+}
+
+/// Where a network is on I2P.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalDestination {
+    /// Somewhere new, for as long as this network is there: a session after the first is at the same destination.
+    Transient {
+        /// The type of its signatures, as I2P numbers them. Number 7, Ed25519, is what everyone uses.
+        signature_type: u16,
+    },
+    /// Always at the same place.
+    PrivateKey(PrivateKey),
+}
+
+/// Ed25519.
+const SIGNATURE_TYPE: u16 = 7;
+const DEADLINE: Duration = Duration::from_secs(90);
+const SESSION_DEADLINE: Duration = Duration::from_secs(300);
+
+impl Default for LocalDestination {
+    fn default() -> Self {
+        Self::Transient { signature_type: SIGNATURE_TYPE }
+    }
+}
+
+impl I2pConfig {
+    /// The settings for a transient destination, with what the router takes for tunnels if it is not told.
+    #[must_use]
+    pub fn new(sam: Endpoint) -> Self {
+        Self {
+            sam,
+            credentials: None,
+            destination: LocalDestination::default(),
+            options: SessionOptions::default(),
+            via: None,
+            deadline: DEADLINE,
+            session_deadline: SESSION_DEADLINE,
+            first_byte_timeout: None,
+        }
+    }
+}
+
+/// The settings as they are written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    sam: Endpoint,
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    password: Option<Secret>,
+    #[serde(default)]
+    destination: LocalDestination,
+    #[serde(default)]
+    options: SessionOptions,
+    #[serde(default)]
+    via: Option<NetworkId>,
+    #[serde(default, deserialize_with = "millis")]
+    deadline_ms: Option<Duration>,
+    #[serde(default, deserialize_with = "millis")]
+    session_deadline_ms: Option<Duration>,
+    #[serde(default, deserialize_with = "millis")]
+    first_byte_timeout_ms: Option<Duration>,
+}
+
+fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deadline::from_millis(deserializer).map(Some)
+}
+
+impl TryFrom<Given> for I2pConfig {
+    type Error = String;
+
+    fn try_from(given: Given) -> Result<Self, String> {
+        let credentials = match (given.user, given.password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => {
+                Some(SamCredentials::new(user, password).map_err(|error| error.to_string())?)
+            }
+            _ => return Err("`user` and `password` belong together; give both or none".to_owned()),
+        };
+        Ok(Self {
+            sam: given.sam,
+            credentials,
+            destination: given.destination,
+            options: given.options,
+            via: given.via,
+            deadline: given.deadline_ms.unwrap_or(DEADLINE),
+            session_deadline: given.session_deadline_ms.unwrap_or(SESSION_DEADLINE),
+            first_byte_timeout: given.first_byte_timeout_ms,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for LocalDestination {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LocalDestinationVisitor)
+    }
+}
+
+/// Derived code would quote a string that stands where the object belongs: most likely the private key.
+struct LocalDestinationVisitor;
+
+impl<'de> Visitor<'de> for LocalDestinationVisitor {
+    type Value = LocalDestination;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `private_key`, or with the `signature_type` of a transient destination")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<LocalDestination, E> {
+        Err(E::custom("a destination is an object with `private_key` or `signature_type`, not a string"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LocalDestination, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Given {
+            #[serde(default)]
+            private_key: Option<Secret>,
+            #[serde(default)]
+            signature_type: Option<u16>,
+        }
+
+        let given = Given::deserialize(MapAccessDeserializer::new(map))?;
+        match (given.private_key, given.signature_type) {
+            (Some(key), None) => {
+                PrivateKey::new(key).map(LocalDestination::PrivateKey).map_err(A::Error::custom)
+            }
+            (None, given) => {
+                Ok(LocalDestination::Transient { signature_type: given.unwrap_or(SIGNATURE_TYPE) })
+            }
+            (Some(_), Some(_)) => Err(A::Error::custom(
+                "a `private_key` has its type of signatures already; leave `signature_type` out",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn config(mut settings: Value) -> Result<I2pConfig, String> {
+        settings["sam"] = json!("127.0.0.1:7656");
+        serde_json::from_value(settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_given_is_as_with_new() {
+        assert_eq!(config(json!({})).unwrap(), I2pConfig::new("127.0.0.1:7656".parse().unwrap()));
+        assert_eq!(config(json!({ "destination": {} })), config(json!({})));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_without_showing_it() {
+        let wrong = [
+            (json!({ "destination": "31337" }), "not a string"),
+            (json!({ "destination": { "private_key": "31337" } }), "base 64"),
+            (json!({ "destination": { "private_key": 31337 } }), "a secret is"),
+            (json!({ "destination": { "key": "" } }), "unknown field"),
+            (json!({ "destination": { "private_key": "31337", "signature_type": 7 } }), "leave `sign"),
+            (json!({ "password": "31337" }), "belong together"),
+            (json!({ "user": "u" }), "belong together"),
+            (json!({ "user": "u", "password": "31337\n" }), "the SAM password"),
+            (json!({ "user": "u\0", "password": "31337" }), "the SAM user name"),
+            (json!({ "options": { "a": "31337 b" } }), "the value of `a`"),
+            (json!({ "options": { "a b": "31337" } }), "the name of a session option"),
+            (json!({ "deadline_ms": 0 }), "nonzero"),
+            (json!({ "session_deadline_ms": 0 }), "nonzero"),
+            (json!({ "first_byte_timeout_ms": 0 }), "nonzero"),
+            (json!({ "sma": 1 }), "unknown field `sma`"),
+        ];
+        for (settings, expected) in wrong {
+            let error = config(settings).unwrap_err();
+            assert!(error.contains(expected) && !error.contains("31337"), "{error}");
+        }
+    }
+}

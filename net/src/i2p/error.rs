@@ -1,0 +1,126 @@
+//! What goes wrong between this end and a SAM bridge.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Cause, DriverError};
+use crate::i2p::destination::DestinationError;
+use crate::i2p::message::MalformedError;
+use crate::i2p::refusal::SamRefusal;
+use crate::i2p::text;
+
+/// A SAM bridge refused or does not keep to the protocol, or it was not asked in the first place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamError {
+    /// The bridge does not do what it was asked.
+    #[error("{refusal}{}", said(.message.as_deref()))]
+    Refused {
+        /// Why.
+        refusal: SamRefusal,
+        /// What it says about that, as far as it can be shown.
+        message: Option<Box<str>>,
+    },
+    /// The bridge does not want to talk: most likely it asks for a user name and a password, or for others.
+    #[error("the router refused the greeting, most likely the user name and the password{}", said(.message.as_deref()))]
+    GreetingRefused {
+        /// What it says about that, as far as it can be shown.
+        message: Option<Box<str>>,
+    },
+    /// The bridge chose a version that was not offered.
+    #[error("the router chose version `{version}` of SAM, and was offered 3.1 to 3.3")]
+    Version {
+        /// The version, as far as it can be shown.
+        version: Box<str>,
+    },
+    /// The bridge answers something else.
+    #[error(
+        "the answer begins with `{received}`, not with `{expected}`: this is no SAM bridge, or out of step"
+    )]
+    Unexpected {
+        /// With what the answer begins that is due.
+        expected: &'static str,
+        /// With what it begins, as far as it can be shown.
+        received: Box<str>,
+    },
+    /// An answer cannot be read.
+    #[error("the answer of the bridge cannot be read: {0}")]
+    Malformed(&'static str),
+    /// A line does not end.
+    #[error("the bridge sent more than {max} bytes without a line break")]
+    LineTooLong {
+        /// How long a line may be.
+        max: usize,
+    },
+    /// What the bridge gives as a destination, or as the key of one, is none.
+    #[error("what the bridge sent as a destination is none")]
+    Destination(#[from] DestinationError),
+    /// What is to be connected to is not on I2P. Nobody was asked.
+    #[error(
+        "I2P reaches no address and no name but those that end in `.i2p`; this network has no way to clearnet"
+    )]
+    NotI2p,
+    /// The session that all connections share could not be created.
+    #[error(transparent)]
+    Session(Arc<DriverError>),
+    /// The session that all connections share could not be created, and it is too early to try that again.
+    #[error("there is no session with the router, and the next attempt is due in {left:?}")]
+    Backoff {
+        /// How long it is until then.
+        left: Duration,
+        /// Why the last attempt failed.
+        source: Arc<DriverError>,
+    },
+    /// The session ended, which the router does not explain.
+    #[error("the session with the router ended")]
+    SessionEnded,
+    /// There is a listener already, and a destination has one.
+    #[error("the destination has a listener already; drop that one first")]
+    AlreadyListening,
+}
+
+impl SamError {
+    pub(super) fn unexpected(expected: &'static str, received: impl Display) -> Self {
+        /// Long enough for two words of the protocol.
+        const MAX_SHOWN: usize = 40;
+        Self::Unexpected { expected, received: text::shown(&received.to_string(), MAX_SHOWN) }
+    }
+
+    /// Whether the same may succeed later with nobody changing the configuration. A bridge that breaks the protocol
+    /// may be on its way up or down.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.is_retryable(),
+            Self::Session(source) | Self::Backoff { source, .. } => source.is_retryable(),
+            Self::GreetingRefused { .. } | Self::Version { .. } | Self::NotI2p => false,
+            Self::Unexpected { .. }
+            | Self::Malformed(_)
+            | Self::LineTooLong { .. }
+            | Self::Destination(_)
+            | Self::SessionEnded
+            | Self::AlreadyListening => true,
+        }
+    }
+
+    /// Whether the bridge refused for this reason.
+    pub(super) fn is_refusal(&self, of: &SamRefusal) -> bool {
+        matches!(self, Self::Refused { refusal, .. } if refusal == of)
+    }
+}
+
+impl From<SamError> for Cause {
+    fn from(error: SamError) -> Self {
+        Self::Sam(Box::new(error))
+    }
+}
+
+impl From<MalformedError> for SamError {
+    fn from(MalformedError(what): MalformedError) -> Self {
+        Self::Malformed(what)
+    }
+}
+
+fn said(message: Option<&str>) -> String {
+    message.map(|message| format!("; it says: {message}")).unwrap_or_default()
+}

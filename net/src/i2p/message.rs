@@ -1,0 +1,170 @@
+//! What the lines of the protocol consist of.
+
+use std::borrow::Cow;
+
+/// A line of a bridge: two words, and pairs of a key and a value. A value with spaces in it is in quotes, where a
+/// backslash stands before a quote or another backslash.
+#[derive(Debug, PartialEq)]
+pub(super) struct Message<'a> {
+    topic: [&'a str; 2],
+    pairs: Vec<(&'a str, Cow<'a, str>)>,
+}
+
+/// A line is no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MalformedError(pub(super) &'static str);
+
+impl<'a> Message<'a> {
+    /// Reads a line.
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, MalformedError> {
+        let text = std::str::from_utf8(line).map_err(|_| MalformedError("it is not UTF-8"))?;
+        let (first, rest) = word(text);
+        let (second, rest) = word(rest);
+        Ok(Self { topic: [first, second], pairs: pairs(rest)? })
+    }
+
+    /// The pairs of a line that has more in front of them than two words, or less: `text` is what comes behind.
+    pub(super) fn parse_pairs(text: &'a str) -> Result<Self, MalformedError> {
+        Ok(Self { topic: ["", ""], pairs: pairs(text)? })
+    }
+
+    /// The first two words.
+    pub(super) fn topic(&self) -> String {
+        self.topic.join(" ")
+    }
+
+    /// The value of `key`. Which of two it is a bridge cannot leave open.
+    pub(super) fn get(&self, key: &str) -> Result<Option<&str>, MalformedError> {
+        let mut values = self.pairs.iter().filter(|(given, _)| *given == key);
+        let value = values.next().map(|(_, value)| &**value);
+        if values.next().is_some() {
+            return Err(MalformedError("it says the same thing twice"));
+        }
+        Ok(value)
+    }
+}
+
+/// The first word of `text`, and what comes behind it.
+pub(super) fn word(text: &str) -> (&str, &str) {
+    let text = text.trim_start_matches(' ');
+    text.split_once(' ').unwrap_or((text, ""))
+}
+
+fn pairs(text: &str) -> Result<Vec<(&str, Cow<'_, str>)>, MalformedError> {
+    let mut pairs: Vec<(&str, Cow<'_, str>)> = Vec::new();
+    let mut rest = text.trim_start_matches(' ');
+    while !rest.is_empty() {
+        let end = rest.find([' ', '=']).unwrap_or(rest.len());
+        let (key, behind) = rest.split_at(end);
+        let Some(given) = behind.strip_prefix('=') else {
+            match pairs.last_mut() {
+                // Some routers do not put quotes around what they have to say.
+                Some(("MESSAGE", message)) => message.to_mut().extend([" ", key]),
+                _ => pairs.push((key, Cow::Borrowed(""))),
+            }
+            rest = behind.trim_start_matches(' ');
+            continue;
+        };
+        if key.is_empty() {
+            return Err(MalformedError("there is a value without a key"));
+        }
+        let (value, behind) = if let Some(quoted) = given.strip_prefix('"') {
+            unquote(quoted)?
+        } else {
+            let (value, behind) = given.split_at(given.find(' ').unwrap_or(given.len()));
+            (Cow::Borrowed(value), behind)
+        };
+        pairs.push((key, value));
+        rest = behind.trim_start_matches(' ');
+    }
+    Ok(pairs)
+}
+
+/// The value that a quote was opened for, and what comes behind the closing one.
+fn unquote(text: &str) -> Result<(Cow<'_, str>, &str), MalformedError> {
+    let mut value = Cow::Borrowed("");
+    let mut start = 0;
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => {
+                value += &text[start..at];
+                let behind = &text[at + 1..];
+                if !behind.is_empty() && !behind.starts_with(' ') {
+                    return Err(MalformedError("something comes right behind a quote"));
+                }
+                return Ok((value, behind));
+            }
+            b'\\' => {
+                // What is escaped stands for itself, and may be a quote.
+                value += &text[start..at];
+                start = at + 1;
+                bytes.next();
+            }
+            _ => {}
+        }
+    }
+    Err(MalformedError("a quote is not closed"))
+}
+
+/// `value` in quotes.
+pub(super) fn quoted(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(line: &str) -> Message<'_> {
+        Message::parse(line.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn pairs_come_in_any_order_and_number() {
+        for line in ["A B C=D E=F", "A  B   E=F  C=D ", " A B unknown C=D X= E=F OPTION:a=\"b c\""] {
+            let message = message(line);
+            assert_eq!(message.topic(), "A B");
+            assert_eq!(message.get("C"), Ok(Some("D")));
+            assert_eq!(message.get("E"), Ok(Some("F")));
+            assert_eq!(message.get("G"), Ok(None));
+        }
+        assert_eq!(message("A B VALUE=ab==").get("VALUE"), Ok(Some("ab==")));
+        assert_eq!(message("A").topic(), "A ");
+    }
+
+    #[test]
+    fn a_message_without_quotes_is_read_to_its_end() {
+        let message = message("SESSION STATUS RESULT=I2P_ERROR MESSAGE=Unknown STYLE of session");
+        assert_eq!(message.get("MESSAGE"), Ok(Some("Unknown STYLE of session")));
+    }
+
+    #[test]
+    fn what_has_two_readings_is_refused() {
+        assert!(message("A B RESULT=OK RESULT=TIMEOUT").get("RESULT").is_err());
+        for line in ["A B =C", "A B C=\"D", "A B C=\"D\\\"", "A B C=\"D\"E=F"] {
+            assert!(Message::parse(line.as_bytes()).is_err(), "{line}");
+        }
+        assert!(Message::parse(b"A B C=\xff").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_quoted_is_read_as_it_was(value in "\\PC{0,40}", behind in "( X=\"\\\\\"\")?") {
+            let line = format!("A B C={}{behind}", quoted(&value));
+            let message = message(&line);
+            prop_assert_eq!(message.get("C"), Ok(Some(&*value)));
+        }
+
+        #[test]
+        fn no_line_makes_it_panic(line in prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..100),
+            "[A-C =\\\\\"ä]{0,60}".prop_map(String::into_bytes),
+        ]) {
+            let _ = Message::parse(&line).map(|message| message.get("A").map(|_| ()));
+        }
+    }
+}

@@ -1,1 +1,0 @@
-//! WireGuard, in user space.

@@ -1,0 +1,170 @@
+//! The settings of a WireGuard network.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, de};
+
+use crate::deadline;
+use crate::endpoint::Endpoint;
+use crate::secret::Secret;
+use crate::wireguard::PublicKey;
+
+/// The settings of a [`WireGuard`](super::WireGuard) network. In text: `private_key`, `addresses`, `peers`, `bind`,
+/// `listen_port`, `mtu`, `dns`, `deadline_ms`.
+///
+/// ```
+/// use frame_net::wireguard::WireGuardConfig;
+/// use serde_json::json;
+///
+/// let config: WireGuardConfig = serde_json::from_value(json!({
+///     "private_key": "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=",
+///     "addresses": ["10.8.0.2/24", "fd00::2"],
+///     "dns": ["10.8.0.1"],
+///     "peers": [{
+///         "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
+///         "endpoint": "vpn.example.com:51820",
+///         "allowed_ips": ["10.8.0.0/24", "fd00::/64"],
+///         "keepalive_s": 25,
+///     }],
+/// }))?;
+/// assert_eq!((config.mtu, config.peers.len()), (1420, 1));
+/// assert!(!format!("{config:?}").contains("dwdt"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct WireGuardConfig {
+    /// The key of this end: 32 bytes in base64.
+    pub private_key: Secret,
+    /// The addresses of this end, inside the tunnel. An address without a prefix is as good as one with the longest.
+    /// From which of them a connection comes is decided by its destination: the first of that family whose prefix has
+    /// the destination in it, else the first of that family.
+    #[serde(deserialize_with = "networks")]
+    pub addresses: Vec<IpNet>,
+    /// Who is at the other ends.
+    pub peers: Vec<PeerConfig>,
+    /// The address of this host that the tunnel's UDP socket is bound to: all of them unless given.
+    #[serde(default)]
+    pub bind: Option<IpAddr>,
+    /// The port of that socket. 0 lets the system choose, which is what happens unless it is given.
+    #[serde(default)]
+    pub listen_port: u16,
+    /// The longest IP packet that the tunnel carries, in bytes: 1420 unless given, and at least 1280 where there are
+    /// IPv6 addresses. The packets around them are up to 80 bytes longer, and are not sent in fragments.
+    #[serde(default = "mtu")]
+    pub mtu: usize,
+    /// The name servers, at addresses that a peer owns: names are asked for inside the tunnel, or not at all.
+    #[serde(default)]
+    pub dns: Vec<IpAddr>,
+    /// How long a connection may take, from the question for a name to the answer of the far end, with a handshake of
+    /// the tunnel in between if that is due: 30 seconds unless given.
+    #[serde(
+        rename = "deadline_ms",
+        default = "deadline::default",
+        deserialize_with = "deadline::from_millis"
+    )]
+    pub deadline: Duration,
+}
+
+/// The settings of one peer. In text: `public_key`, `preshared_key`, `endpoint`, `allowed_ips`, `keepalive_s`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PeerConfig {
+    /// Who the peer is.
+    pub public_key: PublicKey,
+    /// A secret that both ends have beside their keys: 32 bytes in base64.
+    #[serde(default)]
+    pub preshared_key: Option<Secret>,
+    /// Where it is at first: it may be elsewhere later, and is then answered there. Without this it has to come first.
+    ///
+    /// This is the only name that this host looks up, when there is something to be sent there, and again when the
+    /// peer does not answer.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+    /// What addresses inside the tunnel are its own: what goes there is sent to this peer, and what comes from there
+    /// is taken from this peer only. An address that is in several prefixes belongs to the peer with the longest.
+    #[serde(deserialize_with = "networks")]
+    pub allowed_ips: Vec<IpNet>,
+    /// After how many seconds without a packet one is sent, so that a NAT in between does not forget this end: never
+    /// unless given.
+    #[serde(default)]
+    pub keepalive_s: Option<u16>,
+}
+
+impl WireGuardConfig {
+    /// The settings of a tunnel's end with these addresses, and without peers.
+    #[must_use]
+    pub const fn new(private_key: Secret, addresses: Vec<IpNet>) -> Self {
+        Self {
+            private_key,
+            addresses,
+            peers: Vec::new(),
+            bind: None,
+            listen_port: 0,
+            mtu: mtu(),
+            dns: Vec::new(),
+            deadline: deadline::DEFAULT,
+        }
+    }
+
+    /// With a further peer.
+    #[must_use]
+    pub fn with_peer(mut self, peer: PeerConfig) -> Self {
+        self.peers.push(peer);
+        self
+    }
+}
+
+impl PeerConfig {
+    /// The settings of a peer that owns these addresses, and has to be the first to say something.
+    #[must_use]
+    pub const fn new(public_key: PublicKey, allowed_ips: Vec<IpNet>) -> Self {
+        Self { public_key, preshared_key: None, endpoint: None, allowed_ips, keepalive_s: None }
+    }
+
+    /// At this endpoint.
+    #[must_use]
+    pub fn with_endpoint(self, endpoint: Endpoint) -> Self {
+        Self { endpoint: Some(endpoint), ..self }
+    }
+}
+
+/// The usual MTU: of 1500 bytes a tunnel through IPv6 leaves as many.
+const fn mtu() -> usize {
+    1420
+}
+
+/// Reads prefixes, and addresses in the place of prefixes.
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    struct Networks;
+
+    impl<'de> de::Visitor<'de> for Networks {
+        type Value = Vec<IpNet>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of prefixes, such as [\"10.8.0.0/24\", \"fd00::1\"]")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<IpNet>, A::Error> {
+            let mut networks = Vec::new();
+            while let Some(text) = texts.next_element::<String>()? {
+                let address = || text.parse::<IpAddr>().map(IpNet::from);
+                let network = text.parse().or_else(|_| address()).map_err(|_| {
+                    A::Error::custom(format_args!(
+                        "`{text}` is no prefix and no address; write 10.8.0.0/24, or fd00::1"
+                    ))
+                })?;
+                networks.push(network);
+            }
+            Ok(networks)
+        }
+    }
+
+    deserializer.deserialize_seq(Networks)
+}

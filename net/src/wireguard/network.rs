@@ -1,0 +1,199 @@
+//! The network.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_registry::BoxError;
+use ipnet::IpNet;
+use tokio::runtime::Handle;
+
+use crate::address::LocalEndpoint;
+use crate::deadline::Deadline;
+use crate::driver::Driver;
+use crate::endpoint::Endpoint;
+use crate::error::{Cause, DriverError, Step};
+use crate::host::HostName;
+use crate::isolation::IsolationKey;
+use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
+use crate::registry::NetworkRegistry;
+use crate::wireguard::datagrams::{Port, TunnelDatagrams};
+use crate::wireguard::listener::TunnelListener;
+use crate::wireguard::lookup::Resolver;
+use crate::wireguard::outer::{self, Outer};
+use crate::wireguard::routes::Routes;
+use crate::wireguard::setup::{Setup, SetupError};
+use crate::wireguard::shared::{Shared, User};
+use crate::wireguard::stack::Stack;
+use crate::wireguard::stream::Stream;
+use crate::wireguard::task::Task;
+use crate::wireguard::tunnel::Tunnel;
+use crate::wireguard::{KIND, PublicKey, WireGuardConfig};
+
+/// A network of WireGuard peers, in user space: no privileges, no device, and nothing of the host's routes.
+///
+/// What goes to an address goes to the peer that owns it. An address that no peer owns is refused at once, as is a
+/// name unless there is a name server in the tunnel: neither ever takes another way. What comes from a peer comes from
+/// addresses that it owns, or is dropped.
+///
+/// A task carries the tunnel, in the tokio runtime that the network was made in. It ends, and the UDP socket is closed,
+/// when the network is dropped and everything that it made, and what was written has arrived, or 30 seconds later.
+///
+/// ```
+/// use frame_net::wireguard::{PeerConfig, PublicKey, WireGuard, WireGuardConfig};
+/// use frame_net::{LocalEndpoint, Network, Secret};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = ("dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=", "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM=");
+/// let (alice, bob) = (Secret::new(alice), Secret::new(bob));
+///
+/// let config = WireGuardConfig::new(bob.clone(), vec!["10.8.0.2/24".parse()?]);
+/// let bob_side = WireGuard::new(&config.with_peer(
+///     PeerConfig::new(PublicKey::of(&alice)?, vec!["10.8.0.1/32".parse()?]),
+/// ))?;
+/// let at_bob = format!("127.0.0.1:{}", bob_side.local_address().port()).parse()?;
+///
+/// let config = WireGuardConfig::new(alice, vec!["10.8.0.1/24".parse()?]);
+/// let alice_side = WireGuard::new(&config.with_peer(
+///     PeerConfig::new(PublicKey::of(&bob)?, vec!["10.8.0.2/32".parse()?]).with_endpoint(at_bob),
+/// ))?;
+///
+/// let mut listener = bob_side.listen(&LocalEndpoint::port(80)).await?;
+/// let to = "10.8.0.2:80".parse()?;
+/// let (connected, accepted) = tokio::join!(alice_side.connect(&to, None), listener.accept());
+/// let (_, from) = accepted?;
+/// assert_eq!(from.host, "10.8.0.1".parse()?);
+/// # connected?;
+///
+/// let refused = alice_side.connect(&"192.0.2.1:80".parse()?, None).await.unwrap_err();
+/// assert_eq!(refused.cause().to_string(), "no peer has 192.0.2.1 among its allowed IPs");
+/// # Ok(())
+/// # }
+/// ```
+pub struct WireGuard {
+    user: Arc<User>,
+    resolver: Resolver,
+    public_key: PublicKey,
+    local_address: SocketAddr,
+    deadline: Duration,
+}
+
+/// Makes [`WireGuard`] networks.
+#[derive(Debug, Clone, Copy)]
+pub struct WireGuardDriver;
+
+impl Driver for WireGuardDriver {
+    type Config = WireGuardConfig;
+    const KIND: &'static str = KIND;
+
+    fn create(&self, config: WireGuardConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
+        Ok(Arc::new(WireGuard::new(&config)?))
+    }
+}
+
+impl WireGuard {
+    /// A network with these settings. Its UDP socket is bound, and its task runs, in the tokio runtime of this thread,
+    /// which has I/O and time. Peers with a keepalive are sent a handshake, others nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`].
+    pub fn new(config: &WireGuardConfig) -> Result<Self, SetupError> {
+        let Setup { private_key, addresses, peers, routes } = Setup::new(config)?;
+        let public_key = PublicKey::of(&config.private_key).map_err(SetupError::PrivateKey)?;
+        let runtime = Handle::try_current().map_err(|_| SetupError::NoRuntime)?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(SetupError::Random)?;
+        let port = config.listen_port;
+        let in_socket = |source| SetupError::Socket { port, source };
+        let socket = outer::bind(config.bind, port).map_err(in_socket)?;
+        let local_address = socket.local_addr().map_err(in_socket)?;
+        let outer = Outer::new(socket).map_err(in_socket)?;
+
+        let routes = Arc::new(Routes::new(routes, peers.iter().map(|peer| peer.endpoint.is_some())));
+        let own = addresses.iter().map(IpNet::addr).collect();
+        let tunnel = Tunnel::new(private_key, own, peers, Arc::clone(&routes), config.mtu);
+        let seed = u64::from_le_bytes(seed);
+        let shared = Shared::new(routes, |now| Stack::new(addresses, config.mtu, seed, now));
+        runtime.spawn(Task::new(Arc::clone(&shared), tunnel, outer).run());
+
+        let user = Arc::new(User(shared));
+        let resolver = Resolver::new(Arc::clone(&user), config.dns.clone().into());
+        Ok(Self { user, resolver, public_key, local_address, deadline: config.deadline })
+    }
+
+    /// The public key of this end.
+    pub const fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// The address of the UDP socket.
+    pub const fn local_address(&self) -> SocketAddr {
+        self.local_address
+    }
+
+    async fn dial(&self, to: &Endpoint) -> Result<BoxStream, DriverError> {
+        let deadline = Deadline::after(self.deadline);
+        let failed = |cause| DriverError::new(Step::Connect, to, cause);
+        let addresses = self.resolver.addresses(to, deadline).await?;
+        let addresses = self.resolver.reachable(&addresses).map_err(|refusal| failed(refusal.into()))?;
+        let mut last = None;
+        for (index, address) in addresses.iter().enumerate() {
+            let share = deadline.share(addresses.len() - index);
+            let connecting = Stream::connect(&self.user, *address);
+            match share.timeout(connecting).await {
+                Ok(Ok(stream)) => return Ok(Box::new(stream)),
+                Ok(Err(cause)) | Err(cause) => last = Some(failed(cause)),
+            }
+        }
+        Err(last.unwrap_or_else(|| failed(Cause::Closed)))
+    }
+}
+
+impl Network for WireGuard {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        _: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        Box::pin(self.dial(to))
+    }
+
+    fn listen<'a>(&'a self, at: &'a LocalEndpoint) -> BoxFuture<'a, Result<BoxListener, DriverError>> {
+        Box::pin(async move {
+            let listener = TunnelListener::new(&self.user, at);
+            let listener = listener.map_err(|cause| DriverError::new(Step::Listen, at, cause))?;
+            Ok(Box::new(listener) as BoxListener)
+        })
+    }
+
+    fn bind_datagrams<'a>(
+        &'a self,
+        at: &'a LocalEndpoint,
+    ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {
+        Box::pin(async move {
+            let port = Port::bind(&self.user, at);
+            let port = port.map_err(|cause| DriverError::new(Step::Bind, at, cause))?;
+            let (resolver, deadline) = (self.resolver.clone(), self.deadline);
+            Ok(Box::new(TunnelDatagrams { port, resolver, deadline }) as BoxDatagrams)
+        })
+    }
+
+    fn lookup<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DriverError>> {
+        Box::pin(self.resolver.lookup(name, Deadline::after(self.deadline)))
+    }
+}
+
+impl fmt::Debug for WireGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut network = f.debug_struct("WireGuard");
+        network.field("public_key", &self.public_key).field("local_address", &self.local_address);
+        network.finish_non_exhaustive()
+    }
+}

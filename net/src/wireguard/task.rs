@@ -1,0 +1,142 @@
+//! The task that carries the packets.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::endpoint::Endpoint;
+use crate::wireguard::outer::Outer;
+use crate::wireguard::packets::Packets;
+use crate::wireguard::shared::Shared;
+use crate::wireguard::tunnel::{Datagrams, Tunnel};
+
+/// How often the tunnel is told the time.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Carries packets between the stack and the tunnel, and the tunnel's datagrams to and from its peers, until nobody
+/// uses the stack any more.
+///
+/// The stack is locked only while it takes and gives packets: what is encrypted, sent and received is so outside.
+pub(super) struct Task {
+    shared: Arc<Shared>,
+    tunnel: Tunnel,
+    outer: Outer,
+    lookups: JoinSet<(usize, io::Result<Vec<SocketAddr>>)>,
+    inbound: Packets,
+    outbound: Packets,
+    datagrams: Datagrams,
+    next_tick: Instant,
+}
+
+impl Task {
+    pub(super) fn new(shared: Arc<Shared>, tunnel: Tunnel, outer: Outer) -> Self {
+        Self {
+            shared,
+            tunnel,
+            outer,
+            lookups: JoinSet::new(),
+            inbound: Packets::default(),
+            outbound: Packets::default(),
+            datagrams: Datagrams::default(),
+            next_tick: Instant::now() + TICK,
+        }
+    }
+
+    /// Does all that, and closes the socket.
+    pub(super) async fn run(mut self) {
+        let mut timer = pin!(sleep_until(self.next_tick));
+        self.tunnel.start(&mut self.datagrams);
+        loop {
+            let (receives, tunnel) = (&mut self.outer, &mut self.tunnel);
+            let (inbound, datagrams) = (&mut self.inbound, &mut self.datagrams);
+            let has_more =
+                receives.receive(|datagram, from| tunnel.receive(datagram, from, inbound, datagrams));
+            let due = self.exchange();
+            self.tick();
+            self.look_up();
+            poll_fn(|cx| self.outer.poll_send(cx, &mut self.datagrams)).await;
+            if self.is_done() {
+                return;
+            }
+            if has_more || due == Some(Duration::ZERO) {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait(timer.as_mut(), due).await;
+            }
+        }
+    }
+
+    /// Gives the stack what came for it, sends what it has, and says when it has more.
+    fn exchange(&mut self) -> Option<Duration> {
+        let now = self.shared.now();
+        let due = self.shared.stack().poll(now, &mut self.inbound, &mut self.outbound);
+        self.inbound.clear();
+        while let Some((packet, ())) = self.outbound.pop() {
+            self.tunnel.send(packet, &mut self.datagrams);
+        }
+        self.outbound.clear();
+        due
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.tunnel.tick(&mut self.datagrams);
+        }
+    }
+
+    /// Has the system look up where peers are. Nothing but their endpoints is ever asked for there.
+    fn look_up(&mut self) {
+        for (index, endpoint) in self.tunnel.unresolved() {
+            self.lookups.spawn(async move { (index, addresses(&endpoint).await) });
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.shared.is_unused() && self.shared.stack().is_delivered()
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, mut timer: Pin<&mut Sleep>, due: Option<Duration>) {
+        let due = due.map_or(self.next_tick, |due| self.next_tick.min(Instant::now() + due));
+        // Setting a timer costs system calls. One that fires too early costs them less often than this comes by.
+        if due < timer.deadline() || timer.is_elapsed() {
+            timer.as_mut().reset(due);
+        }
+        let mut rung = pin!(self.shared.bell().notified());
+        let (lookups, tunnel) = (&mut self.lookups, &mut self.tunnel);
+        let (outer, datagrams) = (&self.outer, &mut self.datagrams);
+        poll_fn(|cx: &mut Context<'_>| {
+            if let Poll::Ready(Some(Ok((index, found)))) = lookups.poll_join_next(cx) {
+                tunnel.resolved(index, &found.unwrap_or_default(), datagrams);
+                return Poll::Ready(());
+            }
+            let is_awake = rung.as_mut().poll(cx).is_ready()
+                || outer.poll_receive_ready(cx).is_ready()
+                || timer.as_mut().poll(cx).is_ready();
+            if is_awake { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl Drop for Task {
+    /// Also where the runtime ends before who uses the tunnel.
+    fn drop(&mut self) {
+        self.shared.stack().end();
+    }
+}
+
+async fn addresses(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host((endpoint.host().to_string(), endpoint.port())).await?;
+    Ok(found.collect())
+}

@@ -1,0 +1,166 @@
+//! The tunnel without I/O: who a packet goes to, who it may come from, and what it looks like on the way.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Packet, Tunn, TunnResult};
+use boringtun::x25519::{self, StaticSecret};
+
+use crate::endpoint::Endpoint;
+use crate::wireguard::packet;
+use crate::wireguard::packets::Packets;
+use crate::wireguard::peer::{Peer, Received};
+use crate::wireguard::routes::Routes;
+use crate::wireguard::setup::PeerSetup;
+
+/// Datagrams with where they go.
+pub(super) type Datagrams = Packets<SocketAddr>;
+
+/// What the tunnel puts around a packet.
+pub(super) const OVERHEAD: usize = 32;
+
+/// The longest message of a handshake.
+pub(super) const HANDSHAKE_LEN: usize = 148;
+
+/// How many handshakes a second are answered before whoever sends them has to show that it is where it says: as many
+/// as boringtun's own program answers.
+const HANDSHAKES: u64 = 100;
+
+/// How many bits of a receiver's index are not the peer's, in boringtun.
+const SESSION_BITS: u32 = 8;
+
+/// This end of the tunnel: its peers, each with its session.
+///
+/// What it is given and what it gives are packets and datagrams in memory. The time it takes from the system's clock,
+/// as [`Tunn`] does, when it is told to [`tick`](Self::tick): it has to be told a few times a second.
+pub(super) struct Tunnel {
+    private_key: StaticSecret,
+    public_key: x25519::PublicKey,
+    addresses: Vec<IpAddr>,
+    peers: Vec<Peer>,
+    by_key: HashMap<[u8; 32], usize>,
+    routes: Arc<Routes>,
+    limiter: RateLimiter,
+}
+
+impl Tunnel {
+    /// An end with these addresses, whose peers own what `routes` say.
+    pub(super) fn new(
+        private_key: StaticSecret,
+        addresses: Vec<IpAddr>,
+        peers: Vec<PeerSetup>,
+        routes: Arc<Routes>,
+        mtu: usize,
+    ) -> Self {
+        let public_key = x25519::PublicKey::from(&private_key);
+        // Every handshake passes the limiter of the tunnel. That of a peer is asked only about what came past it.
+        let unlimited = Arc::new(RateLimiter::new(&public_key, u64::MAX));
+        let by_key = peers.iter().enumerate().map(|(index, peer)| (*peer.public_key.as_bytes(), index));
+        let by_key = by_key.collect();
+        let peers = (0_u32..).zip(peers).map(|(index, peer)| {
+            let key = x25519::PublicKey::from(&peer.public_key);
+            let preshared_key = peer.preshared_key.as_deref().copied();
+            let limiter = Some(Arc::clone(&unlimited));
+            let tunn = Tunn::new(private_key.clone(), key, preshared_key, peer.keepalive, index, limiter);
+            Peer::new(tunn, peer.endpoint, peer.keepalive.is_some(), mtu)
+        });
+        let peers = peers.collect();
+        let limiter = RateLimiter::new(&public_key, HANDSHAKES);
+        Self { private_key, public_key, addresses, peers, by_key, routes, limiter }
+    }
+
+    /// Begins handshakes with the peers that are to hear from this end though it has nothing to say.
+    pub(super) fn start(&mut self, out: &mut Datagrams) {
+        for peer in self.peers.iter_mut().filter(|peer| peer.keeps_alive()) {
+            peer.shake_hands(out);
+        }
+    }
+
+    /// Sends an IP packet to the peer that owns its destination. If none does, it goes nowhere.
+    pub(super) fn send(&mut self, packet: &[u8], out: &mut Datagrams) {
+        let owner = packet::addresses(packet).and_then(|(_, to)| self.routes.owner(to));
+        if let Some(owner) = owner {
+            self.peers[owner].send(packet, out);
+        }
+    }
+
+    /// Takes a datagram that came from `from`. The packet in it is put behind those that are `inbound`, if its peer
+    /// may send it: from an address that the peer owns, to one of this end.
+    pub(super) fn receive(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        inbound: &mut Packets,
+        out: &mut Datagrams,
+    ) {
+        let Some(index) = self.sender(datagram, from, out) else { return };
+        let room = inbound.room(datagram.len().max(HANDSHAKE_LEN));
+        let received = self.peers[index].receive(datagram, from, room, out);
+        if received != Received::Nothing {
+            self.routes.set_reachable(index);
+        }
+        let Received::Packet { len } = received else { return };
+        let addresses = packet::addresses(inbound.room(len));
+        let is_allowed = addresses.is_some_and(|(source, destination)| {
+            packet::is_source(source)
+                && self.routes.owner(source) == Some(index)
+                && self.addresses.contains(&destination)
+        });
+        if is_allowed {
+            inbound.commit(len, ());
+        }
+    }
+
+    /// The peer that a datagram says it is from. Who begins a handshake may be asked to do so again, from where it
+    /// says it is.
+    fn sender(&self, datagram: &[u8], from: SocketAddr, out: &mut Datagrams) -> Option<usize> {
+        let receiver = match Tunn::parse_incoming_packet(datagram).ok()? {
+            Packet::HandshakeInit(init) => {
+                self.admits(datagram, from, out).then_some(())?;
+                let half = parse_handshake_anon(&self.private_key, &self.public_key, &init).ok()?;
+                return self.by_key.get(&half.peer_static_public).copied();
+            }
+            Packet::HandshakeResponse(response) => {
+                self.admits(datagram, from, out).then_some(response.receiver_idx)?
+            }
+            Packet::PacketCookieReply(reply) => reply.receiver_idx,
+            Packet::PacketData(data) => data.receiver_idx,
+        };
+        let index = usize::try_from(receiver >> SESSION_BITS).ok()?;
+        (index < self.peers.len()).then_some(index)
+    }
+
+    fn admits(&self, datagram: &[u8], from: SocketAddr, out: &mut Datagrams) -> bool {
+        let verified = self.limiter.verify_packet(Some(from.ip()), datagram, out.room(HANDSHAKE_LEN));
+        let cookie = match verified {
+            Ok(_) => return true,
+            Err(TunnResult::WriteToNetwork(cookie)) => cookie.len(),
+            Err(_) => return false,
+        };
+        out.commit(cookie, from);
+        false
+    }
+
+    /// Sends what is due by now: handshakes again, new keys, signs of life.
+    pub(super) fn tick(&mut self, out: &mut Datagrams) {
+        self.limiter.reset_count();
+        for peer in &mut self.peers {
+            peer.tick(out);
+        }
+    }
+
+    /// The peers whose address is to be looked up, with their names. Each is given once, until
+    /// [`resolved`](Self::resolved) was called for it.
+    pub(super) fn unresolved(&mut self) -> impl Iterator<Item = (usize, Endpoint)> + '_ {
+        let peers = self.peers.iter_mut().enumerate();
+        peers.filter_map(|(index, peer)| Some((index, peer.take_unresolved()?)))
+    }
+
+    /// The address of a peer was looked up. Without one it is looked up again when there is something to be sent.
+    pub(super) fn resolved(&mut self, index: usize, addresses: &[SocketAddr], out: &mut Datagrams) {
+        self.peers[index].resolved(addresses, out);
+    }
+}

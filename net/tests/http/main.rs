@@ -1,0 +1,89 @@
+//! The HTTP client, through frames and their dialers, as a program uses it.
+
+mod environment;
+mod limits;
+mod origin;
+mod overlay;
+mod pooling;
+mod redirects;
+mod requests;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;
+
+use std::net::SocketAddr;
+
+use frame_net::http::{HttpClient, HttpConfig, HttpError, Request, Response};
+use frame_net::socks5::{self, Relay};
+use frame_net::{Dialer, NetworkRegistry, dialer};
+use frame_registry::App;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use support::{app, frame, soon};
+
+/// An app whose clearnet may reach this host.
+fn world(networks: &Value) -> World {
+    world_with(networks, HttpConfig::default())
+}
+
+fn world_with(networks: &Value, config: HttpConfig) -> World {
+    let (app, networks) = app(json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "networks": networks }));
+    World { app, networks, client: HttpClient::new(config).unwrap() }
+}
+
+struct World {
+    app: App,
+    networks: NetworkRegistry,
+    client: HttpClient,
+}
+
+impl World {
+    /// The dialer of a call with these options.
+    fn dialer(&self, options: &Value) -> Dialer {
+        dialer(&frame(&self.app, options), &self.app).unwrap()
+    }
+
+    /// The response to a request over clearnet.
+    async fn send(&self, request: Request) -> Result<Response, HttpError> {
+        soon(self.client.send(&self.dialer(&json!({})), request)).await
+    }
+
+    async fn get(&self, url: &str) -> Result<Response, HttpError> {
+        self.send(Request::get(url).unwrap()).await
+    }
+
+    /// The body of what is at `url`.
+    async fn text(&self, url: &str) -> String {
+        soon(self.get(url).await.unwrap().text()).await.unwrap()
+    }
+}
+
+/// A request that a relay got.
+type Asked = UnboundedReceiver<socks5::Request>;
+
+/// A relay that leads everyone to `to`.
+async fn relay(to: SocketAddr) -> (String, Asked) {
+    serve(Relay::bind("127.0.0.1:0").await.unwrap(), to)
+}
+
+/// The same, for clients with any credentials.
+async fn isolating_relay(to: SocketAddr) -> (String, Asked) {
+    serve(Relay::bind("127.0.0.1:0").await.unwrap().with_any_credentials(), to)
+}
+
+fn serve(relay: Relay, to: SocketAddr) -> (String, Asked) {
+    let address = relay.local_addr().unwrap().to_string();
+    let (sender, asked) = unbounded_channel();
+    tokio::spawn(relay.serve(move |request| {
+        let _ = sender.send(request.clone());
+        Ok(to)
+    }));
+    (address, asked)
+}
+
+/// The error and all its causes.
+fn causes(error: &HttpError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,17 @@
+//! WireGuard networks against each other, against a peer that is played by hand, and against wireguard-go, all over UDP
+//! on loopback.
+
+#![allow(unreachable_pub, clippy::doc_markdown)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod config;
+mod datagrams;
+mod lifetime;
+mod names;
+mod pair;
+mod peers;
+mod raw;
+mod streams;
+mod wireguard_go;

@@ -1,0 +1,126 @@
+//! Names are asked for inside the tunnel, or not at all.
+
+use std::net::UdpSocket;
+
+use frame_net::wireguard::Refusal;
+use frame_net::{BoxDatagrams, BoxListener, Cause, LocalEndpoint, NetworkError, Step};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::pair::{Pair, Side, cause, left};
+use crate::support::{Bait, endpoint, soon};
+
+const A: u8 = 1;
+
+/// A pair whose left end asks the right one.
+fn with_server() -> Pair {
+    Pair::with(|left, _| left["dns"] = json!(["10.9.0.2"]))
+}
+
+/// The answer to a query: `host.example` is at these addresses, and there is no other name.
+fn answer(query: &[u8], flags: u8) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    let kind = query[query.len() - 3];
+    let is_known = query[12..].starts_with(b"\x04host\x07example\0");
+    (answer[2], answer[3]) = (0x81 | flags, if is_known { 0x80 } else { 0x83 });
+    if kind == A && is_known && flags == 0 {
+        // The first of them is nobody's.
+        for last in [9, 2] {
+            answer[7] += 1;
+            answer.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\x09\0");
+            answer.push(last);
+        }
+    }
+    answer
+}
+
+async fn serve_datagrams(port: BoxDatagrams, flags: u8) {
+    let mut buffer = [0; 512];
+    loop {
+        let (len, from) = port.receive_from(&mut buffer).await.unwrap();
+        let from = endpoint(&from.to_string());
+        // What somebody makes up who does not know the question is not believed.
+        let mut wrong = answer(&buffer[..len], 0);
+        wrong[0] ^= 1;
+        port.send_to(&wrong, &from).await.unwrap();
+        port.send_to(&answer(&buffer[..len], flags), &from).await.unwrap();
+    }
+}
+
+async fn serve_streams(mut listener: BoxListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut query = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut query).await.unwrap();
+        let answer = answer(&query, 0);
+        stream.write_u16(u16::try_from(answer.len()).unwrap()).await.unwrap();
+        stream.write_all(&answer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_a_server_in_the_tunnel_nobody_is_asked() {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    peer.set_nonblocking(true).unwrap();
+    let left = Side::new(left(peer.local_addr().unwrap()));
+    let bait = Bait::new();
+    for name in ["localhost", "host.example"] {
+        let error = left.connect(&format!("{name}:{}", bait.endpoint().port())).await.unwrap_err();
+        assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == Step::Lookup));
+        assert!(matches!(cause(&error), Cause::NotSupported { kind: "wireguard", .. }), "{error:?}");
+        let error = left.dialer.lookup(&name.parse().unwrap()).await.unwrap_err();
+        assert!(matches!(cause(&error), Cause::NotSupported { .. }) && !error.is_retryable(), "{error:?}");
+    }
+    bait.assert_untouched();
+    let nothing = peer.recv(&mut [0; 1]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out() {
+    let pair = with_server();
+    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    tokio::spawn(serve_datagrams(port, 0));
+    let found = soon(pair.left.dialer.lookup(&"Host.example".parse().unwrap())).await.unwrap();
+    assert_eq!(found, ["10.9.0.9", "10.9.0.2"].map(|address| address.parse::<std::net::IpAddr>().unwrap()));
+
+    let mut listener = pair.right.listen(80).await;
+    let (connected, accepted) = tokio::join!(pair.left.connect("host.example:80"), soon(listener.accept()));
+    assert!(connected.is_ok() && accepted.is_ok());
+
+    let server = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(54)).await.unwrap();
+    let client = pair.left.dialer.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    soon(client.send_to(b"x", &endpoint("host.example:54"))).await.unwrap();
+    assert_eq!(soon(server.receive_from(&mut [0; 1])).await.unwrap().0, 1);
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_there_is_refused() {
+    let pair = with_server();
+    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    tokio::spawn(serve_datagrams(port, 0));
+    let error = pair.left.connect("nowhere.example:80").await.unwrap_err();
+    assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoAddress)), "{error:?}");
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_for_a_datagram_comes_by_stream() {
+    let pair = with_server();
+    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    tokio::spawn(serve_datagrams(port, 2));
+    tokio::spawn(serve_streams(pair.right.listen(53).await));
+    let found = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap();
+    assert_eq!(found.len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_waited_for_until_the_deadline() {
+    let pair = Pair::with(|left, _| {
+        left["dns"] = json!(["10.9.0.2"]);
+        left["deadline_ms"] = json!(300);
+    });
+    let _silent = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();
+    assert!(matches!(cause(&error), Cause::TimedOut { .. }) && error.is_retryable(), "{error:?}");
+}
