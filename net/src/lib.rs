@@ -67,8 +67,8 @@ pub use crate::boot::{BootError, boot, boot_with, install};
 pub use crate::config::{NetConfig, NetworkConfig};
 pub use crate::dialer::{Dialer, Route, dialer};
 pub use crate::direct::{
-    AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, DirectDriver, NameRule, Rule,
-    RuleError, SpecialRange,
+    AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, DirectDriver, ForeignName, NameRule,
+    Rule, RuleError, SpecialRange,
 };
 pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::endpoint::{Endpoint, EndpointError};

@@ -116,7 +116,7 @@ fn an_app_that_was_not_booted_has_no_way_out() {
 #[tokio::test]
 async fn this_host_is_not_reached_unless_a_rule_allows_it() {
     let bait = Bait::new();
-    let (app, _) = app(json!({}));
+    let (app, _) = app(json!({ "clearnet": {} }));
     let dialer = frame_net::dialer(&FrameBuilder::new().seal(), &app).unwrap();
     let port = bait.endpoint().port();
     for host in ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0:0]", "localhost"] {

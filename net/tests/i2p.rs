@@ -21,7 +21,9 @@ fn app(bridge: &Bridge, settings: &Value) -> (App, NetworkRegistry) {
     let mut config = settings.clone();
     config["kind"] = json!("i2p");
     config["sam"] = json!(bridge.address());
-    support::app(json!({ "networks": { "app:i2p": config, "app:direct": { "kind": "direct" } } }))
+    support::app(
+        json!({ "networks": { "app:i2p": config, "app:direct": { "kind": "direct", "allow": ["127.0.0.1"] } } }),
+    )
 }
 
 fn dialer(app: &App) -> Dialer {

@@ -55,6 +55,9 @@ use crate::deadline;
 /// others are looked up once; if *one* of the addresses is denied then nothing is dialled, else these and no others
 /// are. A name is compared as it is given: aliases, and what the host appends to short names, are not.
 ///
+/// A name below `.onion`, `.i2p` or `.alt` is not of the DNS (RFC 7686, RFC 9476), and to ask a name server for it would
+/// tell where somebody wanted to go: it is refused unless a rule of `allow` other than `*` has it.
+///
 /// To look a name up there is no port. A rule of `deny` counts then if it has no ports, one of `allow` in any case.
 ///
 /// ```

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::block::Block;
 use super::embedded::Form;
+use super::foreign::ForeignName;
 use super::pattern::Pattern;
 use super::ports::Ports;
 use super::rule::{AddressRule, NameRule, Rule};
@@ -31,6 +32,8 @@ pub enum DeniedBy {
     Rule(Rule),
     /// The address is not of the public internet, and no address rule of `allow` has it.
     Special(SpecialRange),
+    /// The name is another network's, and no rule of `allow` has it, but for `*`. It was not looked up.
+    ForeignName(ForeignName),
     /// The `default` is to deny, and no rule of `allow` matches.
     Default,
     /// No rule of `listen` has the address and port.
@@ -60,8 +63,8 @@ impl Denied {
         let by_address = |address| Rule::Address(AddressRule { block: Block::one(address), ports });
         let by_name = |name| Rule::Name(NameRule { pattern: Pattern::exactly(name), ports });
         match &self.reason {
-            // There is a way to lift it, too, and whoever wrote the rule knows it.
-            DeniedBy::Rule(_) => None,
+            // There is a way to lift it, too: whoever wrote the rule knows it, and few want the other.
+            DeniedBy::Rule(_) | DeniedBy::ForeignName(_) => None,
             DeniedBy::Special(_) | DeniedBy::NotListening => address.map(by_address),
             // What was resolved is allowed by its name as well, but a rule for the name outlives the address.
             DeniedBy::Default => self.name.as_ref().map(by_name).or_else(|| address.map(by_address)),
@@ -83,6 +86,11 @@ impl fmt::Display for Denied {
         match &self.reason {
             DeniedBy::Rule(rule) => write!(f, "is denied by the rule `{rule}`")?,
             DeniedBy::Special(range) => write!(f, "is {range}, and in no address rule of `allow`")?,
+            DeniedBy::ForeignName(foreign) => write!(
+                f,
+                "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it with \
+                 the option `network`"
+            )?,
             DeniedBy::Default => f.write_str("matches no rule of `allow`, and the default is to deny")?,
             DeniedBy::NotListening => f.write_str("is in no rule of `listen`")?,
         }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::config::{DirectConfig, DirectDefault};
 use super::denied::{Denied, DeniedBy};
 use super::embedded::embedded;
+use super::foreign::ForeignName;
 use super::rule::{AddressRule, NameRule, Rule};
 use super::special::SpecialRange;
 use crate::address::LocalEndpoint;
@@ -79,8 +80,12 @@ impl Guard {
         if let Some(rule) = denying.find(|rule| rule.ports.deny(port) && rule.covers(name)) {
             return Err(denied(DeniedBy::Rule(Rule::Name(rule.clone()))));
         }
-        let mut allowing = self.allow.names.iter();
-        let name_allowed = allowing.any(|rule| rule.ports.allow(port) && rule.covers(name));
+        let mut allowing = self.allow.names.iter().filter(|rule| rule.ports.allow(port) && rule.covers(name));
+        // Whoever has a name server that knows such names has to say so: `*` does not mean them.
+        if let Some(foreign) = ForeignName::of(name).filter(|_| allowing.clone().all(NameRule::is_any)) {
+            return Err(denied(DeniedBy::ForeignName(foreign)));
+        }
+        let name_allowed = allowing.next().is_some();
         let may_be_allowed = self.default == DirectDefault::Allow
             || name_allowed
             || self.allow.addresses.iter().any(|rule| rule.ports.allow(port));

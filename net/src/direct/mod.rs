@@ -4,6 +4,7 @@ mod block;
 mod config;
 mod denied;
 mod embedded;
+mod foreign;
 mod guard;
 mod pattern;
 mod ports;
@@ -35,6 +36,7 @@ use crate::tcp;
 
 pub use self::config::{DirectConfig, DirectDefault};
 pub use self::denied::{Denied, DeniedBy};
+pub use self::foreign::ForeignName;
 pub use self::rule::{AddressRule, NameRule, Rule};
 pub use self::rule_error::RuleError;
 pub use self::special::SpecialRange;

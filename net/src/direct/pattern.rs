@@ -53,7 +53,7 @@ impl Pattern {
 }
 
 /// The name without the dot that says that it is complete.
-fn bare(name: &HostName) -> &str {
+pub(super) fn bare(name: &HostName) -> &str {
     let name = name.as_str();
     name.strip_suffix('.').unwrap_or(name)
 }

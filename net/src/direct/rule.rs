@@ -75,6 +75,11 @@ impl NameRule {
     pub(super) fn covers(&self, name: &HostName) -> bool {
         self.pattern.matches(name)
     }
+
+    /// Whether it is about every name.
+    pub(super) fn is_any(&self) -> bool {
+        self.pattern == Pattern::Any
+    }
 }
 
 impl FromStr for Rule {

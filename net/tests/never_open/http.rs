@@ -58,7 +58,7 @@ fn network_error(error: &HttpError) -> &NetworkError {
 sealed_tests! {
     async fn a_redirect_over_clearnet_to_a_private_address(world: World) {
         // Clearnet as it is unless told otherwise: what is public may be reached.
-        let (app, _) = support::app(json!({}));
+        let (app, _) = support::app(json!({ "clearnet": {} }));
         let on_clearnet = frame(&app, &json!({}));
         let port = world.port();
         let inside = [

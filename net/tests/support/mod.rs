@@ -21,8 +21,12 @@ pub fn endpoint(text: &str) -> Endpoint {
     text.parse().unwrap()
 }
 
-/// An app with these networks.
-pub fn app(config: Value) -> (App, NetworkRegistry) {
+/// An app with these networks. Unless the configuration says something of clearnet it leads to this host, too: a bait
+/// on loopback is worth nothing where nobody could come to it.
+pub fn app(mut config: Value) -> (App, NetworkRegistry) {
+    if config.get("clearnet").is_none() {
+        config["clearnet"] = json!({ "allow": ["127.0.0.0/8", "::1"] });
+    }
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let networks = frame_net::boot(&mut app, serde_json::from_value(config).unwrap()).unwrap();

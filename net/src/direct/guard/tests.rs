@@ -205,6 +205,28 @@ fn to_deny_wins_over_to_allow() {
 }
 
 #[test]
+fn names_of_other_networks_are_not_looked_up() {
+    let foreign = ["a.onion", "A.ONION.", "x.a.i2p", "a.b32.i2p", "onion", "a.alt"];
+    for config in [json!({}), json!({ "allow": ["*", "0.0.0.0/0", "a.onion.example"] })] {
+        let guard = guard(config);
+        for name in foreign {
+            let denied = named(&guard, name, 80, &[]).unwrap_err();
+            assert!(denied.contains("is not looked up over clearnet"), "{denied}");
+        }
+        for name in ["onion.example", "a.onion.example", "aonion", "onion-a", "i2p.alt.example"] {
+            assert_eq!(named(&guard, name, 80, &["8.8.8.8"]), Ok(()), "{name}");
+        }
+    }
+    let guard = guard(json!({ "allow": ["*.onion:80"] }));
+    assert_eq!(named(&guard, "a.onion", 80, &["8.8.8.8"]), Ok(()));
+    assert_eq!(
+        named(&guard, "a.onion", 81, &[]).unwrap_err(),
+        "`a.onion` is a name that is Tor's (.onion), and is not looked up over clearnet; choose a network that knows it \
+         with the option `network`"
+    );
+}
+
+#[test]
 fn to_deny_by_default_leaves_what_a_rule_allows() {
     let guard = guard(json!({ "allow": ["1.1.1.0/24:443", "*.a.example"], "default": "deny" }));
     assert_eq!(literal(&guard, "1.1.1.1", 443), None);
