@@ -70,14 +70,9 @@ impl Args {
                 let rows = list.options.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);
                     let (kind, type_name) = (row.kind.to_owned(), row.type_name.to_owned());
-                    vec![
-                        row.name.to_owned(),
-                        kind,
-                        type_name,
-                        row.covered_by.join(", "),
-                        place,
-                        row.doc.to_owned(),
-                    ]
+                    // The first paragraph says what it is, and those behind it how to use it.
+                    let what = row.doc.split("\n\n").next().unwrap_or_default().to_owned();
+                    vec![row.name.to_owned(), kind, type_name, row.covered_by.join(", "), place, what]
                 });
                 let header = ["name", "kind", "type", "covered by", "declared at", "what it is"];
                 report::print(&report::table(&header, rows))?;
