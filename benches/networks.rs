@@ -65,7 +65,7 @@ impl Way {
 }
 
 /// The dialer of a frame, for a call with these options.
-fn dialer(networks: Value, options: &Value) -> Dialer {
+fn dialer(networks: &Value, options: &Value) -> Dialer {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let config = json!({ "clearnet": { "allow": ["127.0.0.1"] }, "networks": networks });
@@ -232,11 +232,11 @@ async fn main() {
     let cases = [
         (
             "SOCKS5, through a frame's dialer",
-            Way::Frame(dialer(overlay, &json!({ "network": "bench:dante" }))),
+            Way::Frame(dialer(&overlay, &json!({ "network": "bench:dante" }))),
         ),
         ("SOCKS5, tokio-socks", Way::TokioSocks(proxy)),
         ("SOCKS5, fast-socks5", Way::FastSocks5(proxy)),
-        ("clearnet, through a frame's dialer", Way::Frame(dialer(json!({}), &json!({})))),
+        ("clearnet, through a frame's dialer", Way::Frame(dialer(&json!({}), &json!({})))),
         ("TCP, tokio", Way::Tcp),
     ];
     let micros = |seconds: f64| format!("{:.0} µs", seconds * 1e6);

@@ -47,8 +47,8 @@ pub fn boot_with(
         let built = networks.build(&id, &network)?;
         Ok((id, built))
     });
-    let built = built.collect::<Result<_, NetworkError>>()?;
-    networks.register_all(built)?;
+    let built = built.collect::<Result<Vec<_>, NetworkError>>()?;
+    networks.register_all(&built)?;
     install(app, networks.clone(), config.default)?;
     Ok(networks)
 }

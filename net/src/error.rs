@@ -185,39 +185,41 @@ impl Display for Missing {
 }
 
 /// What a driver fails with: the step, with whom, and the [`Cause`] as its source.
-#[derive(Debug, thiserror::Error)]
-#[error("{step} {peer} failed")]
-pub struct DriverError {
+// In a box, because whoever gets no error should not have to make room for one.
+#[derive(Debug)]
+pub struct DriverError(Box<Failure>);
+
+#[derive(Debug)]
+struct Failure {
     step: Step,
     peer: Box<str>,
-    #[source]
     cause: Cause,
 }
 
 impl DriverError {
     /// `step`, done with `peer`, failed for `cause`.
     pub fn new(step: Step, peer: impl Display, cause: Cause) -> Self {
-        Self { step, peer: peer.to_string().into(), cause }
+        Self(Box::new(Failure { step, peer: peer.to_string().into(), cause }))
     }
 
     /// The step that failed.
     pub const fn step(&self) -> Step {
-        self.step
+        self.0.step
     }
 
     /// With whom: the host, or the proxy on the way to it.
-    pub fn peer(&self) -> &str {
-        &self.peer
+    pub const fn peer(&self) -> &str {
+        &self.0.peer
     }
 
     /// Why.
     pub const fn cause(&self) -> &Cause {
-        &self.cause
+        &self.0.cause
     }
 
     /// Whether the same call may succeed later with nobody changing the configuration.
     pub fn is_retryable(&self) -> bool {
-        match &self.cause {
+        match self.cause() {
             Cause::Io(_) | Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
             #[cfg(feature = "wireguard")]
@@ -227,6 +229,18 @@ impl DriverError {
             Cause::Via(error) => error.is_retryable(),
             Cause::Denied(_) | Cause::NotSupported { .. } | Cause::Permanent(_) => false,
         }
+    }
+}
+
+impl Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} failed", self.step(), self.peer())
+    }
+}
+
+impl std::error::Error for DriverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.cause())
     }
 }
 

@@ -27,6 +27,10 @@ pub static ISOLATION: FrameOption<IsolationKey>;
 pub static ISOLATION_KEY: Key<IsolationKey> = Key::new("net.isolation").inherit();
 
 /// Puts the isolation key on the frame: the option's, or else the parent's.
+///
+/// # Errors
+///
+/// None. Whether the network can keep connections apart is found out when it connects.
 #[frame_resolver(order = 210, covers(ISOLATION))]
 pub fn isolation(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
     let given = options.pair(&ISOLATION, &ISOLATION_KEY);

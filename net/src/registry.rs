@@ -108,17 +108,17 @@ impl NetworkRegistry {
     /// [`NetworkError::AlreadyRegistered`] if there is one of that id, which stays. [`NetworkError::ViaNotRegistered`]
     /// if it goes through a network that is not registered.
     pub fn register(&self, id: NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
-        self.register_all(vec![(id, network)])
+        self.register_all(&[(id, network)])
     }
 
     /// Adds networks, all or none. They may go through each other.
     pub(crate) fn register_all(
         &self,
-        networks: Vec<(NetworkId, Arc<dyn Network>)>,
+        networks: &[(NetworkId, Arc<dyn Network>)],
     ) -> Result<(), NetworkError> {
-        // Shared with the table rather than moved: what is refused is dropped here, where the lock is not held.
+        // Shared with the table rather than moved: what is refused is dropped by the caller, where the lock is not held.
         self.change(|table| {
-            for (id, network) in &networks {
+            for (id, network) in networks {
                 if table.contains_key(id) {
                     return Err(NetworkError::AlreadyRegistered { id: id.clone() });
                 }
@@ -250,7 +250,9 @@ impl NetworkRegistry {
 
 /// Tells users of networks that these are not registered any more.
 fn retire(networks: &[Arc<Registered>]) {
-    networks.iter().for_each(|registered| registered.retired.cancel());
+    for registered in networks {
+        registered.retired.cancel();
+    }
 }
 
 /// Registers all networks anew that go through `id`, which has changed, and gives back what they were registered as: who

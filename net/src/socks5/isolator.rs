@@ -36,13 +36,11 @@ impl Isolator {
     }
 
     fn salt(&self) -> io::Result<&[u8; 32]> {
-        match self.salt.get() {
-            Some(salt) => Ok(salt),
-            None => {
-                let salt = random()?;
-                Ok(self.salt.get_or_init(|| salt))
-            }
+        if let Some(salt) = self.salt.get() {
+            return Ok(salt);
         }
+        let salt = random()?;
+        Ok(self.salt.get_or_init(|| salt))
     }
 }
 

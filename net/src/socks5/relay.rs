@@ -123,15 +123,15 @@ impl Relay {
         F: Fn(&Request) -> Result<SocketAddr, Refusal> + Send + Sync + 'static,
     {
         let shared = Arc::new((self.clients, self.source, route));
-        let mut clients = JoinSet::new();
+        let mut served = JoinSet::new();
         loop {
             let (stream, _) = self.listener.accept().await?;
-            while clients.try_join_next().is_some() {}
+            while served.try_join_next().is_some() {}
             let shared = Arc::clone(&shared);
-            clients.spawn(async move {
-                let (served, source, route) = &*shared;
+            served.spawn(async move {
+                let (clients, source, route) = &*shared;
                 // A client that breaks off, or breaks the protocol, ends its own connection and nothing else.
-                let _ = serve_client(stream, served, *source, route).await;
+                let _ = serve_client(stream, clients, *source, route).await;
             });
         }
     }
@@ -139,11 +139,11 @@ impl Relay {
 
 async fn serve_client(
     mut client: TcpStream,
-    served: &Clients,
+    clients: &Clients,
     source: Option<IpAddr>,
     route: &impl Fn(&Request) -> Result<SocketAddr, Refusal>,
 ) -> io::Result<()> {
-    let request = timeout(PATIENCE, read_request(&mut client, served)).await??;
+    let request = timeout(PATIENCE, read_request(&mut client, clients)).await??;
     let connected = match request.and_then(|request| route(&request)) {
         Ok(address) => connect(address, source).await.map_err(|error| refusal(&error)),
         Err(refusal) => Err(refusal),
@@ -169,10 +169,10 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
 }
 
 /// The request, or what is to be answered to it. An error where there is nothing to answer.
-async fn read_request(client: &mut TcpStream, served: &Clients) -> io::Result<Result<Request, Refusal>> {
+async fn read_request(client: &mut TcpStream, clients: &Clients) -> io::Result<Result<Request, Refusal>> {
     expect(client, wire::VERSION).await?;
     let methods = read_counted(client).await?;
-    let method = match served {
+    let method = match clients {
         Clients::Unnamed => wire::method::NONE,
         Clients::Named(_) | Clients::AnyNamed => wire::method::PASSWORD,
     };
@@ -181,7 +181,7 @@ async fn read_request(client: &mut TcpStream, served: &Clients) -> io::Result<Re
         return Err(broken("none of the methods is acceptable"));
     }
     client.write_all(&[wire::VERSION, method]).await?;
-    let username = match served {
+    let username = match clients {
         Clients::Unnamed => None,
         Clients::Named(credentials) => Some(authenticate(client, Some(credentials)).await?),
         Clients::AnyNamed => Some(authenticate(client, None).await?),

@@ -28,6 +28,8 @@ mod shared;
 mod stack;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 pub use self::config::{PeerConfig, WireGuardConfig};

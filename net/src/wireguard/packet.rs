@@ -28,26 +28,112 @@ fn v6(octets: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(octets).into()
 }
 
-/// Who opens a TCP connection with this packet, and to where: those of a SYN without ACK.
-pub(super) fn opening(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    let (protocol, header_len) = match packet.first()? >> 4 {
-        4 => (*packet.get(9)?, usize::from(packet[0] & 0xf) * 4),
-        _ => (*packet.get(6)?, 40),
-    };
-    if protocol != TCP {
-        return None;
+/// The TCP header of an IP packet, and what is around it.
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) sequence: u32,
+    pub(super) flags: u8,
+    /// How many bytes it carries.
+    pub(super) len: u32,
+    /// Where the header begins.
+    start: usize,
+}
+
+/// Flags of TCP.
+pub(super) const FIN: u8 = 0b0_0001;
+pub(super) const SYN: u8 = 0b0_0010;
+pub(super) const RST: u8 = 0b0_0100;
+pub(super) const ACK: u8 = 0b1_0000;
+
+impl Segment {
+    /// The segment in a packet, if there is one. Extension headers of IPv6 are not looked behind.
+    pub(super) fn of(packet: &[u8]) -> Option<Self> {
+        let half = |at: usize| packet.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes);
+        let (protocol, start, end) = match packet.first()? >> 4 {
+            4 => (*packet.get(9)?, usize::from(packet[0] & 0xf) * 4, usize::from(half(2)?)),
+            _ => (*packet.get(6)?, 40, 40 + usize::from(half(4)?)),
+        };
+        if protocol != TCP {
+            return None;
+        }
+        let (from, to) = addresses(packet)?;
+        let (from, to) = (SocketAddr::new(from, half(start)?), SocketAddr::new(to, half(start + 2)?));
+        let sequence = packet.get(start + 4..start + 8)?.try_into().ok().map(u32::from_be_bytes)?;
+        let header_len = usize::from(*packet.get(start + 12)? >> 4) * 4;
+        let flags = *packet.get(start + 13)?;
+        let len = u32::try_from(end.checked_sub(start + header_len)?).ok()?;
+        Some(Self { from, to, sequence, flags, len, start })
     }
-    let segment = packet.get(header_len..)?;
-    let [source, destination] =
-        [0, 2].map(|at| segment.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes));
-    // FIN, SYN, RST and ACK.
-    let opens = segment.get(13)? & 0b1_0111 == 0b0_0010;
-    let (from, to) = addresses(packet)?;
-    opens.then_some((SocketAddr::new(from, source?), SocketAddr::new(to, destination?)))
+
+    /// Whether it opens a connection: it is a SYN without ACK.
+    pub(super) const fn opens(&self) -> bool {
+        self.flags & (FIN | SYN | RST | ACK) == SYN
+    }
+
+    /// Gives the segment, which is that of this packet, another sequence number, and the checksum that goes with it.
+    pub(super) fn renumber(&self, packet: &mut [u8], sequence: u32) {
+        let half = |number: u32, shift: u32| (number >> shift) & 0xffff;
+        let start = self.start;
+        let Some(header) = packet.get_mut(start..start + 18) else { return };
+        let sum = u32::from(u16::from_be_bytes([header[16], header[17]]));
+        // RFC 1624: what was added before is taken away, in ones' complement.
+        let mut sum = !sum & 0xffff;
+        for shift in [0, 16] {
+            sum += (!half(self.sequence, shift) & 0xffff) + half(sequence, shift);
+        }
+        sum = half(sum, 0) + half(sum, 16);
+        sum = half(sum, 0) + half(sum, 16);
+        header[4..8].copy_from_slice(&sequence.to_be_bytes());
+        header[16..18].copy_from_slice(&(!sum).to_be_bytes()[2..]);
+    }
 }
 
 /// Whether a packet may come from this address: from one host, and not from this very one.
 pub(super) fn is_source(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || is_broadcast)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use smoltcp::phy::ChecksumCapabilities;
+    use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_segment_with_another_number_has_the_checksum_of_that(numbers in any::<[i32; 2]>(), ack in any::<i32>()) {
+            let (from, to) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+            let repr = TcpRepr {
+                src_port: 1,
+                dst_port: 2,
+                control: TcpControl::None,
+                seq_number: TcpSeqNumber(numbers[0]),
+                ack_number: Some(TcpSeqNumber(ack)),
+                window_len: 3,
+                window_scale: None,
+                max_seg_size: None,
+                sack_permitted: false,
+                sack_ranges: [None; 3],
+                timestamp: None,
+                payload: &[],
+            };
+            let mut packet = [&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, TCP, 0, 0][..], &from.octets(), &to.octets()].concat();
+            packet.resize(40, 0);
+            let checksums = ChecksumCapabilities::default();
+            let mut segment = TcpPacket::new_unchecked(&mut packet[20..]);
+            repr.emit(&mut segment, &from.into(), &to.into(), &checksums);
+
+            let segment = Segment::of(&packet).unwrap();
+            prop_assert_eq!((segment.sequence, segment.len), (numbers[0].cast_unsigned(), 0));
+            segment.renumber(&mut packet, numbers[1].cast_unsigned());
+            let segment = TcpPacket::new_checked(&packet[20..]).unwrap();
+            let renumbered = TcpRepr { seq_number: TcpSeqNumber(numbers[1]), ..repr };
+            prop_assert_eq!(TcpRepr::parse(&segment, &from.into(), &to.into(), &checksums), Ok(renumbered));
+        }
+    }
 }

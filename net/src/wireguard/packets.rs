@@ -74,6 +74,18 @@ impl<M: Copy> Packets<M> {
         self.taken += count;
     }
 
+    /// The packets that were not taken.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        let mut rest = self.bytes.as_mut_slice();
+        let mut passed = 0;
+        self.queue[self.taken..].iter().map(move |(range, _)| {
+            let (_, from) = std::mem::take(&mut rest).split_at_mut(range.start - passed);
+            let (packet, behind) = from.split_at_mut(range.len());
+            (rest, passed) = (behind, range.end);
+            packet
+        })
+    }
+
     /// How many packets are in it that were not taken.
     pub(super) fn len(&self) -> usize {
         self.queue.len() - self.taken

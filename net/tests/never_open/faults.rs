@@ -20,7 +20,7 @@ async fn refused_by(world: &World, moves: &[Move], then: Then, password: bool) {
     for to in world.ways_to_the_decoy() {
         let proxy = Scripted::new(moves, then).await;
         let config = if password { with_password(&proxy.address) } else { socks5(&proxy.address) };
-        let (app, _, frame) = app_with(config);
+        let (app, _, frame) = app_with(&config);
         let error = connect(&app, &frame, &to).await.unwrap_err();
         assert!(matches!(error, NetworkError::Connect { .. }), "{error:?}");
         opened += 1;
@@ -31,7 +31,7 @@ async fn refused_by(world: &World, moves: &[Move], then: Then, password: bool) {
 sealed_tests! {
     async fn a_proxy_that_is_down(world: World) {
         let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (app, _, frame) = app_with(socks5(&down.to_string()));
+        let (app, _, frame) = app_with(&socks5(&down.to_string()));
         for (tried, to) in world.ways_to_the_decoy().iter().enumerate() {
             connect(&app, &frame, to).await.unwrap_err();
             world.assert_silent_but_for(tried as u64 + 1);
@@ -70,7 +70,7 @@ sealed_tests! {
                 refused_by(&world, &moves, Then::Wait, false).await;
             } else {
                 let proxy = Scripted::new(&moves, Then::Wait).await;
-                let (app, _, frame) = app_with(socks5(&proxy.address));
+                let (app, _, frame) = app_with(&socks5(&proxy.address));
                 connect(&app, &frame, &world.ways_to_the_decoy()[0]).await.unwrap_err();
             }
         }
@@ -78,7 +78,7 @@ sealed_tests! {
     }
 
     async fn a_network_that_is_unregistered_between_the_frame_and_the_dial(world: World) {
-        let (app, networks, frame) = app_with(socks5("127.0.0.1:1"));
+        let (app, networks, frame) = app_with(&socks5("127.0.0.1:1"));
         let dialer = frame_net::dialer(&frame, &app).unwrap();
         assert!(networks.unregister(&"app:overlay".parse().unwrap()));
         for to in world.ways_to_the_decoy() {
@@ -93,7 +93,7 @@ sealed_tests! {
     async fn a_network_that_is_replaced_in_the_middle_of_a_connection(world: World) {
         let granted = [expect(GREETING), send([5, 0]), expect([5, 1, 0]), send([5, 0, 0, 1, 0, 0, 0, 0, 0, 0])];
         let old = Scripted::new(&granted, Then::Wait).await;
-        let (app, networks, frame) = app_with(socks5(&old.address));
+        let (app, networks, frame) = app_with(&socks5(&old.address));
         let stream = connect(&app, &frame, &world.ways_to_the_decoy()[4]).await.unwrap();
 
         let config = serde_json::from_value(socks5("127.0.0.1:1")).unwrap();
@@ -111,7 +111,7 @@ sealed_tests! {
         let mut old = Scripted::new(&[expect(GREETING)], Then::Wait).await;
         let mut config = socks5(&old.address);
         config["deadline_ms"] = json!(60_000);
-        let (app, networks, frame) = app_with(config);
+        let (app, networks, frame) = app_with(&config);
         let to = world.ways_to_the_decoy()[0].clone();
         {
             let connecting = connect(&app, &frame, &to);
@@ -140,7 +140,7 @@ sealed_tests! {
                 let mut proxy = Scripted::new(moves, Then::Wait).await;
                 let mut config = socks5(&proxy.address);
                 config["deadline_ms"] = json!(60_000);
-                let (app, _, frame) = app_with(config);
+                let (app, _, frame) = app_with(&config);
                 tokio::select! {
                     _ = connect(&app, &frame, &to) => panic!("the proxy is silent"),
                     () = proxy.played() => {}
@@ -154,7 +154,7 @@ sealed_tests! {
 
     async fn a_proxy_in_front_that_is_down(world: World) {
         let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (app, networks, frame) = app_with(socks5(&down.to_string()));
+        let (app, networks, frame) = app_with(&socks5(&down.to_string()));
         let mut config = socks5(&world.ways_to_the_decoy()[4]);
         config["via"] = json!("app:overlay");
         networks.create("app:behind".parse().unwrap(), &serde_json::from_value(config).unwrap()).unwrap();
@@ -176,7 +176,7 @@ sealed_tests! {
 
     async fn what_a_proxy_does_not_do_is_not_done_without_it(world: World) {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (app, _, frame) = app_with(socks5(&proxy.local_addr().unwrap().to_string()));
+        let (app, _, frame) = app_with(&socks5(&proxy.local_addr().unwrap().to_string()));
         let dialer = frame_net::dialer(&frame, &app).unwrap();
         for at in [LocalEndpoint::port(0), LocalEndpoint::new("127.0.0.1".parse().unwrap(), 0)] {
             let error = dialer.bind_datagrams(&at).await.unwrap_err();
@@ -200,7 +200,7 @@ sealed_tests! {
         // Also those that this host could look up in a file.
         for (opened, name) in [sealed::LOCAL_NAME, sealed::REMOTE_NAME, "localhost"].into_iter().enumerate() {
             let proxy = Scripted::new(&[expect(GREETING), send([5, 0])], Then::Wait).await;
-            let (app, _, frame) = app_with(socks5(&proxy.address));
+            let (app, _, frame) = app_with(&socks5(&proxy.address));
             connect(&app, &frame, &format!("{name}:80")).await.unwrap_err();
             let mut asked = vec![5, 1, 0, 3, u8::try_from(name.len()).unwrap()];
             asked.extend(name.as_bytes());
@@ -213,7 +213,7 @@ sealed_tests! {
     async fn addresses_go_to_the_proxy_as_they_are(world: World) {
         let address: std::net::Ipv6Addr = sealed::PUBLIC_V6.parse().unwrap();
         let proxy = Scripted::new(&[expect(GREETING), send([5, 0])], Then::Wait).await;
-        let (app, _, frame) = app_with(socks5(&proxy.address));
+        let (app, _, frame) = app_with(&socks5(&proxy.address));
         connect(&app, &frame, &format!("[{address}]:{}", world.port())).await.unwrap_err();
         let asked = [&[5, 1, 0, 4][..], &address.octets(), &world.port().to_be_bytes()].concat();
         assert_eq!(proxy.rest().await, asked);
@@ -225,7 +225,7 @@ sealed_tests! {
             assert!(std::env::var_os(variable).is_some(), "the harness sets {variable}");
         }
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (app, _, frame) = app_with(socks5(&proxy.local_addr().unwrap().to_string()));
+        let (app, _, frame) = app_with(&socks5(&proxy.local_addr().unwrap().to_string()));
         for (opened, to) in world.ways_to_the_decoy().iter().enumerate() {
             let accepted = async {
                 let mut greeting = [0; 3];

@@ -26,7 +26,7 @@ sealed_tests! {
     }
 
     async fn an_empty_option_keeps_what_was_chosen_before(world: World) {
-        let (app, _, parent) = app_with(socks5("127.0.0.1:1"));
+        let (app, _, parent) = app_with(&socks5("127.0.0.1:1"));
         let call = Options::from_json(&json!({ "network": "" })).unwrap();
         let preset = Options::from_json(&json!({ "network": "app:overlay" })).unwrap();
         let mut by_preset = FrameBuilder::new();
@@ -42,7 +42,7 @@ sealed_tests! {
     }
 
     async fn a_network_that_is_not_registered_makes_no_frame(world: World) {
-        let (app, networks, parent) = app_with(socks5("127.0.0.1:1"));
+        let (app, networks, parent) = app_with(&socks5("127.0.0.1:1"));
         let resolve = |options: Value, parent| {
             let options = Options::from_json(&options).unwrap();
             app.resolvers().resolve(&Context::new(&app, parent), &options, FrameBuilder::new().pairs_mut())

@@ -85,7 +85,7 @@ sealed_tests! {
         let ways = world.ways_to_the_decoy();
         let (origin, served) = server("127.0.0.1", ways.iter().map(|to| redirect(to)).collect());
         let relay = Relay::bind("127.0.0.1:0").await.unwrap();
-        let (app, _, frame) = app_with(socks5(&relay.local_addr().unwrap().to_string()));
+        let (app, _, frame) = app_with(&socks5(&relay.local_addr().unwrap().to_string()));
         let (asked, mut requests) = mpsc::unbounded_channel();
         tokio::spawn(relay.serve(move |request| {
             asked.send(request.to.clone()).unwrap();
@@ -105,7 +105,7 @@ sealed_tests! {
     }
 
     async fn a_request_through_a_proxy_that_is_down_though_the_environment_names_another(world: World) {
-        let (app, networks, frame) = app_with(socks5("127.0.0.1:1"));
+        let (app, networks, frame) = app_with(&socks5("127.0.0.1:1"));
         let client = client();
         for (tried, to) in world.ways_to_the_decoy().iter().enumerate() {
             for scheme in ["http", "https"] {
@@ -130,7 +130,7 @@ sealed_tests! {
         let origin = listener.local_addr().unwrap();
         let served = thread::spawn(move || answer_once(&listener));
         let relay = Relay::bind("127.0.0.1:0").await.unwrap();
-        let (app, networks, frame) = app_with(socks5(&relay.local_addr().unwrap().to_string()));
+        let (app, networks, frame) = app_with(&socks5(&relay.local_addr().unwrap().to_string()));
         tokio::spawn(relay.serve(move |_| Ok(origin)));
         let (client, dialer) = (client(), dialer(&frame, &app).unwrap());
         let request = || Request::get("http://origin.example/").unwrap();
@@ -150,7 +150,7 @@ sealed_tests! {
         let served = thread::spawn(move || answer_once(&listener));
         let (front, behind) = (Relay::bind("127.0.0.1:0").await.unwrap(), Relay::bind("127.0.0.1:0").await.unwrap());
         let behind_address = behind.local_addr().unwrap();
-        let (app, networks, _) = app_with(socks5(&front.local_addr().unwrap().to_string()));
+        let (app, networks, _) = app_with(&socks5(&front.local_addr().unwrap().to_string()));
         tokio::spawn(front.serve(move |_| Ok(behind_address)));
         tokio::spawn(behind.serve(move |_| Ok(origin)));
         let mut config = socks5("proxy.example:1080");

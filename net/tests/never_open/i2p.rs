@@ -18,7 +18,7 @@ fn i2p(bridge: &str) -> Value {
 sealed_tests! {
     async fn a_bridge_that_is_down(world: World) {
         let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let (app, networks, frame) = app_with(i2p(&down.to_string()));
+        let (app, networks, frame) = app_with(&i2p(&down.to_string()));
         soon(connect(&app, &frame, TO)).await.unwrap_err();
         drop(networks);
         assert!(!world.decoy_was_reached() && !world.dns_was_asked());
@@ -33,7 +33,7 @@ sealed_tests! {
             (vec![expect(HELLO), send("SOMETHING ELSE\n")], Then::Wait),
         ] {
             let bridge = Scripted::new(&moves, then).await;
-            let (app, _, frame) = app_with(i2p(&bridge.address));
+            let (app, _, frame) = app_with(&i2p(&bridge.address));
             let error = soon(connect(&app, &frame, TO)).await.unwrap_err();
             assert!(matches!(error, NetworkError::Connect { .. }), "{error:?}");
             assert!(!world.decoy_was_reached() && !world.dns_was_asked());
@@ -41,7 +41,7 @@ sealed_tests! {
     }
 
     async fn what_is_not_on_i2p(world: World) {
-        let (app, _, frame) = app_with(i2p("127.0.0.1:1"));
+        let (app, _, frame) = app_with(&i2p("127.0.0.1:1"));
         let dialer = dialer(&frame, &app).unwrap();
         for to in world.ways_to_the_decoy() {
             let error = soon(connect(&app, &frame, &to)).await.unwrap_err();

@@ -37,7 +37,7 @@ macro_rules! sealed_tests {
 pub(crate) use sealed_tests;
 
 /// An app whose clearnet leads everywhere, with this overlay network as `app:overlay`.
-fn app_with(overlay: Value) -> (App, NetworkRegistry, Frame) {
+fn app_with(overlay: &Value) -> (App, NetworkRegistry, Frame) {
     let (app, networks) = support::app(json!({
         "clearnet": { "allow": ["0.0.0.0/0", "::/0"] },
         "networks": { "app:overlay": overlay },
@@ -70,7 +70,7 @@ async fn use_up(mut stream: BoxStream) {
 sealed_tests! {
     /// What the other tests say means nothing unless this sees what they must not.
     async fn what_goes_over_clearnet_is_seen(world: World) {
-        let (app, _, _) = app_with(socks5("127.0.0.1:1"));
+        let (app, _, _) = app_with(&socks5("127.0.0.1:1"));
         let on_clearnet = frame(&app, &json!({}));
         let [v4, v6, loopback, local, remote] = world.ways_to_the_decoy();
         for (opened, to) in [v4, v6, loopback, local].iter().enumerate() {

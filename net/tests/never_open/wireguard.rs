@@ -1,4 +1,4 @@
-//! Faults of a WireGuard tunnel. Datagrams are what carries it, so only here some are allowed.
+//! Faults of a `WireGuard` tunnel. Datagrams are what carries it, so only here some are allowed.
 
 use std::net::UdpSocket;
 
@@ -40,9 +40,9 @@ sealed_tests! {
         let mut other = tunnel("127.0.0.1:1", &["10.8.0.2/32"]);
         other["listen_port"] = json!(address.parse::<std::net::SocketAddr>().unwrap().port());
         other["private_key"] = json!("QKV6UrGUVNvBKFHBsC5mVkaBJMgnTMEVp0PkX0uRUnE=");
-        let (_app, _, _) = app_with(other);
+        let (_app, _, _) = app_with(&other);
 
-        let (app, _, frame) = app_with(tunnel(&address, &["0.0.0.0/0", "::/0"]));
+        let (app, _, frame) = app_with(&tunnel(&address, &["0.0.0.0/0", "::/0"]));
         let [v4, v6, loopback, ..] = world.ways_to_the_decoy();
         for to in [&v4, &v6, &loopback] {
             let error = soon(connect(&app, &frame, to)).await.unwrap_err();
@@ -54,7 +54,7 @@ sealed_tests! {
 
     async fn a_peer_that_is_silent(world: World) {
         let (peer, address) = deaf();
-        let (app, _, frame) = app_with(tunnel(&address, &["0.0.0.0/0", "::/0"]));
+        let (app, _, frame) = app_with(&tunnel(&address, &["0.0.0.0/0", "::/0"]));
         let error = soon(connect(&app, &frame, &world.ways_to_the_decoy()[0])).await.unwrap_err();
         assert!(error.is_retryable(), "{error:?}");
         assert!(peer.recv_from(&mut [0; 2048]).is_ok(), "it was asked for a handshake");
@@ -63,7 +63,7 @@ sealed_tests! {
 
     async fn a_destination_that_no_peer_owns(world: World) {
         let (peer, address) = deaf();
-        let (app, _, frame) = app_with(tunnel(&address, &["10.8.0.0/24"]));
+        let (app, _, frame) = app_with(&tunnel(&address, &["10.8.0.0/24"]));
         let [v4, v6, loopback, ..] = world.ways_to_the_decoy();
         for to in [v4, v6, loopback] {
             let error = soon(connect(&app, &frame, &to)).await.unwrap_err();
@@ -79,7 +79,7 @@ sealed_tests! {
 
     async fn a_name_where_there_is_no_name_server_in_the_tunnel(world: World) {
         let (_peer, address) = deaf();
-        let (app, _, frame) = app_with(tunnel(&address, &["0.0.0.0/0", "::/0"]));
+        let (app, _, frame) = app_with(&tunnel(&address, &["0.0.0.0/0", "::/0"]));
         let dialer = dialer(&frame, &app).unwrap();
         for name in [sealed::LOCAL_NAME, sealed::REMOTE_NAME, "localhost"] {
             let error = soon(connect(&app, &frame, &format!("{name}:80"))).await.unwrap_err();
@@ -94,7 +94,7 @@ sealed_tests! {
         let mut config = tunnel(&address, &["0.0.0.0/0", "::/0"]);
         // Its address is that of the DNS server of this host, which is another.
         config["dns"] = json!([PUBLIC, "127.0.0.1"]);
-        let (app, _, frame) = app_with(config);
+        let (app, _, frame) = app_with(&config);
         for name in [sealed::LOCAL_NAME, sealed::REMOTE_NAME, "localhost"] {
             soon(connect(&app, &frame, &format!("{name}:80"))).await.unwrap_err();
             world.assert_silent_but_for_datagrams(0);
@@ -106,7 +106,7 @@ sealed_tests! {
         peer.set_nonblocking(false).unwrap();
         let mut config = tunnel(&address, &["0.0.0.0/0", "::/0"]);
         config["deadline_ms"] = json!(60_000);
-        let (app, networks, frame) = app_with(config);
+        let (app, networks, frame) = app_with(&config);
         let asked = tokio::task::spawn_blocking(move || peer.recv_from(&mut [0; 2048]).is_ok());
         let to = &world.ways_to_the_decoy()[0];
         tokio::select! {

@@ -34,6 +34,8 @@ const KEEP: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     local: SocketAddr,
     remote: SocketAddr,
+    /// The sequence number behind all that was sent.
+    pub(super) sent: Option<u32>,
     /// How many bytes were read that the far end may not have been told of.
     unannounced: usize,
     /// What is left to read of a connection that both ends closed. smoltcp forgets it after a while.
@@ -71,9 +73,9 @@ impl Stack {
         remote: SocketAddr,
     ) -> SocketHandle {
         let handle = self.sockets.add(socket);
-        let connection = Connection { local, remote, unannounced: 0, end: None, orphaned: None };
+        let connection = Connection { local, remote, sent: None, unannounced: 0, end: None, orphaned: None };
         self.connections.insert(handle, connection);
-        self.tuples.insert((local, remote));
+        self.tuples.insert((local, remote), handle);
         handle
     }
 

@@ -12,7 +12,7 @@ use super::Stack;
 use super::connection::{over, socket};
 use super::ports::Use;
 use crate::error::Cause;
-use crate::wireguard::packet;
+use crate::wireguard::packet::Segment;
 
 /// How many connections may wait to be accepted, or for their handshake to end. One more is not answered, so that who
 /// makes it tries again.
@@ -94,8 +94,9 @@ impl Stack {
 
     /// If the packet opens a connection, then this makes the socket for it.
     pub(super) fn open(&mut self, packet: &[u8]) -> Result<Option<Opened>, Ignored> {
-        let Some((remote, local)) = packet::opening(packet) else { return Ok(None) };
-        if self.tuples.contains(&(local, remote)) {
+        let opening = Segment::of(packet).filter(Segment::opens);
+        let Some(Segment { from: remote, to: local, .. }) = opening else { return Ok(None) };
+        if self.tuples.contains_key(&(local, remote)) {
             // The far end has forgotten a connection of before, and makes another from the same port.
             match self.waiting(local, remote) {
                 Some(waiting) => self.replace(waiting),

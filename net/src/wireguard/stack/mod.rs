@@ -1,12 +1,13 @@
 //! TCP and UDP inside the tunnel, without I/O.
 
+mod acknowledgement;
 mod connection;
 mod device;
 mod listening;
 mod ports;
 mod udp;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(super) struct Stack {
     mtu: usize,
     connections: HashMap<SocketHandle, Connection>,
     /// The local and the remote end of each connection.
-    tuples: HashSet<(SocketAddr, SocketAddr)>,
+    tuples: HashMap<(SocketAddr, SocketAddr), SocketHandle>,
     /// The connections that nobody has any more, and that are not closed yet.
     orphans: Vec<SocketHandle>,
     listeners: BTreeMap<ListenerId, Listening>,
@@ -78,7 +79,7 @@ impl Stack {
             addresses,
             mtu,
             connections: HashMap::new(),
-            tuples: HashSet::new(),
+            tuples: HashMap::new(),
             orphans: Vec::new(),
             listeners: BTreeMap::new(),
             next_listener: ListenerId::default(),
@@ -106,6 +107,7 @@ impl Stack {
         while self.interface.poll_egress(now, &mut queues, &mut self.sockets)
             == PollResult::SocketStateChanged
         {}
+        self.number(outbound);
         self.forget();
         if outbound.len() >= BURST {
             return Some(Duration::ZERO);
@@ -140,6 +142,12 @@ impl Stack {
         for listening in self.listeners.values_mut() {
             listening.wake();
         }
+    }
+
+    /// How many connections there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.connections.len()
     }
 
     /// The address that what goes to `to` comes from.

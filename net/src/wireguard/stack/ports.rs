@@ -49,7 +49,7 @@ impl Stack {
                 bound.any(|&(_, other, taken)| taken == port && overlaps(other, address))
             }
             Use::Connection(from, to) => {
-                is_listening(Some(from)) || self.tuples.contains(&(SocketAddr::new(from, port), *to))
+                is_listening(Some(from)) || self.tuples.contains_key(&(SocketAddr::new(from, port), *to))
             }
         }
     }
