@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use frame_net::{BoxStream, Dialer, Endpoint};
 use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
@@ -47,21 +47,33 @@ impl Way {
                 Box::new(stream)
             }
             Self::Frame(dialer) => dialer.connect(&Endpoint::try_from(to).unwrap()).await.unwrap(),
+            // The peers have no deadline of their own, so they are given one, as whoever uses them should.
             Self::TokioSocks(proxy) => {
-                let socket = TcpStream::connect(proxy).await.unwrap();
-                socket.set_nodelay(true).unwrap();
-                Box::new(tokio_socks::tcp::Socks5Stream::connect_with_socket(socket, to).await.unwrap())
+                within(async {
+                    let socket = TcpStream::connect(proxy).await.unwrap();
+                    socket.set_nodelay(true).unwrap();
+                    Box::new(tokio_socks::tcp::Socks5Stream::connect_with_socket(socket, to).await.unwrap())
+                        as BoxStream
+                })
+                .await
             }
             Self::FastSocks5(proxy) => {
-                let config = fast_socks5::client::Config::default();
-                let (host, port) = (to.ip().to_string(), to.port());
-                let stream =
-                    fast_socks5::client::Socks5Stream::connect(proxy, host, port, config).await.unwrap();
-                stream.get_socket_ref().set_nodelay(true).unwrap();
-                Box::new(stream)
+                within(async {
+                    let config = fast_socks5::client::Config::default();
+                    let (host, port) = (to.ip().to_string(), to.port());
+                    let stream =
+                        fast_socks5::client::Socks5Stream::connect(proxy, host, port, config).await.unwrap();
+                    stream.get_socket_ref().set_nodelay(true).unwrap();
+                    Box::new(stream) as BoxStream
+                })
+                .await
             }
         }
     }
+}
+
+async fn within<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), event).await.unwrap()
 }
 
 /// The dialer of a frame, for a call with these options.
@@ -234,8 +246,8 @@ async fn main() {
             "SOCKS5, through a frame's dialer",
             Way::Frame(dialer(&overlay, &json!({ "network": "bench:dante" }))),
         ),
-        ("SOCKS5, tokio-socks", Way::TokioSocks(proxy)),
-        ("SOCKS5, fast-socks5", Way::FastSocks5(proxy)),
+        ("SOCKS5, tokio-socks with a deadline", Way::TokioSocks(proxy)),
+        ("SOCKS5, fast-socks5 with a deadline", Way::FastSocks5(proxy)),
         ("clearnet, through a frame's dialer", Way::Frame(dialer(&json!({}), &json!({})))),
         ("TCP, tokio", Way::Tcp),
     ];

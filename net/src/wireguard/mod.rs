@@ -1,8 +1,11 @@
 //! WireGuard, in user space: the protocol by [boringtun](boringtun::noise), TCP and UDP in the tunnel by
-//! [smoltcp](smoltcp).
+//! [smoltcp].
 //!
 //! `Tunnel` is the peers and who owns what, and `Stack` is the connections, both without any I/O: packets and datagrams
 //! in memory go in and come out. A task goes round between them and the UDP socket.
+//!
+//! Not there: packets in fragments, inside the tunnel or outside of it, and what a host in between says with ICMP about a
+//! connection. Each packet is shown to every connection until one takes it, so some thousands of them at once are slow.
 //!
 //! [`WireGuard`] is the network, [`WireGuardConfig`] its settings.
 

@@ -37,6 +37,9 @@ use crate::wireguard::{KIND, PublicKey, WireGuardConfig};
 /// name unless there is a name server in the tunnel: neither ever takes another way. What comes from a peer comes from
 /// addresses that it owns, or is dropped.
 ///
+/// One UDP port is one network's: to [replace](crate::NetworkRegistry::replace) a network by another one with the same
+/// `listen_port`, unregister the first, and have its connections end.
+///
 /// A task carries the tunnel, in the tokio runtime that the network was made in. It ends, and the UDP socket is closed,
 /// when the network is dropped and everything that it made, and what was written has arrived, or 30 seconds later.
 ///

@@ -3,6 +3,8 @@
 
 #![allow(unreachable_pub, clippy::doc_markdown)]
 
+#[path = "../servers/mod.rs"]
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,8 +1,6 @@
 //! The tunnel to wireguard-go, with the TCP and UDP of this host's kernel behind it.
 //!
-//! All of it is in a network namespace of its own, which takes root, and is gone with the test. `apt-get install
-//! iproute2 wireguard-go wireguard-tools` gets what it takes. Where that is missing the test is skipped, and says so;
-//! with `CI` set it fails.
+//! The test runs again as a process of its own, in a network namespace that is gone with it.
 
 use std::process::Command;
 
@@ -12,75 +10,68 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::pair::{LEFT, RIGHT, left, network, public};
+use crate::servers::process::Process;
+use crate::servers::program::{Program, run, skipped};
 use crate::support::{endpoint, soon};
 
-const INSIDE: &str = "wireguard_go::inside";
+const NAME: &str = "wireguard_go::a_tunnel_to_wireguard_go_carries_tcp_and_udp";
+/// Set in the process that is in the namespace.
+const INSIDE: &str = "FRAME_NET_WIREGUARD_GO";
 
-fn run(command: &str) {
-    let status = Command::new("sh").args(["-ec", command]).status().unwrap();
-    assert!(status.success(), "{command}");
-}
+/// wireguard-go is asked through a socket in `/run`, which others of it must not share.
+const ENTER: &str = "mount -t tmpfs none /run; ip link set lo up";
 
 #[test]
 fn a_tunnel_to_wireguard_go_carries_tcp_and_udp() {
-    let needed = "command -v wireguard-go wg ip && unshare -n ip link && test -c /dev/net/tun";
-    let has_it = Command::new("sh").args(["-ec", needed]).output().unwrap().status.success();
-    if !has_it {
-        assert!(std::env::var_os("CI").is_none(), "wireguard-go, wg, ip and root are needed");
-        eprintln!("skipped: wireguard-go, wg, ip and root are needed");
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(inside());
+    }
+    if [&["wireguard-go"], &["wg"]].into_iter().any(|names| Program::find(names).is_none()) {
         return;
     }
-    let this = std::env::current_exe().unwrap();
-    let status = Command::new("unshare")
-        .arg("-n")
-        .arg(this)
-        .args([INSIDE, "--exact", "--ignored", "--nocapture"])
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-/// Ended with the test.
-struct Server;
-
-impl Server {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("key");
-        std::fs::write(&key, RIGHT).unwrap();
-        // It returns when it can be asked, and leaves a process behind that ends with the interface.
-        run("ip link set lo up; LOG_LEVEL=error wireguard-go wgtest 2>/dev/null");
-        let server = Self;
-        run(&format!(
-            "wg set wgtest listen-port 51820 private-key {} peer {} allowed-ips 10.9.0.1/32,fd09::1/128
-             ip address add 10.9.0.2/24 dev wgtest; ip address add fd09::2/64 dev wgtest nodad
-             ip link set wgtest mtu 1420 up",
-            key.display(),
-            public(LEFT),
-        ));
-        server
+    let tried = unshare().args(["sh", "-euc", &format!("{ENTER}; test -w /dev/net/tun")]).output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        return skipped("this needs user namespaces, `unshare`, `ip` and /dev/net/tun");
     }
+    let mut again = unshare();
+    again.args(["sh", "-euc", &format!("{ENTER}; exec \"$0\" --exact {NAME} --nocapture")]);
+    let printed = run(again.arg(std::env::current_exe().unwrap()).env(INSIDE, "1"));
+    assert!(printed.contains("1 passed"), "{printed}");
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", "wgtest"]).status();
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--mount"]);
+    command
+}
+
+async fn inside() {
+    let mut server = Program::find(&["wireguard-go"]).unwrap().command();
+    server.args(["-f", "wgtest"]).env("LOG_LEVEL", "verbose");
+    let server = Process::spawn("wireguard-go", server);
+    server.logged("UAPI listener started").await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, RIGHT).unwrap();
+    let mut wg = Program::find(&["wg"]).unwrap().command();
+    wg.args(["set", "wgtest", "listen-port", "51820", "private-key"]).arg(&key);
+    run(wg.args(["peer", &public(LEFT), "allowed-ips", "10.9.0.1/32,fd09::1/128"]));
+    for arguments in [
+        "address add 10.9.0.2/24 dev wgtest",
+        "address add fd09::2/64 dev wgtest nodad",
+        "link set wgtest mtu 1420 up",
+    ] {
+        run(Command::new("ip").args(arguments.split(' ')));
     }
-}
 
-#[test]
-#[ignore = "run by the test above, in a network namespace"]
-fn inside() {
-    let _server = Server::new();
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let mut settings = left("127.0.0.1:51820");
-        settings["peers"][0]["keepalive_s"] = json!(1);
-        let tunnel = network(settings);
-        for address in ["10.9.0.2", "[fd09::2]"] {
-            streams(&tunnel, address).await;
-            datagrams(&tunnel, address).await;
-        }
-    });
+    let mut settings = left("127.0.0.1:51820");
+    settings["peers"][0]["keepalive_s"] = json!(1);
+    let tunnel = network(settings);
+    for address in ["10.9.0.2", "[fd09::2]"] {
+        streams(&tunnel, address).await;
+        datagrams(&tunnel, address).await;
+    }
 }
 
 async fn streams(tunnel: &frame_net::wireguard::WireGuard, address: &str) {

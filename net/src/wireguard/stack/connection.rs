@@ -265,8 +265,9 @@ impl Stack {
 
     /// When the next connection is reset that nobody has any more.
     pub(super) fn next_orphan(&self) -> Option<Duration> {
-        let until = self.orphans.iter().filter_map(|handle| self.connections[handle].orphaned).min()?;
-        (until > self.now).then(|| (until - self.now).into())
+        let until = self.orphans.iter().filter_map(|handle| self.connections[handle].orphaned);
+        let next = until.filter(|&until| until > self.now).min()?;
+        Some((next - self.now).into())
     }
 
     /// Whether all connections that nobody has any more have delivered what was written.
