@@ -34,7 +34,7 @@
 //! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame.
 //! - `i2p`: networks of kind `i2p`, through the SAM bridge of an I2P router: `i2p::I2p`.
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
-//! - `wireguard`: networks of kind `wireguard`, WireGuard peers in user space. It needs rustc 1.91.
+//! - `wireguard`: networks of kind `wireguard`, in user space: `wireguard::WireGuard`.
 
 mod address;
 mod boot;

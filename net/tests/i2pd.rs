@@ -27,7 +27,7 @@ const MIB: usize = 1 << 20;
 
 /// Waits for what needs a session.
 async fn with_session<F: Future>(event: F) -> F::Output {
-    timeout(Duration::from_secs(180), event).await.expect("it happens")
+    timeout(Duration::from_mins(3), event).await.expect("it happens")
 }
 
 fn config(router: &I2pd) -> Value {

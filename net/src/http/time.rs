@@ -19,7 +19,7 @@ impl TimeLimit {
     /// `limit` from now.
     pub(super) fn after(limit: Duration) -> Self {
         /// A clock does not go on for ever: longer than this is not to be added to it.
-        const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+        const LONGEST: Duration = Duration::from_hours(24 * 365);
         Self { at: Instant::now() + limit.min(LONGEST), limit }
     }
 

@@ -76,7 +76,7 @@ pub enum LocalDestination {
 /// Ed25519.
 const SIGNATURE_TYPE: u16 = 7;
 const DEADLINE: Duration = Duration::from_secs(90);
-const SESSION_DEADLINE: Duration = Duration::from_secs(300);
+const SESSION_DEADLINE: Duration = Duration::from_mins(5);
 
 impl Default for LocalDestination {
     fn default() -> Self {

@@ -1,4 +1,4 @@
-//! Faults of a `WireGuard` tunnel. Datagrams are what carries it, so only here some are allowed.
+//! Faults of a WireGuard tunnel. Datagrams are what carries it, so only here some are allowed.
 
 use std::net::UdpSocket;
 

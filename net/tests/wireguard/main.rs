@@ -1,7 +1,7 @@
 //! WireGuard networks against each other, against a peer that is played by hand, and against wireguard-go, all over UDP
 //! on loopback.
 
-#![allow(unreachable_pub, clippy::doc_markdown)]
+#![allow(unreachable_pub)]
 
 #[path = "../servers/mod.rs"]
 mod servers;
