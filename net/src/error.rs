@@ -220,7 +220,11 @@ impl DriverError {
     /// Whether the same call may succeed later with nobody changing the configuration.
     pub fn is_retryable(&self) -> bool {
         match self.cause() {
-            Cause::Io(_) | Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
+            Cause::Io(error) => {
+                use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+                !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+            }
+            Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
             #[cfg(feature = "wireguard")]
             Cause::WireGuard(refusal) => refusal.is_retryable(),
@@ -346,4 +350,18 @@ pub enum Cause {
     /// A driver that is none of this crate's says so, and that it stays so.
     #[error(transparent)]
     Permanent(BoxError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_operating_system_says_may_pass_unless_it_is_about_what_was_asked() {
+        let is_retryable = |kind: io::ErrorKind| {
+            DriverError::new(Step::Connect, "h:1", Cause::Io(kind.into())).is_retryable()
+        };
+        assert!(is_retryable(io::ErrorKind::ConnectionRefused) && is_retryable(io::ErrorKind::AddrInUse));
+        assert!(!is_retryable(io::ErrorKind::PermissionDenied) && !is_retryable(io::ErrorKind::InvalidInput));
+    }
 }
