@@ -7,6 +7,8 @@ mod faults;
 mod frames;
 mod http;
 mod i2p;
+#[path = "../wireguard/raw.rs"]
+mod raw;
 mod sealed;
 #[path = "../servers/mod.rs"]
 mod servers;

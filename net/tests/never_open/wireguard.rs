@@ -2,9 +2,11 @@
 
 use std::net::UdpSocket;
 
-use frame_net::{Endpoint, LocalEndpoint, NetworkError, dialer};
+use frame_net::wireguard::PublicKey;
+use frame_net::{Endpoint, LocalEndpoint, NetworkError, Secret, dialer};
 use serde_json::{Value, json};
 
+use crate::raw::{Raw, datagram};
 use crate::sealed::{self, PUBLIC};
 use crate::support::{endpoint, soon};
 use crate::{app_with, connect, sealed_tests};
@@ -12,6 +14,9 @@ use crate::{app_with, connect, sealed_tests};
 /// A key, and somebody else's public one.
 const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const PUBLIC_OF_ANOTHER: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
+
+/// The key of a peer that is played by hand.
+const PRIVATE_OF_PEER: &str = "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM=";
 
 /// A tunnel to a peer at `endpoint` that owns these addresses.
 fn tunnel(endpoint: &str, allowed_ips: &[&str]) -> Value {
@@ -75,6 +80,30 @@ sealed_tests! {
         soon(datagrams.send_to(b"to nobody", &decoy)).await.unwrap_err();
         assert!(peer.recv_from(&mut [0; 2048]).is_err(), "not even a handshake was begun");
         world.assert_silent_but_for(0);
+    }
+
+    async fn a_peer_that_forges_the_source_of_what_it_sends(world: World) {
+        let mut peer = Raw::new(PRIVATE_OF_PEER, PRIVATE).await;
+        let mut config = tunnel(&peer.address().to_string(), &["10.8.0.1/32"]);
+        config["peers"][0]["public_key"] = json!(PublicKey::of(&Secret::new(PRIVATE_OF_PEER)).unwrap().to_string());
+        let (app, _, frame) = app_with(&config);
+        let dialer = dialer(&frame, &app).unwrap();
+        let datagrams = soon(dialer.bind_datagrams(&LocalEndpoint::port(9))).await.unwrap();
+        soon(datagrams.send_to(b"hello", &endpoint("10.8.0.1:9"))).await.unwrap();
+        let (_, from) = peer.packet().await;
+
+        let ours = ([10, 8, 0, 2].into(), 9);
+        for forged in [[10, 8, 0, 3].into(), PUBLIC.parse().unwrap(), [127, 0, 0, 1].into(), ours.0] {
+            peer.send(&datagram((forged, 9), ours, b"forged"), from).await;
+        }
+        // And one that is for somebody else, whom this host could pass it on to.
+        let decoy = (PUBLIC.parse().unwrap(), world.port());
+        peer.send(&datagram(([10, 8, 0, 1].into(), 9), decoy, b"for the decoy"), from).await;
+        peer.send(&datagram(([10, 8, 0, 1].into(), 9), ours, b"honest"), from).await;
+        let mut buffer = [0; 100];
+        let (len, sender) = soon(datagrams.receive_from(&mut buffer)).await.unwrap();
+        assert_eq!((&buffer[..len], sender.to_string().as_str()), (&b"honest"[..], "10.8.0.1:9"));
+        world.assert_silent_but_for_datagrams(0);
     }
 
     async fn a_name_where_there_is_no_name_server_in_the_tunnel(world: World) {

@@ -1,4 +1,5 @@
 //! A peer that is played by hand, and may say anything.
+#![allow(dead_code, unreachable_pub)]
 
 use std::net::{Ipv4Addr, SocketAddr};
 
