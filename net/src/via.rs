@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Weak;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::deadline::Deadline;
 use crate::dialer::Route;
 use crate::endpoint::Endpoint;
@@ -43,9 +45,23 @@ impl Via {
 
     /// Connects to `to`, before `deadline`.
     pub(crate) async fn connect(&self, to: &Endpoint, deadline: Deadline) -> Result<BoxStream, DriverError> {
+        let (stream, _) = self.connect_watched(to, deadline).await?;
+        Ok(stream)
+    }
+
+    /// [`connect`](Self::connect), and a token that is cancelled once the way is another: for what is kept, and must
+    /// not be continued on that one.
+    pub(crate) async fn connect_watched(
+        &self,
+        to: &Endpoint,
+        deadline: Deadline,
+    ) -> Result<(BoxStream, CancellationToken), DriverError> {
         let failed = |error| DriverError::new(Step::Connect, to, Cause::Via(Box::new(error)));
         let (id, registered) = match self {
-            Self::Host => return Ok(Box::new(tcp::connect(to, deadline).await?)),
+            Self::Host => {
+                let stream = Box::new(tcp::connect(to, deadline).await?) as BoxStream;
+                return Ok((stream, CancellationToken::new()));
+            }
             Self::Network { id, networks } => {
                 let networks = NetworkRegistry::upgrade(networks);
                 (id, networks.and_then(|networks| networks.get(id)))
@@ -57,9 +73,13 @@ impl Via {
         };
         let dialled = deadline.timeout(registered.network.dial(to, None)).await;
         let dialled = dialled.map_err(|cause| DriverError::new(Step::Connect, to, cause))?;
-        dialled.map_err(|source| {
-            failed(NetworkError::Connect { to: to.clone(), route: Route::Network(id.clone()), source })
-        })
+        match dialled {
+            Ok(stream) => Ok((stream, registered.retired.clone())),
+            Err(source) => {
+                let (to, route) = (to.clone(), Route::Network(id.clone()));
+                Err(failed(NetworkError::Connect { to, route, source }))
+            }
+        }
     }
 }
 
