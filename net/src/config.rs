@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::direct::DirectConfig;
 use crate::id::NetworkId;
+use crate::settings::Settings;
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
 ///
@@ -74,9 +75,9 @@ impl NetworkConfig {
         &self.kind
     }
 
-    /// The settings as a driver has them. An error says where in them it is.
+    /// The settings as a driver has them. An error says where in them it is, and not what is there.
     pub(crate) fn settings<T: DeserializeOwned>(&self) -> Result<T, BoxError> {
-        Ok(serde_path_to_error::deserialize(Value::Object(self.settings.clone()))?)
+        Ok(serde_path_to_error::deserialize(Settings(Value::Object(self.settings.clone())))?)
     }
 }
 
@@ -167,6 +168,10 @@ mod tests {
             socks5("credentials", json!({ "username": "u", "password": "31337", "extra": 1 })),
             socks5("credentials", json!({ "username": "u", "password": { "env": "not a name 31337" } })),
             socks5("credentials", json!("u:31337")),
+            socks5("credentials", json!(31337)),
+            socks5("isolate", json!("31337")),
+            socks5("deadline_ms", json!("31337")),
+            socks5("via", json!(31337)),
             socks5("proxy", json!("socks5://u:31337@h:1")),
             socks5("proxy", json!("u:31337@h")),
         ];

@@ -8,7 +8,7 @@ use frame_registry::{App, Frame};
 
 use crate::address::LocalEndpoint;
 use crate::endpoint::Endpoint;
-use crate::error::{ChosenBy, Missing, NetworkError};
+use crate::error::{ChosenBy, Missing, NetworkError, Step};
 use crate::host::HostName;
 use crate::id::NetworkId;
 use crate::isolation::{ISOLATION_KEY, IsolationKey};
@@ -42,11 +42,12 @@ use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, re
 pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     let carried = frame.get(&OVERLAY).map(|id| (id, ChosenBy::Frame));
     let chosen = carried.or_else(|| default_network(app).map(|id| (id, ChosenBy::AppDefault)));
-    let (networks, route) = match chosen {
-        Some((id, chosen_by)) => (require(app, id, chosen_by)?, Route::Network(id.clone())),
-        None => (app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?, Route::Clearnet),
+    let (networks, route, chosen_by) = match chosen {
+        Some((id, chosen_by)) => (require(app, id, chosen_by)?, Route::Network(id.clone()), chosen_by),
+        None => (app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?, Route::Clearnet, ChosenBy::AppDefault),
     };
-    Ok(Dialer { networks: networks.clone(), route, isolation: frame.get(&ISOLATION_KEY).cloned() })
+    let isolation = frame.get(&ISOLATION_KEY).cloned();
+    Ok(Dialer { networks: networks.clone(), route, chosen_by, isolation })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
@@ -57,6 +58,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
 pub struct Dialer {
     networks: NetworkRegistry,
     route: Route,
+    chosen_by: ChosenBy,
     isolation: Option<IsolationKey>,
 }
 
@@ -72,7 +74,7 @@ impl Dialer {
     }
 
     /// The same dialer, with another isolation key than the frame's. A network that cannot keep connections apart
-    /// refuses to connect then.
+    /// refuses to connect then, and everything else is refused with a key, because it is the same for all.
     #[must_use]
     pub fn isolated(self, key: IsolationKey) -> Self {
         Self { isolation: Some(key), ..self }
@@ -102,8 +104,12 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Listen`]: through many
     /// networks nobody can be reached, and then nothing listens.
     pub async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, NetworkError> {
-        let listens = self.network()?.network.listen(at).await;
-        listens.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
+        let network = &self.network()?.network;
+        let listens = async {
+            network.check_shared(Step::Listen, at, self.isolation())?;
+            network.listen(at).await
+        };
+        listens.await.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
     }
 
     /// Sends and receives datagrams from `at`, an address on the network.
@@ -117,8 +123,12 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
     /// no datagrams, and then none is sent.
     pub async fn bind_datagrams(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
-        let bound = self.network()?.network.bind_datagrams(at).await;
-        bound.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
+        let network = &self.network()?.network;
+        let bound = async {
+            network.check_shared(Step::Bind, at, self.isolation())?;
+            network.bind_datagrams(at).await
+        };
+        bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
     }
 
     /// The addresses of `name`, as the network sees them. To connect to a name this is not needed.
@@ -132,8 +142,16 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
     /// cannot look names up, and then nobody is asked.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
-        let found = self.network()?.network.lookup(name).await;
-        found.map_err(|source| NetworkError::Lookup { name: name.clone(), route: self.route.clone(), source })
+        let network = &self.network()?.network;
+        let found = async {
+            network.check_shared(Step::Lookup, name, self.isolation())?;
+            network.lookup(name).await
+        };
+        found.await.map_err(|source| NetworkError::Lookup {
+            name: name.clone(),
+            route: self.route.clone(),
+            source,
+        })
     }
 
     /// Connects to `to` through what [`network`](Self::network) gave, be it registered still or not.
@@ -158,7 +176,7 @@ impl Dialer {
         };
         self.networks.get(id).ok_or_else(|| NetworkError::NotFound {
             id: id.clone(),
-            chosen_by: ChosenBy::Frame,
+            chosen_by: self.chosen_by,
             missing: Missing::Network,
         })
     }

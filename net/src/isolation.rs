@@ -9,7 +9,8 @@ use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, fra
 use serde::Deserialize;
 
 /// The isolation key of the frame's connections: where it is given, no connection of another key, or of none, is
-/// carried by what carries these. A network that cannot keep connections apart refuses them.
+/// carried by what carries these. A network that cannot keep connections apart refuses them, and none listens, carries
+/// datagrams or looks names up with a key, since what does that is the same for all.
 ///
 /// ```
 /// use frame_net::ISOLATION;

@@ -57,6 +57,7 @@ mod option;
 mod registry;
 mod resolver;
 mod secret;
+mod settings;
 pub mod socks5;
 mod tcp;
 mod via;

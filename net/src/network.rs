@@ -111,7 +111,7 @@ pub trait Network: Send + Sync + 'static {
     }
 
     /// How far it keeps connections apart from each other. Whoever asks for more is refused before
-    /// [`connect`](Network::connect) is called.
+    /// [`connect`](Network::connect) is called, and before the other methods, which keep nothing apart.
     fn isolation(&self) -> Isolation {
         Isolation::None
     }
@@ -186,6 +186,19 @@ impl dyn Network {
             return Err(self.not_supported(Step::Connect, to, "isolating connections"));
         }
         self.connect(to, isolation).await
+    }
+
+    /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.
+    pub(crate) fn check_shared(
+        &self,
+        step: Step,
+        peer: impl fmt::Display,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<(), DriverError> {
+        match isolation {
+            None => Ok(()),
+            Some(_) => Err(self.not_supported(step, peer, "anything but connecting, with an isolation key,")),
+        }
     }
 }
 

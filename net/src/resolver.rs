@@ -28,7 +28,8 @@ pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Net
     Ok(Some(pair))
 }
 
-/// Appends what [`overlay`] decides to `pairs`.
+/// Appends what [`overlay`] decides to `pairs`. What other options decide, [`ISOLATION`](crate::ISOLATION) among them,
+/// it does not.
 ///
 /// # Errors
 ///

@@ -10,15 +10,21 @@ use std::net::SocketAddr;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::deadline::Deadline;
+use crate::direct::Denied;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
 
-/// Connects to the first address of `to` that answers, as [`connect_to`].
+/// Connects to the first address of `to` that answers, as [`connect_to`]. A name that is not of the DNS is not looked
+/// up: a proxy of that name is one that somebody forgot the `via` of.
 pub(crate) async fn connect(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, DriverError> {
     match to.host() {
         Host::Address(address) => connect_to(to, &[SocketAddr::new(*address, to.port())], deadline).await,
-        Host::Name(name) => connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await,
+        Host::Name(name) => {
+            let denied = |denied| DriverError::new(Step::Lookup, name, Cause::Denied(denied));
+            Denied::check_foreign(name).map_err(denied)?;
+            connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await
+        }
     }
 }
 

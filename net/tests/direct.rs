@@ -435,6 +435,19 @@ async fn datagrams_come_from_anybody_and_go_to_nobody_who_is_denied() {
 }
 
 #[tokio::test]
+async fn a_datagram_that_is_too_long_stays_so() {
+    let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["127.0.0.1"] }));
+    let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
+    let bound = soon(network.bind_datagrams(&at)).await.unwrap();
+    let itself = local_endpoint(&bound);
+    let error = soon(bound.send_to(&[0; 65_508], &itself)).await.unwrap_err();
+    assert!(!error.is_retryable(), "{error:?}");
+    assert_eq!(error.cause().to_string(), "a datagram has at most 65507 bytes, not 65508");
+    soon(bound.send_to(&[0; 65_507], &itself)).await.unwrap();
+    assert_eq!(soon(bound.receive_from(&mut vec![0; 65_536])).await.unwrap().0, 65_507);
+}
+
+#[tokio::test]
 async fn a_datagram_to_the_other_family_is_an_error() {
     let network = direct(json!({ "allow": ["::1", "127.0.0.1"], "listen": ["127.0.0.1", "::1"] }));
     let pairs = [("127.0.0.1", "[::1]:9"), ("::1", "127.0.0.1:9")];

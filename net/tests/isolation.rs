@@ -3,7 +3,7 @@
 mod support;
 
 use frame_net::socks5::{Credentials, Relay, Request};
-use frame_net::{Cause, Dialer, NetworkError, dialer};
+use frame_net::{Cause, ChosenBy, Dialer, DriverError, LocalEndpoint, NetworkError, dialer};
 use frame_registry::{Context, Frame, Options};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -128,6 +128,51 @@ async fn a_network_that_cannot_keep_connections_apart_refuses_a_key() {
         assert!(matches!(source.cause(), Cause::NotSupported { .. }) && !error.is_retryable(), "{error:?}");
     }
     assert!(requests.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn with_a_key_nothing_is_done_that_all_have_in_common() {
+    let (proxy, _requests) = tor().await;
+    let lan = json!({ "kind": "direct", "allow": ["127.0.0.0/8", "::1"], "listen": ["127.0.0.0/8"] });
+    let tor = json!({ "kind": "socks5", "proxy": proxy, "isolate": true });
+    let (app, _) = app(json!({ "networks": { "app:lan": lan, "app:tor": tor } }));
+    let at = LocalEndpoint::new("127.0.0.1".parse().unwrap(), 0);
+    let shared = dialer(&frame(&app, &json!({ "network": "app:lan" })), &app).unwrap();
+    shared.listen(&at).await.unwrap();
+    shared.bind_datagrams(&at).await.unwrap();
+    shared.lookup(&"localhost".parse().unwrap()).await.unwrap();
+    for network in ["app:lan", "app:tor"] {
+        let options = json!({ "network": network, "isolation": "a" });
+        let dialer = dialer(&frame(&app, &options), &app).unwrap();
+        let errors = [
+            dialer.listen(&at).await.map(drop).unwrap_err(),
+            dialer.bind_datagrams(&at).await.map(drop).unwrap_err(),
+            dialer.lookup(&"localhost".parse().unwrap()).await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            let source =
+                std::error::Error::source(&error).and_then(|source| source.downcast_ref::<DriverError>());
+            assert!(matches!(source.unwrap().cause(), Cause::NotSupported { .. }), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_chose_the_network_is_said_when_it_is_gone() {
+    let (app, networks) = app(json!({
+        "default": "app:down",
+        "networks": { "app:down": { "kind": "socks5", "proxy": "127.0.0.1:1" } },
+    }));
+    let by_default = dialer(&frame_registry::FrameBuilder::new().seal(), &app).unwrap();
+    let by_frame = dialer(&frame(&app, &json!({})), &app).unwrap();
+    assert!(networks.unregister(&"app:down".parse().unwrap()));
+    let to = endpoint("h:80");
+    let chosen_by = |error: NetworkError| match error {
+        NetworkError::NotFound { chosen_by, .. } => chosen_by,
+        error => panic!("{error:?}"),
+    };
+    assert_eq!(chosen_by(soon(by_default.connect(&to)).await.unwrap_err()), ChosenBy::AppDefault);
+    assert_eq!(chosen_by(soon(by_frame.connect(&to)).await.unwrap_err()), ChosenBy::Frame);
 }
 
 #[tokio::test]

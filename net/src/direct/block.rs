@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::ports::Ports;
 use super::rule::AddressRule;
@@ -53,6 +53,14 @@ impl Block {
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
+    }
+
+    /// The IPv4 addresses that it has in their IPv4-mapped form, if it has no others.
+    pub(super) fn mapped(&self) -> Option<Self> {
+        let IpNet::V6(net) = self.0 else { return None };
+        let prefix = net.prefix_len().checked_sub(96)?;
+        let address = net.addr().to_ipv4_mapped()?;
+        Some(Self(Ipv4Net::new(address, prefix).ok()?.into()))
     }
 
     pub(super) const fn is_v6(&self) -> bool {

@@ -41,6 +41,13 @@ pub enum DeniedBy {
 }
 
 impl Denied {
+    /// Refuses a name that is another network's.
+    pub(crate) fn check_foreign(name: &HostName) -> Result<(), Box<Self>> {
+        let Some(foreign) = ForeignName::of(name) else { return Ok(()) };
+        let (name, reason) = (Some(name.clone()), DeniedBy::ForeignName(foreign));
+        Err(Box::new(Self { name, address: None, embedded: None, port: None, reason }))
+    }
+
     /// The name that was to be reached, if it was a name.
     pub const fn name(&self) -> Option<&HostName> {
         self.name.as_ref()
@@ -88,8 +95,8 @@ impl fmt::Display for Denied {
             DeniedBy::Special(range) => write!(f, "is {range}, and in no address rule of `allow`")?,
             DeniedBy::ForeignName(foreign) => write!(
                 f,
-                "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it with \
-                 the option `network`"
+                "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it: with \
+                 the option `network`, or with `via` for a proxy"
             )?,
             DeniedBy::Default => f.write_str("matches no rule of `allow`, and the default is to deny")?,
             DeniedBy::NotListening => f.write_str("is in no rule of `listen`")?,

@@ -40,6 +40,18 @@ impl FromIterator<Rule> for Rules {
     }
 }
 
+/// A rule of `deny`, and if it has IPv4 addresses in their IPv4-mapped form, then one with these as they are: they lead
+/// to the same host.
+fn with_mapped(rule: Rule) -> impl Iterator<Item = Rule> {
+    let mapped = match &rule {
+        Rule::Address(AddressRule { block, ports }) => {
+            block.mapped().map(|block| Rule::Address(AddressRule { block, ports: ports.clone() }))
+        }
+        Rule::Name(_) => None,
+    };
+    std::iter::once(rule).chain(mapped)
+}
+
 /// Something that is to be reached, whose name, if it has one, has passed. Without a port it is about all of them:
 /// it is denied only if each port is, and allowed if one is.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +68,7 @@ impl Guard {
         Self {
             default: config.default,
             allow: config.allow.into_iter().collect(),
-            deny: config.deny.into_iter().collect(),
+            deny: config.deny.into_iter().flat_map(with_mapped).collect(),
             listen: config.listen.into(),
         }
     }

@@ -89,6 +89,9 @@ impl Udp {
     }
 }
 
+/// What an IPv4 packet has room for behind its header and that of UDP.
+const MAX_DATAGRAM: usize = 65_535 - 20 - 8;
+
 impl Datagrams for Udp {
     fn local(&self) -> NetworkAddr {
         self.local.into()
@@ -96,6 +99,11 @@ impl Datagrams for Udp {
 
     fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
         Box::pin(async move {
+            if payload.len() > MAX_DATAGRAM {
+                let text = format!("a datagram has at most {MAX_DATAGRAM} bytes, not {}", payload.len());
+                let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+                return Err(DriverError::new(Step::Send, to, Cause::Io(error)));
+            }
             let deadline = Deadline::after(self.limit);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
             let checked = resolve::endpoint(&self.guard, Step::Send, to, lookup).await?;

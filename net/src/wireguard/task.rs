@@ -12,7 +12,9 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::direct::Denied;
 use crate::endpoint::Endpoint;
+use crate::host::Host;
 use crate::wireguard::outer::Outer;
 use crate::wireguard::packets::Packets;
 use crate::wireguard::shared::Shared;
@@ -137,6 +139,9 @@ impl Drop for Task {
 }
 
 async fn addresses(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    if let Host::Name(name) = endpoint.host() {
+        Denied::check_foreign(name).map_err(io::Error::other)?;
+    }
     let found = lookup_host((endpoint.host().to_string(), endpoint.port())).await?;
     Ok(found.collect())
 }

@@ -174,6 +174,15 @@ sealed_tests! {
         drop(frame);
     }
 
+    async fn a_proxy_that_only_another_network_knows(world: World) {
+        for proxy in ["proxy.onion:1080", "PROXY.I2P.:1080"] {
+            let (app, _, frame) = app_with(&socks5(proxy));
+            let error = connect(&app, &frame, &world.ways_to_the_decoy()[0]).await.unwrap_err();
+            assert!(!error.is_retryable(), "{error:?}");
+        }
+        world.assert_silent_but_for(0);
+    }
+
     async fn what_a_proxy_does_not_do_is_not_done_without_it(world: World) {
         let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (app, _, frame) = app_with(&socks5(&proxy.local_addr().unwrap().to_string()));

@@ -205,6 +205,18 @@ fn to_deny_wins_over_to_allow() {
 }
 
 #[test]
+fn to_deny_an_ipv4_address_in_its_mapped_form_denies_the_address() {
+    let guard =
+        guard(json!({ "deny": ["::ffff:8.8.8.8", "[::ffff:9.9.0.0/112]:53"], "allow": ["::ffff:0:0/96"] }));
+    for (address, port) in [("8.8.8.8", 80), ("::ffff:8.8.8.8", 80), ("9.9.9.9", 53), ("::ffff:9.9.9.9", 53)]
+    {
+        assert!(matches!(literal(&guard, address, port), Some(DeniedBy::Rule(_))), "{address}");
+    }
+    assert_eq!(literal(&guard, "9.9.9.9", 80), None);
+    assert_eq!(literal(&guard, "8.8.4.4", 80), None);
+}
+
+#[test]
 fn names_of_other_networks_are_not_looked_up() {
     let foreign = ["a.onion", "A.ONION.", "x.a.i2p", "a.b32.i2p", "onion", "a.alt"];
     for config in [json!({}), json!({ "allow": ["*", "0.0.0.0/0", "a.onion.example"] })] {
@@ -221,8 +233,8 @@ fn names_of_other_networks_are_not_looked_up() {
     assert_eq!(named(&guard, "a.onion", 80, &["8.8.8.8"]), Ok(()));
     assert_eq!(
         named(&guard, "a.onion", 81, &[]).unwrap_err(),
-        "`a.onion` is a name that is Tor's (.onion), and is not looked up over clearnet; choose a network that knows it \
-         with the option `network`"
+        "`a.onion` is a name that is Tor's (.onion), and is not looked up over clearnet; choose a network that knows \
+         it: with the option `network`, or with `via` for a proxy"
     );
 }
 
