@@ -45,7 +45,7 @@ impl FromIterator<Rule> for Rules {
 fn with_mapped(rule: Rule) -> impl Iterator<Item = Rule> {
     let mapped = match &rule {
         Rule::Address(AddressRule { block, ports }) => {
-            block.mapped().map(|block| Rule::Address(AddressRule { block, ports: ports.clone() }))
+            block.mapped().map(|block| Rule::Address(AddressRule { block, ports: *ports }))
         }
         Rule::Name(_) => None,
     };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use crate::endpoint::Endpoint;
 use crate::socks5::{Credentials, Refusal, wire};
 
@@ -35,8 +37,8 @@ pub struct Handshake<'a> {
     credentials: Option<&'a Credentials>,
     stage: Stage,
     outcome: Option<Result<(), HandshakeError>>,
-    /// What is to be sent before anything is received; empty once it was.
-    output: Vec<u8>,
+    /// What is to be sent before anything is received; empty once it was. The password may be in it.
+    output: Zeroizing<Vec<u8>>,
     /// How many bytes of the stage's reply were received.
     position: usize,
     /// How long the stage's reply is; the shortest it can be, until that is known.
@@ -78,7 +80,8 @@ impl<'a> Handshake<'a> {
     pub fn new(to: &'a Endpoint, credentials: Option<&'a Credentials>) -> Self {
         let authentication = credentials
             .map_or(0, |credentials| 3 + credentials.username().len() + credentials.password().len());
-        let mut output = Vec::with_capacity(authentication.max(3 + wire::MAX_ENDPOINT_LEN));
+        let longest = authentication.max(3 + wire::MAX_ENDPOINT_LEN);
+        let mut output = Zeroizing::new(Vec::with_capacity(longest));
         output.extend([wire::VERSION, 1, offered(credentials)]);
         Self {
             to,
