@@ -9,8 +9,7 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// A text that is not shown: not in `Debug`, and not in an error about a configuration that has something else in
-/// its place. Its memory is overwritten when it is dropped; what a parser
-/// read it from, and the environment, are not.
+/// its place. Its memory is overwritten when it is dropped; what a parser read it from, and the environment, are not.
 ///
 /// A configuration gives it as a string, or names the environment variable that holds it.
 ///
