@@ -22,7 +22,8 @@ pub(crate) const fn default() -> Duration {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     at: Instant,
-    limit: Duration,
+    /// How long it was away when it was set.
+    pub(crate) limit: Duration,
 }
 
 impl Deadline {
@@ -53,10 +54,15 @@ impl Deadline {
         done.map_err(|cause| DriverError::new(step, peer, cause))
     }
 
-    /// Waits for `event`, unless the deadline passes before it is there. A timer costs a system call or two, so several
-    /// steps do better to have one.
+    /// Waits for `event`, unless the deadline passes before it is there. What passed is passed, even if the event is
+    /// there at once: data that never stop coming must not go on for ever. A timer costs a system call or two, so
+    /// several steps do better to have one.
     pub(crate) async fn timeout<T>(self, event: impl Future<Output = T>) -> Result<T, Cause> {
-        timeout_at(self.at, event).await.map_err(|_| Cause::TimedOut { limit: self.limit })
+        let passed = || Cause::TimedOut { limit: self.limit };
+        if Instant::now() >= self.at {
+            return Err(passed());
+        }
+        timeout_at(self.at, event).await.map_err(|_| passed())
     }
 }
 

@@ -440,10 +440,10 @@ async fn a_datagram_that_is_too_long_stays_so() {
     let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
     let bound = soon(network.bind_datagrams(&at)).await.unwrap();
     let itself = local_endpoint(&bound);
-    let error = soon(bound.send_to(&[0; 65_508], &itself)).await.unwrap_err();
+    let error = soon(bound.send_to(&vec![0; 65_508], &itself)).await.unwrap_err();
     assert!(!error.is_retryable(), "{error:?}");
     assert_eq!(error.cause().to_string(), "a datagram has at most 65507 bytes, not 65508");
-    soon(bound.send_to(&[0; 65_507], &itself)).await.unwrap();
+    soon(bound.send_to(&vec![0; 65_507], &itself)).await.unwrap();
     assert_eq!(soon(bound.receive_from(&mut vec![0; 65_536])).await.unwrap().0, 65_507);
 }
 

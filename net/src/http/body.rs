@@ -6,7 +6,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::error::{HttpError, Peer};
 use super::pool::Lease;
-use super::time::TimeLimit;
+use crate::deadline::Deadline;
 
 /// A body that is still on its way, and the connection it comes over.
 pub(super) struct Body {
@@ -14,7 +14,7 @@ pub(super) struct Body {
     peer: Peer,
     received: u64,
     max: u64,
-    limit: TimeLimit,
+    limit: Deadline,
 }
 
 enum State {
@@ -32,7 +32,7 @@ enum Failure {
 }
 
 impl Body {
-    pub(super) fn new(incoming: Incoming, lease: Lease, peer: Peer, max: u64, limit: TimeLimit) -> Self {
+    pub(super) fn new(incoming: Incoming, lease: Lease, peer: Peer, max: u64, limit: Deadline) -> Self {
         let mut body = Self { state: State::Coming { incoming, lease }, peer, received: 0, max, limit };
         body.finish_if_whole();
         body
@@ -64,7 +64,7 @@ impl Body {
                     return Err(self.fail(failure, None));
                 }
             };
-            let frame = match self.limit.bound(incoming.frame()).await {
+            let frame = match self.limit.timeout(incoming.frame()).await {
                 Err(_) => return Err(self.fail(Failure::TimedOut, None)),
                 Ok(Some(Err(error))) => return Err(self.fail(Failure::Broken, Some(error))),
                 Ok(Some(Ok(frame))) => Some(frame),
@@ -99,9 +99,13 @@ impl Body {
         }
     }
 
-    /// Closes the connection.
+    /// Closes the connection, or where others use it, too, the stream.
     fn fail(&mut self, failure: Failure, source: Option<hyper::Error>) -> HttpError {
-        self.state = State::Failed(failure);
+        let state = std::mem::replace(&mut self.state, State::Failed(failure));
+        if let (State::Coming { lease, .. }, Failure::TimedOut) = (state, failure) {
+            // It may be dead.
+            lease.connection.spent().cancel();
+        }
         let peer = self.peer.clone();
         match (failure, source) {
             (Failure::TooLarge, _) => HttpError::BodyTooLarge { peer, limit: self.max },

@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
 
 use super::body::Body;
@@ -14,8 +16,8 @@ use super::pool::{Lease, Place, Pool};
 use super::redirect;
 use super::request::{Hop, Request};
 use super::response::Response;
-use super::time::{Passed, TimeLimit};
 use super::tls;
+use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 
 /// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
@@ -92,8 +94,10 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// [`HttpError::TlsConfig`] if a root certificate is none.
+    /// [`HttpError::Config`] if a setting is more than it can be, and [`HttpError::TlsConfig`] if a root certificate is
+    /// none.
     pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
+        config.check()?;
         let (tls, pool) = (tls::connector(&config)?, Arc::new(Pool::new(&config)));
         Ok(Self { inner: Arc::new(Inner { config, tls, pool }) })
     }
@@ -103,8 +107,8 @@ impl HttpClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection; over HTTP/2 it resets the request's stream. Whether the server got
-    /// the request is not known then.
+    /// Dropping the future closes the connection; over HTTP/2 it resets the request's stream, and no further request
+    /// goes over the connection. Whether the server got the request is not known then.
     ///
     /// # Errors
     ///
@@ -120,18 +124,18 @@ impl HttpClient {
         if u64::try_from(request.hop.body.len()).unwrap_or(u64::MAX) > config.max_request_body {
             return Err(HttpError::RequestTooLarge { limit: config.max_request_body });
         }
-        let limit = TimeLimit::after(request.time_limit.unwrap_or(config.time_limit));
+        let limit = Deadline::after(request.time_limit.unwrap_or(config.time_limit));
         let peer = peer(dialer, &request.hop);
         // On the heap, because a connection that is being made is large, and callers hold it in their futures.
-        let done = limit.bound(Box::pin(self.follow(dialer, request, limit))).await;
-        done.unwrap_or_else(|Passed| Err(HttpError::TimedOut { peer, limit: limit.limit }))
+        let done = limit.timeout(Box::pin(self.follow(dialer, request, limit))).await;
+        done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
     }
 
     async fn follow(
         &self,
         dialer: &Dialer,
         request: Request,
-        limit: TimeLimit,
+        limit: Deadline,
     ) -> Result<Response, HttpError> {
         let config = &self.inner.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
@@ -177,15 +181,20 @@ impl HttpClient {
             let connection = if let Some(waiting) = waiting {
                 waiting
             } else {
+                let server_name = hop.target.server_name.clone();
                 let stream = dialer.connect_through(&registered, &origin.endpoint).await?;
-                let new = Connection::open(stream, origin.scheme, &peer, tls, config).await?;
+                let new = Connection::open(stream, server_name, &peer, tls, config).await?;
                 if let Some((place, shared)) = place.as_ref().zip(new.share()) {
-                    pool.park(place, shared);
+                    pool.park(place, shared, &Handle::current());
                 }
                 new
             };
             let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
-            match lease.connection.send(hop).await? {
+            // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
+            let unanswered = lease.connection.spent().clone().drop_guard();
+            let sent = lease.connection.send(hop).await;
+            unanswered.disarm();
+            match sent? {
                 Sent::Response(response) => return Ok((response, lease)),
                 // The server closed a connection that waited. It has seen nothing of the request, so that it can be
                 // sent again, whatever its method is.
@@ -199,11 +208,14 @@ impl HttpClient {
 }
 
 /// Reads the body of a redirect, which nobody wants, to have the connection for the next request. Where that takes
-/// more than a new connection would, it is closed.
-async fn skip(incoming: Incoming, lease: Lease, peer: Peer, limit: TimeLimit) {
+/// more than a new connection would, or longer, it is closed.
+async fn skip(incoming: Incoming, lease: Lease, peer: Peer, limit: Deadline) {
     const MAX: u64 = 16 << 10;
+    const LONGEST: Duration = Duration::from_millis(100);
     let mut body = Body::new(incoming, lease, peer, MAX, limit);
-    while let Ok(Some(_)) = body.chunk().await {}
+    let read = async { while let Ok(Some(_)) = body.chunk().await {} };
+    // What is not there by then is not waited for.
+    let _ = Deadline::after(LONGEST).timeout(read).await;
 }
 
 fn peer(dialer: &Dialer, hop: &Hop) -> Peer {

@@ -1,13 +1,14 @@
 //! What a client may do, and how much of it.
 
-use std::fmt;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
+use super::error::HttpError;
 use crate::deadline;
 
 /// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and times are
@@ -36,9 +37,12 @@ pub struct HttpConfig {
     pub max_request_body: u64,
     /// How many bytes the body of a response may have: 16 MiB unless given.
     pub max_response_body: u64,
-    /// How many bytes the status line and the headers of a response may have: 64 KiB unless given.
+    /// How many bytes the status line and the headers of a response may have: 64 KiB unless given, and at most
+    /// 400 KiB.
+    #[serde(deserialize_with = "max_response_head")]
     pub max_response_head: u32,
-    /// How many headers a response may have over HTTP/1.1: 100 unless given.
+    /// How many headers a response may have over HTTP/1.1: 100 unless given, and at most 10 000.
+    #[serde(deserialize_with = "max_response_headers")]
     pub max_response_headers: usize,
     /// How many connections are kept for later requests, those of all networks and isolation keys together: 1 024
     /// unless given. Beyond that the one that was used longest ago is closed. Where it is 0 none is kept.
@@ -53,6 +57,41 @@ pub struct HttpConfig {
     /// Who may say which server is which.
     #[serde(skip)]
     pub trust: Trust,
+}
+
+/// Over HTTP/1.1 hyper reads little more than this before it gives up.
+const MAX_RESPONSE_HEAD: u32 = 400 << 10;
+
+/// For as many there is room before the first is read.
+const MAX_RESPONSE_HEADERS: usize = 10_000;
+
+impl HttpConfig {
+    /// Code can set what text cannot.
+    pub(super) fn check(&self) -> Result<(), HttpError> {
+        if self.max_response_head > MAX_RESPONSE_HEAD {
+            return Err(HttpError::Config { setting: "max_response_head", max: MAX_RESPONSE_HEAD.into() });
+        }
+        if self.max_response_headers > MAX_RESPONSE_HEADERS {
+            let max = u64::try_from(MAX_RESPONSE_HEADERS).unwrap_or(u64::MAX);
+            return Err(HttpError::Config { setting: "max_response_headers", max });
+        }
+        Ok(())
+    }
+}
+
+fn max_response_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    at_most(MAX_RESPONSE_HEAD, u32::deserialize(deserializer)?)
+}
+
+fn max_response_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    at_most(MAX_RESPONSE_HEADERS, usize::deserialize(deserializer)?)
+}
+
+fn at_most<T: Copy + Ord + Display, E: serde::de::Error>(max: T, value: T) -> Result<T, E> {
+    if value > max {
+        return Err(E::custom(format_args!("it can be at most {max}, and is {value}")));
+    }
+    Ok(value)
 }
 
 impl Default for HttpConfig {

@@ -10,21 +10,21 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
 use super::request::Hop;
-use super::target::Scheme;
 use super::tls;
 use crate::network::BoxStream;
 
 /// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
 pub(super) struct Connection {
     sender: Sender,
-    /// Cancelled once the connection is closed.
-    closed: CancellationToken,
+    /// Cancelled once no further request is to go over the connection. Those on their way may go on.
+    spent: CancellationToken,
     /// Closes it.
     open: Arc<DropGuard>,
 }
@@ -46,18 +46,18 @@ pub(super) enum Sent {
 }
 
 impl Connection {
-    /// Speaks HTTP over `stream`, inside TLS if the URL says so.
+    /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
     pub(super) async fn open(
         stream: BoxStream,
-        scheme: Scheme,
+        server_name: Option<ServerName<'static>>,
         peer: &Peer,
         tls: &TlsConnector,
         config: &HttpConfig,
     ) -> Result<Self, HttpError> {
-        let (stream, is_http2) = match scheme {
-            Scheme::Http => (stream, false),
-            Scheme::Https => {
-                let stream = tls::handshake(tls, peer, stream).await?;
+        let (stream, is_http2) = match server_name {
+            None => (stream, false),
+            Some(name) => {
+                let stream = tls::handshake(tls, name, peer, stream).await?;
                 let is_http2 = tls::is_http2(&stream);
                 (Box::new(stream) as BoxStream, is_http2)
             }
@@ -72,7 +72,7 @@ impl Connection {
             Sender::Http1(_) => None,
             Sender::Http2(sender) => Some(Self {
                 sender: Sender::Http2(sender.clone()),
-                closed: self.closed.clone(),
+                spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
             }),
         }
@@ -85,10 +85,11 @@ impl Connection {
 
     /// Whether a request can be sent now.
     pub(super) fn is_ready(&self) -> bool {
-        match &self.sender {
+        let is_ready = match &self.sender {
             Sender::Http1(sender) => sender.is_ready(),
             Sender::Http2(sender) => sender.is_ready(),
-        }
+        };
+        is_ready && !self.spent.is_cancelled()
     }
 
     /// Waits until a request can be sent, and says whether that will ever be.
@@ -99,9 +100,10 @@ impl Connection {
         }
     }
 
-    /// Cancelled once the connection is closed.
-    pub(super) const fn closed(&self) -> &CancellationToken {
-        &self.closed
+    /// Cancelled once no further request is to go over the connection: the server takes none, or it is closed, or
+    /// whoever cancels this has reason to think that it is dead.
+    pub(super) const fn spent(&self) -> &CancellationToken {
+        &self.spent
     }
 
     /// Sends `hop`, and waits for the head of the response.
@@ -123,32 +125,49 @@ async fn http1(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connecti
     builder.max_headers(config.max_response_headers);
     builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-    let closed = CancellationToken::new();
-    Tasks(closed.clone()).spawn_main(driver);
-    Ok(Connection { sender: Sender::Http1(sender), open: Arc::new(closed.clone().drop_guard()), closed })
+    let tasks = Tasks::new();
+    let open = tasks.closer();
+    Ok(Connection { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open })
 }
 
 async fn http2(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connection> {
-    let closed = CancellationToken::new();
-    let mut builder = http2::Builder::new(Tasks(closed.clone()));
+    let tasks = Tasks::new();
+    let open = tasks.closer();
+    let mut builder = http2::Builder::new(tasks.clone());
     builder.max_header_list_size(config.max_response_head);
     // Nothing that a server pushes is asked for.
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-    Tasks(closed.clone()).spawn_main(driver);
-    Ok(Connection { sender: Sender::Http2(sender), open: Arc::new(closed.clone().drop_guard()), closed })
+    Ok(Connection { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open })
 }
 
-/// Runs what drives a connection, until that is closed.
+/// Runs what drives a connection, until we close that.
 #[derive(Clone)]
 struct Tasks(CancellationToken);
 
 impl Tasks {
-    /// Runs what ends when the peer closes. How it ended is reported to whom it concerns.
-    fn spawn_main<T: Send + 'static>(self, driver: impl Future<Output = T> + Send + 'static) {
+    fn new() -> Self {
+        Self(CancellationToken::new())
+    }
+
+    /// Ends all of them when it is dropped.
+    fn closer(&self) -> Arc<DropGuard> {
+        Arc::new(self.0.clone().drop_guard())
+    }
+
+    /// Runs what takes requests, and says when it takes no more. How it ended is reported to whom it concerns. The
+    /// other tasks go on: a server of HTTP/2 that goes away answers first what it has taken.
+    fn spawn_main<T: Send + 'static>(
+        self,
+        driver: impl Future<Output = T> + Send + 'static,
+    ) -> CancellationToken {
+        let spent = CancellationToken::new();
+        // In the task it is dropped with the runtime, too.
+        let takes_requests = spent.clone().drop_guard();
         tokio::spawn(async move {
             let _ = self.0.run_until_cancelled(driver).await;
-            self.0.cancel();
+            drop(takes_requests);
         });
+        spent
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::json::JsonError;
 use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -36,14 +37,28 @@ pub enum HttpError {
         /// The header.
         name: HeaderName,
     },
+    /// The request has as many headers as it may have.
+    #[error("a request cannot have more than {limit} headers")]
+    TooManyHeaders {
+        /// How many headers it may have.
+        limit: usize,
+    },
     /// What was to be the body cannot be written as JSON.
     #[error("the body cannot be written as JSON")]
-    Encode(#[source] serde_json::Error),
+    Encode(#[source] JsonError),
     /// The body of the request is longer than the configuration allows. Nothing was sent.
     #[error("the body of the request has more than {limit} bytes")]
     RequestTooLarge {
         /// How many bytes it may have.
         limit: u64,
+    },
+    /// The configuration allows more than can be.
+    #[error("`{setting}` can be at most {max}")]
+    Config {
+        /// The name of the setting.
+        setting: &'static str,
+        /// The most that it can be.
+        max: u64,
     },
     /// The configuration of TLS makes no sense.
     #[error("TLS cannot be configured so")]
@@ -123,7 +138,7 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// Why.
-        source: serde_json::Error,
+        source: JsonError,
     },
 }
 
@@ -199,6 +214,9 @@ pub enum UrlError {
     /// Its port is zero.
     #[error("the port must be a number from 1 to 65535")]
     Port,
+    /// Its scheme is `https`, and its host has a name that no certificate can have.
+    #[error("no certificate can have the name of the host, so that it can never be proven")]
+    Certificate,
     /// There is something in its path or query that no request line has room for.
     #[error("the path or the query cannot be sent")]
     Path,

@@ -13,6 +13,8 @@
 //!   since that shows the server that two connections belong together.
 //! - When a network is replaced or unregistered the connections that wait are closed at once. Requests that are on
 //!   their way are served to their end, and what they went over is not used again.
+//! - Where an answer over HTTP/2 is not there in time, or nobody waits for it any longer, the connection may be dead.
+//!   It serves those requests that are on their way, and no others.
 //!
 //! # What is sent
 //!
@@ -33,19 +35,20 @@
 //!
 //! # Limits
 //!
-//! [`HttpConfig`] limits the time for everything, the bodies, the headers, and the connections that wait.
+//! [`HttpConfig`] limits the time for everything, the bodies, the headers, and the connections that wait. A request
+//! has at most 1 000 headers.
 
 mod body;
 mod client;
 mod config;
 mod connection;
 mod error;
+mod json;
 mod pool;
 mod redirect;
 mod request;
 mod response;
 mod target;
-mod time;
 mod tls;
 
 pub use bytes::Bytes;
@@ -56,5 +59,6 @@ pub use url::Url;
 pub use self::client::HttpClient;
 pub use self::config::{HttpConfig, Trust};
 pub use self::error::{HttpError, Peer, RedirectError, UrlError};
+pub use self::json::JsonError;
 pub use self::request::Request;
 pub use self::response::Response;

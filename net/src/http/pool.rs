@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::HttpConfig;
 use super::connection::Connection;
 use super::target::Origin;
-use super::time::TimeLimit;
+use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::{Isolation, IsolationKey};
 use crate::registry::Registered;
@@ -113,26 +113,27 @@ impl Pool {
                 continue;
             }
             if let Some(shared) = connection.share() {
-                self.insert(&mut table, place, shared);
+                // The place says that it is this runtime that drives the connection.
+                self.insert(&mut table, place, shared, &Handle::current());
             }
             return Some(connection);
         }
     }
 
-    /// Keeps `connection` until somebody takes it, the network is retired, the server closes it, it has waited for
-    /// too long, or there are too many.
-    pub(super) fn park(self: &Arc<Self>, place: &Place, connection: Connection) {
-        self.insert(&mut self.table(), place, connection);
+    /// Keeps `connection`, which `runtime` drives, until somebody takes it, the network is retired, no further request
+    /// is to go over it, it has waited for too long, or there are too many.
+    pub(super) fn park(self: &Arc<Self>, place: &Place, connection: Connection, runtime: &Handle) {
+        self.insert(&mut self.table(), place, connection, runtime);
     }
 
-    fn insert(self: &Arc<Self>, table: &mut Table, place: &Place, connection: Connection) {
+    fn insert(self: &Arc<Self>, table: &mut Table, place: &Place, connection: Connection, runtime: &Handle) {
         let is_spare = connection.is_shared() && table.has_shared(place);
         if place.retired.is_cancelled() || is_spare || self.max_idle == 0 || self.max_idle_per_host == 0 {
             return;
         }
         table.last += 1;
         let id = table.last;
-        let watch = Watch(tokio::spawn(self.watch(id, place, &connection)).abort_handle());
+        let watch = Watch(runtime.spawn(self.watch(id, place, &connection)).abort_handle());
         table.order.insert(id, place.clone());
         let here = table.places.entry(place.clone()).or_default();
         here.push(Parked { id, connection, _watch: watch });
@@ -153,11 +154,11 @@ impl Pool {
         place: &Place,
         connection: &Connection,
     ) -> impl Future<Output = ()> + use<> {
-        let (pool, retired, closed) =
-            (Arc::downgrade(self), place.retired.clone(), connection.closed().clone());
-        let idle = tokio::time::sleep(self.idle_timeout);
+        let (pool, idle_timeout) = (Arc::downgrade(self), self.idle_timeout);
+        let (retired, spent) = (place.retired.clone(), connection.spent().clone());
         async move {
-            retired.run_until_cancelled(closed.run_until_cancelled(idle)).await;
+            let idle = tokio::time::sleep(idle_timeout);
+            retired.run_until_cancelled(spent.run_until_cancelled(idle)).await;
             if let Some(pool) = Weak::upgrade(&pool) {
                 pool.table().remove(id);
             }
@@ -198,32 +199,47 @@ impl Table {
 pub(super) struct Lease {
     pub(super) connection: Connection,
     /// Where it is parked afterwards.
-    home: Option<(Weak<Pool>, Place)>,
+    home: Option<Home>,
+}
+
+struct Home {
+    pool: Weak<Pool>,
+    place: Place,
+    /// What drives the connection. Who reads the response may do so in another, which may be gone before the
+    /// connection is. The pool does not keep it: that would hold the files of runtimes that are gone.
+    runtime: Handle,
+}
+
+impl Home {
+    fn park(&self, connection: Connection) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.park(&self.place, connection, &self.runtime);
+        }
+    }
 }
 
 impl Lease {
+    /// A lease of what the current runtime drives.
     pub(super) fn new(connection: Connection, home: Option<(&Arc<Pool>, Place)>) -> Self {
-        let home = home.map(|(pool, place)| (Arc::downgrade(pool), place));
+        let home = home.map(|(pool, place)| {
+            let (pool, runtime) = (Arc::downgrade(pool), Handle::current());
+            Home { pool, place, runtime }
+        });
         Self { connection, home }
     }
 
     /// The response is whole. The connection can serve another request, which is not to be waited for longer than
     /// `limit`: a server may answer before it has got the whole request.
-    pub(super) fn finish(self, limit: TimeLimit) {
+    pub(super) fn finish(self, limit: Deadline) {
         let Self { mut connection, home } = self;
         // A connection that is shared is parked while it is used.
-        let Some((pool, place)) = home.filter(|_| !connection.is_shared()) else { return };
-        let park = move |connection| {
-            if let Some(pool) = pool.upgrade() {
-                pool.park(&place, connection);
-            }
-        };
+        let Some(home) = home.filter(|_| !connection.is_shared()) else { return };
         if connection.is_ready() {
-            return park(connection);
+            return home.park(connection);
         }
-        tokio::spawn(async move {
-            if let Ok(true) = limit.bound(connection.ready()).await {
-                park(connection);
+        home.runtime.clone().spawn(async move {
+            if let Ok(true) = limit.timeout(connection.ready()).await {
+                home.park(connection);
             }
         });
     }

@@ -58,6 +58,9 @@ const RESERVED_TOO: [&str; 3] = ["http2-settings", "keep-alive", "proxy-connecti
 pub(super) const SECRET: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
+/// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
+const MAX_HEADERS: usize = 1000;
+
 impl Request {
     /// A request of `method` for `url`.
     ///
@@ -100,8 +103,9 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::InvalidHeader`] if there is no such name or value, and [`HttpError::ReservedHeader`] for what says
-    /// where the request goes, how long it is, or what becomes of the connection.
+    /// [`HttpError::InvalidHeader`] if there is no such name or value, [`HttpError::ReservedHeader`] for what says where
+    /// the request goes, how long it is, or what becomes of the connection, and [`HttpError::TooManyHeaders`] beyond
+    /// 1 000.
     pub fn header(
         mut self,
         name: impl TryInto<HeaderName>,
@@ -115,7 +119,10 @@ impl Request {
         if SECRET.contains(&name) {
             value.set_sensitive(true);
         }
-        self.hop.headers.try_append(name, value).map_err(|_| HttpError::InvalidHeader)?;
+        if self.hop.headers.len() >= MAX_HEADERS {
+            return Err(HttpError::TooManyHeaders { limit: MAX_HEADERS });
+        }
+        self.hop.headers.append(name, value);
         Ok(self)
     }
 
@@ -130,12 +137,14 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Encode`] if it cannot be written as JSON.
+    /// [`HttpError::Encode`] if it cannot be written as JSON, and [`HttpError::TooManyHeaders`] if there is no room for
+    /// a `Content-Type`.
     pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Result<Self, HttpError> {
-        self.hop.body = serde_json::to_vec(body).map_err(HttpError::Encode)?.into();
-        let json = HeaderValue::from_static("application/json");
-        self.hop.headers.entry(header::CONTENT_TYPE).or_insert(json);
-        Ok(self)
+        self.hop.body = serde_json::to_vec(body).map_err(|error| HttpError::Encode(error.into()))?.into();
+        if self.hop.headers.contains_key(header::CONTENT_TYPE) {
+            return Ok(self);
+        }
+        self.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
     }
 
     /// With this in the place of [`HttpConfig::time_limit`](super::HttpConfig::time_limit).

@@ -115,7 +115,7 @@ impl Response {
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, HttpError> {
         let peer = self.body.peer().clone();
         let bytes = self.bytes().await?;
-        serde_json::from_slice(&bytes).map_err(|source| HttpError::Decode { peer, source })
+        serde_json::from_slice(&bytes).map_err(|error| HttpError::Decode { peer, source: error.into() })
     }
 }
 

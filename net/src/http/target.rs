@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::error::UrlError;
+use super::tls;
 use crate::endpoint::Endpoint;
 use crate::host::Host;
 
@@ -26,6 +28,8 @@ pub(super) enum Scheme {
 pub(super) struct Target {
     pub(super) url: Url,
     pub(super) origin: Origin,
+    /// Who the server must prove to be, if it is to.
+    pub(super) server_name: Option<ServerName<'static>>,
 }
 
 impl Target {
@@ -69,7 +73,11 @@ impl TryFrom<Url> for Target {
         };
         let port = url.port_or_known_default().ok_or(UrlError::NoHost)?;
         let endpoint = Endpoint::new(host, port).map_err(|_| UrlError::Port)?;
-        Ok(Self { url, origin: Origin { scheme, endpoint } })
+        let server_name = match scheme {
+            Scheme::Http => None,
+            Scheme::Https => Some(tls::server_name(endpoint.host())?),
+        };
+        Ok(Self { url, origin: Origin { scheme, endpoint }, server_name })
     }
 }
 
@@ -121,6 +129,9 @@ mod tests {
         assert_eq!(error("http://h:0/"), UrlError::Port);
         assert_eq!(error("http://a..b/"), UrlError::Host(HostError::EmptyLabel));
         assert!(matches!(error("http://a!b/"), UrlError::Host(HostError::Character { character: '!' })));
+        let long = "a".repeat(64);
+        assert_eq!(error(&format!("https://{long}.internal/")), UrlError::Certificate);
+        Target::parse(&format!("http://{long}.internal/")).unwrap();
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::config::{HttpConfig, Trust};
-use super::error::{HttpError, Peer};
+use super::error::{HttpError, Peer, UrlError};
 use crate::host::Host;
 use crate::network::BoxStream;
 
@@ -42,19 +42,23 @@ fn trusting(
     Ok(builder.map_err(HttpError::TlsConfig)?.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// TLS over `stream` with who proves to be `peer`.
+/// Who a server at `host` must prove to be. Not every name that a network may know can be in a certificate.
+pub(super) fn server_name(host: &Host) -> Result<ServerName<'static>, UrlError> {
+    match host {
+        Host::Name(name) => name.as_str().to_owned().try_into().map_err(|_| UrlError::Certificate),
+        Host::Address(address) => Ok(IpAddr::clone(address).into()),
+    }
+}
+
+/// TLS over `stream` with `peer`, which proves to be `name`.
 pub(super) async fn handshake(
     connector: &TlsConnector,
+    name: ServerName<'static>,
     peer: &Peer,
     stream: BoxStream,
 ) -> Result<TlsStream<BoxStream>, HttpError> {
-    let failed = |source| HttpError::Tls { peer: peer.clone(), source };
-    let name = match peer.endpoint.host() {
-        Host::Name(name) => ServerName::try_from(name.as_str().to_owned())
-            .map_err(|error| failed(std::io::Error::other(error)))?,
-        Host::Address(address) => ServerName::from(IpAddr::clone(address)),
-    };
-    connector.connect(name, stream).await.map_err(failed)
+    let done = connector.connect(name, stream).await;
+    done.map_err(|source| HttpError::Tls { peer: peer.clone(), source })
 }
 
 /// Whether both sides agreed on HTTP/2.

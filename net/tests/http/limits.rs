@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use frame_net::http::{HttpConfig, HttpError, Request, Response};
+use frame_net::http::{HttpClient, HttpConfig, HttpError, Request, Response};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -212,6 +212,44 @@ async fn headers_have_a_limit() {
         let error = world.get(&origin.url(path)).await.unwrap_err();
         assert!(matches!(error, HttpError::Protocol { .. }), "{path}: {error:?}");
         assert!(causes(&error).contains("too large"), "{}", causes(&error));
+    }
+}
+
+#[test]
+fn no_more_headers_can_be_allowed_than_there_can_be_room_for() {
+    let cases =
+        [("max_response_headers", 10_000_u64, u64::MAX), ("max_response_head", 400 << 10, u32::MAX.into())];
+    for (setting, max, most) in cases {
+        let parse = |value: u64| serde_json::from_value::<HttpConfig>(json!({ setting: value }));
+        HttpClient::new(parse(max).unwrap()).unwrap();
+        for value in [max + 1, most] {
+            let error = parse(value).unwrap_err().to_string();
+            assert_eq!(error, format!("it can be at most {max}, and is {value}"));
+        }
+        let mut config = HttpConfig::default();
+        match setting {
+            "max_response_head" => config.max_response_head = u32::MAX,
+            _ => config.max_response_headers = usize::MAX,
+        }
+        let error = HttpClient::new(config).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{setting}` can be at most {max}"));
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_response_may_have_as_many_headers_as_can_be_allowed() {
+    let most = format!("HTTP/1.1 200 OK\r\n{}Content-Length: 5\r\n\r\nhello", "A: b\r\n".repeat(9999));
+    let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 5\r\n\r\nhello", "b".repeat(399 << 10));
+    let origin = Origin::new(move |seen| {
+        Answer::Close(if seen.path() == "/most" { most.as_str() } else { &long }.into())
+    })
+    .await;
+    let mut config = HttpConfig::default();
+    (config.max_response_headers, config.max_response_head) = (10_000, 400 << 10);
+    let world = world_with(&json!({}), config);
+    for path in ["/most", "/long"] {
+        assert_eq!(world.text(&origin.url(path)).await, "hello", "{path}");
     }
 }
 

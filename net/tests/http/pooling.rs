@@ -397,3 +397,32 @@ fn runtimes_share_none() {
     }
     is_done.send(()).unwrap();
 }
+
+#[test]
+fn a_connection_is_closed_with_its_network_whoever_read_the_response() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (opener, reader) = (runtime(), runtime());
+    let (mut origin, world, response) = opener.block_on(async {
+        let origin = Origin::new(|_| ok("hello")).await;
+        let (world, dialer) = overlay(&origin).await;
+        let request = Request::get("http://shop.internal/").unwrap();
+        let response = soon(world.client.send(&dialer, request)).await.unwrap();
+        (origin, world, response)
+    });
+    // What drives the connection runs meanwhile, and who reads is gone before the network is.
+    let (is_read, read) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        let opener = scope.spawn(|| {
+            opener.block_on(soon(read)).unwrap();
+            opener
+        });
+        assert_eq!(reader.block_on(async { soon(response.text()).await.unwrap() }), "hello");
+        drop(reader);
+        is_read.send(()).unwrap();
+        opener.join().unwrap().block_on(async {
+            assert_eq!(origin.request().await.connection, 0);
+            assert!(world.networks.unregister(&id()));
+            assert_eq!(origin.closed().await, 0);
+        });
+    });
+}

@@ -4,7 +4,7 @@ use frame_net::http::{HttpError, Method, RedirectError, Request, StatusCode, Url
 use frame_net::{Cause, NetworkError};
 use serde_json::json;
 
-use crate::origin::{Origin, ok, redirect};
+use crate::origin::{Answer, Event, Origin, ok, redirect};
 use crate::support::{Bait, soon};
 use crate::{causes, world};
 
@@ -106,6 +106,21 @@ async fn redirects_end_at_the_limit() {
         (StatusCode::FOUND, &"/1".parse().unwrap())
     );
     assert_eq!(soon(response.text()).await.unwrap(), "moved");
+}
+
+#[tokio::test]
+async fn the_body_of_a_redirect_is_not_waited_for() {
+    let mut origin = Origin::new(|seen| match seen.path() {
+        "/" => Answer::Keep("HTTP/1.1 302 X\r\nLocation: /there\r\nContent-Length: 5\r\n\r\n".into()),
+        _ => ok("hello"),
+    })
+    .await;
+    assert_eq!(world(&json!({})).text(&origin.url("/")).await, "hello");
+    assert_eq!(origin.request().await.connection, 0);
+    // What would have to be waited for is closed.
+    let events = [origin.event().await, origin.event().await];
+    assert!(events.iter().any(|event| matches!(event, Event::Closed(0))), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Request(seen) if seen.connection == 1)));
 }
 
 #[tokio::test]

@@ -66,6 +66,28 @@ async fn json_goes_both_ways() {
 }
 
 #[tokio::test]
+async fn what_is_no_json_is_not_shown() {
+    /// Says what it has.
+    struct Broken;
+    impl serde::Serialize for Broken {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("31337"))
+        }
+    }
+    let origin = Origin::new(|_| ok(r#"{"token":"31337"}"#)).await;
+    let response = world(&json!({})).get(&origin.url("/")).await.unwrap();
+    let decode = soon(response.json::<std::collections::HashMap<String, u32>>()).await.unwrap_err();
+    assert!(
+        matches!(decode, HttpError::Decode { source, .. } if (source.line(), source.column()) == (1, 16))
+    );
+    let encode = Request::post(&origin.url("/")).unwrap().json(&Broken).unwrap_err();
+    for error in [decode, encode] {
+        let shown = format!("{} {error:?}", causes(&error));
+        assert!(!shown.contains("31337"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn text_is_utf_8() {
     let origin = Origin::new(|_| {
         crate::origin::Answer::Keep(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xfe".to_vec())
@@ -146,6 +168,21 @@ fn no_header_makes_two_requests_of_one() {
     }
     let error = Request::new(Method::CONNECT, "http://h/").unwrap_err();
     assert!(matches!(error, HttpError::Method { .. }) && !error.is_retryable(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_request_has_as_many_headers_as_allowed_and_no_more() {
+    let mut origin = Origin::new(|_| ok("hello")).await;
+    let mut request = Request::post(&origin.url("/")).unwrap();
+    for number in 0..1000 {
+        request = request.header(format!("x-{number}"), "").unwrap();
+    }
+    let with_one_more = [request.clone().header("x-0", ""), request.clone().json(&json!({}))];
+    for error in with_one_more.map(Result::unwrap_err) {
+        assert!(matches!(error, HttpError::TooManyHeaders { limit: 1000 }), "{error:?}");
+    }
+    world(&json!({})).send(request).await.unwrap();
+    assert!(origin.request().await.head.contains("\r\nx-999: \r\n"));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frame_net::http::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use frame_net::http::rustls::{self, HandshakeKind, ServerConfig};
-use frame_net::http::{Bytes, HttpConfig, HttpError, RedirectError, Request, Trust, Version};
+use frame_net::http::{Bytes, HttpConfig, HttpError, RedirectError, Request, Trust, UrlError, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -24,10 +24,10 @@ use crate::support::{Bait, soon};
 use crate::{World, causes, relay, world_with};
 
 /// Says who is who.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -38,7 +38,7 @@ impl Authority {
     }
 
     /// A server that is `name`, and speaks these protocols.
-    fn server(&self, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
+    pub(crate) fn server(&self, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
         let certificate =
             CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
@@ -52,7 +52,7 @@ impl Authority {
         Arc::new(config).into()
     }
 
-    fn trusted(&self) -> HttpConfig {
+    pub(crate) fn trusted(&self) -> HttpConfig {
         let mut config = HttpConfig::default();
         config.trust = Trust::Only(vec![self.root()]);
         config
@@ -60,12 +60,12 @@ impl Authority {
 }
 
 /// A world whose network `app:proxy` leads everyone to `to`.
-async fn overlay(to: SocketAddr, config: HttpConfig) -> World {
+pub(crate) async fn overlay(to: SocketAddr, config: HttpConfig) -> World {
     let (proxy, _asked) = relay(to).await;
     world_with(&json!({ "app:proxy": { "kind": "socks5", "proxy": proxy } }), config)
 }
 
-async fn get(world: &World, url: &str) -> Result<String, HttpError> {
+pub(crate) async fn get(world: &World, url: &str) -> Result<String, HttpError> {
     let dialer = world.dialer(&json!({ "network": "app:proxy" }));
     soon(async { world.client.send(&dialer, Request::get(url)?).await?.text().await }).await
 }
@@ -105,6 +105,22 @@ async fn another_name_is_refused() {
         assert!(causes(&error).contains("not valid for name"), "{}", causes(&error));
     }
     origin.assert_silent();
+}
+
+#[tokio::test]
+async fn a_name_that_no_certificate_can_have_is_refused_before_anything_is_sent() {
+    let (proxy, mut asked) = relay("127.0.0.1:1".parse().unwrap()).await;
+    let networks = json!({ "app:proxy": { "kind": "socks5", "proxy": proxy } });
+    let world = world_with(&networks, HttpConfig::default());
+    let url = format!("https://{}.internal/", "a".repeat(64));
+    let error = get(&world, &url).await.unwrap_err();
+    assert!(matches!(error, HttpError::Url(UrlError::Certificate)) && !error.is_retryable(), "{error:?}");
+    assert!(asked.try_recv().is_err());
+
+    let origin = Origin::new(move |_| redirect(302, &url)).await;
+    let error = world.get(&origin.url("/")).await.unwrap_err();
+    let HttpError::Redirect { why, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*why, RedirectError::Url(UrlError::Certificate));
 }
 
 #[tokio::test]
