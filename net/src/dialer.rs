@@ -122,11 +122,11 @@ impl Dialer {
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
     /// no datagrams, and then none is sent.
-    pub async fn bind_datagrams(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
+    pub async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
         let network = &self.network()?.network;
         let bound = async {
             network.check_shared(Step::Bind, at, self.isolation())?;
-            network.bind_datagrams(at).await
+            network.bind_datagram(at).await
         };
         bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
     }

@@ -154,7 +154,7 @@ pub trait Network: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Cause::NotSupported`], unless the network carries datagrams.
-    fn bind_datagrams<'a>(
+    fn bind_datagram<'a>(
         &'a self,
         at: &'a LocalEndpoint,
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {

@@ -327,7 +327,7 @@ async fn nobody_listens_unless_a_rule_allows_it() {
     for at in [LocalEndpoint::port(0), LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0)] {
         let error = soon(network.listen(&at)).await.unwrap_err();
         assert!(denial(Step::Listen, &error).contains(" is in no rule of `listen`; to allow it, add \""));
-        let error = soon(network.bind_datagrams(&at)).await.unwrap_err();
+        let error = soon(network.bind_datagram(&at)).await.unwrap_err();
         assert!(denial(Step::Bind, &error).contains(" is in no rule of `listen`; to allow it, add \""));
     }
     let at = LocalEndpoint::new(Ipv6Addr::LOCALHOST.into(), 8080);
@@ -388,10 +388,10 @@ async fn all_addresses_are_those_that_the_rules_have() {
 async fn datagrams_go_both_ways_where_rules_allow_it() {
     let network = direct(json!({ "allow": ["127.0.0.1", "::1"], "listen": ["127.0.0.1", "0.0.0.0", "::"] }));
     let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
-    let one = soon(network.bind_datagrams(&at)).await.unwrap();
+    let one = soon(network.bind_datagram(&at)).await.unwrap();
     let mut buffer = [0; 16];
     for other in [Some(at), has_ipv6().then_some(LocalEndpoint::port(0))].into_iter().flatten() {
-        let other = soon(network.bind_datagrams(&other)).await.unwrap();
+        let other = soon(network.bind_datagram(&other)).await.unwrap();
         soon(other.send_to(b"ping", &local_endpoint(&one))).await.unwrap();
         let (len, from) = soon(one.receive_from(&mut buffer)).await.unwrap();
         assert_eq!((&buffer[..len], &from.host), (&b"ping"[..], &Ipv4Addr::LOCALHOST.into()));
@@ -410,7 +410,7 @@ async fn datagrams_go_both_ways_where_rules_allow_it() {
 async fn datagrams_come_from_anybody_and_go_to_nobody_who_is_denied() {
     let network = direct(json!({ "deny": ["*.invalid"], "listen": ["127.0.0.1"] }));
     let bound =
-        soon(network.bind_datagrams(&LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0))).await.unwrap();
+        soon(network.bind_datagram(&LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0))).await.unwrap();
     let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     stranger.send_to(b"hello", bound.local().to_string()).await.unwrap();
     let mut buffer = [0; 16];
@@ -438,7 +438,7 @@ async fn datagrams_come_from_anybody_and_go_to_nobody_who_is_denied() {
 async fn a_datagram_that_is_too_long_stays_so() {
     let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["127.0.0.1"] }));
     let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
-    let bound = soon(network.bind_datagrams(&at)).await.unwrap();
+    let bound = soon(network.bind_datagram(&at)).await.unwrap();
     let itself = local_endpoint(&bound);
     let error = soon(bound.send_to(&vec![0; 65_508], &itself)).await.unwrap_err();
     assert!(!error.is_retryable(), "{error:?}");
@@ -453,7 +453,7 @@ async fn a_datagram_to_the_other_family_is_an_error() {
     let pairs = [("127.0.0.1", "[::1]:9"), ("::1", "127.0.0.1:9")];
     for (at, to) in pairs.into_iter().take(if has_ipv6() { 2 } else { 1 }) {
         let at = LocalEndpoint::new(at.parse().unwrap(), 0);
-        let bound = soon(network.bind_datagrams(&at)).await.unwrap();
+        let bound = soon(network.bind_datagram(&at)).await.unwrap();
         let error = soon(bound.send_to(b"", &endpoint(to))).await.unwrap_err();
         let text = error.cause().to_string();
         assert_eq!(text, format!("there is no address that can be sent to from {}", bound.local()));

@@ -4,7 +4,7 @@ mod bridge;
 mod support;
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frame_net::i2p::{SamError, SamRefusal, Stage};
 use frame_net::{BoxStream, Cause, Dialer, DriverError, LocalEndpoint, NetworkError, NetworkRegistry, Step};
@@ -190,12 +190,11 @@ async fn every_refusal_of_a_connection_is_an_error_of_its_own() {
 #[tokio::test]
 async fn every_refusal_of_a_session_is_an_error_of_its_own() {
     let refusals = [
-        ("DUPLICATED_ID", SamRefusal::DuplicatedId, true),
-        ("DUPLICATED_DEST", SamRefusal::DuplicatedDestination, true),
-        ("I2P_ERROR", SamRefusal::I2pError, true),
-        ("INVALID_KEY", SamRefusal::InvalidKey, false),
+        ("DUPLICATED_ID", SamRefusal::DuplicatedId),
+        ("DUPLICATED_DEST", SamRefusal::DuplicatedDestination),
+        ("I2P_ERROR", SamRefusal::I2pError),
     ];
-    for (result, expected, is_retryable) in refusals {
+    for (result, expected) in refusals {
         let bridge = Bridge::new().await;
         let (app, _) = app(&bridge, &json!({}));
         let script = async {
@@ -208,8 +207,33 @@ async fn every_refusal_of_a_session_is_an_error_of_its_own() {
         assert_eq!((source.step(), source.peer()), (Step::Sam(Stage::Session), &*bridge.address()));
         let SamError::Refused { refusal, message } = sam_error(source) else { panic!("{error:?}") };
         assert_eq!((refusal, message.as_deref()), (&expected, Some("in words")));
-        assert_eq!(error.is_retryable(), is_retryable);
+        assert!(error.is_retryable());
     }
+}
+
+#[tokio::test]
+async fn a_refused_private_key_is_permanent() {
+    let bridge = Bridge::new().await;
+    let (app, _) = app(&bridge, &json!({ "destination": { "private_key": private_key(3) } }));
+    let script = async {
+        let mut socket = bridge.request("SESSION CREATE").await;
+        socket.send("SESSION STATUS RESULT=INVALID_KEY MESSAGE=\"in words\"\n").await;
+        socket
+    };
+    let error = connect(&dialer(&app), script).await.0.unwrap_err();
+    let source = sam_error(session_error(&error));
+    let SamError::PrivateKeyRefused { message: Some(message) } = source else { panic!("{error:?}") };
+    assert!(&**message == "in words" && !error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_session_is_at_the_destination_that_was_configured_or_there_is_none() {
+    let bridge = Bridge::new().await;
+    let (app, _) = app(&bridge, &json!({ "destination": { "private_key": private_key(3) } }));
+    let error = connect(&dialer(&app), bridge.session(1)).await.0.unwrap_err();
+    assert_eq!(session_error(&error).step(), Step::Sam(Stage::Session));
+    assert!(matches!(sam_error(session_error(&error)), SamError::OtherDestination), "{error:?}");
+    assert!(!error.is_retryable());
 }
 
 #[tokio::test]
@@ -343,7 +367,7 @@ async fn what_i2p_does_not_do_is_refused() {
     let not_supported = |error: &NetworkError| {
         assert!(matches!(driver_error(error).cause(), Cause::NotSupported { kind: "i2p", .. }), "{error:?}");
     };
-    not_supported(&dialer.bind_datagrams(&LocalEndpoint::port(0)).await.unwrap_err());
+    not_supported(&dialer.bind_datagram(&LocalEndpoint::port(0)).await.unwrap_err());
     not_supported(&dialer.lookup(&"stats.i2p".parse().unwrap()).await.unwrap_err());
     let at = LocalEndpoint::new([127, 0, 0, 1].into(), 80);
     not_supported(&dialer.listen(&at).await.unwrap_err());
@@ -512,8 +536,8 @@ async fn a_router_that_does_not_connect_to_names_is_asked_for_the_destination() 
 
 #[tokio::test]
 async fn a_name_that_the_router_does_not_know_is_an_error() {
-    for (result, expected, is_retryable) in
-        [("KEY_NOT_FOUND", SamRefusal::KeyNotFound, true), ("INVALID_KEY", SamRefusal::InvalidKey, false)]
+    for (result, expected) in
+        [("KEY_NOT_FOUND", SamRefusal::KeyNotFound), ("INVALID_KEY", SamRefusal::InvalidKey)]
     {
         let bridge = Bridge::new().await;
         let (app, _) = app(&bridge, &json!({}));
@@ -528,7 +552,7 @@ async fn a_name_that_the_router_does_not_know_is_an_error() {
         let error = connect(&dialer(&app), script).await.0.unwrap_err();
         assert_eq!(driver_error(&error).step(), Step::Sam(Stage::Lookup));
         let SamError::Refused { refusal, .. } = sam_error(driver_error(&error)) else { panic!("{error:?}") };
-        assert_eq!((refusal, error.is_retryable()), (&expected, is_retryable));
+        assert!(*refusal == expected && error.is_retryable());
     }
 }
 
@@ -541,6 +565,19 @@ async fn a_session_answers_whether_it_is_there() {
     control.send("PING are you there\nWHATEVER\nPING\n").await;
     control.expect("PONG are you there").await;
     control.expect("PONG").await;
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_session_whose_bridge_does_not_read_is_over() {
+    let bridge = Bridge::new().await;
+    let (app, _) = app(&bridge, &json!({ "deadline_ms": 500 }));
+    let dialer = dialer(&app);
+    let (stream, mut socket) = connect(&dialer, bridge.session_and_connection(1)).await;
+    let ping = format!("PING {}\n", "x".repeat(60_000));
+    socket.take_kept().flood(&ping).await;
+    let (stream2, mut socket) = connect(&dialer, bridge.session_and_connection(1)).await;
+    assert_connected(&mut stream2.unwrap(), &mut socket).await;
     drop(stream);
 }
 
@@ -598,7 +635,7 @@ async fn where_it_is_asked_the_first_byte_has_its_time() {
 async fn the_first_byte_ends_the_wait_for_it() {
     let bridge = Bridge::new().await;
     let (app, _) = app(&bridge, &json!({ "first_byte_timeout_ms": 500 }));
-    let connected = std::time::Instant::now();
+    let connected = Instant::now();
     let (stream, mut socket) = connect(&dialer(&app), bridge.session_and_connection(1)).await;
     let mut stream = stream.unwrap();
     socket.send("x").await;
@@ -617,8 +654,123 @@ async fn the_bridge_is_reached_through_another_network() {
     assert_connected(&mut stream.unwrap(), &mut socket).await;
     assert!(networks.unregister(&"app:direct".parse().unwrap()));
     let error = soon(dialer(&app).connect(&endpoint("stats.i2p:80"))).await.unwrap_err();
-    assert!(matches!(driver_error(&error).cause(), Cause::Via(_)), "{error:?}");
+    assert!(matches!(session_error(&error).cause(), Cause::Via(_)), "{error:?}");
     bridge.assert_untouched();
+}
+
+/// The way to the bridge becomes another.
+fn change_the_way(networks: &NetworkRegistry) {
+    let hop = serde_json::from_value(json!({ "kind": "direct", "allow": ["127.0.0.1"] })).unwrap();
+    networks.update(&"app:direct".parse().unwrap(), &hop).unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_not_continued_on_another_way() {
+    let bridge = Bridge::new().await;
+    let (app, networks) = app(&bridge, &json!({ "via": "app:direct" }));
+    let dialer = dialer(&app);
+    let (stream, mut first) = connect(&dialer, bridge.session_and_connection(1)).await;
+    let mut stream = stream.unwrap();
+    change_the_way(&networks);
+    let script = async {
+        let mut control = bridge.request("SESSION CREATE").await;
+        assert!(control.asked().ends_with(" DESTINATION=TRANSIENT SIGNATURE_TYPE=7"), "{}", control.asked());
+        control.create(2).await;
+        bridge.connection().await.keep(control)
+    };
+    let (stream2, mut second) = connect(&dialer, script).await;
+    assert_ne!(session_id(&second), session_id(&first));
+    assert_connected(&mut stream2.unwrap(), &mut second).await;
+    // What there is goes on, and the session with it.
+    assert_connected(&mut stream, &mut first).await;
+    let mut control = first.take_kept();
+    control.send("PING\n").await;
+    control.expect("PONG").await;
+    drop(stream);
+    control.closed().await;
+}
+
+/// The session that a request is about.
+fn session_id(socket: &Socket) -> String {
+    socket.asked().split_once(" ID=").unwrap().1.split(' ').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_uses_ends_with_the_way() {
+    let bridge = Bridge::new().await;
+    let (app, networks) = app(&bridge, &json!({ "via": "app:direct" }));
+    let (stream, socket) = connect(&dialer(&app), bridge.session_and_connection(1)).await;
+    drop(stream.unwrap());
+    change_the_way(&networks);
+    socket.kept().closed().await;
+    bridge.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_session_that_is_being_created_starts_over_on_another_way() {
+    let bridge = Bridge::new().await;
+    let (app, networks) = app(&bridge, &json!({ "via": "app:direct" }));
+    let script = async {
+        let first = bridge.request("SESSION CREATE").await;
+        change_the_way(&networks);
+        let id = session_id(&first);
+        first.closed().await;
+        let mut control = bridge.request("SESSION CREATE").await;
+        assert_ne!(session_id(&control), id);
+        control.create(1).await;
+        bridge.connection().await.keep(control)
+    };
+    let (stream, mut socket) = connect(&dialer(&app), script).await;
+    assert_connected(&mut stream.unwrap(), &mut socket).await;
+}
+
+#[tokio::test]
+async fn a_dial_that_finds_the_way_changed_starts_over() {
+    // A hop that can be stopped in the middle: the way changes between the session's check and the dial.
+    let bridge = Bridge::new().await;
+    let hop = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = json!({ "kind": "socks5", "proxy": hop.local_addr().unwrap().to_string() });
+    let (app, networks) = support::app(json!({ "networks": {
+        "app:hop": proxy,
+        "app:i2p": { "kind": "i2p", "sam": bridge.address(), "via": "app:hop" },
+    } }));
+    let dialer = dialer(&app);
+    let address = bridge.address();
+    let change = || {
+        let id = "app:hop".parse().unwrap();
+        networks.update(&id, &serde_json::from_value(proxy.clone()).unwrap()).unwrap();
+    };
+    let script = async {
+        let ((), control) = tokio::join!(relay(&hop, &address, || ()), bridge.session(1));
+        let ((), socket) = tokio::join!(relay(&hop, &address, change), bridge.socket());
+        // Nothing was said on it.
+        socket.closed().await;
+        control.closed().await;
+        let ((), control) = tokio::join!(relay(&hop, &address, || ()), bridge.session(2));
+        let ((), connection) = tokio::join!(relay(&hop, &address, || ()), bridge.connection());
+        connection.keep(control)
+    };
+    let (stream, mut socket) = connect(&dialer, script).await;
+    assert_connected(&mut stream.unwrap(), &mut socket).await;
+}
+
+/// Carries one connection to `to` from a client of the SOCKS5 proxy at `hop`, in the background. `before` is done before
+/// the client is told that it is connected.
+async fn relay(hop: &TcpListener, to: &str, before: impl FnOnce()) {
+    let (mut client, _) = soon(hop.accept()).await.unwrap();
+    let mut greeting = [0; 2];
+    client.read_exact(&mut greeting).await.unwrap();
+    let mut methods = vec![0; greeting[1].into()];
+    client.read_exact(&mut methods).await.unwrap();
+    client.write_all(&[5, 0]).await.unwrap();
+    // CONNECT to an IPv4 address.
+    let mut request = [0; 10];
+    client.read_exact(&mut request).await.unwrap();
+    assert_eq!(request[..4], [5, 1, 0, 1]);
+    let mut bridge = tokio::net::TcpStream::connect(to).await.unwrap();
+    before();
+    client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut bridge).await });
 }
 
 #[tokio::test]
@@ -785,8 +937,45 @@ mod listening {
             let error = soon(listener.accept()).await.unwrap_err();
             assert_eq!(error.step(), Step::Sam(Stage::Incoming));
             assert!(error.is_retryable(), "{error:?}");
+            let mut came = waits(&bridge).await;
+            came.send(&format!("{}\n", destination(2))).await;
+            let (mut stream, _) = soon(listener.accept()).await.unwrap();
+            assert_connected(&mut stream, &mut came).await;
             socket = waits(&bridge).await.keep(control);
         }
+    }
+
+    #[tokio::test]
+    async fn a_listener_whose_every_wait_is_ended_waits_longer_each_time() {
+        const FIRST: Duration = Duration::from_millis(500);
+        let bridge = Bridge::new().await;
+        let (app, _) = app(&bridge, &json!({}));
+        let (mut listener, mut socket) = listen(&dialer(&app), 0, &bridge).await;
+        let _control = socket.take_kept();
+        for shortest in [FIRST / 2, FIRST] {
+            let ended = Instant::now();
+            socket.shut_down().await;
+            soon(listener.accept()).await.unwrap_err();
+            socket = waits(&bridge).await;
+            assert!(ended.elapsed() >= shortest, "{:?}", ended.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_listener_stays_where_it_is_on_another_way() {
+        let bridge = Bridge::new().await;
+        let (app, networks) = app(&bridge, &json!({ "via": "app:direct" }));
+        let (mut listener, mut socket) = listen(&dialer(&app), 0, &bridge).await;
+        let control = socket.take_kept();
+        change_the_way(&networks);
+        let error = soon(listener.accept()).await.unwrap_err();
+        assert!(matches!(sam_error(&error), SamError::SessionEnded) && error.is_retryable(), "{error:?}");
+        socket.closed().await;
+        control.closed().await;
+        let mut control = bridge.request("SESSION CREATE").await;
+        assert!(control.asked().contains(&private_key(1)), "{}", control.asked());
+        control.create(1).await;
+        let mut socket = waits(&bridge).await;
         socket.send(&format!("{}\n", destination(2))).await;
         let (mut stream, _) = soon(listener.accept()).await.unwrap();
         assert_connected(&mut stream, &mut socket).await;
@@ -818,8 +1007,23 @@ mod naming {
     use std::sync::Arc;
 
     fn network(bridge: &Bridge) -> I2p {
+        with_deadline(bridge, Duration::from_secs(90))
+    }
+
+    fn with_deadline(bridge: &Bridge, deadline: Duration) -> I2p {
         let networks = NetworkRegistry::new(Arc::new(Direct::default()));
-        I2p::new(I2pConfig::new(endpoint(&bridge.address())), &networks)
+        let mut config = I2pConfig::new(endpoint(&bridge.address()));
+        config.deadline = deadline;
+        I2p::new(config, &networks)
+    }
+
+    /// A session in which `forum.i2p` is found.
+    async fn finds(bridge: &Bridge) -> Socket {
+        let mut control = bridge.session(1).await;
+        control.expect("NAMING LOOKUP NAME=forum.i2p").await;
+        let reply = format!("NAMING REPLY RESULT=OK NAME=forum.i2p VALUE={}\n", destination(3));
+        control.send(&reply).await;
+        control
     }
 
     #[tokio::test]
@@ -849,20 +1053,53 @@ mod naming {
     #[tokio::test]
     async fn a_lookup_without_an_answer_ends_with_the_deadline() {
         let bridge = Bridge::new().await;
-        let mut config = I2pConfig::new(endpoint(&bridge.address()));
-        config.deadline = Duration::from_millis(50);
-        let networks = NetworkRegistry::new(Arc::new(Direct::default()));
-        let network = I2p::new(config, &networks);
-        let stats = "stats.i2p".parse().unwrap();
-        let (found, control) =
+        let network = with_deadline(&bridge, Duration::from_millis(500));
+        let (stats, forum) = ("stats.i2p".parse().unwrap(), "forum.i2p".parse().unwrap());
+        let (found, mut control) =
             soon(async { tokio::join!(network.destination(&stats), bridge.session(1)) }).await;
         let error = found.unwrap_err();
         assert!(matches!(error.cause(), Cause::TimedOut { .. }), "{error:?}");
         assert_eq!(error.step(), Step::Sam(Stage::Lookup));
-        // A session that ends tells who waits for an answer.
-        let (found, ()) =
-            soon(async { tokio::join!(network.destination(&stats), async { drop(control) }) }).await;
-        assert!(found.unwrap_err().is_retryable());
+        // So does the session: the bridge would leave the next without an answer, too.
+        control.expect("NAMING LOOKUP NAME=stats.i2p").await;
+        control.closed().await;
+        let (found, _control) =
+            soon(async { tokio::join!(network.destination(&forum), finds(&bridge)) }).await;
+        assert_eq!(found.unwrap().to_string(), destination(3));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_answer_to_a_lookup_ends_the_session_and_not_the_next_lookup() {
+        let of_another = format!("NAMING REPLY RESULT=OK NAME=forum.i2p VALUE={}\n", destination(3));
+        for line in ["NAMING REPLY RESULT=KEY_NOT_FOUND NAME=stats.i2p MESSAGE=\"oh\n", &of_another] {
+            let bridge = Bridge::new().await;
+            let network = network(&bridge);
+            let (stats, forum) = ("stats.i2p".parse().unwrap(), "forum.i2p".parse().unwrap());
+            let script = async {
+                let mut control = bridge.session(1).await;
+                control.expect("NAMING LOOKUP NAME=stats.i2p").await;
+                control.send(line).await;
+                control.closed().await;
+            };
+            let (found, ()) = soon(async { tokio::join!(network.destination(&stats), script) }).await;
+            let error = found.unwrap_err();
+            assert!(matches!(sam_error(&error), SamError::Malformed(_)), "{error:?}");
+            assert!(error.step() == Step::Sam(Stage::Lookup) && error.is_retryable());
+            let (found, _control) =
+                soon(async { tokio::join!(network.destination(&forum), finds(&bridge)) }).await;
+            assert_eq!(found.unwrap().to_string(), destination(3));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_tells_who_waits_for_an_answer() {
+        let bridge = Bridge::new().await;
+        let network = network(&bridge);
+        let stats = "stats.i2p".parse().unwrap();
+        let script = async { bridge.session(1).await.expect("NAMING LOOKUP NAME=stats.i2p").await };
+        let (found, ()) = soon(async { tokio::join!(network.destination(&stats), script) }).await;
+        let error = found.unwrap_err();
+        assert!(matches!(sam_error(&error), SamError::SessionEnded) && error.is_retryable(), "{error:?}");
     }
 
     #[tokio::test]
@@ -885,5 +1122,21 @@ mod naming {
         };
         let (found, _control) = soon(async { tokio::join!(network.destination(&forum), script) }).await;
         assert_eq!(found.unwrap().to_string(), destination(3));
+    }
+}
+
+#[test]
+fn keys_in_the_wrong_place_are_not_shown() {
+    for settings in [
+        json!({ "destination": { "signature_type": "31337" } }),
+        json!({ "destination": 31337 }),
+        json!({ "destination": "31337" }),
+        json!({ "options": "31337" }),
+        json!({ "password": 31337 }),
+    ] {
+        let mut config = settings.clone();
+        config["sam"] = json!("127.0.0.1:7656");
+        let error = serde_json::from_value::<frame_net::i2p::I2pConfig>(config).unwrap_err();
+        assert!(!error.to_string().contains("31337"), "{settings}: {error}");
     }
 }

@@ -173,9 +173,10 @@ async fn what_cannot_be_reached_is_an_error() {
     assert_eq!(refusal(&error), (Step::Sam(Stage::Connect), &SamRefusal::CantReachPeer));
     assert!(error.is_retryable());
 
-    // i2pd says of a name that it does not know that it is invalid.
+    // i2pd says of a name that it does not know that it is invalid, as of one that it did not find in time.
     let error = soon(client.connect(&endpoint("no-such-name.i2p:80"))).await.unwrap_err();
     assert_eq!(refusal(&error), (Step::Sam(Stage::Lookup), &SamRefusal::InvalidKey));
+    assert!(error.is_retryable());
 
     // It connects to who does not answer, which only the first read tells.
     let listener = listener.unwrap();

@@ -139,14 +139,14 @@ async fn with_a_key_nothing_is_done_that_all_have_in_common() {
     let at = LocalEndpoint::new("127.0.0.1".parse().unwrap(), 0);
     let shared = dialer(&frame(&app, &json!({ "network": "app:lan" })), &app).unwrap();
     shared.listen(&at).await.unwrap();
-    shared.bind_datagrams(&at).await.unwrap();
+    shared.bind_datagram(&at).await.unwrap();
     shared.lookup(&"localhost".parse().unwrap()).await.unwrap();
     for network in ["app:lan", "app:tor"] {
         let options = json!({ "network": network, "isolation": "a" });
         let dialer = dialer(&frame(&app, &options), &app).unwrap();
         let errors = [
             dialer.listen(&at).await.map(drop).unwrap_err(),
-            dialer.bind_datagrams(&at).await.map(drop).unwrap_err(),
+            dialer.bind_datagram(&at).await.map(drop).unwrap_err(),
             dialer.lookup(&"localhost".parse().unwrap()).await.map(drop).unwrap_err(),
         ];
         for error in errors {

@@ -101,7 +101,7 @@ impl Network for Direct {
         Box::pin(async move { Ok(Box::new(Tcp::listen(&self.guard, at).await?) as BoxListener) })
     }
 
-    fn bind_datagrams<'a>(
+    fn bind_datagram<'a>(
         &'a self,
         at: &'a LocalEndpoint,
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {

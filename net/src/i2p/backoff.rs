@@ -12,7 +12,8 @@ pub(super) struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(500);
-    const LONGEST: Duration = Duration::from_mins(1);
+    /// The longest time between two attempts.
+    pub(super) const LONGEST: Duration = Duration::from_mins(1);
 
     /// How long to wait after one more failure. `random` decides where between half and the whole time this is.
     pub(super) fn failed(&mut self, random: u16) -> Duration {

@@ -1,6 +1,9 @@
 //! The sockets around what is said to a bridge.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::deadline::Deadline;
@@ -23,27 +26,38 @@ pub(super) struct Socket {
     pub(super) stream: BoxStream,
     /// What was received and is not used yet. There may be a private key in it.
     pub(super) unread: Zeroizing<Vec<u8>>,
+    /// How long the bridge may take to read what it is sent.
+    patience: Duration,
 }
 
 impl Bridge {
-    /// Makes a request on a socket of its own, and waits for the answer. With [`Request::Accept`] that is the one
-    /// that says that a connection is waited for now.
+    /// Opens a socket. The token is cancelled once there is another way to the bridge than the one that it goes.
+    pub(super) async fn connect(
+        &self,
+        deadline: Deadline,
+    ) -> Result<(Socket, CancellationToken), DriverError> {
+        let (stream, way) = self.via.connect_watched(&self.config.sam, deadline).await?;
+        let (unread, patience) = (Zeroizing::default(), self.config.deadline);
+        Ok((Socket { stream, unread, patience }, way))
+    }
+
+    /// Makes a request on a new socket, and waits for the answer. With [`Request::Accept`] that is the one that says
+    /// that a connection is waited for now.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the socket.
+    /// If the future is dropped the socket is to be closed.
     pub(super) async fn ask<'a>(
         &self,
+        socket: &mut Socket,
         request: Request<'a>,
         deadline: Deadline,
-    ) -> Result<(Socket, Exchange<'a>), DriverError> {
+    ) -> Result<Exchange<'a>, DriverError> {
         let I2pConfig { sam, credentials, .. } = &self.config;
-        let stream = self.via.connect(sam, deadline).await?;
-        let mut socket = Socket { stream, unread: Zeroizing::default() };
         let mut exchange = Exchange::new(request, credentials.as_ref());
         let asked = deadline.timeout(socket.ask(&mut exchange)).await.and_then(|asked| asked);
         asked.map_err(|cause| DriverError::new(Step::Sam(exchange.stage()), sam, cause))?;
-        Ok((socket, exchange))
+        Ok(exchange)
     }
 
     /// What came of an exchange that is over.
@@ -87,11 +101,15 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends all of `bytes`.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await?;
-        // A network in between may gather what it is given.
-        self.stream.flush().await
+    /// Sends all of `bytes`, unless the bridge takes too long to read them.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Cause> {
+        let stream = &mut self.stream;
+        let send = async {
+            stream.write_all(bytes).await?;
+            // A network in between may gather what it is given.
+            stream.flush().await
+        };
+        Ok(Deadline::after(self.patience).timeout(send).await??)
     }
 
     /// Receives something, and says how much; 0 if the bridge has closed the socket.

@@ -14,6 +14,7 @@ use crate::host::HostName;
 use crate::i2p::I2pConfig;
 use crate::i2p::bridge::Bridge;
 use crate::i2p::destination::Destination;
+use crate::i2p::error::SamError;
 use crate::i2p::exchange::{Request, Stage};
 use crate::i2p::listener::I2pListener;
 use crate::i2p::name::I2pName;
@@ -32,8 +33,14 @@ use crate::via::Via;
 /// **Session.** The first use creates the session that everything shares; all who come in the meantime wait for the
 /// same one, and who goes away spoils it for nobody. When it is over, because the router was restarted, say, the next
 /// use creates another one, at the same destination. After a failure there is none for half a second, then twice as
-/// long, up to a minute, and who asks in the meantime is told at once ([`SamError::Backoff`](super::SamError::Backoff)). The session ends with
-/// the network, its listener and its connections, whichever is last.
+/// long, up to a minute, and who asks in the meantime is told at once ([`SamError::Backoff`]). The session ends with
+/// the network, its listener and its connections, whichever is last. A bridge that leaves a name without an answer, or
+/// does not read what it is sent, ends it, too.
+///
+/// **Way.** A session is never continued on another way to the bridge: once the network that it goes
+/// [`via`](I2pConfig::via) is another, the next use creates a session. A transient destination is another one, too,
+/// unless there is a listener. Connections of the session before go on; where the destination has to stay the same, the
+/// router refuses the new session until they are closed.
 ///
 /// **Connecting.** Only names that end in `.i2p` are connected to; of others, and of addresses, nobody is asked. The
 /// router looks a name up. One that does not take names for this (i2pd before 2.38) is asked for the destination
@@ -102,7 +109,7 @@ impl I2p {
     ///
     /// # Errors
     ///
-    /// [`DriverError`], with a [`SamError`](super::SamError) if the name is not on I2P or the router does not find it.
+    /// [`DriverError`], with a [`SamError`] if the name is not on I2P or the router does not find it.
     pub async fn destination(&self, name: &HostName) -> Result<Destination, DriverError> {
         let failed = |error| DriverError::new(Step::Lookup, name, Cause::from(error));
         let i2p_name = I2pName::new(name).map_err(failed)?;
@@ -120,8 +127,7 @@ impl I2p {
         name: I2pName,
         deadline: Deadline,
     ) -> Result<Destination, DriverError> {
-        let found = deadline.timeout(session.look_up(name)).await;
-        let found = found.and_then(|found| found.map_err(Cause::from));
+        let found = deadline.timeout(session.look_up(name)).await.and_then(|found| found);
         found.map_err(|cause| DriverError::new(Step::Sam(Stage::Lookup), &self.config().sam, cause))
     }
 
@@ -130,8 +136,8 @@ impl I2p {
         let name = I2pName::of(to.host()).map_err(failed)?;
         let session = self.sessions.get().await.map_err(failed)?;
         match self.dial_in(session, &name, to.port()).await {
-            // The router was restarted, and it was not noticed yet. Nothing was sent to anybody.
-            Err(error) if is_unknown_session(&error) => {
+            // Nothing was sent to anybody.
+            Err(error) if is_over(&error) => {
                 let session = self.sessions.get().await.map_err(failed)?;
                 self.dial_in(session, &name, to.port()).await
             }
@@ -153,7 +159,7 @@ impl I2p {
             }
             dialled => dialled,
         };
-        if dialled.as_ref().is_err_and(is_unknown_session) {
+        if dialled.as_ref().is_err_and(is_over) {
             session.end();
         }
         dialled
@@ -168,15 +174,17 @@ impl I2p {
     ) -> Result<I2pStream, DriverError> {
         let bridge = self.sessions.bridge();
         let (socket, exchange) =
-            bridge.ask(Request::Connect { id: session.id(), to, port }, deadline).await?;
+            session.ask(bridge, Request::Connect { id: session.id(), to, port }, deadline).await?;
         bridge.outcome(exchange)?;
         Ok(I2pStream::new(socket, Arc::clone(session), bridge.config.first_byte_timeout))
     }
 }
 
-/// Whether the router does not know the session that it was asked about.
-pub(super) fn is_unknown_session(error: &DriverError) -> bool {
-    is_refused_for(error, &SamRefusal::InvalidId)
+/// Whether a request failed because the session is over, and was not known to be: the router was restarted, or there is
+/// another way to the bridge.
+pub(super) fn is_over(error: &DriverError) -> bool {
+    let is_known = matches!(error.cause(), Cause::Sam(error) if matches!(**error, SamError::SessionEnded));
+    is_known || is_refused_for(error, &SamRefusal::InvalidId)
 }
 
 fn is_refused_for(error: &DriverError, refusal: &SamRefusal) -> bool {

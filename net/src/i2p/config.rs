@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
 
 use crate::deadline;
 use crate::endpoint::Endpoint;
@@ -64,7 +65,9 @@ pub struct I2pConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LocalDestination {
-    /// Somewhere new, for as long as this network is there: a session after the first is at the same destination.
+    /// Somewhere new, for as long as this network is there: a session after the first is at the same destination. It is
+    /// somewhere new again once the network that it goes [`via`](I2pConfig::via) is another, unless somebody listens:
+    /// the bridge is not to know that both ways are those of one client.
     Transient {
         /// The type of its signatures, as I2P numbers them. Number 7, Ed25519, is what everyone uses.
         signature_type: u16,
@@ -158,8 +161,10 @@ impl<'de> Deserialize<'de> for LocalDestination {
     }
 }
 
-/// Derived code would quote a string that stands where the object belongs: most likely the private key.
+/// Derived code would quote what stands where the object belongs: most likely the private key.
 struct LocalDestinationVisitor;
+
+const EXPECTED: &str = "a destination is an object with `private_key` or `signature_type`, and nothing else";
 
 impl<'de> Visitor<'de> for LocalDestinationVisitor {
     type Value = LocalDestination;
@@ -169,7 +174,23 @@ impl<'de> Visitor<'de> for LocalDestinationVisitor {
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<LocalDestination, E> {
-        Err(E::custom("a destination is an object with `private_key` or `signature_type`, not a string"))
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<LocalDestination, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<LocalDestination, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<LocalDestination, E> {
+        Err(E::custom(EXPECTED))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<LocalDestination, E> {
+        Err(E::custom(EXPECTED))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LocalDestination, A::Error> {
@@ -178,7 +199,7 @@ impl<'de> Visitor<'de> for LocalDestinationVisitor {
         struct Given {
             #[serde(default)]
             private_key: Option<Secret>,
-            #[serde(default)]
+            #[serde(default, deserialize_with = "signature_type")]
             signature_type: Option<u16>,
         }
 
@@ -195,6 +216,16 @@ impl<'de> Visitor<'de> for LocalDestinationVisitor {
             )),
         }
     }
+}
+
+/// Reads a type of signatures, and does not quote what else stands in its place.
+fn signature_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let given = Value::deserialize(deserializer)?;
+    if given.is_null() {
+        return Ok(None);
+    }
+    let number = given.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.map(Some).ok_or_else(|| D::Error::custom("a `signature_type` is a number from 0 to 65535"))
 }
 
 #[cfg(test)]
@@ -217,7 +248,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_refused_without_showing_it() {
         let wrong = [
-            (json!({ "destination": "31337" }), "not a string"),
+            (json!({ "destination": "31337" }), "is an object"),
+            (json!({ "destination": 31337 }), "is an object"),
+            (json!({ "destination": -31337 }), "is an object"),
+            (json!({ "destination": 31337.5 }), "is an object"),
+            (json!({ "destination": true }), "is an object"),
+            (json!({ "destination": ["31337"] }), "an object with"),
+            (json!({ "destination": { "signature_type": "31337" } }), "is a number from 0"),
+            (json!({ "destination": { "signature_type": -31337 } }), "is a number from 0"),
+            (json!({ "options": "31337" }), "session options are"),
             (json!({ "destination": { "private_key": "31337" } }), "base 64"),
             (json!({ "destination": { "private_key": 31337 } }), "a secret is"),
             (json!({ "destination": { "key": "" } }), "unknown field"),

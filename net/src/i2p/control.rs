@@ -12,7 +12,8 @@ use crate::i2p::name::I2pName;
 /// Answers a bridge that asks whether anybody is there, and asks it for names, one after the other: bridges do not
 /// read a request before the last one is answered.
 ///
-/// What the bridge says and nobody asked for is ignored.
+/// What the bridge says and nobody asked for is ignored. While it is asked for a name, what cannot be read or is about
+/// another name is the end: it may have been the answer, and there would be no other.
 #[derive(Default)]
 pub(super) struct Control {
     line: Line,
@@ -66,17 +67,20 @@ impl Control {
             self.output.extend(pong);
             return Ok(());
         }
-        let Ok(message) = Message::parse(line) else { return Ok(()) };
+        let message = match Message::parse(line) {
+            Ok(message) => message,
+            Err(_) if self.is_idle() => return Ok(()),
+            Err(error) => return Err(SamError::from(error)),
+        };
         match message.topic().as_str() {
             "SESSION STATUS" => check(&message, "SESSION STATUS"),
             "NAMING REPLY" => {
-                let is_of_asked = self.asked.as_ref().is_some_and(|asked| {
-                    message.get("NAME").is_ok_and(|name| name.is_none_or(|name| name == asked.as_str()))
-                });
-                if is_of_asked {
-                    self.asked = None;
-                    self.found.push_back(destination(&message));
+                let Some(asked) = &self.asked else { return Ok(()) };
+                if message.get("NAME")?.is_some_and(|name| name != asked.as_str()) {
+                    return Err(SamError::Malformed("it is about another name"));
                 }
+                self.asked = None;
+                self.found.push_back(destination(&message));
                 Ok(())
             }
             _ => Ok(()),
@@ -122,8 +126,6 @@ mod tests {
         assert!(control.found().is_none(), "nobody asked");
         control.look_up(name("a.i2p"));
         assert_eq!(control.output(), b"NAMING LOOKUP NAME=a.i2p\n");
-        control.receive(format!("NAMING REPLY RESULT=OK NAME=b.i2p VALUE={}\n", value()).as_bytes()).unwrap();
-        assert!(!control.is_idle() && control.found().is_none(), "this is the answer to something else");
         control.receive(b"NAMING REPLY RESULT=KEY_NOT_FOUND NAME=a.i2p\n").unwrap();
         assert!(control.is_idle());
         let error = control.found().unwrap().unwrap_err();
@@ -134,6 +136,23 @@ mod tests {
         control.look_up(name("a.i2p"));
         control.receive(b"NAMING REPLY RESULT=OK NAME=a.i2p VALUE=abc\n").unwrap();
         assert!(matches!(control.found().unwrap(), Err(SamError::Destination(_))));
+    }
+
+    #[test]
+    fn what_may_have_been_the_answer_and_is_none_is_the_end() {
+        let of_another = format!("NAMING REPLY RESULT=OK NAME=b.i2p VALUE={}\n", value());
+        let unclosed = "NAMING REPLY RESULT=KEY_NOT_FOUND NAME=a.i2p MESSAGE=\"oh\n";
+        let of_both = "NAMING REPLY RESULT=KEY_NOT_FOUND NAME=a.i2p NAME=b.i2p\n";
+        for line in [of_another.as_bytes(), unclosed.as_bytes(), of_both.as_bytes(), b"\xff\n"] {
+            let mut control = Control::default();
+            control.receive(line).unwrap();
+            assert!(control.found().is_none(), "nobody asked");
+            control.look_up(name("a.i2p"));
+            control.receive(b"WHAT EVER\nPING\n").unwrap();
+            let error = control.receive(line).unwrap_err();
+            assert!(matches!(error, SamError::Malformed(_)), "{error:?}");
+            assert!(control.found().is_none());
+        }
     }
 
     #[test]

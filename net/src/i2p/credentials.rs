@@ -1,5 +1,7 @@
 //! Who a bridge is told that its client is.
 
+use zeroize::Zeroizing;
+
 use crate::i2p::message::quoted;
 use crate::secret::Secret;
 
@@ -42,9 +44,10 @@ impl SamCredentials {
         Ok(Self { user, password })
     }
 
-    /// As they stand in the greeting.
-    pub(super) fn pairs(&self) -> String {
-        format!("USER={} PASSWORD={}", quoted(&self.user), quoted(self.password.expose()))
+    /// As they stand in the greeting, each with a space before it.
+    pub(super) fn pairs(&self) -> Zeroizing<String> {
+        let (user, password) = (quoted(&self.user), quoted(self.password.expose()));
+        Zeroizing::new([" USER=", &user, " PASSWORD=", &password].concat())
     }
 }
 

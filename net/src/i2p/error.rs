@@ -28,6 +28,17 @@ pub enum SamError {
         /// What it says about that, as far as it can be shown.
         message: Option<Box<str>>,
     },
+    /// The bridge does not take the private key of the destination that was configured.
+    #[error("the router refused the private key of the destination{}", said(.message.as_deref()))]
+    PrivateKeyRefused {
+        /// What it says about that, as far as it can be shown.
+        message: Option<Box<str>>,
+    },
+    /// The bridge created a session at another destination than the one whose private key it was given.
+    #[error(
+        "the router created the session at another destination than that of the private key it was given"
+    )]
+    OtherDestination,
     /// The bridge chose a version that was not offered.
     #[error("the router chose version `{version}` of SAM, and was offered 3.1 to 3.3")]
     Version {
@@ -93,7 +104,11 @@ impl SamError {
         match self {
             Self::Refused { refusal, .. } => refusal.is_retryable(),
             Self::Session(source) | Self::Backoff { source, .. } => source.is_retryable(),
-            Self::GreetingRefused { .. } | Self::Version { .. } | Self::NotI2p => false,
+            Self::GreetingRefused { .. }
+            | Self::PrivateKeyRefused { .. }
+            | Self::OtherDestination
+            | Self::Version { .. }
+            | Self::NotI2p => false,
             Self::Unexpected { .. }
             | Self::Malformed(_)
             | Self::LineTooLong { .. }

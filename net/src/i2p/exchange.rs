@@ -88,22 +88,25 @@ pub(super) struct Incoming {
     pub(super) to_port: u16,
 }
 
+/// What a request has at most beside the names, keys and options in it, in bytes.
+const USUAL_LEN: usize = 256;
+
 /// The longest message that is shown whole.
 const MAX_MESSAGE: usize = 200;
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(request: Request<'a>, credentials: Option<&SamCredentials>) -> Self {
-        let mut greeting = format!("HELLO VERSION MIN={} MAX={}", Version::MIN, Version::MAX);
-        if let Some(credentials) = credentials {
-            greeting.extend([" ", &*Zeroizing::new(credentials.pairs())]);
-        }
-        greeting.push('\n');
+        let pairs = credentials.map(SamCredentials::pairs).unwrap_or_default();
+        // What grows leaves copies behind that are not overwritten.
+        let mut greeting = Zeroizing::new(String::with_capacity(USUAL_LEN + pairs.len()));
+        let (min, max) = (Version::MIN.to_string(), Version::MAX.to_string());
+        greeting.extend(["HELLO VERSION MIN=", &min, " MAX=", &max, &pairs, "\n"]);
         Self {
             request,
             stage: Stage::Greeting,
             version: Version::MIN,
             line: Line::default(),
-            output: Zeroizing::new(greeting.into_bytes()),
+            output: Zeroizing::new(std::mem::take(&mut *greeting).into_bytes()),
             outcome: None,
         }
     }
@@ -179,6 +182,12 @@ impl<'a> Exchange<'a> {
             {
                 return Err(SamError::GreetingRefused { message });
             }
+            // Elsewhere the code has other meanings.
+            Err(SamError::Refused { refusal: SamRefusal::InvalidKey, message })
+                if self.stage == Stage::Session =>
+            {
+                return Err(SamError::PrivateKeyRefused { message });
+            }
             checked => checked?,
         }
         match self.stage {
@@ -186,7 +195,17 @@ impl<'a> Exchange<'a> {
             Stage::Session => {
                 let key = answer.get("DESTINATION")?;
                 let key = key.ok_or(SamError::Malformed("there is no destination in it"))?;
-                self.finish(Answer::Session(PrivateKey::new(crate::Secret::new(key))?));
+                let key = PrivateKey::new(crate::Secret::new(key))?;
+                let key = match self.request {
+                    Request::Session { destination: LocalDestination::PrivateKey(asked), .. } => {
+                        if asked.destination() != key.destination() {
+                            return Err(SamError::OtherDestination);
+                        }
+                        asked.clone()
+                    }
+                    _ => key,
+                };
+                self.finish(Answer::Session(key));
             }
             Stage::Accept => self.stage = Stage::Incoming,
             Stage::Lookup | Stage::Connect | Stage::Incoming => self.finish(Answer::Connected),
@@ -202,14 +221,17 @@ impl<'a> Exchange<'a> {
         let mut request = Zeroizing::new(String::new());
         self.stage = match self.request {
             Request::Session { id, destination, options } => {
+                let options = options.pairs();
                 let (key, of_type) = match destination {
                     LocalDestination::Transient { signature_type } => {
                         ("TRANSIENT", format!(" SIGNATURE_TYPE={signature_type}"))
                     }
                     LocalDestination::PrivateKey(key) => (key.expose(), String::new()),
                 };
+                // What grows leaves copies behind that are not overwritten.
+                request.reserve(USUAL_LEN + id.len() + key.len() + options.len());
                 request.extend(["SESSION CREATE STYLE=STREAM ID=", id, " DESTINATION=", key, &of_type]);
-                request.push_str(&options.pairs());
+                request.push_str(&options);
                 Stage::Session
             }
             Request::Connect { id, to, port } => {

@@ -23,10 +23,15 @@ impl Line {
     /// Takes what belongs to the line: says how many bytes of `input` these were, and gives the line, without its
     /// end, once it is whole.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<(usize, Option<Whole>), TooLong> {
+        /// Room for all lines that are usual: what grows leaves copies behind that are not overwritten.
+        const USUAL_LEN: usize = 4096;
         let end = input.iter().position(|&byte| byte == b'\n');
         let belongs = &input[..end.unwrap_or(input.len())];
         if self.bytes.len() + belongs.len() > MAX_LEN {
             return Err(TooLong);
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(USUAL_LEN.max(belongs.len()));
         }
         self.bytes.extend(belongs);
         if end.is_none() {

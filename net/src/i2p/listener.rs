@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::address::{LocalEndpoint, NetworkAddr};
@@ -11,7 +12,7 @@ use crate::error::{Cause, DriverError, Step};
 use crate::host::Host;
 use crate::i2p::backoff::{self, Backoff};
 use crate::i2p::bridge::Socket;
-use crate::i2p::client::is_unknown_session;
+use crate::i2p::client::is_over;
 use crate::i2p::error::SamError;
 use crate::i2p::exchange::{Action, Answer, Exchange, Incoming, Request, Stage};
 use crate::i2p::session::Session;
@@ -45,8 +46,7 @@ impl I2pListener {
         let session = sessions.get().await.map_err(failed)?;
         let local = NetworkAddr::new(Host::Name(session.key().destination().host_name()), at.port);
         let first = match Waiting::new(sessions, session).await {
-            // The router was restarted, and it was not noticed yet.
-            Err(error) if is_unknown_session(&error) => {
+            Err(error) if is_over(&error) => {
                 Waiting::new(sessions, sessions.get().await.map_err(failed)?).await?
             }
             first => first?,
@@ -76,13 +76,15 @@ async fn work(sessions: Arc<Sessions>, local: NetworkAddr, first: Waiting, accep
     let mut backoff = Backoff::default();
     let mut waiting = Ok(first);
     loop {
+        let since = Instant::now();
         let came = match waiting {
-            Ok(waiting) => {
-                backoff.succeeded();
-                waiting.connection(&sessions).await
-            }
+            Ok(waiting) => waiting.connection(&sessions).await,
             Err(error) => Err(error),
         };
+        // That the bridge lets it wait says little: it may end that at once, every time.
+        if came.is_ok() || since.elapsed() >= Backoff::LONGEST {
+            backoff.succeeded();
+        }
         match came {
             Ok((stream, incoming)) if is_for(&incoming, local.port) => {
                 let peer = NetworkAddr::new(Host::Name(incoming.from.host_name()), incoming.from_port);
@@ -121,11 +123,12 @@ impl Waiting {
     async fn new(sessions: &Sessions, session: Arc<Session>) -> Result<Self, DriverError> {
         let bridge = sessions.bridge();
         let request = Request::Accept { id: session.id() };
-        let (socket, exchange) = bridge.ask(request, Deadline::after(bridge.config.deadline)).await?;
+        let deadline = Deadline::after(bridge.config.deadline);
+        let (socket, exchange) = session.ask(bridge, request, deadline).await?;
         // With the answer the connection itself may have come already.
         if exchange.stage() != Stage::Incoming {
             let refused = bridge.outcome(exchange);
-            if refused.as_ref().is_err_and(is_unknown_session) {
+            if refused.as_ref().is_err_and(is_over) {
                 session.end();
             }
             refused?;
@@ -142,7 +145,7 @@ impl Waiting {
             let acted = tokio::select! {
                 biased;
                 acted = self.socket.act(&mut self.exchange) => acted,
-                // The router may be gone without closing this socket.
+                // The router may be gone without closing this socket, or there is another way to it.
                 () = session.ended() => Err(Cause::from(SamError::SessionEnded)),
             };
             acted.map_err(|cause| DriverError::new(step, &bridge.config.sam, cause))?;

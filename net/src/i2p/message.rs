@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use zeroize::Zeroizing;
+
 /// A line of a bridge: two words, and pairs of a key and a value. A value with spaces in it is in quotes, where a
 /// backslash stands before a quote or another backslash.
 #[derive(Debug, PartialEq)]
@@ -107,10 +109,19 @@ fn unquote(text: &str) -> Result<(Cow<'_, str>, &str), MalformedError> {
     Err(MalformedError("a quote is not closed"))
 }
 
-/// `value` in quotes.
-pub(super) fn quoted(value: &str) -> String {
-    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("\"{escaped}\"")
+/// `value` in quotes. It may be a password.
+pub(super) fn quoted(value: &str) -> Zeroizing<String> {
+    // As much as it can need: what grows leaves copies behind that are not overwritten.
+    let mut quoted = Zeroizing::new(String::with_capacity(2 * value.len() + 2));
+    quoted.push('"');
+    for char in value.chars() {
+        if matches!(char, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(char);
+    }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -154,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_quoted_is_read_as_it_was(value in "\\PC{0,40}", behind in "( X=\"\\\\\"\")?") {
-            let line = format!("A B C={}{behind}", quoted(&value));
+            let line = format!("A B C={}{behind}", *quoted(&value));
             let message = message(&line);
             prop_assert_eq!(message.get("C"), Ok(Some(&*value)));
         }

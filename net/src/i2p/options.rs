@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 /// Options of a session, such as how long its tunnels are, which the bridge hands on to the router. In text an object
 /// of strings, numbers and booleans.
@@ -54,8 +55,9 @@ impl SessionOptions {
     }
 
     /// As they stand in a request, each with a space before it.
-    pub(super) fn pairs(&self) -> String {
-        self.0.iter().flat_map(|(name, value)| [" ", name, "=", value]).collect()
+    pub(super) fn pairs(&self) -> Zeroizing<String> {
+        let parts = self.0.iter().flat_map(|(name, value)| [" ", name, "=", value]);
+        Zeroizing::new(parts.collect::<Vec<_>>().concat())
     }
 }
 
@@ -72,7 +74,11 @@ fn check_name(name: &str) -> Result<(), SessionOptionError> {
 
 impl<'de> Deserialize<'de> for SessionOptions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let given: BTreeMap<String, Value> = Deserialize::deserialize(deserializer)?;
+        // An error of derived code would quote what stands in the wrong place.
+        let Value::Object(given) = Value::deserialize(deserializer)? else {
+            let error = "session options are an object of strings, numbers and booleans";
+            return Err(serde::de::Error::custom(error));
+        };
         let mut options = Self::default();
         for (name, value) in given {
             let value = match value {
@@ -162,6 +168,10 @@ mod tests {
         let json = r#"{ "i2cp.leaseSetSecret": ["31337"] }"#;
         let error = serde_json::from_str::<SessionOptions>(json).unwrap_err().to_string();
         assert!(error.contains("leaseSetSecret") && !error.contains("31337"), "{error}");
+        for json in [r#""31337""#, "31337", r#"["31337"]"#, "null"] {
+            let error = serde_json::from_str::<SessionOptions>(json).unwrap_err().to_string();
+            assert!(error.contains("are an object") && !error.contains("31337"), "{error}");
+        }
     }
 
     proptest! {
@@ -171,7 +181,7 @@ mod tests {
             value in prop_oneof!["[A-Za-z0-9.=,\"' \\\\]{1,20}", "\\PC{1,20}", "(.|\n|\r|\0){1,20}"],
         ) {
             let Ok(options) = SessionOptions::default().with(&name, &value) else { return Ok(()) };
-            let line = format!("A B{} LAST=1", options.pairs());
+            let line = format!("A B{} LAST=1", *options.pairs());
             prop_assert!(!line.contains(['\n', '\r', '\0']));
             let message = Message::parse(line.as_bytes()).unwrap();
             prop_assert_eq!(message.get(&name), Ok(Some(&*value)));

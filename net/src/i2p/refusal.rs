@@ -16,7 +16,8 @@ pub enum SamRefusal {
     DuplicatedId,
     /// `I2P_ERROR`.
     I2pError,
-    /// `INVALID_KEY`. Of a name that it cannot find i2pd says this, too.
+    /// `INVALID_KEY`. i2pd says this, too, of a name that it does not know, and of one of which it did not find in time
+    /// where it is.
     InvalidKey,
     /// `INVALID_ID`.
     InvalidId,
@@ -82,11 +83,12 @@ impl SamRefusal {
     /// Whether the same request may be granted later with nobody changing the configuration.
     pub const fn is_retryable(&self) -> bool {
         match self {
-            Self::InvalidKey | Self::NoVersion => false,
+            Self::NoVersion => false,
             Self::CantReachPeer
             | Self::DuplicatedDestination
             | Self::DuplicatedId
             | Self::I2pError
+            | Self::InvalidKey
             | Self::InvalidId
             | Self::KeyNotFound
             | Self::PeerNotFound
@@ -105,7 +107,7 @@ impl fmt::Display for SamRefusal {
             Self::DuplicatedDestination => "the router has a session with this private key already",
             Self::DuplicatedId => "the router has a session of this name already",
             Self::I2pError => "the router failed",
-            Self::InvalidKey => "the router takes this for no destination, or does not know the name",
+            Self::InvalidKey => "the router takes this for no destination, or did not find the name",
             Self::InvalidId => "the router does not know the session any more",
             Self::KeyNotFound => "the router does not know the name",
             Self::PeerNotFound => "the destination is not to be found on the network",
@@ -131,7 +133,7 @@ mod tests {
             ("DUPLICATED_DEST", true),
             ("DUPLICATED_ID", true),
             ("I2P_ERROR", true),
-            ("INVALID_KEY", false),
+            ("INVALID_KEY", true),
             ("INVALID_ID", true),
             ("KEY_NOT_FOUND", true),
             ("PEER_NOT_FOUND", true),

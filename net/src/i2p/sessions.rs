@@ -1,30 +1,31 @@
 //! The one session of a network: created when it is needed, shared, and created again when it is over.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::DriverError;
 use crate::i2p::LocalDestination;
 use crate::i2p::backoff::{self, Backoff};
 use crate::i2p::bridge::Bridge;
+use crate::i2p::destination::PrivateKey;
 use crate::i2p::error::SamError;
 use crate::i2p::session::Session;
 
 /// The session of a network.
 pub(super) struct Sessions {
     bridge: Arc<Bridge>,
-    state: Mutex<State>,
-    is_listening: AtomicBool,
+    state: Arc<Mutex<State>>,
 }
 
 struct State {
     current: Current,
-    /// Where the next session will be. Once there was one, it is where that was.
-    destination: LocalDestination,
+    /// Where the last session was, and most often the next will be.
+    last: Option<Place>,
+    is_listening: bool,
     backoff: Backoff,
     /// Until when no session is created, and why the last one was not.
     failed: Option<(Instant, Arc<DriverError>)>,
@@ -35,9 +36,20 @@ enum Current {
     /// A task creates it, which nobody who waits for it can spoil by going away. It does not hold what holds it here.
     Creating {
         outcome: watch::Receiver<Option<Outcome>>,
+        task: AbortOnDropHandle<()>,
+    },
+    /// The task waits until it is not to be held any more.
+    Standing {
+        session: Arc<Session>,
         _task: AbortOnDropHandle<()>,
     },
-    Standing(Arc<Session>),
+}
+
+/// Where a session was, and the way to the bridge that it was created on.
+#[derive(Clone)]
+struct Place {
+    key: PrivateKey,
+    way: CancellationToken,
 }
 
 type Outcome = Result<Arc<Session>, Failed>;
@@ -52,11 +64,12 @@ impl Sessions {
     pub(super) fn new(bridge: Bridge) -> Self {
         let state = State {
             current: Current::None,
-            destination: bridge.config.destination.clone(),
+            last: None,
+            is_listening: false,
             backoff: Backoff::default(),
             failed: None,
         };
-        Self { bridge: Arc::new(bridge), state: Mutex::new(state), is_listening: AtomicBool::new(false) }
+        Self { bridge: Arc::new(bridge), state: Arc::new(Mutex::new(state)) }
     }
 
     pub(super) fn bridge(&self) -> &Bridge {
@@ -75,11 +88,11 @@ impl Sessions {
             let mut state = self.state();
             state.settle();
             match &state.current {
-                Current::Standing(session) => return Ok(Arc::clone(session)),
+                Current::Standing { session, .. } => return Ok(Arc::clone(session)),
                 Current::Creating { outcome, .. } => outcome.clone(),
                 Current::None => {
                     state.check_backoff(Instant::now())?;
-                    state.create(&self.bridge)
+                    self.create(&mut state)
                 }
             }
         };
@@ -94,16 +107,55 @@ impl Sessions {
 
     /// Claims the one listener that a destination has.
     pub(super) fn listen(self: &Arc<Self>) -> Result<Listening, SamError> {
-        if self.is_listening.swap(true, Ordering::AcqRel) {
+        let mut state = self.state();
+        if state.is_listening {
             return Err(SamError::AlreadyListening);
         }
+        state.settle();
+        // Nobody was told yet of a place that has to stay.
+        state.last.take_if(|last| last.way.is_cancelled());
+        state.is_listening = true;
+        drop(state);
         Ok(Listening(Arc::clone(self)))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn create(&self, state: &mut State) -> watch::Receiver<Option<Outcome>> {
+        let (sender, outcome) = watch::channel(None);
+        let (bridge, last, is_listening) = (Arc::clone(&self.bridge), state.last.clone(), state.is_listening);
+        let held_here = Arc::downgrade(&self.state);
+        let task = tokio::spawn(async move {
+            let destination = || match &last {
+                // A listener says where it is reached, and that has to stay true. Otherwise a destination is not
+                // heard of on two ways, which would tie them together.
+                Some(last) if is_listening || !last.way.is_cancelled() => {
+                    LocalDestination::PrivateKey(last.key.clone())
+                }
+                _ => bridge.config.destination.clone(),
+            };
+            let created = Session::create(&bridge, destination).await;
+            let way = created.as_ref().ok().map(|session| session.way().clone());
+            let failed = |error| Failed { at: Instant::now(), error: Arc::new(error) };
+            sender.send_replace(Some(created.map_err(failed)));
+            // It holds the session, too.
+            drop(sender);
+            let Some(way) = way else { return };
+            way.cancelled().await;
+            if let Some(state) = held_here.upgrade() {
+                lock(&state).settle();
+            }
+        });
+        state.current = Current::Creating { outcome: outcome.clone(), task: AbortOnDropHandle::new(task) };
+        outcome
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Nothing in here panics half-way.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The claim to be the listener, given back when it is dropped.
@@ -111,39 +163,37 @@ pub(super) struct Listening(Arc<Sessions>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.is_listening.store(false, Ordering::Release);
+        self.0.state().is_listening = false;
     }
 }
 
 impl State {
     /// Takes notice of a session that is created by now, or not, or over.
     fn settle(&mut self) {
-        let outcome = match &self.current {
-            Current::Standing(session) if session.has_ended() => None,
-            Current::None | Current::Standing(_) => return,
-            Current::Creating { outcome, .. } => {
+        self.current = match std::mem::replace(&mut self.current, Current::None) {
+            Current::Creating { outcome, task } => {
+                // Asked before the outcome is: that is there as soon as the sender is gone.
+                let is_under_way = outcome.has_changed().is_ok();
                 let value = outcome.borrow().clone();
-                if value.is_none() && outcome.has_changed().is_ok() {
-                    return;
+                match value {
+                    None if is_under_way => Current::Creating { outcome, task },
+                    None => Current::None,
+                    Some(Ok(session)) => {
+                        self.last = Some(Place { key: session.key().clone(), way: session.way().clone() });
+                        self.backoff.succeeded();
+                        self.failed = None;
+                        Current::Standing { session, _task: task }
+                    }
+                    Some(Err(Failed { at, error })) => {
+                        self.failed = Some((at + self.backoff.failed(backoff::random()), error));
+                        Current::None
+                    }
                 }
-                value
             }
+            current => current,
         };
-        self.current = Current::None;
-        match outcome {
-            Some(Ok(session)) => {
-                // A listener says where it is reached, and that has to stay true.
-                self.destination = LocalDestination::PrivateKey(session.key().clone());
-                self.backoff.succeeded();
-                self.failed = None;
-                if !session.has_ended() {
-                    self.current = Current::Standing(session);
-                }
-            }
-            Some(Err(Failed { at, error })) => {
-                self.failed = Some((at + self.backoff.failed(backoff::random()), error));
-            }
-            None => {}
+        if matches!(&self.current, Current::Standing { session, .. } if session.has_ended()) {
+            self.current = Current::None;
         }
     }
 
@@ -154,17 +204,5 @@ impl State {
             }
             _ => Ok(()),
         }
-    }
-
-    fn create(&mut self, bridge: &Arc<Bridge>) -> watch::Receiver<Option<Outcome>> {
-        let (sender, outcome) = watch::channel(None);
-        let (bridge, destination) = (Arc::clone(bridge), self.destination.clone());
-        let task = tokio::spawn(async move {
-            let created = Session::create(&bridge, &destination).await;
-            let failed = |error| Failed { at: Instant::now(), error: Arc::new(error) };
-            sender.send_replace(Some(created.map_err(failed)));
-        });
-        self.current = Current::Creating { outcome: outcome.clone(), _task: AbortOnDropHandle::new(task) };
-        outcome
     }
 }

@@ -32,7 +32,7 @@ struct FirstByte {
 impl I2pStream {
     /// The connection on `socket`. Its first read fails if nothing was received for as long as `limit` from now.
     pub(super) fn new(socket: Socket, session: Arc<Session>, limit: Option<Duration>) -> Self {
-        let Socket { stream: inner, mut unread } = socket;
+        let Socket { stream: inner, mut unread, .. } = socket;
         let unread = std::mem::take(&mut *unread);
         let first_byte = limit.filter(|_| unread.is_empty()).map(|limit| FirstByte {
             limit,

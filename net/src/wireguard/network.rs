@@ -176,7 +176,7 @@ impl Network for WireGuard {
         })
     }
 
-    fn bind_datagrams<'a>(
+    fn bind_datagram<'a>(
         &'a self,
         at: &'a LocalEndpoint,
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {

@@ -43,7 +43,7 @@ impl Bridge {
     /// Creates a session with the private key number `key`, and gives its socket.
     pub async fn session(&self, key: u8) -> Socket {
         let mut socket = self.request("SESSION CREATE").await;
-        socket.send(&format!("SESSION STATUS RESULT=OK DESTINATION={}\n", private_key(key))).await;
+        socket.create(key).await;
         socket
     }
 
@@ -105,8 +105,18 @@ impl Socket {
         let _ = self.stream.write_all(text.as_bytes()).await;
     }
 
+    /// Sends this again and again, and reads nothing, until the client has closed it.
+    pub async fn flood(mut self, text: &str) {
+        soon(async { while self.stream.write_all(text.as_bytes()).await.is_ok() {} }).await;
+    }
+
     pub async fn shut_down(&mut self) {
         self.stream.shutdown().await.unwrap();
+    }
+
+    /// Creates the session that was asked for, with the private key number `key`.
+    pub async fn create(&mut self, key: u8) {
+        self.send(&format!("SESSION STATUS RESULT=OK DESTINATION={}\n", private_key(key))).await;
     }
 
     /// The request.

@@ -188,7 +188,7 @@ sealed_tests! {
         let (app, _, frame) = app_with(&socks5(&proxy.local_addr().unwrap().to_string()));
         let dialer = frame_net::dialer(&frame, &app).unwrap();
         for at in [LocalEndpoint::port(0), LocalEndpoint::new("127.0.0.1".parse().unwrap(), 0)] {
-            let error = dialer.bind_datagrams(&at).await.unwrap_err();
+            let error = dialer.bind_datagram(&at).await.unwrap_err();
             assert!(matches!(error, NetworkError::Bind { .. }) && !error.is_retryable(), "{error:?}");
             let error = dialer.listen(&at).await.unwrap_err();
             assert!(matches!(error, NetworkError::Listen { .. }) && !error.is_retryable(), "{error:?}");

@@ -50,7 +50,7 @@ sealed_tests! {
         for name in [sealed::LOCAL_NAME, sealed::REMOTE_NAME, "localhost"] {
             soon(dialer.lookup(&name.parse().unwrap())).await.unwrap_err();
         }
-        soon(dialer.bind_datagrams(&LocalEndpoint::port(0))).await.unwrap_err();
+        soon(dialer.bind_datagram(&LocalEndpoint::port(0))).await.unwrap_err();
         // The bridge was not even asked.
         world.assert_silent_but_for(0);
     }

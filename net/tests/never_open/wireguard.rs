@@ -75,7 +75,7 @@ sealed_tests! {
             assert!(matches!(error, NetworkError::Connect { .. }) && !error.is_retryable(), "{error:?}");
         }
         let dialer = dialer(&frame, &app).unwrap();
-        let datagrams = soon(dialer.bind_datagrams(&LocalEndpoint::port(0))).await.unwrap();
+        let datagrams = soon(dialer.bind_datagram(&LocalEndpoint::port(0))).await.unwrap();
         let decoy: Endpoint = endpoint(&format!("{PUBLIC}:53"));
         soon(datagrams.send_to(b"to nobody", &decoy)).await.unwrap_err();
         assert!(peer.recv_from(&mut [0; 2048]).is_err(), "not even a handshake was begun");
@@ -88,7 +88,7 @@ sealed_tests! {
         config["peers"][0]["public_key"] = json!(PublicKey::of(&Secret::new(PRIVATE_OF_PEER)).unwrap().to_string());
         let (app, _, frame) = app_with(&config);
         let dialer = dialer(&frame, &app).unwrap();
-        let datagrams = soon(dialer.bind_datagrams(&LocalEndpoint::port(9))).await.unwrap();
+        let datagrams = soon(dialer.bind_datagram(&LocalEndpoint::port(9))).await.unwrap();
         soon(datagrams.send_to(b"hello", &endpoint("10.8.0.1:9"))).await.unwrap();
         let (_, from) = peer.packet().await;
 

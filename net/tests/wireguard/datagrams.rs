@@ -10,8 +10,8 @@ use crate::support::{endpoint, soon};
 #[tokio::test]
 async fn datagrams_go_there_and_back() {
     let pair = Pair::new();
-    let server = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
-    let client = pair.left.dialer.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     let mut buffer = [0; 4];
     for (to, from) in [("10.9.0.2:53", "10.9.0.1"), ("[fd09::2]:53", "fd09::1")] {
         client.send_to(b"question", &endpoint(to)).await.unwrap();
@@ -27,8 +27,8 @@ async fn datagrams_go_there_and_back() {
 #[tokio::test]
 async fn a_datagram_that_is_too_long_is_refused_and_not_cut() {
     let pair = Pair::with(|left, _| left["mtu"] = json!(1280));
-    let server = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
-    let client = pair.left.dialer.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     for (to, most) in [("10.9.0.2:53", 1252), ("[fd09::2]:53", 1232)] {
         let error = client.send_to(&vec![1; most + 1], &endpoint(to)).await.unwrap_err();
         let expected = Refusal::TooLong { len: most + 1, most };
@@ -44,7 +44,7 @@ async fn a_datagram_that_is_too_long_is_refused_and_not_cut() {
 #[tokio::test]
 async fn a_datagram_to_what_no_peer_owns_is_refused() {
     let pair = Pair::new();
-    let port = pair.left.dialer.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let port = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     let error = port.send_to(b"x", &endpoint("192.0.2.1:53")).await.unwrap_err();
     let expected = Refusal::NoPeer { address: "192.0.2.1".parse().unwrap() };
     assert!(matches!(error.cause(), Cause::WireGuard(refusal) if *refusal == expected), "{error:?}");
@@ -54,8 +54,8 @@ async fn a_datagram_to_what_no_peer_owns_is_refused() {
 async fn a_port_is_free_again_when_it_is_dropped() {
     let pair = Pair::new();
     let at = LocalEndpoint::port(53);
-    let port = pair.left.dialer.bind_datagrams(&at).await.unwrap();
-    pair.left.dialer.bind_datagrams(&at).await.unwrap_err();
+    let port = pair.left.dialer.bind_datagram(&at).await.unwrap();
+    pair.left.dialer.bind_datagram(&at).await.unwrap_err();
     drop(port);
-    pair.left.dialer.bind_datagrams(&at).await.unwrap();
+    pair.left.dialer.bind_datagram(&at).await.unwrap();
 }

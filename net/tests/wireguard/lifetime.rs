@@ -42,7 +42,7 @@ async fn the_socket_is_closed_when_nobody_uses_it_any_more() {
     let right = network(right());
     let port = right.local_address().port();
     let listener = right.listen(&LocalEndpoint::port(80)).await.unwrap();
-    let datagrams = right.bind_datagrams(&LocalEndpoint::port(80)).await.unwrap();
+    let datagrams = right.bind_datagram(&LocalEndpoint::port(80)).await.unwrap();
     drop(right);
     drop(datagrams);
     tokio::task::yield_now().await;

@@ -79,7 +79,7 @@ async fn without_a_server_in_the_tunnel_nobody_is_asked() {
 #[tokio::test]
 async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out() {
     let pair = with_server();
-    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     tokio::spawn(serve_datagrams(port, 0));
     let found = soon(pair.left.dialer.lookup(&"Host.example".parse().unwrap())).await.unwrap();
     assert_eq!(found, ["10.9.0.9", "10.9.0.2"].map(|address| address.parse::<std::net::IpAddr>().unwrap()));
@@ -88,8 +88,8 @@ async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out() {
     let (connected, accepted) = tokio::join!(pair.left.connect("host.example:80"), soon(listener.accept()));
     assert!(connected.is_ok() && accepted.is_ok());
 
-    let server = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(54)).await.unwrap();
-    let client = pair.left.dialer.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(54)).await.unwrap();
+    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     soon(client.send_to(b"x", &endpoint("host.example:54"))).await.unwrap();
     assert_eq!(soon(server.receive_from(&mut [0; 1])).await.unwrap().0, 1);
 }
@@ -97,7 +97,7 @@ async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out() {
 #[tokio::test]
 async fn a_name_that_is_not_there_is_refused() {
     let pair = with_server();
-    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     tokio::spawn(serve_datagrams(port, 0));
     let error = pair.left.connect("nowhere.example:80").await.unwrap_err();
     assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoAddress)), "{error:?}");
@@ -107,7 +107,7 @@ async fn a_name_that_is_not_there_is_refused() {
 #[tokio::test]
 async fn an_answer_that_is_too_long_for_a_datagram_comes_by_stream() {
     let pair = with_server();
-    let port = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     tokio::spawn(serve_datagrams(port, 2));
     tokio::spawn(serve_streams(pair.right.listen(53).await));
     let found = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_server_that_is_silent_is_waited_for_until_the_deadline() {
         left["dns"] = json!(["10.9.0.2"]);
         left["deadline_ms"] = json!(300);
     });
-    let _silent = pair.right.dialer.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let _silent = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();
     assert!(matches!(cause(&error), Cause::TimedOut { .. }) && error.is_retryable(), "{error:?}");
 }

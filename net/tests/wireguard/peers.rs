@@ -33,7 +33,7 @@ async fn what_a_peer_may_not_send_is_dropped() {
     let peers = settings["peers"].as_array_mut().unwrap();
     peers.push(json!({ "public_key": other, "allowed_ips": ["0.0.0.0/0"] }));
     let right = network(settings);
-    let port = right.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = right.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     let mut peer = Raw::new(LEFT, RIGHT).await;
     let to = right.local_address();
     peer.send(&datagram((A, 1), (B, 53), b"first"), to).await;
@@ -68,7 +68,7 @@ async fn what_a_peer_may_not_send_is_dropped() {
 #[tokio::test]
 async fn who_has_no_key_that_is_known_is_not_answered() {
     let right = network(right());
-    let port = right.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = right.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     let mut stranger = Raw::new(crate::pair::OTHER, RIGHT).await;
     stranger.send(&datagram((A, 1), (B, 53), b"stranger"), right.local_address()).await;
     let mut peer = Raw::new(LEFT, RIGHT).await;
@@ -83,7 +83,7 @@ async fn who_has_no_key_that_is_known_is_not_answered() {
 #[tokio::test]
 async fn a_peer_is_answered_where_it_was_last_heard_from() {
     let right = network(right());
-    let port = right.bind_datagrams(&LocalEndpoint::port(53)).await.unwrap();
+    let port = right.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     let mut peer = Raw::new(LEFT, RIGHT).await;
     let to = right.local_address();
     peer.send(&datagram((A, 1), (B, 53), b"here"), to).await;
@@ -124,7 +124,7 @@ async fn a_peer_that_is_given_by_name_is_looked_up_by_the_host() {
     let mut peer = Raw::new(RIGHT, LEFT).await;
     let settings = left(format!("localhost:{}", peer.address().port()));
     let left = network(settings);
-    let port = left.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let port = left.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     port.send_to(b"by name", &endpoint("10.9.0.2:1")).await.unwrap();
     assert!(peer.packet().await.0.windows(7).any(|window| window == b"by name"));
 }

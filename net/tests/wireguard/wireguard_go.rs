@@ -112,7 +112,7 @@ async fn transfer(ours: frame_net::BoxStream, theirs: TcpStream) {
 
 async fn datagrams(tunnel: &frame_net::wireguard::WireGuard, address: &str) {
     let kernel = UdpSocket::bind(format!("{address}:53")).await.unwrap();
-    let port = tunnel.bind_datagrams(&LocalEndpoint::default()).await.unwrap();
+    let port = tunnel.bind_datagram(&LocalEndpoint::default()).await.unwrap();
     port.send_to(b"question", &endpoint(&format!("{address}:53"))).await.unwrap();
     let mut buffer = [0; 100];
     let (len, from) = soon(kernel.recv_from(&mut buffer)).await.unwrap();
