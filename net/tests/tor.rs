@@ -8,6 +8,8 @@ use std::io;
 use frame_net::socks5::{HandshakeError, Refusal, Stage};
 use frame_net::{Cause, Endpoint, NetworkError, Step};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use servers::tor::Tor;
 use servers::{handshake_error, refusal};
@@ -98,6 +100,22 @@ async fn a_username_that_tor_reserves_is_refused() {
     // It answers the credentials with the reply to a request, whose version is another.
     assert_eq!(handshake_error(&error), HandshakeError::AuthenticationVersion { version: 5 });
     bait.assert_untouched();
+}
+
+/// Why a SOCKS5 network has no datagrams: the proxy that most of them go to does not carry any.
+#[tokio::test]
+async fn tor_carries_no_datagrams() {
+    let Some(tor) = Tor::offline().await else { return };
+    let mut stream = TcpStream::connect(tor.socks).await.unwrap();
+    // A greeting, and UDP ASSOCIATE for any port (RFC 1928).
+    stream.write_all(&[5, 1, 0]).await.unwrap();
+    let mut chosen = [0; 2];
+    soon(stream.read_exact(&mut chosen)).await.unwrap();
+    assert_eq!(chosen, [5, 0]);
+    stream.write_all(&[5, 3, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut reply = [0; 2];
+    soon(stream.read_exact(&mut reply)).await.unwrap();
+    assert_eq!(Refusal::from_code(reply[1]), Some(Refusal::CommandNotSupported));
 }
 
 #[tokio::test]
