@@ -164,3 +164,44 @@ impl Tunnel {
         self.peers[index].resolved(addresses, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wireguard::allowed_ips::AllowedIps;
+
+    /// What a [`Tunn`] has to say to the other end.
+    fn message(result: TunnResult<'_>) -> Vec<u8> {
+        let TunnResult::WriteToNetwork(message) = result else { panic!("{result:?}") };
+        message.to_vec()
+    }
+
+    #[test]
+    fn under_load_who_shakes_hands_has_to_show_where_it_is() {
+        let key = StaticSecret::from([7; 32]);
+        let routes = Arc::new(Routes::new(AllowedIps::new([]).unwrap(), std::iter::empty()));
+        let mut tunnel = Tunnel::new(key.clone(), Vec::new(), Vec::new(), routes, 1420);
+        // A stranger is as good as a peer for this: it is asked before anybody looks who it is.
+        let stranger_key = StaticSecret::from([9; 32]);
+        let mut stranger = Tunn::new(stranger_key, x25519::PublicKey::from(&key), None, None, 1, None);
+        let from = "192.0.2.1:51820".parse().unwrap();
+        let mut receive = |datagram: &[u8]| {
+            let mut out = Datagrams::default();
+            tunnel.receive(datagram, from, &mut Packets::default(), &mut out);
+            out.pop().map(|(answer, to)| (answer.to_vec(), to))
+        };
+        let mut buffer = [0; 2048];
+        let handshake = message(stranger.format_handshake_initiation(&mut buffer, false));
+        for _ in 0..HANDSHAKES {
+            assert_eq!(receive(&handshake), None);
+        }
+        let (cookie, to) = receive(&handshake).expect("a cookie");
+        assert_eq!((cookie.len(), to), (64, from));
+
+        // With the cookie it is let in.
+        assert!(matches!(stranger.decapsulate(None, &cookie, &mut buffer), TunnResult::Done));
+        let again = message(stranger.format_handshake_initiation(&mut buffer, true));
+        assert_eq!(receive(&again), None);
+        assert!(receive(&handshake).is_some());
+    }
+}
