@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn is_read_from_the_environment() {
-        // The only variable that is set wherever tests run, because Cargo sets it.
-        let read = secret(&json!({ "env": "CARGO_PKG_NAME" })).unwrap();
-        assert_eq!(read.expose(), "frame-net");
+        // A variable that is set wherever tests run.
+        let read = secret(&json!({ "env": "PATH" })).unwrap();
+        assert_eq!(read.expose(), std::env::var("PATH").unwrap());
         let error = secret(&json!({ "env": "NOT_SET_ANYWHERE" })).unwrap_err();
         assert!(error.contains("`NOT_SET_ANYWHERE` is not set"), "{error}");
     }

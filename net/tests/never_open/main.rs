@@ -48,9 +48,9 @@ fn app_with(overlay: &Value) -> (App, NetworkRegistry, Frame) {
     (app, networks, frame)
 }
 
-/// The settings of a SOCKS5 network. What goes wrong in silence is over soon.
+/// The settings of a SOCKS5 network.
 fn socks5(proxy: &str) -> Value {
-    json!({ "kind": "socks5", "proxy": proxy, "deadline_ms": 300 })
+    json!({ "kind": "socks5", "proxy": proxy, "deadline_ms": 10_000 })
 }
 
 fn with_password(proxy: &str) -> Value {

@@ -25,7 +25,7 @@ fn tunnel(endpoint: &str, allowed_ips: &[&str]) -> Value {
         "private_key": PRIVATE,
         "addresses": ["10.8.0.2/24", "fd00::2/64"],
         "bind": "127.0.0.1",
-        "deadline_ms": 300,
+        "deadline_ms": 1_000,
         "peers": [{ "public_key": PUBLIC_OF_ANOTHER, "endpoint": endpoint, "allowed_ips": allowed_ips }],
     })
 }
