@@ -4,9 +4,11 @@ use std::env::{self, VarError};
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
 use zeroize::Zeroizing;
+
+use crate::settings::Settings;
 
 /// A text that is not shown: not in `Debug`, and not in an error about a configuration that has something else in
 /// its place. Its memory is overwritten when it is dropped; what a parser read it from, and the environment, are not.
@@ -38,6 +40,12 @@ impl Secret {
     }
 
     fn from_environment(name: &str) -> Result<Self, SecretError> {
+        let is_name = !name.is_empty()
+            && !name.starts_with(|first: char| first.is_ascii_digit())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name {
+            return Err(SecretError::NotAName);
+        }
         match env::var(name) {
             Ok(text) if text.is_empty() => Err(SecretError::Empty { name: name.to_owned() }),
             Ok(text) => Ok(Self::new(text)),
@@ -57,6 +65,11 @@ impl fmt::Debug for Secret {
 /// Why there is no secret in an environment variable.
 #[derive(Debug, thiserror::Error)]
 enum SecretError {
+    // Whoever puts the secret itself here gets an error that does not show it.
+    #[error(
+        "`env` takes the name of an environment variable, of letters, digits and `_`, such as `TOR_PASSWORD`"
+    )]
+    NotAName,
     #[error("the environment variable `{name}` is not set, and a secret is to be in it")]
     NotSet { name: String },
     #[error("the environment variable `{name}` is empty, and a secret is to be in it")]
@@ -67,81 +80,23 @@ enum SecretError {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretVisitor)
-    }
-}
-
-/// Derived code would quote what stands in the wrong place.
-struct SecretVisitor;
-
-const EXPECTED: &str = "a secret is a string, or `env` with the name of an environment variable";
-
-impl<'de> Visitor<'de> for SecretVisitor {
-    type Value = Secret;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, or an object with `env`")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
-        Ok(Secret::new(text))
-    }
-
-    fn visit_string<E: Error>(self, text: String) -> Result<Secret, E> {
-        Ok(Secret::new(text))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Given {
-            env: Name,
+            env: String,
         }
 
-        /// The name of a variable. Whoever puts the secret itself here gets an error that does not show it.
-        struct Name(String);
-
-        impl<'de> Deserialize<'de> for Name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let Secret(name) = Secret::deserialize(deserializer)?;
-                let is_name = !name.is_empty()
-                    && !name.starts_with(|first: char| first.is_ascii_digit())
-                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-                if is_name { Ok(Self(name.to_string())) } else { Err(D::Error::custom(NOT_A_NAME)) }
+        // Derived code would quote what stands in the wrong place.
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self::new(text)),
+            members @ Value::Object(_) => {
+                let Given { env } = Given::deserialize(Settings(members)).map_err(D::Error::custom)?;
+                Self::from_environment(&env).map_err(D::Error::custom)
             }
+            _ => Err(D::Error::custom(
+                "a secret is a string, or `env` with the name of an environment variable",
+            )),
         }
-
-        const NOT_A_NAME: &str = "`env` takes the name of an environment variable, of letters, digits and `_`, such as `TOR_PASSWORD`";
-        let Name(name) = Given::deserialize(MapAccessDeserializer::new(map))?.env;
-        Secret::from_environment(&name).map_err(A::Error::custom)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Secret, A::Error> {
-        Err(A::Error::custom(EXPECTED))
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Secret, E> {
-        Err(E::custom(EXPECTED))
     }
 }
 

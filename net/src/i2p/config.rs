@@ -1,11 +1,9 @@
 //! The settings of an I2P network.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
 use crate::deadline;
@@ -13,6 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::i2p::{PrivateKey, SamCredentials, SessionOptions};
 use crate::id::NetworkId;
 use crate::secret::Secret;
+use crate::settings::Settings;
 
 /// The settings of an [`I2p`](super::I2p) network. In text: `sam`, `user` and `password`, `destination`, `options`,
 /// `via`, `deadline_ms`, `session_deadline_ms`, `first_byte_timeout_ms`.
@@ -157,43 +156,6 @@ impl TryFrom<Given> for I2pConfig {
 
 impl<'de> Deserialize<'de> for LocalDestination {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(LocalDestinationVisitor)
-    }
-}
-
-/// Derived code would quote what stands where the object belongs: most likely the private key.
-struct LocalDestinationVisitor;
-
-const EXPECTED: &str = "a destination is an object with `private_key` or `signature_type`, and nothing else";
-
-impl<'de> Visitor<'de> for LocalDestinationVisitor {
-    type Value = LocalDestination;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `private_key`, or with the `signature_type` of a transient destination")
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<LocalDestination, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<LocalDestination, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<LocalDestination, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<LocalDestination, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<LocalDestination, E> {
-        Err(E::custom(EXPECTED))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<LocalDestination, A::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Given {
@@ -203,15 +165,17 @@ impl<'de> Visitor<'de> for LocalDestinationVisitor {
             signature_type: Option<u16>,
         }
 
-        let given = Given::deserialize(MapAccessDeserializer::new(map))?;
+        // Derived code would quote what stands where the object belongs: most likely the private key.
+        let members @ Value::Object(_) = Value::deserialize(deserializer)? else {
+            return Err(D::Error::custom(
+                "a destination is an object with `private_key` or `signature_type`, and nothing else",
+            ));
+        };
+        let given = Given::deserialize(Settings(members)).map_err(D::Error::custom)?;
         match (given.private_key, given.signature_type) {
-            (Some(key), None) => {
-                PrivateKey::new(key).map(LocalDestination::PrivateKey).map_err(A::Error::custom)
-            }
-            (None, given) => {
-                Ok(LocalDestination::Transient { signature_type: given.unwrap_or(SIGNATURE_TYPE) })
-            }
-            (Some(_), Some(_)) => Err(A::Error::custom(
+            (Some(key), None) => PrivateKey::new(key).map(Self::PrivateKey).map_err(D::Error::custom),
+            (None, given) => Ok(Self::Transient { signature_type: given.unwrap_or(SIGNATURE_TYPE) }),
+            (Some(_), Some(_)) => Err(D::Error::custom(
                 "a `private_key` has its type of signatures already; leave `signature_type` out",
             )),
         }
