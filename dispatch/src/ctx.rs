@@ -1,32 +1,129 @@
 //! What a running function has to hand.
 
-use frame_registry::{App, Frame};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
 
+use frame_registry::{App, Frame};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::functions::Functions;
 use crate::payload::Payload;
 use crate::task::Task;
 
-/// The surroundings of a running function: its frame, the app, and the functions it can call.
-#[derive(Debug, Clone)]
+/// The surroundings of a running function: its frame, the app, the functions it can call, and when it has to end.
+///
+/// Whatever is called through it inherits all of that; its bounds can be narrowed, never widened. Cloning it is a few
+/// reference counts.
+#[derive(Clone)]
 pub struct Ctx {
     functions: Functions,
-    frame: Frame,
+    /// None outside of any function.
+    frame: Option<Frame>,
+    bounds: Bounds,
 }
 
 impl Ctx {
-    pub(crate) fn new(functions: Functions, frame: Frame) -> Self {
-        Self { functions, frame }
+    pub(crate) fn root(functions: Functions) -> Self {
+        Self { functions, frame: None, bounds: Bounds::default() }
     }
 
-    /// The function's own frame.
+    /// With the frame of a function that is called from here.
+    pub(crate) fn with_frame(&self, frame: Frame) -> Self {
+        Self { functions: self.functions.clone(), frame: Some(frame), bounds: self.bounds.clone() }
+    }
+
+    fn with_bounds(&self, bounds: Bounds) -> Self {
+        Self { functions: self.functions.clone(), frame: self.frame.clone(), bounds }
+    }
+
+    /// The function's own frame; outside of any function an empty one.
     pub fn frame(&self) -> &Frame {
-        &self.frame
+        self.frame.as_ref().unwrap_or_else(|| self.functions.no_frame())
+    }
+
+    /// The frame that a call from here inherits from.
+    pub(crate) const fn parent(&self) -> Option<&Frame> {
+        self.frame.as_ref()
     }
 
     /// The app.
     pub fn app(&self) -> &App {
         self.functions.app()
+    }
+
+    /// The functions that can be called.
+    pub const fn functions(&self) -> &Functions {
+        &self.functions
+    }
+
+    /// When the call has to be done. Past it the function's future is dropped.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.bounds.deadline()
+    }
+
+    /// Whether the call was cancelled, or the functions stopped.
+    pub fn is_cancelled(&self) -> bool {
+        self.functions.is_stopped() || self.bounds.is_cancelled()
+    }
+
+    /// Waits until the call is cancelled, or the functions stop: for what a function spawned, and has to end itself.
+    /// What a function awaits is dropped with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn cancelled(&self) {
+        tokio::select! {
+            () = self.functions.stopped() => (),
+            () = self.bounds.cancelled() => (),
+        }
+    }
+
+    /// The same, cancelled by `token` as well.
+    ///
+    /// ```
+    /// # use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+    /// # use frame_registry::{App, Options};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+    /// # let functions = Functions::new(App::builder().build());
+    /// functions.register("app:wait".parse()?, Options::new(), async |_: Ctx, _: Payload| {
+    ///     std::future::pending::<Result<Payload, CallError>>().await
+    /// })?;
+    ///
+    /// let token = CancellationToken::new();
+    /// let ctx = functions.root().with_cancellation(token.clone());
+    /// let (outcome, ()) = tokio::join!(ctx.call(Task::new("app:wait".parse()?)), async { token.cancel() });
+    /// assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_cancellation(&self, token: CancellationToken) -> Self {
+        self.with_bounds(self.bounds.with_cancellation(token))
+    }
+
+    /// The same, with a deadline: this one, or the one there is if that is earlier. A deadline needs tokio's timer.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
+        self.with_bounds(self.bounds.with_deadline(deadline))
+    }
+
+    /// [`with_deadline`](Self::with_deadline), counted from now. A time too long to be counted is no deadline.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.with_deadline(deadline),
+            None => self.clone(),
+        }
     }
 
     /// Calls a function, whose frame inherits from this function's own.
@@ -39,6 +136,53 @@ impl Ctx {
     ///
     /// Dropping the future drops that of the function called.
     pub async fn call(&self, task: Task) -> Result<Payload, CallError> {
-        self.functions.call_from(Some(&self.frame), task).await
+        self.functions.call(self, task).await
+    }
+
+    /// Whether the call may go on.
+    ///
+    /// # Errors
+    ///
+    /// Of the kind [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if it may not.
+    pub fn check(&self) -> Result<(), CallError> {
+        if self.functions.is_stopped() {
+            return Err(CallError::stopped());
+        }
+        self.bounds.check()
+    }
+
+    /// Runs `future` until it is done, the call cancelled, or its deadline passed; in the latter cases drops it. For
+    /// an interceptor that waits, and for whoever narrows a `Ctx`.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check); `future` is not even polled if the call may not go on to begin with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops `future`.
+    pub async fn bound<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
+        self.check()?;
+        let mut future = pin!(future);
+        // Most futures that take no time are done at once, and pay for no timer and no waiter.
+        if let Poll::Ready(output) = poll_fn(|waker| Poll::Ready(future.as_mut().poll(waker))).await {
+            return Ok(output);
+        }
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = self.functions.stopped() => Err(CallError::stopped()),
+            reached = self.bounds.reached() => Err(reached),
+        }
+    }
+}
+
+impl fmt::Debug for Ctx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx")
+            .field("frame", self.frame())
+            .field("deadline", &self.deadline())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
     }
 }

@@ -17,10 +17,55 @@ pub enum ErrorKind {
     NotFound,
     /// The frame was refused, so the function did not start.
     Denied,
+    /// Whoever called wants it no more, or the functions stopped.
+    Cancelled,
+    /// It was not done in time.
+    Deadline,
     /// Something the function needs is not there just now.
     Unavailable,
+    /// A limit was reached: of memory, of calls at once, of calls in a time, of the size of what is given.
+    Exhausted,
     /// The function failed in a way that is its own fault.
     Internal,
+}
+
+impl ErrorKind {
+    const ALL: [Self; 8] = [
+        Self::Invalid,
+        Self::NotFound,
+        Self::Denied,
+        Self::Cancelled,
+        Self::Deadline,
+        Self::Unavailable,
+        Self::Exhausted,
+        Self::Internal,
+    ];
+
+    /// The kind's name in text: `invalid`, `not_found`, `denied`, `cancelled`, `deadline`, `unavailable`, `exhausted`
+    /// or `internal`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+            Self::Unavailable => "unavailable",
+            Self::Exhausted => "exhausted",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// A call that failed.
@@ -35,20 +80,30 @@ pub enum ErrorKind {
 #[derive(Debug)]
 pub struct CallError {
     kind: ErrorKind,
+    is_retryable: bool,
     function: Option<FunctionId>,
     message: String,
     source: Option<BoxError>,
 }
 
 impl CallError {
-    /// A failure of this kind.
+    /// A failure of this kind. Of those, [`Unavailable`](ErrorKind::Unavailable) and [`Exhausted`](ErrorKind::Exhausted)
+    /// can be worth a retry.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, function: None, message: message.into(), source: None }
+        let is_retryable = matches!(kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
+        Self { kind, is_retryable, function: None, message: message.into(), source: None }
     }
 
     /// A call that the function does not take.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// Says whether the same call may succeed later, where its kind does not tell.
+    #[must_use]
+    pub const fn with_retryable(mut self, is_retryable: bool) -> Self {
+        self.is_retryable = is_retryable;
+        self
     }
 
     /// Keeps the cause, for [`source`](Error::source).
@@ -58,18 +113,33 @@ impl CallError {
         self
     }
 
-    pub(crate) fn not_found(function: &FunctionId) -> Self {
-        Self::new(ErrorKind::NotFound, "no function is registered by this id").of(function)
+    pub(crate) fn not_found() -> Self {
+        Self::new(ErrorKind::NotFound, "no function is registered by this id")
     }
 
-    pub(crate) fn denied(function: &FunctionId, cause: impl Into<BoxError>) -> Self {
-        Self::new(ErrorKind::Denied, "its frame was refused, so it did not start")
-            .of(function)
-            .with_source(cause)
+    pub(crate) fn denied(cause: impl Into<BoxError>) -> Self {
+        Self::new(ErrorKind::Denied, "its frame was refused, so it did not start").with_source(cause)
     }
 
-    pub(crate) fn panicked(message: &str) -> Self {
-        Self::new(ErrorKind::Internal, format!("panicked: {message}"))
+    pub(crate) fn cancelled() -> Self {
+        Self::new(ErrorKind::Cancelled, "cancelled")
+    }
+
+    pub(crate) fn stopped() -> Self {
+        Self::new(ErrorKind::Cancelled, "cancelled, because the functions were stopped")
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::new(ErrorKind::Unavailable, "not started, because the functions are stopping")
+            .with_retryable(false)
+    }
+
+    pub(crate) fn deadline() -> Self {
+        Self::new(ErrorKind::Deadline, "not done by its deadline")
+    }
+
+    pub(crate) fn panicked(message: String) -> Self {
+        Self::new(ErrorKind::Internal, message)
     }
 
     /// Says which function failed, unless a call inside it has said so.
@@ -83,6 +153,11 @@ impl CallError {
         self.kind
     }
 
+    /// What went wrong, without the function and the cause.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The function that failed: the innermost, where one calls another.
     pub const fn function(&self) -> Option<&FunctionId> {
         self.function.as_ref()
@@ -90,7 +165,7 @@ impl CallError {
 
     /// Whether the same call may succeed later.
     pub const fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Unavailable)
+        self.is_retryable
     }
 }
 
@@ -122,6 +197,12 @@ pub enum FunctionsError {
     /// There is nothing to replace.
     #[error("no function `{id}` is registered, so it cannot be replaced; register it")]
     NotRegistered {
+        /// The id.
+        id: FunctionId,
+    },
+    /// The functions are stopping, or have stopped.
+    #[error("`{id}` is not registered, because the functions are stopping")]
+    Stopping {
         /// The id.
         id: FunctionId,
     },

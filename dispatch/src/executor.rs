@@ -7,11 +7,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use frame_registry::{Context, Frame, FrameBuilder, Key, Options, Pairs, ResolveError};
+use frame_registry::{App, Context, Frame, FrameBuilder, Key, Options, Pairs, ResolveError};
+use tracing::{Instrument, Span};
 
 use crate::ctx::Ctx;
+use crate::entry::Entry;
 use crate::error::CallError;
-use crate::functions::{Entry, Functions};
 use crate::id::FunctionId;
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -20,53 +21,70 @@ use crate::task::Task;
 /// The function that a frame is of.
 pub static FUNCTION: Key<FunctionId> = Key::new("function");
 
-/// The PID of the unit that a frame is of: a new one each call.
+/// The PID of the unit that a frame is of: a new one each attempt at a call.
 pub static PID: Key<Pid> = Key::new("pid");
 
-/// Makes the frame of a call, and only if that is granted runs the function. A panic of the function is its failure,
-/// not its caller's.
-pub(crate) async fn execute(
-    functions: &Functions,
-    entry: &Entry,
-    parent: Option<&Frame>,
-    task: Task,
-) -> Result<Payload, CallError> {
-    let options = entry.options.merged_under(&task.options);
+/// Which attempt at a call a frame is of: the first is 1.
+pub static ATTEMPT: Key<u32> = Key::new("attempt");
+
+/// Makes the frame of a call, whose options are merged, and only if that is granted runs the function, within the
+/// bounds of `caller`. A panic of the function is its failure, not its caller's.
+pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: Task) -> Result<Payload, CallError> {
+    let Task { payload, options, pairs, attempt, span, .. } = task;
     // A resolver is not the function's code, and its panic not a reason to end whoever calls.
-    let frame = catch_unwind(AssertUnwindSafe(|| frame(functions, &entry.id, parent, &options, task.pairs)))
-        .map_err(|panic| CallError::denied(&entry.id, panicked(&*panic)))?
-        .map_err(|refused| CallError::denied(&entry.id, refused))?;
-    let ctx = Ctx::new(functions.clone(), frame);
-    run(entry, ctx, task.payload).await.map_err(|error| error.of(&entry.id))
+    let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, &options, pairs, attempt)))
+        .map_err(|panic| CallError::denied(panicked(&*panic)))?
+        .map_err(CallError::denied)?;
+    if !span.is_disabled() {
+        record(&span, &frame, caller.app());
+    }
+    let ctx = caller.with_frame(frame);
+    caller.bound(run(entry, ctx, payload).instrument(span)).await?
 }
 
 fn frame(
-    functions: &Functions,
-    id: &Arc<FunctionId>,
-    parent: Option<&Frame>,
+    entry: &Entry,
+    caller: &Ctx,
     options: &Options,
     pairs: Pairs,
+    attempt: u32,
 ) -> Result<Frame, ResolveError> {
+    let parent = caller.parent();
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-    frame.push(FUNCTION.pair_shared(Arc::clone(id))).set(&PID, Pid::next()).extend(pairs);
-    let app = functions.app();
+    let pid = Pid::next(entry.host);
+    frame
+        .push(FUNCTION.pair_shared(Arc::clone(&entry.id)))
+        .set(&PID, pid)
+        .set(&ATTEMPT, attempt)
+        .extend(pairs);
+    let app = caller.app();
     app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
     Ok(frame.seal())
+}
+
+/// Says in the span of a call what only its frame tells.
+fn record(span: &Span, frame: &Frame, app: &App) {
+    if let Some(pid) = frame.get(&PID) {
+        span.record("pid", tracing::field::display(pid));
+    }
+    let resolvers: Vec<_> = app.resolvers().iter().map(|resolver| resolver.name().to_owned()).collect();
+    span.record("resolvers", resolvers.join(", "));
 }
 
 async fn run(entry: &Entry, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
     // A closure may panic before it gives a future, too.
     let future = catch_unwind(AssertUnwindSafe(|| entry.function.call(ctx, payload)))
-        .map_err(|panic| panicked(&*panic))?;
+        .map_err(|panic| CallError::panicked(panicked(&*panic)))?;
     let mut future = pin!(future);
     poll_fn(|waker| {
         catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(panicked(&*panic))))
+            .unwrap_or_else(|panic| Poll::Ready(Err(CallError::panicked(panicked(&*panic)))))
     })
     .await
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> CallError {
+fn panicked(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<&str>().copied();
-    CallError::panicked(message.or_else(|| panic.downcast_ref().map(String::as_str)).unwrap_or("of no text"))
+    let message = message.or_else(|| panic.downcast_ref().map(String::as_str)).unwrap_or("of no text");
+    format!("panicked: {message}")
 }

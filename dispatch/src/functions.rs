@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use frame_registry::{App, Frame, Options};
+use frame_registry::{App, Frame, FrameBuilder, Options};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::ctx::Ctx;
+use crate::entry::{Entry, Retired};
 use crate::error::{CallError, FunctionsError};
-use crate::executor;
 use crate::function::Function;
+use crate::gate::Gate;
 use crate::id::FunctionId;
+use crate::interceptor::{Interceptors, Next};
 use crate::payload::Payload;
 use crate::task::Task;
+
+/// How long calls that were cancelled are waited for. Dropping a future takes no time unless it blocks its thread.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// The functions of an app, by id, each with the options it was registered with. Cloning it is one reference count.
 ///
@@ -25,21 +33,34 @@ pub struct Functions {
 struct Inner {
     app: App,
     entries: ArcSwap<Entries>,
+    interceptors: Interceptors,
+    gate: Gate,
+    no_frame: Frame,
 }
 
 type Entries = BTreeMap<FunctionId, Arc<Entry>>;
 
-pub(crate) struct Entry {
-    pub(crate) id: Arc<FunctionId>,
-    pub(crate) options: Options,
-    pub(crate) function: Box<dyn Function>,
+/// What became of the calls that ran when the functions were stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// How many did not end by the deadline, and were cancelled.
+    pub cancelled: usize,
+    /// How many of those still run, because they block their thread. They can call nothing.
+    pub running: usize,
 }
 
 impl Functions {
-    /// No functions yet, of `app`.
+    /// No functions yet, of `app`, with the interceptors that are [built in](crate::interceptor).
     #[must_use]
     pub fn new(app: App) -> Self {
-        Self { inner: Arc::new(Inner { app, entries: ArcSwap::default() }) }
+        let inner = Inner {
+            app,
+            entries: ArcSwap::default(),
+            interceptors: Interceptors::built_in(),
+            gate: Gate::default(),
+            no_frame: FrameBuilder::new().seal(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The app.
@@ -47,19 +68,31 @@ impl Functions {
         &self.inner.app
     }
 
+    /// What runs around every call.
+    pub fn interceptors(&self) -> &Interceptors {
+        &self.inner.interceptors
+    }
+
+    /// The surroundings of whoever is no function: calls made with it inherit nothing.
+    #[must_use]
+    pub fn root(&self) -> Ctx {
+        Ctx::root(self.clone())
+    }
+
     /// Adds a function. Every call of it has `options`, under those of the call itself.
     ///
     /// # Errors
     ///
-    /// [`FunctionsError::AlreadyRegistered`] if the id is taken.
+    /// [`FunctionsError::AlreadyRegistered`] if the id is taken, [`FunctionsError::Stopping`] once they
+    /// [stop](Self::stop).
     pub fn register(
         &self,
         id: FunctionId,
         options: Options,
         function: impl Function,
     ) -> Result<(), FunctionsError> {
-        let entry = Entry::new(id, options, function);
-        self.change(|entries| {
+        let entry = Arc::new(Entry::new(id, options, function));
+        self.change(&entry, |entries| {
             if entries.contains_key(&*entry.id) {
                 return Err(FunctionsError::AlreadyRegistered { id: (*entry.id).clone() });
             }
@@ -68,35 +101,39 @@ impl Functions {
         })
     }
 
-    /// Puts a function, and options, in the place of another. The options that the other had are gone with it.
+    /// Puts a function, and options, in the place of another. The options that the other had are gone with it; calls
+    /// that it has begun it finishes.
     ///
     /// # Errors
     ///
-    /// [`FunctionsError::NotRegistered`] if there is no other.
+    /// [`FunctionsError::NotRegistered`] if there is no other, [`FunctionsError::Stopping`] once they
+    /// [stop](Self::stop).
     pub fn replace(
         &self,
         id: FunctionId,
         options: Options,
         function: impl Function,
-    ) -> Result<(), FunctionsError> {
-        let entry = Entry::new(id, options, function);
-        self.change(|entries| {
-            let old = entries.get_mut(&*entry.id);
-            let old = old.ok_or_else(|| FunctionsError::NotRegistered { id: (*entry.id).clone() })?;
-            *old = Arc::clone(&entry);
+    ) -> Result<Retired, FunctionsError> {
+        let entry = Arc::new(Entry::new(id, options, function));
+        let not_registered = || FunctionsError::NotRegistered { id: (*entry.id).clone() };
+        let mut old = None;
+        self.change(&entry, |entries| {
+            let place = entries.get_mut(&*entry.id).ok_or_else(not_registered)?;
+            old = Some(std::mem::replace(place, Arc::clone(&entry)));
             Ok(())
-        })
+        })?;
+        old.and_then(|old| old.retire()).ok_or_else(not_registered)
     }
 
-    /// Removes a function; says whether it was there.
-    pub fn remove(&self, id: &FunctionId) -> bool {
-        let mut is_removed = false;
-        let removed: Result<(), std::convert::Infallible> = self.change(|entries| {
-            is_removed = entries.remove(id).is_some();
-            Ok(())
+    /// Removes a function, if it is there. Calls that it has begun it finishes.
+    pub fn remove(&self, id: &FunctionId) -> Option<Retired> {
+        let mut removed = None;
+        self.inner.entries.rcu(|entries| {
+            let mut copy = Entries::clone(entries);
+            removed = copy.remove(id);
+            copy
         });
-        removed.unwrap_or_else(|never| match never {});
-        is_removed
+        removed?.retire()
     }
 
     /// The ids of the functions, sorted.
@@ -109,29 +146,75 @@ impl Functions {
         self.inner.entries.load().get(id).map(|entry| entry.options.clone())
     }
 
-    /// Calls a function from outside any other, so that its frame inherits nothing.
+    /// Calls a function, with a frame that inherits from that of `ctx`, and within the bounds of `ctx`: merges the
+    /// options, goes through the [interceptors](Self::interceptors), then makes the frame, and then runs it.
     ///
     /// # Errors
     ///
     /// A [`CallError`], of the kind [`NotFound`](crate::ErrorKind::NotFound) if no function has the id, of the kind
     /// [`Denied`](crate::ErrorKind::Denied) if its frame was refused or a resolver panicked, of the kind
-    /// [`Internal`](crate::ErrorKind::Internal) if it panicked, and else whatever the function fails with.
+    /// [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if `ctx` ended it, of
+    /// the kind [`Unavailable`](crate::ErrorKind::Unavailable) once the functions [stop](Self::stop), of the kind
+    /// [`Internal`](crate::ErrorKind::Internal) if it panicked, and else whatever an interceptor or the function fails
+    /// with.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the function's.
-    pub async fn call(&self, task: Task) -> Result<Payload, CallError> {
-        self.call_from(None, task).await
+    pub async fn call(&self, ctx: &Ctx, task: Task) -> Result<Payload, CallError> {
+        let entry = self.inner.entries.load().get(&task.function).cloned();
+        let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
+        // Calls inside a call are part of what was admitted.
+        let admitted = ctx.parent().is_none().then(|| self.inner.gate.enter());
+        if matches!(admitted, Some(None)) {
+            return Err(CallError::stopping().of(&entry.id));
+        }
+        let chain = self.inner.interceptors.load();
+        Next::new(&entry, &chain).start(ctx, task).await.map_err(|error| error.of(&entry.id))
     }
 
-    pub(crate) async fn call_from(&self, parent: Option<&Frame>, task: Task) -> Result<Payload, CallError> {
-        let entry = self.inner.entries.load().get(&task.function).cloned();
-        let entry = entry.ok_or_else(|| CallError::not_found(&task.function))?;
-        executor::execute(self, &entry, parent, task).await
+    /// Stops admitting calls from outside, waits until `deadline` for those that run, and then cancels what is left.
+    /// Calls that a running function makes are admitted until then. Nothing can be registered any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the functions closed, and what runs running.
+    pub async fn stop(&self, deadline: Instant) -> Stopped {
+        let gate = &self.inner.gate;
+        gate.close();
+        if timeout_at(deadline, gate.idle()).await.is_ok() {
+            gate.stop();
+            return Stopped { cancelled: 0, running: 0 };
+        }
+        let cancelled = gate.running();
+        gate.stop();
+        // Whether it took longer shows in what is left.
+        let _ = timeout(LAST_WAIT, gate.idle()).await;
+        Stopped { cancelled, running: gate.running() }
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.inner.gate.is_stopped()
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.inner.gate.stopped().await;
+    }
+
+    /// The frame of what is no function.
+    pub(crate) fn no_frame(&self) -> &Frame {
+        &self.inner.no_frame
     }
 
     /// Publishes a changed copy. `change` runs again where another thread was faster.
-    fn change<E>(&self, mut change: impl FnMut(&mut Entries) -> Result<(), E>) -> Result<(), E> {
+    fn change(
+        &self,
+        entry: &Entry,
+        mut change: impl FnMut(&mut Entries) -> Result<(), FunctionsError>,
+    ) -> Result<(), FunctionsError> {
+        if self.inner.gate.is_closed() {
+            return Err(FunctionsError::Stopping { id: (*entry.id).clone() });
+        }
         let mut changed = Ok(());
         self.inner.entries.rcu(|entries| {
             let mut copy = Entries::clone(entries);
@@ -139,12 +222,6 @@ impl Functions {
             copy
         });
         changed
-    }
-}
-
-impl Entry {
-    fn new(id: FunctionId, options: Options, function: impl Function) -> Arc<Self> {
-        Arc::new(Self { id: Arc::new(id), options, function: Box::new(function) })
     }
 }
 

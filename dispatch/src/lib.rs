@@ -1,6 +1,7 @@
 //! Where functions are spawned.
 //!
-//! [`Functions`] holds them by id; [`Ctx::call`] and [`Functions::call`] run one. Whatever the function is, its
+//! [`Functions`] holds them by id; [`Ctx::call`] runs one, from another or from [`Functions::root`], through the
+//! [interceptors](interceptor) that its options switch on. Whatever the function is, its
 //! frame is made in one place (`executor.rs`): fork the caller's frame, set the function's id and a fresh PID, add
 //! the task's pairs, run every resolver of the app over the merged options, seal. If a resolver refuses, the
 //! function never starts. Nothing here knows any option.
@@ -21,29 +22,39 @@
 //!     Ok(Payload::from(json!(number * 2)))
 //! })?;
 //!
-//! let doubled = functions.call(Task::new("app:double".parse()?).payload(json!(21))).await?;
+//! let doubled = functions.root().call(Task::new("app:double".parse()?).with_payload(json!(21))).await?;
 //! assert_eq!(doubled.as_json(), Some(&json!(42)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bounds;
 mod ctx;
+mod entry;
 mod error;
 mod executor;
 mod function;
 mod functions;
+mod gate;
 mod id;
+pub mod interceptor;
 mod payload;
 mod pid;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod pool;
 mod task;
 
 pub use crate::ctx::Ctx;
+pub use crate::entry::Retired;
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
-pub use crate::executor::{FUNCTION, PID};
+pub use crate::executor::{ATTEMPT, FUNCTION, PID};
 pub use crate::function::{BoxFuture, Function};
-pub use crate::functions::Functions;
+pub use crate::functions::{Functions, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
+pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 pub use crate::payload::Payload;
-pub use crate::pid::Pid;
+pub use crate::pid::{Host, Pid};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub use crate::pool::{PoolConfig, PoolStatistics};
 pub use crate::task::Task;

@@ -1,6 +1,7 @@
 //! A call to be made.
 
 use frame_registry::{Options, Pair, Pairs};
+use tracing::Span;
 
 use crate::id::FunctionId;
 use crate::payload::Payload;
@@ -12,25 +13,35 @@ pub struct Task {
     pub(crate) payload: Payload,
     pub(crate) options: Options,
     pub(crate) pairs: Pairs,
+    pub(crate) attempt: u32,
+    /// Where the executor says what it knows of the call, and what it runs the function in.
+    pub(crate) span: Span,
 }
 
 impl Task {
     /// A call of `function` with the payload `null` and no options.
     #[must_use]
     pub fn new(function: FunctionId) -> Self {
-        Self { function, payload: Payload::default(), options: Options::new(), pairs: Pairs::new() }
+        Self {
+            function,
+            payload: Payload::default(),
+            options: Options::new(),
+            pairs: Pairs::new(),
+            attempt: 1,
+            span: Span::none(),
+        }
     }
 
     /// Gives the function `payload`.
     #[must_use]
-    pub fn payload(mut self, payload: impl Into<Payload>) -> Self {
+    pub fn with_payload(mut self, payload: impl Into<Payload>) -> Self {
         self.payload = payload.into();
         self
     }
 
     /// Sets the options of the call; they go over those that the function was registered with.
     #[must_use]
-    pub fn options(mut self, options: Options) -> Self {
+    pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
@@ -38,8 +49,43 @@ impl Task {
     /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
     /// resolver makes of the options wins over it.
     #[must_use]
-    pub fn pair(mut self, pair: Pair) -> Self {
+    pub fn with_pair(mut self, pair: Pair) -> Self {
         self.pairs.push(pair);
         self
+    }
+
+    /// The function to be called.
+    pub const fn function(&self) -> &FunctionId {
+        &self.function
+    }
+
+    /// What it is given.
+    pub const fn payload(&self) -> &Payload {
+        &self.payload
+    }
+
+    /// The same, to change it.
+    pub const fn payload_mut(&mut self) -> &mut Payload {
+        &mut self.payload
+    }
+
+    /// The options; for an interceptor, merged with those that the function was registered with.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The same, to change them.
+    pub const fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// Which attempt at the call this is: the first is 1.
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Says which attempt this is: for an interceptor that makes several.
+    pub const fn set_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
     }
 }

@@ -135,7 +135,7 @@ impl Demo {
             "demo:outer".parse()?,
             Options::new(),
             move |ctx: Ctx, payload: Payload| {
-                let task = Task::new(fetch_of_another.clone()).payload(payload);
+                let task = Task::new(fetch_of_another.clone()).with_payload(payload);
                 async move { ctx.call(task).await }
             },
         )?;
@@ -179,11 +179,14 @@ impl Demo {
         options: Json,
         expected: Expected,
     ) -> Result<Call, BoxError> {
-        let task = Task::new(function.parse()?).payload(json!(to));
+        let task = Task::new(function.parse()?).with_payload(json!(to));
         let called = match Options::from_json(&options) {
-            Ok(options) => {
-                self.functions.call(task.options(options)).await.map_err(|error| report::chain(&error))
-            }
+            Ok(options) => self
+                .functions
+                .root()
+                .call(task.with_options(options))
+                .await
+                .map_err(|error| report::chain(&error)),
             Err(error) => Err(report::chain(&error)),
         };
         let path_of = |ip| if ip == RELAY_SOURCE { Path::Relay } else { Path::Clearnet };

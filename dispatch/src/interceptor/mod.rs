@@ -1,0 +1,95 @@
+//! What runs around every call: sees its task, calls the rest as often as it likes, and sees what comes of it.
+//!
+//! An [`Interceptor`] has a name, an order, and the plain options that it reads; a call that sets none of them passes it
+//! by at the cost of looking. Lower order is further outside. Built in are, each switched on by its option:
+//!
+//! | order | name | option | what it does |
+//! |---:|---|---|---|
+//!
+//! An option that is set, that no resolver covers and that no interceptor reads, is refused: a limit that nobody keeps is
+//! no limit.
+
+mod chain;
+
+pub use self::chain::{InterceptorError, Interceptors, Next};
+
+use frame_registry::DeclaredOption;
+
+use crate::ctx::Ctx;
+use crate::error::CallError;
+use crate::function::BoxFuture;
+use crate::payload::Payload;
+use crate::task::Task;
+
+/// Something that runs around calls.
+///
+/// ```
+/// use frame_dispatch::{BoxFuture, CallError, Ctx, Functions, Interceptor, Next, Payload, Task};
+/// use frame_registry::{App, DeclaredOption, Options};
+/// use serde_json::json;
+///
+/// /// Calls everything once more, to see that it gives the same.
+/// struct Twice;
+///
+/// impl Interceptor for Twice {
+///     fn name(&self) -> &'static str {
+///         "twice"
+///     }
+///
+///     fn order(&self) -> i32 {
+///         50
+///     }
+///
+///     fn intercept<'a>(
+///         &'a self,
+///         ctx: &'a Ctx,
+///         task: Task,
+///         next: Next<'a>,
+///     ) -> BoxFuture<'a, Result<Payload, CallError>> {
+///         Box::pin(async move {
+///             let first = next.call(ctx, task.clone()).await?;
+///             let second = next.call(ctx, task).await?;
+///             (first == second).then_some(first).ok_or_else(|| CallError::invalid("it is not idempotent"))
+///         })
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let functions = Functions::new(App::builder().build());
+/// functions.interceptors().register(Twice)?;
+/// functions.register("app:one".parse()?, Options::new(), async |_: Ctx, _| Ok(Payload::from(json!(1))))?;
+/// assert_eq!(functions.root().call(Task::new("app:one".parse()?)).await?, json!(1).into());
+///
+/// assert!(functions.interceptors().remove("twice"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Interceptor: Send + Sync + 'static {
+    /// What it is called, unique among the interceptors.
+    fn name(&self) -> &'static str;
+
+    /// Where it stands: the lowest is outermost. Ties stand in name order.
+    fn order(&self) -> i32;
+
+    /// The options that it reads, declared with `#[frame_option(…, plain)]`.
+    fn options(&self) -> &[&'static DeclaredOption] {
+        &[]
+    }
+
+    /// Whether it has to do with a call: by default, if one of its options is set, or if it reads none.
+    fn applies(&self, task: &Task) -> bool {
+        let options = self.options();
+        options.is_empty()
+            || task.options().iter().any(|set| options.iter().any(|read| std::ptr::eq(*read, set)))
+    }
+
+    /// Runs around a call. Whatever it waits for beside `next` it waits for in [`Ctx::bound`], so that the call can be
+    /// cancelled.
+    fn intercept<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        task: Task,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<Payload, CallError>>;
+}

@@ -1,0 +1,220 @@
+//! How many calls of one function run at once in an engine, and the instances that they run in.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+
+/// How large the pool of a function is.
+///
+/// ```
+/// # use frame_dispatch::PoolConfig;
+/// let config = PoolConfig::default().with_size(16).with_idle(4).with_warm(2);
+/// assert_eq!((config.size, config.idle, config.warm), (16, 4, 2));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolConfig {
+    /// How many calls run at once; at least one. Further calls wait for their turn, first come first served: until
+    /// their deadline, and no longer than `max_wait`. Default: 64.
+    pub size: usize,
+    /// How many instances that no call runs in are kept for the next. Default: 8.
+    pub idle: usize,
+    /// How many instances are made before the first call. Default: 1.
+    pub warm: usize,
+    /// How long a call waits for its turn at most. Default: 30 seconds.
+    pub max_wait: Duration,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { size: 64, idle: 8, warm: 1, max_wait: Duration::from_secs(30) }
+    }
+}
+
+impl PoolConfig {
+    /// The same, of another [`size`](Self::size).
+    #[must_use]
+    pub const fn with_size(mut self, size: usize) -> Self {
+        self.size = size;
+        self
+    }
+
+    /// The same, with another number of [`idle`](Self::idle) instances.
+    #[must_use]
+    pub const fn with_idle(mut self, idle: usize) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The same, with another number of [`warm`](Self::warm) instances.
+    #[must_use]
+    pub const fn with_warm(mut self, warm: usize) -> Self {
+        self.warm = warm;
+        self
+    }
+
+    /// The same, with another [`max_wait`](Self::max_wait).
+    #[must_use]
+    pub const fn with_max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
+        self
+    }
+}
+
+/// What a pool does and has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStatistics {
+    /// How many calls can run at once.
+    pub size: usize,
+    /// How many calls run.
+    pub running: usize,
+    /// How many calls wait for their turn.
+    pub waiting: usize,
+    /// How many instances wait for a call.
+    pub idle: usize,
+    /// How many calls got their turn so far.
+    pub admitted: u64,
+    /// How many calls waited in vain so far.
+    pub refused: u64,
+    /// How many instances were made so far.
+    pub built: u64,
+    /// How many instances were thrown away so far: because a call was ended in them, or there were enough.
+    pub discarded: u64,
+}
+
+/// Turns for calls, and instances to reuse.
+pub(crate) struct Pool<T> {
+    config: PoolConfig,
+    turns: Semaphore,
+    /// The last used is the first reused.
+    idle: Mutex<Vec<T>>,
+    waiting: AtomicUsize,
+    admitted: AtomicU64,
+    refused: AtomicU64,
+    built: AtomicU64,
+    discarded: AtomicU64,
+}
+
+impl<T> Pool<T> {
+    /// A pool that `warm` instances wait in.
+    pub(crate) fn new(config: PoolConfig, warm: Vec<T>) -> Self {
+        let size = config.size.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            config: PoolConfig { size, ..config },
+            turns: Semaphore::new(size),
+            waiting: AtomicUsize::new(0),
+            admitted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            built: AtomicU64::new(warm.len() as u64),
+            discarded: AtomicU64::new(0),
+            idle: Mutex::new(warm),
+        }
+    }
+
+    /// Waits for a turn.
+    pub(crate) async fn turn(&self, ctx: &Ctx) -> Result<Turn<'_, T>, CallError> {
+        let permit = match self.turns.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => self.wait(ctx).await?,
+        };
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+        let instance = self.idle().pop();
+        Ok(Turn { pool: self, instance, _permit: permit })
+    }
+
+    async fn wait(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, CallError> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let longest = Instant::now().checked_add(self.config.max_wait);
+        let until = [longest, ctx.deadline()].into_iter().flatten().min();
+        let permit = match until {
+            Some(until) => timeout_at(until, self.turns.acquire()).await.ok(),
+            None => Some(self.turns.acquire().await),
+        };
+        // Nothing closes the semaphore.
+        permit.and_then(Result::ok).ok_or_else(|| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let message =
+                format!("all {} of its instances were busy for as long as it could wait", self.config.size);
+            CallError::new(ErrorKind::Exhausted, message)
+        })
+    }
+
+    pub(crate) fn statistics(&self) -> PoolStatistics {
+        PoolStatistics {
+            size: self.config.size,
+            running: self.config.size - self.turns.available_permits(),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            idle: self.idle().len(),
+            admitted: self.admitted.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            built: self.built.load(Ordering::Relaxed),
+            discarded: self.discarded.load(Ordering::Relaxed),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<T>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Pool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.statistics().fmt(f)
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A call's turn, until it is dropped, and the instance it runs in. Unless that is given back it is thrown away.
+pub(crate) struct Turn<'a, T> {
+    pool: &'a Pool<T>,
+    instance: Option<T>,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl<T> Turn<'_, T> {
+    /// The instance, made with `build` if none waited.
+    pub(crate) fn instance<E>(&mut self, build: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
+        if self.instance.is_none() {
+            self.instance = Some(build()?);
+            self.pool.built.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(self.instance.as_mut().expect("it was made just now"))
+    }
+
+    /// Ends the turn, and keeps the instance for another.
+    pub(crate) fn give_back(mut self) {
+        let Some(instance) = self.instance.take() else { return };
+        let mut idle = self.pool.idle();
+        if idle.len() < self.pool.config.idle {
+            idle.push(instance);
+            return;
+        }
+        drop(idle);
+        self.pool.discarded.fetch_add(1, Ordering::Relaxed);
+        drop(instance);
+    }
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        if self.instance.take().is_some() {
+            self.pool.discarded.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
