@@ -19,13 +19,13 @@ use crate::pid::Pid;
 use crate::task::Task;
 
 /// The function that a frame is of.
-pub static FUNCTION: Key<FunctionId> = Key::new("function");
+pub static FUNCTION: Key<FunctionId> = Key::new("function").public();
 
 /// The PID of the unit that a frame is of: a new one each attempt at a call.
-pub static PID: Key<Pid> = Key::new("pid");
+pub static PID: Key<Pid> = Key::new("pid").public();
 
 /// Which attempt at a call a frame is of: the first is 1.
-pub static ATTEMPT: Key<u32> = Key::new("attempt");
+pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 
 /// Makes the frame of a call, whose options are merged, and only if that is granted runs the function, within the
 /// bounds of `caller`. A panic of the function is its failure, not its caller's.

@@ -39,11 +39,15 @@ mod functions;
 mod gate;
 mod id;
 pub mod interceptor;
+#[cfg(feature = "lua")]
+pub mod lua;
 mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
 mod task;
+#[cfg(feature = "wasm")]
+pub mod wasm;
 
 pub use crate::ctx::Ctx;
 pub use crate::entry::Retired;

@@ -100,3 +100,10 @@ impl fmt::Debug for Pid {
         fmt::Display::fmt(self, f)
     }
 }
+
+/// As its text.
+impl serde::Serialize for Pid {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

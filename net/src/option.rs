@@ -25,7 +25,7 @@ use crate::id::NetworkId;
 pub static NETWORK: FrameOption<NetworkId>;
 
 /// The overlay network of a frame; forks inherit it. A frame without one is on the app's default, or on clearnet.
-pub static OVERLAY: Key<NetworkId> = Key::new("net.overlay").inherit();
+pub static OVERLAY: Key<NetworkId> = Key::new("net.overlay").inherit().public();
 
 #[cfg(test)]
 mod tests {

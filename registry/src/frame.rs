@@ -38,6 +38,16 @@ impl Frame {
         self.pairs.iter().find(|pair| pair.is(key.raw()))
     }
 
+    /// The value of the [`public`](Key::public) key of this name, as JSON; of several, the one that was set last.
+    ///
+    /// # Errors
+    ///
+    /// What the value's `Serialize` fails with.
+    #[cfg(feature = "json")]
+    pub fn public(&self, name: &str) -> Option<serde_json::Result<serde_json::Value>> {
+        self.iter().rev().filter(|pair| pair.name() == name).find_map(Pair::public)
+    }
+
     /// The pairs, one a key, in the order they were last set.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
         self.pairs.iter()

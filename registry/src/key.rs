@@ -101,6 +101,32 @@ impl<T: FrameValue> Key<T> {
         self
     }
 
+    /// Lets a function in another language, a script or a component, read the value by the key's name, as JSON. What a
+    /// key does not say this of, no script sees.
+    ///
+    /// ```
+    /// use frame_registry::{Frame, Key};
+    /// use serde_json::json;
+    ///
+    /// static TENANT: Key<String> = Key::new("tenant").inherit().public();
+    /// static TOKEN: Key<String> = Key::new("token");
+    ///
+    /// let frame: Frame = [TENANT.pair("acme".to_owned()), TOKEN.pair("xyzzy".to_owned())].into_iter().collect();
+    /// assert_eq!(frame.public("tenant").unwrap()?, json!("acme"));
+    /// assert!(frame.public("token").is_none());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub const fn public(mut self) -> Self
+    where
+        T: serde::Serialize,
+    {
+        self.raw.to_json =
+            Some(|value| value.get::<T>().map_or(Ok(serde_json::Value::Null), serde_json::to_value));
+        self
+    }
+
     /// A pair of this key and `value`. Allocates unless `T` is a small standard type, such as a number, a
     /// `&'static str` or a `Duration`.
     #[inline]
@@ -146,6 +172,8 @@ pub(crate) struct RawKey {
     name: &'static str,
     secret: bool,
     on_fork: OnFork,
+    #[cfg(feature = "json")]
+    to_json: Option<fn(&Value) -> serde_json::Result<serde_json::Value>>,
     /// Never read. A type with interior mutability is not promoted to a `'static` temporary, which is what keeps
     /// a key in a `const` from compiling.
     _not_promotable: AtomicBool,
@@ -160,7 +188,14 @@ enum OnFork {
 
 impl RawKey {
     const fn new(name: &'static str) -> Self {
-        Self { name, secret: false, on_fork: OnFork::Stay, _not_promotable: AtomicBool::new(false) }
+        Self {
+            name,
+            secret: false,
+            on_fork: OnFork::Stay,
+            #[cfg(feature = "json")]
+            to_json: None,
+            _not_promotable: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -169,6 +204,12 @@ impl RawKey {
 
     pub(crate) fn is_secret(&self) -> bool {
         self.secret
+    }
+
+    /// The value as JSON, if the key is public.
+    #[cfg(feature = "json")]
+    pub(crate) fn to_json(&self, value: &Value) -> Option<serde_json::Result<serde_json::Value>> {
+        self.to_json.map(|to_json| to_json(value))
     }
 
     /// What a fork gets for `value`.

@@ -39,6 +39,16 @@ impl Pair {
         self.key
     }
 
+    /// The value as JSON, if the key is [`public`](Key::public).
+    ///
+    /// # Errors
+    ///
+    /// What the value's `Serialize` fails with.
+    #[cfg(feature = "json")]
+    pub fn public(&self) -> Option<serde_json::Result<serde_json::Value>> {
+        self.key.to_json(&self.value)
+    }
+
     /// What `Debug` shows of the value: `<secret>` for a key that is marked so.
     pub fn shown(&self) -> &dyn fmt::Debug {
         if self.key.is_secret() { &Secret } else { self.value.as_debug() }

@@ -1,0 +1,1 @@
+//! Functions in Lua 5.4.
