@@ -162,19 +162,19 @@ impl Functions {
     ///
     /// Dropping the future drops the function's.
     pub async fn call(&self, ctx: &Ctx, task: Task) -> Result<Payload, CallError> {
-        let entry = self.inner.entries.load().get(&task.function).cloned();
-        let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
-        // Calls inside a call are part of what was admitted.
+        // A call inside a call is part of what was admitted.
         let admitted = ctx.parent().is_none().then(|| self.inner.gate.enter());
         if matches!(admitted, Some(None)) {
-            return Err(CallError::stopping().of(&entry.id));
+            return Err(CallError::stopping().of(&task.function));
         }
+        let entry = self.inner.entries.load().get(&task.function).cloned();
+        let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
         let chain = self.inner.interceptors.load();
         Next::new(&entry, &chain).start(ctx, task).await.map_err(|error| error.of(&entry.id))
     }
 
-    /// Stops admitting calls from outside, waits until `deadline` for those that run, and then cancels what is left.
-    /// Calls that a running function makes are admitted until then. Nothing can be registered any more.
+    /// Stops admitting calls from outside, waits until `deadline` for those that run, then cancels what is left, and drops
+    /// the functions. Calls that a running function makes are admitted until then. Nothing can be registered any more.
     ///
     /// # Cancel safety
     ///
@@ -182,14 +182,14 @@ impl Functions {
     pub async fn stop(&self, deadline: Instant) -> Stopped {
         let gate = &self.inner.gate;
         gate.close();
-        if timeout_at(deadline, gate.idle()).await.is_ok() {
-            gate.stop();
-            return Stopped { cancelled: 0, running: 0 };
-        }
-        let cancelled = gate.running();
+        let is_idle = timeout_at(deadline, gate.idle()).await.is_ok();
+        let cancelled = if is_idle { 0 } else { gate.running() };
         gate.stop();
-        // Whether it took longer shows in what is left.
-        let _ = timeout(LAST_WAIT, gate.idle()).await;
+        if !is_idle {
+            // Whether it took longer shows in what is left.
+            let _ = timeout(LAST_WAIT, gate.idle()).await;
+        }
+        self.inner.entries.store(Arc::default());
         Stopped { cancelled, running: gate.running() }
     }
 
@@ -212,13 +212,14 @@ impl Functions {
         entry: &Entry,
         mut change: impl FnMut(&mut Entries) -> Result<(), FunctionsError>,
     ) -> Result<(), FunctionsError> {
-        if self.inner.gate.is_closed() {
-            return Err(FunctionsError::Stopping { id: (*entry.id).clone() });
-        }
         let mut changed = Ok(());
         self.inner.entries.rcu(|entries| {
             let mut copy = Entries::clone(entries);
-            changed = change(&mut copy);
+            changed = if self.inner.gate.is_closed() {
+                Err(FunctionsError::Stopping { id: (*entry.id).clone() })
+            } else {
+                change(&mut copy)
+            };
             copy
         });
         changed

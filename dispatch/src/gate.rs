@@ -8,36 +8,38 @@ use tokio_util::sync::CancellationToken;
 /// Counts the calls that come from outside, and stops admitting them when it is closed.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
-    running: AtomicUsize,
-    is_closed: AtomicBool,
+    /// [`CLOSED`], and [`CALL`] for each admitted call that runs. One word, so that no call is admitted behind the back
+    /// of whoever closes it, and none counted that is not admitted.
+    state: AtomicUsize,
     /// Notified when the last admitted call of a closed gate ends.
     is_idle: Notify,
     is_stopped: AtomicBool,
     stopped: CancellationToken,
 }
 
+const CLOSED: usize = 1;
+const CALL: usize = 2;
+
 /// An admitted call, until it is dropped.
 pub(crate) struct Admitted<'a>(&'a Gate);
 
 impl Gate {
     pub(crate) fn enter(&self) -> Option<Admitted<'_>> {
-        // Both here and in `close` the write comes first, then the read, in one order for all: so either this sees
-        // that the gate is closed, or whoever closes it sees this call.
-        self.running.fetch_add(1, Ordering::SeqCst);
-        let admitted = Admitted(self);
-        (!self.is_closed.load(Ordering::SeqCst)).then_some(admitted)
+        let enter = |state: usize| (state & CLOSED == 0).then(|| state + CALL);
+        let entered = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter);
+        entered.is_ok().then(|| Admitted(self))
     }
 
     pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
+        self.state.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::SeqCst)
+        self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
     pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::SeqCst)
+        self.state.load(Ordering::Acquire) / CALL
     }
 
     /// Waits, once the gate is closed, until no admitted call runs.
@@ -53,12 +55,12 @@ impl Gate {
 
     /// Cancels what runs.
     pub(crate) fn stop(&self) {
-        self.is_stopped.store(true, Ordering::SeqCst);
+        self.is_stopped.store(true, Ordering::Release);
         self.stopped.cancel();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::Relaxed)
+        self.is_stopped.load(Ordering::Acquire)
     }
 
     pub(crate) async fn stopped(&self) {
@@ -68,7 +70,7 @@ impl Gate {
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_closed() {
+        if self.0.state.fetch_sub(CALL, Ordering::AcqRel) == CALL | CLOSED {
             self.0.is_idle.notify_waiters();
         }
     }
