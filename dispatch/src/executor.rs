@@ -2,12 +2,13 @@
 
 use std::any::Any;
 use std::future::poll_fn;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use frame_registry::{App, Context, Frame, FrameBuilder, Key, Options, Pairs, ResolveError};
+use frame_registry::{App, Context, Frame, FrameBuilder, Key, ResolveError};
 use tracing::{Instrument, Span};
 
 use crate::ctx::Ctx;
@@ -29,36 +30,29 @@ pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 
 /// Makes the frame of a call, whose options are merged, and only if that is granted runs the function, within the
 /// bounds of `caller`. A panic of the function is its failure, not its caller's.
-pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: Task) -> Result<Payload, CallError> {
-    let Task { payload, options, pairs, attempt, span, .. } = task;
+pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
+    caller.check()?;
     // A resolver is not the function's code, and its panic not a reason to end whoever calls.
-    let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, &options, pairs, attempt)))
+    let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, task)))
         .map_err(|panic| CallError::denied(panicked(&*panic)))?
         .map_err(CallError::denied)?;
-    if !span.is_disabled() {
-        record(&span, &frame, caller.app());
+    if task.span.is_disabled() {
+        return caller.bound(run(entry, caller.with_frame(frame), mem::take(&mut task.payload))).await?;
     }
-    let ctx = caller.with_frame(frame);
-    caller.bound(run(entry, ctx, payload).instrument(span)).await?
+    record(&task.span, &frame, caller.app());
+    let run = run(entry, caller.with_frame(frame), mem::take(&mut task.payload));
+    // On the heap, so that calls that are not traced do not carry room for it.
+    Box::pin(caller.bound(run.instrument(task.span.clone()))).await?
 }
 
-fn frame(
-    entry: &Entry,
-    caller: &Ctx,
-    options: &Options,
-    pairs: Pairs,
-    attempt: u32,
-) -> Result<Frame, ResolveError> {
+fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, ResolveError> {
     let parent = caller.parent();
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
     let pid = Pid::next(entry.host);
-    frame
-        .push(FUNCTION.pair_shared(Arc::clone(&entry.id)))
-        .set(&PID, pid)
-        .set(&ATTEMPT, attempt)
-        .extend(pairs);
+    frame.push(FUNCTION.pair_shared(Arc::clone(&entry.id))).set(&PID, pid).set(&ATTEMPT, task.attempt);
+    frame.extend(task.pairs.drain(..));
     let app = caller.app();
-    app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
+    app.resolvers().resolve(&Context::new(app, parent), &task.options, frame.pairs_mut())?;
     Ok(frame.seal())
 }
 

@@ -161,7 +161,7 @@ impl Functions {
     /// # Cancel safety
     ///
     /// Dropping the future drops the function's.
-    pub async fn call(&self, ctx: &Ctx, task: Task) -> Result<Payload, CallError> {
+    pub async fn call(&self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
         // A call inside a call is part of what was admitted.
         let admitted = ctx.parent().is_none().then(|| self.inner.gate.enter());
         if matches!(admitted, Some(None)) {
@@ -169,8 +169,11 @@ impl Functions {
         }
         let entry = self.inner.entries.load().get(&task.function).cloned();
         let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
+        if !entry.options.is_empty() {
+            task.options = entry.options.merged_under(&task.options);
+        }
         let chain = self.inner.interceptors.load();
-        Next::new(&entry, &chain).start(ctx, task).await.map_err(|error| error.of(&entry.id))
+        Next::new(&entry, &chain).start(ctx, &mut task).await.map_err(|error| error.of(&entry.id))
     }
 
     /// Stops admitting calls from outside, waits until `deadline` for those that run, then cancels what is left, and drops

@@ -1,6 +1,6 @@
 //! A call to be made.
 
-use frame_registry::{Options, Pair, Pairs};
+use frame_registry::{Options, Pair};
 use tracing::Span;
 
 use crate::id::FunctionId;
@@ -12,7 +12,8 @@ pub struct Task {
     pub(crate) function: FunctionId,
     pub(crate) payload: Payload,
     pub(crate) options: Options,
-    pub(crate) pairs: Pairs,
+    /// Most calls have none, so this is not a `Pairs`, which has room for some.
+    pub(crate) pairs: Vec<Pair>,
     pub(crate) attempt: u32,
     /// Where the executor says what it knows of the call, and what it runs the function in.
     pub(crate) span: Span,
@@ -26,7 +27,7 @@ impl Task {
             function,
             payload: Payload::default(),
             options: Options::new(),
-            pairs: Pairs::new(),
+            pairs: Vec::new(),
             attempt: 1,
             span: Span::none(),
         }

@@ -1,6 +1,7 @@
 //! The interceptors of an app, in order, and the walk through them.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -128,21 +129,22 @@ impl<'a> Next<'a> {
         Box::pin(self.run(ctx, task))
     }
 
-    /// The whole call.
-    pub(crate) async fn start(mut self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
-        if !self.preset().is_empty() {
-            task.options = self.preset().merged_under(&task.options);
-        }
-        match self.skip(&task) {
+    /// The whole call, whose options are merged. Takes the task where it is: it is large, and most calls go straight to
+    /// the function.
+    pub(crate) async fn start(mut self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
+        match self.skip(task) {
             None => self.execute(ctx, task).await,
-            // An interceptor may wait for what does not know the bounds.
-            Some(interceptor) => ctx.bound(interceptor.intercept(ctx, task, self)).await?,
+            Some(interceptor) => {
+                let task = mem::replace(task, Task::new(task.function.clone()));
+                // An interceptor may wait for what does not know the bounds.
+                ctx.bound(interceptor.intercept(ctx, task, self)).await?
+            }
         }
     }
 
-    async fn run(mut self, ctx: &Ctx, task: Task) -> Result<Payload, CallError> {
+    async fn run(mut self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
         match self.skip(&task) {
-            None => self.execute(ctx, task).await,
+            None => self.execute(ctx, &mut task).await,
             Some(interceptor) => interceptor.intercept(ctx, task, self).await,
         }
     }
@@ -158,7 +160,7 @@ impl<'a> Next<'a> {
         None
     }
 
-    async fn execute(&self, ctx: &Ctx, task: Task) -> Result<Payload, CallError> {
+    async fn execute(&self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
         self.check(task.options())?;
         executor::execute(self.entry, ctx, task).await
     }

@@ -1,0 +1,8 @@
+//! Calls through 0 resolvers.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+#[macro_use]
+mod executor;
+
+executor!(0);
