@@ -111,7 +111,10 @@ impl Ctx {
         self.with_bounds(self.bounds.with_cancellation(token))
     }
 
-    /// The same, with a deadline: this one, or the one there is if that is earlier. A deadline needs tokio's timer.
+    /// The same, with a deadline: this one, or the one there is if that is earlier.
+    ///
+    /// A call that has a deadline and is not done at once needs tokio's timer, and panics where the runtime has none, as
+    /// tokio's own timeouts do.
     #[must_use]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         self.with_bounds(self.bounds.with_deadline(deadline))
@@ -165,14 +168,24 @@ impl Ctx {
         self.check()?;
         let mut future = pin!(future);
         // Most futures that take no time are done at once, and pay for no timer and no waiter.
-        if let Poll::Ready(output) = poll_fn(|waker| Poll::Ready(future.as_mut().poll(waker))).await {
-            return Ok(output);
-        }
+        let mut ended = pin!(None);
+        poll_fn(|waker| {
+            if let Poll::Ready(output) = future.as_mut().poll(waker) {
+                return Poll::Ready(Ok(output));
+            }
+            if ended.is_none() {
+                ended.set(Some(self.ended()));
+            }
+            ended.as_mut().as_pin_mut().map_or(Poll::Pending, |ended| ended.poll(waker)).map(Err)
+        })
+        .await
+    }
+
+    /// Waits until the call may go on no more, and says why.
+    async fn ended(&self) -> CallError {
         tokio::select! {
-            biased;
-            output = future => Ok(output),
-            () = self.functions.stopped() => Err(CallError::stopped()),
-            reached = self.bounds.reached() => Err(reached),
+            () = self.functions.stopped() => CallError::stopped(),
+            reached = self.bounds.reached() => reached,
         }
     }
 }
