@@ -218,3 +218,95 @@ impl<T> Drop for Turn<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use frame_registry::App;
+
+    use super::*;
+    use crate::functions::Functions;
+
+    fn ctx() -> Ctx {
+        Functions::new(App::builder().build()).root()
+    }
+
+    fn build<T>(instance: T) -> impl FnOnce() -> Result<T, Infallible> {
+        || Ok(instance)
+    }
+
+    #[tokio::test]
+    async fn the_last_instance_used_is_the_first_reused_and_no_more_than_idle_are_kept() {
+        let pool = Pool::new(PoolConfig::default().with_size(3).with_idle(2), vec!["warm"]);
+        let ctx = ctx();
+        let (mut first, mut second, mut third) =
+            (pool.turn(&ctx).await.unwrap(), pool.turn(&ctx).await.unwrap(), pool.turn(&ctx).await.unwrap());
+        assert_eq!(first.instance(build("new")), Ok(&mut "warm"));
+        assert_eq!(second.instance(build("second")), Ok(&mut "second"));
+        assert_eq!(third.instance(build("third")), Ok(&mut "third"));
+        assert_eq!((pool.statistics().running, pool.statistics().built), (3, 3));
+        first.give_back();
+        second.give_back();
+        third.give_back();
+        assert_eq!(pool.turn(&ctx).await.unwrap().instance(build("new")), Ok(&mut "second"));
+        let PoolStatistics { running, idle, built, discarded, admitted, .. } = pool.statistics();
+        assert_eq!(
+            (running, idle, built, discarded, admitted),
+            (0, 1, 3, 2, 4),
+            "what is not given back is gone"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_waited_for_until_the_deadline_and_no_longer_than_configured() {
+        let pool: Pool<()> =
+            Pool::new(PoolConfig::default().with_size(1).with_max_wait(Duration::from_secs(9)), vec![]);
+        let ctx = ctx();
+        let turn = pool.turn(&ctx).await.unwrap();
+        let began = Instant::now();
+        let error = pool.turn(&ctx.with_timeout(Duration::from_secs(2))).await.err().unwrap();
+        assert_eq!((error.kind(), began.elapsed()), (ErrorKind::Exhausted, Duration::from_secs(2)));
+        assert!(error.is_retryable());
+        let error = pool.turn(&ctx).await.err().unwrap();
+        assert_eq!((error.kind(), began.elapsed()), (ErrorKind::Exhausted, Duration::from_secs(11)));
+        assert_eq!((pool.statistics().refused, pool.statistics().waiting), (2, 0));
+        drop(turn);
+        assert!(pool.turn(&ctx).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn turns_come_first_come_first_served_and_a_waiter_that_leaves_takes_none() {
+        let pool: Arc<Pool<()>> = Arc::new(Pool::new(PoolConfig::default().with_size(0), vec![]));
+        assert_eq!(pool.statistics().size, 1, "none at all would be a function that cannot be called");
+        let ctx = ctx();
+        let turn = pool.turn(&ctx).await.unwrap();
+        let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let waiter = |number| {
+            let (pool, ctx, served) = (Arc::clone(&pool), ctx.clone(), served.clone());
+            tokio::spawn(async move {
+                let turn = pool.turn(&ctx).await.unwrap();
+                served.send(number).unwrap();
+                drop(turn);
+            })
+        };
+        let mut waiters = Vec::new();
+        for number in 0..4 {
+            waiters.push(waiter(number));
+            while pool.statistics().waiting <= number {
+                tokio::task::yield_now().await;
+            }
+        }
+        waiters[1].abort();
+        while pool.statistics().waiting > 3 {
+            tokio::task::yield_now().await;
+        }
+        drop(turn);
+        assert_eq!([order.recv().await, order.recv().await, order.recv().await], [Some(0), Some(2), Some(3)]);
+        while pool.statistics().running > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(pool.statistics().waiting, 0);
+    }
+}

@@ -1,0 +1,73 @@
+//! The interfaces of `wit/function.wit` that a guest imports.
+
+use frame_registry::Options;
+use serde_json::Value as Json;
+use tracing::Level;
+use wasmtime::component::{HasSelf, Linker};
+
+use super::bindings::frame::function::{frame, functions, log, types};
+use super::bindings::{Function, from_guest, to_guest};
+use super::log as lines;
+use super::state::State;
+use crate::error::CallError;
+use crate::id::FunctionId;
+use crate::payload::Payload;
+use crate::task::Task;
+
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    Function::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+}
+
+impl types::Host for State {}
+
+impl functions::Host for State {
+    async fn call(
+        &mut self,
+        id: String,
+        payload: types::Payload,
+        options: Option<String>,
+    ) -> wasmtime::Result<Result<types::Payload, types::Error>> {
+        let called = match task(&id, payload, options) {
+            Ok(task) => self.ctx().call(task).await,
+            Err(error) => Err(error),
+        };
+        Ok(called.map(to_guest).map_err(|error| (&error).into()))
+    }
+}
+
+impl frame::Host for State {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        // What does not serialise is the app's mistake. The guest cannot go on as if there was nothing.
+        Ok(self.ctx().frame().public(&name).transpose()?.map(|value| value.to_string()))
+    }
+}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            log::Level::Trace => Level::TRACE,
+            log::Level::Debug => Level::DEBUG,
+            log::Level::Info => Level::INFO,
+            log::Level::Warn => Level::WARN,
+            log::Level::Error => Level::ERROR,
+        };
+        lines::write(self.ctx(), level, None, &message);
+        Ok(())
+    }
+}
+
+/// The call that a guest wants made.
+fn task(id: &str, payload: types::Payload, options: Option<String>) -> Result<Task, CallError> {
+    let id: FunctionId = id.parse().map_err(|error| CallError::invalid(format!("{error}")))?;
+    let payload: Payload = from_guest(payload)
+        .map_err(|error| CallError::invalid(format!("the payload for `{id}` is not JSON: {error}")))?;
+    let mut task = Task::new(id).with_payload(payload);
+    if let Some(text) = options {
+        let json: Json = serde_json::from_str(&text).map_err(|error| {
+            CallError::invalid(format!("the options for `{}` are not JSON: {error}", task.function()))
+        })?;
+        let options = Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))?;
+        task = task.with_options(options);
+    }
+    Ok(task)
+}

@@ -1,0 +1,80 @@
+//! What the host knows of a call that runs in a component.
+
+use std::any::Any;
+use std::fmt;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::config::WasmConfig;
+use super::limits::Limits;
+use super::wasi;
+use crate::ctx::Ctx;
+
+/// The data of a store, which is that of one call: what the functions of a [`HostModule`](super::HostModule) get.
+pub struct State {
+    ctx: Ctx,
+    pub(crate) limits: Limits,
+    table: ResourceTable,
+    wasi: Option<Box<WasiCtx>>,
+    /// At most one of a type.
+    slots: Vec<Box<dyn Any + Send>>,
+}
+
+impl State {
+    pub(crate) fn new(ctx: Ctx, config: &WasmConfig) -> Self {
+        Self {
+            ctx,
+            limits: Limits::new(config),
+            table: ResourceTable::new(),
+            wasi: None,
+            slots: Vec::new(),
+        }
+    }
+
+    pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
+        self.wasi = Some(Box::new(wasi));
+    }
+
+    /// The surroundings of the call: its frame, when it has to be done, what it may call.
+    pub const fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+
+    /// The resources that the guest has handles of.
+    pub const fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// What a host module keeps for the call: of each type one value, made when it is first asked for. A type of the
+    /// module's own keeps it from others.
+    pub fn slot<T: Default + Send + 'static>(&mut self) -> &mut T {
+        self.slot_and_table().0
+    }
+
+    /// The same, and the resources: many host interfaces need both at once.
+    pub fn slot_and_table<T: Default + Send + 'static>(&mut self) -> (&mut T, &mut ResourceTable) {
+        let index = self.slots.iter().position(|slot| slot.is::<T>()).unwrap_or_else(|| {
+            self.slots.push(Box::new(T::default()));
+            self.slots.len() - 1
+        });
+        let slot = self.slots[index].downcast_mut().expect("the slot at this index is of this type");
+        (slot, &mut self.table)
+    }
+}
+
+/// For the interfaces of WASI.
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        // It is made before the call where the component imports WASI itself; a host module may have a use for it
+        // where the component does not.
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi::context(&self.ctx).build()));
+        WasiCtxView { ctx, table: &mut self.table }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("ctx", &self.ctx).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
