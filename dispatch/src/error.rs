@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use frame_registry::BoxError;
 
@@ -81,6 +82,7 @@ impl fmt::Display for ErrorKind {
 pub struct CallError {
     kind: ErrorKind,
     is_retryable: bool,
+    retry_after: Option<Duration>,
     function: Option<FunctionId>,
     message: String,
     source: Option<BoxError>,
@@ -91,7 +93,8 @@ impl CallError {
     /// can be worth a retry.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let is_retryable = matches!(kind, ErrorKind::Unavailable | ErrorKind::Exhausted);
-        Self { kind, is_retryable, function: None, message: message.into(), source: None }
+        let message = message.into();
+        Self { kind, is_retryable, retry_after: None, function: None, message, source: None }
     }
 
     /// A call that the function does not take.
@@ -103,6 +106,14 @@ impl CallError {
     #[must_use]
     pub const fn with_retryable(mut self, is_retryable: bool) -> Self {
         self.is_retryable = is_retryable;
+        self
+    }
+
+    /// Says that the same call may succeed, but not sooner than after this time: what a server says with `Retry-After`.
+    #[must_use]
+    pub const fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.is_retryable = true;
+        self.retry_after = Some(delay);
         self
     }
 
@@ -142,6 +153,12 @@ impl CallError {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// Says more, and leaves everything else as it is.
+    pub(crate) fn with_note(mut self, note: fmt::Arguments<'_>) -> Self {
+        self.message = format!("{} ({note})", self.message);
+        self
+    }
+
     /// Says which function failed, unless a call inside it has said so.
     pub(crate) fn of(mut self, function: &FunctionId) -> Self {
         self.function.get_or_insert_with(|| function.clone());
@@ -166,6 +183,11 @@ impl CallError {
     /// Whether the same call may succeed later.
     pub const fn is_retryable(&self) -> bool {
         self.is_retryable
+    }
+
+    /// The time before which the same call cannot succeed, if that is known.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

@@ -232,3 +232,66 @@ fn no_call_runs_once_stopping_has_returned() {
         }
     }
 }
+
+/// A resolver puts the entry's option on the frame; the function says what it was registered with.
+mod churn {
+    use std::convert::Infallible;
+
+    use frame_registry::{Context, FrameOption, Key, Pair, frame_option, frame_resolver};
+
+    use super::*;
+
+    #[frame_option(name = "version")]
+    static VERSION: FrameOption<u64>;
+    static VERSION_OF: Key<u64> = Key::new("version");
+
+    #[frame_resolver(order = 1, covers(VERSION))]
+    fn version(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+        Ok(options.pair(&VERSION, &VERSION_OF))
+    }
+
+    /// While several threads replace and remove it, a call finds a function with its own options, or none.
+    #[test]
+    fn a_function_and_its_options_are_replaced_as_one() {
+        let functions = functions();
+        let versions = AtomicUsize::new(0);
+        let alive = Arc::new(());
+        let next = || {
+            let version = versions.fetch_add(1, Ordering::Relaxed) as u64;
+            let alive = Arc::clone(&alive);
+            let function = move |ctx: Ctx, _: Payload| {
+                let _alive = &alive;
+                let on_frame = ctx.frame().get(&VERSION_OF).copied();
+                async move { Ok(Payload::from(json!(on_frame == Some(version)))) }
+            };
+            (Options::new().with(&VERSION, version), function)
+        };
+        let is_done = AtomicBool::new(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_done.load(Ordering::Relaxed) {
+                        let (options, function) = next();
+                        let _ = functions.register(id("app:f"), options, function);
+                        let (options, function) = next();
+                        let _ = functions.replace(id("app:f"), options, function);
+                        functions.remove(&id("app:f"));
+                    }
+                });
+            }
+            let mut found = 0;
+            let root = functions.root();
+            while found < 2000 {
+                match runtime.block_on(root.call(Task::new(id("app:f")))) {
+                    Ok(matches) => assert_eq!(matches, json!(true).into()),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
+                }
+                found += usize::from(functions.options(&id("app:f")).is_some());
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        functions.remove(&id("app:f"));
+        assert_eq!(Arc::strong_count(&alive), 1, "no function is left");
+    }
+}

@@ -1,0 +1,127 @@
+//! How long a call may take.
+
+use std::time::Duration;
+
+use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use serde::Deserialize;
+
+use super::duration::DurationText;
+use super::{Interceptor, Next, OutOfRange};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::function::BoxFuture;
+use crate::payload::Payload;
+use crate::task::Task;
+
+/// How long the call may take in all: every attempt at it, and every wait between them or for a limit. What it calls has
+/// to be done by then too. In text a duration with its unit, such as `"2s"`, `"500ms"` or `"1m30s"`.
+#[frame_option(name = "timeout", plain)]
+pub static TIMEOUT: FrameOption<Timeout>;
+
+/// The value of [`TIMEOUT`]: a time longer than zero.
+///
+/// ```
+/// # use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+/// use frame_dispatch::interceptor::{TIMEOUT, Timeout};
+/// use frame_registry::{App, Options};
+/// use serde_json::json;
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
+/// # let functions = Functions::new(App::builder().build());
+/// # functions.register("app:wait".parse()?, Options::new(), async |_: Ctx, _: Payload| {
+/// #     std::future::pending::<Result<Payload, CallError>>().await
+/// # })?;
+/// let options = Options::new().with(&TIMEOUT, Timeout::new(Duration::from_secs(2))?);
+/// let error = functions.root().call(Task::new("app:wait".parse()?).with_options(options)).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Deadline);
+/// assert_eq!(error.to_string(), "call of `app:wait`: not done within its timeout of 2s");
+///
+/// let same = Options::from_json(&json!({ "timeout": "2s" }))?;
+/// # assert_eq!(same.get(&TIMEOUT).unwrap().duration(), Duration::from_secs(2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "DurationText")]
+pub struct Timeout(Duration);
+
+impl Timeout {
+    /// A timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange::Timeout`] for zero.
+    pub const fn new(duration: Duration) -> Result<Self, OutOfRange> {
+        if duration.is_zero() { Err(OutOfRange::Timeout) } else { Ok(Self(duration)) }
+    }
+
+    /// How long.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<DurationText> for Timeout {
+    type Error = OutOfRange;
+
+    fn try_from(text: DurationText) -> Result<Self, OutOfRange> {
+        Self::new(text.0)
+    }
+}
+
+/// Keeps [`TIMEOUT`].
+#[derive(Debug)]
+pub(super) struct Timeouts;
+
+impl Interceptor for Timeouts {
+    fn name(&self) -> &'static str {
+        "timeout"
+    }
+
+    fn order(&self) -> i32 {
+        100
+    }
+
+    fn options(&self) -> &[&'static DeclaredOption] {
+        const { &[TIMEOUT.declared()] }
+    }
+
+    fn intercept<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        task: Task,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<Payload, CallError>> {
+        match task.options().get(&TIMEOUT) {
+            Some(&timeout) => Box::pin(call_within(timeout, "timeout", ctx, task, next)),
+            None => next.call(ctx, task),
+        }
+    }
+}
+
+/// Goes on with a call for as long as `timeout`, which an error calls `name`.
+pub(super) async fn call_within(
+    timeout: Timeout,
+    name: &str,
+    ctx: &Ctx,
+    task: Task,
+    next: Next<'_>,
+) -> Result<Payload, CallError> {
+    let narrowed = ctx.with_timeout(timeout.duration());
+    let outcome = narrowed.bound(next.call(&narrowed, task)).await.flatten();
+    outcome.map_err(|error| {
+        // A function can fail this way before its own time is up, and the time of its caller can be up first.
+        let is_late = error.kind() == ErrorKind::Deadline
+            && narrowed.deadline() != ctx.deadline()
+            && narrowed.check().is_err_and(|ended| ended.kind() == ErrorKind::Deadline);
+        if !is_late {
+            return error;
+        }
+        let passed =
+            CallError::new(ErrorKind::Deadline, format!("not done within its {name} of {:?}", timeout.duration()));
+        // Which of the functions that it calls took the time is worth to know.
+        if error.function().is_some() { passed.with_source(error) } else { passed }
+    })
+}
