@@ -1,10 +1,7 @@
 //! The executor around a native function that does nothing, and a dispatcher written by hand for the same options.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
 
 use arc_swap::ArcSwap;
 use frame_dispatch::{
@@ -12,6 +9,7 @@ use frame_dispatch::{
 };
 use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options};
 
+use crate::at_once::at_once;
 use crate::harness::{Suite, opaque};
 
 /// `executor!(count);` defines that many resolvers, each making a pair of the option that it covers, and the `main` that
@@ -139,17 +137,12 @@ pub(crate) fn measure(
     suite
         .case("by hand", || {
             let task = HandTask { function: id.clone(), options: opaque(options).clone() };
-            at_once(by_hand.call(None, &task));
+            assert!(at_once(by_hand.call(None, &task)).is_ok());
         })
         .case("executor", || {
             let task = Task::new(id.clone()).with_options(opaque(options).clone());
-            at_once(root.call(task));
+            assert!(at_once(root.call(task)).is_ok());
         });
+    assert_eq!(suite.allocations("executor"), suite.allocations("by hand"));
     suite.finish();
-}
-
-/// What is done at its first poll needs no runtime.
-fn at_once(call: impl Future<Output = Result<Payload, CallError>>) {
-    let polled = pin!(call).poll(&mut TaskContext::from_waker(Waker::noop()));
-    assert!(matches!(polled, Poll::Ready(Ok(_))));
 }

@@ -1,5 +1,6 @@
 //! Calls through 2 resolvers.
 
+mod at_once;
 #[path = "../harness/mod.rs"]
 mod harness;
 #[macro_use]

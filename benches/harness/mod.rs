@@ -73,6 +73,7 @@ impl Suite {
     }
 
     /// How often `case` allocated.
+    #[allow(dead_code, reason = "not every benchmark asks")]
     pub(crate) fn allocations(&self, case: &str) -> Option<u64> {
         match &self.mode {
             Mode::Count => None,

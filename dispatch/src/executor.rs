@@ -77,7 +77,8 @@ async fn run(entry: &Entry, ctx: Ctx, payload: Payload) -> Result<Payload, CallE
     .await
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<&str>().copied();
     let message = message.or_else(|| panic.downcast_ref().map(String::as_str)).unwrap_or("of no text");
     format!("panicked: {message}")

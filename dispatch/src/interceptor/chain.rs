@@ -5,14 +5,20 @@ use std::mem;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use frame_registry::{OptionKind, Options};
+use frame_registry::{DeclaredOption, OptionKind, Options};
 
 use super::Interceptor;
+use super::max_concurrent::Places;
+use super::rate_limit::RateLimits;
+use super::retry::Retries;
+use super::timeout::Timeouts;
+use super::traced::Traces;
 use crate::ctx::Ctx;
 use crate::entry::Entry;
 use crate::error::CallError;
 use crate::executor;
 use crate::function::BoxFuture;
+use crate::id::FunctionId;
 use crate::payload::Payload;
 use crate::task::Task;
 
@@ -24,7 +30,31 @@ pub struct Interceptors {
 }
 
 /// Sorted by order, then name.
-type Chain = Vec<Arc<dyn Interceptor>>;
+type Chain = Vec<Arc<Link>>;
+
+/// An interceptor, with what is asked of it at every call.
+pub(crate) struct Link {
+    options: Box<[&'static DeclaredOption]>,
+    interceptor: Box<dyn Interceptor>,
+}
+
+impl Link {
+    fn new(interceptor: impl Interceptor) -> Arc<Self> {
+        Arc::new(Self { options: interceptor.options().into(), interceptor: Box::new(interceptor) })
+    }
+
+    fn name(&self) -> &'static str {
+        self.interceptor.name()
+    }
+
+    fn place(&self) -> (i32, &'static str) {
+        (self.interceptor.order(), self.name())
+    }
+
+    fn reads(&self, option: &DeclaredOption) -> bool {
+        self.options.iter().any(|read| std::ptr::eq(*read, option))
+    }
+}
 
 /// An interceptor was not registered; the interceptors are as they were.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +70,15 @@ pub enum InterceptorError {
 
 impl Interceptors {
     pub(crate) fn built_in() -> Self {
-        Self { chain: ArcSwap::default() }
+        let mut chain = vec![
+            Link::new(Timeouts),
+            Link::new(Retries::new()),
+            Link::new(RateLimits::default()),
+            Link::new(Places::default()),
+            Link::new(Traces),
+        ];
+        chain.sort_by_key(|link| link.place());
+        Self { chain: ArcSwap::from_pointee(chain) }
     }
 
     /// Adds an interceptor.
@@ -49,17 +87,16 @@ impl Interceptors {
     ///
     /// [`InterceptorError::AlreadyRegistered`] if its name is taken.
     pub fn register(&self, interceptor: impl Interceptor) -> Result<(), InterceptorError> {
-        let interceptor: Arc<dyn Interceptor> = Arc::new(interceptor);
-        let name = interceptor.name();
-        let place = (interceptor.order(), name);
+        let link = Link::new(interceptor);
+        let (name, place) = (link.name(), link.place());
         let mut registered = Ok(());
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
             registered = if copy.iter().any(|other| other.name() == name) {
                 Err(InterceptorError::AlreadyRegistered { name })
             } else {
-                let index = copy.partition_point(|other| (other.order(), other.name()) < place);
-                copy.insert(index, Arc::clone(&interceptor));
+                let index = copy.partition_point(|other| other.place() < place);
+                copy.insert(index, Arc::clone(&link));
                 Ok(())
             };
             copy
@@ -72,7 +109,7 @@ impl Interceptors {
         let mut is_removed = false;
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
-            copy.retain(|interceptor| interceptor.name() != name);
+            copy.retain(|link| link.name() != name);
             is_removed = copy.len() < chain.len();
             copy
         });
@@ -81,7 +118,7 @@ impl Interceptors {
 
     /// Their names, from the outermost to the innermost.
     pub fn list(&self) -> Vec<&'static str> {
-        self.chain.load().iter().map(|interceptor| interceptor.name()).collect()
+        self.chain.load().iter().map(|link| link.name()).collect()
     }
 
     pub(crate) fn load(&self) -> Arc<Chain> {
@@ -101,13 +138,20 @@ impl fmt::Debug for Interceptors {
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
     entry: &'a Entry,
-    chain: &'a [Arc<dyn Interceptor>],
-    rest: &'a [Arc<dyn Interceptor>],
+    chain: &'a [Arc<Link>],
+    rest: &'a [Arc<Link>],
+    /// A bit for each of the first 64 of the chain: whether it was passed by because none of its options was set.
+    passed: u64,
 }
 
 impl<'a> Next<'a> {
-    pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<dyn Interceptor>]) -> Self {
-        Self { entry, chain, rest: chain }
+    pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<Link>]) -> Self {
+        Self { entry, chain, rest: chain, passed: 0 }
+    }
+
+    /// The function that is called.
+    pub fn function(&self) -> &'a FunctionId {
+        &self.entry.id
     }
 
     /// The options that the function was registered with. A call's options are set over them; a limit that a caller
@@ -125,7 +169,10 @@ impl<'a> Next<'a> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the function's.
-    pub fn call<'b>(&'b self, ctx: &'b Ctx, task: Task) -> BoxFuture<'b, Result<Payload, CallError>> {
+    pub fn call<'b>(&self, ctx: &'b Ctx, task: Task) -> BoxFuture<'b, Result<Payload, CallError>>
+    where
+        'a: 'b,
+    {
         Box::pin(self.run(ctx, task))
     }
 
@@ -151,10 +198,13 @@ impl<'a> Next<'a> {
 
     /// The next one that applies; those behind it are left.
     fn skip(&mut self, task: &Task) -> Option<&'a dyn Interceptor> {
-        while let Some((interceptor, rest)) = self.rest.split_first() {
+        while let Some((link, rest)) = self.rest.split_first() {
+            let index = self.chain.len() - self.rest.len();
             self.rest = rest;
-            if interceptor.applies(task) {
-                return Some(&**interceptor);
+            if !link.options.is_empty() && !task.options().iter().any(|set| link.reads(set)) {
+                self.passed |= 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
+            } else if link.interceptor.applies(task) {
+                return Some(&*link.interceptor);
             }
         }
         None
@@ -167,24 +217,29 @@ impl<'a> Next<'a> {
 
     /// Refuses options that somebody gave to have something done, and that nobody reads.
     fn check(&self, options: &Options) -> Result<(), CallError> {
-        let mut plain = options.iter().filter(|option| option.kind() == OptionKind::Plain);
-        let unread = plain.find(|set| {
-            let mut read = self.chain.iter().flat_map(|interceptor| interceptor.options());
-            !read.any(|read| std::ptr::eq(*read, *set))
-        });
-        match unread {
-            None => Ok(()),
-            Some(option) => Err(CallError::invalid(format!(
-                "the option `{}` is set, and no interceptor that reads it is registered; register one, or leave the \
-                 option out",
-                option.name()
-            ))),
+        for option in options.iter().filter(|option| option.kind() == OptionKind::Plain) {
+            let mut readers = self.chain.iter().enumerate().filter(|(_, link)| link.reads(option)).peekable();
+            let name = option.name();
+            let Some((_, first)) = readers.peek() else {
+                return Err(CallError::invalid(format!(
+                    "the option `{name}` is set, and no interceptor that reads it is registered; register one, or \
+                     leave the option out"
+                )));
+            };
+            let first = first.name();
+            if readers.all(|(index, _)| index < 64 && self.passed & (1 << index) != 0) {
+                return Err(CallError::invalid(format!(
+                    "the option `{name}` was set by an interceptor that is further inside than `{first}`, which reads \
+                     it; give that interceptor a lower order"
+                )));
+            }
         }
+        Ok(())
     }
 }
 
 impl fmt::Debug for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.rest.iter().map(|interceptor| interceptor.name())).finish()
+        f.debug_list().entries(self.rest.iter().map(|link| link.name())).finish()
     }
 }

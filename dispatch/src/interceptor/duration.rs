@@ -35,7 +35,6 @@ pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 }
 
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| {
-        format!(r#"{text:?} is not a duration such as "2s", "500ms" or "1m30s": {error}"#)
-    })
+    humantime::parse_duration(text)
+        .map_err(|error| format!(r#"{text:?} is not a duration such as "2s", "500ms" or "1m30s": {error}"#))
 }

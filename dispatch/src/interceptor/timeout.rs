@@ -95,33 +95,35 @@ impl Interceptor for Timeouts {
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
         match task.options().get(&TIMEOUT) {
-            Some(&timeout) => Box::pin(call_within(timeout, "timeout", ctx, task, next)),
+            Some(&timeout) => Box::pin(call_within(timeout, ctx, task, next, move || {
+                let message = format!("not done within its timeout of {:?}", timeout.duration());
+                CallError::new(ErrorKind::Deadline, message)
+            })),
             None => next.call(ctx, task),
         }
     }
 }
 
-/// Goes on with a call for as long as `timeout`, which an error calls `name`.
+/// Goes on with a call for as long as `timeout`; past that it fails with `late`.
 pub(super) async fn call_within(
     timeout: Timeout,
-    name: &str,
     ctx: &Ctx,
     task: Task,
     next: Next<'_>,
+    late: impl FnOnce() -> CallError,
 ) -> Result<Payload, CallError> {
     let narrowed = ctx.with_timeout(timeout.duration());
-    let outcome = narrowed.bound(next.call(&narrowed, task)).await.flatten();
-    outcome.map_err(|error| {
-        // A function can fail this way before its own time is up, and the time of its caller can be up first.
-        let is_late = error.kind() == ErrorKind::Deadline
-            && narrowed.deadline() != ctx.deadline()
-            && narrowed.check().is_err_and(|ended| ended.kind() == ErrorKind::Deadline);
-        if !is_late {
-            return error;
-        }
-        let passed =
-            CallError::new(ErrorKind::Deadline, format!("not done within its {name} of {:?}", timeout.duration()));
-        // Which of the functions that it calls took the time is worth to know.
-        if error.function().is_some() { passed.with_source(error) } else { passed }
-    })
+    let error = match narrowed.bound(next.call(&narrowed, task)).await.flatten() {
+        Ok(payload) => return Ok(payload),
+        Err(error) => error,
+    };
+    // A function can fail this way before its own time is up, and the time of its caller can be up first.
+    let is_late = error.kind() == ErrorKind::Deadline
+        && narrowed.deadline() != ctx.deadline()
+        && narrowed.check().is_err_and(|ended| ended.kind() == ErrorKind::Deadline);
+    if !is_late {
+        return Err(error);
+    }
+    // Which of the functions that it calls took the time is worth to know.
+    Err(if error.function().is_some() { late().with_source(error) } else { late() })
 }

@@ -5,8 +5,9 @@ use serde_json::Value as Json;
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
+use super::bindings::Function;
 use super::bindings::frame::function::{frame, functions, log, types};
-use super::bindings::{Function, from_guest, to_guest};
+use super::convert::{from_guest, to_guest};
 use super::log as lines;
 use super::state::State;
 use crate::error::CallError;

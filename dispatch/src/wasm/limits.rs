@@ -18,8 +18,6 @@ pub(crate) struct Limits {
 struct Account {
     limit: usize,
     used: usize,
-    /// What was granted last, until the next request: it is given back if the growth fails all the same.
-    granted: usize,
     is_refused: bool,
 }
 
@@ -47,32 +45,23 @@ impl Limits {
 
 impl Account {
     const fn new(limit: usize) -> Self {
-        Self { limit, used: 0, granted: 0, is_refused: false }
+        Self { limit, used: 0, is_refused: false }
     }
 
+    /// Whether there may be `desired` in place of `current`. What is granted stays counted, also where the growth then
+    /// fails because the machine has no more.
     fn grant(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> bool {
-        self.granted = 0;
-        // Beyond its own maximum it fails anyway, and by no limit of ours.
-        if maximum.is_some_and(|maximum| desired > maximum) {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            self.is_refused = true;
             return false;
         }
-        let growth = desired.saturating_sub(current);
-        match self.used.checked_add(growth) {
-            Some(used) if used <= self.limit => {
-                self.used = used;
-                self.granted = growth;
-                true
-            }
-            _ => {
-                self.is_refused = true;
-                false
-            }
+        // What is over its own maximum fails, whatever is said here.
+        let is_possible = maximum.is_none_or(|maximum| desired <= maximum);
+        if is_possible {
+            self.used = used;
         }
-    }
-
-    fn give_back(&mut self) {
-        self.used -= std::mem::take(&mut self.granted);
-        self.is_refused = true;
+        is_possible
     }
 }
 
@@ -86,12 +75,6 @@ impl ResourceLimiter for Limits {
         Ok(self.memory.grant(current, desired, maximum))
     }
 
-    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        tracing::debug!(%error, "a memory was granted and could not grow");
-        self.memory.give_back();
-        Ok(())
-    }
-
     fn table_growing(
         &mut self,
         current: usize,
@@ -99,12 +82,6 @@ impl ResourceLimiter for Limits {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         Ok(self.table_elements.grant(current, desired, maximum))
-    }
-
-    fn table_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        tracing::debug!(%error, "a table was granted and could not grow");
-        self.table_elements.give_back();
-        Ok(())
     }
 }
 

@@ -1,1 +1,64 @@
 //! Functions that are WebAssembly components.
+//!
+//! A [`WasmEngine`] makes a [`WasmFunction`] of a component, which is registered as any other function is. The component
+//! is one of the world `frame:function/function`, in `wit/function.wit`: it exports `run`, and can import
+//!
+//! | interface | what for |
+//! |---|---|
+//! | `frame:function/functions` | calls other functions, with frames that inherit from that of the call |
+//! | `frame:function/frame` | reads [public](frame_registry::Key::public) keys of the frame |
+//! | `frame:function/log` | writes to the log |
+//! | WASI 0.2 | with nothing of the host but its clocks and randomness: no arguments, environment, directories, sockets or names. What is written to standard output and error goes to the log |
+//!
+//! and whatever a [`HostModule`] adds.
+//!
+//! Components are not trusted. Every call runs in an instance of its own, which starts as the component says and of which
+//! nothing is left behind it; what it may use is in its [`WasmConfig`]. A guest lets other tasks of its thread run every
+//! few milliseconds, wherever it is, and is ended there when the call is: by its deadline, by whoever cancels it, by
+//! dropping the call. A trap, a limit, a host module that panics are the failure of the call alone.
+//!
+//! ```
+//! use frame_dispatch::wasm::{WasmConfig, WasmEngine};
+//! use frame_dispatch::{Functions, Task};
+//! use frame_registry::{App, Options};
+//! use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! # let echo = frame_guests::guest("echo");
+//! let engine = WasmEngine::new()?;
+//! let functions = Functions::new(App::builder().build());
+//! functions.register("app:echo".parse()?, Options::new(), engine.function(&echo, WasmConfig::default())?)?;
+//!
+//! let task = Task::new("app:echo".parse()?).with_payload(json!({ "hello": "world" }));
+//! assert_eq!(functions.root().call(task).await?.as_json(), Some(&json!({ "hello": "world" })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bindings;
+mod cache;
+mod config;
+mod convert;
+mod engine;
+mod epoch;
+mod error;
+mod failure;
+mod function;
+mod host;
+mod limits;
+mod log;
+mod module;
+mod state;
+mod stdio;
+mod wasi;
+
+pub use wasmtime;
+pub use wasmtime_wasi;
+
+pub use self::config::WasmConfig;
+pub use self::engine::{WasmEngine, WasmEngineBuilder};
+pub use self::error::WasmError;
+pub use self::function::WasmFunction;
+pub use self::module::HostModule;
+pub use self::state::State;

@@ -23,13 +23,7 @@ pub struct State {
 
 impl State {
     pub(crate) fn new(ctx: Ctx, config: &WasmConfig) -> Self {
-        Self {
-            ctx,
-            limits: Limits::new(config),
-            table: ResourceTable::new(),
-            wasi: None,
-            slots: Vec::new(),
-        }
+        Self { ctx, limits: Limits::new(config), table: ResourceTable::new(), wasi: None, slots: Vec::new() }
     }
 
     pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
@@ -54,13 +48,16 @@ impl State {
 
     /// The same, and the resources: many host interfaces need both at once.
     pub fn slot_and_table<T: Default + Send + 'static>(&mut self) -> (&mut T, &mut ResourceTable) {
-        let index = self.slots.iter().position(|slot| slot.is::<T>()).unwrap_or_else(|| {
-            self.slots.push(Box::new(T::default()));
-            self.slots.len() - 1
-        });
-        let slot = self.slots[index].downcast_mut().expect("the slot at this index is of this type");
-        (slot, &mut self.table)
+        (slot(&mut self.slots), &mut self.table)
     }
+}
+
+fn slot<T: Default + Send + 'static>(slots: &mut Vec<Box<dyn Any + Send>>) -> &mut T {
+    let index = slots.iter().position(|slot| slot.is::<T>()).unwrap_or_else(|| {
+        slots.push(Box::new(T::default()));
+        slots.len() - 1
+    });
+    slots[index].downcast_mut().expect("the slot at this index is of this type")
 }
 
 /// For the interfaces of WASI.

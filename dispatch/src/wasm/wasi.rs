@@ -3,8 +3,8 @@
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::stdio::{LogStream, Stream};
 use super::state::State;
+use super::stdio::{LogStream, Stream};
 use crate::ctx::Ctx;
 
 /// Adds the interfaces of WASI. Those of sockets and of name lookup are among them, because what is built with a standard

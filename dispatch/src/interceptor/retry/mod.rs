@@ -12,7 +12,7 @@ pub use self::policy::RetryPolicy;
 use super::timeout::call_within;
 use super::{Interceptor, Next};
 use crate::ctx::Ctx;
-use crate::error::CallError;
+use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -87,17 +87,16 @@ impl Retries {
     }
 }
 
-async fn try_once(
-    policy: &RetryPolicy,
-    ctx: &Ctx,
-    task: Task,
-    next: Next<'_>,
-) -> Result<Payload, CallError> {
+async fn try_once(policy: &RetryPolicy, ctx: &Ctx, task: Task, next: Next<'_>) -> Result<Payload, CallError> {
     match policy.timeout() {
         None => next.call(ctx, task).await,
         Some(timeout) => {
-            let outcome = call_within(timeout, "attempt's timeout", ctx, task, next).await;
-            outcome.map_err(|error| error)
+            let late = || {
+                let message =
+                    format!("an attempt was not done within its timeout of {:?}", timeout.duration());
+                CallError::new(ErrorKind::Deadline, message).with_retryable(true)
+            };
+            call_within(timeout, ctx, task, next, late).await
         }
     }
 }

@@ -75,8 +75,9 @@ impl RetryPolicy {
         }
     }
 
-    /// Waits for `first` before the second attempt, and never longer than `max`, but where an error
-    /// [says so](CallError::retry_after).
+    /// Waits for `first` before the second attempt, and never longer than `max`. Where an error
+    /// [says](CallError::retry_after) when the call may succeed it waits until then, or, if that is longer than `max`, does
+    /// not try again.
     #[must_use]
     pub const fn with_delays(mut self, first: Duration, max: Duration) -> Self {
         self.first_delay = first;
@@ -148,14 +149,16 @@ impl RetryPolicy {
     /// Whether another attempt is made after `error`, while there are attempts left and time.
     pub fn retries(&self, error: &CallError) -> bool {
         let kind = error.kind();
-        !self.except.contains(&kind) && (self.on.contains(&kind) || error.is_retryable())
+        let is_soon = error.retry_after().is_none_or(|delay| delay <= self.max_delay);
+        is_soon && !self.except.contains(&kind) && (self.on.contains(&kind) || error.is_retryable())
     }
 
     /// How long to wait after so many failed attempts: `min(first_delay × factor ^ (failed - 1), max_delay)`, times
     /// `1 - jitter × random`, with `random` from 0 to 1.
     pub fn delay(&self, failed: u32, random: f64) -> Duration {
-        let power = f64::from(failed.saturating_sub(1));
-        let seconds = (self.first_delay.as_secs_f64() * self.factor.powf(power)).min(self.max_delay.as_secs_f64());
+        // Not infinite, which times no delay is not a number.
+        let power = self.factor.powf(f64::from(failed.saturating_sub(1))).min(f64::MAX);
+        let seconds = (self.first_delay.as_secs_f64() * power).min(self.max_delay.as_secs_f64());
         let random = if random.is_nan() { 0.0 } else { random.clamp(0.0, 1.0) };
         Duration::try_from_secs_f64(seconds * (1.0 - self.jitter * random)).unwrap_or(self.max_delay)
     }
@@ -178,7 +181,9 @@ impl<'de> Deserialize<'de> for RetryPolicy {
             type Value = RetryPolicy;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of attempts, or a map such as { attempts = 3, first_delay = \"100ms\" }")
+                f.write_str(
+                    "a number of attempts, or a map such as { attempts = 3, first_delay = \"100ms\" }",
+                )
             }
 
             fn visit_u64<E: Error>(self, attempts: u64) -> Result<RetryPolicy, E> {
@@ -251,7 +256,7 @@ impl TryFrom<String> for KindName {
     fn try_from(name: String) -> Result<Self, String> {
         let kind = ErrorKind::from_name(&name);
         kind.map(Self).ok_or_else(|| {
-            let kinds: Vec<_> = ErrorKind::all().iter().map(|kind| kind.as_str()).collect();
+            let kinds: Vec<_> = ErrorKind::ALL.into_iter().map(ErrorKind::as_str).collect();
             format!("no kind of error is named {name:?}; there are {}", kinds.join(", "))
         })
     }

@@ -1,0 +1,69 @@
+//! Components for the tests, the benchmarks and the examples of the WebAssembly engine, each built from a core module in
+//! text and the world in `dispatch/wit`, without any tool beside Cargo.
+//!
+//! `cargo run -p frame-guests -- <directory>` writes those of [`GUESTS`] to files.
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// The components, by name, as core modules in text.
+pub const GUESTS: &[(&str, &str)] = &[
+    ("call", include_str!("../wat/call.wat")),
+    ("echo", include_str!("../wat/echo.wat")),
+    ("frame", include_str!("../wat/frame.wat")),
+    ("log", include_str!("../wat/log.wat")),
+    ("network", include_str!("../wat/network.wat")),
+    ("remember", include_str!("../wat/remember.wat")),
+    ("stdout", include_str!("../wat/stdout.wat")),
+];
+
+/// What every one of them ends with: a memory, and `cabi_realloc`, which takes from the end of what is used and grows the
+/// memory as needed. The first 1024 bytes it leaves alone.
+const ALLOCATOR: &str = include_str!("../wat/allocator.wat");
+
+/// The component of this name.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn guest(name: &str) -> Vec<u8> {
+    let guest = GUESTS.iter().find(|guest| guest.0 == name);
+    let (_, fields) = guest.unwrap_or_else(|| panic!("no guest is called `{name}`"));
+    component(fields)
+}
+
+/// A component of the fields of a core module, in text. What it can import and export is in `wit`; its memory, called
+/// `memory`, and `cabi_realloc` are added.
+///
+/// # Panics
+///
+/// If the module is not valid, or not one of the world.
+pub fn component(fields: &str) -> Vec<u8> {
+    of_module(&format!("(module {fields}\n{ALLOCATOR})"))
+}
+
+/// A component of a core module, in text, with everything in it.
+///
+/// # Panics
+///
+/// As [`component`].
+pub fn of_module(module: &str) -> Vec<u8> {
+    let mut module = text(module);
+    let mut resolve = Resolve::default();
+    let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
+    push(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
+    let package = push(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"));
+    let world = resolve.select_world(&[package], None).expect("there is one world");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the world is valid");
+    let encoder = ComponentEncoder::default().validate(true).module(&module);
+    encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|error| panic!("{error:?}"))
+}
+
+/// The binary form of a module or a component.
+///
+/// # Panics
+///
+/// If it is not valid.
+pub fn text(text: &str) -> Vec<u8> {
+    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
+}

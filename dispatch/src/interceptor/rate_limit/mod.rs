@@ -1,0 +1,229 @@
+//! How many calls of a function may begin in a time.
+
+mod bucket;
+mod gcra;
+mod limit;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use frame_registry::{DeclaredOption, FrameOption, frame_option};
+
+pub use self::limit::RateLimit;
+
+use self::bucket::{Bucket, NoSlot};
+use self::gcra::Rate;
+use super::{Interceptor, Next};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::function::BoxFuture;
+use crate::id::FunctionId;
+use crate::payload::Payload;
+use crate::task::Task;
+
+/// How many calls of the function may begin in a time. In text the calls and the time, such as `"100/s"`, or a map: see
+/// [`RateLimit`].
+///
+/// What a function is registered with all its calls keep, together. What a call says as well, the calls of the function that
+/// say the same keep together, and the function's limit beside it: a call can narrow the limit, and not widen it. Every
+/// attempt at a call counts.
+///
+/// A call over the limit waits for its slot, first come, first served; where that is later than its deadline it fails
+/// at once, of the kind [`Exhausted`](ErrorKind::Exhausted), and [says](CallError::retry_after) when the next slot is.
+/// A call that ends while it waits takes no slot.
+#[frame_option(name = "rate_limit", plain)]
+pub static RATE_LIMIT: FrameOption<RateLimit>;
+
+/// Keeps [`RATE_LIMIT`].
+#[derive(Debug, Default)]
+pub(super) struct RateLimits {
+    /// What functions are registered with.
+    presets: Mutex<Buckets>,
+    /// What calls say.
+    own: Mutex<Buckets>,
+}
+
+/// The buckets of which a call waits, or began not long ago.
+#[derive(Debug, Default)]
+struct Buckets {
+    map: HashMap<(FunctionId, Rate), Arc<Bucket>>,
+    /// How many were left when those that are idle were last dropped.
+    kept: usize,
+}
+
+impl Buckets {
+    /// Fewer than these are not worth to look whether they are idle.
+    const FEW: usize = 64;
+    /// Of calls, which can make up any number of limits, no more than these are kept at a time.
+    const MOST: usize = 10_000;
+
+    /// The bucket of a function's calls; none if there would be more than `most`.
+    fn get(&mut self, function: &FunctionId, rate: Rate, most: usize) -> Option<Arc<Bucket>> {
+        let key = (function.clone(), rate);
+        if let Some(bucket) = self.map.get(&key) {
+            return Some(Arc::clone(bucket));
+        }
+        if self.map.len() >= Self::FEW.max(2 * self.kept).min(most) {
+            // Nobody gets hold of one meanwhile, because that takes the lock.
+            self.map.retain(|_, bucket| Arc::strong_count(bucket) > 1 || !bucket.is_idle());
+            self.kept = self.map.len();
+        }
+        if self.map.len() >= most {
+            return None;
+        }
+        let bucket = Arc::new(Bucket::new(rate));
+        self.map.insert(key, Arc::clone(&bucket));
+        Some(bucket)
+    }
+}
+
+/// The bucket of a limit.
+type Kept = (Arc<Bucket>, RateLimit);
+
+impl RateLimits {
+    /// The buckets that a call has to have a slot of: the one of what it says itself, and that of the function.
+    fn buckets(
+        &self,
+        function: &FunctionId,
+        preset: Option<RateLimit>,
+        own: Option<RateLimit>,
+    ) -> Result<[Option<Kept>; 2], CallError> {
+        let own = own.filter(|own| preset.is_none_or(|preset| preset.rate() != own.rate()));
+        let kept = |buckets: &Mutex<Buckets>, limit: RateLimit, most| {
+            let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            let bucket = buckets.get(function, limit.rate(), most);
+            bucket.map(|bucket| (bucket, limit)).ok_or_else(too_many)
+        };
+        Ok([
+            own.map(|limit| kept(&self.own, limit, Buckets::MOST)).transpose()?,
+            preset.map(|limit| kept(&self.presets, limit, usize::MAX)).transpose()?,
+        ])
+    }
+
+    /// Waits until a call may begin.
+    async fn admit(
+        &self,
+        function: &FunctionId,
+        preset: Option<RateLimit>,
+        own: Option<RateLimit>,
+        ctx: &Ctx,
+    ) -> Result<(), CallError> {
+        let max_wait = [own, preset].into_iter().flatten().filter_map(|limit| limit.max_wait()).min();
+        let buckets = self.buckets(function, preset, own)?;
+        if Bucket::try_take(buckets.each_ref().map(|kept| kept.as_ref().map(|(bucket, _)| &**bucket))) {
+            return Ok(());
+        }
+        let ctx = max_wait.map_or_else(|| ctx.clone(), |max_wait| ctx.with_timeout(max_wait));
+        let mut places = Vec::with_capacity(2);
+        // The call's own first: whoever waits for the function's slot holds up all that come behind.
+        for (bucket, limit) in buckets.iter().flatten() {
+            let place = bucket.place(&ctx).await;
+            places.push(place.map_err(|none| no_slot(none, limit))?);
+        }
+        // Only now, when both have one, so that whoever ends in between loses none.
+        for place in places {
+            place.take();
+        }
+        Ok(())
+    }
+}
+
+fn too_many() -> CallError {
+    let message = format!(
+        "calls say more than {} different rate limits at a time, so this one cannot be kept",
+        Buckets::MOST
+    );
+    CallError::new(ErrorKind::Exhausted, message)
+}
+
+fn no_slot(none: NoSlot, limit: &RateLimit) -> CallError {
+    match none {
+        NoSlot::Ended(ended) => ended,
+        NoSlot::Next(wait) => {
+            let message = format!("over its rate limit of {limit}; the next slot is in {wait:?}");
+            CallError::new(ErrorKind::Exhausted, message).with_retry_after(wait)
+        }
+    }
+}
+
+impl Interceptor for RateLimits {
+    fn name(&self) -> &'static str {
+        "rate_limit"
+    }
+
+    fn order(&self) -> i32 {
+        300
+    }
+
+    fn options(&self) -> &[&'static DeclaredOption] {
+        const { &[RATE_LIMIT.declared()] }
+    }
+
+    fn intercept<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        task: Task,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<Payload, CallError>> {
+        Box::pin(async move {
+            let preset = next.preset().get(&RATE_LIMIT).copied();
+            let own = task.options().get(&RATE_LIMIT).copied();
+            self.admit(next.function(), preset, own, ctx).await?;
+            next.call(ctx, task).await
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use frame_registry::App;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::functions::Functions;
+
+    fn function(number: usize) -> FunctionId {
+        format!("app:f{number}").parse().unwrap()
+    }
+
+    fn root() -> Ctx {
+        Functions::new(App::builder().build()).root()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn functions_that_come_and_go_leave_nothing_behind() {
+        let (mut buckets, ctx) = (Buckets::default(), root());
+        let rate = Rate::new(1, Duration::from_secs(1), 1);
+        let held = buckets.get(&function(0), rate, usize::MAX).unwrap();
+        for number in 1..10_000 {
+            let bucket = buckets.get(&function(number), rate, usize::MAX).unwrap();
+            bucket.place(&ctx).await.unwrap().take();
+            advance(Duration::from_millis(100)).await;
+            assert!(buckets.map.len() <= Buckets::FEW, "{number}: {}", buckets.map.len());
+        }
+        let same = buckets.get(&function(0), rate, usize::MAX).unwrap();
+        assert!(Arc::ptr_eq(&held, &same), "one that is in use stays");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_cannot_make_up_limits_without_end() {
+        let (limits, ctx) = (RateLimits::default(), root());
+        let limit = |number: usize| {
+            let per = Duration::from_hours(1) + Duration::from_secs(number as u64);
+            Some(RateLimit::new(1, per).unwrap())
+        };
+        for number in 0..Buckets::MOST {
+            limits.admit(&function(0), None, limit(number), &ctx).await.unwrap();
+        }
+        let error = limits.admit(&function(0), None, limit(Buckets::MOST), &ctx).await.unwrap_err();
+        assert_eq!(
+            error.message(),
+            "calls say more than 10000 different rate limits at a time, so this one cannot be kept"
+        );
+        limits.admit(&function(0), limit(Buckets::MOST), None, &ctx).await.unwrap();
+        advance(Duration::from_hours(2)).await;
+        limits.admit(&function(0), None, limit(Buckets::MOST), &ctx).await.unwrap();
+    }
+}

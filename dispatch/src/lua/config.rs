@@ -1,0 +1,78 @@
+//! The limits of a function in Lua.
+
+use std::time::Duration;
+
+use crate::pool::PoolConfig;
+
+/// How a function in Lua runs, and its limits.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use frame_dispatch::lua::LuaConfig;
+/// let config = LuaConfig::default().with_memory(8 << 20).with_time(Duration::from_secs(2));
+/// assert_eq!((config.memory, config.time.as_secs()), (8 << 20, 2));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LuaConfig {
+    /// How many calls run at once, and how many VMs wait for them.
+    pub pool: PoolConfig,
+    /// How much memory a VM has, in bytes. Default: 32 MiB.
+    pub memory: usize,
+    /// How long a call runs at most, once it has its turn. Default: 30 seconds.
+    pub time: Duration,
+    /// How large a result is at most, and what a script gives to a function that it calls: in bytes, as JSON. Default:
+    /// 16 MiB.
+    pub payload: usize,
+    /// Whether every call has a new VM, which takes longer. Default: no. Either way a call sees nothing of another.
+    pub fresh_vm: bool,
+}
+
+impl Default for LuaConfig {
+    fn default() -> Self {
+        Self {
+            pool: PoolConfig::default(),
+            memory: 32 << 20,
+            time: Duration::from_secs(30),
+            payload: 16 << 20,
+            fresh_vm: false,
+        }
+    }
+}
+
+impl LuaConfig {
+    /// The same, with another [`pool`](Self::pool).
+    #[must_use]
+    pub const fn with_pool(mut self, pool: PoolConfig) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The same, with another limit of [`memory`](Self::memory).
+    #[must_use]
+    pub const fn with_memory(mut self, memory: usize) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// The same, with another limit of [`time`](Self::time).
+    #[must_use]
+    pub const fn with_time(mut self, time: Duration) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// The same, with another limit of the [`payload`](Self::payload).
+    #[must_use]
+    pub const fn with_payload(mut self, payload: usize) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// The same, with a [new VM](Self::fresh_vm) for every call, or not.
+    #[must_use]
+    pub const fn with_fresh_vm(mut self, fresh_vm: bool) -> Self {
+        self.fresh_vm = fresh_vm;
+        self
+    }
+}

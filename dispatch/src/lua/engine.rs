@@ -1,0 +1,170 @@
+//! What scripts are made into functions by.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::config::LuaConfig;
+use super::function::LuaFunction;
+use super::module::LuaModule;
+use super::vm::Vm;
+
+/// The longest source of a function, in bytes. Lua cannot be interrupted as it compiles.
+const LONGEST_SOURCE: usize = 1 << 20;
+
+/// Makes functions of scripts, which all have the same modules. Cloning it is one reference count.
+#[derive(Clone)]
+pub struct LuaEngine {
+    modules: Arc<[Arc<dyn LuaModule>]>,
+}
+
+/// An engine that is being put together.
+#[derive(Default)]
+pub struct LuaEngineBuilder {
+    modules: Vec<Arc<dyn LuaModule>>,
+}
+
+/// A script was not made into a function, or an engine not built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LuaError {
+    /// The source does not compile.
+    #[error("the script does not compile: {message}")]
+    Syntax {
+        /// What is wrong, with the name of the chunk and the line.
+        message: String,
+    },
+    /// What was given as a source was compiled already.
+    #[error("`{chunk}` is bytecode, which can break out of Lua; give the source")]
+    Bytecode {
+        /// The name of the chunk.
+        chunk: String,
+    },
+    /// The source is too long.
+    #[error(
+        "`{chunk}` has {length} bytes, and a script has at most {longest}; split it into several functions"
+    )]
+    TooLong {
+        /// The name of the chunk.
+        chunk: String,
+        /// How long it is.
+        length: usize,
+        /// How long it can be.
+        longest: usize,
+    },
+    /// The name of a module is no name in Lua.
+    #[error(
+        "`{module}` is no name for a module; it has to be one in Lua: letters, digits and `_`, and no keyword"
+    )]
+    ModuleName {
+        /// The name.
+        module: String,
+    },
+    /// The name of a module is that of another, or of something that every script has.
+    #[error("a script has something else named `{module}`; give the module another name")]
+    ModuleNameTaken {
+        /// The name.
+        module: String,
+    },
+    /// A module failed as it was put into a VM.
+    #[error("the module `{module}` was not installed")]
+    Module {
+        /// The name.
+        module: String,
+        /// Why.
+        source: mlua::Error,
+    },
+    /// A VM was not made: its limit of memory is too low, most likely.
+    #[error("no VM was made: {message}")]
+    Vm {
+        /// Why.
+        message: String,
+    },
+}
+
+impl LuaEngine {
+    /// An engine without modules, to add some to.
+    #[must_use]
+    pub fn builder() -> LuaEngineBuilder {
+        LuaEngineBuilder::default()
+    }
+
+    /// Compiles a script, and makes as many VMs as are to be kept [warm](crate::PoolConfig::warm). `chunk` is what the
+    /// script is called in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`LuaError::Syntax`] if it does not compile, [`LuaError::Bytecode`] or [`LuaError::TooLong`] if it is not even
+    /// tried, [`LuaError::Vm`] if no VM can be made with `config`.
+    pub fn function(&self, chunk: &str, source: &str, config: LuaConfig) -> Result<LuaFunction, LuaError> {
+        if source.starts_with('\x1b') {
+            return Err(LuaError::Bytecode { chunk: chunk.to_owned() });
+        }
+        if source.len() > LONGEST_SOURCE {
+            let (length, longest) = (source.len(), LONGEST_SOURCE);
+            return Err(LuaError::TooLong { chunk: chunk.to_owned(), length, longest });
+        }
+        LuaFunction::new(self.clone(), chunk, source, config)
+    }
+
+    pub(super) fn modules(&self) -> &[Arc<dyn LuaModule>] {
+        &self.modules
+    }
+}
+
+impl LuaEngineBuilder {
+    /// Adds a module, which scripts find under its name.
+    #[must_use]
+    pub fn module(mut self, module: impl LuaModule) -> Self {
+        self.modules.push(Arc::new(module));
+        self
+    }
+
+    /// The engine, once every module was tried.
+    ///
+    /// # Errors
+    ///
+    /// [`LuaError::ModuleName`] or [`LuaError::ModuleNameTaken`] for the first module whose name is none, or taken;
+    /// [`LuaError::Module`] for the first that cannot be installed.
+    pub fn build(self) -> Result<LuaEngine, LuaError> {
+        for (index, module) in self.modules.iter().enumerate() {
+            let name = module.name();
+            if !is_name(name) {
+                return Err(LuaError::ModuleName { module: name.to_owned() });
+            }
+            if self.modules[..index].iter().any(|other| other.name() == name) {
+                return Err(LuaError::ModuleNameTaken { module: name.to_owned() });
+            }
+        }
+        let engine = LuaEngine { modules: self.modules.into() };
+        let (_, names) = Vm::new(&engine, &LuaConfig::default())?;
+        match engine.modules.iter().find(|module| names.iter().any(|taken| taken == module.name())) {
+            Some(module) => Err(LuaError::ModuleNameTaken { module: module.name().to_owned() }),
+            None => Ok(engine),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    const KEYWORDS: [&str; 22] = [
+        "and", "break", "do", "else", "elseif", "end", "false", "for", "function", "goto", "if", "in",
+        "local", "nil", "not", "or", "repeat", "return", "then", "true", "until", "while",
+    ];
+    let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().next().is_some_and(is_letter)
+        && name.bytes().all(|byte| is_letter(byte) || byte.is_ascii_digit())
+        && !KEYWORDS.contains(&name)
+}
+
+impl fmt::Debug for LuaEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LuaEngine ")?;
+        f.debug_set().entries(self.modules.iter().map(|module| module.name())).finish()
+    }
+}
+
+impl fmt::Debug for LuaEngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LuaEngineBuilder ")?;
+        f.debug_list().entries(self.modules.iter().map(|module| module.name())).finish()
+    }
+}

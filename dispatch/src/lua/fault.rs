@@ -1,0 +1,215 @@
+//! Errors between Lua and the host.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mlua::{AnyUserData, IntoLua, Lua, Table, UserData, Value};
+
+use super::watch::{Over, Watch};
+use crate::error::{CallError, ErrorKind};
+
+/// What Lua says when an allocation was refused.
+pub(super) const OUT_OF_MEMORY: &str = "not enough memory";
+
+/// What Lua calls the chunk that scripts run in.
+pub(super) const OWN: &str = "[frame]";
+
+/// A failed call, kept behind the table that a script sees of it.
+struct Failure(Arc<CallError>);
+
+impl UserData for Failure {}
+
+/// Where an error that ended a script was raised.
+#[derive(Debug)]
+struct Trace(String);
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Trace {}
+
+/// A failed call as a cause, which may have several effects.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Cause(Arc<CallError>);
+
+/// The value that a script sees of a failed call: a table with its kind, its message, whether it is worth a retry and
+/// the function that failed, which shows as its text.
+pub(super) fn give(lua: &Lua, error: Arc<CallError>) -> mlua::Result<Value> {
+    let table = lua.create_table_with_capacity(0, 4)?;
+    table.raw_set("kind", error.kind().as_str())?;
+    table.raw_set("message", error.message())?;
+    table.raw_set("retryable", error.is_retryable())?;
+    table.raw_set("function", error.function().map(ToString::to_string))?;
+    let text = error.to_string();
+    let metatable = lua.create_table_with_capacity(0, 3)?;
+    metatable.raw_set("__metatable", "error")?;
+    metatable.raw_set("__tostring", lua.create_function(move |_, _: Value| Ok(text.clone()))?)?;
+    metatable.raw_set("failure", lua.create_userdata(Failure(error))?)?;
+    table.set_metatable(Some(metatable))?;
+    Ok(Value::Table(table))
+}
+
+/// What a script sees of an error that it caught: never one of the host's own kind, and none at all once its call is
+/// over.
+pub(super) fn recover(lua: &Lua, watch: &Watch, value: Value) -> mlua::Result<Value> {
+    if watch.is_over() {
+        return Err(mlua::Error::external(Over));
+    }
+    match value {
+        Value::Error(error) => {
+            if is_memory(&error) {
+                watch.note_exhausted();
+                return OUT_OF_MEMORY.into_lua(lua);
+            }
+            match call_error(&error) {
+                Some(error) => give(lua, error),
+                None => message(&error).into_lua(lua),
+            }
+        }
+        Value::String(text) => {
+            if text.as_bytes() == OUT_OF_MEMORY.as_bytes() {
+                watch.note_exhausted();
+            }
+            Ok(Value::String(text))
+        }
+        other => Ok(other),
+    }
+}
+
+/// Why a script failed, of the value that it raised.
+pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
+    if watch.has_ended().is_some() {
+        return watch.end();
+    }
+    let error = match value {
+        Value::Error(error) => return take_error(watch, error),
+        Value::String(text) if text.as_bytes() == OUT_OF_MEMORY.as_bytes() => {
+            watch.note_exhausted();
+            return exhausted();
+        }
+        Value::String(text) => CallError::new(ErrorKind::Internal, shortened(&text.to_string_lossy())),
+        Value::Table(table) => return take_table(table),
+        other => CallError::new(
+            ErrorKind::Internal,
+            format!("raised a {}; raise a string, or a table with `kind` and `message`", other.type_name()),
+        ),
+    };
+    match watch.take_trace() {
+        Some(trace) => error.with_source(Trace(trace)),
+        None => error,
+    }
+}
+
+/// Why a script failed, of an error that the host raised in it, or Lua.
+pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
+    if error.downcast_ref::<Over>().is_some() {
+        return watch.end();
+    }
+    if is_memory(error) {
+        watch.note_exhausted();
+        return exhausted();
+    }
+    match call_error(error) {
+        Some(cause) => caused(cause.kind(), cause.is_retryable(), cause),
+        None => CallError::new(ErrorKind::Internal, shortened(&message(error))),
+    }
+}
+
+fn take_table(table: &Table) -> CallError {
+    let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
+    let kind = field("kind").as_string().and_then(|kind| ErrorKind::from_name(&kind.to_string_lossy()));
+    let retryable = field("retryable").as_boolean();
+    let failure = table.metatable().and_then(|metatable| metatable.raw_get::<AnyUserData>("failure").ok());
+    let failure = failure.and_then(|failure| failure.borrow::<Failure>().map(|it| Arc::clone(&it.0)).ok());
+    if let Some(cause) = failure {
+        let kind = kind.unwrap_or(cause.kind());
+        return caused(kind, retryable.unwrap_or(cause.is_retryable()), cause);
+    }
+    let message = match field("message") {
+        Value::String(message) => shortened(&message.to_string_lossy()),
+        _ => "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
+            .to_owned(),
+    };
+    let error = CallError::new(kind.unwrap_or(ErrorKind::Internal), message);
+    match retryable {
+        Some(retryable) => error.with_retryable(retryable),
+        None => error,
+    }
+}
+
+fn caused(kind: ErrorKind, is_retryable: bool, cause: Arc<CallError>) -> CallError {
+    let message = match cause.function() {
+        Some(function) => format!("a call of `{function}` failed, and the script did not catch it"),
+        None => cause.message().to_owned(),
+    };
+    CallError::new(kind, message).with_retryable(is_retryable).with_source(Cause(cause))
+}
+
+pub(super) fn exhausted() -> CallError {
+    CallError::new(ErrorKind::Exhausted, "the script ran out of memory")
+}
+
+fn is_memory(error: &mlua::Error) -> bool {
+    error.chain().any(|error| matches!(error.downcast_ref(), Some(mlua::Error::MemoryError(_))))
+}
+
+/// The failed call that a host function reports.
+fn call_error(error: &mlua::Error) -> Option<Arc<CallError>> {
+    match error {
+        mlua::Error::CallbackError { cause, .. } | mlua::Error::WithContext { cause, .. } => {
+            call_error(cause)
+        }
+        mlua::Error::ExternalError(error) => {
+            let error = error.downcast_ref::<CallError>()?;
+            let copy = CallError::new(error.kind(), error.message()).with_retryable(error.is_retryable());
+            Some(Arc::new(match error.function() {
+                Some(function) => copy.of(function),
+                None => copy,
+            }))
+        }
+        _ => None,
+    }
+}
+
+/// Without the host's own stack, and with the place in the script, as Lua's own errors have it.
+fn message(error: &mlua::Error) -> String {
+    match error {
+        mlua::Error::CallbackError { traceback, cause } => {
+            let message = message(cause);
+            match place(traceback) {
+                Some(place) => format!("{place}: {message}"),
+                None => message,
+            }
+        }
+        mlua::Error::RuntimeError(message) => message.clone(),
+        mlua::Error::BadArgument { to, pos, name: _, cause } => {
+            let to = to.as_deref().unwrap_or("?");
+            format!("bad argument #{pos} to '{to}' ({})", message(cause))
+        }
+        mlua::Error::FromLuaConversionError { from, to, .. } => {
+            format!("{} expected, got {}", to.to_lowercase(), if *from == "nil" { "no value" } else { from })
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The first place in a traceback that is in a script: `name:line`. `mlua` waits for futures in a chunk without a name.
+fn place(traceback: &str) -> Option<&str> {
+    let mut places = traceback.lines().filter_map(|line| line.strip_prefix('\t'));
+    let line = places.find(|line| ![OWN, "[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
+    let (place, _) = line.split_once(": in ")?;
+    Some(place)
+}
+
+/// What a script raises may be as long as its memory.
+fn shortened(message: &str) -> String {
+    const LONGEST: usize = 4096;
+    if message.len() <= LONGEST {
+        return message.to_owned();
+    }
+    format!("{}…", &message[..message.floor_char_boundary(LONGEST)])
+}

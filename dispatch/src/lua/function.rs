@@ -1,0 +1,90 @@
+//! A script as a function.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::config::LuaConfig;
+use super::engine::{LuaEngine, LuaError};
+use super::vm::Vm;
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::function::{BoxFuture, Function};
+use crate::payload::Payload;
+use crate::pool::{Pool, PoolStatistics};
+
+/// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
+#[derive(Clone)]
+pub struct LuaFunction {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: LuaEngine,
+    chunk: Box<str>,
+    source: Box<str>,
+    config: LuaConfig,
+    pool: Pool<Vm>,
+}
+
+impl LuaFunction {
+    pub(super) fn new(
+        engine: LuaEngine,
+        chunk: &str,
+        source: &str,
+        config: LuaConfig,
+    ) -> Result<Self, LuaError> {
+        let mut pool = config.pool;
+        if config.fresh_vm {
+            pool = pool.with_idle(0).with_warm(0);
+        }
+        // At least one, to see that it compiles.
+        let mut warm = (0..pool.warm.max(1))
+            .map(|_| Vm::with_script(&engine, &config, chunk, source))
+            .collect::<Result<Vec<_>, _>>()?;
+        warm.truncate(pool.warm);
+        let pool = Pool::new(pool, warm);
+        let inner = Inner { engine, chunk: chunk.into(), source: source.into(), config, pool };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What its VMs do and have done.
+    pub fn statistics(&self) -> PoolStatistics {
+        self.inner.pool.statistics()
+    }
+
+    /// Its limits.
+    pub fn config(&self) -> &LuaConfig {
+        &self.inner.config
+    }
+}
+
+impl Inner {
+    async fn run(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+        let mut turn = self.pool.turn(&ctx).await?;
+        let ctx = ctx.with_timeout(self.config.time);
+        let vm = turn
+            .instance(|| Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source))
+            .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
+        let result = ctx.bound(vm.run(&ctx, payload)).await?;
+        if vm.is_reusable() {
+            turn.give_back();
+        }
+        result
+    }
+}
+
+impl Function for LuaFunction {
+    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        Box::pin(self.inner.run(ctx, payload))
+    }
+}
+
+impl fmt::Debug for LuaFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LuaFunction")
+            .field("chunk", &self.inner.chunk)
+            .field("config", &self.inner.config)
+            .field("statistics", &self.statistics())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! What a host adds to what scripts have.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
+
+use super::watch::Watch;
+use crate::ctx::Ctx;
+
+/// A table of functions that scripts find under its name.
+///
+/// ```
+/// use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaModule, ModuleBuilder, mlua};
+/// use frame_dispatch::{Ctx, Functions, Task};
+/// use frame_registry::{App, Options};
+///
+/// struct Clock;
+///
+/// impl LuaModule for Clock {
+///     fn name(&self) -> &str {
+///         "clock"
+///     }
+///
+///     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+///         module.function("has_deadline", |_, ctx: Ctx, ()| Ok(ctx.deadline().is_some()))?;
+///         module.async_function("sleep", async |_: Ctx, milliseconds: u64| {
+///             tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
+///             Ok(())
+///         })
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let engine = LuaEngine::builder().module(Clock).build()?;
+/// let source = "clock.sleep(1) return clock.has_deadline()";
+/// let function = engine.function("app.lua", source, LuaConfig::default())?;
+///
+/// let functions = Functions::new(App::builder().build());
+/// functions.register("app:clock".parse()?, Options::new(), function)?;
+/// let result = functions.root().call(Task::new("app:clock".parse()?)).await?;
+/// assert_eq!(result.as_json(), Some(&true.into()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait LuaModule: Send + Sync + 'static {
+    /// What scripts find it under.
+    fn name(&self) -> &str;
+
+    /// Puts its functions into a VM: once for each, before a script runs in it.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way.
+    fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()>;
+}
+
+/// The table of a module, being filled. Every call of a script has its own copy.
+///
+/// A function is handed the [`Ctx`] of the call that it is called in. An error that is a
+/// [`CallError`](crate::CallError), given with [`mlua::Error::external`], is raised as that of a failed call; any other
+/// as its text, behind the line of the script. A panic fails the call.
+pub struct ModuleBuilder<'a> {
+    lua: &'a Lua,
+    table: Table,
+    watch: &'a Arc<Watch>,
+}
+
+/// A value that is the same in every call.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Constant {
+    /// A boolean.
+    Boolean(bool),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Number(f64),
+    /// A string.
+    Text(String),
+}
+
+impl<'a> ModuleBuilder<'a> {
+    pub(super) fn new(lua: &'a Lua, watch: &'a Arc<Watch>) -> mlua::Result<Self> {
+        Ok(Self { lua, table: lua.create_table()?, watch })
+    }
+
+    pub(super) fn finish(self) -> Table {
+        self.table
+    }
+
+    /// The VM: to register the type of a userdata, for example.
+    pub const fn lua(&self) -> &Lua {
+        self.lua
+    }
+
+    /// Adds a constant.
+    ///
+    /// # Errors
+    ///
+    /// Lua's, if memory runs out.
+    pub fn constant(&mut self, name: &str, value: impl Into<Constant>) -> mlua::Result<()> {
+        match value.into() {
+            Constant::Boolean(value) => self.set(name, value),
+            Constant::Integer(value) => self.set(name, value),
+            Constant::Number(value) => self.set(name, value),
+            Constant::Text(value) => self.set(name, value),
+        }
+    }
+
+    /// Adds a function. It holds up the thread for as long as it runs, and nothing interrupts it.
+    ///
+    /// # Errors
+    ///
+    /// Lua's, if memory runs out.
+    pub fn function<A, R, F>(&mut self, name: &str, function: F) -> mlua::Result<()>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Fn(&Lua, Ctx, A) -> mlua::Result<R> + Send + Sync + 'static,
+    {
+        let watch = Arc::clone(self.watch);
+        let function = self.lua.create_function(move |lua, arguments: A| {
+            let ctx = watch.ctx()?;
+            let result = catch_unwind(AssertUnwindSafe(|| function(lua, ctx, arguments)));
+            result.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
+        })?;
+        self.set(name, function)
+    }
+
+    /// Adds a function that a script waits for, in a coroutine, too. Its future is dropped where the call is ended.
+    ///
+    /// It is not handed the VM, which it would keep alive: what it gives is turned into values behind it.
+    ///
+    /// # Errors
+    ///
+    /// Lua's, if memory runs out.
+    pub fn async_function<A, R, F, T>(&mut self, name: &str, function: F) -> mlua::Result<()>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Fn(Ctx, A) -> T + Send + Sync + 'static,
+        T: Future<Output = mlua::Result<R>> + Send + 'static,
+    {
+        let watch = Arc::clone(self.watch);
+        let function = self.lua.create_async_function(move |_, arguments: A| {
+            let watch = Arc::clone(&watch);
+            let future = watch.ctx().and_then(|ctx| {
+                let future = catch_unwind(AssertUnwindSafe(|| function(ctx, arguments)));
+                future.map_err(|panic| watch.panicked(&*panic))
+            });
+            async move {
+                let mut future = pin!(future?);
+                poll_fn(|waker| {
+                    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)));
+                    polled.unwrap_or_else(|panic| Poll::Ready(Err(watch.panicked(&*panic))))
+                })
+                .await
+            }
+        })?;
+        self.set(name, function)
+    }
+
+    fn set(&self, name: &str, value: impl IntoLua) -> mlua::Result<()> {
+        self.table.raw_set(name, value)
+    }
+}
+
+impl fmt::Debug for ModuleBuilder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModuleBuilder").finish_non_exhaustive()
+    }
+}
+
+impl From<bool> for Constant {
+    fn from(value: bool) -> Self {
+        Self::Boolean(value)
+    }
+}
+
+impl From<i64> for Constant {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<f64> for Constant {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<&str> for Constant {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Constant {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}

@@ -1,0 +1,66 @@
+//! Payloads and errors, as guests see them and as functions do.
+
+use serde_json::Value as Json;
+
+use super::bindings::frame::function::types;
+use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
+
+/// A payload on its way to a guest. JSON goes as text.
+pub(crate) fn to_guest(payload: Payload) -> types::Payload {
+    match payload {
+        // Its `Display` writes what `serde_json::to_string` does, and cannot fail.
+        Payload::Json(json) => types::Payload::Json(json.to_string()),
+        Payload::Bytes(bytes) => types::Payload::Bytes(bytes),
+    }
+}
+
+/// A payload that a guest gave.
+pub(crate) fn from_guest(payload: types::Payload) -> Result<Payload, serde_json::Error> {
+    Ok(match payload {
+        types::Payload::Json(text) => Payload::Json(serde_json::from_str::<Json>(&text)?),
+        types::Payload::Bytes(bytes) => Payload::Bytes(bytes),
+    })
+}
+
+impl From<&CallError> for types::Error {
+    fn from(error: &CallError) -> Self {
+        Self { kind: error.kind().into(), message: error.to_string(), retryable: error.is_retryable() }
+    }
+}
+
+impl From<types::Error> for CallError {
+    fn from(error: types::Error) -> Self {
+        Self::new(error.kind.into(), error.message).with_retryable(error.retryable)
+    }
+}
+
+impl From<ErrorKind> for types::ErrorKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Invalid => Self::Invalid,
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::Denied => Self::Denied,
+            ErrorKind::Cancelled => Self::Cancelled,
+            ErrorKind::Deadline => Self::Deadline,
+            ErrorKind::Unavailable => Self::Unavailable,
+            ErrorKind::Exhausted => Self::Exhausted,
+            ErrorKind::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<types::ErrorKind> for ErrorKind {
+    fn from(kind: types::ErrorKind) -> Self {
+        match kind {
+            types::ErrorKind::Invalid => Self::Invalid,
+            types::ErrorKind::NotFound => Self::NotFound,
+            types::ErrorKind::Denied => Self::Denied,
+            types::ErrorKind::Cancelled => Self::Cancelled,
+            types::ErrorKind::Deadline => Self::Deadline,
+            types::ErrorKind::Unavailable => Self::Unavailable,
+            types::ErrorKind::Exhausted => Self::Exhausted,
+            types::ErrorKind::Internal => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The engine: what all components share.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::cache::{Cache, CacheKey};
+use super::config::{WasmConfig, turns};
+use super::epoch::Clock;
+use super::error::WasmError;
+use super::function::WasmFunction;
+use super::module::HostModule;
+use super::state::State;
+use super::{host, wasi};
+use crate::pool::Pool;
+
+/// Compiles components, and holds what their calls run in: address space, stacks, the clock that interrupts them. Cloning it
+/// is one reference count; a program needs one.
+///
+/// ```no_run
+/// use frame_dispatch::Functions;
+/// use frame_dispatch::wasm::{WasmConfig, WasmEngine};
+/// use frame_registry::{App, Options};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = WasmEngine::builder().cache("/var/cache/app/components").build()?;
+///
+/// // It takes a while, so it is not done on a thread of the runtime.
+/// let function = tokio::task::spawn_blocking({
+///     let engine = engine.clone();
+///     move || engine.function(&std::fs::read("hello.wasm")?, WasmConfig::default()).map_err(std::io::Error::other)
+/// });
+/// let functions = Functions::new(App::builder().build());
+/// functions.register("app:hello".parse()?, Options::new(), function.await??)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct WasmEngine {
+    inner: Arc<Shared>,
+}
+
+/// What a function needs of its engine.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) modules: Vec<Box<dyn HostModule>>,
+    pub(crate) clock: Clock,
+    /// Turns for all calls of all functions. A call holds one place of each pool of wasmtime's, so none of these runs out.
+    pub(crate) instances: Pool<()>,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    table_elements: usize,
+}
+
+impl WasmEngine {
+    /// An engine without host modules, that does not keep what it compiles.
+    ///
+    /// # Errors
+    ///
+    /// As [`WasmEngineBuilder::build`].
+    pub fn new() -> Result<Self, WasmError> {
+        Self::builder().build()
+    }
+
+    /// An engine to be configured.
+    pub fn builder() -> WasmEngineBuilder {
+        WasmEngineBuilder::default()
+    }
+
+    /// Makes a function of a component in its binary form. It has to be one of the world `frame:function/function`, see
+    /// [the module](super).
+    ///
+    /// Compiling takes long, on all processors: milliseconds for a small component, seconds for one that carries an
+    /// interpreter. So call this on a thread that may block, as with tokio's `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// [`WasmError::NotAComponent`], [`WasmError::Compile`], [`WasmError::Import`] or [`WasmError::Export`] by what is
+    /// wrong with it, and [`WasmError::TooLarge`] if it starts with more than `config` or the engine allows.
+    pub fn function(&self, component: &[u8], config: WasmConfig) -> Result<WasmFunction, WasmError> {
+        let shared = &self.inner;
+        if config.table_elements > shared.table_elements {
+            return Err(WasmError::TooLarge {
+                what: "table elements",
+                needed: config.table_elements as u64,
+                limit: shared.table_elements as u64,
+            });
+        }
+        let component = shared.compile(component)?;
+        let instance = shared
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| WasmError::Import { reason: format!("{error:#}") })?;
+        WasmFunction::new(Arc::clone(shared), instance, config)
+    }
+}
+
+impl Shared {
+    fn compile(&self, bytes: &[u8]) -> Result<Component, WasmError> {
+        match bytes {
+            [0, b'a', b's', b'm', _, _, 1, 0, ..] => (),
+            [0, b'a', b's', b'm', ..] => {
+                let found = "a core module; `wasm-tools component new` makes a component of it";
+                return Err(WasmError::NotAComponent { found });
+            }
+            _ => {
+                return Err(WasmError::NotAComponent {
+                    found: "something else; its first bytes are not `\\0asm`",
+                });
+            }
+        }
+        let compile = || {
+            Component::from_binary(&self.engine, bytes)
+                .map_err(|error| WasmError::Compile { reason: format!("{error:#}") })
+        };
+        let Some(cache) = &self.cache else { return compile() };
+        let key = CacheKey::new(&self.engine, bytes);
+        if let Some(component) = cache.load(&self.engine, &key) {
+            return Ok(component);
+        }
+        let component = compile()?;
+        cache.store(&key, &component);
+        Ok(component)
+    }
+}
+
+impl fmt::Debug for WasmEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { instances, cache, .. } = &*self.inner;
+        f.debug_struct("WasmEngine")
+            .field("instances", instances)
+            .field("cache", cache)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An engine to be built.
+#[must_use = "it does nothing until it is built"]
+pub struct WasmEngineBuilder {
+    modules: Vec<Box<dyn HostModule>>,
+    cache: Option<PathBuf>,
+    instances: u32,
+    core_instances: u32,
+    memories: u32,
+    tables: u32,
+    table_elements: usize,
+}
+
+impl Default for WasmEngineBuilder {
+    fn default() -> Self {
+        Self {
+            modules: Vec::new(),
+            cache: None,
+            instances: 256,
+            core_instances: 32,
+            memories: 4,
+            tables: 8,
+            table_elements: 20_000,
+        }
+    }
+}
+
+impl WasmEngineBuilder {
+    /// Adds interfaces that components can import.
+    pub fn module(mut self, module: impl HostModule) -> Self {
+        self.modules.push(Box::new(module));
+        self
+    }
+
+    /// Keeps what is compiled in `directory`, for this process and others to come. It is made, for this user alone, if it is
+    /// not there. Nothing is ever removed from it.
+    ///
+    /// What is in the directory is run as it is. So on Unix it, and every directory above it, must belong to this user or
+    /// to root, and nobody else may write to it; elsewhere, see to that. Default: nothing is kept.
+    pub fn cache(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.cache = Some(directory.into());
+        self
+    }
+
+    /// How many calls run at once, of all functions together; at least one. Further calls wait, as for the turn of
+    /// their function. Each takes address space for its memories, 4 GiB for each that a component may have, and no more
+    /// than that until it runs. Default: 256.
+    pub const fn instances(mut self, instances: u32) -> Self {
+        self.instances = instances;
+        self
+    }
+
+    /// How many core instances a component may consist of. Default: 32.
+    pub const fn core_instances(mut self, core_instances: u32) -> Self {
+        self.core_instances = core_instances;
+        self
+    }
+
+    /// How many linear memories a component may have. Default: 4.
+    pub const fn memories(mut self, memories: u32) -> Self {
+        self.memories = memories;
+        self
+    }
+
+    /// How many tables a component may have. Default: 8.
+    pub const fn tables(mut self, tables: u32) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// The most that [`WasmConfig::table_elements`] can be. Default: 20 000.
+    pub const fn table_elements(mut self, table_elements: usize) -> Self {
+        self.table_elements = table_elements;
+        self
+    }
+
+    /// The engine. Starts the thread of its clock, which ends with the last clone of the engine, and of the functions
+    /// that it made.
+    ///
+    /// # Errors
+    ///
+    /// [`WasmError::Engine`] if this machine does not have what it takes, [`WasmError::Module`] if a module cannot be
+    /// linked, and [`WasmError::Cache`] if somebody else could write to the directory, or it cannot be made.
+    pub fn build(self) -> Result<WasmEngine, WasmError> {
+        let failed = |reason: String| WasmError::Engine { reason };
+        let cache = self.cache.as_deref().map(Cache::open).transpose()?;
+        let engine = Engine::new(&self.config()).map_err(|error| failed(format!("{error:#}")))?;
+        let linker =
+            self.linker(&engine).map_err(|error| WasmError::Module { reason: format!("{error:#}") })?;
+        let clock = Clock::start(engine.clone())
+            .map_err(|error| failed(format!("its clock cannot be started: {error}")))?;
+        let shared = Shared {
+            // How long a call waits for one is up to its function.
+            instances: Pool::new(turns(self.instances as usize, Duration::MAX), Vec::new()),
+            modules: self.modules,
+            table_elements: self.table_elements,
+            engine,
+            clock,
+            linker,
+            cache,
+        };
+        Ok(WasmEngine { inner: Arc::new(shared) })
+    }
+
+    fn config(&self) -> Config {
+        let instances = self.instances.max(1);
+        let each = |count: u32| instances.saturating_mul(count);
+        let mut pooling = PoolingAllocationConfig::new();
+        pooling
+            .total_component_instances(instances)
+            .total_stacks(instances)
+            .total_core_instances(each(self.core_instances))
+            .total_memories(each(self.memories))
+            .total_tables(each(self.tables))
+            .max_core_instances_per_component(self.core_instances)
+            .max_memories_per_component(self.memories)
+            .max_tables_per_component(self.tables)
+            .max_memories_per_module(self.memories)
+            .max_tables_per_module(self.tables)
+            .table_elements(self.table_elements)
+            // Clearing what a small guest has used takes less time than handing it back to the system and getting it again.
+            .linear_memory_keep_resident(RESIDENT)
+            .table_keep_resident(RESIDENT);
+        let mut config = Config::new();
+        config
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
+            .epoch_interruption(true)
+            // No guest runs two things at once.
+            .concurrency_support(false);
+        config
+    }
+
+    fn linker(&self, engine: &Engine) -> wasmtime::Result<Linker<State>> {
+        let mut linker = Linker::new(engine);
+        host::link(&mut linker)?;
+        wasi::link(&mut linker)?;
+        linker.allow_shadowing(true);
+        for module in &self.modules {
+            module.link(&mut linker)?;
+        }
+        Ok(linker)
+    }
+}
+
+/// How many bytes of a memory or a table stay with an instance that no call uses.
+const RESIDENT: usize = 64 << 10;
+
+impl fmt::Debug for WasmEngineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasmEngineBuilder")
+            .field("modules", &self.modules.len())
+            .field("cache", &self.cache)
+            .field("instances", &self.instances)
+            .field("core_instances", &self.core_instances)
+            .field("memories", &self.memories)
+            .field("tables", &self.tables)
+            .field("table_elements", &self.table_elements)
+            .finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! A component that can be called.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::bindings::FunctionPre;
+use super::config::WasmConfig;
+use super::convert::{from_guest, to_guest};
+use super::engine::Shared;
+use super::error::WasmError;
+use super::state::State;
+use super::{failure, wasi};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::function::{BoxFuture, Function};
+use crate::payload::Payload;
+use crate::pool::{Pool, PoolStatistics};
+
+/// A component as a function. Cloning it is one reference count, and clones share its turns: so keep one, to see its
+/// [`statistics`](Self::statistics).
+#[derive(Clone)]
+pub struct WasmFunction {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<Shared>,
+    component: FunctionPre<State>,
+    imports_wasi: bool,
+    config: WasmConfig,
+    pool: Pool<()>,
+}
+
+impl WasmFunction {
+    pub(crate) fn new(
+        engine: Arc<Shared>,
+        instance: InstancePre<State>,
+        config: WasmConfig,
+    ) -> Result<Self, WasmError> {
+        let component = instance.component();
+        if component.component_type().get_export(&engine.engine, "run").is_none() {
+            return Err(WasmError::Export { reason: "it exports no `run`".to_owned() });
+        }
+        if let Some(required) = component.resources_required() {
+            const PAGE: u64 = 64 << 10;
+            let memory = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE);
+            at_most("bytes of memory", memory, config.memory)?;
+            at_most("table elements", required.max_initial_table_size.unwrap_or(0), config.table_elements)?;
+        }
+        let imports_wasi = wasi::is_imported(component);
+        let component =
+            FunctionPre::new(instance).map_err(|error| WasmError::Export { reason: format!("{error:#}") })?;
+        let pool = Pool::new(config.pool(), Vec::new());
+        Ok(Self { inner: Arc::new(Inner { engine, component, imports_wasi, config, pool }) })
+    }
+
+    /// What it does and has done. It makes an instance for each call, and throws it away behind it.
+    pub fn statistics(&self) -> PoolStatistics {
+        self.inner.pool.statistics()
+    }
+}
+
+impl Function for WasmFunction {
+    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        Box::pin(self.inner.call(ctx, payload))
+    }
+}
+
+impl Inner {
+    async fn call(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+        let mut turn = self.pool.turn(&ctx).await?;
+        let waiting = ctx.with_timeout(self.config.max_wait);
+        let _instance = self.engine.instances.turn(&waiting).await.map_err(|_| {
+            let size = self.engine.instances.statistics().size;
+            let message =
+                format!("all {size} instances of the engine were busy for as long as it could wait");
+            CallError::new(ErrorKind::Exhausted, message)
+        })?;
+        let ctx = ctx.with_timeout(self.config.time);
+        let bounds = ctx.clone();
+        let store = self.store(ctx)?;
+        turn.instance(|| Ok::<_, CallError>(()))?;
+        bounds.bound(self.run(store, payload)).await?
+    }
+
+    /// What the call runs in.
+    fn store(&self, ctx: Ctx) -> Result<Store<State>, CallError> {
+        let mut state = State::new(ctx, &self.config);
+        for module in &self.engine.modules {
+            module.prepare(&mut state)?;
+        }
+        if self.imports_wasi {
+            let mut wasi = wasi::context(state.ctx());
+            for module in &self.engine.modules {
+                module.wasi(state.ctx(), &mut wasi)?;
+            }
+            state.set_wasi(wasi.build());
+        }
+        let mut store = Store::new(&self.engine.engine, state);
+        store.limiter(|state| &mut state.limits);
+        store.set_hostcall_fuel(self.config.payload);
+        // At every tick of the clock it lets others run, which is when it can be ended, too.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        Ok(store)
+    }
+
+    /// Runs the guest. Dropping the future unwinds its stack, and frees all that it has.
+    async fn run(&self, mut store: Store<State>, payload: Payload) -> Result<Payload, CallError> {
+        let _running = self.engine.clock.run();
+        let payload = to_guest(payload);
+        let returned = async {
+            let instance = self.component.instantiate_async(&mut store).await?;
+            instance.call_run(&mut store, &payload).await
+        };
+        match returned.await {
+            Ok(Ok(payload)) => from_guest(payload).map_err(|error| {
+                CallError::new(ErrorKind::Internal, format!("its result is not JSON: {error}"))
+                    .with_source(error)
+            }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(failure::of_guest(error, &store.data().limits, self.config.payload)),
+        }
+    }
+}
+
+fn at_most(what: &'static str, needed: u64, limit: usize) -> Result<(), WasmError> {
+    let limit = limit as u64;
+    if needed > limit { Err(WasmError::TooLarge { what, needed, limit }) } else { Ok(()) }
+}
+
+impl fmt::Debug for WasmFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { config, pool, .. } = &*self.inner;
+        f.debug_struct("WasmFunction").field("config", config).field("pool", pool).finish_non_exhaustive()
+    }
+}

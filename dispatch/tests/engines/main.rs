@@ -1,0 +1,8 @@
+//! What holds for functions whatever they are written in: one table of behaviours, three languages.
+
+mod ends;
+mod language;
+mod registry;
+mod retries;
+mod soak;
+mod surroundings;

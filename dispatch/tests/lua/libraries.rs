@@ -1,0 +1,100 @@
+//! The libraries, against those of stock Lua, and what is different.
+
+use frame_dispatch::lua::mlua::{Lua, LuaOptions, StdLib};
+use serde_json::json;
+
+use crate::support::{Script, failed, returned};
+
+/// Each gives a string, the same in both.
+const SAME: [&str; 34] = [
+    "local t = { 3, 1, 2 } table.sort(t) return table.concat(t, ',')",
+    "local t = { 3, 1, 2 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ',')",
+    "local t = {} for i = 1, 5000 do t[i] = (i * 7919) % 5003 end table.sort(t) return table.concat(t, ' ')",
+    "local t = {} for i = 1, 5000 do t[i] = 'x' .. i % 100 end return table.concat(t, '-', 17, 4999)",
+    "local t = {} for i = 1, 5000 do t[i] = i end table.insert(t, 3, 'x') return table.concat(t, ',', 1, 10) .. #t",
+    "local t = {} for i = 1, 5000 do t[i] = i end return table.remove(t, 3) .. table.remove(t) .. t[3] .. #t",
+    "local t = { 1, 2, 3 } return table.remove(t, 1) .. tostring(table.remove(t, 3)) .. #t",
+    "return tostring(table.remove({}, 0)) .. tostring(table.remove({}))",
+    "return table.concat(table.move({ 1, 2, 3, 4, 5 }, 2, 5, 1), ',')",
+    "local t = {} for i = 1, 6000 do t[i] = i end table.move(t, 1, 6000, 3) return table.concat(t, ',', 1, 6) .. #t",
+    "local t = {} for i = 1, 6000 do t[i] = i end table.move(t, 3, 6000, 1) return table.concat(t, ',', 1, 6) .. #t",
+    "return table.concat({ table.unpack({ 1, 2, 3 }, 2) }, ',')",
+    "return table.concat({ table.unpack(setmetatable({}, { __index = function(_, k) return k * 2 end }), 1, 3) }, ',')",
+    "return table.pack(1, nil, 3).n .. ''",
+    "local t = setmetatable({}, { __len = function() return 3 end, __index = function(_, k) return k end })
+     return table.concat(t, '+')",
+    "local log = {} local t = setmetatable({}, { __newindex = function(_, k, v) log[#log + 1] = k .. '=' .. v end })
+     table.insert(t, 'a') return log[1]",
+    "return ('x'):rep(3, ',') .. ('x'):rep(0) .. ('x'):rep(-1) .. ('ab'):rep(100) .. ('ab'):rep(100, '--')",
+    "return ('x'):rep(70, ',') .. ('x'):rep(1000, 'abc') .. #(''):rep(1e3 // 1 | 0, 'x')",
+    "return ('hello'):upper():lower():reverse():sub(2, -2) .. ('x'):byte() .. #'abc'",
+    "return string.format('%5.2f|%q|%s|%x|%-5d|%s', 3.14159, 'a\\n', {} ~= nil, 255, 7, nil)",
+    "return string.format('%s', setmetatable({}, { __tostring = function() return 'mine' end }))",
+    "return tostring(utf8.len('añb')) .. utf8.char(241, 98) .. utf8.codepoint('ñ') .. utf8.offset('añb', 3)",
+    "local co = coroutine.create(function(a) local b = coroutine.yield(a + 1) return b * 2 end)
+     local r = { coroutine.resume(co, 1) } r[3], r[4] = coroutine.resume(co, 10)
+     r[5], r[6] = coroutine.resume(co) for i = 1, 6 do r[i] = tostring(r[i]) end
+     return table.concat(r, ',') .. coroutine.status(co)",
+    "local co = coroutine.create(function() return end) return select('#', coroutine.resume(co)) .. ''",
+    "local co = coroutine.create(function() return nil, nil end) return select('#', coroutine.resume(co)) .. ''",
+    "local co = coroutine.create(function() coroutine.yield() end) return select('#', coroutine.resume(co)) .. ''",
+    "local f = coroutine.wrap(function() error({ 'x' }) end) local ok, e = pcall(f) return tostring(ok) .. e[1]",
+    "local out = {} for v in coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end) do out[#out + 1] = v end
+     return table.concat(out, ',')",
+    "local log = '' local co = coroutine.create(function()
+       local x <close> = setmetatable({}, { __close = function() log = log .. 'closed' end }) coroutine.yield() end)
+     coroutine.resume(co) return tostring(coroutine.close(co)) .. log .. coroutine.status(co)",
+    "return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable())
+       .. coroutine.wrap(function() return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable()) end)()",
+    "local ok, e = pcall(coroutine.yield) return e",
+    "local f = load('return ...') return f(7) .. tostring(load('x =')) .. select(2, load('x =', '=name'))",
+    "local n = 0 local f = load(function() n = n + 1 return ({ 'return ', '1 + ', '2' })[n] end) return f() .. ''",
+    "local env = { y = 5 } return load('return y', 'c', 't', env)() .. tostring(load('return y', 'c', 't')())",
+];
+
+#[tokio::test]
+async fn the_libraries_do_as_those_of_stock_lua_do() {
+    let libraries = StdLib::STRING | StdLib::TABLE | StdLib::COROUTINE | StdLib::UTF8 | StdLib::MATH;
+    for source in SAME {
+        let stock = Lua::new_with(libraries, LuaOptions::new()).unwrap();
+        let expected: String = stock.load(source).call(()).expect(source);
+        assert_eq!(returned(source).await, json!(expected), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn sorting_survives_any_comparison() {
+    let source = "local t = {} for i = 1, 3000 do t[i] = i end
+                  table.sort(t, function() return true end)
+                  table.sort(t, function() return math.random() < 0.5 end)
+                  table.sort(t)
+                  for i = 1, 3000 do assert(t[i] == i) end
+                  return pcall(table.sort, { 1, 'x', {} })";
+    assert_eq!(returned(source).await, false);
+}
+
+#[tokio::test]
+async fn a_callback_can_wait() {
+    let script = Script::new(
+        "local out = {}
+         local function wait(x) out[#out + 1] = call('app:script', x) return x end
+         if ... then return ... end
+         table.sort({ 2, 1 }, function(a, b) return wait(a) < b end);
+         ('ab'):gsub('.', wait)
+         pcall(wait, 'pcall')
+         load(function() wait('load') end)
+         return out",
+    );
+    assert_eq!(script.json(json!(null)).await, json!([1, "a", "b", "pcall", "load"]));
+}
+
+#[tokio::test]
+async fn loaded_code_has_the_environment_of_its_call() {
+    assert_eq!(returned("load('x = 5')() return x").await, 5);
+    assert_eq!(returned("return load('return frame.get(\\'function\\')')()").await, "app:script");
+    assert_eq!(returned("return load('return 1', 'c', 'b') == nil").await, true);
+    assert_eq!(returned("return (load('\\x1bLua'))").await, json!(null));
+    assert_eq!(returned("return (load((' '):rep(70000)))").await, json!(null));
+    let error = failed("load('error(\\'in it\\')', '=loaded')()").await;
+    assert_eq!(error.message(), "loaded:1: in it");
+}

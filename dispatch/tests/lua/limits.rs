@@ -1,0 +1,344 @@
+//! Limits that a script cannot swallow.
+
+use std::error::Error;
+use std::time::Duration;
+
+use frame_dispatch::lua::LuaConfig;
+use frame_dispatch::{ErrorKind, PoolConfig};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::Script;
+
+/// Each runs forever if it is let.
+const ENDLESS: [(&str, &str); 29] = [
+    ("a loop", "while true do end"),
+    ("goto", "::a:: goto a"),
+    ("pcall", "pcall(function() while true do end end)"),
+    ("pcall in a loop", "while true do pcall(function() while true do end end) end"),
+    ("pcall of error in a loop", "while true do pcall(error) end"),
+    (
+        "nested pcall",
+        "local function f(n) if n == 0 then while true do end end pcall(f, n - 1) while true do end end f(50)",
+    ),
+    ("xpcall", "while true do xpcall(function() while true do end end, function(e) return e end) end"),
+    ("handler", "xpcall(error, function() while true do end end)"),
+    ("handlers", "while true do xpcall(error, function() while true do end end) end"),
+    (
+        "handler with pcall",
+        "xpcall(error, function() while true do pcall(function() while true do end end) end end)",
+    ),
+    ("coroutine", "coroutine.wrap(function() while true do end end)()"),
+    ("coroutine in pcall", "while true do pcall(coroutine.wrap(function() while true do end end)) end"),
+    (
+        "coroutine in coroutine",
+        "coroutine.wrap(function() coroutine.wrap(function() while true do end end)() end)() while true do end",
+    ),
+    ("resume", "while true do coroutine.resume(coroutine.create(function() while true do end end)) end"),
+    (
+        "yields",
+        "local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end",
+    ),
+    (
+        "short coroutines",
+        "local function f() while true do coroutine.wrap(function() local x = 1 end)() end end f()",
+    ),
+    ("a factory in pcall", "local function f() while true do pcall(coroutine.wrap(f)) end end f()"),
+    (
+        "nested short coroutines",
+        "local function f(n) if n > 0 then for i = 1, 8 do coroutine.wrap(f)(n - 1) end end end while true do f(150) end",
+    ),
+    ("__index", "local t = setmetatable({}, { __index = function() while true do end end }) return t.x"),
+    ("__tostring", "tostring(setmetatable({}, { __tostring = function() while true do end end }))"),
+    (
+        "__lt in sort",
+        "local m = { __lt = function() while true do end end } local a = setmetatable({}, m) table.sort({a,a,a})",
+    ),
+    ("sort", "table.sort({3,2,1}, function() while true do pcall(function() while true do end end) end end)"),
+    ("gsub", "('x'):gsub('x', function() while true do pcall(function() while true do end end) end end)"),
+    (
+        "__close",
+        "local x <close> = setmetatable({}, { __close = function() while true do end end }) error('out')",
+    ),
+    (
+        "__close in coroutine.close",
+        "local co = coroutine.create(function()
+           local x <close> = setmetatable({}, { __close = function() while true do end end })
+           coroutine.yield()
+         end)
+         coroutine.resume(co) coroutine.close(co)",
+    ),
+    ("move", "table.move({}, 1, 1e15 // 1 | 0, 2)"),
+    (
+        "__len",
+        "table.concat(setmetatable({}, { __len = function() return 1 << 50 end, __index = function() return '' end }))",
+    ),
+    ("load", "load(function() while true do end end)"),
+    ("ipairs", "for _ in ipairs(setmetatable({}, { __index = function() return 1 end })) do end"),
+];
+
+/// What no cancelling ends, but its own limits.
+fn ends_by_itself(name: &str) -> bool {
+    ["handler", "handlers", "handler with pcall", "__tostring", "__close in coroutine.close"].contains(&name)
+}
+
+fn script(source: &str) -> Script {
+    // The call after it is told apart by its payload.
+    Script::new(&format!("if ... == 'next' then return 'fine' end {source}"))
+}
+
+async fn assert_next_call_works(script: &Script, name: &str) {
+    assert_eq!(script.json(json!("next")).await, "fine", "after {name}");
+    let statistics = script.function.statistics();
+    assert_eq!((statistics.running, statistics.waiting), (0, 0), "after {name}");
+    assert_eq!(
+        statistics.built,
+        statistics.idle as u64 + statistics.discarded,
+        "after {name}: {statistics:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_ends_whatever_a_script_does() {
+    for (name, source) in ENDLESS {
+        let script = script(source);
+        let ctx = script.functions.root().with_timeout(Duration::from_millis(20));
+        let t = std::time::Instant::now();
+        let error = script.call_with(&ctx, json!(null)).await.expect_err(name);
+        eprintln!("{:?} {source}", t.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{name}: {error}");
+        assert_next_call_works(&script, name).await;
+    }
+}
+
+#[tokio::test]
+async fn cancelling_ends_whatever_a_script_does_on_the_same_thread() {
+    for (name, source) in ENDLESS {
+        let script = script(source);
+        let token = CancellationToken::new();
+        let ctx = script.functions.root().with_cancellation(token.clone());
+        // Both are on one thread, so the second comes to run only because the script lets it.
+        let (outcome, ()) = tokio::join!(script.call_with(&ctx, json!(null)), async {
+            tokio::task::yield_now().await;
+            token.cancel();
+        });
+        let error = outcome.expect_err(name);
+        let expected = if ends_by_itself(name) { ErrorKind::Internal } else { ErrorKind::Cancelled };
+        assert_eq!(error.kind(), expected, "{name}: {error}");
+        assert_next_call_works(&script, name).await;
+    }
+}
+
+#[tokio::test]
+async fn the_functions_own_limit_of_time_counts_from_its_turn() {
+    let config = LuaConfig::default()
+        .with_time(Duration::from_millis(30))
+        .with_pool(PoolConfig::default().with_size(1));
+    let script = Script::with_config("if ... then return 'fine' end while true do pcall(error) end", config);
+    let (spinning, waiting) = tokio::join!(script.call(json!(false)), script.call(json!(true)));
+    let error = spinning.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline, "{error} {:?}", error.source());
+    assert_eq!(waiting.unwrap(), json!("fine").into());
+}
+
+#[tokio::test]
+async fn a_script_that_spins_lets_others_run() {
+    let script = Script::new("local t = {} for i = 1, 3e6 do t[i % 7] = i end return 'done'");
+    let mut turns = 0;
+    let count = async {
+        loop {
+            tokio::task::yield_now().await;
+            turns += 1;
+        }
+    };
+    tokio::select! {
+        biased;
+        result = script.json(json!(null)) => assert_eq!(result, "done"),
+        () = count => (),
+    }
+    assert!(turns > 3, "it had {turns} turns");
+}
+
+/// What one call of a library function could do for very long.
+const LONG: [(&str, &str); 19] = [
+    ("rep of nothing", "(''):rep(1e18 // 1 | 0)"),
+    ("rep", "while true do pcall(string.rep, 'x', 1 << 40) end"),
+    ("large rep", "while true do local s = ('x'):rep(8e6 // 1 | 0) end"),
+    ("find", "while true do pcall(string.find, ('a'):rep(1e5 // 1 | 0), ('.-'):rep(20) .. 'b') end"),
+    ("match", "while true do pcall(string.match, ('a'):rep(1e5 // 1 | 0), ('a*'):rep(20) .. 'b') end"),
+    ("gmatch", "while true do pcall(function() for _ in ('a'):rep(1e5 // 1 | 0):gmatch(('.-'):rep(20) .. 'b') do end end) end"),
+    ("gsub", "while true do pcall(string.gsub, ('a'):rep(1e5 // 1 | 0), ('.-'):rep(20) .. 'b', '') end"),
+    ("plain find", "local a = ('a'):rep(1e6 // 1 | 0) while true do pcall(string.find, a, a:sub(1, 500000) .. 'b', 1, true) end"),
+    ("move", "table.move(setmetatable({}, { __index = function() return 1 end }), 1, 1e15 // 1 | 0, 1, {})"),
+    ("insert", "table.insert(setmetatable({}, { __len = function() return 1 << 50 end }), 1, 1)"),
+    ("remove", "table.remove(setmetatable({}, { __len = function() return 1 << 50 end }), 1)"),
+    ("sort of huge strings", "local s = ('x'):rep(8e6 // 1 | 0) local t = {} for i = 1, 1e5 do t[i] = s end while true do pcall(table.sort, t) end"),
+    ("comparing", "local s = ('x'):rep(8e6 // 1 | 0) while true do local _ = s < s end"),
+    ("concatenation", "local s = ('x'):rep(4e6 // 1 | 0) while true do local _ = s .. s end"),
+    ("format", "while true do pcall(string.format, ('%99d'):rep(1000), 1) end"),
+    ("unpack", "while true do pcall(table.unpack, {}, 1, 1e7 // 1 | 0) end"),
+    ("load", "local s = ('x = 1 '):rep(10000) while true do load(s) end"),
+    ("upper", "local s = ('x'):rep(8e6 // 1 | 0) while true do local _ = s:upper() end"),
+    ("utf8", "local s = ('x'):rep(8e6 // 1 | 0) while true do utf8.len(s) end"),
+];
+
+#[tokio::test]
+async fn no_library_function_runs_for_long_past_the_deadline() {
+    for (name, source) in LONG {
+        let script = script(source);
+        let ctx = script.functions.root().with_timeout(Duration::from_millis(50));
+        let t = std::time::Instant::now();
+        let outcome = script.call_with(&ctx, json!(null)).await;
+        eprintln!("{:?} {source}", t.elapsed());
+        match outcome {
+            // Some are done in no time, because there is nothing to do.
+            Ok(_) => assert_eq!(name, "rep of nothing"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Deadline, "{name}: {error}"),
+        }
+        assert_next_call_works(&script, name).await;
+    }
+}
+
+/// What takes memory until there is none.
+const GREEDY: [&str; 6] = [
+    "local t = {} for i = 1, 1e9 do t[i] = i end",
+    "local s = 'x' while true do s = s .. s end",
+    "local t = {} while true do t = { t } end",
+    "local t = {} while true do t[#t + 1] = coroutine.create(print) end",
+    "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e5 // 1 | 0) .. i end",
+    "local t = {} while true do t[#t + 1] = function() return t end end",
+];
+
+#[tokio::test]
+async fn memory_runs_out_and_the_vm_is_thrown_away() {
+    for source in GREEDY {
+        let script = script(source);
+        let t = std::time::Instant::now();
+        let error = script.call(json!(null)).await.expect_err(source);
+        eprintln!("{:?} {source}", t.elapsed());
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{source}: {error}");
+        assert_eq!(script.function.statistics().discarded, 1, "{source}");
+        assert_next_call_works(&script, source).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_that_runs_out_in_pcall_costs_the_vm_all_the_same() {
+    for source in GREEDY {
+        let script = script(&format!("return pcall(function() {source} end)"));
+        assert_eq!(script.json(json!(null)).await, false, "{source}");
+        assert_eq!(script.function.statistics().discarded, 1, "{source}");
+        assert_next_call_works(&script, source).await;
+    }
+}
+
+#[tokio::test]
+async fn running_out_of_memory_again_and_again_ends_at_the_deadline() {
+    for source in GREEDY {
+        let script = script(&format!("while true do pcall(function() {source} end) end"));
+        let ctx = script.functions.root().with_timeout(Duration::from_millis(100));
+        let error = script.call_with(&ctx, json!(null)).await.expect_err(source);
+        assert_eq!(error.kind(), ErrorKind::Deadline, "{source}: {error}");
+        assert_next_call_works(&script, source).await;
+    }
+}
+
+#[tokio::test]
+async fn recursion_without_end_is_an_error() {
+    let sources = [
+        "local function f() return 1 + f() end f()",
+        "local function f() pcall(f) error('deeper') end f()",
+        "local function f() return coroutine.wrap(f)() end f()",
+        "local function f() while true do coroutine.wrap(f)() end end f()",
+        "local function f(s) return (s:gsub('x', f)) end f('x')",
+        "local m = {} m.__index = function(t, k) return t[k] end return setmetatable({}, m).x",
+        "local t = setmetatable({}, { __tostring = function(t) return tostring(t) end }) tostring(t)",
+        "local t = {} setmetatable(t, { __index = t }) return t.x",
+        "assert(load('return ' .. ('('):rep(10000) .. '1' .. (')'):rep(10000)))",
+        "assert(load('return ' .. ('{'):rep(10000) .. ('}'):rep(10000)))",
+        "local function f() local x <close> = setmetatable({}, { __close = f }) end f()",
+        "local f f = function(a, b) table.sort({ 1, 2, 3 }, f) return a < b end f(1, 2)",
+    ];
+    for source in sources {
+        let script = script(source);
+        let t = std::time::Instant::now();
+        let error = script.call(json!(null)).await.expect_err(source);
+        eprintln!("{:?} {source}", t.elapsed());
+        assert!([ErrorKind::Internal, ErrorKind::Exhausted].contains(&error.kind()), "{source}: {error}");
+        assert_next_call_works(&script, source).await;
+    }
+}
+
+#[tokio::test]
+async fn a_close_handler_of_a_function_that_a_library_calls_is_ended_with_it() {
+    let source = "local m = { __close = function() while true do end end }
+                  local t = { __tostring = function()
+                    local x <close> = setmetatable({}, m)
+                    while true do end
+                  end }
+                  while true do pcall(tostring, setmetatable({}, t)) end";
+    let script = script(source);
+    let ctx = script.functions.root().with_timeout(Duration::from_millis(20));
+    let error = script.call_with(&ctx, json!(null)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline, "{error}");
+    assert_next_call_works(&script, "it").await;
+}
+
+#[tokio::test]
+async fn an_argument_list_that_is_open_survives_being_suspended() {
+    // Suspended again and again between the evaluation of a list and its use.
+    let source = "local function many(n) if n == 0 then return end return n, many(n - 1) end
+                  local function sum(...) local s = 0 for _, v in ipairs({ ... }) do s = s + v end return s end
+                  local total = 0
+                  for i = 1, 3000 do
+                    local f = coroutine.wrap(function(...) return sum(many(50)) + select('#', ..., many(3)) end)
+                    total = total + f(many(20)) + sum(many(10))
+                  end
+                  return total";
+    let script = Script::new(source);
+    let expected = 3000 * (1275 + 4 + 55);
+    assert_eq!(script.json(json!(null)).await, expected);
+}
+
+#[tokio::test]
+async fn dropping_a_call_throws_its_vm_away() {
+    let script = script("call('app:forever')");
+    let forever = async |_: frame_dispatch::Ctx, _: frame_dispatch::Payload| std::future::pending().await;
+    script.functions.register(crate::support::id("app:forever"), frame_registry::Options::new(), forever).unwrap();
+    let mut call = Box::pin(script.call(json!(null)));
+    assert!(futures_poll(&mut call).await);
+    drop(call);
+    let statistics = script.function.statistics();
+    assert_eq!((statistics.running, statistics.idle, statistics.discarded), (0, 0, 1));
+    let retired = script.functions.remove(&crate::support::id("app:forever")).unwrap();
+    tokio::time::timeout(crate::support::GENEROUS, retired.drained()).await.expect("nothing holds the callee");
+    assert_next_call_works(&script, "dropping").await;
+}
+
+/// Whether a future is pending after one poll.
+async fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
+    std::future::poll_fn(|waker| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(waker).is_pending())).await
+}
+
+#[tokio::test]
+async fn a_function_that_is_removed_drains_and_is_gone() {
+    let Script { functions, function } = script("while true do pcall(error) end");
+    let ctx = functions.root().with_timeout(Duration::from_millis(20));
+    let task = || frame_dispatch::Task::new(crate::support::id("app:script"));
+    let (outcome, retired) = tokio::join!(ctx.call(task()), async {
+        functions.remove(&crate::support::id("app:script")).unwrap()
+    });
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Deadline);
+    tokio::time::timeout(crate::support::GENEROUS, retired.drained()).await.expect("it is dropped");
+    assert_eq!(function.statistics().running, 0);
+}
+
+#[tokio::test]
+async fn a_fresh_vm_for_every_call() {
+    let script = Script::with_config("return 1", LuaConfig::default().with_fresh_vm(true));
+    for _ in 0..3 {
+        assert_eq!(script.json(json!(null)).await, 1);
+    }
+    let statistics = script.function.statistics();
+    assert_eq!((statistics.built, statistics.idle, statistics.discarded), (3, 0, 3));
+}

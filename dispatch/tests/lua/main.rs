@@ -1,0 +1,12 @@
+//! Functions in Lua, from the outside.
+
+mod conversion;
+mod coroutines;
+mod errors;
+mod host;
+mod isolation;
+mod libraries;
+mod limits;
+mod modules;
+mod patterns;
+mod support;

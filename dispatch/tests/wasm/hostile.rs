@@ -1,0 +1,231 @@
+//! Guests that do their worst: each fails alone, with a clear error, and the next call works.
+
+use std::time::Duration;
+
+use frame_dispatch::wasm::WasmConfig;
+use frame_dispatch::{ErrorKind, Payload};
+use serde_json::json;
+
+use crate::common::{add, add_guest, assert_works, call, functions, run, runs};
+
+/// Short, for what would never end.
+const SHORT: Duration = Duration::from_millis(100);
+
+#[tokio::test]
+async fn whatever_a_guest_does_its_call_fails_and_the_next_one_works() {
+    let functions = functions();
+    let long = "a".repeat(10_000);
+    let guests = [
+        ("unreachable", run("unreachable"), ErrorKind::Internal, "`unreachable`"),
+        (
+            "recursion",
+            run("(call $run (local.get 0) (local.get 1) (local.get 2))"),
+            ErrorKind::Internal,
+            "call stack exhausted",
+        ),
+        (
+            "out of bounds",
+            run("(i32.load (i32.const -8))"),
+            ErrorKind::Internal,
+            "out of bounds memory access",
+        ),
+        ("division", run("(i32.rem_u (i32.const 1) (i32.const 0))"), ErrorKind::Internal, "divide by zero"),
+        (
+            "overflow",
+            run("(i32.div_s (i32.const 0x80000000) (i32.const -1))"),
+            ErrorKind::Internal,
+            "integer overflow",
+        ),
+        ("conversion", run("(i32.trunc_f32_s (f32.const nan))"), ErrorKind::Internal, "invalid conversion"),
+        (
+            "table",
+            format!("(table 1 funcref) {}", run("(call_indirect (result i32) (i32.const 7))")),
+            ErrorKind::Internal,
+            "table access",
+        ),
+        (
+            "null",
+            format!("(table 1 funcref) {}", run("(call_indirect (result i32) (i32.const 0))")),
+            ErrorKind::Internal,
+            "uninitialized element",
+        ),
+        (
+            "type",
+            format!(
+                "(table 1 funcref) (elem (i32.const 0) $run) {}",
+                run("(call_indirect (result i32) (i32.const 0))")
+            ),
+            ErrorKind::Internal,
+            "type mismatch",
+        ),
+        (
+            "fill",
+            run("(memory.fill (i32.const 0) (i32.const 1) (i32.const -1)) (i32.const 0)"),
+            ErrorKind::Internal,
+            "out of bounds memory access",
+        ),
+        ("result out of bounds", run("(i32.const -16)"), ErrorKind::Internal, "pointer"),
+        ("result unaligned", run("(i32.const 17)"), ErrorKind::Internal, "aligned"),
+        (
+            "result of no kind",
+            run("(i32.store8 (i32.const 16) (i32.const 9)) (i32.const 16)"),
+            ErrorKind::Internal,
+            "discriminant",
+        ),
+        (
+            "payload of no kind",
+            run(
+                "(i32.store8 (i32.const 16) (i32.const 0)) (i32.store8 (i32.const 20) (i32.const 9)) (i32.const 16)",
+            ),
+            ErrorKind::Internal,
+            "discriminant",
+        ),
+        (
+            "huge allocation",
+            run("(drop (memory.grow (i32.const 60000))) unreachable"),
+            ErrorKind::Exhausted,
+            "bytes of memory",
+        ),
+        ("loop", run("(loop $l (br $l)) unreachable"), ErrorKind::Deadline, "deadline"),
+        (
+            "start",
+            format!("(start $s) (func $s unreachable) {}", run("unreachable")),
+            ErrorKind::Internal,
+            "`unreachable`",
+        ),
+        (
+            "start that loops",
+            format!("(start $s) (func $s (loop $l (br $l))) {}", run("unreachable")),
+            ErrorKind::Deadline,
+            "deadline",
+        ),
+        (
+            "start that grows",
+            format!(
+                "(start $s) (func $s (drop (memory.grow (i32.const 60000))) unreachable) {}",
+                run("unreachable")
+            ),
+            ErrorKind::Exhausted,
+            "bytes of memory",
+        ),
+        (
+            "a long name",
+            format!("(func ${long} unreachable) {}", run(&format!("(call ${long}) (i32.const 0)"))),
+            ErrorKind::Internal,
+            "a…`",
+        ),
+    ];
+    let config = WasmConfig::default().with_time(SHORT);
+    // Not all machines are fast.
+    let patient = WasmConfig::default();
+    for (name, fields, kind, message) in guests {
+        let id = format!("app:{}", name.replace(' ', "-"));
+        let config = if kind == ErrorKind::Deadline { config } else { patient };
+        let function = add(&functions, &id, &frame_guests::component(&fields), config);
+        for _ in 0..2 {
+            let error = call(&functions, &id, json!(1)).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert!(error.message().contains(message), "{name}: {error}");
+            assert!(error.message().len() < 500, "{name}: {error}");
+            assert_works(&functions).await;
+        }
+        assert_eq!(function.statistics().running, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_allocator_that_lies_is_a_trap() {
+    let functions = functions();
+    for (name, at) in [("app:outside", "-4"), ("app:crossing", "65535")] {
+        let lies = frame_guests::of_module(&format!(
+            r#"(module (memory (export "memory") 1)
+                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const {at}))
+                 {})"#,
+            run("unreachable")
+        ));
+        add(&functions, name, &lies, WasmConfig::default());
+        let error = call(&functions, name, vec![1; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+        assert!(
+            error.message().contains("out-of-bounds") || error.message().contains("out of bounds"),
+            "{error}"
+        );
+    }
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn an_allocator_that_loops_is_ended() {
+    let functions = functions();
+    let loops = frame_guests::of_module(&format!(
+        r#"(module (memory (export "memory") 1)
+             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (loop $l (br $l)) unreachable)
+             {})"#,
+        run("unreachable")
+    ));
+    add(&functions, "app:loops", &loops, WasmConfig::default().with_time(SHORT));
+    let error = call(&functions, "app:loops", json!(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline);
+    assert_works(&functions).await;
+}
+
+/// A component that calls `name`, which has ten characters.
+fn calls(name: &str) -> Vec<u8> {
+    assert_eq!(name.len(), 10);
+    frame_guests::component(&format!(
+        r#"(import "frame:function/functions@0.1.0" "call"
+             (func $call (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+           (data (i32.const 256) "{name}1")
+           {}"#,
+        run("(call $call (i32.const 256) (i32.const 10) (i32.const 0) (i32.const 266) (i32.const 1)
+                         (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 16))
+             (i32.const 16)")
+    ))
+}
+
+/// Each call holds a turn while it waits for the one inside it, so the last gets none.
+#[tokio::test]
+async fn a_component_that_calls_itself_forever_ends_at_its_turns() {
+    let functions = functions();
+    let config = WasmConfig::default().with_calls(20).with_max_wait(Duration::from_millis(20));
+    let function = add(&functions, "app:itself", &calls("app:itself"), config);
+    let error = call(&functions, "app:itself", json!(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
+    assert!(error.message().contains("all 20 of its instances were busy"), "{error}");
+    assert_eq!((function.statistics().running, function.statistics().admitted), (0, 20));
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn components_that_call_each_other_forever_end_at_the_deadline() {
+    let functions = functions();
+    let config = WasmConfig::default().with_calls(20).with_time(SHORT);
+    let one = add(&functions, "app:oneway", &calls("app:return"), config);
+    let other = add(&functions, "app:return", &calls("app:oneway"), config);
+    let error = call(&functions, "app:oneway", json!(1)).await.unwrap_err();
+    // Whoever waits for a turn at the deadline may be the first to see that it is past.
+    assert!(matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Exhausted), "{error}");
+    assert_eq!((one.statistics().running, other.statistics().running), (0, 0));
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn what_a_guest_writes_over_itself_does_not_outlive_its_call() {
+    let functions = functions();
+    let wrecks = runs(
+        "(memory.fill (i32.const 0) (i32.const 255) (i32.const 65536))
+         (i32.store (i32.const 16) (i32.const 0))
+         (i32.store (i32.const 20) (i32.const 1))
+         (i32.store (i32.const 24) (i32.const 2048))
+         (i32.store (i32.const 28) (i32.const 4))
+         (i32.const 16)",
+    );
+    add(&functions, "app:wrecks", &wrecks, WasmConfig::default());
+    add_guest(&functions, "remember");
+    for _ in 0..10 {
+        let wrecked = call(&functions, "app:wrecks", json!(1)).await.unwrap();
+        assert_eq!(wrecked, Payload::from(vec![255; 4]));
+        let found = call(&functions, "app:remember", vec![7; 8]).await.unwrap();
+        assert_eq!(found.as_bytes().unwrap()[..12], [0; 12], "no calls before, nothing left");
+    }
+}

@@ -1,0 +1,135 @@
+//! What a call may use, and what becomes of one that wants more.
+
+use std::error::Error;
+
+use frame_dispatch::wasm::{WasmConfig, WasmError};
+use frame_dispatch::{CallError, ErrorKind, Payload};
+use serde_json::json;
+
+use crate::common::{add, add_guest, assert_works, call, engine, functions, request, run, runs};
+
+fn assert_exhausted(error: &CallError, message: &str) {
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    assert!(error.message().contains(message), "{error}");
+    assert!(error.source().is_some());
+}
+
+#[tokio::test]
+async fn memory_is_limited_for_all_memories_of_a_call_together() {
+    let functions = functions();
+    let grows = frame_guests::component(&format!(
+        r"(memory $other 0)
+          {}",
+        run("(loop $more
+               (if (i32.eq (memory.grow $other (i32.const 1)) (i32.const -1)) (then unreachable))
+               (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+               (br $more))
+             unreachable")
+    ));
+    let config = WasmConfig::default().with_memory(1 << 20);
+    add(&functions, "app:grows", &grows, config);
+    for _ in 0..3 {
+        let error = call(&functions, "app:grows", json!(1)).await.unwrap_err();
+        assert_exhausted(&error, "it needs more than the 1048576 bytes of memory it may have, in `run`");
+    }
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn a_guest_gets_exactly_the_memory_it_may_have_and_may_go_on_without_more() {
+    let functions = functions();
+    // Gives how many pages it has when it gets no more, as one digit.
+    let counts = runs(
+        "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+         (i32.store8 (i32.const 64) (i32.add (memory.size) (i32.const 48)))
+         (i32.store (i32.const 16) (i32.const 0))
+         (i32.store (i32.const 20) (i32.const 0))
+         (i32.store (i32.const 24) (i32.const 64))
+         (i32.store (i32.const 28) (i32.const 1))
+         (i32.const 16)",
+    );
+    add(&functions, "app:counts", &counts, WasmConfig::default().with_memory(7 << 16));
+    for _ in 0..3 {
+        assert_eq!(call(&functions, "app:counts", json!(1)).await.unwrap(), Payload::from(json!(7)));
+    }
+}
+
+#[tokio::test]
+async fn tables_are_limited() {
+    let functions = functions();
+    let grows = frame_guests::component(&format!(
+        "(table $t 0 funcref) {}",
+        run("(loop $more
+               (if (i32.eq (table.grow $t (ref.null func) (i32.const 10)) (i32.const -1)) (then unreachable))
+               (br $more))
+             unreachable")
+    ));
+    add(&functions, "app:grows", &grows, WasmConfig::default().with_table_elements(1000));
+    let error = call(&functions, "app:grows", json!(1)).await.unwrap_err();
+    assert_exhausted(&error, "it needs more than the 1000 table elements it may have");
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn a_payload_that_does_not_fit_into_the_guest_is_refused_there() {
+    let functions = functions();
+    add_guest(&functions, "echo");
+    let error = call(&functions, "app:echo", vec![0; 100 << 20]).await.unwrap_err();
+    assert_exhausted(&error, "bytes of memory it may have");
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn results_and_what_is_given_to_other_functions_are_limited() {
+    let functions = functions();
+    let config = WasmConfig::default().with_payload(10_000);
+    add(&functions, "app:echo", &frame_guests::guest("echo"), config);
+    add(&functions, "app:call", &frame_guests::guest("call"), config);
+    call(&functions, "app:echo", vec![0; 10_000]).await.unwrap();
+    let error = call(&functions, "app:echo", vec![0; 10_001]).await.unwrap_err();
+    assert_exhausted(&error, "it handed over more than the 10000 bytes it may at once");
+
+    let ones = |count| format!("[{}1]", "1,".repeat(count));
+    call(&functions, "app:call", request("app:echo", "", &ones(4_900))).await.unwrap();
+    let error = call(&functions, "app:call", request("app:echo", "", &ones(5_000))).await.unwrap_err();
+    assert_exhausted(&error, "it handed over more than the 10000 bytes it may at once");
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn a_result_that_lies_about_its_size_costs_nothing() {
+    let functions = functions();
+    let lies = runs(
+        "(i32.store (i32.const 16) (i32.const 0))
+         (i32.store (i32.const 20) (local.get $kind))
+         (i32.store (i32.const 24) (i32.const 0))
+         (i32.store (i32.const 28) (i32.const -1))
+         (i32.const 16)",
+    );
+    add(&functions, "app:lies", &lies, WasmConfig::default());
+    for payload in [Payload::from(json!(1)), Payload::from(vec![])] {
+        let error = call(&functions, "app:lies", payload).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+        assert!(error.message().contains("out of bounds"), "{error}");
+    }
+    assert_works(&functions).await;
+}
+
+#[test]
+fn a_component_that_starts_with_too_much_is_refused_at_once() {
+    let echo = frame_guests::guest("echo");
+    let error = engine().function(&echo, WasmConfig::default().with_memory(60_000)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the component starts with 65536 bytes of memory, and the function may have 60000"
+    );
+    let config = WasmConfig::default().with_table_elements(30_000);
+    let error = engine().function(&echo, config).unwrap_err();
+    assert!(matches!(error, WasmError::TooLarge { needed: 30_000, limit: 20_000, .. }), "{error}");
+
+    let many_memories = "(memory 1)".repeat(8);
+    let component = frame_guests::component(&format!("{many_memories} {}", run("unreachable")));
+    let error = engine().function(&component, WasmConfig::default()).unwrap_err();
+    assert!(matches!(error, WasmError::Compile { .. }), "{error}");
+    assert!(error.to_string().contains("memories"), "{error}");
+}

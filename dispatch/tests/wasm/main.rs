@@ -1,0 +1,12 @@
+//! Functions that are WebAssembly components.
+
+mod cache;
+mod calls;
+mod common;
+mod ending;
+mod engine;
+mod hostile;
+mod isolation;
+mod limits;
+mod modules;
+mod wasi;
