@@ -1,12 +1,8 @@
 //! The one place where a function's frame is made.
 
-use std::any::Any;
-use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use frame_registry::{App, Context, Frame, FrameBuilder, Key, ResolveError};
 use tracing::{Instrument, Span};
@@ -15,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::entry::Entry;
 use crate::error::CallError;
 use crate::id::FunctionId;
+use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::task::Task;
@@ -34,7 +31,7 @@ pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Res
     caller.check()?;
     // A resolver is not the function's code, and its panic not a reason to end whoever calls.
     let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, task)))
-        .map_err(|panic| CallError::denied(panicked(&*panic)))?
+        .map_err(|panic| CallError::denied(panics::message(&*panic)))?
         .map_err(CallError::denied)?;
     if task.span.is_disabled() {
         return caller.bound(run(entry, caller.with_frame(frame), mem::take(&mut task.payload))).await?;
@@ -66,20 +63,5 @@ fn record(span: &Span, frame: &Frame, app: &App) {
 }
 
 async fn run(entry: &Entry, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
-    // A closure may panic before it gives a future, too.
-    let future = catch_unwind(AssertUnwindSafe(|| entry.function.call(ctx, payload)))
-        .map_err(|panic| CallError::panicked(panicked(&*panic)))?;
-    let mut future = pin!(future);
-    poll_fn(|waker| {
-        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(CallError::panicked(panicked(&*panic)))))
-    })
-    .await
-}
-
-/// What a panic said.
-pub(crate) fn panicked(panic: &(dyn Any + Send)) -> String {
-    let message = panic.downcast_ref::<&str>().copied();
-    let message = message.or_else(|| panic.downcast_ref().map(String::as_str)).unwrap_or("of no text");
-    format!("panicked: {message}")
+    panics::caught(|| entry.function.call(ctx, payload)).await
 }

@@ -41,6 +41,7 @@ mod id;
 pub mod interceptor;
 #[cfg(feature = "lua")]
 pub mod lua;
+mod panics;
 mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]

@@ -198,7 +198,7 @@ impl<T> Turn<'_, T> {
     }
 
     /// Ends the turn, and keeps the instance for another.
-    #[cfg(feature = "lua")]
+    #[cfg(any(feature = "lua", test))]
     pub(crate) fn give_back(mut self) {
         let Some(instance) = self.instance.take() else { return };
         let mut idle = self.pool.idle();

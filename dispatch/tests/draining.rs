@@ -246,6 +246,7 @@ mod churn {
     static VERSION_OF: Key<u64> = Key::new("version");
 
     #[frame_resolver(order = 1, covers(VERSION))]
+    #[allow(clippy::unnecessary_wraps, reason = "a resolver may fail")]
     fn version(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(options.pair(&VERSION, &VERSION_OF))
     }
@@ -260,9 +261,9 @@ mod churn {
             let version = versions.fetch_add(1, Ordering::Relaxed) as u64;
             let alive = Arc::clone(&alive);
             let function = move |ctx: Ctx, _: Payload| {
-                let _alive = &alive;
+                let is_alive = Arc::strong_count(&alive) > 1;
                 let on_frame = ctx.frame().get(&VERSION_OF).copied();
-                async move { Ok(Payload::from(json!(on_frame == Some(version)))) }
+                async move { Ok(Payload::from(json!(is_alive && on_frame == Some(version)))) }
             };
             (Options::new().with(&VERSION, version), function)
         };

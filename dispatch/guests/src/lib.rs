@@ -3,8 +3,10 @@
 //!
 //! `cargo run -p frame-guests -- <directory>` writes those of [`GUESTS`] to files.
 
+use std::sync::LazyLock;
+
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
-use wit_parser::Resolve;
+use wit_parser::{Resolve, WorldId};
 
 /// The components, by name, as core modules in text.
 pub const GUESTS: &[(&str, &str)] = &[
@@ -20,6 +22,16 @@ pub const GUESTS: &[(&str, &str)] = &[
 /// What every one of them ends with: a memory, and `cabi_realloc`, which takes from the end of what is used and grows the
 /// memory as needed. The first 1024 bytes it leaves alone.
 const ALLOCATOR: &str = include_str!("../wat/allocator.wat");
+
+/// The world of `wit`, which has the one of `dispatch/wit` in it.
+static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {
+    let mut resolve = Resolve::default();
+    let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
+    push(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
+    let package = push(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"));
+    let world = resolve.select_world(&[package], None).expect("there is one world");
+    (resolve, world)
+});
 
 /// The component of this name.
 ///
@@ -49,12 +61,8 @@ pub fn component(fields: &str) -> Vec<u8> {
 /// As [`component`].
 pub fn of_module(module: &str) -> Vec<u8> {
     let mut module = text(module);
-    let mut resolve = Resolve::default();
-    let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
-    push(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
-    let package = push(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"));
-    let world = resolve.select_world(&[package], None).expect("there is one world");
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("the world is valid");
+    let (resolve, world) = &*WORLD;
+    embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the world is valid");
     let encoder = ComponentEncoder::default().validate(true).module(&module);
     encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|error| panic!("{error:?}"))
 }

@@ -15,10 +15,11 @@ use super::timeout::Timeouts;
 use super::traced::Traces;
 use crate::ctx::Ctx;
 use crate::entry::Entry;
-use crate::error::CallError;
+use crate::error::{CallError, ErrorKind};
 use crate::executor;
 use crate::function::BoxFuture;
 use crate::id::FunctionId;
+use crate::panics;
 use crate::payload::Payload;
 use crate::task::Task;
 
@@ -184,12 +185,21 @@ impl<'a> Next<'a> {
             Some(interceptor) => {
                 let task = mem::replace(task, Task::new(task.function.clone()));
                 // An interceptor may wait for what does not know the bounds.
-                ctx.bound(interceptor.intercept(ctx, task, self)).await?
+                ctx.bound(panics::caught(|| interceptor.intercept(ctx, task, self))).await?
             }
         }
     }
 
     async fn run(mut self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
+        if task.function != *self.entry.id {
+            return Err(CallError::new(
+                ErrorKind::Internal,
+                format!(
+                    "an interceptor went on with a call of `{}`; what it calls itself goes through `Ctx::call`",
+                    task.function
+                ),
+            ));
+        }
         match self.skip(&task) {
             None => self.execute(ctx, &mut task).await,
             Some(interceptor) => interceptor.intercept(ctx, task, self).await,

@@ -73,11 +73,11 @@ pub enum LuaError {
         /// Why.
         source: mlua::Error,
     },
-    /// A VM was not made: its limit of memory is too low, most likely.
-    #[error("no VM was made: {message}")]
+    /// A VM was not made.
+    #[error("no VM was made; most likely its limit of memory is too low")]
     Vm {
         /// Why.
-        message: String,
+        source: mlua::Error,
     },
 }
 

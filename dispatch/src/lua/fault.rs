@@ -200,7 +200,8 @@ fn message(error: &mlua::Error) -> String {
 /// The first place in a traceback that is in a script: `name:line`. `mlua` waits for futures in a chunk without a name.
 fn place(traceback: &str) -> Option<&str> {
     let mut places = traceback.lines().filter_map(|line| line.strip_prefix('\t'));
-    let line = places.find(|line| ![OWN, "[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
+    let line =
+        places.find(|line| ![OWN, "[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
     let (place, _) = line.split_once(": in ")?;
     Some(place)
 }

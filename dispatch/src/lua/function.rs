@@ -64,7 +64,9 @@ impl Inner {
         let ctx = ctx.with_timeout(self.config.time);
         let vm = turn
             .instance(|| Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source))
-            .map_err(|error| CallError::new(ErrorKind::Unavailable, error.to_string()))?;
+            .map_err(|error| {
+                CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
+            })?;
         let result = ctx.bound(vm.run(&ctx, payload)).await?;
         if vm.is_reusable() {
             turn.give_back();

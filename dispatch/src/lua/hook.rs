@@ -19,12 +19,12 @@ use mlua::ffi::{self, lua_Debug, lua_State};
 use super::watch::Watch;
 
 /// How many instructions are between two looks, where little is in memory.
-const INSTRUCTIONS: usize = 256;
+const INSTRUCTIONS: usize = 64;
 /// An instruction can cost as much as copying or comparing all there is in memory. So the more there is, the fewer
 /// instructions are between two looks, where more than this is.
 const SMALL: usize = 1 << 20;
 /// But not fewer than these.
-const FEWEST: usize = 16;
+const FEWEST: usize = 8;
 /// A longer time between two looks makes them more frequent.
 const SLOW: Duration = Duration::from_millis(4);
 
@@ -55,6 +55,17 @@ pub(super) fn install(lua: &Lua, watch: &Arc<Watch>) -> mlua::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Has the thread that runs come to its hook at every instruction, until those prove to be quick: a string was made that is
+/// so long that one instruction on it takes its time.
+#[allow(unsafe_code)]
+pub(super) fn alert(lua: &Lua) {
+    lua.exec_raw_lua(|raw| {
+        // SAFETY: It is the thread that called the function which calls this, and Lua allows a thread to be given a hook
+        // at any time.
+        unsafe { ffi::lua_sethook(raw.state(), Some(hook), ffi::LUA_MASKCOUNT, 1) };
+    });
 }
 
 /// The hook. Suspends the thread where its slice is used up, and it can be suspended; raises where it cannot, and the

@@ -47,13 +47,11 @@ impl<'a> Steps<'a> {
     #[inline]
     pub(super) fn take(&mut self, steps: u32) -> Result<(), PatternError> {
         self.left = self.left.checked_sub(u64::from(steps)).ok_or(PatternError::TooComplex)?;
-        match self.until_look.checked_sub(steps) {
-            Some(left) => self.until_look = left,
-            None => {
-                self.until_look = Self::BETWEEN_LOOKS;
-                (self.look)()?;
-            }
-        }
+        let Some(left) = self.until_look.checked_sub(steps) else {
+            self.until_look = Self::BETWEEN_LOOKS;
+            return Ok((self.look)()?);
+        };
+        self.until_look = left;
         Ok(())
     }
 }
@@ -78,6 +76,8 @@ pub(super) enum Capture {
     Bytes(usize, usize),
     /// A position in it, from 1.
     Position(usize),
+    /// One that the pattern does not close. It is an error only where it is used.
+    Unfinished,
 }
 
 /// A match: where it is, and what was captured in it.
@@ -131,7 +131,7 @@ impl<'a, 'b> Matcher<'a, 'b> {
             if let Some(end) = self.run(start, 0)?
                 && Some(end) != not
             {
-                let captures = (0..self.level).map(|index| self.captured(index)).collect::<Result<_, _>>()?;
+                let captures = (0..self.level).map(|index| self.captured(index)).collect();
                 return Ok(Some(Found { start, end, captures }));
             }
             if is_anchored {
@@ -142,12 +142,12 @@ impl<'a, 'b> Matcher<'a, 'b> {
         Ok(None)
     }
 
-    fn captured(&self, index: usize) -> Result<Capture, PatternError> {
+    fn captured(&self, index: usize) -> Capture {
         let Open { start, length } = self.captures[index];
         match length {
-            Length::Unfinished => malformed("unfinished capture"),
-            Length::Position => Ok(Capture::Position(start + 1)),
-            Length::Bytes(length) => Ok(Capture::Bytes(start, start + length)),
+            Length::Unfinished => Capture::Unfinished,
+            Length::Position => Capture::Position(start + 1),
+            Length::Bytes(length) => Capture::Bytes(start, start + length),
         }
     }
 

@@ -294,7 +294,7 @@ function strings.gmatch(s, pattern, init)
   local state = { position = native.start(s, pattern, init), last = 0 }
   return function()
     if state.position == nil then return nil end
-    return gmatch_found(state, search(s, pattern, state.position, state.last, false))
+    return gmatch_found(state, search(s, pattern, state.position, state.last, false, false))
   end
 end
 
@@ -328,7 +328,7 @@ local function gsub_with(s, pattern, repl, limit)
   local anchored = sub(pattern, 1, 1) == "^"
   local state = { parts = {}, n = 0, count = 0, copied = 1, position = 1, last = 0 }
   while state.count < limit do
-    if not gsub_found(state, s, repl, is_table, search(s, pattern, state.position, state.last, true)) then break end
+    if not gsub_found(state, s, repl, is_table, search(s, pattern, state.position, state.last, true, is_table)) then break end
     if anchored then break end
   end
   state.parts[state.n + 1] = sub(s, state.copied)

@@ -6,14 +6,22 @@ use mlua::{IntoLua, Lua, MultiValue, Table, Value};
 
 use super::convert::{Shared, room};
 use super::fault::OUT_OF_MEMORY;
+use super::hook;
 use super::pattern::{Capture, Found, Matcher, PatternError, Steps, find_plain, is_plain};
+
+const UNFINISHED: &str = "unfinished capture";
 
 /// What is longer than this takes so long to make that a look is taken before.
 const LONG: usize = 64 << 10;
 
+// What they are given.
+type Find = (mlua::String, mlua::String, Option<i64>, bool);
+type Search = (mlua::String, mlua::String, usize, usize, bool, bool);
+type Gsub = (mlua::String, mlua::String, mlua::String, Option<i64>);
+type Rep = (mlua::String, i64, Option<mlua::String>);
+
 /// Puts them into the table of natives.
 pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua::Result<()> {
-    type Find = (mlua::String, mlua::String, Option<i64>, bool);
     let this = Arc::clone(shared);
     let find = lua.create_function(move |lua, (subject, pattern, from, is_plain): Find| {
         find(lua, &this, (&subject.as_bytes(), &pattern.as_bytes()), from, is_plain)
@@ -33,30 +41,33 @@ pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua:
     })?;
     natives.raw_set("start", start)?;
 
-    type Search = (mlua::String, mlua::String, usize, usize, bool);
     let this = Arc::clone(shared);
-    let search = lua.create_function(move |lua, (subject, pattern, from, last, anchors): Search| {
-        let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
-        let (pattern, is_anchored) = if anchors { anchored(&pattern) } else { (&*pattern, false) };
-        let found = this.matched(&subject, |steps| {
-            Matcher::new(&subject, pattern, steps).find(from - 1, last.checked_sub(1), is_anchored)
+    let search =
+        lua.create_function(move |lua, (subject, pattern, from, last, anchors, is_first_enough): Search| {
+            let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
+            let (pattern, is_anchored) = if anchors { anchored(&pattern) } else { (&*pattern, false) };
+            let found = this.matched(&subject, |steps| {
+                Matcher::new(&subject, pattern, steps).find(from - 1, last.checked_sub(1), is_anchored)
+            })?;
+            let Some(found) = found else { return Ok(MultiValue::new()) };
+            let captures = if is_first_enough { 1 } else { usize::MAX };
+            place_and(lua, &subject, &found, found.captured().take(captures))
         })?;
-        found.map_or(Ok(MultiValue::new()), |found| place_and_captures(lua, &subject, &found, true))
-    })?;
     natives.raw_set("search", search)?;
 
-    type Gsub = (mlua::String, mlua::String, mlua::String, Option<i64>);
     let this = Arc::clone(shared);
     let gsub = lua.create_function(move |lua, (subject, pattern, replacement, limit): Gsub| {
         let (bytes, limit) = (subject.as_bytes(), limit.map(|limit| usize::try_from(limit).unwrap_or(0)));
         let (result, count) = gsub(lua, &this, &bytes, &pattern.as_bytes(), &replacement.as_bytes(), limit)?;
+        if result.len() > LONG {
+            hook::alert(lua);
+        }
         let result = if count == 0 { subject.clone() } else { lua.create_string(result)? };
         Ok((result, count))
     })?;
     natives.raw_set("gsub", gsub)?;
 
     let this = Arc::clone(shared);
-    type Rep = (mlua::String, i64, Option<mlua::String>);
     let rep = lua.create_function(move |lua, (text, count, separator): Rep| {
         rep(lua, &this, &text, count, separator.as_ref())
     })?;
@@ -102,21 +113,21 @@ fn capture(lua: &Lua, subject: &[u8], capture: Capture) -> mlua::Result<Value> {
     match capture {
         Capture::Bytes(start, end) => lua.create_string(&subject[start..end]).map(Value::String),
         Capture::Position(position) => position.into_lua(lua),
+        Capture::Unfinished => Err(mlua::Error::runtime(UNFINISHED)),
     }
 }
 
-fn place_and_captures(lua: &Lua, subject: &[u8], found: &Found, or_whole: bool) -> mlua::Result<MultiValue> {
-    let mut values = MultiValue::with_capacity(2 + found.captures.len());
+fn place_and(
+    lua: &Lua,
+    subject: &[u8],
+    found: &Found,
+    captures: impl Iterator<Item = Capture>,
+) -> mlua::Result<MultiValue> {
+    let mut values = MultiValue::with_capacity(2 + found.captures.len().max(1));
     values.push_back((found.start + 1).into_lua(lua)?);
     values.push_back(found.end.into_lua(lua)?);
-    if or_whole {
-        for captured in found.captured() {
-            values.push_back(capture(lua, subject, captured)?);
-        }
-    } else {
-        for captured in &found.captures {
-            values.push_back(capture(lua, subject, *captured)?);
-        }
+    for captured in captures {
+        values.push_back(capture(lua, subject, captured)?);
     }
     Ok(values)
 }
@@ -146,7 +157,7 @@ fn find(
     let (pattern, is_anchored) = anchored(pattern);
     let found = shared
         .matched(subject, |steps| Matcher::new(subject, pattern, steps).find(start, None, is_anchored))?;
-    found.map_or_else(|| Ok(none()), |found| place_and_captures(lua, subject, &found, false))
+    found.map_or_else(|| Ok(none()), |found| place_and(lua, subject, &found, found.captures.iter().copied()))
 }
 
 fn match_(
@@ -220,8 +231,9 @@ fn substitute(
             Some(digit @ b'1'..=b'9') => match found.capture(usize::from(digit - b'1')) {
                 Some(Capture::Bytes(start, end)) => result.extend_from_slice(&subject[start..end]),
                 Some(Capture::Position(position)) => {
-                    result.extend_from_slice(position.to_string().as_bytes())
+                    result.extend_from_slice(position.to_string().as_bytes());
                 }
+                Some(Capture::Unfinished) => return Err(PatternError::Malformed(UNFINISHED.to_owned())),
                 None => {
                     let number = digit - b'0';
                     let message = format!("invalid capture index %{number}");
@@ -273,6 +285,9 @@ fn rep(
             let part = (result.len() - start).min(length - result.len());
             result.extend_from_within(start..start + part);
         }
+    }
+    if length > LONG {
+        hook::alert(lua);
     }
     lua.create_string(&result)
 }

@@ -76,7 +76,7 @@ impl Vm {
                 self.lua.load(source).set_name(format!("={chunk}")).set_mode(ChunkMode::Text).into_function();
             loaded.map_err(|error| match error {
                 mlua::Error::SyntaxError { message, .. } => LuaError::Syntax { message },
-                other => LuaError::Vm { message: other.to_string() },
+                other => vm_error(other),
             })
         };
         // Alone, so that an error is one of the script itself, and it cannot end the function that is put around it.
@@ -122,7 +122,7 @@ impl Vm {
             match thread.as_mut().poll(waker) {
                 // What was suspended because it is over does not go on.
                 Poll::Pending => watch.has_ended().map_or(Poll::Pending, |over| Poll::Ready(Err(over))),
-                ready => ready,
+                ready @ Poll::Ready(_) => ready,
             }
         })
         .await
@@ -130,7 +130,8 @@ impl Vm {
 
     fn result(&self, value: &Value) -> Result<Payload, CallError> {
         let shared = &self.shared;
-        let room = room(&self.lua, shared.memory).map_err(|error| fault::take_error(&shared.watch, &error))?;
+        let room =
+            room(&self.lua, shared.memory).map_err(|error| fault::take_error(&shared.watch, &error))?;
         shared.marks.take(value, "the result", shared.payload, &shared.watch, room).map_err(|error| {
             match error {
                 ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
@@ -158,7 +159,7 @@ impl Vm {
 }
 
 fn vm_error(error: mlua::Error) -> LuaError {
-    LuaError::Vm { message: error.to_string() }
+    LuaError::Vm { source: error }
 }
 
 /// What the prelude is made of.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
-use crate::executor;
+use crate::panics;
 
 /// How long a script runs before others get their turn on the thread.
 const SLICE: Duration = Duration::from_millis(1);
@@ -118,7 +118,7 @@ impl Watch {
     pub(super) fn panicked(&self, panic: &(dyn Any + Send)) -> mlua::Error {
         let mut state = self.state();
         state.over = Some(End::Panicked);
-        state.panic = Some(executor::panicked(panic));
+        state.panic = Some(panics::message(panic));
         mlua::Error::external(Over)
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 
 use super::bindings::frame::function::types;
+use super::log::LONGEST;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 
@@ -30,7 +31,9 @@ impl From<&CallError> for types::Error {
 }
 
 impl From<types::Error> for CallError {
-    fn from(error: types::Error) -> Self {
+    fn from(mut error: types::Error) -> Self {
+        // Errors are kept and logged, so they are not as long as the guest likes.
+        error.message.truncate(error.message.floor_char_boundary(LONGEST));
         Self::new(error.kind.into(), error.message).with_retryable(error.retryable)
     }
 }

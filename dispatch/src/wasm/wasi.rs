@@ -18,6 +18,9 @@ pub(crate) fn is_imported(component: &Component) -> bool {
     component.component_type().imports(component.engine()).any(|(name, _)| name.starts_with("wasi:"))
 }
 
+/// How many random bytes a guest gets at once: the host holds them before the guest does.
+const LARGEST_RANDOM: u64 = 1 << 20;
+
 /// No arguments, no environment, no directories, no sockets, no names; standard input is at its end, and what is
 /// written to standard output and error goes to the log.
 pub(crate) fn context(ctx: &Ctx) -> WasiCtxBuilder {
@@ -27,6 +30,7 @@ pub(crate) fn context(ctx: &Ctx) -> WasiCtxBuilder {
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .socket_addr_check(|_, _| Box::pin(async { false }))
+        .max_random_size(LARGEST_RANDOM)
         .stdout(LogStream::new(ctx, Stream::Stdout))
         .stderr(LogStream::new(ctx, Stream::Stderr));
     wasi

@@ -197,7 +197,8 @@ async fn native(behaviour: Behaviour, ctx: Ctx, payload: Payload) -> Result<Payl
             Ok(ctx.frame().public(name).transpose().unwrap().unwrap_or_default().into())
         }
         Behaviour::Call => {
-            let json = payload.as_json().unwrap();
+            let json = payload.as_json().filter(|json| json.is_object());
+            let json = json.ok_or_else(|| CallError::invalid("it says nothing to call"))?;
             let payload = json["payload"].clone();
             let options = match &json["options"] {
                 Json::Null => Options::new(),

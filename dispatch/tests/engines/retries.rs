@@ -1,24 +1,24 @@
 //! Interceptors around functions of each language: PARITY X4, X7 and X8.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use frame_dispatch::{ATTEMPT, ErrorKind, PID};
-use frame_registry::{Context, Pair, Resolver};
+use frame_dispatch::ErrorKind;
+use frame_registry::{Context, Options, Pair, Resolver};
 use serde_json::json;
 
 use crate::language::{Behaviour, LANGUAGES, functions, options, task};
 
-/// Attempts that were made, as the frames show them that were made for them.
 #[tokio::test(start_paused = true)]
-async fn every_attempt_has_a_frame_of_its_own() {
+async fn every_attempt_makes_a_frame_of_its_own() {
     for language in LANGUAGES {
         let functions = functions();
         language.register(&functions, "app:f", Behaviour::Unavailable);
         let resolved: Arc<Mutex<u32>> = Arc::default();
         let counts = Arc::clone(&resolved);
-        let counting = Resolver::new("counting", 300, move |_: &Context<'_>, _: &frame_registry::Options| {
+        let counting = Resolver::new("counting", 300, move |_: &Context<'_>, _: &Options| {
             *counts.lock().unwrap() += 1;
-            Ok::<Option<Pair>, std::convert::Infallible>(None)
+            Ok::<Option<Pair>, Infallible>(None)
         });
         let registration = functions.app().resolvers().register(counting).unwrap();
         let retried = task("app:f").with_options(options(&json!({ "retry": 4 })));
@@ -66,5 +66,4 @@ async fn a_break_is_the_failure_of_the_call_and_the_next_one_works() {
         assert_eq!(given, json!([1, "two"]).into(), "{language:?}");
         broken.assert_idle();
     }
-    let _ = (&ATTEMPT, &PID);
 }

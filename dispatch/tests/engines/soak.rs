@@ -35,6 +35,9 @@ fn nothing_is_left_of_calls_that_end_at_random() {
         .flat_map(|language| BEHAVIOURS.map(|(behaviour, does)| (language, behaviour, does)))
         .map(|(language, behaviour, does)| {
             let name = name(language, behaviour);
+            // Thousands of panics would print as many backtraces.
+            let is_panic = language == Language::Native && does == Behaviour::Break;
+            let does = if is_panic { Behaviour::Invalid } else { does };
             language.register_with(&functions, &name, does, &options(&json!({})), limits).unwrap()
         })
         .collect();
@@ -89,7 +92,13 @@ fn nothing_is_left_of_calls_that_end_at_random() {
         function.assert_idle();
     }
     assert_eq!(Arc::strong_count(&held), 1, "no frame is left");
-    assert_eq!(runtime.metrics().num_alive_tasks(), 0);
+    // A task is counted for a moment after it was joined.
+    let all_gone = async {
+        while runtime.metrics().num_alive_tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(30), all_gone).await }).unwrap();
     for language in LANGUAGES {
         let echo = task(&name(language, "echo")).with_payload(json!("still"));
         assert_eq!(runtime.block_on(functions.root().call(echo)).unwrap(), json!("still").into());

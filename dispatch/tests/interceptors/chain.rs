@@ -314,3 +314,33 @@ async fn options_of_a_call_are_its_own_and_not_those_of_what_it_calls() {
     assert_eq!(log.take(), ["app:outer true false", "app:inner false true"]);
     assert_eq!(inner.numbers(), [1]);
 }
+
+#[tokio::test]
+async fn a_panic_of_an_interceptor_is_the_failure_of_the_call() {
+    let functions = functions();
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let before = Wrap::new("before", 0, |_, _, _| panic!("before there is a future"));
+    let inside = Wrap::new("inside", 0, |_, _, _| Box::pin(async { panic!("inside of it") }));
+    for (interceptor, message) in [(before, "before there is a future"), (inside, "inside of it")] {
+        let name = frame_dispatch::Interceptor::name(&interceptor);
+        functions.interceptors().register(interceptor).unwrap();
+        let error = functions.root().call(task("app:f")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(error.to_string(), format!("call of `app:f`: panicked: {message}"));
+        assert!(functions.interceptors().remove(name));
+    }
+    functions.root().call(task("app:f")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_interceptor_cannot_go_on_with_another_function() {
+    let functions = functions();
+    let f = Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let g = Attempts::register(&functions, "app:g", Options::new(), |_| Ok(fine()));
+    let swaps = Wrap::new("swaps", 0, |ctx, _, next| next.call(ctx, task("app:g")));
+    functions.interceptors().register(swaps).unwrap();
+    let error = functions.root().call(task("app:f")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.to_string().contains("went on with a call of `app:g`"), "{error}");
+    assert_eq!((f.numbers().len(), g.numbers().len()), (0, 0));
+}

@@ -49,9 +49,15 @@ async fn any_value_can_be_raised() {
 #[tokio::test]
 async fn an_error_that_is_caught_is_a_plain_value() {
     assert_eq!(returned("return type(select(2, pcall(string.find)))").await, "string");
-    assert_eq!(returned("return select(2, pcall(string.rep, 'x', 1 << 50))").await, "script:1: resulting string too large");
+    assert_eq!(
+        returned("return select(2, pcall(string.rep, 'x', 1 << 50))").await,
+        "script:1: resulting string too large"
+    );
     assert_eq!(returned("return select(2, pcall(error, 'plain', 0))").await, "plain");
-    assert_eq!(returned("return select(2, xpcall(string.find, function(e) return type(e) end))").await, "string");
+    assert_eq!(
+        returned("return select(2, xpcall(string.find, function(e) return type(e) end))").await,
+        "string"
+    );
 }
 
 fn refused(source: &str) -> LuaError {

@@ -143,7 +143,9 @@ async fn what_a_script_shall_not_have_it_has_not() {
 
 #[tokio::test]
 async fn random_numbers_are_not_those_of_the_call_before() {
-    let script = Script::new("if ... then math.randomseed(1) end return { math.random(1 << 62), math.random(1 << 62) }");
+    let script = Script::new(
+        "if ... then math.randomseed(1) end return { math.random(1 << 62), math.random(1 << 62) }",
+    );
     let seeded = script.json(json!(true)).await;
     assert_eq!(script.json(json!(true)).await, seeded);
     let (first, second) = (script.json(json!(false)).await, script.json(json!(false)).await);

@@ -22,7 +22,9 @@ impl LuaModule for Named {
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         module.constant("name", self.0)?;
-        module.function("function_id", |_, ctx: Ctx, ()| Ok(ctx.frame().get(&FUNCTION).map(ToString::to_string)))?;
+        module.function("function_id", |_, ctx: Ctx, ()| {
+            Ok(ctx.frame().get(&FUNCTION).map(ToString::to_string))
+        })?;
         module.function("pid", |_, ctx: Ctx, ()| Ok(ctx.frame().get(&PID).map(|pid| pid.number())))?;
         module.async_function("later", async |ctx: Ctx, value: i64| {
             tokio::task::yield_now().await;
@@ -51,7 +53,11 @@ fn script(source: &str) -> Script {
 #[tokio::test]
 async fn a_module_is_handed_the_call_that_it_is_called_in() {
     let engine = LuaEngine::builder().module(Named("mine")).build().unwrap();
-    let script = Script::with_engine(&engine, "return { mine.function_id(), mine.pid(), mine.name }", LuaConfig::default());
+    let script = Script::with_engine(
+        &engine,
+        "return { mine.function_id(), mine.pid(), mine.name }",
+        LuaConfig::default(),
+    );
     let first = script.json(json!(null)).await;
     let second = script.json(json!(null)).await;
     assert_eq!((&first[0], &first[2]), (&json!("app:script"), &json!("mine")));
@@ -96,9 +102,16 @@ async fn an_async_function_cannot_be_waited_for_where_lua_cannot_be_suspended() 
 
 #[tokio::test]
 async fn a_panic_fails_the_call_and_costs_the_vm() {
-    for source in ["mine.panics()", "pcall(mine.panics)", "mine.panics_later()", "pcall(mine.panics_later)",
-        "coroutine.wrap(mine.panics)()", "pcall(pcall, mine.panics)", "xpcall(mine.panics, function() end)",
-        "local x <close> = setmetatable({}, { __close = function() error('x') end }) mine.panics()"] {
+    for source in [
+        "mine.panics()",
+        "pcall(mine.panics)",
+        "mine.panics_later()",
+        "pcall(mine.panics_later)",
+        "coroutine.wrap(mine.panics)()",
+        "pcall(pcall, mine.panics)",
+        "xpcall(mine.panics, function() end)",
+        "local x <close> = setmetatable({}, { __close = function() error('x') end }) mine.panics()",
+    ] {
         let script = script(&format!("if ... then return 'fine' end {source}"));
         let error = script.call(json!(false)).await.expect_err(source);
         assert_eq!(error.kind(), ErrorKind::Internal, "{source}: {error}");
@@ -174,7 +187,8 @@ async fn the_future_of_a_function_is_dropped_with_its_call() {
     }
     let dropped = Arc::new(AtomicUsize::new(0));
     let started = Arc::new(Notify::new());
-    let engine = LuaEngine::builder().module(Waits(Arc::clone(&dropped), Arc::clone(&started))).build().unwrap();
+    let engine =
+        LuaEngine::builder().module(Waits(Arc::clone(&dropped), Arc::clone(&started))).build().unwrap();
     let source = "coroutine.wrap(function() pcall(waits.forever) end)()";
     let script = Script::with_engine(&engine, source, LuaConfig::default());
     let token = CancellationToken::new();

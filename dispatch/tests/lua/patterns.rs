@@ -67,9 +67,14 @@ fn pattern() -> impl Strategy<Value = String> {
         1 => Just("[".to_owned()),
         1 => "[$^]",
     ];
-    let suffixed = (item, prop_oneof![3 => Just(""), 1 => Just("*"), 1 => Just("+"), 1 => Just("-"), 1 => Just("?")])
-        .prop_map(|(item, suffix)| item + suffix);
-    (prop_oneof![3 => Just(""), 1 => Just("^")], proptest::collection::vec(suffixed, 0..5), prop_oneof![3 => Just(""), 1 => Just("$")])
+    let suffixed =
+        (item, prop_oneof![3 => Just(""), 1 => Just("*"), 1 => Just("+"), 1 => Just("-"), 1 => Just("?")])
+            .prop_map(|(item, suffix)| item + suffix);
+    (
+        prop_oneof![3 => Just(""), 1 => Just("^")],
+        proptest::collection::vec(suffixed, 0..5),
+        prop_oneof![3 => Just(""), 1 => Just("$")],
+    )
         .prop_map(|(start, items, end)| format!("{start}{}{end}", items.concat()))
 }
 

@@ -28,8 +28,7 @@ fn what_is_no_component_is_refused() {
 #[test]
 fn a_component_of_another_world_is_refused_by_what_it_lacks() {
     let refused = |text: &str| {
-        let component = wat(text);
-        engine().function(&component, WasmConfig::default()).unwrap_err().to_string()
+        engine().function(&frame_guests::text(text), WasmConfig::default()).unwrap_err().to_string()
     };
     assert_eq!(
         refused("(component)"),
@@ -52,8 +51,11 @@ fn a_component_of_another_world_is_refused_by_what_it_lacks() {
     assert!(odd.contains("`frame:function/frame@0.1.0`") && odd.contains("`get`"), "{odd}");
 }
 
-fn wat(text: &str) -> Vec<u8> {
-    frame_guests::text(text)
+#[test]
+fn an_engine_that_this_machine_cannot_hold_is_an_error() {
+    let error = WasmEngine::builder().instances(u32::MAX).build().unwrap_err();
+    assert!(matches!(error, WasmError::Engine { .. }), "{error}");
+    WasmEngine::builder().instances(0).build().unwrap();
 }
 
 #[tokio::test]
