@@ -63,3 +63,8 @@ pub use crate::pid::{Host, Pid};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
 pub use crate::task::Task;
+
+/// The README's code compiles.
+#[cfg(all(doctest, feature = "lua"))]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

@@ -7,8 +7,3 @@ mod project;
 
 pub use elf::Program;
 pub use project::{BuildOptions, Built, Project, run, workspace};
-
-/// The README's code compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;

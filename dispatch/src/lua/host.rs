@@ -48,7 +48,7 @@ pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua:
                 Err(error) => return Ok(Outcome { result: Err(refused(&error)), shared }),
             };
             let result = match task {
-                Ok(task) => ctx.call(task).await,
+                Ok(task) => shared.watch.wait(ctx.call(task)).await,
                 Err(error) => Err(error),
             };
             Ok(Outcome { result, shared })

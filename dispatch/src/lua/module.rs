@@ -156,11 +156,11 @@ impl<'a> ModuleBuilder<'a> {
             });
             async move {
                 let mut future = pin!(future?);
-                poll_fn(|waker| {
+                let caught = poll_fn(|waker| {
                     let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)));
                     polled.unwrap_or_else(|panic| Poll::Ready(Err(watch.panicked(&*panic))))
-                })
-                .await
+                });
+                watch.wait(caught).await
             }
         })?;
         self.set(name, function)

@@ -120,8 +120,18 @@ impl Vm {
         poll_fn(|waker| {
             watch.resume();
             match thread.as_mut().poll(waker) {
-                // What was suspended because it is over does not go on.
-                Poll::Pending => watch.has_ended().map_or(Poll::Pending, |over| Poll::Ready(Err(over))),
+                Poll::Pending => {
+                    // What was suspended because it is over does not go on.
+                    if let Some(over) = watch.has_ended() {
+                        return Poll::Ready(Err(over));
+                    }
+                    // If it was suspended with word that a host function waits on its way out of coroutines, then that
+                    // was polled before, and what has woken it since has woken only the way out.
+                    if !watch.is_polled() {
+                        waker.waker().wake_by_ref();
+                    }
+                    Poll::Pending
+                }
                 ready @ Poll::Ready(_) => ready,
             }
         })

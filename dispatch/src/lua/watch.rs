@@ -1,6 +1,8 @@
 //! Keeps a running script inside the bounds of its call.
 
 use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +41,7 @@ struct State {
     over: Option<End>,
     /// The script ran out of memory, whether or not it caught that.
     is_exhausted: bool,
+    is_polled: bool,
     panic: Option<String>,
     /// Where the script was when it raised the error that ended it.
     trace: Option<String>,
@@ -85,6 +88,22 @@ impl Watch {
         state.slice = None;
         state.looked = None;
         state.asked = 0;
+        state.is_polled = false;
+    }
+
+    /// Runs what a host function waits for, and notes whenever it is polled.
+    pub(super) async fn wait<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|waker| {
+            self.state().is_polled = true;
+            future.as_mut().poll(waker)
+        })
+        .await
+    }
+
+    /// Whether a host function was polled since the script was let run.
+    pub(super) fn is_polled(&self) -> bool {
+        self.state().is_polled
     }
 
     /// Whether the script shall end; what it raises then cannot be caught.

@@ -39,12 +39,34 @@ async fn waiting_and_yielding_mix_at_any_depth() {
                     end)()
                   end
                   return level(...)";
-    const DEPTH: i64 = 12;
+    for depth in 1..40 {
+        let script = Script::new(source);
+        let next = async |_: Ctx, payload: Payload| {
+            tokio::task::yield_now().await;
+            Ok(Payload::from(json!(payload.as_json().unwrap().as_i64().unwrap() + 1)))
+        };
+        script.functions.register(id("app:next"), Options::new(), next).unwrap();
+        assert_eq!(script.json(json!(depth)).await, (1..=depth).map(|n| n + 1).sum::<i64>() + 1);
+    }
+}
+
+#[tokio::test]
+async fn being_suspended_on_the_way_out_of_coroutines_loses_no_wake_up() {
+    // The way out is long, and the host function is done as soon as it can be.
+    let source = "local function nested(n)
+                    if n == 0 then return call('app:next', 0) end
+                    local spin = 0
+                    for i = 1, 2000 do spin = spin + i end
+                    return coroutine.wrap(nested)(n - 1)
+                  end
+                  local sum = 0
+                  for i = 1, 60 do sum = sum + nested(40) end
+                  return sum";
     let script = Script::new(source);
-    let next = async |_: Ctx, payload: Payload| {
+    let next = async |_: Ctx, _: Payload| {
         tokio::task::yield_now().await;
-        Ok(Payload::from(json!(payload.as_json().unwrap().as_i64().unwrap() + 1)))
+        Ok(Payload::from(json!(1)))
     };
     script.functions.register(id("app:next"), Options::new(), next).unwrap();
-    assert_eq!(script.json(json!(DEPTH)).await, (1..=DEPTH).map(|n| n + 1).sum::<i64>() + 1);
+    assert_eq!(script.json(json!(null)).await, 60);
 }

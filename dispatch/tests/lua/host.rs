@@ -1,7 +1,5 @@
 //! What scripts have of the host.
 
-use std::convert::Infallible;
-
 use frame_dispatch::{CallError, Ctx, ErrorKind, Payload};
 use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 use serde_json::json;
@@ -9,14 +7,17 @@ use serde_json::json;
 use crate::support::{Script, failed, id, returned};
 
 #[frame_option(name = "tenant")]
-static TENANT: FrameOption<String>;
+pub(crate) static TENANT: FrameOption<String>;
 
 static TENANT_OF: Key<String> = Key::new("tenant").inherit().public();
 static SECRET: Key<u32> = Key::new("secret").inherit();
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&TENANT, &TENANT_OF))
+fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+    match options.get(&TENANT) {
+        Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
+        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+    }
 }
 
 fn with_echo(source: &str) -> Script {
@@ -73,6 +74,12 @@ async fn a_script_sets_options_by_their_declared_names() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     let text = format!("{error} {}", std::error::Error::source(&error).unwrap());
     assert!(text.contains("did you mean `tenant`?"), "{text}");
+}
+
+#[tokio::test]
+async fn a_call_whose_frame_is_refused_is_denied() {
+    let script = with_echo("return select(2, pcall(call, 'app:echo', null, { tenant = 'nobody' })).kind");
+    assert_eq!(script.json(json!(null)).await, "denied");
 }
 
 #[tokio::test]

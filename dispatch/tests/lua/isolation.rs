@@ -1,24 +1,13 @@
 //! A call sees nothing of another in its VM.
 
-use std::convert::Infallible;
-
 use frame_dispatch::lua::LuaConfig;
 use frame_dispatch::{PoolConfig, Task};
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::Options;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
+use crate::host::TENANT;
 use crate::support::{Script, id, returned};
-
-#[frame_option(name = "owner")]
-static OWNER: FrameOption<String>;
-
-static OWNER_OF: Key<String> = Key::new("owner").inherit().public();
-
-#[frame_resolver(order = 100, covers(OWNER))]
-fn owner(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&OWNER, &OWNER_OF))
-}
 
 /// Looks for traces of another call, then leaves as many as it can.
 const NOSY: &str = r#"
@@ -26,7 +15,7 @@ const NOSY: &str = r#"
     local found = {}
     local function see(what, value) if value ~= nil then found[#found + 1] = what end end
 
-    if frame.get("owner") ~= owner then see("frame", true) end
+    if frame.get("tenant") ~= owner then see("frame", true) end
     see("global", leftover)
     see("_G", rawget(_G, "leftover"))
     for name in pairs(_G) do
@@ -89,7 +78,7 @@ async fn calls(script: &Script, owners: &[&'static str]) -> Vec<Option<Json>> {
     for (index, owner) in owners.iter().copied().enumerate() {
         let functions = script.functions.clone();
         set.spawn(async move {
-            let options = Options::new().with(&OWNER, owner.to_owned());
+            let options = Options::new().with(&TENANT, owner.to_owned());
             let task = Task::new(id("app:script")).with_payload(json!(owner)).with_options(options);
             let result = functions.root().call(task).await;
             (index, result.ok().map(|payload| payload.as_json().unwrap().clone()))

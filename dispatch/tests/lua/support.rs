@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio::time::timeout;
 
 /// Far more than anything takes here, on a machine that has better things to do.
-pub(crate) const GENEROUS: Duration = Duration::from_secs(120);
+pub(crate) const GENEROUS: Duration = Duration::from_mins(2);
 
 pub(crate) fn id(text: &str) -> FunctionId {
     text.parse().unwrap()

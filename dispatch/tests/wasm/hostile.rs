@@ -11,126 +11,87 @@ use crate::common::{add, add_guest, assert_works, call, functions, run, runs};
 /// Short, for what would never end.
 const SHORT: Duration = Duration::from_millis(100);
 
-#[tokio::test]
-async fn whatever_a_guest_does_its_call_fails_and_the_next_one_works() {
+/// That each of these guests, with the fields of its module, fails with this kind and what its message contains, and that
+/// the next call works.
+async fn assert_fail(config: WasmConfig, kind: ErrorKind, guests: impl IntoIterator<Item = (String, &str)>) {
     let functions = functions();
-    let long = "a".repeat(10_000);
-    let guests = [
-        ("unreachable", run("unreachable"), ErrorKind::Internal, "`unreachable`"),
-        (
-            "recursion",
-            run("(call $run (local.get 0) (local.get 1) (local.get 2))"),
-            ErrorKind::Internal,
-            "call stack exhausted",
-        ),
-        (
-            "out of bounds",
-            run("(i32.load (i32.const -8))"),
-            ErrorKind::Internal,
-            "out of bounds memory access",
-        ),
-        ("division", run("(i32.rem_u (i32.const 1) (i32.const 0))"), ErrorKind::Internal, "divide by zero"),
-        (
-            "overflow",
-            run("(i32.div_s (i32.const 0x80000000) (i32.const -1))"),
-            ErrorKind::Internal,
-            "integer overflow",
-        ),
-        ("conversion", run("(i32.trunc_f32_s (f32.const nan))"), ErrorKind::Internal, "invalid conversion"),
-        (
-            "table",
-            format!("(table 1 funcref) {}", run("(call_indirect (result i32) (i32.const 7))")),
-            ErrorKind::Internal,
-            "table access",
-        ),
-        (
-            "null",
-            format!("(table 1 funcref) {}", run("(call_indirect (result i32) (i32.const 0))")),
-            ErrorKind::Internal,
-            "uninitialized element",
-        ),
-        (
-            "type",
-            format!(
-                "(table 1 funcref) (elem (i32.const 0) $run) {}",
-                run("(call_indirect (result i32) (i32.const 0))")
-            ),
-            ErrorKind::Internal,
-            "type mismatch",
-        ),
-        (
-            "fill",
-            run("(memory.fill (i32.const 0) (i32.const 1) (i32.const -1)) (i32.const 0)"),
-            ErrorKind::Internal,
-            "out of bounds memory access",
-        ),
-        ("result out of bounds", run("(i32.const -16)"), ErrorKind::Internal, "pointer"),
-        ("result unaligned", run("(i32.const 17)"), ErrorKind::Internal, "aligned"),
-        (
-            "result of no kind",
-            run("(i32.store8 (i32.const 16) (i32.const 9)) (i32.const 16)"),
-            ErrorKind::Internal,
-            "discriminant",
-        ),
-        (
-            "payload of no kind",
-            run(
-                "(i32.store8 (i32.const 16) (i32.const 0)) (i32.store8 (i32.const 20) (i32.const 9)) (i32.const 16)",
-            ),
-            ErrorKind::Internal,
-            "discriminant",
-        ),
-        (
-            "huge allocation",
-            run("(drop (memory.grow (i32.const 60000))) unreachable"),
-            ErrorKind::Exhausted,
-            "bytes of memory",
-        ),
-        ("loop", run("(loop $l (br $l)) unreachable"), ErrorKind::Deadline, "deadline"),
-        (
-            "start",
-            format!("(start $s) (func $s unreachable) {}", run("unreachable")),
-            ErrorKind::Internal,
-            "`unreachable`",
-        ),
-        (
-            "start that loops",
-            format!("(start $s) (func $s (loop $l (br $l))) {}", run("unreachable")),
-            ErrorKind::Deadline,
-            "deadline",
-        ),
-        (
-            "start that grows",
-            format!(
-                "(start $s) (func $s (drop (memory.grow (i32.const 60000))) unreachable) {}",
-                run("unreachable")
-            ),
-            ErrorKind::Exhausted,
-            "bytes of memory",
-        ),
-        (
-            "a long name",
-            format!("(func ${long} unreachable) {}", run(&format!("(call ${long}) (i32.const 0)"))),
-            ErrorKind::Internal,
-            "a…`",
-        ),
-    ];
-    let config = WasmConfig::default().with_time(SHORT);
-    // Not all machines are fast.
-    let patient = WasmConfig::default();
-    for (name, fields, kind, message) in guests {
-        let id = format!("app:{}", name.replace(' ', "-"));
-        let config = if kind == ErrorKind::Deadline { config } else { patient };
+    for (number, (fields, message)) in guests.into_iter().enumerate() {
+        let id = format!("app:guest-{number}");
         let function = add(&functions, &id, &frame_guests::component(&fields), config);
         for _ in 0..2 {
             let error = call(&functions, &id, json!(1)).await.unwrap_err();
-            assert_eq!(error.kind(), kind, "{name}: {error}");
-            assert!(error.message().contains(message), "{name}: {error}");
-            assert!(error.message().len() < 500, "{name}: {error}");
+            assert_eq!(error.kind(), kind, "{fields}: {error}");
+            assert!(error.message().contains(message), "{fields}: {error}");
+            assert!(error.message().len() < 500, "{fields}: {error}");
             assert_works(&functions).await;
         }
-        assert_eq!(function.statistics().running, 0, "{name}");
+        assert_eq!(function.statistics().running, 0, "{fields}");
     }
+}
+
+#[tokio::test]
+async fn a_trap_fails_its_call_alone() {
+    let indirect = run("(call_indirect (result i32) (i32.const 0))");
+    let guests = [
+        (run("unreachable"), "`unreachable`"),
+        (run("(call $run (local.get 0) (local.get 1) (local.get 2))"), "call stack exhausted"),
+        (run("(i32.load (i32.const -8))"), "out of bounds memory access"),
+        (
+            run("(memory.fill (i32.const 0) (i32.const 1) (i32.const -1)) (i32.const 0)"),
+            "out of bounds memory",
+        ),
+        (run("(i32.rem_u (i32.const 1) (i32.const 0))"), "integer divide by zero"),
+        (run("(i32.div_s (i32.const 0x80000000) (i32.const -1))"), "integer overflow"),
+        (run("(i32.trunc_f32_s (f32.const nan))"), "invalid conversion to integer"),
+        (format!("(table 0 funcref) {indirect}"), "out of bounds table access"),
+        (format!("(table 1 funcref) {indirect}"), "uninitialized element"),
+        (format!("(table 1 funcref) (elem (i32.const 0) $run) {indirect}"), "indirect call type mismatch"),
+        (format!("(start $s) (func $s unreachable) {}", run("unreachable")), "in `s`"),
+    ];
+    assert_fail(WasmConfig::default(), ErrorKind::Internal, guests).await;
+}
+
+#[tokio::test]
+async fn a_result_that_is_none_fails_its_call_alone() {
+    let no_payload = "(i32.store8 (i32.const 16) (i32.const 0)) (i32.store8 (i32.const 20) (i32.const 9))";
+    let guests = [
+        (run("(i32.const -16)"), "pointer"),
+        (run("(i32.const 17)"), "aligned"),
+        (run("(i32.store8 (i32.const 16) (i32.const 9)) (i32.const 16)"), "discriminant"),
+        (run(&format!("{no_payload} (i32.const 16)")), "discriminant"),
+    ];
+    assert_fail(WasmConfig::default(), ErrorKind::Internal, guests).await;
+}
+
+#[tokio::test]
+async fn names_that_a_guest_chose_are_not_repeated_at_length() {
+    let long = "a".repeat(10_000);
+    let calls = run(&format!("(call ${long}) (i32.const 0)"));
+    let forged = r#"(func $"x\0ay" unreachable)"#;
+    let guests = [
+        (format!("(func ${long} unreachable) {calls}"), "a…` called by `run`"),
+        (format!("{forged} {}", run(r#"(call $"x\0ay") (i32.const 0)"#)), r"`x\ny` called by `run`"),
+    ];
+    assert_fail(WasmConfig::default(), ErrorKind::Internal, guests).await;
+}
+
+#[tokio::test]
+async fn asking_for_more_than_there_is_fails_its_call_alone() {
+    let asks = "(drop (memory.grow (i32.const 60000))) unreachable";
+    let guests = [
+        (run(asks), "bytes of memory it may have"),
+        (format!("(start $s) (func $s {asks}) {}", run("unreachable")), "bytes of memory it may have"),
+    ];
+    assert_fail(WasmConfig::default(), ErrorKind::Exhausted, guests).await;
+}
+
+#[tokio::test]
+async fn a_guest_that_never_ends_is_ended() {
+    let guests = [
+        (run("(loop $l (br $l)) unreachable"), "deadline"),
+        (format!("(start $s) (func $s (loop $l (br $l))) {}", run("unreachable")), "deadline"),
+    ];
+    assert_fail(WasmConfig::default().with_time(SHORT), ErrorKind::Deadline, guests).await;
 }
 
 #[tokio::test]
