@@ -49,8 +49,8 @@ fn main() {
 
     println!("\n| idle | KiB each |");
     println!("|---|---:|");
-    let warm = LuaConfig::default().with_pool(PoolConfig::default().with_idle(IDLE).with_warm(IDLE));
-    memory("Lua VM with a script", || vec![lua.function("bench.lua", script, warm).expect("it compiles")]);
+    let config = LuaConfig::default().with_pool(PoolConfig::default().with_idle(IDLE).with_warm(IDLE));
+    memory("Lua VM with a script", || vec![lua.function("bench.lua", script, config).expect("it compiles")]);
     memory("Wasm entry: the compiled component", || (0..IDLE).map(|_| wasm_function()).collect::<Vec<_>>());
 }
 
@@ -87,9 +87,9 @@ async fn calls_a_second(functions: &Functions, function: &FunctionId, in_flight:
 /// What the process grows by for each of [`IDLE`].
 fn memory<T>(what: &str, make: impl FnOnce() -> T) {
     let before = resident_kib();
-    let made = make();
+    let held = make();
     let after = resident_kib();
-    drop(made);
+    drop(held);
     match (before, after) {
         #[allow(clippy::cast_precision_loss)]
         (Some(before), Some(after)) => {

@@ -31,6 +31,7 @@ fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
 
 /// Overrides the note of a task where the tenant is `stern`.
 #[frame_resolver(order = 200)]
+#[allow(clippy::unnecessary_wraps, reason = "a resolver may fail")]
 fn stern(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
     let is_stern = options.get(&TENANT).is_some_and(|tenant| tenant == "stern");
     Ok(is_stern.then(|| NOTE.pair("resolved".to_owned())))
