@@ -143,6 +143,6 @@ pub(crate) fn measure(
             let task = Task::new(id.clone()).with_options(opaque(options).clone());
             assert!(at_once(root.call(task)).is_ok());
         });
-    assert_eq!(suite.allocations("executor"), suite.allocations("by hand"));
+    assert!(suite.allocations("executor") <= suite.allocations("by hand"));
     suite.finish();
 }

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,8 @@ impl Bounds {
     /// Waits until one of the bounds is reached, and says which.
     pub(crate) async fn reached(&self) -> CallError {
         let deadline = async {
-            match self.deadline {
+            // Tokio's timer adds to a deadline, so one at the end of time would overflow.
+            match self.deadline.filter(|deadline| deadline.checked_add(Duration::from_secs(1)).is_some()) {
                 Some(deadline) => sleep_until(deadline).await,
                 None => pending().await,
             }

@@ -26,20 +26,36 @@ pub struct Ctx {
     /// None outside of any function.
     frame: Option<Frame>,
     bounds: Bounds,
+    /// Whether it is of a call that was admitted: what is called with it is part of that.
+    is_admitted: bool,
 }
 
 impl Ctx {
     pub(crate) fn root(functions: Functions) -> Self {
-        Self { functions, frame: None, bounds: Bounds::default() }
+        Self { functions, frame: None, bounds: Bounds::default(), is_admitted: false }
     }
 
     /// With the frame of a function that is called from here.
     pub(crate) fn with_frame(&self, frame: Frame) -> Self {
-        Self { functions: self.functions.clone(), frame: Some(frame), bounds: self.bounds.clone() }
+        Self { frame: Some(frame), is_admitted: true, ..self.clone() }
+    }
+
+    /// For what runs around a call.
+    pub(crate) fn admitted(&self) -> Self {
+        Self { is_admitted: true, ..self.clone() }
+    }
+
+    pub(crate) const fn is_admitted(&self) -> bool {
+        self.is_admitted
     }
 
     fn with_bounds(&self, bounds: Bounds) -> Self {
-        Self { functions: self.functions.clone(), frame: self.frame.clone(), bounds }
+        Self {
+            functions: self.functions.clone(),
+            frame: self.frame.clone(),
+            bounds,
+            is_admitted: self.is_admitted,
+        }
     }
 
     /// The function's own frame; outside of any function an empty one.
@@ -172,6 +188,10 @@ impl Ctx {
         poll_fn(|waker| {
             if let Poll::Ready(output) = future.as_mut().poll(waker) {
                 return Poll::Ready(Ok(output));
+            }
+            // If `future` used up the budget that tokio gives a task, no timer and no token would say anything.
+            if let Err(ended) = self.check() {
+                return Poll::Ready(Err(ended));
             }
             if ended.is_none() {
                 ended.set(Some(self.ended()));

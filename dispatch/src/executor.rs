@@ -33,13 +33,18 @@ pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Res
     let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, task)))
         .map_err(|panic| CallError::denied(panics::message(&*panic)))?
         .map_err(CallError::denied)?;
-    if task.span.is_disabled() {
-        return caller.bound(run(entry, caller.with_frame(frame), mem::take(&mut task.payload))).await?;
+    if !task.span.is_disabled() {
+        record(&task.span, &frame, caller.app());
     }
-    record(&task.span, &frame, caller.app());
-    let run = run(entry, caller.with_frame(frame), mem::take(&mut task.payload));
+    let (ctx, payload) = (caller.with_frame(frame), mem::take(&mut task.payload));
+    // Around the bounds, because what is dropped may panic, too.
+    let call = async move { entry.function.call(ctx, payload).await };
+    let run = panics::caught(async move || caller.bound(call).await?);
+    if task.span.is_disabled() {
+        return run.await;
+    }
     // On the heap, so that calls that are not traced do not carry room for it.
-    Box::pin(caller.bound(run.instrument(task.span.clone()))).await?
+    Box::pin(run.instrument(task.span.clone())).await
 }
 
 fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, ResolveError> {
@@ -60,8 +65,4 @@ fn record(span: &Span, frame: &Frame, app: &App) {
     }
     let resolvers: Vec<_> = app.resolvers().iter().map(|resolver| resolver.name().to_owned()).collect();
     span.record("resolvers", resolvers.join(", "));
-}
-
-async fn run(entry: &Entry, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
-    panics::caught(|| entry.function.call(ctx, payload)).await
 }

@@ -40,7 +40,7 @@ struct Inner {
 
 type Entries = BTreeMap<FunctionId, Arc<Entry>>;
 
-/// What became of the calls that ran when the functions were stopped.
+/// What became of the calls that ran when the functions were stopped, calls inside calls included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
     /// How many did not end by the deadline, and were cancelled.
@@ -162,11 +162,12 @@ impl Functions {
     ///
     /// Dropping the future drops the function's.
     pub async fn call(&self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
-        // A call inside a call is part of what was admitted.
-        let admitted = ctx.parent().is_none().then(|| self.inner.gate.enter());
-        if matches!(admitted, Some(None)) {
-            return Err(CallError::stopping().of(&task.function));
-        }
+        let gate = &self.inner.gate;
+        let _running = if ctx.is_admitted() {
+            gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
+        } else {
+            gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
+        };
         let entry = self.inner.entries.load().get(&task.function).cloned();
         let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
         if !entry.options.is_empty() {
@@ -185,14 +186,12 @@ impl Functions {
     pub async fn stop(&self, deadline: Instant) -> Stopped {
         let gate = &self.inner.gate;
         gate.close();
-        let is_idle = timeout_at(deadline, gate.idle()).await.is_ok();
-        let cancelled = if is_idle { 0 } else { gate.running() };
+        // Whether they ended in time shows in what is left.
+        let _ = timeout_at(deadline, gate.idle()).await;
         gate.stop();
-        if !is_idle {
-            // Whether it took longer shows in what is left.
-            let _ = timeout(LAST_WAIT, gate.idle()).await;
-        }
         self.inner.entries.store(Arc::default());
+        let cancelled = gate.running();
+        let _ = timeout(LAST_WAIT, gate.idle()).await;
         Stopped { cancelled, running: gate.running() }
     }
 

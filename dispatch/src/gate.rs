@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Counts the calls that come from outside, and stops admitting them when it is closed.
+/// Counts the calls that run. Closed it admits none from outside, and stopped none at all.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// [`CLOSED`], and [`CALL`] for each admitted call that runs. One word, so that no call is admitted behind the back
@@ -17,15 +17,28 @@ pub(crate) struct Gate {
     stopped: CancellationToken,
 }
 
+/// No call from outside is admitted.
 const CLOSED: usize = 1;
-const CALL: usize = 2;
+/// No call is admitted.
+const STOPPED: usize = 2;
+const CALL: usize = 4;
 
 /// An admitted call, until it is dropped.
 pub(crate) struct Admitted<'a>(&'a Gate);
 
 impl Gate {
+    /// Admits a call from outside.
     pub(crate) fn enter(&self) -> Option<Admitted<'_>> {
-        let enter = |state: usize| (state & CLOSED == 0).then(|| state + CALL);
+        self.enter_unless(CLOSED)
+    }
+
+    /// Admits a call inside another. That may have ended, where its `Ctx` outlived it.
+    pub(crate) fn enter_inside(&self) -> Option<Admitted<'_>> {
+        self.enter_unless(STOPPED)
+    }
+
+    fn enter_unless(&self, refused: usize) -> Option<Admitted<'_>> {
+        let enter = |state: usize| (state & refused == 0).then(|| state + CALL);
         let entered = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter);
         entered.is_ok().then(|| Admitted(self))
     }
@@ -55,6 +68,7 @@ impl Gate {
 
     /// Cancels what runs.
     pub(crate) fn stop(&self) {
+        self.state.fetch_or(CLOSED | STOPPED, Ordering::AcqRel);
         self.is_stopped.store(true, Ordering::Release);
         self.stopped.cancel();
     }
@@ -70,7 +84,8 @@ impl Gate {
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        if self.0.state.fetch_sub(CALL, Ordering::AcqRel) == CALL | CLOSED {
+        let before = self.0.state.fetch_sub(CALL, Ordering::AcqRel);
+        if before & CLOSED != 0 && before / CALL == 1 {
             self.0.is_idle.notify_waiters();
         }
     }

@@ -217,3 +217,66 @@ async fn dropping_a_call_drops_everything_inside_it() {
         assert_eq!(Arc::strong_count(&held), 2, "after {polls} polls");
     }
 }
+
+/// Ready at every poll, so that it uses up the budget that tokio gives a task, and timers and tokens say nothing to it.
+async fn busy(_: Ctx, _: Payload) -> Result<Payload, CallError> {
+    loop {
+        tokio::task::consume_budget().await;
+    }
+}
+
+#[tokio::test]
+async fn a_function_that_uses_up_its_budget_meets_its_deadline() {
+    let (functions, _seen) = functions();
+    functions.register(id("app:busy"), Options::new(), busy).unwrap();
+    let ctx = functions.root().with_timeout(Duration::from_millis(30));
+    let call = tokio::time::timeout(Duration::from_secs(60), ctx.call(task("app:busy")));
+    assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Deadline);
+}
+
+#[tokio::test]
+async fn a_function_that_uses_up_its_budget_is_cancelled() {
+    let (functions, _seen) = functions();
+    functions.register(id("app:busy"), Options::new(), busy).unwrap();
+    let token = CancellationToken::new();
+    let ctx = functions.root().with_cancellation(token.clone());
+    let call = tokio::time::timeout(Duration::from_secs(60), ctx.call(task("app:busy")));
+    let (outcome, ()) = tokio::join!(call, async { token.cancel() });
+    assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn a_deadline_at_the_end_of_time_is_none() {
+    let (functions, _seen) = functions();
+    functions
+        .register(id("app:yields"), Options::new(), async |_: Ctx, payload| {
+            tokio::task::yield_now().await;
+            Ok(payload)
+        })
+        .unwrap();
+    // The last instant that there is: every step that still fits, from the largest to the smallest.
+    let seconds = (0..63).rev().map(|bit| Duration::from_secs(1 << bit));
+    let nanos = (0..30).rev().map(|bit| Duration::from_nanos(1 << bit));
+    let last = seconds.chain(nanos).fold(Instant::now(), |last, step| last.checked_add(step).unwrap_or(last));
+    functions.root().with_deadline(last).call(task("app:yields")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_function_that_panics_as_it_is_dropped_fails_alone() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+    let (functions, _seen) = functions();
+    functions
+        .register(id("app:bomb"), Options::new(), async |_: Ctx, _| {
+            let _bomb = Bomb;
+            pending::<Result<Payload, CallError>>().await
+        })
+        .unwrap();
+    let ctx = functions.root().with_timeout(Duration::from_millis(5));
+    let error = ctx.call(task("app:bomb")).await.unwrap_err();
+    assert_eq!(error.to_string(), "call of `app:bomb`: panicked: boom");
+}

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, Function, FunctionId, Functions, FunctionsError, Payload, Stopped,
-    Task,
+    BoxFuture, CallError, Ctx, ErrorKind, Function, FunctionId, Functions, FunctionsError, Interceptor, Next,
+    Payload, Stopped, Task,
 };
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 fn functions() -> Functions {
@@ -190,6 +190,108 @@ fn a_call_that_blocks_its_thread_is_reported() {
     drop(leave);
     // It was done at its first poll, so it has a result.
     runtime.block_on(call).unwrap().unwrap();
+}
+
+/// Hands its `Ctx` to whoever wants it, and ends.
+fn leaks(functions: &Functions) -> mpsc::UnboundedReceiver<Ctx> {
+    let (leaked, leak) = mpsc::unbounded_channel();
+    functions
+        .register(id("app:leaks"), Options::new(), move |ctx: Ctx, payload| {
+            leaked.send(ctx).unwrap();
+            async { Ok(payload) }
+        })
+        .unwrap();
+    leak
+}
+
+#[tokio::test]
+async fn stopping_waits_for_a_call_whose_outer_call_has_ended() {
+    let functions = functions();
+    let mut leak = leaks(&functions);
+    let slow = Versioned::new(1);
+    let (entered, may_go_on) = (Arc::clone(&slow.entered), Arc::clone(&slow.may_go_on));
+    functions.register(id("app:slow"), Options::new(), slow).unwrap();
+    functions.root().call(Task::new(id("app:leaks"))).await.unwrap();
+    let ctx = leak.recv().await.unwrap();
+    let (outcome, stopped, ()) = tokio::join!(biased; ctx.call(Task::new(id("app:slow"))), functions.stop(soon()), async {
+        entered.notified().await;
+        may_go_on.add_permits(1);
+    });
+    assert_eq!(outcome.unwrap(), json!(1).into());
+    assert_eq!(stopped, Stopped { cancelled: 0, running: 0 });
+}
+
+#[tokio::test]
+async fn a_call_whose_outer_call_has_ended_is_refused_once_stopped() {
+    let functions = functions();
+    let mut leak = leaks(&functions);
+    functions.root().call(Task::new(id("app:leaks"))).await.unwrap();
+    let ctx = leak.recv().await.unwrap();
+    functions.stop(Instant::now()).await;
+    assert_eq!(ctx.call(Task::new(id("app:leaks"))).await.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn a_function_that_stops_the_functions_is_cancelled_and_they_are_dropped() {
+    let functions = functions();
+    functions
+        .register(id("app:stops"), Options::new(), async |ctx: Ctx, payload| {
+            ctx.functions().stop(Instant::now()).await;
+            Ok(payload)
+        })
+        .unwrap();
+    let error = functions.root().call(Task::new(id("app:stops"))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(functions.list().is_empty());
+}
+
+/// An interceptor that makes a call of its own, as one that asks for permission does.
+struct Asks(Arc<Notify>);
+
+impl Interceptor for Asks {
+    fn name(&self) -> &'static str {
+        "asks"
+    }
+
+    fn order(&self) -> i32 {
+        50
+    }
+
+    fn applies(&self, task: &Task) -> bool {
+        task.function().as_str() == "app:f"
+    }
+
+    fn intercept<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        task: Task,
+        next: Next<'a>,
+    ) -> BoxFuture<'a, Result<Payload, CallError>> {
+        Box::pin(async move {
+            self.0.notified().await;
+            ctx.call(Task::new(id("app:asked"))).await?;
+            next.call(ctx, task).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_an_interceptor_calls_is_part_of_the_call_that_was_admitted() {
+    let functions = functions();
+    let may_ask = Arc::new(Notify::new());
+    functions.interceptors().register(Asks(Arc::clone(&may_ask))).unwrap();
+    for name in ["app:asked", "app:f"] {
+        functions.register(id(name), Options::new(), async |_: Ctx, payload| Ok(payload)).unwrap();
+    }
+    let root = functions.root();
+    let (outcome, stopped, ()) = tokio::join!(
+        biased;
+        root.call(Task::new(id("app:f"))),
+        functions.stop(soon()),
+        async { may_ask.notify_one() },
+    );
+    outcome.unwrap();
+    assert_eq!(stopped, Stopped { cancelled: 0, running: 0 });
 }
 
 /// Calls on several threads while the functions stop: each is either refused or done before `stop` returns.

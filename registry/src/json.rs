@@ -135,10 +135,19 @@ fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
             second: second.location,
         }),
         (None, _) => Err(OptionError::Unknown {
-            name: name.to_owned(),
+            name: shortened(name),
             suggestion: nearest(name, link::options().iter().map(|listed| listed.option.name)),
         }),
     }
+}
+
+/// A name in an error, cut where it is longer than any name should be.
+fn shortened(name: &str) -> String {
+    const LONGEST: usize = 100;
+    if name.len() <= LONGEST {
+        return name.to_owned();
+    }
+    format!("{}…", &name[..name.floor_char_boundary(LONGEST)])
 }
 
 /// A value in an error: its kind, and itself where it is short.

@@ -1,7 +1,14 @@
 //! The name that was probably meant.
 
+/// The longest name that something is suggested for, in bytes.
+const LONGEST: usize = 100;
+
 /// The candidate nearest to `name`, if one is near enough to be a slip of the fingers.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody slips over a name that long, and comparing takes as long as it is.
+    if name.len() > LONGEST {
+        return None;
+    }
     let allowed = (name.chars().count() / 3).max(1);
     candidates
         .into_iter()

@@ -70,6 +70,8 @@ fn refused(json: &serde_json::Value, message: &str) -> OptionError {
 fn an_option_that_nobody_declares_is_refused_with_the_nearest_name() {
     refused(&json!({ "netwrok": "tor:main" }), "no option is named `netwrok`; did you mean `network`?");
     refused(&json!({ "Network": "tor:main" }), "no option is named `Network`; did you mean `network`?");
+    let long = "x".repeat(1 << 22);
+    refused(&json!({ &long: 1 }), &format!("no option is named `{}…`", &long[..100]));
     refused(&json!({ "colour": 1 }), "no option is named `colour`");
     refused(&json!({ "": 1 }), "no option is named ``");
 }

@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use frame_registry::{DeclaredOption, OptionKind, Options};
+use frame_registry::{DeclaredOption, Options};
 
 use super::Interceptor;
 use super::max_concurrent::Places;
 use super::rate_limit::RateLimits;
 use super::retry::Retries;
+use super::seen::Seen;
 use super::timeout::Timeouts;
 use super::traced::Traces;
 use crate::ctx::Ctx;
@@ -44,7 +46,7 @@ impl Link {
         Arc::new(Self { options: interceptor.options().into(), interceptor: Box::new(interceptor) })
     }
 
-    fn name(&self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         self.interceptor.name()
     }
 
@@ -52,8 +54,16 @@ impl Link {
         (self.interceptor.order(), self.name())
     }
 
-    fn reads(&self, option: &DeclaredOption) -> bool {
+    pub(super) fn reads(&self, option: &DeclaredOption) -> bool {
         self.options.iter().any(|read| std::ptr::eq(*read, option))
+    }
+
+    fn applies(&self, task: &Task) -> Result<bool, CallError> {
+        if !self.options.is_empty() && !task.options().iter().any(|set| self.reads(set)) {
+            return Ok(false);
+        }
+        catch_unwind(AssertUnwindSafe(|| self.interceptor.applies(task)))
+            .map_err(|panic| CallError::panicked(panics::message(&*panic)))
     }
 }
 
@@ -139,15 +149,15 @@ impl fmt::Debug for Interceptors {
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
     entry: &'a Entry,
-    chain: &'a [Arc<Link>],
+    /// Those that the call came to since the last of `seen`.
+    come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
-    /// A bit for each of the first 64 of the chain: whether it was passed by because none of its options was set.
-    passed: u64,
+    seen: Option<&'a Seen<'a>>,
 }
 
 impl<'a> Next<'a> {
     pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<Link>]) -> Self {
-        Self { entry, chain, rest: chain, passed: 0 }
+        Self { entry, come_to: &[], rest: chain, seen: None }
     }
 
     /// The function that is called.
@@ -180,12 +190,15 @@ impl<'a> Next<'a> {
     /// The whole call, whose options are merged. Takes the task where it is: it is large, and most calls go straight to
     /// the function.
     pub(crate) async fn start(mut self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
-        match self.skip(task) {
+        match self.skip(task)? {
             None => self.execute(ctx, task).await,
             Some(interceptor) => {
                 let task = mem::replace(task, Task::new(task.function.clone()));
-                // An interceptor may wait for what does not know the bounds.
-                ctx.bound(panics::caught(|| interceptor.intercept(ctx, task, self))).await?
+                let inside = ctx.admitted();
+                let call = self.intercept(interceptor, &inside, task);
+                // An interceptor may wait for what does not know the bounds, and panic as it is dropped. On the heap, so
+                // that calls that go straight to the function do not carry room for it.
+                Box::pin(panics::caught(async || ctx.bound(call).await?)).await
             }
         }
     }
@@ -200,51 +213,39 @@ impl<'a> Next<'a> {
                 ),
             ));
         }
-        match self.skip(&task) {
+        match self.skip(&task)? {
             None => self.execute(ctx, &mut task).await,
-            Some(interceptor) => interceptor.intercept(ctx, task, self).await,
+            Some(interceptor) => self.intercept(interceptor, ctx, task).await,
         }
     }
 
-    /// The next one that applies; those behind it are left.
-    fn skip(&mut self, task: &Task) -> Option<&'a dyn Interceptor> {
+    /// Comes to the next one that applies; those behind it are left.
+    fn skip(&mut self, task: &Task) -> Result<Option<&'a dyn Interceptor>, CallError> {
+        let all = self.rest;
         while let Some((link, rest)) = self.rest.split_first() {
-            let index = self.chain.len() - self.rest.len();
             self.rest = rest;
-            if !link.options.is_empty() && !task.options().iter().any(|set| link.reads(set)) {
-                self.passed |= 1_u64.checked_shl(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0);
-            } else if link.interceptor.applies(task) {
-                return Some(&*link.interceptor);
+            self.come_to = &all[..all.len() - rest.len()];
+            if link.applies(task)? {
+                return Ok(Some(&*link.interceptor));
             }
         }
-        None
+        Ok(None)
+    }
+
+    async fn intercept(
+        self,
+        interceptor: &dyn Interceptor,
+        ctx: &Ctx,
+        task: Task,
+    ) -> Result<Payload, CallError> {
+        let options = task.options().clone();
+        let seen = Seen { links: self.come_to, options: &options, outer: self.seen };
+        interceptor.intercept(ctx, task, Next { come_to: &[], seen: Some(&seen), ..self }).await
     }
 
     async fn execute(&self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
-        self.check(task.options())?;
+        Seen { links: self.come_to, options: task.options(), outer: self.seen }.check()?;
         executor::execute(self.entry, ctx, task).await
-    }
-
-    /// Refuses options that somebody gave to have something done, and that nobody reads.
-    fn check(&self, options: &Options) -> Result<(), CallError> {
-        for option in options.iter().filter(|option| option.kind() == OptionKind::Plain) {
-            let mut readers = self.chain.iter().enumerate().filter(|(_, link)| link.reads(option)).peekable();
-            let name = option.name();
-            let Some((_, first)) = readers.peek() else {
-                return Err(CallError::invalid(format!(
-                    "the option `{name}` is set, and no interceptor that reads it is registered; register one, or \
-                     leave the option out"
-                )));
-            };
-            let first = first.name();
-            if readers.all(|(index, _)| index < 64 && self.passed & (1 << index) != 0) {
-                return Err(CallError::invalid(format!(
-                    "the option `{name}` was set by an interceptor that is further inside than `{first}`, which reads \
-                     it; give that interceptor a lower order"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

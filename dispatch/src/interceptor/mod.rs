@@ -15,8 +15,10 @@
 //! attempt begins when it has waited.
 //!
 //! An interceptor can change a call's options; those further inside see that, and so do the resolvers. A plain option that
-//! is set, and that no interceptor reads, is refused, also where it is set too far inside: a limit that nobody keeps is no
-//! limit.
+//! is set, and that no interceptor reads, is refused: a limit that nobody keeps is no limit. So is one that an interceptor
+//! which does not itself read it sets further inside than all that do, or, of those above, gives another value there. Of an
+//! option that is not built in another value is not noticed, and of none that it is taken away: whatever changes options
+//! belongs further outside than their readers.
 
 mod chain;
 mod duration;
@@ -24,6 +26,7 @@ mod max_concurrent;
 mod out_of_range;
 mod rate_limit;
 mod retry;
+mod seen;
 mod timeout;
 mod traced;
 

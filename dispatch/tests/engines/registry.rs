@@ -182,7 +182,11 @@ async fn stopping_closes_admission_drains_and_ends_what_is_left_at_the_deadline(
         assert_eq!(quick.unwrap(), json!(1).into(), "{language:?}");
         assert_eq!(started.load(Ordering::SeqCst), 1);
         assert_eq!(stuck.unwrap_err().kind(), ErrorKind::Cancelled, "{language:?}");
-        assert_eq!(stopped, Stopped { cancelled: 1, running: 0 }, "{language:?}");
+        assert_eq!(
+            stopped,
+            Stopped { cancelled: 2, running: 0 },
+            "{language:?}: the call, and that inside it"
+        );
         assert_eq!(root.call(task("app:call")).await.unwrap_err().kind(), ErrorKind::Unavailable);
         spins.assert_idle();
     }

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::interceptor::{RETRY, RetryPolicy, TIMEOUT};
-use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, InterceptorError, PID, Payload};
+use frame_dispatch::{
+    BoxFuture, CallError, Ctx, ErrorKind, FUNCTION, Interceptor, InterceptorError, Next, PID, Payload, Task,
+};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -181,29 +183,122 @@ async fn a_plain_option_that_nobody_reads_is_refused() {
     assert_eq!(attempts.seen().len(), BUILT_IN.len());
 }
 
+/// An interceptor `sets` of the order, which changes the options of every call.
+fn sets(order: i32, change: impl Fn(&mut Options) + Send + Sync + 'static) -> Wrap {
+    Wrap::new("sets", order, move |ctx, mut task, next| {
+        change(task.options_mut());
+        next.call(ctx, task)
+    })
+}
+
+fn set_extra(options: &mut Options) {
+    options.set(&EXTRA, 1);
+}
+
 #[tokio::test]
 async fn an_option_that_is_set_further_inside_than_it_is_read_is_refused() {
     let functions = functions();
     let attempts = Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
-    let sets = |order| {
-        Wrap::new("sets", order, |ctx, mut task, next| {
-            task.options_mut().set(&RETRY, RetryPolicy::new(2));
-            next.call(ctx, task)
-        })
+    let retries = |options: &mut Options| {
+        options.set(&RETRY, RetryPolicy::new(2));
     };
-    functions.interceptors().register(sets(201)).unwrap();
-    let error = functions.root().call(task("app:f")).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert_eq!(
-        error.message(),
-        "the option `retry` was set by an interceptor that is further inside than `retry`, which reads it; give that \
-         interceptor a lower order"
-    );
-    functions.root().call(task_with("app:f", &json!({ "retry": 1 }))).await.unwrap();
+    functions.interceptors().register(sets(201, retries)).unwrap();
+    let refused = "the option `retry` was set by the interceptor `sets`, which is further inside than `retry`, which \
+                   reads it; give `sets` a lower order";
+    // Also where the reader saw another value.
+    for options in [json!({}), json!({ "retry": 1 }), json!({ "retry": 3 }), json!({ "timeout": "1h" })] {
+        let error = functions.root().call(task_with("app:f", &options)).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, refused), "{options}");
+    }
+    assert!(attempts.seen().is_empty());
+    functions.root().call(task_with("app:f", &json!({ "retry": 2 }))).await.expect("it is what it was");
     functions.interceptors().remove("sets");
-    functions.interceptors().register(sets(199)).unwrap();
+    functions.interceptors().register(sets(199, retries)).unwrap();
     functions.root().call(task("app:f")).await.unwrap();
-    assert_eq!(attempts.seen().len(), 2);
+    functions.root().call(task_with("app:f", &json!({ "retry": 1 }))).await.unwrap();
+    assert_eq!(attempts.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn every_option_that_is_built_in_is_refused_where_it_is_changed_further_inside_than_it_is_read() {
+    for (name, given, changed) in [
+        ("timeout", json!("1h"), json!("1s")),
+        ("retry", json!(1), json!(5)),
+        ("rate_limit", json!("9/s"), json!("1/s")),
+        ("max_concurrent", json!(9), json!(1)),
+        ("traced", json!(false), json!(true)),
+    ] {
+        for (order, message) in [
+            (501, format!("the option `{name}` was set by the interceptor `sets`, which is further inside")),
+            (99, String::new()),
+        ] {
+            let functions = functions();
+            Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+            let value = changed.clone();
+            let changes = sets(order, move |options| options.set_json(name, &value).unwrap());
+            functions.interceptors().register(changes).unwrap();
+            let outcome = functions.root().call(task_with("app:f", &json!({ name: given }))).await;
+            let error = outcome.err().map(|error| error.message().to_owned()).unwrap_or_default();
+            assert!(
+                error.starts_with(&message) && error.is_empty() == message.is_empty(),
+                "{name} {order}: {error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_option_is_refused_that_its_reader_did_not_see_though_it_saw_another() {
+    let functions = functions();
+    let log = Log::default();
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let reads = Wrap::logging("reads", 0, &log).reading(EXTRA.declared()).reading(LABEL.declared());
+    functions.interceptors().register(reads).unwrap();
+    functions.interceptors().register(sets(1, set_extra)).unwrap();
+    let error = functions.root().call(task_with("app:f", &json!({ "label": "x" }))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("further inside than `reads`"), "{error}");
+}
+
+#[tokio::test]
+async fn who_reads_an_option_may_set_it_and_a_second_reader_further_inside_sees_what_is_set() {
+    let functions = functions();
+    let attempts = Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let own = sets(0, set_extra).reading(EXTRA.declared());
+    functions.interceptors().register(own).unwrap();
+    functions.root().call(task_with("app:f", &json!({ "extra": 2 }))).await.unwrap();
+    functions.interceptors().remove("sets");
+    let log = Log::default();
+    for (name, order) in [("outside", 0), ("inside", 2)] {
+        functions
+            .interceptors()
+            .register(Wrap::logging(name, order, &log).reading(EXTRA.declared()))
+            .unwrap();
+    }
+    functions.interceptors().register(sets(1, set_extra)).unwrap();
+    functions.root().call(task("app:f")).await.unwrap();
+    assert_eq!(
+        (log.take(), attempts.seen().len()),
+        (vec!["inside begins".to_owned(), "inside ends".to_owned()], 2)
+    );
+}
+
+#[tokio::test]
+async fn no_number_of_interceptors_hides_what_is_set_too_far_inside() {
+    const NAMES: &str = "abcdefghijklmnopqrstuvwxyz";
+    let (functions, log) = (functions(), Log::default());
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let names = (0..NAMES.len() - 3).flat_map(|start| (1..4).map(move |len| &NAMES[start..start + len]));
+    for (order, name) in (-1000..).zip(names) {
+        functions.interceptors().register(Wrap::logging(name, order, &log)).unwrap();
+    }
+    assert!(functions.interceptors().list().len() > 64);
+    let timeout = json!("1h");
+    let changes = sets(101, move |options| options.set_json("timeout", &timeout).unwrap());
+    functions.interceptors().register(changes).unwrap();
+    let error = functions.root().call(task("app:f")).await.unwrap_err();
+    assert!(error.message().contains("further inside than `timeout`"), "{error}");
+    functions.root().call(task_with("app:f", &json!({ "timeout": "1h" }))).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -322,12 +417,54 @@ async fn a_panic_of_an_interceptor_is_the_failure_of_the_call() {
     let before = Wrap::new("before", 0, |_, _, _| panic!("before there is a future"));
     let inside = Wrap::new("inside", 0, |_, _, _| Box::pin(async { panic!("inside of it") }));
     for (interceptor, message) in [(before, "before there is a future"), (inside, "inside of it")] {
-        let name = frame_dispatch::Interceptor::name(&interceptor);
+        let name = interceptor.name();
         functions.interceptors().register(interceptor).unwrap();
         let error = functions.root().call(task("app:f")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(error.to_string(), format!("call of `app:f`: panicked: {message}"));
         assert!(functions.interceptors().remove(name));
+    }
+    functions.root().call(task("app:f")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_what_asks_whether_an_interceptor_applies_is_the_failure_of_the_call() {
+    struct Asks(i32);
+
+    impl Interceptor for Asks {
+        fn name(&self) -> &'static str {
+            "asks"
+        }
+
+        fn order(&self) -> i32 {
+            self.0
+        }
+
+        fn applies(&self, _: &Task) -> bool {
+            panic!("out of order")
+        }
+
+        fn intercept<'a>(
+            &'a self,
+            ctx: &'a Ctx,
+            task: Task,
+            next: Next<'a>,
+        ) -> BoxFuture<'a, Result<Payload, CallError>> {
+            next.call(ctx, task)
+        }
+    }
+
+    let (functions, log) = (functions(), Log::default());
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    functions.interceptors().register(Wrap::logging("a", 0, &log)).unwrap();
+    // As the first of all, and inside of another, which sees the failure.
+    for (order, seen) in [(-1, 0), (1, 2)] {
+        functions.interceptors().register(Asks(order)).unwrap();
+        let error = functions.root().call(task("app:f")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(error.to_string(), "call of `app:f`: panicked: out of order");
+        assert_eq!(log.take().len(), seen);
+        assert!(functions.interceptors().remove("asks"));
     }
     functions.root().call(task("app:f")).await.unwrap();
 }

@@ -126,6 +126,65 @@ async fn the_narrower_limit_of_call_and_function_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_narrows_its_own_limit_holds_up_nobody_else() {
+    let functions = functions();
+    let running = register(&functions, read(&json!({ "max_concurrent": 4 })));
+    let root = functions.root();
+    let shared = |millis| task("app:f").with_payload(json!(millis));
+    let begun = Instant::now();
+    let mut long = Box::pin(root.call(shared(1000)));
+    let mut narrow = Box::pin(root.call(limited(&json!(1), 1000)));
+    let mut waits = Box::pin(root.call(limited(&json!(1), 0)));
+    for call in [&mut long, &mut narrow, &mut waits] {
+        assert!(!poll_once(call).await);
+    }
+    assert_eq!(running.now.load(Ordering::SeqCst), 2, "only those that say 1 count for 1");
+    root.call(shared(0)).await.unwrap();
+    root.call(limited(&json!(2), 0)).await.unwrap();
+    assert!(!poll_once(&mut waits).await);
+    drop(narrow);
+    waits.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waited for those that run");
+    long.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_narrows_its_own_limit_keeps_that_of_the_function_too() {
+    let functions = functions();
+    let running = register(&functions, read(&json!({ "max_concurrent": 2 })));
+    let tasks = (0..8).map(|number| {
+        if number % 2 == 0 { limited(&json!(1), 100) } else { task("app:f").with_payload(json!(100)) }
+    });
+    let begun = Instant::now();
+    let outcomes = all(&functions, tasks).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(running.most.load(Ordering::SeqCst), 2);
+    // However they take turns, a place stays empty only where none but those that say 1 are left.
+    assert!(begun.elapsed() <= Duration::from_millis(500), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_wait_in_any_line_than_the_function_lets() {
+    let functions = functions();
+    register(&functions, read(&json!({ "max_concurrent": { "calls": 2, "max_waiting": 1 } })));
+    let root = functions.root();
+    let shared = || task("app:f").with_payload(json!(100));
+    let mut own = [(); 2].map(|()| Box::pin(root.call(limited(&json!(1), 100))));
+    for call in &mut own {
+        assert!(!poll_once(call).await);
+    }
+    let error = root.call(limited(&json!(1), 0)).await.unwrap_err();
+    assert_eq!(error.message(), "no room within its limit of 1 at once, nor in its line of 1");
+    // The one that waits for its own limit takes no room in the function's line.
+    let mut others = [(); 2].map(|()| Box::pin(root.call(shared())));
+    for call in &mut others {
+        assert!(!poll_once(call).await);
+    }
+    let error = root.call(shared()).await.unwrap_err();
+    assert_eq!(error.message(), "no room within its limit of 2 at once, nor in its line of 1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_waits_until_the_deadline_is_told_why() {
     let functions = functions();
     register(&functions, Options::new());

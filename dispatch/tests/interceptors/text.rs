@@ -100,8 +100,23 @@ fn a_rate_limit_is_calls_in_a_time_or_a_map() {
     for (value, given) in [(json!(100), "integer `100`"), (json!(true), "boolean `true`")] {
         assert_refused("rate_limit", &value, &format!("invalid type: {given}, expected {form}"));
     }
-    for text in ["", "100", "/s", "100/", "many/s", "-1/s", "1.5/s", "100/fortnight", "4294967296/s", "1/s/s"]
-    {
+    for text in [
+        "",
+        "100",
+        "/s",
+        "100/",
+        "many/s",
+        "-1/s",
+        "1.5/s",
+        "100/fortnight",
+        "4294967296/s",
+        "1/s/s",
+        // Neither a unit alone nor a duration with its number.
+        "100/.5s",
+        "1/s5m",
+        "1/s 5m",
+        "1/ns1s",
+    ] {
         let why = format!(r#"{text:?} is not calls in a time, such as "100/s" or "5/500ms""#);
         assert_refused("rate_limit", &json!(text), &why);
     }

@@ -40,7 +40,7 @@ impl MaxConcurrent {
         if calls == 0 { Err(OutOfRange::NoneAtOnce) } else { Ok(Self { calls, max_waiting: None }) }
     }
 
-    /// Lets a call wait only where fewer than so many do; with zero none waits.
+    /// Lets a call wait only in a line where fewer than so many do; with zero none waits.
     #[must_use]
     pub const fn with_max_waiting(mut self, max_waiting: u32) -> Self {
         self.max_waiting = Some(max_waiting);
@@ -57,10 +57,10 @@ impl MaxConcurrent {
         self.max_waiting
     }
 
-    /// The narrower of both, in either respect.
-    pub(super) fn min(self, other: Self) -> Self {
+    /// The same calls at once, with no more waiting than `other` lets either.
+    pub(super) fn waiting_within(self, other: Self) -> Self {
         let max_waiting = [self.max_waiting, other.max_waiting].into_iter().flatten().min();
-        Self { calls: self.calls.min(other.calls), max_waiting }
+        Self { max_waiting, ..self }
     }
 }
 

@@ -5,7 +5,10 @@ use std::convert::Infallible;
 
 use tokio::sync::oneshot;
 
-/// The calls of one function: those that run, and those that wait, first come, first served.
+/// Calls that keep one limit together: those that run, and those that wait, first come, first served.
+///
+/// Their limits differ only while a function is replaced by one that is registered with another; one with a narrower
+/// limit then holds up those behind it.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     running: u32,

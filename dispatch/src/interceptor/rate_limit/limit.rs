@@ -164,11 +164,13 @@ fn parse(text: &str) -> Result<RateLimit, String> {
     let (calls, per) = text.split_once('/').ok_or_else(is_no_rate)?;
     let (calls, per) = (calls.trim(), per.trim());
     let calls = calls.parse().map_err(|_| is_no_rate())?;
-    // A unit alone is one of it.
     let per = if per.starts_with(|first: char| first.is_ascii_digit()) {
         duration::parse(per)?
-    } else {
+    } else if per.chars().all(char::is_alphabetic) {
+        // A unit alone is one of it.
         duration::parse(&format!("1{per}")).map_err(|_| is_no_rate())?
+    } else {
+        return Err(is_no_rate());
     };
     RateLimit::new(calls, per).map_err(|error| error.to_string())
 }
