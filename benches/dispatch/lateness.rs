@@ -12,8 +12,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 const CALLS: u64 = 10_000;
-/// The last deadline, in microseconds. Until then everything that runs without end has company.
-const LAST: u64 = 400_000;
+/// The first and the last deadline, in microseconds. All have begun before the first; until the last what runs without end
+/// has company.
+const FIRST: u64 = 500_000;
+const LAST: u64 = 2_500_000;
 
 fn id(text: &str) -> FunctionId {
     text.parse().expect("it is one")
@@ -70,7 +72,7 @@ async fn lateness(functions: &Functions) -> Vec<Duration> {
             let (root, names) = (functions.root(), Arc::clone(&names));
             tokio::spawn(async move {
                 // Spread without chance, so that every run does the same.
-                let after = Duration::from_micros(number.wrapping_mul(7_919) % LAST);
+                let after = Duration::from_micros(FIRST + number.wrapping_mul(7_919_993) % (LAST - FIRST));
                 let function = names[usize::try_from(number).unwrap_or_default() % names.len()].clone();
                 let deadline = Instant::now() + after;
                 let task = Task::new(function).with_payload(json!(number));

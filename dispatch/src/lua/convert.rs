@@ -14,6 +14,7 @@ use std::sync::Arc;
 use mlua::{IntoLua, Lua, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::fault::Failures;
 use super::watch::Watch;
 use crate::payload::Payload;
 
@@ -35,9 +36,12 @@ pub(super) enum ConvertError {
     /// It is the wrong kind of value.
     #[error("{path} is {what}")]
     Unfit { path: String, what: String },
-    /// It is too large, or there is not enough memory left for it.
+    /// It is too large.
     #[error("{0}")]
     TooLarge(String),
+    /// There is not enough memory left for it.
+    #[error("{0}")]
+    NoRoom(String),
     /// Reading it failed, or the call is over.
     #[error(transparent)]
     Lua(#[from] mlua::Error),
@@ -162,7 +166,7 @@ impl Size {
             return Err(too_large(self.name, self.largest));
         }
         if self.memory > self.room {
-            return Err(ConvertError::TooLarge(format!(
+            return Err(ConvertError::NoRoom(format!(
                 "{} needs more memory than the {} bytes that are left",
                 self.name, self.room
             )));
@@ -334,20 +338,24 @@ fn shown(key: &Value) -> String {
     }
 }
 
-/// How much memory a VM has left. Where that seems to be little, what is no longer used is collected first.
-pub(super) fn room(lua: &Lua, limit: usize) -> mlua::Result<usize> {
-    let room = limit.saturating_sub(lua.used_memory());
-    if room >= limit / 2 {
-        return Ok(room);
-    }
-    lua.gc_collect()?;
-    Ok(limit.saturating_sub(lua.used_memory()))
-}
-
-/// What natives share: the call that runs, the marks, and the limits.
+/// What natives share: the call that runs, the marks, the failures, and the limits.
 pub(super) struct Shared {
     pub(super) watch: Arc<Watch>,
     pub(super) marks: Marks,
+    pub(super) failures: Failures,
     pub(super) memory: usize,
     pub(super) payload: usize,
+}
+
+impl Shared {
+    /// How much memory a VM has left. Where that seems to be little, what is no longer used is collected first.
+    pub(super) fn room(&self, lua: &Lua) -> mlua::Result<usize> {
+        let left = || self.memory.saturating_sub(lua.used_memory()).saturating_sub(self.failures.bytes());
+        let room = left();
+        if room >= self.memory / 2 {
+            return Ok(room);
+        }
+        lua.gc_collect()?;
+        Ok(left())
+    }
 }

@@ -1,10 +1,13 @@
 //! Errors between Lua and the host.
 
-use std::fmt;
+use std::error::Error;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mlua::{AnyUserData, IntoLua, Lua, Table, UserData, Value};
+use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 
+use super::convert::Shared;
 use super::watch::{Over, Watch};
 use crate::error::{CallError, ErrorKind};
 
@@ -15,9 +18,77 @@ pub(super) const OUT_OF_MEMORY: &str = "not enough memory";
 pub(super) const OWN: &str = "[frame]";
 
 /// A failed call, kept behind the table that a script sees of it.
-struct Failure(Arc<CallError>);
+struct Failure {
+    error: Arc<CallError>,
+    /// How much memory it takes that Lua does not count, and what all of a VM take.
+    bytes: usize,
+    all: Arc<AtomicUsize>,
+}
 
 impl UserData for Failure {}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The failed calls that a VM keeps.
+pub(super) struct Failures {
+    /// How much memory they take that Lua does not count.
+    bytes: Arc<AtomicUsize>,
+    /// What shows one as its text.
+    text: Function,
+}
+
+impl Failures {
+    pub(super) fn new(lua: &Lua) -> mlua::Result<Self> {
+        let text = lua.create_function(|_, table: Table| {
+            Ok(failure(&table).map_or_else(|| "error".to_owned(), |error| error.to_string()))
+        })?;
+        Ok(Self { bytes: Arc::default(), text })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// One more.
+    fn keep(&self, error: Arc<CallError>, bytes: usize) -> Failure {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Failure { error, bytes, all: Arc::clone(&self.bytes) }
+    }
+}
+
+/// The failed call that is behind a table.
+fn failure(table: &Table) -> Option<Arc<CallError>> {
+    let failure: AnyUserData = table.metatable()?.raw_get("failure").ok()?;
+    failure.borrow::<Failure>().map(|it| Arc::clone(&it.error)).ok()
+}
+
+/// About how much memory a failed call takes, with what caused it.
+fn bytes(error: &CallError) -> usize {
+    /// Counts what is written.
+    struct Length(usize);
+
+    impl fmt::Write for Length {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0 += text.len();
+            Ok(())
+        }
+    }
+
+    // What each takes besides its text.
+    const OWN: usize = 512;
+    let mut length = Length(0);
+    let mut next: Option<&dyn Error> = Some(error);
+    while let Some(error) = next {
+        let _ = write!(length, "{error}");
+        length.0 += OWN;
+        next = error.source();
+    }
+    length.0
+}
 
 /// Where an error that ended a script was raised.
 #[derive(Debug)]
@@ -29,7 +100,7 @@ impl fmt::Display for Trace {
     }
 }
 
-impl std::error::Error for Trace {}
+impl Error for Trace {}
 
 /// A failed call as a cause, which may have several effects.
 #[derive(Debug, thiserror::Error)]
@@ -38,24 +109,28 @@ struct Cause(Arc<CallError>);
 
 /// The value that a script sees of a failed call: a table with its kind, its message, whether it is worth a retry and
 /// the function that failed, which shows as its text.
-pub(super) fn give(lua: &Lua, error: Arc<CallError>) -> mlua::Result<Value> {
+pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::Result<Value> {
+    let bytes = bytes(&error);
+    if bytes > shared.room(lua)? {
+        return Err(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned()));
+    }
     let table = lua.create_table_with_capacity(0, 4)?;
     table.raw_set("kind", error.kind().as_str())?;
     table.raw_set("message", error.message())?;
     table.raw_set("retryable", error.is_retryable())?;
     table.raw_set("function", error.function().map(ToString::to_string))?;
-    let text = error.to_string();
     let metatable = lua.create_table_with_capacity(0, 3)?;
     metatable.raw_set("__metatable", "error")?;
-    metatable.raw_set("__tostring", lua.create_function(move |_, _: Value| Ok(text.clone()))?)?;
-    metatable.raw_set("failure", lua.create_userdata(Failure(error))?)?;
+    metatable.raw_set("__tostring", &shared.failures.text)?;
+    metatable.raw_set("failure", lua.create_userdata(shared.failures.keep(error, bytes))?)?;
     table.set_metatable(Some(metatable))?;
     Ok(Value::Table(table))
 }
 
 /// What a script sees of an error that it caught: never one of the host's own kind, and none at all once its call is
 /// over.
-pub(super) fn recover(lua: &Lua, watch: &Watch, value: Value) -> mlua::Result<Value> {
+pub(super) fn recover(lua: &Lua, shared: &Shared, value: Value) -> mlua::Result<Value> {
+    let watch = &shared.watch;
     if watch.is_over() {
         return Err(mlua::Error::external(Over));
     }
@@ -66,7 +141,7 @@ pub(super) fn recover(lua: &Lua, watch: &Watch, value: Value) -> mlua::Result<Va
                 return OUT_OF_MEMORY.into_lua(lua);
             }
             match call_error(&error) {
-                Some(error) => give(lua, error),
+                Some(error) => give(lua, shared, error),
                 None => message(&error).into_lua(lua),
             }
         }
@@ -123,9 +198,7 @@ fn take_table(table: &Table) -> CallError {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
     let kind = field("kind").as_string().and_then(|kind| ErrorKind::from_name(&kind.to_string_lossy()));
     let retryable = field("retryable").as_boolean();
-    let failure = table.metatable().and_then(|metatable| metatable.raw_get::<AnyUserData>("failure").ok());
-    let failure = failure.and_then(|failure| failure.borrow::<Failure>().map(|it| Arc::clone(&it.0)).ok());
-    if let Some(cause) = failure {
+    if let Some(cause) = failure(table) {
         let kind = kind.unwrap_or(cause.kind());
         return caused(kind, retryable.unwrap_or(cause.is_retryable()), cause);
     }

@@ -6,7 +6,7 @@ use frame_registry::Options;
 use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::Value as Json;
 
-use super::convert::{ConvertError, Shared, room};
+use super::convert::{ConvertError, Shared};
 use super::fault;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
@@ -16,6 +16,8 @@ use crate::task::Task;
 
 /// The longest message of an event, and its fields as JSON. What is longer is cut, or left out.
 const LONGEST_EVENT: usize = 16 << 10;
+/// How large the options of a call are at most, as JSON: they are names and settings, and no payload.
+const LARGEST_OPTIONS: usize = 64 << 10;
 
 /// Puts them into the table of natives.
 pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua::Result<()> {
@@ -59,7 +61,7 @@ pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua:
 
 fn refused(error: &ConvertError) -> CallError {
     let kind = match error {
-        ConvertError::TooLarge(_) => ErrorKind::Exhausted,
+        ConvertError::TooLarge(_) | ConvertError::NoRoom(_) => ErrorKind::Exhausted,
         ConvertError::Unfit { .. } | ConvertError::Lua(_) => ErrorKind::Invalid,
     };
     CallError::new(kind, error.to_string()).with_retryable(false)
@@ -75,7 +77,7 @@ impl IntoLuaMulti for Outcome {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
         match self.result {
             Ok(payload) => (true, self.shared.marks.give(lua, &payload)?).into_lua_multi(lua),
-            Err(error) => (false, fault::give(lua, Arc::new(error))?).into_lua_multi(lua),
+            Err(error) => (false, fault::give(lua, &self.shared, Arc::new(error))?).into_lua_multi(lua),
         }
     }
 }
@@ -90,7 +92,7 @@ impl Shared {
         options: &Value,
     ) -> Result<(Ctx, Result<Task, CallError>), ConvertError> {
         let ctx = self.watch.ctx()?;
-        let room = room(lua, self.memory)?;
+        let room = self.room(lua)?;
         let Value::String(id) = id else {
             let message =
                 format!("the id of a function is a string, such as \"app:hello\", not a {}", id.type_name());
@@ -110,7 +112,15 @@ impl Shared {
             room,
         )?);
         if !options.is_nil() {
-            let options = self.marks.take_json(options, "the options", self.payload, &self.watch, room)?;
+            let largest = LARGEST_OPTIONS.min(self.payload);
+            let options = match self.marks.take_json(options, "the options", largest, &self.watch, room) {
+                Err(ConvertError::TooLarge(_)) => {
+                    let message =
+                        format!("the options are larger than {largest} bytes: give data as the payload");
+                    return Ok((ctx, Err(CallError::invalid(message))));
+                }
+                options => options?,
+            };
             match Options::from_json(&options) {
                 Ok(options) => task = task.with_options(options),
                 Err(error) => return Ok((ctx, Err(CallError::invalid(error.to_string())))),
@@ -123,7 +133,7 @@ impl Shared {
         let ctx = self.watch.ctx()?;
         let message = message.as_bytes();
         let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST_EVENT)]);
-        let room = room(lua, self.memory)?;
+        let room = self.room(lua)?;
         let fields = match fields {
             Value::Nil => None,
             fields => {

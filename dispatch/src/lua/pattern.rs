@@ -116,6 +116,11 @@ impl<'a, 'b> Matcher<'a, 'b> {
         Self { subject, pattern, captures, level: 0, depth: DEPTH, steps }
     }
 
+    /// For the work that is done between two matches.
+    pub(super) const fn steps(&mut self) -> &mut Steps<'b> {
+        self.steps
+    }
+
     /// The first match that starts at `from` or behind it, other than an empty one that ends at `not`. If it is
     /// anchored, it starts at `from`.
     pub(super) fn find(

@@ -12,7 +12,7 @@ local select, setmetatable, tonumber, tostring, type = select, setmetatable, ton
 local xpcall = xpcall
 local coroutine, math, string, table, utf8 = coroutine, math, string, table, utf8
 local mtype, tointeger = math.type, math.tointeger
-local recover, pause = native.recover, native.pause
+local recover, pause, note_suspended = native.recover, native.pause, native.note_suspended
 
 -- The environment and the thread of the call that runs.
 local environment, main
@@ -252,14 +252,10 @@ end
 -- Strings --------------------------------------------------------------------------------------------------------
 
 local find, match, search, rep = native.find, native.match, native.search, native.rep
-local srep, sub, format = string.rep, string.sub, string.format
+local srep, sub = string.rep, string.sub
 
 local strings = {}
-for _, name in ipairs {
-  "byte", "char", "format", "len", "lower", "pack", "packsize", "reverse", "sub", "unpack", "upper",
-} do
-  strings[name] = string[name]
-end
+for _, name in ipairs { "byte", "char", "len" } do strings[name] = string[name] end
 strings.find, strings.match = find, match
 
 -- What takes long for a long string.
@@ -274,6 +270,45 @@ end
 
 for _, name in ipairs { "lower", "reverse", "sub", "upper" } do
   strings[name] = rested(string[name])
+end
+
+local OUT_OF_MEMORY = "not enough memory"
+
+-- What Lua says of arguments names whoever called the function, which shall not be a function from here.
+local function located(ok, ...)
+  if ok then return ... end
+  local err = ...
+  -- What has a place is from a script's `__tostring`.
+  if type(err) == "string" and err ~= OUT_OF_MEMORY and not string.find(err, "^[^:\n]*:%d+:") then
+    error((string.gsub(err, "'string%.", "'", 1)), 2)
+  end
+  error(err, 0)
+end
+
+-- So many are looked at one by one.
+local FEW_ARGUMENTS = 8
+
+-- Rests, too, where any argument may be the long one.
+local function all_rested(f)
+  return function(...)
+    local n = select("#", ...)
+    if n > FEW_ARGUMENTS then
+      rest()
+    else
+      for i = 1, n do
+        local value = select(i, ...)
+        if type(value) == "string" and #value > LONG then
+          rest()
+          break
+        end
+      end
+    end
+    return located(pcall(f, ...))
+  end
+end
+
+for _, name in ipairs { "format", "pack", "packsize", "unpack" } do
+  strings[name] = all_rested(string[name])
 end
 
 function strings.rep(s, n, separator)
@@ -632,6 +667,8 @@ local function driven(ok, ...)
   elseif status(main) == "dead" then
     return ...
   end
+  -- A host function that waits yields a mark.
+  if (...) == nil then note_suspended() end
   yield(...)
   return driven(resume(main))
 end

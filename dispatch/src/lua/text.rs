@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mlua::{IntoLua, Lua, MultiValue, Table, Value};
 
-use super::convert::{Shared, room};
+use super::convert::Shared;
 use super::fault::OUT_OF_MEMORY;
 use super::hook;
 use super::pattern::{Capture, Found, Matcher, PatternError, Steps, find_plain, is_plain};
@@ -189,19 +189,18 @@ fn gsub(
     replacement: &[u8],
     limit: Option<usize>,
 ) -> mlua::Result<(Vec<u8>, usize)> {
-    let room = room(lua, shared.memory)?;
+    let room = shared.room(lua)?;
     let (pattern, is_anchored) = anchored(pattern);
     let limit = limit.unwrap_or(subject.len() + 1);
     shared.matched(subject, |steps| {
         let mut matcher = Matcher::new(subject, pattern, steps);
-        let (mut result, mut count, mut copied, mut last) = (Vec::new(), 0, 0, None);
+        let mut result = Output { bytes: Vec::new(), room };
+        let (mut count, mut copied, mut last) = (0, 0, None);
         while count < limit {
             let Some(found) = matcher.find(copied, last, is_anchored)? else { break };
-            result.extend_from_slice(&subject[copied..found.start]);
-            substitute(&mut result, subject, replacement, &found)?;
-            if result.len() > room {
-                return Err(PatternError::Over(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned())));
-            }
+            let steps = matcher.steps();
+            result.push(&subject[copied..found.start], steps)?;
+            substitute(&mut result, subject, replacement, &found, steps)?;
             (copied, last) = (found.end, Some(found.end));
             count += 1;
             if is_anchored {
@@ -209,29 +208,49 @@ fn gsub(
             }
         }
         if count > 0 {
-            result.extend_from_slice(&subject[copied..]);
+            result.push(&subject[copied..], matcher.steps())?;
         }
-        Ok((result, count))
+        Ok((result.bytes, count))
     })
+}
+
+/// A result in the making.
+struct Output {
+    bytes: Vec<u8>,
+    /// How long it may become.
+    room: usize,
+}
+
+impl Output {
+    /// Appends a part, which takes steps also where that is empty: a replacement may have many.
+    fn push(&mut self, part: &[u8], steps: &mut Steps<'_>) -> Result<(), PatternError> {
+        steps.take(u32::try_from(1 + part.len() / 64).unwrap_or(u32::MAX))?;
+        if part.len() > self.room - self.bytes.len() {
+            return Err(PatternError::Over(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned())));
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
 }
 
 /// Appends a replacement, whose `%1` are captures.
 fn substitute(
-    result: &mut Vec<u8>,
+    result: &mut Output,
     subject: &[u8],
     replacement: &[u8],
     found: &Found,
+    steps: &mut Steps<'_>,
 ) -> Result<(), PatternError> {
     let mut rest = replacement;
     while let Some(place) = rest.iter().position(|byte| *byte == b'%') {
-        result.extend_from_slice(&rest[..place]);
+        result.push(&rest[..place], steps)?;
         match rest.get(place + 1) {
-            Some(b'%') => result.push(b'%'),
-            Some(b'0') => result.extend_from_slice(&subject[found.start..found.end]),
+            Some(b'%') => result.push(b"%", steps)?,
+            Some(b'0') => result.push(&subject[found.start..found.end], steps)?,
             Some(digit @ b'1'..=b'9') => match found.capture(usize::from(digit - b'1')) {
-                Some(Capture::Bytes(start, end)) => result.extend_from_slice(&subject[start..end]),
+                Some(Capture::Bytes(start, end)) => result.push(&subject[start..end], steps)?,
                 Some(Capture::Position(position)) => {
-                    result.extend_from_slice(position.to_string().as_bytes());
+                    result.push(position.to_string().as_bytes(), steps)?;
                 }
                 Some(Capture::Unfinished) => return Err(PatternError::Malformed(UNFINISHED.to_owned())),
                 None => {
@@ -247,8 +266,7 @@ fn substitute(
         }
         rest = &rest[place + 2..];
     }
-    result.extend_from_slice(rest);
-    Ok(())
+    result.push(rest, steps)
 }
 
 fn rep(
@@ -268,7 +286,7 @@ fn rep(
     let length = (text.len() + separator.len()).checked_mul(count).ok_or_else(too_large)? - separator.len();
     if length > shared.memory {
         return Err(too_large());
-    } else if length > room(lua, shared.memory)? {
+    } else if length > shared.room(lua)? {
         return Err(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned()));
     }
     if length > LONG {

@@ -8,9 +8,9 @@ use std::task::Poll;
 use mlua::{ChunkMode, Lua, LuaOptions, StdLib, Table, Value};
 
 use super::config::LuaConfig;
-use super::convert::{ConvertError, Marks, Shared, room};
+use super::convert::{ConvertError, Marks, Shared};
 use super::engine::{LuaEngine, LuaError};
-use super::fault;
+use super::fault::{self, Failures};
 use super::hook;
 use super::host;
 use super::module::ModuleBuilder;
@@ -127,7 +127,7 @@ impl Vm {
                     }
                     // If it was suspended with word that a host function waits on its way out of coroutines, then that
                     // was polled before, and what has woken it since has woken only the way out.
-                    if !watch.is_polled() {
+                    if watch.is_unpolled() {
                         waker.waker().wake_by_ref();
                     }
                     Poll::Pending
@@ -140,12 +140,11 @@ impl Vm {
 
     fn result(&self, value: &Value) -> Result<Payload, CallError> {
         let shared = &self.shared;
-        let room =
-            room(&self.lua, shared.memory).map_err(|error| fault::take_error(&shared.watch, &error))?;
+        let room = shared.room(&self.lua).map_err(|error| fault::take_error(&shared.watch, &error))?;
         shared.marks.take(value, "the result", shared.payload, &shared.watch, room).map_err(|error| {
             match error {
                 ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
-                ConvertError::TooLarge(message) => {
+                ConvertError::TooLarge(message) | ConvertError::NoRoom(message) => {
                     CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
                 }
                 unfit @ ConvertError::Unfit { .. } => CallError::new(ErrorKind::Internal, unfit.to_string()),
@@ -181,13 +180,20 @@ fn natives(lua: &Lua, config: &LuaConfig) -> mlua::Result<(Arc<Shared>, Table)> 
     natives.raw_set("null", Value::NULL)?;
     natives.raw_set("array", &marks.array)?;
     natives.raw_set("bytes", &marks.bytes)?;
-    let shared = Arc::new(Shared { watch, marks, memory: config.memory, payload: config.payload });
+    let failures = Failures::new(lua)?;
+    let shared = Arc::new(Shared { watch, marks, failures, memory: config.memory, payload: config.payload });
 
-    let watch = Arc::clone(&shared.watch);
-    let recover = lua.create_function(move |lua, error: Value| fault::recover(lua, &watch, error))?;
+    let this = Arc::clone(&shared);
+    let recover = lua.create_function(move |lua, error: Value| fault::recover(lua, &this, error))?;
     natives.raw_set("recover", recover)?;
     let watch = Arc::clone(&shared.watch);
     natives.raw_set("pause", lua.create_function(move |_, ()| watch.look())?)?;
+    let watch = Arc::clone(&shared.watch);
+    let suspended = lua.create_function(move |_, ()| {
+        watch.note_suspended();
+        Ok(())
+    })?;
+    natives.raw_set("note_suspended", suspended)?;
     let watch = Arc::clone(&shared.watch);
     let trace = lua.create_function(move |lua, ()| {
         // Above it are this function and the message handler.

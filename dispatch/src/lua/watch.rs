@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,7 +42,10 @@ struct State {
     over: Option<End>,
     /// The script ran out of memory, whether or not it caught that.
     is_exhausted: bool,
-    is_polled: bool,
+    /// It was suspended since it was let run, and not because a host function waits.
+    is_suspended: bool,
+    /// It was so before it was let run, and no host function was polled since.
+    is_unpolled: bool,
     panic: Option<String>,
     /// Where the script was when it raised the error that ended it.
     trace: Option<String>,
@@ -88,22 +92,27 @@ impl Watch {
         state.slice = None;
         state.looked = None;
         state.asked = 0;
-        state.is_polled = false;
+        state.is_unpolled = mem::take(&mut state.is_suspended);
     }
 
     /// Runs what a host function waits for, and notes whenever it is polled.
     pub(super) async fn wait<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|waker| {
-            self.state().is_polled = true;
+            self.state().is_unpolled = false;
             future.as_mut().poll(waker)
         })
         .await
     }
 
-    /// Whether a host function was polled since the script was let run.
-    pub(super) fn is_polled(&self) -> bool {
-        self.state().is_polled
+    /// Whether the script was suspended before it was let run, and no host function was polled since.
+    pub(super) fn is_unpolled(&self) -> bool {
+        self.state().is_unpolled
+    }
+
+    /// The script is suspended, and not because a host function waits.
+    pub(super) fn note_suspended(&self) {
+        self.state().is_suspended = true;
     }
 
     /// Whether the script shall end; what it raises then cannot be caught.

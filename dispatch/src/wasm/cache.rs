@@ -129,7 +129,7 @@ impl Cache {
 /// The code in a file, if it is all there.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let damaged = |what| io::Error::new(io::ErrorKind::InvalidData, what);
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     ownership::check_file(&file).map_err(io::Error::other)?;
     let mut head = [0; MAGIC.len() + CHECKSUM];
     file.read_exact(&mut head)?;
@@ -143,6 +143,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(damaged("it is damaged"));
     }
     Ok(code)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    // A link would lead to where the directories were not looked at.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NOFOLLOW.bits().cast_signed(),
+    );
+    options.open(path)
 }
 
 fn create(directory: &Path) -> io::Result<()> {
@@ -181,12 +193,10 @@ mod ownership {
         is_ours(&metadata).map_err(|reason| format!("{reason}; make it yours alone, or name another"))?;
         for parent in directory.ancestors().skip(1) {
             let metadata = fs::metadata(parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-            // In a sticky directory others can add what is theirs, and move nothing of ours.
+            // In a sticky directory others can add what is theirs, and move nothing of ours; its owner can, though.
             let is_sticky = metadata.mode() & STICKY != 0;
-            if !is_sticky {
-                is_ours(&metadata)
-                    .map_err(|reason| format!("of its parent `{}`, {reason}", parent.display()))?;
-            }
+            let checked = if is_sticky { has_our_owner(&metadata) } else { is_ours(&metadata) };
+            checked.map_err(|reason| format!("of its parent `{}`, {reason}", parent.display()))?;
         }
         Ok(())
     }
@@ -195,14 +205,20 @@ mod ownership {
         is_ours(&file.metadata().map_err(|error: io::Error| error.to_string())?)
     }
 
+    /// That nobody but this user and root can write to it.
     fn is_ours(metadata: &Metadata) -> Result<(), String> {
+        has_our_owner(metadata)?;
+        if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+            return Err(format!("others may write to it, its mode is {:o}", metadata.mode() & 0o7777));
+        }
+        Ok(())
+    }
+
+    fn has_our_owner(metadata: &Metadata) -> Result<(), String> {
         const ROOT: u32 = 0;
         let (owner, us) = (metadata.uid(), rustix::process::geteuid().as_raw());
         if owner != us && owner != ROOT {
             return Err(format!("the owner is user {owner}, and this is user {us}"));
-        }
-        if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
-            return Err(format!("others may write to it, its mode is {:o}", metadata.mode() & 0o7777));
         }
         Ok(())
     }

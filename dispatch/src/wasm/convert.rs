@@ -1,8 +1,7 @@
 //! Payloads and errors, as guests see them and as functions do.
 
-use serde_json::Value as Json;
-
 use super::bindings::frame::function::types;
+use super::json::{self, Unreadable};
 use super::log::LONGEST;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -16,10 +15,10 @@ pub(crate) fn to_guest(payload: Payload) -> types::Payload {
     }
 }
 
-/// A payload that a guest gave.
-pub(crate) fn from_guest(payload: types::Payload) -> Result<Payload, serde_json::Error> {
+/// A payload that a guest gave. As JSON it may take `json_memory` bytes.
+pub(crate) fn from_guest(payload: types::Payload, json_memory: usize) -> Result<Payload, Unreadable> {
     Ok(match payload {
-        types::Payload::Json(text) => Payload::Json(serde_json::from_str::<Json>(&text)?),
+        types::Payload::Json(text) => Payload::Json(json::read(&text, json_memory)?),
         types::Payload::Bytes(bytes) => Payload::Bytes(bytes),
     })
 }
@@ -34,6 +33,7 @@ impl From<types::Error> for CallError {
     fn from(mut error: types::Error) -> Self {
         // Errors are kept and logged, so they are not as long as the guest likes.
         error.message.truncate(error.message.floor_char_boundary(LONGEST));
+        error.message.shrink_to_fit();
         Self::new(error.kind.into(), error.message).with_retryable(error.retryable)
     }
 }

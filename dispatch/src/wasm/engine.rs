@@ -175,7 +175,8 @@ impl WasmEngineBuilder {
     /// not there. Nothing is ever removed from it.
     ///
     /// What is in the directory is run as it is. So on Unix it, and every directory above it, must belong to this user or
-    /// to root, and nobody else may write to it; elsewhere, see to that. Default: nothing is kept.
+    /// to root, and nobody else may write to it, unless to one above it that is sticky, as `/tmp` is; elsewhere, see to
+    /// that. Default: nothing is kept.
     pub fn cache(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache = Some(directory.into());
         self

@@ -9,11 +9,11 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 /// How long a guest runs before it lets others run on its thread, and can be ended.
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_millis(1);
 
 /// For how many ticks the clock goes on where no guest runs. Waking a thread costs more than most calls take, so it is not
 /// done for each of those that follow one another.
-const LINGER: u32 = 200;
+const LINGER: u32 = 1000;
 
 /// A thread that counts up the epoch of an engine while guests run, until it is dropped.
 #[derive(Debug)]

@@ -12,11 +12,14 @@ use crate::error::{CallError, ErrorKind};
 const FRAMES: usize = 3;
 const LONGEST_NAME: usize = 80;
 
+/// How many bytes an error keeps of all that wasmtime says, which has names of the guest in it, too.
+const LONGEST_SOURCE: usize = 1024;
+
 /// What wasmtime says where a guest hands over more than its store allows. The type of the error is wasmtime's own.
 const TOO_MUCH_DATA: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The failure of a call whose guest ended with `error`.
-pub(crate) fn of_guest(error: wasmtime::Error, limits: &Limits, payload: usize) -> CallError {
+pub(crate) fn of_guest(error: &wasmtime::Error, limits: &Limits, payload: usize) -> CallError {
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return CallError::new(
             ErrorKind::Internal,
@@ -24,18 +27,23 @@ pub(crate) fn of_guest(error: wasmtime::Error, limits: &Limits, payload: usize) 
         );
     }
     if let Some(refused) = limits.refused() {
-        let message = format!("{refused}{}", place(&error));
-        return exhausted(message).with_source(error);
+        let message = format!("{refused}{}", place(error));
+        return exhausted(message).with_source(source(error));
     }
     if error.root_cause().to_string().contains(TOO_MUCH_DATA) {
-        let message = format!("it handed over more than the {payload} bytes it may at once{}", place(&error));
-        return exhausted(message).with_source(error);
+        let message = format!("it handed over more than the {payload} bytes it may at once{}", place(error));
+        return exhausted(message).with_source(source(error));
     }
     let cause = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
         None => printable(&error.root_cause().to_string(), LONGEST_NAME * FRAMES),
     };
-    CallError::new(ErrorKind::Internal, format!("{cause}{}", place(&error))).with_source(error)
+    CallError::new(ErrorKind::Internal, format!("{cause}{}", place(error))).with_source(source(error))
+}
+
+/// All that wasmtime says, as text that can be written anywhere.
+fn source(error: &wasmtime::Error) -> String {
+    printable(&format!("{error:#}"), LONGEST_SOURCE)
 }
 
 /// A limit that the same call reaches again.

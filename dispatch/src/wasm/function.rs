@@ -93,7 +93,7 @@ impl Inner {
             module.prepare(&mut state)?;
         }
         if self.imports_wasi {
-            let mut wasi = wasi::context(state.ctx());
+            let mut wasi = wasi::context(&state.log);
             for module in &self.engine.modules {
                 module.wasi(state.ctx(), &mut wasi)?;
             }
@@ -117,12 +117,10 @@ impl Inner {
             instance.call_run(&mut store, &payload).await
         };
         match returned.await {
-            Ok(Ok(payload)) => from_guest(payload).map_err(|error| {
-                CallError::new(ErrorKind::Internal, format!("its result is not JSON: {error}"))
-                    .with_source(error)
-            }),
+            Ok(Ok(payload)) => from_guest(payload, self.config.json_memory)
+                .map_err(|error| error.into_error("its result is", ErrorKind::Internal)),
             Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(failure::of_guest(error, &store.data().limits, self.config.payload)),
+            Err(error) => Err(failure::of_guest(&error, &store.data().limits, self.config.payload)),
         }
     }
 }

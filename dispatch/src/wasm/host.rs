@@ -1,16 +1,15 @@
 //! The interfaces of `wit/function.wit` that a guest imports.
 
 use frame_registry::Options;
-use serde_json::Value as Json;
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::Function;
 use super::bindings::frame::function::{frame, functions, log, types};
 use super::convert::{from_guest, to_guest};
-use super::log as lines;
+use super::json;
 use super::state::State;
-use crate::error::CallError;
+use crate::error::{CallError, ErrorKind};
 use crate::id::FunctionId;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -28,7 +27,7 @@ impl functions::Host for State {
         payload: types::Payload,
         options: Option<String>,
     ) -> wasmtime::Result<Result<types::Payload, types::Error>> {
-        let called = match task(&id, payload, options) {
+        let called = match task(&id, payload, options.as_deref(), self.json_memory) {
             Ok(task) => self.ctx().call(task).await,
             Err(error) => Err(error),
         };
@@ -52,21 +51,35 @@ impl log::Host for State {
             log::Level::Warn => Level::WARN,
             log::Level::Error => Level::ERROR,
         };
-        lines::write(self.ctx(), level, None, &message);
+        self.log.write(level, None, &message);
         Ok(())
     }
 }
 
+/// How many bytes of text the options of one call may be.
+const LONGEST_OPTIONS: usize = 64 << 10;
+
 /// The call that a guest wants made.
-fn task(id: &str, payload: types::Payload, options: Option<String>) -> Result<Task, CallError> {
+fn task(
+    id: &str,
+    payload: types::Payload,
+    options: Option<&str>,
+    json_memory: usize,
+) -> Result<Task, CallError> {
     let id: FunctionId = id.parse().map_err(|error| CallError::invalid(format!("{error}")))?;
-    let payload: Payload = from_guest(payload)
-        .map_err(|error| CallError::invalid(format!("the payload for `{id}` is not JSON: {error}")))?;
+    let payload: Payload = from_guest(payload, json_memory)
+        .map_err(|error| error.into_error(&format!("the payload for `{id}` is"), ErrorKind::Invalid))?;
     let mut task = Task::new(id).with_payload(payload);
     if let Some(text) = options {
-        let json: Json = serde_json::from_str(&text).map_err(|error| {
-            CallError::invalid(format!("the options for `{}` are not JSON: {error}", task.function()))
-        })?;
+        let id = task.function();
+        if text.len() > LONGEST_OPTIONS {
+            return Err(CallError::invalid(format!(
+                "the options for `{id}` have {} bytes, and may have {LONGEST_OPTIONS}",
+                text.len()
+            )));
+        }
+        let json = json::read(text, json_memory)
+            .map_err(|error| error.into_error(&format!("the options for `{id}` are"), ErrorKind::Invalid))?;
         let options = Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))?;
         task = task.with_options(options);
     }

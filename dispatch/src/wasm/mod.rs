@@ -7,8 +7,8 @@
 //! |---|---|
 //! | `frame:function/functions` | calls other functions, with frames that inherit from that of the call |
 //! | `frame:function/frame` | reads [public](frame_registry::Key::public) keys of the frame |
-//! | `frame:function/log` | writes to the log |
-//! | WASI 0.2 | with nothing of the host but its clocks and randomness: no arguments, environment, directories, sockets or names. What is written to standard output and error goes to the log |
+//! | `frame:function/log` | writes to the log: at most 10 000 lines or 1 MiB a call, then no more |
+//! | WASI 0.2 | with nothing of the host but its clocks and randomness: no arguments, environment, directories, sockets or names. What is written to standard output and error goes to the log, and counts there |
 //!
 //! and whatever a [`HostModule`] adds.
 //!
@@ -46,6 +46,7 @@ mod error;
 mod failure;
 mod function;
 mod host;
+mod json;
 mod limits;
 mod log;
 mod module;

@@ -8,6 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::config::WasmConfig;
 use super::limits::Limits;
+use super::log::Log;
 use super::wasi;
 use crate::ctx::Ctx;
 
@@ -15,6 +16,9 @@ use crate::ctx::Ctx;
 pub struct State {
     ctx: Ctx,
     pub(crate) limits: Limits,
+    pub(crate) json_memory: usize,
+    /// Where what the guest says goes.
+    pub(crate) log: Log,
     table: ResourceTable,
     wasi: Option<Box<WasiCtx>>,
     /// At most one of a type.
@@ -23,7 +27,15 @@ pub struct State {
 
 impl State {
     pub(crate) fn new(ctx: Ctx, config: &WasmConfig) -> Self {
-        Self { ctx, limits: Limits::new(config), table: ResourceTable::new(), wasi: None, slots: Vec::new() }
+        Self {
+            log: Log::new(ctx.clone()),
+            ctx,
+            limits: Limits::new(config),
+            json_memory: config.json_memory,
+            table: ResourceTable::new(),
+            wasi: None,
+            slots: Vec::new(),
+        }
     }
 
     pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
@@ -65,7 +77,7 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         // It is made before the call where the component imports WASI itself; a host module may have a use for it
         // where the component does not.
-        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi::context(&self.ctx).build()));
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi::context(&self.log).build()));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

@@ -10,10 +10,9 @@ use tokio_util::bytes::Bytes;
 use tracing::Level;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::log;
-use crate::ctx::Ctx;
+use super::log::{LONGEST, Log};
 
 /// Which of the two it is.
 #[derive(Debug, Clone, Copy)]
@@ -30,14 +29,14 @@ pub(crate) struct LogStream {
 
 /// What was written since the last line ended; at most as long as a message can be.
 struct Line {
-    ctx: Ctx,
+    log: Log,
     stream: Stream,
     text: Vec<u8>,
 }
 
 impl LogStream {
-    pub(crate) fn new(ctx: &Ctx, stream: Stream) -> Self {
-        Self { line: Arc::new(Mutex::new(Line { ctx: ctx.clone(), stream, text: Vec::new() })) }
+    pub(crate) fn new(log: &Log, stream: Stream) -> Self {
+        Self { line: Arc::new(Mutex::new(Line { log: log.clone(), stream, text: Vec::new() })) }
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -48,7 +47,7 @@ impl LogStream {
 impl Line {
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = log::LONGEST - self.text.len();
+            let room = LONGEST - self.text.len();
             let within = &bytes[..bytes.len().min(room)];
             if let Some(end) = within.iter().position(|byte| *byte == b'\n') {
                 self.text.extend_from_slice(&within[..end]);
@@ -57,7 +56,7 @@ impl Line {
             } else {
                 self.text.extend_from_slice(within);
                 bytes = &bytes[within.len()..];
-                if self.text.len() == log::LONGEST {
+                if self.text.len() == LONGEST {
                     self.end();
                 }
             }
@@ -69,7 +68,7 @@ impl Line {
             Stream::Stdout => (Level::INFO, "stdout"),
             Stream::Stderr => (Level::WARN, "stderr"),
         };
-        log::write(&self.ctx, level, Some(stream), &String::from_utf8_lossy(&self.text));
+        self.log.write(level, Some(stream), &String::from_utf8_lossy(&self.text));
         self.text.clear();
     }
 }
@@ -100,6 +99,10 @@ impl StdoutStream for LogStream {
 
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // Nobody else looks at it. It is not only the interface's rule: all of the lines are written in one go.
+        if bytes.len() > LONGEST {
+            return Err(StreamError::trap("more is written at once than `check-write` allows"));
+        }
         self.line().write(&bytes);
         Ok(())
     }
@@ -109,7 +112,7 @@ impl OutputStream for LogStream {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(log::LONGEST)
+        Ok(LONGEST)
     }
 }
 

@@ -3,9 +3,9 @@
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
+use super::log::Log;
 use super::state::State;
 use super::stdio::{LogStream, Stream};
-use crate::ctx::Ctx;
 
 /// Adds the interfaces of WASI. Those of sockets and of name lookup are among them, because what is built with a standard
 /// library imports them whether it uses them or not; they deny everything, for [`context`] allows nothing.
@@ -23,7 +23,7 @@ const LARGEST_RANDOM: u64 = 1 << 20;
 
 /// No arguments, no environment, no directories, no sockets, no names; standard input is at its end, and what is
 /// written to standard output and error goes to the log.
-pub(crate) fn context(ctx: &Ctx) -> WasiCtxBuilder {
+pub(crate) fn context(log: &Log) -> WasiCtxBuilder {
     let mut wasi = WasiCtx::builder();
     // That is what a builder starts with. It is said once more, because all of the sandbox hangs on it.
     wasi.allow_tcp(false)
@@ -31,7 +31,7 @@ pub(crate) fn context(ctx: &Ctx) -> WasiCtxBuilder {
         .allow_ip_name_lookup(false)
         .socket_addr_check(|_, _| Box::pin(async { false }))
         .max_random_size(LARGEST_RANDOM)
-        .stdout(LogStream::new(ctx, Stream::Stdout))
-        .stderr(LogStream::new(ctx, Stream::Stderr));
+        .stdout(LogStream::new(log, Stream::Stdout))
+        .stderr(LogStream::new(log, Stream::Stderr));
     wasi
 }

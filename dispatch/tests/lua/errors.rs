@@ -17,6 +17,11 @@ async fn an_error_says_where_and_keeps_the_traceback_behind_it() {
     assert!(error.message().starts_with("script:2: attempt to perform arithmetic on a nil value"), "{error}");
     let error = failed("\n\nstring.find()").await;
     assert!(error.message().starts_with("script:3: bad argument #1"), "{error}");
+    let error = failed("\nlocal x = string.format('%d', 'x')").await;
+    let expected = "script:2: bad argument #2 to 'format' (number expected, got string)";
+    assert_eq!(error.message(), expected);
+    let error = failed("\nlocal x = string.pack('i17', 1)").await;
+    assert!(error.message().starts_with("script:2: "), "{error}");
     let error = failed("\nlocal ok, e = pcall(string.rep, 'x', 1 << 50) error(e, 0)").await;
     assert!(error.message().ends_with("resulting string too large"), "{error}");
 }

@@ -77,6 +77,15 @@ async fn a_script_sets_options_by_their_declared_names() {
 }
 
 #[tokio::test]
+async fn options_are_small() {
+    let script = with_echo("return call('app:echo', null, { [('x'):rep(1000000)] = 1 })");
+    let error = script.call(json!(null)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the options are larger than 65536 bytes: give data as the payload");
+}
+
+#[tokio::test]
 async fn a_call_whose_frame_is_refused_is_denied() {
     let script = with_echo("return select(2, pcall(call, 'app:echo', null, { tenant = 'nobody' })).kind");
     assert_eq!(script.json(json!(null)).await, "denied");

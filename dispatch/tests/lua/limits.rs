@@ -158,7 +158,7 @@ async fn a_script_that_spins_lets_others_run() {
 }
 
 /// What one call of a library function could do for very long.
-const LONG: [(&str, &str); 19] = [
+const LONG: [(&str, &str); 23] = [
     ("rep of nothing", "(''):rep(1e18 // 1 | 0)"),
     ("rep", "while true do pcall(string.rep, 'x', 1 << 40) end"),
     ("large rep", "while true do local s = ('x'):rep(8e6 // 1 | 0) end"),
@@ -183,6 +183,16 @@ const LONG: [(&str, &str); 19] = [
     ("comparing", "local s = ('x'):rep(8e6 // 1 | 0) while true do local _ = s < s end"),
     ("concatenation", "local s = ('x'):rep(4e6 // 1 | 0) while true do local _ = s .. s end"),
     ("format", "while true do pcall(string.format, ('%99d'):rep(1000), 1) end"),
+    ("quoting", "local s = ('\\0'):rep(4e6 // 1 | 0) while true do pcall(string.format, '%q', s) end"),
+    (
+        "format of a long string",
+        "local s = ('x'):rep(8e6 // 1 | 0) while true do pcall(string.format, '%s', s) end",
+    ),
+    ("pack", "local s = ('x'):rep(8e6 // 1 | 0) while true do pcall(string.pack, 's', s) end"),
+    (
+        "unpack of bytes",
+        "local s = string.pack('s', ('x'):rep(8e6 // 1 | 0)) while true do pcall(string.unpack, 's', s) end",
+    ),
     ("unpack", "while true do pcall(table.unpack, {}, 1, 1e7 // 1 | 0) end"),
     ("load", "local s = ('x = 1 '):rep(10000) while true do load(s) end"),
     ("upper", "local s = ('x'):rep(8e6 // 1 | 0) while true do local _ = s:upper() end"),
@@ -205,13 +215,14 @@ async fn no_library_function_runs_for_long_past_the_deadline() {
 }
 
 /// What takes memory until there is none.
-const GREEDY: [&str; 6] = [
+const GREEDY: [&str; 7] = [
     "local t = {} for i = 1, 1e9 do t[i] = i end",
     "local s = 'x' while true do s = s .. s end",
     "local t = {} while true do t = { t } end",
     "local t = {} while true do t[#t + 1] = coroutine.create(print) end",
     "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e5 // 1 | 0) .. i end",
     "local t = {} while true do t[#t + 1] = function() return t end end",
+    "local s = ('a'):rep(1000000) return #(s:gsub('.+', ('%0'):rep(100000)))",
 ];
 
 #[tokio::test]
@@ -244,6 +255,41 @@ async fn running_out_of_memory_again_and_again_ends_at_the_deadline() {
         assert_eq!(error.kind(), ErrorKind::Deadline, "{source}: {error}");
         assert_next_call_works(&script, source).await;
     }
+}
+
+#[tokio::test]
+async fn a_replacement_of_nothing_many_times_takes_steps() {
+    let source = "local s = ('a'):rep(1000000) s:gsub('()', ('%2'):rep(3)) ";
+    let error = script(source).call(json!(null)).await.unwrap_err();
+    assert!(error.message().contains("invalid capture index %2"), "{error}");
+    let script = script("return ('a'):rep(1000000):gsub('(b*)', ('%1'):rep(100000))");
+    let error = script.call(json!(null)).await.unwrap_err();
+    assert!(error.message().contains("pattern too complex"), "{error}");
+    assert_next_call_works(&script, "it").await;
+}
+
+#[tokio::test]
+async fn failures_that_a_script_keeps_take_of_its_memory() {
+    let script = script(
+        "local kept, is_kept, n = {}, ..., 0
+         for i = 1, 100 do
+           local _, e = pcall(call, 'app:long')
+           if type(e) ~= 'table' then error(e, 0) end
+           if #tostring(e) < 1000000 then error('it lost its text') end
+           e.message = nil
+           if is_kept then kept[i] = e end
+           n = n + 1
+         end
+         return n",
+    );
+    let long = async |_: frame_dispatch::Ctx, _: frame_dispatch::Payload| {
+        Err(frame_dispatch::CallError::new(ErrorKind::Unavailable, "x".repeat(1_000_000)))
+    };
+    let long_id = crate::support::id("app:long");
+    script.functions.register(long_id, frame_registry::Options::new(), long).unwrap();
+    assert_eq!(script.call(json!(true)).await.unwrap_err().kind(), ErrorKind::Exhausted);
+    assert_next_call_works(&script, "it").await;
+    assert_eq!(script.json(json!(false)).await, 100, "what it does not keep is given back");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What a host adds.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -158,6 +160,53 @@ fn a_module_that_cannot_be_installed_is_an_error_of_the_engine() {
     }
     let error = LuaEngine::builder().module(Broken).build().unwrap_err();
     assert!(matches!(error, LuaError::Module { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_method_that_waits_is_polled_only_when_it_is_woken() {
+    struct Bell(Arc<Notify>);
+    impl mlua::UserData for Bell {
+        fn add_methods<M: mlua::UserDataMethods<Self>>(methods: &mut M) {
+            methods.add_async_method("wait", |_, bell, ()| async move {
+                bell.0.notified().await;
+                Ok(7)
+            });
+        }
+    }
+    struct Bells(Arc<Notify>);
+    impl LuaModule for Bells {
+        fn name(&self) -> &'static str {
+            "bells"
+        }
+        fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+            let bell = Arc::clone(&self.0);
+            module.function("open", move |lua, _, ()| lua.create_userdata(Bell(Arc::clone(&bell))))
+        }
+    }
+    for source in
+        ["return (bells.open():wait())", "return coroutine.wrap(function() return bells.open():wait() end)()"]
+    {
+        let bell = Arc::new(Notify::new());
+        let engine = LuaEngine::builder().module(Bells(Arc::clone(&bell))).build().unwrap();
+        let script = Script::with_engine(&engine, source, LuaConfig::default());
+        let call = tokio::spawn(async move {
+            let mut polls = 0;
+            let mut call = pin!(script.json(json!(null)));
+            let result = poll_fn(|waker| {
+                polls += 1;
+                call.as_mut().poll(waker)
+            });
+            (result.await, polls)
+        });
+        // Each is a turn for the call, if it asks for one.
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        bell.notify_one();
+        let (result, polls) = call.await.unwrap();
+        assert_eq!(result, 7);
+        assert!(polls < 100, "{source}: polled {polls} times");
+    }
 }
 
 #[tokio::test]

@@ -205,3 +205,38 @@ async fn a_file_that_others_can_write_to_is_not_run() {
     assert_runs(&directory).await;
     assert_eq!(fs::metadata(directory.file()).unwrap().mode() & 0o777, 0o600, "it was replaced");
 }
+
+/// Nobody but root can give a directory to another user, so elsewhere there is nothing to see.
+#[cfg(unix)]
+#[test]
+fn a_directory_in_a_sticky_one_of_somebody_else_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    const SOMEBODY: u32 = 12_345;
+    let directory = Directory::new();
+    let inside = directory.path().join("inside");
+    fs::create_dir_all(&inside).unwrap();
+    fs::set_permissions(&inside, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+    let build = || WasmEngine::builder().instances(1).cache(&inside).build();
+    drop(build().unwrap());
+    if chown(directory.path(), Some(SOMEBODY), None).is_ok() {
+        let reason = build().unwrap_err().to_string();
+        assert!(reason.contains("of its parent") && reason.contains("the owner is user 12345"), "{reason}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_in_the_place_of_a_file_is_not_followed() {
+    use std::os::unix::fs::symlink;
+
+    let (directory, elsewhere) = (Directory::new(), Directory::new());
+    assert_runs(&directory).await;
+    assert_runs(&elsewhere).await;
+    let file = directory.file();
+    fs::remove_file(&file).unwrap();
+    symlink(elsewhere.file(), &file).unwrap();
+    assert_runs(&directory).await;
+    assert!(fs::symlink_metadata(directory.file()).unwrap().is_file(), "it was replaced");
+}

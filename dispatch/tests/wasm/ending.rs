@@ -140,6 +140,41 @@ async fn a_guest_that_spins_lets_others_run_on_its_thread() {
     }
 }
 
+/// It polls as many timers that are due as a task may without letting others run, again and again.
+#[tokio::test]
+async fn a_guest_that_uses_up_its_budget_is_ended() {
+    const TIMERS: u32 = 256;
+    let functions = functions();
+    let body = format!(
+        "(local $timer i32)
+         (loop $more
+           (i32.store
+             (i32.add (i32.const 4096) (i32.shl (local.get $timer) (i32.const 2)))
+             (call $subscribe (i64.const 1)))
+           (local.set $timer (i32.add (local.get $timer) (i32.const 1)))
+           (br_if $more (i32.lt_u (local.get $timer) (i32.const {TIMERS}))))
+         (loop $forever (call $poll (i32.const 4096) (i32.const {TIMERS}) (i32.const 64)) (br $forever))
+         unreachable"
+    );
+    // What the host hands over may each time lie where the last did.
+    let polls = frame_guests::of_module(&format!(
+        r#"(module
+             (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration"
+               (func $subscribe (param i64) (result i32)))
+             (import "wasi:io/poll@0.2.0" "poll" (func $poll (param i32 i32 i32)))
+             (memory (export "memory") 1)
+             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 32768))
+             {})"#,
+        run(&body)
+    ));
+    add(&functions, "app:polls", &polls, WasmConfig::default().with_time(SHORT * 2));
+    for _ in 0..5 {
+        let ended = timeout(AGES, call(&functions, "app:polls", json!(1))).await.expect("it ends");
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Deadline);
+    }
+    assert_works(&functions).await;
+}
+
 #[tokio::test]
 async fn a_nested_call_is_dropped_with_the_guest_that_made_it() {
     let functions = functions();

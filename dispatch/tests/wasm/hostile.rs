@@ -1,5 +1,6 @@
 //! Guests that do their worst: each fails alone, with a clear error, and the next call works.
 
+use std::error::Error;
 use std::time::Duration;
 
 use frame_dispatch::wasm::WasmConfig;
@@ -73,6 +74,40 @@ async fn names_that_a_guest_chose_are_not_repeated_at_length() {
         (format!("{forged} {}", run(r#"(call $"x\0ay") (i32.const 0)"#)), r"`x\ny` called by `run`"),
     ];
     assert_fail(WasmConfig::default(), ErrorKind::Internal, guests).await;
+}
+
+#[tokio::test]
+async fn the_source_of_a_trap_repeats_no_names_as_they_are_nor_at_length() {
+    let functions = functions();
+    let forged = format!(r#"$"x\0a2026 ERROR forged {}""#, "a".repeat(10_000));
+    let traps = frame_guests::component(&format!(
+        "(func {forged} unreachable) {}",
+        run(&format!("(call {forged}) unreachable"))
+    ));
+    add(&functions, "app:traps", &traps, WasmConfig::default());
+    let error = call(&functions, "app:traps", json!(1)).await.unwrap_err();
+    let source = error.source().expect("what wasmtime says").to_string();
+    assert!(source.contains(r"x\n2026 ERROR forged") && !source.contains('\n'), "{source}");
+    assert!(source.len() < 1100, "{} bytes", source.len());
+    assert!(format!("{error:?}").len() < 2500, "{error:?}");
+}
+
+#[tokio::test]
+async fn the_message_of_an_error_that_a_guest_gives_is_cut() {
+    let functions = functions();
+    let fails = runs(
+        "(drop (memory.grow (i32.const 100)))
+         (memory.fill (i32.const 65536) (i32.const 97) (i32.const 6000000))
+         (i32.store (i32.const 16) (i32.const 1))
+         (i32.store (i32.const 20) (i32.const 0))
+         (i32.store (i32.const 24) (i32.const 65536))
+         (i32.store (i32.const 28) (i32.const 6000000))
+         (i32.store (i32.const 32) (i32.const 0))
+         (i32.const 16)",
+    );
+    add(&functions, "app:fails", &fails, WasmConfig::default());
+    let error = call(&functions, "app:fails", json!(1)).await.unwrap_err();
+    assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, "a".repeat(8 << 10).as_str()));
 }
 
 #[tokio::test]

@@ -133,3 +133,133 @@ fn a_component_that_starts_with_too_much_is_refused_at_once() {
     assert!(matches!(error, WasmError::Compile { .. }), "{error}");
     assert!(error.to_string().contains("memories"), "{error}");
 }
+
+/// Gives this text as JSON.
+fn gives(text: &str) -> Vec<u8> {
+    let data = text.replace('\\', r"\\").replace('"', r#"\""#);
+    frame_guests::component(&format!(
+        r#"(data (i32.const 2048) "{data}") {}"#,
+        run(&format!(
+            "(i32.store (i32.const 16) (i32.const 0))
+             (i32.store (i32.const 20) (i32.const 0))
+             (i32.store (i32.const 24) (i32.const 2048))
+             (i32.store (i32.const 28) (i32.const {}))
+             (i32.const 16)",
+            text.len()
+        ))
+    ))
+}
+
+/// A list of this many copies of a text.
+fn list(element: &str, count: usize) -> String {
+    format!("[{}{element}]", format!("{element},").repeat(count - 1))
+}
+
+#[tokio::test]
+async fn json_is_limited_by_the_memory_it_takes() {
+    let functions = functions();
+    let config = WasmConfig::default().with_json_memory(32_000);
+    // Of each, as many as fit and as many as do not.
+    for (number, (element, fits, too_many)) in [
+        (r#"{"":0}"#, 40, 50),
+        (r#"{"a":{"b":[]}}"#, 10, 25),
+        ("[0]", 120, 250),
+        ("0", 512, 1025),
+        (r#""a text of thirty characters ""#, 128, 512),
+        (r#"{"a":0,"b":0,"c":0,"d":0,"e":0,"f":0,"g":0,"h":0,"i":0,"j":0,"k":0,"l":0}"#, 8, 16),
+        (r#""\u0041\u0041\u0041\u0041""#, 128, 900),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (fitting, large) = (format!("app:fits-{number}"), format!("app:large-{number}"));
+        add(&functions, &fitting, &gives(&list(element, fits)), config);
+        add(&functions, &large, &gives(&list(element, too_many)), config);
+        let given = call(&functions, &fitting, json!(1)).await.unwrap();
+        assert_eq!(given, serde_json::from_str::<serde_json::Value>(&list(element, fits)).unwrap().into());
+        let error = call(&functions, &large, json!(1)).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{element}: {error}");
+        assert_eq!(
+            error.message(),
+            "its result is JSON that takes more than 32000 bytes of memory once it is read"
+        );
+    }
+    assert_works(&functions).await;
+}
+
+#[tokio::test]
+async fn json_for_another_function_is_limited_by_the_memory_it_takes() {
+    let functions = functions();
+    add_guest(&functions, "echo");
+    add(&functions, "app:call", &frame_guests::guest("call"), WasmConfig::default().with_json_memory(32_000));
+    call(&functions, "app:call", request("app:echo", "", &list(r#"{"":0}"#, 40))).await.unwrap();
+    let error =
+        call(&functions, "app:call", request("app:echo", "", &list(r#"{"":0}"#, 50))).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    assert!(
+        error.message().contains("the payload for `app:echo` is JSON that takes more than 32000"),
+        "{error}"
+    );
+
+    let options = format!(r#"{{"tenant":"{}"}}"#, "a".repeat(64 << 10));
+    let error = call(&functions, "app:call", request("app:echo", &options, "1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(
+        error.message().contains("the options for `app:echo` have 65549 bytes, and may have 65536"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn json_of_many_small_objects_is_not_read_to_its_end() {
+    let functions = functions();
+    // 4 MiB of `[{"":0}, {"":0}, …`, which would be 400 MiB.
+    let objects = runs(&format!(
+        r"(drop (memory.grow (i32.const 64)))
+          (local.set $at (i32.const 65537))
+          (i32.store8 (i32.const 65536) (i32.const 91))
+          (loop $more
+            (i64.store (local.get $at) (i64.const {}))
+            (local.set $at (i32.add (local.get $at) (i32.const 8)))
+            (br_if $more (i32.lt_u (local.get $at) (i32.const {}))))
+          (i32.store (i32.const 16) (i32.const 0))
+          (i32.store (i32.const 20) (i32.const 0))
+          (i32.store (i32.const 24) (i32.const 65536))
+          (i32.store (i32.const 28) (i32.const {}))
+          (i32.const 16)",
+        u64::from_le_bytes(*br#"{"":0}, "#),
+        65_536 + (4 << 20) - 8,
+        4 << 20
+    ));
+    add(&functions, "app:objects", &objects, WasmConfig::default());
+    let error = call(&functions, "app:objects", json!(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
+
+    // What is more usual passes.
+    add_guest(&functions, "echo");
+    let person =
+        json!({ "name": "Ada Lovelace", "born": 1815, "languages": ["English", "French"], "living": false });
+    let people = Payload::from(vec![person; (1 << 20) / 80].into_iter().collect::<serde_json::Value>());
+    assert!(people.as_json().unwrap().to_string().len() > 1 << 20);
+    assert_eq!(call(&functions, "app:echo", people.clone()).await.unwrap(), people);
+}
+
+#[tokio::test]
+async fn json_is_limited_in_depth() {
+    let functions = functions();
+    for (depth, is_read) in [(127, true), (128, false), (10_000, false)] {
+        let name = format!("app:deep-{depth}");
+        add(
+            &functions,
+            &name,
+            &gives(&format!("{}{}", "[".repeat(depth), "]".repeat(depth))),
+            WasmConfig::default(),
+        );
+        let result = call(&functions, &name, json!(1)).await;
+        assert_eq!(result.is_ok(), is_read, "{depth}: {result:?}");
+        if let Err(error) = result {
+            assert_eq!(error.kind(), ErrorKind::Internal);
+            assert!(error.message().contains("recursion limit exceeded"), "{error}");
+        }
+    }
+}
