@@ -230,7 +230,7 @@ async fn a_function_that_uses_up_its_budget_meets_its_deadline() {
     let (functions, _seen) = functions();
     functions.register(id("app:busy"), Options::new(), busy).unwrap();
     let ctx = functions.root().with_timeout(Duration::from_millis(30));
-    let call = tokio::time::timeout(Duration::from_secs(60), ctx.call(task("app:busy")));
+    let call = tokio::time::timeout(Duration::from_mins(1), ctx.call(task("app:busy")));
     assert_eq!(call.await.unwrap().unwrap_err().kind(), ErrorKind::Deadline);
 }
 
@@ -240,7 +240,7 @@ async fn a_function_that_uses_up_its_budget_is_cancelled() {
     functions.register(id("app:busy"), Options::new(), busy).unwrap();
     let token = CancellationToken::new();
     let ctx = functions.root().with_cancellation(token.clone());
-    let call = tokio::time::timeout(Duration::from_secs(60), ctx.call(task("app:busy")));
+    let call = tokio::time::timeout(Duration::from_mins(1), ctx.call(task("app:busy")));
     let (outcome, ()) = tokio::join!(call, async { token.cancel() });
     assert_eq!(outcome.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
 }
