@@ -1,8 +1,9 @@
 //! What a running function has to hand.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::functions::Functions;
 use crate::payload::Payload;
+use crate::process::instance::Instance;
 use crate::task::Task;
 
 /// The surroundings of a running function: its frame, the app, the functions it can call, and when it has to end.
@@ -28,16 +30,32 @@ pub struct Ctx {
     bounds: Bounds,
     /// Whether it is of a call that was admitted: what is called with it is part of that.
     is_admitted: bool,
+    /// The process that this is part of, with which it ends.
+    process: Option<Arc<Instance>>,
+    /// Whether it is the process's own, and not that of a function that it called.
+    is_process: bool,
 }
 
 impl Ctx {
     pub(crate) fn root(functions: Functions) -> Self {
-        Self { functions, frame: None, bounds: Bounds::default(), is_admitted: false }
+        let bounds = Bounds::default();
+        Self { functions, frame: None, bounds, is_admitted: false, process: None, is_process: false }
+    }
+
+    /// The surroundings of a process.
+    pub(crate) fn of_process(functions: Functions, process: Arc<Instance>) -> Self {
+        let frame = Some(process.frame().clone());
+        Self { frame, process: Some(process), is_process: true, ..Self::root(functions) }
+    }
+
+    /// The process whose own this is.
+    pub(crate) fn process(&self) -> Option<&Arc<Instance>> {
+        self.process.as_ref().filter(|_| self.is_process)
     }
 
     /// With the frame of a function that is called from here.
     pub(crate) fn with_frame(&self, frame: Frame) -> Self {
-        Self { frame: Some(frame), is_admitted: true, ..self.clone() }
+        Self { frame: Some(frame), is_admitted: true, is_process: false, ..self.clone() }
     }
 
     /// For what runs around a call.
@@ -50,12 +68,7 @@ impl Ctx {
     }
 
     fn with_bounds(&self, bounds: Bounds) -> Self {
-        Self {
-            functions: self.functions.clone(),
-            frame: self.frame.clone(),
-            bounds,
-            is_admitted: self.is_admitted,
-        }
+        Self { bounds, ..self.clone() }
     }
 
     /// The function's own frame; outside of any function an empty one.
@@ -83,12 +96,23 @@ impl Ctx {
         self.bounds.deadline()
     }
 
-    /// Whether the call was cancelled, or the functions stopped.
+    /// Whether the call was cancelled, the process that it is part of terminated, or the functions stopped.
     pub fn is_cancelled(&self) -> bool {
-        self.functions.is_stopped() || self.bounds.is_cancelled()
+        self.functions.is_stopped() || self.is_terminated() || self.bounds.is_cancelled()
     }
 
-    /// Waits until the call is cancelled, or the functions stop: for what a function spawned, and has to end itself.
+    fn is_terminated(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.is_terminated())
+    }
+
+    async fn terminated(&self) {
+        match &self.process {
+            Some(process) => process.terminated().await,
+            None => pending().await,
+        }
+    }
+
+    /// Waits until [`is_cancelled`](Self::is_cancelled): for what a function spawned, and has to end itself.
     /// What a function awaits is dropped with it.
     ///
     /// # Cancel safety
@@ -97,6 +121,7 @@ impl Ctx {
     pub async fn cancelled(&self) {
         tokio::select! {
             () = self.functions.stopped() => (),
+            () = self.terminated() => (),
             () = self.bounds.cancelled() => (),
         }
     }
@@ -167,6 +192,9 @@ impl Ctx {
         if self.functions.is_stopped() {
             return Err(CallError::stopped());
         }
+        if self.is_terminated() {
+            return Err(CallError::terminated());
+        }
         self.bounds.check()
     }
 
@@ -205,6 +233,7 @@ impl Ctx {
     async fn ended(&self) -> CallError {
         tokio::select! {
             () = self.functions.stopped() => CallError::stopped(),
+            () = self.terminated() => CallError::terminated(),
             reached = self.bounds.reached() => reached,
         }
     }

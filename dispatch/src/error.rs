@@ -140,6 +140,10 @@ impl CallError {
         Self::new(ErrorKind::Cancelled, "cancelled, because the functions were stopped")
     }
 
+    pub(crate) fn terminated() -> Self {
+        Self::new(ErrorKind::Cancelled, "cancelled, because the process was terminated")
+    }
+
     pub(crate) fn stopping() -> Self {
         Self::new(ErrorKind::Unavailable, "not started, because the functions are stopping")
             .with_retryable(false)

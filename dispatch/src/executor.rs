@@ -1,15 +1,15 @@
-//! The one place where a function's frame is made.
+//! Runs functions, each call with a frame of its own.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use frame_registry::{App, Context, Frame, FrameBuilder, Key, ResolveError};
+use frame_registry::{App, Frame, Key};
 use tracing::{Instrument, Span};
 
 use crate::ctx::Ctx;
 use crate::entry::Entry;
 use crate::error::CallError;
+use crate::frame::{self, PID, Refused};
 use crate::id::FunctionId;
 use crate::panics;
 use crate::payload::Payload;
@@ -19,9 +19,6 @@ use crate::task::Task;
 /// The function that a frame is of.
 pub static FUNCTION: Key<FunctionId> = Key::new("function").public();
 
-/// The PID of the unit that a frame is of: a new one each attempt at a call.
-pub static PID: Key<Pid> = Key::new("pid").public();
-
 /// Which attempt at a call a frame is of: the first is 1.
 pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 
@@ -29,10 +26,10 @@ pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 /// bounds of `caller`. A panic of the function is its failure, not its caller's.
 pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
     caller.check()?;
-    // A resolver is not the function's code, and its panic not a reason to end whoever calls.
-    let frame = catch_unwind(AssertUnwindSafe(|| frame(entry, caller, task)))
-        .map_err(|panic| CallError::denied(panics::message(&*panic)))?
-        .map_err(CallError::denied)?;
+    let frame = frame(entry, caller, task).map_err(|refused| match refused {
+        Refused::Resolver(error) => CallError::denied(error),
+        Refused::Panic(message) => CallError::denied(message),
+    })?;
     if !task.span.is_disabled() {
         record(&task.span, &frame, caller.app());
     }
@@ -47,15 +44,19 @@ pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Res
     Box::pin(run.instrument(task.span.clone())).await
 }
 
-fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, ResolveError> {
-    let parent = caller.parent();
-    let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
+fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, Refused> {
     let pid = Pid::next(entry.host);
-    frame.push(FUNCTION.pair_shared(Arc::clone(&entry.id))).set(&PID, pid).set(&ATTEMPT, task.attempt);
-    frame.extend(task.pairs.drain(..));
-    let app = caller.app();
-    app.resolvers().resolve(&Context::new(app, parent), &task.options, frame.pairs_mut())?;
-    Ok(frame.seal())
+    let id = FUNCTION.pair_shared(Arc::clone(&entry.id));
+    let attempt = task.attempt;
+    frame::make(
+        caller.app(),
+        caller.parent(),
+        |frame| {
+            frame.push(id).set(&PID, pid).set(&ATTEMPT, attempt);
+        },
+        task.pairs.drain(..),
+        &task.options,
+    )
 }
 
 /// Says in the span of a call what only its frame tells.

@@ -34,6 +34,7 @@ mod ctx;
 mod entry;
 mod error;
 mod executor;
+mod frame;
 mod function;
 mod functions;
 mod gate;
@@ -46,6 +47,7 @@ mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
+pub mod process;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
@@ -53,13 +55,14 @@ pub mod wasm;
 pub use crate::ctx::Ctx;
 pub use crate::entry::Retired;
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
-pub use crate::executor::{ATTEMPT, FUNCTION, PID};
+pub use crate::executor::{ATTEMPT, FUNCTION};
+pub use crate::frame::PID;
 pub use crate::function::{BoxFuture, Function};
 pub use crate::functions::{Functions, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 pub use crate::payload::Payload;
-pub use crate::pid::{Host, Pid};
+pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
 pub use crate::task::Task;

@@ -11,6 +11,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
+use crate::process::{Process, ProcessCtx};
 
 /// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
 #[derive(Clone)]
@@ -78,6 +79,17 @@ impl Inner {
 impl Function for LuaFunction {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(self.inner.run(ctx, payload))
+    }
+}
+
+/// A script as a process, which runs once and has a VM of its own as it does.
+impl Process for LuaFunction {
+    fn engine(&self) -> &'static str {
+        "lua"
+    }
+
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        self.call(ctx.into_ctx(), payload)
     }
 }
 

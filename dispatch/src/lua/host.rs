@@ -10,7 +10,8 @@ use super::convert::{ConvertError, Shared};
 use super::fault;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
-use crate::executor::{FUNCTION, PID};
+use crate::executor::FUNCTION;
+use crate::frame::PID;
 use crate::payload::Payload;
 use crate::task::Task;
 

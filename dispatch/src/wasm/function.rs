@@ -18,6 +18,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
+use crate::process::{Process, ProcessCtx};
 
 /// A component as a function. Cloning it is one reference count, and clones share its turns: so keep one, to see its
 /// [`statistics`](Self::statistics).
@@ -66,6 +67,17 @@ impl WasmFunction {
 impl Function for WasmFunction {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(self.inner.call(ctx, payload))
+    }
+}
+
+/// A component as a process, in an instance of its own.
+impl Process for WasmFunction {
+    fn engine(&self) -> &'static str {
+        "wasm"
+    }
+
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        self.call(ctx.into_ctx(), payload)
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tracing::Level;
 
 use crate::ctx::Ctx;
-use crate::executor::{FUNCTION, PID};
+use crate::executor::FUNCTION;
+use crate::frame::PID;
 
 /// How many bytes of a message the log shows.
 pub(crate) const LONGEST: usize = 8 << 10;

@@ -1,0 +1,188 @@
+//! What a running process has to hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_registry::Frame;
+use tokio::time::timeout;
+
+use super::error::{ProcessError, SendError, StartError};
+use super::instance::Instance;
+use super::manager::ProcessManager;
+use super::message::{Destination, Message};
+use super::start::Start;
+use crate::ctx::Ctx;
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// The surroundings of a running process, and its mailbox. There is one for each process.
+#[derive(Debug)]
+pub struct ProcessCtx {
+    ctx: Ctx,
+    instance: Arc<Instance>,
+}
+
+impl ProcessCtx {
+    pub(super) fn new(instance: &Arc<Instance>) -> Self {
+        let ctx = Ctx::of_process(instance.manager.functions().clone(), Arc::clone(instance));
+        Self { ctx, instance: Arc::clone(instance) }
+    }
+
+    /// Its PID.
+    pub fn pid(&self) -> Pid {
+        self.instance.pid
+    }
+
+    /// What it calls functions with, and starts processes. A clone can be kept in what the process spawns: it is
+    /// [cancelled](Ctx::cancelled) when the process is terminated, or ends.
+    pub const fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+
+    /// Its frame.
+    pub fn frame(&self) -> &Frame {
+        self.instance.frame()
+    }
+
+    /// The processes that it is one of.
+    pub fn processes(&self) -> &ProcessManager {
+        &self.instance.manager
+    }
+
+    /// Waits for a message, and takes the oldest.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future means that nothing was taken.
+    pub async fn receive(&mut self) -> Message {
+        self.instance.mailbox.receive().await
+    }
+
+    /// The same, for no longer than `time`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`receive`](Self::receive).
+    pub async fn receive_timeout(&mut self, time: Duration) -> Option<Message> {
+        timeout(time, self.receive()).await.ok()
+    }
+
+    /// Takes the oldest message, if there is any.
+    pub fn try_receive(&mut self) -> Option<Message> {
+        self.instance.mailbox.try_receive()
+    }
+
+    /// Waits for a message that `is_wanted`, and takes the oldest such. The others stay in the mailbox, in their order, and
+    /// take their room there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future means that nothing was taken.
+    pub async fn receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Message {
+        self.instance.mailbox.receive_where(is_wanted).await
+    }
+
+    /// The same, for no longer than `time`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`receive_where`](Self::receive_where).
+    pub async fn receive_where_timeout(
+        &mut self,
+        time: Duration,
+        is_wanted: impl FnMut(&Message) -> bool,
+    ) -> Option<Message> {
+        timeout(time, self.receive_where(is_wanted)).await.ok()
+    }
+
+    /// Takes the oldest message that `is_wanted`, if there is any.
+    pub fn try_receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
+        self.instance.mailbox.try_receive_where(is_wanted)
+    }
+
+    /// [Sends](ProcessManager::send) a message.
+    ///
+    /// # Errors
+    ///
+    /// A [`SendError`], with the payload.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future means that nothing was sent.
+    pub async fn send<'a>(
+        &self,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.instance.manager.send(&self.ctx, to, payload).await
+    }
+
+    /// [Sends](ProcessManager::try_send) a message, if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// A [`SendError`], with the payload.
+    pub fn try_send<'a>(
+        &self,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.instance.manager.try_send(&self.ctx, to, payload)
+    }
+
+    /// [Starts](ProcessManager::start) a process.
+    ///
+    /// # Errors
+    ///
+    /// A [`StartError`]; nothing of the process has run then.
+    pub fn start(&self, start: Start) -> Result<Pid, StartError> {
+        self.instance.manager.start(&self.ctx, start)
+    }
+
+    /// Has this process [told](Message::Exited) of the exit of another, once; at once if that has ended, as long as that is
+    /// [remembered](super::ManagerConfig::exits).
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Monitored`] if it is monitored already, [`ProcessError::Itself`] if it is this one, and
+    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
+    pub fn monitor(&self, pid: Pid) -> Result<(), ProcessError> {
+        self.instance.monitor(pid)
+    }
+
+    /// Monitors another no more: nothing of its exit is in the mailbox, or will be. Says whether it was monitored, or its
+    /// exit not yet received.
+    pub fn demonitor(&self, pid: Pid) -> bool {
+        self.instance.demonitor(pid)
+    }
+
+    /// [Links](ProcessManager::link) this process to another.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if that does not live; this one goes on.
+    pub fn link(&self, pid: Pid) -> Result<(), ProcessError> {
+        self.processes().link(self.pid(), pid)
+    }
+
+    /// Ends a link, if there is one. The end of the other is nothing to this one from now on.
+    pub fn unlink(&self, pid: Pid) {
+        self.processes().unlink(self.pid(), pid);
+    }
+
+    /// Says whether the failure of a linked process is [a message](Message::LinkDown) to this one, and not its end.
+    pub fn trap_links(&self, traps: bool) {
+        self.instance.trap_links(traps);
+    }
+
+    /// Why this process was [cancelled](ProcessManager::cancel), if it was; also before it has received that.
+    pub fn cancel_reason(&self) -> Option<Arc<str>> {
+        self.instance.cancel_reason()
+    }
+
+    /// For a process that is a function in an engine: it finds the process in the `Ctx`.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(crate) fn into_ctx(self) -> Ctx {
+        self.ctx
+    }
+}

@@ -1,0 +1,338 @@
+//! Why something about a process was refused.
+
+use frame_registry::{BoxError, ResolveError};
+
+use super::entry::EntryId;
+use super::exit::Exit;
+use super::host::HostId;
+use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// A host or something that can be started was not registered; the manager is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The id is taken.
+    #[error("a process `{id}` is registered already; replace it, or remove it first")]
+    EntryTaken {
+        /// The id.
+        id: EntryId,
+    },
+    /// There is nothing to replace.
+    #[error("no process `{id}` is registered, so it cannot be replaced; register it")]
+    NoEntry {
+        /// The id.
+        id: EntryId,
+    },
+    /// The id is taken.
+    #[error("a host `{id}` is registered already; stop it first")]
+    HostTaken {
+        /// The id.
+        id: HostId,
+    },
+    /// The host was given no runtime, and is not registered on one.
+    #[error("the host `{id}` has no runtime of tokio; give it one, or register it on one")]
+    NoRuntime {
+        /// The id.
+        id: HostId,
+    },
+    /// The runtime of the host has no timer, so that nothing on it could be ended in time.
+    #[error("the runtime of the host `{id}` has no timer; build it with `enable_time`")]
+    NoTimer {
+        /// The id.
+        id: HostId,
+    },
+    /// The name of a lifecycle handler is taken.
+    #[error(
+        "a lifecycle handler `{name}` is registered already; remove it first, or give this one another name"
+    )]
+    HandlerTaken {
+        /// The name.
+        name: &'static str,
+    },
+    /// The manager is stopping, or has stopped.
+    #[error("`{id}` is not registered, because the processes are stopping")]
+    Stopping {
+        /// What was to be registered.
+        id: String,
+    },
+}
+
+/// A process was not started. Nothing of it ever ran.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The call or the process that wanted it is over.
+    #[error("not started, because whoever wanted it is over")]
+    Over {
+        /// How that ended.
+        source: CallError,
+    },
+    /// There is no such host.
+    #[error("there is no host `{host}`")]
+    UnknownHost {
+        /// Its id.
+        host: HostId,
+    },
+    /// There is nothing of that id to start.
+    #[error("there is no process `{entry}` to start")]
+    UnknownEntry {
+        /// Its id.
+        entry: EntryId,
+    },
+    /// The host does not run what the entry is.
+    #[error("the host `{host}` does not run `{entry}`, which is {engine}; it runs {engines}")]
+    NotRunnable {
+        /// The host.
+        host: HostId,
+        /// The entry.
+        entry: EntryId,
+        /// What it is.
+        engine: &'static str,
+        /// What the host runs.
+        engines: String,
+    },
+    /// A name that no process can have.
+    #[error(
+        "{name:?} is no name for a process: it has 1 to 255 bytes, no control characters, and does not begin with `{{`"
+    )]
+    InvalidName {
+        /// The name; of a long one the beginning.
+        name: String,
+    },
+    /// A living process has the name.
+    #[error("the name {name:?} is that of {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: Pid,
+    },
+    /// A living process has the name, and was not sent the messages.
+    #[error("{holder} has the name, and was not sent the messages")]
+    NotSignalled {
+        /// Who has the name.
+        holder: Pid,
+        /// Why.
+        source: SendError,
+    },
+    /// A resolver refused the options.
+    #[error("its frame was refused")]
+    Denied {
+        /// Why.
+        source: ResolveError,
+    },
+    /// A resolver panicked.
+    #[error("its frame was not made: a resolver {message}")]
+    ResolverPanicked {
+        /// What it said.
+        message: String,
+    },
+    /// An option is set that is for calls of functions.
+    #[error("the option `{option}` is one of calls, which a process is not; leave it out")]
+    PlainOption {
+        /// Its name.
+        option: &'static str,
+    },
+    /// The host has as many processes as it may have.
+    #[error("the host `{host}` has as many processes as it may have, {limit}")]
+    HostFull {
+        /// The host.
+        host: HostId,
+        /// How many that is.
+        limit: usize,
+    },
+    /// The host is stopping, or the manager.
+    #[error("the host `{host}` is stopping")]
+    HostStopping {
+        /// The host.
+        host: HostId,
+    },
+    /// A lifecycle handler refused the process, or panicked.
+    #[error("the lifecycle handler `{handler}` refused it")]
+    Refused {
+        /// The handler.
+        handler: &'static str,
+        /// Why.
+        source: BoxError,
+    },
+    /// It was to be linked to or monitored by whoever starts it, which is no process.
+    #[error(
+        "whoever starts it is no process, so it cannot link to it or monitor it; `ProcessManager::monitor` is for all"
+    )]
+    NoProcess,
+    /// It was to begin with more messages than its mailbox holds.
+    #[error("it was to begin with {messages} messages, and its mailbox holds {capacity}")]
+    TooManyMessages {
+        /// How many messages that is.
+        messages: usize,
+        /// How many the mailbox holds.
+        capacity: usize,
+    },
+}
+
+impl From<StartError> for CallError {
+    fn from(error: StartError) -> Self {
+        let kind = match &error {
+            StartError::Over { source } => source.kind(),
+            StartError::UnknownHost { .. } | StartError::UnknownEntry { .. } => ErrorKind::NotFound,
+            StartError::Denied { .. } | StartError::ResolverPanicked { .. } | StartError::Refused { .. } => {
+                ErrorKind::Denied
+            }
+            StartError::HostFull { .. } => ErrorKind::Exhausted,
+            StartError::NotSignalled { source, .. } => source.reason.kind(),
+            StartError::HostStopping { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Invalid,
+        };
+        let is_retryable = kind == ErrorKind::Exhausted;
+        Self::new(kind, "the process was not started").with_retryable(is_retryable).with_source(error)
+    }
+}
+
+/// A message was not delivered. It is given back.
+#[derive(Debug, thiserror::Error)]
+#[error("the message to {to} was not delivered: {reason}")]
+pub struct SendError {
+    /// Who it was for.
+    pub to: String,
+    /// Why.
+    pub reason: SendErrorReason,
+    /// What it was.
+    pub payload: Box<Payload>,
+}
+
+/// Why a message was not delivered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendErrorReason {
+    /// No process has the PID or the name, as far as is known.
+    #[error("there is no such process")]
+    NotFound,
+    /// The process has ended.
+    #[error("the process has ended")]
+    Ended,
+    /// The mailbox was full, for as long as could be waited.
+    #[error("its mailbox is full, with {capacity} messages")]
+    Full {
+        /// How many it holds.
+        capacity: usize,
+    },
+    /// Whoever sent it is over.
+    #[error("whoever sent it is over")]
+    Over(#[source] CallError),
+}
+
+impl SendErrorReason {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound | Self::Ended => ErrorKind::NotFound,
+            Self::Full { .. } => ErrorKind::Exhausted,
+            Self::Over(over) => over.kind(),
+        }
+    }
+}
+
+impl From<SendError> for CallError {
+    fn from(error: SendError) -> Self {
+        Self::new(error.reason.kind(), error.to_string())
+    }
+}
+
+/// A process was not found, or has ended, or is already what was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// No process has the PID or the name; or it ended so long ago that it is forgotten.
+    #[error("there is no process {process}, or it ended so long ago that it is forgotten")]
+    Unknown {
+        /// The PID, or the name.
+        process: String,
+    },
+    /// The process has ended.
+    #[error("{} has ended: {}", exit.pid, exit.reason)]
+    Ended {
+        /// How.
+        exit: Exit,
+    },
+    /// It is monitored already.
+    #[error("{pid} is monitored already")]
+    Monitored {
+        /// Which.
+        pid: Pid,
+    },
+    /// A process cannot monitor itself.
+    #[error("{pid} cannot monitor itself")]
+    Itself {
+        /// Which.
+        pid: Pid,
+    },
+    /// A name that no process can have.
+    #[error(
+        "{name:?} is no name for a process: it has 1 to 255 bytes, no control characters, and does not begin with `{{`"
+    )]
+    InvalidName {
+        /// The name; of a long one the beginning.
+        name: String,
+    },
+    /// Another living process has the name.
+    #[error("the name {name:?} is that of {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: Pid,
+    },
+}
+
+impl From<ProcessError> for CallError {
+    fn from(error: ProcessError) -> Self {
+        let kind = match &error {
+            ProcessError::Unknown { .. } | ProcessError::Ended { .. } => ErrorKind::NotFound,
+            _ => ErrorKind::Invalid,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// A process that was waited for did not give back anything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// It was not started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It did not end normally.
+    #[error("{} ended without a result: {}", exit.pid, exit.reason)]
+    Exit {
+        /// How it ended.
+        exit: Exit,
+    },
+    /// Whoever waited is over. The process goes on.
+    #[error("{pid} was not waited for to its end")]
+    Over {
+        /// The process.
+        pid: Pid,
+        /// How that ended.
+        source: CallError,
+    },
+}
+
+impl From<ExecError> for CallError {
+    fn from(error: ExecError) -> Self {
+        use super::exit::ExitReason;
+
+        let kind = match error {
+            ExecError::Start(error) => return error.into(),
+            ExecError::Over { source, .. } => return source,
+            ExecError::Exit { ref exit } => match &exit.reason {
+                ExitReason::Failed(error) => error.kind(),
+                ExitReason::Cancelled(_) | ExitReason::Killed | ExitReason::HostStopped => {
+                    ErrorKind::Cancelled
+                }
+                _ => ErrorKind::Internal,
+            },
+        };
+        Self::new(kind, error.to_string()).with_retryable(false)
+    }
+}

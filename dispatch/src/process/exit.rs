@@ -1,0 +1,104 @@
+//! How a process ended.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::CallError;
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// The end of a process, as those that monitor it or are linked to it are told. Cloning it is a few reference counts.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Exit {
+    /// The process.
+    pub pid: Pid,
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// What it gave back, where it ended [normally](ExitReason::Normal). It is not kept: who begins to monitor a process that
+    /// has ended is given the reason alone.
+    pub result: Option<Arc<Payload>>,
+}
+
+/// Why a process ended.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// It was done.
+    Normal,
+    /// It failed.
+    Failed(Arc<CallError>),
+    /// It panicked, with this message.
+    Panicked(Arc<str>),
+    /// It was cancelled, for this reason, and ended with an error of the kind
+    /// [`Cancelled`](crate::ErrorKind::Cancelled).
+    Cancelled(Arc<str>),
+    /// It was terminated: at once, or when it was cancelled and its grace period was over.
+    Killed,
+    /// A process that it was linked to failed.
+    LinkDown(LinkDown),
+    /// Its host stopped before it had ended, or the runtime that the host spawned it on was shut down.
+    HostStopped,
+}
+
+/// The process that failed first, where one linked process took the next with it.
+#[derive(Debug, Clone)]
+pub struct LinkDown {
+    /// That process.
+    pub origin: Pid,
+    /// Why it ended; never another [`LinkDown`](ExitReason::LinkDown).
+    pub reason: Arc<ExitReason>,
+}
+
+impl ExitReason {
+    /// Whether the process was done. Every other end takes down the processes that it was linked to.
+    pub const fn is_normal(&self) -> bool {
+        matches!(self, Self::Normal)
+    }
+
+    /// The reason's name in text: `normal`, `failed`, `panicked`, `cancelled`, `killed`, `link_down` or `host_stopped`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Failed(_) => "failed",
+            Self::Panicked(_) => "panicked",
+            Self::Cancelled(_) => "cancelled",
+            Self::Killed => "killed",
+            Self::LinkDown(_) => "link_down",
+            Self::HostStopped => "host_stopped",
+        }
+    }
+
+    /// Why a process ends that is linked to one which ended so.
+    pub(super) fn to_link_down(&self, pid: Pid) -> Self {
+        match self {
+            // The first is what is to be looked into, and a chain of all in between could be long.
+            Self::LinkDown(_) => self.clone(),
+            _ => Self::LinkDown(LinkDown { origin: pid, reason: Arc::new(self.clone()) }),
+        }
+    }
+}
+
+impl fmt::Display for ExitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => f.write_str("it was done"),
+            Self::Failed(error) => {
+                write!(f, "it failed: {error}")?;
+                let mut cause = std::error::Error::source(&**error);
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+            Self::Panicked(message) => write!(f, "it {message}"),
+            Self::Cancelled(reason) => write!(f, "it was cancelled: {reason}"),
+            Self::Killed => f.write_str("it was terminated"),
+            Self::LinkDown(LinkDown { origin, reason }) => {
+                write!(f, "a process that it was linked to, {origin}, ended before: {reason}")
+            }
+            Self::HostStopped => f.write_str("its host stopped"),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What arrives in a mailbox, and where messages are sent.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::exit::Exit;
+use crate::payload::Payload;
+use crate::pid::{Pid, PidError};
+
+/// What a process receives.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Message {
+    /// What somebody sent.
+    Sent {
+        /// The process that sent it; none where it was no process.
+        from: Option<Pid>,
+        /// What it sent.
+        payload: Payload,
+    },
+    /// A process that this one monitors ended.
+    Exited(Exit),
+    /// A process that this one is linked to failed, and this one [traps](super::ProcessCtx::trap_links) that.
+    LinkDown(Exit),
+    /// Somebody wants the process to end. It is terminated when the grace period is over.
+    Cancelled {
+        /// Why.
+        reason: Arc<str>,
+        /// When the grace period is over; none if there is no end to it.
+        deadline: Option<Instant>,
+    },
+}
+
+impl Message {
+    /// What was sent, if it is that.
+    pub fn into_payload(self) -> Option<Payload> {
+        match self {
+            Self::Sent { payload, .. } => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// Whether it takes room in a mailbox. What the runtime itself says is bounded by what the process asked for.
+    pub(super) const fn takes_room(&self) -> bool {
+        matches!(self, Self::Sent { .. })
+    }
+}
+
+/// Where a message goes: to a process, or to whichever has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// The process of this PID.
+    Pid(Pid),
+    /// The process that has this name.
+    Name(Cow<'a, str>),
+}
+
+impl Destination<'_> {
+    /// A destination in text: a PID, which begins with `{`, or else a name.
+    ///
+    /// # Errors
+    ///
+    /// [`PidError`] if it begins as a PID and is none.
+    pub fn from_text(text: &str) -> Result<Destination<'_>, PidError> {
+        if text.starts_with('{') {
+            return text.parse().map(Destination::Pid);
+        }
+        Ok(Destination::Name(Cow::Borrowed(text)))
+    }
+}
+
+impl From<Pid> for Destination<'_> {
+    fn from(pid: Pid) -> Self {
+        Self::Pid(pid)
+    }
+}
+
+/// As a name.
+impl<'a> From<&'a str> for Destination<'a> {
+    fn from(name: &'a str) -> Self {
+        Self::Name(Cow::Borrowed(name))
+    }
+}
+
+impl fmt::Display for Destination<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => pid.fmt(f),
+            Self::Name(name) => write!(f, "{name:?}"),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Long-running processes, with mailboxes.
+//!
+//! A [`ProcessManager`] starts them: a process is something [registered](ProcessManager::register) that runs on a
+//! [host](HostConfig), with a frame that is made as that of a function is. It lives there until it is done, fails, or is
+//! ended; whoever started it may be gone by then. It is known by its [`Pid`](crate::Pid), which is never given twice, and by
+//! names.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
+//! use frame_dispatch::{CallError, Functions, Payload};
+//! use frame_registry::{App, Options};
+//! use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let functions = Functions::new(App::builder().build());
+//! let processes = ProcessManager::new(functions.clone());
+//! processes.register_host("app:workers".parse()?, HostConfig::default())?;
+//!
+//! // Adds up what it is sent, until it is cancelled.
+//! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+//!     let mut sum = 0;
+//!     loop {
+//!         match ctx.receive().await {
+//!             Message::Sent { payload, .. } => sum += payload.as_json().and_then(|it| it.as_u64()).unwrap_or(0),
+//!             _ => return Ok(Payload::from(json!(sum))),
+//!         }
+//!     }
+//! })?;
+//!
+//! let root = functions.root();
+//! let pid = processes.start(&root, Start::new("app:workers".parse()?, "app:sum".parse()?).with_name("sum"))?;
+//! processes.send(&root, "sum", json!(20)).await?;
+//! processes.send(&root, pid, json!(22)).await?;
+//!
+//! let exit = processes.monitor(pid)?;
+//! processes.cancel(pid, "that is all", Duration::from_secs(5))?;
+//! assert_eq!(exit.await.result.as_deref(), Some(&json!(42).into()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How a process ends
+//!
+//! Its [exit](Exit) has one [reason](ExitReason), and everyone who [monitors](ProcessManager::monitor) it is told of that
+//! exactly once, when all of it is dropped. Where the reason is not a normal one the processes that it is
+//! [linked](ProcessManager::link) to end as well, unless they [trap](ProcessCtx::trap_links) that.
+//!
+//! To [cancel](ProcessManager::cancel) a process is to ask it: it receives a message, and is terminated after a grace
+//! period. To [terminate](ProcessManager::terminate) it is to drop its future. A script or a component is ended within
+//! milliseconds, wherever it is; a native process where it next awaits something that is not ready. One that blocks its
+//! thread cannot be ended from outside.
+
+mod ctx;
+mod entry;
+mod error;
+mod exit;
+mod host;
+mod info;
+pub(crate) mod instance;
+mod lifecycle;
+mod mailbox;
+mod manager;
+mod message;
+mod monitor;
+mod names;
+mod recent;
+mod relations;
+mod start;
+
+pub use self::ctx::ProcessCtx;
+pub use self::entry::{EntryId, EntryKind, Process};
+pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
+pub use self::exit::{Exit, ExitReason, LinkDown};
+pub use self::host::{HostConfig, HostId, HostKind};
+pub use self::info::{ProcessInfo, ProcessState, ProcessTable};
+pub use self::lifecycle::{Lifecycle, ProcessRef};
+pub use self::manager::{HostStopped, ManagerConfig, ProcessManager};
+pub use self::message::{Destination, Message};
+pub use self::monitor::Monitor;
+pub use self::start::{PROCESS, Start, Started};

@@ -1,0 +1,125 @@
+//! Links and monitors between processes.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::error::ProcessError;
+use super::exit::Exit;
+use super::instance::{Instance, State, Watcher, both};
+use super::message::Message;
+use super::monitor::Monitor;
+use crate::pid::Pid;
+
+/// Links a process that starts another to it, and monitors it, before anything of it runs. Fails where the first has ended.
+pub(super) fn begin(starter: &Instance, started: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
+    let (mut a, mut b) = both(starter, started);
+    living(&a, &b)?;
+    if link {
+        a.relations().links.insert(started.pid);
+        b.relations().links.insert(starter.pid);
+    }
+    if monitor {
+        a.relations().monitored.insert(started.pid);
+        b.relations().watchers.insert(starter.pid.number(), Watcher::Process(starter.pid));
+    }
+    Ok(())
+}
+
+/// Links two processes; fails with the exit of one that has ended.
+pub(super) fn link(one: &Instance, other: &Instance) -> Result<(), Exit> {
+    if one.pid == other.pid {
+        return Ok(());
+    }
+    begin(one, other, true, false)
+}
+
+/// Ends a link. The end of one is nothing to the other from now on.
+pub(super) fn unlink(one: &Instance, other: Pid, found: Option<&Instance>) {
+    let Some(found) = found.filter(|found| found.pid != one.pid) else {
+        remove_link(&mut one.state(), other);
+        return;
+    };
+    let (mut a, mut b) = both(one, found);
+    remove_link(&mut a, other);
+    remove_link(&mut b, one.pid);
+}
+
+fn remove_link(state: &mut State, other: Pid) {
+    if let Some(relations) = &mut state.relations {
+        relations.links.remove(&other);
+    }
+}
+
+fn living(one: &State, other: &State) -> Result<(), Exit> {
+    [one, other].into_iter().find_map(|state| state.exit.clone()).map_or(Ok(()), Err)
+}
+
+impl Instance {
+    /// Has it told of the exit of another, at once if that has ended.
+    pub(crate) fn monitor(&self, other: Pid) -> Result<(), ProcessError> {
+        if other == self.pid {
+            return Err(ProcessError::Itself { pid: other });
+        }
+        // Before it is looked for, so that whatever finds it ended can deliver that.
+        if !self.state().relations().monitored.insert(other) {
+            return Err(ProcessError::Monitored { pid: other });
+        }
+        let exit = match self.manager.find(other) {
+            Some(found) => found.tell(self.pid),
+            None => Some(self.manager.recent_exit(other).ok_or_else(|| {
+                self.state().relations().monitored.remove(&other);
+                self.manager.gone(other)
+            })?),
+        };
+        if let Some(exit) = exit {
+            self.deliver(&exit);
+        }
+        Ok(())
+    }
+
+    /// Tells a process of its exit, unless it has ended: then it gives that.
+    fn tell(&self, watcher: Pid) -> Option<Exit> {
+        let mut state = self.state();
+        if state.exit.is_none() {
+            state.relations().watchers.insert(watcher.number(), Watcher::Process(watcher));
+        }
+        state.exit.clone()
+    }
+
+    /// Monitors another no more: nothing of its exit is in the mailbox, or will be.
+    pub(crate) fn demonitor(&self, other: Pid) -> bool {
+        let mut state = self.state();
+        if !state.relations.as_mut().is_some_and(|relations| relations.monitored.remove(&other)) {
+            return self
+                .mailbox
+                .discard(|message| matches!(message, Message::Exited(exit) if exit.pid == other));
+        }
+        drop(state);
+        if let Some(found) = self.manager.find(other) {
+            found.unwatch(self.pid.number());
+        }
+        true
+    }
+
+    /// A future of its exit.
+    pub(super) fn watch(self: &Arc<Self>) -> Monitor {
+        let mut state = self.state();
+        if let Some(exit) = &state.exit {
+            return Monitor::ended(exit.clone());
+        }
+        let (sender, exit) = oneshot::channel();
+        // PIDs are numbers that are never given twice.
+        let number = Pid::next(self.pid.host()).number();
+        state.relations().watchers.insert(number, Watcher::Monitor(sender));
+        drop(state);
+        Monitor::waiting(exit, Arc::clone(self), number)
+    }
+
+    pub(super) fn unwatch(&self, number: u64) {
+        let watcher =
+            self.state().relations.as_mut().and_then(|relations| relations.watchers.remove(&number));
+        // Dropping it may wake somebody.
+        drop(watcher);
+    }
+}

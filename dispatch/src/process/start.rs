@@ -1,0 +1,328 @@
+//! How a process is started.
+
+use std::sync::Arc;
+
+use frame_registry::{Key, OptionKind, Options, Pair};
+use tokio::sync::oneshot;
+
+use super::ctx::ProcessCtx;
+use super::entry::{Entry, EntryId};
+use super::error::StartError;
+use super::exit::{Exit, ExitReason};
+use super::host::{Host, HostId, NoPlace, Place};
+use super::instance::{Instance, Watcher};
+use super::lifecycle::{Lifecycle, ProcessRef};
+use super::manager::ProcessManager;
+use super::message::Message;
+use super::{names, relations};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::frame::{self, PID, Refused};
+use crate::panics;
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// What a frame is of, if it is that of a process.
+pub static PROCESS: Key<EntryId> = Key::new("process").public();
+
+/// A process to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub(super) host: HostId,
+    pub(super) entry: EntryId,
+    pub(super) payload: Payload,
+    pub(super) options: Options,
+    pub(super) pairs: Vec<Pair>,
+    pub(super) name: Option<String>,
+    pub(super) messages: Vec<Payload>,
+    pub(super) monitor: bool,
+    pub(super) link: bool,
+}
+
+impl Start {
+    /// A process of `entry` on `host`, with the payload `null`, no options, and no name.
+    #[must_use]
+    pub fn new(host: HostId, entry: EntryId) -> Self {
+        Self {
+            host,
+            entry,
+            payload: Payload::default(),
+            options: Options::new(),
+            pairs: Vec::new(),
+            name: None,
+            messages: Vec::new(),
+            monitor: false,
+            link: false,
+        }
+    }
+
+    /// Gives the process `payload`.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Payload>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
+    /// Sets the options of the process; they go over those that the entry was registered with.
+    #[must_use]
+    pub fn with_options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
+    /// resolver makes of the options wins over it.
+    #[must_use]
+    pub fn with_pair(mut self, pair: Pair) -> Self {
+        self.pairs.push(pair);
+        self
+    }
+
+    /// Registers the process by a name, before anything of it runs.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Adds a message, which is in the mailbox before anything of the process runs.
+    #[must_use]
+    pub fn with_message(mut self, payload: impl Into<Payload>) -> Self {
+        self.messages.push(payload.into());
+        self
+    }
+
+    /// Tells the process that starts it of its [exit](super::Message::Exited), however soon that is.
+    #[must_use]
+    pub const fn with_monitor(mut self) -> Self {
+        self.monitor = true;
+        self
+    }
+
+    /// Links it to the process that starts it.
+    #[must_use]
+    pub const fn with_link(mut self) -> Self {
+        self.link = true;
+        self
+    }
+}
+
+/// What [`ProcessManager::start_or_signal`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Started {
+    /// The process was started.
+    New(Pid),
+    /// Another had the name, and was sent the messages.
+    Signalled(Pid),
+}
+
+impl Started {
+    /// The process that has the name.
+    pub const fn pid(self) -> Pid {
+        match self {
+            Self::New(pid) | Self::Signalled(pid) => pid,
+        }
+    }
+}
+
+impl ProcessManager {
+    /// Starts a process, and tells `watcher` of its exit.
+    pub(super) fn launch(
+        &self,
+        ctx: &Ctx,
+        start: Start,
+        watcher: Option<oneshot::Sender<Exit>>,
+    ) -> Result<Arc<Instance>, StartError> {
+        ctx.check().map_err(|source| StartError::Over { source })?;
+        let (entry, host) = self.what_and_where(&start)?;
+        if let Some(name) = &start.name {
+            names::check(name).map_err(|name| StartError::InvalidName { name })?;
+            if let Some(holder) = self.whereis(name) {
+                return Err(StartError::NameTaken { name: name.clone(), holder });
+            }
+        }
+        let starter = ctx.process().filter(|starter| !starter.has_ended());
+        let starter = match starter {
+            _ if !start.link && !start.monitor => None,
+            Some(starter) => Some(Arc::clone(starter)),
+            None => return Err(StartError::NoProcess),
+        };
+
+        let (instance, place) = self.instance(ctx, (entry, host), &start)?;
+        // From here on dropping it undoes what was done.
+        let mut running = Running {
+            instance: Arc::clone(&instance),
+            handlers: Vec::new(),
+            is_started: false,
+            outcome: None,
+            _place: place,
+        };
+        running.handle(&self.handlers())?;
+        if let Some(name) = &start.name {
+            self.names()
+                .claim(name, &instance)
+                .map_err(|holder| StartError::NameTaken { name: name.clone(), holder })?;
+        }
+        self.add(&instance);
+        // Whoever stops the host closes it first, and then looks who lives there; here it is the other way round. So one of
+        // the two sees the other.
+        if instance.host.is_closed() {
+            return Err(StartError::HostStopping { host: instance.host.id.clone() });
+        }
+        for payload in start.messages {
+            let from = ctx.process().map(|process| process.pid);
+            let _ = instance.mailbox.try_send(Message::Sent { from, payload });
+        }
+        if let Some(watcher) = watcher {
+            instance.state().relations().watchers.insert(instance.pid.number(), Watcher::Monitor(watcher));
+        }
+        if let Some(starter) = starter {
+            relations::begin(&starter, &instance, start.link, start.monitor)
+                .map_err(|_exit| StartError::NoProcess)?;
+        }
+        running.is_started = true;
+        let payload = start.payload;
+        let task = instance.host.runtime.spawn(running.run(payload));
+        instance.spawned(task.abort_handle());
+        Ok(instance)
+    }
+
+    fn what_and_where(&self, start: &Start) -> Result<(Arc<Entry>, Arc<Host>), StartError> {
+        let host = self.host(&start.host);
+        let host = host.ok_or_else(|| StartError::UnknownHost { host: start.host.clone() })?;
+        let entry = self.entry(&start.entry);
+        let entry = entry.ok_or_else(|| StartError::UnknownEntry { entry: start.entry.clone() })?;
+        let engine = entry.process.engine();
+        match &host.config.engines {
+            Some(engines) if !engines.contains(&engine) => Err(StartError::NotRunnable {
+                host: start.host.clone(),
+                entry: start.entry.clone(),
+                engine,
+                engines: if engines.is_empty() { "nothing".to_owned() } else { engines.join(", ") },
+            }),
+            _ => Ok((entry, host)),
+        }
+    }
+
+    /// Makes the frame, and only if that is granted asks the host for a place.
+    fn instance(
+        &self,
+        ctx: &Ctx,
+        (entry, host): (Arc<Entry>, Arc<Host>),
+        start: &Start,
+    ) -> Result<(Arc<Instance>, Place), StartError> {
+        let (messages, capacity) = (start.messages.len(), host.config.mailbox.max(1));
+        if messages > capacity {
+            return Err(StartError::TooManyMessages { messages, capacity });
+        }
+        let merged;
+        let options = if entry.options.is_empty() {
+            &start.options
+        } else {
+            merged = entry.options.merged_under(&start.options);
+            &merged
+        };
+        if let Some(option) = options.iter().find(|option| option.kind() == OptionKind::Plain) {
+            return Err(StartError::PlainOption { option: option.name() });
+        }
+        let pid = Pid::next(host.name);
+        let frame = frame::make(
+            self.app(),
+            ctx.parent(),
+            |frame| {
+                frame.push(PROCESS.pair_shared(Arc::clone(&entry.id))).set(&PID, pid);
+            },
+            start.pairs.iter().cloned(),
+            options,
+        );
+        let frame = frame.map_err(|refused| match refused {
+            Refused::Resolver(source) => StartError::Denied { source },
+            Refused::Panic(message) => StartError::ResolverPanicked { message },
+        })?;
+        let place = host.admit().map_err(|none| match none {
+            NoPlace::Full => StartError::HostFull { host: host.id.clone(), limit: host.config.processes },
+            NoPlace::Closed => StartError::HostStopping { host: host.id.clone() },
+        })?;
+        let parent = ctx.frame().get(&PID).copied();
+        Ok((Instance::new(pid, (entry, host), parent, frame, self.clone()), place))
+    }
+}
+
+/// A process that is being started, or runs. Dropping it is its end, wherever it was.
+struct Running {
+    instance: Arc<Instance>,
+    /// Those that let it start, in order.
+    handlers: Vec<Arc<dyn Lifecycle>>,
+    is_started: bool,
+    /// What came of it: an error of its own, or the message of a panic.
+    outcome: Option<Result<Result<Payload, CallError>, String>>,
+    /// Given back behind everything else.
+    _place: Place,
+}
+
+impl Running {
+    async fn run(mut self, payload: Payload) {
+        let instance = Arc::clone(&self.instance);
+        let ctx = ProcessCtx::new(&instance);
+        self.outcome = Some(panics::run(|| instance.entry.process.run(ctx, payload)).await);
+    }
+
+    fn handle(&mut self, handlers: &[Arc<dyn Lifecycle>]) -> Result<(), StartError> {
+        for handler in handlers {
+            panics::catch(|| handler.starting(&ProcessRef(&self.instance)))
+                .unwrap_or_else(|message| Err(message.into()))
+                .map_err(|source| StartError::Refused { handler: handler.name(), source })?;
+            self.handlers.push(Arc::clone(handler));
+        }
+        Ok(())
+    }
+
+    fn exit(&mut self) -> Exit {
+        let instance = &self.instance;
+        let mut result = None;
+        let reason = match self.outcome.take() {
+            Some(Ok(Ok(payload))) => {
+                result = Some(Arc::new(payload));
+                ExitReason::Normal
+            }
+            Some(Ok(Err(error))) if error.kind() == ErrorKind::Cancelled => {
+                let cancelled = || instance.cancel_reason().map(ExitReason::Cancelled);
+                instance
+                    .end_reason()
+                    .or_else(cancelled)
+                    .unwrap_or_else(|| ExitReason::Failed(Arc::new(error)))
+            }
+            Some(Ok(Err(error))) => ExitReason::Failed(Arc::new(error)),
+            Some(Err(message)) => ExitReason::Panicked(message.into()),
+            None => instance.end_reason().unwrap_or(ExitReason::HostStopped),
+        };
+        Exit { pid: instance.pid, reason, result }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let exit = self.exit();
+        let process = ProcessRef(&self.instance);
+        let seen = self.is_started.then_some(&exit);
+        if seen.is_some() {
+            log(&self.instance, &exit.reason);
+        }
+        for handler in self.handlers.iter().rev() {
+            if let Err(message) = panics::catch(|| handler.ended(&process, seen)) {
+                tracing::error!(pid = %exit.pid, handler = handler.name(), "a lifecycle handler {message}");
+            }
+        }
+        self.instance.ended(&exit);
+    }
+}
+
+fn log(instance: &Instance, reason: &ExitReason) {
+    let (pid, process) = (instance.pid, &*instance.entry.id);
+    match reason {
+        ExitReason::Failed(_) | ExitReason::Panicked(_) => {
+            tracing::warn!(%pid, %process, exit = reason.as_str(), "a process ended: {reason}");
+        }
+        _ => tracing::debug!(%pid, %process, exit = reason.as_str(), "a process ended: {reason}"),
+    }
+}

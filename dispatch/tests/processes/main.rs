@@ -1,0 +1,4 @@
+//! Processes: started, sent to, watched, linked and ended.
+
+mod lifetime;
+mod support;
