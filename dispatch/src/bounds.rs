@@ -1,7 +1,9 @@
 //! What ends a call before it is done: cancellation, and a deadline.
 
-use std::future::pending;
+use std::future::{Future, pending, poll_fn};
+use std::iter::successors;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -39,14 +41,7 @@ impl Bounds {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        let mut link = self.cancellation.as_deref();
-        while let Some(Cancellation { token, outer }) = link {
-            if token.is_cancelled() {
-                return true;
-            }
-            link = outer.as_deref();
-        }
-        false
+        self.cancellation.as_ref().is_some_and(|all| all.outwards().any(|link| link.token.is_cancelled()))
     }
 
     pub(crate) fn check(&self) -> Result<(), CallError> {
@@ -83,13 +78,30 @@ impl Bounds {
 }
 
 impl Cancellation {
+    /// This one, and those that were there before it. In a loop, however many they are.
+    fn outwards(&self) -> impl Iterator<Item = &Self> {
+        successors(Some(self), |link| link.outer.as_deref())
+    }
+
     async fn cancelled(&self) {
-        match &self.outer {
-            Some(outer) => tokio::select! {
-                () = self.token.cancelled() => (),
-                () = Box::pin(outer.cancelled()) => (),
-            },
-            None => self.token.cancelled().await,
+        if self.outer.is_none() {
+            return self.token.cancelled().await;
+        }
+        let mut waiting: Vec<_> = self.outwards().map(|link| Box::pin(link.token.cancelled())).collect();
+        poll_fn(|waker| {
+            let is_cancelled = waiting.iter_mut().any(|cancelled| cancelled.as_mut().poll(waker).is_ready());
+            if is_cancelled { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+impl Drop for Cancellation {
+    fn drop(&mut self) {
+        // One after the other, and not each inside the drop of the one before it.
+        let mut outer = self.outer.take();
+        while let Some(mut last_user) = outer.and_then(Arc::into_inner) {
+            outer = last_user.outer.take();
         }
     }
 }

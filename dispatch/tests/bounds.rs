@@ -118,6 +118,16 @@ async fn any_of_several_tokens_cancels() {
     }
 }
 
+#[tokio::test]
+async fn a_hundred_thousand_tokens_are_as_good_as_one() {
+    let (functions, _seen) = functions();
+    let first = CancellationToken::new();
+    let narrow = |ctx: Ctx, _| ctx.with_cancellation(CancellationToken::new());
+    let ctx = (0..100_000).fold(functions.root().with_cancellation(first.clone()), narrow);
+    let (outcome, ()) = tokio::join!(ctx.call(task("app:forever")), async { first.cancel() });
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_narrowed_and_never_widened() {
     let (functions, _seen) = functions();

@@ -201,9 +201,10 @@ impl Mailbox {
     pub(super) fn close(&self) -> VecDeque<Message> {
         let mut state = self.state();
         state.is_closed = true;
-        state.receiver = None;
+        let receiver = state.receiver.take();
         let messages = mem::take(&mut state.queue);
         drop(state);
+        drop(receiver);
         self.room.notify_waiters();
         messages
     }
@@ -240,7 +241,10 @@ struct Receiving<'a> {
 
 impl Receiving<'_> {
     fn wait(&mut self, mut state: MutexGuard<'_, State>, waker: &Context<'_>) -> Poll<Message> {
-        state.receiver = Some(waker.waker().clone());
+        let before = state.receiver.replace(waker.waker().clone());
+        drop(state);
+        // Outside of the lock, because a waker may be the last that keeps something.
+        drop(before);
         self.is_waiting = true;
         Poll::Pending
     }
@@ -255,7 +259,8 @@ impl Receiving<'_> {
 impl Drop for Receiving<'_> {
     fn drop(&mut self) {
         if self.is_waiting {
-            self.mailbox.state().receiver = None;
+            let receiver = self.mailbox.state().receiver.take();
+            drop(receiver);
         }
     }
 }

@@ -426,7 +426,9 @@ impl ProcessManager {
     /// As that of [`stop_host`](Self::stop_host).
     pub async fn stop(&self, grace: Duration) -> HostStopped {
         self.inner.is_closed.store(true, Ordering::Release);
-        let hosts: Vec<_> = self.inner.hosts.load().values().cloned().collect();
+        // Published anew, so that whoever is about to add one finds that it is another, and looks whether that is over.
+        let hosts = self.inner.hosts.rcu(|hosts| BTreeMap::clone(hosts));
+        let hosts: Vec<_> = hosts.values().cloned().collect();
         let stopped = self.stop_hosts(&hosts, grace).await;
         self.inner.hosts.store(Arc::default());
         self.inner.entries.store(Arc::default());
