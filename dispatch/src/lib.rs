@@ -47,10 +47,13 @@ mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
+mod printable;
 pub mod process;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod yielding;
 
 pub use crate::ctx::Ctx;
 pub use crate::entry::Retired;

@@ -9,15 +9,16 @@ use std::task::Poll;
 use crate::error::CallError;
 use crate::payload::Payload;
 
-/// Makes a future and runs it; either may panic, which gives the message.
+/// Makes a future, runs it and drops it; each may panic, which gives the message, of several panics that of the first.
 pub(crate) async fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output, String> {
-    let future = catch_unwind(AssertUnwindSafe(make)).map_err(|panic| message(&*panic))?;
-    let mut future = pin!(future);
-    poll_fn(|waker| {
-        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker).map(Ok)))
-            .unwrap_or_else(|panic| Poll::Ready(Err(message(&*panic))))
+    let mut future = pin!(Some(catch(make)?));
+    let output = poll_fn(|waker| {
+        let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(waker));
+        catch(poll).map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
     })
-    .await
+    .await;
+    let dropped = catch(|| future.set(None));
+    output.and_then(|output| dropped.map(|()| output))
 }
 
 /// The same for a call, of which a panic is a failure.

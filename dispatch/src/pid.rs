@@ -50,14 +50,14 @@ impl Host {
         &self.0.0
     }
 
-    /// The node that it is on: what is in front of `@`.
+    /// The node that it is on: what is in front of the last `@`.
     pub fn node(self) -> Option<&'static str> {
-        self.as_str().split_once('@').map(|(node, _)| node)
+        self.as_str().rsplit_once('@').map(|(node, _)| node)
     }
 
     /// The name without that of the node.
     pub fn name(self) -> &'static str {
-        self.as_str().split_once('@').map_or(self.as_str(), |(_, name)| name)
+        self.as_str().rsplit_once('@').map_or(self.as_str(), |(_, name)| name)
     }
 }
 
@@ -181,28 +181,29 @@ pub enum PidError {
     /// Its host never was, so nothing can have this PID.
     #[error("nothing has the PID {text:?}, because there is no such host")]
     UnknownHost {
-        /// The text.
+        /// The text; of a long one the beginning.
         text: String,
     },
 }
 
-/// The longest text of a PID, in bytes: two names of a host's length, and a number.
-const LONGEST: usize = 300;
+/// How much an error shows of a text that is no PID, in bytes.
+const SHOWN: usize = 300;
 
 impl FromStr for Pid {
     type Err = PidError;
 
     fn from_str(text: &str) -> Result<Self, PidError> {
-        let malformed = || PidError::Malformed { text: text[..text.floor_char_boundary(LONGEST)].to_owned() };
+        let shown = || text[..text.floor_char_boundary(SHOWN)].to_owned();
+        let malformed = || PidError::Malformed { text: shown() };
         let inside = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
         let (host, number) = inside.and_then(|text| text.rsplit_once('|')).ok_or_else(malformed)?;
-        let digits = number.strip_prefix("0x").filter(|_| text.len() <= LONGEST).ok_or_else(malformed)?;
+        let digits = number.strip_prefix("0x").ok_or_else(malformed)?;
         // What `from_str_radix` takes as well.
         if digits.starts_with('+') {
             return Err(malformed());
         }
         let number = u64::from_str_radix(digits, 16).ok().and_then(NonZeroU64::new).ok_or_else(malformed)?;
-        let host = Host::known(host).ok_or_else(|| PidError::UnknownHost { text: text.to_owned() })?;
+        let host = Host::known(host).ok_or_else(|| PidError::UnknownHost { text: shown() })?;
         Ok(Self { number, host })
     }
 }
@@ -218,5 +219,109 @@ impl<'de> serde::Deserialize<'de> for Pid {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Names of hosts are meant to be plain, but whoever names a node may write anything.
+    fn host() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z0-9._-]{1,20}@[a-z]{1,10}:[a-z]{1,10}",
+            "[@|{}x0 é]{0,12}",
+            any::<String>(),
+            "[a-z]{300,400}@app:workers",
+        ]
+    }
+
+    /// Texts that are nearly that of a PID.
+    fn hostile() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            r"\{?[a-z@|{}]{0,6}\|?(0x|0X|x|)[-+_ 0-9a-gA-G]{0,20}\}?",
+            r"\{local@test:known\|0x[-+_ 0-9a-fA-F\PC]{0,20}\}",
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_pid_reads_back_from_its_text(host in host()) {
+            let pid = Pid::next(Host::named(&host));
+            prop_assert_eq!(pid.to_string().parse::<Pid>(), Ok(pid));
+            let json = serde_json::to_string(&pid).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Pid>(&json).unwrap(), pid);
+        }
+
+        /// Nothing else than a number in hexadecimal behind a host that there is.
+        #[test]
+        fn what_is_no_pid_is_an_error_and_keeps_nothing(text in hostile()) {
+            Host::named("local@test:known");
+            let hosts = names().len();
+            match text.parse::<Pid>() {
+                Ok(pid) => {
+                    prop_assert_eq!(pid.to_string().parse::<Pid>(), Ok(pid));
+                    let digits = text.rsplit_once("|0x").and_then(|(_, rest)| rest.strip_suffix('}')).unwrap();
+                    prop_assert!(digits.chars().all(|digit| digit.is_ascii_hexdigit()), "{text:?}");
+                    prop_assert_eq!(u64::from_str_radix(digits, 16), Ok(pid.number()));
+                }
+                Err(PidError::Malformed { text: shown } | PidError::UnknownHost { text: shown }) => {
+                    prop_assert!(text.starts_with(&shown) && shown.len() <= SHOWN);
+                }
+            }
+            // Others may name hosts meanwhile, but none that a text can have told.
+            prop_assert!(Host::known(&text).is_none() || names().len() >= hosts);
+        }
+    }
+
+    #[test]
+    fn what_is_no_pid_says_what_one_is() {
+        let host = Host::named("local@test:parsed");
+        let pid = Pid::next(host);
+        let number = pid.number();
+        for good in [format!("{{{host}|0x{number:x}}}"), format!("{{{host}|0x{number:016X}}}")] {
+            assert_eq!(good.parse(), Ok(pid), "{good}");
+        }
+        let malformed = [
+            "",
+            "{",
+            "}",
+            "{}",
+            "{|}",
+            "{|0x}",
+            "0x1",
+            "local@test:parsed|0x1",
+            "{local@test:parsed|1}",
+            "{local@test:parsed|0x0}",
+            "{local@test:parsed|0x}",
+            "{local@test:parsed|0x+1}",
+            "{local@test:parsed|0x-1}",
+            "{local@test:parsed|0x 1}",
+            "{local@test:parsed|0x1 }",
+            "{local@test:parsed|0x10000000000000000}",
+            " {local@test:parsed|0x1}",
+            "{local@test:parsed|0x1}\n",
+        ];
+        for text in malformed {
+            assert_eq!(text.parse::<Pid>(), Err(PidError::Malformed { text: text.to_owned() }));
+        }
+        let elsewhere = "{elsewhere@test:parsed|0x1}";
+        assert_eq!(elsewhere.parse::<Pid>(), Err(PidError::UnknownHost { text: elsewhere.to_owned() }));
+        assert!(Host::known("elsewhere@test:parsed").is_none(), "it is not kept");
+        let long = format!("{{{}|0x1}}", "é".repeat(10_000));
+        let Err(PidError::UnknownHost { text }) = long.parse::<Pid>() else { panic!("there is one") };
+        assert_eq!(text.len(), SHOWN - 1, "not in the middle of a character");
+    }
+
+    #[test]
+    fn a_host_has_a_node_if_its_name_says_one() {
+        let (of_node, of_none) = (Host::named("edge-7@app:workers"), Host::named("app:hello"));
+        assert_eq!((of_node.node(), of_node.name()), (Some("edge-7"), "app:workers"));
+        assert_eq!((of_none.node(), of_none.name()), (None, "app:hello"));
+        assert_eq!(Host::named("app:hello"), of_none);
+        assert!(of_none < of_node && format!("{of_none:>12}") == "   app:hello");
     }
 }

@@ -89,6 +89,10 @@ pub use crate::pair::{IntoIter, Pair, Pairs};
 pub use crate::registration::{Registration, StillInUse};
 pub use crate::resolver::{Origin, Resolver, ResolverInfo};
 pub use crate::resolvers::FrameResolvers;
+/// For the other crates of the workspace, which suggest names as this one does.
+#[cfg(feature = "json")]
+#[doc(hidden)]
+pub use crate::suggest::nearest;
 pub use crate::value::FrameValue;
 
 pub use frame_registry_macros::{frame_option, frame_resolver, require_resolvers};

@@ -4,7 +4,8 @@
 const LONGEST: usize = 100;
 
 /// The candidate nearest to `name`, if one is near enough to be a slip of the fingers.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nobody slips over a name that long, and comparing takes as long as it is.
     if name.len() > LONGEST {
         return None;

@@ -16,6 +16,8 @@ pub const GUESTS: &[(&str, &str)] = &[
     ("log", include_str!("../wat/log.wat")),
     ("network", include_str!("../wat/network.wat")),
     ("remember", include_str!("../wat/remember.wat")),
+    ("second", include_str!("../wat/second.wat")),
+    ("steps", include_str!("../wat/steps.wat")),
     ("stdout", include_str!("../wat/stdout.wat")),
 ];
 

@@ -19,10 +19,11 @@ pub struct LuaConfig {
     pub pool: PoolConfig,
     /// How much memory a VM has, in bytes. Default: 32 MiB.
     pub memory: usize,
-    /// How long a call runs at most, once it has its turn. Default: 30 seconds.
+    /// How long a call, or a process, runs at most, once it has its turn. [`Duration::MAX`] is no limit. Default: 30 seconds,
+    /// after which a process fails; see [`LuaConfig::process`].
     pub time: Duration,
-    /// How large a result is at most, and what a script gives to a function that it calls: in bytes, as JSON. Default:
-    /// 16 MiB.
+    /// How large a result is at most, and what a script gives to a function that it calls, a process that it starts or
+    /// one that it sends a message to: in bytes, as JSON. Default: 16 MiB.
     pub payload: usize,
     /// Whether every call has a new VM, which takes longer. Default: no. Either way a call sees nothing of another.
     pub fresh_vm: bool,
@@ -41,6 +42,22 @@ impl Default for LuaConfig {
 }
 
 impl LuaConfig {
+    /// What suits a script that is started as a process: no limit of [`time`](Self::time), and as many at once as their
+    /// hosts [have room](crate::process::HostConfig::processes) for.
+    ///
+    /// Everything else is as it is by default, the [`memory`](Self::memory) of each process above all.
+    ///
+    /// ```
+    /// # use frame_dispatch::lua::LuaConfig;
+    /// let config = LuaConfig::process().with_memory(4 << 20);
+    /// assert_eq!((config.time, config.pool.size), (std::time::Duration::MAX, usize::MAX));
+    /// ```
+    #[must_use]
+    pub fn process() -> Self {
+        let config = Self::default();
+        config.with_time(Duration::MAX).with_pool(PoolConfig::default().with_size(usize::MAX))
+    }
+
     /// The same, with another [`pool`](Self::pool).
     #[must_use]
     pub const fn with_pool(mut self, pool: PoolConfig) -> Self {

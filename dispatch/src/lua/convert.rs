@@ -108,17 +108,46 @@ impl Marks {
         watch: &Watch,
         room: usize,
     ) -> Result<Payload, ConvertError> {
+        self.take_sized(value, &mut Size::new(name, largest, room), watch)
+    }
+
+    /// Several payloads, in a table with the keys 1 to n: together they have at most `largest` bytes.
+    pub(super) fn take_all(
+        &self,
+        values: &Table,
+        name: &'static str,
+        largest: usize,
+        watch: &Watch,
+        room: usize,
+    ) -> Result<Vec<Payload>, ConvertError> {
+        let mut size = Size::new(name, largest, room);
+        let length = values.raw_len();
+        for pair in values.pairs::<Value, Value>() {
+            let (key, _) = pair?;
+            let index = key.as_integer().and_then(|key| usize::try_from(key).ok());
+            if index.is_none_or(|index| index == 0 || index > length) {
+                let what = format!("no list, which has the keys 1 to n only, but has {}", shown(&key));
+                return Err(ConvertError::Unfit { path: name.to_owned(), what });
+            }
+        }
+        let mut payloads = Vec::new();
+        for index in 1..=length {
+            size.add(size_of::<Payload>())?;
+            payloads.push(self.take_sized(&values.raw_get(index)?, &mut size, watch)?);
+        }
+        Ok(payloads)
+    }
+
+    fn take_sized(&self, value: &Value, size: &mut Size, watch: &Watch) -> Result<Payload, ConvertError> {
         if let Value::Table(table) = value
             && table.metatable().as_ref() == Some(&self.bytes)
         {
             let bytes: mlua::String = table.raw_get(1)?;
             let bytes = bytes.as_bytes();
-            if bytes.len() > largest || bytes.len() > room {
-                return Err(too_large(name, largest.min(room)));
-            }
+            size.add_bytes(bytes.len())?;
             return Ok(Payload::Bytes(bytes.to_vec()));
         }
-        self.take_json(value, name, largest, watch, room).map(Payload::Json)
+        self.walk(value, size, watch).map(Payload::Json)
     }
 
     /// JSON of a script.
@@ -130,7 +159,10 @@ impl Marks {
         watch: &Watch,
         room: usize,
     ) -> Result<Json, ConvertError> {
-        let size = Size { name, largest, text: 0, room, memory: 0, values: 0 };
+        self.walk(value, &mut Size::new(name, largest, room), watch)
+    }
+
+    fn walk(&self, value: &Value, size: &mut Size, watch: &Watch) -> Result<Json, ConvertError> {
         Walk { marks: self, watch, size, path: Vec::new(), open: Vec::new() }.take(value)
     }
 }
@@ -158,6 +190,20 @@ struct Size {
 }
 
 impl Size {
+    const fn new(name: &'static str, largest: usize, room: usize) -> Self {
+        Self { name, largest, text: 0, room, memory: 0, values: 0 }
+    }
+
+    /// Bytes that are no text.
+    fn add_bytes(&mut self, bytes: usize) -> Result<(), ConvertError> {
+        self.text = self.text.saturating_add(bytes);
+        self.memory = self.memory.saturating_add(bytes);
+        if self.text > self.largest || self.memory > self.room {
+            return Err(too_large(self.name, self.largest.min(self.room)));
+        }
+        Ok(())
+    }
+
     /// A value, or a key, of so many bytes as text.
     fn add(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.text = self.text.saturating_add(bytes);
@@ -183,7 +229,7 @@ enum Step {
 struct Walk<'a> {
     marks: &'a Marks,
     watch: &'a Watch,
-    size: Size,
+    size: &'a mut Size,
     path: Vec<Step>,
     /// The tables that the current one is in.
     open: Vec<*const c_void>,

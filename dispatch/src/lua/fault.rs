@@ -107,6 +107,11 @@ impl Error for Trace {}
 #[error(transparent)]
 struct Cause(Arc<CallError>);
 
+/// Raises a failed call in a script, with what caused it.
+pub(super) fn raise(error: CallError) -> mlua::Error {
+    mlua::Error::external(Cause(Arc::new(error)))
+}
+
 /// The value that a script sees of a failed call: a table with its kind, its message, whether it is worth a retry and
 /// the function that failed, which shows as its text.
 pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::Result<Value> {
@@ -237,6 +242,9 @@ fn call_error(error: &mlua::Error) -> Option<Arc<CallError>> {
             call_error(cause)
         }
         mlua::Error::ExternalError(error) => {
+            if let Some(Cause(error)) = error.downcast_ref() {
+                return Some(Arc::clone(error));
+            }
             let error = error.downcast_ref::<CallError>()?;
             let copy = CallError::new(error.kind(), error.message()).with_retryable(error.is_retryable());
             Some(Arc::new(match error.function() {
@@ -280,7 +288,7 @@ fn place(traceback: &str) -> Option<&str> {
 }
 
 /// What a script raises may be as long as its memory.
-fn shortened(message: &str) -> String {
+pub(super) fn shortened(message: &str) -> String {
     const LONGEST: usize = 4096;
     if message.len() <= LONGEST {
         return message.to_owned();

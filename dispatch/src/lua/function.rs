@@ -12,6 +12,7 @@ use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessCtx};
+use crate::yielding::behind_timers;
 
 /// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
 #[derive(Clone)]
@@ -68,7 +69,7 @@ impl Inner {
             .map_err(|error| {
                 CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
             })?;
-        let result = ctx.bound(vm.run(&ctx, payload)).await?;
+        let result = ctx.bound(behind_timers(vm.run(&ctx, payload))).await?;
         if vm.is_reusable() {
             turn.give_back();
         }
@@ -82,7 +83,9 @@ impl Function for LuaFunction {
     }
 }
 
-/// A script as a process, which runs once and has a VM of its own as it does.
+/// A script as a process, which runs once and has a VM of its own as it does. It is bounded as a call is, its
+/// [time](LuaConfig::time) and the [number](crate::PoolConfig::size) of those that run at once included:
+/// [`LuaConfig::process`] is for those that shall live.
 impl Process for LuaFunction {
     fn engine(&self) -> &'static str {
         "lua"

@@ -1,9 +1,10 @@
 //! What every script has of the host: `call`, `frame` and `log`.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use frame_registry::Options;
-use mlua::{IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
 use serde_json::Value as Json;
 
 use super::convert::{ConvertError, Shared};
@@ -13,6 +14,8 @@ use crate::error::{CallError, ErrorKind};
 use crate::executor::FUNCTION;
 use crate::frame::PID;
 use crate::payload::Payload;
+use crate::printable::printable;
+use crate::process::PROCESS;
 use crate::task::Task;
 
 /// The longest message of an event, and its fields as JSON. What is longer is cut, or left out.
@@ -45,14 +48,10 @@ pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua:
         drop(lua);
         let shared = Arc::clone(&this);
         async move {
-            let (ctx, task) = match task {
-                Ok(task) => task,
-                Err(ConvertError::Lua(error)) => return Err(error),
-                Err(error) => return Ok(Outcome { result: Err(refused(&error)), shared }),
-            };
             let result = match task {
-                Ok(task) => shared.watch.wait(ctx.call(task)).await,
-                Err(error) => Err(error),
+                Ok((ctx, task)) => shared.watch.wait(ctx.call(task)).await,
+                Err(Refusal::Call(error)) => Err(error),
+                Err(Refusal::Lua(error)) => return Err(error),
             };
             Ok(Outcome { result, shared })
         }
@@ -60,12 +59,56 @@ pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua:
     natives.raw_set("call", call)
 }
 
-fn refused(error: &ConvertError) -> CallError {
-    let kind = match error {
-        ConvertError::TooLarge(_) | ConvertError::NoRoom(_) => ErrorKind::Exhausted,
-        ConvertError::Unfit { .. } | ConvertError::Lua(_) => ErrorKind::Invalid,
-    };
-    CallError::new(kind, error.to_string()).with_retryable(false)
+/// Why what a script asks for is not done.
+pub(super) enum Refusal {
+    /// As a failed call.
+    Call(CallError),
+    /// As an error of Lua.
+    Lua(mlua::Error),
+}
+
+impl From<CallError> for Refusal {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<mlua::Error> for Refusal {
+    fn from(error: mlua::Error) -> Self {
+        Self::Lua(error)
+    }
+}
+
+impl From<ConvertError> for Refusal {
+    fn from(error: ConvertError) -> Self {
+        let kind = match error {
+            ConvertError::Lua(error) => return Self::Lua(error),
+            ConvertError::TooLarge(_) | ConvertError::NoRoom(_) => ErrorKind::Exhausted,
+            ConvertError::Unfit { .. } => ErrorKind::Invalid,
+        };
+        Self::Call(CallError::new(kind, error.to_string()).with_retryable(false))
+    }
+}
+
+impl From<Refusal> for mlua::Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Call(error) => fault::raise(error),
+            Refusal::Lua(error) => error,
+        }
+    }
+}
+
+/// A payload, on its way into a VM.
+pub(super) struct Given {
+    pub(super) payload: Payload,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl IntoLua for Given {
+    fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
+        self.shared.marks.give(lua, &self.payload)
+    }
 }
 
 /// What came of a call, on its way into a VM.
@@ -85,55 +128,42 @@ impl IntoLuaMulti for Outcome {
 
 impl Shared {
     /// The call that a script asks for, and what it is made from.
-    fn task(
-        &self,
-        lua: &Lua,
-        id: &Value,
-        payload: &Value,
-        options: &Value,
-    ) -> Result<(Ctx, Result<Task, CallError>), ConvertError> {
+    fn task(&self, lua: &Lua, id: &Value, payload: &Value, options: &Value) -> Result<(Ctx, Task), Refusal> {
         let ctx = self.watch.ctx()?;
         let room = self.room(lua)?;
         let Value::String(id) = id else {
             let message =
                 format!("the id of a function is a string, such as \"app:hello\", not a {}", id.type_name());
-            return Ok((ctx, Err(CallError::invalid(message))));
+            return Err(CallError::invalid(message).into());
         };
-        let id = match id.to_string_lossy().parse() {
-            Ok(id) => id,
-            Err(error) => {
-                return Ok((ctx, Err(CallError::invalid(format!("{error}")))));
-            }
-        };
-        let mut task = Task::new(id).with_payload(self.marks.take(
-            payload,
-            "the payload",
-            self.payload,
-            &self.watch,
-            room,
-        )?);
-        if !options.is_nil() {
-            let largest = LARGEST_OPTIONS.min(self.payload);
-            let options = match self.marks.take_json(options, "the options", largest, &self.watch, room) {
-                Err(ConvertError::TooLarge(_)) => {
-                    let message =
-                        format!("the options are larger than {largest} bytes: give data as the payload");
-                    return Ok((ctx, Err(CallError::invalid(message))));
-                }
-                options => options?,
-            };
-            match Options::from_json(&options) {
-                Ok(options) => task = task.with_options(options),
-                Err(error) => return Ok((ctx, Err(CallError::invalid(error.to_string())))),
-            }
+        let id = id.to_string_lossy().parse().map_err(invalid)?;
+        let payload = self.marks.take(payload, "the payload", self.payload, &self.watch, room)?;
+        let options = self.options(options, room)?;
+        Ok((ctx, Task::new(id).with_payload(payload).with_options(options)))
+    }
+
+    /// The options of something that a script asks for.
+    pub(super) fn options(&self, options: &Value, room: usize) -> Result<Options, Refusal> {
+        if options.is_nil() {
+            return Ok(Options::new());
         }
-        Ok((ctx, Ok(task)))
+        let largest = LARGEST_OPTIONS.min(self.payload);
+        let options = match self.marks.take_json(options, "the options", largest, &self.watch, room) {
+            Err(ConvertError::TooLarge(_)) => {
+                let message =
+                    format!("the options are larger than {largest} bytes: give data as the payload");
+                return Err(CallError::invalid(message).into());
+            }
+            options => options?,
+        };
+        Ok(Options::from_json(&options).map_err(invalid)?)
     }
 
     fn log(&self, lua: &Lua, level: &str, message: &mlua::String, fields: &Value) -> mlua::Result<()> {
         let ctx = self.watch.ctx()?;
         let message = message.as_bytes();
         let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST_EVENT)]);
+        let message = printable(&message, LONGEST_EVENT);
         let room = self.room(lua)?;
         let fields = match fields {
             Value::Nil => None,
@@ -150,15 +180,21 @@ impl Shared {
     }
 }
 
+pub(super) fn invalid(error: impl Display) -> CallError {
+    CallError::invalid(error.to_string())
+}
+
 fn emit(ctx: &Ctx, level: &str, message: &str, fields: Option<&Json>) {
+    // It is the one or the other.
     let function = ctx.frame().get(&FUNCTION).map(tracing::field::display);
+    let process = ctx.frame().get(&PROCESS).map(tracing::field::display);
     let pid = ctx.frame().get(&PID).map(tracing::field::display);
     let fields = fields.map(tracing::field::display);
     match level {
-        "trace" => tracing::trace!(function, pid, fields, "{message}"),
-        "debug" => tracing::debug!(function, pid, fields, "{message}"),
-        "info" => tracing::info!(function, pid, fields, "{message}"),
-        "warn" => tracing::warn!(function, pid, fields, "{message}"),
-        _ => tracing::error!(function, pid, fields, "{message}"),
+        "trace" => tracing::trace!(function, process, pid, fields, "{message}"),
+        "debug" => tracing::debug!(function, process, pid, fields, "{message}"),
+        "info" => tracing::info!(function, process, pid, fields, "{message}"),
+        "warn" => tracing::warn!(function, process, pid, fields, "{message}"),
+        _ => tracing::error!(function, process, pid, fields, "{message}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Functions in Lua 5.4.
+//! Functions and processes in Lua 5.4.
 //!
 //! A [`LuaEngine`] makes a [`LuaFunction`] of a script, which is registered as any other. The script is run for every
 //! call: `...` is the payload, and what it returns is the result.
@@ -45,13 +45,64 @@
 //! `error { kind = "invalid", message = "…" }` fails with another [kind](crate::ErrorKind::as_str) than `internal`.
 //! An engine can have more, as [modules](LuaModule).
 //!
+//! # Processes
+//!
+//! A [`LuaFunction`] can be [started](crate::process::ProcessManager::start), too. The script is run once, in a VM of its
+//! own, and the process is done where it returns. `log` then names the `process` in place of the function, as
+//! `frame.get("process")` does. With the module [`ProcessModule`], which an engine is given or not, scripts have `process`:
+//! those that are processes a mailbox, and all of them what starts processes, sends to them and ends them.
+//!
+//! ```
+//! use frame_dispatch::Functions;
+//! use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
+//! use frame_dispatch::process::{HostConfig, ProcessManager, Start};
+//! use frame_registry::{App, Options};
+//! use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let functions = Functions::new(App::builder().build());
+//! let processes = ProcessManager::new(functions.clone());
+//! processes.register_host("app:workers".parse()?, HostConfig::default())?;
+//! let engine = LuaEngine::builder().module(ProcessModule::new(&processes)).build()?;
+//!
+//! let worker = "if ... < 3 then error('not yet') end return ...";
+//! let worker = engine.function("worker.lua", worker, LuaConfig::process())?;
+//! processes.register("app:worker".parse()?, Options::new(), worker)?;
+//!
+//! // Starts a worker again for as long as it fails.
+//! let supervisor = "for attempt = 1, 10 do
+//!                     process.start { host = 'app:workers', entry = 'app:worker', payload = attempt, monitor = true }
+//!                     local exit = process.receive()
+//!                     if exit.kind == 'cancelled' or exit.reason == 'normal' then return exit.result end
+//!                     log.warn(exit.message)
+//!                   end";
+//! let supervisor = engine.function("supervisor.lua", supervisor, LuaConfig::process())?;
+//! processes.register("app:supervisor".parse()?, Options::new(), supervisor)?;
+//!
+//! let start = Start::new("app:workers".parse()?, "app:supervisor".parse()?);
+//! assert_eq!(processes.exec(&functions.root(), start).await?, json!(3).into());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | of a process | is bounded by |
+//! |---|---|
+//! | its time | [`LuaConfig::time`]: none with [`LuaConfig::process`], 30 seconds by default, after which it fails |
+//! | how many there are | [`HostConfig::processes`](crate::process::HostConfig::processes), and the [pool](LuaConfig::pool) of each script |
+//! | its VM | [`LuaConfig::memory`]; a message counts there once it is received |
+//! | its mailbox | [`HostConfig::mailbox`](crate::process::HostConfig::mailbox) messages, which are memory of the host and in no VM: of scripts, each of [`LuaConfig::payload`] at most, and in memory no larger than what its sender had left |
+//!
+//! By default that is 1 024 messages of 16 MiB in each mailbox, and any script can fill its own. Where scripts are not
+//! trusted, choose less: 64 messages of 256 KiB are 16 MiB.
+//!
 //! # What keeps it in
 //!
 //! A call sees nothing of another. Calls of one function share VMs, one at a time, and every call has its own globals and
 //! its own copies of the libraries; a VM in which a call was ended is thrown away.
 //!
-//! A script is suspended every millisecond that it runs, so that others get the thread, and that is where cancelling
-//! and the deadline end it: `pcall`, coroutines and `__close` hold nothing up. Where Lua cannot suspend it (in a message
+//! A script is suspended every millisecond that it runs, so that others get the thread, and that is where cancelling, the
+//! deadline and the termination of its process end it: `pcall`, coroutines and `__close` hold nothing up. Where Lua cannot suspend it (in a message
 //! handler, or a metamethod that a library function calls) it is ended after 200 ms. Memory is limited, and so is the work
 //! that one call of a library function does.
 //!
@@ -72,6 +123,7 @@ mod hook;
 mod host;
 mod module;
 mod pattern;
+mod process;
 mod text;
 mod vm;
 mod watch;
@@ -80,4 +132,5 @@ pub use self::config::LuaConfig;
 pub use self::engine::{LuaEngine, LuaEngineBuilder, LuaError};
 pub use self::function::LuaFunction;
 pub use self::module::{Constant, LuaModule, ModuleBuilder};
+pub use self::process::ProcessModule;
 pub use mlua;

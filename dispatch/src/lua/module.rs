@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
 
-use super::watch::Watch;
+use super::convert::Shared;
 use crate::ctx::Ctx;
 
 /// A table of functions that scripts find under its name.
@@ -68,7 +68,7 @@ pub trait LuaModule: Send + Sync + 'static {
 pub struct ModuleBuilder<'a> {
     lua: &'a Lua,
     table: Table,
-    watch: &'a Arc<Watch>,
+    shared: &'a Arc<Shared>,
 }
 
 /// A value that is the same in every call.
@@ -86,8 +86,13 @@ pub enum Constant {
 }
 
 impl<'a> ModuleBuilder<'a> {
-    pub(super) fn new(lua: &'a Lua, watch: &'a Arc<Watch>) -> mlua::Result<Self> {
-        Ok(Self { lua, table: lua.create_table()?, watch })
+    pub(super) fn new(lua: &'a Lua, shared: &'a Arc<Shared>) -> mlua::Result<Self> {
+        Ok(Self { lua, table: lua.create_table()?, shared })
+    }
+
+    /// For modules of the crate, whose values are converted as those of `call` are.
+    pub(super) const fn shared(&self) -> &Arc<Shared> {
+        self.shared
     }
 
     pub(super) fn finish(self) -> Table {
@@ -124,7 +129,7 @@ impl<'a> ModuleBuilder<'a> {
         R: IntoLuaMulti,
         F: Fn(&Lua, Ctx, A) -> mlua::Result<R> + Send + Sync + 'static,
     {
-        let watch = Arc::clone(self.watch);
+        let watch = Arc::clone(&self.shared.watch);
         let function = self.lua.create_function(move |lua, arguments: A| {
             let ctx = watch.ctx()?;
             let result = catch_unwind(AssertUnwindSafe(|| function(lua, ctx, arguments)));
@@ -147,13 +152,25 @@ impl<'a> ModuleBuilder<'a> {
         F: Fn(Ctx, A) -> T + Send + Sync + 'static,
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
-        let watch = Arc::clone(self.watch);
-        let function = self.lua.create_async_function(move |_, arguments: A| {
+        self.prepared_function(name, move |_, ctx, arguments| Ok(function(ctx, arguments)))
+    }
+
+    /// The same, where the future is made with the VM at hand. It is in the VM that it is kept, so it does not hold that.
+    pub(super) fn prepared_function<A, R, F, T>(&mut self, name: &str, prepare: F) -> mlua::Result<()>
+    where
+        A: FromLuaMulti,
+        R: IntoLuaMulti,
+        F: Fn(&Lua, Ctx, A) -> mlua::Result<T> + Send + Sync + 'static,
+        T: Future<Output = mlua::Result<R>> + Send + 'static,
+    {
+        let watch = Arc::clone(&self.shared.watch);
+        let function = self.lua.create_async_function(move |lua, arguments: A| {
             let watch = Arc::clone(&watch);
             let future = watch.ctx().and_then(|ctx| {
-                let future = catch_unwind(AssertUnwindSafe(|| function(ctx, arguments)));
-                future.map_err(|panic| watch.panicked(&*panic))
+                let future = catch_unwind(AssertUnwindSafe(|| prepare(&lua, ctx, arguments)));
+                future.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
             });
+            drop(lua);
             async move {
                 let mut future = pin!(future?);
                 let caught = poll_fn(|waker| {

@@ -44,7 +44,7 @@ impl Vm {
         let modules = lua.create_table().map_err(vm_error)?;
         for module in engine.modules() {
             let error = |source| LuaError::Module { module: module.name().to_owned(), source };
-            let mut builder = ModuleBuilder::new(&lua, &shared.watch).map_err(error)?;
+            let mut builder = ModuleBuilder::new(&lua, &shared).map_err(error)?;
             module.install(&mut builder).map_err(error)?;
             modules.raw_set(module.name(), builder.finish()).map_err(error)?;
         }

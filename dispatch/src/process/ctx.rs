@@ -16,6 +16,9 @@ use crate::payload::Payload;
 use crate::pid::Pid;
 
 /// The surroundings of a running process, and its mailbox. There is one for each process.
+///
+/// Kept longer than the process lives, as in a task that it spawned, it receives nothing more; its
+/// [`Ctx`](Self::ctx) is cancelled then.
 #[derive(Debug)]
 pub struct ProcessCtx {
     ctx: Ctx,
@@ -165,7 +168,8 @@ impl ProcessCtx {
         self.processes().link(self.pid(), pid)
     }
 
-    /// Ends a link, if there is one. The end of the other is nothing to this one from now on.
+    /// Ends a link, if there is one. The end of the other is nothing to this one from now on; what this one was told before
+    /// is still in the mailbox.
     pub fn unlink(&self, pid: Pid) {
         self.processes().unlink(self.pid(), pid);
     }
@@ -178,6 +182,13 @@ impl ProcessCtx {
     /// Why this process was [cancelled](ProcessManager::cancel), if it was; also before it has received that.
     pub fn cancel_reason(&self) -> Option<Arc<str>> {
         self.instance.cancel_reason()
+    }
+
+    /// That of the process whose own `ctx` is: for an engine, whose guests have but a `Ctx`. Only one of them receives at a
+    /// time.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(crate) fn of(ctx: &Ctx) -> Option<Self> {
+        ctx.process().map(|instance| Self { ctx: ctx.clone(), instance: Arc::clone(instance) })
     }
 
     /// For a process that is a function in an engine: it finds the process in the `Ctx`.

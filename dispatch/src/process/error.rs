@@ -3,7 +3,7 @@
 use frame_registry::{BoxError, ResolveError};
 
 use super::entry::EntryId;
-use super::exit::Exit;
+use super::exit::{Exit, ExitReason};
 use super::host::HostId;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -115,7 +115,7 @@ pub enum StartError {
         /// Who has the name.
         holder: Pid,
         /// Why.
-        source: SendError,
+        source: Box<SendError>,
     },
     /// A resolver refused the options.
     #[error("its frame was refused")]
@@ -185,8 +185,15 @@ impl From<StartError> for CallError {
             StartError::HostStopping { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Invalid,
         };
-        let is_retryable = kind == ErrorKind::Exhausted;
-        Self::new(kind, "the process was not started").with_retryable(is_retryable).with_source(error)
+        let failed = Self::new(kind, format!("the process was not started: {error}"))
+            .with_retryable(kind == ErrorKind::Exhausted);
+        match error {
+            StartError::Over { source } => failed.with_source(source),
+            StartError::NotSignalled { source, .. } => failed.with_source(source),
+            StartError::Denied { source } => failed.with_source(source),
+            StartError::Refused { source, .. } => failed.with_source(source),
+            _ => failed,
+        }
     }
 }
 
@@ -320,19 +327,24 @@ pub enum ExecError {
 
 impl From<ExecError> for CallError {
     fn from(error: ExecError) -> Self {
-        use super::exit::ExitReason;
-
-        let kind = match error {
+        let exit = match error {
             ExecError::Start(error) => return error.into(),
             ExecError::Over { source, .. } => return source,
-            ExecError::Exit { ref exit } => match &exit.reason {
-                ExitReason::Failed(error) => error.kind(),
-                ExitReason::Cancelled(_) | ExitReason::Killed | ExitReason::HostStopped => {
-                    ErrorKind::Cancelled
-                }
-                _ => ErrorKind::Internal,
-            },
+            ExecError::Exit { exit } => exit,
         };
-        Self::new(kind, error.to_string()).with_retryable(false)
+        let ended = format!("{} ended without a result", exit.pid);
+        let (kind, is_retryable) = match &exit.reason {
+            ExitReason::Failed(error) => (error.kind(), error.is_retryable()),
+            ExitReason::Cancelled(_) | ExitReason::Killed | ExitReason::HostStopped => {
+                (ErrorKind::Cancelled, false)
+            }
+            _ => (ErrorKind::Internal, false),
+        };
+        match exit.reason {
+            ExitReason::Failed(error) => {
+                Self::new(kind, format!("{ended}: it failed")).with_retryable(is_retryable).with_source(error)
+            }
+            reason => Self::new(kind, format!("{ended}: {reason}")).with_retryable(false),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Where processes live.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frame_registry::{Id, IdKind};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::admission::{Admission, NoPlace};
 use crate::pid::Host as HostName;
 
 /// The name of a host: `namespace:name`.
@@ -84,68 +84,42 @@ pub(super) struct Host {
     pub(super) name: HostName,
     pub(super) config: HostConfig,
     pub(super) runtime: Handle,
-    /// [`CLOSED`], and [`PROCESS`] for each that lives on it. One word, so that no process is admitted behind the back of
-    /// whoever closes the host, and never one too many.
-    state: AtomicUsize,
+    admission: Admission,
     /// Notified when the last process of a closed host is gone.
     idle: Notify,
 }
 
-const CLOSED: usize = 1;
-const PROCESS: usize = 2;
-
-/// The place of a process on its host, until it is dropped.
-pub(super) struct Place(Arc<Host>);
-
-/// Why a host has no place for a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPlace {
-    Full,
-    Closed,
+/// The place of a process on its host. When this is dropped the process is gone.
+pub(super) struct Place {
+    host: Arc<Host>,
+    is_vacated: bool,
 }
 
 impl Host {
     pub(super) fn new(id: HostId, node: &str, config: HostConfig, runtime: Handle) -> Self {
         let name = HostName::named(&format!("{node}@{id}"));
-        Self { id, name, config, runtime, state: AtomicUsize::new(0), idle: Notify::new() }
+        Self { id, name, config, runtime, admission: Admission::open(), idle: Notify::new() }
     }
 
     pub(super) fn admit(self: &Arc<Self>) -> Result<Place, NoPlace> {
-        // All in one order with the look at the table of whoever closes: see `ProcessManager::start`.
-        let mut state = self.state.load(Ordering::SeqCst);
-        loop {
-            if state & CLOSED != 0 {
-                return Err(NoPlace::Closed);
-            }
-            if state / PROCESS >= self.config.processes {
-                return Err(NoPlace::Full);
-            }
-            let next = state + PROCESS;
-            match self.state.compare_exchange_weak(state, next, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return Ok(Place(Arc::clone(self))),
-                Err(now) => state = now,
-            }
-        }
+        self.admission.admit(self.config.processes)?;
+        Ok(Place { host: Arc::clone(self), is_vacated: false })
+    }
+
+    /// Makes a process that has a place appear where whoever stops the host looks; then says whether it may go on.
+    pub(super) fn appear(&self, appear: impl FnOnce()) -> Result<(), NoPlace> {
+        self.admission.appear(appear)
     }
 
     pub(super) fn close(&self) {
-        self.state.fetch_or(CLOSED, Ordering::SeqCst);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.load(Ordering::SeqCst) & CLOSED != 0
-    }
-
-    /// How many processes live on it.
-    pub(super) fn processes(&self) -> usize {
-        self.state.load(Ordering::SeqCst) / PROCESS
+        self.admission.close();
     }
 
     /// Waits, once the host is closed, until no process lives on it.
     pub(super) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
-            if self.processes() == 0 {
+            if self.admission.is_idle() {
                 return;
             }
             idle.await;
@@ -153,11 +127,21 @@ impl Host {
     }
 }
 
+impl Place {
+    /// Lets another process have it. The host is not idle before this is dropped.
+    pub(super) fn vacate(&mut self) {
+        if !self.is_vacated {
+            self.is_vacated = true;
+            self.host.admission.vacate();
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let before = self.0.state.fetch_sub(PROCESS, Ordering::SeqCst);
-        if before & CLOSED != 0 && before / PROCESS == 1 {
-            self.0.idle.notify_waiters();
+        self.vacate();
+        if self.host.admission.leave() {
+            self.host.idle.notify_waiters();
         }
     }
 }

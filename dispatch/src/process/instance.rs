@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use frame_registry::Frame;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::Entry;
 use super::exit::{Exit, ExitReason};
-use super::host::Host;
+use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
 use super::message::Message;
@@ -84,6 +85,11 @@ impl State {
     pub(super) fn relations(&mut self) -> &mut Relations {
         self.relations.get_or_insert_default()
     }
+
+    /// Whether something is removed from the relations, if there are any.
+    pub(super) fn removes(&mut self, remove: impl FnOnce(&mut Relations) -> bool) -> bool {
+        self.relations.as_deref_mut().is_some_and(remove)
+    }
 }
 
 impl Instance {
@@ -147,17 +153,18 @@ impl Instance {
         if state.exit.is_some() {
             return;
         }
-        let is_over = state.end.is_some();
-        state.task = Some(task.clone());
-        drop(state);
-        if is_over {
+        if state.end.is_some() {
             task.abort();
         }
+        state.task = Some(task);
     }
 
     /// Ends it wherever it is. Of several reasons the first counts. Says whether this is that.
     pub(super) fn terminate(&self, reason: ExitReason) -> bool {
-        let mut state = self.state();
+        self.terminate_in(self.state(), reason)
+    }
+
+    fn terminate_in(&self, mut state: MutexGuard<'_, State>, reason: ExitReason) -> bool {
         if state.exit.is_some() || state.end.is_some() {
             return false;
         }
@@ -202,12 +209,12 @@ impl Instance {
         if state.exit.is_some() {
             return false;
         }
-        if state.cancelled.is_none() {
-            let reason = Arc::clone(reason);
-            state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline: None, timer: None });
-            // It can be refused only where the process has ended.
-            let _ = self.mailbox.try_send(Message::Cancelled { reason, deadline });
+        if state.cancelled.is_some() {
+            return true;
         }
+        let reason = Arc::clone(reason);
+        state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline: None, timer: None });
+        wake_outside(state, self.mailbox.tell(Message::Cancelled { reason, deadline }));
         true
     }
 
@@ -237,8 +244,8 @@ impl Instance {
         self.state().traps_links = traps;
     }
 
-    /// It has ended: tells all who want to know, exactly once.
-    pub(super) fn ended(&self, exit: &Exit) {
+    /// It has ended: tells all who want to know, exactly once. Whoever is told finds its place free.
+    pub(super) fn ended(&self, exit: &Exit, is_started: bool, place: &mut Place) {
         let mut state = self.state();
         if state.exit.is_some() {
             return;
@@ -256,7 +263,9 @@ impl Instance {
         self.note_terminated();
         drop(self.mailbox.close());
         let names = relations.as_ref().map_or(&[][..], |relations| &relations.names);
-        self.manager.forget(self, names, exit);
+        // One that was never started is none to remember, or the real ones would be forgotten for it.
+        self.manager.forget(self, names, is_started.then_some(exit));
+        place.vacate();
         let Some(relations) = relations else { return };
         for watcher in relations.watchers.into_values() {
             match watcher {
@@ -274,29 +283,42 @@ impl Instance {
                 linked.link_ended(exit);
             }
         }
+        // Whoever lives long would otherwise keep all that ever monitored it.
+        for pid in relations.monitored {
+            if let Some(monitored) = self.manager.find(pid) {
+                monitored.unwatch(self.pid.number());
+            }
+        }
     }
 
     /// A process ended that this one monitors, or has monitored.
     pub(super) fn deliver(&self, exit: &Exit) {
         let mut state = self.state();
-        if state.exit.is_none() && state.relations().monitored.remove(&exit.pid) {
-            let _ = self.mailbox.try_send(Message::Exited(exit.clone()));
+        if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&exit.pid)) {
+            wake_outside(state, self.mailbox.tell(Message::Exited(exit.clone())));
         }
     }
 
     /// A process ended that this one is linked to, or was.
     fn link_ended(&self, exit: &Exit) {
         let mut state = self.state();
-        let is_linked = state.exit.is_none() && state.relations().links.remove(&exit.pid);
+        let is_linked = state.exit.is_none() && state.removes(|relations| relations.links.remove(&exit.pid));
         if !is_linked || exit.reason.is_normal() {
             return;
         }
         if state.traps_links {
-            let _ = self.mailbox.try_send(Message::LinkDown(exit.clone()));
-            return;
+            wake_outside(state, self.mailbox.tell(Message::LinkDown(exit.clone())));
+        } else {
+            self.terminate_in(state, exit.reason.to_link_down(exit.pid));
         }
-        drop(state);
-        self.terminate(exit.reason.to_link_down(exit.pid));
+    }
+}
+
+/// Wakes a receiver when the lock is let go: what a waker does is not known here.
+fn wake_outside(state: MutexGuard<'_, State>, receiver: Option<Waker>) {
+    drop(state);
+    if let Some(receiver) = receiver {
+        receiver.wake();
     }
 }
 

@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use tokio::sync::Notify;
 use tokio::task::coop::cooperative;
 
 use super::message::Message;
@@ -20,17 +18,18 @@ pub(super) struct Mailbox {
     /// How many of those messages it holds that [take room](Message::takes_room).
     capacity: usize,
     state: Mutex<State>,
-    /// Where senders wait for room, first come first served.
-    room: Notify,
 }
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Message>,
-    /// How many take room: those in the queue, and those that the receiver is looking through.
+    /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
+    /// have waited and do not know it yet. Where senders wait there is no other.
     held: usize,
-    /// How many senders wait. Room that there is is theirs.
-    waiting: usize,
+    /// Those that wait for room, first come first served, by numbers that ascend.
+    senders: VecDeque<(u64, Waker)>,
+    /// The number of the last.
+    last_sender: u64,
     receiver: Option<Waker>,
     is_closed: bool,
 }
@@ -46,7 +45,7 @@ pub(super) enum Refused {
 
 impl Mailbox {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, state: Mutex::default(), room: Notify::new() }
+        Self { capacity, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,14 +68,7 @@ impl Mailbox {
 
     /// Puts a message into it, if there is room.
     pub(super) fn try_send(&self, message: Message) -> Result<(), Refused> {
-        let state = self.state();
-        if state.waiting > 0 && message.takes_room() && !state.is_closed {
-            return Err(Refused::Full(message));
-        }
-        self.put(state, message)
-    }
-
-    fn put(&self, mut state: MutexGuard<'_, State>, message: Message) -> Result<(), Refused> {
+        let mut state = self.state();
         if state.is_closed {
             return Err(Refused::Closed(message));
         }
@@ -86,45 +78,46 @@ impl Mailbox {
             }
             state.held += 1;
         }
+        Self::put(state, message);
+        Ok(())
+    }
+
+    /// Puts what the runtime itself says into it, unless it is closed. Gives whom to wake, for whoever holds a lock.
+    pub(super) fn tell(&self, message: Message) -> Option<Waker> {
+        let mut state = self.state();
+        if state.is_closed {
+            return None;
+        }
+        state.queue.push_back(message);
+        state.receiver.take()
+    }
+
+    /// Puts a message where there is room for it.
+    fn put(mut state: MutexGuard<'_, State>, message: Message) {
         state.queue.push_back(message);
         let receiver = state.receiver.take();
         drop(state);
         if let Some(receiver) = receiver {
             receiver.wake();
         }
-        Ok(())
     }
 
     /// Puts a message into it as soon as there is room. The message stays where it is if there never will be, because the
     /// mailbox is closed; or where this is dropped.
-    pub(super) async fn send(&self, waiting: &mut Option<Message>) {
-        self.state().waiting += 1;
-        let _waiting = Waiting(self);
-        while let Some(message) = waiting.take() {
-            let mut room = pin!(self.room.notified());
-            // In line before it is looked whether there is room, or room made in between would be nobody's.
-            room.as_mut().enable();
-            match self.put(self.state(), message) {
-                Ok(()) => return,
-                Err(Refused::Closed(message)) => {
-                    *waiting = Some(message);
-                    return;
-                }
-                Err(Refused::Full(message)) => *waiting = Some(message),
-            }
-            room.await;
-        }
+    pub(super) async fn send(&self, message: &mut Option<Message>) {
+        let mut sending = Sending { mailbox: self, number: None };
+        poll_fn(|waker| sending.poll(message, waker)).await;
     }
 
     /// Takes the oldest message.
     pub(super) fn try_receive(&self) -> Option<Message> {
-        self.take(self.state()).ok()
+        Self::take(self.state()).ok()
     }
 
     /// Waits for a message and takes it.
     pub(super) async fn receive(&self) -> Message {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let receive = poll_fn(|waker| match self.take(self.state()) {
+        let receive = poll_fn(|waker| match Self::take(self.state()) {
             Ok(message) => receiving.done(message),
             Err(state) => receiving.wait(state, waker),
         });
@@ -133,25 +126,29 @@ impl Mailbox {
     }
 
     /// Takes the oldest message; gives the lock back if there is none.
-    fn take<'a>(&self, mut state: MutexGuard<'a, State>) -> Result<Message, MutexGuard<'a, State>> {
+    fn take(mut state: MutexGuard<'_, State>) -> Result<Message, MutexGuard<'_, State>> {
         let Some(message) = state.queue.pop_front() else { return Err(state) };
-        if state.queue.is_empty() && state.queue.capacity() > ROOM_KEPT {
-            state.queue = VecDeque::new();
-        }
-        self.taken(state, &message);
+        give_back(&mut state.queue);
+        Self::taken(state, &message);
         Ok(message)
     }
 
     /// A message is taken out.
-    fn taken(&self, mut state: MutexGuard<'_, State>, message: &Message) {
+    fn taken(state: MutexGuard<'_, State>, message: &Message) {
         if message.takes_room() {
-            state.held -= 1;
-            let is_waited_for = state.waiting > 0;
-            drop(state);
-            if is_waited_for {
-                self.room.notify_one();
-            }
+            Self::free(state);
         }
+    }
+
+    /// Room for a message is free: that of whoever waits longest, or else anybody's.
+    fn free(mut state: MutexGuard<'_, State>) {
+        let Some((_, sender)) = state.senders.pop_front() else {
+            state.held -= 1;
+            return;
+        };
+        give_back(&mut state.senders);
+        drop(state);
+        sender.wake();
     }
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
@@ -189,7 +186,7 @@ impl Mailbox {
                     let message = looked.messages.remove(*seen);
                     drop(looked);
                     let message = message.expect("it was there just now");
-                    self.taken(self.state(), &message);
+                    Self::taken(self.state(), &message);
                     return Ok(message);
                 }
                 *seen += 1;
@@ -203,9 +200,12 @@ impl Mailbox {
         state.is_closed = true;
         let receiver = state.receiver.take();
         let messages = mem::take(&mut state.queue);
+        let senders = mem::take(&mut state.senders);
         drop(state);
         drop(receiver);
-        self.room.notify_waiters();
+        for (_, sender) in senders {
+            sender.wake();
+        }
         messages
     }
 
@@ -218,18 +218,77 @@ impl Mailbox {
     }
 }
 
-/// A sender that waits.
-struct Waiting<'a>(&'a Mailbox);
+/// Gives back the memory of an empty queue, if it is much.
+fn give_back<T>(queue: &mut VecDeque<T>) {
+    if queue.is_empty() && queue.capacity() > ROOM_KEPT {
+        *queue = VecDeque::new();
+    }
+}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.waiting -= 1;
-        let is_for_others = state.waiting > 0 && state.held < self.0.capacity;
-        drop(state);
-        if is_for_others {
-            self.0.room.notify_one();
+/// A sender, which may wait. Where it is dropped as it does, the room that is kept for it is that of the next.
+struct Sending<'a> {
+    mailbox: &'a Mailbox,
+    /// That by which it waits.
+    number: Option<u64>,
+}
+
+impl Sending<'_> {
+    fn poll(&mut self, message: &mut Option<Message>, waker: &Context<'_>) -> Poll<()> {
+        let mut state = self.mailbox.state();
+        if state.is_closed {
+            return Poll::Ready(());
         }
+        match self.number {
+            None if state.held < self.mailbox.capacity => state.held += 1,
+            None => {
+                state.last_sender += 1;
+                let number = state.last_sender;
+                state.senders.push_back((number, waker.waker().clone()));
+                self.number = Some(number);
+                return Poll::Pending;
+            }
+            Some(number) => {
+                if let Ok(place) = state.place(number) {
+                    let before = mem::replace(&mut state.senders[place].1, waker.waker().clone());
+                    drop(state);
+                    // Outside of the lock, because a waker may be the last that keeps something.
+                    drop(before);
+                    return Poll::Pending;
+                }
+                // Whoever made room for it took it from the line.
+                self.number = None;
+            }
+        }
+        match message.take() {
+            Some(message) => Mailbox::put(state, message),
+            None => Mailbox::free(state),
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else { return };
+        let mut state = self.mailbox.state();
+        if state.is_closed {
+            return;
+        }
+        match state.place(number) {
+            Ok(place) => {
+                let sender = state.senders.remove(place);
+                drop(state);
+                drop(sender);
+            }
+            Err(_) => Mailbox::free(state),
+        }
+    }
+}
+
+impl State {
+    /// Where a sender waits; an error if it does not any more.
+    fn place(&self, number: u64) -> Result<usize, usize> {
+        self.senders.binary_search_by_key(&number, |sender| sender.0)
     }
 }
 
@@ -279,5 +338,339 @@ impl Drop for Looked<'_> {
         }
         let come = mem::replace(&mut state.queue, mem::take(&mut self.messages));
         state.queue.extend(come);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A message of somebody, which takes room.
+    fn sent(number: u64) -> Message {
+        Message::Sent { from: None, payload: json!(number).into() }
+    }
+
+    /// What the runtime says, which takes none.
+    fn told(number: u64) -> Message {
+        Message::Cancelled { reason: number.to_string().into(), deadline: None }
+    }
+
+    fn number_of(message: &Message) -> u64 {
+        match message {
+            Message::Sent { payload, .. } => payload.as_json().unwrap().as_u64().unwrap(),
+            Message::Cancelled { reason, .. } => reason.parse().unwrap(),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// A future that is polled by hand, and whether it was woken since.
+    struct Polled<T> {
+        future: Pin<Box<dyn Future<Output = T>>>,
+        woken: Arc<Woken>,
+    }
+
+    impl<T> Polled<T> {
+        fn new(future: impl Future<Output = T> + 'static) -> Self {
+            Self { future: Box::pin(future), woken: Arc::default() }
+        }
+
+        fn poll(&mut self) -> Poll<T> {
+            self.woken.0.store(false, Ordering::SeqCst);
+            let waker = Arc::clone(&self.woken).into();
+            self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        }
+
+        fn is_woken(&self) -> bool {
+            self.woken.0.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Gives the message back if it was not put into the mailbox.
+    type Sender = Polled<Option<Message>>;
+
+    fn send(mailbox: &Arc<Mailbox>, message: Message) -> Sender {
+        let mailbox = Arc::clone(mailbox);
+        Polled::new(async move {
+            let mut message = Some(message);
+            mailbox.send(&mut message).await;
+            message
+        })
+    }
+
+    fn receive(mailbox: &Arc<Mailbox>) -> Polled<Message> {
+        let mailbox = Arc::clone(mailbox);
+        Polled::new(async move { mailbox.receive().await })
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        TrySend,
+        Tell,
+        Send,
+        /// A sender that waits, by its place.
+        Poll(prop::sample::Index),
+        Drop(prop::sample::Index),
+        Receive,
+        /// The oldest whose number this divides.
+        ReceiveWhere(u64),
+        /// Begins to wait, or goes on.
+        Wait,
+        WaitNoMore,
+        /// What was told, of those whose number this divides.
+        Discard(u64),
+        Close,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => Just(Step::TrySend),
+            1 => Just(Step::Tell),
+            4 => Just(Step::Send),
+            3 => any::<prop::sample::Index>().prop_map(Step::Poll),
+            2 => any::<prop::sample::Index>().prop_map(Step::Drop),
+            3 => Just(Step::Receive),
+            2 => (1..4_u64).prop_map(Step::ReceiveWhere),
+            2 => Just(Step::Wait),
+            1 => Just(Step::WaitNoMore),
+            1 => (1..4_u64).prop_map(Step::Discard),
+        ]
+    }
+
+    /// What a mailbox is meant to be: lists.
+    struct Model {
+        capacity: usize,
+        queue: Vec<Message>,
+        /// Senders that wait, and then those for whom room is kept, by number.
+        waiting: Vec<u64>,
+        granted: Vec<u64>,
+        is_closed: bool,
+    }
+
+    impl Model {
+        fn held(&self) -> usize {
+            self.queue.iter().filter(|message| message.takes_room()).count() + self.granted.len()
+        }
+
+        fn has_room(&self) -> bool {
+            self.held() < self.capacity
+        }
+
+        fn grant(&mut self) {
+            while self.has_room() && !self.waiting.is_empty() {
+                let first = self.waiting.remove(0);
+                self.granted.push(first);
+            }
+        }
+
+        fn take(&mut self, place: Option<usize>) -> Option<u64> {
+            let message = self.queue.remove(place?);
+            self.grant();
+            Some(number_of(&message))
+        }
+
+        /// Looks whether the mailbox is so, and those are woken who are to be, and no others.
+        fn compare(&self, mailbox: &Mailbox, senders: &[(u64, Sender)], receiver: Option<&Polled<Message>>) {
+            assert_eq!(mailbox.len(), self.queue.len());
+            for (number, sender) in senders {
+                let is_told = self.is_closed || self.granted.contains(number);
+                assert_eq!(sender.is_woken(), is_told, "{number}");
+            }
+            if let Some(receiver) = receiver {
+                let is_waiting = self.queue.is_empty() && !receiver.is_woken();
+                // Where it is closed nobody is there to wait.
+                assert!(self.is_closed || mailbox.is_waited_at() == is_waiting);
+                assert!(receiver.is_woken() || self.queue.is_empty(), "it is woken for a message");
+            }
+        }
+    }
+
+    fn check(capacity: usize, steps: Vec<Step>) {
+        let mailbox = Arc::new(Mailbox::new(capacity));
+        let mut model = Model { capacity, queue: vec![], waiting: vec![], granted: vec![], is_closed: false };
+        let mut senders: Vec<(u64, Sender)> = vec![];
+        let mut receiver: Option<Polled<Message>> = None;
+        for (number, step) in (1..).zip(steps) {
+            match step {
+                Step::TrySend => match mailbox.try_send(sent(number)) {
+                    Ok(()) => {
+                        assert!(!model.is_closed && model.has_room());
+                        model.queue.push(sent(number));
+                    }
+                    Err(Refused::Full(it)) => {
+                        assert!(!model.is_closed && !model.has_room());
+                        assert_eq!(number_of(&it), number);
+                    }
+                    Err(Refused::Closed(_)) => assert!(model.is_closed),
+                },
+                Step::Tell => {
+                    assert_eq!(mailbox.try_send(told(number)).is_ok(), !model.is_closed);
+                    if !model.is_closed {
+                        model.queue.push(told(number));
+                    }
+                }
+                Step::Send => {
+                    let mut sender = send(&mailbox, sent(number));
+                    match sender.poll() {
+                        Poll::Ready(None) => {
+                            assert!(!model.is_closed && model.has_room());
+                            model.queue.push(sent(number));
+                        }
+                        Poll::Ready(Some(_)) => assert!(model.is_closed),
+                        Poll::Pending => {
+                            assert!(!model.is_closed && !model.has_room());
+                            model.waiting.push(number);
+                            senders.push((number, sender));
+                        }
+                    }
+                }
+                Step::Poll(index) if !senders.is_empty() => {
+                    let index = index.index(senders.len());
+                    let (number, sender) = &mut senders[index];
+                    let number = *number;
+                    match sender.poll() {
+                        Poll::Ready(None) => {
+                            assert!(!model.is_closed && model.granted.contains(&number));
+                            model.granted.retain(|other| *other != number);
+                            model.queue.push(sent(number));
+                            drop(senders.remove(index));
+                        }
+                        Poll::Ready(Some(it)) => {
+                            assert!(model.is_closed);
+                            assert_eq!(number_of(&it), number);
+                            drop(senders.remove(index));
+                        }
+                        Poll::Pending => assert!(!model.is_closed && model.waiting.contains(&number)),
+                    }
+                }
+                Step::Drop(index) if !senders.is_empty() => {
+                    let (number, sender) = senders.remove(index.index(senders.len()));
+                    drop(sender);
+                    model.waiting.retain(|other| *other != number);
+                    model.granted.retain(|other| *other != number);
+                    model.grant();
+                }
+                Step::Receive if receiver.is_none() => {
+                    let place = (!model.queue.is_empty()).then_some(0);
+                    assert_eq!(mailbox.try_receive().as_ref().map(number_of), model.take(place));
+                }
+                Step::ReceiveWhere(divisor) if receiver.is_none() => {
+                    let is_wanted = |it: &Message| number_of(it).is_multiple_of(divisor);
+                    let place = model.queue.iter().position(is_wanted);
+                    let received = mailbox.try_receive_where(is_wanted);
+                    assert_eq!(received.as_ref().map(number_of), model.take(place));
+                }
+                Step::Wait => {
+                    let waits = receiver.get_or_insert_with(|| receive(&mailbox));
+                    match waits.poll() {
+                        Poll::Ready(message) => {
+                            assert_eq!(Some(number_of(&message)), model.take(Some(0)));
+                            receiver = None;
+                        }
+                        Poll::Pending => assert!(model.queue.is_empty()),
+                    }
+                }
+                Step::WaitNoMore => receiver = None,
+                Step::Discard(divisor) => {
+                    let is_unwanted = |it: &Message| number_of(it).is_multiple_of(divisor);
+                    let before = model.queue.len();
+                    model.queue.retain(|it| it.takes_room() || !is_unwanted(it));
+                    assert_eq!(mailbox.discard(is_unwanted), model.queue.len() < before);
+                }
+                Step::Close => {
+                    let left: Vec<_> = mailbox.close().iter().map(number_of).collect();
+                    assert_eq!(left, model.queue.drain(..).map(|it| number_of(&it)).collect::<Vec<_>>());
+                    model.is_closed = true;
+                }
+                _ => (),
+            }
+            model.compare(&mailbox, &senders, receiver.as_ref());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_lists_would(
+            capacity in 1..5_usize,
+            mut steps in prop::collection::vec(step(), 1..100),
+            behind in prop::option::of(prop::collection::vec(step(), 0..20)),
+        ) {
+            if let Some(behind) = behind {
+                steps.push(Step::Close);
+                steps.extend(behind);
+            }
+            check(capacity, steps);
+        }
+    }
+
+    #[test]
+    fn who_comes_later_does_not_take_the_room_of_who_waits() {
+        let mailbox = Arc::new(Mailbox::new(1));
+        mailbox.try_send(sent(0)).unwrap();
+        let (mut first, mut second) = (send(&mailbox, sent(1)), send(&mailbox, sent(2)));
+        assert!(first.poll().is_pending() && second.poll().is_pending());
+        assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(0));
+        assert!(first.is_woken() && !second.is_woken());
+        let mut later = send(&mailbox, sent(3));
+        assert!(later.poll().is_pending() && matches!(mailbox.try_send(sent(4)), Err(Refused::Full(_))));
+        drop(first);
+        assert!(second.is_woken(), "what was kept for the first is that of the second");
+        assert!(matches!(second.poll(), Poll::Ready(None)));
+        assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(2));
+        assert!(matches!(later.poll(), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn what_panics_or_closes_it_in_the_middle_of_a_look_leaves_it_whole() {
+        let mailbox = Mailbox::new(3);
+        for number in 0..3 {
+            mailbox.try_send(sent(number)).unwrap();
+        }
+        let panics = |message: &Message| {
+            mailbox.try_send(told(7)).unwrap();
+            assert!(number_of(message) < 1);
+            false
+        };
+        catch_unwind(AssertUnwindSafe(|| mailbox.try_receive_where(panics))).unwrap_err();
+        let numbers: Vec<_> = std::iter::from_fn(|| mailbox.try_receive()).map(|it| number_of(&it)).collect();
+        assert_eq!(numbers, [0, 1, 2, 7, 7], "what came meanwhile is behind");
+
+        mailbox.try_send(sent(0)).unwrap();
+        let taken = mailbox.try_receive_where(|_| {
+            assert!(mailbox.close().is_empty());
+            false
+        });
+        assert!(taken.is_none());
+        assert_eq!(mailbox.len(), 0);
+        assert!(matches!(mailbox.try_send(told(1)), Err(Refused::Closed(_))));
+    }
+
+    #[test]
+    fn it_keeps_no_room_for_a_rush_that_is_over() {
+        let mailbox = Mailbox::new(10_000);
+        assert_eq!(mailbox.state().queue.capacity(), 0);
+        for number in 0..10_000 {
+            mailbox.try_send(sent(number)).unwrap();
+        }
+        while mailbox.try_receive().is_some() {}
+        assert!(mailbox.state().queue.capacity() <= ROOM_KEPT);
     }
 }

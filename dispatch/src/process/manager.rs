@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,8 +14,9 @@ use dashmap::DashMap;
 use frame_registry::{App, Options};
 use rustc_hash::FxBuildHasher;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::sleep;
 
+use super::config::ManagerConfig;
 use super::entry::{Entry, EntryId, Process};
 use super::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
 use super::exit::{Exit, ExitReason};
@@ -21,67 +24,14 @@ use super::host::{Host, HostConfig, HostId};
 use super::info::{ProcessInfo, ProcessTable};
 use super::instance::Instance;
 use super::lifecycle::Lifecycle;
-use super::mailbox::Refused;
-use super::message::{Destination, Message};
 use super::monitor::Monitor;
-use super::names::{self, Names};
+use super::names::Names;
 use super::recent::RecentExits;
-use super::relations;
 use super::start::{Start, Started};
 use crate::ctx::Ctx;
 use crate::functions::Functions;
 use crate::payload::Payload;
 use crate::pid::Pid;
-
-/// How long processes that were killed are waited for. Ending one takes no time unless it blocks its thread.
-const LAST_WAIT: Duration = Duration::from_secs(1);
-
-/// What a manager of processes is like.
-///
-/// ```
-/// # use frame_dispatch::process::ManagerConfig;
-/// let config = ManagerConfig::default().with_node("edge-7").with_exits(10_000);
-/// assert_eq!((&*config.node, config.exits), ("edge-7", 10_000));
-/// ```
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ManagerConfig {
-    /// What this node is called in PIDs. Default: `local`.
-    pub node: String,
-    /// How many exits are remembered, for whoever asks about a process that has ended. Default: 4 096.
-    pub exits: usize,
-    /// How long a sender waits for room in a mailbox at most. Default: 30 seconds.
-    pub max_wait: Duration,
-}
-
-impl Default for ManagerConfig {
-    fn default() -> Self {
-        Self { node: "local".to_owned(), exits: 4096, max_wait: Duration::from_secs(30) }
-    }
-}
-
-impl ManagerConfig {
-    /// The same, with another name of the [`node`](Self::node).
-    #[must_use]
-    pub fn with_node(mut self, node: impl Into<String>) -> Self {
-        self.node = node.into();
-        self
-    }
-
-    /// The same, with another number of [`exits`](Self::exits).
-    #[must_use]
-    pub const fn with_exits(mut self, exits: usize) -> Self {
-        self.exits = exits;
-        self
-    }
-
-    /// The same, with another [`max_wait`](Self::max_wait).
-    #[must_use]
-    pub const fn with_max_wait(mut self, max_wait: Duration) -> Self {
-        self.max_wait = max_wait;
-        self
-    }
-}
 
 /// The processes of an app: what can be started, the hosts that they live on, and those that live. Cloning it is one
 /// reference count; processes go on where the last clone is dropped.
@@ -91,6 +41,11 @@ impl ManagerConfig {
 pub struct ProcessManager {
     inner: Arc<Inner>,
 }
+
+/// The processes of an app, which this does not keep: for what the functions keep.
+#[cfg(any(feature = "lua", feature = "wasm"))]
+#[derive(Clone)]
+pub(crate) struct WeakManager(Weak<Inner>);
 
 struct Inner {
     functions: Functions,
@@ -104,18 +59,6 @@ struct Inner {
     names: Names,
     recent: Mutex<RecentExits>,
     is_closed: AtomicBool,
-}
-
-/// What became of the processes that lived on a host, or on all, when that was stopped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HostStopped {
-    /// How many were cancelled.
-    pub cancelled: usize,
-    /// How many of those did not end in time, and were killed.
-    pub killed: usize,
-    /// Which of those have not ended yet, because they block their thread.
-    pub running: Vec<Pid>,
 }
 
 impl ProcessManager {
@@ -140,6 +83,16 @@ impl ProcessManager {
             is_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(crate) fn downgrade(&self) -> WeakManager {
+        WeakManager(Arc::downgrade(&self.inner))
+    }
+
+    /// Whether it is the same, and not one of other processes.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// The app.
@@ -242,6 +195,28 @@ impl ProcessManager {
         self.inner.hosts.load().get(id).cloned()
     }
 
+    pub(super) fn remove_host(&self, host: &Arc<Host>) {
+        self.inner.hosts.rcu(|hosts| {
+            let mut copy = BTreeMap::clone(hosts);
+            copy.retain(|_, other| !Arc::ptr_eq(other, host));
+            copy
+        });
+    }
+
+    /// Lets nothing more be registered; gives the hosts there are.
+    pub(super) fn close(&self) -> Vec<Arc<Host>> {
+        self.inner.is_closed.store(true, Ordering::Release);
+        // Published anew, so that whoever is about to add one finds that it is another, and looks whether that is over.
+        let hosts = self.inner.hosts.rcu(|hosts| BTreeMap::clone(hosts));
+        hosts.values().cloned().collect()
+    }
+
+    /// Drops the hosts, and what can be started.
+    pub(super) fn clear(&self) {
+        self.inner.hosts.store(Arc::default());
+        self.inner.entries.store(Arc::default());
+    }
+
     /// Adds a handler, for processes that are started from now on.
     ///
     /// # Errors
@@ -311,10 +286,11 @@ impl ProcessManager {
         self.launch(ctx, start, None).map(|instance| instance.pid)
     }
 
-    /// Starts a process with a name; or, where a living one has the name, sends that its
-    /// [messages](Start::with_message), as [`send`](Self::send) does. Of several that do this at once exactly one starts the process.
+    /// Starts a process with a name; or, where a living one has the name, sends that the
+    /// [messages](Start::with_message), as [`send`](Self::send) does. Of several that do this at once exactly one starts
+    /// the process. Without a name it is started.
     ///
-    /// Without a name it is started.
+    /// A message is given to one process: where that ends before it has received it, nobody does.
     ///
     /// # Errors
     ///
@@ -342,16 +318,18 @@ impl ProcessManager {
         }
     }
 
-    /// Says whether the process lived to have all the messages.
+    /// Says whether the process lived to be sent all the messages.
     async fn signal(&self, ctx: &Ctx, holder: &Instance, start: &Start) -> Result<bool, StartError> {
         for payload in &start.messages {
             match self.deliver(ctx, holder, payload.clone()).await {
                 Ok(()) => (),
                 Err(SendError { reason: SendErrorReason::Ended, .. }) => return Ok(false),
-                Err(source) => return Err(StartError::NotSignalled { holder: holder.pid, source }),
+                Err(source) => {
+                    return Err(StartError::NotSignalled { holder: holder.pid, source: source.into() });
+                }
             }
         }
-        Ok(!holder.has_ended())
+        Ok(true)
     }
 
     /// Starts a process, waits for its end, and gives what it gave back.
@@ -377,7 +355,7 @@ impl ProcessManager {
         }
     }
 
-    /// Asks a process to end: it receives [`Message::Cancelled`], may finish what it does, and is
+    /// Asks a process to end: it receives [`Message::Cancelled`](super::Message::Cancelled), may finish what it does, and is
     /// [terminated](Self::terminate) after `grace`. Asked several times it has the message once, and the shortest time.
     ///
     /// # Errors
@@ -398,217 +376,6 @@ impl ProcessManager {
     pub fn terminate(&self, pid: Pid) -> Result<(), ProcessError> {
         self.living(pid)?.terminate(ExitReason::Killed);
         Ok(())
-    }
-
-    /// Stops a host: it admits no more processes, those on it are cancelled, and what has not ended after `grace` is
-    /// killed. The id is free again when this is done. None if there is no such host.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves the host closed, and cancelled what was.
-    pub async fn stop_host(&self, id: &HostId, grace: Duration) -> Option<HostStopped> {
-        let host = self.host(id)?;
-        let stopped = self.stop_hosts(std::slice::from_ref(&host), grace).await;
-        self.inner.hosts.rcu(|hosts| {
-            let mut copy = BTreeMap::clone(hosts);
-            copy.retain(|_, other| !Arc::ptr_eq(other, &host));
-            copy
-        });
-        Some(stopped)
-    }
-
-    /// Stops all hosts, as [`stop_host`](Self::stop_host) does one. Nothing can be registered any more.
-    ///
-    /// Processes may call functions as they end, so [those](Functions::stop) are stopped behind them.
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of [`stop_host`](Self::stop_host).
-    pub async fn stop(&self, grace: Duration) -> HostStopped {
-        self.inner.is_closed.store(true, Ordering::Release);
-        // Published anew, so that whoever is about to add one finds that it is another, and looks whether that is over.
-        let hosts = self.inner.hosts.rcu(|hosts| BTreeMap::clone(hosts));
-        let hosts: Vec<_> = hosts.values().cloned().collect();
-        let stopped = self.stop_hosts(&hosts, grace).await;
-        self.inner.hosts.store(Arc::default());
-        self.inner.entries.store(Arc::default());
-        stopped
-    }
-
-    async fn stop_hosts(&self, hosts: &[Arc<Host>], grace: Duration) -> HostStopped {
-        for host in hosts {
-            host.close();
-        }
-        let reason: Arc<str> = "its host is stopping".into();
-        let deadline = Instant::now().checked_add(grace);
-        let asked = self.living_on(hosts);
-        let cancelled = asked.iter().filter(|instance| instance.ask_to_end(&reason, deadline)).count();
-        drop(asked);
-        let idle = async {
-            for host in hosts {
-                host.idle().await;
-            }
-        };
-        let Some(deadline) = deadline else {
-            idle.await;
-            return HostStopped { cancelled, ..HostStopped::default() };
-        };
-        // Whether they ended in time shows in what is left.
-        let _ = timeout_at(deadline, idle).await;
-        let left = self.living_on(hosts);
-        let killed = left.iter().filter(|instance| instance.terminate(ExitReason::HostStopped)).count();
-        drop(left);
-        let idle = async {
-            for host in hosts {
-                host.idle().await;
-            }
-        };
-        let _ = timeout(LAST_WAIT, idle).await;
-        let running = self.living_on(hosts).into_iter().map(|instance| instance.pid).collect();
-        HostStopped { cancelled, killed, running }
-    }
-
-    fn living_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<Instance>> {
-        let lives_there =
-            |instance: &Arc<Instance>| hosts.iter().any(|host| Arc::ptr_eq(host, &instance.host));
-        self.snapshot().into_iter().filter(lives_there).collect()
-    }
-
-    // Messages ------------------------------------------------------------------------------------------------------
-
-    /// Sends a message to a process, given by its PID or its name, from that of `ctx`, if it is one's. Waits where its mailbox
-    /// is full: as long as `ctx` may, and no longer than [configured](ManagerConfig::max_wait). Messages of one sender
-    /// arrive in the order in which they were sent.
-    ///
-    /// # Errors
-    ///
-    /// A [`SendError`], with the payload.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future means that nothing was sent.
-    pub async fn send<'a>(
-        &self,
-        ctx: &Ctx,
-        to: impl Into<Destination<'a>>,
-        payload: impl Into<Payload>,
-    ) -> Result<(), SendError> {
-        let payload = payload.into();
-        match self.resolve(to.into()) {
-            Ok(instance) => self.deliver(ctx, &instance, payload).await,
-            Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
-        }
-    }
-
-    /// Sends a message if there is room for it; else as [`send`](Self::send).
-    ///
-    /// # Errors
-    ///
-    /// A [`SendError`], with the payload.
-    pub fn try_send<'a>(
-        &self,
-        ctx: &Ctx,
-        to: impl Into<Destination<'a>>,
-        payload: impl Into<Payload>,
-    ) -> Result<(), SendError> {
-        let payload = payload.into();
-        match self.resolve(to.into()) {
-            Ok(instance) => {
-                let sent = instance.mailbox.try_send(message(ctx, payload));
-                sent.map_err(|refused| not_sent(&instance, refused))
-            }
-            Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
-        }
-    }
-
-    async fn deliver(&self, ctx: &Ctx, instance: &Instance, payload: Payload) -> Result<(), SendError> {
-        let mut waiting = match instance.mailbox.try_send(message(ctx, payload)) {
-            Ok(()) => return Ok(()),
-            Err(Refused::Full(message)) => Some(message),
-            Err(refused) => return Err(not_sent(instance, refused)),
-        };
-        let send = instance.mailbox.send(&mut waiting);
-        let waited = ctx.bound(timeout(self.inner.config.max_wait, send)).await;
-        let Some(message) = waiting else { return Ok(()) };
-        Err(match waited {
-            Ok(Ok(())) => not_sent(instance, Refused::Closed(message)),
-            Ok(Err(_)) => not_sent(instance, Refused::Full(message)),
-            Err(over) => SendError {
-                reason: SendErrorReason::Over(over),
-                ..not_sent(instance, Refused::Closed(message))
-            },
-        })
-    }
-
-    fn resolve(&self, to: Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
-        let found = match &to {
-            Destination::Pid(pid) => self.find(*pid),
-            Destination::Name(name) => self.inner.names.holder(name),
-        };
-        found.ok_or_else(|| {
-            let has_ended = matches!(to, Destination::Pid(pid) if self.recent_exit(pid).is_some());
-            (to.to_string(), if has_ended { SendErrorReason::Ended } else { SendErrorReason::NotFound })
-        })
-    }
-
-    // Relations and names -------------------------------------------------------------------------------------------
-
-    /// A future of the exit of a process. Of one that has ended it is ready at once, as long as that is
-    /// [remembered](ManagerConfig::exits).
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
-    pub fn monitor(&self, pid: Pid) -> Result<Monitor, ProcessError> {
-        match self.find(pid) {
-            Some(instance) => Ok(instance.watch()),
-            None => self.recent_exit(pid).map(Monitor::ended).ok_or_else(|| self.gone(pid)),
-        }
-    }
-
-    /// Links two processes: where one fails, the other ends, too, unless it
-    /// [traps](super::ProcessCtx::trap_links) that. Linking again changes nothing, nor does linking one to itself.
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if one of them does not live; the other goes on.
-    pub fn link(&self, one: Pid, other: Pid) -> Result<(), ProcessError> {
-        relations::link(&*self.living(one)?, &*self.living(other)?)
-            .map_err(|exit| ProcessError::Ended { exit })
-    }
-
-    /// Ends a link, if there is one. The end of one of the processes is nothing to the other from now on.
-    pub fn unlink(&self, one: Pid, other: Pid) {
-        let (found_one, found_other) = (self.find(one), self.find(other));
-        match (&found_one, &found_other) {
-            (Some(found), _) => relations::unlink(found, other, found_other.as_deref()),
-            (None, Some(found)) => relations::unlink(found, one, None),
-            (None, None) => (),
-        }
-    }
-
-    /// Gives a process a name, in addition to those it has. It is free again when the process has ended.
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessError::NameTaken`] if another has it, [`ProcessError::InvalidName`] if none can,
-    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if the process does not live.
-    pub fn register_name(&self, name: &str, pid: Pid) -> Result<(), ProcessError> {
-        names::check(name).map_err(|name| ProcessError::InvalidName { name })?;
-        let instance = self.living(pid)?;
-        let taken = |holder| ProcessError::NameTaken { name: name.to_owned(), holder };
-        self.inner.names.claim(name, &instance).map_err(taken)?;
-        if instance.has_ended() { Err(self.gone(pid)) } else { Ok(()) }
-    }
-
-    /// Takes a name away from whoever has it; says whether somebody had.
-    pub fn unregister_name(&self, name: &str) -> bool {
-        self.inner.names.take(name)
-    }
-
-    /// The living process that has a name.
-    pub fn whereis(&self, name: &str) -> Option<Pid> {
-        self.inner.names.holder(name).map(|instance| instance.pid)
     }
 
     // What there is -------------------------------------------------------------------------------------------------
@@ -635,7 +402,16 @@ impl ProcessManager {
         self.find(pid).map(|instance| instance.info())
     }
 
-    fn snapshot(&self) -> Vec<Arc<Instance>> {
+    /// The unit that started a process: none if that was no function and no process, or the process is not known, or
+    /// [no more](ManagerConfig::exits).
+    pub fn parent(&self, pid: Pid) -> Option<Pid> {
+        match self.find(pid) {
+            Some(instance) => instance.parent,
+            None => self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner).parent(pid),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<Arc<Instance>> {
         self.inner.processes.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
 
@@ -654,10 +430,16 @@ impl ProcessManager {
 
     /// What is known of a process that does not live.
     pub(super) fn gone(&self, pid: Pid) -> ProcessError {
-        match self.recent_exit(pid).or_else(|| self.find(pid)?.state().exit.clone()) {
+        // In this order, as it is remembered before it is not found any more.
+        let exit = self.find(pid).and_then(|instance| instance.state().exit.clone());
+        match exit.or_else(|| self.recent_exit(pid)) {
             Some(exit) => ProcessError::Ended { exit },
             None => ProcessError::Unknown { process: pid.to_string() },
         }
+    }
+
+    pub(super) fn config(&self) -> &ManagerConfig {
+        &self.inner.config
     }
 
     pub(super) fn names(&self) -> &Names {
@@ -669,8 +451,10 @@ impl ProcessManager {
     }
 
     /// A process has ended. It is remembered first, so that whoever does not find it finds its exit.
-    pub(super) fn forget(&self, instance: &Instance, names: &[Arc<str>], exit: &Exit) {
-        let recent = self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner).remember(exit);
+    pub(super) fn forget(&self, instance: &Instance, names: &[Arc<str>], exit: Option<&Exit>) {
+        let recent = exit.and_then(|exit| {
+            self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner).remember(exit, instance.parent)
+        });
         drop(recent);
         for name in names {
             self.inner.names.release(name, instance);
@@ -678,19 +462,6 @@ impl ProcessManager {
         let removed = self.inner.processes.remove(&instance.pid.number());
         drop(removed);
     }
-}
-
-fn message(ctx: &Ctx, payload: Payload) -> Message {
-    Message::Sent { from: ctx.process().map(|process| process.pid), payload }
-}
-
-fn not_sent(instance: &Instance, refused: Refused) -> SendError {
-    let (reason, message) = match refused {
-        Refused::Full(message) => (SendErrorReason::Full { capacity: instance.mailbox.capacity() }, message),
-        Refused::Closed(message) => (SendErrorReason::Ended, message),
-    };
-    let payload = message.into_payload().unwrap_or_default().into();
-    SendError { to: instance.pid.to_string(), reason, payload }
 }
 
 /// A timer panics where its runtime has none, and there is no other way to know.
@@ -706,5 +477,20 @@ impl fmt::Debug for ProcessManager {
             .field("hosts", &self.hosts())
             .field("processes", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(feature = "lua", feature = "wasm"))]
+impl WeakManager {
+    /// The manager, as long as something else keeps it: a clone, or a process that lives.
+    pub(crate) fn upgrade(&self) -> Option<ProcessManager> {
+        self.0.upgrade().map(|inner| ProcessManager { inner })
+    }
+}
+
+#[cfg(any(feature = "lua", feature = "wasm"))]
+impl fmt::Debug for WeakManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakManager").finish_non_exhaustive()
     }
 }

@@ -53,6 +53,8 @@
 //! milliseconds, wherever it is; a native process where it next awaits something that is not ready. One that blocks its
 //! thread cannot be ended from outside.
 
+mod admission;
+mod config;
 mod ctx;
 mod entry;
 mod error;
@@ -68,8 +70,13 @@ mod monitor;
 mod names;
 mod recent;
 mod relations;
+mod send;
 mod start;
+mod stop;
+pub mod supervisor;
+mod sync;
 
+pub use self::config::ManagerConfig;
 pub use self::ctx::ProcessCtx;
 pub use self::entry::{EntryId, EntryKind, Process};
 pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
@@ -77,7 +84,10 @@ pub use self::exit::{Exit, ExitReason, LinkDown};
 pub use self::host::{HostConfig, HostId, HostKind};
 pub use self::info::{ProcessInfo, ProcessState, ProcessTable};
 pub use self::lifecycle::{Lifecycle, ProcessRef};
-pub use self::manager::{HostStopped, ManagerConfig, ProcessManager};
+pub use self::manager::ProcessManager;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub(crate) use self::manager::WeakManager;
 pub use self::message::{Destination, Message};
 pub use self::monitor::Monitor;
 pub use self::start::{PROCESS, Start, Started};
+pub use self::stop::HostStopped;

@@ -6,7 +6,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
 
+use super::error::ProcessError;
 use super::instance::Instance;
+use super::manager::ProcessManager;
 use crate::pid::Pid;
 
 /// The longest name, in bytes.
@@ -25,6 +27,38 @@ pub(super) fn check(name: &str) -> Result<(), String> {
         && !name.starts_with('{')
         && !name.chars().any(char::is_control);
     if is_name { Ok(()) } else { Err(name[..name.floor_char_boundary(LONGEST)].to_owned()) }
+}
+
+impl ProcessManager {
+    /// Gives a process a name, in addition to those it has. It is free again when the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::NameTaken`] if another has it, [`ProcessError::InvalidName`] if none can,
+    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if the process does not live.
+    pub fn register_name(&self, name: &str, pid: Pid) -> Result<(), ProcessError> {
+        check(name).map_err(|name| ProcessError::InvalidName { name })?;
+        let instance = self.living(pid)?;
+        let taken = |holder| ProcessError::NameTaken { name: name.to_owned(), holder };
+        self.names().claim(name, &instance).map_err(taken)?;
+        if instance.has_ended() { Err(self.gone(pid)) } else { Ok(()) }
+    }
+
+    /// Takes a name away from whoever has it; says whether somebody had.
+    pub fn unregister_name(&self, name: &str) -> bool {
+        self.names().take(name)
+    }
+
+    /// Takes a name away from a process; says whether that had it.
+    #[cfg(feature = "lua")]
+    pub(crate) fn unregister_name_of(&self, name: &str, pid: Pid) -> bool {
+        self.find(pid).is_some_and(|holder| self.names().take_from(name, &holder))
+    }
+
+    /// The living process that has a name.
+    pub fn whereis(&self, name: &str) -> Option<Pid> {
+        self.names().holder(name).map(|instance| instance.pid)
+    }
 }
 
 impl Names {
@@ -54,16 +88,50 @@ impl Names {
 
     /// Takes a name away from whoever has it; says whether somebody had.
     pub(super) fn take(&self, name: &str) -> bool {
-        let Some(holder) = self.holder(name) else { return false };
+        self.holder(name).is_some_and(|holder| self.take_from(name, &holder))
+    }
+
+    /// Takes a name away from a process; says whether that had it.
+    pub(super) fn take_from(&self, name: &str, holder: &Instance) -> bool {
         let mut state = holder.state();
         if let Some(relations) = &mut state.relations {
             relations.names.retain(|other| &**other != name);
         }
-        self.release(name, &holder)
+        self.release(name, holder)
     }
 
     /// Takes a name away from a process, if that has it.
     pub(super) fn release(&self, name: &str, instance: &Instance) -> bool {
         self.holders.remove_if(name, |_, holder| std::ptr::eq(&raw const **holder, instance)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::process::Destination;
+
+    proptest! {
+        /// Whatever a name may be, it is told from a PID.
+        #[test]
+        fn a_name_is_no_text_of_a_pid(name in any::<String>()) {
+            match check(&name) {
+                Ok(()) => {
+                    prop_assert!((1..=LONGEST).contains(&name.len()));
+                    prop_assert!(matches!(Destination::from_text(&name), Ok(Destination::Name(it)) if it == name));
+                }
+                Err(shown) => prop_assert!(name.starts_with(&shown) && shown.len() <= LONGEST),
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_is_too_long_the_beginning_is_shown() {
+        assert_eq!(check(&"n".repeat(LONGEST)), Ok(()));
+        assert_eq!(check(&"n".repeat(LONGEST + 1)), Err("n".repeat(LONGEST)));
+        // Not in the middle of a character.
+        assert_eq!(check(&"é".repeat(LONGEST)), Err("é".repeat(LONGEST / 2)));
     }
 }

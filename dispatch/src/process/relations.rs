@@ -7,20 +7,21 @@ use tokio::sync::oneshot;
 use super::error::ProcessError;
 use super::exit::Exit;
 use super::instance::{Instance, State, Watcher, both};
+use super::manager::ProcessManager;
 use super::message::Message;
 use super::monitor::Monitor;
 use crate::pid::Pid;
 
 /// Links a process that starts another to it, and monitors it, before anything of it runs. Fails where the first has ended.
-pub(super) fn begin(starter: &Instance, started: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
-    let (mut a, mut b) = both(starter, started);
+pub(super) fn begin(starter: &Instance, child: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
+    let (mut a, mut b) = both(starter, child);
     living(&a, &b)?;
     if link {
-        a.relations().links.insert(started.pid);
+        a.relations().links.insert(child.pid);
         b.relations().links.insert(starter.pid);
     }
     if monitor {
-        a.relations().monitored.insert(started.pid);
+        a.relations().monitored.insert(child.pid);
         b.relations().watchers.insert(starter.pid.number(), Watcher::Process(starter.pid));
     }
     Ok(())
@@ -46,13 +47,47 @@ pub(super) fn unlink(one: &Instance, other: Pid, found: Option<&Instance>) {
 }
 
 fn remove_link(state: &mut State, other: Pid) {
-    if let Some(relations) = &mut state.relations {
-        relations.links.remove(&other);
-    }
+    state.removes(|relations| relations.links.remove(&other));
 }
 
 fn living(one: &State, other: &State) -> Result<(), Exit> {
     [one, other].into_iter().find_map(|state| state.exit.clone()).map_or(Ok(()), Err)
+}
+
+impl ProcessManager {
+    /// A future of the exit of a process. Of one that has ended it is ready at once, as long as that is
+    /// [remembered](super::ManagerConfig::exits).
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
+    pub fn monitor(&self, pid: Pid) -> Result<Monitor, ProcessError> {
+        match self.find(pid) {
+            Some(instance) => Ok(instance.watch()),
+            None => self.recent_exit(pid).map(Monitor::ended).ok_or_else(|| self.gone(pid)),
+        }
+    }
+
+    /// Links two processes: where one fails, the other ends, too, unless it
+    /// [traps](super::ProcessCtx::trap_links) that. Linking again changes nothing, nor does linking one to itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if one of them does not live; the other goes on.
+    pub fn link(&self, one: Pid, other: Pid) -> Result<(), ProcessError> {
+        link(&*self.living(one)?, &*self.living(other)?).map_err(|exit| ProcessError::Ended { exit })
+    }
+
+    /// Ends a link, if there is one. The end of one of the processes is nothing to the other from now on; what one that
+    /// traps was told before is still in its mailbox.
+    pub fn unlink(&self, one: Pid, other: Pid) {
+        let (found_one, found_other) = (self.find(one), self.find(other));
+        match (&found_one, &found_other) {
+            (Some(found), _) => unlink(found, other, found_other.as_deref()),
+            (None, Some(found)) => unlink(found, one, None),
+            (None, None) => (),
+        }
+    }
 }
 
 impl Instance {

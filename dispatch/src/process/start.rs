@@ -1,15 +1,17 @@
 //! How a process is started.
 
 use std::sync::Arc;
+use std::thread;
 
 use frame_registry::{Key, OptionKind, Options, Pair};
 use tokio::sync::oneshot;
 
+use super::admission::NoPlace;
 use super::ctx::ProcessCtx;
 use super::entry::{Entry, EntryId};
 use super::error::StartError;
 use super::exit::{Exit, ExitReason};
-use super::host::{Host, HostId, NoPlace, Place};
+use super::host::{Host, HostId, Place};
 use super::instance::{Instance, Watcher};
 use super::lifecycle::{Lifecycle, ProcessRef};
 use super::manager::ProcessManager;
@@ -21,6 +23,10 @@ use crate::frame::{self, PID, Refused};
 use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
+use crate::printable::printable;
+
+/// How many bytes of the reason for which a process ended are logged.
+const LONGEST_REASON: usize = 4 << 10;
 
 /// What a frame is of, if it is that of a process.
 pub static PROCESS: Key<EntryId> = Key::new("process").public();
@@ -141,7 +147,7 @@ impl ProcessManager {
                 return Err(StartError::NameTaken { name: name.clone(), holder });
             }
         }
-        let starter = ctx.process().filter(|starter| !starter.has_ended());
+        let starter = ctx.process().filter(|starter| starter.manager.is(self) && !starter.has_ended());
         let starter = match starter {
             _ if !start.link && !start.monitor => None,
             Some(starter) => Some(Arc::clone(starter)),
@@ -155,23 +161,23 @@ impl ProcessManager {
             handlers: Vec::new(),
             is_started: false,
             outcome: None,
-            _place: place,
+            place,
         };
         running.handle(&self.handlers())?;
+        // Before anybody can find it, who may fill its mailbox.
+        for payload in start.messages {
+            let from = ctx.process().map(|process| process.pid);
+            let _ = instance.mailbox.try_send(Message::Sent { from, payload });
+        }
+        instance
+            .host
+            .appear(|| self.add(&instance))
+            .map_err(|_closed| StartError::HostStopping { host: instance.host.id.clone() })?;
+        // Behind that, so that whoever learns who has the name finds it.
         if let Some(name) = &start.name {
             self.names()
                 .claim(name, &instance)
                 .map_err(|holder| StartError::NameTaken { name: name.clone(), holder })?;
-        }
-        self.add(&instance);
-        // Whoever stops the host closes it first, and then looks who lives there; here it is the other way round. So one of
-        // the two sees the other.
-        if instance.host.is_closed() {
-            return Err(StartError::HostStopping { host: instance.host.id.clone() });
-        }
-        for payload in start.messages {
-            let from = ctx.process().map(|process| process.pid);
-            let _ = instance.mailbox.try_send(Message::Sent { from, payload });
         }
         if let Some(watcher) = watcher {
             instance.state().relations().watchers.insert(instance.pid.number(), Watcher::Monitor(watcher));
@@ -256,15 +262,18 @@ struct Running {
     is_started: bool,
     /// What came of it: an error of its own, or the message of a panic.
     outcome: Option<Result<Result<Payload, CallError>, String>>,
-    /// Given back behind everything else.
-    _place: Place,
+    /// Gone behind everything else.
+    place: Place,
 }
 
 impl Running {
-    async fn run(mut self, payload: Payload) {
-        let instance = Arc::clone(&self.instance);
-        let ctx = ProcessCtx::new(&instance);
-        self.outcome = Some(panics::run(|| instance.entry.process.run(ctx, payload)).await);
+    #[expect(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
+    fn run(mut self, payload: Payload) -> impl Future<Output = ()> + Send {
+        async move {
+            let Self { instance, outcome, .. } = &mut self;
+            let process = || instance.entry.process.run(ProcessCtx::new(instance), payload);
+            *outcome = Some(panics::run(process).await);
+        }
     }
 
     fn handle(&mut self, handlers: &[Arc<dyn Lifecycle>]) -> Result<(), StartError> {
@@ -294,7 +303,10 @@ impl Running {
             }
             Some(Ok(Err(error))) => ExitReason::Failed(Arc::new(error)),
             Some(Err(message)) => ExitReason::Panicked(message.into()),
-            None => instance.end_reason().unwrap_or(ExitReason::HostStopped),
+            None => instance.end_reason().unwrap_or_else(|| {
+                let as_dropped = thread::panicking().then(|| "panicked as it was dropped".into());
+                as_dropped.map_or(ExitReason::HostStopped, ExitReason::Panicked)
+            }),
         };
         Exit { pid: instance.pid, reason, result }
     }
@@ -313,16 +325,17 @@ impl Drop for Running {
                 tracing::error!(pid = %exit.pid, handler = handler.name(), "a lifecycle handler {message}");
             }
         }
-        self.instance.ended(&exit);
+        self.instance.ended(&exit, self.is_started, &mut self.place);
     }
 }
 
 fn log(instance: &Instance, reason: &ExitReason) {
-    let (pid, process) = (instance.pid, &*instance.entry.id);
+    let (pid, process, exit) = (instance.pid, &*instance.entry.id, reason.as_str());
     match reason {
         ExitReason::Failed(_) | ExitReason::Panicked(_) => {
-            tracing::warn!(%pid, %process, exit = reason.as_str(), "a process ended: {reason}");
+            let reason = printable(&reason.to_string(), LONGEST_REASON);
+            tracing::warn!(%pid, %process, exit, "a process ended: {reason}");
         }
-        _ => tracing::debug!(%pid, %process, exit = reason.as_str(), "a process ended: {reason}"),
+        _ => tracing::debug!(%pid, %process, exit, "a process ended"),
     }
 }

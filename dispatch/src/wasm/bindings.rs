@@ -1,10 +1,14 @@
-//! The world of `wit/function.wit`, as wasmtime calls it.
+//! The worlds of `wit`, as wasmtime calls them: that of processes, which has that of functions in it.
 
 wasmtime::component::bindgen!({
-    world: "frame:function/function",
+    world: "frame:function/process",
     path: "wit",
     imports: {
         "frame:function/functions.call": async | trappable,
+        "frame:function/processes.receive": async | trappable,
+        "frame:function/processes.send": async | trappable,
+        "frame:function/processes.start-or-signal": async | trappable,
+        "frame:function/processes.exec": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -1,11 +1,11 @@
-//! What a function that is a component may use.
+//! What a function or a process that is a component may use.
 
 use std::time::Duration;
 
 use crate::pool::PoolConfig;
 
-/// The limits of a function. All but `calls` and `max_wait` are of one call, those that it makes in other functions not
-/// counted.
+/// The limits of a function, or of what is started as processes, each of which counts as one call here. All but `calls` and
+/// `max_wait` are of one call, those that it makes in other functions not counted.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,7 +31,7 @@ pub struct WasmConfig {
     /// the deadline that the call has. Default: 30 seconds.
     pub time: Duration,
     /// How many bytes the guest hands to the host at once: its result, or all that it gives with one call of another
-    /// function. JSON counts as its text. Default: 16 MiB.
+    /// function, and how large a message is that it receives. JSON counts as its text. Default: 16 MiB.
     pub payload: usize,
     /// How many bytes of memory JSON takes that the guest hands over, once it is read: its result, or the payload of one
     /// call of another function. Small numbers in an array take some 20 times their text, small objects 100 times.
@@ -57,6 +57,22 @@ impl Default for WasmConfig {
 }
 
 impl WasmConfig {
+    /// What suits a component that is started as a process: no limit of [`time`](Self::time), and as many at once as their
+    /// hosts [have room](crate::process::HostConfig::processes) for. Each of them takes one of the engine's
+    /// [instances](super::WasmEngineBuilder::instances) for as long as it lives.
+    ///
+    /// Everything else is as it is by default, the [`memory`](Self::memory) of each process above all.
+    ///
+    /// ```
+    /// # use frame_dispatch::wasm::WasmConfig;
+    /// let config = WasmConfig::process().with_memory(4 << 20);
+    /// assert_eq!((config.time, config.calls), (std::time::Duration::MAX, usize::MAX));
+    /// ```
+    #[must_use]
+    pub fn process() -> Self {
+        Self::default().with_time(Duration::MAX).with_calls(usize::MAX)
+    }
+
     /// The same, with another number of [`calls`](Self::calls).
     #[must_use]
     pub const fn with_calls(mut self, calls: usize) -> Self {

@@ -1,7 +1,11 @@
 //! Payloads and errors, as guests see them and as functions do.
 
+use std::fmt::{self, Write};
+
+use frame_registry::Options;
+
 use super::bindings::frame::function::types;
-use super::json::{self, Unreadable};
+use super::json::{Budget, Unreadable};
 use super::log::LONGEST;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -15,12 +19,67 @@ pub(crate) fn to_guest(payload: Payload) -> types::Payload {
     }
 }
 
+/// The same, unless it would have more than `longest` bytes.
+pub(crate) fn to_guest_within(payload: Payload, longest: usize) -> Result<types::Payload, TooLarge> {
+    match payload {
+        Payload::Json(json) => {
+            let mut text = Limited { text: String::new(), longest };
+            write!(text, "{json}").map_err(|_full| TooLarge)?;
+            Ok(types::Payload::Json(text.text))
+        }
+        Payload::Bytes(bytes) if bytes.len() > longest => Err(TooLarge),
+        Payload::Bytes(bytes) => Ok(types::Payload::Bytes(bytes)),
+    }
+}
+
+/// A payload is more than may be handed to a guest.
+#[derive(Debug)]
+pub(crate) struct TooLarge;
+
+/// Text that does not become longer than it may.
+struct Limited {
+    text: String,
+    longest: usize,
+}
+
+impl Write for Limited {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        if self.text.len() + more.len() > self.longest {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(more);
+        Ok(())
+    }
+}
+
 /// A payload that a guest gave. As JSON it may take `json_memory` bytes.
 pub(crate) fn from_guest(payload: types::Payload, json_memory: usize) -> Result<Payload, Unreadable> {
+    from_guest_within(payload, &mut Budget::new(json_memory))
+}
+
+/// The same, where there is one budget for several.
+pub(crate) fn from_guest_within(payload: types::Payload, json: &mut Budget) -> Result<Payload, Unreadable> {
     Ok(match payload {
-        types::Payload::Json(text) => Payload::Json(json::read(&text, json_memory)?),
+        types::Payload::Json(text) => Payload::Json(json.read(&text)?),
         types::Payload::Bytes(bytes) => Payload::Bytes(bytes),
     })
+}
+
+/// How many bytes of text the options of one call, or of one process, may be.
+const LONGEST_OPTIONS: usize = 64 << 10;
+
+/// The options that a guest gave for what `whom` names.
+pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Options, CallError> {
+    if text.len() > LONGEST_OPTIONS {
+        return Err(CallError::invalid(format!(
+            "the options for {whom} have {} bytes, and may have {LONGEST_OPTIONS}",
+            text.len()
+        )));
+    }
+    let json = json
+        .read(text)
+        .map_err(|error| error.into_error(&format!("the options for {whom} are"), ErrorKind::Invalid))?;
+    Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))
 }
 
 impl From<&CallError> for types::Error {

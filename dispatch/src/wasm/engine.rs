@@ -71,8 +71,8 @@ impl WasmEngine {
         WasmEngineBuilder::default()
     }
 
-    /// Makes a function of a component in its binary form. It has to be one of the world `frame:function/function`, see
-    /// [the module](super).
+    /// Makes a function of a component in its binary form, which can be started as a process, too. It has to be one of the
+    /// world `frame:function/function` or `frame:function/process`, see [the module](super).
     ///
     /// Compiling takes long, on all processors: milliseconds for a small component, seconds for one that carries an
     /// interpreter. So call this on a thread that may block, as with tokio's `spawn_blocking`.
@@ -185,6 +185,11 @@ impl WasmEngineBuilder {
     /// How many calls run at once, of all functions together; at least one. Further calls wait, as for the turn of
     /// their function. Each takes address space for its memories, 4 GiB for each that a component may have, and no more
     /// than that until it runs. Default: 256.
+    ///
+    /// A process takes one for as long as it lives. One that is started where there is none waits for it, no longer than
+    /// its [`max_wait`](WasmConfig::max_wait), and then fails with
+    /// [`Exhausted`](crate::ErrorKind::Exhausted). So that processes leave something for calls, give them an engine of their
+    /// own, or their hosts room for [fewer](crate::process::HostConfig::processes).
     pub const fn instances(mut self, instances: u32) -> Self {
         self.instances = instances;
         self

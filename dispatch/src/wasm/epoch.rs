@@ -1,9 +1,9 @@
 //! The clock that makes a guest yield.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use wasmtime::Engine;
@@ -25,12 +25,18 @@ pub(crate) struct Clock {
 #[derive(Debug, Default)]
 struct Shared {
     guests: AtomicUsize,
+    /// Set before there is any guest.
+    thread: OnceLock<Thread>,
     is_asleep: AtomicBool,
     is_over: AtomicBool,
 }
 
 /// A guest that runs, until it is dropped.
-pub(crate) struct Running<'a>(&'a Shared);
+#[derive(Debug)]
+pub(crate) struct Running(Arc<Shared>);
+
+/// A guest that waits for something, and runs again when this is dropped.
+pub(crate) struct Paused(Arc<Shared>);
 
 impl Clock {
     pub(crate) fn start(engine: Engine) -> io::Result<Self> {
@@ -39,28 +45,45 @@ impl Clock {
             let shared = Arc::clone(&shared);
             move || shared.tick(&engine)
         })?;
+        let _ = shared.thread.set(thread.thread().clone());
         Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Keeps the clock ticking.
-    pub(crate) fn run(&self) -> Running<'_> {
-        self.shared.guests.fetch_add(1, Ordering::SeqCst);
-        // Here and in `tick` the write comes first, then the read, in one order for all: so either the thread sees
-        // this guest before it falls asleep, or this sees that it sleeps.
-        if self.shared.is_asleep.load(Ordering::SeqCst) {
-            self.wake();
-        }
-        Running(&self.shared)
+    pub(crate) fn run(&self) -> Running {
+        self.shared.begin();
+        Running(Arc::clone(&self.shared))
     }
+}
 
-    fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+impl Running {
+    /// Lets the clock stop for as long as the guest waits: a process may do so for days.
+    pub(crate) fn pause(&self) -> Paused {
+        self.0.end();
+        Paused(Arc::clone(&self.0))
     }
 }
 
 impl Shared {
+    fn begin(&self) {
+        self.guests.fetch_add(1, Ordering::SeqCst);
+        // Here and in `tick` the write comes first, then the read, in one order for all: so either the thread sees
+        // this guest before it falls asleep, or this sees that it sleeps.
+        if self.is_asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn end(&self) {
+        self.guests.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
     fn tick(&self, engine: &Engine) {
         let mut quiet = 0;
         while !self.is_over.load(Ordering::SeqCst) {
@@ -80,19 +103,55 @@ impl Shared {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::SeqCst);
+        self.0.end();
+    }
+}
+
+/// A guest that is ended as it waits runs to its end, too.
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.0.begin();
     }
 }
 
 impl Drop for Clock {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
-        self.wake();
+        self.shared.wake();
         if let Some(thread) = self.thread.take() {
             // It does nothing that panics, and ends at once.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Until the clock sleeps, or not; for longer than it takes on any machine.
+    fn assert_sleeps(clock: &Clock, sleeps: bool) {
+        for _ in 0..60_000 {
+            if clock.shared.is_asleep.load(Ordering::SeqCst) == sleeps {
+                return;
+            }
+            thread::sleep(TICK);
+        }
+        panic!("the clock was to be {}", if sleeps { "asleep" } else { "awake" });
+    }
+
+    #[test]
+    fn a_clock_sleeps_while_all_its_guests_wait_and_wakes_with_the_first_that_goes_on() {
+        let clock = Clock::start(Engine::default()).unwrap();
+        let (one, other) = (clock.run(), clock.run());
+        let (one_waits, other_waits) = (one.pause(), other.pause());
+        assert_sleeps(&clock, true);
+        drop(one_waits);
+        assert_sleeps(&clock, false);
+        drop((one, other_waits, other));
+        assert_eq!(clock.shared.guests.load(Ordering::SeqCst), 0);
+        assert_sleeps(&clock, true);
     }
 }

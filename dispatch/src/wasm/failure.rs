@@ -4,8 +4,8 @@ use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Limits;
-use super::log::printable;
 use crate::error::{CallError, ErrorKind};
+use crate::printable::printable;
 
 /// How many of the functions on the guest's stack an error names, and how many bytes of each name: both are the guest's to
 /// choose.

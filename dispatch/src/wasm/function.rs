@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
-use super::bindings::FunctionPre;
+use super::bindings::ProcessPre;
 use super::config::WasmConfig;
 use super::convert::{from_guest, to_guest};
 use super::engine::Shared;
@@ -19,6 +19,7 @@ use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessCtx};
+use crate::yielding::behind_timers;
 
 /// A component as a function. Cloning it is one reference count, and clones share its turns: so keep one, to see its
 /// [`statistics`](Self::statistics).
@@ -29,7 +30,8 @@ pub struct WasmFunction {
 
 struct Inner {
     engine: Arc<Shared>,
-    component: FunctionPre<State>,
+    /// What it exports is the same in both worlds.
+    component: ProcessPre<State>,
     imports_wasi: bool,
     config: WasmConfig,
     pool: Pool<()>,
@@ -53,7 +55,7 @@ impl WasmFunction {
         }
         let imports_wasi = wasi::is_imported(component);
         let component =
-            FunctionPre::new(instance).map_err(|error| WasmError::Export { reason: format!("{error:#}") })?;
+            ProcessPre::new(instance).map_err(|error| WasmError::Export { reason: format!("{error:#}") })?;
         let pool = Pool::new(config.pool(), Vec::new());
         Ok(Self { inner: Arc::new(Inner { engine, component, imports_wasi, config, pool }) })
     }
@@ -95,12 +97,12 @@ impl Inner {
         let bounds = ctx.clone();
         let store = self.store(ctx)?;
         turn.instance(|| Ok::<_, CallError>(()))?;
-        bounds.bound(self.run(store, payload)).await?
+        bounds.bound(behind_timers(self.run(store, payload))).await?
     }
 
     /// What the call runs in.
     fn store(&self, ctx: Ctx) -> Result<Store<State>, CallError> {
-        let mut state = State::new(ctx, &self.config);
+        let mut state = State::new(ctx, &self.config, self.engine.clock.run());
         for module in &self.engine.modules {
             module.prepare(&mut state)?;
         }
@@ -122,7 +124,6 @@ impl Inner {
 
     /// Runs the guest. Dropping the future unwinds its stack, and frees all that it has.
     async fn run(&self, mut store: Store<State>, payload: Payload) -> Result<Payload, CallError> {
-        let _running = self.engine.clock.run();
         let payload = to_guest(payload);
         let returned = async {
             let instance = self.component.instantiate_async(&mut store).await?;

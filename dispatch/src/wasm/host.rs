@@ -1,13 +1,11 @@
-//! The interfaces of `wit/function.wit` that a guest imports.
+//! The interfaces of `wit/function.wit` that a guest imports. That of `wit/process.wit` is a module's.
 
-use frame_registry::Options;
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::Function;
 use super::bindings::frame::function::{frame, functions, log, types};
-use super::convert::{from_guest, to_guest};
-use super::json;
+use super::convert::{self, from_guest, to_guest};
+use super::json::Budget;
 use super::state::State;
 use crate::error::{CallError, ErrorKind};
 use crate::id::FunctionId;
@@ -15,7 +13,9 @@ use crate::payload::Payload;
 use crate::task::Task;
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    Function::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    functions::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    frame::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    log::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
 }
 
 impl types::Host for State {}
@@ -27,8 +27,9 @@ impl functions::Host for State {
         payload: types::Payload,
         options: Option<String>,
     ) -> wasmtime::Result<Result<types::Payload, types::Error>> {
+        let ctx = self.ctx().clone();
         let called = match task(&id, payload, options.as_deref(), self.json_memory) {
-            Ok(task) => self.ctx().call(task).await,
+            Ok(task) => self.waiting(ctx.call(task)).await,
             Err(error) => Err(error),
         };
         Ok(called.map(to_guest).map_err(|error| (&error).into()))
@@ -56,9 +57,6 @@ impl log::Host for State {
     }
 }
 
-/// How many bytes of text the options of one call may be.
-const LONGEST_OPTIONS: usize = 64 << 10;
-
 /// The call that a guest wants made.
 fn task(
     id: &str,
@@ -71,16 +69,8 @@ fn task(
         .map_err(|error| error.into_error(&format!("the payload for `{id}` is"), ErrorKind::Invalid))?;
     let mut task = Task::new(id).with_payload(payload);
     if let Some(text) = options {
-        let id = task.function();
-        if text.len() > LONGEST_OPTIONS {
-            return Err(CallError::invalid(format!(
-                "the options for `{id}` have {} bytes, and may have {LONGEST_OPTIONS}",
-                text.len()
-            )));
-        }
-        let json = json::read(text, json_memory)
-            .map_err(|error| error.into_error(&format!("the options for `{id}` are"), ErrorKind::Invalid))?;
-        let options = Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))?;
+        let options =
+            convert::options(text, &format!("`{}`", task.function()), &mut Budget::new(json_memory))?;
         task = task.with_options(options);
     }
     Ok(task)

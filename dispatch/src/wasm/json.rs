@@ -32,26 +32,10 @@ impl Unreadable {
     }
 }
 
-/// Reads a text. What comes of it can take a hundred times the memory, and reading it takes time in which nothing else runs
-/// on the thread. So it ends where text and value count for more than `limit` bytes.
-pub(crate) fn read(text: &str, limit: usize) -> Result<Json, Unreadable> {
-    let Some(left) = limit.checked_sub(TEXT.saturating_mul(text.len())) else {
-        return Err(Unreadable::TooLarge { limit });
-    };
-    let mut budget = Budget { left, is_exceeded: false };
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = Builder(&mut budget)
-        .deserialize(&mut deserializer)
-        .and_then(|json| deserializer.end().map(|()| json));
-    read.map_err(
-        |error| {
-            if budget.is_exceeded { Unreadable::TooLarge { limit } } else { Unreadable::NotJson(error) }
-        },
-    )
-}
-
-/// How many bytes what is read may still take.
-struct Budget {
+/// How much memory may be taken by what is read.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: usize,
     left: usize,
     is_exceeded: bool,
 }
@@ -76,6 +60,25 @@ const MANY: usize = 1000;
 const TEXT: usize = 2;
 
 impl Budget {
+    /// At most this many bytes.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { limit, left: limit, is_exceeded: false }
+    }
+
+    /// Reads a text. What comes of it can take a hundred times the memory, and reading it takes time in which nothing else
+    /// runs on the thread. So it ends where all texts and values count for more than the limit.
+    pub(crate) fn read(&mut self, text: &str) -> Result<Json, Unreadable> {
+        let limit = self.limit;
+        let left = self.left.checked_sub(TEXT.saturating_mul(text.len()));
+        self.left = left.ok_or(Unreadable::TooLarge { limit })?;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let read =
+            Builder(self).deserialize(&mut deserializer).and_then(|json| deserializer.end().map(|()| json));
+        read.map_err(|error| {
+            if self.is_exceeded { Unreadable::TooLarge { limit } } else { Unreadable::NotJson(error) }
+        })
+    }
+
     fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
         if let Some(left) = self.left.checked_sub(bytes) {
             self.left = left;

@@ -41,6 +41,12 @@ impl Limits {
         let Account { limit, is_refused, .. } = self.table_elements;
         is_refused.then_some(Refused::TableElements { limit })
     }
+
+    /// What was refused up to now is no reason why the guest fails.
+    pub(crate) const fn forgive(&mut self) {
+        self.memory.is_refused = false;
+        self.table_elements.is_refused = false;
+    }
 }
 
 impl Account {

@@ -1,4 +1,4 @@
-//! Functions that are WebAssembly components.
+//! Functions and processes that are WebAssembly components.
 //!
 //! A [`WasmEngine`] makes a [`WasmFunction`] of a component, which is registered as any other function is. The component
 //! is one of the world `frame:function/function`, in `wit/function.wit`: it exports `run`, and can import
@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `frame:function/functions` | calls other functions, with frames that inherit from that of the call |
 //! | `frame:function/frame` | reads [public](frame_registry::Key::public) keys of the frame |
-//! | `frame:function/log` | writes to the log: at most 10 000 lines or 1 MiB a call, then no more |
+//! | `frame:function/log` | writes to the log: at most 10 000 lines or 1 MiB a call, then no more; a process as much each ten minutes |
 //! | WASI 0.2 | with nothing of the host but its clocks and randomness: no arguments, environment, directories, sockets or names. What is written to standard output and error goes to the log, and counts there |
 //!
 //! and whatever a [`HostModule`] adds.
@@ -35,6 +35,22 @@
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Processes
+//!
+//! A [`WasmFunction`] is a [process](crate::process), too: one of the world `frame:function/process`, in `wit/process.wit`,
+//! imports `frame:function/processes` beside the others, where the engine has the [`ProcessModule`]. There it receives
+//! messages, sends them, and starts, monitors, links and ends processes; that has an example. Its `run` is given what the
+//! process is started with, and the process ends when it returns.
+//!
+//! What suits one is [`WasmConfig::process`]. It has the budgets of a call, for as long as it lives: the memory that it has
+//! is all that it ever gets, and it takes one of the engine's [instances](WasmEngineBuilder::instances). What may grow
+//! with its age is by time, as the log is, or by what it does at once, as payloads are. While it waits for a message it
+//! takes no time of any processor.
+//!
+//! [Terminating](crate::process::ProcessManager::terminate) it ends it within milliseconds, also in a loop that never
+//! ends. A trap is a failure of the kind [`Internal`](crate::ErrorKind::Internal), a limit one of the kind
+//! [`Exhausted`](crate::ErrorKind::Exhausted), as whoever monitors it is told.
 
 mod bindings;
 mod cache;
@@ -50,6 +66,7 @@ mod json;
 mod limits;
 mod log;
 mod module;
+mod process;
 mod state;
 mod stdio;
 mod wasi;
@@ -62,4 +79,5 @@ pub use self::engine::{WasmEngine, WasmEngineBuilder};
 pub use self::error::WasmError;
 pub use self::function::WasmFunction;
 pub use self::module::HostModule;
+pub use self::process::ProcessModule;
 pub use self::state::State;

@@ -2,21 +2,25 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::config::WasmConfig;
+use super::epoch::Running;
 use super::limits::Limits;
 use super::log::Log;
 use super::wasi;
 use crate::ctx::Ctx;
 
-/// The data of a store, which is that of one call: what the functions of a [`HostModule`](super::HostModule) get.
+/// The data of a store, which is that of one call or one process: what the functions of a [`HostModule`](super::HostModule) get.
 pub struct State {
     ctx: Ctx,
     pub(crate) limits: Limits,
+    pub(crate) payload: usize,
     pub(crate) json_memory: usize,
+    running: Running,
     /// Where what the guest says goes.
     pub(crate) log: Log,
     table: ResourceTable,
@@ -26,12 +30,14 @@ pub struct State {
 }
 
 impl State {
-    pub(crate) fn new(ctx: Ctx, config: &WasmConfig) -> Self {
+    pub(crate) fn new(ctx: Ctx, config: &WasmConfig, running: Running) -> Self {
         Self {
             log: Log::new(ctx.clone()),
             ctx,
             limits: Limits::new(config),
+            payload: config.payload,
             json_memory: config.json_memory,
+            running,
             table: ResourceTable::new(),
             wasi: None,
             slots: Vec::new(),
@@ -40,6 +46,15 @@ impl State {
 
     pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
         self.wasi = Some(Box::new(wasi));
+    }
+
+    /// Waits for something outside of the guest, which needs no clock for as long.
+    pub(crate) fn waiting<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        let paused = self.running.pause();
+        async move {
+            let _paused = paused;
+            future.await
+        }
     }
 
     /// The surroundings of the call: its frame, when it has to be done, what it may call.

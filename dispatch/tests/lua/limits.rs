@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::Script;
 
 /// Each runs forever if it is let.
-const ENDLESS: [(&str, &str); 29] = [
+pub(crate) const ENDLESS: [(&str, &str); 29] = [
     ("a loop", "while true do end"),
     ("goto", "::a:: goto a"),
     ("pcall", "pcall(function() while true do end end)"),
@@ -78,7 +78,7 @@ const ENDLESS: [(&str, &str); 29] = [
 ];
 
 /// What no cancelling ends, but its own limits.
-fn ends_by_itself(name: &str) -> bool {
+pub(crate) fn ends_by_itself(name: &str) -> bool {
     ["handler", "handlers", "handler with pcall", "__tostring", "__close in coroutine.close"].contains(&name)
 }
 
@@ -215,7 +215,7 @@ async fn no_library_function_runs_for_long_past_the_deadline() {
 }
 
 /// What takes memory until there is none.
-const GREEDY: [&str; 7] = [
+pub(crate) const GREEDY: [&str; 7] = [
     "local t = {} for i = 1, 1e9 do t[i] = i end",
     "local s = 'x' while true do s = s .. s end",
     "local t = {} while true do t = { t } end",

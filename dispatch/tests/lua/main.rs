@@ -9,4 +9,5 @@ mod libraries;
 mod limits;
 mod modules;
 mod patterns;
+mod processes;
 mod support;

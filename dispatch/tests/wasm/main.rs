@@ -9,4 +9,5 @@ mod hostile;
 mod isolation;
 mod limits;
 mod modules;
+mod processes;
 mod wasi;

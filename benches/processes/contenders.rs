@@ -1,0 +1,86 @@
+//! Processes of this crate, and actors of its peers, doing the same.
+
+use frame_dispatch::Pid;
+use frame_dispatch::process::Start;
+
+use crate::frames::Frames;
+use crate::{with_kameo, with_ractor};
+
+/// How many processes send to one, where many do.
+pub(crate) const MANY: u32 = 16;
+
+pub(crate) const NAMES: [&str; 3] = ["frame-dispatch", "ractor", "kameo"];
+
+/// One of [`NAMES`], with what it needs alive.
+pub(crate) enum Contender {
+    Frames { frames: Box<Frames>, nothing: Box<Start>, player: Pid, one: Vec<Pid>, many: Vec<Pid> },
+    Ractor { players: with_ractor::Players, one: with_ractor::Senders, many: with_ractor::Senders },
+    Kameo { players: with_kameo::Players, one: with_kameo::Senders, many: with_kameo::Senders },
+}
+
+impl Contender {
+    /// On the runtime that this is called on.
+    pub(crate) async fn all() -> [Self; 3] {
+        let frames = Box::new(Frames::new());
+        let nothing = Box::new(frames.of("bench:nothing"));
+        let (player, one, many) = (frames.players(), frames.senders(1), frames.senders(MANY));
+        [
+            Self::Frames { frames, nothing, player, one, many },
+            Self::Ractor {
+                players: with_ractor::Players::new().await,
+                one: with_ractor::Senders::new(1).await,
+                many: with_ractor::Senders::new(MANY).await,
+            },
+            Self::Kameo {
+                players: with_kameo::Players::new().await,
+                one: with_kameo::Senders::new(1),
+                many: with_kameo::Senders::new(MANY),
+            },
+        ]
+    }
+
+    /// Starts so many, each when the one before has ended.
+    pub(crate) async fn exec(&self, count: u32) {
+        match self {
+            Self::Frames { frames, nothing, .. } => frames.exec(nothing, count).await,
+            Self::Ractor { .. } => with_ractor::exec(count).await,
+            Self::Kameo { .. } => with_kameo::exec(count).await,
+        }
+    }
+
+    /// Starts so many, and waits for the end of all.
+    pub(crate) async fn exec_all(&self, count: u32) {
+        match self {
+            Self::Frames { frames, nothing, .. } => frames.exec_all(nothing, count).await,
+            Self::Ractor { .. } => with_ractor::exec_all(count).await,
+            Self::Kameo { .. } => with_kameo::exec_all(count).await,
+        }
+    }
+
+    /// A message from one to another, and one back.
+    pub(crate) async fn round_trips(&self, count: u32) {
+        match self {
+            Self::Frames { frames, player, .. } => frames.play(*player, count).await,
+            Self::Ractor { players, .. } => players.play(count).await,
+            Self::Kameo { players, .. } => players.play(count).await,
+        }
+    }
+
+    /// Messages from one to another.
+    pub(crate) async fn one_to_one(&self, count: u32) {
+        match self {
+            Self::Frames { frames, one, .. } => frames.stream(one, count).await,
+            Self::Ractor { one, .. } => one.stream(count).await,
+            Self::Kameo { one, .. } => one.stream(count).await,
+        }
+    }
+
+    /// Messages from [`MANY`] to one, so many in all.
+    pub(crate) async fn many_to_one(&self, count: u32) {
+        match self {
+            Self::Frames { frames, many, .. } => frames.stream(many, count / MANY).await,
+            Self::Ractor { many, .. } => many.stream(count / MANY).await,
+            Self::Kameo { many, .. } => many.stream(count / MANY).await,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The table that a script starts a process with.
+
+use frame_registry::{Id, IdKind, nearest};
+use mlua::{Lua, Table, Value};
+
+use crate::ctx::Ctx;
+use crate::error::CallError;
+use crate::lua::convert::Shared;
+use crate::lua::host::{Refusal, invalid};
+use crate::process::{ProcessCtx, Start};
+
+const MEMBERS: [&str; 8] = ["entry", "host", "link", "messages", "monitor", "name", "options", "payload"];
+
+/// What a script wants to start.
+pub(super) fn take(lua: &Lua, shared: &Shared, ctx: &Ctx, start: &Value) -> Result<Start, Refusal> {
+    let Value::Table(table) = start else {
+        let kind = start.type_name();
+        let example = "{ host = \"app:workers\", entry = \"app:worker\" }";
+        return Err(
+            invalid(format!("a process is started with a table such as {example}, not a {kind}")).into()
+        );
+    };
+    check_members(table)?;
+    let mut start = Start::new(id(table, "host")?, id(table, "entry")?);
+    let payload: Value = table.raw_get("payload")?;
+    let room = shared.room(lua)?;
+    start = start.with_payload(shared.marks.take(
+        &payload,
+        "the payload",
+        shared.payload,
+        &shared.watch,
+        room,
+    )?);
+    start = start.with_options(shared.options(&table.raw_get("options")?, room)?);
+    match table.raw_get("messages")? {
+        Value::Nil => (),
+        Value::Table(messages) => {
+            let messages =
+                shared.marks.take_all(&messages, "`messages`", shared.payload, &shared.watch, room)?;
+            for message in messages {
+                start = start.with_message(message);
+            }
+        }
+        other => return Err(unfit("messages", "a list of payloads", &other)),
+    }
+    match table.raw_get("name")? {
+        Value::Nil => (),
+        Value::String(name) => start = start.with_name(&*name.to_str()?),
+        other => return Err(unfit("name", "a string", &other)),
+    }
+    if flag(table, "monitor", ctx)? {
+        start = start.with_monitor();
+    }
+    if flag(table, "link", ctx)? {
+        start = start.with_link();
+    }
+    Ok(start)
+}
+
+/// A member that is misspelt is not one that is left out.
+fn check_members(table: &Table) -> Result<(), Refusal> {
+    for pair in table.pairs::<Value, Value>() {
+        let (key, _) = pair?;
+        let name = match &key {
+            Value::String(name) => name.to_string_lossy(),
+            other => {
+                return Err(invalid(format!(
+                    "a process is started with named members, and not with one under a {}",
+                    other.type_name()
+                ))
+                .into());
+            }
+        };
+        if MEMBERS.contains(&name.as_str()) {
+            continue;
+        }
+        let shown: String = name.chars().take(40).collect();
+        let right = match nearest(&name, MEMBERS) {
+            Some(member) => format!("did you mean `{member}`?"),
+            None => format!("there are {}", MEMBERS.join(", ")),
+        };
+        return Err(invalid(format!("a process is not started with `{shown}`; {right}")).into());
+    }
+    Ok(())
+}
+
+fn id<K: IdKind>(table: &Table, member: &str) -> Result<Id<K>, Refusal> {
+    match table.raw_get(member)? {
+        Value::String(id) => Ok(id.to_string_lossy().parse().map_err(invalid)?),
+        other => Err(unfit(member, &format!("the id of a {}, such as \"{}\"", K::NOUN, K::EXAMPLE), &other)),
+    }
+}
+
+/// Something that only a process can ask for.
+fn flag(table: &Table, member: &str, ctx: &Ctx) -> Result<bool, Refusal> {
+    match table.raw_get(member)? {
+        Value::Nil | Value::Boolean(false) => Ok(false),
+        Value::Boolean(true) if ProcessCtx::of(ctx).is_none() => {
+            let message = format!("`{member}` is for scripts that run as processes, not as functions");
+            Err(CallError::invalid(message).into())
+        }
+        Value::Boolean(true) => Ok(true),
+        other => Err(unfit(member, "`true` or `false`", &other)),
+    }
+}
+
+fn unfit(member: &str, expected: &str, given: &Value) -> Refusal {
+    let given = if given.is_nil() { "missing" } else { given.type_name() };
+    invalid(format!("`{member}` is {expected}; it is {given}")).into()
+}

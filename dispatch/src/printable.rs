@@ -1,0 +1,19 @@
+//! Text of somebody else's, as a log shows it.
+
+/// Text of a guest, such that it cannot pass for more than one line, nor for anything but text: control characters are
+/// escaped, and what is over `longest` bytes is cut.
+pub(crate) fn printable(text: &str, longest: usize) -> String {
+    let kept = &text[..text.floor_char_boundary(longest)];
+    let mut printable = String::with_capacity(kept.len());
+    for character in kept.chars() {
+        if character.is_control() && character != '\t' {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    if kept.len() < text.len() {
+        printable.push('…');
+    }
+    printable
+}

@@ -1,0 +1,121 @@
+//! How messages are sent.
+
+use std::sync::Arc;
+
+use tokio::task::coop::consume_budget;
+use tokio::time::timeout;
+
+use super::error::{SendError, SendErrorReason};
+use super::instance::Instance;
+use super::mailbox::Refused;
+use super::manager::ProcessManager;
+use super::message::{Destination, Message};
+use crate::ctx::Ctx;
+use crate::payload::Payload;
+
+impl ProcessManager {
+    /// Sends a message to a process, given by its PID or its name, from that of `ctx`, if it is one's. Waits where its mailbox
+    /// is full: as long as `ctx` may, and no longer than [configured](super::ManagerConfig::max_wait). Messages of one sender
+    /// arrive in the order in which they were sent.
+    ///
+    /// # Errors
+    ///
+    /// A [`SendError`], with the payload.
+    ///
+    /// # Panics
+    ///
+    /// If it has to wait on a runtime without a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future means that nothing was sent.
+    pub async fn send<'a>(
+        &self,
+        ctx: &Ctx,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        let (to, payload) = (to.into(), payload.into());
+        // One that always finds room lets others run, too.
+        consume_budget().await;
+        match self.resolve(&to) {
+            Ok(instance) => self.deliver(ctx, &instance, payload).await,
+            Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
+        }
+    }
+
+    /// Sends a message if there is room for it; else as [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// A [`SendError`], with the payload.
+    pub fn try_send<'a>(
+        &self,
+        ctx: &Ctx,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        let payload = payload.into();
+        match self.resolve(&to.into()) {
+            Ok(instance) => {
+                let sent = instance.mailbox.try_send(message(ctx, payload));
+                sent.map_err(|refused| not_sent(&instance, refused))
+            }
+            Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
+        }
+    }
+
+    pub(super) async fn deliver(
+        &self,
+        ctx: &Ctx,
+        instance: &Instance,
+        payload: Payload,
+    ) -> Result<(), SendError> {
+        match instance.mailbox.try_send(message(ctx, payload)) {
+            Ok(()) => Ok(()),
+            // On the heap, so that what sends does not carry room for waiting.
+            Err(Refused::Full(message)) => Box::pin(self.deliver_later(ctx, instance, message)).await,
+            Err(refused) => Err(not_sent(instance, refused)),
+        }
+    }
+
+    /// The same where there was no room.
+    async fn deliver_later(&self, ctx: &Ctx, instance: &Instance, message: Message) -> Result<(), SendError> {
+        let mut waiting = Some(message);
+        let send = instance.mailbox.send(&mut waiting);
+        let waited = ctx.bound(timeout(self.config().max_wait, send)).await;
+        let Some(message) = waiting else { return Ok(()) };
+        Err(match waited {
+            Ok(Ok(())) => not_sent(instance, Refused::Closed(message)),
+            Ok(Err(_)) => not_sent(instance, Refused::Full(message)),
+            Err(over) => SendError {
+                reason: SendErrorReason::Over(over),
+                ..not_sent(instance, Refused::Closed(message))
+            },
+        })
+    }
+
+    fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
+        let found = match to {
+            Destination::Pid(pid) => self.find(*pid),
+            Destination::Name(name) => self.names().holder(name),
+        };
+        found.ok_or_else(|| {
+            let has_ended = matches!(to, Destination::Pid(pid) if self.recent_exit(*pid).is_some());
+            (to.to_string(), if has_ended { SendErrorReason::Ended } else { SendErrorReason::NotFound })
+        })
+    }
+}
+
+fn message(ctx: &Ctx, payload: Payload) -> Message {
+    Message::Sent { from: ctx.process().map(|process| process.pid), payload }
+}
+
+fn not_sent(instance: &Instance, refused: Refused) -> SendError {
+    let (reason, message) = match refused {
+        Refused::Full(message) => (SendErrorReason::Full { capacity: instance.mailbox.capacity() }, message),
+        Refused::Closed(message) => (SendErrorReason::Ended, message),
+    };
+    let payload = message.into_payload().unwrap_or_default().into();
+    SendError { to: instance.pid.to_string(), reason, payload }
+}

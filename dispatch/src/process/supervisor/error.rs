@@ -1,0 +1,153 @@
+//! Why a supervisor was not built, gave up, or did not do what it was asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use super::super::error::StartError;
+use super::super::exit::ExitReason;
+use crate::pid::Pid;
+
+/// A supervisor was not built, or a child not added, because of what it was to be.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// A child without an id.
+    #[error("a child has the empty id; give it one that says what it is")]
+    EmptyId,
+    /// Two children of one id.
+    #[error("two children have the id `{id}`; give each one of its own")]
+    DuplicateId {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// Restarts counted within no time.
+    #[error(
+        "restarts are counted within no time, so there would never be too many; \
+         write a window such as `Duration::from_secs(5)`"
+    )]
+    ZeroWindow,
+    /// Delays that become shorter, or are no number.
+    #[error("the factor of the backoff is {factor}; write one of at least 1, such as 2.0")]
+    Factor {
+        /// The factor.
+        factor: f64,
+    },
+    /// A random part that is none.
+    #[error("the jitter of the backoff is {jitter}; write a part from 0 to 1, such as 0.1")]
+    Jitter {
+        /// The jitter.
+        jitter: f64,
+    },
+    /// A first delay that is longer than the longest.
+    #[error(
+        "the first delay of the backoff, {first:?}, is longer than its longest, {max:?}; write the shorter first"
+    )]
+    Delays {
+        /// The first delay.
+        first: Duration,
+        /// The longest.
+        max: Duration,
+    },
+}
+
+/// Why a child is not up: how it ended, or why it did not start.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum DownReason {
+    /// It ended.
+    Exited(ExitReason),
+    /// It did not start.
+    NotStarted(Arc<StartError>),
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(reason) => reason.fmt(f),
+            Self::NotStarted(error) => {
+                write!(f, "it was not started: {error}")?;
+                let mut cause = std::error::Error::source(&**error);
+                while let Some(error) = cause {
+                    write!(f, ": {error}")?;
+                    cause = error.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// As text.
+impl Serialize for DownReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A supervisor gave up: its children had to be started again too often. It is the
+/// [source](std::error::Error::source) of the error that the supervisor then fails with.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "children had to be restarted {restarts} times within {window:?}, where {allowed} times are allowed; \
+     the last was `{child}`: {reason}"
+)]
+#[non_exhaustive]
+pub struct TooManyRestarts {
+    /// The child that was to be started again when it was too often.
+    pub child: Arc<str>,
+    /// How often children, this and others, had to be started again, the last time included.
+    pub restarts: usize,
+    /// How often they may be.
+    pub allowed: u32,
+    /// Within which time.
+    pub window: Duration,
+    /// Why that child was not up.
+    pub reason: DownReason,
+}
+
+/// A supervisor did not do what it was asked through its [handle](super::SupervisorHandle).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// No process of the supervisor runs, or it has not started its children yet.
+    #[error("no process of this supervisor runs, with its children started; wait for `ready`")]
+    NotRunning,
+    /// Several processes of the supervisor run.
+    #[error("{} processes of this supervisor run; choose one with `of`", running.len())]
+    Several {
+        /// Which.
+        running: Vec<Pid>,
+    },
+    /// The supervisor is shutting down its children, or has ended.
+    #[error("the supervisor is shutting down")]
+    ShuttingDown,
+    /// There is no child of the id.
+    #[error("the supervisor has no child `{id}`")]
+    UnknownChild {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// The child was removed before it was up.
+    #[error("the child `{id}` was removed")]
+    Removed {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// The child cannot be added as it is.
+    #[error("the child was not added: {source}")]
+    Spec {
+        /// Why.
+        source: SpecError,
+    },
+    /// The child was not started.
+    #[error("the child `{id}` was not started")]
+    NotStarted {
+        /// The id.
+        id: Arc<str>,
+        /// Why.
+        source: Arc<StartError>,
+    },
+}

@@ -1,0 +1,236 @@
+//! Supervisors: processes that start others, and start them again when they fail.
+//!
+//! A [`Supervisor`] is built from [children](ChildSpec), registered as any process is, and started as any. It starts its
+//! children in order, linked to it. When one ends that should not have, it starts that one again, and with it those that
+//! its [`Strategy`] says. When it is cancelled it shuts them down, the last first. A child may itself be a supervisor.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
+//! use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
+//! use frame_dispatch::{CallError, Functions, Payload};
+//! use frame_registry::{App, Options};
+//! use serde_json::json;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+//! let functions = Functions::new(App::builder().build());
+//! let processes = ProcessManager::new(functions.clone());
+//! processes.register_host("app:workers".parse()?, HostConfig::default())?;
+//!
+//! // Fails with the first message that it is sent, and ends when it is cancelled.
+//! processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+//!     match ctx.receive().await {
+//!         Message::Sent { .. } => Err(CallError::invalid("that is too much")),
+//!         _ => Ok(Payload::default()),
+//!     }
+//! })?;
+//!
+//! let worker = Start::new("app:workers".parse()?, "app:worker".parse()?);
+//! let supervisor = Supervisor::builder(Strategy::OneForOne)
+//!     .with_child(ChildSpec::new("reader", worker.clone().with_name("reader")))
+//!     .with_child(ChildSpec::new("writer", worker.with_name("writer")))
+//!     .with_intensity(5, Duration::from_secs(60))
+//!     .build()?;
+//! let handle = supervisor.handle();
+//! processes.register("app:top".parse()?, Options::new(), supervisor)?;
+//!
+//! let root = functions.root();
+//! processes.start(&root, Start::new("app:workers".parse()?, "app:top".parse()?))?;
+//! let top = handle.ready().await;
+//!
+//! let failed = processes.whereis("reader").expect("it was started");
+//! processes.send(&root, failed, json!("one more")).await?;
+//! let again = loop {
+//!     match processes.whereis("reader") {
+//!         Some(pid) if pid != failed => break pid,
+//!         _ => tokio::time::sleep(Duration::from_millis(10)).await,
+//!     }
+//! };
+//! let children = handle.children().await?;
+//! assert_eq!((children[0].pid, children[0].restarts), (Some(again), 1));
+//!
+//! let exit = processes.monitor(top)?;
+//! processes.cancel(top, "that is all", Duration::from_secs(30))?;
+//! assert!(exit.await.reason.is_normal() && processes.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Who is started again
+//!
+//! That is for the [restart](Restart) of the child that ended to say, and for the strategy which others are: those are shut
+//! down first, the last first, and started again in order. A [temporary](Restart::Temporary) one among them is not; a
+//! [transient](Restart::Transient) one is also where it was done before.
+//!
+//! A child that cannot be started again, because its host is full, a resolver refuses its options, or its name is taken,
+//! has failed once more, and is tried again as any. One that cannot be started to begin with ends the supervisor: those
+//! before it are shut down, and the supervisor fails with the cause.
+//!
+//! # Backoff and intensity
+//!
+//! A child that fails in a row is started again [later each time](Backoff); other children, messages and commands do not
+//! wait for that. With all strategies the delays are those of the child that failed.
+//!
+//! A supervisor that had to start children again more than so many times within a window gives up: it shuts its children
+//! down, and fails with [`TooManyRestarts`]. That counts each failure of a child, whichever it is, when it happens; others
+//! that are restarted for it do not count. The delays are part of the window. A child that fails as soon as it is started,
+//! with delays of 100 ms, 200 ms, 400 ms and so on, has failed 4 times within 0.7 seconds, which by default is too many; it
+//! would have failed 8 times within 12.7 seconds. So where the window is long enough for one failure more than is allowed,
+//! delays included, the supervisor gives up, and whoever supervises it tries again with all of it; where it is shorter, it
+//! tries for ever, at the pace of the longest delay. Both can be what is wanted. By default it gives up.
+//!
+//! # How it ends
+//!
+//! Cancelled, it shuts its children down one by one, the last first, each as its [`Shutdown`] says, and ends normally. Its
+//! own grace period is to be as long as that takes: where it is over before, or the supervisor is killed, all its children
+//! end at once, for they are linked to it. So a supervisor is to be a child with [`Shutdown::Unlimited`]. Where the process
+//! fails that started it, and is linked to it, it ends as if it was cancelled, but for its exit.
+//!
+//! A host that stops cancels all that live on it at the same time. Where the order counts cancel the supervisor first.
+//!
+//! No child keeps it from ending: one that has not ended 5 seconds after it was killed, because it blocks its thread, is
+//! logged and left behind.
+//!
+//! # For those who know Erlang
+//!
+//! It is what `supervisor` is there, but for this:
+//!
+//! - There is a backoff; [`Backoff::none`] is what Erlang does.
+//! - It is started as soon as it is spawned, and no child says that it is ready: [`SupervisorHandle::ready`] waits until
+//!   all were started.
+//! - It goes on with everything else while a child has its time to end. So a failure in the meantime is dealt with then, and
+//!   what is asked of it is answered.
+//! - A child that was restarted by hand and does not start is tried again; there it stays down.
+//! - A child that is removed is shut down first, so there are no children that were terminated and are still known.
+//! - There are no significant children, and no `simple_one_for_one`: [`SupervisorHandle::add`] takes any number.
+
+mod backoff;
+mod children;
+mod error;
+mod handle;
+mod intensity;
+mod run;
+mod spec;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+pub use self::backoff::Backoff;
+pub use self::error::{ControlError, DownReason, SpecError, TooManyRestarts};
+pub use self::handle::{ChildInfo, ChildState, SupervisorHandle};
+pub use self::spec::{ChildSpec, Restart, Shutdown};
+
+use self::intensity::Intensity;
+use self::run::Run;
+use super::{Process, ProcessCtx};
+use crate::error::CallError;
+use crate::function::BoxFuture;
+use crate::payload::Payload;
+
+/// Which children are started again when one has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// That one: the children do not depend on each other.
+    OneForOne,
+    /// All: they depend on each other.
+    OneForAll,
+    /// That one, and those behind it: each depends on those before it.
+    RestForOne,
+}
+
+/// A process that starts others, and starts them again when they fail: see [the module](self).
+///
+/// Registered, it can be started several times; each process of it has children of its own.
+#[derive(Debug)]
+pub struct Supervisor {
+    strategy: Strategy,
+    children: Vec<ChildSpec>,
+    intensity: Intensity,
+    backoff: Backoff,
+    handle: SupervisorHandle,
+}
+
+impl Supervisor {
+    /// A supervisor without children, which gives up after more than 3 restarts within 5 seconds, and has the default
+    /// [`Backoff`].
+    pub fn builder(strategy: Strategy) -> SupervisorBuilder {
+        let (intensity, backoff) = (Intensity::default(), Backoff::default());
+        SupervisorBuilder { strategy, children: Vec::new(), intensity, backoff }
+    }
+
+    /// What asks it when it runs. It is to be taken before the supervisor is registered.
+    #[must_use]
+    pub fn handle(&self) -> SupervisorHandle {
+        self.handle.clone()
+    }
+}
+
+impl Process for Supervisor {
+    /// Runs it, with the payload `null`: what its children are given is said where it is built.
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        Box::pin(async move {
+            if payload != Payload::default() {
+                return Err(CallError::invalid(
+                    "a supervisor takes no payload; give it to its children, where the supervisor is built",
+                ));
+            }
+            Run::new(self, ctx).run().await
+        })
+    }
+}
+
+/// Builds a [`Supervisor`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SupervisorBuilder {
+    strategy: Strategy,
+    children: Vec<ChildSpec>,
+    intensity: Intensity,
+    backoff: Backoff,
+}
+
+impl SupervisorBuilder {
+    /// Adds a child, behind those there are.
+    pub fn with_child(mut self, child: ChildSpec) -> Self {
+        self.children.push(child);
+        self
+    }
+
+    /// Gives up after more than so many restarts within `window`. With 0 the first child that has to be started again ends
+    /// the supervisor.
+    pub const fn with_intensity(mut self, restarts: u32, window: Duration) -> Self {
+        self.intensity = Intensity { restarts, window };
+        self
+    }
+
+    /// Waits for other times before a restart.
+    pub const fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if it cannot be as it was said: two children have one id, or a number makes no sense.
+    pub fn build(self) -> Result<Supervisor, SpecError> {
+        let Self { strategy, children, intensity, backoff } = self;
+        let mut ids = HashSet::new();
+        for ChildSpec { id, .. } in &children {
+            if id.is_empty() {
+                return Err(SpecError::EmptyId);
+            }
+            if !ids.insert(id) {
+                return Err(SpecError::DuplicateId { id: id.clone() });
+            }
+        }
+        if intensity.window.is_zero() {
+            return Err(SpecError::ZeroWindow);
+        }
+        backoff.check()?;
+        Ok(Supervisor { strategy, children, intensity, backoff, handle: SupervisorHandle::new() })
+    }
+}

@@ -1,0 +1,423 @@
+//! A supervisor that runs.
+//!
+//! It never waits for one thing alone. What there is to do is written down in [`Run`]; [`Run::advance`] does what can be
+//! done now, and then whatever comes first is taken: a message, a command, or the time at which there is more to do.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::children::{Children, Key, Life};
+use super::error::{ControlError, DownReason, SpecError, TooManyRestarts};
+use super::handle::{Command, Entered, Reply};
+use super::intensity::Restarts;
+use super::spec::{ChildSpec, Restart, Shutdown};
+use super::{Strategy, Supervisor};
+use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
+use crate::pid::Pid;
+use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
+
+/// How long a child that was killed is waited for. Ending it takes no time unless it blocks its thread.
+const KILLED_WAIT: Duration = Duration::from_secs(5);
+
+/// What there is to do, and what came of it so far.
+pub(super) struct Run<'a> {
+    supervisor: &'a Supervisor,
+    ctx: ProcessCtx,
+    host: Option<HostId>,
+    /// Where that fails, this one ends.
+    parent: Option<Pid>,
+    children: Children,
+    restarts: Restarts,
+    /// The children that are to be down, and then up again, each with the earliest time for that. With the strategy
+    /// one-for-one each is on its own; with the others the last is stopped first, and when all are down they are started in
+    /// order.
+    recovering: BTreeMap<Key, Instant>,
+    /// Those that were told to end, with the time after which they are waited for no more.
+    stopping: BTreeMap<Key, Instant>,
+    /// What it ends with, when all children have.
+    ending: Option<Result<(), CallError>>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessCtx) -> Self {
+        ctx.trap_links(true);
+        let info = ctx.processes().info(ctx.pid());
+        Self {
+            supervisor,
+            host: info.as_ref().map(|info| info.host.clone()),
+            parent: info.and_then(|info| info.parent),
+            ctx,
+            children: Children::default(),
+            restarts: Restarts::default(),
+            recovering: BTreeMap::new(),
+            stopping: BTreeMap::new(),
+            ending: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) -> Result<Payload, CallError> {
+        self.boot();
+        let is_up = self.ending.is_none();
+        let mut commands = is_up.then(|| self.supervisor.handle.enter(self.ctx.pid()));
+        loop {
+            self.advance();
+            if self.children.is_empty()
+                && let Some(end) = self.ending.take()
+            {
+                return end.map(|()| Payload::default());
+            }
+            let wake = self.wake();
+            tokio::select! {
+                message = self.ctx.receive() => self.received(message),
+                command = next(commands.as_mut()) => self.command(command),
+                () = until(wake) => (),
+            }
+        }
+    }
+
+    /// Starts the children in order. With one that does not start it ends.
+    fn boot(&mut self) {
+        if self.ctx.cancel_reason().is_some() {
+            return self.end(Ok(()));
+        }
+        for spec in &self.supervisor.children {
+            // That no two have one id was seen when it was built.
+            let Some(key) = self.children.add(spec.clone()) else { continue };
+            let Err(error) = self.start(key) else { continue };
+            if !self.is_end(&error) {
+                let id = spec.id();
+                let failed = CallError::from(error).with_note(format_args!("child `{id}` of the supervisor"));
+                self.end(Err(failed));
+            }
+            return;
+        }
+    }
+
+    // What came ----------------------------------------------------------------------------------------------------
+
+    fn received(&mut self, message: Message) {
+        match message {
+            Message::Exited(exit) => self.exited(exit.pid, exit.reason),
+            Message::Cancelled { .. } => self.end(Ok(())),
+            Message::LinkDown(exit) if Some(exit.pid) == self.parent => {
+                let message = format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
+                self.end(Err(CallError::new(ErrorKind::Cancelled, message)));
+            }
+            // Of a child its exit tells; others are linked to this one for what becomes of them.
+            Message::LinkDown(_) => (),
+            Message::Sent { from, .. } => {
+                tracing::debug!(pid = %self.ctx.pid(), ?from, "a supervisor was sent a message, which it ignores");
+            }
+        }
+    }
+
+    fn exited(&mut self, pid: Pid, reason: ExitReason) {
+        let Some((key, child, since)) = self.children.ended(pid) else { return };
+        self.stopping.remove(&key);
+        if self.supervisor.backoff.is_reset_by(since.elapsed()) {
+            child.failures = 0;
+        }
+        let restart = child.spec.restart;
+        let is_recovering = self.recovering.contains_key(&key);
+        // One that somebody waits for is started again, whatever it is.
+        let is_gone = restart == Restart::Temporary && child.starting.is_empty();
+        let is_unwanted = !child.removing.is_empty() || self.ending.is_some();
+        let is_due = restart.is_due(&reason);
+        let reason = DownReason::Exited(reason);
+        child.last = Some(reason.clone());
+        if is_gone || is_unwanted {
+            self.forget(key);
+        } else if !is_recovering && is_due {
+            self.failed(key, reason);
+        }
+    }
+
+    fn forget(&mut self, key: Key) {
+        self.recovering.remove(&key);
+        self.stopping.remove(&key);
+        self.children.remove(key);
+    }
+
+    /// A child is down that should be up: it is to be started again, with those that the strategy says, unless that was too
+    /// often.
+    fn failed(&mut self, key: Key, reason: DownReason) {
+        // Whoever cancels many processes cancels the oldest first. Then this one knows before it has the message.
+        if self.ctx.cancel_reason().is_some() {
+            return self.end(Ok(()));
+        }
+        let now = Instant::now();
+        let Some(child) = self.children.get_mut(key) else { return };
+        let id = Arc::clone(&child.spec.id);
+        child.failures = child.failures.saturating_add(1);
+        let delay = self.supervisor.backoff.delay(child.failures, fastrand::f64());
+        let intensity = self.supervisor.intensity;
+        if let Some(restarts) = self.restarts.add(now, intensity) {
+            let (allowed, window) = (intensity.restarts, intensity.window);
+            let cause = TooManyRestarts { child: id, restarts, allowed, window, reason };
+            let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
+            return self.end(Err(error));
+        }
+        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {reason}");
+        let due = now.checked_add(delay).unwrap_or(now);
+        let affected: Vec<_> = match self.supervisor.strategy {
+            Strategy::OneForOne => vec![key],
+            Strategy::RestForOne => self.children.keys_from(key).collect(),
+            Strategy::OneForAll => self.children.keys_from(0).collect(),
+        };
+        for key in affected {
+            let earliest = self.recovering.entry(key).or_insert(due);
+            *earliest = due.max(*earliest);
+        }
+    }
+
+    /// It ends, when all children have; of several reasons the first counts.
+    fn end(&mut self, end: Result<(), CallError>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(end);
+        self.recovering.clear();
+        for child in self.children.iter_mut() {
+            child.answer(&Err(ControlError::ShuttingDown));
+        }
+        let down: Vec<_> =
+            self.children.iter().filter(|(_, child)| child.life.is_down()).map(|(key, _)| key).collect();
+        for key in down {
+            self.forget(key);
+        }
+    }
+
+    // What is asked -------------------------------------------------------------------------------------------------
+
+    fn command(&mut self, command: Command) {
+        if self.ending.is_some() {
+            return command.refuse(&ControlError::ShuttingDown);
+        }
+        match command {
+            Command::Children(reply) => {
+                let is_recovering = |key| self.recovering.contains_key(&key);
+                let children = self.children.iter().map(|(key, child)| child.info(is_recovering(key)));
+                let _ = reply.send(Ok(children.collect()));
+            }
+            Command::Add(spec, reply) => self.add(*spec, reply),
+            Command::Remove(id, reply) => self.remove(id, reply),
+            Command::Restart(id, reply) => self.restart(id, reply),
+        }
+    }
+
+    fn add(&mut self, spec: ChildSpec, reply: Reply<Pid>) {
+        let id = Arc::clone(&spec.id);
+        let source = if id.is_empty() {
+            SpecError::EmptyId
+        } else if let Some(key) = self.children.add(spec) {
+            if let Some(child) = self.children.get_mut(key) {
+                child.starting.push(reply);
+            }
+            self.recovering.insert(key, Instant::now());
+            return;
+        } else {
+            SpecError::DuplicateId { id }
+        };
+        let _ = reply.send(Err(ControlError::Spec { source }));
+    }
+
+    fn remove(&mut self, id: Arc<str>, reply: Reply<()>) {
+        let found = self.children.find(&id).and_then(|key| Some((key, self.children.get_mut(key)?)));
+        let Some((key, child)) = found else {
+            let _ = reply.send(Err(ControlError::UnknownChild { id }));
+            return;
+        };
+        child.removing.push(reply);
+        child.answer(&Err(ControlError::Removed { id }));
+        self.recovering.remove(&key);
+        if self.children.is_down(key) {
+            self.forget(key);
+        } else {
+            self.stop(key, "it is removed from its supervisor");
+        }
+    }
+
+    fn restart(&mut self, id: Arc<str>, reply: Reply<Pid>) {
+        let found = self.children.find(&id).and_then(|key| Some((key, self.children.get_mut(key)?)));
+        let Some((key, child)) = found else {
+            let _ = reply.send(Err(ControlError::UnknownChild { id }));
+            return;
+        };
+        if !child.removing.is_empty() {
+            let _ = reply.send(Err(ControlError::Removed { id }));
+            return;
+        }
+        child.starting.push(reply);
+        let now = Instant::now();
+        self.recovering.insert(key, now);
+        if self.supervisor.strategy != Strategy::OneForOne {
+            // It cannot be started before the others.
+            self.recovering.values_mut().for_each(|due| *due = now);
+        }
+    }
+
+    // What is done --------------------------------------------------------------------------------------------------
+
+    /// Does what can be done now.
+    fn advance(&mut self) {
+        self.give_up_on_blocked();
+        if self.ending.is_none() {
+            match self.supervisor.strategy {
+                Strategy::OneForOne => self.recover_each(),
+                Strategy::RestForOne | Strategy::OneForAll => self.recover_all(),
+            }
+        }
+        if self.ending.is_some()
+            && let Some(last) = self.children.last()
+        {
+            self.stop(last, "its supervisor is shutting down");
+        }
+    }
+
+    /// When there is more to do, if nothing comes before that.
+    fn wake(&self) -> Option<Instant> {
+        let given_up = self.stopping.values().min().copied();
+        let mut recovering = self.recovering.iter();
+        let due = match self.supervisor.strategy {
+            Strategy::OneForOne => {
+                recovering.filter(|&(&key, _)| self.children.is_down(key)).map(|(_, &due)| due).min()
+            }
+            _ if recovering.any(|(&key, _)| !self.children.is_down(key)) => None,
+            _ => self.recovering.values().max().copied(),
+        };
+        [given_up, due].into_iter().flatten().min()
+    }
+
+    fn recover_each(&mut self) {
+        let now = Instant::now();
+        let recovering: Vec<_> = self.recovering.iter().map(|(&key, &due)| (key, due)).collect();
+        for (key, due) in recovering {
+            if !self.children.is_down(key) {
+                self.stop_to_restart(key);
+            } else if due <= now && self.ending.is_none() {
+                self.start_again(key);
+            }
+        }
+    }
+
+    fn recover_all(&mut self) {
+        let is_due = self.recovering.values().max().is_some_and(|&due| due <= Instant::now());
+        if self.stop_last() || !is_due {
+            return;
+        }
+        let down: Vec<_> = self.recovering.keys().copied().collect();
+        let are_up = down.into_iter().all(|key| self.start_again(key));
+        if !are_up {
+            self.stop_last();
+        }
+    }
+
+    /// Stops the last of those that are to be down; says whether there is one that is not yet.
+    fn stop_last(&mut self) -> bool {
+        let last = self.recovering.keys().rev().copied().find(|&key| !self.children.is_down(key));
+        if let Some(last) = last {
+            self.stop_to_restart(last);
+        }
+        last.is_some()
+    }
+
+    fn stop_to_restart(&mut self, key: Key) {
+        self.stop(key, "its supervisor restarts it");
+    }
+
+    /// Starts a child that is down. Says whether those behind it can be started now.
+    fn start_again(&mut self, key: Key) -> bool {
+        let error = match self.start(key) {
+            Ok(()) => return true,
+            Err(error) if self.is_end(&error) => return false,
+            Err(error) => Arc::new(error),
+        };
+        let Some(child) = self.children.get_mut(key) else { return true };
+        let (id, source) = (Arc::clone(&child.spec.id), Arc::clone(&error));
+        child.answer(&Err(ControlError::NotStarted { id, source }));
+        if child.is_new() || child.spec.restart == Restart::Temporary {
+            self.forget(key);
+            return true;
+        }
+        let reason = DownReason::NotStarted(error);
+        child.last = Some(reason.clone());
+        self.failed(key, reason);
+        false
+    }
+
+    fn start(&mut self, key: Key) -> Result<(), StartError> {
+        let Some(child) = self.children.get_mut(key) else { return Ok(()) };
+        let pid = self.ctx.start(child.spec.start.clone())?;
+        self.children.started(key, pid, Instant::now());
+        self.recovering.remove(&key);
+        Ok(())
+    }
+
+    /// Whether nothing can be started here any more: then it ends.
+    fn is_end(&mut self, error: &StartError) -> bool {
+        match error {
+            StartError::Over { source } => {
+                let message = format!("the supervisor can start nothing any more: {source}");
+                self.end(Err(CallError::new(source.kind(), message)));
+            }
+            StartError::HostStopping { host } if Some(host) == self.host.as_ref() => self.end(Ok(())),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Tells a child to end, unless it was told.
+    fn stop(&mut self, key: Key, reason: &str) {
+        let Some(child) = self.children.get_mut(key) else { return };
+        let Life::Running { pid, since } = child.life else { return };
+        child.life = Life::Stopping { pid, since };
+        let processes = self.ctx.processes();
+        // It may have ended already: then its exit is on its way.
+        let (_, time) = match child.spec.shutdown {
+            Shutdown::Within(grace) => (processes.cancel(pid, reason, grace), Some(grace)),
+            Shutdown::AtOnce => (processes.terminate(pid), Some(Duration::ZERO)),
+            Shutdown::Unlimited => (processes.cancel(pid, reason, Duration::MAX), None),
+        };
+        let time = time.and_then(|grace| grace.checked_add(KILLED_WAIT));
+        if let Some(until) = time.and_then(|time| Instant::now().checked_add(time)) {
+            self.stopping.insert(key, until);
+        }
+    }
+
+    /// Goes on without those that were killed and do not end.
+    fn give_up_on_blocked(&mut self) {
+        let now = Instant::now();
+        let blocked = |(&key, &until): (&Key, &Instant)| (until <= now).then_some(key);
+        let blocked: Vec<_> = self.stopping.iter().filter_map(blocked).collect();
+        for key in blocked {
+            self.stopping.remove(&key);
+            let pid = self.children.get_mut(key).and_then(|child| child.life.pid());
+            let Some(pid) = pid else { continue };
+            tracing::error!(
+                %pid,
+                "a child was killed and has not ended, because it blocks its thread; its supervisor goes on without it"
+            );
+            self.ctx.demonitor(pid);
+            self.exited(pid, ExitReason::Killed);
+        }
+    }
+}
+
+async fn next(commands: Option<&mut Entered>) -> Command {
+    match commands {
+        Some(commands) => commands.next().await,
+        None => pending().await,
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}

@@ -1,0 +1,173 @@
+//! The interface `processes` of `wit/process.wit`.
+
+use std::time::Duration;
+
+use wasmtime::Result as Trappable;
+
+use super::access::{Access, destination, process};
+use super::convert;
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
+use crate::process::{ProcessCtx, Started};
+use crate::wasm::bindings::frame::function::{processes, types};
+use crate::wasm::convert::from_guest;
+use crate::wasm::state::State;
+
+/// What a host function gives: a failure is the guest's to handle.
+type Given<T> = Trappable<Result<T, types::Error>>;
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is what the bindings ask of a host function, which may also trap"
+)]
+fn given<T>(result: Result<T, CallError>) -> Given<T> {
+    Ok(result.map_err(|error| (&error).into()))
+}
+
+impl State {
+    /// What the host functions work with. The module has prepared the call, or nothing would be linked.
+    fn processes(&mut self) -> Trappable<(Access, Ctx)> {
+        let access = self.slot::<Option<Access>>().clone();
+        let access =
+            access.ok_or_else(|| wasmtime::format_err!("the module of processes was not prepared"))?;
+        Ok((access, self.ctx().clone()))
+    }
+
+    fn message(&self, payload: types::Payload) -> Result<Payload, CallError> {
+        from_guest(payload, self.json_memory)
+            .map_err(|error| error.into_error("the message is", ErrorKind::Invalid))
+    }
+}
+
+impl processes::Host for State {
+    fn self_(&mut self) -> Trappable<Option<String>> {
+        Ok(ProcessCtx::of(self.ctx()).map(|process| process.pid().to_string()))
+    }
+
+    fn cancelled(&mut self) -> Given<Option<String>> {
+        let reason = process(self.ctx(), "cancelled").map(|process| process.cancel_reason());
+        given(reason.map(|reason| reason.map(|reason| reason.to_string())))
+    }
+
+    async fn receive(&mut self, timeout_ms: Option<u64>) -> Given<Option<processes::Message>> {
+        let mut process = match process(self.ctx(), "receive") {
+            Ok(process) => process,
+            Err(error) => return given(Err(error)),
+        };
+        // What it was refused and could do without is not why it fails later.
+        self.limits.forgive();
+        let longest = self.payload;
+        let message = match timeout_ms.map(Duration::from_millis) {
+            Some(Duration::ZERO) => process.try_receive(),
+            Some(time) => self.waiting(process.receive_timeout(time)).await,
+            None => Some(self.waiting(process.receive()).await),
+        };
+        given(message.map(|message| convert::message(message, longest)).transpose())
+    }
+
+    async fn send(&mut self, to: String, payload: types::Payload) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        let payload = self.message(payload);
+        given(
+            self.waiting(async {
+                let (to, payload) = (destination(&to)?, payload?);
+                Ok(access.manager(&ctx)?.send(&ctx, to, payload).await?)
+            })
+            .await,
+        )
+    }
+
+    fn try_send(&mut self, to: String, payload: types::Payload) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        let payload = self.message(payload);
+        given((|| {
+            let (to, payload) = (destination(&to)?, payload?);
+            Ok(access.manager(&ctx)?.try_send(&ctx, to, payload)?)
+        })())
+    }
+
+    fn start(&mut self, start: processes::Process) -> Given<String> {
+        let (access, ctx) = self.processes()?;
+        let start = convert::start(start, self.json_memory);
+        given(start.and_then(|start| {
+            let pid = access.manager(&ctx)?.start(&ctx, start).map_err(convert::start_error)?;
+            Ok(pid.to_string())
+        }))
+    }
+
+    async fn start_or_signal(&mut self, start: processes::Process) -> Given<processes::Started> {
+        let (access, ctx) = self.processes()?;
+        let start = convert::start(start, self.json_memory);
+        given(
+            self.waiting(async {
+                let started = access.manager(&ctx)?.start_or_signal(&ctx, start?).await;
+                Ok(match started.map_err(convert::start_error)? {
+                    Started::New(pid) => processes::Started::New(pid.to_string()),
+                    Started::Signalled(pid) => processes::Started::Signalled(pid.to_string()),
+                })
+            })
+            .await,
+        )
+    }
+
+    async fn exec(&mut self, start: processes::Process) -> Given<types::Payload> {
+        let (access, ctx) = self.processes()?;
+        let start = convert::start(start, self.json_memory);
+        let longest = self.payload;
+        given(
+            self.waiting(async {
+                let result = access.manager(&ctx)?.exec(&ctx, start?).await;
+                convert::result(result.map_err(convert::exec_error)?, longest)
+            })
+            .await,
+        )
+    }
+
+    fn monitor(&mut self, other: String) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        given(access.monitor(&ctx, &other))
+    }
+
+    fn demonitor(&mut self, other: String) -> Given<bool> {
+        given(Access::demonitor(self.ctx(), &other))
+    }
+
+    fn link(&mut self, other: String) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        given(access.link(&ctx, &other))
+    }
+
+    fn unlink(&mut self, other: String) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        given(access.unlink(&ctx, &other))
+    }
+
+    fn trap_links(&mut self, traps: bool) -> Given<()> {
+        given(Access::trap_links(self.ctx(), traps))
+    }
+
+    fn cancel(&mut self, to: String, reason: String, grace_ms: Option<u64>) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        given(access.cancel(&ctx, &to, &reason, grace_ms.map(Duration::from_millis)))
+    }
+
+    fn terminate(&mut self, to: String) -> Given<()> {
+        let (access, ctx) = self.processes()?;
+        given(access.terminate(&ctx, &to))
+    }
+
+    fn register(&mut self, name: String) -> Given<()> {
+        given(Access::register(self.ctx(), &name))
+    }
+
+    fn unregister(&mut self, name: String) -> Given<bool> {
+        let (access, ctx) = self.processes()?;
+        given(access.unregister(&ctx, &name))
+    }
+
+    fn whereis(&mut self, name: String) -> Given<Option<String>> {
+        let (access, ctx) = self.processes()?;
+        given(access.whereis(&ctx, &name).map(|pid| pid.map(|pid| pid.to_string())))
+    }
+}

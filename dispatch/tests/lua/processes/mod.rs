@@ -1,0 +1,9 @@
+//! Scripts as processes.
+
+mod ending;
+mod messages;
+mod reach;
+mod relations;
+mod starting;
+mod surroundings;
+mod world;

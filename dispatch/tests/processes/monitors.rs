@@ -1,0 +1,270 @@
+//! Who is told of an exit.
+
+use frame_dispatch::process::{
+    Exit, HostConfig, ManagerConfig, Message, ProcessCtx, ProcessError, ProcessManager,
+};
+use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid};
+use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::support::{exit_of, manager, manager_with, register_saying, said, start, within};
+
+/// What a process is told, or answers.
+#[derive(Debug)]
+enum Said {
+    Exited(Exit),
+    Did(Result<bool, ProcessError>),
+}
+
+/// A process that monitors and demonitors as it is told, and says what it is told of.
+fn watcher(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Said>) {
+    let receiver = register_saying(processes, "test:watch", async |mut ctx: ProcessCtx, _, say| {
+        loop {
+            let message = ctx.receive().await;
+            let said = match message {
+                Message::Exited(exit) => Said::Exited(exit),
+                Message::Sent { ref payload, .. } => {
+                    let [what, whom]: [String; 2] =
+                        serde_json::from_value(payload.as_json().unwrap().clone()).unwrap();
+                    let whom = whom.parse().unwrap();
+                    Said::Did(match &*what {
+                        "monitor" => ctx.monitor(whom).map(|()| true),
+                        "demonitor" => Ok(ctx.demonitor(whom)),
+                        _ => unreachable!("{what}"),
+                    })
+                }
+                other => panic!("{other:?}"),
+            };
+            if say.send(said).is_err() {
+                return Ok(Payload::default());
+            }
+        }
+    });
+    (processes.start(root, start("test:watch")).unwrap(), receiver)
+}
+
+async fn tell(processes: &ProcessManager, root: &Ctx, watcher: Pid, what: &str, whom: Pid) {
+    processes.send(root, watcher, json!([what, whom.to_string()])).await.unwrap();
+}
+
+async fn did(receiver: &mut UnboundedReceiver<Said>) -> Result<bool, ProcessError> {
+    match said(receiver).await {
+        Said::Did(did) => did,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn exited(receiver: &mut UnboundedReceiver<Said>) -> Exit {
+    match said(receiver).await {
+        Said::Exited(exit) => exit,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What it answers next shows that it was told nothing in between.
+async fn is_told_nothing(
+    processes: &ProcessManager,
+    root: &Ctx,
+    it: Pid,
+    said: &mut UnboundedReceiver<Said>,
+) {
+    tell(processes, root, it, "demonitor", it).await;
+    assert!(!did(said).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_process_is_told_of_an_exit_once() {
+    let (processes, root) = manager(HostConfig::default());
+    let (watcher, mut receiver) = watcher(&processes, &root);
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    tell(&processes, &root, watcher, "monitor", pid).await;
+    assert!(did(&mut receiver).await.unwrap());
+    assert_eq!(processes.info(watcher).unwrap().monitors, [pid]);
+    processes.send(&root, pid, json!("done")).await.unwrap();
+    let exit = exited(&mut receiver).await;
+    assert_eq!((exit.pid, exit.reason.as_str()), (pid, "normal"));
+    assert_eq!(exit.result.as_deref(), Some(&json!("done").into()));
+    assert!(processes.info(watcher).unwrap().monitors.is_empty());
+    is_told_nothing(&processes, &root, watcher, &mut receiver).await;
+}
+
+#[tokio::test]
+async fn monitoring_twice_oneself_or_nobody_is_an_error() {
+    let (processes, root) = manager(HostConfig::default());
+    let (watcher, mut receiver) = watcher(&processes, &root);
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    tell(&processes, &root, watcher, "monitor", pid).await;
+    did(&mut receiver).await.unwrap();
+    let never = Pid::next(Host::named("local@test:host"));
+    for (whom, text, kind) in [
+        (pid, format!("{pid} is monitored already"), ErrorKind::Invalid),
+        (watcher, format!("{watcher} cannot monitor itself"), ErrorKind::Invalid),
+        (
+            never,
+            format!("there is no process {never}, or it ended so long ago that it is forgotten"),
+            ErrorKind::NotFound,
+        ),
+    ] {
+        tell(&processes, &root, watcher, "monitor", whom).await;
+        let error = did(&mut receiver).await.unwrap_err();
+        assert_eq!(error.to_string(), text);
+        assert_eq!(CallError::from(error).kind(), kind);
+    }
+    assert_eq!(processes.info(watcher).unwrap().monitors, [pid], "as it was");
+    assert!(matches!(processes.monitor(never), Err(ProcessError::Unknown { .. })));
+    processes.terminate(pid).unwrap();
+    assert_eq!(exited(&mut receiver).await.pid, pid);
+    is_told_nothing(&processes, &root, watcher, &mut receiver).await;
+}
+
+#[tokio::test]
+async fn the_exit_of_one_that_has_ended_is_given_at_once() {
+    let (processes, root) = manager(HostConfig::default());
+    let (watcher, mut receiver) = watcher(&processes, &root);
+    let pid = processes.start(&root, start("test:obey").with_message(json!("panic"))).unwrap();
+    assert_eq!(exit_of(&processes, pid).await.reason.to_string(), "it panicked: told to panic");
+    for _ in 0..2 {
+        tell(&processes, &root, watcher, "monitor", pid).await;
+        assert!(did(&mut receiver).await.unwrap());
+        let exit = exited(&mut receiver).await;
+        assert_eq!((exit.pid, exit.reason.to_string()), (pid, "it panicked: told to panic".to_owned()));
+        assert!(exit.result.is_none());
+    }
+    let now = processes.monitor(pid).unwrap();
+    assert_eq!(now.pid(), pid);
+    tokio::select! {
+        biased;
+        exit = now => assert_eq!(exit.pid, pid),
+        () = std::future::ready(()) => panic!("it is not ready at once"),
+    }
+}
+
+#[tokio::test]
+async fn all_who_monitor_are_told_each_once() {
+    const EACH: usize = 50;
+    let (processes, root) = manager(HostConfig::default());
+    let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, payload, say| {
+        ctx.monitor(payload.as_json().unwrap().as_str().unwrap().parse().unwrap())?;
+        say.send(None).unwrap();
+        loop {
+            if let Message::Exited(exit) = ctx.receive().await {
+                say.send(Some((ctx.pid(), exit.pid))).unwrap();
+            }
+        }
+    });
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let outside: Vec<_> = (0..EACH).map(|_| processes.monitor(pid).unwrap()).collect();
+    for _ in 0..EACH {
+        processes.start(&root, start("test:watch").with_payload(json!(pid.to_string()))).unwrap();
+        assert_eq!(said(&mut receiver).await, None);
+    }
+    processes.send(&root, pid, json!("done")).await.unwrap();
+    for monitor in outside {
+        let exit = within("each of many monitors", monitor).await;
+        assert!(exit.reason.is_normal() && exit.result.is_some());
+    }
+    let mut told = Vec::new();
+    for _ in 0..EACH {
+        let (watcher, exited) = said(&mut receiver).await.unwrap();
+        assert_eq!(exited, pid);
+        told.push(watcher);
+    }
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), EACH);
+    assert!(receiver.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn who_monitors_no_more_is_told_nothing() {
+    let (processes, root) = manager(HostConfig::default());
+    let (watcher, mut receiver) = watcher(&processes, &root);
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    tell(&processes, &root, watcher, "monitor", pid).await;
+    did(&mut receiver).await.unwrap();
+    tell(&processes, &root, watcher, "demonitor", pid).await;
+    assert!(did(&mut receiver).await.unwrap());
+    tell(&processes, &root, watcher, "demonitor", pid).await;
+    assert!(!did(&mut receiver).await.unwrap(), "it was not any more");
+    assert!(processes.info(watcher).unwrap().monitors.is_empty());
+    processes.terminate(pid).unwrap();
+    exit_of(&processes, pid).await;
+    is_told_nothing(&processes, &root, watcher, &mut receiver).await;
+}
+
+#[tokio::test]
+async fn an_exit_in_the_mailbox_is_gone_with_the_monitor() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, _, say| {
+        let pids = [(); 2].map(|()| ctx.start(start("test:obey").with_monitor()).unwrap());
+        for pid in pids {
+            ctx.processes().terminate(pid)?;
+            // Told at the same time as the mailbox.
+            ctx.processes().monitor(pid)?.await;
+        }
+        while ctx.processes().info(ctx.pid()).unwrap().mailbox < 2 {
+            tokio::task::yield_now().await;
+        }
+        say.send((ctx.demonitor(pids[0]), ctx.demonitor(pids[0]))).unwrap();
+        let Some(Message::Exited(exit)) = ctx.try_receive() else { panic!("the other") };
+        assert_eq!(exit.pid, pids[1]);
+        assert!(ctx.try_receive().is_none());
+        say.send((ctx.demonitor(pids[1]), false)).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:watch")).unwrap();
+    assert_eq!(said(&mut receiver).await, (true, false));
+    assert_eq!(said(&mut receiver).await, (false, false), "it was received");
+}
+
+#[tokio::test]
+async fn a_start_with_a_monitor_tells_of_however_short_a_life() {
+    let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
+    let mut receiver = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
+        for number in 0..100 {
+            let pid = ctx.start(start("test:done").with_payload(json!(number)).with_monitor())?;
+            let Message::Exited(exit) = ctx.receive().await else { panic!("something else") };
+            assert_eq!((exit.pid, exit.result.as_deref()), (pid, Some(&json!(number).into())));
+        }
+        say.send(ctx.try_receive().is_none()).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:parent")).unwrap();
+    assert!(said(&mut receiver).await);
+}
+
+#[tokio::test]
+async fn a_monitor_that_is_dropped_changes_nothing() {
+    let (processes, root) = manager(HostConfig::default());
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let kept = processes.monitor(pid).unwrap();
+    drop(processes.monitor(pid).unwrap());
+    let mut polled = processes.monitor(pid).unwrap();
+    tokio::select! {
+        biased;
+        _ = &mut polled => panic!("it lives"),
+        () = std::future::ready(()) => (),
+    }
+    drop(polled);
+    processes.send(&root, pid, json!("done")).await.unwrap();
+    assert!(within("a monitor for the exit", kept).await.reason.is_normal());
+}
+
+#[tokio::test]
+async fn a_full_mailbox_has_room_for_an_exit() {
+    let (processes, root) = manager(HostConfig::default().with_mailbox(1));
+    let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, payload, say| {
+        ctx.monitor(payload.as_json().unwrap().as_str().unwrap().parse().unwrap())?;
+        say.send(0).unwrap();
+        ctx.receive_where(|message| matches!(message, Message::Exited(_))).await;
+        say.send(1).unwrap();
+        Ok(Payload::default())
+    });
+    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let start = start("test:watch").with_payload(json!(pid.to_string())).with_message(json!("fills it"));
+    let watcher = processes.start(&root, start).unwrap();
+    assert_eq!(said(&mut receiver).await, 0);
+    assert!(processes.try_send(&root, watcher, json!("full")).is_err());
+    processes.terminate(pid).unwrap();
+    assert_eq!(said(&mut receiver).await, 1);
+}

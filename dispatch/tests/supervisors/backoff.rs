@@ -1,0 +1,101 @@
+//! When a child is restarted.
+
+use std::time::Duration;
+
+use frame_dispatch::process::supervisor::{Backoff, ChildState, Strategy};
+use tokio::time::{Instant, advance};
+
+use crate::support::{Field, settle, supervisor};
+
+const FIRST: Duration = Duration::from_millis(100);
+
+fn backoff() -> Backoff {
+    Backoff::new(FIRST, Duration::from_secs(1)).with_jitter(0.0).with_reset_after(Duration::from_secs(30))
+}
+
+/// Fails a child, and measures until it is started again; in milliseconds, for a timer counts no less.
+async fn delay(field: &mut Field, pid: frame_dispatch::Pid, id: &str) -> u128 {
+    field.said().await;
+    let began = Instant::now();
+    field.tell(pid, "fail");
+    while field.next().await != format!("+{id}") {}
+    let delay = began.elapsed().as_millis();
+    // A timer may be a millisecond late.
+    delay / 10 * 10
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_double_up_to_the_longest_and_begin_again_after_a_long_life() {
+    let mut field = Field::new();
+    let top = field.up(supervisor(Strategy::OneForOne, ["a", "b"]).with_backoff(backoff())).await;
+    for expected in [100, 200, 400, 800, 1_000, 1_000] {
+        assert_eq!(delay(&mut field, top.pid_of("a").await, "a").await, expected);
+    }
+    assert_eq!(delay(&mut field, top.pid_of("b").await, "b").await, 100, "each child has its own");
+    advance(Duration::from_secs(29)).await;
+    assert_eq!(delay(&mut field, top.pid_of("a").await, "a").await, 1_000);
+    advance(Duration::from_secs(31)).await;
+    assert_eq!(delay(&mut field, top.pid_of("a").await, "a").await, 100);
+    assert_eq!(delay(&mut field, top.pid_of("a").await, "a").await, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn siblings_wait_for_the_delay_of_the_one_that_failed() {
+    let mut field = Field::new();
+    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b", "c"]).with_backoff(backoff())).await;
+    assert_eq!(field.said().await, "+a +b +c");
+    field.tell(top.pid_of("b").await, "fail");
+    assert_eq!(field.said().await, "!b -c", "those behind it are down at once");
+    let states: Vec<_> = top.children().await.iter().map(|child| child.state).collect();
+    assert_eq!(states, [ChildState::Running, ChildState::Waiting, ChildState::Waiting]);
+    let began = Instant::now();
+    assert_eq!(field.next().await, "+b");
+    assert!(began.elapsed() > FIRST / 2, "{:?}", began.elapsed());
+    assert_eq!(field.said().await, "+c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn delays_are_shortened_at_random_by_no_more_than_the_jitter() {
+    let mut field = Field::new();
+    let backoff = backoff().with_factor(1.0).with_jitter(0.5);
+    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_backoff(backoff)).await;
+    for _ in 0..20 {
+        let delay = delay(&mut field, top.pid_of("a").await, "a").await;
+        assert!((50..=100).contains(&delay), "{delay}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_waits_other_children_are_restarted_and_questions_answered() {
+    let mut field = Field::new();
+    let long = Backoff::new(Duration::from_mins(1), Duration::from_mins(1)).with_jitter(0.0);
+    let top = field.up(supervisor(Strategy::OneForOne, ["a", "b"]).with_backoff(long)).await;
+    assert_eq!(field.said().await, "+a +b");
+    field.tell(top.pid_of("a").await, "fail");
+    assert_eq!(field.said().await, "!a");
+    advance(Duration::from_secs(30)).await;
+    field.tell(top.pid_of("b").await, "fail");
+    assert_eq!(field.said().await, "!b");
+    let began = Instant::now();
+    assert_eq!(top.child("a").await.state, ChildState::Waiting);
+    assert_eq!(field.next().await, "+a");
+    // What was said before took some milliseconds.
+    assert!((29..=30).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    assert_eq!(field.next().await, "+b");
+    assert!((59..=60).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_waits_it_is_cancelled_at_once() {
+    let mut field = Field::new();
+    let long = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
+    let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).with_backoff(long)).await;
+    field.tell(top.pid_of("a").await, "fail");
+    settle().await;
+    let began = Instant::now();
+    field.processes.cancel(top.pid, "a test", Duration::from_secs(5)).unwrap();
+    assert!(top.exit().await.reason.is_normal());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(field.said().await, "+a +b !a -b");
+    field.gone().await;
+}

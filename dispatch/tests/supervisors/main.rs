@@ -1,0 +1,15 @@
+//! Supervisors: who is started again, when, in which order, and how they end.
+//!
+//! The clock is paused in nearly all of this: time passes only where nothing else is to do.
+
+mod backoff;
+mod control;
+mod ending;
+mod hosts;
+mod intensity;
+mod model;
+mod nesting;
+mod restarts;
+mod specs;
+mod strategies;
+mod support;

@@ -1,0 +1,79 @@
+//! What a supervisor cannot be is refused when it is built.
+
+use std::time::Duration;
+
+use frame_dispatch::process::supervisor::{Backoff, SpecError, Strategy, Supervisor, SupervisorBuilder};
+
+use crate::support::spec;
+
+fn refused(supervisor: SupervisorBuilder) -> String {
+    supervisor.build().unwrap_err().to_string()
+}
+
+fn empty() -> SupervisorBuilder {
+    Supervisor::builder(Strategy::OneForOne)
+}
+
+#[test]
+fn two_children_of_one_id_are_refused() {
+    let twice = empty().with_child(spec("a")).with_child(spec("b")).with_child(spec("a"));
+    assert_eq!(refused(twice), "two children have the id `a`; give each one of its own");
+}
+
+#[test]
+fn a_child_without_an_id_is_refused() {
+    assert_eq!(
+        refused(empty().with_child(spec(""))),
+        "a child has the empty id; give it one that says what it is"
+    );
+}
+
+#[test]
+fn an_empty_window_is_refused() {
+    let never = empty().with_intensity(3, Duration::ZERO);
+    assert_eq!(
+        refused(never),
+        "restarts are counted within no time, so there would never be too many; \
+         write a window such as `Duration::from_secs(5)`"
+    );
+}
+
+#[test]
+fn a_backoff_that_makes_no_sense_is_refused() {
+    for (backoff, expected) in [
+        (
+            Backoff::default().with_factor(0.5),
+            "the factor of the backoff is 0.5; write one of at least 1, such as 2.0",
+        ),
+        (
+            Backoff::default().with_factor(f64::NAN),
+            "the factor of the backoff is NaN; write one of at least 1, such as 2.0",
+        ),
+        (
+            Backoff::default().with_jitter(1.5),
+            "the jitter of the backoff is 1.5; write a part from 0 to 1, such as 0.1",
+        ),
+        (
+            Backoff::new(Duration::from_secs(10), Duration::from_secs(5)),
+            "the first delay of the backoff, 10s, is longer than its longest, 5s; write the shorter first",
+        ),
+    ] {
+        assert_eq!(refused(empty().with_backoff(backoff)), expected);
+    }
+}
+
+#[test]
+fn the_first_mistake_is_told_as_data_too() {
+    let error = empty().with_child(spec("a")).with_child(spec("a")).build().unwrap_err();
+    assert_eq!(error, SpecError::DuplicateId { id: "a".into() });
+}
+
+#[test]
+fn delays_stay_within_their_bounds_however_often_a_child_fails() {
+    let backoff = Backoff::new(Duration::from_millis(1), Duration::MAX).with_factor(f64::MAX);
+    assert_eq!(backoff.delay(0, 0.0), Duration::from_millis(1));
+    assert_eq!(backoff.delay(1, f64::NAN), Duration::from_millis(1));
+    assert_eq!(backoff.delay(u32::MAX, 0.0), Duration::MAX);
+    assert_eq!(Backoff::none().delay(u32::MAX, 0.0), Duration::ZERO);
+    assert_eq!(Backoff::none().with_factor(f64::MAX).delay(u32::MAX, 1.0), Duration::ZERO);
+}
