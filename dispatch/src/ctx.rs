@@ -58,6 +58,12 @@ impl Ctx {
         Self { frame: Some(frame), is_admitted: true, is_process: false, ..self.clone() }
     }
 
+    /// The same, where what is started from here inherits from another frame, or from none. Unlike
+    /// [`with_frame`](Self::with_frame) it stays the process's own.
+    pub(crate) fn with_parent_frame(&self, frame: Option<Frame>) -> Self {
+        Self { frame, ..self.clone() }
+    }
+
     /// For what runs around a call.
     pub(crate) fn admitted(&self) -> Self {
         Self { is_admitted: true, ..self.clone() }

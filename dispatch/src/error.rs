@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use frame_registry::BoxError;
@@ -69,7 +70,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// A call that failed.
+/// A call that failed. A clone has the same causes.
 ///
 /// ```
 /// use frame_dispatch::{CallError, ErrorKind};
@@ -78,15 +79,23 @@ impl fmt::Display for ErrorKind {
 /// assert!(error.is_retryable());
 /// assert!(!CallError::invalid("a number is expected").is_retryable());
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CallError {
     kind: ErrorKind,
     is_retryable: bool,
     retry_after: Option<Duration>,
     function: Option<FunctionId>,
     message: String,
-    source: Option<BoxError>,
+    source: Option<Source>,
 }
+
+/// What caused a failed call.
+type Source = Arc<dyn Error + Send + Sync>;
+
+/// A failed call as the cause of another, which did not catch it. It may have several effects.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Cause(pub(crate) Arc<CallError>);
 
 impl CallError {
     /// A failure of this kind. Of those, [`Unavailable`](ErrorKind::Unavailable) and [`Exhausted`](ErrorKind::Exhausted)
@@ -120,7 +129,7 @@ impl CallError {
     /// Keeps the cause, for [`source`](Error::source).
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(source.into().into());
         self
     }
 
@@ -155,6 +164,12 @@ impl CallError {
 
     pub(crate) fn panicked(message: String) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    #[cfg(feature = "lua")]
+    pub(crate) const fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Says more, and leaves everything else as it is.
@@ -207,6 +222,48 @@ impl fmt::Display for CallError {
 impl Error for CallError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// A chain of failed calls can be long. It is taken apart link by link: dropped as it is, one inside another, it would take
+/// a stack as deep.
+impl Drop for CallError {
+    fn drop(&mut self) {
+        let mut next = self.source.take();
+        while let Some(mut source) = next {
+            // Whoever else has it drops the rest.
+            next = Arc::get_mut(&mut source).and_then(take_source);
+        }
+    }
+}
+
+fn take_source(error: &mut (dyn Error + Send + Sync + 'static)) -> Option<Source> {
+    if let Some(error) = error.downcast_mut::<CallError>() {
+        return error.source.take();
+    }
+    let shared = if error.is::<Cause>() {
+        &mut error.downcast_mut::<Cause>()?.0
+    } else {
+        error.downcast_mut::<Arc<CallError>>()?
+    };
+    Arc::get_mut(shared)?.source.take()
+}
+
+/// An error and its causes, in one line. Of many causes the first few.
+pub(crate) struct WithCauses<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 16;
+        let Self(error) = self;
+        write!(f, "{error}")?;
+        let mut next = error.source();
+        for _ in 0..MOST {
+            let Some(cause) = next else { return Ok(()) };
+            write!(f, ": {cause}")?;
+            next = cause.source();
+        }
+        if next.is_some() { f.write_str(": …") } else { Ok(()) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Text of somebody else's, as a log shows it.
+//! Text of somebody else's, as it is kept and as a log shows it.
 
 /// Text of a guest, such that it cannot pass for more than one line, nor for anything but text: control characters are
 /// escaped, and what is over `longest` bytes is cut.
@@ -16,4 +16,14 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
         printable.push('…');
     }
     printable
+}
+
+/// Text of a guest, which may be as long as its memory: as much of it as is kept.
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub(crate) fn shortened(text: &str) -> String {
+    const LONGEST: usize = 4096;
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(LONGEST)])
 }

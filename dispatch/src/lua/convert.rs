@@ -122,13 +122,19 @@ impl Marks {
     ) -> Result<Vec<Payload>, ConvertError> {
         let mut size = Size::new(name, largest, room);
         let length = values.raw_len();
+        let mut count = 0;
         for pair in values.pairs::<Value, Value>() {
             let (key, _) = pair?;
+            count += 1;
             let index = key.as_integer().and_then(|key| usize::try_from(key).ok());
             if index.is_none_or(|index| index == 0 || index > length) {
                 let what = format!("no list, which has the keys 1 to n only, but has {}", shown(&key));
                 return Err(ConvertError::Unfit { path: name.to_owned(), what });
             }
+        }
+        if count < length {
+            let what = format!("a list with {count} of the keys 1 to {length}: fill the gaps with null");
+            return Err(ConvertError::Unfit { path: name.to_owned(), what });
         }
         let mut payloads = Vec::new();
         for index in 1..=length {
@@ -165,6 +171,45 @@ impl Marks {
     fn walk(&self, value: &Value, size: &mut Size, watch: &Watch) -> Result<Json, ConvertError> {
         Walk { marks: self, watch, size, path: Vec::new(), open: Vec::new() }.take(value)
     }
+}
+
+/// How much memory a payload takes in a VM at most, as Lua counts it.
+fn bytes_in_vm(payload: &Payload) -> usize {
+    match payload {
+        Payload::Json(json) => json_in_vm(json, 0),
+        Payload::Bytes(bytes) => text_in_vm(bytes.len()),
+    }
+}
+
+/// What is nested too deeply to be given fits nowhere.
+fn json_in_vm(json: &Json, depth: usize) -> usize {
+    // Of the tables of Lua 5.4 on 64 bits: the table, what an array has for an item, and what a hash has for a member.
+    const TABLE: usize = 56;
+    const ITEM: usize = 16;
+    const MEMBER: usize = 24;
+    if depth > DEPTH {
+        return usize::MAX;
+    }
+    let nested = |json: &Json| json_in_vm(json, depth + 1);
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text_in_vm(text.len()),
+        Json::Array(items) => {
+            items.iter().map(nested).fold(TABLE + ITEM * items.len(), usize::saturating_add)
+        }
+        Json::Object(members) => {
+            let table = TABLE + MEMBER * members.len().next_power_of_two();
+            let members = members.iter().map(|(name, json)| nested(json).saturating_add(text_in_vm(name.len())));
+            members.fold(table, usize::saturating_add)
+        }
+    }
+}
+
+/// A string, and its places in the table of the short ones, which doubles as it grows.
+const fn text_in_vm(length: usize) -> usize {
+    const STRING: usize = 25;
+    const PLACES: usize = 16;
+    length.saturating_add(STRING + PLACES)
 }
 
 fn give_number(number: &Number) -> Value {
@@ -396,12 +441,30 @@ pub(super) struct Shared {
 impl Shared {
     /// How much memory a VM has left. Where that seems to be little, what is no longer used is collected first.
     pub(super) fn room(&self, lua: &Lua) -> mlua::Result<usize> {
-        let left = || self.memory.saturating_sub(lua.used_memory()).saturating_sub(self.failures.bytes());
-        let room = left();
+        let room = self.left(lua);
         if room >= self.memory / 2 {
             return Ok(room);
         }
         lua.gc_collect()?;
-        Ok(left())
+        Ok(self.left(lua))
+    }
+
+    /// Whether so many bytes fit into a VM, and leave the script room to do something with them: as much again, or an eighth
+    /// of all its memory. Where they do not seem to, what is no longer used is collected first.
+    pub(super) fn has_room(&self, lua: &Lua, bytes: usize) -> bool {
+        let with_reserve = bytes.saturating_add(bytes.min(self.memory / 8));
+        with_reserve <= self.left(lua) || (lua.gc_collect().is_ok() && with_reserve <= self.left(lua))
+    }
+
+    /// A payload for a script, if there is [room](Self::has_room).
+    pub(super) fn give(&self, lua: &Lua, payload: &Payload) -> mlua::Result<Option<Value>> {
+        if self.has_room(lua, bytes_in_vm(payload)) {
+            return self.marks.give(lua, payload).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn left(&self, lua: &Lua) -> usize {
+        self.memory.saturating_sub(lua.used_memory()).saturating_sub(self.failures.bytes())
     }
 }

@@ -9,7 +9,8 @@ use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 
 use super::convert::Shared;
 use super::watch::{Over, Watch};
-use crate::error::{CallError, ErrorKind};
+use crate::error::{CallError, Cause, ErrorKind};
+use crate::printable::shortened;
 
 /// What Lua says when an allocation was refused.
 pub(super) const OUT_OF_MEMORY: &str = "not enough memory";
@@ -67,7 +68,7 @@ fn failure(table: &Table) -> Option<Arc<CallError>> {
 }
 
 /// About how much memory a failed call takes, with what caused it.
-fn bytes(error: &CallError) -> usize {
+pub(super) fn bytes(error: &CallError) -> usize {
     /// Counts what is written.
     struct Length(usize);
 
@@ -102,11 +103,6 @@ impl fmt::Display for Trace {
 
 impl Error for Trace {}
 
-/// A failed call as a cause, which may have several effects.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Cause(Arc<CallError>);
-
 /// Raises a failed call in a script, with what caused it.
 pub(super) fn raise(error: CallError) -> mlua::Error {
     mlua::Error::external(Cause(Arc::new(error)))
@@ -117,7 +113,7 @@ pub(super) fn raise(error: CallError) -> mlua::Error {
 pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::Result<Value> {
     let bytes = bytes(&error);
     if bytes > shared.room(lua)? {
-        return Err(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned()));
+        return Err(out_of_memory());
     }
     let table = lua.create_table_with_capacity(0, 4)?;
     table.raw_set("kind", error.kind().as_str())?;
@@ -194,7 +190,7 @@ pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
         return exhausted();
     }
     match call_error(error) {
-        Some(cause) => caused(cause.kind(), cause.is_retryable(), cause),
+        Some(cause) => uncaught(cause.kind(), cause.is_retryable(), &cause),
         None => CallError::new(ErrorKind::Internal, shortened(&message(error))),
     }
 }
@@ -205,7 +201,7 @@ fn take_table(table: &Table) -> CallError {
     let retryable = field("retryable").as_boolean();
     if let Some(cause) = failure(table) {
         let kind = kind.unwrap_or(cause.kind());
-        return caused(kind, retryable.unwrap_or(cause.is_retryable()), cause);
+        return uncaught(kind, retryable.unwrap_or(cause.is_retryable()), &cause);
     }
     let message = match field("message") {
         Value::String(message) => shortened(&message.to_string_lossy()),
@@ -219,16 +215,34 @@ fn take_table(table: &Table) -> CallError {
     }
 }
 
-fn caused(kind: ErrorKind, is_retryable: bool, cause: Arc<CallError>) -> CallError {
-    let message = match cause.function() {
-        Some(function) => format!("a call of `{function}` failed, and the script did not catch it"),
-        None => cause.message().to_owned(),
+/// The failure of a script that did not catch another.
+fn uncaught(kind: ErrorKind, is_retryable: bool, cause: &Arc<CallError>) -> CallError {
+    let Some(function) = cause.function() else {
+        // It says of the script what it said of what the script asked for.
+        return CallError::clone(cause).with_kind(kind).with_retryable(is_retryable);
     };
-    CallError::new(kind, message).with_retryable(is_retryable).with_source(Cause(cause))
+    let message = format!("a call of `{function}` failed, and the script did not catch it");
+    // The first is what is to be looked into. A chain of all in between could be long: scripts hand failures on to others.
+    let first = match cause.source().and_then(|source| source.downcast_ref()) {
+        Some(Cause(first)) => first,
+        None => cause,
+    };
+    CallError::new(kind, message).with_retryable(is_retryable).with_source(Cause(Arc::clone(first)))
 }
 
+/// The limit is one of each VM, so that the same call would reach it again.
 pub(super) fn exhausted() -> CallError {
-    CallError::new(ErrorKind::Exhausted, "the script ran out of memory")
+    CallError::new(ErrorKind::Exhausted, "the script ran out of memory").with_retryable(false)
+}
+
+pub(super) fn out_of_memory() -> mlua::Error {
+    mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned())
+}
+
+/// What a script is told that was to be given more than it has room for.
+pub(super) fn no_room(name: &str) -> CallError {
+    let message = format!("{name} does not fit into the memory that the script has left");
+    CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
 }
 
 fn is_memory(error: &mlua::Error) -> bool {
@@ -245,12 +259,7 @@ fn call_error(error: &mlua::Error) -> Option<Arc<CallError>> {
             if let Some(Cause(error)) = error.downcast_ref() {
                 return Some(Arc::clone(error));
             }
-            let error = error.downcast_ref::<CallError>()?;
-            let copy = CallError::new(error.kind(), error.message()).with_retryable(error.is_retryable());
-            Some(Arc::new(match error.function() {
-                Some(function) => copy.of(function),
-                None => copy,
-            }))
+            error.downcast_ref::<CallError>().map(|error| Arc::new(error.clone()))
         }
         _ => None,
     }
@@ -285,13 +294,4 @@ fn place(traceback: &str) -> Option<&str> {
         places.find(|line| ![OWN, "[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
     let (place, _) = line.split_once(": in ")?;
     Some(place)
-}
-
-/// What a script raises may be as long as its memory.
-pub(super) fn shortened(message: &str) -> String {
-    const LONGEST: usize = 4096;
-    if message.len() <= LONGEST {
-        return message.to_owned();
-    }
-    format!("{}…", &message[..message.floor_char_boundary(LONGEST)])
 }

@@ -99,7 +99,7 @@ impl From<Refusal> for mlua::Error {
     }
 }
 
-/// A payload, on its way into a VM.
+/// A result, on its way into a VM.
 pub(super) struct Given {
     pub(super) payload: Payload,
     pub(super) shared: Arc<Shared>,
@@ -107,7 +107,8 @@ pub(super) struct Given {
 
 impl IntoLua for Given {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
-        self.shared.marks.give(lua, &self.payload)
+        let given = self.shared.give(lua, &self.payload)?;
+        given.ok_or_else(|| fault::raise(fault::no_room("the result")))
     }
 }
 
@@ -119,10 +120,14 @@ struct Outcome {
 
 impl IntoLuaMulti for Outcome {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
-        match self.result {
-            Ok(payload) => (true, self.shared.marks.give(lua, &payload)?).into_lua_multi(lua),
-            Err(error) => (false, fault::give(lua, &self.shared, Arc::new(error))?).into_lua_multi(lua),
-        }
+        let error = match self.result {
+            Ok(payload) => match self.shared.give(lua, &payload)? {
+                Some(given) => return (true, given).into_lua_multi(lua),
+                None => fault::no_room("the result"),
+            },
+            Err(error) => error,
+        };
+        (false, fault::give(lua, &self.shared, Arc::new(error))?).into_lua_multi(lua)
     }
 }
 

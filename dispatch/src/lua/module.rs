@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
+use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table};
 
 use super::convert::Shared;
 use crate::ctx::Ctx;
@@ -130,7 +130,9 @@ impl<'a> ModuleBuilder<'a> {
         F: Fn(&Lua, Ctx, A) -> mlua::Result<R> + Send + Sync + 'static,
     {
         let watch = Arc::clone(&self.shared.watch);
-        let function = self.lua.create_function(move |lua, arguments: A| {
+        let own: Box<str> = name.into();
+        let function = self.lua.create_function(move |lua, arguments: MultiValue| {
+            let arguments = A::from_lua_args(arguments, 1, Some(&own), lua)?;
             let ctx = watch.ctx()?;
             let result = catch_unwind(AssertUnwindSafe(|| function(lua, ctx, arguments)));
             result.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
@@ -164,9 +166,11 @@ impl<'a> ModuleBuilder<'a> {
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
         let watch = Arc::clone(&self.shared.watch);
-        let function = self.lua.create_async_function(move |lua, arguments: A| {
+        let own: Box<str> = name.into();
+        let function = self.lua.create_async_function(move |lua, arguments: MultiValue| {
             let watch = Arc::clone(&watch);
             let future = watch.ctx().and_then(|ctx| {
+                let arguments = A::from_lua_args(arguments, 1, Some(&own), &lua)?;
                 let future = catch_unwind(AssertUnwindSafe(|| prepare(&lua, ctx, arguments)));
                 future.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
             });

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_registry::Frame;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::error::{ProcessError, SendError, StartError};
-use super::instance::Instance;
+use super::instance::{Instance, LinkedStarter};
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use super::start::Start;
@@ -147,8 +147,8 @@ impl ProcessCtx {
     ///
     /// # Errors
     ///
-    /// [`ProcessError::Monitored`] if it is monitored already, [`ProcessError::Itself`] if it is this one, and
-    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
+    /// [`ProcessError::Monitored`] if it is monitored already, [`ProcessError::Itself`] if it is this one,
+    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known, and [`ProcessError::Ended`] if this one has.
     pub fn monitor(&self, pid: Pid) -> Result<(), ProcessError> {
         self.instance.monitor(pid)
     }
@@ -179,9 +179,21 @@ impl ProcessCtx {
         self.instance.trap_links(traps);
     }
 
+    /// Makes every end of a linked process a [message](Message::LinkDown), also a normal one. Says who started this process
+    /// and is linked to it.
+    pub(super) fn trap_ends(&self) -> LinkedStarter {
+        self.instance.trap_ends()
+    }
+
     /// Why this process was [cancelled](ProcessManager::cancel), if it was; also before it has received that.
     pub fn cancel_reason(&self) -> Option<Arc<str>> {
         self.instance.cancel_reason()
+    }
+
+    /// When the process is terminated, if it was cancelled with a grace period that has an end. Cancelled again it may be
+    /// sooner than the message said.
+    pub fn cancel_deadline(&self) -> Option<Instant> {
+        self.instance.cancel_deadline()
     }
 
     /// That of the process whose own `ctx` is: for an engine, whose guests have but a `Ctx`. Only one of them receives at a

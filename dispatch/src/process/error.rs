@@ -282,6 +282,14 @@ pub enum ProcessError {
         /// The name; of a long one the beginning.
         name: String,
     },
+    /// The process has as many names as it may have.
+    #[error("{pid} has {limit} names, and no process has more; take one away first")]
+    TooManyNames {
+        /// Which.
+        pid: Pid,
+        /// How many that is.
+        limit: usize,
+    },
     /// Another living process has the name.
     #[error("the name {name:?} is that of {holder}")]
     NameTaken {

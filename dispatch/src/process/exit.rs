@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::CallError;
+use crate::error::{CallError, WithCauses};
 use crate::payload::Payload;
 use crate::pid::Pid;
 
@@ -84,13 +84,7 @@ impl fmt::Display for ExitReason {
         match self {
             Self::Normal => f.write_str("it was done"),
             Self::Failed(error) => {
-                write!(f, "it failed: {error}")?;
-                let mut cause = std::error::Error::source(&**error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
+                write!(f, "it failed: {}", WithCauses(&**error))
             }
             Self::Panicked(message) => write!(f, "it {message}"),
             Self::Cancelled(reason) => write!(f, "it was cancelled: {reason}"),

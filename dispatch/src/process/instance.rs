@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use frame_registry::Frame;
@@ -19,6 +18,8 @@ use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
 use super::message::Message;
+use crate::error::{CallError, ErrorKind};
+use crate::panics;
 use crate::pid::Pid;
 
 /// A process, from before it is spawned until nobody refers to it any more.
@@ -50,23 +51,46 @@ pub(super) struct State {
     /// None until it is spawned.
     pub(super) task: Option<AbortHandle>,
     pub(super) cancelled: Option<Cancelled>,
-    traps_links: bool,
+    traps_links: Traps,
     /// Most processes have none, and take no memory for them.
     pub(super) relations: Option<Box<Relations>>,
+}
+
+/// Which ends of linked processes are messages.
+#[derive(Clone, Copy, Default)]
+enum Traps {
+    /// None: where one fails, this one ends.
+    #[default]
+    Nothing,
+    Failures,
+    /// The normal ones, too.
+    Ends,
+}
+
+/// The process that started another and linked it to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LinkedStarter {
+    /// There is none, or no more: one of them ended the link.
+    None,
+    Lives(Pid),
+    Ended,
 }
 
 /// It was asked to end.
 pub(super) struct Cancelled {
     reason: Arc<str>,
+    /// When it is terminated; the earliest of those that were said.
     deadline: Option<Instant>,
-    /// Terminates it when the deadline passes.
-    timer: Option<AbortHandle>,
+    /// Terminates it at that time, unless whoever asked does.
+    timer: Option<(Instant, AbortHandle)>,
 }
 
 #[derive(Default)]
 pub(super) struct Relations {
     pub(super) names: Vec<Arc<str>>,
     pub(super) links: HashSet<Pid, FxBuildHasher>,
+    /// The process that started it linked to itself, also when that has ended, but not when the link was.
+    pub(super) starter: Option<Pid>,
     /// Those that it monitors. The exit of one is delivered only while it is here.
     pub(super) monitored: HashSet<Pid, FxBuildHasher>,
     /// Those that are told of its exit, by a number that is theirs alone.
@@ -209,13 +233,19 @@ impl Instance {
         if state.exit.is_some() {
             return false;
         }
-        if state.cancelled.is_some() {
+        if let Some(cancelled) = &mut state.cancelled {
+            cancelled.deadline = [cancelled.deadline, deadline].into_iter().flatten().min();
             return true;
         }
         let reason = Arc::clone(reason);
-        state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline: None, timer: None });
-        wake_outside(state, self.mailbox.tell(Message::Cancelled { reason, deadline }));
+        state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline, timer: None });
+        self.tell(state, Message::Cancelled { reason, deadline });
         true
+    }
+
+    /// When it is terminated, if it was cancelled and there is an end to the grace period.
+    pub(super) fn cancel_deadline(&self) -> Option<Instant> {
+        self.state().cancelled.as_ref().and_then(|cancelled| cancelled.deadline)
     }
 
     fn terminate_at(self: &Arc<Self>, deadline: Instant) {
@@ -224,7 +254,7 @@ impl Instance {
             return;
         }
         let Some(cancelled) = &mut state.cancelled else { return };
-        if cancelled.deadline.is_some_and(|earlier| earlier <= deadline) {
+        if cancelled.timer.as_ref().is_some_and(|(earlier, _)| *earlier <= deadline) {
             return;
         }
         let this = Arc::downgrade(self);
@@ -234,14 +264,26 @@ impl Instance {
                 this.terminate(ExitReason::Killed);
             }
         });
-        cancelled.deadline = Some(deadline);
-        if let Some(later) = cancelled.timer.replace(timer.abort_handle()) {
+        if let Some((_, later)) = cancelled.timer.replace((deadline, timer.abort_handle())) {
             later.abort();
         }
     }
 
     pub(super) fn trap_links(&self, traps: bool) {
-        self.state().traps_links = traps;
+        self.state().traps_links = if traps { Traps::Failures } else { Traps::Nothing };
+    }
+
+    /// Has it told of every end of a linked process from now on, also of the normal ones. Gives what it could not be told of
+    /// before.
+    pub(super) fn trap_ends(&self) -> LinkedStarter {
+        let mut state = self.state();
+        state.traps_links = Traps::Ends;
+        let Some(relations) = &state.relations else { return LinkedStarter::None };
+        match relations.starter {
+            Some(starter) if relations.links.contains(&starter) => LinkedStarter::Lives(starter),
+            Some(_) => LinkedStarter::Ended,
+            None => LinkedStarter::None,
+        }
     }
 
     /// It has ended: tells all who want to know, exactly once. Whoever is told finds its place free.
@@ -256,31 +298,32 @@ impl Instance {
         let relations = state.relations.take();
         self.has_ended.store(true, Ordering::Release);
         drop(state);
-        if let Some(timer) = timer {
+        if let Some((_, timer)) = timer {
             timer.abort();
         }
         // What is left of it, such as a task that it spawned, ends with it.
         self.note_terminated();
-        drop(self.mailbox.close());
+        shielded(|| drop(self.mailbox.close()));
         let names = relations.as_ref().map_or(&[][..], |relations| &relations.names);
         // One that was never started is none to remember, or the real ones would be forgotten for it.
-        self.manager.forget(self, names, is_started.then_some(exit));
+        let forgotten = self.manager.forget(self, names, is_started.then_some(exit));
+        shielded(|| drop(forgotten));
         place.vacate();
         let Some(relations) = relations else { return };
         for watcher in relations.watchers.into_values() {
             match watcher {
                 Watcher::Process(pid) => {
                     if let Some(watcher) = self.manager.find(pid) {
-                        watcher.deliver(exit);
+                        shielded(|| watcher.deliver(exit));
                     }
                 }
                 // Whoever wanted to know may be gone.
-                Watcher::Monitor(watcher) => _ = watcher.send(exit.clone()),
+                Watcher::Monitor(watcher) => shielded(|| _ = watcher.send(exit.clone())),
             }
         }
         for pid in relations.links {
             if let Some(linked) = self.manager.find(pid) {
-                linked.link_ended(exit);
+                shielded(|| linked.link_ended(exit));
             }
         }
         // Whoever lives long would otherwise keep all that ever monitored it.
@@ -291,11 +334,36 @@ impl Instance {
         }
     }
 
+    /// Puts what the runtime says into the mailbox. A process that receives nothing of that, and has more of it than all there
+    /// can be would say at once, is ended: nothing else bounds how much that is.
+    fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
+        let told = self.mailbox.tell(message, self.mailbox.capacity()).or_else(|message| {
+            let most =
+                self.manager.most_processes().saturating_mul(2).saturating_add(self.mailbox.capacity());
+            self.mailbox.tell(message, most)
+        });
+        let Ok(receiver) = told else {
+            let message = format!("it has {} exits in its mailbox, and receives none", self.mailbox.told());
+            let error = CallError::new(ErrorKind::Exhausted, message).with_retryable(false);
+            self.terminate_in(state, ExitReason::Failed(Arc::new(error)));
+            return;
+        };
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+    }
+
     /// A process ended that this one monitors, or has monitored.
     pub(super) fn deliver(&self, exit: &Exit) {
         let mut state = self.state();
         if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&exit.pid)) {
-            wake_outside(state, self.mailbox.tell(Message::Exited(exit.clone())));
+            let mut exit = exit.clone();
+            // A result can be large. So no more are kept than messages.
+            if self.mailbox.told() >= self.mailbox.capacity() {
+                exit.result = None;
+            }
+            self.tell(state, Message::Exited(exit));
         }
     }
 
@@ -303,22 +371,23 @@ impl Instance {
     fn link_ended(&self, exit: &Exit) {
         let mut state = self.state();
         let is_linked = state.exit.is_none() && state.removes(|relations| relations.links.remove(&exit.pid));
-        if !is_linked || exit.reason.is_normal() {
+        if !is_linked {
             return;
         }
-        if state.traps_links {
-            wake_outside(state, self.mailbox.tell(Message::LinkDown(exit.clone())));
-        } else {
-            self.terminate_in(state, exit.reason.to_link_down(exit.pid));
+        match state.traps_links {
+            Traps::Ends => self.tell(state, Message::LinkDown(exit.clone())),
+            _ if exit.reason.is_normal() => (),
+            Traps::Failures => self.tell(state, Message::LinkDown(exit.clone())),
+            Traps::Nothing => _ = self.terminate_in(state, exit.reason.to_link_down(exit.pid)),
         }
     }
 }
 
-/// Wakes a receiver when the lock is let go: what a waker does is not known here.
-fn wake_outside(state: MutexGuard<'_, State>, receiver: Option<Waker>) {
-    drop(state);
-    if let Some(receiver) = receiver {
-        receiver.wake();
+/// Runs what may do anything: wake whom nobody knows here, or drop what is somebody else's. Where that panics the others are
+/// told, all the same.
+fn shielded(run: impl FnOnce()) {
+    if let Err(message) = panics::catch(run) {
+        tracing::error!("as a process ended, what it left behind {message}");
     }
 }
 

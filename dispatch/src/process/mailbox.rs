@@ -26,6 +26,8 @@ struct State {
     /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
     /// have waited and do not know it yet. Where senders wait there is no other.
     held: usize,
+    /// How many the runtime itself said.
+    told: usize,
     /// Those that wait for room, first come first served, by numbers that ascend.
     senders: VecDeque<(u64, Waker)>,
     /// The number of the last.
@@ -82,14 +84,24 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Puts what the runtime itself says into it, unless it is closed. Gives whom to wake, for whoever holds a lock.
-    pub(super) fn tell(&self, message: Message) -> Option<Waker> {
+    /// Puts what the runtime itself says into it, unless it is closed, or there are `most` of those. Gives whom to wake, for
+    /// whoever holds a lock.
+    pub(super) fn tell(&self, message: Message, most: usize) -> Result<Option<Waker>, Message> {
         let mut state = self.state();
         if state.is_closed {
-            return None;
+            return Ok(None);
         }
+        if state.told >= most {
+            return Err(message);
+        }
+        state.told += 1;
         state.queue.push_back(message);
-        state.receiver.take()
+        Ok(state.receiver.take())
+    }
+
+    /// How many messages there are that the runtime itself said.
+    pub(super) fn told(&self) -> usize {
+        self.state().told
     }
 
     /// Puts a message where there is room for it.
@@ -128,15 +140,17 @@ impl Mailbox {
     /// Takes the oldest message; gives the lock back if there is none.
     fn take(mut state: MutexGuard<'_, State>) -> Result<Message, MutexGuard<'_, State>> {
         let Some(message) = state.queue.pop_front() else { return Err(state) };
-        give_back(&mut state.queue);
         Self::taken(state, &message);
         Ok(message)
     }
 
     /// A message is taken out.
-    fn taken(state: MutexGuard<'_, State>, message: &Message) {
+    fn taken(mut state: MutexGuard<'_, State>, message: &Message) {
+        give_back(&mut state.queue);
         if message.takes_room() {
             Self::free(state);
+        } else {
+            state.told -= 1;
         }
     }
 
@@ -209,12 +223,15 @@ impl Mailbox {
         messages
     }
 
-    /// Takes out what the runtime itself said and is no longer wanted; says whether there was any.
-    pub(super) fn discard(&self, is_unwanted: impl Fn(&Message) -> bool) -> bool {
+    /// Takes out what the runtime itself said and is no longer wanted.
+    pub(super) fn discard(&self, is_unwanted: impl Fn(&Message) -> bool) -> VecDeque<Message> {
+        let is_wanted = |message: &Message| message.takes_room() || !is_unwanted(message);
         let mut state = self.state();
-        let before = state.queue.len();
-        state.queue.retain(|message| message.takes_room() || !is_unwanted(message));
-        state.queue.len() < before
+        let (wanted, unwanted): (VecDeque<_>, VecDeque<_>) =
+            mem::take(&mut state.queue).into_iter().partition(is_wanted);
+        state.queue = wanted;
+        state.told -= unwanted.len();
+        unwanted
     }
 }
 
@@ -373,6 +390,15 @@ mod tests {
         }
     }
 
+    /// How much the runtime says before that is too much.
+    const MOST_TOLD: usize = 3;
+
+    fn wake(receiver: &Option<Waker>) {
+        if let Some(receiver) = receiver {
+            receiver.wake_by_ref();
+        }
+    }
+
     #[derive(Default)]
     struct Woken(AtomicBool);
 
@@ -522,8 +548,10 @@ mod tests {
                     Err(Refused::Closed(_)) => assert!(model.is_closed),
                 },
                 Step::Tell => {
-                    assert_eq!(mailbox.try_send(told(number)).is_ok(), !model.is_closed);
-                    if !model.is_closed {
+                    let unread = model.queue.iter().filter(|message| !message.takes_room()).count();
+                    let is_told = mailbox.tell(told(number), MOST_TOLD).inspect(wake).is_ok();
+                    assert_eq!(is_told, model.is_closed || unread < MOST_TOLD);
+                    if is_told && !model.is_closed {
                         model.queue.push(told(number));
                     }
                 }
@@ -593,7 +621,7 @@ mod tests {
                     let is_unwanted = |it: &Message| number_of(it).is_multiple_of(divisor);
                     let before = model.queue.len();
                     model.queue.retain(|it| it.takes_room() || !is_unwanted(it));
-                    assert_eq!(mailbox.discard(is_unwanted), model.queue.len() < before);
+                    assert_eq!(mailbox.discard(is_unwanted).len(), before - model.queue.len());
                 }
                 Step::Close => {
                     let left: Vec<_> = mailbox.close().iter().map(number_of).collect();
@@ -645,7 +673,7 @@ mod tests {
             mailbox.try_send(sent(number)).unwrap();
         }
         let panics = |message: &Message| {
-            mailbox.try_send(told(7)).unwrap();
+            mailbox.tell(told(7), MOST_TOLD).unwrap();
             assert!(number_of(message) < 1);
             false
         };
@@ -660,7 +688,7 @@ mod tests {
         });
         assert!(taken.is_none());
         assert_eq!(mailbox.len(), 0);
-        assert!(matches!(mailbox.try_send(told(1)), Err(Refused::Closed(_))));
+        assert!(matches!(mailbox.try_send(sent(1)), Err(Refused::Closed(_))));
     }
 
     #[test]

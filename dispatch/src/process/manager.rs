@@ -45,7 +45,7 @@ pub struct ProcessManager {
 /// The processes of an app, which this does not keep: for what the functions keep.
 #[cfg(any(feature = "lua", feature = "wasm"))]
 #[derive(Clone)]
-pub(crate) struct WeakManager(Weak<Inner>);
+pub(super) struct WeakManager(Weak<Inner>);
 
 struct Inner {
     functions: Functions,
@@ -86,7 +86,7 @@ impl ProcessManager {
     }
 
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(crate) fn downgrade(&self) -> WeakManager {
+    pub(super) fn downgrade(&self) -> WeakManager {
         WeakManager(Arc::downgrade(&self.inner))
     }
 
@@ -346,7 +346,7 @@ impl ProcessManager {
         let (sender, exit) = tokio::sync::oneshot::channel();
         let instance = self.launch(ctx, start, Some(sender))?;
         let number = instance.pid.number();
-        let monitor = Monitor::waiting(exit, instance, number);
+        let monitor = Monitor::waiting(exit, &instance, number);
         let pid = monitor.pid();
         let exit = ctx.bound(monitor).await.map_err(|source| ExecError::Over { pid, source })?;
         match exit.result {
@@ -411,6 +411,12 @@ impl ProcessManager {
         }
     }
 
+    /// How many processes can live at once.
+    pub(super) fn most_processes(&self) -> usize {
+        let hosts = self.inner.hosts.load();
+        hosts.values().fold(0, |most, host| most.saturating_add(host.config.processes))
+    }
+
     pub(super) fn snapshot(&self) -> Vec<Arc<Instance>> {
         self.inner.processes.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
@@ -450,17 +456,23 @@ impl ProcessManager {
         self.inner.processes.insert(instance.pid.number(), Arc::clone(instance));
     }
 
-    /// A process has ended. It is remembered first, so that whoever does not find it finds its exit.
-    pub(super) fn forget(&self, instance: &Instance, names: &[Arc<str>], exit: Option<&Exit>) {
-        let recent = exit.and_then(|exit| {
+    /// A process has ended. It is remembered first, so that whoever does not find it finds its exit. Gives the exit that is
+    /// forgotten for that.
+    pub(super) fn forget(
+        &self,
+        instance: &Instance,
+        names: &[Arc<str>],
+        exit: Option<&Exit>,
+    ) -> Option<Exit> {
+        let forgotten = exit.and_then(|exit| {
             self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner).remember(exit, instance.parent)
         });
-        drop(recent);
         for name in names {
             self.inner.names.release(name, instance);
         }
         let removed = self.inner.processes.remove(&instance.pid.number());
         drop(removed);
+        forgotten
     }
 }
 
@@ -483,7 +495,7 @@ impl fmt::Debug for ProcessManager {
 #[cfg(any(feature = "lua", feature = "wasm"))]
 impl WeakManager {
     /// The manager, as long as something else keeps it: a clone, or a process that lives.
-    pub(crate) fn upgrade(&self) -> Option<ProcessManager> {
+    pub(super) fn upgrade(&self) -> Option<ProcessManager> {
         self.0.upgrade().map(|inner| ProcessManager { inner })
     }
 }

@@ -29,7 +29,8 @@ pub enum Message {
     Cancelled {
         /// Why.
         reason: Arc<str>,
-        /// When the grace period is over; none if there is no end to it.
+        /// When the grace period is over; none if there is no end to it. Cancelled again it may be
+        /// [sooner](super::ProcessCtx::cancel_deadline).
         deadline: Option<Instant>,
     },
 }
@@ -43,7 +44,7 @@ impl Message {
         }
     }
 
-    /// Whether it takes room in a mailbox. What the runtime itself says is bounded by what the process asked for.
+    /// Whether it takes room in a mailbox. What the runtime itself says always finds room; but a process is ended that has more of it than all there can be would say.
     pub(super) const fn takes_room(&self) -> bool {
         matches!(self, Self::Sent { .. })
     }

@@ -59,6 +59,8 @@ mod ctx;
 mod entry;
 mod error;
 mod exit;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub(crate) mod guest;
 mod host;
 mod info;
 pub(crate) mod instance;
@@ -85,8 +87,6 @@ pub use self::host::{HostConfig, HostId, HostKind};
 pub use self::info::{ProcessInfo, ProcessState, ProcessTable};
 pub use self::lifecycle::{Lifecycle, ProcessRef};
 pub use self::manager::ProcessManager;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-pub(crate) use self::manager::WeakManager;
 pub use self::message::{Destination, Message};
 pub use self::monitor::Monitor;
 pub use self::start::{PROCESS, Start, Started};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -22,7 +22,7 @@ pub struct Monitor {
 
 enum State {
     Ended(Option<Exit>),
-    Waiting { exit: oneshot::Receiver<Exit>, instance: Arc<Instance>, number: u64 },
+    Waiting { exit: oneshot::Receiver<Exit>, instance: Weak<Instance>, number: u64 },
 }
 
 impl Monitor {
@@ -30,8 +30,9 @@ impl Monitor {
         Self { pid: exit.pid, exit: State::Ended(Some(exit)) }
     }
 
-    pub(super) fn waiting(exit: oneshot::Receiver<Exit>, instance: Arc<Instance>, number: u64) -> Self {
-        Self { pid: instance.pid, exit: State::Waiting { exit, instance, number } }
+    pub(super) fn waiting(exit: oneshot::Receiver<Exit>, instance: &Arc<Instance>, number: u64) -> Self {
+        let (pid, instance) = (instance.pid, Arc::downgrade(instance));
+        Self { pid, exit: State::Waiting { exit, instance, number } }
     }
 
     /// The process.
@@ -62,7 +63,9 @@ impl Future for Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        if let State::Waiting { instance, number, .. } = &self.exit {
+        if let State::Waiting { instance, number, .. } = &self.exit
+            && let Some(instance) = instance.upgrade()
+        {
             instance.unwatch(*number);
         }
     }

@@ -13,6 +13,8 @@ use crate::pid::Pid;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 255;
+/// How many names one process can have.
+const MOST: usize = 64;
 
 /// Who has which name. A name is one process's at a time, and free again when that has ended.
 #[derive(Default)]
@@ -35,10 +37,14 @@ impl ProcessManager {
     /// # Errors
     ///
     /// [`ProcessError::NameTaken`] if another has it, [`ProcessError::InvalidName`] if none can,
-    /// [`ProcessError::Ended`] or [`ProcessError::Unknown`] if the process does not live.
+    /// [`ProcessError::TooManyNames`] if the process has 64, [`ProcessError::Ended`] or [`ProcessError::Unknown`] if the process does not live.
     pub fn register_name(&self, name: &str, pid: Pid) -> Result<(), ProcessError> {
         check(name).map_err(|name| ProcessError::InvalidName { name })?;
         let instance = self.living(pid)?;
+        let names = instance.state().relations.as_ref().map_or(0, |relations| relations.names.len());
+        if names >= MOST {
+            return Err(ProcessError::TooManyNames { pid, limit: MOST });
+        }
         let taken = |holder| ProcessError::NameTaken { name: name.to_owned(), holder };
         self.names().claim(name, &instance).map_err(taken)?;
         if instance.has_ended() { Err(self.gone(pid)) } else { Ok(()) }
@@ -50,8 +56,8 @@ impl ProcessManager {
     }
 
     /// Takes a name away from a process; says whether that had it.
-    #[cfg(feature = "lua")]
-    pub(crate) fn unregister_name_of(&self, name: &str, pid: Pid) -> bool {
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(super) fn unregister_name_of(&self, name: &str, pid: Pid) -> bool {
         self.find(pid).is_some_and(|holder| self.names().take_from(name, &holder))
     }
 

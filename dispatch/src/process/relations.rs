@@ -17,8 +17,8 @@ pub(super) fn begin(starter: &Instance, child: &Instance, link: bool, monitor: b
     let (mut a, mut b) = both(starter, child);
     living(&a, &b)?;
     if link {
-        a.relations().links.insert(child.pid);
-        b.relations().links.insert(starter.pid);
+        add_link((&mut a, starter.pid), (&mut b, child.pid));
+        b.relations().starter = Some(starter.pid);
     }
     if monitor {
         a.relations().monitored.insert(child.pid);
@@ -32,7 +32,15 @@ pub(super) fn link(one: &Instance, other: &Instance) -> Result<(), Exit> {
     if one.pid == other.pid {
         return Ok(());
     }
-    begin(one, other, true, false)
+    let (mut a, mut b) = both(one, other);
+    living(&a, &b)?;
+    add_link((&mut a, one.pid), (&mut b, other.pid));
+    Ok(())
+}
+
+fn add_link((a, one): (&mut State, Pid), (b, other): (&mut State, Pid)) {
+    a.relations().links.insert(other);
+    b.relations().links.insert(one);
 }
 
 /// Ends a link. The end of one is nothing to the other from now on.
@@ -47,7 +55,10 @@ pub(super) fn unlink(one: &Instance, other: Pid, found: Option<&Instance>) {
 }
 
 fn remove_link(state: &mut State, other: Pid) {
-    state.removes(|relations| relations.links.remove(&other));
+    state.removes(|relations| {
+        relations.starter = relations.starter.filter(|&starter| starter != other);
+        relations.links.remove(&other)
+    });
 }
 
 fn living(one: &State, other: &State) -> Result<(), Exit> {
@@ -96,14 +107,19 @@ impl Instance {
         if other == self.pid {
             return Err(ProcessError::Itself { pid: other });
         }
+        let mut state = self.state();
+        if let Some(exit) = state.exit.clone() {
+            return Err(ProcessError::Ended { exit });
+        }
         // Before it is looked for, so that whatever finds it ended can deliver that.
-        if !self.state().relations().monitored.insert(other) {
+        if !state.relations().monitored.insert(other) {
             return Err(ProcessError::Monitored { pid: other });
         }
+        drop(state);
         let exit = match self.manager.find(other) {
-            Some(found) => found.tell(self.pid),
+            Some(found) => found.tells(self.pid),
             None => Some(self.manager.recent_exit(other).ok_or_else(|| {
-                self.state().relations().monitored.remove(&other);
+                self.state().removes(|relations| relations.monitored.remove(&other));
                 self.manager.gone(other)
             })?),
         };
@@ -114,7 +130,7 @@ impl Instance {
     }
 
     /// Tells a process of its exit, unless it has ended: then it gives that.
-    fn tell(&self, watcher: Pid) -> Option<Exit> {
+    fn tells(&self, watcher: Pid) -> Option<Exit> {
         let mut state = self.state();
         if state.exit.is_none() {
             state.relations().watchers.insert(watcher.number(), Watcher::Process(watcher));
@@ -125,16 +141,18 @@ impl Instance {
     /// Monitors another no more: nothing of its exit is in the mailbox, or will be.
     pub(crate) fn demonitor(&self, other: Pid) -> bool {
         let mut state = self.state();
-        if !state.relations.as_mut().is_some_and(|relations| relations.monitored.remove(&other)) {
-            return self
-                .mailbox
-                .discard(|message| matches!(message, Message::Exited(exit) if exit.pid == other));
+        if state.removes(|relations| relations.monitored.remove(&other)) {
+            drop(state);
+            if let Some(found) = self.manager.find(other) {
+                found.unwatch(self.pid.number());
+            }
+            return true;
         }
+        let is_told = |message: &Message| matches!(message, Message::Exited(exit) if exit.pid == other);
+        let told = self.mailbox.discard(is_told);
         drop(state);
-        if let Some(found) = self.manager.find(other) {
-            found.unwatch(self.pid.number());
-        }
-        true
+        // Dropped outside of all locks: an error in it may be the last of its kind, and do anything.
+        !told.is_empty()
     }
 
     /// A future of its exit.
@@ -148,7 +166,7 @@ impl Instance {
         let number = Pid::next(self.pid.host()).number();
         state.relations().watchers.insert(number, Watcher::Monitor(sender));
         drop(state);
-        Monitor::waiting(exit, Arc::clone(self), number)
+        Monitor::waiting(exit, self, number)
     }
 
     pub(super) fn unwatch(&self, number: u64) {

@@ -1,7 +1,6 @@
 //! How a process is started.
 
 use std::sync::Arc;
-use std::thread;
 
 use frame_registry::{Key, OptionKind, Options, Pair};
 use tokio::sync::oneshot;
@@ -267,7 +266,7 @@ struct Running {
 }
 
 impl Running {
-    #[expect(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
+    #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
     fn run(mut self, payload: Payload) -> impl Future<Output = ()> + Send {
         async move {
             let Self { instance, outcome, .. } = &mut self;
@@ -303,10 +302,7 @@ impl Running {
             }
             Some(Ok(Err(error))) => ExitReason::Failed(Arc::new(error)),
             Some(Err(message)) => ExitReason::Panicked(message.into()),
-            None => instance.end_reason().unwrap_or_else(|| {
-                let as_dropped = thread::panicking().then(|| "panicked as it was dropped".into());
-                as_dropped.map_or(ExitReason::HostStopped, ExitReason::Panicked)
-            }),
+            None => instance.end_reason().unwrap_or(ExitReason::HostStopped),
         };
         Exit { pid: instance.pid, reason, result }
     }
@@ -317,15 +313,16 @@ impl Drop for Running {
         let exit = self.exit();
         let process = ProcessRef(&self.instance);
         let seen = self.is_started.then_some(&exit);
-        if seen.is_some() {
-            log(&self.instance, &exit.reason);
-        }
         for handler in self.handlers.iter().rev() {
             if let Err(message) = panics::catch(|| handler.ended(&process, seen)) {
                 tracing::error!(pid = %exit.pid, handler = handler.name(), "a lifecycle handler {message}");
             }
         }
         self.instance.ended(&exit, self.is_started, &mut self.place);
+        if self.is_started {
+            // Behind all else: an error of somebody else's says itself what it is.
+            let _ = panics::catch(|| log(&self.instance, &exit.reason));
+        }
     }
 }
 

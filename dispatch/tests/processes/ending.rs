@@ -201,3 +201,27 @@ async fn being_cancelled_shows_before_it_is_received() {
     processes.send(&root, pid, json!(1)).await.unwrap();
     assert_eq!(said(&mut receiver).await.as_deref(), Some("enough"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_cancelled_again_knows_that_it_is_to_be_sooner() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut deadlines = register_saying(&processes, "test:asks", async |mut ctx, _, say| {
+        loop {
+            ctx.receive().await;
+            let left = ctx.cancel_deadline().map(|deadline| deadline - Instant::now());
+            if say.send(left).is_err() {
+                return Ok(Payload::default());
+            }
+        }
+    });
+    let pid = processes.start(&root, start("test:asks")).unwrap();
+    processes.send(&root, pid, Payload::default()).await.unwrap();
+    assert_eq!(said(&mut deadlines).await, None);
+    processes.cancel(pid, "take your time", Duration::MAX).unwrap();
+    assert_eq!(said(&mut deadlines).await, None);
+    for (grace, left) in [(60, 60), (3_600, 60), (5, 5)] {
+        processes.cancel(pid, "hurry", Duration::from_secs(grace)).unwrap();
+        processes.send(&root, pid, Payload::default()).await.unwrap();
+        assert_eq!(said(&mut deadlines).await, Some(Duration::from_secs(left)));
+    }
+}

@@ -15,6 +15,7 @@ use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::support::{exit_of, manager, manager_with, register, register_saying, said, start, until, within};
 
@@ -276,4 +277,83 @@ async fn a_crowd_that_does_everything_at_once_comes_to_an_end() {
     for number in 0..7 {
         assert_eq!(processes.whereis(&format!("name-{number}")), None);
     }
+}
+
+/// An error that cannot be shown.
+#[derive(Debug)]
+struct Unshowable;
+
+impl std::fmt::Display for Unshowable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("it cannot be shown")
+    }
+}
+
+impl std::error::Error for Unshowable {}
+
+#[tokio::test]
+async fn an_error_that_panics_when_it_is_shown_keeps_no_exit_back() {
+    let subscriber = tracing_subscriber::registry().with(ShowsAll);
+    let _shown = tracing::subscriber::set_default(subscriber);
+    let (processes, root) = manager(HostConfig::default());
+    register(&processes, "test:fails", async |_, _| {
+        Err(CallError::invalid("its cause cannot be shown").with_source(Unshowable))
+    });
+    let pid = processes.start(&root, start("test:fails").with_name("name")).unwrap();
+    let exit = exit_of(&processes, pid).await;
+    assert!(matches!(exit.reason, ExitReason::Failed(_)));
+    assert_eq!(processes.whereis("name"), None);
+    assert!(processes.is_empty());
+}
+
+/// A subscriber that shows every field of every event, as those that write a log do.
+struct ShowsAll;
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for ShowsAll {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        event.record(&mut |_: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            let _ = format!("{value:?}");
+        });
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_looks_at_processes_when_it_is_dropped_holds_nothing_up() {
+    struct Looks(frame_dispatch::process::ProcessManager);
+
+    impl std::fmt::Debug for Looks {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Looks")
+        }
+    }
+
+    impl std::fmt::Display for Looks {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("it looks")
+        }
+    }
+
+    impl std::error::Error for Looks {}
+
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            let _ = self.0.list();
+        }
+    }
+
+    // No exit is remembered, so the one in the mailbox is the last.
+    let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
+    register(&processes, "test:fails", async |ctx, _| {
+        Err(CallError::invalid("it fails").with_source(Looks(ctx.processes().clone())))
+    });
+    register(&processes, "test:watch", async |ctx, _| {
+        let watched = ctx.start(start("test:fails").with_monitor())?;
+        while ctx.processes().info(ctx.pid()).is_some_and(|info| info.mailbox == 0) {
+            tokio::task::yield_now().await;
+        }
+        assert!(ctx.demonitor(watched));
+        Ok(Payload::default())
+    });
+    let watch = processes.start(&root, start("test:watch")).unwrap();
+    assert!(exit_of(&processes, watch).await.reason.is_normal());
 }

@@ -35,3 +35,4 @@ mod signalling;
 mod starting;
 mod stopping;
 mod support;
+mod unread;

@@ -121,3 +121,17 @@ async fn whoever_has_a_name_is_found_by_its_pid() {
         exit_of(&processes, pids[0]).await;
     }
 }
+
+#[tokio::test]
+async fn a_process_has_a_bounded_number_of_names() {
+    let (processes, root) = manager(HostConfig::default());
+    let pid = processes.start(&root, start("test:forever")).unwrap();
+    for number in 0..64 {
+        processes.register_name(&format!("name-{number}"), pid).unwrap();
+    }
+    let error = processes.register_name("one-more", pid).unwrap_err();
+    assert!(matches!(error, ProcessError::TooManyNames { limit: 64, .. }), "{error}");
+    assert_eq!(processes.whereis("one-more"), None);
+    assert!(processes.unregister_name("name-0"));
+    processes.register_name("one-more", pid).unwrap();
+}

@@ -38,7 +38,7 @@ async fn children_are_told_in_order_also_as_data() {
 async fn a_child_that_is_added_is_the_last_and_supervised_as_the_others() {
     let mut field = Field::new();
     let top = field.up(supervisor(Strategy::OneForAll, ["a"])).await;
-    let b = within("the test for the child", top.handle.add(spec("b"))).await.unwrap();
+    let b = within("the test for the child", top.handle.add(&field.root, spec("b"))).await.unwrap();
     assert_eq!((ids(&top).await, top.pid_of("b").await), (vec!["a".to_owned(), "b".to_owned()], b));
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b !a -b +a +b");
@@ -54,7 +54,7 @@ async fn a_child_that_cannot_be_added_changes_nothing() {
     let mut field = Field::new();
     let top = field.up(supervisor(Strategy::OneForAll, ["a"])).await;
     let refused =
-        |child| async { within("the test for the child", top.handle.add(child)).await.unwrap_err() };
+        |child| async { within("the test for the child", top.handle.add(&field.root, child)).await.unwrap_err() };
     let error = refused(spec("a")).await;
     assert!(matches!(&error, ControlError::Spec { source: SpecError::DuplicateId { .. } }), "{error:?}");
     assert_eq!(
@@ -76,7 +76,7 @@ async fn a_child_that_is_added_during_a_restart_is_started_behind_the_others() {
     let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).with_backoff(slow)).await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b !a -b");
-    let added = within("the test for the child", top.handle.add(spec("c"))).await.unwrap();
+    let added = within("the test for the child", top.handle.add(&field.root, spec("c"))).await.unwrap();
     assert_eq!(field.said().await, "+a +b +c");
     let child = top.child("c").await;
     assert_eq!((child.pid, child.restarts), (Some(added), 0));
@@ -94,7 +94,7 @@ async fn a_child_that_is_removed_is_shut_down_and_no_other_is_touched() {
     let error = within("the test", top.handle.remove("b")).await.unwrap_err();
     assert_eq!(error.to_string(), "the supervisor has no child `b`");
     // Its id is free.
-    within("the test", top.handle.add(spec("b"))).await.unwrap();
+    within("the test", top.handle.add(&field.root, spec("b"))).await.unwrap();
     assert_eq!(ids(&top).await, ["a", "c", "b"]);
 }
 
@@ -194,7 +194,7 @@ async fn one_that_waits_for_a_start_is_told_when_the_child_is_removed() {
         settle().await;
         top.handle.remove("b").await
     };
-    let (added, removed) = tokio::join!(top.handle.add(spec("b")), remove);
+    let (added, removed) = tokio::join!(top.handle.add(&field.root, spec("b")), remove);
     assert!(matches!(added, Err(ControlError::Removed { .. })), "{added:?}");
     assert!(removed.is_ok(), "{removed:?}");
 }
@@ -211,7 +211,7 @@ async fn a_supervisor_that_shuts_down_does_nothing_else_any_more() {
         settle().await;
         let error = top.handle.children().await.unwrap_err();
         assert!(matches!(error, ControlError::ShuttingDown), "{error:?}");
-        let error = top.handle.add(spec("b")).await.unwrap_err();
+        let error = top.handle.add(&field.root, spec("b")).await.unwrap_err();
         assert!(matches!(error, ControlError::ShuttingDown), "{error:?}");
         assert!(matches!(top.handle.remove("a").await, Err(ControlError::ShuttingDown)));
     };
@@ -238,7 +238,7 @@ async fn one_that_is_started_several_times_is_asked_by_its_process() {
     let error = top.handle.children().await.unwrap_err();
     assert!(matches!(&error, ControlError::Several { running } if running.len() == 2), "{error:?}");
     assert_eq!(error.to_string(), "2 processes of this supervisor run; choose one with `of`");
-    within("the test", chosen.add(spec("b"))).await.unwrap();
+    within("the test", chosen.add(&field.root, spec("b"))).await.unwrap();
     let first = top.handle.of(top.pid);
     assert_eq!(within("the test", first.children()).await.unwrap().len(), 1);
     assert_eq!(within("the test", chosen.children()).await.unwrap().len(), 2);
@@ -255,11 +255,11 @@ async fn a_child_can_change_what_its_own_supervisor_supervises() {
     let built = top.build().unwrap();
     let handle = built.handle();
     let asks = handle.clone();
-    let ask = move |_: ProcessCtx, _: Payload| {
+    let ask = move |ctx: ProcessCtx, _: Payload| {
         let asks = asks.clone();
         async move {
             asks.ready().await;
-            asks.add(spec("b")).await.unwrap();
+            asks.add(ctx.ctx(), spec("b")).await.unwrap();
             // It waits for its own end, which comes when its time is over.
             let _ = asks.remove("asks").await;
             Ok(Payload::default())
@@ -269,7 +269,7 @@ async fn a_child_can_change_what_its_own_supervisor_supervises() {
     field.processes.register("test:asked".parse().unwrap(), Options::new(), built).unwrap();
     field.processes.start(&field.root, start("test:asked")).unwrap();
     within("the test for the supervisor", handle.ready()).await;
-    let asks = within("the test", handle.add(ChildSpec::new("asks", start("test:ask")))).await.unwrap();
+    let asks = within("the test", handle.add(&field.root, ChildSpec::new("asks", start("test:ask")))).await.unwrap();
     within("a monitor", field.processes.monitor(asks).unwrap()).await;
     assert_eq!(field.said().await, "+b");
     let left = within("the test", handle.children()).await.unwrap();
@@ -283,7 +283,7 @@ async fn many_children_come_and_go() {
     let top = field.up(supervisor(Strategy::OneForOne, [])).await;
     for number in 0..5_000 {
         let child = spec(&number.to_string()).with_restart(Restart::Temporary);
-        let pid = within("the test for a child", top.handle.add(child)).await.unwrap();
+        let pid = within("the test for a child", top.handle.add(&field.root, child)).await.unwrap();
         if number % 2 == 0 {
             field.tell(pid, "done");
         }

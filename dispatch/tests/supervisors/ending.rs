@@ -104,8 +104,8 @@ async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
-        "it failed: the process was not started (child `never` of the supervisor): there is no process \
-         `test:unknown` to start"
+        "it failed: the process was not started: there is no process `test:unknown` to start (child `never` of the \
+         supervisor)"
     );
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     let cause = error.source().and_then(|cause| cause.downcast_ref());

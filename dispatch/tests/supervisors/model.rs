@@ -74,6 +74,7 @@ impl Model {
             Strategy::OneForOne => index..index + 1,
             Strategy::OneForAll => 0..self.children.len(),
             Strategy::RestForOne => index..self.children.len(),
+            other => panic!("{other:?}"),
         };
         for child in self.children[affected.clone()].iter_mut().rev().filter(|child| child.is_up) {
             self.said.push(format!("-{}", child.id));
@@ -128,7 +129,7 @@ impl Model {
             Step::Add(restart) => {
                 let child = Child::new(self.added, restart);
                 self.added += 1;
-                let added = top.handle.add(spec(&child.id).with_restart(restart));
+                let added = top.handle.add(&field.root, spec(&child.id).with_restart(restart));
                 within("the test for a child", added).await.unwrap();
                 self.said.push(format!("+{}", child.id));
                 self.children.push(child);

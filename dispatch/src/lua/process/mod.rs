@@ -6,26 +6,17 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mlua::{Lua, Value};
+use mlua::{BorrowedStr, Lua, Value};
 
-use self::message::{Received, exec_error, start_error};
+use self::message::Received;
 use super::convert::Shared;
 use super::fault;
 use super::host::{Given, Refusal, invalid};
 use super::module::{LuaModule, ModuleBuilder};
-use crate::ctx::Ctx;
-use crate::error::{CallError, ErrorKind};
-use crate::frame::PID;
+use crate::error::CallError;
 use crate::payload::Payload;
-use crate::pid::Pid;
-use crate::process::{
-    Destination, ProcessCtx, ProcessError, ProcessManager, SendError, SendErrorReason, Started, WeakManager,
-};
-
-/// How long a process that is cancelled has, unless it is said.
-const GRACE: Duration = Duration::from_secs(5);
-/// Longer than any PID or name in text, in bytes.
-const LONGEST_DESTINATION: usize = 512;
+use crate::process::guest::{self, Access, destination, process};
+use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Started};
 
 /// A [module](LuaModule) with which scripts are processes and deal with others; they find it under `process`.
 ///
@@ -77,7 +68,7 @@ const LONGEST_DESTINATION: usize = 512;
 /// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
 /// | `send(process, payload)` | Sends a message, and waits for room in the mailbox. |
 /// | `try_send(process, payload)` | Sends a message and returns `true`, or `false` where there is no room. |
-/// | `cancel(process, reason, grace)` | Asks a process to end within `grace` seconds, or 5; then it is terminated. |
+/// | `cancel(process, reason, grace)` | Asks a process to end, and tells it the `reason`, a string. After `grace` seconds, or 5, it is terminated. |
 /// | `terminate(process)` | Ends a process where it is. |
 /// | `whereis(name)` | The PID of the process that has a name, or `nil`. |
 /// | `unregister(name)` | Takes a name from a process; returns whether any had it. |
@@ -98,8 +89,8 @@ const LONGEST_DESTINATION: usize = 512;
 ///
 /// | `kind` | |
 /// |---|---|
-/// | `"sent"` | Somebody sent the `payload`: `from` is the PID, or `nil` if that is no process. |
-/// | `"exited"` | A monitored process ended: `pid`; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done; where it failed the `error`, as that of a failed call; where a link ended it the `origin`, which failed first. |
+/// | `"sent"` | Somebody sent the `payload`: `from` is the PID, or `nil` if that is no process. One that does not fit into the memory left is not there, and `too_large` is `true`. |
+/// | `"exited"` | A monitored process ended: `pid`; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call; where a link ended it the `origin`, which failed first. |
 /// | `"link_down"` | The same of a linked process. |
 /// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
 ///
@@ -114,62 +105,34 @@ const LONGEST_DESTINATION: usize = 512;
 /// [bound](crate::process::HostConfig::processes) how many.
 ///
 /// [`ExitReason::as_str`]: crate::process::ExitReason::as_str
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ProcessModule {
-    /// Held weakly, because it holds what the scripts are registered with.
-    manager: WeakManager,
-    is_trusted: bool,
+    access: Access,
 }
 
 impl ProcessModule {
     /// For the processes of `manager`, which this does not keep.
     #[must_use]
     pub fn new(manager: &ProcessManager) -> Self {
-        Self { manager: manager.downgrade(), is_trusted: false }
+        Self { access: Access::new(manager) }
     }
 
     /// The same, for scripts that may do to all processes what others [may](Self#what-a-script-may-do-to-others) to their
     /// own.
     #[must_use]
-    pub const fn trusted(mut self) -> Self {
-        self.is_trusted = true;
-        self
-    }
-
-    /// Those that the script is one of, or those that it was given.
-    fn manager(&self, ctx: &Ctx) -> Result<ProcessManager, CallError> {
-        match ProcessCtx::of(ctx) {
-            Some(process) => Ok(process.processes().clone()),
-            None => self.manager.upgrade().ok_or_else(|| {
-                CallError::new(ErrorKind::Unavailable, "there are no processes any more")
-                    .with_retryable(false)
-            }),
-        }
-    }
-
-    /// A process that the script may do more to than send.
-    fn own(&self, ctx: &Ctx, process: &Value, to_do: &str) -> Result<(ProcessManager, Pid), Refusal> {
-        let manager = self.manager(ctx)?;
-        let pid = find(&manager, process)?;
-        self.check_own(&manager, ctx, pid, to_do)?;
-        Ok((manager, pid))
-    }
-
-    fn check_own(&self, manager: &ProcessManager, ctx: &Ctx, pid: Pid, to_do: &str) -> Result<(), CallError> {
-        // What `ProcessManager::start` takes for the parent.
-        let script = ctx.frame().get(&PID).copied();
-        if self.is_trusted || script == Some(pid) || (script.is_some() && manager.parent(pid) == script) {
-            return Ok(());
-        }
-        let message = format!("this script may not {to_do} {pid}, which it did not start");
-        Err(CallError::new(ErrorKind::Denied, message))
+    pub fn trusted(self) -> Self {
+        Self { access: self.access.trusted() }
     }
 
     fn install_messages(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let shared = Arc::clone(module.shared());
-        module.prepared_function("receive", move |_, ctx, timeout: Option<f64>| {
-            let mut process = process(&ctx, "receive")?;
+        module.prepared_function("receive", move |lua, ctx, timeout: Option<f64>| {
+            let mut process = process(&ctx, "receive").map_err(fault::raise)?;
             let timeout = timeout.map(|timeout| seconds(timeout, "the timeout")).transpose()?;
+            if !shared.has_room(lua, message::BARE) {
+                // It would be taken out of the mailbox, and lost.
+                return Err(fault::out_of_memory());
+            }
             let shared = Arc::clone(&shared);
             Ok(async move {
                 let message = match timeout {
@@ -181,17 +144,17 @@ impl ProcessModule {
             })
         })?;
 
-        let (this, shared) = (self.clone(), Arc::clone(module.shared()));
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("send", move |lua, ctx, (process, payload): (Value, Value)| {
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
-            let (to, payload) = (destination(&process)?, payload_of(lua, &shared, &payload)?);
+            let manager = access.manager(&ctx).map_err(fault::raise)?;
+            let (to, payload) = (to(&process)?, payload_of(lua, &shared, &payload)?);
             Ok(async move { manager.send(&ctx, to, payload).await.map_err(raised) })
         })?;
 
-        let (this, shared) = (self.clone(), Arc::clone(module.shared()));
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.function("try_send", move |lua, ctx, (process, payload): (Value, Value)| {
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
-            let (to, payload) = (destination(&process)?, payload_of(lua, &shared, &payload)?);
+            let manager = access.manager(&ctx).map_err(fault::raise)?;
+            let (to, payload) = (to(&process)?, payload_of(lua, &shared, &payload)?);
             match manager.try_send(&ctx, to, payload) {
                 Ok(()) => Ok(true),
                 Err(SendError { reason: SendErrorReason::Full { .. }, .. }) => Ok(false),
@@ -201,92 +164,76 @@ impl ProcessModule {
     }
 
     fn install_starting(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        let (this, shared) = (self.clone(), Arc::clone(module.shared()));
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.function("start", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &ctx, &start)?;
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
-            let started = manager.start(&ctx, start);
-            Ok(started.map_err(|error| fault::raise(start_error(error)))?.to_string())
+            let start = start::take(lua, &shared, &start)?;
+            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
+            Ok(manager.start(&ctx, start).map_err(raised)?.to_string())
         })?;
 
-        let (this, shared) = (self.clone(), Arc::clone(module.shared()));
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("start_or_signal", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &ctx, &start)?;
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
+            let start = start::take(lua, &shared, &start)?;
+            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
             Ok(async move {
-                let started = manager.start_or_signal(&ctx, start).await;
-                let started = started.map_err(|error| fault::raise(start_error(error)))?;
+                let started = manager.start_or_signal(&ctx, start).await.map_err(raised)?;
                 Ok((started.pid().to_string(), matches!(started, Started::New(_))))
             })
         })?;
 
-        let (this, shared) = (self.clone(), Arc::clone(module.shared()));
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("exec", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &ctx, &start)?;
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
+            let start = start::take(lua, &shared, &start)?;
+            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
             let shared = Arc::clone(&shared);
             Ok(async move {
                 let payload = manager.exec(&ctx, start).await;
-                let payload = payload.map_err(|error| fault::raise(exec_error(error)))?;
+                let payload = payload.map_err(|error| fault::raise(guest::exec_error(error)))?;
                 Ok(Given { payload, shared })
             })
         })
     }
 
     fn install_ending(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        let this = self.clone();
+        let access = self.access.clone();
         module.function(
             "cancel",
             move |_, ctx, (process, reason, grace): (Value, mlua::String, Option<f64>)| {
-                let grace = grace.map_or(Ok(GRACE), |grace| seconds(grace, "the grace period"))?;
-                let (manager, pid) = this.own(&ctx, &process, "cancel")?;
-                let reason = fault::shortened(&reason.to_string_lossy());
-                manager.cancel(pid, &reason, grace).map_err(raised)
+                let grace = grace.map(|grace| seconds(grace, "the grace period")).transpose()?;
+                let cancelled = access.cancel(&ctx, &text(&process)?, &reason.to_string_lossy(), grace);
+                cancelled.map_err(fault::raise)
             },
         )?;
 
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("terminate", move |_, ctx, process: Value| {
-            let (manager, pid) = this.own(&ctx, &process, "terminate")?;
-            manager.terminate(pid).map_err(raised)
+            access.terminate(&ctx, &text(&process)?).map_err(fault::raise)
         })?;
         module.function("cancelled", |_, ctx, ()| {
-            Ok(process(&ctx, "cancelled")?.cancel_reason().map(|reason| reason.to_string()))
+            let process = process(&ctx, "cancelled").map_err(fault::raise)?;
+            Ok(process.cancel_reason().map(|reason| reason.to_string()))
         })
     }
 
     fn install_relations(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("monitor", move |_, ctx, other: Value| {
-            let process = process(&ctx, "monitor")?;
-            let (_, pid) = this.own(&ctx, &other, "monitor")?;
-            process.monitor(pid).map_err(raised)
+            access.monitor(&ctx, &text(&other)?).map_err(fault::raise)
         })?;
         module.function("demonitor", |_, ctx, other: Value| {
-            let process = process(&ctx, "demonitor")?;
-            Ok(match destination(&other)? {
-                Destination::Pid(pid) => process.demonitor(pid),
-                Destination::Name(name) => {
-                    process.processes().whereis(&name).is_some_and(|pid| process.demonitor(pid))
-                }
-            })
+            guest::demonitor(&ctx, &text(&other)?).map_err(fault::raise)
         })?;
 
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("link", move |_, ctx, other: Value| {
-            let process = process(&ctx, "link")?;
-            let (_, pid) = this.own(&ctx, &other, "link to")?;
-            process.link(pid).map_err(raised)
+            access.link(&ctx, &text(&other)?).map_err(fault::raise)
         })?;
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("unlink", move |_, ctx, other: Value| {
-            let process = process(&ctx, "unlink")?;
-            let (_, pid) = this.own(&ctx, &other, "end a link to")?;
-            process.unlink(pid);
-            Ok(())
+            access.unlink(&ctx, &text(&other)?).map_err(fault::raise)
         })?;
         module.function("trap_links", |_, ctx, traps: Value| {
-            let process = process(&ctx, "trap_links")?;
+            let process = process(&ctx, "trap_links").map_err(fault::raise)?;
             let Value::Boolean(traps) = traps else {
                 return Err(raised(invalid("`process.trap_links` takes `true` or `false`")));
             };
@@ -296,25 +243,22 @@ impl ProcessModule {
     }
 
     fn install_names(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        module.function("self", |_, ctx, ()| Ok(process(&ctx, "self")?.pid().to_string()))?;
+        module.function("self", |_, ctx, ()| {
+            Ok(process(&ctx, "self").map_err(fault::raise)?.pid().to_string())
+        })?;
         module.function("register", |_, ctx, name: mlua::String| {
-            let process = process(&ctx, "register")?;
-            process.processes().register_name(&name.to_str()?, process.pid()).map_err(raised)
+            guest::register(&ctx, &name.to_str()?).map_err(fault::raise)
         })?;
 
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("unregister", move |_, ctx, name: mlua::String| {
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
-            let name = name.to_str()?;
-            let Some(pid) = manager.whereis(&name) else { return Ok(false) };
-            this.check_own(&manager, &ctx, pid, "take a name from").map_err(raised)?;
-            Ok(manager.unregister_name_of(&name, pid))
+            access.unregister(&ctx, &name.to_str()?).map_err(fault::raise)
         })?;
 
-        let this = self.clone();
+        let access = self.access.clone();
         module.function("whereis", move |_, ctx, name: mlua::String| {
-            let manager = this.manager(&ctx).map_err(Refusal::Call)?;
-            Ok(manager.whereis(&name.to_str()?).map(|pid| pid.to_string()))
+            let pid = access.whereis(&ctx, &name.to_str()?).map_err(fault::raise)?;
+            Ok(pid.map(|pid| pid.to_string()))
         })
     }
 }
@@ -333,49 +277,27 @@ impl LuaModule for ProcessModule {
     }
 }
 
-impl std::fmt::Debug for ProcessModule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProcessModule").field("is_trusted", &self.is_trusted).finish_non_exhaustive()
-    }
-}
-
 fn raised(error: impl Into<CallError>) -> mlua::Error {
     fault::raise(error.into())
 }
 
-/// The process that the script is, for what only one can do.
-fn process(ctx: &Ctx, function: &str) -> Result<ProcessCtx, Refusal> {
-    ProcessCtx::of(ctx).ok_or_else(|| {
-        let message = format!("`process.{function}` is for scripts that run as processes, not as functions");
-        Refusal::Call(CallError::invalid(message))
-    })
-}
-
-fn destination(process: &Value) -> Result<Destination<'static>, Refusal> {
+/// What a script names a process with.
+fn text(process: &Value) -> Result<BorrowedStr<'_>, Refusal> {
     let Value::String(text) = process else {
         let kind = process.type_name();
         let message =
             format!("a process is given by its PID or its name, which are strings, not by a {kind}");
         return Err(CallError::invalid(message).into());
     };
-    let text = text.to_str()?;
-    if text.len() > LONGEST_DESTINATION {
-        let message = format!("{} bytes are too long for a PID or a name", text.len());
-        return Err(CallError::invalid(message).into());
-    }
-    Ok(match Destination::from_text(&text).map_err(invalid)? {
+    Ok(text.to_str()?)
+}
+
+/// Where a script sends a message, kept for as long as that waits.
+fn to(process: &Value) -> Result<Destination<'static>, Refusal> {
+    Ok(match destination(&text(process)?)? {
         Destination::Pid(pid) => Destination::Pid(pid),
         Destination::Name(name) => Destination::Name(name.into_owned().into()),
     })
-}
-
-fn find(manager: &ProcessManager, process: &Value) -> Result<Pid, Refusal> {
-    match destination(process)? {
-        Destination::Pid(pid) => Ok(pid),
-        Destination::Name(name) => manager.whereis(&name).ok_or_else(|| {
-            Refusal::Call(ProcessError::Unknown { process: Destination::Name(name).to_string() }.into())
-        }),
-    }
 }
 
 fn payload_of(lua: &Lua, shared: &Shared, payload: &Value) -> Result<Payload, Refusal> {

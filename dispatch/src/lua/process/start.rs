@@ -3,16 +3,14 @@
 use frame_registry::{Id, IdKind, nearest};
 use mlua::{Lua, Table, Value};
 
-use crate::ctx::Ctx;
-use crate::error::CallError;
 use crate::lua::convert::Shared;
 use crate::lua::host::{Refusal, invalid};
-use crate::process::{ProcessCtx, Start};
+use crate::process::Start;
 
 const MEMBERS: [&str; 8] = ["entry", "host", "link", "messages", "monitor", "name", "options", "payload"];
 
 /// What a script wants to start.
-pub(super) fn take(lua: &Lua, shared: &Shared, ctx: &Ctx, start: &Value) -> Result<Start, Refusal> {
+pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, Refusal> {
     let Value::Table(table) = start else {
         let kind = start.type_name();
         let example = "{ host = \"app:workers\", entry = \"app:worker\" }";
@@ -48,10 +46,10 @@ pub(super) fn take(lua: &Lua, shared: &Shared, ctx: &Ctx, start: &Value) -> Resu
         Value::String(name) => start = start.with_name(&*name.to_str()?),
         other => return Err(unfit("name", "a string", &other)),
     }
-    if flag(table, "monitor", ctx)? {
+    if flag(table, "monitor")? {
         start = start.with_monitor();
     }
-    if flag(table, "link", ctx)? {
+    if flag(table, "link")? {
         start = start.with_link();
     }
     Ok(start)
@@ -91,15 +89,10 @@ fn id<K: IdKind>(table: &Table, member: &str) -> Result<Id<K>, Refusal> {
     }
 }
 
-/// Something that only a process can ask for.
-fn flag(table: &Table, member: &str, ctx: &Ctx) -> Result<bool, Refusal> {
+fn flag(table: &Table, member: &str) -> Result<bool, Refusal> {
     match table.raw_get(member)? {
-        Value::Nil | Value::Boolean(false) => Ok(false),
-        Value::Boolean(true) if ProcessCtx::of(ctx).is_none() => {
-            let message = format!("`{member}` is for scripts that run as processes, not as functions");
-            Err(CallError::invalid(message).into())
-        }
-        Value::Boolean(true) => Ok(true),
+        Value::Nil => Ok(false),
+        Value::Boolean(is_set) => Ok(is_set),
         other => Err(unfit(member, "`true` or `false`", &other)),
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::error::SpecError;
 
-/// How long a supervisor waits before it starts a child again: longer each time it fails in a row.
+/// How long a supervisor waits before it starts a child again: longer each time it fails in a row. After a delay that is too
+/// long for the clock, such as [`Duration::MAX`], it is not started again until it is
+/// [asked for](super::SupervisorHandle::restart).
 ///
 /// ```
 /// # use std::time::Duration;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::time::Instant;
 
@@ -25,6 +26,8 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     pub(super) spec: ChildSpec,
+    /// What its frame inherits from, each time it is started: of whoever added it. None if that was outside of any function.
+    pub(super) parent: Option<Frame>,
     pub(super) life: Life,
     /// How often it was started.
     pub(super) starts: u64,
@@ -96,7 +99,7 @@ impl Child {
 
 impl Children {
     /// Adds one behind the others; none if its id is taken.
-    pub(super) fn add(&mut self, spec: ChildSpec) -> Option<Key> {
+    pub(super) fn add(&mut self, spec: ChildSpec, parent: Option<Frame>) -> Option<Key> {
         if self.by_id.contains_key(&spec.id) {
             return None;
         }
@@ -105,6 +108,7 @@ impl Children {
         self.by_id.insert(Arc::clone(&spec.id), key);
         let child = Child {
             spec,
+            parent,
             life: Life::Down,
             starts: 0,
             failures: 0,

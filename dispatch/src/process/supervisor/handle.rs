@@ -5,11 +5,14 @@ use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
 
+use frame_registry::Frame;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::super::error::StartError;
 use super::error::{ControlError, DownReason};
 use super::spec::{ChildSpec, Restart};
+use crate::ctx::Ctx;
 use crate::pid::Pid;
 
 /// How many commands wait for a supervisor; who gives more waits for room.
@@ -42,7 +45,7 @@ pub enum ChildState {
     Running,
     /// Its process was told to end, and has not yet.
     Stopping,
-    /// It will be started, when its backoff is over and what has to end or start before it has.
+    /// It will be started, when its [backoff](super::Backoff) is over and what has to end or start before it has.
     Waiting,
     /// It has ended, and is not started again by itself.
     Done,
@@ -72,7 +75,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 /// What a supervisor is asked.
 pub(super) enum Command {
     Children(Reply<Vec<ChildInfo>>),
-    Add(Box<ChildSpec>, Reply<Pid>),
+    /// With the frame that it inherits from.
+    Add(Box<ChildSpec>, Option<Frame>, Reply<Pid>),
     Remove(Arc<str>, Reply<()>),
     Restart(Arc<str>, Reply<Pid>),
 }
@@ -82,7 +86,7 @@ impl Command {
         // Whoever asked may be gone.
         match self {
             Self::Children(reply) => _ = reply.send(Err(error.clone())),
-            Self::Add(_, reply) | Self::Restart(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::Add(_, _, reply) | Self::Restart(_, reply) => _ = reply.send(Err(error.clone())),
             Self::Remove(_, reply) => _ = reply.send(Err(error.clone())),
         }
     }
@@ -154,16 +158,61 @@ impl SupervisorHandle {
     /// again it is started behind them. One that does not start is not added. A supervisor that is itself started again
     /// has the children again that it was built with.
     ///
+    /// Its frame inherits from that of `ctx`, and not from the supervisor's, each time it is started: the options that the
+    /// frame of `ctx` inherits go on applying to it for as long as it is a child, whoever has it restarted. Of `ctx` that is
+    /// all; what ends it does not end the child.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
+    /// # use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+    /// # use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
+    /// # use frame_registry::{App, Options};
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+    /// # let functions = Functions::new(App::builder().build());
+    /// # let processes = ProcessManager::new(functions.clone());
+    /// # processes.register_host("app:workers".parse()?, HostConfig::default())?;
+    /// # processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+    /// #     ctx.receive().await;
+    /// #     Ok(Payload::default())
+    /// # })?;
+    /// # let supervisor = Supervisor::builder(Strategy::OneForOne).build()?;
+    /// # let handle = supervisor.handle();
+    /// # processes.register("app:top".parse()?, Options::new(), supervisor)?;
+    /// # processes.start(&functions.root(), Start::new("app:workers".parse()?, "app:top".parse()?))?;
+    /// # handle.ready().await;
+    /// let workers = handle.clone();
+    /// functions.register("app:hire".parse()?, Options::new(), move |ctx: Ctx, _: Payload| {
+    ///     let workers = workers.clone();
+    ///     async move {
+    ///         let worker = Start::new("app:workers".parse()?, "app:worker".parse()?);
+    ///         // The worker is confined as this function is.
+    ///         workers.add(&ctx, ChildSpec::new("hired", worker)).await?;
+    ///         Ok::<_, CallError>(Payload::default())
+    ///     }
+    /// })?;
+    /// functions.root().call(Task::new("app:hire".parse()?)).await?;
+    /// assert_eq!(handle.children().await?[0].id, "hired");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// [`ControlError::Spec`] if its id is empty or taken, [`ControlError::NotStarted`] if it did not start,
-    /// [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
+    /// [`ControlError::Spec`] if its id is empty or taken, [`ControlError::NotStarted`] if it did not start or `ctx` may do
+    /// nothing more, [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
     /// Where the future is dropped the child may be added or not.
-    pub async fn add(&self, child: ChildSpec) -> Result<Pid, ControlError> {
-        self.ask(|reply| Command::Add(Box::new(child), reply)).await
+    pub async fn add(&self, ctx: &Ctx, child: ChildSpec) -> Result<Pid, ControlError> {
+        ctx.check().map_err(|source| ControlError::NotStarted {
+            id: Arc::clone(&child.id),
+            source: Arc::new(StartError::Over { source }),
+        })?;
+        let parent = ctx.parent().cloned();
+        self.ask(|reply| Command::Add(Box::new(child), parent, reply)).await
     }
 
     /// Removes a child: shuts it down, as it says, and waits for its end. No other child is restarted for that.
@@ -180,7 +229,7 @@ impl SupervisorHandle {
     }
 
     /// Shuts a child down, as it says, and starts it again; gives the new process. One that is down is started, without
-    /// waiting for a backoff to be over. No other child is restarted for that, and it does not count as a restart that
+    /// waiting for a backoff to be over. Its frame inherits from the one that it did before. No other child is restarted for that, and it does not count as a restart that
     /// there can be too many of. If it does not start, that does: the supervisor goes on to try.
     ///
     /// # Errors

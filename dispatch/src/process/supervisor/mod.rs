@@ -68,6 +68,14 @@
 //! has failed once more, and is tried again as any. One that cannot be started to begin with ends the supervisor: those
 //! before it are shut down, and the supervisor fails with the cause.
 //!
+//! # Whose frame they inherit from
+//!
+//! The children that a supervisor was built with have frames that inherit from its own, each time they are started. One that
+//! is [added](SupervisorHandle::add) has a frame that inherits from that of whoever adds it, as if that had started it: what
+//! the caller is confined to, such as a tenant or a network, the child is, for as long as it is a child; and what the
+//! supervisor's own frame has of that is nothing to it. It is linked to the supervisor, as the others are. Its
+//! [parent](super::ProcessInfo::parent) is the unit that added it.
+//!
 //! # Backoff and intensity
 //!
 //! A child that fails in a row is started again [later each time](Backoff); other children, messages and commands do not
@@ -86,7 +94,9 @@
 //! Cancelled, it shuts its children down one by one, the last first, each as its [`Shutdown`] says, and ends normally. Its
 //! own grace period is to be as long as that takes: where it is over before, or the supervisor is killed, all its children
 //! end at once, for they are linked to it. So a supervisor is to be a child with [`Shutdown::Unlimited`]. Where the process
-//! fails that started it, and is linked to it, it ends as if it was cancelled, but for its exit.
+//! that started it is linked to it, it ends with that, however that ends, and shuts its children down first: normally if
+//! that did, too, and else with an error of the kind [`Cancelled`](crate::ErrorKind::Cancelled) that says how. Not linked,
+//! or [unlinked](super::ProcessManager::unlink) since, it outlives whoever started it.
 //!
 //! A host that stops cancels all that live on it at the same time. Where the order counts cancel the supervisor first.
 //!
@@ -111,7 +121,9 @@ mod children;
 mod error;
 mod handle;
 mod intensity;
+mod recovering;
 mod run;
+mod schedule;
 mod spec;
 
 use std::collections::HashSet;
@@ -131,6 +143,7 @@ use crate::payload::Payload;
 
 /// Which children are started again when one has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Strategy {
     /// That one: the children do not depend on each other.
     OneForOne,

@@ -3,22 +3,25 @@
 //! It never waits for one thing alone. What there is to do is written down in [`Run`]; [`Run::advance`] does what can be
 //! done now, and then whatever comes first is taken: a message, a command, or the time at which there is more to do.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_registry::Frame;
 use tokio::time::{Instant, sleep_until};
 
 use super::children::{Children, Key, Life};
 use super::error::{ControlError, DownReason, SpecError, TooManyRestarts};
 use super::handle::{Command, Entered, Reply};
 use super::intensity::Restarts;
+use super::recovering::Recovering;
+use super::schedule::{Due, Schedule};
 use super::spec::{ChildSpec, Restart, Shutdown};
 use super::{Strategy, Supervisor};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
+use crate::process::instance::LinkedStarter;
 use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
 
 /// How long a child that was killed is waited for. Ending it takes no time unless it blocks its thread.
@@ -29,33 +32,30 @@ pub(super) struct Run<'a> {
     supervisor: &'a Supervisor,
     ctx: ProcessCtx,
     host: Option<HostId>,
-    /// Where that fails, this one ends.
-    parent: Option<Pid>,
+    /// Where that ends, this one does.
+    starter: LinkedStarter,
     children: Children,
     restarts: Restarts,
-    /// The children that are to be down, and then up again, each with the earliest time for that. With the strategy
-    /// one-for-one each is on its own; with the others the last is stopped first, and when all are down they are started in
-    /// order.
-    recovering: BTreeMap<Key, Instant>,
+    /// With the strategy one-for-one each is on its own; with the others the last is stopped first, and when all are down
+    /// they are started in order.
+    recovering: Recovering,
     /// Those that were told to end, with the time after which they are waited for no more.
-    stopping: BTreeMap<Key, Instant>,
+    stopping: Schedule,
     /// What it ends with, when all children have.
     ending: Option<Result<(), CallError>>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessCtx) -> Self {
-        ctx.trap_links(true);
-        let info = ctx.processes().info(ctx.pid());
         Self {
             supervisor,
-            host: info.as_ref().map(|info| info.host.clone()),
-            parent: info.and_then(|info| info.parent),
+            host: ctx.processes().info(ctx.pid()).map(|info| info.host),
+            starter: ctx.trap_ends(),
             ctx,
             children: Children::default(),
             restarts: Restarts::default(),
-            recovering: BTreeMap::new(),
-            stopping: BTreeMap::new(),
+            recovering: Recovering::default(),
+            stopping: Schedule::default(),
             ending: None,
         }
     }
@@ -82,12 +82,14 @@ impl<'a> Run<'a> {
 
     /// Starts the children in order. With one that does not start it ends.
     fn boot(&mut self) {
-        if self.ctx.cancel_reason().is_some() {
+        // Where what started it had failed before, it would have ended before this.
+        if self.ctx.cancel_reason().is_some() || self.starter == LinkedStarter::Ended {
             return self.end(Ok(()));
         }
+        let parent = self.ctx.frame().clone();
         for spec in &self.supervisor.children {
             // That no two have one id was seen when it was built.
-            let Some(key) = self.children.add(spec.clone()) else { continue };
+            let Some(key) = self.children.add(spec.clone(), Some(parent.clone())) else { continue };
             let Err(error) = self.start(key) else { continue };
             if !self.is_end(&error) {
                 let id = spec.id();
@@ -104,9 +106,11 @@ impl<'a> Run<'a> {
         match message {
             Message::Exited(exit) => self.exited(exit.pid, exit.reason),
             Message::Cancelled { .. } => self.end(Ok(())),
-            Message::LinkDown(exit) if Some(exit.pid) == self.parent => {
-                let message = format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
-                self.end(Err(CallError::new(ErrorKind::Cancelled, message)));
+            Message::LinkDown(exit) if self.starter == LinkedStarter::Lives(exit.pid) => {
+                let message = || format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
+                let is_normal = exit.reason.is_normal();
+                let failed = (!is_normal).then(|| CallError::new(ErrorKind::Cancelled, message()));
+                self.end(failed.map_or(Ok(()), Err));
             }
             // Of a child its exit tells; others are linked to this one for what becomes of them.
             Message::LinkDown(_) => (),
@@ -118,12 +122,12 @@ impl<'a> Run<'a> {
 
     fn exited(&mut self, pid: Pid, reason: ExitReason) {
         let Some((key, child, since)) = self.children.ended(pid) else { return };
-        self.stopping.remove(&key);
+        self.stopping.remove(key);
         if self.supervisor.backoff.is_reset_by(since.elapsed()) {
             child.failures = 0;
         }
         let restart = child.spec.restart;
-        let is_recovering = self.recovering.contains_key(&key);
+        let is_recovering = self.recovering.ended(key);
         // One that somebody waits for is started again, whatever it is.
         let is_gone = restart == Restart::Temporary && child.starting.is_empty();
         let is_unwanted = !child.removing.is_empty() || self.ending.is_some();
@@ -138,8 +142,8 @@ impl<'a> Run<'a> {
     }
 
     fn forget(&mut self, key: Key) {
-        self.recovering.remove(&key);
-        self.stopping.remove(&key);
+        self.recovering.remove(key);
+        self.stopping.remove(key);
         self.children.remove(key);
     }
 
@@ -163,15 +167,19 @@ impl<'a> Run<'a> {
             return self.end(Err(error));
         }
         tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {reason}");
-        let due = now.checked_add(delay).unwrap_or(now);
+        let due = Due::after(now, delay);
         let affected: Vec<_> = match self.supervisor.strategy {
             Strategy::OneForOne => vec![key],
             Strategy::RestForOne => self.children.keys_from(key).collect(),
             Strategy::OneForAll => self.children.keys_from(0).collect(),
         };
-        for key in affected {
-            let earliest = self.recovering.entry(key).or_insert(due);
-            *earliest = due.max(*earliest);
+        for other in affected {
+            // They are started together, so of those that wait already only the one that failed has to wait longer.
+            let before = self.recovering.get(other);
+            if other == key || before.is_none() {
+                let due = before.map_or(due, |before| due.max(before));
+                self.recovering.set(other, self.children.is_down(other), due);
+            }
         }
     }
 
@@ -200,25 +208,25 @@ impl<'a> Run<'a> {
         }
         match command {
             Command::Children(reply) => {
-                let is_recovering = |key| self.recovering.contains_key(&key);
+                let is_recovering = |key| self.recovering.contains(key);
                 let children = self.children.iter().map(|(key, child)| child.info(is_recovering(key)));
                 let _ = reply.send(Ok(children.collect()));
             }
-            Command::Add(spec, reply) => self.add(*spec, reply),
+            Command::Add(spec, parent, reply) => self.add(*spec, parent, reply),
             Command::Remove(id, reply) => self.remove(id, reply),
             Command::Restart(id, reply) => self.restart(id, reply),
         }
     }
 
-    fn add(&mut self, spec: ChildSpec, reply: Reply<Pid>) {
+    fn add(&mut self, spec: ChildSpec, parent: Option<Frame>, reply: Reply<Pid>) {
         let id = Arc::clone(&spec.id);
         let source = if id.is_empty() {
             SpecError::EmptyId
-        } else if let Some(key) = self.children.add(spec) {
+        } else if let Some(key) = self.children.add(spec, parent) {
             if let Some(child) = self.children.get_mut(key) {
                 child.starting.push(reply);
             }
-            self.recovering.insert(key, Instant::now());
+            self.recovering.set(key, true, Due::At(Instant::now()));
             return;
         } else {
             SpecError::DuplicateId { id }
@@ -234,7 +242,7 @@ impl<'a> Run<'a> {
         };
         child.removing.push(reply);
         child.answer(&Err(ControlError::Removed { id }));
-        self.recovering.remove(&key);
+        self.recovering.remove(key);
         if self.children.is_down(key) {
             self.forget(key);
         } else {
@@ -254,10 +262,12 @@ impl<'a> Run<'a> {
         }
         child.starting.push(reply);
         let now = Instant::now();
-        self.recovering.insert(key, now);
-        if self.supervisor.strategy != Strategy::OneForOne {
+        self.recovering.set(key, self.children.is_down(key), Due::At(now));
+        if self.supervisor.strategy == Strategy::OneForOne {
+            self.stop_to_restart(key);
+        } else {
             // It cannot be started before the others.
-            self.recovering.values_mut().for_each(|due| *due = now);
+            self.recovering.hurry(now);
         }
     }
 
@@ -281,36 +291,29 @@ impl<'a> Run<'a> {
 
     /// When there is more to do, if nothing comes before that.
     fn wake(&self) -> Option<Instant> {
-        let given_up = self.stopping.values().min().copied();
-        let mut recovering = self.recovering.iter();
+        let given_up = self.stopping.first();
         let due = match self.supervisor.strategy {
-            Strategy::OneForOne => {
-                recovering.filter(|&(&key, _)| self.children.is_down(key)).map(|(_, &due)| due).min()
-            }
-            _ if recovering.any(|(&key, _)| !self.children.is_down(key)) => None,
-            _ => self.recovering.values().max().copied(),
+            Strategy::OneForOne => self.recovering.down().first(),
+            Strategy::RestForOne | Strategy::OneForAll => self.recovering.all_due(),
         };
-        [given_up, due].into_iter().flatten().min()
+        [given_up, due].into_iter().flatten().min().and_then(Due::time)
     }
 
+    /// Those that are not down were told to end when that was asked.
     fn recover_each(&mut self) {
-        let now = Instant::now();
-        let recovering: Vec<_> = self.recovering.iter().map(|(&key, &due)| (key, due)).collect();
-        for (key, due) in recovering {
-            if !self.children.is_down(key) {
-                self.stop_to_restart(key);
-            } else if due <= now && self.ending.is_none() {
+        for key in self.recovering.down().due(Instant::now()) {
+            if self.ending.is_none() {
                 self.start_again(key);
             }
         }
     }
 
     fn recover_all(&mut self) {
-        let is_due = self.recovering.values().max().is_some_and(|&due| due <= Instant::now());
+        let is_due = self.recovering.all_due().is_some_and(|due| due <= Due::At(Instant::now()));
         if self.stop_last() || !is_due {
             return;
         }
-        let down: Vec<_> = self.recovering.keys().copied().collect();
+        let down = self.recovering.down().keys();
         let are_up = down.into_iter().all(|key| self.start_again(key));
         if !are_up {
             self.stop_last();
@@ -319,7 +322,7 @@ impl<'a> Run<'a> {
 
     /// Stops the last of those that are to be down; says whether there is one that is not yet.
     fn stop_last(&mut self) -> bool {
-        let last = self.recovering.keys().rev().copied().find(|&key| !self.children.is_down(key));
+        let last = self.recovering.last_up();
         if let Some(last) = last {
             self.stop_to_restart(last);
         }
@@ -352,9 +355,10 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, key: Key) -> Result<(), StartError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
-        let pid = self.ctx.start(child.spec.start.clone())?;
+        let ctx = self.ctx.ctx().with_parent_frame(child.parent.clone());
+        let pid = self.ctx.processes().start(&ctx, child.spec.start.clone())?;
         self.children.started(key, pid, Instant::now());
-        self.recovering.remove(&key);
+        self.recovering.remove(key);
         Ok(())
     }
 
@@ -378,24 +382,18 @@ impl<'a> Run<'a> {
         child.life = Life::Stopping { pid, since };
         let processes = self.ctx.processes();
         // It may have ended already: then its exit is on its way.
-        let (_, time) = match child.spec.shutdown {
-            Shutdown::Within(grace) => (processes.cancel(pid, reason, grace), Some(grace)),
-            Shutdown::AtOnce => (processes.terminate(pid), Some(Duration::ZERO)),
-            Shutdown::Unlimited => (processes.cancel(pid, reason, Duration::MAX), None),
+        let (_, grace) = match child.spec.shutdown {
+            Shutdown::Within(grace) => (processes.cancel(pid, reason, grace), grace),
+            Shutdown::AtOnce => (processes.terminate(pid), Duration::ZERO),
+            Shutdown::Unlimited => (processes.cancel(pid, reason, Duration::MAX), Duration::MAX),
         };
-        let time = time.and_then(|grace| grace.checked_add(KILLED_WAIT));
-        if let Some(until) = time.and_then(|time| Instant::now().checked_add(time)) {
-            self.stopping.insert(key, until);
-        }
+        self.stopping.set(key, Due::after(Instant::now(), grace.saturating_add(KILLED_WAIT)));
     }
 
     /// Goes on without those that were killed and do not end.
     fn give_up_on_blocked(&mut self) {
-        let now = Instant::now();
-        let blocked = |(&key, &until): (&Key, &Instant)| (until <= now).then_some(key);
-        let blocked: Vec<_> = self.stopping.iter().filter_map(blocked).collect();
-        for key in blocked {
-            self.stopping.remove(&key);
+        for key in self.stopping.due(Instant::now()) {
+            self.stopping.remove(key);
             let pid = self.children.get_mut(key).and_then(|child| child.life.pid());
             let Some(pid) = pid else { continue };
             tracing::error!(

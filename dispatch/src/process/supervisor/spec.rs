@@ -69,6 +69,7 @@ impl ChildSpec {
 /// After which ends a child is started again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Restart {
     /// After every end.
     #[default]
@@ -117,6 +118,7 @@ impl fmt::Display for Restart {
 
 /// How a child is shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// It is cancelled, and killed when it has not ended within this time.
     Within(Duration),

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
-use crate::process::{ExecError, Exit, ExitReason, LinkDown, Message, Start, StartError};
+use crate::process::guest::in_words;
+use crate::process::{Exit, ExitReason, LinkDown, Message, Start};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::{self, to_guest_within};
 use crate::wasm::json::Budget;
-use crate::wasm::log::LONGEST;
 
 /// What a guest wants to start. All the JSON in it may take `json_memory` bytes together.
 pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Start, CallError> {
@@ -76,8 +76,6 @@ pub(super) fn too_large(what: &str, longest: usize) -> CallError {
 }
 
 fn exit(exit: Exit, longest: usize) -> processes::Exit {
-    let mut message = in_words(&exit.reason);
-    message.truncate(message.floor_char_boundary(LONGEST));
     let (error, origin) = match &exit.reason {
         ExitReason::Failed(error) => (Some((&**error).into()), None),
         ExitReason::LinkDown(LinkDown { origin, .. }) => (None, Some(origin.to_string())),
@@ -87,7 +85,7 @@ fn exit(exit: Exit, longest: usize) -> processes::Exit {
     processes::Exit {
         process: exit.pid.to_string(),
         reason: reason(&exit.reason),
-        message,
+        message: in_words(&exit.reason),
         error,
         origin,
         result,
@@ -103,36 +101,6 @@ fn reason(reason: &ExitReason) -> processes::ExitReason {
         ExitReason::Killed => processes::ExitReason::Killed,
         ExitReason::LinkDown(_) => processes::ExitReason::LinkDown,
         ExitReason::HostStopped => processes::ExitReason::HostStopped,
-    }
-}
-
-/// Why a process ended, without what caused the failure: a guest is not told that of a call that failed, either.
-fn in_words(reason: &ExitReason) -> String {
-    match reason {
-        ExitReason::Failed(error) => format!("it failed: {error}"),
-        ExitReason::LinkDown(LinkDown { origin, reason }) => {
-            format!("a process that it was linked to, {origin}, ended before: {}", in_words(reason))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// What a guest is told that started a process: what was wrong with it, but not what caused that.
-pub(super) fn start_error(error: StartError) -> CallError {
-    let text = error.to_string();
-    CallError::from(error).with_note(format_args!("{text}"))
-}
-
-/// What a guest is told that waited for the result of a process.
-pub(super) fn exec_error(error: ExecError) -> CallError {
-    match error {
-        ExecError::Start(error) => start_error(error),
-        ExecError::Exit { exit } => {
-            let message = format!("{} ended without a result: {}", exit.pid, in_words(&exit.reason));
-            let error = CallError::from(ExecError::Exit { exit });
-            CallError::new(error.kind(), message).with_retryable(error.is_retryable())
-        }
-        over @ ExecError::Over { .. } => over.into(),
     }
 }
 

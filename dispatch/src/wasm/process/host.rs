@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use wasmtime::Result as Trappable;
 
-use super::access::{Access, destination, process};
 use super::convert;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
+use crate::process::guest::{self, Access, destination, process};
 use crate::process::{ProcessCtx, Started};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::from_guest;
@@ -91,7 +91,7 @@ impl processes::Host for State {
         let (access, ctx) = self.processes()?;
         let start = convert::start(start, self.json_memory);
         given(start.and_then(|start| {
-            let pid = access.manager(&ctx)?.start(&ctx, start).map_err(convert::start_error)?;
+            let pid = access.starting(&ctx, &start)?.start(&ctx, start)?;
             Ok(pid.to_string())
         }))
     }
@@ -101,8 +101,8 @@ impl processes::Host for State {
         let start = convert::start(start, self.json_memory);
         given(
             self.waiting(async {
-                let started = access.manager(&ctx)?.start_or_signal(&ctx, start?).await;
-                Ok(match started.map_err(convert::start_error)? {
+                let start = start?;
+                Ok(match access.starting(&ctx, &start)?.start_or_signal(&ctx, start).await? {
                     Started::New(pid) => processes::Started::New(pid.to_string()),
                     Started::Signalled(pid) => processes::Started::Signalled(pid.to_string()),
                 })
@@ -117,8 +117,9 @@ impl processes::Host for State {
         let longest = self.payload;
         given(
             self.waiting(async {
-                let result = access.manager(&ctx)?.exec(&ctx, start?).await;
-                convert::result(result.map_err(convert::exec_error)?, longest)
+                let start = start?;
+                let result = access.starting(&ctx, &start)?.exec(&ctx, start).await;
+                convert::result(result.map_err(guest::exec_error)?, longest)
             })
             .await,
         )
@@ -130,7 +131,7 @@ impl processes::Host for State {
     }
 
     fn demonitor(&mut self, other: String) -> Given<bool> {
-        given(Access::demonitor(self.ctx(), &other))
+        given(guest::demonitor(self.ctx(), &other))
     }
 
     fn link(&mut self, other: String) -> Given<()> {
@@ -144,7 +145,7 @@ impl processes::Host for State {
     }
 
     fn trap_links(&mut self, traps: bool) -> Given<()> {
-        given(Access::trap_links(self.ctx(), traps))
+        given(process(self.ctx(), "trap-links").map(|process| process.trap_links(traps)))
     }
 
     fn cancel(&mut self, to: String, reason: String, grace_ms: Option<u64>) -> Given<()> {
@@ -158,7 +159,7 @@ impl processes::Host for State {
     }
 
     fn register(&mut self, name: String) -> Given<()> {
-        given(Access::register(self.ctx(), &name))
+        given(guest::register(self.ctx(), &name))
     }
 
     fn unregister(&mut self, name: String) -> Given<bool> {

@@ -1,17 +1,16 @@
 //! What components have of processes.
 
-mod access;
 mod convert;
 mod host;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use self::access::Access;
 use super::bindings::frame::function::processes;
 use super::module::HostModule;
 use super::state::State;
 use crate::error::CallError;
 use crate::process::ProcessManager;
+use crate::process::guest::Access;
 
 /// A [module](HostModule) with which components are processes and deal with others: the interface
 /// `frame:function/processes` of `wit/process.wit`. A component that imports it, and is a process, is one of the world

@@ -100,14 +100,18 @@ async fn a_script_ends_another_and_itself() {
     assert!(matches!(world.exit(pid).await.reason, ExitReason::Killed));
 }
 
-#[tokio::test]
-async fn a_reason_for_cancelling_is_cut_where_it_is_long() {
+/// On a clock that stands still as long as there is something to do.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_cancelled_has_five_seconds_unless_it_is_said_and_a_long_reason_is_cut() {
     let world = World::new();
-    world.script("app:asked", "return #process.receive().reason");
-    let source = "local pid = process.start { host = 'app:host', entry = 'app:asked', monitor = true }
-                  process.cancel(pid, ('x'):rep(1000000))
-                  return process.receive().result";
-    assert_eq!(world.ran(source).await, 4096 + '…'.len_utf8());
+    world.script("app:asked", "local m = process.receive() return { #m.reason, m.grace }");
+    let source = "local function asked(...)
+                    process.cancel(process.start { host = 'app:host', entry = 'app:asked', monitor = true }, ...)
+                    return process.receive().result
+                  end
+                  return { asked(('x'):rep(1000000)), asked('because', 60), asked('because', math.huge) }";
+    let cut = 4096 + '…'.len_utf8();
+    assert_eq!(world.ran(source).await, json!([[cut, 5.0], [7, 60.0], [7]]));
 }
 
 #[tokio::test]

@@ -158,6 +158,7 @@ async fn what_is_no_destination_is_refused_in_words() {
         ("process.send({}, 1)", ErrorKind::Invalid, "which are strings, not by a table"),
         ("process.send(nil, 1)", ErrorKind::Invalid, "which are strings, not by a nil"),
         ("process.send('{what|0x1', 1)", ErrorKind::Invalid, "is no PID"),
+        ("process.send('{local@no:host|0x00001}', 1)", ErrorKind::NotFound, "there is no such host"),
         ("process.send(('x'):rep(1000), 1)", ErrorKind::Invalid, "too long"),
         ("process.send('nobody', 1)", ErrorKind::NotFound, "there is no such process"),
         ("process.try_send('nobody', 1)", ErrorKind::NotFound, "there is no such process"),

@@ -124,8 +124,8 @@ async fn the_result_of_a_process_that_did_not_end_well_is_an_error_of_its_kind()
 async fn a_host_that_is_full_is_an_error_that_may_pass() {
     let world = World::with_host(HostConfig::default().with_processes(1));
     let source = "local _, e = pcall(process.start, { host = 'app:host', entry = 'app:run' })
-                  return { e.kind, e.retryable, e.message:match('%(.*%)') }";
-    let message = "(the host `app:host` has as many processes as it may have, 1)";
+                  return { e.kind, e.retryable, e.message }";
+    let message = "the process was not started: the host `app:host` has as many processes as it may have, 1";
     assert_eq!(world.ran(source).await, json!(["exhausted", true, message]));
 }
 

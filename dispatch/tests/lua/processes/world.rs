@@ -1,10 +1,11 @@
 //! An app whose processes are scripts, and what they are started with.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction, ProcessModule};
 use frame_dispatch::process::{
-    ExecError, Exit, HostConfig, ManagerConfig, ProcessCtx, ProcessManager, Start,
+    ExecError, Exit, ExitReason, HostConfig, ManagerConfig, ProcessCtx, ProcessManager, Start,
 };
 use frame_dispatch::{CallError, Ctx, Payload, Pid};
 use frame_registry::Options;
@@ -94,8 +95,11 @@ impl World {
     }
 
     /// What a process of a script fails with.
-    pub(crate) async fn failed(&self, source: &str) -> CallError {
-        self.run(source).await.expect_err(source).into()
+    pub(crate) async fn failed(&self, source: &str) -> Arc<CallError> {
+        match self.run(source).await.expect_err(source) {
+            ExecError::Exit { exit: Exit { reason: ExitReason::Failed(error), .. } } => error,
+            other => panic!("{source}: {other}"),
+        }
     }
 
     async fn run(&self, source: &str) -> Result<Payload, ExecError> {

@@ -14,9 +14,12 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::{Surroundings, start, steps, surroundings, within};
 
-/// The fields of each event that says something of a guest, in text.
+/// The fields of an event, in text.
+type Event = Vec<(&'static str, String)>;
+
+/// Each event that says something of a guest.
 #[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<Vec<(&'static str, String)>>>>);
+struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
     fn capture() -> (Self, DefaultGuard) {
@@ -25,12 +28,12 @@ impl Events {
         (events, tracing::subscriber::set_default(subscriber))
     }
 
-    fn take(&self) -> Vec<Vec<(&'static str, String)>> {
+    fn take(&self) -> Vec<Event> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-struct Fields<'a>(&'a mut Vec<(&'static str, String)>);
+struct Fields<'a>(&'a mut Event);
 
 impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

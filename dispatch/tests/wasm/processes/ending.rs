@@ -53,7 +53,7 @@ async fn one_that_is_cancelled_may_finish() {
     let all = surroundings();
     let pid = all.start(steps(&["r\n", "r\n"]));
     let exit = all.processes.monitor(pid).unwrap();
-    all.processes.cancel(pid, "enough", Duration::from_secs(3600)).unwrap();
+    all.processes.cancel(pid, "enough", Duration::from_hours(1)).unwrap();
     all.processes.send(&all.root, pid, json!("last")).await.unwrap();
     let exit = within("a test for one that finishes", exit).await;
     assert!(exit.reason.is_normal(), "{exit:?}");

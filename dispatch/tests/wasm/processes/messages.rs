@@ -195,11 +195,11 @@ async fn a_component_as_a_function_does_all_but_what_needs_a_mailbox() {
         "trap-links",
         "register",
     ]) {
-        let expected = format!("e0:`{what}` is for components that run as processes, not as functions");
+        let expected = format!("e0:`{what}` is for processes, and this is a function");
         assert_eq!(said, &expected);
     }
-    for said in &said[9..11] {
-        assert!(said.starts_with("e0:") && said.contains("whoever starts it is no process"), "{said}");
+    for (said, what) in said[9..11].iter().zip(["monitor", "link"]) {
+        assert_eq!(said, &format!("e0:`{what}` is for processes, and this is a function"));
     }
     assert!(said[11].starts_with("{local@app:host|"), "{said:?}");
     assert_eq!(said[11], said[12]);
@@ -218,7 +218,7 @@ async fn a_function_that_a_process_calls_is_not_that_process() {
         })
         .unwrap();
     let said = all.run(start("app:caller", Payload::default()).with_message(json!(1))).await;
-    assert_eq!(said, ["-", "e0:`receive` is for components that run as processes, not as functions"]);
+    assert_eq!(said, ["-", "e0:`receive` is for processes, and this is a function"]);
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn messages_that_wait_are_seen_where_it_is_cancelled() {
     let all = surroundings();
     let pid = all.start(steps(&["r\n", "r\n", "c"]).with_message(json!(1)));
     let exit = all.processes.monitor(pid).unwrap();
-    all.processes.cancel(pid, "enough", Duration::from_secs(3600)).unwrap();
+    all.processes.cancel(pid, "enough", Duration::from_hours(1)).unwrap();
     let said = lines(within("a test for the exit", exit).await.result.as_deref().unwrap());
     assert_eq!(said, ["s- 1", "cenough", "enough"]);
 }

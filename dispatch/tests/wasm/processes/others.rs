@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{ExitReason, HostConfig, ManagerConfig};
+use frame_dispatch::process::{ExitReason, HostConfig, ManagerConfig, Message, ProcessCtx};
 use frame_dispatch::wasm::ProcessModule;
-use frame_dispatch::{ErrorKind, Pid};
+use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
+use frame_registry::Options;
+use serde_json::json;
+use tokio::time::Instant;
 
 use super::{configured, starts, steps, surroundings, until_named, within};
 
@@ -57,7 +60,7 @@ async fn a_component_executes_another_and_has_its_result_or_its_failure() {
         said[2].starts_with("e7:{local@app:host|") && said[2].contains("ended without a result: it failed"),
         "{said:?}"
     );
-    assert_eq!(said[3], "e1:the process was not started (there is no host `app:nowhere`)");
+    assert_eq!(said[3], "e1:the process was not started: there is no host `app:nowhere`");
     assert!(said[4].starts_with("e0:host id \"nowhere\" has no namespace"), "{said:?}");
 }
 
@@ -111,6 +114,24 @@ async fn what_is_monitored_no_more_is_not_told() {
     assert_eq!(said[1..], ["1", "0", ".", "-"]);
 }
 
+/// On a clock that stands still as long as there is something to do.
+#[tokio::test(start_paused = true)]
+async fn whoever_is_cancelled_has_five_seconds_unless_it_is_said_and_a_long_reason_is_cut() {
+    let all = surroundings();
+    all.processes
+        .register("app:asked".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+            let Message::Cancelled { reason, deadline } = ctx.receive().await else { panic!("it was not") };
+            let grace = deadline.unwrap() - Instant::now();
+            Ok::<_, CallError>(json!([reason.len(), grace.as_secs_f64()]).into())
+        })
+        .unwrap();
+    let asked = "b\napp:host\napp:asked\n\n\n\n1\n0";
+    let long = format!("k\n$\n{}\n", "x".repeat(5000));
+    let said = all.run(steps(&[asked, &long, "r\n", asked, "k\n$\nenough\n60000", "r\n"])).await;
+    assert_eq!(said[2], format!("x0 [{},5.0]", 4096 + '…'.len_utf8()), "{said:?}");
+    assert_eq!(said[5], "x0 [6,60.0]", "{said:?}");
+}
+
 /// What a component tries with a process, by the PID or the name of it.
 fn tries(process: &str) -> Vec<String> {
     let mut tries: Vec<_> = ["m", "l", "u", "K"].iter().map(|step| format!("{step}\n{process}")).collect();
@@ -135,7 +156,7 @@ async fn a_component_may_only_send_to_processes_that_it_did_not_start() {
             "cancel",
             "take a name from",
         ]) {
-            let expected = format!("e2:this component may not {to_do} {other}, which it did not start");
+            let expected = format!("e2:only {other} itself and whoever started it may {to_do} it");
             assert_eq!(said, &expected);
         }
         assert_eq!(all.run(steps(&[&format!("p\n{process}\n1")])).await, ["."]);
@@ -171,7 +192,7 @@ async fn a_component_may_do_to_itself_and_to_its_own_what_it_may_not_to_others()
     all.processes.send(&all.root, parent, serde_json::json!(1)).await.unwrap();
     let exit = within("a test for a parent", exit).await;
     let said = super::lines(exit.result.as_deref().unwrap());
-    assert!(said[2].starts_with("e2:this component may not terminate"), "{said:?}");
+    assert!(said[2].starts_with("e2:only {") && said[2].ends_with("may terminate it"), "{said:?}");
     within("a test for the end of all", all.processes.stop(Duration::ZERO)).await;
 }
 
@@ -200,9 +221,9 @@ async fn what_a_host_refuses_is_an_error_that_says_why() {
     let said = all.run(steps(&[&starts("", "", false, false), &starts("", "{no name", false, false)])).await;
     assert_eq!(
         said[0],
-        "e6:the process was not started (the host `app:host` has as many processes as it may have, 1)"
+        "e6:the process was not started: the host `app:host` has as many processes as it may have, 1"
     );
-    assert!(said[1].starts_with("e0:the process was not started (\"{no name\" is no name"), "{said:?}");
+    assert!(said[1].starts_with("e0:the process was not started: \"{no name\" is no name"), "{said:?}");
     let error = all.processes.monitor("{local@app:host|0xfffffff}".parse::<Pid>().unwrap()).unwrap_err();
     assert_eq!(frame_dispatch::CallError::from(error).kind(), ErrorKind::NotFound);
 }

@@ -1,0 +1,186 @@
+//! What scripts and components may do with processes, and what they are told of them. They name processes in text, and are
+//! not trusted.
+
+use std::time::Duration;
+
+use super::ctx::ProcessCtx;
+use super::error::{ExecError, ProcessError};
+use super::exit::{ExitReason, LinkDown};
+use super::manager::{ProcessManager, WeakManager};
+use super::message::Destination;
+use super::start::Start;
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::frame::PID;
+use crate::pid::{Pid, PidError};
+use crate::printable::shortened;
+
+/// How long a process that a guest cancels has, unless that is said.
+const GRACE: Duration = Duration::from_secs(5);
+/// Longer than any PID or name in text, in bytes.
+const LONGEST_DESTINATION: usize = 512;
+
+/// The processes, as the guests of an engine have them.
+#[derive(Debug, Clone)]
+pub(crate) struct Access {
+    /// Held weakly, because it holds what the guests are registered with.
+    manager: WeakManager,
+    is_trusted: bool,
+}
+
+impl Access {
+    pub(crate) fn new(manager: &ProcessManager) -> Self {
+        Self { manager: manager.downgrade(), is_trusted: false }
+    }
+
+    /// The same, for guests that may do to all processes what others may to their own.
+    pub(crate) fn trusted(self) -> Self {
+        Self { is_trusted: true, ..self }
+    }
+
+    /// The processes that the guest is one of, or those that it was given.
+    pub(crate) fn manager(&self, ctx: &Ctx) -> Result<ProcessManager, CallError> {
+        match ProcessCtx::of(ctx) {
+            Some(process) => Ok(process.processes().clone()),
+            None => self.manager.upgrade().ok_or_else(|| {
+                CallError::new(ErrorKind::Unavailable, "there are no processes any more")
+                    .with_retryable(false)
+            }),
+        }
+    }
+
+    /// The same, for a guest that starts one of them: a function cannot be linked to it, nor be told of its exit.
+    pub(crate) fn starting(&self, ctx: &Ctx, start: &Start) -> Result<ProcessManager, CallError> {
+        if start.monitor {
+            process(ctx, "monitor")?;
+        }
+        if start.link {
+            process(ctx, "link")?;
+        }
+        self.manager(ctx)
+    }
+
+    pub(crate) fn cancel(
+        &self,
+        ctx: &Ctx,
+        to: &str,
+        reason: &str,
+        grace: Option<Duration>,
+    ) -> Result<(), CallError> {
+        let (manager, pid) = self.own(ctx, to, "cancel")?;
+        Ok(manager.cancel(pid, &shortened(reason), grace.unwrap_or(GRACE))?)
+    }
+
+    pub(crate) fn terminate(&self, ctx: &Ctx, to: &str) -> Result<(), CallError> {
+        let (manager, pid) = self.own(ctx, to, "terminate")?;
+        Ok(manager.terminate(pid)?)
+    }
+
+    pub(crate) fn monitor(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+        let process = process(ctx, "monitor")?;
+        let (_, pid) = self.own(ctx, other, "monitor")?;
+        Ok(process.monitor(pid)?)
+    }
+
+    pub(crate) fn link(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+        let process = process(ctx, "link")?;
+        let (_, pid) = self.own(ctx, other, "link to")?;
+        Ok(process.link(pid)?)
+    }
+
+    pub(crate) fn unlink(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+        let process = process(ctx, "unlink")?;
+        let (_, pid) = self.own(ctx, other, "end a link to")?;
+        process.unlink(pid);
+        Ok(())
+    }
+
+    pub(crate) fn unregister(&self, ctx: &Ctx, name: &str) -> Result<bool, CallError> {
+        let manager = self.manager(ctx)?;
+        let Some(pid) = manager.whereis(name) else { return Ok(false) };
+        self.check_own(&manager, ctx, pid, "take a name from")?;
+        // Another may have it by now, of which nothing is checked.
+        Ok(manager.unregister_name_of(name, pid))
+    }
+
+    pub(crate) fn whereis(&self, ctx: &Ctx, name: &str) -> Result<Option<Pid>, CallError> {
+        Ok(self.manager(ctx)?.whereis(name))
+    }
+
+    /// A process that the guest may do more to than send.
+    fn own(&self, ctx: &Ctx, process: &str, to_do: &str) -> Result<(ProcessManager, Pid), CallError> {
+        let manager = self.manager(ctx)?;
+        let pid = match destination(process)? {
+            Destination::Pid(pid) => pid,
+            Destination::Name(name) => manager
+                .whereis(&name)
+                .ok_or_else(|| ProcessError::Unknown { process: Destination::Name(name).to_string() })?,
+        };
+        self.check_own(&manager, ctx, pid, to_do)?;
+        Ok((manager, pid))
+    }
+
+    fn check_own(&self, manager: &ProcessManager, ctx: &Ctx, pid: Pid, to_do: &str) -> Result<(), CallError> {
+        // What `ProcessManager::start` takes for the parent.
+        let guest = ctx.frame().get(&PID).copied();
+        if self.is_trusted || guest == Some(pid) || (guest.is_some() && manager.parent(pid) == guest) {
+            return Ok(());
+        }
+        // The same of a process that never was: it would tell which there are.
+        let message = format!("only {pid} itself and whoever started it may {to_do} it");
+        Err(CallError::new(ErrorKind::Denied, message))
+    }
+}
+
+/// The process that the guest is, for what only one can do.
+pub(crate) fn process(ctx: &Ctx, to_do: &str) -> Result<ProcessCtx, CallError> {
+    ProcessCtx::of(ctx)
+        .ok_or_else(|| CallError::invalid(format!("`{to_do}` is for processes, and this is a function")))
+}
+
+pub(crate) fn demonitor(ctx: &Ctx, other: &str) -> Result<bool, CallError> {
+    let process = process(ctx, "demonitor")?;
+    Ok(match destination(other)? {
+        Destination::Pid(pid) => process.demonitor(pid),
+        Destination::Name(name) => {
+            process.processes().whereis(&name).is_some_and(|pid| process.demonitor(pid))
+        }
+    })
+}
+
+pub(crate) fn register(ctx: &Ctx, name: &str) -> Result<(), CallError> {
+    let process = process(ctx, "register")?;
+    Ok(process.processes().register_name(name, process.pid())?)
+}
+
+pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
+    if text.len() > LONGEST_DESTINATION {
+        return Err(CallError::invalid(format!("{} bytes are too long for a PID or a name", text.len())));
+    }
+    Destination::from_text(text).map_err(|error| {
+        let kind = match error {
+            PidError::UnknownHost { .. } => ErrorKind::NotFound,
+            PidError::Malformed { .. } => ErrorKind::Invalid,
+        };
+        CallError::new(kind, error.to_string())
+    })
+}
+
+/// Why a process ended, without what caused the failure: a guest is not told that of a call that failed, either.
+pub(crate) fn in_words(reason: &ExitReason) -> String {
+    match reason {
+        ExitReason::Failed(error) => shortened(&format!("it failed: {error}")),
+        ExitReason::LinkDown(LinkDown { origin, reason }) => {
+            format!("a process that it was linked to, {origin}, ended before: {}", in_words(reason))
+        }
+        other => shortened(&other.to_string()),
+    }
+}
+
+/// What a guest is told that waited for the result of a process.
+pub(crate) fn exec_error(error: ExecError) -> CallError {
+    let ExecError::Exit { exit } = &error else { return error.into() };
+    let message = format!("{} ended without a result: {}", exit.pid, in_words(&exit.reason));
+    let error = CallError::from(error);
+    CallError::new(error.kind(), message).with_retryable(error.is_retryable())
+}
