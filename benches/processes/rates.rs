@@ -75,7 +75,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn table(title: &str, runtime: &Runtime) {
     let contenders = runtime.block_on(Contender::all());
-    println!("\n| {title} | {} | ns | a second | × | processor ns | × |", "");
+    println!("\n| {title} |  | ns | a second | × | processor ns | × |");
     println!("|---|---|---:|---:|---:|---:|---:|");
     for (case, (what, _)) in WORK.iter().enumerate() {
         let mut costs: [Vec<Cost>; 3] = Default::default();

@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bounds::Bounds;
 use crate::error::CallError;
+use crate::frame::PID;
 use crate::functions::Functions;
 use crate::payload::Payload;
+use crate::pid::Pid;
 use crate::process::instance::Instance;
 use crate::task::Task;
 
@@ -34,12 +36,22 @@ pub struct Ctx {
     process: Option<Arc<Instance>>,
     /// Whether it is the process's own, and not that of a function that it called.
     is_process: bool,
+    /// Whether the frame is that of another, for which the process starts something.
+    is_for_other: bool,
 }
 
 impl Ctx {
     pub(crate) fn root(functions: Functions) -> Self {
         let bounds = Bounds::default();
-        Self { functions, frame: None, bounds, is_admitted: false, process: None, is_process: false }
+        Self {
+            functions,
+            frame: None,
+            bounds,
+            is_admitted: false,
+            process: None,
+            is_process: false,
+            is_for_other: false,
+        }
     }
 
     /// The surroundings of a process.
@@ -53,15 +65,22 @@ impl Ctx {
         self.process.as_ref().filter(|_| self.is_process)
     }
 
-    /// With the frame of a function that is called from here.
-    pub(crate) fn with_frame(&self, frame: Frame) -> Self {
-        Self { frame: Some(frame), is_admitted: true, is_process: false, ..self.clone() }
+    /// The unit whose own this is, be it a process or a function. A process is known without its frame, where a pair can
+    /// stand in the place of its PID.
+    pub(crate) fn unit(&self) -> Option<Pid> {
+        let process = self.process().filter(|_| !self.is_for_other);
+        process.map(|process| process.pid()).or_else(|| self.frame().get(&PID).copied())
     }
 
-    /// The same, where what is started from here inherits from another frame, or from none. Unlike
-    /// [`with_frame`](Self::with_frame) it stays the process's own.
+    /// With the frame of a function that is called from here.
+    pub(crate) fn with_frame(&self, frame: Frame) -> Self {
+        Self { frame: Some(frame), is_admitted: true, is_process: false, is_for_other: false, ..self.clone() }
+    }
+
+    /// The same, where what is started from here inherits from the frame of another unit, or from none, and has that for its
+    /// parent. Unlike with [`with_frame`](Self::with_frame) it stays the process's own: links and monitors are its.
     pub(crate) fn with_parent_frame(&self, frame: Option<Frame>) -> Self {
-        Self { frame, ..self.clone() }
+        Self { frame, is_for_other: true, ..self.clone() }
     }
 
     /// For what runs around a call.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use frame_registry::BoxError;
 
 use crate::id::FunctionId;
+#[cfg(feature = "lua")]
+use crate::printable::shortened;
 
 /// What kind of failure a [`CallError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -166,9 +168,17 @@ impl CallError {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// The same of another kind.
     #[cfg(feature = "lua")]
     pub(crate) const fn with_kind(mut self, kind: ErrorKind) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// The same with a message of bounded length, which may be made of what a guest gave.
+    #[cfg(feature = "lua")]
+    pub(crate) fn shortened(mut self) -> Self {
+        self.message = shortened(&self.message);
         self
     }
 

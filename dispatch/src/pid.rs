@@ -318,10 +318,10 @@ mod tests {
 
     #[test]
     fn a_host_has_a_node_if_its_name_says_one() {
-        let (of_node, of_none) = (Host::named("edge-7@app:workers"), Host::named("app:hello"));
+        let (of_node, without) = (Host::named("edge-7@app:workers"), Host::named("app:hello"));
         assert_eq!((of_node.node(), of_node.name()), (Some("edge-7"), "app:workers"));
-        assert_eq!((of_none.node(), of_none.name()), (None, "app:hello"));
-        assert_eq!(Host::named("app:hello"), of_none);
-        assert!(of_none < of_node && format!("{of_none:>12}") == "   app:hello");
+        assert_eq!((without.node(), without.name()), (None, "app:hello"));
+        assert_eq!(Host::named("app:hello"), without);
+        assert!(without < of_node && format!("{without:>12}") == "   app:hello");
     }
 }

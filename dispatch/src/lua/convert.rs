@@ -199,7 +199,8 @@ fn json_in_vm(json: &Json, depth: usize) -> usize {
         }
         Json::Object(members) => {
             let table = TABLE + MEMBER * members.len().next_power_of_two();
-            let members = members.iter().map(|(name, json)| nested(json).saturating_add(text_in_vm(name.len())));
+            let members =
+                members.iter().map(|(name, json)| nested(json).saturating_add(text_in_vm(name.len())));
             members.fold(table, usize::saturating_add)
         }
     }

@@ -105,7 +105,7 @@ impl Error for Trace {}
 
 /// Raises a failed call in a script, with what caused it.
 pub(super) fn raise(error: CallError) -> mlua::Error {
-    mlua::Error::external(Cause(Arc::new(error)))
+    mlua::Error::external(Cause(Arc::new(error.shortened())))
 }
 
 /// The value that a script sees of a failed call: a table with its kind, its message, whether it is worth a retry and
@@ -281,7 +281,12 @@ fn message(error: &mlua::Error) -> String {
             format!("bad argument #{pos} to '{to}' ({})", message(cause))
         }
         mlua::Error::FromLuaConversionError { from, to, .. } => {
-            format!("{} expected, got {}", to.to_lowercase(), if *from == "nil" { "no value" } else { from })
+            let expected = match to.as_str() {
+                "f32" | "f64" => "number",
+                "i8" | "i16" | "i32" | "i64" | "isize" | "u8" | "u16" | "u32" | "u64" | "usize" => "integer",
+                other => &other.to_lowercase(),
+            };
+            format!("{expected} expected, got {}", if *from == "nil" { "no value" } else { from })
         }
         other => other.to_string(),
     }

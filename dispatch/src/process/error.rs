@@ -1,13 +1,13 @@
 //! Why something about a process was refused.
 
-use frame_registry::{BoxError, ResolveError};
+use frame_registry::{BoxError, Id, IdKind, ResolveError};
 
 use super::entry::EntryId;
 use super::exit::{Exit, ExitReason};
 use super::host::HostId;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
-use crate::pid::Pid;
+use crate::pid::{Pid, PidError};
 
 /// A host or something that can be started was not registered; the manager is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,16 @@ pub enum RegisterError {
     EntryTaken {
         /// The id.
         id: EntryId,
+    },
+    /// An option is set that is for calls of functions, so that no start of it would succeed.
+    #[error(
+        "`{id}` is not registered: the option `{option}` is one of calls, which a process is not; leave it out"
+    )]
+    PlainOption {
+        /// The id.
+        id: EntryId,
+        /// The option's name.
+        option: &'static str,
     },
     /// There is nothing to replace.
     #[error("no process `{id}` is registered, so it cannot be replaced; register it")]
@@ -70,16 +80,20 @@ pub enum StartError {
         source: CallError,
     },
     /// There is no such host.
-    #[error("there is no host `{host}`")]
+    #[error("there is no host `{host}`; {}", instead(.nearest.as_ref()))]
     UnknownHost {
         /// Its id.
         host: HostId,
+        /// A host there is, whose id is so near that it may be meant.
+        nearest: Option<HostId>,
     },
     /// There is nothing of that id to start.
-    #[error("there is no process `{entry}` to start")]
+    #[error("there is no process `{entry}` to start; {}", instead(.nearest.as_ref()))]
     UnknownEntry {
         /// Its id.
         entry: EntryId,
+        /// One there is, whose id is so near that it may be meant.
+        nearest: Option<EntryId>,
     },
     /// The host does not run what the entry is.
     #[error("the host `{host}` does not run `{entry}`, which is {engine}; it runs {engines}")]
@@ -143,8 +157,8 @@ pub enum StartError {
         /// How many that is.
         limit: usize,
     },
-    /// The host is stopping, or the manager.
-    #[error("the host `{host}` is stopping")]
+    /// The host is stopping; or the manager is, or has stopped.
+    #[error("the host `{host}` is stopping, or has stopped with all others")]
     HostStopping {
         /// The host.
         host: HostId,
@@ -162,6 +176,20 @@ pub enum StartError {
         "whoever starts it is no process, so it cannot link to it or monitor it; `ProcessManager::monitor` is for all"
     )]
     NoProcess,
+    /// It was to be linked to or monitored by whoever starts it, which has ended meanwhile.
+    #[error("{starter}, which starts it, has ended, so it cannot be linked to it or monitor it")]
+    StarterEnded {
+        /// Which that is.
+        starter: Pid,
+    },
+    /// A living process has the name, was to be monitored, and cannot be.
+    #[error("{holder} has the name, and was not monitored")]
+    NotMonitored {
+        /// Who has the name.
+        holder: Pid,
+        /// Why.
+        source: Box<ProcessError>,
+    },
     /// It was to begin with more messages than its mailbox holds.
     #[error("it was to begin with {messages} messages, and its mailbox holds {capacity}")]
     TooManyMessages {
@@ -172,10 +200,16 @@ pub enum StartError {
     },
 }
 
+/// What to do about an id that nothing has.
+fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
+    nearest.map_or_else(|| "register it".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
+}
+
 impl From<StartError> for CallError {
     fn from(error: StartError) -> Self {
         let kind = match &error {
             StartError::Over { source } => source.kind(),
+            StartError::StarterEnded { .. } => ErrorKind::Cancelled,
             StartError::UnknownHost { .. } | StartError::UnknownEntry { .. } => ErrorKind::NotFound,
             StartError::Denied { .. } | StartError::ResolverPanicked { .. } | StartError::Refused { .. } => {
                 ErrorKind::Denied
@@ -189,7 +223,9 @@ impl From<StartError> for CallError {
             .with_retryable(kind == ErrorKind::Exhausted);
         match error {
             StartError::Over { source } => failed.with_source(source),
-            StartError::NotSignalled { source, .. } => failed.with_source(source),
+            // Not the message that was not delivered, which can be large.
+            StartError::NotSignalled { source, .. } => failed.with_source(source.reason),
+            StartError::NotMonitored { source, .. } => failed.with_source(source),
             StartError::Denied { source } => failed.with_source(source),
             StartError::Refused { source, .. } => failed.with_source(source),
             _ => failed,
@@ -200,6 +236,7 @@ impl From<StartError> for CallError {
 /// A message was not delivered. It is given back.
 #[derive(Debug, thiserror::Error)]
 #[error("the message to {to} was not delivered: {reason}")]
+#[non_exhaustive]
 pub struct SendError {
     /// Who it was for.
     pub to: String,
@@ -216,10 +253,13 @@ pub enum SendErrorReason {
     /// No process has the PID or the name, as far as is known.
     #[error("there is no such process")]
     NotFound,
+    /// Where it was to go begins as a PID, and is none; nor can it be a name.
+    #[error(transparent)]
+    NoPid(PidError),
     /// The process has ended.
     #[error("the process has ended")]
     Ended,
-    /// The mailbox was full, for as long as could be waited.
+    /// The mailbox was full, for as long as could be waited; or is that of the process that sent it.
     #[error("its mailbox is full, with {capacity} messages")]
     Full {
         /// How many it holds.
@@ -234,6 +274,7 @@ impl SendErrorReason {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound | Self::Ended => ErrorKind::NotFound,
+            Self::NoPid(_) => ErrorKind::Invalid,
             Self::Full { .. } => ErrorKind::Exhausted,
             Self::Over(over) => over.kind(),
         }

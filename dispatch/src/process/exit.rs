@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use crate::error::{CallError, WithCauses};
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -43,6 +45,7 @@ pub enum ExitReason {
 
 /// The process that failed first, where one linked process took the next with it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LinkDown {
     /// That process.
     pub origin: Pid,
@@ -75,6 +78,52 @@ impl ExitReason {
             // The first is what is to be looked into, and a chain of all in between could be long.
             Self::LinkDown(_) => self.clone(),
             _ => Self::LinkDown(LinkDown { origin: pid, reason: Arc::new(self.clone()) }),
+        }
+    }
+}
+
+/// As an object: `pid`; the `reason` by its [name](ExitReason::as_str), and the `message`, the same in words; where a link
+/// ended it the `origin`, which failed first; and the `result`, or of one in bytes how many, as `result_bytes`.
+impl Serialize for Exit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("pid", &self.pid)?;
+        self.reason.serialize_into(&mut map)?;
+        match self.result.as_deref() {
+            Some(Payload::Json(result)) => map.serialize_entry("result", result)?,
+            Some(Payload::Bytes(result)) => map.serialize_entry("result_bytes", &result.len())?,
+            None => (),
+        }
+        map.end()
+    }
+}
+
+/// As an object: the `reason` by its [name](Self::as_str), the `message`, and where a link ended it the `origin`.
+impl Serialize for ExitReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        self.serialize_into(&mut map)?;
+        map.end()
+    }
+}
+
+/// As an object: the `origin`, and the `reason` and the `message` of that.
+impl Serialize for LinkDown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("origin", &self.origin)?;
+        self.reason.serialize_into(&mut map)?;
+        map.end()
+    }
+}
+
+impl ExitReason {
+    fn serialize_into<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("reason", self.as_str())?;
+        map.serialize_entry("message", &self.to_string())?;
+        match self {
+            Self::LinkDown(LinkDown { origin, .. }) => map.serialize_entry("origin", origin),
+            _ => Ok(()),
         }
     }
 }

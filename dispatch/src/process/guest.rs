@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use super::ctx::ProcessCtx;
-use super::error::{ExecError, ProcessError};
+use super::error::{ExecError, ProcessError, StartError};
 use super::exit::{ExitReason, LinkDown};
 use super::manager::{ProcessManager, WeakManager};
 use super::message::Destination;
-use super::start::Start;
+use super::start::{Start, Started};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
-use crate::frame::PID;
 use crate::pid::{Pid, PidError};
 use crate::printable::shortened;
 
@@ -58,6 +57,18 @@ impl Access {
             process(ctx, "link")?;
         }
         self.manager(ctx)
+    }
+
+    /// As [`ProcessManager::start_or_signal`], where who has the name is monitored and linked to only if it may be.
+    pub(crate) async fn start_or_signal(&self, ctx: &Ctx, start: Start) -> Result<Started, CallError> {
+        let manager = self.starting(ctx, &start)?;
+        let may_relate_to = |pid| self.check_own(&manager, ctx, pid, "monitor or link to");
+        let started =
+            manager.start_or_signal_if(ctx, start, |pid| may_relate_to(pid).map_err(Refused::Denied));
+        started.await.map_err(|refused| match refused {
+            Refused::Start(error) => start_error(error),
+            Refused::Denied(error) => error,
+        })
     }
 
     pub(crate) fn cancel(
@@ -122,13 +133,26 @@ impl Access {
 
     fn check_own(&self, manager: &ProcessManager, ctx: &Ctx, pid: Pid, to_do: &str) -> Result<(), CallError> {
         // What `ProcessManager::start` takes for the parent.
-        let guest = ctx.frame().get(&PID).copied();
+        let guest = ctx.unit();
         if self.is_trusted || guest == Some(pid) || (guest.is_some() && manager.parent(pid) == guest) {
             return Ok(());
         }
         // The same of a process that never was: it would tell which there are.
         let message = format!("only {pid} itself and whoever started it may {to_do} it");
         Err(CallError::new(ErrorKind::Denied, message))
+    }
+}
+
+/// Why a guest neither started a process nor signalled one.
+enum Refused {
+    Start(StartError),
+    /// It may not do that to who has the name.
+    Denied(CallError),
+}
+
+impl From<StartError> for Refused {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
     }
 }
 
@@ -175,6 +199,22 @@ pub(crate) fn in_words(reason: &ExitReason) -> String {
         }
         other => shortened(&other.to_string()),
     }
+}
+
+/// What a guest is told that did not start a process. It may keep that for as long as it likes, so what it sent is not kept
+/// with it, nor how another process ended.
+pub(crate) fn start_error(error: StartError) -> CallError {
+    let (holder, what, reason, cause) = match error {
+        StartError::NotSignalled { holder, source } => {
+            (holder, "sent the messages", source.reason.to_string(), CallError::from(*source))
+        }
+        StartError::NotMonitored { holder, source } => {
+            (holder, "monitored", source.to_string(), CallError::from(*source))
+        }
+        error => return error.into(),
+    };
+    let message = format!("the process was not started: {holder} has the name, and was not {what}: {reason}");
+    CallError::new(cause.kind(), message).with_retryable(cause.is_retryable())
 }
 
 /// What a guest is told that waited for the result of a process.

@@ -37,7 +37,7 @@ pub struct HostConfig {
     /// such as the exit of a monitored process, always finds room. Default: 1 024.
     pub mailbox: usize,
     /// The [engines](super::Process::engine) that its processes may run in, where not all may. Default: all.
-    pub engines: Option<Vec<&'static str>>,
+    pub engines: Option<Vec<String>>,
     /// The runtime that its processes run on. Default: the one that the host is registered on.
     pub runtime: Option<Handle>,
 }
@@ -65,8 +65,8 @@ impl HostConfig {
 
     /// The same, for these [`engines`](Self::engines) only.
     #[must_use]
-    pub fn with_engines(mut self, engines: impl IntoIterator<Item = &'static str>) -> Self {
-        self.engines = Some(engines.into_iter().collect());
+    pub fn with_engines(mut self, engines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.engines = Some(engines.into_iter().map(Into::into).collect());
         self
     }
 

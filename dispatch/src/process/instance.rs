@@ -140,6 +140,10 @@ impl Instance {
         })
     }
 
+    pub(crate) const fn pid(&self) -> Pid {
+        self.pid
+    }
+
     pub(crate) const fn frame(&self) -> &Frame {
         &self.frame
     }

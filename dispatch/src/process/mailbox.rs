@@ -393,12 +393,6 @@ mod tests {
     /// How much the runtime says before that is too much.
     const MOST_TOLD: usize = 3;
 
-    fn wake(receiver: &Option<Waker>) {
-        if let Some(receiver) = receiver {
-            receiver.wake_by_ref();
-        }
-    }
-
     #[derive(Default)]
     struct Woken(AtomicBool);
 
@@ -529,6 +523,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "it is one list of what can be done")]
     fn check(capacity: usize, steps: Vec<Step>) {
         let mailbox = Arc::new(Mailbox::new(capacity));
         let mut model = Model { capacity, queue: vec![], waiting: vec![], granted: vec![], is_closed: false };
@@ -549,7 +544,7 @@ mod tests {
                 },
                 Step::Tell => {
                     let unread = model.queue.iter().filter(|message| !message.takes_room()).count();
-                    let is_told = mailbox.tell(told(number), MOST_TOLD).inspect(wake).is_ok();
+                    let is_told = mailbox.tell(told(number), MOST_TOLD).map(|it| it.map(Waker::wake)).is_ok();
                     assert_eq!(is_told, model.is_closed || unread < MOST_TOLD);
                     if is_told && !model.is_closed {
                         model.queue.push(told(number));
@@ -603,8 +598,8 @@ mod tests {
                 Step::ReceiveWhere(divisor) if receiver.is_none() => {
                     let is_wanted = |it: &Message| number_of(it).is_multiple_of(divisor);
                     let place = model.queue.iter().position(is_wanted);
-                    let received = mailbox.try_receive_where(is_wanted);
-                    assert_eq!(received.as_ref().map(number_of), model.take(place));
+                    let message = mailbox.try_receive_where(is_wanted);
+                    assert_eq!(message.as_ref().map(number_of), model.take(place));
                 }
                 Step::Wait => {
                     let waits = receiver.get_or_insert_with(|| receive(&mailbox));

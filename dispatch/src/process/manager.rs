@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use frame_registry::{App, Options};
+use frame_registry::{App, OptionKind, Options};
 use rustc_hash::FxBuildHasher;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::config::ManagerConfig;
 use super::entry::{Entry, EntryId, Process};
-use super::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
+use super::error::{ExecError, ProcessError, RegisterError, StartError};
 use super::exit::{Exit, ExitReason};
 use super::host::{Host, HostConfig, HostId};
 use super::info::{ProcessInfo, ProcessTable};
@@ -27,7 +27,8 @@ use super::lifecycle::Lifecycle;
 use super::monitor::Monitor;
 use super::names::Names;
 use super::recent::RecentExits;
-use super::start::{Start, Started};
+use super::start::Start;
+use super::turns::Turns;
 use crate::ctx::Ctx;
 use crate::functions::Functions;
 use crate::payload::Payload;
@@ -57,6 +58,7 @@ struct Inner {
     /// Those that live, by the number of their PID.
     processes: DashMap<u64, Arc<Instance>, FxBuildHasher>,
     names: Names,
+    turns: Turns,
     recent: Mutex<RecentExits>,
     is_closed: AtomicBool,
 }
@@ -80,6 +82,7 @@ impl ProcessManager {
             handlers: ArcSwap::default(),
             processes: DashMap::default(),
             names: Names::default(),
+            turns: Turns::default(),
             is_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -111,14 +114,15 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::EntryTaken`] if the id is taken, [`RegisterError::Stopping`] once the manager
-    /// [stops](Self::stop).
+    /// [`RegisterError::EntryTaken`] if the id is taken, [`RegisterError::PlainOption`] if one of the options is for calls
+    /// of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
     pub fn register(
         &self,
         id: EntryId,
         options: Options,
         process: impl Process,
     ) -> Result<(), RegisterError> {
+        check_options(&id, &options)?;
         let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process) });
         self.change(&self.inner.entries, &*entry.id, |entries| {
             if entries.contains_key(&*entry.id) {
@@ -133,9 +137,10 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::NoEntry`] if there is nothing to replace, [`RegisterError::Stopping`] once the manager
-    /// [stops](Self::stop).
+    /// [`RegisterError::NoEntry`] if there is nothing to replace, [`RegisterError::PlainOption`] if one of the options is for
+    /// calls of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
     pub fn replace(&self, id: EntryId, options: Options, process: impl Process) -> Result<(), RegisterError> {
+        check_options(&id, &options)?;
         let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process) });
         self.change(&self.inner.entries, &*entry.id, |entries| {
             let place = entries.get_mut(&*entry.id);
@@ -195,6 +200,11 @@ impl ProcessManager {
         self.inner.hosts.load().get(id).cloned()
     }
 
+    /// Whether it stops, or has stopped.
+    pub(super) fn is_closed(&self) -> bool {
+        self.inner.is_closed.load(Ordering::Acquire)
+    }
+
     pub(super) fn remove_host(&self, host: &Arc<Host>) {
         self.inner.hosts.rcu(|hosts| {
             let mut copy = BTreeMap::clone(hosts);
@@ -211,17 +221,20 @@ impl ProcessManager {
         hosts.values().cloned().collect()
     }
 
-    /// Drops the hosts, and what can be started.
+    /// Drops the hosts, what can be started, and the handlers: what is among them may keep the manager.
     pub(super) fn clear(&self) {
         self.inner.hosts.store(Arc::default());
         self.inner.entries.store(Arc::default());
+        self.inner.handlers.store(Arc::default());
     }
 
-    /// Adds a handler, for processes that are started from now on.
+    /// Adds a handler, for processes that are started from now on. One that keeps the manager is kept by it, until it is
+    /// [removed](Self::remove_lifecycle) or the manager [stopped](Self::stop).
     ///
     /// # Errors
     ///
-    /// [`RegisterError::HandlerTaken`] if its name is taken.
+    /// [`RegisterError::HandlerTaken`] if its name is taken, [`RegisterError::Stopping`] once the manager
+    /// [stops](Self::stop).
     pub fn register_lifecycle(&self, handler: impl Lifecycle) -> Result<(), RegisterError> {
         let handler: Arc<dyn Lifecycle> = Arc::new(handler);
         let place = |handler: &Arc<dyn Lifecycle>| (handler.order(), handler.name());
@@ -261,7 +274,7 @@ impl ProcessManager {
         let mut changed = Ok(());
         place.rcu(|now| {
             let mut copy = T::clone(now);
-            changed = if self.inner.is_closed.load(Ordering::Acquire) {
+            changed = if self.is_closed() {
                 Err(RegisterError::Stopping { id: id.to_string() })
             } else {
                 change(&mut copy)
@@ -284,52 +297,6 @@ impl ProcessManager {
     /// A [`StartError`]; nothing of the process has run then.
     pub fn start(&self, ctx: &Ctx, start: Start) -> Result<Pid, StartError> {
         self.launch(ctx, start, None).map(|instance| instance.pid)
-    }
-
-    /// Starts a process with a name; or, where a living one has the name, sends that the
-    /// [messages](Start::with_message), as [`send`](Self::send) does. Of several that do this at once exactly one starts
-    /// the process. Without a name it is started.
-    ///
-    /// A message is given to one process: where that ends before it has received it, nobody does.
-    ///
-    /// # Errors
-    ///
-    /// As [`start`](Self::start), and [`StartError::NotSignalled`] if a message was not delivered.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped as it waits for room in a mailbox, some messages may be delivered, and others not.
-    pub async fn start_or_signal(&self, ctx: &Ctx, start: Start) -> Result<Started, StartError> {
-        let Some(name) = start.name.clone() else {
-            return self.start(ctx, start).map(Started::New);
-        };
-        loop {
-            if let Some(holder) = self.inner.names.holder(&name) {
-                if self.signal(ctx, &holder, &start).await? {
-                    return Ok(Started::Signalled(holder.pid));
-                }
-                // It has ended, so its name is free, or somebody else's.
-                continue;
-            }
-            match self.start(ctx, start.clone()) {
-                Err(StartError::NameTaken { .. }) => (),
-                started => return started.map(Started::New),
-            }
-        }
-    }
-
-    /// Says whether the process lived to be sent all the messages.
-    async fn signal(&self, ctx: &Ctx, holder: &Instance, start: &Start) -> Result<bool, StartError> {
-        for payload in &start.messages {
-            match self.deliver(ctx, holder, payload.clone()).await {
-                Ok(()) => (),
-                Err(SendError { reason: SendErrorReason::Ended, .. }) => return Ok(false),
-                Err(source) => {
-                    return Err(StartError::NotSignalled { holder: holder.pid, source: source.into() });
-                }
-            }
-        }
-        Ok(true)
     }
 
     /// Starts a process, waits for its end, and gives what it gave back.
@@ -452,6 +419,10 @@ impl ProcessManager {
         &self.inner.names
     }
 
+    pub(super) fn turns(&self) -> &Turns {
+        &self.inner.turns
+    }
+
     pub(super) fn add(&self, instance: &Arc<Instance>) {
         self.inner.processes.insert(instance.pid.number(), Arc::clone(instance));
     }
@@ -473,6 +444,14 @@ impl ProcessManager {
         let removed = self.inner.processes.remove(&instance.pid.number());
         drop(removed);
         forgotten
+    }
+}
+
+/// An entry that could never be started is none.
+fn check_options(id: &EntryId, options: &Options) -> Result<(), RegisterError> {
+    match options.iter().find(|option| option.kind() == OptionKind::Plain) {
+        Some(option) => Err(RegisterError::PlainOption { id: id.clone(), option: option.name() }),
+        None => Ok(()),
     }
 }
 

@@ -51,7 +51,11 @@ impl Message {
 }
 
 /// Where a message goes: to a process, or to whichever has a name.
+///
+/// A text is the PID that it says, or else a name. No name begins as a PID does: what begins so and is none is an error
+/// [here](Self::from_text), and where something is sent there.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Destination<'a> {
     /// The process of this PID.
     Pid(Pid),
@@ -59,17 +63,17 @@ pub enum Destination<'a> {
     Name(Cow<'a, str>),
 }
 
-impl Destination<'_> {
+impl<'a> Destination<'a> {
     /// A destination in text: a PID, which begins with `{`, or else a name.
     ///
     /// # Errors
     ///
     /// [`PidError`] if it begins as a PID and is none.
-    pub fn from_text(text: &str) -> Result<Destination<'_>, PidError> {
+    pub fn from_text(text: &'a str) -> Result<Self, PidError> {
         if text.starts_with('{') {
-            return text.parse().map(Destination::Pid);
+            return text.parse().map(Self::Pid);
         }
-        Ok(Destination::Name(Cow::Borrowed(text)))
+        Ok(Self::Name(Cow::Borrowed(text)))
     }
 }
 
@@ -79,10 +83,25 @@ impl From<Pid> for Destination<'_> {
     }
 }
 
-/// As a name.
 impl<'a> From<&'a str> for Destination<'a> {
-    fn from(name: &'a str) -> Self {
-        Self::Name(Cow::Borrowed(name))
+    fn from(text: &'a str) -> Self {
+        // What is no PID stays as it is, for the error of whoever sends something there.
+        Self::from_text(text).unwrap_or(Self::Name(Cow::Borrowed(text)))
+    }
+}
+
+impl<'a> From<&'a String> for Destination<'a> {
+    fn from(text: &'a String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<String> for Destination<'_> {
+    fn from(text: String) -> Self {
+        match text.parse() {
+            Ok(pid) => Self::Pid(pid),
+            Err(_) => Self::Name(Cow::Owned(text)),
+        }
     }
 }
 

@@ -73,10 +73,12 @@ mod names;
 mod recent;
 mod relations;
 mod send;
+mod signal;
 mod start;
 mod stop;
 pub mod supervisor;
 mod sync;
+mod turns;
 
 pub use self::config::ManagerConfig;
 pub use self::ctx::ProcessCtx;

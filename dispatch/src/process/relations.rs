@@ -14,15 +14,23 @@ use crate::pid::Pid;
 
 /// Links a process that starts another to it, and monitors it, before anything of it runs. Fails where the first has ended.
 pub(super) fn begin(starter: &Instance, child: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
-    let (mut a, mut b) = both(starter, child);
+    if link {
+        child.state().relations().starter = Some(starter.pid);
+    }
+    relate(starter, child, link, monitor)
+}
+
+/// Links a process to another, and has it monitor that; what is so already stays. Fails where one of them has ended.
+pub(super) fn relate(one: &Instance, other: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
+    let (mut a, mut b) = both(one, other);
     living(&a, &b)?;
     if link {
-        add_link((&mut a, starter.pid), (&mut b, child.pid));
-        b.relations().starter = Some(starter.pid);
+        a.relations().links.insert(other.pid);
+        b.relations().links.insert(one.pid);
     }
     if monitor {
-        a.relations().monitored.insert(child.pid);
-        b.relations().watchers.insert(starter.pid.number(), Watcher::Process(starter.pid));
+        a.relations().monitored.insert(other.pid);
+        b.relations().watchers.insert(one.pid.number(), Watcher::Process(one.pid));
     }
     Ok(())
 }
@@ -32,15 +40,7 @@ pub(super) fn link(one: &Instance, other: &Instance) -> Result<(), Exit> {
     if one.pid == other.pid {
         return Ok(());
     }
-    let (mut a, mut b) = both(one, other);
-    living(&a, &b)?;
-    add_link((&mut a, one.pid), (&mut b, other.pid));
-    Ok(())
-}
-
-fn add_link((a, one): (&mut State, Pid), (b, other): (&mut State, Pid)) {
-    a.relations().links.insert(other);
-    b.relations().links.insert(one);
+    relate(one, other, true, false)
 }
 
 /// Ends a link. The end of one is nothing to the other from now on.

@@ -12,11 +12,12 @@ use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use crate::ctx::Ctx;
 use crate::payload::Payload;
+use crate::pid::PidError;
 
 impl ProcessManager {
     /// Sends a message to a process, given by its PID or its name, from that of `ctx`, if it is one's. Waits where its mailbox
-    /// is full: as long as `ctx` may, and no longer than [configured](super::ManagerConfig::max_wait). Messages of one sender
-    /// arrive in the order in which they were sent.
+    /// is full: as long as `ctx` may, and no longer than [configured](super::ManagerConfig::max_wait); a process does not wait
+    /// for room in its own. Messages of one sender arrive in the order in which they were sent.
     ///
     /// # Errors
     ///
@@ -73,6 +74,10 @@ impl ProcessManager {
     ) -> Result<(), SendError> {
         match instance.mailbox.try_send(message(ctx, payload)) {
             Ok(()) => Ok(()),
+            // Nobody else makes room there.
+            Err(Refused::Full(message)) if ctx.process().is_some_and(|own| own.pid == instance.pid) => {
+                Err(not_sent(instance, Refused::Full(message)))
+            }
             // On the heap, so that what sends does not carry room for waiting.
             Err(Refused::Full(message)) => Box::pin(self.deliver_later(ctx, instance, message)).await,
             Err(refused) => Err(not_sent(instance, refused)),
@@ -101,8 +106,15 @@ impl ProcessManager {
             Destination::Name(name) => self.names().holder(name),
         };
         found.ok_or_else(|| {
-            let has_ended = matches!(to, Destination::Pid(pid) if self.recent_exit(*pid).is_some());
-            (to.to_string(), if has_ended { SendErrorReason::Ended } else { SendErrorReason::NotFound })
+            let reason = match to {
+                Destination::Pid(pid) if self.recent_exit(*pid).is_some() => SendErrorReason::Ended,
+                Destination::Name(name) => match Destination::from_text(name) {
+                    Err(error @ PidError::Malformed { .. }) => SendErrorReason::NoPid(error),
+                    _ => SendErrorReason::NotFound,
+                },
+                Destination::Pid(_) => SendErrorReason::NotFound,
+            };
+            (to.to_string(), reason)
         })
     }
 }

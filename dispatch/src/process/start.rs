@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frame_registry::{Key, OptionKind, Options, Pair};
+use frame_registry::{Id, IdKind, Key, OptionKind, Options, Pair, nearest};
 use tokio::sync::oneshot;
 
 use super::admission::NoPlace;
@@ -76,7 +76,8 @@ impl Start {
     }
 
     /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
-    /// resolver makes of the options wins over it.
+    /// resolver makes of the options wins over it. Which process it is, and whose [parent](ProcessManager::parent), is not
+    /// read from there.
     #[must_use]
     pub fn with_pair(mut self, pair: Pair) -> Self {
         self.pairs.push(pair);
@@ -97,14 +98,15 @@ impl Start {
         self
     }
 
-    /// Tells the process that starts it of its [exit](super::Message::Exited), however soon that is.
+    /// Tells the process that starts it, or [signals](ProcessManager::start_or_signal) it, of its
+    /// [exit](super::Message::Exited), however soon that is.
     #[must_use]
     pub const fn with_monitor(mut self) -> Self {
         self.monitor = true;
         self
     }
 
-    /// Links it to the process that starts it.
+    /// Links it to the process that starts it, or [signals](ProcessManager::start_or_signal) it.
     #[must_use]
     pub const fn with_link(mut self) -> Self {
         self.link = true;
@@ -114,6 +116,7 @@ impl Start {
 
 /// What [`ProcessManager::start_or_signal`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Started {
     /// The process was started.
     New(Pid),
@@ -146,12 +149,7 @@ impl ProcessManager {
                 return Err(StartError::NameTaken { name: name.clone(), holder });
             }
         }
-        let starter = ctx.process().filter(|starter| starter.manager.is(self) && !starter.has_ended());
-        let starter = match starter {
-            _ if !start.link && !start.monitor => None,
-            Some(starter) => Some(Arc::clone(starter)),
-            None => return Err(StartError::NoProcess),
-        };
+        let starter = self.starter(ctx, &start)?;
 
         let (instance, place) = self.instance(ctx, (entry, host), &start)?;
         // From here on dropping it undoes what was done.
@@ -183,7 +181,7 @@ impl ProcessManager {
         }
         if let Some(starter) = starter {
             relations::begin(&starter, &instance, start.link, start.monitor)
-                .map_err(|_exit| StartError::NoProcess)?;
+                .map_err(|_exit| StartError::StarterEnded { starter: starter.pid })?;
         }
         running.is_started = true;
         let payload = start.payload;
@@ -192,14 +190,35 @@ impl ProcessManager {
         Ok(instance)
     }
 
+    /// The process that starts another, if it is to be related to that.
+    pub(super) fn starter(&self, ctx: &Ctx, start: &Start) -> Result<Option<Arc<Instance>>, StartError> {
+        if !start.link && !start.monitor {
+            return Ok(None);
+        }
+        match ctx.process().filter(|starter| starter.manager.is(self)) {
+            Some(starter) if starter.has_ended() => Err(StartError::StarterEnded { starter: starter.pid }),
+            Some(starter) => Ok(Some(Arc::clone(starter))),
+            None => Err(StartError::NoProcess),
+        }
+    }
+
     fn what_and_where(&self, start: &Start) -> Result<(Arc<Entry>, Arc<Host>), StartError> {
-        let host = self.host(&start.host);
-        let host = host.ok_or_else(|| StartError::UnknownHost { host: start.host.clone() })?;
-        let entry = self.entry(&start.entry);
-        let entry = entry.ok_or_else(|| StartError::UnknownEntry { entry: start.entry.clone() })?;
+        let (host, entry) = match (self.host(&start.host), self.entry(&start.entry)) {
+            (Some(host), Some(entry)) => (host, entry),
+            // They were there.
+            _ if self.is_closed() => return Err(StartError::HostStopping { host: start.host.clone() }),
+            (None, _) => {
+                let nearest = nearest_to(&start.host, &self.hosts());
+                return Err(StartError::UnknownHost { host: start.host.clone(), nearest });
+            }
+            (_, None) => {
+                let nearest = nearest_to(&start.entry, &self.entries());
+                return Err(StartError::UnknownEntry { entry: start.entry.clone(), nearest });
+            }
+        };
         let engine = entry.process.engine();
         match &host.config.engines {
-            Some(engines) if !engines.contains(&engine) => Err(StartError::NotRunnable {
+            Some(engines) if engines.iter().all(|other| other != engine) => Err(StartError::NotRunnable {
                 host: start.host.clone(),
                 entry: start.entry.clone(),
                 engine,
@@ -248,9 +267,13 @@ impl ProcessManager {
             NoPlace::Full => StartError::HostFull { host: host.id.clone(), limit: host.config.processes },
             NoPlace::Closed => StartError::HostStopping { host: host.id.clone() },
         })?;
-        let parent = ctx.frame().get(&PID).copied();
-        Ok((Instance::new(pid, (entry, host), parent, frame, self.clone()), place))
+        Ok((Instance::new(pid, (entry, host), ctx.unit(), frame, self.clone()), place))
     }
+}
+
+fn nearest_to<K: IdKind>(id: &Id<K>, ids: &[Id<K>]) -> Option<Id<K>> {
+    let found = nearest(id.as_str(), ids.iter().map(Id::as_str))?;
+    ids.iter().find(|other| other.as_str() == found).cloned()
 }
 
 /// A process that is being started, or runs. Dropping it is its end, wherever it was.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::exit::ExitReason;
@@ -16,7 +17,7 @@ use crate::pid::Pid;
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// What became of the processes that lived on a host, or on all, when that was stopped.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HostStopped {
     /// How many were cancelled.
@@ -45,7 +46,8 @@ impl ProcessManager {
         Some(stopped)
     }
 
-    /// Stops all hosts, as [`stop_host`](Self::stop_host) does one. Nothing can be registered any more.
+    /// Stops all hosts, as [`stop_host`](Self::stop_host) does one. Nothing can be registered any more, and what was
+    /// registered is dropped: hosts, what can be started, and lifecycle handlers.
     ///
     /// Processes may call functions as they end, so [those](crate::Functions::stop) are stopped behind them.
     ///

@@ -1,9 +1,11 @@
 //! How scripts fail, and what does not become a script.
 
 use std::error::Error;
+use std::sync::Arc;
 
-use frame_dispatch::ErrorKind;
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaError};
+use frame_dispatch::process::ExitReason;
+use frame_dispatch::{CallError, ErrorKind};
 
 use crate::support::{failed, returned};
 
@@ -89,4 +91,20 @@ fn a_limit_of_memory_that_is_too_low_is_refused() {
     let engine = LuaEngine::builder().build().unwrap();
     let error = engine.function("script", "return 1", LuaConfig::default().with_memory(1000)).unwrap_err();
     assert!(matches!(error, LuaError::Vm { .. }), "{error:?}");
+}
+
+#[test]
+fn a_long_chain_of_failed_calls_takes_no_more_stack_than_a_short_one() {
+    let dropped = std::thread::Builder::new().stack_size(128 << 10).spawn(|| {
+        let mut error = CallError::invalid("the first");
+        for link in 0..100_000 {
+            let next = CallError::new(ErrorKind::Internal, "the next");
+            error = if link % 2 == 0 { next.with_source(error) } else { next.with_source(Arc::new(error)) };
+        }
+        let other = error.clone();
+        let shown = ExitReason::Failed(Arc::new(error)).to_string();
+        assert!(shown.starts_with("it failed: the next: the next") && shown.ends_with(": …"), "{shown}");
+        drop(other);
+    });
+    dropped.unwrap().join().unwrap();
 }

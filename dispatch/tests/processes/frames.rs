@@ -1,7 +1,9 @@
 //! What is on the frame of a process, and where it comes from.
 
 use frame_dispatch::interceptor::{TIMEOUT, Timeout};
-use frame_dispatch::process::{HostConfig, PROCESS, ProcessCtx, ProcessManager, Start, StartError};
+use frame_dispatch::process::{
+    HostConfig, PROCESS, ProcessCtx, ProcessManager, RegisterError, Start, StartError,
+};
 use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, Host, PID, Payload, Pid, Task};
 use frame_registry::{Key, Options};
 use serde_json::{Value, json};
@@ -125,7 +127,12 @@ async fn options_of_calls_are_refused() {
         "the option `timeout` is one of calls, which a process is not; leave it out"
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
-    processes.register("test:retried".parse().unwrap(), options, show).unwrap();
-    let error = processes.start(&root, start("test:retried")).unwrap_err();
-    assert!(matches!(error, StartError::PlainOption { option: "timeout" }), "{error:?}");
+    let refused = processes.register("test:retried".parse().unwrap(), options.clone(), show).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "`test:retried` is not registered: the option `timeout` is one of calls, which a process is not; leave it out"
+    );
+    let replaced = processes.replace("test:done".parse().unwrap(), options, show).unwrap_err();
+    let id = "test:done".parse().unwrap();
+    assert_eq!(replaced, RegisterError::PlainOption { id, option: "timeout" });
 }

@@ -37,11 +37,49 @@ async fn a_destination_is_a_pid_or_a_name() {
         error.to_string(),
         "\"{teller\" is no PID; one is written such as `{local@app:workers|0x00001}`"
     );
-    let named_so = processes.send(&root, &*text, json!(5)).await.unwrap_err();
-    assert!(
-        matches!(named_so.reason, SendErrorReason::NotFound),
-        "a text is a name, not a PID: {named_so:?}"
-    );
+}
+
+#[tokio::test]
+async fn a_text_is_the_pid_that_it_says_or_a_name_or_an_error() {
+    let (processes, root) = manager(HostConfig::default());
+    let pid = processes.start(&root, start("test:forever").with_name("named")).unwrap();
+    let (text, name) = (pid.to_string(), "named".to_owned());
+    processes.send(&root, text.as_str(), json!(1)).await.unwrap();
+    processes.send(&root, &text, json!(2)).await.unwrap();
+    processes.send(&root, text, json!(3)).await.unwrap();
+    processes.try_send(&root, &name, json!(4)).unwrap();
+    processes.try_send(&root, name, json!(5)).unwrap();
+    assert_eq!(processes.info(pid).unwrap().mailbox, 5);
+
+    for to in [Destination::from("{named"), "{named".to_owned().into(), Destination::Name("{named".into())] {
+        let error = processes.send(&root, to, json!(1)).await.unwrap_err();
+        assert!(matches!(error.reason, SendErrorReason::NoPid(_)), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "the message to \"{named\" was not delivered: \"{named\" is no PID; one is written such as \
+             `{local@app:workers|0x00001}`"
+        );
+        assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
+    }
+    let error = processes.send(&root, "{nowhere@test:host|0x1}", json!(1)).await.unwrap_err();
+    assert!(matches!(error.reason, SendErrorReason::NotFound), "no such host, so no such process: {error:?}");
+}
+
+/// The time of a sender that waits is told by the clock, which stands still here.
+#[tokio::test(start_paused = true)]
+async fn a_process_does_not_wait_for_room_in_its_own_mailbox() {
+    let (processes, root) = manager(HostConfig::default().with_mailbox(1));
+    let mut said_by = register_saying(&processes, "test:own", async |ctx, _, say| {
+        ctx.send(ctx.pid(), json!(1)).await?;
+        let begin = tokio::time::Instant::now();
+        let error = ctx.send(ctx.pid(), json!(2)).await.unwrap_err();
+        say.send((error.reason, begin.elapsed())).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:own")).unwrap();
+    let (reason, waited) = said(&mut said_by).await;
+    assert!(matches!(reason, SendErrorReason::Full { capacity: 1 }), "{reason:?}");
+    assert_eq!(waited, Duration::ZERO);
 }
 
 #[tokio::test]

@@ -50,14 +50,14 @@ async fn tell(processes: &ProcessManager, root: &Ctx, watcher: Pid, what: &str, 
 async fn did(receiver: &mut UnboundedReceiver<Said>) -> Result<bool, ProcessError> {
     match said(receiver).await {
         Said::Did(did) => did,
-        other => panic!("{other:?}"),
+        other @ Said::Exited(_) => panic!("{other:?}"),
     }
 }
 
 async fn exited(receiver: &mut UnboundedReceiver<Said>) -> Exit {
     match said(receiver).await {
         Said::Exited(exit) => exit,
-        other => panic!("{other:?}"),
+        other @ Said::Did(_) => panic!("{other:?}"),
     }
 }
 

@@ -1,14 +1,20 @@
 //! Starting by a name, or signalling who has it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, ManagerConfig, Message, SendErrorReason, StartError, Started};
+use frame_dispatch::process::{
+    Exit, HostConfig, Lifecycle, ManagerConfig, Message, ProcessCtx, ProcessManager, ProcessRef,
+    SendErrorReason, StartError, Started,
+};
 use frame_dispatch::{CallError, ErrorKind, Payload};
+use frame_registry::BoxError;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::support::{
-    exit_of, manager, manager_with, register, register_saying, said, start, tenant_option, within,
+    BOUND, exit_of, manager, manager_with, register, register_saying, said, start, tenant_option, within,
 };
 
 #[tokio::test]
@@ -80,6 +86,7 @@ async fn where_holders_end_meanwhile_all_come_to_one_that_lived() {
         match within("one that starts by a name", task).await.unwrap() {
             Started::New(pid) => assert!(started.insert(pid), "{pid} was started twice"),
             Started::Signalled(pid) => _ = signalled.insert(pid),
+            other => panic!("{other:?}"),
         }
     }
     assert!(signalled.is_subset(&started), "nobody signals one that was not started");
@@ -144,4 +151,171 @@ async fn what_refuses_a_start_refuses_it_here_too() {
     assert!(matches!(denied, Err(StartError::Denied { .. })), "{denied:?}");
     let invalid = processes.start_or_signal(&root, start.with_name("{")).await;
     assert!(matches!(invalid, Err(StartError::InvalidName { .. })), "{invalid:?}");
+}
+
+/// The first has received one message of two, and ends as the other waits for room.
+#[tokio::test]
+async fn where_the_holder_ends_meanwhile_the_next_is_given_the_messages_that_are_left() {
+    let (processes, root) = manager(HostConfig::default().with_mailbox(2));
+    let go_on = Arc::new(Notify::new());
+    let waits = Arc::clone(&go_on);
+    let mut said_by = register_saying(&processes, "test:two", move |mut ctx: ProcessCtx, _, say| {
+        let waits = Arc::clone(&waits);
+        async move {
+            waits.notified().await;
+            while let Some(message) = ctx.try_receive() {
+                say.send((ctx.pid(), message.into_payload().unwrap())).unwrap();
+            }
+            Ok(Payload::default())
+        }
+    });
+    let holder =
+        processes.start(&root, start("test:two").with_name("name").with_message(json!("before"))).unwrap();
+    let signal = start("test:two").with_name("name").with_message(json!("one")).with_message(json!("two"));
+    let mut waiting = Box::pin(processes.start_or_signal(&root, signal));
+    tokio::select! {
+        biased;
+        started = &mut waiting => panic!("there is room for one only: {started:?}"),
+        () = std::future::ready(()) => (),
+    }
+    assert_eq!(processes.info(holder).unwrap().mailbox, 2);
+    processes.terminate(holder).unwrap();
+    let started = within("who waits for room, for the end of the holder", waiting).await.unwrap();
+    let Started::New(next) = started else { panic!("{started:?}") };
+    go_on.notify_one();
+    assert_eq!(said(&mut said_by).await, (next, json!("two").into()), "the other was the first's");
+    exit_of(&processes, next).await;
+    assert!(said_by.try_recv().is_err());
+}
+
+/// Says that a process starts, and holds it up there.
+struct HoldsUp(Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>);
+
+impl Lifecycle for HoldsUp {
+    fn name(&self) -> &'static str {
+        "holds_up"
+    }
+
+    fn order(&self) -> i32 {
+        0
+    }
+
+    fn starting(&self, _: &ProcessRef<'_>) -> Result<(), BoxError> {
+        let first = self.0.lock().unwrap().take();
+        if let Some((is_asked, may_go_on)) = first {
+            is_asked.send(()).unwrap();
+            may_go_on.recv_timeout(BOUND).unwrap();
+        }
+        Ok(())
+    }
+
+    fn ended(&self, _: &ProcessRef<'_>, _: Option<&Exit>) {}
+}
+
+fn holding_up(processes: &ProcessManager) -> (mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (is_asked, asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    processes.register_lifecycle(HoldsUp(Mutex::new(Some((is_asked, may_go_on))))).unwrap();
+    (asked, go_on)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_second_to_the_last_place_of_a_host_finds_the_first() {
+    let (processes, root) = manager(HostConfig::default().with_processes(1));
+    let (asked, go_on) = holding_up(&processes);
+    let named = || start("test:forever").with_name("name");
+    let first = tokio::spawn({
+        let (processes, root) = (processes.clone(), root.clone());
+        async move { processes.start_or_signal(&root, named()).await }
+    });
+    tokio::task::spawn_blocking(move || asked.recv_timeout(BOUND).unwrap()).await.unwrap();
+    let mut second = Box::pin(processes.start_or_signal(&root, named().with_message(json!(1))));
+    tokio::select! {
+        biased;
+        started = &mut second => panic!("the first is not there yet: {started:?}"),
+        () = std::future::ready(()) => (),
+    }
+    // One that gives up is in nobody's way.
+    let ctx = root.with_timeout(Duration::ZERO);
+    let over = processes.start_or_signal(&ctx, named()).await;
+    assert!(matches!(over, Err(StartError::Over { .. })), "{over:?}");
+    go_on.send(()).unwrap();
+    let holder = within("the first", first).await.unwrap().unwrap().pid();
+    let second = within("the second for its turn", second).await.unwrap();
+    assert_eq!(second, Started::Signalled(holder));
+    assert_eq!(processes.info(holder).unwrap().mailbox, 1);
+}
+
+#[tokio::test]
+async fn who_has_the_name_is_monitored_and_linked_to_as_is_wanted() {
+    let (processes, root) = manager(HostConfig::default());
+    let holder = processes.start(&root, start("test:obey").with_name("name")).unwrap();
+    let wanted = || start("test:obey").with_name("name").with_monitor().with_link();
+    let mut said_by =
+        register_saying(&processes, "test:signals", move |mut ctx: ProcessCtx, _, say| async move {
+            ctx.trap_links(true);
+            for _ in 0..2 {
+                let started = ctx.processes().start_or_signal(ctx.ctx(), wanted()).await.unwrap();
+                assert!(matches!(started, Started::Signalled(_)), "{started:?}");
+            }
+            let info = ctx.processes().info(ctx.pid()).unwrap();
+            assert_eq!((info.monitors.len(), info.links.len()), (1, 1));
+            let last = wanted().with_message(json!("fail"));
+            ctx.processes().start_or_signal(ctx.ctx(), last).await.unwrap();
+            for _ in 0..2 {
+                say.send(ctx.receive().await).unwrap();
+            }
+            Ok(Payload::default())
+        });
+    processes.start(&root, start("test:signals")).unwrap();
+    for _ in 0..2 {
+        match said(&mut said_by).await {
+            Message::Exited(exit) | Message::LinkDown(exit) => assert_eq!(exit.pid, holder),
+            other => panic!("{other:?}"),
+        }
+    }
+    processes.start(&root, start("test:obey").with_name("name")).unwrap();
+    let refused = processes.start_or_signal(&root, wanted()).await;
+    assert!(matches!(refused, Err(StartError::NoProcess)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_has_the_name_itself_is_not_monitored_by_itself() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut said_by = register_saying(&processes, "test:own", async |ctx, _, say| {
+        let own = || start("test:own").with_name("name");
+        let linked = ctx.processes().start_or_signal(ctx.ctx(), own().with_link()).await;
+        let monitored = ctx.processes().start_or_signal(ctx.ctx(), own().with_monitor()).await;
+        say.send((ctx.pid(), linked, monitored)).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:own").with_name("name")).unwrap();
+    let (pid, linked, monitored) = said(&mut said_by).await;
+    assert_eq!(linked.unwrap(), Started::Signalled(pid), "nothing happens");
+    assert!(matches!(monitored, Err(StartError::NotMonitored { holder, .. }) if holder == pid));
+}
+
+/// It was there when it was asked for its child, and had ended when that was to be linked to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_starter_that_ends_meanwhile_is_named_in_the_error() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut said_by = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
+        say.send(ctx.ctx().clone()).unwrap();
+        ctx.receive().await;
+        Ok(Payload::default())
+    });
+    let parent = processes.start(&root, start("test:parent")).unwrap();
+    let ctx = said(&mut said_by).await;
+    let (asked, go_on) = holding_up(&processes);
+    let starter = std::thread::spawn({
+        let processes = processes.clone();
+        move || processes.start(&ctx, start("test:forever").with_link())
+    });
+    tokio::task::spawn_blocking(move || asked.recv_timeout(BOUND).unwrap()).await.unwrap();
+    processes.terminate(parent).unwrap();
+    exit_of(&processes, parent).await;
+    go_on.send(()).unwrap();
+    let error = starter.join().unwrap().unwrap_err();
+    assert!(matches!(error, StartError::StarterEnded { starter } if starter == parent), "{error:?}");
+    assert!(processes.is_empty());
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use frame_dispatch::process::{HostConfig, Message, Process, ProcessCtx, Start, StartError};
-use frame_dispatch::{BoxFuture, CallError, Ctx, ErrorKind, Payload, Pid, Task};
+use frame_dispatch::{BoxFuture, CallError, Ctx, ErrorKind, PID, Payload, Pid, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -18,13 +18,22 @@ async fn an_unknown_host_and_an_unknown_entry_are_errors() {
     let (processes, root) = manager(HostConfig::default());
     let elsewhere = Start::new("test:other".parse().unwrap(), "test:done".parse().unwrap());
     let error = processes.start(&root, elsewhere).unwrap_err();
-    assert!(matches!(&error, StartError::UnknownHost { host } if host.as_str() == "test:other"), "{error:?}");
-    assert_eq!(error.to_string(), "there is no host `test:other`");
+    assert!(
+        matches!(&error, StartError::UnknownHost { host, .. } if host.as_str() == "test:other"),
+        "{error:?}"
+    );
+    assert_eq!(error.to_string(), "there is no host `test:other`; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
     let error = processes.start(&root, start("test:nothing")).unwrap_err();
-    assert!(matches!(&error, StartError::UnknownEntry { entry } if entry.as_str() == "test:nothing"));
-    assert_eq!(error.to_string(), "there is no process `test:nothing` to start");
+    assert!(matches!(&error, StartError::UnknownEntry { entry, .. } if entry.as_str() == "test:nothing"));
+    assert_eq!(error.to_string(), "there is no process `test:nothing` to start; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
+
+    let misspelt = Start::new("test:hots".parse().unwrap(), "test:done".parse().unwrap());
+    let error = processes.start(&root, misspelt).unwrap_err();
+    assert_eq!(error.to_string(), "there is no host `test:hots`; did you mean `test:host`?");
+    let error = processes.start(&root, start("test:forevr")).unwrap_err();
+    assert_eq!(error.to_string(), "there is no process `test:forevr` to start; did you mean `test:forever`?");
 }
 
 /// Something that runs in an engine of its own.
@@ -42,7 +51,7 @@ impl Process for Odd {
 
 #[tokio::test]
 async fn a_host_runs_only_the_engines_that_it_is_for() {
-    let (processes, root) = manager(HostConfig::default().with_engines(["odd", "lua"]));
+    let (processes, root) = manager(HostConfig::default().with_engines(["odd".to_owned(), "lua".to_owned()]));
     processes.register("test:odd".parse().unwrap(), Options::new(), Odd).unwrap();
     let error = processes.start(&root, start("test:done")).unwrap_err();
     assert_eq!(
@@ -191,6 +200,21 @@ async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
     let from_process = within("exec", processes.exec(&root, start("test:calls"))).await.unwrap();
     assert_eq!(from_function, from_process);
     assert_eq!(from_process, json!(StartError::NoProcess.to_string()).into());
+}
+
+/// What a frame says in the place of its PID is of no account for who its children are of.
+#[tokio::test]
+async fn the_parent_is_the_process_that_starts_whatever_its_frame_says() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut said_by = register_saying(&processes, "test:parent", async |ctx, _, say| {
+        let child = ctx.start(start("test:forever")).unwrap();
+        say.send((ctx.pid(), ctx.processes().parent(child))).unwrap();
+        Ok(Payload::default())
+    });
+    let another = processes.start(&root, start("test:forever")).unwrap();
+    processes.start(&root, start("test:parent").with_pair(PID.pair(another))).unwrap();
+    let (parent, of_child) = said(&mut said_by).await;
+    assert_eq!(of_child, Some(parent), "and not {another}");
 }
 
 #[tokio::test]

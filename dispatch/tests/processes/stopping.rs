@@ -77,7 +77,10 @@ async fn while_a_host_stops_nothing_is_started_on_it() {
     let exit = processes.monitor(pid).unwrap();
     let stopped = within("stop", processes.stop_host(&host_id(), LONG)).await.unwrap();
     assert_eq!((stopped.cancelled, stopped.killed), (1, 0));
-    let refused = ("the host `test:host` is stopping".to_owned(), ErrorKind::Unavailable);
+    let refused = (
+        "the host `test:host` is stopping, or has stopped with all others".to_owned(),
+        ErrorKind::Unavailable,
+    );
     assert_eq!(said(&mut receiver).await, refused);
     assert!(exit.await.reason.is_normal());
 }
@@ -94,7 +97,8 @@ async fn once_the_manager_stops_nothing_can_be_registered() {
     assert_eq!(error, RegisterError::Stopping { id: "test:late".to_owned() });
     let error = processes.register_lifecycle(Counts::default()).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "counts".to_owned() });
-    assert!(processes.start(&root, start("test:done")).is_err());
+    let error = processes.start(&root, start("test:done")).unwrap_err();
+    assert!(matches!(error, StartError::HostStopping { .. }), "it was there: {error:?}");
     assert!(processes.hosts().is_empty() && processes.entries().is_empty());
 }
 
@@ -241,6 +245,51 @@ async fn a_start_in_the_middle_of_which_its_host_is_closed_is_undone() {
     assert_eq!((stopped.killed, &*stopped.running), (0, &[][..]));
     assert_eq!(holds.counts.get(), (1, 1));
     assert_eq!((processes.len(), processes.whereis("name")), (0, None));
+}
+
+/// A handler may keep the manager, which keeps the handler.
+#[tokio::test]
+async fn a_manager_that_has_stopped_keeps_no_handler() {
+    let (processes, _) = manager(HostConfig::default());
+    let holds = holding(&processes);
+    assert_eq!(Arc::strong_count(&holds), 2);
+    within("stop", processes.stop(LONG)).await;
+    assert_eq!(Arc::strong_count(&holds), 1);
+}
+
+/// The text of an exit as it goes into a log, or out of an API.
+#[tokio::test]
+async fn what_ended_and_what_stopped_is_written_as_json() {
+    let (processes, root) = manager(HostConfig::default());
+    let obeys = processes.start(&root, start("test:obey")).unwrap();
+    let exit = processes.monitor(obeys).unwrap();
+    processes.send(&root, obeys, json!("done")).await.unwrap();
+    let written = json!(within("an exit", exit).await);
+    assert_eq!(
+        written,
+        json!({ "pid": obeys.to_string(), "reason": "normal", "message": "it was done", "result": "done" })
+    );
+    let bytes = processes.start(&root, start("test:done").with_payload(vec![1, 2])).unwrap();
+    let written = json!(within("an exit", processes.monitor(bytes).unwrap()).await);
+    assert_eq!((&written["result_bytes"], written.get("result")), (&json!(2), None));
+
+    let (fails, linked) = (
+        processes.start(&root, start("test:obey")).unwrap(),
+        processes.start(&root, start("test:forever")).unwrap(),
+    );
+    processes.link(fails, linked).unwrap();
+    let exit = processes.monitor(linked).unwrap();
+    processes.send(&root, fails, json!("fail")).await.unwrap();
+    let exit = within("an exit", exit).await;
+    let written = json!(exit);
+    assert_eq!((&written["reason"], &written["origin"]), (&json!("link_down"), &json!(fails.to_string())));
+    let ExitReason::LinkDown(down) = &exit.reason else { panic!("{exit:?}") };
+    let failed = json!({ "origin": fails, "reason": "failed", "message": "it failed: told to fail" });
+    assert_eq!(json!(down), failed);
+
+    let stays = processes.start(&root, start("test:forever")).unwrap();
+    let stopped = within("stop", processes.stop(Duration::ZERO)).await;
+    assert_eq!(json!(stopped), json!({ "cancelled": 1, "killed": 1, "running": [] }), "{stays}");
 }
 
 /// The stop is over before the start goes on.

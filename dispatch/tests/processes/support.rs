@@ -16,10 +16,10 @@ use frame_registry::{
 use tokio::sync::mpsc;
 
 /// Longer than anything here takes, also on a machine that is busy with something else.
-pub(crate) const BOUND: Duration = Duration::from_secs(60);
+pub(crate) const BOUND: Duration = Duration::from_mins(1);
 
 /// A grace period that no test waits for.
-pub(crate) const LONG: Duration = Duration::from_secs(3600);
+pub(crate) const LONG: Duration = Duration::from_hours(1);
 
 #[frame_option(name = "tenant")]
 pub(crate) static TENANT: FrameOption<String>;

@@ -38,7 +38,7 @@ impl Why {
             ExitReason::Panicked(message) => Self::Panicked(message.to_string()),
             ExitReason::Cancelled(reason) => Self::Cancelled(reason.to_string()),
             ExitReason::Killed => Self::Killed,
-            ExitReason::LinkDown(LinkDown { origin, reason }) => {
+            ExitReason::LinkDown(LinkDown { origin, reason, .. }) => {
                 Self::LinkDown(*origin, Box::new(Self::of(reason)))
             }
             ExitReason::HostStopped => Self::HostStopped,

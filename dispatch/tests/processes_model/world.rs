@@ -287,7 +287,7 @@ impl World {
         };
         let signalled = started.clone().map(|started| match started {
             Started::Signalled(pid) => Some(pid),
-            Started::New(_) => None,
+            _ => None,
         });
         assert_eq!(signalled, expected);
         let Ok(started) = started else { return };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{Backoff, ChildState, Strategy};
 use tokio::time::{Instant, advance};
 
-use crate::support::{Field, settle, supervisor};
+use crate::support::{Field, settle, spec, supervisor, within};
 
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -98,4 +98,42 @@ async fn while_it_waits_it_is_cancelled_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(field.said().await, "+a +b !a -b");
     field.gone().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_delay_that_is_too_long_to_be_counted_a_child_is_started_only_by_hand() {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+        let mut field = Field::new();
+        let never = Backoff::new(Duration::MAX, Duration::MAX);
+        let top = field.up(supervisor(strategy, ["a"]).with_backoff(never)).await;
+        field.tell(top.pid_of("a").await, "fail");
+        assert_eq!(field.said().await, "+a !a");
+        tokio::time::sleep(Duration::from_hours(24 * 365)).await;
+        assert_eq!((field.said().await, top.child("a").await.state), (String::new(), ChildState::Waiting));
+        within("the test", top.handle.restart("a")).await.unwrap();
+        assert_eq!(field.said().await, "+a");
+    }
+}
+
+/// What is done for one that fails does not grow with how many wait: else this takes minutes.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_children_wait_for_their_restart() {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll] {
+        let mut field = Field::new();
+        let long = Backoff::new(Duration::from_mins(5), Duration::from_mins(5)).with_jitter(0.0);
+        let all =
+            supervisor(strategy, []).with_intensity(u32::MAX, Duration::from_mins(1)).with_backoff(long);
+        let ids: Vec<_> = (0..4_000).map(|number| number.to_string()).collect();
+        let top = field.up(ids.iter().fold(all, |all, id| all.with_child(spec(id)))).await;
+        for child in top.children().await {
+            field.tell(child.pid.unwrap(), "fail");
+        }
+        settle().await;
+        assert!(top.children().await.iter().all(|child| child.state == ChildState::Waiting));
+        field.said().await;
+        tokio::time::sleep(Duration::from_mins(5)).await;
+        let said = field.said().await;
+        assert_eq!(said.split(' ').filter(|said| said.starts_with('+')).count(), 4_000);
+        assert!(top.children().await.iter().all(|child| child.state == ChildState::Running));
+    }
 }

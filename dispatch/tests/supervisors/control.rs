@@ -53,8 +53,9 @@ async fn a_child_that_is_added_is_the_last_and_supervised_as_the_others() {
 async fn a_child_that_cannot_be_added_changes_nothing() {
     let mut field = Field::new();
     let top = field.up(supervisor(Strategy::OneForAll, ["a"])).await;
-    let refused =
-        |child| async { within("the test for the child", top.handle.add(&field.root, child)).await.unwrap_err() };
+    let refused = |child| async {
+        within("the test for the child", top.handle.add(&field.root, child)).await.unwrap_err()
+    };
     let error = refused(spec("a")).await;
     assert!(matches!(&error, ControlError::Spec { source: SpecError::DuplicateId { .. } }), "{error:?}");
     assert_eq!(
@@ -269,7 +270,8 @@ async fn a_child_can_change_what_its_own_supervisor_supervises() {
     field.processes.register("test:asked".parse().unwrap(), Options::new(), built).unwrap();
     field.processes.start(&field.root, start("test:asked")).unwrap();
     within("the test for the supervisor", handle.ready()).await;
-    let asks = within("the test", handle.add(&field.root, ChildSpec::new("asks", start("test:ask")))).await.unwrap();
+    let asks =
+        within("the test", handle.add(&field.root, ChildSpec::new("asks", start("test:ask")))).await.unwrap();
     within("a monitor", field.processes.monitor(asks).unwrap()).await;
     assert_eq!(field.said().await, "+b");
     let left = within("the test", handle.children()).await.unwrap();

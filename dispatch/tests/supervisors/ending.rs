@@ -1,12 +1,11 @@
 //! How a supervisor ends, and its children with it.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use frame_dispatch::Payload;
 use frame_dispatch::process::supervisor::{ChildSpec, Shutdown, Strategy, Supervisor};
-use frame_dispatch::process::{ExitReason, HostConfig, ProcessCtx, Start, StartError};
+use frame_dispatch::process::{ExitReason, HostConfig, ProcessCtx, Start};
+use frame_dispatch::{ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::time::Instant;
@@ -104,12 +103,11 @@ async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
-        "it failed: the process was not started: there is no process `test:unknown` to start (child `never` of the \
+        "it failed: the process was not started: there is no process `test:unknown` to start; register it (child `never` of the \
          supervisor)"
     );
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    assert!(matches!(cause, Some(StartError::UnknownEntry { .. })), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(field.said().await, "+a +b -b -a");
     assert!(handle.running().is_empty());
     field.gone().await;

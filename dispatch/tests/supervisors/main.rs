@@ -5,11 +5,13 @@
 mod backoff;
 mod control;
 mod ending;
+mod frames;
 mod hosts;
 mod intensity;
 mod model;
 mod nesting;
 mod restarts;
 mod specs;
+mod starter;
 mod strategies;
 mod support;

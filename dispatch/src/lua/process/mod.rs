@@ -90,7 +90,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `kind` | |
 /// |---|---|
 /// | `"sent"` | Somebody sent the `payload`: `from` is the PID, or `nil` if that is no process. One that does not fit into the memory left is not there, and `too_large` is `true`. |
-/// | `"exited"` | A monitored process ended: `pid`; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call; where a link ended it the `origin`, which failed first. |
+/// | `"exited"` | A monitored process ended: `pid`; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
 /// | `"link_down"` | The same of a linked process. |
 /// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
 ///
@@ -174,9 +174,9 @@ impl ProcessModule {
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("start_or_signal", move |lua, ctx, start: Value| {
             let start = start::take(lua, &shared, &start)?;
-            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
+            let access = access.clone();
             Ok(async move {
-                let started = manager.start_or_signal(&ctx, start).await.map_err(raised)?;
+                let started = access.start_or_signal(&ctx, start).await.map_err(fault::raise)?;
                 Ok((started.pid().to_string(), matches!(started, Started::New(_))))
             })
         })?;

@@ -26,8 +26,7 @@ pub(super) struct Children {
 
 pub(super) struct Child {
     pub(super) spec: ChildSpec,
-    /// What its frame inherits from, each time it is started: of whoever added it. None if that was outside of any function.
-    pub(super) parent: Option<Frame>,
+    pub(super) parent: Parent,
     pub(super) life: Life,
     /// How often it was started.
     pub(super) starts: u64,
@@ -38,6 +37,13 @@ pub(super) struct Child {
     pub(super) starting: Vec<Reply<Pid>>,
     /// Those that asked for its removal; there are some if it is to be removed.
     pub(super) removing: Vec<Reply<()>>,
+}
+
+/// Whose frame a child's inherits from, each time it is started.
+pub(super) enum Parent {
+    Supervisor,
+    /// Whoever added it; no frame if that was outside of any function.
+    Other(Option<Frame>),
 }
 
 #[derive(Clone, Copy)]
@@ -99,7 +105,7 @@ impl Child {
 
 impl Children {
     /// Adds one behind the others; none if its id is taken.
-    pub(super) fn add(&mut self, spec: ChildSpec, parent: Option<Frame>) -> Option<Key> {
+    pub(super) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
         if self.by_id.contains_key(&spec.id) {
             return None;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use frame_registry::Frame;
 use tokio::time::{Instant, sleep_until};
 
-use super::children::{Children, Key, Life};
+use super::children::{Children, Key, Life, Parent};
 use super::error::{ControlError, DownReason, SpecError, TooManyRestarts};
 use super::handle::{Command, Entered, Reply};
 use super::intensity::Restarts;
@@ -86,10 +86,9 @@ impl<'a> Run<'a> {
         if self.ctx.cancel_reason().is_some() || self.starter == LinkedStarter::Ended {
             return self.end(Ok(()));
         }
-        let parent = self.ctx.frame().clone();
         for spec in &self.supervisor.children {
             // That no two have one id was seen when it was built.
-            let Some(key) = self.children.add(spec.clone(), Some(parent.clone())) else { continue };
+            let Some(key) = self.children.add(spec.clone(), Parent::Supervisor) else { continue };
             let Err(error) = self.start(key) else { continue };
             if !self.is_end(&error) {
                 let id = spec.id();
@@ -107,7 +106,8 @@ impl<'a> Run<'a> {
             Message::Exited(exit) => self.exited(exit.pid, exit.reason),
             Message::Cancelled { .. } => self.end(Ok(())),
             Message::LinkDown(exit) if self.starter == LinkedStarter::Lives(exit.pid) => {
-                let message = || format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
+                let message =
+                    || format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
                 let is_normal = exit.reason.is_normal();
                 let failed = (!is_normal).then(|| CallError::new(ErrorKind::Cancelled, message()));
                 self.end(failed.map_or(Ok(()), Err));
@@ -222,7 +222,7 @@ impl<'a> Run<'a> {
         let id = Arc::clone(&spec.id);
         let source = if id.is_empty() {
             SpecError::EmptyId
-        } else if let Some(key) = self.children.add(spec, parent) {
+        } else if let Some(key) = self.children.add(spec, Parent::Other(parent)) {
             if let Some(child) = self.children.get_mut(key) {
                 child.starting.push(reply);
             }
@@ -355,8 +355,14 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, key: Key) -> Result<(), StartError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
-        let ctx = self.ctx.ctx().with_parent_frame(child.parent.clone());
-        let pid = self.ctx.processes().start(&ctx, child.spec.start.clone())?;
+        let start = child.spec.start.clone();
+        let pid = match &child.parent {
+            Parent::Supervisor => self.ctx.start(start)?,
+            Parent::Other(frame) => {
+                let ctx = self.ctx.ctx().with_parent_frame(frame.clone());
+                self.ctx.processes().start(&ctx, start)?
+            }
+        };
         self.children.started(key, pid, Instant::now());
         self.recovering.remove(key);
         Ok(())

@@ -99,38 +99,40 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a list that is looked through.
-        #[test]
-        fn children_are_found_by_their_times(
-            steps in prop::collection::vec((0_u64..6, 0_u64..9, 0_u8..9), 1..60),
-        ) {
-            let start = Instant::now();
-            let at = |second| start + Duration::from_secs(second);
-            let (mut model, mut schedule) = (BTreeMap::new(), Schedule::default());
-            for (key, second, step) in steps {
-                match step {
-                    0 => {
-                        model.remove(&key);
-                        schedule.remove(key);
+            /// Against a list that is looked through.
+            #[test]
+            fn children_are_found_by_their_times(
+                steps in prop::collection::vec((0_u64..6, 0_u64..9, 0_u8..9), 1..60),
+            ) {
+                let start = Instant::now();
+                let at = |second| start + Duration::from_secs(second);
+                let (mut model, mut schedule) = (BTreeMap::new(), Schedule::default());
+                for (key, second, step) in steps {
+                    match step {
+                        0 => {
+                            model.remove(&key);
+                            schedule.remove(key);
+                        }
+                        1 => {
+                            for due in model.values_mut() {
+    *due = Due::At(at(second)).min(*due);
+    }
+                            schedule.hurry(at(second));
+                        }
+                        _ => {
+                            let due = if step == 2 { Due::Never } else { Due::At(at(second)) };
+                            model.insert(key, due);
+                            schedule.set(key, due);
+                        }
                     }
-                    1 => {
-                        model.values_mut().for_each(|due: &mut Due| *due = Due::At(at(second)).min(*due));
-                        schedule.hurry(at(second));
-                    }
-                    _ => {
-                        let due = if step == 2 { Due::Never } else { Due::At(at(second)) };
-                        model.insert(key, due);
-                        schedule.set(key, due);
-                    }
+                    prop_assert_eq!(schedule.first(), model.values().min().copied());
+                    prop_assert_eq!(schedule.last(), model.values().max().copied());
+                    prop_assert_eq!(schedule.get(key), model.get(&key).copied());
+                    prop_assert_eq!(schedule.keys(), model.keys().copied().collect::<Vec<_>>());
+                    let mut due: Vec<_> = model.iter().filter(|&(_, &due)| due <= Due::At(at(5))).collect();
+                    due.sort_unstable_by_key(|&(&key, &due)| (due, key));
+                    prop_assert_eq!(schedule.due(at(5)), due.iter().map(|&(&key, _)| key).collect::<Vec<_>>());
                 }
-                prop_assert_eq!(schedule.first(), model.values().min().copied());
-                prop_assert_eq!(schedule.last(), model.values().max().copied());
-                prop_assert_eq!(schedule.get(key), model.get(&key).copied());
-                prop_assert_eq!(schedule.keys(), model.keys().copied().collect::<Vec<_>>());
-                let mut due: Vec<_> = model.iter().filter(|&(_, &due)| due <= Due::At(at(5))).collect();
-                due.sort_unstable_by_key(|&(&key, &due)| (due, key));
-                prop_assert_eq!(schedule.due(at(5)), due.iter().map(|&(&key, _)| key).collect::<Vec<_>>());
             }
         }
-    }
 }

@@ -102,7 +102,7 @@ impl processes::Host for State {
         given(
             self.waiting(async {
                 let start = start?;
-                Ok(match access.starting(&ctx, &start)?.start_or_signal(&ctx, start).await? {
+                Ok(match access.start_or_signal(&ctx, start).await? {
                     Started::New(pid) => processes::Started::New(pid.to_string()),
                     Started::Signalled(pid) => processes::Started::Signalled(pid.to_string()),
                 })

@@ -140,9 +140,8 @@ async fn a_script_that_eats_memory_fails_and_others_live() {
 #[test]
 fn a_script_that_spins_does_not_starve_a_thousand_quiet_ones() {
     const QUIET: usize = 1000;
-    // On one thread, as the README says of a runtime for scripts.
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(2).build().unwrap();
+    // On one thread, with the settings that a runtime has by itself.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let world = World::new();
         world.script("app:spins", "while true do end");

@@ -1,5 +1,6 @@
 //! Scripts as processes.
 
+mod bounds;
 mod ending;
 mod messages;
 mod reach;

@@ -64,7 +64,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         (
             "{ host = 'app:no', entry = 'app:child' }".to_owned(),
             ErrorKind::NotFound,
-            "there is no host `app:no`",
+            "there is no host `app:no`; register it",
         ),
         (
             "{ host = 'app:host', entry = 'app:no' }".to_owned(),

@@ -60,7 +60,7 @@ async fn a_component_executes_another_and_has_its_result_or_its_failure() {
         said[2].starts_with("e7:{local@app:host|") && said[2].contains("ended without a result: it failed"),
         "{said:?}"
     );
-    assert_eq!(said[3], "e1:the process was not started: there is no host `app:nowhere`");
+    assert_eq!(said[3], "e1:the process was not started: there is no host `app:nowhere`; register it");
     assert!(said[4].starts_with("e0:host id \"nowhere\" has no namespace"), "{said:?}");
 }
 

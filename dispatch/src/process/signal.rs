@@ -1,0 +1,130 @@
+//! How a process is started by a name, or signalled if it is there.
+
+use std::iter::once;
+use std::mem;
+use std::sync::Arc;
+
+use super::error::{ProcessError, SendError, SendErrorReason, StartError};
+use super::instance::Instance;
+use super::manager::ProcessManager;
+use super::start::{Start, Started};
+use super::{names, relations};
+use crate::ctx::Ctx;
+use crate::pid::Pid;
+
+impl ProcessManager {
+    /// Starts a process with a name; or, where a living one has the name, sends that the
+    /// [messages](Start::with_message), as [`send`](Self::send) does. Of several that do this at once exactly one starts
+    /// the process, and the others find it. Without a name it is started.
+    ///
+    /// Where it is to be [monitored](Start::with_monitor) or [linked](Start::with_link), the one that has the name is, too,
+    /// before it is sent anything; nothing happens if it is already. Its payload, options and pairs are those that it was
+    /// started with.
+    ///
+    /// A message is given to one process: where that ends before it has received it, nobody does. Where it ends before it
+    /// was sent all, the next is given those that are left; the exit of the one before is told to whoever monitored it with
+    /// this.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); [`StartError::NotSignalled`] if a message was not delivered, and
+    /// [`StartError::NotMonitored`] if a process was to monitor itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped as it waits for room in a mailbox, some messages may be delivered, and others not; a monitor and a link stay.
+    pub async fn start_or_signal(&self, ctx: &Ctx, start: Start) -> Result<Started, StartError> {
+        self.start_or_signal_if(ctx, start, |_| Ok(())).await
+    }
+
+    /// The same where whoever wants it may not monitor or link to all that could have the name.
+    pub(super) async fn start_or_signal_if<E: From<StartError>>(
+        &self,
+        ctx: &Ctx,
+        mut start: Start,
+        may_relate_to: impl Fn(Pid) -> Result<(), E>,
+    ) -> Result<Started, E> {
+        let Some(name) = start.name.clone() else {
+            return Ok(self.start(ctx, start).map(Started::New)?);
+        };
+        names::check(&name).map_err(|name| StartError::InvalidName { name })?;
+        loop {
+            let holder = match self.names().holder(&name) {
+                Some(holder) => holder,
+                None => match self.start_in_turn(ctx, &name, &start).await? {
+                    Found::Nobody(started) => return Ok(Started::New(started)),
+                    Found::Holder(holder) => holder,
+                },
+            };
+            ctx.check().map_err(|source| StartError::Over { source })?;
+            if start.monitor || start.link {
+                may_relate_to(holder.pid)?;
+            }
+            // Where it has ended its name is free, or somebody else's.
+            if self.relate(ctx, &holder, &start)? && self.signal(ctx, &holder, &mut start).await? {
+                return Ok(Started::Signalled(holder.pid));
+            }
+        }
+    }
+
+    /// Starts it, unless somebody was faster. One at a time does, because who starts it has a place on its host before it has
+    /// the name: another would find no place, and not who has the name.
+    async fn start_in_turn(&self, ctx: &Ctx, name: &str, start: &Start) -> Result<Found, StartError> {
+        let turn = self.turns().line_up(name);
+        let taken = ctx.bound(turn.taken()).await.map_err(|source| StartError::Over { source })?;
+        let found = loop {
+            if let Some(holder) = self.names().holder(name) {
+                break Found::Holder(holder);
+            }
+            match self.start(ctx, start.clone()) {
+                // By whoever does not take turns, and only starts; or is given the name.
+                Err(StartError::NameTaken { .. }) => (),
+                started => break Found::Nobody(started?),
+            }
+        };
+        drop(taken);
+        Ok(found)
+    }
+
+    /// Has whoever starts it monitor who has the name, and linked to it, as is wanted. Says whether that lives.
+    fn relate(&self, ctx: &Ctx, holder: &Arc<Instance>, start: &Start) -> Result<bool, StartError> {
+        let Some(starter) = self.starter(ctx, start)? else { return Ok(true) };
+        if starter.pid == holder.pid {
+            if start.monitor {
+                let source = ProcessError::Itself { pid: holder.pid };
+                return Err(StartError::NotMonitored { holder: holder.pid, source: source.into() });
+            }
+            return Ok(true);
+        }
+        match relations::relate(&starter, holder, start.link, start.monitor) {
+            Ok(()) => Ok(true),
+            Err(exit) if exit.pid == holder.pid => Ok(false),
+            Err(_) => Err(StartError::StarterEnded { starter: starter.pid }),
+        }
+    }
+
+    /// Sends the messages; those that were delivered are gone from `start`. Says whether the process lived to be sent all.
+    async fn signal(&self, ctx: &Ctx, holder: &Instance, start: &mut Start) -> Result<bool, StartError> {
+        let mut messages = mem::take(&mut start.messages).into_iter();
+        while let Some(payload) = messages.next() {
+            match self.deliver(ctx, holder, payload).await {
+                Ok(()) => (),
+                Err(SendError { reason: SendErrorReason::Ended, payload, .. }) => {
+                    start.messages = once(*payload).chain(messages).collect();
+                    return Ok(false);
+                }
+                Err(source) => {
+                    return Err(StartError::NotSignalled { holder: holder.pid, source: source.into() });
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Who had the name.
+enum Found {
+    /// So this was started.
+    Nobody(Pid),
+    Holder(Arc<Instance>),
+}
