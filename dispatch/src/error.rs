@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_registry::BoxError;
+use frame_registry::{BoxError, IdError};
 
 use crate::id::FunctionId;
 #[cfg(feature = "lua")]
@@ -217,6 +217,13 @@ impl CallError {
     /// The time before which the same call cannot succeed, if that is known.
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+}
+
+/// An id that is none makes for a call that the function does not take.
+impl From<IdError> for CallError {
+    fn from(error: IdError) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 

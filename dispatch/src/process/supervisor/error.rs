@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::error::StartError;
 use super::super::exit::ExitReason;
+use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::pid::Pid;
 
 /// A supervisor was not built, or a child not added, because of what it was to be.
@@ -68,13 +69,7 @@ impl fmt::Display for DownReason {
         match self {
             Self::Exited(reason) => reason.fmt(f),
             Self::NotStarted(error) => {
-                write!(f, "it was not started: {error}")?;
-                let mut cause = std::error::Error::source(&**error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
+                write!(f, "it was not started: {}", WithCauses(&**error))
             }
         }
     }
@@ -150,4 +145,20 @@ pub enum ControlError {
         /// Why.
         source: Arc<StartError>,
     },
+}
+
+impl From<ControlError> for CallError {
+    fn from(error: ControlError) -> Self {
+        let kind = match &error {
+            ControlError::NotRunning | ControlError::ShuttingDown => ErrorKind::Unavailable,
+            ControlError::UnknownChild { .. } | ControlError::Removed { .. } => ErrorKind::NotFound,
+            ControlError::Several { .. } | ControlError::Spec { .. } => ErrorKind::Invalid,
+            ControlError::NotStarted { .. } => ErrorKind::Internal,
+        };
+        let failed = Self::new(kind, error.to_string());
+        match error {
+            ControlError::NotStarted { source, .. } => failed.with_source(source),
+            _ => failed,
+        }
+    }
 }
