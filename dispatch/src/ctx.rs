@@ -74,7 +74,15 @@ impl Ctx {
 
     /// With the frame of a function that is called from here.
     pub(crate) fn with_frame(&self, frame: Frame) -> Self {
-        Self { frame: Some(frame), is_admitted: true, is_process: false, is_for_other: false, ..self.clone() }
+        Self {
+            functions: self.functions.clone(),
+            frame: Some(frame),
+            bounds: self.bounds.clone(),
+            is_admitted: true,
+            process: self.process.clone(),
+            is_process: false,
+            is_for_other: false,
+        }
     }
 
     /// The same, where what is started from here inherits from the frame of another unit, or from none, and has that for its

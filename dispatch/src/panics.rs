@@ -21,12 +21,17 @@ pub(crate) async fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output
     output.and_then(|output| dropped.map(|()| output))
 }
 
-/// The same for a call, of which a panic is a failure.
+/// Makes and runs a call, of which a panic is a failure. Apart from [`run`], because every call pays for what that does more.
 pub(crate) async fn caught<F>(make: impl FnOnce() -> F) -> Result<Payload, CallError>
 where
     F: Future<Output = Result<Payload, CallError>>,
 {
-    run(make).await.unwrap_or_else(|message| Err(CallError::panicked(message)))
+    let mut future = pin!(catch(make).map_err(CallError::panicked)?);
+    poll_fn(|waker| {
+        let polled = catch(|| future.as_mut().poll(waker));
+        polled.unwrap_or_else(|message| Poll::Ready(Err(CallError::panicked(message))))
+    })
+    .await
 }
 
 /// Runs what may panic, which gives the message.
