@@ -86,7 +86,8 @@ impl Ctx {
     }
 
     /// The same, where what is started from here inherits from the frame of another unit, or from none, and has that for its
-    /// parent. Unlike with [`with_frame`](Self::with_frame) it stays the process's own: links and monitors are its.
+    /// parent. Unlike with [`with_frame`](Self::with_frame) it stays the process's own, if it is one's: links and monitors are
+    /// that one's.
     pub(crate) fn with_parent_frame(&self, frame: Option<Frame>) -> Self {
         Self { frame, is_for_other: true, ..self.clone() }
     }

@@ -79,6 +79,33 @@ impl Functions {
         Ctx::root(self.clone())
     }
 
+    /// The same, for whoever is no function and has a frame all the same: calls made with it inherit from `frame`. So a
+    /// program gives all that it runs what its own defaults decide, or a server what a request says.
+    ///
+    /// ```
+    /// use frame_dispatch::{Ctx, Functions, Payload, Task};
+    /// use frame_registry::{App, Frame, Key, Options};
+    ///
+    /// static REGION: Key<&str> = Key::new("region").inherit();
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let functions = Functions::new(App::builder().build());
+    /// functions.register("app:where".parse()?, Options::new(), async |ctx: Ctx, _: Payload| {
+    ///     Ok(Payload::from(serde_json::json!(ctx.frame().get(&REGION))))
+    /// })?;
+    ///
+    /// let defaults: Frame = [REGION.pair("eu")].into_iter().collect();
+    /// let answer = functions.root_in(defaults).call(Task::new("app:where".parse()?)).await?;
+    /// assert_eq!(answer.as_json(), Some(&"eu".into()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn root_in(&self, frame: Frame) -> Ctx {
+        Ctx::root(self.clone()).with_parent_frame(Some(frame))
+    }
+
     /// Adds a function. Every call of it has `options`, under those of the call itself.
     ///
     /// # Errors

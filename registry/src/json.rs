@@ -7,7 +7,7 @@ use crate::__private::DeclaredReader;
 use crate::link;
 use crate::location::Location;
 use crate::option::{DeclaredOption, FrameOption, Parser};
-use crate::options::Options;
+use crate::options::{OptionValue, Options};
 use crate::suggest::nearest;
 use crate::value::{FrameValue, Value};
 
@@ -66,7 +66,7 @@ impl Options {
             expected: option.type_name(),
             source,
         })?;
-        self.set_value(option, value);
+        self.set_value(OptionValue::new(option, value));
         Ok(())
     }
 }

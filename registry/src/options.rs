@@ -35,6 +35,13 @@ pub struct Options {
 pub(crate) struct OptionValue {
     pub(crate) option: &'static DeclaredOption,
     value: Value,
+    is_trusted: bool,
+}
+
+impl OptionValue {
+    pub(crate) const fn new(option: &'static DeclaredOption, value: Value) -> Self {
+        Self { option, value, is_trusted: true }
+    }
 }
 
 impl Options {
@@ -47,7 +54,7 @@ impl Options {
 
     /// Gives `option` a value, in place of the one it has.
     pub fn set<T: FrameValue>(&mut self, option: &'static FrameOption<T>, value: T) -> &mut Self {
-        self.set_value(option.declared(), Value::new(value));
+        self.set_value(OptionValue::new(option.declared(), Value::new(value)));
         self
     }
 
@@ -76,6 +83,35 @@ impl Options {
         self.find(option.declared()).is_some()
     }
 
+    /// Says of every value that it was chosen by code that is not trusted, such as a script. Whoever takes options from
+    /// such code says so, before they are [merged](Self::merged_under) over those that were preset.
+    ///
+    /// ```
+    /// # use frame_registry::{FrameOption, Options, frame_option};
+    /// #[frame_option(name = "tenant", plain)]
+    /// pub static TENANT: FrameOption<String>;
+    ///
+    /// let preset = Options::new().with(&TENANT, "acme".to_owned());
+    /// let script = Options::new().with(&TENANT, "somebody else".to_owned()).untrusted();
+    /// assert!(preset.is_trusted(&TENANT));
+    /// assert!(!preset.merged_under(&script).is_trusted(&TENANT));
+    /// ```
+    #[must_use]
+    pub fn untrusted(mut self) -> Self {
+        for entry in self.list.iter_mut() {
+            entry.is_trusted = false;
+        }
+        self
+    }
+
+    /// Whether the value of `option` was chosen by trusted code, which is the program itself, as opposed to a script
+    /// that it runs; true also where the option has none. A resolver that grants something with an option, and not
+    /// only narrows what the parent's frame grants, asks this first.
+    #[inline]
+    pub fn is_trusted<T>(&self, option: &FrameOption<T>) -> bool {
+        self.find(option.declared()).is_none_or(|entry| entry.is_trusted)
+    }
+
     /// Takes the value of `option` away; says whether it had one.
     pub fn unset<T>(&mut self, option: &FrameOption<T>) -> bool {
         let index = self.list.iter().position(|entry| entry.option.is(option.declared()));
@@ -87,7 +123,7 @@ impl Options {
     pub fn merged_under(&self, call: &Self) -> Self {
         let mut merged = self.clone();
         for entry in call.list.iter() {
-            merged.set_value(entry.option, entry.value.clone());
+            merged.set_value(entry.clone());
         }
         merged
     }
@@ -109,12 +145,12 @@ impl Options {
         self.len() == 0
     }
 
-    pub(crate) fn set_value(&mut self, option: &'static DeclaredOption, value: Value) {
-        if let Some(entry) = self.list.iter_mut().find(|entry| entry.option.is(option)) {
-            entry.value = value;
+    pub(crate) fn set_value(&mut self, new: OptionValue) {
+        if let Some(entry) = self.list.iter_mut().find(|entry| entry.option.is(new.option)) {
+            *entry = new;
             return;
         }
-        self.list.push(OptionValue { option, value });
+        self.list.push(new);
     }
 
     #[inline]

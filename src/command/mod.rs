@@ -4,8 +4,23 @@ mod demo;
 mod options;
 mod resolvers;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use frame_registry::BoxError;
+
+use crate::report;
+
+/// Runs the program with the arguments that the process was given.
+pub fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("frame: {}", report::chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Shows and runs apps of functions whose frame context is resolved by compile-time registered options.
 #[derive(Debug, Parser)]

@@ -161,7 +161,7 @@ impl Shared {
             }
             options => options?,
         };
-        Ok(Options::from_json(&options).map_err(invalid)?)
+        Ok(Options::from_json(&options).map_err(invalid)?.untrusted())
     }
 
     fn log(&self, lua: &Lua, level: &str, message: &mlua::String, fields: &Value) -> mlua::Result<()> {

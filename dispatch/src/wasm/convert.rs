@@ -68,7 +68,7 @@ pub(crate) fn from_guest_within(payload: types::Payload, json: &mut Budget) -> R
 /// How many bytes of text the options of one call, or of one process, may be.
 const LONGEST_OPTIONS: usize = 64 << 10;
 
-/// The options that a guest gave for what `whom` names.
+/// The options that a guest gave for what `whom` names, and of which resolvers know that it did.
 pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Options, CallError> {
     if text.len() > LONGEST_OPTIONS {
         return Err(CallError::invalid(format!(
@@ -79,7 +79,8 @@ pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Optio
     let json = json
         .read(text)
         .map_err(|error| error.into_error(&format!("the options for {whom} are"), ErrorKind::Invalid))?;
-    Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))
+    let options = Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))?;
+    Ok(options.untrusted())
 }
 
 impl From<&CallError> for types::Error {

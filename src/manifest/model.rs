@@ -1,0 +1,160 @@
+//! What a manifest says, once it was read.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_dispatch::FunctionId;
+use frame_dispatch::lua::LuaConfig;
+use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
+use frame_dispatch::process::{EntryId, HostConfig, HostId};
+#[cfg(feature = "wasm")]
+use frame_dispatch::wasm::WasmConfig;
+use frame_net::http::HttpConfig;
+use frame_net::{DirectConfig, NetworkConfig, NetworkId};
+use frame_registry::Options;
+use serde_json::{Map, Value as Json};
+
+use super::problem::SourceFile;
+
+/// An app, as its manifest says. Whatever one can see by reading is right: what is left is to compile what has a
+/// source, and to make the networks.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The manifest's own text.
+    pub file: Arc<SourceFile>,
+    /// The directory that it is in, which other paths begin at.
+    pub directory: PathBuf,
+    /// `[app]`.
+    pub app: AppSection,
+    /// `[clearnet]`.
+    pub clearnet: DirectConfig,
+    /// `[networks]`.
+    pub networks: BTreeMap<NetworkId, Given<NetworkConfig>>,
+    /// `[http]`.
+    pub http: HttpConfig,
+    /// `[fs]`: the directory that every `fs_root` is below.
+    pub base: Option<Given<PathBuf>>,
+    /// `[telemetry]`.
+    pub otlp: Option<Otlp>,
+    /// `[functions]`.
+    pub functions: BTreeMap<FunctionId, Given<Function>>,
+    /// `[hosts]`.
+    pub hosts: BTreeMap<HostId, Given<HostConfig>>,
+    /// `[processes]`.
+    pub processes: BTreeMap<EntryId, Given<Function>>,
+    /// `[supervisors]`. Those that are no child of another are started.
+    pub supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
+}
+
+/// A part of the manifest, and where it is.
+#[derive(Debug, Clone)]
+pub struct Given<T> {
+    /// The part.
+    pub value: T,
+    /// Where in the text it is.
+    pub span: Range<usize>,
+    /// What it is, without how it is written: equal where nothing has changed. For a source it has the hash of the text.
+    pub identity: Json,
+}
+
+/// `[app]`.
+#[derive(Debug, Default)]
+pub struct AppSection {
+    /// The name, for logs and traces; otherwise that of the directory.
+    pub name: String,
+    /// The options of all that has not its own.
+    pub options: Options,
+    /// The same, as they are written.
+    pub given: Map<String, Json>,
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    /// Where traces are sent: the base address of a collector, as in `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    pub endpoint: String,
+    /// Sent along, for collectors that want to know who one is.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A function, or what processes are started from.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// What runs it, and its limits.
+    pub limits: Limits,
+    /// Its source.
+    pub source: Source,
+    /// The options preset for it.
+    pub options: Options,
+    /// The same, as they are written.
+    pub given: Map<String, Json>,
+}
+
+/// What a function is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A script in Lua 5.4.
+    Lua,
+    /// A WebAssembly component.
+    Wasm,
+}
+
+/// What runs a function, with its limits there.
+#[derive(Debug, Clone)]
+pub enum Limits {
+    /// A script.
+    Lua(LuaConfig),
+    /// A component.
+    #[cfg(feature = "wasm")]
+    Wasm(WasmConfig),
+}
+
+/// The source of a function: a file, which was read.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its path, as it is written in the manifest.
+    pub path: String,
+    /// Where in the manifest that is.
+    pub span: Range<usize>,
+    /// What is in it.
+    pub bytes: Arc<[u8]>,
+}
+
+/// A supervisor.
+#[derive(Debug, Clone)]
+pub struct SupervisorSpec {
+    /// Where it lives, and its children that say nothing else.
+    pub host: HostId,
+    /// Who is started again with a child.
+    pub strategy: Strategy,
+    /// How many restarts there may be within a time.
+    pub intensity: (u32, Duration),
+    /// How long a child that fails in a row waits.
+    pub backoff: Backoff,
+    /// In the order in which they are started.
+    pub children: Vec<Given<Child>>,
+}
+
+/// A child of a supervisor.
+#[derive(Debug, Clone)]
+pub struct Child {
+    /// What it is called there.
+    pub id: String,
+    /// What it is: a process of the manifest, or a supervisor.
+    pub process: EntryId,
+    /// Where it lives.
+    pub host: HostId,
+    /// Its name among all processes.
+    pub name: Option<String>,
+    /// What it is started with.
+    pub payload: Json,
+    /// Its options.
+    pub options: Options,
+    /// After which ends it is started again.
+    pub restart: Restart,
+    /// How it is shut down.
+    pub shutdown: Shutdown,
+}

@@ -1,0 +1,1 @@
+//! Files, below the directory of the frame.

@@ -1,0 +1,1 @@
+//! Requests over HTTP, through the network of the frame.

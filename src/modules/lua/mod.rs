@@ -1,0 +1,5 @@
+//! Modules of scripts.
+
+mod fs;
+mod http;
+mod net;

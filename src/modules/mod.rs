@@ -1,0 +1,5 @@
+//! What scripts and components reach of the world, each by the frame of the call that runs.
+
+pub mod lua;
+#[cfg(feature = "wasm")]
+pub mod wasm;

@@ -1,0 +1,1 @@
+//! Directories of WASI, from the directory of the frame.

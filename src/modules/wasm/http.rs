@@ -1,0 +1,1 @@
+//! `wasi:http`, through the network of the frame.

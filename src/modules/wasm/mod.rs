@@ -1,0 +1,4 @@
+//! What components import.
+
+mod fs;
+mod http;

@@ -1,0 +1,1 @@
+//! The option `fs_root`: the directory that a unit sees.

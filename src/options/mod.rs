@@ -1,0 +1,4 @@
+//! The options that this program has beside those of its parts: a file each.
+
+pub mod fs_root;
+pub mod trace;

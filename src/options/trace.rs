@@ -1,0 +1,1 @@
+//! The option `trace`: the distributed trace that a unit is part of, as W3C Trace Context.

@@ -1,0 +1,1 @@
+//! What the program says of itself as it runs: logs, progress, traces.

@@ -1,0 +1,8 @@
+//! What scripts and components reach of the world, by the frame of the call that runs.
+
+mod fs;
+mod http;
+mod net;
+mod trace;
+#[cfg(feature = "wasm")]
+mod wasi_http;

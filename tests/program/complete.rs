@@ -1,0 +1,1 @@
+//! Completions and the manual page.

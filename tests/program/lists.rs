@@ -1,0 +1,53 @@
+//! `frame resolvers` and `frame options`.
+
+use serde_json::json;
+
+use super::{frame, json_of, stdout};
+
+#[test]
+fn resolvers_are_listed_with_their_place() {
+    let list = json_of(&["resolvers", "--format", "json"]);
+    assert!(["link-time", "first-use"].contains(&list["layout"].as_str().unwrap()), "{list}");
+    let resolvers = list["resolvers"].as_array().unwrap();
+    let overlay = resolvers.iter().find(|resolver| resolver["name"] == "overlay").unwrap();
+    let members: Vec<_> = overlay.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = ["covers", "crate", "file", "line", "module", "name", "order", "origin"];
+    assert_eq!(
+        {
+            let mut members = members;
+            members.sort_unstable();
+            members
+        },
+        expected
+    );
+    assert_eq!(
+        (&overlay["order"], &overlay["crate"], &overlay["origin"]),
+        (&json!(200), &json!("frame_net"), &json!("linked"))
+    );
+    assert_eq!(
+        (&overlay["module"], &overlay["covers"]),
+        (&json!("frame_net::resolver"), &json!(["network"]))
+    );
+    assert!(overlay["file"].as_str().unwrap().ends_with("resolver.rs") && overlay["line"].as_u64() > Some(1));
+    assert!(resolvers.is_sorted_by_key(|resolver| resolver["order"].as_i64()));
+    assert!(stdout(&["resolvers"]).contains("overlay"));
+}
+
+#[test]
+fn options_are_listed_with_who_covers_them() {
+    let list = json_of(&["options", "--format", "json"]);
+    let network =
+        list["options"].as_array().unwrap().iter().find(|option| option["name"] == "network").unwrap();
+    assert_eq!((&network["kind"], &network["covered_by"]), (&json!("linked"), &json!(["overlay"])));
+    assert_eq!((&network["text"], &network["empty_is_unset"]), (&json!(true), &json!(true)));
+    assert_eq!((&network["type"], &network["crate"]), (&json!("NetworkId"), &json!("frame_net")));
+    let table = stdout(&["options"]);
+    assert!(table.contains("namespace:name") && !table.contains("assert_eq"), "{table}");
+}
+
+#[test]
+fn a_misspelt_command_is_refused_with_the_nearest() {
+    let output = frame(&["resolver"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("resolvers"));
+}

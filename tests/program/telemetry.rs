@@ -1,0 +1,1 @@
+//! Logs, progress and traces.
