@@ -2,4 +2,5 @@
 
 mod artifacts;
 mod order;
+mod third_party;
 mod wiring;
