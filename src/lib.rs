@@ -29,3 +29,21 @@ mod telemetry;
 
 pub use crate::command::main;
 pub use crate::options::{fs_root, trace};
+
+/// The guide's code compiles, and runs.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! chapters {
+        ($($chapter:ident = $file:literal,)*) => {
+            $(#[doc = include_str!(concat!("../docs/src/", $file))] pub mod $chapter {})*
+        };
+    }
+
+    chapters! {
+        introduction = "introduction.md",
+        adding_an_option = "adding-an-option.md",
+        overlays = "overlays.md",
+        processes = "processes.md",
+        embedding = "embedding.md",
+    }
+}

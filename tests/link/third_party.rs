@@ -56,10 +56,8 @@ fn acme() -> (Project, Built) {
         workspace().display()
     );
     // Without WebAssembly, which would be built once more for this test alone.
-    let runtime = format!(
-        "frame-runtime = {{ path = \"{}\", default-features = false }}",
-        workspace().display()
-    );
+    let runtime =
+        format!("frame-runtime = {{ path = \"{}\", default-features = false }}", workspace().display());
     project.package("tenant", "", &[registry], "src/lib.rs", TENANT);
     project.package("acme", "", &[runtime, Project::sibling("tenant")], "src/main.rs", PROGRAM);
     project.write("acme/app.toml", MANIFEST);
@@ -100,5 +98,8 @@ fn an_option_of_another_crate_reaches_scripts_with_no_source_changed() {
     let (code, misspelt) = refused(&["app:who", "-o", "tennant=acme"]);
     assert!(code == Some(2) && misspelt.contains("did you mean `tenant`?"), "{code:?} {misspelt}");
     let (code, impostor) = refused(&["app:impostor"]);
-    assert!(code == Some(5) && impostor.contains("a script does not choose its tenant"), "{code:?} {impostor}");
+    assert!(
+        code == Some(5) && impostor.contains("a script does not choose its tenant"),
+        "{code:?} {impostor}"
+    );
 }

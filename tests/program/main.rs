@@ -4,6 +4,7 @@ mod call;
 mod check;
 mod complete;
 mod demo;
+mod examples;
 mod explain;
 mod lists;
 mod ps;

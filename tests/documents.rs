@@ -1,0 +1,98 @@
+//! What the documents of this repository refer to is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use frame_tests::workspace;
+
+/// The documents that people read: those of the root, and the guide.
+fn documents() -> Vec<PathBuf> {
+    let in_directory = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).expect("it is there");
+        let paths = entries.map(|entry| entry.expect("it can be read").path());
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    };
+    let root = workspace();
+    let directories = [root.clone(), root.join("docs/src"), root.join("benches"), root.join("examples")];
+    directories.iter().flat_map(|directory| in_directory(directory)).collect()
+}
+
+/// What stands between `open` and `close`, each time, outside of blocks of code.
+fn between<'a>(text: &'a str, open: &'a str, close: char) -> impl Iterator<Item = &'a str> {
+    text.split(open).skip(1).filter_map(move |rest| rest.split(close).next())
+}
+
+fn without_code(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchor that a heading has, as on GitHub and in mdBook.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.collect::<String>().trim().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn links_lead_to_files_and_headings_that_are_there() {
+    let mut followed = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("it is text");
+        for link in between(&without_code(&text), "](", ')') {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, heading) =
+                link.split_once('#').map_or((link, None), |(path, heading)| (path, Some(heading)));
+            let directory = document.parent().expect("a file has a directory");
+            let target = if path.is_empty() { document.clone() } else { directory.join(path) };
+            assert!(target.exists(), "{}: `{link}` leads nowhere", document.display());
+            if let Some(heading) = heading {
+                let text = fs::read_to_string(&target).expect("it is text");
+                let headings = text
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .map(|line| anchor(line.trim_start_matches('#')));
+                assert!(
+                    headings.into_iter().any(|it| it == heading),
+                    "{}: no heading `{link}`",
+                    document.display()
+                );
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed >= 20, "{followed}");
+}
+
+#[test]
+fn what_the_guide_includes_is_there() {
+    let guide = workspace().join("docs/src");
+    let mut included = 0;
+    for document in documents().iter().filter(|document| document.starts_with(&guide)) {
+        let text = fs::read_to_string(document).expect("it is text");
+        for include in between(&text, "{{#include ", '}') {
+            let mut parts = include.split(':');
+            let path = parts.next().expect("there is one");
+            let file =
+                fs::read_to_string(guide.join(path)).unwrap_or_else(|error| panic!("{include}: {error}"));
+            let first: usize =
+                parts.next().filter(|line| !line.is_empty()).map_or(1, |line| line.parse().expect("a line"));
+            assert!(
+                file.lines().nth(first - 1).is_some_and(|line| !line.is_empty()),
+                "{include} begins with nothing"
+            );
+            included += 1;
+        }
+    }
+    assert!(included >= 4, "{included}");
+}
+
+#[test]
+fn the_guide_has_all_of_its_chapters() {
+    let guide = workspace().join("docs/src");
+    let summary = fs::read_to_string(guide.join("SUMMARY.md")).expect("it is there");
+    for chapter in fs::read_dir(&guide).expect("it is there") {
+        let name = chapter.expect("it can be read").file_name().into_string().expect("it is UTF-8");
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "`{name}` is in no summary");
+    }
+}

@@ -1,0 +1,146 @@
+//! What `examples` and the guide show works.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::{frame, stdout};
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn manifest(example: &str) -> String {
+    examples().join(example).join("app.toml").to_str().expect("the path is UTF-8").to_owned()
+}
+
+fn call(example: &str, arguments: &[&str]) -> Value {
+    let manifest = manifest(example);
+    let arguments = [&["call", &manifest], arguments, &["--format", "json"]].concat();
+    serde_json::from_str(&stdout(&arguments)).expect("JSON")
+}
+
+#[test]
+fn every_example_is_right() {
+    let mut checked = 0;
+    for entry in fs::read_dir(examples()).expect("there are examples") {
+        let manifest = entry.expect("it can be read").path().join("app.toml");
+        if manifest.exists() {
+            stdout(&["check", manifest.to_str().expect("the path is UTF-8")]);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 2);
+}
+
+#[test]
+#[cfg(feature = "wasm")]
+fn the_component_of_hello_is_made_of_its_text() {
+    let text = fs::read_to_string(examples().join("hello/shout.wat")).expect("it is there");
+    let component = fs::read(examples().join("hello/shout.wasm")).expect("it is there");
+    assert!(
+        component == frame_guests::component(&text),
+        "run `cargo run -p frame-guests -- examples/hello/shout.wat examples/hello/shout.wasm`"
+    );
+}
+
+#[test]
+#[cfg(feature = "wasm")]
+fn hello_greets_with_a_script_that_calls_a_component() {
+    let greeted = call("hello", &["hello:greet", r#"{ "name": "Ada \"Countess\" L." }"#]);
+    assert_eq!(greeted, json!({ "by": "hello:greet", "text": "HELLO, ADA \"COUNTESS\" L." }));
+    let refused = frame(&["call", &manifest("hello"), "hello:greet", "5"]);
+    assert_eq!(refused.status.code(), Some(3));
+}
+
+#[test]
+fn hello_has_a_trace_that_calls_may_choose() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let who = call("hello", &["hello:whoami", "-o", &format!("trace={parent}")]);
+    let traceparent = who["traceparent"].as_str().expect("it has one");
+    assert!(traceparent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{traceparent}");
+    assert_ne!(traceparent, parent, "the frame has a span of its own");
+    assert!(call("hello", &["hello:whoami"])["traceparent"].is_string(), "the app starts a trace otherwise");
+}
+
+#[test]
+fn hello_fetches_through_its_network_or_not_at_all() {
+    // Nobody listens where the manifest says that the relay is, as far as this test can know; an origin does.
+    let origin = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    origin.set_nonblocking(true).expect("it can be");
+    let url = json!(format!("http://{}/", origin.local_addr().expect("it is bound"))).to_string();
+    let failed = frame(&["call", &manifest("hello"), "hello:fetch", &url]);
+    assert!(!failed.status.success());
+    assert!(origin.accept().is_err(), "something connected to the origin");
+}
+
+/// Every block of TOML in the guide is a manifest, of an app with the sources of the example `hello`.
+#[test]
+fn manifests_of_the_guide_are_right() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src");
+    let mut checked = 0;
+    for chapter in fs::read_dir(guide).expect("there is a guide") {
+        let chapter = chapter.expect("it can be read").path();
+        let text = fs::read_to_string(&chapter).expect("it is text");
+        for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+            if block.contains("{{#include") {
+                continue; // of an example, which is checked whole
+            }
+            let app = tempfile::tempdir().expect("a directory");
+            for source in fs::read_dir(examples().join("hello")).expect("it is there") {
+                let source = source.expect("it can be read").path();
+                if source.is_file() {
+                    let name = source.file_name().expect("a file has a name");
+                    fs::copy(&source, app.path().join(name)).expect("it can be copied");
+                }
+            }
+            fs::create_dir(app.path().join("data")).expect("it is new");
+            let manifest = app.path().join("app.toml");
+            fs::write(&manifest, block).expect("it can be written");
+            let output = Command::new(env!("CARGO_BIN_EXE_frame"))
+                .args([Path::new("check"), &manifest])
+                .env("PROXY_PASSWORD", "xyzzy")
+                .env("OFFICE_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=")
+                .output()
+                .expect("it was built");
+            assert!(
+                output.status.success(),
+                "{}:\n{block}\n{}",
+                chapter.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked >= 4, "{checked}");
+}
+
+#[test]
+fn the_runtime_of_the_example_decides_frames_and_refuses() {
+    // Cargo puts examples beside the program.
+    let program = Path::new(env!("CARGO_BIN_EXE_frame")).with_file_name("examples").join("embedding");
+    let output = Command::new(program).output().expect("it was built with the tests");
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).expect("text");
+    for part in [
+        "\"tenant\": \"acme\"",
+        "which connects through network `app:tor`",
+        "`app:tro`",
+        "did you mean `tenant`?",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn the_program_of_the_example_has_one_option_more() {
+    let program = Path::new(env!("CARGO_BIN_EXE_frame")).with_file_name("examples").join("tenant");
+    let output = Command::new(program)
+        .args(["call", &manifest("hello"), "hello:whoami", "-o", "tenant=acme", "--explain"])
+        .output()
+        .expect("it was built with the tests");
+    let explained = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success() && explained.contains("acme"), "{explained}");
+}
