@@ -1,5 +1,6 @@
 //! What scripts and components reach of the world, each by the frame of the call that runs.
 
+mod connect;
 pub mod lua;
 #[cfg(feature = "wasm")]
 pub mod wasm;

@@ -121,10 +121,12 @@ mod fault;
 mod function;
 mod hook;
 mod host;
+mod json;
 mod module;
 mod pattern;
 mod process;
 mod text;
+mod values;
 mod vm;
 mod watch;
 
@@ -133,4 +135,5 @@ pub use self::engine::{LuaEngine, LuaEngineBuilder, LuaError};
 pub use self::function::LuaFunction;
 pub use self::module::{Constant, LuaModule, ModuleBuilder};
 pub use self::process::ProcessModule;
+pub use self::values::Values;
 pub use mlua;

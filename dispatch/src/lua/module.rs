@@ -10,6 +10,7 @@ use std::task::Poll;
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table};
 
 use super::convert::Shared;
+use super::values::Values;
 use crate::ctx::Ctx;
 
 /// A table of functions that scripts find under its name.
@@ -99,6 +100,27 @@ impl<'a> ModuleBuilder<'a> {
         self.table
     }
 
+    /// Values between scripts and this module.
+    pub fn values(&self) -> Values {
+        Values::new(self.shared)
+    }
+
+    /// A table of functions that are made as those of the module are, and that scripts find elsewhere: as the methods of a
+    /// userdata, for example, where it is the `__index` of its metatable. It is one for all calls, so that no script may
+    /// change it.
+    ///
+    /// # Errors
+    ///
+    /// What `install` fails with, and Lua's, if memory runs out.
+    pub fn functions(
+        &self,
+        install: impl FnOnce(&mut ModuleBuilder<'_>) -> mlua::Result<()>,
+    ) -> mlua::Result<Table> {
+        let mut functions = ModuleBuilder::new(self.lua, self.shared)?;
+        install(&mut functions)?;
+        Ok(functions.finish())
+    }
+
     /// The VM: to register the type of a userdata, for example.
     pub const fn lua(&self) -> &Lua {
         self.lua
@@ -157,8 +179,13 @@ impl<'a> ModuleBuilder<'a> {
         self.prepared_function(name, move |_, ctx, arguments| Ok(function(ctx, arguments)))
     }
 
-    /// The same, where the future is made with the VM at hand. It is in the VM that it is kept, so it does not hold that.
-    pub(super) fn prepared_function<A, R, F, T>(&mut self, name: &str, prepare: F) -> mlua::Result<()>
+    /// [`async_function`](Self::async_function), where the future is made with the VM at hand, to read values of the script.
+    /// It is in the VM that the future is kept, so that it must not hold that.
+    ///
+    /// # Errors
+    ///
+    /// Lua's, if memory runs out.
+    pub fn prepared_function<A, R, F, T>(&mut self, name: &str, prepare: F) -> mlua::Result<()>
     where
         A: FromLuaMulti,
         R: IntoLuaMulti,

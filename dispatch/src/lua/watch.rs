@@ -1,10 +1,11 @@
 //! Keeps a running script inside the bounds of its call.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ctx::Ctx;
@@ -32,6 +33,8 @@ pub(super) struct Watch {
 #[derive(Default)]
 struct State {
     ctx: Option<Ctx>,
+    /// What modules keep for it, by its type.
+    kept: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// The thread that the host runs, by its address. The script is not in it.
     driver: usize,
     /// When the script was let run. Not known until the first look at the clock.
@@ -84,6 +87,17 @@ impl Watch {
     /// The surroundings of the call that runs.
     pub(super) fn ctx(&self) -> mlua::Result<Ctx> {
         self.state().ctx.clone().ok_or_else(|| mlua::Error::external(Over))
+    }
+
+    /// What is kept of this type for the call that runs.
+    pub(super) fn of_call<T: Default + Any + Send + Sync>(&self) -> mlua::Result<Arc<T>> {
+        let mut state = self.state();
+        if state.ctx.is_none() {
+            return Err(mlua::Error::external(Over));
+        }
+        let kept = state.kept.entry(TypeId::of::<T>()).or_insert_with(|| Arc::<T>::default());
+        // It is of this type: that is what it is kept by.
+        Arc::clone(kept).downcast().map_err(|_| mlua::Error::external(Over))
     }
 
     /// The script is let run again.
@@ -207,8 +221,13 @@ pub(super) struct Running<'a>(&'a Watch);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
+        let mut state = self.0.state();
         // A `Ctx` holds the functions, which hold the pool that the VM goes back to.
-        self.0.state().ctx = None;
+        let ctx = state.ctx.take();
+        let kept = mem::take(&mut state.kept);
+        // Whatever these do as they are dropped, they do not do it behind the lock.
+        drop(state);
+        drop((ctx, kept));
     }
 }
 

@@ -102,6 +102,11 @@ impl HttpClient {
         Ok(Self { inner: Arc::new(Inner { config, tls, pool }) })
     }
 
+    /// Its settings.
+    pub fn config(&self) -> &HttpConfig {
+        &self.inner.config
+    }
+
     /// Makes `request` through the network of `dialer`, follows its redirects there, and gives back the response as
     /// soon as its head is there.
     ///

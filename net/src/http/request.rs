@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::error::HttpError;
 use super::target::Target;
+use crate::endpoint::Endpoint;
 
 /// A request for [`HttpClient::send`](super::HttpClient::send).
 ///
@@ -126,6 +127,11 @@ impl Request {
         Ok(self)
     }
 
+    /// Where it goes first.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.hop.target.origin.endpoint
+    }
+
     /// With this body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -139,8 +145,18 @@ impl Request {
     ///
     /// [`HttpError::Encode`] if it cannot be written as JSON, and [`HttpError::TooManyHeaders`] if there is no room for
     /// a `Content-Type`.
-    pub fn json(mut self, body: &(impl Serialize + ?Sized)) -> Result<Self, HttpError> {
-        self.hop.body = serde_json::to_vec(body).map_err(|error| HttpError::Encode(error.into()))?.into();
+    pub fn json(self, body: &(impl Serialize + ?Sized)) -> Result<Self, HttpError> {
+        let text = serde_json::to_vec(body).map_err(|error| HttpError::Encode(error.into()))?;
+        self.json_text(text)
+    }
+
+    /// [`json`](Self::json), of what was written already.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::TooManyHeaders`] if there is no room for a `Content-Type`.
+    pub fn json_text(mut self, text: impl Into<Bytes>) -> Result<Self, HttpError> {
+        self.hop.body = text.into();
         if self.hop.headers.contains_key(header::CONTENT_TYPE) {
             return Ok(self);
         }

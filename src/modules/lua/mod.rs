@@ -2,4 +2,10 @@
 
 mod fs;
 mod http;
+mod json;
+mod members;
 mod net;
+
+pub use self::http::HttpModule;
+pub use self::json::JsonModule;
+pub use self::net::NetModule;

@@ -1,0 +1,106 @@
+//! Tables of named settings that scripts give.
+
+use std::time::Duration;
+
+use frame_dispatch::CallError;
+use frame_dispatch::lua::Values;
+use frame_dispatch::lua::mlua::{self, Table, Value};
+use frame_registry::nearest;
+
+/// The members of a table, of which all are known: one that is misspelt is not one that is left out. A table that was
+/// not given has none.
+pub(super) struct Members {
+    table: Option<Table>,
+}
+
+impl Members {
+    /// The members of `table`, which is called `what` in errors.
+    pub(super) fn new(table: Option<Table>, what: &str, known: &[&str]) -> mlua::Result<Self> {
+        for pair in table.iter().flat_map(|table| table.pairs::<Value, Value>()) {
+            let (key, _) = pair?;
+            let Value::String(name) = &key else {
+                return Err(invalid(format!(
+                    "{what} has named members, and none under a {}",
+                    key.type_name()
+                )));
+            };
+            let name = name.to_string_lossy();
+            if known.contains(&name.as_str()) {
+                continue;
+            }
+            let right = match nearest(&name, known.iter().copied()) {
+                Some(member) => format!("did you mean `{member}`?"),
+                None => format!("there are {}", known.join(", ")),
+            };
+            return Err(invalid(format!("{what} has no member `{}`; {right}", shown(&name))));
+        }
+        Ok(Self { table })
+    }
+
+    /// A member as it is; `nil` where it is left out.
+    pub(super) fn value(&self, name: &str) -> mlua::Result<Value> {
+        self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
+    }
+
+    pub(super) fn string(&self, name: &str) -> mlua::Result<Option<mlua::String>> {
+        match self.value(name)? {
+            Value::Nil => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            other => Err(unfit(name, "a string", &other)),
+        }
+    }
+
+    pub(super) fn table(&self, name: &str) -> mlua::Result<Option<Table>> {
+        match self.value(name)? {
+            Value::Nil => Ok(None),
+            Value::Table(table) => Ok(Some(table)),
+            other => Err(unfit(name, "a table", &other)),
+        }
+    }
+
+    /// A number of something, 0 or more.
+    pub(super) fn count(&self, name: &str) -> mlua::Result<Option<u64>> {
+        match self.value(name)? {
+            Value::Nil => Ok(None),
+            value => match value.as_integer().and_then(|count| u64::try_from(count).ok()) {
+                Some(count) => Ok(Some(count)),
+                None => Err(unfit(name, "an integer, 0 or more", &value)),
+            },
+        }
+    }
+
+    /// A time, which is a number of seconds above 0.
+    pub(super) fn seconds(&self, name: &str) -> mlua::Result<Option<Duration>> {
+        let expected = "a number of seconds, more than 0";
+        let seconds = match self.value(name)? {
+            Value::Nil => return Ok(None),
+            #[allow(clippy::cast_precision_loss, reason = "of so many seconds a few more or less are none")]
+            Value::Integer(seconds) => seconds as f64,
+            Value::Number(seconds) => seconds,
+            other => return Err(unfit(name, expected, &other)),
+        };
+        if seconds > 0.0 {
+            return Ok(Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)));
+        }
+        Err(invalid(format!("`{name}` is {expected}; it is {seconds}")))
+    }
+}
+
+/// A call of a function that it does not take.
+pub(super) fn invalid(message: impl Into<String>) -> mlua::Error {
+    Values::raise(CallError::invalid(message))
+}
+
+fn unfit(name: &str, expected: &str, given: &Value) -> mlua::Error {
+    let given = match given {
+        Value::Integer(number) => number.to_string(),
+        Value::Number(number) => number.to_string(),
+        other => format!("a {}", other.type_name()),
+    };
+    invalid(format!("`{name}` is {expected}; it is {given}"))
+}
+
+/// A name of a script's in an error.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
+}
