@@ -3,12 +3,14 @@
 
 use std::io;
 
+use frame_dispatch::wasm::wasmtime;
 use frame_net::http::rustls;
 use frame_net::http::{HttpConfig, HttpError};
 use frame_net::socks5::{HandshakeError, Refusal};
 use frame_net::{Cause, DriverError, NetworkError, Route, Step};
 use tracing::debug;
 use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 /// Why a request cannot be sent at all.
 pub(super) fn of_request(failed: &HttpError) -> Error {
@@ -38,6 +40,23 @@ pub(super) fn in_the_body(failed: &HttpError) -> Error {
         failed => code(failed),
     };
     told(failed, code)
+}
+
+/// Why a stream ended early, if it was one of `wasi:http`: what a guest asks of an error of `wasi:io`.
+pub(super) fn code_of_stream(failed: &wasmtime::Error) -> Option<ErrorCode> {
+    let of_body = || failed.downcast_ref().map(code_of_body);
+    failed.downcast_ref().cloned().or_else(of_body)
+}
+
+/// The code of what [`in_the_body`] gives, which is not to be had twice.
+fn code_of_body(failed: &Error) -> ErrorCode {
+    match failed {
+        Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseBodySize(limit) => ErrorCode::HttpResponseBodySize(*limit),
+        Error::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
+        Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        _ => ErrorCode::InternalError(None),
+    }
 }
 
 /// `code`, with the whole story for whoever runs this.

@@ -17,13 +17,18 @@ mod response;
 use std::fmt;
 
 use frame_dispatch::CallError;
-use frame_dispatch::wasm::wasmtime::component::Linker;
-use frame_dispatch::wasm::{HostModule, State, wasmtime};
+use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
+use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
+use frame_dispatch::wasm::{HostModule, State};
 use frame_net::http::HttpClient;
-use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
+use wasmtime_wasi_http::p2::bindings::http::types::{self, IoError};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
 
 use self::hooks::Hooks;
+
+/// The interface whose function is replaced, as `wasmtime-wasi-http` calls it.
+const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// How many resources a call has handles of at once, of all interfaces together, once it has used `wasi:http`: headers,
 /// bodies, streams and what to wait for among them. Each is memory of the host.
@@ -95,7 +100,14 @@ impl HttpModule {
 impl HostModule for HttpModule {
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
         outgoing_handler::add_to_linker::<_, WasiHttp>(linker, view)?;
-        types::add_to_linker::<_, WasiHttp>(linker, &types::LinkOptions::default(), view)
+        types::add_to_linker::<_, WasiHttp>(linker, &types::LinkOptions::default(), view)?;
+        // That of `wasmtime-wasi-http` knows the errors of no body but those that a guest writes.
+        linker.instance(TYPES)?.func_wrap(
+            "http-error-code",
+            |mut store: StoreContextMut<'_, State>, (failed,): (Resource<IoError>,)| {
+                Ok((error::code_of_stream(store.data_mut().table().get(&failed)?),))
+            },
+        )
     }
 
     fn prepare(&self, state: &mut State) -> Result<(), CallError> {

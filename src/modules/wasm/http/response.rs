@@ -19,7 +19,11 @@ use super::error;
 /// is more of it, and has `place` until it is read or dropped.
 pub(super) fn of(response: Response, patience: Duration, place: Share) -> http::Response<WasiBody> {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = Incoming { next: Some(ReusableBoxFuture::new(read(response, patience))), patience, place: Some(place) };
+    let body = Incoming {
+        next: Some(ReusableBoxFuture::new(read(response, patience))),
+        patience,
+        place: Some(place),
+    };
     let mut response = http::Response::new(body.boxed_unsync());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
