@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use frame_net::socks5::{Refusal, Relay};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::guest::{Ask, Outcome, World};
@@ -65,10 +66,9 @@ async fn a_server_that_speaks_no_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let served = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.readable().await.unwrap();
-        stream.try_read(&mut [0; 16 << 10]).unwrap();
-        stream.try_write(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 16 << 10]).await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         stream
     });
     let ask = Ask { scheme: 1, ..Ask::get(address) };
