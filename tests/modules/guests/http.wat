@@ -13,7 +13,8 @@
 ;;   72  how many such requests are made at once
 ;;   76  how it is done, these together: 1 what is read is only counted, 2 waits for the host before each read,
 ;;       4 sends the headers as trailers, too, 8 drops the body where it would finish it, 16 drops the responses before
-;;       they are there, 32 begins with the trailers of the response, which leaves its body out
+;;       they are there, 32 begins with the trailers of the response, which leaves its body out, 64 waits for the host
+;;       before it does anything
 ;;
 ;; What it gives has for each request a byte that says how it ended. 0: there is a response. Then come the status, how
 ;; many bytes its headers have, and these, as `name: value` in lines; how many bytes the body has, and unless they are only
@@ -286,6 +287,7 @@
   (global.set $result (call $realloc (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 0x200000)))
   (global.set $to (global.get $result))
   (call $relocate)
+  (if (call $does (i32.const 64)) (then (call $wait)))
   (loop $next
     (i32.store offset=256 (i32.mul (local.get $made) (i32.const 4)) (call $start))
     (local.set $made (i32.add (local.get $made) (i32.const 1)))

@@ -137,6 +137,7 @@ pub(crate) const SENDS_TRAILERS: u32 = 4;
 pub(crate) const DROPS_BODY: u32 = 8;
 pub(crate) const DROPS_FUTURES: u32 = 16;
 pub(crate) const SKIPS_TO_TRAILERS: u32 = 32;
+pub(crate) const WAITS_AT_FIRST: u32 = 64;
 
 impl Ask {
     /// `GET http://<authority>/`.
