@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use frame_dispatch::wasm::wasmtime::component::Linker;
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
-use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine};
+use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmEngineBuilder, WasmFunction};
 use frame_dispatch::{CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
-use frame_net::http::{HttpClient, HttpConfig};
+use frame_net::http::HttpClient;
 use frame_registry::{App, FrameResolvers, Key, Options};
 use frame_runtime::modules::wasm::HttpModule;
 use serde_json::{Value, json};
@@ -77,20 +77,11 @@ impl World {
 
     /// One of this `frame_net::NetConfig`, whose client has these settings.
     pub(crate) fn with(networks: &Value, client: Value) -> Self {
-        static GUEST: LazyLock<Vec<u8>> = LazyLock::new(|| {
-            let guests = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/modules/guests"));
-            frame_guests::component_of(&guests.join("wit"), include_str!("../guests/http.wat"))
-        });
-        let client: HttpConfig = serde_json::from_value(client).unwrap();
-        let client = HttpModule::new(HttpClient::new(client).unwrap());
-        let engine = WasmEngine::builder().instances(4).module(client).module(TestHost).build().unwrap();
-
         let mut app = App::builder();
         app.set_resolvers(FrameResolvers::linked()).unwrap();
         let networks = frame_net::boot(&mut app, serde_json::from_value(networks.clone()).unwrap()).unwrap();
         let functions = Functions::new(app.build());
-        let guest = engine.function(&GUEST, WasmConfig::default()).unwrap();
-        functions.register("app:http".parse().unwrap(), Options::new(), guest).unwrap();
+        functions.register("app:http".parse().unwrap(), Options::new(), guest(client)).unwrap();
         Self { functions, networks }
     }
 
@@ -114,6 +105,23 @@ impl World {
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0)
     }
+}
+
+/// The guest, whose client has these settings. Those that have none share an engine: address space is not endless.
+fn guest(client: Value) -> WasmFunction {
+    static COMPONENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let guests = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/modules/guests"));
+        frame_guests::component_of(&guests.join("wit"), include_str!("../guests/http.wat"))
+    });
+    static SHARED: LazyLock<WasmFunction> = LazyLock::new(|| compiled(WasmEngine::builder(), json!({})));
+
+    fn compiled(engine: WasmEngineBuilder, client: Value) -> WasmFunction {
+        let client = HttpClient::new(serde_json::from_value(client).unwrap()).unwrap();
+        let engine = engine.module(HttpModule::new(client)).module(TestHost).build().unwrap();
+        engine.function(&COMPONENT, WasmConfig::default()).unwrap()
+    }
+
+    if client == json!({}) { SHARED.clone() } else { compiled(WasmEngine::builder().instances(4), client) }
 }
 
 /// What the guest is to do; `http.wat` says what each of it means.
