@@ -3,6 +3,7 @@
 //!
 //! `cargo run -p frame-guests -- <directory>` writes those of [`GUESTS`] to files.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -26,14 +27,34 @@ pub const GUESTS: &[(&str, &str)] = &[
 const ALLOCATOR: &str = include_str!("../wat/allocator.wat");
 
 /// The world of `wit`, which has the one of `dispatch/wit` in it.
-static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {
-    let mut resolve = Resolve::default();
-    let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
-    push(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
-    let package = push(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"));
-    let world = resolve.select_world(&[package], None).expect("there is one world");
-    (resolve, world)
-});
+static WORLD: LazyLock<World> =
+    LazyLock::new(|| World::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"))));
+
+/// What a component can import and export.
+struct World {
+    resolve: Resolve,
+    id: WorldId,
+}
+
+impl World {
+    /// The only world in `folder`, which can name those of `dispatch/wit`.
+    fn read(folder: &Path) -> Self {
+        let mut resolve = Resolve::default();
+        let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
+        push(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")));
+        let package = push(folder);
+        let id = resolve.select_world(&[package], None).expect("there is one world");
+        Self { resolve, id }
+    }
+
+    /// The component of a core module.
+    fn component(&self, mut module: Vec<u8>) -> Vec<u8> {
+        embed_component_metadata(&mut module, &self.resolve, self.id, StringEncoding::UTF8)
+            .expect("the world is valid");
+        let encoder = ComponentEncoder::default().validate(true).module(&module);
+        encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|error| panic!("{error:?}"))
+    }
+}
 
 /// The component of this name.
 ///
@@ -56,17 +77,23 @@ pub fn component(fields: &str) -> Vec<u8> {
     of_module(&format!("(module {fields}\n{ALLOCATOR})"))
 }
 
+/// A component as [`component`] makes it, of another world: the one in the folder `wit`, which can include those of
+/// `dispatch/wit`.
+///
+/// # Panics
+///
+/// As [`component`], and if the world is not valid.
+pub fn component_of(wit: &Path, fields: &str) -> Vec<u8> {
+    World::read(wit).component(text(&format!("(module {fields}\n{ALLOCATOR})")))
+}
+
 /// A component of a core module, in text, with everything in it.
 ///
 /// # Panics
 ///
 /// As [`component`].
 pub fn of_module(module: &str) -> Vec<u8> {
-    let mut module = text(module);
-    let (resolve, world) = &*WORLD;
-    embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the world is valid");
-    let encoder = ComponentEncoder::default().validate(true).module(&module);
-    encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|error| panic!("{error:?}"))
+    WORLD.component(text(module))
 }
 
 /// The binary form of a module or a component.

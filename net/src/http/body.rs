@@ -1,6 +1,7 @@
 //! The body of a response.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
@@ -11,6 +12,8 @@ use crate::deadline::Deadline;
 /// A body that is still on its way, and the connection it comes over.
 pub(super) struct Body {
     state: State,
+    /// What came behind it.
+    trailers: Option<HeaderMap>,
     peer: Peer,
     received: u64,
     max: u64,
@@ -33,13 +36,19 @@ enum Failure {
 
 impl Body {
     pub(super) fn new(incoming: Incoming, lease: Lease, peer: Peer, max: u64, limit: Deadline) -> Self {
-        let mut body = Self { state: State::Coming { incoming, lease }, peer, received: 0, max, limit };
+        let state = State::Coming { incoming, lease };
+        let mut body = Self { state, trailers: None, peer, received: 0, max, limit };
         body.finish_if_whole();
         body
     }
 
     pub(super) const fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What came behind the body, once that is read to its end.
+    pub(super) const fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// How many bytes there are at least from now on.
@@ -74,8 +83,14 @@ impl Body {
                 self.finish();
                 return Ok(None);
             };
-            // What is no data is trailers, and nobody reads those.
-            let data = frame.into_data().unwrap_or_default();
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    self.trailers = frame.into_trailers().ok();
+                    self.finish_if_whole();
+                    continue;
+                }
+            };
             self.received = self.received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
             if self.received > self.max {
                 return Err(self.fail(Failure::TooLarge, None));

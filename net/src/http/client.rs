@@ -14,7 +14,7 @@ use super::connection::{Connection, Sent};
 use super::error::{HttpError, Peer};
 use super::pool::{Lease, Place, Pool};
 use super::redirect;
-use super::request::{Hop, Request};
+use super::request::{Hop, Request, StepLimits};
 use super::response::Response;
 use super::tls;
 use crate::deadline::Deadline;
@@ -145,10 +145,11 @@ impl HttpClient {
         let config = &self.inner.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
         let max_body = request.max_response_body.unwrap_or(config.max_response_body);
+        let steps = request.steps;
         let mut hop = request.hop;
         let mut followed = 0;
         loop {
-            let (response, lease) = self.exchange(dialer, &hop).await?;
+            let (response, lease) = self.exchange(dialer, &hop, steps).await?;
             let (head, incoming) = response.into_parts();
             let peer = peer(dialer, &hop);
             let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
@@ -173,7 +174,7 @@ impl HttpClient {
     }
 
     /// Sends `hop` over a connection that waits, or else over a new one.
-    async fn exchange(&self, dialer: &Dialer, hop: &Hop) -> Result<Answer, HttpError> {
+    async fn exchange(&self, dialer: &Dialer, hop: &Hop, steps: StepLimits) -> Result<Answer, HttpError> {
         let Inner { config, tls, pool } = &*self.inner;
         let peer = peer(dialer, hop);
         let origin = &hop.target.origin;
@@ -187,8 +188,12 @@ impl HttpClient {
                 waiting
             } else {
                 let server_name = hop.target.server_name.clone();
-                let stream = dialer.connect_through(&registered, &origin.endpoint).await?;
-                let new = Connection::open(stream, server_name, &peer, tls, config).await?;
+                let connected = within(steps.connect, async {
+                    let stream = dialer.connect_through(&registered, &origin.endpoint).await?;
+                    Connection::open(stream, server_name, &peer, tls, config).await
+                });
+                let timed_out = |limit| HttpError::ConnectTimedOut { peer: peer.clone(), limit };
+                let new = connected.await.map_err(timed_out)??;
                 if let Some((place, shared)) = place.as_ref().zip(new.share()) {
                     pool.park(place, shared, &Handle::current());
                 }
@@ -197,7 +202,8 @@ impl HttpClient {
             let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
             let unanswered = lease.connection.spent().clone().drop_guard();
-            let sent = lease.connection.send(hop).await;
+            let sent = within(steps.answer, lease.connection.send(hop)).await;
+            let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer.clone(), limit })?;
             unanswered.disarm();
             match sent? {
                 Sent::Response(response) => return Ok((response, lease)),
@@ -221,6 +227,14 @@ async fn skip(incoming: Incoming, lease: Lease, peer: Peer, limit: Deadline) {
     let read = async { while let Ok(Some(_)) = body.chunk().await {} };
     // What is not there by then is not waited for.
     let _ = Deadline::after(LONGEST).timeout(read).await;
+}
+
+/// Does `step`, unless that takes longer than the limit, which is given back then.
+async fn within<T>(limit: Option<Duration>, step: impl Future<Output = T>) -> Result<T, Duration> {
+    match limit {
+        Some(limit) => Deadline::after(limit).timeout(step).await.map_err(|_| limit),
+        None => Ok(step.await),
+    }
 }
 
 fn peer(dialer: &Dialer, hop: &Hop) -> Peer {

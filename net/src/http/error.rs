@@ -107,6 +107,22 @@ pub enum HttpError {
         /// How long everything may take.
         limit: Duration,
     },
+    /// There was no connection within what [`Request::connect_limit`](super::Request::connect_limit) allows.
+    #[error("there was no connection to {peer} within {limit:?}")]
+    ConnectTimedOut {
+        /// The server.
+        peer: Peer,
+        /// How long the connection may take.
+        limit: Duration,
+    },
+    /// There was no answer within what [`Request::answer_limit`](super::Request::answer_limit) allows.
+    #[error("{peer} did not answer within {limit:?}")]
+    AnswerTimedOut {
+        /// The server.
+        peer: Peer,
+        /// How long the answer may take.
+        limit: Duration,
+    },
     /// There were more redirects than are followed.
     #[error("more than {limit} redirects, the last of them from {peer}")]
     TooManyRedirects {
@@ -149,7 +165,10 @@ impl HttpError {
         match self {
             Self::Network(error) => error.is_retryable(),
             Self::Tls { source, .. } => !is_of_rustls(source),
-            Self::Broken { .. } | Self::TimedOut { .. } => true,
+            Self::Broken { .. }
+            | Self::TimedOut { .. }
+            | Self::ConnectTimedOut { .. }
+            | Self::AnswerTimedOut { .. } => true,
             _ => false,
         }
     }

@@ -28,8 +28,16 @@ use crate::endpoint::Endpoint;
 pub struct Request {
     pub(super) hop: Hop,
     pub(super) time_limit: Option<Duration>,
+    pub(super) steps: StepLimits,
     pub(super) max_redirects: Option<usize>,
     pub(super) max_response_body: Option<u64>,
+}
+
+/// How long single steps may take, beside the limit for everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StepLimits {
+    pub(super) connect: Option<Duration>,
+    pub(super) answer: Option<Duration>,
 }
 
 /// What is sent to one server. A redirect makes the next of it.
@@ -76,7 +84,13 @@ impl Request {
         }
         let target = Target::parse(url)?;
         let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new() };
-        Ok(Self { hop, time_limit: None, max_redirects: None, max_response_body: None })
+        Ok(Self {
+            hop,
+            time_limit: None,
+            steps: StepLimits::default(),
+            max_redirects: None,
+            max_response_body: None,
+        })
     }
 
     /// A `GET` request for `url`.
@@ -167,6 +181,22 @@ impl Request {
     #[must_use]
     pub fn time_limit(self, limit: Duration) -> Self {
         Self { time_limit: Some(limit), ..self }
+    }
+
+    /// With at most this long for each connection that is made, TLS included. There is no such limit unless given; that
+    /// of everything, and what the network allows for a connection, hold beside it.
+    #[must_use]
+    pub fn connect_limit(mut self, limit: Duration) -> Self {
+        self.steps.connect = Some(limit);
+        self
+    }
+
+    /// With at most this long from when there is a connection until the head of the response is there, for each server
+    /// that is asked. There is no such limit unless given; that of everything holds beside it.
+    #[must_use]
+    pub fn answer_limit(mut self, limit: Duration) -> Self {
+        self.steps.answer = Some(limit);
+        self
     }
 
     /// With this in the place of [`HttpConfig::max_redirects`](super::HttpConfig::max_redirects).

@@ -62,6 +62,11 @@ impl Response {
         self.body.chunk().await
     }
 
+    /// The fields that came behind the body, if any did: there are none before the body is read to its end.
+    pub const fn trailers(&self) -> Option<&HeaderMap> {
+        self.body.trailers()
+    }
+
     /// All of the body that was not read yet, as it was sent: if it is compressed it stays so.
     ///
     /// # Cancel safety

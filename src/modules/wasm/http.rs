@@ -1,1 +1,0 @@
-//! `wasi:http`, through the network of the frame.

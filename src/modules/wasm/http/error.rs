@@ -1,0 +1,211 @@
+//! What a guest is told where there is no response: one of the codes of `wasi:http`, and nothing of hosts, routes or
+//! what proxies say.
+
+use std::io;
+
+use frame_dispatch::wasm::wasmtime;
+use frame_net::http::rustls;
+use frame_net::http::{HttpConfig, HttpError};
+use frame_net::socks5::{HandshakeError, Refusal};
+use frame_net::{Cause, DriverError, NetworkError, Route, Step};
+use tracing::debug;
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+
+/// Why a request cannot be sent at all.
+pub(super) fn of_request(failed: &HttpError) -> Error {
+    told(failed, code(failed))
+}
+
+/// Why there is no network to send a request through.
+pub(super) fn of_network(failed: &NetworkError) -> Error {
+    told(failed, network(failed))
+}
+
+/// Why there is no head of a response.
+pub(super) fn before_the_body(failed: &HttpError, config: &HttpConfig) -> Error {
+    let code = match failed {
+        HttpError::Protocol { source, .. } if source.is_parse_too_large() => {
+            Error::HttpResponseHeaderSectionSize(Some(config.max_response_head))
+        }
+        failed => code(failed),
+    };
+    told(failed, code)
+}
+
+/// Why there is no more of a body.
+pub(super) fn in_the_body(failed: &HttpError) -> Error {
+    let code = match failed {
+        HttpError::Broken { .. } | HttpError::Protocol { .. } => Error::HttpResponseIncomplete,
+        failed => code(failed),
+    };
+    told(failed, code)
+}
+
+/// Why a stream ended early, if it was one of `wasi:http`: what a guest asks of an error of `wasi:io`.
+pub(super) fn code_of_stream(failed: &wasmtime::Error) -> Option<ErrorCode> {
+    let of_body = || failed.downcast_ref().map(code_of_body);
+    failed.downcast_ref().cloned().or_else(of_body)
+}
+
+/// The code of what [`in_the_body`] gives, which is not to be had twice.
+fn code_of_body(failed: &Error) -> ErrorCode {
+    match failed {
+        Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        Error::HttpResponseBodySize(limit) => ErrorCode::HttpResponseBodySize(*limit),
+        Error::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
+        Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
+        _ => ErrorCode::InternalError(None),
+    }
+}
+
+/// `code`, with the whole story for whoever runs this.
+fn told(failed: &dyn std::error::Error, code: Error) -> Error {
+    let causes = std::iter::successors(Some(failed), |error| error.source());
+    let story: Vec<_> = causes.map(ToString::to_string).collect();
+    debug!(error = story.join(": "), "a request of a component failed");
+    code
+}
+
+fn code(failed: &HttpError) -> Error {
+    match failed {
+        HttpError::Url(_) => Error::HttpRequestUriInvalid,
+        HttpError::Method { .. } => Error::HttpRequestMethodInvalid,
+        HttpError::ReservedHeader { .. } => Error::HttpRequestDenied,
+        HttpError::TooManyHeaders { .. } => Error::HttpRequestHeaderSectionSize(None),
+        HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
+        HttpError::Network(failed) => network(failed),
+        HttpError::Tls { source, .. } => tls(source),
+        HttpError::Broken { .. } => Error::ConnectionTerminated,
+        HttpError::Protocol { .. } => Error::HttpProtocolError,
+        HttpError::BodyTooLarge { limit, .. } => Error::HttpResponseBodySize(Some(*limit)),
+        HttpError::ConnectTimedOut { .. } => Error::ConnectionTimeout,
+        HttpError::AnswerTimedOut { .. } => Error::ConnectionReadTimeout,
+        HttpError::TimedOut { .. } => Error::HttpResponseTimeout,
+        // The others are of what is not done here: configuring, redirects, and reading text.
+        _ => Error::InternalError(None),
+    }
+}
+
+fn network(failed: &NetworkError) -> Error {
+    match failed {
+        // A network on the way fails for reasons that are its own: whoever asks through it learns that there is no way.
+        NetworkError::Connect { to, route, source } => {
+            let is_destination = *route == Route::Clearnet || source.peer() == to.to_string();
+            driver(source, is_destination)
+        }
+        // The network of the frame is not there any more, or there are none.
+        _ => Error::ConfigurationError,
+    }
+}
+
+/// What a driver fails with. `is_destination`: where it was about the destination, and not about a proxy.
+fn driver(failed: &DriverError, is_destination: bool) -> Error {
+    match failed.cause() {
+        Cause::TimedOut { .. } if failed.step() == Step::Lookup => Error::DnsTimeout,
+        Cause::TimedOut { .. } => Error::ConnectionTimeout,
+        Cause::Denied(denied) if denied.address().is_some() => Error::DestinationIpProhibited,
+        Cause::Denied(_) => Error::HttpRequestDenied,
+        Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
+        Cause::NotSupported { .. } => Error::ConfigurationError,
+        Cause::Io(_) if failed.step() == Step::Lookup => Error::DnsError { rcode: None, info_code: None },
+        Cause::Io(error) if is_destination => of_io(error),
+        _ => Error::DestinationUnavailable,
+    }
+}
+
+fn of_io(error: &io::Error) -> Error {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::ConnectionRefused => Error::ConnectionRefused,
+        Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::UnexpectedEof => {
+            Error::ConnectionTerminated
+        }
+        Kind::TimedOut => Error::ConnectionTimeout,
+        Kind::HostUnreachable | Kind::NetworkUnreachable => Error::DestinationIpUnroutable,
+        _ => Error::DestinationUnavailable,
+    }
+}
+
+/// What a proxy says of the destination.
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::NotAllowed => Error::HttpRequestDenied,
+        Refusal::NetworkUnreachable => Error::DestinationIpUnroutable,
+        // It may be the name that is unknown, or the host that is down.
+        Refusal::HostUnreachable => Error::DestinationNotFound,
+        Refusal::ConnectionRefused => Error::ConnectionRefused,
+        Refusal::TtlExpired => Error::ConnectionTimeout,
+        _ => Error::DestinationUnavailable,
+    }
+}
+
+fn tls(error: &io::Error) -> Error {
+    let said = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    match said {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        Some(rustls::Error::AlertReceived(alert)) => {
+            Error::TlsAlertReceived { alert_id: Some(u8::from(*alert)), alert_message: None }
+        }
+        Some(_) => Error::TlsProtocolError,
+        None => Error::ConnectionTerminated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use frame_net::Endpoint;
+
+    use super::*;
+
+    fn connect(route: Route, peer: &str, step: Step, cause: Cause) -> Error {
+        let to: Endpoint = "shop.example:80".parse().unwrap();
+        network(&NetworkError::Connect { to, route, source: DriverError::new(step, peer, cause) })
+    }
+
+    fn overlay() -> Route {
+        Route::Network("app:overlay".parse().unwrap())
+    }
+
+    #[test]
+    fn what_a_proxy_in_between_does_is_not_what_the_destination_does() {
+        let refused = || Cause::Io(io::ErrorKind::ConnectionRefused.into());
+        let code = connect(Route::Clearnet, "192.0.2.1:80", Step::Connect, refused());
+        assert!(matches!(code, Error::ConnectionRefused), "{code}");
+        let code = connect(overlay(), "shop.example:80", Step::Connect, refused());
+        assert!(matches!(code, Error::ConnectionRefused), "{code}");
+        let code = connect(overlay(), "proxy.example:1080", Step::Connect, refused());
+        assert!(matches!(code, Error::DestinationUnavailable), "{code}");
+    }
+
+    #[test]
+    fn what_a_proxy_says_of_the_destination_is_passed_on() {
+        let said = |refusal| {
+            let cause = Cause::Handshake(HandshakeError::Refused(refusal));
+            connect(overlay(), "proxy.example:1080", Step::Connect, cause)
+        };
+        assert!(matches!(said(Refusal::NotAllowed), Error::HttpRequestDenied));
+        assert!(matches!(said(Refusal::HostUnreachable), Error::DestinationNotFound));
+        assert!(matches!(said(Refusal::ConnectionRefused), Error::ConnectionRefused));
+        assert!(matches!(said(Refusal::GeneralFailure), Error::DestinationUnavailable));
+    }
+
+    #[test]
+    fn a_name_that_is_not_found_is_the_business_of_dns() {
+        let io = || Cause::Io(io::Error::other("failed to lookup address information"));
+        assert!(matches!(connect(Route::Clearnet, "x", Step::Lookup, io()), Error::DnsError { .. }));
+        let late = Cause::TimedOut { limit: std::time::Duration::from_secs(1) };
+        assert!(matches!(connect(Route::Clearnet, "x", Step::Lookup, late), Error::DnsTimeout));
+    }
+
+    #[test]
+    fn a_certificate_is_not_a_broken_connection() {
+        let of = |error: rustls::Error| tls(&io::Error::new(io::ErrorKind::InvalidData, error));
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert!(matches!(of(expired), Error::TlsCertificateError));
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        assert!(matches!(of(alert), Error::TlsAlertReceived { alert_id: Some(40), .. }));
+        assert!(matches!(of(rustls::Error::NoApplicationProtocol), Error::TlsProtocolError));
+        assert!(matches!(tls(&io::ErrorKind::UnexpectedEof.into()), Error::ConnectionTerminated));
+    }
+}

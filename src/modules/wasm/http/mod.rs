@@ -1,0 +1,152 @@
+//! `wasi:http`, through the network of the frame.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `hooks.rs` | the one way out: a request of a guest, and the network of its call |
+//! | `budget.rs` | how much a call may have under way |
+//! | `request.rs` | what a guest asks for, as the client's request |
+//! | `response.rs` | the body of a response, as the guest reads it |
+//! | `error.rs` | what a guest is told where there is no response |
+
+mod budget;
+mod error;
+mod hooks;
+mod request;
+mod response;
+
+use std::fmt;
+
+use frame_dispatch::CallError;
+use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
+use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
+use frame_dispatch::wasm::{HostModule, State};
+use frame_net::http::HttpClient;
+use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
+use wasmtime_wasi_http::p2::bindings::http::types::{self, IoError};
+use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
+
+use self::hooks::Hooks;
+
+/// The interface whose function is replaced, as `wasmtime-wasi-http` calls it.
+const TYPES: &str = "wasi:http/types@0.2.12";
+
+/// How many resources a call has handles of at once, of all interfaces together, once it has used `wasi:http`: headers,
+/// bodies, streams and what to wait for among them. Each is memory of the host.
+const MAX_RESOURCES: usize = 1024;
+
+/// How many bytes the headers have that a guest puts together, as the host counts them: each field some 70 bytes more
+/// than its text.
+const MAX_FIELDS: usize = 32 << 10;
+
+/// `wasi:http` 0.2 for components: `types` and `outgoing-handler`. With it a component makes requests over HTTP; each
+/// goes through the [dialer](frame_net::dialer) of the frame of the call that makes it, and there is no other way.
+/// `incoming-handler` is not offered: what is called here are functions.
+///
+/// It is given to the [builder](frame_dispatch::wasm::WasmEngineBuilder::module) of an engine. Its client may be shared
+/// with others: connections that wait serve only requests of the same network and isolation key.
+///
+/// ```
+/// use frame_dispatch::wasm::WasmEngine;
+/// use frame_net::http::{HttpClient, HttpConfig};
+/// use frame_runtime::modules::wasm::HttpModule;
+///
+/// let client = HttpClient::new(HttpConfig::default())?;
+/// let engine = WasmEngine::builder().module(HttpModule::new(client)).build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What a guest can rely on
+///
+/// - A request is sent once its body is finished, and not before: a server sees nothing of a body that is dropped or
+///   that its `Content-Length` does not fit. Trailers of a request cannot be sent, and are refused.
+/// - A redirect is a response as any other.
+/// - The body of a response comes as fast as the guest reads it, and then its trailers.
+/// - The timeouts of `request-options` hold beside the client's
+///   [limit for everything](frame_net::http::HttpConfig::time_limit). The one until the first byte counts from when
+///   there is a connection to when the head of the response is there.
+/// - What the client alone decides on cannot be set: beside what `wasi:http` forbids those are `Expect` and `TE`, which
+///   are forbidden, too, and `Trailer`, with which a request is denied.
+/// - With the call ends what it has under way: its connections are closed.
+///
+/// # Limits
+///
+/// What is under way is memory of the host, and not of the guest's limits. A call, or a process, has at once
+///
+/// - 16 requests, each from when it is made until its response is read to the end or dropped; further ones fail with
+///   `connection-limit-reached`,
+/// - the bodies of requests of [`max_request_body`](frame_net::http::HttpConfig::max_request_body) together, until
+///   they are answered; beyond that a request fails with `HTTP-request-body-size`,
+/// - of each response no more than what one read of its connection gave, and of the whole
+///   [`max_response_body`](frame_net::http::HttpConfig::max_response_body),
+/// - 1 024 resources of all interfaces, of which each holds headers of at most 32 KiB, or what was written of a body
+///   and not taken yet, which is 32 KiB, too. Beyond either the call fails.
+///
+/// # What a guest is told of failures
+///
+/// Only the code of `wasi:http`. The hosts and routes are in an event at the level `DEBUG`; paths, headers and bodies,
+/// where secrets may be, are nowhere.
+#[derive(Clone)]
+pub struct HttpModule {
+    client: HttpClient,
+}
+
+impl HttpModule {
+    /// Requests are made by `client`.
+    pub fn new(client: HttpClient) -> Self {
+        Self { client }
+    }
+}
+
+impl HostModule for HttpModule {
+    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+        outgoing_handler::add_to_linker::<_, WasiHttp>(linker, view)?;
+        types::add_to_linker::<_, WasiHttp>(linker, &types::LinkOptions::default(), view)?;
+        // That of `wasmtime-wasi-http` knows the errors of no body but those that a guest writes.
+        linker.instance(TYPES)?.func_wrap(
+            "http-error-code",
+            |mut store: StoreContextMut<'_, State>, (failed,): (Resource<IoError>,)| {
+                Ok((error::code_of_stream(store.data_mut().table().get(&failed)?),))
+            },
+        )
+    }
+
+    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+        let slot = state.slot::<Slot>();
+        slot.client = Some(self.client.clone());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HttpModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpModule").field("client", &self.client).finish()
+    }
+}
+
+/// What a call keeps. Most make no request: the rest is there once one asks for it.
+#[derive(Default)]
+struct Slot {
+    client: Option<HttpClient>,
+    used: Option<Box<Used>>,
+}
+
+struct Used {
+    ctx: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+/// What the functions of `wasi:http` work on.
+fn view(state: &mut State) -> WasiHttpCtxView<'_> {
+    if state.slot::<Slot>().used.is_none() {
+        let call = state.ctx().clone();
+        let slot = state.slot::<Slot>();
+        let client = slot.client.clone().expect("the module has prepared the call");
+        let mut ctx = WasiHttpCtx::new();
+        ctx.set_field_size_limit(MAX_FIELDS);
+        slot.used = Some(Box::new(Used { ctx, hooks: Hooks::new(client, call) }));
+        state.table().set_max_capacity(MAX_RESOURCES);
+    }
+    let (slot, table) = state.slot_and_table::<Slot>();
+    let used = slot.used.as_mut().expect("it was made above");
+    WasiHttpCtxView { ctx: &mut used.ctx, table, hooks: &mut used.hooks }
+}

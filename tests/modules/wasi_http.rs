@@ -1,1 +1,0 @@
-//! `wasi:http` of components.

@@ -1,0 +1,8 @@
+//! `wasi:http` of components.
+
+mod bodies;
+mod ending;
+mod failures;
+mod guest;
+mod origin;
+mod requests;

@@ -1,0 +1,150 @@
+//! What is sent, where it goes, and what comes back.
+
+use frame_dispatch::ErrorKind;
+use frame_net::socks5::Relay;
+use serde_json::json;
+
+use super::guest::{Ask, Outcome, SENDS_TRAILERS, SKIPS_TO_TRAILERS, World};
+use super::origin::{Origin, ok, response};
+
+#[tokio::test]
+async fn a_guest_gets_what_a_server_answers() {
+    let mut origin = Origin::new(|_| response("201 Created", "X-Answer: 42\r\n", "hello")).await;
+    let world = World::new(&json!({}));
+    let ask =
+        Ask { path: "/greet?whom=all".to_owned(), ..Ask::get(origin.address).header("X-Question", "what") };
+    let answer = world.ask(&ask, None).await.response();
+    assert_eq!((answer.status, answer.text(), answer.ended), (201, "hello", Ok(())));
+    assert_eq!(answer.headers, "x-answer: 42\ncontent-length: 5\n");
+    let seen = origin.request().await;
+    assert!(seen.head.starts_with("GET /greet?whom=all HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!(seen.header("host"), Some(origin.address.to_string().as_str()));
+    assert_eq!(seen.header("x-question"), Some("what"));
+    assert_eq!(seen.header("user-agent"), None);
+}
+
+#[tokio::test]
+async fn a_guest_sends_a_body() {
+    let mut origin = Origin::new(|seen| ok(&seen.body.len().to_string())).await;
+    let world = World::new(&json!({}));
+    let body: Vec<u8> = (0..300_000_u32).map(|byte| u8::try_from(byte % 251).unwrap()).collect();
+    let ask = Ask::post(origin.address, body.clone());
+    let length = body.len().to_string();
+    for ask in [ask.clone(), ask.header("Content-Length", &length)] {
+        let answer = world.ask(&ask, None).await.response();
+        assert_eq!(answer.text(), length);
+        let seen = origin.request().await;
+        assert_eq!(seen.header("content-length"), Some(length.as_str()));
+        assert_eq!(seen.header("transfer-encoding"), None);
+        assert!(seen.body == body, "the body is another");
+    }
+}
+
+#[tokio::test]
+async fn methods_are_sent_as_they_are() {
+    let mut origin = Origin::new(|_| ok("")).await;
+    let world = World::new(&json!({}));
+    for (method, sent) in
+        [((4, ""), "DELETE"), ((6, ""), "OPTIONS"), ((8, ""), "PATCH"), ((9, "PROPFIND"), "PROPFIND")]
+    {
+        let ask = Ask { method: (method.0, method.1.to_owned()), ..Ask::get(origin.address) };
+        assert_eq!(world.ask(&ask, None).await.response().status, 200);
+        assert!(origin.request().await.head.starts_with(sent), "{sent}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_goes_through_the_network_of_the_frame() {
+    let mut origin = Origin::new(|_| ok("over there")).await;
+    let address = origin.address;
+    let relay = Relay::bind("127.0.0.1:0").await.unwrap().with_source("127.0.0.2".parse().unwrap());
+    let proxy = relay.local_addr().unwrap().to_string();
+    tokio::spawn(relay.serve(move |request| {
+        assert_eq!(request.to.to_string(), "shop.internal:80");
+        Ok(address)
+    }));
+    let world = World::new(&json!({ "app:overlay": { "kind": "socks5", "proxy": proxy } }));
+
+    let answer = world.ask(&Ask::get("shop.internal"), Some("app:overlay")).await.response();
+    assert_eq!(answer.text(), "over there");
+    assert_eq!(origin.request().await.from.ip().to_string(), "127.0.0.2", "it comes from the relay");
+    world.ask(&Ask::get(address), None).await.response();
+    assert_eq!(origin.request().await.from.ip().to_string(), "127.0.0.1", "another call is on clearnet");
+}
+
+#[tokio::test]
+async fn a_call_whose_network_is_unknown_does_not_begin() {
+    let mut origin = Origin::new(|_| ok("")).await;
+    let world = World::new(&json!({}));
+    let ask = Ask::get(origin.address);
+    let error = world.call(&ask, &json!({ "network": "app:nowhere" })).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert!(origin.is_untouched());
+}
+
+#[tokio::test]
+async fn a_redirect_is_for_the_guest_to_follow() {
+    let mut origin = Origin::new(|_| response("302 Found", "Location: /elsewhere\r\n", "")).await;
+    let answer = World::new(&json!({})).ask(&Ask::get(origin.address), None).await.response();
+    assert_eq!(answer.status, 302);
+    assert!(answer.headers.contains("location: /elsewhere\n"), "{}", answer.headers);
+    origin.request().await;
+    assert!(origin.is_untouched(), "nobody went elsewhere");
+}
+
+#[tokio::test]
+async fn what_the_client_decides_on_is_no_header_of_the_guest() {
+    let mut origin = Origin::new(|_| ok("")).await;
+    let world = World::new(&json!({}));
+    const FORBIDDEN: u8 = 1;
+    for name in ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Expect"]
+    {
+        let ask = Ask::get(origin.address).header(name, "x");
+        assert_eq!(world.ask(&ask, None).await, Outcome::Headers(FORBIDDEN), "{name}");
+    }
+    let ask = Ask::get(origin.address).header("Trailer", "X-Sum");
+    assert_eq!(world.ask(&ask, None).await, Outcome::Failed("HTTP-request-denied"));
+    assert!(origin.is_untouched());
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_not_asked() {
+    let world = World::new(&json!({}));
+    for authority in ["user:secret@127.0.0.1:1", "127.0.0.1:0", "127.0.0.1:99999", "a..b", "1.2.3.4.5"] {
+        let outcome = world.ask(&Ask::get(authority), None).await;
+        assert!(
+            matches!(outcome, Outcome::Failed("HTTP-request-URI-invalid") | Outcome::Refused(_)),
+            "{authority}: {outcome:?}"
+        );
+    }
+    let connect = Ask { method: (5, String::new()), ..Ask::get("127.0.0.1:1") };
+    assert_eq!(world.ask(&connect, None).await, Outcome::Failed("HTTP-request-method-invalid"));
+}
+
+#[tokio::test]
+async fn trailers_of_a_response_come_behind_its_body() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                   5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n";
+    let origin = Origin::new(move |_| chunked.into()).await;
+    let world = World::new(&json!({}));
+    let answer = world.ask(&Ask::get(origin.address), None).await.response();
+    assert_eq!((answer.text(), answer.trailers.as_str()), ("hello", "x-sum: 5\n"));
+    assert_eq!(answer.headers, "trailer: X-Sum\n");
+    let answer = world.ask(&Ask::get(origin.address).does(SKIPS_TO_TRAILERS), None).await.response();
+    assert_eq!(
+        (answer.text(), answer.trailers.as_str()),
+        ("", "x-sum: 5\n"),
+        "they are there without the body, too"
+    );
+}
+
+#[tokio::test]
+async fn trailers_of_a_request_are_refused_and_not_left_out() {
+    let mut origin = Origin::new(|_| ok("")).await;
+    let world = World::new(&json!({}));
+    let ask = Ask::post(origin.address, "body").does(SENDS_TRAILERS);
+    let outcome = world.ask(&ask.clone().header("X-Sum", "4"), None).await;
+    assert_eq!(outcome, Outcome::Failed("HTTP-request-trailer-section-size"));
+    assert!(origin.is_untouched());
+    assert_eq!(world.ask(&ask, None).await.response().status, 200, "none are none");
+}
