@@ -3,3 +3,5 @@
 mod fs;
 mod http;
 mod net;
+
+pub use self::fs::FsModule;

@@ -2,3 +2,5 @@
 
 mod fs;
 mod http;
+
+pub use self::fs::FsModule;
