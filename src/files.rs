@@ -21,7 +21,9 @@ pub(crate) enum OpenError {
     #[error("it is a device, a pipe or a socket, and only regular files and directories can be opened")]
     Special,
     /// It is in a file system that stores nothing.
-    #[error("it is in a file system of the kernel's own, such as /proc, which has no files but the machine's state")]
+    #[error(
+        "it is in a file system of the kernel's own, such as /proc, which has no files but the machine's state"
+    )]
     Kernel,
     /// What the system says.
     #[error(transparent)]

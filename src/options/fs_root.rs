@@ -156,7 +156,7 @@ impl FsRoot {
         let mut names = Vec::new();
         for component in Path::new(path).components() {
             match component {
-                Component::Normal(name) => names.push(name.to_str().expect("it is of a string")),
+                Component::Normal(name) => names.extend(name.to_str()),
                 Component::CurDir => (),
                 Component::ParentDir => return Err(FsRootError::Parent { path: path.to_owned() }),
                 Component::RootDir | Component::Prefix(_) => {
@@ -346,7 +346,8 @@ impl Root {
 
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Root").field("path", &self.path()).field("read_only", &self.read_only).finish()
+        let Self { inside, read_only } = self;
+        f.debug_struct("Root").field("path", &inside.path).field("read_only", read_only).finish()
     }
 }
 
@@ -370,7 +371,9 @@ pub enum RootError {
     )]
     NotGranted,
     /// The app has nothing to give.
-    #[error("the app has no directory that `{path}` could be in; say which in the manifest, such as `[fs] base = \"data\"`")]
+    #[error(
+        "the app has no directory that `{path}` could be in; say which in the manifest, such as `[fs] base = \"data\"`"
+    )]
     NoBase {
         /// What was asked for.
         path: String,

@@ -3,6 +3,7 @@
 //!
 //! `cargo run -p frame-guests -- <directory>` writes those of [`GUESTS`] to files.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -26,14 +27,18 @@ pub const GUESTS: &[(&str, &str)] = &[
 const ALLOCATOR: &str = include_str!("../wat/allocator.wat");
 
 /// The world of `wit`, which has the one of `dispatch/wit` in it.
-static WORLD: LazyLock<(Resolve, WorldId)> = LazyLock::new(|| {
+static WORLD: LazyLock<(Resolve, WorldId)> =
+    LazyLock::new(|| world(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"))));
+
+/// The one world of a directory, which can name those of `dispatch/wit`.
+fn world(wit: &Path) -> (Resolve, WorldId) {
     let mut resolve = Resolve::default();
-    let mut push = |path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
-    push(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit"));
-    let package = push(concat!(env!("CARGO_MANIFEST_DIR"), "/wit"));
+    let mut push = |path: &Path| resolve.push_path(path).unwrap_or_else(|error| panic!("{error:?}")).0;
+    push(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit")));
+    let package = push(wit);
     let world = resolve.select_world(&[package], None).expect("there is one world");
     (resolve, world)
-});
+}
 
 /// The component of this name.
 ///
@@ -56,14 +61,27 @@ pub fn component(fields: &str) -> Vec<u8> {
     of_module(&format!("(module {fields}\n{ALLOCATOR})"))
 }
 
+/// The same, of the one world in the directory `wit`, whose other packages are in its `deps`. It can include that of
+/// `dispatch/wit`.
+///
+/// # Panics
+///
+/// As [`component`], and if the directory has not one world.
+pub fn component_of(fields: &str, wit: &Path) -> Vec<u8> {
+    encoded(&format!("(module {fields}\n{ALLOCATOR})"), &world(wit))
+}
+
 /// A component of a core module, in text, with everything in it.
 ///
 /// # Panics
 ///
 /// As [`component`].
 pub fn of_module(module: &str) -> Vec<u8> {
+    encoded(module, &WORLD)
+}
+
+fn encoded(module: &str, (resolve, world): &(Resolve, WorldId)) -> Vec<u8> {
     let mut module = text(module);
-    let (resolve, world) = &*WORLD;
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).expect("the world is valid");
     let encoder = ComponentEncoder::default().validate(true).module(&module);
     encoder.and_then(|mut encoder| encoder.encode()).unwrap_or_else(|error| panic!("{error:?}"))

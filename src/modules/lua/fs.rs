@@ -120,8 +120,7 @@ impl LuaModule for FsModule {
 impl FsModule {
     fn install_reading(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let largest = self.largest_read;
-        type Read = (BeneathRoot, Option<u64>, Option<u64>);
-        module.async_function("read", move |ctx: Ctx, (path, offset, length): Read| {
+        module.async_function("read", move |ctx: Ctx, (path, offset, length): ReadArguments| {
             let part = Part { offset: offset.unwrap_or(0), length, largest };
             run(&ctx, Access::Read, move |root| operation::read(root, &path, part))
         })?;
@@ -154,6 +153,9 @@ impl FsModule {
         })
     }
 }
+
+/// A path, where to begin, and how many bytes.
+type ReadArguments = (BeneathRoot, Option<u64>, Option<u64>);
 
 /// Does something in the root of a call, on a thread that may block.
 fn run<T, F>(

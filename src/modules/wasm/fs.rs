@@ -1,7 +1,6 @@
 //! Directories of WASI, from the directory of the frame.
 
 use std::fs::FileTimes;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -62,7 +61,8 @@ impl FsModule {
 /// that a pipe holds a thread of the host up for ever. All else is done by what wasmtime has.
 impl HostModule for FsModule {
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
-        let directories = |mut store: StoreContextMut<'_, State>, (): ()| Ok((directories(store.data_mut())?,));
+        let directories =
+            |mut store: StoreContextMut<'_, State>, (): ()| Ok((directories(store.data_mut())?,));
         linker.instance(PREOPENS)?.func_wrap("get-directories", directories)?;
         let mut types = linker.instance(TYPES)?;
         types.func_wrap_async(
@@ -108,17 +108,16 @@ impl Handles {
 fn directories(state: &mut State) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
     let Some(root) = state.ctx().frame().get(&ROOT).cloned() else { return Ok(Vec::new()) };
     let (handles, table) = state.slot_and_table::<Handles>();
-    let directory = match &handles.root {
-        Some(directory) => directory.clone(),
-        None => {
-            let handle = root.directory().try_clone()?.into_std_file();
-            let (perms, mode) = if root.is_read_only() {
-                (FsPerms::ReadOnly, OpenMode::READ)
-            } else {
-                (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE)
-            };
-            handles.root.insert(Dir::new(handle, perms, mode, false)).clone()
-        }
+    let directory = if let Some(directory) = &handles.root {
+        directory.clone()
+    } else {
+        let handle = root.directory().try_clone()?.into_std_file();
+        let (perms, mode) = if root.is_read_only() {
+            (FsPerms::ReadOnly, OpenMode::READ)
+        } else {
+            (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE)
+        };
+        handles.root.insert(Dir::new(handle, perms, mode, false)).clone()
     };
     Ok(vec![(table.push(Descriptor::Dir(directory))?, "/".to_owned())])
 }
@@ -159,9 +158,10 @@ async fn open_at(
     if !state.slot::<Handles>().has_room() {
         return Ok(Err(ErrorCode::InsufficientMemory));
     }
-    let (perms, mode) = (directory.perms, opening.mode);
+    let (perms, mode, wants_directory) = (directory.perms, opening.mode, opening.wants_directory);
     let opened = in_directory(directory.dir, move |directory| opening.open(directory, Path::new(&path)));
     let descriptor = match opened.await {
+        Ok(Opened::File(_)) if wants_directory => return Ok(Err(ErrorCode::NotDirectory)),
         Ok(Opened::File(file)) => Descriptor::File(File::new(file.into_std(), perms, mode, false)),
         Ok(Opened::Directory(directory)) => {
             Descriptor::Dir(Dir::new(directory.into_std_file(), perms, mode, false))
@@ -221,13 +221,9 @@ impl Opening {
 
     fn open(&mut self, directory: &cap_std::fs::Dir, path: &Path) -> Result<Opened, OpenError> {
         let opened = files::open(directory, path, &mut self.options)?;
-        if let Opened::File(file) = &opened {
-            if self.wants_directory {
-                return Err(OpenError::System(io::ErrorKind::NotADirectory.into()));
-            }
-            if self.truncates {
-                file.set_len(0)?;
-            }
+        // It is known only now that it is a file.
+        if let (Opened::File(file), true) = (&opened, self.truncates) {
+            file.set_len(0)?;
         }
         Ok(opened)
     }

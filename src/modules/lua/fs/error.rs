@@ -31,16 +31,29 @@ fn system(shown: &str, error: io::Error) -> CallError {
         Io::ReadOnlyFilesystem => (ErrorKind::Denied, "is in a file system that is read-only"),
         Io::NotADirectory => (ErrorKind::Invalid, "is no directory, or is in what is none"),
         Io::IsADirectory => (ErrorKind::Invalid, "is a directory"),
-        Io::DirectoryNotEmpty => (ErrorKind::Invalid, "is a directory that is not empty; remove what is in it first"),
+        Io::DirectoryNotEmpty => {
+            (ErrorKind::Invalid, "is a directory that is not empty; remove what is in it first")
+        }
         Io::AlreadyExists => (ErrorKind::Invalid, "exists already"),
-        Io::InvalidFilename => (ErrorKind::Invalid, "has a name that is too long, or none that this file system takes"),
+        Io::InvalidFilename => {
+            (ErrorKind::Invalid, "has a name that is too long, or none that this file system takes")
+        }
         Io::CrossesDevices => (ErrorKind::Invalid, "cannot be moved into another file system; copy it"),
         Io::InvalidInput => (ErrorKind::Invalid, "cannot be used for this"),
-        Io::StorageFull | Io::QuotaExceeded => (ErrorKind::Exhausted, "cannot be written: the file system is full"),
-        Io::FileTooLarge => (ErrorKind::Exhausted, "cannot be written: it would be larger than a file may be"),
+        Io::StorageFull | Io::QuotaExceeded => {
+            (ErrorKind::Exhausted, "cannot be written: the file system is full")
+        }
+        Io::FileTooLarge => {
+            (ErrorKind::Exhausted, "cannot be written: it would be larger than a file may be")
+        }
         Io::ResourceBusy | Io::WouldBlock => (ErrorKind::Unavailable, "is in use"),
-        _ if is_loop(&error) => (ErrorKind::Denied, "has more symbolic links on its way than are followed, or one of the kernel's"),
-        _ if is_out_of_handles(&error) => (ErrorKind::Unavailable, "cannot be opened: too many files are open"),
+        _ if is_loop(&error) => (
+            ErrorKind::Denied,
+            "has more symbolic links on its way than are followed, or one of the kernel's",
+        ),
+        _ if is_out_of_handles(&error) => {
+            (ErrorKind::Unavailable, "cannot be opened: too many files are open")
+        }
         _ => (ErrorKind::Internal, "cannot be used"),
     };
     let is_retryable = kind == ErrorKind::Unavailable;

@@ -78,12 +78,16 @@ pub(super) fn append(root: &Root, path: &BeneathRoot, data: &[u8]) -> Result<(),
 }
 
 pub(super) fn list(root: &Root, path: &BeneathRoot) -> Result<Vec<Entry>, CallError> {
-    let directory = files::open_directory(root.directory(), path.as_path()).map_err(|error| failed(path, error))?;
+    let directory =
+        files::open_directory(root.directory(), path.as_path()).map_err(|error| failed(path, error))?;
     let mut entries = Vec::new();
     for entry in directory.entries().map_err(|error| failed(path, error))? {
         let entry = entry.map_err(|error| failed(path, error))?;
         if entries.len() == MOST_ENTRIES {
-            let message = format!("{} has more than {MOST_ENTRIES} entries, which are the most that are listed", path.shown());
+            let message = format!(
+                "{} has more than {MOST_ENTRIES} entries, which are the most that are listed",
+                path.shown()
+            );
             return Err(CallError::new(ErrorKind::Exhausted, message).with_retryable(false));
         }
         // What is gone since is not listed.

@@ -17,7 +17,8 @@ pub(super) struct BeneathRoot {
 
 impl BeneathRoot {
     fn new(bytes: &[u8]) -> Result<Self, CallError> {
-        let invalid = |what: &str| Err(CallError::invalid(format!("the path {}: {what}", shown_bytes(bytes))));
+        let invalid =
+            |what: &str| Err(CallError::invalid(format!("the path {}: {what}", shown_bytes(bytes))));
         let denied = |what: &str| {
             Err(CallError::new(ErrorKind::Denied, format!("the path {}: {what}", shown_bytes(bytes))))
         };
@@ -123,16 +124,23 @@ mod tests {
 
     #[test]
     fn a_path_goes_down_only() {
-        for (given, path) in [("a", "a"), ("a/b", "a/b"), ("./a//b/./", "a/b"), (".", "."), ("./", "."), ("...", "...")] {
+        for (given, path) in
+            [("a", "a"), ("a/b", "a/b"), ("./a//b/./", "a/b"), (".", "."), ("./", "."), ("...", "...")]
+        {
             assert_eq!(BeneathRoot::new(given.as_bytes()).unwrap().as_path(), Path::new(path), "{given}");
         }
-        for given in ["..", "../a", "a/..", "a/../b", "a/../../b", "./..", "a/b/..", "/", "/a", "//a", "/.."] {
+        for given in ["..", "../a", "a/..", "a/../b", "a/../../b", "./..", "a/b/..", "/", "/a", "//a", "/.."]
+        {
             let error = BeneathRoot::new(given.as_bytes()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Denied, "{given}: {error}");
             assert!(error.message().contains(given), "{error}");
         }
         for given in ["", "a\0b", "\0", &"x".repeat(LONGEST + 1)] {
-            assert_eq!(BeneathRoot::new(given.as_bytes()).unwrap_err().kind(), ErrorKind::Invalid, "{given:?}");
+            assert_eq!(
+                BeneathRoot::new(given.as_bytes()).unwrap_err().kind(),
+                ErrorKind::Invalid,
+                "{given:?}"
+            );
         }
     }
 
