@@ -9,7 +9,7 @@ use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 
 use self::operation::{Access, Part};
-use self::path::{BeneathRoot, Bytes};
+use self::path::{Bytes, Given};
 use crate::fs_root::{ROOT, Root};
 
 /// How much is read at once, unless the host says otherwise.
@@ -122,40 +122,40 @@ impl FsModule {
         let largest = self.largest_read;
         module.async_function("read", move |ctx: Ctx, (path, offset, length): ReadArguments| {
             let part = Part { offset: offset.unwrap_or(0), length, largest };
-            run(&ctx, Access::Read, move |root| operation::read(root, &path, part))
+            run(&ctx, Access::Read, move |root| operation::read(root, &path.path()?, part))
         })?;
-        module.async_function("list", |ctx: Ctx, path: Option<BeneathRoot>| {
-            run(&ctx, Access::Read, move |root| operation::list(root, &path.unwrap_or_default()))
+        module.async_function("list", |ctx: Ctx, path: Option<Given>| {
+            run(&ctx, Access::Read, move |root| operation::list(root, &path.unwrap_or_default().path()?))
         })?;
-        module.async_function("stat", |ctx: Ctx, path: BeneathRoot| {
-            run(&ctx, Access::Read, move |root| operation::stat(root, &path))
+        module.async_function("stat", |ctx: Ctx, path: Given| {
+            run(&ctx, Access::Read, move |root| operation::stat(root, &path.path()?))
         })?;
-        module.async_function("exists", |ctx: Ctx, path: BeneathRoot| {
-            run(&ctx, Access::Read, move |root| operation::exists(root, &path))
+        module.async_function("exists", |ctx: Ctx, path: Given| {
+            run(&ctx, Access::Read, move |root| operation::exists(root, &path.path()?))
         })
     }
 
     fn install_writing(module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        module.async_function("write", |ctx: Ctx, (path, data): (BeneathRoot, Bytes)| {
-            run(&ctx, Access::Write, move |root| operation::write(root, &path, &data.0))
+        module.async_function("write", |ctx: Ctx, (path, data): (Given, Bytes)| {
+            run(&ctx, Access::Write, move |root| operation::write(root, &path.path()?, &data.0))
         })?;
-        module.async_function("append", |ctx: Ctx, (path, data): (BeneathRoot, Bytes)| {
-            run(&ctx, Access::Write, move |root| operation::append(root, &path, &data.0))
+        module.async_function("append", |ctx: Ctx, (path, data): (Given, Bytes)| {
+            run(&ctx, Access::Write, move |root| operation::append(root, &path.path()?, &data.0))
         })?;
-        module.async_function("mkdir", |ctx: Ctx, path: BeneathRoot| {
-            run(&ctx, Access::Write, move |root| operation::mkdir(root, &path))
+        module.async_function("mkdir", |ctx: Ctx, path: Given| {
+            run(&ctx, Access::Write, move |root| operation::mkdir(root, &path.path()?))
         })?;
-        module.async_function("remove", |ctx: Ctx, path: BeneathRoot| {
-            run(&ctx, Access::Write, move |root| operation::remove(root, &path))
+        module.async_function("remove", |ctx: Ctx, path: Given| {
+            run(&ctx, Access::Write, move |root| operation::remove(root, &path.path()?))
         })?;
-        module.async_function("rename", |ctx: Ctx, (from, to): (BeneathRoot, BeneathRoot)| {
-            run(&ctx, Access::Write, move |root| operation::rename(root, &from, &to))
+        module.async_function("rename", |ctx: Ctx, (from, to): (Given, Given)| {
+            run(&ctx, Access::Write, move |root| operation::rename(root, &from.path()?, &to.path()?))
         })
     }
 }
 
 /// A path, where to begin, and how many bytes.
-type ReadArguments = (BeneathRoot, Option<u64>, Option<u64>);
+type ReadArguments = (Given, Option<u64>, Option<u64>);
 
 /// Does something in the root of a call, on a thread that may block.
 fn run<T, F>(

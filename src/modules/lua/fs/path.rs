@@ -64,17 +64,27 @@ impl BeneathRoot {
     }
 }
 
-/// The root itself.
-impl Default for BeneathRoot {
-    fn default() -> Self {
-        Self { path: PathBuf::new() }
+/// A path as a script gives it. One that is none fails the call that it is given to, and not as an argument of the wrong
+/// type does.
+pub(super) struct Given(Result<BeneathRoot, CallError>);
+
+impl Given {
+    pub(super) fn path(self) -> Result<BeneathRoot, CallError> {
+        self.0
     }
 }
 
-impl FromLua for BeneathRoot {
+/// The root itself.
+impl Default for Given {
+    fn default() -> Self {
+        Self(Ok(BeneathRoot { path: PathBuf::new() }))
+    }
+}
+
+impl FromLua for Given {
     fn from_lua(value: Value, lua: &Lua) -> mlua::Result<Self> {
         let path = mlua::String::from_lua(value, lua)?;
-        Self::new(&path.as_bytes()).map_err(mlua::Error::external)
+        Ok(Self(BeneathRoot::new(&path.as_bytes())))
     }
 }
 
