@@ -21,6 +21,7 @@
 mod app;
 mod command;
 mod demo;
+mod files;
 pub mod manifest;
 pub mod modules;
 mod options;

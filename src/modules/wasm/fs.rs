@@ -1,1 +1,276 @@
 //! Directories of WASI, from the directory of the frame.
+
+use std::fs::FileTimes;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, SystemTimeSpec};
+use cap_std::fs::OpenOptions;
+use frame_dispatch::wasm::wasmtime::StoreContextMut;
+use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
+use frame_dispatch::wasm::wasmtime_wasi::filesystem::{Descriptor, Dir, File};
+use frame_dispatch::wasm::wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
+};
+use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, OpenMode};
+use frame_dispatch::wasm::{HostModule, State, wasmtime};
+
+use crate::files::{self, OpenError, Opened};
+use crate::fs_root::ROOT;
+
+/// What the linker of wasmtime has these under. Under any other version they would be beside its own and not in their
+/// place, and components would be given no directory.
+const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
+const TYPES: &str = "wasi:filesystem/types@0.2.12";
+
+/// How many files and directories a call has open at once. What is open counts for the whole program, which needs some
+/// for its sockets.
+const MOST_OPEN: usize = 128;
+
+/// Gives components the [root](crate::fs_root) of the call that runs as their one directory, `/`: what is built with a
+/// standard library finds its files there, by absolute paths as by relative ones. A call without a root has none.
+///
+/// It is the open directory of the frame itself, and no path of the machine is looked up. What components open in it are
+/// files and directories, none of them outside, and neither devices nor pipes nor sockets; of a root that is read-only
+/// they write nothing. A call has no more than 128 of them open at once, and is told `insufficient-memory` if it wants
+/// more.
+///
+/// There is no quota: what components write is bounded by the file system. A directory is read as a whole, which takes
+/// memory of the host by the number of its entries.
+///
+/// ```
+/// use frame_dispatch::wasm::WasmEngine;
+/// use frame_runtime::modules::wasm::FsModule;
+///
+/// let engine = WasmEngine::builder().module(FsModule::new()).build()?;
+/// # Ok::<(), frame_dispatch::wasm::WasmError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct FsModule(());
+
+impl FsModule {
+    /// It has nothing to be set.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+/// In the place of what wasmtime has: it takes directories by their paths only, and opens whatever it finds as it is, so
+/// that a pipe holds a thread of the host up for ever. All else is done by what wasmtime has.
+impl HostModule for FsModule {
+    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+        let directories =
+            |mut store: StoreContextMut<'_, State>, (): ()| Ok((directories(store.data_mut())?,));
+        linker.instance(PREOPENS)?.func_wrap("get-directories", directories)?;
+        let mut types = linker.instance(TYPES)?;
+        types.func_wrap_async(
+            "[method]descriptor.open-at",
+            |mut store: StoreContextMut<'_, State>, arguments: OpenAt| {
+                Box::new(async move { Ok((open_at(store.data_mut(), arguments).await?,)) })
+            },
+        )?;
+        types.func_wrap_async(
+            "[method]descriptor.set-times-at",
+            |mut store: StoreContextMut<'_, State>, arguments: SetTimesAt| {
+                Box::new(async move { Ok((set_times_at(store.data_mut(), arguments).await?,)) })
+            },
+        )
+    }
+}
+
+type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
+type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
+
+/// What a call has open.
+#[derive(Default)]
+struct Handles {
+    /// That of the root, for as long as the call lasts.
+    root: Option<Dir>,
+    others: Vec<Weak<std::fs::File>>,
+}
+
+impl Handles {
+    fn has_room(&mut self) -> bool {
+        self.others.retain(|handle| handle.strong_count() > 0);
+        self.others.len() < MOST_OPEN
+    }
+
+    fn add(&mut self, descriptor: &Descriptor) {
+        self.others.push(Arc::downgrade(match descriptor {
+            Descriptor::File(file) => &file.file,
+            Descriptor::Dir(directory) => &directory.dir,
+        }));
+    }
+}
+
+fn directories(state: &mut State) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+    let Some(root) = state.ctx().frame().get(&ROOT).cloned() else { return Ok(Vec::new()) };
+    let (handles, table) = state.slot_and_table::<Handles>();
+    let directory = if let Some(directory) = &handles.root {
+        directory.clone()
+    } else {
+        let handle = root.directory().try_clone()?.into_std_file();
+        let (perms, mode) = if root.is_read_only() {
+            (FsPerms::ReadOnly, OpenMode::READ)
+        } else {
+            (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE)
+        };
+        handles.root.insert(Dir::new(handle, perms, mode, false)).clone()
+    };
+    Ok(vec![(table.push(Descriptor::Dir(directory))?, "/".to_owned())])
+}
+
+/// Does something in a directory of the guest's, on a thread that may block.
+async fn in_directory<T: Send + 'static>(
+    directory: Arc<std::fs::File>,
+    operation: impl FnOnce(&cap_std::fs::Dir) -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, ErrorCode> {
+    let done = tokio::task::spawn_blocking(move || {
+        let directory = cap_std::fs::Dir::from_std_file(directory.try_clone()?);
+        operation(&directory)
+    });
+    match done.await {
+        Ok(done) => done.map_err(error_code),
+        Err(_) => Err(ErrorCode::Io),
+    }
+}
+
+fn error_code(error: OpenError) -> ErrorCode {
+    match error {
+        OpenError::Outside | OpenError::Special | OpenError::Kernel => ErrorCode::NotPermitted,
+        OpenError::System(error) => error.into(),
+    }
+}
+
+async fn open_at(
+    state: &mut State,
+    (descriptor, path_flags, path, open_flags, flags): OpenAt,
+) -> wasmtime::Result<Result<Resource<Descriptor>, ErrorCode>> {
+    let Descriptor::Dir(directory) = state.table().get(&descriptor)?.clone() else {
+        return Ok(Err(ErrorCode::NotDirectory));
+    };
+    let mut opening = match Opening::new(directory.perms, path_flags, open_flags, flags) {
+        Ok(opening) => opening,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    if !state.slot::<Handles>().has_room() {
+        return Ok(Err(ErrorCode::InsufficientMemory));
+    }
+    let (perms, mode, wants_directory) = (directory.perms, opening.mode, opening.wants_directory);
+    let opened = in_directory(directory.dir, move |directory| opening.open(directory, Path::new(&path)));
+    let descriptor = match opened.await {
+        Ok(Opened::File(_)) if wants_directory => return Ok(Err(ErrorCode::NotDirectory)),
+        Ok(Opened::File(file)) => Descriptor::File(File::new(file.into_std(), perms, mode, false)),
+        Ok(Opened::Directory(directory)) => {
+            Descriptor::Dir(Dir::new(directory.into_std_file(), perms, mode, false))
+        }
+        Err(error) => return Ok(Err(error)),
+    };
+    let (handles, table) = state.slot_and_table::<Handles>();
+    handles.add(&descriptor);
+    Ok(Ok(table.push(descriptor)?))
+}
+
+/// How something is opened.
+struct Opening {
+    options: OpenOptions,
+    mode: OpenMode,
+    truncates: bool,
+    wants_directory: bool,
+}
+
+impl Opening {
+    /// As wasmtime reads what the guest says.
+    fn new(
+        perms: FsPerms,
+        path_flags: PathFlags,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> Result<Self, ErrorCode> {
+        let syncs = [
+            DescriptorFlags::FILE_INTEGRITY_SYNC,
+            DescriptorFlags::DATA_INTEGRITY_SYNC,
+            DescriptorFlags::REQUESTED_WRITE_SYNC,
+        ];
+        if syncs.into_iter().any(|sync| flags.contains(sync)) {
+            return Err(ErrorCode::Unsupported);
+        }
+        let creates = open_flags.contains(OpenFlags::CREATE);
+        let exclusive = open_flags.contains(OpenFlags::EXCLUSIVE);
+        let truncates = open_flags.contains(OpenFlags::TRUNCATE);
+        let wants_directory = open_flags.contains(OpenFlags::DIRECTORY);
+        if wants_directory && (creates || exclusive || truncates) {
+            return Err(ErrorCode::Invalid);
+        }
+        let writes = creates || truncates || flags.contains(DescriptorFlags::WRITE);
+        let reads = flags.contains(DescriptorFlags::READ) || !flags.contains(DescriptorFlags::WRITE);
+        if writes && perms.write_not_permitted() {
+            return Err(ErrorCode::NotPermitted);
+        }
+        let mut mode = OpenMode::empty();
+        mode.set(OpenMode::READ, reads);
+        mode.set(OpenMode::WRITE, writes);
+        let follows = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let mut options = OpenOptions::new();
+        options.read(reads).write(writes).create(creates && !exclusive).create_new(creates && exclusive);
+        options.follow(if follows { FollowSymlinks::Yes } else { FollowSymlinks::No });
+        Ok(Self { options, mode, truncates, wants_directory })
+    }
+
+    fn open(&mut self, directory: &cap_std::fs::Dir, path: &Path) -> Result<Opened, OpenError> {
+        let opened = files::open(directory, path, &mut self.options)?;
+        // It is known only now that it is a file.
+        if let (Opened::File(file), true) = (&opened, self.truncates) {
+            file.set_len(0)?;
+        }
+        Ok(opened)
+    }
+}
+
+async fn set_times_at(
+    state: &mut State,
+    (descriptor, path_flags, path, accessed, modified): SetTimesAt,
+) -> wasmtime::Result<Result<(), ErrorCode>> {
+    let Descriptor::Dir(directory) = state.table().get(&descriptor)?.clone() else {
+        return Ok(Err(ErrorCode::NotDirectory));
+    };
+    if directory.perms.write_not_permitted() {
+        return Ok(Err(ErrorCode::NotPermitted));
+    }
+    let (accessed, modified) = match (time(accessed), time(modified)) {
+        (Ok(accessed), Ok(modified)) => (accessed, modified),
+        (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+    };
+    let follows = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+    let set = in_directory(directory.dir, move |directory| {
+        let path = Path::new(&path);
+        if !follows {
+            let spec = |time: SystemTime| SystemTimeSpec::Absolute(cap_std::time::SystemTime::from_std(time));
+            return Ok(directory.set_symlink_times(path, accessed.map(spec), modified.map(spec))?);
+        }
+        let file = match files::open(directory, path, OpenOptions::new().read(true))? {
+            Opened::File(file) => file.into_std(),
+            Opened::Directory(directory) => directory.into_std_file(),
+        };
+        let mut times = FileTimes::new();
+        times = accessed.map_or(times, |time| times.set_accessed(time));
+        times = modified.map_or(times, |time| times.set_modified(time));
+        Ok(file.set_times(times)?)
+    });
+    Ok(set.await)
+}
+
+fn time(given: NewTimestamp) -> Result<Option<SystemTime>, ErrorCode> {
+    Ok(match given {
+        NewTimestamp::NoChange => None,
+        NewTimestamp::Now => Some(SystemTime::now()),
+        NewTimestamp::Timestamp(time) => {
+            let since = Duration::from_secs(time.seconds)
+                .checked_add(Duration::from_nanos(time.nanoseconds.into()))
+                .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+            Some(since.ok_or(ErrorCode::Overflow)?)
+        }
+    })
+}

@@ -3,4 +3,5 @@
 mod fs;
 mod http;
 
+pub use self::fs::FsModule;
 pub use self::http::HttpModule;
