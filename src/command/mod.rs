@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod demo;
 mod options;
 mod resolvers;
@@ -15,6 +16,8 @@ use crate::report;
 pub fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
+        // What is wrong was shown.
+        Err(error) if error.is::<check::Refused>() => ExitCode::from(2),
         Err(error) => {
             eprintln!("frame: {}", report::chain(&*error));
             ExitCode::FAILURE
@@ -32,6 +35,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Demo(demo::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
@@ -50,6 +54,7 @@ enum Format {
 impl Cli {
     pub(crate) fn run(self) -> Result<(), BoxError> {
         match self.command {
+            Command::Check(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Resolvers(args) => args.run(),
             Command::Options(args) => args.run(),
