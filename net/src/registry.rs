@@ -189,6 +189,31 @@ impl NetworkRegistry {
         self.replace(id, network)
     }
 
+    /// Puts networks in their places, all or none, each instead of the one registered as its id, if there is one. They may
+    /// go through each other. Whoever looks meanwhile finds all of them as they were, or all as they are then.
+    ///
+    /// Connections that the old ones made go on through them.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::ViaNotRegistered`] and [`NetworkError::ViaCycle`] if one of them cannot go through what it is to go
+    /// through. All is then as it was.
+    pub fn put_all(&self, networks: &[(NetworkId, Arc<dyn Network>)]) -> Result<(), NetworkError> {
+        let replaced = self.change(|table| {
+            let mut replaced = Vec::new();
+            for (id, network) in networks {
+                replaced.extend(table.insert(id.clone(), Registered::new(Arc::clone(network))));
+            }
+            networks.iter().try_for_each(|(id, _)| check_via(table, id))?;
+            for (id, _) in networks {
+                replaced.extend(renew_behind(table, id));
+            }
+            Ok(replaced)
+        })?;
+        retire(&replaced);
+        Ok(())
+    }
+
     /// Whether a network is registered as `id`.
     pub fn has(&self, id: &NetworkId) -> bool {
         self.inner.table.load().contains_key(id)
@@ -205,11 +230,13 @@ impl NetworkRegistry {
         table.iter().map(|(id, registered)| (id.clone(), registered.network.kind())).collect()
     }
 
-    pub(crate) fn build(
-        &self,
-        id: &NetworkId,
-        config: &NetworkConfig,
-    ) -> Result<Arc<dyn Network>, NetworkError> {
+    /// Makes the network that is described, which is to be `id`, and registers nothing: for whoever changes
+    /// [several](NetworkRegistry::put_all) at once, and wants to know first that all of them can be made.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Config`] if no driver can make it.
+    pub fn build(&self, id: &NetworkId, config: &NetworkConfig) -> Result<Arc<dyn Network>, NetworkError> {
         let built = self.inner.drivers.create(config, self);
         built.map_err(|source| NetworkError::Config { id: id.clone(), source })
     }

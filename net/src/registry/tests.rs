@@ -120,6 +120,33 @@ fn a_network_that_cannot_be_made_changes_nothing() {
 }
 
 #[test]
+fn networks_are_put_in_their_places_together_or_not_at_all() {
+    let networks = networks();
+    networks.create(id("a:b"), &config(None)).unwrap();
+    networks.create(id("a:c"), &config(Some("a:b"))).unwrap();
+    let build = |name: &str, via| (id(name), networks.build(&id(name), &config(via)).unwrap());
+    let (b, c) = (networks.get(&id("a:b")).unwrap(), networks.get(&id("a:c")).unwrap());
+
+    // The other way round, which no order of single changes leads to.
+    let turned = [build("a:b", Some("a:c")), build("a:c", Some("a:d")), build("a:d", None)];
+    let error = networks.put_all(&turned[..2]).unwrap_err();
+    assert!(matches!(error, NetworkError::ViaNotRegistered { .. }), "{error}");
+    assert!(Arc::ptr_eq(&b, &networks.get(&id("a:b")).unwrap()) && !b.retired.is_cancelled());
+
+    networks.put_all(&turned).unwrap();
+    assert!(b.retired.is_cancelled() && c.retired.is_cancelled());
+    assert_eq!(networks.list().len(), 3);
+    assert_eq!(networks.get(&id("a:b")).unwrap().network.via(), Some(&id("a:c")));
+
+    let behind = networks.get(&id("a:b")).unwrap();
+    networks.put_all(&[build("a:d", None)]).unwrap();
+    assert!(behind.retired.is_cancelled(), "it goes through one that was replaced");
+
+    let error = networks.put_all(&[build("a:d", Some("a:b"))]).unwrap_err();
+    assert!(matches!(error, NetworkError::ViaCycle { .. }), "{error}");
+}
+
+#[test]
 fn a_network_goes_only_through_one_that_is_registered() {
     let networks = networks();
     let error = networks.create(id("a:b"), &config(Some("a:c"))).unwrap_err();
