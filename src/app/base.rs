@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frame_dispatch::Functions;
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
-    NetworkRegistry, Step,
+    NetworkChanges, NetworkRegistry, Step,
 };
 use frame_registry::{App, AppBuilder, BoxError, FrameResolvers};
 
@@ -38,9 +38,11 @@ pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem>
 /// sockets and tasks that networks may begin with.
 pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
     let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));
-    let hollow: Vec<_> =
-        manifest.networks.keys().map(|id| (id.clone(), Arc::new(Hollow) as Arc<dyn Network>)).collect();
-    networks.put_all(&hollow).map_err(|error| unbootable(manifest, error.into()))?;
+    let mut hollow = NetworkChanges::default();
+    for (id, network) in &manifest.networks {
+        hollow.put(id.clone(), Arc::new(Hollow), network.value.is_selectable());
+    }
+    networks.apply(hollow).map_err(|error| unbootable(manifest, error.into()))?;
     let mut app = builder(manifest)?;
     frame_net::install(&mut app, networks, None).map_err(|error| unbootable(manifest, error))?;
     Ok(app.build())

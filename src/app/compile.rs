@@ -1,13 +1,11 @@
 //! Making a plan of a manifest: everything is compiled and made, and nothing runs.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use frame_dispatch::process::{HostConfig, HostId};
-use frame_net::{Network, NetworkId, NetworkRegistry};
+use frame_net::{NetworkId, NetworkRegistry};
 use frame_registry::Id;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -15,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
-use super::plan::{self, Plan, Unit};
+use super::plan::{self, Made, Plan, Unit};
 use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems};
 use crate::report;
 
@@ -64,7 +62,11 @@ pub(super) async fn compile(
     };
     let process = |given: &Given<Function>, code| {
         let (identity, options) = (given.identity.clone(), given.value.options.clone());
-        Given { value: Unit { code, compiled_from: identity.clone(), options }, span: given.span.clone(), identity }
+        Given {
+            value: Unit { code, compiled_from: identity.clone(), options },
+            span: given.span.clone(),
+            identity,
+        }
     };
     Ok(Plan {
         file: Arc::clone(&manifest.file),
@@ -157,7 +159,7 @@ fn host(given: &Given<HostConfig>) -> Given<HostConfig> {
 }
 
 /// Networks, by id.
-type Networks = BTreeMap<NetworkId, Given<Arc<dyn Network>>>;
+type Networks = BTreeMap<NetworkId, Given<Made>>;
 
 fn make_networks(
     manifest: &Manifest,
@@ -168,8 +170,10 @@ fn make_networks(
     for (id, given) in &manifest.networks {
         let earlier = earlier.and_then(|plan| plan.networks.get(id));
         let network = match earlier.filter(|earlier| earlier.identity == given.identity) {
-            Some(earlier) => Ok(Arc::clone(&earlier.value)),
-            None => registry.build(id, &given.value),
+            Some(earlier) => Ok(earlier.value.clone()),
+            None => registry
+                .build(id, &given.value)
+                .map(|network| Made { network, is_selectable: given.value.is_selectable() }),
         };
         match network {
             Ok(value) => {
@@ -190,13 +194,8 @@ fn make_networks(
 }
 
 /// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.
-fn no_way(
-    manifest: &Manifest,
-    networks: &Networks,
-    id: &NetworkId,
-    given: &Given<Arc<dyn Network>>,
-) -> Option<String> {
-    let via = given.value.via()?;
+fn no_way(manifest: &Manifest, networks: &Networks, id: &NetworkId, given: &Given<Made>) -> Option<String> {
+    let via = given.value.network.via()?;
     if !manifest.networks.contains_key(via) {
         return Some(format!("network `{id}` goes via `{via}`, which is none of the networks"));
     }
@@ -205,7 +204,7 @@ fn no_way(
         if here == id {
             return Some(format!("network `{id}` goes via `{via}`, which leads back to it"));
         }
-        here = networks.get(here)?.value.via()?;
+        here = networks.get(here)?.value.network.via()?;
     }
     None
 }

@@ -71,8 +71,12 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
     for (id, process) in &manifest.processes {
         checked.unit(&root, &["processes", id.as_str(), "options"], process, &process.value.options);
     }
-    let children: Vec<_> =
-        manifest.supervisors.values().flat_map(|given| &given.value.children).map(|child| &child.value.process).collect();
+    let children: Vec<_> = manifest
+        .supervisors
+        .values()
+        .flat_map(|given| &given.value.children)
+        .map(|child| &child.value.process)
+        .collect();
     for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
         checked.children(&root, &top.value);
     }
@@ -87,7 +91,13 @@ struct Checked<'a> {
 
 impl Checked<'_> {
     /// Gives the frame, if there is one.
-    fn unit<T>(&mut self, parent: &Frame, path: &[&str], given: &Given<T>, options: &Options) -> Option<Frame> {
+    fn unit<T>(
+        &mut self,
+        parent: &Frame,
+        path: &[&str],
+        given: &Given<T>,
+        options: &Options,
+    ) -> Option<Frame> {
         match resolve(self.app, Some(parent), options) {
             Ok(frame) => Some(frame),
             Err(why) => {

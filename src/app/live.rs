@@ -9,17 +9,17 @@ use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::{SpecError, SupervisorHandle};
 use frame_dispatch::process::{EntryId, HostId, ProcessManager};
 use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
-use frame_net::{NetworkId, NetworkRegistry};
+use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
 use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::base;
 use super::engines::Engines;
 use super::frames;
 use super::plan::{self, Plan};
 use super::supervise::{SupervisorDown, Top};
-use super::base;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 
@@ -119,7 +119,9 @@ impl Live {
         let mut replaced = Replaced::default();
         self.put_networks(core, plan)?;
         for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
-            core.processes.register_host(id.clone(), host.value.clone()).map_err(|error| plan.problem(host, error))?;
+            core.processes
+                .register_host(id.clone(), host.value.clone())
+                .map_err(|error| plan.problem(host, error))?;
             self.hosts.insert(id.clone());
         }
         self.put_functions(core, plan)?;
@@ -135,14 +137,19 @@ impl Live {
 
     fn put_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         let changed = changed(&self.networks, &plan.networks);
-        let networks: Vec<_> =
-            changed.iter().map(|(id, network)| ((*id).clone(), Arc::clone(&network.value))).collect();
-        core.networks.put_all(&networks).map_err(|error| {
+        let mut changes = NetworkChanges::default();
+        for (id, made) in &changed {
+            changes.put((*id).clone(), Arc::clone(&made.value.network), made.value.is_selectable);
+        }
+        core.networks.apply(changes).map_err(|error| {
             // There is at least one, or nothing could be wrong.
             let span = changed.first().map(|(_, network)| network.span.clone()).unwrap_or_default();
             Problem::new(&plan.file, span, report::chain(&error))
         })?;
-        let ids = changed.into_iter().map(|(id, network)| (id.clone(), network.identity.clone())).collect::<Vec<_>>();
+        let ids = changed
+            .into_iter()
+            .map(|(id, network)| (id.clone(), network.identity.clone()))
+            .collect::<Vec<_>>();
         self.networks.extend(ids);
         Ok(())
     }

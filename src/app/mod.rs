@@ -150,8 +150,7 @@ impl RunningApp {
         if *is_stopped {
             return Err(one(Problem::new(&manifest.file, 0..0, "the app has stopped")));
         }
-        let (new, changes) =
-            reload::reload(&self.inner.core, live, (before, plan), &manifest, grace).await?;
+        let (new, changes) = reload::reload(&self.inner.core, live, (before, plan), &manifest, grace).await?;
         state.plan = new;
         state.manifest = manifest;
         Ok(changes)

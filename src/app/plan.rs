@@ -18,13 +18,20 @@ use crate::manifest::{Child, Given, Problem, SourceFile, SupervisorSpec};
 /// An app whose sources are compiled and whose networks are made, ready to be put in place; see [`check`](super::check).
 pub struct Plan {
     pub(super) file: Arc<SourceFile>,
-    pub(super) networks: BTreeMap<NetworkId, Given<Arc<dyn Network>>>,
+    pub(super) networks: BTreeMap<NetworkId, Given<Made>>,
     pub(super) hosts: BTreeMap<HostId, Given<HostConfig>>,
     pub(super) functions: BTreeMap<FunctionId, Given<Unit>>,
     pub(super) processes: BTreeMap<EntryId, Given<Unit>>,
     pub(super) supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
     /// What the root frame is made of.
     pub(super) defaults: Given<Options>,
+}
+
+/// A network, not yet in its place.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) network: Arc<dyn Network>,
+    pub(super) is_selectable: bool,
 }
 
 /// A function, or what processes are started from.
@@ -91,7 +98,11 @@ pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError>
     let (restarts, window) = spec.intensity;
     let builder =
         Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
-    spec.children.iter().map(|given| child(&given.value)).fold(builder, |builder, child| builder.with_child(child)).build()
+    spec.children
+        .iter()
+        .map(|given| child(&given.value))
+        .fold(builder, |builder, child| builder.with_child(child))
+        .build()
 }
 
 /// The child that a manifest describes.

@@ -139,8 +139,8 @@ impl Regroup<'_> {
     /// Restarts a child where it is not what the plan says.
     async fn update(&mut self, handle: &SupervisorHandle, child: &Given<Child>) -> Result<(), Problem> {
         let process = &child.value.process;
-        let is_old = self.replaced.processes.contains(process)
-            || self.walk(process, false).await? == Verdict::Restart;
+        let is_old =
+            self.replaced.processes.contains(process) || self.walk(process, false).await? == Verdict::Restart;
         if !is_old {
             return Ok(());
         }
@@ -158,7 +158,10 @@ impl Regroup<'_> {
             Ok(Err(ControlError::UnknownChild { .. })) => return Ok(()),
             Ok(Err(error)) => return Err(failed(error)),
             Err(_) => {
-                tracing::warn!(child = child.value.id, "a child has not ended yet; it is restarted when it has");
+                tracing::warn!(
+                    child = child.value.id,
+                    "a child has not ended yet; it is restarted when it has"
+                );
             }
         }
         supervise::mark_running(self.live, self.plan, process);
@@ -275,14 +278,17 @@ mod tests {
         let (from, to) = (supervisor(strategy, from), supervisor(strategy, to));
         let edits = Edits::between(&from, &to);
         assert!(!edits.has_other_rules);
-        let ids = |children: &[&Given<Child>]| children.iter().map(|child| child.value.id.clone()).collect::<Vec<_>>();
+        let ids = |children: &[&Given<Child>]| {
+            children.iter().map(|child| child.value.id.clone()).collect::<Vec<_>>()
+        };
         let removed: Vec<_> = edits.removed.iter().map(|child| &child.id).collect();
         (json!([removed, ids(&edits.added), ids(&edits.kept)]), edits.can_be_made)
     }
 
     #[test]
     fn a_child_that_is_another_is_removed_and_added() {
-        let (edits, can_be_made) = edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("a", 2), ("b", 1), ("c", 1)]);
+        let (edits, can_be_made) =
+            edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("a", 2), ("b", 1), ("c", 1)]);
         assert_eq!(edits, json!([["a"], ["a", "c"], ["b"]]));
         assert!(can_be_made);
     }

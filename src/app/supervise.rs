@@ -48,9 +48,8 @@ pub(super) async fn start(
     plan: &Plan,
     (id, given): (&EntryId, &Given<SupervisorSpec>),
 ) -> Result<(), Problem> {
-    let not_started = |why: String| {
-        plan.problem(given, format_args!("the supervisor `{id}` was not started: {why}"))
-    };
+    let not_started =
+        |why: String| plan.problem(given, format_args!("the supervisor `{id}` was not started: {why}"));
     let handle = live.supervisors.get(id).and_then(|family| family.next_handle());
     let handle = handle.ok_or_else(|| not_started("it is not registered".to_owned()))?;
     let start = Start::new(given.value.host.clone(), id.clone());
@@ -103,8 +102,7 @@ pub(super) async fn stop(
     reason: &str,
     grace: Duration,
 ) -> Vec<EntryId> {
-    let tops: Vec<_> =
-        ids.into_iter().filter_map(|id| live.tops.remove(&id).map(|top| (id, top))).collect();
+    let tops: Vec<_> = ids.into_iter().filter_map(|id| live.tops.remove(&id).map(|top| (id, top))).collect();
     for (_, top) in &tops {
         top.is_expected.store(true, Ordering::SeqCst);
         // It may have ended, which its exit tells.

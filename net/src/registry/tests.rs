@@ -120,33 +120,6 @@ fn a_network_that_cannot_be_made_changes_nothing() {
 }
 
 #[test]
-fn networks_are_put_in_their_places_together_or_not_at_all() {
-    let networks = networks();
-    networks.create(id("a:b"), &config(None)).unwrap();
-    networks.create(id("a:c"), &config(Some("a:b"))).unwrap();
-    let build = |name: &str, via| (id(name), networks.build(&id(name), &config(via)).unwrap());
-    let (b, c) = (networks.get(&id("a:b")).unwrap(), networks.get(&id("a:c")).unwrap());
-
-    // The other way round, which no order of single changes leads to.
-    let turned = [build("a:b", Some("a:c")), build("a:c", Some("a:d")), build("a:d", None)];
-    let error = networks.put_all(&turned[..2]).unwrap_err();
-    assert!(matches!(error, NetworkError::ViaNotRegistered { .. }), "{error}");
-    assert!(Arc::ptr_eq(&b, &networks.get(&id("a:b")).unwrap()) && !b.retired.is_cancelled());
-
-    networks.put_all(&turned).unwrap();
-    assert!(b.retired.is_cancelled() && c.retired.is_cancelled());
-    assert_eq!(networks.list().len(), 3);
-    assert_eq!(networks.get(&id("a:b")).unwrap().network.via(), Some(&id("a:c")));
-
-    let behind = networks.get(&id("a:b")).unwrap();
-    networks.put_all(&[build("a:d", None)]).unwrap();
-    assert!(behind.retired.is_cancelled(), "it goes through one that was replaced");
-
-    let error = networks.put_all(&[build("a:d", Some("a:b"))]).unwrap_err();
-    assert!(matches!(error, NetworkError::ViaCycle { .. }), "{error}");
-}
-
-#[test]
 fn a_network_goes_only_through_one_that_is_registered() {
     let networks = networks();
     let error = networks.create(id("a:b"), &config(Some("a:c"))).unwrap_err();
@@ -191,6 +164,88 @@ fn what_goes_through_a_network_that_changes_is_retired_with_it() {
     assert!(networks.unregister(&id("a:0")));
     assert_eq!(retired(&before), [Some(true), Some(true), Some(true), Some(false)]);
     assert_eq!(retired(&registered()), [None, Some(false), Some(false), Some(false)]);
+}
+
+/// A network that is selectable, or not.
+fn selectable(is_selectable: bool) -> NetworkConfig {
+    config(None).with_selectable(is_selectable)
+}
+
+#[test]
+fn what_is_selectable_is_so_by_its_own_registration() {
+    let networks = networks();
+    let a = id("a:b");
+    assert!(!networks.is_selectable(&a), "what is not there is not");
+    networks.create(a.clone(), &selectable(true)).unwrap();
+    assert!(networks.is_selectable(&a));
+    networks.update(&a, &selectable(false)).unwrap();
+    assert!(!networks.is_selectable(&a));
+    networks.update(&a, &selectable(true)).unwrap();
+    networks.update(&a, &serde_json::from_value(json!({ "kind": "socks5" })).unwrap()).unwrap_err();
+    assert!(networks.is_selectable(&a), "an update that fails changes nothing");
+
+    networks.replace(&a, Arc::new(Direct::default())).unwrap();
+    assert!(!networks.is_selectable(&a), "a network that is put in its place is another");
+    assert!(networks.unregister(&a));
+    networks.register(a.clone(), Arc::new(Direct::default())).unwrap();
+    assert!(!networks.is_selectable(&a));
+    networks.register_selectable(id("a:c"), Arc::new(Direct::default())).unwrap();
+    assert!(networks.is_selectable(&id("a:c")) && !networks.is_selectable(&a));
+}
+
+#[test]
+fn what_goes_through_a_network_that_changes_stays_selectable() {
+    let networks = networks();
+    networks.create(id("a:front"), &config(None)).unwrap();
+    networks.create(id("a:behind"), &config(Some("a:front")).with_selectable(true)).unwrap();
+    networks.update(&id("a:front"), &config(None)).unwrap();
+    assert!(networks.is_selectable(&id("a:behind")) && !networks.is_selectable(&id("a:front")));
+}
+
+#[test]
+fn what_is_built_is_not_registered() {
+    let networks = networks();
+    assert_eq!(networks.build(&id("a:b"), &config(Some("a:absent"))).unwrap().kind(), "socks5");
+    let wrong: NetworkConfig = serde_json::from_value(json!({ "kind": "socks5" })).unwrap();
+    assert!(matches!(networks.build(&id("a:b"), &wrong), Err(NetworkError::Config { .. })));
+    assert_eq!(networks.list(), []);
+}
+
+#[test]
+fn several_changes_take_place_at_once_or_not_at_all() {
+    let networks = networks();
+    networks.create(id("a:0"), &config(None)).unwrap();
+    networks.create(id("a:1"), &config(Some("a:0"))).unwrap();
+    networks.create(id("a:2"), &config(Some("a:1"))).unwrap();
+    let before = ["a:0", "a:1", "a:2"].map(|network| networks.get(&id(network)).unwrap());
+    let retired = || before.each_ref().map(|registered| registered.retired.is_cancelled());
+
+    let mut changes = NetworkChanges::default();
+    assert!(changes.is_empty());
+    networks.apply(NetworkChanges::default()).unwrap();
+    changes.build(&networks, id("a:1"), &config(None)).unwrap();
+    changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
+    changes.build(&networks, id("a:3"), &config(Some("a:gone"))).unwrap();
+    assert!(matches!(networks.apply(changes), Err(NetworkError::ViaNotRegistered { .. })));
+    assert_eq!(networks.list().len(), 3);
+    assert_eq!(retired(), [false; 3]);
+
+    // The circle that this were with the old `a:1` is none with the new one.
+    let mut changes = NetworkChanges::default();
+    changes.build(&networks, id("a:1"), &selectable(true)).unwrap();
+    changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
+    changes.put(id("a:3"), Arc::new(Direct::default()), true);
+    changes.unregister(id("a:3")).unregister(id("a:absent"));
+    networks.apply(changes).unwrap();
+    assert_eq!(networks.list().len(), 3);
+    assert_eq!(retired(), [true; 3], "the one that goes through another is retired with it");
+    let now = ["a:0", "a:1", "a:2"].map(|network| networks.get(&id(network)).unwrap());
+    assert!(now.iter().all(|registered| !registered.retired.is_cancelled()));
+    assert!(networks.is_selectable(&id("a:1")) && !networks.is_selectable(&id("a:0")));
+
+    let mut changes = NetworkChanges::default();
+    changes.build(&networks, id("a:1"), &config(Some("a:0"))).unwrap();
+    assert!(matches!(networks.apply(changes), Err(NetworkError::ViaCycle { .. })));
 }
 
 #[test]
