@@ -72,6 +72,8 @@ pub(super) struct Live {
     processes: BTreeMap<EntryId, Json>,
     root: Option<Json>,
     pub(super) supervisors: BTreeMap<EntryId, Family>,
+    /// What the children of supervisors were started as, by supervisor and child.
+    pub(super) started_as: BTreeMap<(EntryId, String), Json>,
     /// The supervisors that were started here, and not by others.
     pub(super) tops: BTreeMap<EntryId, Top>,
     /// Whether supervisors are to run at all.
@@ -83,7 +85,7 @@ pub(super) struct Family {
     registered: Json,
     /// Those of what is registered, which is the last, and of what was before: that may still run.
     handles: Vec<SupervisorHandle>,
-    /// What the one that runs was made of, or made to be; none where that is not known.
+    /// What the one that runs was made of, and made to be since; none where none was started.
     pub(super) running: Option<SupervisorSpec>,
 }
 
@@ -99,24 +101,14 @@ impl Family {
     }
 }
 
-/// What was put in the place of something else that runs.
-#[derive(Default)]
-pub(super) struct Replaced {
-    /// What processes were started from that may still run.
-    pub(super) processes: BTreeSet<EntryId>,
-    /// Whether what is started from now on inherits from another frame.
-    pub(super) is_root_new: bool,
-}
-
 impl Live {
     /// Puts everything of the plan in its place that is not there yet. What runs goes on as what it is, and what is not in
-    /// the plan stays.
+    /// the plan stays. Says whether what is started from now on inherits from another frame.
     ///
     /// # Errors
     ///
     /// The first thing that is refused. What was put before that stays, so that putting the earlier plan again undoes it.
-    pub(super) fn put(&mut self, core: &Core, plan: &Plan) -> Result<Replaced, Problem> {
-        let mut replaced = Replaced::default();
+    pub(super) fn put(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
         self.put_networks(core, plan)?;
         for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
             core.processes
@@ -125,14 +117,14 @@ impl Live {
             self.hosts.insert(id.clone());
         }
         self.put_functions(core, plan)?;
-        self.put_processes(core, plan, &mut replaced)?;
+        self.put_processes(core, plan)?;
         self.put_supervisors(core, plan)?;
-        if self.root.as_ref() != Some(&plan.defaults.identity) {
-            let root = frames::resolve(core.functions.app(), None, &plan.defaults.value);
-            core.root.store(Arc::new(root.map_err(|why| plan.problem(&plan.defaults, why))?));
-            replaced.is_root_new = self.root.replace(plan.defaults.identity.clone()).is_some();
+        if self.root.as_ref() == Some(&plan.defaults.identity) {
+            return Ok(false);
         }
-        Ok(replaced)
+        let root = frames::resolve(core.functions.app(), None, &plan.defaults.value);
+        core.root.store(Arc::new(root.map_err(|why| plan.problem(&plan.defaults, why))?));
+        Ok(self.root.replace(plan.defaults.identity.clone()).is_some())
     }
 
     fn put_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
@@ -168,11 +160,10 @@ impl Live {
         Ok(())
     }
 
-    fn put_processes(&mut self, core: &Core, plan: &Plan, replaced: &mut Replaced) -> Result<(), Problem> {
+    fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         for (id, process) in changed(&self.processes, &plan.processes) {
             let (options, code) = (process.value.options.clone(), process.value.code.clone());
             let put = if self.processes.contains_key(id) {
-                replaced.processes.insert(id.clone());
                 core.processes.replace(id.clone(), options, code)
             } else {
                 core.processes.register(id.clone(), options, code)

@@ -9,11 +9,11 @@ use std::time::Duration;
 use frame_dispatch::BoxFuture;
 use frame_dispatch::process::EntryId;
 use frame_dispatch::process::supervisor::{
-    ChildState, ControlError, Shutdown, SpecError, Strategy, SupervisorHandle,
+    ChildInfo, ChildState, ControlError, Shutdown, SpecError, Strategy, SupervisorHandle,
 };
 use tokio::time::timeout;
 
-use super::live::{Core, Live, Replaced};
+use super::live::{Core, Live};
 use super::plan::{self, Plan};
 use super::supervise::{self, KILLED_WAIT};
 use crate::manifest::{Child, Given, Problem, SupervisorSpec};
@@ -31,7 +31,7 @@ pub(super) async fn regroup(
     core: &Core,
     live: &mut Live,
     plan: &Plan,
-    replaced: &Replaced,
+    is_root_new: bool,
     grace: Duration,
 ) -> Result<Vec<String>, Problem> {
     if !live.is_supervised {
@@ -39,12 +39,12 @@ pub(super) async fn regroup(
     }
     let tops: Vec<_> = plan.tops().collect();
     let is_top = |id: &EntryId| tops.iter().any(|(top, _)| *top == id);
-    let stays = |id: &EntryId| is_top(id) && !replaced.is_root_new;
+    let stays = |id: &EntryId| is_top(id) && !is_root_new;
     let gone: Vec<_> = live.tops.keys().filter(|id| !stays(id)).cloned().collect();
     let mut restarted: Vec<_> = gone.iter().filter(|id| is_top(id)).map(ToString::to_string).collect();
     supervise::stop(core, live, gone, REASON, grace).await;
 
-    let mut regroup = Regroup { core, live, plan, replaced, grace, restarted: Vec::new() };
+    let mut regroup = Regroup { core, live, plan, grace, restarted: Vec::new() };
     for (id, _) in &tops {
         if regroup.live.tops.contains_key(id) && regroup.walk(id, true).await? == Verdict::Restart {
             regroup.restarted.push(id.to_string());
@@ -64,7 +64,6 @@ struct Regroup<'a> {
     core: &'a Core,
     live: &'a mut Live,
     plan: &'a Plan,
-    replaced: &'a Replaced,
     grace: Duration,
     restarted: Vec<String>,
 }
@@ -81,7 +80,7 @@ impl Regroup<'_> {
     fn walk<'b>(&'b mut self, id: &'b EntryId, is_top: bool) -> BoxFuture<'b, Result<Verdict, Problem>> {
         Box::pin(async move {
             let Some(planned) = self.plan.supervisors.get(id) else { return Ok(Verdict::Nothing) };
-            let Some(family) = self.live.supervisors.get_mut(id) else { return Ok(Verdict::Restart) };
+            let Some(family) = self.live.supervisors.get(id) else { return Ok(Verdict::Restart) };
             let (Some(running), Some(handle)) = (family.running.clone(), family.handle()) else {
                 return Ok(Verdict::Restart);
             };
@@ -93,70 +92,84 @@ impl Regroup<'_> {
             if handle.running().len() > 1 {
                 return Ok(if self.is_replaced_below(id) { Verdict::Restart } else { Verdict::Nothing });
             }
-            if !edits.is_empty() {
-                // Until all of them are made nobody knows what it is.
-                family.running = None;
-                self.edit(&handle, planned, &edits).await?;
-                if let Some(family) = self.live.supervisors.get_mut(id) {
-                    family.running = Some(planned.value.clone());
-                }
-            }
+            self.edit(&handle, id, &edits).await?;
             for child in edits.kept {
-                self.update(&handle, child).await?;
+                self.update(&handle, id, child).await?;
             }
             Ok(Verdict::Nothing)
         })
     }
 
+    /// Writes down what was done one by one, as that may have to be undone.
     async fn edit(
         &mut self,
         handle: &SupervisorHandle,
-        supervisor: &Given<SupervisorSpec>,
+        id: &EntryId,
         edits: &Edits<'_>,
     ) -> Result<(), Problem> {
-        let failed = |error| self.plan.problem(supervisor, report::chain(&error));
         for child in &edits.removed {
-            match timeout(self.patience(child), handle.remove(&child.id)).await {
+            match timeout(self.patience(&child.value), handle.remove(&child.value.id)).await {
                 // It may have been temporary, and be done.
                 Ok(Ok(()) | Err(ControlError::UnknownChild { .. })) => (),
-                Ok(Err(error)) => return Err(failed(error)),
-                Err(_) => tracing::warn!(child = child.id, "a child that was removed has not ended yet"),
+                Ok(Err(error)) => return Err(self.failed(child, &error)),
+                Err(_) => {
+                    tracing::warn!(child = child.value.id, "a child that was removed has not ended yet");
+                }
             }
+            self.now_runs(id, |children| children.retain(|other| other.value.id != child.value.id));
         }
         for child in &edits.added {
-            let added = handle.add(&self.core.root(), plan::child(&child.value)).await;
-            match added {
+            match handle.add(&self.core.root(), plan::child(&child.value)).await {
                 // Its supervisor was started again in the meantime, with all that is registered.
-                Ok(_) | Err(ControlError::Spec { source: SpecError::DuplicateId { .. } }) => {
-                    supervise::mark_running(self.live, self.plan, &child.value.process);
-                }
-                Err(error) => return Err(self.plan.problem(*child, report::chain(&error))),
+                Ok(_) | Err(ControlError::Spec { source: SpecError::DuplicateId { .. } }) => (),
+                Err(error) => return Err(self.failed(child, &error)),
             }
+            self.now_runs(id, |children| children.push((*child).clone()));
+            supervise::mark_started(self.live, self.plan, id, &child.value);
+        }
+        // In the order in which they are started the next time.
+        if let Some(planned) = self.plan.supervisors.get(id) {
+            self.now_runs(id, |children| children.clone_from(&planned.value.children));
         }
         Ok(())
     }
 
+    /// Writes down which children a supervisor has now.
+    fn now_runs(&mut self, id: &EntryId, change: impl FnOnce(&mut Vec<Given<Child>>)) {
+        if let Some(running) = self.live.supervisors.get_mut(id).and_then(|family| family.running.as_mut()) {
+            change(&mut running.children);
+        }
+    }
+
+    fn failed(&self, child: &Given<Child>, error: &ControlError) -> Problem {
+        self.plan.problem(child, report::chain(error))
+    }
+
     /// Restarts a child where it is not what the plan says.
-    async fn update(&mut self, handle: &SupervisorHandle, child: &Given<Child>) -> Result<(), Problem> {
+    async fn update(
+        &mut self,
+        handle: &SupervisorHandle,
+        supervisor: &EntryId,
+        child: &Given<Child>,
+    ) -> Result<(), Problem> {
         let process = &child.value.process;
         let is_old =
-            self.replaced.processes.contains(process) || self.walk(process, false).await? == Verdict::Restart;
+            self.is_old(supervisor, &child.value) || self.walk(process, false).await? == Verdict::Restart;
         if !is_old {
             return Ok(());
         }
-        let failed = |error| self.plan.problem(child, report::chain(&error));
-        let children = handle.children().await.map_err(failed)?;
+        let children = handle.children().await.map_err(|error| self.failed(child, &error))?;
         // One that is done stays so, and one that is gone was temporary.
-        let runs = |info: &frame_dispatch::process::supervisor::ChildInfo| {
-            info.id == child.value.id && info.state != ChildState::Done
-        };
+        let runs = |info: &ChildInfo| info.id == child.value.id && info.state != ChildState::Done;
         if !children.iter().any(runs) {
             return Ok(());
         }
+        // Whatever comes of it, it is not what it was.
+        supervise::mark_started(self.live, self.plan, supervisor, &child.value);
         match timeout(self.patience(&child.value), handle.restart(&child.value.id)).await {
             Ok(Ok(_)) => (),
             Ok(Err(ControlError::UnknownChild { .. })) => return Ok(()),
-            Ok(Err(error)) => return Err(failed(error)),
+            Ok(Err(error)) => return Err(self.failed(child, &error)),
             Err(_) => {
                 tracing::warn!(
                     child = child.value.id,
@@ -164,7 +177,6 @@ impl Regroup<'_> {
                 );
             }
         }
-        supervise::mark_running(self.live, self.plan, process);
         self.restarted.push(format!("{} ({process})", child.value.id));
         Ok(())
     }
@@ -179,17 +191,24 @@ impl Regroup<'_> {
         grace.saturating_add(KILLED_WAIT)
     }
 
+    /// Whether a process was started as something else than the plan says.
+    fn is_old(&self, supervisor: &EntryId, child: &Child) -> bool {
+        let started_as = self.live.started_as.get(&(supervisor.clone(), child.id.clone()));
+        self.plan.processes.get(&child.process).is_some_and(|process| started_as != Some(&process.identity))
+    }
+
     /// Whether anything below a supervisor is not what runs.
     fn is_replaced_below(&self, id: &EntryId) -> bool {
         let Some(planned) = self.plan.supervisors.get(id) else { return false };
-        planned.value.children.iter().map(|child| &child.value.process).any(|process| {
+        planned.value.children.iter().map(|child| &child.value).any(|child| {
+            let process = &child.process;
             let running = self.live.supervisors.get(process).and_then(|family| family.running.as_ref());
             let planned = self.plan.supervisors.get(process).map(|planned| &planned.value);
             let is_changed = match (running, planned) {
                 (Some(running), Some(planned)) => !Edits::between(running, planned).is_nothing(),
                 (running, planned) => running.is_some() != planned.is_some(),
             };
-            is_changed || self.replaced.processes.contains(process) || self.is_replaced_below(process)
+            is_changed || self.is_old(id, child) || self.is_replaced_below(process)
         })
     }
 }
@@ -198,7 +217,7 @@ impl Regroup<'_> {
 struct Edits<'a> {
     /// Whether it is not only children.
     has_other_rules: bool,
-    removed: Vec<&'a Child>,
+    removed: Vec<&'a Given<Child>>,
     added: Vec<&'a Given<Child>>,
     kept: Vec<&'a Given<Child>>,
     /// Whether it would come to the same as starting the planned one, children that are added being the last.
@@ -224,7 +243,7 @@ impl<'a> Edits<'a> {
         let is_ordered = running.strategy != Strategy::OneForOne;
         Self {
             has_other_rules: rules(running) != rules(planned),
-            removed: removed.into_iter().map(|child| &child.value).collect(),
+            removed,
             added,
             kept,
             can_be_made: !is_ordered || comes_to == wanted,
@@ -281,8 +300,7 @@ mod tests {
         let ids = |children: &[&Given<Child>]| {
             children.iter().map(|child| child.value.id.clone()).collect::<Vec<_>>()
         };
-        let removed: Vec<_> = edits.removed.iter().map(|child| &child.id).collect();
-        (json!([removed, ids(&edits.added), ids(&edits.kept)]), edits.can_be_made)
+        (json!([ids(&edits.removed), ids(&edits.added), ids(&edits.kept)]), edits.can_be_made)
     }
 
     #[test]

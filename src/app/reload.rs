@@ -60,8 +60,8 @@ async fn become_as(
     plan: &Plan,
     grace: Duration,
 ) -> Result<Vec<String>, Problem> {
-    let replaced = live.put(core, plan)?;
-    regroup(core, live, plan, &replaced, grace).await
+    let is_root_new = live.put(core, plan)?;
+    regroup(core, live, plan, is_root_new, grace).await
 }
 
 /// What is different and cannot be in an app that runs.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::live::{Core, Live};
 use super::plan::Plan;
-use crate::manifest::{Given, Problem, SupervisorSpec};
+use crate::manifest::{Child, Given, Problem, SupervisorSpec};
 use crate::report;
 
 /// How much longer than its grace period the end of a process is waited for. It is killed then, which takes no time unless
@@ -89,8 +89,16 @@ pub(super) fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
         family.running = Some(given.value.clone());
     }
     for child in &given.value.children {
-        mark_running(live, plan, &child.value.process);
+        mark_started(live, plan, id, &child.value);
     }
+}
+
+/// A child was started as what the plan says.
+pub(super) fn mark_started(live: &mut Live, plan: &Plan, supervisor: &EntryId, child: &Child) {
+    if let Some(process) = plan.processes.get(&child.process) {
+        live.started_as.insert((supervisor.clone(), child.id.clone()), process.identity.clone());
+    }
+    mark_running(live, plan, &child.process);
 }
 
 /// Stops supervisors at the same time, each of which stops its children, the last first. Gives those that did not end within
@@ -111,7 +119,7 @@ pub(super) async fn stop(
     let mut killed = Vec::new();
     for (id, mut top) in tops {
         let ended = timeout(grace.saturating_add(KILLED_WAIT), exit_of(&mut top.exit)).await;
-        if !matches!(ended, Ok(reason) if reason.is_normal()) {
+        if matches!(ended, Err(_) | Ok(ExitReason::Killed | ExitReason::HostStopped)) {
             killed.push(id);
         }
     }

@@ -3,6 +3,7 @@
 mod demo;
 mod options;
 mod resolvers;
+mod run;
 
 use std::process::ExitCode;
 
@@ -14,7 +15,7 @@ use crate::report;
 /// Runs the program with the arguments that the process was given.
 pub fn main() -> ExitCode {
     match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) => {
             eprintln!("frame: {}", report::chain(&*error));
             ExitCode::FAILURE
@@ -32,6 +33,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Demo(demo::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
@@ -48,11 +50,13 @@ enum Format {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<(), BoxError> {
+    pub(crate) fn run(self) -> Result<ExitCode, BoxError> {
         match self.command {
+            Command::Run(args) => return args.run(),
             Command::Demo(args) => args.run(),
             Command::Resolvers(args) => args.run(),
             Command::Options(args) => args.run(),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }
