@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod options;
 mod resolvers;
+mod run;
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // What is wrong was shown.
         Err(error) if error.is::<check::Refused>() => ExitCode::from(2),
+        Ok(exit) => exit,
         Err(error) => {
             eprintln!("frame: {}", report::chain(&*error));
             ExitCode::FAILURE
@@ -36,6 +38,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Run(run::Args),
     Demo(demo::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
@@ -52,12 +55,14 @@ enum Format {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<(), BoxError> {
+    pub(crate) fn run(self) -> Result<ExitCode, BoxError> {
         match self.command {
             Command::Check(args) => args.run(),
+            Command::Run(args) => return args.run(),
             Command::Demo(args) => args.run(),
             Command::Resolvers(args) => args.run(),
             Command::Options(args) => args.run(),
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -8,6 +8,7 @@ mod examples;
 mod explain;
 mod lists;
 mod ps;
+#[cfg(unix)]
 mod run;
 mod telemetry;
 
