@@ -20,7 +20,10 @@
 
 mod app;
 mod command;
+#[cfg(unix)]
+mod control;
 mod demo;
+mod exit;
 pub mod manifest;
 pub mod modules;
 mod options;

@@ -1,40 +1,53 @@
 //! The command line.
 
+mod call;
+mod completions;
 mod demo;
+mod failure;
+mod man;
 mod options;
+#[cfg(unix)]
+mod ps;
 mod resolvers;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use frame_registry::BoxError;
 
-use crate::report;
+use self::failure::Failure;
+use crate::exit::Exit;
+
+/// What the program is called, in its help and its manual.
+const NAME: &str = "frame";
 
 /// Runs the program with the arguments that the process was given.
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("frame: {}", report::chain(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    let exit = Cli::parse().run().unwrap_or_else(|failure| {
+        failure.print();
+        failure.exit()
+    });
+    exit.into()
 }
 
-/// Shows and runs apps of functions whose frame context is resolved by compile-time registered options.
+/// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = NAME, version, after_long_help = Exit::help())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// In the order in which one comes to need them: an app, then what the program is made of, then the program itself.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Demo(demo::Args),
+    Call(call::Args),
+    #[cfg(unix)]
+    Ps(ps::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How a list is printed.
@@ -48,11 +61,17 @@ enum Format {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<(), BoxError> {
+    fn run(self) -> Result<Exit, Failure> {
         match self.command {
-            Command::Demo(args) => args.run(),
-            Command::Resolvers(args) => args.run(),
-            Command::Options(args) => args.run(),
+            Command::Call(args) => return args.run(),
+            #[cfg(unix)]
+            Command::Ps(args) => return args.run(),
+            Command::Resolvers(args) => args.run()?,
+            Command::Options(args) => args.run()?,
+            Command::Demo(args) => args.run()?,
+            Command::Completions(args) => return args.run(),
+            Command::Man(args) => return args.run(),
         }
+        Ok(Exit::Done)
     }
 }
