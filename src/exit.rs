@@ -107,8 +107,16 @@ mod tests {
 
     #[test]
     fn every_kind_of_error_has_the_code_whose_meaning_names_it() {
-        let kinds =
-            ["invalid", "not_found", "denied", "cancelled", "deadline", "unavailable", "exhausted", "internal"];
+        let kinds = [
+            "invalid",
+            "not_found",
+            "denied",
+            "cancelled",
+            "deadline",
+            "unavailable",
+            "exhausted",
+            "internal",
+        ];
         for name in kinds {
             let exit = Exit::from(ErrorKind::from_name(name).unwrap());
             assert!(exit.meaning().starts_with(name), "{name}: {exit:?}");

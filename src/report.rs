@@ -21,8 +21,10 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 /// What caused an error, the nearest first.
-pub(crate) fn causes(error: &(dyn Error + 'static)) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause| cause.source())
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
 }
 
 /// Text that may be of somebody else, such as a script, so that it is nothing but text to a terminal: control characters
@@ -73,7 +75,8 @@ const WIDTH: u16 = 140;
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    let rows = rows.into_iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
+    let rows =
+        rows.into_iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
     table.set_header(header).add_rows(rows);
     if !table.is_tty() {
         table.set_width(WIDTH);

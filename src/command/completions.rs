@@ -18,7 +18,7 @@ pub(super) struct Args {
 const INSTALL: &str = "\
 Where shells look for it:
   bash        frame completions bash > ~/.local/share/bash-completion/completions/frame
-  zsh         frame completions zsh > a file `_frame` in a directory of $fpath
+  zsh         frame completions zsh > \"${fpath[1]}/_frame\"
   fish        frame completions fish > ~/.config/fish/completions/frame.fish
   elvish      frame completions elvish >> ~/.config/elvish/rc.elv
   powershell  frame completions powershell >> $PROFILE";

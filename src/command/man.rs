@@ -28,7 +28,8 @@ impl Args {
             report::print_bytes(&page(program)?)?;
             return Ok(Exit::Done);
         };
-        let commands: Vec<_> = program.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
+        let commands: Vec<_> =
+            program.get_subcommands().filter(|command| !command.is_hide_set()).cloned().collect();
         fs::create_dir_all(&dir).map_err(|error| unwritable(&dir, &error))?;
         for command in commands.into_iter().chain([program]) {
             let path = dir.join(Man::new(command.clone()).get_filename());

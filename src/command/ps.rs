@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use comfy_table::ColumnConstraint;
 use humantime::format_duration;
 
 use super::{Failure, Format};
@@ -78,9 +79,16 @@ fn print(running: Running<Process>) -> io::Result<()> {
     if count == 0 {
         return Ok(());
     }
-    let header = ["pid", "name", "entry", "host", "engine", "state", "mailbox", "parent", "uptime", "frame"];
+    let header = ["pid", "name", "entry", "engine", "state", "mailbox", "parent", "uptime", "frame"];
     let omitted = running.omitted;
-    report::print(&report::table(&header, running.processes.into_iter().map(row)))?;
+    let mut table = report::table(&header, running.processes.into_iter().map(row));
+    // A PID, which names the host as well, is of use only in one piece.
+    for column in [0, 6] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    report::print(&table)?;
     if omitted > 0 {
         report::print(&format_args!("and {omitted} that are younger"))?;
     }
@@ -92,7 +100,6 @@ fn row(process: Process) -> Vec<String> {
         process.pid,
         process.names.join(" "),
         process.entry,
-        process.host,
         process.engine,
         process.state,
         process.mailbox.to_string(),

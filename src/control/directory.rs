@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn links_and_files_are_refused() {
         let parent = tempfile::tempdir().unwrap();
-        let (real, link, file) = (parent.path().join("real"), parent.path().join("link"), parent.path().join("file"));
+        let (real, link, file) =
+            (parent.path().join("real"), parent.path().join("link"), parent.path().join("file"));
         make(&real).unwrap();
         symlink(&real, &link).unwrap();
         fs::write(&file, "").unwrap();

@@ -92,7 +92,9 @@ pub(super) enum RequestError {
     TooLong,
     #[error("a request is one line of JSON, such as {{\"version\":{VERSION},\"command\":\"ps\"}}: {0}")]
     Malformed(#[from] serde_json::Error),
-    #[error("this run speaks version {VERSION} of the protocol, and not version {0}; use the `frame` that it runs from")]
+    #[error(
+        "this run speaks version {VERSION} of the protocol, and not version {0}; use the `frame` that it runs from"
+    )]
     Version(u32),
 }
 
@@ -105,7 +107,9 @@ pub(crate) enum AnswerError {
     Nothing,
     #[error("its answer is not one of this protocol")]
     Malformed(#[from] serde_json::Error),
-    #[error("it speaks version {0} of the protocol, and this program version {VERSION}; use the `frame` that it runs from")]
+    #[error(
+        "it speaks version {0} of the protocol, and this program version {VERSION}; use the `frame` that it runs from"
+    )]
     Version(u32),
     #[error("it answers: {0}")]
     Refused(String),
@@ -130,7 +134,10 @@ pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
 
 /// The line that answers with what runs, and with as many of its processes as there is room for.
 pub(super) fn answer<P: Serialize>(mut running: Running<P>) -> Vec<u8> {
-    let lengths = running.processes.iter().map(|process| serde_json::to_vec(process).map_or(MAX_ANSWER, |text| text.len()));
+    let lengths = running
+        .processes
+        .iter()
+        .map(|process| serde_json::to_vec(process).map_or(MAX_ANSWER, |text| text.len()));
     let ends = lengths.scan(0, |end, length| {
         *end += length + ",".len();
         Some(*end)
@@ -211,7 +218,9 @@ mod tests {
     fn each_side_says_which_version_it_speaks() {
         let error = parse_request(br#"{"version":2,"command":"restart"}"#).unwrap_err();
         assert!(matches!(error, RequestError::Version(2)), "{error}");
-        let AnswerError::Refused(said) = parse_answer(&refusal(&error)).unwrap_err() else { panic!("no refusal") };
+        let AnswerError::Refused(said) = parse_answer(&refusal(&error)).unwrap_err() else {
+            panic!("no refusal")
+        };
         assert!(said.contains("speaks version 1"), "{said}");
         assert!(matches!(parse_answer(br#"{"version":7}"#), Err(AnswerError::Version(7))));
     }

@@ -159,7 +159,12 @@ mod tests {
 
     fn handle(processes: &ProcessManager) -> ControlHandle {
         let manifest = "/srv/hello/app.toml".into();
-        ControlHandle { app: "hello".to_owned(), manifest, started: Instant::now(), processes: processes.clone() }
+        ControlHandle {
+            app: "hello".to_owned(),
+            manifest,
+            started: Instant::now(),
+            processes: processes.clone(),
+        }
     }
 
     fn run() -> Run {
@@ -189,7 +194,8 @@ mod tests {
             Ok(frame_dispatch::Payload::default())
         };
         run.processes.register("app:wait".parse().unwrap(), Options::new(), wait).unwrap();
-        let start = Start::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
+        let start =
+            Start::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
         let pid = run.processes.start(&run.processes.functions().root(), start).unwrap();
 
         let running = ask(&run.place).await.unwrap();

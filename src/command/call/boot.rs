@@ -29,7 +29,8 @@ pub(super) fn functions(manifest: &Path) -> Result<Functions, Failure> {
     let booted = crate::app::boot(NetConfig::default())?;
     let lua = LuaEngine::builder().build()?;
     for (id, function) in read.functions {
-        let source = std::fs::read_to_string(manifest.with_file_name(&function.source)).map_err(Failure::usage)?;
+        let source =
+            std::fs::read_to_string(manifest.with_file_name(&function.source)).map_err(Failure::usage)?;
         let options = Options::from_json(&function.options.into())?;
         let compiled = lua.function(&function.source, &source, LuaConfig::default())?;
         booted.functions.register(id.parse()?, options, compiled)?;

@@ -52,7 +52,10 @@ pub(super) fn options(given: &[GivenOption]) -> Result<Options, Failure> {
     let mut options = Options::new();
     for (index, option) in given.iter().enumerate() {
         if given[..index].iter().any(|before| before.name == option.name) {
-            return Err(Failure::usage(format_args!("option `{}` is given twice; leave one out", option.name)));
+            return Err(Failure::usage(format_args!(
+                "option `{}` is given twice; leave one out",
+                option.name
+            )));
         }
         options.set_json(&option.name, &option.value)?;
     }
@@ -93,7 +96,8 @@ mod tests {
 
     #[test]
     fn an_option_that_is_given_twice_is_refused() {
-        let given: Vec<GivenOption> = ["retry=3", "timeout=2s", "retry=4"].map(|text| text.parse().unwrap()).into();
+        let given: Vec<GivenOption> =
+            ["retry=3", "timeout=2s", "retry=4"].map(|text| text.parse().unwrap()).into();
         assert_eq!(options(&given[..2]).unwrap().len(), 2);
         assert_eq!(options(&given).unwrap_err().exit(), crate::exit::Exit::Usage);
     }

@@ -10,14 +10,15 @@ use serde_json::{Value as Json, json};
 
 use super::CallFormat;
 use crate::command::Failure;
-use crate::exit::Exit;
 use crate::report;
 
 /// Prints the result of a call.
 pub(super) fn print(result: &Payload, format: CallFormat) -> io::Result<()> {
     match (format, result) {
         (CallFormat::Raw, Payload::Bytes(bytes)) => report::print_bytes(bytes),
-        (CallFormat::Raw, Payload::Json(Json::String(text))) => report::print_bytes(format!("{text}\n").as_bytes()),
+        (CallFormat::Raw, Payload::Json(Json::String(text))) => {
+            report::print_bytes(format!("{text}\n").as_bytes())
+        }
         (CallFormat::Json | CallFormat::Raw, result) => report::print(&as_json(result)),
         (CallFormat::Pretty, result) => report::print(&report::printable(&format!("{:#}", as_json(result)))),
     }

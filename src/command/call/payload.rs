@@ -54,14 +54,17 @@ impl fmt::Display for Input {
 impl Input {
     /// The payload, as bytes or as the JSON that they are.
     pub(super) fn read(self, as_bytes: bool) -> Result<Payload, Failure> {
-        let bytes = self.bytes().map_err(|error| Failure::usage(format_args!("{self} cannot be read: {error}")))?;
+        let bytes =
+            self.bytes().map_err(|error| Failure::usage(format_args!("{self} cannot be read: {error}")))?;
         if as_bytes {
             return Ok(bytes.into());
         }
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
             // What is quoted for a shell is easily not quoted for JSON.
             let hint = match &self {
-                Self::Text(text) if !text.is_empty() => format!("; for a text write '\"{}\"'", shortened(text)),
+                Self::Text(text) if !text.is_empty() => {
+                    format!("; for a text write '\"{}\"'", shortened(text))
+                }
                 _ => String::new(),
             };
             Failure::usage(format_args!("{self} is not JSON: {error}{hint}"))
