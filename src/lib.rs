@@ -18,7 +18,7 @@
 //! - `otlp` (default): traces are sent to an OpenTelemetry collector, where the manifest names one.
 //! - `wasm` (default): functions and processes that are WebAssembly components. Needs rustc 1.95.
 
-mod app;
+pub mod app;
 mod command;
 #[cfg(unix)]
 mod control;

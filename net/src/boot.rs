@@ -44,7 +44,7 @@ pub fn boot_with(
 ) -> Result<NetworkRegistry, BootError> {
     let networks = NetworkRegistry::with_drivers(Arc::new(Direct::new(config.clearnet)), drivers);
     let built = config.networks.into_iter().map(|(id, network)| {
-        let built = networks.build(&id, &network)?;
+        let built = networks.build_registered(&id, &network)?;
         Ok((id, built))
     });
     let built = built.collect::<Result<Vec<_>, NetworkError>>()?;

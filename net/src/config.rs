@@ -54,25 +54,45 @@ impl NetConfig {
     }
 }
 
-/// One network: its `kind`, and the settings of that kind beside it. The settings are read by the
-/// [`Driver`](crate::Driver) of the kind, when the network is made.
+/// One network: its `kind`, whether it is `selectable`, and the settings of the kind beside these. The settings are
+/// read by the [`Driver`](crate::Driver) of the kind, when the network is made.
 ///
 /// What the settings are is not shown in `Debug`: there may be passwords among them.
+///
+/// ```
+/// use frame_net::NetworkConfig;
+///
+/// let json = r#"{ "kind": "socks5", "selectable": true, "proxy": "127.0.0.1:9050" }"#;
+/// assert!(serde_json::from_str::<NetworkConfig>(json)?.is_selectable());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct NetworkConfig {
     kind: String,
+    is_selectable: bool,
     settings: Map<String, Value>,
 }
 
 impl NetworkConfig {
-    /// A network of this kind, with these settings.
+    /// A network of this kind, with these settings, that is not selectable.
     pub fn new(kind: impl Into<String>, settings: Map<String, Value>) -> Self {
-        Self { kind: kind.into(), settings }
+        Self { kind: kind.into(), is_selectable: false, settings }
+    }
+
+    /// The same, selectable or not.
+    #[must_use]
+    pub fn with_selectable(self, is_selectable: bool) -> Self {
+        Self { is_selectable, ..self }
     }
 
     /// The kind.
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Whether code that is not trusted may [choose](crate#who-may-choose) the network.
+    pub const fn is_selectable(&self) -> bool {
+        self.is_selectable
     }
 
     /// The settings as a driver has them. An error says where in them it is, and not what is there.
@@ -88,8 +108,13 @@ impl<'de> Deserialize<'de> for NetworkConfig {
                 "a network is an object with `kind`, and the settings of that kind",
             ));
         };
+        let is_selectable = match settings.remove("selectable") {
+            None => false,
+            Some(Value::Bool(is_selectable)) => is_selectable,
+            Some(_) => return Err(D::Error::custom("`selectable` is `true` or `false`")),
+        };
         match settings.remove("kind") {
-            Some(Value::String(kind)) => Ok(Self { kind, settings }),
+            Some(Value::String(kind)) => Ok(Self { kind, is_selectable, settings }),
             Some(_) => Err(D::Error::custom("the `kind` of a network is a string, such as \"socks5\"")),
             None => Err(D::Error::missing_field("kind")),
         }
@@ -99,7 +124,11 @@ impl<'de> Deserialize<'de> for NetworkConfig {
 impl fmt::Debug for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.settings.keys().collect();
-        f.debug_struct("NetworkConfig").field("kind", &self.kind).field("settings", &names).finish()
+        f.debug_struct("NetworkConfig")
+            .field("kind", &self.kind)
+            .field("is_selectable", &self.is_selectable)
+            .field("settings", &names)
+            .finish()
     }
 }
 
@@ -137,6 +166,10 @@ mod tests {
         assert!(error(&json!({})).contains("missing field `kind`"));
         assert!(error(&json!({ "kind": 5 })).contains("is a string"));
         assert!(error(&json!("31337")).contains("is an object"));
+        for selectable in [json!(1), json!("true"), json!(null), json!(["31337"])] {
+            let error = error(&json!({ "kind": "direct", "selectable": selectable }));
+            assert_eq!(error, "`selectable` is `true` or `false`");
+        }
         let unknown = error(&json!({ "kind": "sock5" }));
         assert!(unknown.contains("no kind of network `sock5`; there are direct, "), "{unknown}");
         assert!(error(&json!({ "kind": "direct", "proxy": "h:1" })).contains("unknown field `proxy`"));

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{ChosenBy, Missing, NetworkError, Step};
 use crate::host::HostName;
 use crate::id::NetworkId;
-use crate::isolation::{ISOLATION_KEY, IsolationKey};
+use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
 use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
 use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, require};
@@ -42,12 +42,16 @@ use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, re
 pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     let carried = frame.get(&OVERLAY).map(|id| (id, ChosenBy::Frame));
     let chosen = carried.or_else(|| default_network(app).map(|id| (id, ChosenBy::AppDefault)));
-    let (networks, route, chosen_by) = match chosen {
-        Some((id, chosen_by)) => (require(app, id, chosen_by)?, Route::Network(id.clone()), chosen_by),
-        None => (app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?, Route::Clearnet, ChosenBy::AppDefault),
+    let (route, chosen_by) = match chosen {
+        Some((id, chosen_by)) => {
+            require(app, id, chosen_by)?;
+            (Route::Network(id.clone()), chosen_by)
+        }
+        None => (Route::Clearnet, ChosenBy::AppDefault),
     };
+    let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
-    Ok(Dialer { networks: networks.clone(), route, chosen_by, isolation })
+    Ok(Dialer { networks, route, chosen_by, isolation })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
@@ -78,6 +82,16 @@ impl Dialer {
     #[must_use]
     pub fn isolated(self, key: IsolationKey) -> Self {
         Self { isolation: Some(key), ..self }
+    }
+
+    /// The same dialer, with a key [within](IsolationKey::within) the frame's: what code that is not trusted may ask for.
+    ///
+    /// # Errors
+    ///
+    /// [`IsolationKeyError::Length`] if both keys together are too long.
+    pub fn isolated_within(self, key: &IsolationKey) -> Result<Self, IsolationKeyError> {
+        let isolation = Some(key.within(self.isolation())?);
+        Ok(Self { isolation, ..self })
     }
 
     /// Connects to `to`. Through an overlay network a name is not looked up here.

@@ -31,6 +31,18 @@ pub enum NetworkError {
         /// What is missing.
         missing: Missing,
     },
+    /// Code that is not trusted chose a network that is not for it to choose.
+    #[error(
+        "network `{id}` is not for scripts and components to choose{}; leave the option `network` out, or set \
+         `selectable = true` beside the `kind` of `{id}` where the networks are configured",
+        instead(.instead_of)
+    )]
+    NotSelectable {
+        /// The network.
+        id: NetworkId,
+        /// What it was chosen in the place of.
+        instead_of: InsteadOf,
+    },
     /// The app has no networks, not even clearnet.
     #[error("the app has no networks; call `frame_net::boot` before it is built")]
     NotBooted,
@@ -124,6 +136,7 @@ impl NetworkError {
             | Self::ViaNotRegistered { .. }
             | Self::ViaCycle { .. }
             | Self::NotFound { .. }
+            | Self::NotSelectable { .. }
             | Self::NotBooted
             | Self::AlreadyRegistered { .. }
             | Self::NotRegistered { .. } => false,
@@ -162,6 +175,26 @@ impl Display for ChosenBy {
             Self::Frame => "the frame",
             Self::Chain => "a network that goes via it",
         })
+    }
+}
+
+/// What a frame had gone through, had nobody chosen another network for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InsteadOf {
+    /// This host's own network.
+    Clearnet,
+    /// A network: that of the parent's frame, or else the app's default.
+    Network(NetworkId),
+    /// The network that is preset for what was called.
+    Preset,
+}
+
+fn instead(of: &InsteadOf) -> String {
+    match of {
+        InsteadOf::Clearnet => String::new(),
+        InsteadOf::Network(id) => format!(" in the place of `{id}`"),
+        InsteadOf::Preset => " in the place of the one that is preset".to_owned(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! Keeping connections of one network apart from each other.
 
-use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,15 +26,41 @@ pub static ISOLATION: FrameOption<IsolationKey>;
 /// The isolation key of a frame; forks inherit it.
 pub static ISOLATION_KEY: Key<IsolationKey> = Key::new("net.isolation").inherit();
 
-/// Puts the isolation key on the frame: the option's, or else the parent's.
+/// Puts the isolation key on the frame: the option's, or else the parent's. A key of code that is not trusted is one
+/// [within](IsolationKey::within) the parent's.
+///
+/// Whether the network can keep connections apart is found out when it connects.
 ///
 /// # Errors
 ///
-/// None. Whether the network can keep connections apart is found out when it connects.
+/// [`IsolationError`], for keys of code that is not trusted only.
 #[frame_resolver(order = 210, covers(ISOLATION))]
-pub fn isolation(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    let given = options.pair(&ISOLATION, &ISOLATION_KEY);
-    Ok(given.or_else(|| ctx.parent()?.pair(&ISOLATION_KEY).cloned()))
+pub fn isolation(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, IsolationError> {
+    let carried = ctx.parent().and_then(|parent| parent.pair(&ISOLATION_KEY));
+    match options.get(&ISOLATION) {
+        None => Ok(carried.cloned()),
+        Some(_) if options.is_trusted(&ISOLATION) => Ok(options.pair(&ISOLATION, &ISOLATION_KEY)),
+        Some(_) if options.replaces_trusted(&ISOLATION) => Err(IsolationError::Preset),
+        Some(key) => {
+            let carried = carried.and_then(|pair| pair.get(&ISOLATION_KEY));
+            Ok(Some(ISOLATION_KEY.pair(key.within(carried)?)))
+        }
+    }
+}
+
+/// Code that is not trusted gave an isolation key that it cannot give.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IsolationError {
+    /// There is a preset.
+    #[error(
+        "an isolation key is preset for what was called, and is not for scripts and components to replace; leave the \
+         option `isolation` out"
+    )]
+    Preset,
+    /// With the one that it is within, it is none.
+    #[error("the isolation key is within that of the caller, and {0}")]
+    Within(#[from] IsolationKeyError),
 }
 
 /// How far a network keeps connections apart, so that who sees two of them at the far end cannot tell that they
@@ -51,7 +76,7 @@ pub enum Isolation {
 }
 
 /// What connections have in common that may be seen to belong together: the tenant, the identity, the site. Of 1 to
-/// [`MAX_LEN`](IsolationKey::MAX_LEN) bytes.
+/// [`MAX_LEN`](IsolationKey::MAX_LEN) bytes, without control characters.
 ///
 /// It does not leave this host: a network makes something of it that tells nobody what the key was.
 ///
@@ -67,22 +92,56 @@ pub enum Isolation {
 #[serde(try_from = "String")]
 pub struct IsolationKey(Arc<str>);
 
+/// Stands before what untrusted code gave, and is in no key that can be read.
+const WITHIN: &str = "\u{1f}";
+
 impl IsolationKey {
     /// The longest that a key can be, in bytes.
     pub const MAX_LEN: usize = 1024;
 
-    /// The key.
+    /// The key. Two keys are the same where this is.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// This key, as code has it that is not trusted: one below that which it carries. It equals the key that the same
+    /// code gets for the same name, and no other: neither one that trusted code gives, nor one below another.
+    ///
+    /// ```
+    /// # use frame_net::IsolationKey;
+    /// let (one, other): (IsolationKey, IsolationKey) = ("tenant-1".parse()?, "tenant-2".parse()?);
+    /// assert_ne!(other.within(Some(&one))?, other);
+    /// assert_ne!(other.within(None)?, other);
+    /// assert_eq!(other.within(Some(&one))?.to_string(), "tenant-1/tenant-2");
+    /// # Ok::<(), frame_net::IsolationKeyError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`IsolationKeyError::Length`] if both together are too long.
+    pub fn within(&self, carried: Option<&Self>) -> Result<Self, IsolationKeyError> {
+        let carried = carried.map_or("", Self::as_str);
+        let text = [carried, &self.0].join(WITHIN);
+        check_length(&text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+fn check_length(text: &str) -> Result<(), IsolationKeyError> {
+    let len = text.len();
+    if text.is_empty() || len > IsolationKey::MAX_LEN {
+        return Err(IsolationKeyError::Length { len });
+    }
+    Ok(())
 }
 
 impl FromStr for IsolationKey {
     type Err = IsolationKeyError;
 
     fn from_str(text: &str) -> Result<Self, IsolationKeyError> {
-        if text.is_empty() || text.len() > Self::MAX_LEN {
-            return Err(IsolationKeyError { len: text.len() });
+        check_length(text)?;
+        if text.contains(char::is_control) {
+            return Err(IsolationKeyError::Control);
         }
         Ok(Self(text.into()))
     }
@@ -98,13 +157,24 @@ impl TryFrom<String> for IsolationKey {
 
 impl fmt::Display for IsolationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.replace(WITHIN, "/"))
     }
 }
 
 /// A text is no [`IsolationKey`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an isolation key has 1 to {} bytes, not {len}", IsolationKey::MAX_LEN)]
-pub struct IsolationKeyError {
-    len: usize,
+#[non_exhaustive]
+pub enum IsolationKeyError {
+    /// It is empty, or too long.
+    #[error("an isolation key has 1 to {} bytes, not {len}", IsolationKey::MAX_LEN)]
+    Length {
+        /// How many bytes it has.
+        len: usize,
+    },
+    /// There is a control character in it.
+    #[error("an isolation key has no control characters")]
+    Control,
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Who may choose
+//!
+//! Options of the program itself, of its configuration and its command line are trusted. Those that a script or a
+//! component gives for what it calls are [marked](frame_registry::Options::untrusted) by what runs it, and then:
+//!
+//! - A [`NETWORK`] is refused with [`NetworkError::NotSelectable`], and the frame with it, unless it is the one that the
+//!   frame would have without, or is [selectable](NetworkConfig::is_selectable): marked in the configuration, with
+//!   `selectable = true` beside its `kind`, as one that anybody may choose. Otherwise a script whose frame goes through
+//!   Tor could have what it calls go through a network that shows who it is.
+//! - An [`ISOLATION`] key tells apart within the key that the caller's frame carries, and never is another's: see
+//!   [`IsolationKey::within`].
+//! - What is preset for an entry stays: a network that is not selectable, or a key, given in its place is refused.
+//!
+//! A choice is judged when the frame is made. Where a network ceases to be selectable, frames that carry it keep it.
+//!
 //! # Cargo features
 //!
 //! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame.
@@ -74,15 +89,17 @@ pub use crate::direct::{
 };
 pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::endpoint::{Endpoint, EndpointError};
-pub use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
 pub use crate::host::{Host, HostError, HostName};
 pub use crate::id::{NetworkId, NetworkKind};
-pub use crate::isolation::{ISOLATION, ISOLATION_KEY, Isolation, IsolationKey, IsolationKeyError, isolation};
+pub use crate::isolation::{
+    ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
+};
 pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
 };
 pub use crate::option::{NETWORK, OVERLAY};
-pub use crate::registry::{NETWORKS, NetworkRegistry, default_network};
+pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_network};
 #[allow(deprecated)]
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;

@@ -1,5 +1,7 @@
 //! The networks of an app.
 
+mod changes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,6 +16,8 @@ use crate::error::{ChosenBy, Missing, NetworkError};
 use crate::id::NetworkId;
 use crate::network::Network;
 
+pub use self::changes::NetworkChanges;
+
 /// The networks of an app, put there by [`boot`](crate::boot()).
 pub static NETWORKS: Key<NetworkRegistry> = Key::new("net.networks");
 
@@ -25,15 +29,17 @@ pub fn default_network(app: &App) -> Option<&NetworkId> {
     app.get(&DEFAULT).map(|id| &**id)
 }
 
-/// The app's networks, if `id` is one of them.
-pub(crate) fn require<'a>(
-    app: &'a App,
+/// The network that is registered as `id`.
+pub(crate) fn require(
+    app: &App,
     id: &NetworkId,
     chosen_by: ChosenBy,
-) -> Result<&'a NetworkRegistry, NetworkError> {
+) -> Result<Arc<Registered>, NetworkError> {
     let missing = match app.get(&NETWORKS) {
-        Some(networks) if networks.has(id) => return Ok(networks),
-        Some(_) => Missing::Network,
+        Some(networks) => match networks.get(id) {
+            Some(registered) => return Ok(registered),
+            None => Missing::Network,
+        },
         None => Missing::Registry,
     };
     Err(NetworkError::NotFound { id: id.clone(), chosen_by, missing })
@@ -74,13 +80,15 @@ type Table = BTreeMap<NetworkId, Arc<Registered>>;
 /// through another than before.
 pub(crate) struct Registered {
     pub(crate) network: Arc<dyn Network>,
+    /// Whether code that is not trusted may choose it.
+    pub(crate) is_selectable: bool,
     /// Cancelled once it is not registered any more.
     pub(crate) retired: CancellationToken,
 }
 
 impl Registered {
-    fn new(network: Arc<dyn Network>) -> Arc<Self> {
-        Arc::new(Self { network, retired: CancellationToken::new() })
+    fn new(network: Arc<dyn Network>, is_selectable: bool) -> Arc<Self> {
+        Arc::new(Self { network, is_selectable, retired: CancellationToken::new() })
     }
 }
 
@@ -93,7 +101,7 @@ impl NetworkRegistry {
     /// The same, with other drivers to make networks of their configurations.
     pub fn with_drivers(clearnet: Arc<dyn Network>, drivers: Drivers) -> Self {
         let inner = Inner {
-            clearnet: Registered::new(clearnet),
+            clearnet: Registered::new(clearnet, false),
             table: ArcSwap::default(),
             writer: Mutex::new(()),
             drivers,
@@ -101,34 +109,41 @@ impl NetworkRegistry {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Adds `network` as `id`.
+    /// Adds `network` as `id`. It is for trusted code only to [choose](crate#who-may-choose).
     ///
     /// # Errors
     ///
     /// [`NetworkError::AlreadyRegistered`] if there is one of that id, which stays. [`NetworkError::ViaNotRegistered`]
     /// if it goes through a network that is not registered.
     pub fn register(&self, id: NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
-        self.register_all(&[(id, network)])
+        self.register_all(&[(id, Registered::new(network, false))])
+    }
+
+    /// [`register`](Self::register), for everybody to [choose](crate#who-may-choose).
+    ///
+    /// # Errors
+    ///
+    /// As `register`.
+    pub fn register_selectable(&self, id: NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
+        self.register_all(&[(id, Registered::new(network, true))])
     }
 
     /// Adds networks, all or none. They may go through each other.
-    pub(crate) fn register_all(
-        &self,
-        networks: &[(NetworkId, Arc<dyn Network>)],
-    ) -> Result<(), NetworkError> {
+    pub(crate) fn register_all(&self, networks: &[(NetworkId, Arc<Registered>)]) -> Result<(), NetworkError> {
         // Shared with the table rather than moved: what is refused is dropped by the caller, where the lock is not held.
         self.change(|table| {
             for (id, network) in networks {
                 if table.contains_key(id) {
                     return Err(NetworkError::AlreadyRegistered { id: id.clone() });
                 }
-                table.insert(id.clone(), Registered::new(Arc::clone(network)));
+                table.insert(id.clone(), Arc::clone(network));
             }
             networks.iter().try_for_each(|(id, _)| check_via(table, id))
         })
     }
 
-    /// Puts `network` in the place of the one registered as `id`. Nobody who looks in between finds neither.
+    /// Puts `network` in the place of the one registered as `id`. Nobody who looks in between finds neither. Whether the old
+    /// one was selectable says nothing of the new one: it is for trusted code only to [choose](crate#who-may-choose).
     ///
     /// Connections that the old one made go on through it.
     ///
@@ -137,12 +152,15 @@ impl NetworkRegistry {
     /// [`NetworkError::NotRegistered`] if there is none to replace. [`NetworkError::ViaNotRegistered`] and
     /// [`NetworkError::ViaCycle`] if the network cannot go through what it is to go through. The old one then stays.
     pub fn replace(&self, id: &NetworkId, network: Arc<dyn Network>) -> Result<(), NetworkError> {
-        let new = Registered::new(network);
+        self.replace_registered(id, &Registered::new(network, false))
+    }
+
+    fn replace_registered(&self, id: &NetworkId, new: &Arc<Registered>) -> Result<(), NetworkError> {
         let replaced = self.change(|table| {
             let Some(place) = table.get_mut(id) else {
                 return Err(NetworkError::NotRegistered { id: id.clone() });
             };
-            let old = std::mem::replace(place, Arc::clone(&new));
+            let old = std::mem::replace(place, Arc::clone(new));
             check_via(table, id)?;
             Ok([vec![old], renew_behind(table, id)].concat())
         })?;
@@ -171,8 +189,8 @@ impl NetworkRegistry {
     ///
     /// [`NetworkError::Config`] if no driver can make it, and the errors of `register`. Nothing is registered then.
     pub fn create(&self, id: NetworkId, config: &NetworkConfig) -> Result<(), NetworkError> {
-        let network = self.build(&id, config)?;
-        self.register(id, network)
+        let network = self.build_registered(&id, config)?;
+        self.register_all(&[(id, network)])
     }
 
     /// Makes the network that is described, and only then puts it in the [place](NetworkRegistry::replace) of the one
@@ -185,13 +203,18 @@ impl NetworkRegistry {
         if !self.has(id) {
             return Err(NetworkError::NotRegistered { id: id.clone() });
         }
-        let network = self.build(id, config)?;
-        self.replace(id, network)
+        let network = self.build_registered(id, config)?;
+        self.replace_registered(id, &network)
     }
 
     /// Whether a network is registered as `id`.
     pub fn has(&self, id: &NetworkId) -> bool {
         self.inner.table.load().contains_key(id)
+    }
+
+    /// Whether the network registered as `id` is one that everybody may [choose](crate#who-may-choose).
+    pub fn is_selectable(&self, id: &NetworkId) -> bool {
+        self.inner.table.load().get(id).is_some_and(|registered| registered.is_selectable)
     }
 
     /// The kind of the network registered as `id`.
@@ -205,13 +228,29 @@ impl NetworkRegistry {
         table.iter().map(|(id, registered)| (id.clone(), registered.network.kind())).collect()
     }
 
-    pub(crate) fn build(
+    /// Makes the network that is described, which is to be `id`, and does not register it: to see whether it can be made,
+    /// or to [apply](Self::apply) it later. What it goes through is looked at then only.
+    ///
+    /// Nothing is connected, and what it holds is gone once it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Config`] if no driver can make it.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime, for kinds that need one from the start.
+    pub fn build(&self, id: &NetworkId, config: &NetworkConfig) -> Result<Arc<dyn Network>, NetworkError> {
+        let built = self.inner.drivers.create(config, self);
+        built.map_err(|source| NetworkError::Config { id: id.clone(), source })
+    }
+
+    pub(crate) fn build_registered(
         &self,
         id: &NetworkId,
         config: &NetworkConfig,
-    ) -> Result<Arc<dyn Network>, NetworkError> {
-        let built = self.inner.drivers.create(config, self);
-        built.map_err(|source| NetworkError::Config { id: id.clone(), source })
+    ) -> Result<Arc<Registered>, NetworkError> {
+        Ok(Registered::new(self.build(id, config)?, config.is_selectable()))
     }
 
     pub(crate) fn get(&self, id: &NetworkId) -> Option<Arc<Registered>> {
@@ -264,7 +303,7 @@ fn renew_behind(table: &mut Table, id: &NetworkId) -> Vec<Arc<Registered>> {
     let mut renewed = Vec::new();
     for id in behind {
         if let Some(place) = table.get_mut(&id) {
-            let new = Registered::new(Arc::clone(&place.network));
+            let new = Registered::new(Arc::clone(&place.network), place.is_selectable);
             renewed.push(std::mem::replace(place, new));
         }
         renewed.extend(renew_behind(table, &id));

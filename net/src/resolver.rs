@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use frame_registry::{App, Context, Options, Pair, Pairs, frame_resolver};
 
-use crate::error::{ChosenBy, NetworkError};
+use crate::error::{ChosenBy, InsteadOf, NetworkError};
 use crate::id::NetworkId;
 use crate::option::{NETWORK, OVERLAY};
 use crate::registry::{DEFAULT, require};
@@ -17,15 +17,34 @@ use crate::registry::{DEFAULT, require};
 /// # Errors
 ///
 /// [`NetworkError::NotFound`] if the network that won is not registered, or if the app has no networks at all.
-/// The next candidate is not tried: what was asked for is not to be had.
+/// [`NetworkError::NotSelectable`] if code chose it that is not trusted, and [may not](crate#who-may-choose). The next
+/// candidate is not tried: what was asked for is not to be had.
 #[frame_resolver(order = 200, covers(NETWORK))]
 pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
-    let chosen = given(options).or_else(|| inherited(ctx)).or_else(|| default(ctx.app()));
-    let Some(Chosen { id, pair, by }) = chosen else {
+    let given = given(options);
+    let is_judged = given.is_some() && !options.is_trusted(&NETWORK);
+    let Some(Chosen { id, pair, by }) = given.or_else(|| without_option(ctx)) else {
         return Ok(None);
     };
-    require(ctx.app(), id, by)?;
+    let registered = require(ctx.app(), id, by)?;
+    if is_judged && !registered.is_selectable {
+        check_choice(id, ctx, options)?;
+    }
     Ok(Some(pair))
+}
+
+/// Refuses a network that code chose that is not trusted, unless it is the one that the frame would have without.
+fn check_choice(id: &NetworkId, ctx: &Context<'_>, options: &Options) -> Result<(), NetworkError> {
+    let instead_of = if options.replaces_trusted(&NETWORK) {
+        InsteadOf::Preset
+    } else {
+        match without_option(ctx) {
+            Some(without) if without.id == id => return Ok(()),
+            Some(without) => InsteadOf::Network(without.id.clone()),
+            None => InsteadOf::Clearnet,
+        }
+    };
+    Err(NetworkError::NotSelectable { id: id.clone(), instead_of })
 }
 
 /// Appends what [`overlay`] decides to `pairs`. What other options decide, [`ISOLATION`](crate::ISOLATION) among them,
@@ -56,6 +75,10 @@ struct Chosen<'a> {
 fn given(options: &Options) -> Option<Chosen<'_>> {
     let (id, pair) = (options.get(&NETWORK)?, options.pair(&NETWORK, &OVERLAY)?);
     Some(Chosen { id, pair, by: ChosenBy::Option })
+}
+
+fn without_option<'a>(ctx: &Context<'a>) -> Option<Chosen<'a>> {
+    inherited(ctx).or_else(|| default(ctx.app()))
 }
 
 fn inherited<'a>(ctx: &Context<'a>) -> Option<Chosen<'a>> {

@@ -36,11 +36,13 @@ pub(crate) struct OptionValue {
     pub(crate) option: &'static DeclaredOption,
     value: Value,
     is_trusted: bool,
+    /// It is not trusted, and there was one before it that was.
+    replaces_trusted: bool,
 }
 
 impl OptionValue {
     pub(crate) const fn new(option: &'static DeclaredOption, value: Value) -> Self {
-        Self { option, value, is_trusted: true }
+        Self { option, value, is_trusted: true, replaces_trusted: false }
     }
 }
 
@@ -112,6 +114,25 @@ impl Options {
         self.find(option.declared()).is_none_or(|entry| entry.is_trusted)
     }
 
+    /// Whether the value of `option` was not chosen by trusted code, and stands [over](Self::merged_under) one that was,
+    /// such as the preset of an entry. Which one that was is not known any more: a resolver that grants something refuses
+    /// then what the value before it may not have granted.
+    ///
+    /// ```
+    /// # use frame_registry::{FrameOption, Options, frame_option};
+    /// #[frame_option(name = "tenant", plain)]
+    /// pub static TENANT: FrameOption<String>;
+    ///
+    /// let preset = Options::new().with(&TENANT, "acme".to_owned());
+    /// let script = Options::new().with(&TENANT, "somebody else".to_owned()).untrusted();
+    /// assert!(preset.merged_under(&script).replaces_trusted(&TENANT));
+    /// assert!(!script.replaces_trusted(&TENANT));
+    /// ```
+    #[inline]
+    pub fn replaces_trusted<T>(&self, option: &FrameOption<T>) -> bool {
+        self.find(option.declared()).is_some_and(|entry| entry.replaces_trusted)
+    }
+
     /// Takes the value of `option` away; says whether it had one.
     pub fn unset<T>(&mut self, option: &FrameOption<T>) -> bool {
         let index = self.list.iter().position(|entry| entry.option.is(option.declared()));
@@ -145,8 +166,9 @@ impl Options {
         self.len() == 0
     }
 
-    pub(crate) fn set_value(&mut self, new: OptionValue) {
+    pub(crate) fn set_value(&mut self, mut new: OptionValue) {
         if let Some(entry) = self.list.iter_mut().find(|entry| entry.option.is(new.option)) {
+            new.replaces_trusted |= !new.is_trusted && (entry.is_trusted || entry.replaces_trusted);
             *entry = new;
             return;
         }

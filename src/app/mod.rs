@@ -1,19 +1,226 @@
-//! The app that this program is: every part that is linked into it.
+//! An app that runs: made of a manifest, changed into what another says, and stopped.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use frame_runtime::app::RunningApp;
+//! use frame_runtime::manifest::Manifest;
+//! use tokio::time::Instant;
+//!
+//! # async fn example(manifest: Manifest, changed: Manifest) -> Result<(), Box<dyn std::error::Error>> {
+//! # let wrong = |problems: frame_runtime::manifest::Problems| problems.0[0].message.clone();
+//! let app = RunningApp::boot(manifest).await.map_err(wrong)?;
+//! app.supervise().await.map_err(wrong)?;
+//!
+//! let changes = app.reload(changed, Duration::from_secs(10)).await.map_err(wrong)?;
+//! println!("{changes}");
+//!
+//! let stopped = app.stop(Instant::now() + Duration::from_secs(10)).await;
+//! assert!(stopped.is_clean(), "{stopped}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Reloading
+//!
+//! Everything that a manifest says is compiled and made first, and what has not changed is taken over. If anything is wrong
+//! nothing changes. Then the new is put in place, networks and functions first, in one step each that leaves no gap; a
+//! function that is replaced finishes the calls that it has begun. Then the processes that are supervised, and are now
+//! something else, are restarted, each in the way that its supervisor shuts it down. What the manifest does not name any
+//! more is removed last. Where a process does not start as what it is now, everything is put back.
+//!
+//! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
+//! `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
 
-use frame_dispatch::Functions;
-use frame_net::{NetConfig, NetworkRegistry};
-use frame_registry::{App, BoxError, FrameResolvers};
+mod base;
+mod changes;
+mod compile;
+mod engines;
+mod frames;
+mod live;
+mod plan;
+mod regroup;
+mod reload;
+mod sections;
+mod stop;
+mod supervise;
 
-/// What there is once the app is booted.
-pub(crate) struct Booted {
-    pub(crate) functions: Functions,
-    pub(crate) networks: NetworkRegistry,
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_dispatch::process::ProcessManager;
+use frame_dispatch::{Ctx, Functions};
+use frame_net::NetworkRegistry;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+pub(crate) use self::base::{Booted, boot};
+pub use self::changes::{Changed, Changes};
+use self::compile::compile;
+use self::live::{Core, Live};
+pub use self::plan::{Counts, Plan};
+pub use self::stop::Stopped;
+pub use self::supervise::SupervisorDown;
+use crate::manifest::{Manifest, Problem, Problems};
+
+/// Everything that a manifest describes, in place. Cloning it is one reference count.
+#[derive(Clone)]
+pub struct RunningApp {
+    inner: Arc<Inner>,
 }
 
-/// Boots the parts, in the order in which they rely on each other.
-pub(crate) fn boot(networks: NetConfig) -> Result<Booted, BoxError> {
-    let mut app = App::builder();
-    app.set_resolvers(FrameResolvers::linked())?;
-    let networks = frame_net::boot(&mut app, networks)?;
-    Ok(Booted { functions: Functions::new(app.build()), networks })
+struct Inner {
+    core: Core,
+    state: Mutex<State>,
+}
+
+struct State {
+    manifest: Manifest,
+    plan: Plan,
+    live: Live,
+    is_stopped: bool,
+}
+
+/// Compiles and makes everything that a manifest says, and runs nothing of it.
+///
+/// Networks are made as they would be for the app, with the sockets that they begin with.
+///
+/// # Errors
+///
+/// All that is wrong: sources that do not compile, options that a resolver refuses, networks that cannot be made,
+/// processes that do not run where they are to live.
+pub async fn check(manifest: &Manifest) -> Result<Plan, Problems> {
+    let core = Core::new(manifest).map_err(one)?;
+    compile(manifest, &core.networks, &core.engines, None).await
+}
+
+impl RunningApp {
+    /// Compiles and makes everything that a manifest says, and puts it in place, so that functions can be called and processes
+    /// started. No process runs before [`supervise`](Self::supervise).
+    ///
+    /// # Errors
+    ///
+    /// As [`check`], and what is refused as it is put in place.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no runtime of tokio with time and I/O, as everything here.
+    pub async fn boot(manifest: Manifest) -> Result<Self, Problems> {
+        let core = Core::new(&manifest).map_err(one)?;
+        let plan = compile(&manifest, &core.networks, &core.engines, None).await?;
+        let mut live = Live::default();
+        live.put(&core, &plan).map_err(one)?;
+        let state = Mutex::new(State { manifest, plan, live, is_stopped: false });
+        Ok(Self { inner: Arc::new(Inner { core, state }) })
+    }
+
+    /// Starts the supervisors that are nobody's child, and waits until each has started its children.
+    ///
+    /// # Errors
+    ///
+    /// The first that does not start. Those before it run.
+    pub async fn supervise(&self) -> Result<(), Problems> {
+        let mut state = self.inner.state.lock().await;
+        let State { plan, live, .. } = &mut *state;
+        live.is_supervised = true;
+        for top in plan.tops() {
+            if !live.tops.contains_key(top.0) {
+                supervise::start(&self.inner.core, live, plan, top).await.map_err(one)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the app what another manifest says, as [the module](self) describes. What has to end for that, such as the
+    /// supervisors that are restarted, has `grace` to do so.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with the manifest; what cannot change while the app runs; and a process that does not start as what
+    /// it is now. The app is then what it was before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped the app is something between the two: it can be reloaded again, or stopped.
+    pub async fn reload(&self, manifest: Manifest, grace: Duration) -> Result<Changes, Problems> {
+        let mut state = self.inner.state.lock().await;
+        let State { manifest: before, plan, live, is_stopped } = &mut *state;
+        if *is_stopped {
+            return Err(one(Problem::new(&manifest.file, 0..0, "the app has stopped")));
+        }
+        let (new, changes) = reload::reload(&self.inner.core, live, (before, plan), &manifest, grace).await?;
+        state.plan = new;
+        state.manifest = manifest;
+        Ok(changes)
+    }
+
+    /// Stops everything: supervisors, each with its children, the last first; then what else lives on the hosts; then calls
+    /// of functions; then networks. All of them together have until `deadline`; what has not ended then is killed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped some of it is stopped.
+    pub async fn stop(&self, deadline: Instant) -> Stopped {
+        let mut state = self.inner.state.lock().await;
+        state.is_stopped = true;
+        let stopped = stop::stop(&self.inner.core, &mut state.live, deadline).await;
+        state.plan.networks.clear();
+        stopped
+    }
+
+    /// Waits until a supervisor at the top has ended though nobody stopped it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn down(&self) -> Arc<SupervisorDown> {
+        let mut down = self.inner.core.down.subscribe();
+        let first = down.wait_for(Option::is_some).await.ok().and_then(|first| first.clone());
+        match first {
+            Some(first) => first,
+            // The other side is here.
+            None => pending().await,
+        }
+    }
+
+    /// What is called and started with this inherits what the app's default options decide, as they are now.
+    pub fn root(&self) -> Ctx {
+        self.inner.core.root()
+    }
+
+    /// The functions of the app.
+    pub fn functions(&self) -> &Functions {
+        &self.inner.core.functions
+    }
+
+    /// The processes of the app.
+    pub fn processes(&self) -> &ProcessManager {
+        &self.inner.core.processes
+    }
+
+    /// The overlay networks of the app.
+    pub fn networks(&self) -> &NetworkRegistry {
+        &self.inner.core.networks
+    }
+
+    /// How much there is of everything.
+    pub async fn counts(&self) -> Counts {
+        self.inner.state.lock().await.plan.counts()
+    }
+}
+
+impl fmt::Debug for RunningApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningApp")
+            .field("functions", self.functions())
+            .field("processes", self.processes())
+            .field("networks", self.networks())
+            .finish()
+    }
+}
+
+fn one(problem: Problem) -> Problems {
+    Problems(vec![problem])
 }

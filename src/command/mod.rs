@@ -9,6 +9,7 @@ mod options;
 #[cfg(unix)]
 mod ps;
 mod resolvers;
+mod run;
 
 use std::process::ExitCode;
 
@@ -22,11 +23,10 @@ const NAME: &str = "frame";
 
 /// Runs the program with the arguments that the process was given.
 pub fn main() -> ExitCode {
-    let exit = Cli::parse().run().unwrap_or_else(|failure| {
+    Cli::parse().run().unwrap_or_else(|failure| {
         failure.print();
-        failure.exit()
-    });
-    exit.into()
+        failure.exit().into()
+    })
 }
 
 /// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.
@@ -40,6 +40,7 @@ pub(crate) struct Cli {
 /// In the order in which one comes to need them: an app, then what the program is made of, then the program itself.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Call(call::Args),
     #[cfg(unix)]
     Ps(ps::Args),
@@ -61,17 +62,23 @@ enum Format {
 }
 
 impl Cli {
-    fn run(self) -> Result<Exit, Failure> {
-        match self.command {
-            Command::Call(args) => return args.run(),
+    fn run(self) -> Result<ExitCode, Failure> {
+        let exit = match self.command {
+            Command::Run(args) => return Ok(args.run()?),
+            Command::Call(args) => args.run()?,
             #[cfg(unix)]
-            Command::Ps(args) => return args.run(),
-            Command::Resolvers(args) => args.run()?,
-            Command::Options(args) => args.run()?,
-            Command::Demo(args) => args.run()?,
-            Command::Completions(args) => return args.run(),
-            Command::Man(args) => return args.run(),
-        }
-        Ok(Exit::Done)
+            Command::Ps(args) => args.run()?,
+            Command::Resolvers(args) => done(args.run()?),
+            Command::Options(args) => done(args.run()?),
+            Command::Demo(args) => done(args.run()?),
+            Command::Completions(args) => args.run()?,
+            Command::Man(args) => args.run()?,
+        };
+        Ok(exit.into())
     }
+}
+
+/// How what can only fail or be done ends.
+const fn done((): ()) -> Exit {
+    Exit::Done
 }

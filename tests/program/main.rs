@@ -7,6 +7,7 @@ mod demo;
 mod explain;
 mod lists;
 mod ps;
+#[cfg(unix)]
 mod run;
 mod telemetry;
 

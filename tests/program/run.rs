@@ -1,1 +1,446 @@
-//! `frame run`.
+//! `frame run`: an app that is booted, changed as it runs, and stopped.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long anything may take that takes no time on a machine that has any.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that says when it is up, and when it is told to end.
+fn worker(version: &str) -> String {
+    format!(
+        "log.info('{version} is up')
+         repeat local message = process.receive() until message.kind == 'cancelled'
+         log.info('{version} was told to end')"
+    )
+}
+
+/// Calls `app:version` again and again, and says what it answers.
+const CALLER: &str = "log.info('the caller is up')
+    repeat
+      log.info('it answers ' .. call('app:version'))
+      local message = process.receive(0.02)
+    until message and message.kind == 'cancelled'";
+
+/// What all manifests here begin with.
+const HOST: &str = "[hosts.\"app:workers\"]\nprocesses = 100\n";
+
+fn process(name: &str) -> String {
+    format!("[processes.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n")
+}
+
+fn function(name: &str) -> String {
+    format!("[functions.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n")
+}
+
+fn supervisor(settings: &str) -> String {
+    format!("[supervisors.\"app:main\"]\nhost = \"app:workers\"\n{settings}\n")
+}
+
+fn child(name: &str, settings: &str) -> String {
+    format!("[[supervisors.\"app:main\".children]]\nid = \"{name}\"\nprocess = \"app:{name}\"\n{settings}\n")
+}
+
+/// One supervised process, `app:worker`.
+fn one_worker() -> String {
+    [HOST, &process("worker"), &supervisor(""), &child("worker", "")].concat()
+}
+
+/// An app in a directory of its own.
+struct App {
+    directory: TempDir,
+}
+
+impl App {
+    fn new(manifest: &str, sources: &[(&str, &str)]) -> Self {
+        let app = Self { directory: tempfile::tempdir().expect("a directory") };
+        app.write("app.toml", manifest);
+        for (name, source) in sources {
+            app.write(name, source);
+        }
+        app
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path().join(name), text).expect("it is written");
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        self.run_with(arguments, |command| command)
+    }
+
+    fn run_with(&self, arguments: &[&str], with: impl FnOnce(&mut Command) -> &mut Command) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
+        command.arg("run").arg(self.path().join("app.toml")).args(arguments);
+        command.env("XDG_CACHE_HOME", self.path().join("cache")).env("NO_COLOR", "1");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = with(&mut command).spawn().expect("it was built");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Run { child, lines, said: Vec::new() }
+    }
+}
+
+/// The program, as it runs. It is killed when this is dropped.
+struct Run {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far.
+    said: Vec<String>,
+}
+
+impl Run {
+    /// Waits for a line with this in it, behind those that were waited for before.
+    fn wait_for(&mut self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no `{text}` in time, but\n{}", self.said.join("\n"))
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("no `{text}`, but\n{}", self.said.join("\n")),
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Sends SIGHUP, and waits until that is done.
+    fn reload(&mut self) -> String {
+        self.signal(Signal::HUP);
+        self.wait_for("reloaded")
+    }
+
+    /// Waits until it has ended, and all it said is known.
+    fn end(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.said.push(line),
+                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("it is our child"),
+                Err(RecvTimeoutError::Timeout) => panic!("it goes on:\n{}", self.said.join("\n")),
+            }
+        }
+    }
+
+    /// Stops it, and sees that all ended by itself.
+    fn stop(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.end();
+        assert!(self.has_said("all ended in time") && status.success(), "{status}\n{}", self.said.join("\n"));
+    }
+
+    fn has_said(&self, text: &str) -> bool {
+        self.times(text) > 0
+    }
+
+    fn times(&self, text: &str) -> usize {
+        self.said.iter().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_runs_what_is_supervised_and_tells_it_to_end() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("ready");
+    assert!(!run.has_said("told to end"));
+    run.signal(Signal::TERM);
+    let status = run.end();
+    assert!(status.success(), "{status}");
+    assert!(run.has_said("v1 is up") && run.has_said("v1 was told to end"), "{}", run.said.join("\n"));
+}
+
+#[test]
+fn ctrl_c_stops_it_as_well() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("ready");
+    run.signal(Signal::INT);
+    assert!(run.end().success());
+    assert!(run.has_said("v1 was told to end"));
+}
+
+#[test]
+fn a_process_becomes_its_new_script() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("v1 is up");
+    run.wait_for("ready");
+    app.write("worker.lua", &worker("v2"));
+    run.signal(Signal::HUP);
+    // In this order: one at a time has the name and the work.
+    run.wait_for("v1 was told to end");
+    run.wait_for("v2 is up");
+    let changes = run.wait_for("reloaded");
+    assert!(changes.contains("processes replaced: app:worker; restarted: worker"), "{changes}");
+
+    let nothing = run.reload();
+    assert!(nothing.contains("changed: nothing"), "{nothing}");
+    assert_eq!((run.times("v1 is up"), run.times("v2 is up")), (1, 1));
+    run.stop();
+}
+
+#[test]
+fn a_function_is_replaced_under_processes_that_go_on() {
+    let manifest = [HOST, &function("version"), &process("caller"), &supervisor(""), &child("caller", "")];
+    let app = App::new(&manifest.concat(), &[("version.lua", "return 'v1'"), ("caller.lua", CALLER)]);
+    let mut run = app.run(&[]);
+    run.wait_for("it answers v1");
+    app.write("version.lua", "return 'v2'");
+    let changes = run.reload();
+    assert!(
+        changes.contains("functions replaced: app:version") && !changes.contains("restarted"),
+        "{changes}"
+    );
+    run.wait_for("it answers v2");
+    run.wait_for("the old version is done");
+    assert_eq!(run.times("the caller is up"), 1);
+    run.stop();
+}
+
+#[test]
+fn what_is_wrong_changes_nothing_and_is_said() {
+    let manifest =
+        [HOST, &function("version"), &process("caller"), &supervisor(""), &child("caller", "")].concat();
+    let app = App::new(&manifest, &[("version.lua", "return 'v1'"), ("caller.lua", CALLER)]);
+    let mut run = app.run(&[]);
+    run.wait_for("it answers v1");
+
+    // One right and one wrong: neither is taken.
+    app.write("version.lua", "return 'v2'");
+    app.write("caller.lua", "this is no Lua");
+    let refused = run.reload();
+    assert!(refused.contains("not reloaded"), "{refused}");
+    assert!(run.has_said("does not compile"), "{}", run.said.join("\n"));
+    run.wait_for("it answers");
+    app.write("caller.lua", CALLER);
+
+    for (wrong, why) in [
+        ("[functions", "app.toml"),
+        (
+            &*format!("{manifest}[clearnet]\nallow = [\"127.0.0.1:1\"]\n"),
+            "`[clearnet]` cannot change while the app runs",
+        ),
+        (&*manifest.replace("processes = 100", "processes = 99"), "the host `app:workers` cannot change"),
+        (&*format!("{manifest}options = {{ network = \"app:none\" }}\n"), "app:none"),
+    ] {
+        app.write("app.toml", wrong);
+        let refused = run.reload();
+        assert!(refused.contains("not reloaded"), "{refused}");
+        assert!(run.has_said(why), "{why}:\n{}", run.said.join("\n"));
+        run.wait_for("it answers");
+    }
+    assert_eq!((run.times("it answers v2"), run.times("the caller is up")), (0, 1));
+
+    app.write("app.toml", &manifest);
+    assert!(run.reload().contains("functions replaced: app:version"));
+    run.wait_for("it answers v2");
+    run.stop();
+}
+
+#[test]
+fn children_come_and_go_while_the_others_go_on() {
+    let with = |children: &[&str]| {
+        let processes = [process("one"), process("two"), process("three")].concat();
+        let children: String = children.iter().map(|name| child(name, "")).collect();
+        [HOST, &processes, &supervisor(""), &children].concat()
+    };
+    let scripts = [("one.lua", worker("one")), ("two.lua", worker("two")), ("three.lua", worker("three"))];
+    let scripts = scripts.each_ref().map(|(name, script)| (*name, script.as_str()));
+    let app = App::new(&with(&["one", "two"]), &scripts);
+    let mut run = app.run(&[]);
+    run.wait_for("ready");
+    app.write("app.toml", &with(&["two", "three"]));
+    let changes = run.reload();
+    assert!(
+        changes.contains("supervisors replaced: app:main") && !changes.contains("restarted"),
+        "{changes}"
+    );
+    run.signal(Signal::TERM);
+    assert!(run.end().success());
+    for name in ["one", "two", "three"] {
+        let times = (run.times(&format!("{name} is up")), run.times(&format!("{name} was told to end")));
+        assert_eq!(times, (1, 1), "{name}:\n{}", run.said.join("\n"));
+    }
+}
+
+#[test]
+fn a_supervisor_with_another_strategy_starts_its_children_again() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("ready");
+    let manifest = one_worker().replace("[[supervisors", "strategy = \"one_for_all\"\n[[supervisors");
+    app.write("app.toml", &manifest);
+    assert!(run.reload().contains("restarted: app:main"));
+    assert_eq!((run.times("v1 is up"), run.times("v1 was told to end")), (2, 1));
+    run.stop();
+}
+
+#[test]
+fn other_default_options_are_inherited_by_what_is_started_again() {
+    let networks = "[networks.\"app:a\"]\nkind = \"direct\"\n[networks.\"app:b\"]\nkind = \"direct\"\n";
+    let with =
+        |network: &str| format!("[app]\noptions = {{ network = \"{network}\" }}\n{networks}{}", one_worker());
+    // A network that nothing is routed through, unless it is on the frame.
+    let script = worker("v1").replace("is up'", "is up on ' .. tostring(frame.get('net.overlay'))");
+    let app = App::new(&with("app:a"), &[("worker.lua", &script)]);
+    let mut run = app.run(&[]);
+    run.wait_for("v1 is up on app:a");
+    app.write("app.toml", &with("app:b"));
+    run.signal(Signal::HUP);
+    run.wait_for("v1 was told to end");
+    run.wait_for("v1 is up on app:b");
+    assert!(run.wait_for("reloaded").contains("default options replaced"));
+    run.stop();
+}
+
+#[test]
+fn where_a_child_does_not_start_all_is_put_back() {
+    let manifest = [
+        HOST,
+        &function("version"),
+        &process("caller"),
+        &process("holder"),
+        &supervisor(""),
+        &child("caller", ""),
+        &child("holder", ""),
+    ]
+    .concat();
+    let holder = format!("process.register('taken')\n{}", worker("the holder"));
+    let sources = [("version.lua", "return 'v1'"), ("caller.lua", CALLER), ("holder.lua", holder.as_str())];
+    let app = App::new(&manifest, &sources);
+    let mut run = app.run(&[]);
+    run.wait_for("it answers v1");
+    run.wait_for("ready");
+
+    app.write("version.lua", "return 'v2'");
+    let second = child("second", "name = \"taken\"").replace("app:second", "app:holder");
+    app.write("app.toml", &format!("{manifest}{second}"));
+    let refused = run.reload();
+    assert!(refused.contains("not reloaded") && run.has_said("taken"), "{}", run.said.join("\n"));
+    // The next answers but one, as a call may have begun before.
+    run.wait_for("it answers");
+    run.wait_for("it answers v1");
+
+    app.write("app.toml", &manifest);
+    assert!(run.reload().contains("functions replaced: app:version"));
+    run.wait_for("it answers v2");
+    run.stop();
+}
+
+#[test]
+fn what_does_not_end_by_itself_is_killed_when_the_grace_period_is_over() {
+    let app =
+        App::new(&one_worker(), &[("worker.lua", "log.info('it spins') while true do pcall(error) end")]);
+    let mut run = app.run(&["--grace", "300ms"]);
+    run.wait_for("it spins");
+    run.wait_for("ready");
+    run.signal(Signal::TERM);
+    assert!(run.end().success());
+    assert!(run.has_said("killed with all that they supervise: app:main"), "{}", run.said.join("\n"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let deaf = "log.info('it is deaf') while true do process.receive() end";
+    let manifest = one_worker() + "shutdown = \"unlimited\"\n";
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let app = App::new(&manifest, &[("worker.lua", deaf)]);
+        let mut run = app.run(&["--grace", "1h"]);
+        run.wait_for("it is deaf");
+        run.wait_for("ready");
+        run.signal(Signal::TERM);
+        run.wait_for("stopping");
+        run.signal(signal);
+        let status = run.end();
+        assert_eq!((status.code(), status.signal()), (Some(code), None), "{}", run.said.join("\n"));
+    }
+}
+
+#[test]
+fn a_supervisor_that_gives_up_ends_the_program() {
+    let app = App::new(&one_worker(), &[("worker.lua", "error('it is of no use')")]);
+    let mut run = app.run(&[]);
+    let status = run.end();
+    assert_eq!(status.code(), Some(1), "{}", run.said.join("\n"));
+    assert!(run.has_said("the supervisor `app:main` ended") && run.has_said("it is of no use"));
+}
+
+#[test]
+fn a_manifest_that_is_wrong_is_not_run() {
+    let app = App::new(&one_worker(), &[("worker.lua", "this is no Lua")]);
+    let mut run = app.run(&[]);
+    assert_eq!(run.end().code(), Some(2));
+    assert!(run.has_said("does not compile") && !run.has_said("ready"), "{}", run.said.join("\n"));
+}
+
+#[test]
+fn an_app_without_supervisors_goes_on_and_says_so() {
+    let app = App::new(&function("version"), &[("version.lua", "return 'v1'")]);
+    let mut run = app.run(&[]);
+    run.wait_for("nothing is supervised");
+    assert!(run.reload().contains("changed: nothing"));
+    run.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_service_manager_is_told() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let path = app.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    let told = || {
+        let mut message = [0; 256];
+        let length = socket.recv(&mut message).expect("a message in time");
+        String::from_utf8_lossy(&message[..length]).into_owned()
+    };
+    let mut run = app.run_with(&[], |command| command.env("NOTIFY_SOCKET", &path));
+    assert_eq!(told(), "READY=1\n");
+    run.signal(Signal::HUP);
+    let reloading = told();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told(), "READY=1\n");
+    run.signal(Signal::TERM);
+    assert_eq!(told(), "STOPPING=1\n");
+    assert!(run.end().success());
+}

@@ -166,6 +166,88 @@ fn what_goes_through_a_network_that_changes_is_retired_with_it() {
     assert_eq!(retired(&registered()), [None, Some(false), Some(false), Some(false)]);
 }
 
+/// A network that is selectable, or not.
+fn selectable(is_selectable: bool) -> NetworkConfig {
+    config(None).with_selectable(is_selectable)
+}
+
+#[test]
+fn what_is_selectable_is_so_by_its_own_registration() {
+    let networks = networks();
+    let a = id("a:b");
+    assert!(!networks.is_selectable(&a), "what is not there is not");
+    networks.create(a.clone(), &selectable(true)).unwrap();
+    assert!(networks.is_selectable(&a));
+    networks.update(&a, &selectable(false)).unwrap();
+    assert!(!networks.is_selectable(&a));
+    networks.update(&a, &selectable(true)).unwrap();
+    networks.update(&a, &serde_json::from_value(json!({ "kind": "socks5" })).unwrap()).unwrap_err();
+    assert!(networks.is_selectable(&a), "an update that fails changes nothing");
+
+    networks.replace(&a, Arc::new(Direct::default())).unwrap();
+    assert!(!networks.is_selectable(&a), "a network that is put in its place is another");
+    assert!(networks.unregister(&a));
+    networks.register(a.clone(), Arc::new(Direct::default())).unwrap();
+    assert!(!networks.is_selectable(&a));
+    networks.register_selectable(id("a:c"), Arc::new(Direct::default())).unwrap();
+    assert!(networks.is_selectable(&id("a:c")) && !networks.is_selectable(&a));
+}
+
+#[test]
+fn what_goes_through_a_network_that_changes_stays_selectable() {
+    let networks = networks();
+    networks.create(id("a:front"), &config(None)).unwrap();
+    networks.create(id("a:behind"), &config(Some("a:front")).with_selectable(true)).unwrap();
+    networks.update(&id("a:front"), &config(None)).unwrap();
+    assert!(networks.is_selectable(&id("a:behind")) && !networks.is_selectable(&id("a:front")));
+}
+
+#[test]
+fn what_is_built_is_not_registered() {
+    let networks = networks();
+    assert_eq!(networks.build(&id("a:b"), &config(Some("a:absent"))).unwrap().kind(), "socks5");
+    let wrong: NetworkConfig = serde_json::from_value(json!({ "kind": "socks5" })).unwrap();
+    assert!(matches!(networks.build(&id("a:b"), &wrong), Err(NetworkError::Config { .. })));
+    assert_eq!(networks.list(), []);
+}
+
+#[test]
+fn several_changes_take_place_at_once_or_not_at_all() {
+    let networks = networks();
+    networks.create(id("a:0"), &config(None)).unwrap();
+    networks.create(id("a:1"), &config(Some("a:0"))).unwrap();
+    networks.create(id("a:2"), &config(Some("a:1"))).unwrap();
+    let before = ["a:0", "a:1", "a:2"].map(|network| networks.get(&id(network)).unwrap());
+    let retired = || before.each_ref().map(|registered| registered.retired.is_cancelled());
+
+    let mut changes = NetworkChanges::default();
+    assert!(changes.is_empty());
+    networks.apply(NetworkChanges::default()).unwrap();
+    changes.build(&networks, id("a:1"), &config(None)).unwrap();
+    changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
+    changes.build(&networks, id("a:3"), &config(Some("a:gone"))).unwrap();
+    assert!(matches!(networks.apply(changes), Err(NetworkError::ViaNotRegistered { .. })));
+    assert_eq!(networks.list().len(), 3);
+    assert_eq!(retired(), [false; 3]);
+
+    // The circle that this were with the old `a:1` is none with the new one.
+    let mut changes = NetworkChanges::default();
+    changes.build(&networks, id("a:1"), &selectable(true)).unwrap();
+    changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
+    changes.put(id("a:3"), Arc::new(Direct::default()), true);
+    changes.unregister(id("a:3")).unregister(id("a:absent"));
+    networks.apply(changes).unwrap();
+    assert_eq!(networks.list().len(), 3);
+    assert_eq!(retired(), [true; 3], "the one that goes through another is retired with it");
+    let now = ["a:0", "a:1", "a:2"].map(|network| networks.get(&id(network)).unwrap());
+    assert!(now.iter().all(|registered| !registered.retired.is_cancelled()));
+    assert!(networks.is_selectable(&id("a:1")) && !networks.is_selectable(&id("a:0")));
+
+    let mut changes = NetworkChanges::default();
+    changes.build(&networks, id("a:1"), &config(Some("a:0"))).unwrap();
+    assert!(matches!(networks.apply(changes), Err(NetworkError::ViaCycle { .. })));
+}
+
 #[test]
 fn a_later_driver_of_a_kind_replaces_the_earlier() {
     struct Refuses;

@@ -1,11 +1,13 @@
 //! Who decides, in every combination.
 
 use frame_registry::{Frame, FrameBuilder, FrameResolvers, ResolveError};
+use proptest::prelude::*;
 
 use super::*;
 use crate::boot::install;
 use crate::direct::Direct;
 use crate::error::Missing;
+use crate::network::Network;
 use crate::registry::NetworkRegistry;
 
 /// What one of those who may decide says.
@@ -136,4 +138,123 @@ fn the_old_entry_point_decides_the_same() {
     apply_overlay_pair(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
     assert_eq!(pairs.get(&OVERLAY), Says::Registered.id("default").as_ref());
     assert_eq!(pairs.get(&OTHER), Some(&"kept"));
+}
+
+/// Networks `a:0` to `a:3`, of which so many are selectable.
+fn app_of_four(selectable: [bool; 4], default: Option<u8>) -> App {
+    let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+    for (number, is_selectable) in selectable.into_iter().enumerate() {
+        let network: Arc<dyn Network> = Arc::new(Direct::default());
+        let id = format!("a:{number}").parse().unwrap();
+        let registered = if is_selectable {
+            networks.register_selectable(id, network)
+        } else {
+            networks.register(id, network)
+        };
+        registered.unwrap();
+    }
+    let mut app = App::builder();
+    app.set_resolvers(FrameResolvers::linked()).unwrap();
+    install(&mut app, networks, default.map(four)).unwrap();
+    app.build()
+}
+
+fn four(number: u8) -> NetworkId {
+    format!("a:{number}").parse().unwrap()
+}
+
+fn not_selectable(error: &ResolveError) -> (&NetworkId, &InsteadOf) {
+    let ResolveError::Failed { source, .. } = error else { panic!("{error:?}") };
+    match source.downcast_ref() {
+        Some(error @ NetworkError::NotSelectable { id, instead_of }) => {
+            assert!(!error.is_retryable());
+            (id, instead_of)
+        }
+        _ => panic!("{source:?}"),
+    }
+}
+
+#[test]
+fn an_untrusted_choice_is_refused_in_words() {
+    let script = options(Some(four(1))).untrusted();
+    let preset = options(Some(four(2))).merged_under(&script);
+    let parent = Frame::from_iter([OVERLAY.pair(four(3))]);
+    let text = |options: &Options, parent: Option<&Frame>| {
+        let error = resolve(&app_of_four([false; 4], None), options, parent, true).unwrap_err();
+        assert_eq!(not_selectable(&error).0, &four(1));
+        std::error::Error::source(&error).unwrap().to_string()
+    };
+    let remedy = "; leave the option `network` out, or set `selectable = true` beside the `kind` of `a:1` where the \
+                  networks are configured";
+    let no_choice = "network `a:1` is not for scripts and components to choose";
+    assert_eq!(text(&script, None), format!("{no_choice}{remedy}"));
+    assert_eq!(text(&script, Some(&parent)), format!("{no_choice} in the place of `a:3`{remedy}"));
+    assert_eq!(
+        text(&preset, Some(&parent)),
+        format!("{no_choice} in the place of the one that is preset{remedy}")
+    );
+}
+
+#[test]
+fn an_untrusted_choice_that_is_nowhere_is_not_found() {
+    let app = app_of_four([true; 4], None);
+    let absent: NetworkId = "a:absent".parse().unwrap();
+    let error = resolve(&app, &options(Some(absent.clone())).untrusted(), None, true).unwrap_err();
+    assert_eq!(not_found(&error), (&absent, ChosenBy::Option, Missing::Network));
+}
+
+#[test]
+fn an_untrusted_empty_option_leaves_the_preset() {
+    let empty = Options::from_json(&serde_json::json!({ "network": "" })).unwrap().untrusted();
+    let options = options(Some(four(1))).merged_under(&empty);
+    assert_eq!(resolve(&app_of_four([false; 4], None), &options, None, true).unwrap(), Some(four(1)));
+}
+
+/// Options of one who may choose: a network, and whether he is trusted.
+fn given(choice: Option<(u8, bool)>) -> Options {
+    match choice {
+        None => Options::new(),
+        Some((number, true)) => options(Some(four(number))),
+        Some((number, false)) => options(Some(four(number))).untrusted(),
+    }
+}
+
+proptest! {
+    /// Precedence and permission, against what the documentation says in a few lines.
+    #[test]
+    fn a_frame_has_what_wins_where_whoever_chose_it_may(
+        selectable: [bool; 4],
+        preset in proptest::option::of((0..4_u8, any::<bool>())),
+        call in proptest::option::of((0..4_u8, any::<bool>())),
+        parent in proptest::option::of(0..4_u8),
+        default in proptest::option::of(0..4_u8),
+        forks: bool,
+    ) {
+        let app = app_of_four(selectable, default);
+        let parent_frame = parent.map(|number| Frame::from_iter([OVERLAY.pair(four(number))]));
+        let merged = given(preset).merged_under(&given(call));
+        let resolved = resolve(&app, &merged, parent_frame.as_ref(), forks);
+
+        let without = parent.or(default);
+        let chosen = call.or(preset);
+        let replaces_trusted = call.is_some() && preset.is_some_and(|(_, is_trusted)| is_trusted);
+        let may = |number: u8, is_trusted: bool| {
+            is_trusted || selectable[usize::from(number)] || (!replaces_trusted && without == Some(number))
+        };
+        match chosen {
+            Some((number, is_trusted)) if !may(number, is_trusted) => {
+                let error = resolved.unwrap_err();
+                let instead_of = match without {
+                    _ if replaces_trusted => InsteadOf::Preset,
+                    Some(without) => InsteadOf::Network(four(without)),
+                    None => InsteadOf::Clearnet,
+                };
+                prop_assert_eq!(not_selectable(&error), (&four(number), &instead_of));
+            }
+            _ => {
+                let expected = chosen.map(|(number, _)| number).or(without);
+                prop_assert_eq!(resolved.unwrap(), expected.map(four));
+            }
+        }
+    }
 }

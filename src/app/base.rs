@@ -1,0 +1,79 @@
+//! What everything else of an app stands on: its values, its resolvers and its networks.
+
+use std::sync::Arc;
+
+use frame_dispatch::Functions;
+use frame_net::{
+    BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
+    NetworkChanges, NetworkRegistry, Step,
+};
+use frame_registry::{App, AppBuilder, BoxError, FrameResolvers};
+
+use crate::manifest::{Manifest, Problem};
+use crate::report;
+
+/// An app without anything that runs.
+pub(crate) struct Booted {
+    pub(crate) functions: Functions,
+    pub(crate) networks: NetworkRegistry,
+}
+
+/// Boots the parts, in the order in which they rely on each other.
+pub(crate) fn boot(networks: NetConfig) -> Result<Booted, BoxError> {
+    let mut app = App::builder();
+    app.set_resolvers(FrameResolvers::linked())?;
+    let networks = frame_net::boot(&mut app, networks)?;
+    Ok(Booted { functions: Functions::new(app.build()), networks })
+}
+
+/// The app of a manifest, its networks still to be registered.
+pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem> {
+    let clearnet = NetConfig::default().with_clearnet(manifest.clearnet.clone());
+    let mut app = builder(manifest)?;
+    let networks = frame_net::boot(&mut app, clearnet).map_err(|error| unbootable(manifest, error))?;
+    Ok((app.build(), networks))
+}
+
+/// The same, with networks that nothing can be reached through: for who wants to know what frames would be like, without the
+/// sockets and tasks that networks may begin with.
+pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
+    let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));
+    let mut hollow = NetworkChanges::default();
+    for (id, network) in &manifest.networks {
+        hollow.put(id.clone(), Arc::new(Hollow), network.value.is_selectable());
+    }
+    networks.apply(hollow).map_err(|error| unbootable(manifest, error.into()))?;
+    let mut app = builder(manifest)?;
+    frame_net::install(&mut app, networks, None).map_err(|error| unbootable(manifest, error))?;
+    Ok(app.build())
+}
+
+/// Stands for a network where only its id counts.
+struct Hollow;
+
+impl Network for Hollow {
+    fn kind(&self) -> &'static str {
+        "hollow"
+    }
+
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        _: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        let refused = Cause::NotSupported { kind: self.kind(), what: "connecting" };
+        Box::pin(async move { Err(DriverError::new(Step::Connect, to, refused)) })
+    }
+}
+
+/// With all that the app carries beside its networks.
+fn builder(manifest: &Manifest) -> Result<AppBuilder, Problem> {
+    let mut app = App::builder();
+    app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, error.into()))?;
+    // The values that options refer to are set here.
+    Ok(app)
+}
+
+fn unbootable(manifest: &Manifest, error: BootError) -> Problem {
+    Problem::new(&manifest.file, 0..0, report::chain(&error))
+}

@@ -1,0 +1,242 @@
+//! Making a plan of a manifest: everything is compiled and made, and nothing runs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use frame_dispatch::process::{HostConfig, HostId};
+use frame_net::{NetworkId, NetworkRegistry};
+use frame_registry::Id;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use super::engines::{Code, Engines, Role};
+use super::frames::{self, Defaults};
+use super::plan::{self, Made, Plan, Unit};
+use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems};
+use crate::report;
+
+/// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
+///
+/// # Errors
+///
+/// All that is wrong.
+///
+/// # Cancel safety
+///
+/// Where the future is dropped what is being compiled is compiled to its end, for nothing.
+pub(super) async fn compile(
+    manifest: &Manifest,
+    networks: &NetworkRegistry,
+    engines: &Arc<Engines>,
+    earlier: Option<&Plan>,
+) -> Result<Plan, Problems> {
+    let defaults = Defaults::of(manifest).map_err(|problem| Problems(vec![problem]))?;
+    let mut problems = Vec::new();
+
+    let compiler = Compiler { manifest, engines, turns: Arc::new(Semaphore::new(threads())) };
+    let (functions, processes) = tokio::join!(
+        compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
+        compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
+    );
+    let (functions, refused) = functions;
+    problems.extend(refused);
+    let (processes, refused) = processes;
+    problems.extend(refused);
+
+    let (networks, refused) = make_networks(manifest, networks, earlier);
+    problems.extend(refused);
+    problems.extend(frames::check(manifest, &defaults));
+    problems.extend(check_supervisors(manifest));
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let plain = &defaults.plain;
+    let function = |given: &Given<Function>, code| {
+        let options = plain.value.merged_under(&given.value.options);
+        // Another default is another function, of the same code.
+        let identity = json!([given.identity, plain.identity]);
+        let value = Unit { code, compiled_from: given.identity.clone(), options };
+        Given { value, span: given.span.clone(), identity }
+    };
+    let process = |given: &Given<Function>, code| {
+        let (identity, options) = (given.identity.clone(), given.value.options.clone());
+        Given {
+            value: Unit { code, compiled_from: identity.clone(), options },
+            span: given.span.clone(),
+            identity,
+        }
+    };
+    Ok(Plan {
+        file: Arc::clone(&manifest.file),
+        networks,
+        hosts: manifest.hosts.iter().map(|(id, given)| (id.clone(), host(given))).collect(),
+        functions: units(&manifest.functions, functions, function),
+        processes: units(&manifest.processes, processes, process),
+        supervisors: manifest.supervisors.clone(),
+        defaults: defaults.frame,
+    })
+}
+
+/// How many are compiled at once.
+fn threads() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// What a kind of unit is compiled to, by id, and what is wrong with the others.
+type Codes<K> = (BTreeMap<Id<K>, Code>, Vec<Problem>);
+
+struct Compiler<'a> {
+    manifest: &'a Manifest,
+    engines: &'a Arc<Engines>,
+    turns: Arc<Semaphore>,
+}
+
+impl Compiler<'_> {
+    async fn codes<K>(
+        &self,
+        parts: &BTreeMap<Id<K>, Given<Function>>,
+        role: Role,
+        earlier: Option<&BTreeMap<Id<K>, Given<Unit>>>,
+    ) -> Codes<K> {
+        let (mut codes, mut problems, mut running) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (id, given) in parts {
+            let earlier = earlier.and_then(|earlier| earlier.get(id)).map(|unit| &unit.value);
+            if let Some(unit) = earlier.filter(|unit| unit.compiled_from == given.identity) {
+                codes.insert(id.clone(), unit.code.clone());
+                continue;
+            }
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let (engines, function) = (Arc::clone(self.engines), given.value.clone());
+            let message = format!("compiling the {} {id}", role.noun());
+            let compiled = spawn_blocking(move || {
+                let _turn = turn;
+                let _progress = takes_long(&function.limits).then(|| progress(&message).entered());
+                engines.compile(&function, role).map_err(|error| report::chain(&*error))
+            });
+            running.push((id, given, compiled));
+        }
+        for (id, given, compiled) in running {
+            match compiled.await.unwrap_or_else(|error| Err(format!("it was not compiled: {error}"))) {
+                Ok(code) => _ = codes.insert(id.clone(), code),
+                Err(why) => {
+                    let span = given.value.source.span.clone();
+                    problems.push(Problem::new(&self.manifest.file, span, why));
+                }
+            }
+        }
+        (codes, problems)
+    }
+}
+
+/// Whether somebody would ask what the program is doing.
+fn takes_long(limits: &Limits) -> bool {
+    !matches!(limits, Limits::Lua(_))
+}
+
+/// Shown for as long as it is entered.
+fn progress(message: &str) -> tracing::Span {
+    tracing::info_span!("progress", message)
+}
+
+fn units<K>(
+    parts: &BTreeMap<Id<K>, Given<Function>>,
+    mut codes: BTreeMap<Id<K>, Code>,
+    unit: impl Fn(&Given<Function>, Code) -> Given<Unit>,
+) -> BTreeMap<Id<K>, Given<Unit>> {
+    let units = parts.iter().filter_map(|(id, given)| Some((id.clone(), unit(given, codes.remove(id)?))));
+    units.collect()
+}
+
+/// Supervisors run in no engine that somebody else could use: they can live on every host.
+fn host(given: &Given<HostConfig>) -> Given<HostConfig> {
+    let mut given = given.clone();
+    if let Some(engines) = &mut given.value.engines {
+        engines.push("native".to_owned());
+    }
+    given
+}
+
+/// Networks, by id.
+type Networks = BTreeMap<NetworkId, Given<Made>>;
+
+fn make_networks(
+    manifest: &Manifest,
+    registry: &NetworkRegistry,
+    earlier: Option<&Plan>,
+) -> (Networks, Vec<Problem>) {
+    let (mut networks, mut problems) = (Networks::new(), Vec::new());
+    for (id, given) in &manifest.networks {
+        let earlier = earlier.and_then(|plan| plan.networks.get(id));
+        let network = match earlier.filter(|earlier| earlier.identity == given.identity) {
+            Some(earlier) => Ok(earlier.value.clone()),
+            None => registry
+                .build(id, &given.value)
+                .map(|network| Made { network, is_selectable: given.value.is_selectable() }),
+        };
+        match network {
+            Ok(value) => {
+                let (span, identity) = (given.span.clone(), given.identity.clone());
+                networks.insert(id.clone(), Given { value, span, identity });
+            }
+            Err(error) => {
+                problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
+            }
+        }
+    }
+    for (id, given) in &networks {
+        if let Some(why) = no_way(manifest, &networks, id, given) {
+            problems.push(Problem::new(&manifest.file, given.span.clone(), why));
+        }
+    }
+    (networks, problems)
+}
+
+/// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.
+fn no_way(manifest: &Manifest, networks: &Networks, id: &NetworkId, given: &Given<Made>) -> Option<String> {
+    let via = given.value.network.via()?;
+    if !manifest.networks.contains_key(via) {
+        return Some(format!("network `{id}` goes via `{via}`, which is none of the networks"));
+    }
+    let mut here = via;
+    for _ in 0..networks.len() {
+        if here == id {
+            return Some(format!("network `{id}` goes via `{via}`, which leads back to it"));
+        }
+        here = networks.get(here)?.value.network.via()?;
+    }
+    None
+}
+
+fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for given in manifest.supervisors.values() {
+        if let Err(error) = plan::supervisor(&given.value) {
+            problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
+        }
+        for child in &given.value.children {
+            let process = manifest.processes.get(&child.value.process);
+            let host = manifest.hosts.get(&child.value.host);
+            let (Some(process), Some(host)) = (process, host) else { continue };
+            if let Some(why) = not_runnable(&child.value.host, host, &process.value) {
+                problems.push(Problem::new(&manifest.file, child.span.clone(), why));
+            }
+        }
+    }
+    problems
+}
+
+/// Why a process cannot run on a host, if it cannot.
+fn not_runnable(id: &HostId, host: &Given<HostConfig>, process: &Function) -> Option<String> {
+    let engine = match process.limits {
+        Limits::Lua(_) => "lua",
+        #[cfg(feature = "wasm")]
+        Limits::Wasm(_) => "wasm",
+    };
+    let engines = host.value.engines.as_ref()?;
+    let is_there = engines.iter().any(|other| other == engine);
+    (!is_there).then(|| {
+        format!("the child runs in `{engine}`, and the host `{id}` is for {}", engines.join(" and "))
+    })
+}

@@ -1,0 +1,172 @@
+//! What scripts and components run in, with all that they reach of the world.
+
+use std::fmt;
+
+use frame_dispatch::lua::{self, LuaEngine, LuaFunction};
+use frame_dispatch::process::{Process, ProcessCtx, ProcessManager};
+#[cfg(feature = "wasm")]
+use frame_dispatch::wasm::WasmFunction;
+use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload};
+use frame_registry::BoxError;
+
+use crate::manifest::{self, Limits};
+
+/// The engines of an app. A script and a component of an app are not trusted: they deal with processes of their own.
+#[derive(Debug)]
+pub(super) struct Engines {
+    lua: LuaEngine,
+    #[cfg(feature = "wasm")]
+    wasm: components::Engines,
+}
+
+/// What a unit is to be: processes are kept apart from functions where one could take the other's room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Function,
+    Process,
+}
+
+impl Role {
+    pub(super) const fn noun(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Process => "process",
+        }
+    }
+}
+
+impl Engines {
+    /// The engines for what is to deal with the processes of `manager`.
+    pub(super) fn new(manager: &ProcessManager) -> Result<Self, BoxError> {
+        // The host modules of scripts; those of components are in `components`.
+        let lua = LuaEngine::builder().module(lua::ProcessModule::new(manager)).build()?;
+        Ok(Self {
+            lua,
+            #[cfg(feature = "wasm")]
+            wasm: components::Engines::new(manager),
+        })
+    }
+
+    /// Compiles a source. That takes up to seconds, on a thread that may block.
+    pub(super) fn compile(&self, function: &manifest::Function, role: Role) -> Result<Code, BoxError> {
+        let source = &function.source;
+        match &function.limits {
+            Limits::Lua(limits) => {
+                let text = std::str::from_utf8(&source.bytes)
+                    .map_err(|error| format!("the script is not text in UTF-8: {error}"))?;
+                // It makes no difference to a VM what it runs as.
+                Ok(Code::Lua(self.lua.function(&source.path, text, limits.clone())?))
+            }
+            #[cfg(feature = "wasm")]
+            Limits::Wasm(limits) => {
+                let engine = self.wasm.of(role)?;
+                Ok(Code::Wasm(engine.function(&source.bytes, *limits)?))
+            }
+        }
+    }
+}
+
+/// A source that was compiled. Cloning it is one reference count.
+#[derive(Clone)]
+pub(super) enum Code {
+    Lua(LuaFunction),
+    #[cfg(feature = "wasm")]
+    Wasm(WasmFunction),
+}
+
+impl Function for Code {
+    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        match self {
+            Self::Lua(function) => function.call(ctx, payload),
+            #[cfg(feature = "wasm")]
+            Self::Wasm(function) => function.call(ctx, payload),
+        }
+    }
+}
+
+impl Process for Code {
+    fn engine(&self) -> &'static str {
+        match self {
+            Self::Lua(process) => process.engine(),
+            #[cfg(feature = "wasm")]
+            Self::Wasm(process) => process.engine(),
+        }
+    }
+
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        match self {
+            Self::Lua(process) => process.run(ctx, payload),
+            #[cfg(feature = "wasm")]
+            Self::Wasm(process) => process.run(ctx, payload),
+        }
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.engine())
+    }
+}
+
+#[cfg(feature = "wasm")]
+mod components {
+    //! The engines of components, made when the first component needs one: each takes a lot of address space, and a thread.
+
+    use std::path::PathBuf;
+    use std::sync::{Mutex, PoisonError};
+
+    use frame_dispatch::process::ProcessManager;
+    use frame_dispatch::wasm::{self, WasmEngine, WasmError};
+
+    use super::Role;
+
+    /// One for functions and one for processes: a process keeps its instance for as long as it lives, and must not leave
+    /// functions without any.
+    #[derive(Debug)]
+    pub(super) struct Engines {
+        manager: ProcessManager,
+        functions: Mutex<Option<WasmEngine>>,
+        processes: Mutex<Option<WasmEngine>>,
+    }
+
+    impl Engines {
+        pub(super) fn new(manager: &ProcessManager) -> Self {
+            Self { manager: manager.clone(), functions: Mutex::default(), processes: Mutex::default() }
+        }
+
+        pub(super) fn of(&self, role: Role) -> Result<WasmEngine, WasmError> {
+            let place = match role {
+                Role::Function => &self.functions,
+                Role::Process => &self.processes,
+            };
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(engine) = &*place {
+                return Ok(engine.clone());
+            }
+            let engine = self.build()?;
+            *place = Some(engine.clone());
+            Ok(engine)
+        }
+
+        fn build(&self) -> Result<WasmEngine, WasmError> {
+            // The host modules of components.
+            let builder = || WasmEngine::builder().module(wasm::ProcessModule::new(&self.manager));
+            let Some(directory) = cache_directory() else { return builder().build() };
+            match builder().cache(directory).build() {
+                // It is there to save time, and an app starts without it.
+                Err(error @ WasmError::Cache { .. }) => {
+                    tracing::debug!(%error, "components are compiled each time");
+                    builder().build()
+                }
+                built => built,
+            }
+        }
+    }
+
+    /// Where this user's programs keep what they can make again, by the XDG base directory specification.
+    fn cache_directory() -> Option<PathBuf> {
+        let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let cache = directory("XDG_CACHE_HOME").or_else(|| directory("HOME").map(|home| home.join(".cache")));
+        cache.map(|cache| cache.join("frame").join("components"))
+    }
+}

@@ -1,0 +1,131 @@
+//! The frames that an app begins with.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use frame_registry::{App, Context, Frame, FrameBuilder, OptionError, OptionKind, Options, declared_options};
+use serde_json::{Map, Value as Json};
+
+use super::{base, sections};
+use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
+use crate::report;
+
+/// The options of `[app]`, by who reads them.
+pub(super) struct Defaults {
+    /// Those of the root frame, which all that runs inherits from.
+    pub(super) frame: Given<Options>,
+    /// Those that belong to each call of a function, and are no part of any frame.
+    pub(super) plain: Given<Options>,
+}
+
+impl Defaults {
+    pub(super) fn of(manifest: &Manifest) -> Result<Self, Problem> {
+        let declared = declared_options();
+        let is_plain = |name: &str| {
+            declared.iter().any(|option| option.name() == name && option.kind() == OptionKind::Plain)
+        };
+        let given = manifest.app.given.clone().into_iter();
+        let (plain, frame): (Map<_, _>, Map<_, _>) = given.partition(|(name, _)| is_plain(name));
+        let span = sections::place(&manifest.file, &["app", "options"]).unwrap_or_default();
+        let options = |given: Map<String, Json>| -> Result<_, OptionError> {
+            let identity = Json::Object(given);
+            Ok(Given { value: Options::from_json(&identity)?, span: span.clone(), identity })
+        };
+        let defaults = options(frame).and_then(|frame| Ok(Self { frame, plain: options(plain)? }));
+        defaults.map_err(|error| Problem::new(&manifest.file, span.clone(), report::chain(&error)))
+    }
+}
+
+/// The frame that `options` make of `parent`.
+///
+/// # Errors
+///
+/// Why a resolver refuses.
+pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
+    let resolved = catch_unwind(AssertUnwindSafe(|| {
+        let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
+        app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
+        Ok::<_, frame_registry::ResolveError>(frame.seal())
+    }));
+    match resolved {
+        Ok(resolved) => resolved.map_err(|error| report::chain(&error)),
+        Err(_) => Err("a resolver panicked".to_owned()),
+    }
+}
+
+/// Whatever is wrong with the options of a manifest: what would be refused when a function is called or a process started.
+pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
+    let refused = |given: &Given<Options>, why| vec![Problem::new(&manifest.file, given.span.clone(), why)];
+    let app = match base::hollow(manifest) {
+        Ok(app) => app,
+        Err(problem) => return vec![problem],
+    };
+    // Where this is wrong, so is all that inherits from it.
+    let root = match resolve(&app, None, &defaults.frame.value) {
+        Ok(root) => root,
+        Err(why) => return refused(&defaults.frame, why),
+    };
+    let mut checked = Checked { manifest, app: &app, problems: Vec::new() };
+    for (id, function) in &manifest.functions {
+        checked.unit(&root, &["functions", id.as_str(), "options"], function, &function.value.options);
+    }
+    for (id, process) in &manifest.processes {
+        checked.unit(&root, &["processes", id.as_str(), "options"], process, &process.value.options);
+    }
+    let children: Vec<_> = manifest
+        .supervisors
+        .values()
+        .flat_map(|given| &given.value.children)
+        .map(|child| &child.value.process)
+        .collect();
+    for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
+        checked.children(&root, &top.value);
+    }
+    checked.problems
+}
+
+struct Checked<'a> {
+    manifest: &'a Manifest,
+    app: &'a App,
+    problems: Vec<Problem>,
+}
+
+impl Checked<'_> {
+    /// Gives the frame, if there is one.
+    fn unit<T>(
+        &mut self,
+        parent: &Frame,
+        path: &[&str],
+        given: &Given<T>,
+        options: &Options,
+    ) -> Option<Frame> {
+        match resolve(self.app, Some(parent), options) {
+            Ok(frame) => Some(frame),
+            Err(why) => {
+                let file = &self.manifest.file;
+                let span = sections::place(file, path).unwrap_or_else(|| given.span.clone());
+                self.problems.push(Problem::new(file, span, why));
+                None
+            }
+        }
+    }
+
+    /// The children of a supervisor that has this frame, and theirs.
+    fn children(&mut self, parent: &Frame, supervisor: &SupervisorSpec) {
+        let manifest = self.manifest;
+        for child in &supervisor.children {
+            let id = &child.value.process;
+            let preset = manifest.processes.get(id).map(|process| &process.value.options);
+            if child.value.options.is_empty() && preset.is_some_and(Options::is_empty) {
+                continue;
+            }
+            let options = match preset {
+                Some(preset) => preset.merged_under(&child.value.options),
+                None => child.value.options.clone(),
+            };
+            let frame = self.unit(parent, &[], child, &options);
+            if let (Some(frame), Some(supervisor)) = (frame, manifest.supervisors.get(id)) {
+                self.children(&frame, &supervisor.value);
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What of an app is in place, and putting a plan in its place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use frame_dispatch::process::supervisor::{SpecError, SupervisorHandle};
+use frame_dispatch::process::{EntryId, HostId, ProcessManager};
+use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
+use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
+use frame_registry::{BoxError, Frame, FrameBuilder, Options};
+use serde_json::Value as Json;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::base;
+use super::engines::Engines;
+use super::frames;
+use super::plan::{self, Plan};
+use super::supervise::{SupervisorDown, Top};
+use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
+use crate::report;
+
+/// How long the calls of a function that is no more are waited for before somebody is told.
+const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the parts of an app are put into.
+pub(super) struct Core {
+    pub(super) networks: NetworkRegistry,
+    pub(super) functions: Functions,
+    pub(super) processes: ProcessManager,
+    pub(super) engines: Arc<Engines>,
+    root: ArcSwap<Frame>,
+    /// The first supervisor that failed for good.
+    pub(super) down: watch::Sender<Option<Arc<SupervisorDown>>>,
+}
+
+impl Core {
+    /// Nothing runs yet, and nothing can be called.
+    pub(super) fn new(manifest: &Manifest) -> Result<Self, Problem> {
+        let (app, networks) = base::of(manifest)?;
+        let functions = Functions::new(app);
+        let processes = ProcessManager::new(functions.clone());
+        let engines = Engines::new(&processes).map_err(|error: BoxError| {
+            let why = format!("the engines of the app were not made: {}", report::chain(&*error));
+            Problem::new(&manifest.file, 0..0, why)
+        })?;
+        Ok(Self {
+            networks,
+            functions,
+            processes,
+            engines: Arc::new(engines),
+            root: ArcSwap::from_pointee(FrameBuilder::new().seal()),
+            down: watch::Sender::new(None),
+        })
+    }
+
+    /// What everything is started from: the frame that the default options of the app make.
+    pub(super) fn root(&self) -> Ctx {
+        self.functions.root_in(Frame::clone(&self.root.load()))
+    }
+}
+
+/// What is in place of each kind, by what it is.
+#[derive(Default)]
+pub(super) struct Live {
+    networks: BTreeMap<NetworkId, Json>,
+    hosts: BTreeSet<HostId>,
+    functions: BTreeMap<FunctionId, Json>,
+    processes: BTreeMap<EntryId, Json>,
+    root: Option<Json>,
+    pub(super) supervisors: BTreeMap<EntryId, Family>,
+    /// What the children of supervisors were started as, by supervisor and child.
+    pub(super) started_as: BTreeMap<(EntryId, String), Json>,
+    /// The supervisors that were started here, and not by others.
+    pub(super) tops: BTreeMap<EntryId, Top>,
+    /// Whether supervisors are to run at all.
+    pub(super) is_supervised: bool,
+}
+
+/// A supervisor, as it is registered and as it runs.
+pub(super) struct Family {
+    registered: Json,
+    /// Those of what is registered, which is the last, and of what was before: that may still run.
+    handles: Vec<SupervisorHandle>,
+    /// What the one that runs was made of, and made to be since; none where none was started.
+    pub(super) running: Option<SupervisorSpec>,
+}
+
+impl Family {
+    /// That of the one that runs.
+    pub(super) fn handle(&self) -> Option<SupervisorHandle> {
+        self.handles.iter().rev().find(|handle| !handle.running().is_empty()).cloned()
+    }
+
+    /// That of the one that is started next.
+    pub(super) fn next_handle(&self) -> Option<SupervisorHandle> {
+        self.handles.last().cloned()
+    }
+}
+
+impl Live {
+    /// Puts everything of the plan in its place that is not there yet. What runs goes on as what it is, and what is not in
+    /// the plan stays. Says whether what is started from now on inherits from another frame.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is refused. What was put before that stays, so that putting the earlier plan again undoes it.
+    pub(super) fn put(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
+        self.put_networks(core, plan)?;
+        for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
+            core.processes
+                .register_host(id.clone(), host.value.clone())
+                .map_err(|error| plan.problem(host, error))?;
+            self.hosts.insert(id.clone());
+        }
+        self.put_functions(core, plan)?;
+        self.put_processes(core, plan)?;
+        self.put_supervisors(core, plan)?;
+        if self.root.as_ref() == Some(&plan.defaults.identity) {
+            return Ok(false);
+        }
+        let root = frames::resolve(core.functions.app(), None, &plan.defaults.value);
+        core.root.store(Arc::new(root.map_err(|why| plan.problem(&plan.defaults, why))?));
+        Ok(self.root.replace(plan.defaults.identity.clone()).is_some())
+    }
+
+    fn put_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+        let changed = changed(&self.networks, &plan.networks);
+        let mut changes = NetworkChanges::default();
+        for (id, made) in &changed {
+            changes.put((*id).clone(), Arc::clone(&made.value.network), made.value.is_selectable);
+        }
+        core.networks.apply(changes).map_err(|error| {
+            // There is at least one, or nothing could be wrong.
+            let span = changed.first().map(|(_, network)| network.span.clone()).unwrap_or_default();
+            Problem::new(&plan.file, span, report::chain(&error))
+        })?;
+        let ids = changed
+            .into_iter()
+            .map(|(id, network)| (id.clone(), network.identity.clone()))
+            .collect::<Vec<_>>();
+        self.networks.extend(ids);
+        Ok(())
+    }
+
+    fn put_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+        for (id, function) in changed(&self.functions, &plan.functions) {
+            let (options, code) = (function.value.options.clone(), function.value.code.clone());
+            let put = if self.functions.contains_key(id) {
+                core.functions.replace(id.clone(), options, code).map(|retired| drain(id, retired))
+            } else {
+                core.functions.register(id.clone(), options, code)
+            };
+            put.map_err(|error| plan.problem(function, error))?;
+            self.functions.insert(id.clone(), function.identity.clone());
+        }
+        Ok(())
+    }
+
+    fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+        for (id, process) in changed(&self.processes, &plan.processes) {
+            let (options, code) = (process.value.options.clone(), process.value.code.clone());
+            let put = if self.processes.contains_key(id) {
+                core.processes.replace(id.clone(), options, code)
+            } else {
+                core.processes.register(id.clone(), options, code)
+            };
+            put.map_err(|error| plan.problem(process, error))?;
+            self.processes.insert(id.clone(), process.identity.clone());
+        }
+        Ok(())
+    }
+
+    fn put_supervisors(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+        for (id, given) in &plan.supervisors {
+            let before = self.supervisors.get_mut(id);
+            if before.as_ref().is_some_and(|before| before.registered == given.identity) {
+                continue;
+            }
+            let supervisor =
+                plan::supervisor(&given.value).map_err(|error: SpecError| plan.problem(given, error))?;
+            let handle = supervisor.handle();
+            let put = match before {
+                Some(_) => core.processes.replace(id.clone(), Options::new(), supervisor),
+                None => core.processes.register(id.clone(), Options::new(), supervisor),
+            };
+            put.map_err(|error| plan.problem(given, error))?;
+            let registered = given.identity.clone();
+            match before {
+                Some(family) => {
+                    family.handles.retain(|handle| !handle.running().is_empty());
+                    family.handles.push(handle);
+                    family.registered = registered;
+                }
+                None => {
+                    let family = Family { registered, handles: vec![handle], running: None };
+                    self.supervisors.insert(id.clone(), family);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what is not in the plan: what others relied on last.
+    pub(super) async fn sweep(&mut self, core: &Core, plan: &Plan, grace: Duration) {
+        for id in take_gone(&mut self.functions, |id| plan.functions.contains_key(id)) {
+            if let Some(retired) = core.functions.remove(&id) {
+                drain(&id, retired);
+            }
+        }
+        let gone = take_gone(&mut self.processes, |id| plan.processes.contains_key(id));
+        let supervisors = take_gone(&mut self.supervisors, |id| plan.supervisors.contains_key(id));
+        for id in gone.into_iter().chain(supervisors) {
+            core.processes.remove(&id);
+        }
+        let hosts: Vec<_> = self.hosts.iter().filter(|id| !plan.hosts.contains_key(id)).cloned().collect();
+        for id in hosts {
+            if let Some(stopped) = core.processes.stop_host(&id, grace).await {
+                tracing::info!(host = %id, ?stopped, "a host was removed");
+            }
+            self.hosts.remove(&id);
+        }
+        for id in take_gone(&mut self.networks, |id| plan.networks.contains_key(id)) {
+            core.networks.unregister(&id);
+        }
+    }
+
+    /// Takes all networks away, at the end.
+    pub(super) fn close_networks(&mut self, core: &Core) {
+        for id in take_gone(&mut self.networks, |_| false) {
+            core.networks.unregister(&id);
+        }
+    }
+}
+
+/// What of a plan is not in place as it is.
+fn changed<'a, K: Ord, T>(
+    live: &BTreeMap<K, Json>,
+    plan: &'a BTreeMap<K, Given<T>>,
+) -> Vec<(&'a K, &'a Given<T>)> {
+    plan.iter().filter(|(id, given)| live.get(id) != Some(&given.identity)).collect()
+}
+
+fn take_gone<K: Ord + Clone, V>(live: &mut BTreeMap<K, V>, is_planned: impl Fn(&K) -> bool) -> Vec<K> {
+    let gone: Vec<_> = live.keys().filter(|id| !is_planned(id)).cloned().collect();
+    for id in &gone {
+        live.remove(id);
+    }
+    gone
+}
+
+/// Waits, in the background, for the calls that a function has begun.
+fn drain(id: &impl Display, retired: Retired) {
+    let function = id.to_string();
+    tokio::spawn(async move {
+        if timeout(DRAINED_WITHIN, retired.drained()).await.is_ok() {
+            tracing::info!(function, "the old version is done");
+        } else {
+            tracing::warn!(function, after = ?DRAINED_WITHIN, "the old version still runs calls");
+        }
+    });
+}

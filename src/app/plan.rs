@@ -1,0 +1,118 @@
+//! What an app is to be: all that a manifest says, made, and nothing of it running.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use frame_dispatch::FunctionId;
+use frame_dispatch::process::supervisor::{ChildSpec, SpecError, Supervisor};
+use frame_dispatch::process::{EntryId, HostConfig, HostId, Start};
+use frame_net::{Network, NetworkId};
+use frame_registry::Options;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::engines::Code;
+use crate::manifest::{Child, Given, Problem, SourceFile, SupervisorSpec};
+
+/// An app whose sources are compiled and whose networks are made, ready to be put in place; see [`check`](super::check).
+pub struct Plan {
+    pub(super) file: Arc<SourceFile>,
+    pub(super) networks: BTreeMap<NetworkId, Given<Made>>,
+    pub(super) hosts: BTreeMap<HostId, Given<HostConfig>>,
+    pub(super) functions: BTreeMap<FunctionId, Given<Unit>>,
+    pub(super) processes: BTreeMap<EntryId, Given<Unit>>,
+    pub(super) supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
+    /// What the root frame is made of.
+    pub(super) defaults: Given<Options>,
+}
+
+/// A network, not yet in its place.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub(super) network: Arc<dyn Network>,
+    pub(super) is_selectable: bool,
+}
+
+/// A function, or what processes are started from.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    pub(super) code: Code,
+    /// What the code was compiled from: equal where it need not be compiled again.
+    pub(super) compiled_from: Json,
+    pub(super) options: Options,
+}
+
+/// How many parts of each kind an app has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Overlay networks.
+    pub networks: usize,
+    /// Functions.
+    pub functions: usize,
+    /// Hosts of processes.
+    pub hosts: usize,
+    /// What processes are started from.
+    pub processes: usize,
+    /// Supervisors.
+    pub supervisors: usize,
+}
+
+impl Plan {
+    /// How much there is of everything.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            networks: self.networks.len(),
+            functions: self.functions.len(),
+            hosts: self.hosts.len(),
+            processes: self.processes.len(),
+            supervisors: self.supervisors.len(),
+        }
+    }
+
+    /// The supervisors that are nobody's child.
+    pub(super) fn tops(&self) -> impl Iterator<Item = (&EntryId, &Given<SupervisorSpec>)> {
+        let children: BTreeSet<_> = self
+            .supervisors
+            .values()
+            .flat_map(|supervisor| &supervisor.value.children)
+            .map(|child| &child.value.process)
+            .collect();
+        self.supervisors.iter().filter(move |(id, _)| !children.contains(id))
+    }
+
+    pub(super) fn problem<T>(&self, part: &Given<T>, message: impl fmt::Display) -> Problem {
+        Problem::new(&self.file, part.span.clone(), message)
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Plan").field(&self.counts()).finish()
+    }
+}
+
+/// The supervisor that a manifest describes.
+pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError> {
+    let (restarts, window) = spec.intensity;
+    let builder =
+        Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
+    spec.children
+        .iter()
+        .map(|given| child(&given.value))
+        .fold(builder, |builder, child| builder.with_child(child))
+        .build()
+}
+
+/// The child that a manifest describes.
+pub(super) fn child(child: &Child) -> ChildSpec {
+    let start = Start::new(child.host.clone(), child.process.clone())
+        .with_payload(child.payload.clone())
+        .with_options(child.options.clone());
+    let start = match &child.name {
+        Some(name) => start.with_name(name),
+        None => start,
+    };
+    ChildSpec::new(child.id.as_str(), start).with_restart(child.restart).with_shutdown(child.shutdown)
+}

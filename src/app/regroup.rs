@@ -1,0 +1,330 @@
+//! Making the supervisors that run be as a plan says, with as little as possible restarted.
+//!
+//! Children come and go through the handle of a supervisor that is at the top. What cannot be changed in one that runs, its
+//! strategy or who its host is, and the children of one that is itself a child, whose frame they are to inherit from, is
+//! changed by restarting it.
+
+use std::time::Duration;
+
+use frame_dispatch::BoxFuture;
+use frame_dispatch::process::EntryId;
+use frame_dispatch::process::supervisor::{
+    ChildInfo, ChildState, ControlError, Shutdown, SpecError, Strategy, SupervisorHandle,
+};
+use tokio::time::timeout;
+
+use super::live::{Core, Live};
+use super::plan::{self, Plan};
+use super::supervise::{self, KILLED_WAIT};
+use crate::manifest::{Child, Given, Problem, SupervisorSpec};
+use crate::report;
+
+/// Why what is restarted is told to end.
+const REASON: &str = "the app is reloaded";
+
+/// Starts, changes and stops supervisors until they are as `plan` says; gives what was restarted.
+///
+/// # Errors
+///
+/// The first that does not do what it is asked. What was done before that stays done.
+pub(super) async fn regroup(
+    core: &Core,
+    live: &mut Live,
+    plan: &Plan,
+    is_root_new: bool,
+    grace: Duration,
+) -> Result<Vec<String>, Problem> {
+    if !live.is_supervised {
+        return Ok(Vec::new());
+    }
+    let tops: Vec<_> = plan.tops().collect();
+    let is_top = |id: &EntryId| tops.iter().any(|(top, _)| *top == id);
+    let stays = |id: &EntryId| is_top(id) && !is_root_new;
+    let gone: Vec<_> = live.tops.keys().filter(|id| !stays(id)).cloned().collect();
+    let mut restarted: Vec<_> = gone.iter().filter(|id| is_top(id)).map(ToString::to_string).collect();
+    supervise::stop(core, live, gone, REASON, grace).await;
+
+    let mut regroup = Regroup { core, live, plan, grace, restarted: Vec::new() };
+    for (id, _) in &tops {
+        if regroup.live.tops.contains_key(id) && regroup.walk(id, true).await? == Verdict::Restart {
+            regroup.restarted.push(id.to_string());
+            supervise::stop(core, regroup.live, [(*id).clone()], REASON, grace).await;
+        }
+    }
+    restarted.append(&mut regroup.restarted);
+    for (id, given) in tops {
+        if !live.tops.contains_key(id) {
+            supervise::start(core, live, plan, (id, given)).await?;
+        }
+    }
+    Ok(restarted)
+}
+
+struct Regroup<'a> {
+    core: &'a Core,
+    live: &'a mut Live,
+    plan: &'a Plan,
+    grace: Duration,
+    restarted: Vec<String>,
+}
+
+/// What a supervisor needs to be as the plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Nothing,
+    Restart,
+}
+
+impl Regroup<'_> {
+    /// Does what can be done while the supervisor runs, for it and for those below it.
+    fn walk<'b>(&'b mut self, id: &'b EntryId, is_top: bool) -> BoxFuture<'b, Result<Verdict, Problem>> {
+        Box::pin(async move {
+            let Some(planned) = self.plan.supervisors.get(id) else { return Ok(Verdict::Nothing) };
+            let Some(family) = self.live.supervisors.get(id) else { return Ok(Verdict::Restart) };
+            let (Some(running), Some(handle)) = (family.running.clone(), family.handle()) else {
+                return Ok(Verdict::Restart);
+            };
+            let edits = Edits::between(&running, &planned.value);
+            if edits.has_other_rules || (!edits.is_empty() && !(is_top && edits.can_be_made)) {
+                return Ok(Verdict::Restart);
+            }
+            // One that is a child in two places has no handle of its own.
+            if handle.running().len() > 1 {
+                return Ok(if self.is_replaced_below(id) { Verdict::Restart } else { Verdict::Nothing });
+            }
+            self.edit(&handle, id, &edits).await?;
+            for child in edits.kept {
+                self.update(&handle, id, child).await?;
+            }
+            Ok(Verdict::Nothing)
+        })
+    }
+
+    /// Writes down what was done one by one, as that may have to be undone.
+    async fn edit(
+        &mut self,
+        handle: &SupervisorHandle,
+        id: &EntryId,
+        edits: &Edits<'_>,
+    ) -> Result<(), Problem> {
+        for child in &edits.removed {
+            match timeout(self.patience(&child.value), handle.remove(&child.value.id)).await {
+                // It may have been temporary, and be done.
+                Ok(Ok(()) | Err(ControlError::UnknownChild { .. })) => (),
+                Ok(Err(error)) => return Err(self.failed(child, &error)),
+                Err(_) => {
+                    tracing::warn!(child = child.value.id, "a child that was removed has not ended yet");
+                }
+            }
+            self.now_runs(id, |children| children.retain(|other| other.value.id != child.value.id));
+        }
+        for child in &edits.added {
+            match handle.add(&self.core.root(), plan::child(&child.value)).await {
+                // Its supervisor was started again in the meantime, with all that is registered.
+                Ok(_) | Err(ControlError::Spec { source: SpecError::DuplicateId { .. } }) => (),
+                Err(error) => return Err(self.failed(child, &error)),
+            }
+            self.now_runs(id, |children| children.push((*child).clone()));
+            supervise::mark_started(self.live, self.plan, id, &child.value);
+        }
+        // In the order in which they are started the next time.
+        if let Some(planned) = self.plan.supervisors.get(id) {
+            self.now_runs(id, |children| children.clone_from(&planned.value.children));
+        }
+        Ok(())
+    }
+
+    /// Writes down which children a supervisor has now.
+    fn now_runs(&mut self, id: &EntryId, change: impl FnOnce(&mut Vec<Given<Child>>)) {
+        if let Some(running) = self.live.supervisors.get_mut(id).and_then(|family| family.running.as_mut()) {
+            change(&mut running.children);
+        }
+    }
+
+    fn failed(&self, child: &Given<Child>, error: &ControlError) -> Problem {
+        self.plan.problem(child, report::chain(error))
+    }
+
+    /// Restarts a child where it is not what the plan says.
+    async fn update(
+        &mut self,
+        handle: &SupervisorHandle,
+        supervisor: &EntryId,
+        child: &Given<Child>,
+    ) -> Result<(), Problem> {
+        let process = &child.value.process;
+        let is_old =
+            self.is_old(supervisor, &child.value) || self.walk(process, false).await? == Verdict::Restart;
+        if !is_old {
+            return Ok(());
+        }
+        let children = handle.children().await.map_err(|error| self.failed(child, &error))?;
+        // One that is done stays so, and one that is gone was temporary.
+        let runs = |info: &ChildInfo| info.id == child.value.id && info.state != ChildState::Done;
+        if !children.iter().any(runs) {
+            return Ok(());
+        }
+        // Whatever comes of it, it is not what it was.
+        supervise::mark_started(self.live, self.plan, supervisor, &child.value);
+        match timeout(self.patience(&child.value), handle.restart(&child.value.id)).await {
+            Ok(Ok(_)) => (),
+            Ok(Err(ControlError::UnknownChild { .. })) => return Ok(()),
+            Ok(Err(error)) => return Err(self.failed(child, &error)),
+            Err(_) => {
+                tracing::warn!(
+                    child = child.value.id,
+                    "a child has not ended yet; it is restarted when it has"
+                );
+            }
+        }
+        self.restarted.push(format!("{} ({process})", child.value.id));
+        Ok(())
+    }
+
+    /// How long the end of a child is waited for.
+    fn patience(&self, child: &Child) -> Duration {
+        let grace = match child.shutdown {
+            Shutdown::Within(grace) => grace,
+            Shutdown::AtOnce => Duration::ZERO,
+            _ => self.grace,
+        };
+        grace.saturating_add(KILLED_WAIT)
+    }
+
+    /// Whether a process was started as something else than the plan says.
+    fn is_old(&self, supervisor: &EntryId, child: &Child) -> bool {
+        let started_as = self.live.started_as.get(&(supervisor.clone(), child.id.clone()));
+        self.plan.processes.get(&child.process).is_some_and(|process| started_as != Some(&process.identity))
+    }
+
+    /// Whether anything below a supervisor is not what runs.
+    fn is_replaced_below(&self, id: &EntryId) -> bool {
+        let Some(planned) = self.plan.supervisors.get(id) else { return false };
+        planned.value.children.iter().map(|child| &child.value).any(|child| {
+            let process = &child.process;
+            let running = self.live.supervisors.get(process).and_then(|family| family.running.as_ref());
+            let planned = self.plan.supervisors.get(process).map(|planned| &planned.value);
+            let is_changed = match (running, planned) {
+                (Some(running), Some(planned)) => !Edits::between(running, planned).is_nothing(),
+                (running, planned) => running.is_some() != planned.is_some(),
+            };
+            is_changed || self.is_old(id, child) || self.is_replaced_below(process)
+        })
+    }
+}
+
+/// What is different between a supervisor that runs and the one that is planned.
+struct Edits<'a> {
+    /// Whether it is not only children.
+    has_other_rules: bool,
+    removed: Vec<&'a Given<Child>>,
+    added: Vec<&'a Given<Child>>,
+    kept: Vec<&'a Given<Child>>,
+    /// Whether it would come to the same as starting the planned one, children that are added being the last.
+    can_be_made: bool,
+}
+
+impl<'a> Edits<'a> {
+    fn between(running: &'a SupervisorSpec, planned: &'a SupervisorSpec) -> Self {
+        let rules = |spec: &SupervisorSpec| (spec.host.clone(), spec.strategy, spec.intensity, spec.backoff);
+        let is_in = |children: &[Given<Child>], child: &Given<Child>| {
+            children.iter().any(|other| other.identity == child.identity)
+        };
+        let (kept, added): (Vec<_>, Vec<_>) =
+            planned.children.iter().partition(|child| is_in(&running.children, child));
+        let (stay, removed): (Vec<_>, Vec<_>) =
+            running.children.iter().partition(|child| is_in(&planned.children, child));
+        let ids = |children: &mut dyn Iterator<Item = &&Given<Child>>| -> Vec<String> {
+            children.map(|child| child.value.id.clone()).collect()
+        };
+        let comes_to = ids(&mut stay.iter().chain(&added));
+        let wanted = ids(&mut planned.children.iter().collect::<Vec<_>>().iter());
+        // Where children do not depend on each other their order decides nothing but who is started first.
+        let is_ordered = running.strategy != Strategy::OneForOne;
+        Self {
+            has_other_rules: rules(running) != rules(planned),
+            removed,
+            added,
+            kept,
+            can_be_made: !is_ordered || comes_to == wanted,
+        }
+    }
+
+    /// Whether the children are the same, in whatever order.
+    fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty() && self.can_be_made
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.is_empty() && !self.has_other_rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use frame_dispatch::process::supervisor::{Backoff, Restart};
+    use frame_registry::Options;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+
+    fn child(id: &str, payload: i32) -> Given<Child> {
+        let value = Child {
+            id: id.to_owned(),
+            process: "a:process".parse().unwrap(),
+            host: "a:host".parse().unwrap(),
+            name: None,
+            payload: json!(payload),
+            options: Options::new(),
+            restart: Restart::Permanent,
+            shutdown: Shutdown::default(),
+        };
+        Given { value, span: 0..0, identity: json!([id, payload]) }
+    }
+
+    fn supervisor(strategy: Strategy, children: &[(&str, i32)]) -> SupervisorSpec {
+        SupervisorSpec {
+            host: "a:host".parse().unwrap(),
+            strategy,
+            intensity: (3, Duration::from_secs(5)),
+            backoff: Backoff::default(),
+            children: children.iter().map(|(id, payload)| child(id, *payload)).collect(),
+        }
+    }
+
+    /// The ids of those removed, added and kept, and whether all can be made as it runs.
+    fn edits(strategy: Strategy, from: &[(&str, i32)], to: &[(&str, i32)]) -> (Json, bool) {
+        let (from, to) = (supervisor(strategy, from), supervisor(strategy, to));
+        let edits = Edits::between(&from, &to);
+        assert!(!edits.has_other_rules);
+        let ids = |children: &[&Given<Child>]| {
+            children.iter().map(|child| child.value.id.clone()).collect::<Vec<_>>()
+        };
+        (json!([ids(&edits.removed), ids(&edits.added), ids(&edits.kept)]), edits.can_be_made)
+    }
+
+    #[test]
+    fn a_child_that_is_another_is_removed_and_added() {
+        let (edits, can_be_made) =
+            edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("a", 2), ("b", 1), ("c", 1)]);
+        assert_eq!(edits, json!([["a"], ["a", "c"], ["b"]]));
+        assert!(can_be_made);
+    }
+
+    #[test]
+    fn where_the_order_counts_children_are_only_added_behind_the_others() {
+        for strategy in [Strategy::RestForOne, Strategy::OneForAll] {
+            assert!(edits(strategy, &[("a", 1), ("b", 1)], &[("a", 1), ("c", 1)]).1);
+            assert!(!edits(strategy, &[("a", 1), ("b", 1)], &[("a", 2), ("b", 1)]).1);
+            assert!(!edits(strategy, &[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]).1);
+        }
+        assert!(edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]).1);
+    }
+
+    #[test]
+    fn another_strategy_is_another_supervisor() {
+        let (one, other) = (supervisor(Strategy::OneForOne, &[]), supervisor(Strategy::OneForAll, &[]));
+        assert!(Edits::between(&one, &other).has_other_rules);
+        assert!(Edits::between(&one, &one).is_nothing());
+    }
+}

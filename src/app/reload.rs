@@ -1,0 +1,91 @@
+//! Turning an app that runs into what another manifest says.
+
+use std::time::Duration;
+
+use super::changes::Changes;
+use super::compile::compile;
+use super::live::{Core, Live};
+use super::plan::Plan;
+use super::regroup::regroup;
+use super::sections;
+use crate::manifest::{Manifest, Problem, Problems};
+
+/// The sections that are read when an app is booted, and never again: what they say is part of values that are written once.
+const WRITTEN_ONCE: [&str; 4] = ["clearnet", "http", "fs", "telemetry"];
+
+/// Makes the app what `manifest` says. Gives the plan of that and what changed.
+///
+/// # Errors
+///
+/// All that is wrong. The app is then what `old` says.
+pub(super) async fn reload(
+    core: &Core,
+    live: &mut Live,
+    (before, old): (&Manifest, &Plan),
+    manifest: &Manifest,
+    grace: Duration,
+) -> Result<(Plan, Changes), Problems> {
+    // Whatever can be wrong is to be known before anything changes.
+    let mut problems = unchangeable(before, manifest);
+    let new = match compile(manifest, &core.networks, &core.engines, Some(old)).await {
+        Ok(new) if problems.is_empty() => new,
+        Ok(_) => return Err(Problems(problems)),
+        Err(Problems(more)) => {
+            problems.extend(more);
+            return Err(Problems(problems));
+        }
+    };
+    match become_as(core, live, &new, grace).await {
+        Ok(restarted) => {
+            live.sweep(core, &new, grace).await;
+            let changes = Changes::between(old, &new, restarted);
+            Ok((new, changes))
+        }
+        Err(problem) => {
+            let mut problems = vec![problem];
+            if let Err(problem) = become_as(core, live, old, grace).await {
+                let why = format!("the app is not what it was before this reload: {}", problem.message);
+                problems.push(Problem { message: why, ..problem });
+            }
+            live.sweep(core, old, grace).await;
+            Err(Problems(problems))
+        }
+    }
+}
+
+/// Puts everything of the plan in its place, new versions before old ones are asked to end; gives what was restarted for that.
+async fn become_as(
+    core: &Core,
+    live: &mut Live,
+    plan: &Plan,
+    grace: Duration,
+) -> Result<Vec<String>, Problem> {
+    let is_root_new = live.put(core, plan)?;
+    regroup(core, live, plan, is_root_new, grace).await
+}
+
+/// What is different and cannot be in an app that runs.
+fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
+    let file = &manifest.file;
+    let refused = |path: &[&str], what: String| {
+        let span = sections::place(file, path).unwrap_or_default();
+        Problem::new(file, span, format!("{what} cannot change while the app runs"))
+    };
+    let mut problems = Vec::new();
+    let is_other = |name: &str| sections::section(&before.file, name) != sections::section(file, name);
+    for name in WRITTEN_ONCE.into_iter().filter(|name| is_other(name)) {
+        let help = "put back what it was, or restart the app";
+        problems.push(refused(&[name], format!("`[{name}]`")).with_help(help));
+    }
+    if before.app.name != manifest.app.name {
+        let help = format!("put back `{}`, or restart the app", before.app.name);
+        problems.push(refused(&["app", "name"], "the name of the app".to_owned()).with_help(help));
+    }
+    for (id, host) in &manifest.hosts {
+        if before.hosts.get(id).is_some_and(|before| before.identity != host.identity) {
+            let help = "put back what it was, give the host another id, so that what lives there moves, or restart the app";
+            problems.push(refused(&["hosts", id.as_str()], format!("the host `{id}`")).with_help(help));
+        }
+    }
+    problems
+}

@@ -1,0 +1,156 @@
+//! The supervisors at the top: starting them, watching them, stopping them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use frame_dispatch::Pid;
+use frame_dispatch::process::{EntryId, ExitReason, Start};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::live::{Core, Live};
+use super::plan::Plan;
+use crate::manifest::{Child, Given, Problem, SupervisorSpec};
+use crate::report;
+
+/// How much longer than its grace period the end of a process is waited for. It is killed then, which takes no time unless
+/// it blocks its thread.
+pub(super) const KILLED_WAIT: Duration = Duration::from_secs(6);
+
+/// A supervisor that is nobody's child has ended, though nobody stopped it: nothing starts again what it was there for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the supervisor `{supervisor}` ended, and nobody starts it again: {reason}")]
+#[non_exhaustive]
+pub struct SupervisorDown {
+    /// The supervisor.
+    pub supervisor: EntryId,
+    /// How it ended.
+    pub reason: ExitReason,
+}
+
+/// A supervisor that was started.
+pub(super) struct Top {
+    pid: Pid,
+    exit: watch::Receiver<Option<ExitReason>>,
+    /// Whether its end is nothing to tell anyone of.
+    is_expected: Arc<AtomicBool>,
+}
+
+/// Starts a supervisor, and waits until it has started its children.
+///
+/// # Errors
+///
+/// Why it, or one of its children, does not start.
+pub(super) async fn start(
+    core: &Core,
+    live: &mut Live,
+    plan: &Plan,
+    (id, given): (&EntryId, &Given<SupervisorSpec>),
+) -> Result<(), Problem> {
+    let not_started =
+        |why: String| plan.problem(given, format_args!("the supervisor `{id}` was not started: {why}"));
+    let handle = live.supervisors.get(id).and_then(|family| family.next_handle());
+    let handle = handle.ok_or_else(|| not_started("it is not registered".to_owned()))?;
+    let start = Start::new(given.value.host.clone(), id.clone());
+    let pid =
+        core.processes.start(&core.root(), start).map_err(|error| not_started(report::chain(&error)))?;
+    let monitor = core.processes.monitor(pid).map_err(|error| not_started(report::chain(&error)))?;
+
+    let (sender, exit) = watch::channel(None);
+    let is_expected = Arc::new(AtomicBool::new(true));
+    let mut ended = exit.clone();
+    let watched = Watched { id: id.clone(), is_expected: Arc::clone(&is_expected), down: core.down.clone() };
+    tokio::spawn(async move {
+        let exit = monitor.await;
+        sender.send_replace(Some(exit.reason.clone()));
+        watched.ended(exit.reason);
+    });
+    let of_this = handle.of(pid);
+    tokio::select! {
+        biased;
+        _ = of_this.ready() => (),
+        reason = exit_of(&mut ended) => return Err(not_started(reason.to_string())),
+    }
+    is_expected.store(false, Ordering::SeqCst);
+    // Where it ended in the meantime, nobody was told.
+    if let Some(reason) = &*exit.borrow() {
+        return Err(not_started(reason.to_string()));
+    }
+    live.tops.insert(id.clone(), Top { pid, exit, is_expected });
+    mark_running(live, plan, id);
+    Ok(())
+}
+
+/// A supervisor runs as the plan says, and all below it.
+pub(super) fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
+    let Some(given) = plan.supervisors.get(id) else { return };
+    if let Some(family) = live.supervisors.get_mut(id) {
+        family.running = Some(given.value.clone());
+    }
+    for child in &given.value.children {
+        mark_started(live, plan, id, &child.value);
+    }
+}
+
+/// A child was started as what the plan says.
+pub(super) fn mark_started(live: &mut Live, plan: &Plan, supervisor: &EntryId, child: &Child) {
+    if let Some(process) = plan.processes.get(&child.process) {
+        live.started_as.insert((supervisor.clone(), child.id.clone()), process.identity.clone());
+    }
+    mark_running(live, plan, &child.process);
+}
+
+/// Stops supervisors at the same time, each of which stops its children, the last first. Gives those that did not end within
+/// `grace`, and were killed with all that they supervise.
+pub(super) async fn stop(
+    core: &Core,
+    live: &mut Live,
+    ids: impl IntoIterator<Item = EntryId>,
+    reason: &str,
+    grace: Duration,
+) -> Vec<EntryId> {
+    let tops: Vec<_> = ids.into_iter().filter_map(|id| live.tops.remove(&id).map(|top| (id, top))).collect();
+    for (_, top) in &tops {
+        top.is_expected.store(true, Ordering::SeqCst);
+        // It may have ended, which its exit tells.
+        let _ = core.processes.cancel(top.pid, reason, grace);
+    }
+    let mut killed = Vec::new();
+    for (id, mut top) in tops {
+        let ended = timeout(grace.saturating_add(KILLED_WAIT), exit_of(&mut top.exit)).await;
+        if matches!(ended, Err(_) | Ok(ExitReason::Killed | ExitReason::HostStopped)) {
+            killed.push(id);
+        }
+    }
+    killed
+}
+
+async fn exit_of(exit: &mut watch::Receiver<Option<ExitReason>>) -> ExitReason {
+    let ended = exit.wait_for(Option::is_some).await.ok();
+    // The other side is dropped only behind what it sends, or with the runtime.
+    ended.and_then(|reason| reason.clone()).unwrap_or(ExitReason::HostStopped)
+}
+
+/// Who is told of an end that nobody expects.
+struct Watched {
+    id: EntryId,
+    is_expected: Arc<AtomicBool>,
+    down: watch::Sender<Option<Arc<SupervisorDown>>>,
+}
+
+impl Watched {
+    fn ended(self, reason: ExitReason) {
+        if self.is_expected.load(Ordering::SeqCst) {
+            return;
+        }
+        let down = Arc::new(SupervisorDown { supervisor: self.id, reason });
+        self.down.send_if_modified(|first| {
+            let is_first = first.is_none();
+            if is_first {
+                *first = Some(down);
+            }
+            is_first
+        });
+    }
+}

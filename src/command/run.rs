@@ -1,0 +1,180 @@
+//! `frame run`.
+
+mod notify;
+mod signals;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::time::Duration;
+
+use frame_registry::BoxError;
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use self::signals::{Reloads, Stops};
+use crate::app::RunningApp;
+use crate::manifest::{self, Manifest, Problems};
+
+/// The exit code where the manifest is wrong.
+const BAD_MANIFEST: u8 = 2;
+
+/// Runs the app of a manifest until it is told to stop.
+///
+/// SIGHUP reads the manifest again and changes what has changed; one that is wrong changes nothing. SIGINT and SIGTERM
+/// stop the app: processes are asked to end, and killed after the grace period; a second signal ends the program at once.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The manifest.
+    #[arg(value_name = "MANIFEST", default_value = "app.toml")]
+    manifest: PathBuf,
+    /// How long all that runs has to end by itself when the app stops, or a part of it is restarted, such as 10s.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    grace: Duration,
+}
+
+/// Why an app does not go on.
+enum End {
+    Asked(signals::Stop),
+    Down,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<ExitCode, BoxError> {
+        let manifest = match manifest::read(&self.manifest) {
+            Ok(manifest) => manifest,
+            Err(problems) => {
+                show(&problems);
+                return Ok(BAD_MANIFEST.into());
+            }
+        };
+        start_logs();
+        let runtime = Builder::new_multi_thread().enable_all().build()?;
+        let exit = runtime.block_on(self.serve(manifest));
+        // A thread that is still blocked runs what was told to end, and killed: it is not waited for.
+        runtime.shutdown_background();
+        exit
+    }
+
+    async fn serve(&self, manifest: Manifest) -> Result<ExitCode, BoxError> {
+        let (mut reloads, mut stops) = (Reloads::listen()?, Stops::listen()?);
+        let booted = tokio::select! {
+            booted = RunningApp::boot(manifest) => booted,
+            _ = stops.next() => return Ok(ExitCode::SUCCESS),
+        };
+        let app = match booted {
+            Ok(app) => app,
+            Err(problems) => {
+                show(&problems);
+                return Ok(BAD_MANIFEST.into());
+            }
+        };
+        // The control socket is bound here.
+        if let Err(problems) = app.supervise().await {
+            show(&problems);
+            return Ok(self.stop(&app, &mut stops, ExitCode::FAILURE).await);
+        }
+        ready(&app).await;
+        let end = tokio::select! {
+            stop = stops.next() => End::Asked(stop),
+            down = app.down() => {
+                tracing::error!("{down}");
+                End::Down
+            }
+            never = self.reload_whenever(&mut reloads, &app) => match never {},
+        };
+        let exit = match end {
+            End::Asked(stop) => {
+                tracing::info!("stopping, because of {stop}");
+                ExitCode::SUCCESS
+            }
+            End::Down => ExitCode::FAILURE,
+        };
+        Ok(self.stop(&app, &mut stops, exit).await)
+    }
+
+    /// Reloads one time for all signals that come while another reload runs.
+    async fn reload_whenever(&self, reloads: &mut Reloads, app: &RunningApp) -> Infallible {
+        loop {
+            reloads.next().await;
+            notify::reloading();
+            self.reload(app).await;
+            notify::ready();
+        }
+    }
+
+    async fn reload(&self, app: &RunningApp) {
+        tracing::info!("reading the manifest again");
+        let path = self.manifest.clone();
+        let reloaded = match spawn_blocking(move || manifest::read(&path)).await {
+            Ok(Ok(manifest)) => app.reload(manifest, self.grace).await,
+            Ok(Err(problems)) => Err(problems),
+            Err(error) => {
+                tracing::error!(%error, "the manifest was not read; the app goes on as it was");
+                return;
+            }
+        };
+        match reloaded {
+            Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
+            Err(problems) => {
+                for problem in &problems.0 {
+                    tracing::error!(file = problem.file.name, at = problem.span.start, "{}", problem.message);
+                }
+                show(&problems);
+                tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
+            }
+        }
+    }
+
+    /// Stops the app, or where somebody asks for it a second time the whole program.
+    async fn stop(&self, app: &RunningApp, stops: &mut Stops, exit: ExitCode) -> ExitCode {
+        notify::stopping();
+        let now = Instant::now();
+        // A year is no limit.
+        let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+        let stopped = tokio::select! {
+            stopped = app.stop(deadline) => stopped,
+            second = stops.next() => {
+                tracing::error!("ended at once, because of {second}");
+                process::exit(second.exit_code());
+            }
+        };
+        if stopped.is_clean() {
+            tracing::info!("stopped: {stopped}");
+        } else {
+            tracing::warn!("stopped: {stopped}");
+        }
+        exit
+    }
+}
+
+async fn ready(app: &RunningApp) {
+    let counts = app.counts().await;
+    tracing::info!(
+        functions = counts.functions,
+        processes = counts.processes,
+        supervisors = counts.supervisors,
+        hosts = counts.hosts,
+        networks = counts.networks,
+        "ready"
+    );
+    if counts.supervisors == 0 {
+        tracing::warn!(
+            "nothing is supervised: nothing runs until it is called or started; add `[supervisors]`"
+        );
+    }
+    notify::ready();
+}
+
+/// Logs go to standard error.
+fn start_logs() {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+/// What is wrong, for people.
+fn show(problems: &Problems) {
+    for problem in &problems.0 {
+        eprintln!("{}: {}", problem.file.name, problem.message);
+    }
+}
