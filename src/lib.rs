@@ -20,7 +20,10 @@
 
 pub mod app;
 mod command;
+#[cfg(unix)]
+mod control;
 mod demo;
+mod exit;
 mod files;
 pub mod manifest;
 pub mod modules;

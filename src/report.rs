@@ -1,5 +1,9 @@
 //! How things are shown to people.
+//!
+//! Whatever is printed here is coloured on a terminal only, and not where `NO_COLOR` is set; `CLICOLOR_FORCE` colours
+//! it anywhere. That is [`anstream`]'s rule, and clap's.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -10,17 +14,55 @@ use comfy_table::{ContentArrangement, Table};
 /// An error with its causes, the outermost first.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut shown = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        shown = format!("{shown}: {error}");
-        cause = error.source();
+    for cause in causes(error) {
+        shown = format!("{shown}: {cause}");
     }
     shown
 }
 
-/// Prints to standard output. A reader that has gone away, such as `head`, wanted no more of it.
+/// What caused an error, the nearest first.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+/// Text that may be of somebody else, such as a script, so that it is nothing but text to a terminal: control characters
+/// are escaped, other than the end of a line and the tab.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_plain(character) {
+            printable.push(character);
+        } else {
+            printable.extend(character.escape_default());
+        }
+    }
+    Cow::Owned(printable)
+}
+
+/// Prints a line to standard output. A reader that has gone away, such as `head`, wanted no more of it.
 pub(crate) fn print(text: &dyn Display) -> io::Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
+    unless_gone(writeln!(anstream::stdout().lock(), "{text}"))
+}
+
+/// Prints bytes to standard output, as they are.
+pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    unless_gone(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// Prints a line to standard error. Where there is none, nobody is left to be told so.
+pub(crate) fn print_error(text: &dyn Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
+    match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
@@ -33,9 +75,34 @@ const WIDTH: u16 = 140;
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let rows =
+        rows.into_iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
     table.set_header(header).add_rows(rows);
     if !table.is_tty() {
         table.set_width(WIDTH);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_is_left_of_a_text() {
+        assert_eq!(printable("two\nlines\tä"), "two\nlines\tä");
+        assert_eq!(printable("\u{1b}[2J\u{9b}m\r\u{7}"), "\\u{1b}[2J\\u{9b}m\\r\\u{7}");
+        let shown = table(&["name"], [vec!["\u{1b}]0;title\u{7}".to_owned()]]).to_string();
+        assert!(!shown.contains('\u{1b}') && shown.contains("title"), "{shown}");
+    }
+
+    #[test]
+    fn causes_come_nearest_first() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Link(&'static str, #[source] Option<Box<Link>>);
+        let error = Link("a", Some(Box::new(Link("b", Some(Box::new(Link("c", None)))))));
+        assert_eq!(chain(&error), "a: b: c");
+        assert_eq!(causes(&error).map(ToString::to_string).collect::<Vec<_>>(), ["b", "c"]);
+    }
 }

@@ -1,47 +1,56 @@
 //! The command line.
 
+mod call;
 mod check;
+mod completions;
 mod demo;
+mod failure;
+mod man;
 mod options;
+#[cfg(unix)]
+mod ps;
 mod resolvers;
 mod run;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use frame_registry::BoxError;
 
-use crate::report;
+use self::failure::Failure;
+use crate::exit::Exit;
+
+/// What the program is called, in its help and its manual.
+const NAME: &str = "frame";
 
 /// Runs the program with the arguments that the process was given.
 pub fn main() -> ExitCode {
-    match Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        // What is wrong was shown.
-        Err(error) if error.is::<check::Refused>() => ExitCode::from(2),
-        Ok(exit) => exit,
-        Err(error) => {
-            eprintln!("frame: {}", report::chain(&*error));
-            ExitCode::FAILURE
-        }
-    }
+    Cli::parse().run().unwrap_or_else(|failure| {
+        failure.print();
+        failure.exit().into()
+    })
 }
 
-/// Shows and runs apps of functions whose frame context is resolved by compile-time registered options.
+/// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = NAME, version, after_long_help = Exit::help())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+/// In the order in which one comes to need them: an app, then what the program is made of, then the program itself.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Check(check::Args),
     Run(run::Args),
-    Demo(demo::Args),
+    Check(check::Args),
+    Call(call::Args),
+    #[cfg(unix)]
+    Ps(ps::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// How a list is printed.
@@ -55,14 +64,24 @@ enum Format {
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<ExitCode, BoxError> {
-        match self.command {
-            Command::Check(args) => args.run(),
-            Command::Run(args) => return args.run(),
-            Command::Demo(args) => args.run(),
-            Command::Resolvers(args) => args.run(),
-            Command::Options(args) => args.run(),
-        }?;
-        Ok(ExitCode::SUCCESS)
+    fn run(self) -> Result<ExitCode, Failure> {
+        let exit = match self.command {
+            Command::Run(args) => return Ok(args.run()?),
+            Command::Check(args) => args.run()?,
+            Command::Call(args) => args.run()?,
+            #[cfg(unix)]
+            Command::Ps(args) => args.run()?,
+            Command::Resolvers(args) => done(args.run()?),
+            Command::Options(args) => done(args.run()?),
+            Command::Demo(args) => done(args.run()?),
+            Command::Completions(args) => args.run()?,
+            Command::Man(args) => args.run()?,
+        };
+        Ok(exit.into())
     }
+}
+
+/// How what can only fail or be done ends.
+const fn done((): ()) -> Exit {
+    Exit::Done
 }

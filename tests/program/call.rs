@@ -1,1 +1,223 @@
 //! `frame call`.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use super::{App, command, frame, frame_given, stderr};
+
+fn call(app: &App, rest: &[&str]) -> Output {
+    frame(&[&["call", &app.manifest][..], rest].concat())
+}
+
+fn result(app: &App, rest: &[&str]) -> Value {
+    let output = call(app, &[rest, &["--format", "json"][..]].concat());
+    assert!(output.status.success(), "{rest:?}: {}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn refusal(app: &App, rest: &[&str]) -> (Option<i32>, String) {
+    let output = call(app, rest);
+    assert_eq!(output.stdout, b"", "there is nothing but a result on standard output");
+    (output.status.code(), stderr(&output))
+}
+
+const GREET: (&str, &str) = ("greet", "return { text = 'Hello, ' .. (...).name }");
+const ECHO: (&str, &str) = ("echo", "return ...");
+
+#[test]
+fn the_result_is_printed_for_people_and_for_programs() {
+    let app = App::of_scripts(&[GREET]);
+    let given = ["app:greet", r#"{"name":"Ada"}"#];
+    let pretty = call(&app, &given);
+    assert_eq!(String::from_utf8_lossy(&pretty.stdout), "{\n  \"text\": \"Hello, Ada\"\n}\n");
+    assert_eq!(stderr(&pretty), "");
+    assert_eq!(result(&app, &given), json!({ "text": "Hello, Ada" }));
+}
+
+#[test]
+fn the_payload_comes_from_the_command_line_a_file_or_standard_input() {
+    let app = App::of_scripts(&[ECHO]);
+    assert_eq!(result(&app, &["app:echo"]), json!(null));
+    assert_eq!(result(&app, &["app:echo", "-5"]), json!(-5));
+    let file = format!("@{}", app.write("payload.json", r#"{ "from": "a file" }"#));
+    assert_eq!(result(&app, &["app:echo", &file]), json!({ "from": "a file" }));
+    let piped = frame_given(&["call", &app.manifest, "app:echo", "-", "--format", "json"], b"[1, 2]");
+    assert_eq!(piped.stdout, b"[1,2]\n", "{}", stderr(&piped));
+}
+
+#[test]
+fn a_payload_that_is_not_json_is_refused_with_how_to_write_it() {
+    let app = App::of_scripts(&[ECHO]);
+    let (code, said) = refusal(&app, &["app:echo", "Ada"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("the payload is not JSON") && said.contains(r#"write '"Ada"'"#), "{said}");
+    let (code, said) = refusal(&app, &["app:echo", "@/nowhere.json"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("/nowhere.json cannot be read"), "{said}");
+}
+
+#[test]
+fn bytes_go_in_and_come_out_as_they_are_or_as_base64() {
+    let app = App::of_scripts(&[("echo", "return bytes(...)")]);
+    let bytes = b"\xff\x00\x1b[2Jx\n";
+    let echoed =
+        |format| frame_given(&["call", &app.manifest, "app:echo", "--bytes", "-", "--format", format], bytes);
+    assert_eq!(echoed("raw").stdout, bytes);
+    assert_eq!(echoed("json").stdout, b"{\"base64\":\"/wAbWzJKeAo=\"}\n");
+    assert!(echoed("pretty").stdout.starts_with(b"{\n  \"base64\": "));
+}
+
+#[test]
+fn a_raw_text_has_no_quotes() {
+    let app = App::of_scripts(&[GREET, ECHO]);
+    assert_eq!(call(&app, &["app:echo", "\"a\\tb\"", "--format", "raw"]).stdout, b"a\tb\n");
+    assert_eq!(call(&app, &["app:echo", "[1]", "--format", "raw"]).stdout, b"[1]\n");
+}
+
+#[test]
+fn a_misspelt_option_is_refused_with_the_nearest_before_anything_runs() {
+    let app = App::of_scripts(&[ECHO]);
+    for (option, what) in [
+        ("netwrok=app:tor", "did you mean `network`?"),
+        ("network", "NAME=VALUE"),
+        ("retry={\"attempts\":", "nor is it JSON"),
+        ("timeout=soon", "timeout"),
+    ] {
+        let (code, said) = refusal(&app, &["app:echo", "-o", option]);
+        assert_eq!(code, Some(2), "{option}: {said}");
+        assert!(said.contains(what), "{option}: {said}");
+    }
+    let (code, said) = refusal(&app, &["app:echo", "-o", "retry=1", "-o", "retry=2"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("option `retry` is given twice"), "{said}");
+}
+
+#[test]
+fn an_option_of_the_call_has_its_effect() {
+    let app = App::of_scripts(&[("forever", "while true do end")]);
+    let (code, said) = refusal(&app, &["app:forever", "-o", "timeout=10ms"]);
+    assert_eq!(code, Some(7), "{said}");
+    // Nothing falls back to clearnet: the function does not even start.
+    let (code, said) = refusal(&app, &["app:forever", "-o", "network=app:nowhere"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(
+        said.contains("denied: ") && said.contains("app:nowhere") && said.contains("\n  because: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_misspelt_function_is_not_found_and_the_nearest_suggested() {
+    let app = App::of_scripts(&[GREET]);
+    let (code, said) = refusal(&app, &["app:gret"]);
+    assert_eq!(code, Some(4));
+    assert!(said.contains("did you mean `app:greet`?"), "{said}");
+    let (code, said) = refusal(&app, &["other:thing"]);
+    assert_eq!(code, Some(4));
+    assert!(said.contains("there is `app:greet`"), "{said}");
+    let (code, said) = refusal(&app, &["greet"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("has no namespace"), "{said}");
+}
+
+#[test]
+fn every_kind_of_failure_has_its_exit_code() {
+    let app = App::of_scripts(&[("fail", "error { kind = ..., message = 'it was told to' }")]);
+    let codes = [
+        ("internal", 1),
+        ("invalid", 3),
+        ("not_found", 4),
+        ("denied", 5),
+        ("cancelled", 6),
+        ("deadline", 7),
+        ("unavailable", 8),
+        ("exhausted", 9),
+    ];
+    for (kind, expected) in codes {
+        let (code, said) = refusal(&app, &["app:fail", &format!("\"{kind}\"")]);
+        assert_eq!(code, Some(expected), "{kind}: {said}");
+        assert!(said.contains(&format!("frame: {kind}: call of `app:fail`: it was told to")), "{said}");
+    }
+}
+
+#[test]
+fn an_error_for_programs_is_one_object_in_one_line() {
+    let app = App::of_scripts(&[("fail", "local function inner() error('no such thing') end\ninner()")]);
+    let (code, said) = refusal(&app, &["app:fail", "--format", "json"]);
+    assert_eq!((code, said.lines().count()), (Some(1), 1), "{said}");
+    let error = &serde_json::from_str::<Value>(&said).unwrap()["error"];
+    assert_eq!((&error["kind"], &error["function"]), (&json!("internal"), &json!("app:fail")));
+    assert_eq!(error["message"], json!("fail.lua:1: no such thing"));
+    assert!(error["causes"][0].as_str().unwrap().contains("fail.lua:2: in"), "{error}");
+    assert_eq!(error["retryable"], json!(false));
+
+    let (code, said) = refusal(&app, &["app:fall", "--format", "json"]);
+    assert_eq!(code, Some(4));
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["error"]["kind"], "not_found");
+}
+
+#[test]
+fn what_a_script_says_is_nothing_but_text_to_a_terminal() {
+    let app = App::of_scripts(&[
+        ("fail", "error('\\27[2J\\27]0;title\\7', 0)"),
+        ("title", "return '\\27[2J\\u{9b}'"),
+    ]);
+    let (_, said) = refusal(&app, &["app:fail"]);
+    assert!(said.contains("\\u{1b}[2J") && !said.contains(['\u{1b}', '\u{7}']), "{said}");
+    let shown = String::from_utf8(call(&app, &["app:title"]).stdout).unwrap();
+    assert!(!shown.contains(['\u{1b}', '\u{9b}']), "{shown:?}");
+}
+
+#[test]
+fn a_call_is_given_up_after_its_time() {
+    let app = App::of_scripts(&[("forever", "while true do pcall(string.rep, 'x', 10) end")]);
+    let (code, said) = refusal(&app, &["app:forever", "--timeout", "50ms"]);
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("deadline: call of `app:forever`: not done by its deadline"), "{said}");
+    let (code, said) = refusal(&app, &["app:forever", "--timeout", "2"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("time unit needed"), "{said}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupt_cancels_the_call() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let app = App::of_scripts(&[("forever", "while true do end")]);
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut call = command(&["call", &app.manifest, "app:forever"]);
+        let child = call.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        // Until it listens to the signals they end it at once, as they do before it calls anything.
+        let listens = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0
+        };
+        let begun = Instant::now();
+        while !listens() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never listens");
+            std::thread::yield_now();
+        }
+        kill_process(pid, signal).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &output.stdout[..]), (Some(6), &b""[..]), "{}", stderr(&output));
+        assert!(stderr(&output).contains("frame: cancelled: call of `app:forever`"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn the_help_tells_the_exit_codes() {
+    let help = String::from_utf8(frame(&["call", "--help"]).stdout).unwrap();
+    for line in ["  4  not_found: ", "  7  deadline: ", "frame call app.toml app:greet '{\"name\":\"Ada\"}'"]
+    {
+        assert!(help.contains(line), "{help}");
+    }
+}

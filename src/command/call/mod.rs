@@ -1,0 +1,153 @@
+//! `frame call`.
+
+mod boot;
+mod given;
+mod interrupt;
+mod outcome;
+mod payload;
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
+use frame_registry::nearest;
+use tokio_util::sync::CancellationToken;
+
+use self::given::GivenOption;
+use self::interrupt::Interrupts;
+use self::outcome::Failed;
+use self::payload::Input;
+use super::Failure;
+use crate::exit::Exit;
+
+/// Calls one function of an app, and prints what it gives back.
+///
+/// The app is made as `frame run` makes it, with its networks, its options and its limits, but no supervisor is started.
+/// The result goes to standard output, and everything else to standard error. The exit code says what kind of failure
+/// there was.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = help())]
+pub(super) struct Args {
+    /// The manifest of the app.
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    manifest: PathBuf,
+    /// The id of the function, such as `app:greet`.
+    #[arg(value_name = "ID")]
+    function: FunctionId,
+    /// What it is given: JSON, or `@FILE` for what is in a file, or `-` for what comes from standard input. Without it, null.
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    payload: Option<Input>,
+    /// Gives the function the payload as bytes, and not as JSON.
+    #[arg(long, requires = "payload")]
+    bytes: bool,
+    /// An option of the call, over what the manifest presets; several times for several. The value is JSON, or else a text.
+    /// `frame options` lists the names.
+    #[arg(short = 'o', long = "option", value_name = "NAME=VALUE")]
+    options: Vec<GivenOption>,
+    /// The time after which the call is given up, such as `2s` or `500ms`.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// How to print the result, or the error.
+    #[arg(long, value_enum, default_value_t)]
+    format: CallFormat,
+}
+
+/// How the outcome of a call is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum CallFormat {
+    /// For people: JSON of several lines; an error with what caused it, line by line.
+    #[default]
+    Pretty,
+    /// For programs: JSON in one line. An error is one too, `{"error":{"kind":…}}`, the last of standard error.
+    Json,
+    /// What the result is, and nothing around it: bytes as they are, a text without quotes.
+    Raw,
+}
+
+fn help() -> String {
+    let codes = Exit::help();
+    format!(
+        "\
+Examples:
+  frame call app.toml app:greet '{{\"name\":\"Ada\"}}'
+  frame call app.toml app:fetch '\"https://example.com/\"' -o network=app:tor --timeout 30s
+  frame call app.toml app:import @orders.json -o 'retry={{\"attempts\":3}}'
+  frame call app.toml app:resize --bytes - --format raw < large.png > small.png
+
+A result of bytes is printed as {{\"base64\":\"…\"}}, unless the format is raw.
+Ctrl-C cancels the call; pressed again, it does not wait for that.
+
+{codes}"
+    )
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let options = given::options(&self.options)?;
+        // Read before anything is made: what comes from a terminal can take long, and Ctrl-C ends that as it ends anything.
+        let payload = self.payload.unwrap_or_default().read(self.bytes)?;
+        let task = Task::new(self.function).with_payload(payload).with_options(options);
+
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let called = runtime.block_on(call(&self.manifest, task, self.timeout));
+        // What blocks its thread is not waited for.
+        runtime.shutdown_background();
+        match called? {
+            Ok(result) => outcome::print(&result, self.format)?,
+            Err(failed) => return Err(failed.into_failure(self.format)),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Makes the app, and the call.
+async fn call(
+    manifest: &std::path::Path,
+    task: Task,
+    timeout: Option<Duration>,
+) -> Result<Result<Payload, Failed>, Failure> {
+    let functions = boot::functions(manifest)?;
+    if let Some(failed) = missing(&functions, task.function()) {
+        return Ok(Err(failed));
+    }
+    let mut ctx = functions.root();
+    if let Some(timeout) = timeout {
+        ctx = ctx.with_timeout(timeout);
+    }
+    cancellable(&ctx, task).await
+}
+
+/// Makes the call, which an interrupt cancels. A second one is not told what became of it.
+async fn cancellable(ctx: &Ctx, task: Task) -> Result<Result<Payload, Failed>, Failure> {
+    let mut interrupts = Interrupts::listen()?;
+    let token = CancellationToken::new();
+    let ctx = ctx.with_cancellation(token.clone());
+    let mut call = pin!(ctx.call(task));
+    for _ in 0..2 {
+        tokio::select! {
+            called = &mut call => return Ok(called.map_err(|error| Failed::from(&error))),
+            () = interrupts.next() => token.cancel(),
+        }
+    }
+    Err(Failure::new(Exit::Cancelled, "interrupted twice, so the call was not waited for"))
+}
+
+/// What there is to say where no function has the id.
+fn missing(functions: &Functions, id: &FunctionId) -> Option<Failed> {
+    let ids = functions.list();
+    if ids.contains(id) {
+        return None;
+    }
+    let suggestion = nearest(id.as_str(), ids.iter().map(FunctionId::as_str));
+    let hint = match (suggestion, &ids[..]) {
+        (Some(suggestion), _) => format!("did you mean `{suggestion}`?"),
+        (None, []) => "there is none in this manifest".to_owned(),
+        (None, ids) => {
+            let ids: Vec<_> = ids.iter().map(|id| format!("`{id}`")).collect();
+            format!("there is {}", ids.join(", "))
+        }
+    };
+    Some(Failed::not_found(id, &hint))
+}

@@ -1,0 +1,54 @@
+//! Why a subcommand failed.
+
+use std::fmt::Display;
+
+use clap::builder::styling::AnsiColor;
+use frame_registry::BoxError;
+
+use crate::exit::Exit;
+use crate::report;
+
+/// A subcommand did not do what it was asked for: what to say of that, and the exit code.
+///
+/// Any error turns into one, with its causes and the exit code of an internal failure.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: Exit,
+    report: String,
+}
+
+impl Failure {
+    /// A failure with a message, which is shown behind the program's name.
+    pub(super) fn new(exit: Exit, message: impl Display) -> Self {
+        let style = AnsiColor::Red.on_default().bold();
+        // The message may quote what a script says.
+        let message = message.to_string();
+        Self { exit, report: format!("{style}frame:{style:#} {}", report::printable(&message)) }
+    }
+
+    /// A command line or a manifest that is wrong.
+    pub(super) fn usage(message: impl Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// A failure with a report that is complete: for programs, or of several lines.
+    pub(super) fn with_report(exit: Exit, report: impl Into<String>) -> Self {
+        Self { exit, report: report.into() }
+    }
+
+    /// The exit code.
+    pub(super) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Says it on standard error.
+    pub(super) fn print(&self) {
+        report::print_error(&self.report);
+    }
+}
+
+impl<E: Into<BoxError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(Exit::Internal, report::chain(&*error.into()))
+    }
+}

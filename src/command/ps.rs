@@ -1,0 +1,116 @@
+//! `frame ps`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use comfy_table::ColumnConstraint;
+use humantime::format_duration;
+
+use super::{Failure, Format};
+use crate::control::{AskError, Place, Process, Running, ask};
+use crate::exit::Exit;
+use crate::report;
+
+/// Lists the processes of an app that `frame run` runs.
+///
+/// The run is found by its manifest, or by the socket that it was given with `--control`. Nobody but its user and root is
+/// told anything.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Exits with 8 if the app is not running.")]
+pub(super) struct Args {
+    /// The manifest that is run.
+    #[arg(default_value = "app.toml", value_hint = clap::ValueHint::FilePath)]
+    manifest: PathBuf,
+    /// The control socket of the run, where it was given one.
+    #[arg(long, value_name = "PATH", conflicts_with = "manifest", value_hint = clap::ValueHint::FilePath)]
+    socket: Option<PathBuf>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let (place, whose) = match self.socket {
+            Some(socket) => (Place::At(socket), None),
+            None => (of_manifest(&self.manifest)?, Some(self.manifest)),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let running = runtime.block_on(ask(&place)).map_err(|error| unanswered(&error, whose.as_deref()))?;
+        match self.format {
+            Format::Json => report::print(&serde_json::to_string_pretty(&running)?)?,
+            Format::Table => print(running)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn of_manifest(manifest: &Path) -> Result<Place, Failure> {
+    Place::of_manifest(manifest).map_err(|error| {
+        Failure::usage(format_args!(
+            "the manifest {} cannot be found: {error}; a run whose manifest is gone is found with `--socket`",
+            manifest.display()
+        ))
+    })
+}
+
+fn unanswered(error: &AskError, manifest: Option<&Path>) -> Failure {
+    let message = report::chain(error);
+    let message = match (error, manifest) {
+        (AskError::NotRunning { .. }, Some(manifest)) => {
+            let manifest = manifest.display();
+            format!("{manifest}: {message}; start it with `frame run {manifest}`")
+        }
+        _ => message,
+    };
+    Failure::new(Exit::Unavailable, message)
+}
+
+fn print(running: Running<Process>) -> io::Result<()> {
+    let (app, manifest, pid) = (&running.app, &running.manifest, running.pid);
+    let count = running.processes.len() + running.omitted;
+    let header = format!(
+        "{app} ({manifest}), process {pid}, up {}, {count} {}",
+        uptime(running.uptime),
+        if count == 1 { "process" } else { "processes" }
+    );
+    report::print(&report::printable(&header))?;
+    if count == 0 {
+        return Ok(());
+    }
+    let header = ["pid", "name", "entry", "engine", "state", "mailbox", "parent", "uptime", "frame"];
+    let omitted = running.omitted;
+    let mut table = report::table(&header, running.processes.into_iter().map(row));
+    // A PID, which names the host as well, is of use only in one piece.
+    for column in [0, 6] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    report::print(&table)?;
+    if omitted > 0 {
+        report::print(&format_args!("and {omitted} that are younger"))?;
+    }
+    Ok(())
+}
+
+fn row(process: Process) -> Vec<String> {
+    vec![
+        process.pid,
+        process.names.join(" "),
+        process.entry,
+        process.engine,
+        process.state,
+        process.mailbox.to_string(),
+        process.parent.unwrap_or_default(),
+        uptime(process.uptime),
+        process.frame.join(" "),
+    ]
+}
+
+/// A time in whole seconds. One that no run can have had is none.
+fn uptime(seconds: f64) -> String {
+    let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    format_duration(Duration::from_secs(time.as_secs())).to_string()
+}

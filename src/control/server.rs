@@ -1,0 +1,252 @@
+//! The side of the run.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use frame_dispatch::process::ProcessManager;
+use rustix::process::geteuid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::place::{BindError, Claim, Place};
+use super::protocol::{self, Command, MAX_REQUEST, Running};
+
+/// How many are served at once. Others wait until they are accepted.
+const CONNECTIONS: usize = 8;
+/// How long one connection may take, from being accepted to having its answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the server waits where it cannot accept, as where the process has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What a run tells of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlHandle {
+    /// The name of the app.
+    pub(crate) app: String,
+    /// Its manifest.
+    pub(crate) manifest: PathBuf,
+    /// When the run began.
+    pub(crate) started: Instant,
+    /// Its processes.
+    pub(crate) processes: ProcessManager,
+}
+
+impl ControlHandle {
+    fn running(&self) -> Vec<u8> {
+        let processes = self.processes.list();
+        protocol::answer(Running {
+            app: self.app.clone(),
+            manifest: self.manifest.to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            uptime: self.started.elapsed().as_secs_f64(),
+            processes: processes.iter().collect(),
+            omitted: 0,
+        })
+    }
+}
+
+/// The socket of a run. Dropped, it removes the socket.
+#[derive(Debug)]
+pub(crate) struct Server {
+    listener: UnixListener,
+    handle: ControlHandle,
+    claim: Claim,
+}
+
+impl Server {
+    /// Takes the place, and listens there. Who connects waits until the server is [served](Self::serve).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::AlreadyRunning`] if another run has the place; [`BindError::Io`] if it cannot be used, as where its
+    /// directory is another user's.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime of tokio that has I/O.
+    pub(crate) fn bind(place: &Place, handle: ControlHandle) -> Result<Self, BindError> {
+        let claim = place.claim()?;
+        let failed = |source| BindError::new(claim.socket(), source);
+        let listener = UnixListener::bind(claim.socket()).map_err(failed)?;
+        // Until then others could connect, where they can enter the directory; but not be served.
+        fs::set_permissions(claim.socket(), fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, handle, claim })
+    }
+
+    /// Where the socket is.
+    pub(crate) fn socket(&self) -> &Path {
+        self.claim.socket()
+    }
+
+    /// Answers whoever asks, and is this user or root.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the connections that there are, and removes the socket.
+    pub(crate) async fn serve(self) -> Infallible {
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.len() >= CONNECTIONS {
+                connections.join_next().await;
+            }
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let handle = self.handle.clone();
+                    connections.spawn(async move {
+                        // Who is not served in time, or goes away, has nothing to be told.
+                        let _ = timeout(DEADLINE, converse(stream, handle)).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket accepts nobody just now");
+                    sleep(PAUSE).await;
+                }
+            }
+            while connections.try_join_next().is_some() {}
+        }
+    }
+}
+
+async fn converse(stream: UnixStream, handle: ControlHandle) -> io::Result<()> {
+    if !is_trusted(stream.peer_cred()?.uid()) {
+        tracing::warn!("another user is refused at the control socket");
+        return Ok(());
+    }
+    let (reader, mut writer) = stream.into_split();
+    let mut request = Vec::new();
+    // One byte more than is allowed, to see that it is too long.
+    BufReader::new(reader.take(MAX_REQUEST as u64 + 1)).read_until(b'\n', &mut request).await?;
+    let answer = match protocol::parse_request(&request) {
+        // Thousands of processes take a while, and a thread of the runtime has others to serve.
+        Ok(Command::Ps) => tokio::task::spawn_blocking(move || handle.running()).await?,
+        Err(error) => protocol::refusal(&error),
+    };
+    writer.write_all(&answer).await?;
+    writer.shutdown().await
+}
+
+/// Whether a user may ask this process, or answer it: the one that it runs as, or root.
+pub(super) fn is_trusted(user: u32) -> bool {
+    user == 0 || user == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use frame_dispatch::Functions;
+    use frame_dispatch::process::{HostConfig, ProcessCtx, Start};
+    use frame_registry::{App, Options};
+    use tokio::net::UnixStream;
+
+    use super::super::client::{AskError, ask};
+    use super::super::protocol::AnswerError;
+    use super::*;
+
+    /// Long enough for anything that does happen.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    struct Run {
+        _directory: tempfile::TempDir,
+        place: Place,
+        processes: ProcessManager,
+        served: JoinSet<Infallible>,
+    }
+
+    fn handle(processes: &ProcessManager) -> ControlHandle {
+        let manifest = "/srv/hello/app.toml".into();
+        ControlHandle {
+            app: "hello".to_owned(),
+            manifest,
+            started: Instant::now(),
+            processes: processes.clone(),
+        }
+    }
+
+    fn run() -> Run {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::At(directory.path().join("control.sock"));
+        let processes = ProcessManager::new(Functions::new(App::builder().build()));
+        processes.register_host("app:workers".parse().unwrap(), HostConfig::default()).unwrap();
+        let mut served = JoinSet::new();
+        served.spawn(Server::bind(&place, handle(&processes)).unwrap().serve());
+        Run { _directory: directory, place, processes, served }
+    }
+
+    async fn say(place: &Place, text: &[u8]) -> Vec<u8> {
+        let mut stream = UnixStream::connect(&place.sockets()[0]).await.unwrap();
+        // It may have been closed before all of a long request was read.
+        let _ = stream.write_all(text).await;
+        let mut answer = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is served in time");
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_asks_is_told_of_the_run_and_its_processes() {
+        let run = run();
+        let wait = async |mut ctx: ProcessCtx, _| {
+            ctx.receive().await;
+            Ok(frame_dispatch::Payload::default())
+        };
+        run.processes.register("app:wait".parse().unwrap(), Options::new(), wait).unwrap();
+        let start =
+            Start::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
+        let pid = run.processes.start(&run.processes.functions().root(), start).unwrap();
+
+        let running = ask(&run.place).await.unwrap();
+        assert_eq!((running.app.as_str(), running.pid), ("hello", std::process::id()));
+        let [process] = &running.processes[..] else { panic!("{running:?}") };
+        assert_eq!((process.pid.clone(), &process.names[..]), (pid.to_string(), &["waiter".to_owned()][..]));
+        assert_eq!((process.entry.as_str(), process.host.as_str()), ("app:wait", "app:workers"));
+    }
+
+    #[tokio::test]
+    async fn a_second_run_is_refused_and_the_socket_is_gone_with_the_first() {
+        let mut run = run();
+        let second = Server::bind(&run.place, handle(&run.processes));
+        assert!(matches!(second, Err(BindError::AlreadyRunning { pid: Some(_), .. })));
+        run.served.shutdown().await;
+        assert!(!run.place.sockets()[0].exists());
+        assert!(matches!(ask(&run.place).await, Err(AskError::NotRunning { .. })));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_answered_with_why() {
+        let run = run();
+        for text in [&b"ps\n"[..], b"\n", b"{\"version\":1}\n", &[0xff; 3 * MAX_REQUEST]] {
+            let answer = say(&run.place, text).await;
+            // A connection that is closed with something unread may lose what was answered.
+            if text.len() < MAX_REQUEST {
+                assert!(matches!(protocol::parse_answer(&answer), Err(AnswerError::Refused(_))), "{text:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn those_who_say_nothing_are_let_go_and_others_are_served() {
+        let run = run();
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS {
+            silent.push(UnixStream::connect(&run.place.sockets()[0]).await.unwrap());
+        }
+        let answer = say(&run.place, &protocol::request(Command::Ps)).await;
+        assert_eq!(protocol::parse_answer(&answer).unwrap().app, "hello");
+        for mut stream in silent {
+            let mut rest = Vec::new();
+            timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
+            assert_eq!(rest, b"");
+        }
+    }
+
+    #[test]
+    fn this_user_and_root_are_trusted_and_no_others() {
+        let user = geteuid().as_raw();
+        assert!(is_trusted(0) && is_trusted(user));
+        assert!(!is_trusted(user + 1));
+    }
+}
