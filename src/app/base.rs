@@ -2,29 +2,15 @@
 
 use std::sync::Arc;
 
-use frame_dispatch::Functions;
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
     NetworkChanges, NetworkRegistry, Step,
 };
-use frame_registry::{App, AppBuilder, BoxError, FrameResolvers};
+use frame_registry::{App, AppBuilder, FrameResolvers};
 
+use crate::fs_root::{FS_BASE, Root};
 use crate::manifest::{Manifest, Problem};
 use crate::report;
-
-/// An app without anything that runs.
-pub(crate) struct Booted {
-    pub(crate) functions: Functions,
-    pub(crate) networks: NetworkRegistry,
-}
-
-/// Boots the parts, in the order in which they rely on each other.
-pub(crate) fn boot(networks: NetConfig) -> Result<Booted, BoxError> {
-    let mut app = App::builder();
-    app.set_resolvers(FrameResolvers::linked())?;
-    let networks = frame_net::boot(&mut app, networks)?;
-    Ok(Booted { functions: Functions::new(app.build()), networks })
-}
 
 /// The app of a manifest, its networks still to be registered.
 pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem> {
@@ -70,7 +56,12 @@ impl Network for Hollow {
 fn builder(manifest: &Manifest) -> Result<AppBuilder, Problem> {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, error.into()))?;
-    // The values that options refer to are set here.
+    if let Some(base) = &manifest.base {
+        let wrong = |why: String| Problem::new(&manifest.file, base.span.clone(), why);
+        let root = Root::open(&base.value)
+            .map_err(|error| wrong(format!("`{}` cannot be opened: {error}", base.value.display())))?;
+        app.set(&FS_BASE, root).map_err(|error| wrong(report::chain(&error)))?;
+    }
     Ok(app)
 }
 

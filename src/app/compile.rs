@@ -1,9 +1,11 @@
 //! Making a plan of a manifest: everything is compiled and made, and nothing runs.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use frame_dispatch::lua::LuaError;
 use frame_dispatch::process::{HostConfig, HostId};
 use frame_net::{NetworkId, NetworkRegistry};
 use frame_registry::Id;
@@ -14,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
-use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems};
+use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, Source, SourceFile};
 use crate::report;
 
 /// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
@@ -113,20 +115,29 @@ impl Compiler<'_> {
             let compiled = spawn_blocking(move || {
                 let _turn = turn;
                 let _progress = takes_long(&function.limits).then(|| progress(&message).entered());
-                engines.compile(&function, role).map_err(|error| report::chain(&*error))
+                engines.compile(&function, role)
             });
             running.push((id, given, compiled));
         }
         for (id, given, compiled) in running {
-            match compiled.await.unwrap_or_else(|error| Err(format!("it was not compiled: {error}"))) {
+            match compiled.await.unwrap_or_else(|error| Err(error.into())) {
                 Ok(code) => _ = codes.insert(id.clone(), code),
-                Err(why) => {
-                    let span = given.value.source.span.clone();
-                    problems.push(Problem::new(&self.manifest.file, span, why));
-                }
+                Err(error) => problems.push(self.problem(&given.value.source, &*error)),
             }
         }
         (codes, problems)
+    }
+}
+
+impl Compiler<'_> {
+    /// Why a source does not compile: there, if that is known, or else where the manifest names it.
+    fn problem(&self, source: &Source, error: &(dyn Error + 'static)) -> Problem {
+        if let Some(LuaError::Syntax { message }) = error.downcast_ref() {
+            let path = self.manifest.directory.join(&source.path).display().to_string();
+            let script = SourceFile::new(path, String::from_utf8_lossy(&source.bytes));
+            return Problem::of_script(&Arc::new(script), message);
+        }
+        Problem::new(&self.manifest.file, source.span.clone(), report::chain(error))
     }
 }
 

@@ -7,9 +7,11 @@ use frame_dispatch::process::{Process, ProcessCtx, ProcessManager};
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::WasmFunction;
 use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload};
+use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::BoxError;
 
 use crate::manifest::{self, Limits};
+use crate::modules;
 
 /// The engines of an app. A script and a component of an app are not trusted: they deal with processes of their own.
 #[derive(Debug)]
@@ -36,14 +38,21 @@ impl Role {
 }
 
 impl Engines {
-    /// The engines for what is to deal with the processes of `manager`.
-    pub(super) fn new(manager: &ProcessManager) -> Result<Self, BoxError> {
+    /// The engines for what is to deal with the processes of `manager`, and to make requests as `http` says.
+    pub(super) fn new(manager: &ProcessManager, http: HttpConfig) -> Result<Self, BoxError> {
+        let client = HttpClient::new(http)?;
         // The host modules of scripts; those of components are in `components`.
-        let lua = LuaEngine::builder().module(lua::ProcessModule::new(manager)).build()?;
+        let lua = LuaEngine::builder()
+            .module(lua::ProcessModule::new(manager))
+            .module(modules::lua::FsModule::new())
+            .module(modules::lua::HttpModule::new(client.clone()))
+            .module(modules::lua::JsonModule::new())
+            .module(modules::lua::NetModule::new())
+            .build()?;
         Ok(Self {
             lua,
             #[cfg(feature = "wasm")]
-            wasm: components::Engines::new(manager),
+            wasm: components::Engines::new(manager, client),
         })
     }
 
@@ -117,21 +126,25 @@ mod components {
 
     use frame_dispatch::process::ProcessManager;
     use frame_dispatch::wasm::{self, WasmEngine, WasmError};
+    use frame_net::http::HttpClient;
 
     use super::Role;
+    use crate::modules::wasm::{FsModule, HttpModule};
 
     /// One for functions and one for processes: a process keeps its instance for as long as it lives, and must not leave
     /// functions without any.
     #[derive(Debug)]
     pub(super) struct Engines {
         manager: ProcessManager,
+        client: HttpClient,
         functions: Mutex<Option<WasmEngine>>,
         processes: Mutex<Option<WasmEngine>>,
     }
 
     impl Engines {
-        pub(super) fn new(manager: &ProcessManager) -> Self {
-            Self { manager: manager.clone(), functions: Mutex::default(), processes: Mutex::default() }
+        pub(super) fn new(manager: &ProcessManager, client: HttpClient) -> Self {
+            let (functions, processes) = (Mutex::default(), Mutex::default());
+            Self { manager: manager.clone(), client, functions, processes }
         }
 
         pub(super) fn of(&self, role: Role) -> Result<WasmEngine, WasmError> {
@@ -150,7 +163,12 @@ mod components {
 
         fn build(&self) -> Result<WasmEngine, WasmError> {
             // The host modules of components.
-            let builder = || WasmEngine::builder().module(wasm::ProcessModule::new(&self.manager));
+            let builder = || {
+                WasmEngine::builder()
+                    .module(wasm::ProcessModule::new(&self.manager))
+                    .module(FsModule::new())
+                    .module(HttpModule::new(self.client.clone()))
+            };
             let Some(directory) = cache_directory() else { return builder().build() };
             match builder().cache(directory).build() {
                 // It is there to save time, and an app starts without it.

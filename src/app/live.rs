@@ -43,7 +43,7 @@ impl Core {
         let (app, networks) = base::of(manifest)?;
         let functions = Functions::new(app);
         let processes = ProcessManager::new(functions.clone());
-        let engines = Engines::new(&processes).map_err(|error: BoxError| {
+        let engines = Engines::new(&processes, manifest.http.clone()).map_err(|error: BoxError| {
             let why = format!("the engines of the app were not made: {}", report::chain(&*error));
             Problem::new(&manifest.file, 0..0, why)
         })?;

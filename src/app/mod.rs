@@ -56,7 +56,6 @@ use frame_net::NetworkRegistry;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub(crate) use self::base::{Booted, boot};
 pub use self::changes::{Changed, Changes};
 use self::compile::compile;
 use self::live::{Core, Live};
