@@ -142,7 +142,9 @@ impl<'de> Visitor<'de> for TraceVisitor {
     type Value = Trace;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("true, false, a traceparent such as `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`, ")?;
+        f.write_str(
+            "true, false, a traceparent such as `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`, ",
+        )?;
         f.write_str("or `traceparent` with `tracestate`")
     }
 
@@ -156,6 +158,8 @@ impl<'de> Visitor<'de> for TraceVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Trace, A::Error> {
         let headers = Headers::deserialize(MapAccessDeserializer::new(members))?;
-        TraceContext::parse(&headers.traceparent, &headers.tracestate).map(Trace::Join).map_err(A::Error::custom)
+        TraceContext::parse(&headers.traceparent, &headers.tracestate)
+            .map(Trace::Join)
+            .map_err(A::Error::custom)
     }
 }

@@ -29,7 +29,7 @@ pub struct LogArgs {
     /// How to write logs, to standard error.
     #[arg(long = "log", value_name = "FORMAT", value_enum, default_value_t, global = true)]
     pub format: LogFormat,
-    /// Which logs to write: a level, or a level for a module, as in `warn,frame_net=debug` [env: FRAME_LOG].
+    /// Which logs to write: a level, or a level for a module, as in `warn,frame_net=debug`; else what `FRAME_LOG` says.
     #[arg(long = "log-level", value_name = "LEVEL", value_parser = checked, global = true)]
     pub level: Option<String>,
 }
@@ -118,18 +118,17 @@ pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets
             layers.push(progress::events());
             layers.push(json(io::stderr).with_filter(filter).boxed());
         }
-        LogFormat::Pretty => match progress::line() {
-            // The line says all that the events would.
-            Some((line, writer)) => {
+        LogFormat::Pretty => {
+            if let Some((line, writer)) = progress::line() {
                 layers.push(line);
+                // The line says all that the events would.
                 let filter = filter.with_target(progress::TARGET, LevelFilter::OFF);
                 layers.push(pretty(writer, is_colour).with_filter(filter).boxed());
-            }
-            None => {
+            } else {
                 layers.push(progress::events());
                 layers.push(pretty(io::stderr, is_colour).with_filter(filter).boxed());
             }
-        },
+        }
     }
 }
 
@@ -137,7 +136,12 @@ fn json<W>(writer: W) -> impl Layer<Registry> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(writer).log_internal_errors(false)
+    fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_writer(writer)
+        .log_internal_errors(false)
 }
 
 fn pretty<W>(writer: W, is_colour: bool) -> impl Layer<Registry> + Send + Sync

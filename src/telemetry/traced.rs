@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use frame_dispatch::process::{Process, ProcessCtx};
-use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, Payload, PID};
+use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, PID, Payload};
 use frame_registry::Frame;
 use tokio::time::Instant;
 use tracing::field::{Empty, display};

@@ -61,7 +61,14 @@ impl TraceContext {
     pub fn parse(traceparent: &str, tracestate: &str) -> Result<Self, FormatError> {
         let Traceparent { trace_id, span_id, flags } = traceparent::parse(traceparent)?;
         let state = TraceState::parse(tracestate)?;
-        Ok(Self { trace_id, span_id, parent: None, flags: flags & (SAMPLED | RANDOM), state, is_remote: true })
+        Ok(Self {
+            trace_id,
+            span_id,
+            parent: None,
+            flags: flags & (SAMPLED | RANDOM),
+            state,
+            is_remote: true,
+        })
     }
 
     /// A new span of the same trace, whose parent this is.

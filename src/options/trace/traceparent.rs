@@ -28,7 +28,8 @@ pub(super) fn parse(header: &str) -> Result<Traceparent, TraceparentError> {
         _ if bytes.len() < LENGTH => return Err(TraceparentError::Length { length: bytes.len() }),
         _ => (),
     }
-    let is_delimited = bytes[35] == b'-' && bytes[52] == b'-' && bytes.get(LENGTH).is_none_or(|byte| *byte == b'-');
+    let is_delimited =
+        bytes[35] == b'-' && bytes[52] == b'-' && bytes.get(LENGTH).is_none_or(|byte| *byte == b'-');
     if !is_delimited {
         return Err(TraceparentError::Dashes);
     }
@@ -153,7 +154,8 @@ mod tests {
 
     #[test]
     fn what_a_later_version_adds_is_left_out() {
-        let read = parse("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what the future ✨ brings").unwrap();
+        let read = parse("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what the future ✨ brings")
+            .unwrap();
         assert_eq!(read, parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").unwrap());
     }
 

@@ -9,7 +9,9 @@ use frame_net::http::{HttpClient, HttpConfig, Request};
 use frame_net::{Dialer, DirectConfig, DirectDefault, NetConfig, Rule};
 use frame_registry::{App, BoxError, FrameBuilder, FrameResolvers};
 use http::Uri;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
 use opentelemetry_sdk::Resource;
@@ -25,7 +27,7 @@ use crate::report;
 /// How long a batch may take, the connection included.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How often the log says that spans are lost.
-const COMPLAINTS: Duration = Duration::from_secs(60);
+const COMPLAINTS: Duration = Duration::from_mins(1);
 /// How much a collector answers.
 const MOST_ANSWERED: u64 = 64 << 10;
 
@@ -48,7 +50,7 @@ struct Lost {
 }
 
 impl Collector {
-    pub(super) fn new(otlp: &Otlp, resource: Resource) -> Result<Self, ExporterError> {
+    pub(super) fn new(otlp: &Otlp, resource: &Resource) -> Result<Self, ExporterError> {
         let endpoint = otlp.endpoint.trim_end_matches('/');
         let not_one = || ExporterError::Endpoint { endpoint: otlp.endpoint.escape_debug().to_string() };
         let uri: Uri = endpoint.parse().map_err(|_| not_one())?;
@@ -62,7 +64,7 @@ impl Collector {
             headers: otlp.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             client: HttpClient::new(config).map_err(ExporterError::Client)?,
             dialer,
-            resource: (&resource).into(),
+            resource: resource.into(),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()

@@ -55,7 +55,7 @@ impl Exporter {
     ///
     /// An [`ExporterError`] if the collector's address or a header is none. Whether the collector is there is not asked.
     pub fn new(otlp: &Otlp, name: &str) -> Result<Self, ExporterError> {
-        let collector = Collector::new(otlp, resource(name))?;
+        let collector = Collector::new(otlp, &resource(name))?;
         // All that could be read from the environment is set.
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
