@@ -91,25 +91,26 @@ pub fn init(log: &LogArgs, otlp: Option<&Otlp>, name: &str) -> Result<Telemetry,
 impl Telemetry {
     /// Sends what is left of the traces, and waits for that, but not longer than `patience`. It blocks its thread: what runs
     /// on that has ended before.
-    pub fn shutdown(self, patience: Duration) {
-        self.flush(patience);
+    pub fn shutdown(mut self, patience: Duration) {
+        self.finish(patience);
     }
 
-    #[cfg_attr(not(feature = "otlp"), allow(clippy::unused_self, reason = "nothing else has to be sent"))]
-    fn flush(&self, patience: Duration) {
-        #[cfg(feature = "otlp")]
-        if let Some(exporter) = &self.exporter {
+    #[cfg(feature = "otlp")]
+    fn finish(&mut self, patience: Duration) {
+        if let Some(exporter) = self.exporter.take() {
             exporter.shutdown(patience);
         }
-        #[cfg(not(feature = "otlp"))]
-        let _ = patience;
     }
+
+    #[cfg(not(feature = "otlp"))]
+    #[allow(clippy::unused_self, reason = "there is nothing to send")]
+    fn finish(&mut self, _patience: Duration) {}
 }
 
 /// Waits for up to five seconds.
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        self.flush(LAST_WAIT);
+        self.finish(LAST_WAIT);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use frame_net::http::{HttpClient, HttpConfig, Request};
+use frame_net::http::{HttpClient, HttpConfig, HttpError, Request, Response};
 use frame_net::{Dialer, DirectConfig, DirectDefault, NetConfig, Rule};
 use frame_registry::{App, BoxError, FrameBuilder, FrameResolvers};
 use http::Uri;
@@ -26,6 +26,10 @@ use crate::report;
 
 /// How long a batch may take, the connection included.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
+/// How long it is left alone between attempts at sending it a batch, unless it says.
+const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+/// The statuses with which a collector says that it may take a batch later.
+const RETRYABLE: [u16; 4] = [429, 502, 503, 504];
 /// How often the log says that spans are lost.
 const COMPLAINTS: Duration = Duration::from_mins(1);
 /// How much a collector answers.
@@ -83,28 +87,31 @@ impl Collector {
             let unsendable = |source| ExporterError::Header { name: name.escape_debug().to_string(), source };
             // Most often it is a key.
             let mut value = http::HeaderValue::try_from(value.as_str())
-                .map_err(|_| unsendable(frame_net::http::HttpError::InvalidHeader))?;
+                .map_err(|_| unsendable(HttpError::InvalidHeader))?;
             value.set_sensitive(true);
             request = request.header(name.as_str(), value).map_err(unsendable)?;
         }
         Ok(request.body(body))
     }
 
+    /// Sends a batch, again if the collector may take it later.
     async fn send(&self, batch: Vec<SpanData>) -> Result<(), BoxError> {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
-        let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-        let response = self.client.send(&self.dialer, self.request(body.into())?).await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(format!("it answers {status}").into());
-        }
-        let answer = ExportTraceServiceResponse::decode(response.bytes().await?)?;
-        match answer.partial_success {
-            Some(partial) if partial.rejected_spans > 0 => {
-                let why = partial.error_message.escape_debug();
-                Err(format!("it refuses {} spans: {why}", partial.rejected_spans).into())
+        let body = Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec());
+        let mut waits = WAITS.into_iter();
+        loop {
+            let sent = self.client.send(&self.dialer, self.request(body.clone())?).await;
+            let wait = match &sent {
+                Ok(response) if RETRYABLE.contains(&response.status().as_u16()) => {
+                    waits.next().map(|wait| retry_after(response.headers()).unwrap_or(wait))
+                }
+                Err(error) if error.is_retryable() => waits.next(),
+                _ => None,
+            };
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return accepted(sent?).await,
             }
-            _ => Ok(()),
         }
     }
 
@@ -117,6 +124,28 @@ impl Collector {
             let spans = std::mem::take(&mut lost.spans);
             tracing::warn!(spans, collector = %self.url, "traces are lost: {}", report::chain(&**error));
         }
+    }
+}
+
+/// How long the collector says that it wants to be left alone, if that is not too long.
+fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(TIME_LIMIT))
+}
+
+/// Whether the collector has taken all of a batch.
+async fn accepted(response: Response) -> Result<(), BoxError> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(format!("it answers {status}").into());
+    }
+    let answer = ExportTraceServiceResponse::decode(response.bytes().await?)?;
+    match answer.partial_success {
+        Some(partial) if partial.rejected_spans > 0 => {
+            let why = partial.error_message.escape_debug();
+            Err(format!("it refuses {} spans: {why}", partial.rejected_spans).into())
+        }
+        _ => Ok(()),
     }
 }
 

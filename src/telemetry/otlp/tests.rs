@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,8 @@ use crate::trace::TRACE_CONTEXT;
 /// Far more than anything takes here.
 const GENEROUS: Duration = Duration::from_mins(1);
 
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
 /// A request, as a collector got it.
 struct Got {
     head: String,
@@ -41,23 +44,25 @@ struct FakeCollector {
 }
 
 impl FakeCollector {
-    /// One that answers everything with these lines.
-    fn answering(answer: impl Into<String>) -> Self {
+    /// One that answers everything with these lines, or first with others.
+    fn answering(answers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let (sender, got) = mpsc::channel();
-        let answer = answer.into();
+        let mut answers: Vec<String> = answers.into_iter().map(Into::into).collect();
+        answers.reverse();
+        let answers = Arc::new(Mutex::new(answers));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (sender, answer) = (sender.clone(), answer.clone());
-                thread::spawn(move || serve(&stream.unwrap(), &sender, &answer));
+                let (sender, answers) = (sender.clone(), Arc::clone(&answers));
+                thread::spawn(move || serve(&stream.unwrap(), &sender, &answers));
             }
         });
         Self { endpoint, got }
     }
 
     fn new() -> Self {
-        Self::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        Self::answering([OK])
     }
 
     fn otlp(&self) -> Otlp {
@@ -72,7 +77,7 @@ impl FakeCollector {
     }
 }
 
-fn serve(stream: &TcpStream, got: &Sender<Got>, answer: &str) -> Option<()> {
+fn serve(stream: &TcpStream, got: &Sender<Got>, answers: &Mutex<Vec<String>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
@@ -90,7 +95,11 @@ fn serve(stream: &TcpStream, got: &Sender<Got>, answer: &str) -> Option<()> {
         reader.read_exact(&mut body).ok()?;
         let request = ExportTraceServiceRequest::decode(&body[..]).unwrap();
         got.send(Got { head, request }).ok()?;
-        (&mut &*stream).write_all(answer.as_bytes()).ok()?;
+        let answer = {
+            let mut answers = answers.lock().unwrap();
+            if answers.len() > 1 { answers.pop() } else { answers.last().cloned() }
+        };
+        (&mut &*stream).write_all(answer?.as_bytes()).ok()?;
     }
 }
 
@@ -317,7 +326,7 @@ fn a_collector_that_redirects_leads_nowhere() {
         "HTTP/1.1 307 Temporary Redirect\r\nLocation: {}/\r\nContent-Length: 0\r\n\r\n",
         other.endpoint
     );
-    let collector = FakeCollector::answering(redirect);
+    let collector = FakeCollector::answering([redirect]);
     exported(&collector.otlp(), async || {
         let functions = functions();
         register_native(&functions);
@@ -326,6 +335,21 @@ fn a_collector_that_redirects_leads_nowhere() {
     });
     assert_eq!(collector.spans().len(), 1);
     assert!(other.got.try_recv().is_err());
+}
+
+#[test]
+fn a_collector_that_wants_to_be_left_alone_gets_the_batch_later() {
+    let busy = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n";
+    let collector = FakeCollector::answering([busy, busy, OK]);
+    exported(&collector.otlp(), async || {
+        let functions = functions();
+        register_native(&functions);
+        let task = Task::new("app:native".parse().unwrap()).with_options(options(&json!({ "trace": true })));
+        functions.root().call(task).await.unwrap();
+    });
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 3);
+    assert!(spans.iter().all(|span| span.span_id == spans[0].span_id));
 }
 
 #[test]
