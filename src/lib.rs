@@ -29,7 +29,7 @@ pub mod manifest;
 pub mod modules;
 mod options;
 mod report;
-mod telemetry;
+pub mod telemetry;
 
 pub use crate::command::main;
 pub use crate::options::{fs_root, trace};

@@ -1,1 +1,165 @@
-//! The option `trace`: the distributed trace that a unit is part of, as W3C Trace Context.
+//! The option `trace`: the distributed trace that a unit is part of, as [W3C Trace Context](https://www.w3.org/TR/trace-context/).
+//!
+//! | option | where the caller is in no trace | where it is in one |
+//! |---|---|---|
+//! | none | no trace | the caller's |
+//! | `false` | no trace | the caller's |
+//! | `true` | a new one, sampled | the caller's |
+//! | `"00-0af7…319c-b7ad…3331-01"` | that one | that one, if the program says so |
+//! | `{ traceparent = "00-…", tracestate = "rojo=00f0" }` | that one | that one, if the program says so |
+//!
+//! Each frame is a span of its own, with an id of its own, whose parent is that of the caller's frame: what is sent along in
+//! a header `traceparent` is the frame's [`TraceContext`], which scripts read as `frame.get("trace")`, and what a collector is
+//! told of the call has the same ids.
+//!
+//! A script cannot take what it calls out of the trace that it is in itself: where it names another that is an error.
+//!
+//! Since `true` starts a trace where there is none, as a default it belongs under the options of every unit. On a frame that
+//! all units inherit from it would make one trace of all that ever runs.
+//!
+//! ```
+//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+//! use frame_runtime::trace::TRACE_CONTEXT;
+//! use serde_json::json;
+//!
+//! let mut app = App::builder();
+//! app.set_resolvers(FrameResolvers::linked())?;
+//! let app = app.build();
+//!
+//! let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+//! let mut frame = FrameBuilder::new();
+//! let options = Options::from_json(&json!({ "trace": header }))?;
+//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//! let frame = frame.seal();
+//!
+//! let trace = frame.get(&TRACE_CONTEXT).unwrap();
+//! assert_eq!(trace.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+//! assert_eq!(trace.parent_id().unwrap().to_string(), "b7ad6b7169203331");
+//!
+//! let child = frame.fork().seal();
+//! let nested = child.get(&TRACE_CONTEXT).unwrap();
+//! assert_eq!((nested.trace_id(), nested.parent_id()), (trace.trace_id(), Some(trace.span_id())));
+//! assert_eq!(child.public("trace").unwrap()?["traceparent"], nested.traceparent());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod context;
+mod ids;
+mod traceparent;
+mod tracestate;
+
+use std::fmt;
+
+use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+pub use self::context::{FormatError, TraceContext};
+pub use self::ids::{SpanId, TraceId};
+pub use self::traceparent::TraceparentError;
+pub use self::tracestate::{TraceState, TracestateError};
+
+/// The trace that the unit is part of, as W3C Trace Context: `true` starts one where the caller is in none, and
+/// `"00-TRACE-SPAN-FLAGS"`, or `{ traceparent = "…", tracestate = "…" }`, joins one. What the unit calls is part of it, too.
+#[frame_option(name = "trace")]
+pub static TRACE: FrameOption<Trace>;
+
+/// Which span of which trace the frame is. A fork of the frame is a child of it.
+pub static TRACE_CONTEXT: Key<TraceContext> = Key::new("trace").inherit_forked().public();
+
+/// Puts on the frame what [`TRACE`] says, where that is not what the frame inherits.
+///
+/// # Errors
+///
+/// [`OtherTrace`] where a script names a trace for what it calls, and is part of another.
+#[frame_resolver(order = 400, covers(TRACE))]
+pub fn trace(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, OtherTrace> {
+    let Some(given) = options.get(&TRACE) else { return Ok(None) };
+    // A fork is a child of it already. Another child made here would be a second id for one span.
+    let inherited = ctx.parent().and_then(|parent| parent.get(&TRACE_CONTEXT));
+    let span = match (given, inherited) {
+        (Trace::Unchanged, _) | (Trace::Start, Some(_)) => return Ok(None),
+        (Trace::Start, None) => TraceContext::start(),
+        (Trace::Join(caller), None) => caller.child(),
+        (Trace::Join(caller), Some(parent)) if caller.trace_id() == parent.trace_id() => return Ok(None),
+        (Trace::Join(caller), Some(_)) if options.is_trusted(&TRACE) => caller.child(),
+        (Trace::Join(_), Some(_)) => return Err(OtherTrace),
+    };
+    Ok(Some(TRACE_CONTEXT.pair(span)))
+}
+
+/// A script names a trace for what it calls, and is part of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the caller is part of another trace, which an option of its own does not leave; leave `trace` out")]
+pub struct OtherTrace;
+
+/// What the option [`TRACE`] says.
+///
+/// ```
+/// use frame_runtime::trace::Trace;
+///
+/// assert!(matches!(serde_json::from_str("true")?, Trace::Start));
+/// let header = r#""00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01""#;
+/// assert!(matches!(serde_json::from_str(header)?, Trace::Join(_)));
+///
+/// let error = serde_json::from_str::<Trace>(r#""0af7651916cd43dd8448eb211c80319c""#).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "not a traceparent, because it does not begin with a version such as `00-`; \
+///      write `00-`, 32 hex digits, `-`, 16 hex digits, `-`, and `01` (sampled) or `00`",
+/// );
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trace {
+    /// The caller's trace, if it is in one: as without the option, for where that has another default. In text `false`.
+    Unchanged,
+    /// The caller's trace, or else a new one. In text `true`.
+    Start,
+    /// The trace of this span, as a child of it. In text a `traceparent`, or both headers.
+    Join(TraceContext),
+}
+
+/// The headers, as members.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Headers {
+    traceparent: String,
+    #[serde(default)]
+    tracestate: String,
+}
+
+impl<'de> Deserialize<'de> for Trace {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TraceVisitor)
+    }
+}
+
+struct TraceVisitor;
+
+impl<'de> Visitor<'de> for TraceVisitor {
+    type Value = Trace;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "true, false, a traceparent such as `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`, ",
+        )?;
+        f.write_str("or `traceparent` with `tracestate`")
+    }
+
+    fn visit_bool<E: Error>(self, starts: bool) -> Result<Trace, E> {
+        Ok(if starts { Trace::Start } else { Trace::Unchanged })
+    }
+
+    fn visit_str<E: Error>(self, traceparent: &str) -> Result<Trace, E> {
+        TraceContext::parse(traceparent, "").map(Trace::Join).map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Trace, A::Error> {
+        let headers = Headers::deserialize(MapAccessDeserializer::new(members))?;
+        TraceContext::parse(&headers.traceparent, &headers.tracestate)
+            .map(Trace::Join)
+            .map_err(A::Error::custom)
+    }
+}

@@ -1,0 +1,241 @@
+//! Logs, to standard error.
+
+use std::env;
+use std::io;
+
+use anstream::{AutoStream, ColorChoice};
+use clap::ValueEnum;
+use frame_registry::nearest;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::{Layer, Registry};
+
+use super::{AnyLayer, progress};
+
+/// Where [`LogArgs`] are not given.
+const VARIABLE: &str = "FRAME_LOG";
+
+/// What is logged unless something else is said: what this program does, and what goes wrong in what it is made of.
+const DEFAULT: &str = "warn,frame_dispatch=info,frame_net=info,frame_registry=info,frame_runtime=info";
+
+/// How to log: arguments of a command.
+///
+/// Which logs are wanted is said by `--log-level`, or else by the environment variable `FRAME_LOG`: a level (`error`, `warn`,
+/// `info`, `debug`, `trace` or `off`), levels of modules (`frame_net=debug`), or several of these with commas in between. Of
+/// several that apply to a module the longest counts.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LogArgs {
+    /// How to write logs, to standard error.
+    #[arg(long = "log", value_name = "FORMAT", value_enum, default_value_t, global = true)]
+    pub format: LogFormat,
+    /// Which logs to write: a level, or a level for a module, as in `warn,frame_net=debug`; else what `FRAME_LOG` says.
+    #[arg(long = "log-level", value_name = "LEVEL", value_parser = checked, global = true)]
+    pub level: Option<String>,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// A line each, for people; in colour on a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Pretty,
+    /// A JSON object each, for programs.
+    Json,
+    /// Not at all, nor progress.
+    Off,
+}
+
+impl LogArgs {
+    /// Which logs are wanted.
+    pub(super) fn filter(&self) -> Result<Targets, FilterError> {
+        if let Some(level) = &self.level {
+            return parse(level);
+        }
+        match env::var(VARIABLE) {
+            Ok(level) if !level.is_empty() => {
+                parse(&level).map_err(|error| FilterError { origin: Some(VARIABLE), ..error })
+            }
+            Err(env::VarError::NotUnicode(_)) => {
+                Err(FilterError { origin: Some(VARIABLE), directive: "�".to_owned(), suggestion: None })
+            }
+            _ => parse(DEFAULT),
+        }
+    }
+}
+
+/// Which logs are wanted is not said in a way that can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}`{directive}` is no level{}; write error, warn, info, debug, trace or off, or MODULE=LEVEL, or several of these \
+     with commas in between",
+    origin.map_or_else(String::new, |origin| format!("{origin}: ")),
+    suggestion.map_or_else(String::new, |level| format!(" (did you mean `{level}`?)"))
+)]
+pub struct FilterError {
+    /// The environment variable, if it is from there.
+    origin: Option<&'static str>,
+    directive: String,
+    suggestion: Option<&'static str>,
+}
+
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
+/// Reads what is wanted. `Targets` has a parser, too, for which a misspelt level is a module of which all is wanted.
+fn parse(text: &str) -> Result<Targets, FilterError> {
+    let mut targets = Targets::new();
+    for directive in text.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        let (module, level) = match directive.split_once('=') {
+            Some((module, level)) => (Some(module.trim()), level.trim()),
+            None => (None, directive),
+        };
+        let known = LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known));
+        let filter = level.parse::<LevelFilter>().ok().filter(|_| known && module != Some(""));
+        let filter = filter.ok_or_else(|| FilterError {
+            origin: None,
+            directive: directive.escape_debug().to_string(),
+            suggestion: nearest(level, LEVELS).filter(|level| module != Some("") && *level != directive),
+        })?;
+        targets = match module {
+            Some(module) => targets.with_target(module, filter),
+            None => targets.with_default(filter),
+        };
+    }
+    Ok(targets)
+}
+
+fn checked(text: &str) -> Result<String, FilterError> {
+    parse(text).map(|_| text.to_owned())
+}
+
+/// Adds what logs, and what shows progress.
+pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets) {
+    // Also where standard error is no terminal, or `NO_COLOR`, `TERM` and the like say so.
+    let is_colour = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    match format {
+        LogFormat::Off => (),
+        LogFormat::Json => {
+            layers.push(progress::events());
+            layers.push(json(io::stderr).with_filter(filter).boxed());
+        }
+        LogFormat::Pretty => {
+            if let Some((line, writer)) = progress::line() {
+                layers.push(line);
+                // The line says all that the events would.
+                let filter = filter.with_target(progress::TARGET, LevelFilter::OFF);
+                layers.push(pretty(writer, is_colour).with_filter(filter).boxed());
+            } else {
+                layers.push(progress::events());
+                layers.push(pretty(io::stderr, is_colour).with_filter(filter).boxed());
+            }
+        }
+    }
+}
+
+fn json<W>(writer: W) -> impl Layer<Registry> + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_writer(writer)
+        .log_internal_errors(false)
+}
+
+fn pretty<W>(writer: W, is_colour: bool) -> impl Layer<Registry> + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    fmt::layer().with_ansi(is_colour).with_writer(writer).log_internal_errors(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value as Json;
+    use tracing::{Level, info, info_span};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    #[test]
+    fn levels_are_of_all_modules_or_of_some() {
+        let filter = parse("warn, frame_net=debug,frame_net::http=off").unwrap();
+        assert!(filter.would_enable("hyper", &Level::WARN) && !filter.would_enable("hyper", &Level::INFO));
+        assert!(filter.would_enable("frame_net::dialer", &Level::DEBUG));
+        assert!(!filter.would_enable("frame_net::http", &Level::ERROR));
+        let filter = parse(DEFAULT).unwrap();
+        assert!(filter.would_enable(progress::TARGET, &Level::INFO));
+        assert!(!filter.would_enable("h2", &Level::INFO));
+    }
+
+    #[test]
+    fn what_is_no_level_is_refused_with_what_to_write() {
+        let cases = [
+            ("inof", "`inof` is no level (did you mean `info`?); write error, warn"),
+            ("frame_net=debgu", "`frame_net=debgu` is no level (did you mean `debug`?)"),
+            ("info,frame_net", "`frame_net` is no level; write"),
+            ("=info", "`=info` is no level; write"),
+            ("3", "`3` is no level; write"),
+            ("a\u{1b}[31m", "`a\\u{1b}[31m` is no level; write"),
+        ];
+        for (text, shown) in cases {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(shown), "{error}");
+        }
+    }
+
+    #[test]
+    fn json_is_an_object_a_line_with_the_ids_of_the_trace() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = Registry::default().with(json(move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            let _in = info_span!("run", trace_id = "0af7").entered();
+            info!(answer = 42, "one\nline\u{1b}[31m");
+            info!("another");
+        });
+        let text = written.text();
+        let lines: Vec<Json> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines[0]["message"], "one\nline\u{1b}[31m");
+        assert_eq!((&lines[0]["answer"], &lines[0]["level"]), (&Json::from(42), &Json::from("INFO")));
+        assert_eq!(lines[0]["spans"][0]["trace_id"], "0af7");
+        assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn there_is_no_colour_where_none_is_wanted() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = Registry::default().with(pretty(move || writer.clone(), false));
+        tracing::subscriber::with_default(subscriber, || info!("plain"));
+        let text = written.text();
+        assert!(text.contains("plain") && !text.contains('\u{1b}'), "{text:?}");
+    }
+}

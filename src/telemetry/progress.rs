@@ -1,0 +1,159 @@
+//! Progress of what takes time.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressStyle;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id};
+use tracing::{Span, Subscriber, info, info_span};
+use tracing_indicatif::span_ext::IndicatifSpanExt;
+use tracing_indicatif::writer::Stderr;
+use tracing_indicatif::{IndicatifLayer, IndicatifWriter};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::AnyLayer;
+
+/// The target of the spans, and of the events.
+pub(super) const TARGET: &str = "frame_runtime::progress";
+
+/// What took no longer is not worth another event.
+const LONG: Duration = Duration::from_secs(1);
+
+/// A span of something that takes time, such as `compiling app:greet`. From when it is first entered until it is dropped it
+/// is a line on standard error, if that is a terminal and logs are for people. Elsewhere it is a log event as it begins, and,
+/// if it took longer than a second, another when it is over.
+///
+/// The message is trusted: it is shown as it is.
+///
+/// ```
+/// use frame_runtime::telemetry::progress;
+///
+/// let sum: u64 = progress("adding up").in_scope(|| (0..1000).sum());
+/// # assert_eq!(sum, 499_500);
+/// ```
+pub fn progress(message: impl AsRef<str>) -> Span {
+    let message = message.as_ref();
+    info!(target: TARGET, "{message}");
+    let span = info_span!(target: TARGET, "progress", what = message);
+    span.pb_set_message(message);
+    span
+}
+
+/// Shows the spans as lines, and has what is logged written above them; nothing where there is no terminal for that.
+pub(super) fn line() -> Option<(AnyLayer, IndicatifWriter<Stderr>)> {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_dumb || !io::stderr().is_terminal() {
+        return None;
+    }
+    // It has no colours, whatever `NO_COLOR` says.
+    let style = ProgressStyle::with_template("{span_child_prefix}{spinner} {wide_msg} {elapsed}").ok()?;
+    let layer = IndicatifLayer::new().with_progress_style(style);
+    let writer = layer.get_stderr_writer();
+    Some((layer.with_filter(only()).boxed(), writer))
+}
+
+/// Says when something took long.
+pub(super) fn events() -> AnyLayer {
+    LongOnes { long: LONG }.with_filter(only()).boxed()
+}
+
+fn only() -> Targets {
+    Targets::new().with_target(TARGET, LevelFilter::INFO)
+}
+
+struct LongOnes {
+    long: Duration,
+}
+
+/// Kept with a span.
+struct Begun {
+    what: String,
+    at: Instant,
+}
+
+impl Visit for Begun {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "what" {
+            value.clone_into(&mut self.what);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LongOnes {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let mut begun = Begun { what: String::new(), at: Instant::now() };
+        attributes.record(&mut begun);
+        if let Some(span) = ctx.span(id) {
+            span.extensions_mut().insert(begun);
+        }
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        // Taken out before anything is logged, which may look at the span.
+        let begun = ctx.span(&id).and_then(|span| span.extensions_mut().remove::<Begun>());
+        let Some(Begun { what, at }) = begun else { return };
+        let elapsed = at.elapsed();
+        if elapsed >= self.long {
+            info!(target: TARGET, parent: None, "{what}: done after {:.1} s", elapsed.as_secs_f64());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::Event;
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// The messages of events.
+    #[derive(Clone, Default)]
+    struct Messages(Arc<Mutex<Vec<String>>>);
+
+    impl Visit for Messages {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0.lock().unwrap().push(format!("{value:?}"));
+            }
+        }
+    }
+
+    impl<S: Subscriber> Layer<S> for Messages {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            event.record(&mut self.clone());
+        }
+    }
+
+    fn messages(long: Duration) -> Vec<String> {
+        let messages = Messages::default();
+        let layers: Vec<AnyLayer> =
+            vec![LongOnes { long }.with_filter(only()).boxed(), messages.clone().with_filter(only()).boxed()];
+        tracing::subscriber::with_default(Registry::default().with(layers), || {
+            progress("compiling app:greet").in_scope(|| info!("something else"));
+        });
+        let messages = messages.0.lock().unwrap().clone();
+        messages
+    }
+
+    #[test]
+    fn without_a_terminal_it_is_an_event_as_it_begins() {
+        assert_eq!(messages(Duration::from_secs(3600)), ["compiling app:greet"]);
+    }
+
+    #[test]
+    fn what_takes_long_is_an_event_as_it_ends() {
+        let messages = messages(Duration::ZERO);
+        assert_eq!(messages.len(), 2, "{messages:?}");
+        assert!(messages[1].starts_with("compiling app:greet: done after 0.") && messages[1].ends_with(" s"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Spans of what runs.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::thread;
+
+use frame_dispatch::process::{Process, ProcessCtx};
+use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, PID, Payload};
+use frame_registry::Frame;
+use tokio::time::Instant;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span, info_span};
+
+use crate::trace::{TRACE_CONTEXT, TraceContext};
+
+/// The target of the spans.
+pub(super) const TARGET: &str = "frame_runtime::span";
+
+/// A function, or a process, whose every run is a span of [`tracing`] if its frame has a trace; otherwise it costs looking
+/// for one. Made by [`traced`].
+pub struct Traced<T> {
+    id: Arc<str>,
+    inner: T,
+}
+
+/// Puts every run of `inner` that is part of a trace in a span of [`tracing`], of the target `frame_runtime::span`, at the
+/// level `INFO`. What is logged, and what else runs meanwhile, is inside.
+///
+/// The span is called `run`. Its fields are `unit`, which is `id`, `is_process`, `pid`, `attempt` (of a call), `trace_id`,
+/// `span_id`, `parent_id`, `is_parent_remote`, `flags` and `tracestate`, as they are on the frame; and when it is over
+/// `error`, if there is one, and `outcome`: `ok`, or the kind of the error, or `dropped` where nobody waited for it to end. A
+/// panic is `internal`.
+pub fn traced<T>(id: &impl Display, inner: T) -> Traced<T> {
+    Traced { id: id.to_string().into(), inner }
+}
+
+impl<F: Function> Function for Traced<F> {
+    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.call(ctx, payload) };
+        let span = span(&self.id, ctx.frame(), trace, false);
+        if span.is_disabled() {
+            return self.inner.call(ctx, payload);
+        }
+        Box::pin(run(span, ctx.clone(), move || self.inner.call(ctx, payload)))
+    }
+}
+
+impl<P: Process> Process for Traced<P> {
+    fn engine(&self) -> &'static str {
+        self.inner.engine()
+    }
+
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.run(ctx, payload) };
+        let span = span(&self.id, ctx.frame(), trace, true);
+        if span.is_disabled() {
+            return self.inner.run(ctx, payload);
+        }
+        Box::pin(run(span, ctx.ctx().clone(), move || self.inner.run(ctx, payload)))
+    }
+}
+
+impl<T> fmt::Debug for Traced<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traced").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn span(id: &str, frame: &Frame, trace: &TraceContext, is_process: bool) -> Span {
+    let state = Some(trace.state()).filter(|state| !state.is_empty());
+    info_span!(
+        target: TARGET,
+        "run",
+        unit = id,
+        is_process,
+        pid = frame.get(&PID).map(display),
+        attempt = frame.get(&ATTEMPT),
+        trace_id = %trace.trace_id(),
+        span_id = %trace.span_id(),
+        parent_id = trace.parent_id().map(display),
+        is_parent_remote = trace.is_parent_remote(),
+        flags = trace.flags(),
+        tracestate = state.map(display),
+        outcome = Empty,
+        error = Empty,
+    )
+}
+
+async fn run<'a>(
+    span: Span,
+    ctx: Ctx,
+    start: impl FnOnce() -> BoxFuture<'a, Result<Payload, CallError>> + Send + 'a,
+) -> Result<Payload, CallError> {
+    let mut record = Record { span: span.clone(), ctx, outcome: None };
+    let running = span.in_scope(start);
+    let outcome = running.instrument(span).await;
+    record.outcome = Some(match &outcome {
+        Ok(_) => "ok",
+        Err(error) => {
+            record.span.record("error", display(error));
+            error.kind().as_str()
+        }
+    });
+    outcome
+}
+
+/// Says how a run went, also where its future is dropped.
+struct Record {
+    span: Span,
+    ctx: Ctx,
+    outcome: Option<&'static str>,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let outcome = self.outcome.unwrap_or_else(|| {
+            // Who bounds the call drops its future, and says only to the caller why.
+            let (outcome, error) = if thread::panicking() {
+                ("internal", "it panicked")
+            } else if self.ctx.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                ("deadline", "not done by its deadline")
+            } else if self.ctx.is_cancelled() {
+                ("cancelled", "cancelled")
+            } else {
+                ("dropped", "nobody waited for it to end")
+            };
+            self.span.record("error", error);
+            outcome
+        });
+        self.span.record("outcome", outcome);
+    }
+}
