@@ -24,6 +24,7 @@ mod command;
 mod control;
 mod demo;
 mod exit;
+pub mod explain;
 mod files;
 pub mod manifest;
 pub mod modules;

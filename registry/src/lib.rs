@@ -51,6 +51,7 @@ mod app;
 mod context;
 mod error;
 mod frame;
+mod hold;
 mod id;
 mod inline_vec;
 #[cfg(feature = "json")]
@@ -58,6 +59,8 @@ mod json;
 mod key;
 mod link;
 mod location;
+mod merged;
+mod observe;
 mod option;
 mod options;
 mod output;
@@ -76,17 +79,19 @@ pub use crate::app::{App, AppBuilder, AppError};
 pub use crate::context::Context;
 pub use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
+pub use crate::hold::StillInUse;
 pub use crate::id::{Id, IdError, IdKind};
 #[cfg(feature = "json")]
 pub use crate::json::OptionError;
 pub use crate::key::{Fork, Key};
 pub use crate::link::Layout;
 pub use crate::location::Location;
+pub use crate::observe::{Observation, Outcome, Resolution, Step};
 pub use crate::option::{DeclaredOption, FrameOption, OptionKind, declared_options};
-pub use crate::options::Options;
+pub use crate::options::{OptionEntry, Options};
 pub use crate::output::{IntoCause, IntoPairs};
 pub use crate::pair::{IntoIter, Pair, Pairs};
-pub use crate::registration::{Registration, StillInUse};
+pub use crate::registration::Registration;
 pub use crate::resolver::{Origin, Resolver, ResolverInfo};
 pub use crate::resolvers::FrameResolvers;
 /// For the other crates of the workspace, which suggest names as this one does.

@@ -133,6 +133,11 @@ impl Options {
         self.find(option.declared()).is_some_and(|entry| entry.replaces_trusted)
     }
 
+    /// The options that have a value, in the order they were first set, with where that is from.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = OptionEntry<'_>> + Clone {
+        self.list.iter().map(|entry| OptionEntry { entry })
+    }
+
     /// Takes the value of `option` away; says whether it had one.
     pub fn unset<T>(&mut self, option: &FrameOption<T>) -> bool {
         let index = self.list.iter().position(|entry| entry.option.is(option.declared()));
@@ -178,6 +183,54 @@ impl Options {
     #[inline]
     fn find(&self, option: &DeclaredOption) -> Option<&OptionValue> {
         self.list.iter().find(|entry| entry.option.is(option))
+    }
+}
+
+/// An option that has a value in [`Options`], for who does not know its type.
+///
+/// ```
+/// # use frame_registry::{FrameOption, Options, frame_option};
+/// #[frame_option(name = "label", plain)]
+/// pub static LABEL: FrameOption<String>;
+///
+/// let preset = Options::new().with(&LABEL, "preset".to_owned());
+/// let merged = preset.merged_under(&Options::new());
+/// let label = merged.entries().next().unwrap();
+/// assert_eq!(label.option().name(), "label");
+/// assert!(label.is_trusted() && label.is_from(&preset));
+/// assert!(!label.is_from(&Options::new().with(&LABEL, "preset".to_owned())), "equal, but another value");
+/// ```
+#[derive(Clone, Copy)]
+pub struct OptionEntry<'a> {
+    entry: &'a OptionValue,
+}
+
+impl OptionEntry<'_> {
+    /// The option.
+    pub const fn option(&self) -> &'static DeclaredOption {
+        self.entry.option
+    }
+
+    /// Whether its value was chosen by trusted code; see [`Options::is_trusted`].
+    pub const fn is_trusted(&self) -> bool {
+        self.entry.is_trusted
+    }
+
+    /// Whether its value is the very one that it has in `source`, as it is where that was [merged](Options::merged_under)
+    /// into these. Small standard values, such as numbers, are not told apart where they are equal.
+    pub fn is_from(&self, source: &Options) -> bool {
+        source.find(self.entry.option).is_some_and(|entry| {
+            entry.is_trusted == self.entry.is_trusted && entry.value.is_same(&self.entry.value)
+        })
+    }
+}
+
+impl fmt::Debug for OptionEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptionEntry")
+            .field("option", &self.option().name())
+            .field("is_trusted", &self.is_trusted())
+            .finish_non_exhaustive()
     }
 }
 

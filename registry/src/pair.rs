@@ -30,6 +30,11 @@ impl Pair {
         self.is(key.raw()).then(|| self.value.get()).flatten()
     }
 
+    /// Whether both are of one key: of the two, the one that is set later wins.
+    pub fn is_of_key_of(&self, other: &Self) -> bool {
+        self.is(other.key)
+    }
+
     #[inline]
     pub(crate) fn is(&self, key: &RawKey) -> bool {
         std::ptr::eq(self.key, key)

@@ -1,25 +1,31 @@
 //! The hold on a registered resolver.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::hold::{Held, Hold, StillInUse};
+use crate::merged::Overlay;
 use crate::resolver::Resolver;
-use crate::resolvers::Overlay;
 
 /// A registered resolver, which unregisters when this is dropped.
 ///
 /// It does not keep the registry alive: where that is gone already there is nothing left to do.
 #[must_use = "the resolver is unregistered when its registration is dropped; call `.detach()` to keep it for good"]
 pub struct Registration {
-    overlay: Weak<Overlay>,
-    resolver: Weak<Registered>,
-    gone: Arc<Gone>,
-    /// Of the image that the registry is of, see `Image`.
-    remove: fn(&Weak<Overlay>, &Weak<Registered>),
+    hold: Hold<Resolver>,
 }
 
+/// A resolver that is registered, or was and is still run by somebody who began before.
+pub(crate) type Registered = Held<Resolver>;
+
 impl Registration {
+    /// What goes into `overlay`, and the registration of it.
+    pub(crate) fn new(resolver: Resolver, overlay: &Arc<Overlay>) -> (Arc<Registered>, Self) {
+        let (registered, hold) = Hold::new(resolver, overlay, remove);
+        (registered, Self { hold })
+    }
+
     /// Removes the resolver: a `resolve` that begins after this returned does not run it.
     ///
     /// One that has begun before may still be running it. Who is about to unload the resolver's code calls
@@ -42,25 +48,17 @@ impl Registration {
     ///
     /// [`StillInUse`] if that takes longer than `timeout`. The resolver is removed, but its code must stay.
     pub fn unregister_and_wait(self, timeout: Duration) -> Result<(), StillInUse> {
-        let gone = Arc::clone(&self.gone);
-        drop(self);
-        gone.wait(timeout)
+        self.hold.release_and_wait(timeout)
     }
 
     /// Keeps the resolver for as long as the registry lives.
-    pub fn detach(mut self) {
-        self.overlay = Weak::new();
+    pub fn detach(self) {
+        self.hold.detach();
     }
 
     /// The resolver's name; `None` if the registry is gone.
     pub fn name(&self) -> Option<String> {
-        self.resolver.upgrade().map(|registered| registered.resolver.name().to_owned())
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        (self.remove)(&self.overlay, &self.resolver);
+        self.hold.held().map(|registered| registered.value.name().to_owned())
     }
 }
 
@@ -73,56 +71,5 @@ fn remove(overlay: &Weak<Overlay>, resolver: &Weak<Registered>) {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Registration").field(&self.name()).finish()
-    }
-}
-
-/// A resolver was unregistered, but something still runs it or refers to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the resolver is unregistered, but still in use; its code must not be unloaded yet")]
-pub struct StillInUse;
-
-/// A resolver that is registered, or was and is still run by somebody who began before.
-pub(crate) struct Registered {
-    /// Dropped before `_gone` tells.
-    pub(crate) resolver: Resolver,
-    _gone: TellGone,
-}
-
-impl Registered {
-    pub(crate) fn new(resolver: Resolver, overlay: &Arc<Overlay>) -> (Arc<Self>, Registration) {
-        let gone = Arc::new(Gone::default());
-        let registered = Arc::new(Self { resolver, _gone: TellGone(Arc::clone(&gone)) });
-        let registration = Registration {
-            overlay: Arc::downgrade(overlay),
-            resolver: Arc::downgrade(&registered),
-            gone,
-            remove,
-        };
-        (registered, registration)
-    }
-}
-
-/// Whether a resolver has been dropped.
-#[derive(Default)]
-struct Gone {
-    is_gone: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Gone {
-    fn wait(&self, timeout: Duration) -> Result<(), StillInUse> {
-        let is_gone = self.is_gone.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(is_gone, timeout, |is_gone| !*is_gone);
-        let (is_gone, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if *is_gone { Ok(()) } else { Err(StillInUse) }
-    }
-}
-
-struct TellGone(Arc<Gone>);
-
-impl Drop for TellGone {
-    fn drop(&mut self) {
-        *self.0.is_gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.0.changed.notify_all();
     }
 }

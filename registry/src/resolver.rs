@@ -163,14 +163,14 @@ impl Resolve for Entry {
     fn run(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
         match self {
             Self::Linked(resolver) => resolver.run(ctx, options, pairs),
-            Self::Registered(entry) => (entry.resolver.run)(ctx, options, pairs),
+            Self::Registered(entry) => (entry.value.run)(ctx, options, pairs),
         }
     }
 
     fn covers(&self, option: &DeclaredOption) -> bool {
         match self {
             Self::Linked(resolver) => resolver.covers(option),
-            Self::Registered(entry) => entry.resolver.covers.iter().any(|covered| covered.is(option)),
+            Self::Registered(entry) => entry.value.covers.iter().any(|covered| covered.is(option)),
         }
     }
 
@@ -209,7 +209,7 @@ impl ResolverInfo {
     pub fn name(&self) -> &str {
         match &self.entry {
             Entry::Linked(resolver) => resolver.name,
-            Entry::Registered(entry) => entry.resolver.name(),
+            Entry::Registered(entry) => entry.value.name(),
         }
     }
 
@@ -217,7 +217,7 @@ impl ResolverInfo {
     pub fn order(&self) -> i32 {
         match &self.entry {
             Entry::Linked(resolver) => resolver.order,
-            Entry::Registered(entry) => entry.resolver.order,
+            Entry::Registered(entry) => entry.value.order,
         }
     }
 
@@ -230,7 +230,7 @@ impl ResolverInfo {
     pub fn module(&self) -> Option<&'static str> {
         match &self.entry {
             Entry::Linked(resolver) => Some(resolver.module),
-            Entry::Registered(entry) => entry.resolver.module,
+            Entry::Registered(entry) => entry.value.module,
         }
     }
 
@@ -238,7 +238,7 @@ impl ResolverInfo {
     pub fn location(&self) -> Location {
         match &self.entry {
             Entry::Linked(resolver) => resolver.location,
-            Entry::Registered(entry) => entry.resolver.location,
+            Entry::Registered(entry) => entry.value.location,
         }
     }
 
@@ -256,8 +256,13 @@ impl ResolverInfo {
     pub fn covers(&self) -> Vec<&'static DeclaredOption> {
         match &self.entry {
             Entry::Linked(resolver) => resolver.covers.iter().map(|option| option.declared()).collect(),
-            Entry::Registered(entry) => entry.resolver.covers.clone(),
+            Entry::Registered(entry) => entry.value.covers.clone(),
         }
+    }
+
+    /// Whether it covers `option`.
+    pub fn is_covering(&self, option: &DeclaredOption) -> bool {
+        self.entry.covers(option)
     }
 
     /// Whether it was linked or registered.

@@ -1,5 +1,6 @@
 //! A registry of resolvers: the linked table, and what was registered over it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -7,12 +8,14 @@ use crate::context::Context;
 use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
+use crate::merged::{Merged, Overlay};
+use crate::observe::{Observation, ObserverFn, Resolution};
 use crate::option::{DeclaredOption, OptionKind};
 use crate::options::Options;
 use crate::pair::Pairs;
 use crate::publish::{Gate, Published};
-use crate::registration::{Registered, Registration};
-use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
+use crate::registration::Registration;
+use crate::resolver::{LinkedResolver, Resolve, Resolver, ResolverInfo};
 
 /// The resolvers that decide what goes on a frame.
 ///
@@ -55,14 +58,6 @@ pub struct FrameResolvers {
     gate: Gate,
     /// Made when something is registered for the first time; shared with the registrations.
     overlay: OnceLock<Arc<Overlay>>,
-}
-
-pub(crate) type Overlay = Published<Merged>;
-
-/// The base with what was registered over it, in the order they run. There is one only while something is
-/// registered.
-pub(crate) struct Merged {
-    entries: Vec<Entry>,
 }
 
 /// What is there before anything is registered.
@@ -111,6 +106,7 @@ impl Base {
 struct Image {
     resolve: fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>,
     register: fn(&FrameResolvers, Resolver) -> Result<Registration, RegisterError>,
+    observe: fn(&FrameResolvers, Box<ObserverFn>) -> Result<Observation, WiringError>,
     check: fn(&FrameResolvers) -> Result<(), WiringError>,
     list: fn(&FrameResolvers) -> Vec<ResolverInfo>,
     layout: fn() -> Layout,
@@ -119,6 +115,7 @@ struct Image {
 static IMAGE: Image = Image {
     resolve: FrameResolvers::resolve_any,
     register: FrameResolvers::register_here,
+    observe: FrameResolvers::observe_here,
     check: |resolvers| resolvers.base.checked(),
     list: FrameResolvers::list,
     layout: || LinkedTable::get().layout(),
@@ -130,7 +127,7 @@ fn cloned(wrong: &WiringError) -> WiringError {
 }
 
 #[cold]
-fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError {
+pub(crate) fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError {
     let failed = resolver.describe();
     ResolveError::Failed { resolver: failed.name().to_owned(), location: failed.location(), source }
 }
@@ -199,6 +196,7 @@ impl FrameResolvers {
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
         match &*overlay.load() {
+            Some(merged) if merged.is_observed() => self.resolve_observed(merged, ctx, options, pairs),
             Some(merged) => {
                 self.base.checked()?;
                 self.run(&merged.entries, ctx, options, pairs)
@@ -242,6 +240,22 @@ impl FrameResolvers {
         }
         appended.keep();
         Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn resolve_observed(
+        &self,
+        merged: &Merged,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
+        let checked = || {
+            self.base.checked()?;
+            if options.is_empty() { Ok(()) } else { self.refuse_uncovered(&merged.entries, options) }
+        };
+        merged.resolve_observed(checked, ctx, options, pairs)
     }
 
     #[inline(never)]
@@ -306,32 +320,79 @@ impl FrameResolvers {
         if resolver.name().is_empty() {
             return Err(RegisterError::EmptyName { location: resolver.location() });
         }
-        let (added, registration) = Registered::new(resolver, self.overlay());
+        let (added, registration) = Registration::new(resolver, self.overlay());
         // Where it is refused it is dropped here, and not under the lock: its destructor may use the registry.
         let _outlives_the_lock = Arc::clone(&added);
-        self.overlay().add(&self.gate, |merged| {
-            let mut entries = merged.map_or_else(
-                || self.base.resolvers().iter().copied().map(Entry::Linked).collect(),
-                |merged| merged.entries.clone(),
-            );
-            let new = Entry::Registered(added);
-            let info = new.describe();
-            if let Some(existing) =
-                entries.iter().map(Entry::describe).find(|entry| entry.name() == info.name())
-            {
-                return Err(RegisterError::DuplicateName {
-                    name: info.name().to_owned(),
-                    existing: existing.location(),
-                });
-            }
-            let position = entries.partition_point(|entry| {
-                let entry = entry.describe();
-                (entry.order(), entry.name()) < (info.order(), info.name())
-            });
-            entries.insert(position, new);
-            Ok(Merged { entries })
-        })?;
+        self.overlay().add(&self.gate, |merged| self.merged(merged).with(added))?;
         Ok(registration)
+    }
+
+    /// A copy of what is published, to change.
+    fn merged(&self, published: Option<&Merged>) -> Merged {
+        published.map_or_else(|| Merged::of(self.base.resolvers()), Merged::clone)
+    }
+
+    /// Tells `observer` of every [`resolve`](Self::resolve) that begins from now on, whoever calls it, also of one that
+    /// fails or panics, until the observation is dropped or [stopped](Observation::stop), or for good if it is
+    /// [detached](Observation::detach).
+    ///
+    /// It is called at the end of the resolve, on its thread, before what a failed one appended is dropped; where there
+    /// are several, in the order they came. No lock is held: it may register, observe and stop observing. It keeps the
+    /// resolve waiting, so it should be quick about it.
+    ///
+    /// An observer cannot break a resolve. If it panics, the panic hook reports that, and the resolve and the other
+    /// observers go on. What an observer itself resolves, in this registry or another, no observer is told of, or there
+    /// would be no end of it. In a program whose panics abort nobody is told of one.
+    ///
+    /// While nobody observes, a resolve pays nothing for this where nothing is registered, and one compare where something
+    /// is.
+    ///
+    /// ```
+    /// use frame_registry::{App, Context, FrameResolvers, Key, Options, Pairs, Resolution, Resolver};
+    /// use std::convert::Infallible;
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// static REGION: Key<&str> = Key::new("region");
+    ///
+    /// let resolvers = FrameResolvers::empty();
+    /// let _region = resolvers.register(Resolver::new("region", 100, |_: &Context<'_>, _: &Options| {
+    ///     Ok::<_, Infallible>([REGION.pair("eu")])
+    /// }))?;
+    ///
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let seen_by_observer = Arc::clone(&seen);
+    /// let observation = resolvers.observe(move |resolution: &Resolution<'_>| {
+    ///     for step in resolution.steps() {
+    ///         let made: Vec<_> = step.pairs().map(|pair| format!("{pair:?}")).collect();
+    ///         seen_by_observer.lock().unwrap().push(format!("{}: {}", step.resolver().name(), made.join(", ")));
+    ///     }
+    /// })?;
+    ///
+    /// let app = App::builder().build();
+    /// resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new())?;
+    /// observation.stop();
+    /// resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new())?;
+    /// assert_eq!(*seen.lock().unwrap(), [r#"region: Pair("region", "eu")"#]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WiringError`] if the program has duplicates that the linker missed, so that nothing is ever resolved.
+    pub fn observe<F>(&self, observer: F) -> Result<Observation, WiringError>
+    where
+        F: Fn(&Resolution<'_>) + Send + Sync + 'static,
+    {
+        (self.image.observe)(self, Box::new(observer))
+    }
+
+    fn observe_here(&self, observer: Box<ObserverFn>) -> Result<Observation, WiringError> {
+        self.base.checked()?;
+        let (added, observation) = Observation::new(observer, self.overlay());
+        let Ok(()) = self
+            .overlay()
+            .add(&self.gate, |merged| Ok::<_, Infallible>(self.merged(merged).observed_by(added)));
+        Ok(observation)
     }
 
     /// The resolvers in the order they run, as they are now.
@@ -350,15 +411,6 @@ impl FrameResolvers {
     /// How the program's table came into order.
     pub fn layout(&self) -> Layout {
         (self.image.layout)()
-    }
-}
-
-impl Merged {
-    /// The table without `gone`; none if that was the last that was registered.
-    pub(crate) fn without(&self, gone: &Registered) -> Option<Self> {
-        let is_registered = |entry: &&Entry| matches!(entry, Entry::Registered(_));
-        let entries: Vec<_> = self.entries.iter().filter(|entry| !entry.is(gone)).cloned().collect();
-        entries.iter().any(|entry| is_registered(&entry)).then_some(Self { entries })
     }
 }
 

@@ -40,6 +40,18 @@ impl Value {
         any.downcast_ref()
     }
 
+    /// Whether one is a copy of the other, which of two that are inline only means that they are equal.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Inline(one), Self::Inline(other)) => one == other,
+            (Self::Static(one), Self::Static(other)) => std::ptr::addr_eq(*one, *other),
+            (Self::Shared(one), Self::Shared(other)) => {
+                std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn as_debug(&self) -> &dyn Debug {
         match self {
             Self::Inline(scalar) => scalar.as_debug(),
@@ -52,7 +64,7 @@ impl Value {
 macro_rules! scalars {
     ($($variant:ident($type:ty),)*) => {
         /// The standard types that are stored inline.
-        #[derive(Clone, Copy)]
+        #[derive(Clone, Copy, PartialEq)]
         pub(crate) enum Scalar {
             $($variant($type),)*
         }
@@ -124,6 +136,19 @@ mod tests {
         assert_eq!(Value::new(text.clone()).get::<String>(), Some(&text));
         assert_eq!(Value::new(text).get::<&'static str>(), None);
         assert!(std::ptr::eq(Value::Static(&BORROWED).get::<String>().unwrap(), &raw const BORROWED));
+    }
+
+    #[test]
+    fn a_copy_is_the_same_and_what_is_only_equal_is_not() {
+        static BORROWED: String = String::new();
+        let shared = Value::new("text".to_owned());
+        assert!(shared.is_same(&shared.clone()));
+        assert!(!shared.is_same(&Value::new("text".to_owned())));
+        assert!(Value::Static(&BORROWED).is_same(&Value::Static(&BORROWED)));
+        assert!(!Value::Static(&BORROWED).is_same(&Value::new(String::new())));
+        assert!(Value::new(7_u32).is_same(&Value::new(7_u32)), "inline values have no identity");
+        assert!(!Value::new(7_u32).is_same(&Value::new(8_u32)));
+        assert!(!Value::new(7_u32).is_same(&Value::new(7_u64)));
     }
 
     #[test]
