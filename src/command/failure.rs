@@ -1,11 +1,14 @@
 //! Why a subcommand failed.
 
 use std::fmt::Display;
+use std::io;
 
+use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::AnsiColor;
 use frame_registry::BoxError;
 
 use crate::exit::Exit;
+use crate::manifest::{Look, Problems};
 use crate::report;
 
 /// A subcommand did not do what it was asked for: what to say of that, and the exit code.
@@ -29,6 +32,15 @@ impl Failure {
     /// A command line or a manifest that is wrong.
     pub(super) fn usage(message: impl Display) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// A manifest that is wrong, each problem with its lines.
+    pub(super) fn of_manifest(problems: &Problems) -> Self {
+        let look = match AutoStream::choice(&io::stderr()) {
+            ColorChoice::Never => Look::Plain,
+            _ => Look::Terminal,
+        };
+        Self::with_report(Exit::Usage, problems.render(look).trim_end())
     }
 
     /// A failure with a report that is complete: for programs, or of several lines.

@@ -1,5 +1,7 @@
 //! `frame run`.
 
+#[cfg(unix)]
+mod control;
 mod notify;
 mod signals;
 
@@ -32,6 +34,10 @@ pub(super) struct Args {
     /// How long all that runs has to end by itself when the app stops, or a part of it is restarted, such as 10s.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     grace: Duration,
+    /// Where to have the socket that `frame ps` asks; otherwise the path of the manifest says that. There is one run a socket.
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::FilePath)]
+    control: Option<PathBuf>,
 }
 
 /// Why an app does not go on.
@@ -59,6 +65,8 @@ impl Args {
 
     async fn serve(&self, manifest: Manifest) -> Result<ExitCode, BoxError> {
         let (mut reloads, mut stops) = (Reloads::listen()?, Stops::listen()?);
+        #[cfg(unix)]
+        let name = manifest.app.name.clone();
         let booted = tokio::select! {
             booted = RunningApp::boot(manifest) => booted,
             _ = stops.next() => return Ok(ExitCode::SUCCESS),
@@ -70,7 +78,15 @@ impl Args {
                 return Ok(BAD_MANIFEST.into());
             }
         };
-        // The control socket is bound here.
+        // Before anything runs: there may be another run of this manifest.
+        #[cfg(unix)]
+        let _control = match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
+            Ok(serving) => serving,
+            Err(error) => {
+                self.stop(&app, &mut stops, ExitCode::FAILURE).await;
+                return Err(error.into());
+            }
+        };
         if let Err(problems) = app.supervise().await {
             show(&problems);
             return Ok(self.stop(&app, &mut stops, ExitCode::FAILURE).await);

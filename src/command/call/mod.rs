@@ -1,18 +1,19 @@
 //! `frame call`.
 
-mod boot;
 mod given;
 mod interrupt;
 mod outcome;
 mod payload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
+use frame_dispatch::{Ctx, FunctionId, Payload, Task};
 use frame_registry::nearest;
+use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::given::GivenOption;
@@ -20,7 +21,9 @@ use self::interrupt::Interrupts;
 use self::outcome::Failed;
 use self::payload::Input;
 use super::Failure;
+use crate::app::RunningApp;
 use crate::exit::Exit;
+use crate::manifest::{self, Manifest, Problems};
 
 /// Calls one function of an app, and prints what it gives back.
 ///
@@ -90,8 +93,9 @@ impl Args {
         let payload = self.payload.unwrap_or_default().read(self.bytes)?;
         let task = Task::new(self.function).with_payload(payload).with_options(options);
 
+        let manifest = manifest::read(&self.manifest).map_err(|problems| refused(&problems, self.format))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let called = runtime.block_on(call(&self.manifest, task, self.timeout));
+        let called = runtime.block_on(call(manifest, task, self.timeout, self.format));
         // What blocks its thread is not waited for.
         runtime.shutdown_background();
         match called? {
@@ -102,21 +106,40 @@ impl Args {
     }
 }
 
+/// How long what the call has started, such as processes, has to end.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Makes the app, and the call.
 async fn call(
-    manifest: &std::path::Path,
+    manifest: Manifest,
     task: Task,
     timeout: Option<Duration>,
+    format: CallFormat,
 ) -> Result<Result<Payload, Failed>, Failure> {
-    let functions = boot::functions(manifest)?;
-    if let Some(failed) = missing(&functions, task.function()) {
+    if let Some(failed) = missing(&manifest, task.function()) {
         return Ok(Err(failed));
     }
-    let mut ctx = functions.root();
+    let app = RunningApp::boot(manifest).await.map_err(|problems| refused(&problems, format))?;
+    let mut ctx = app.root();
     if let Some(timeout) = timeout {
         ctx = ctx.with_timeout(timeout);
     }
-    cancellable(&ctx, task).await
+    let called = cancellable(&ctx, task).await?;
+    app.stop(Instant::now() + GRACE).await;
+    Ok(called)
+}
+
+/// A manifest that is wrong.
+fn refused(problems: &Problems, format: CallFormat) -> Failure {
+    match format {
+        CallFormat::Json => {
+            let mut error = problems.to_json();
+            error["kind"] = "manifest".into();
+            error["message"] = problems.to_string().into();
+            Failure::with_report(Exit::Usage, json!({ "error": error }).to_string())
+        }
+        CallFormat::Pretty | CallFormat::Raw => Failure::of_manifest(problems),
+    }
 }
 
 /// Makes the call, which an interrupt cancels. A second one is not told what became of it.
@@ -135,17 +158,18 @@ async fn cancellable(ctx: &Ctx, task: Task) -> Result<Result<Payload, Failed>, F
 }
 
 /// What there is to say where no function has the id.
-fn missing(functions: &Functions, id: &FunctionId) -> Option<Failed> {
-    let ids = functions.list();
-    if ids.contains(id) {
+fn missing(manifest: &Manifest, id: &FunctionId) -> Option<Failed> {
+    if manifest.functions.contains_key(id) {
         return None;
     }
-    let suggestion = nearest(id.as_str(), ids.iter().map(FunctionId::as_str));
-    let hint = match (suggestion, &ids[..]) {
-        (Some(suggestion), _) => format!("did you mean `{suggestion}`?"),
-        (None, []) => "there is none in this manifest".to_owned(),
-        (None, ids) => {
-            let ids: Vec<_> = ids.iter().map(|id| format!("`{id}`")).collect();
+    let ids = || manifest.functions.keys().map(FunctionId::as_str);
+    let is_process = manifest.processes.keys().any(|process| process.as_str() == id.as_str());
+    let hint = match nearest(id.as_str(), ids()) {
+        _ if is_process => "it is a process, which `frame run` runs under a supervisor".to_owned(),
+        Some(suggestion) => format!("did you mean `{suggestion}`?"),
+        None if manifest.functions.is_empty() => "there is none in this manifest".to_owned(),
+        None => {
+            let ids: Vec<_> = ids().map(|id| format!("`{id}`")).collect();
             format!("there is {}", ids.join(", "))
         }
     };
