@@ -98,12 +98,13 @@ pub struct OtherTrace;
 ///
 /// ```
 /// use frame_runtime::trace::Trace;
+/// use serde_json::{from_value, json};
 ///
-/// assert!(matches!(serde_json::from_str("true")?, Trace::Start));
-/// let header = r#""00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01""#;
-/// assert!(matches!(serde_json::from_str(header)?, Trace::Join(_)));
+/// assert_eq!(from_value::<Trace>(json!(true))?, Trace::Start);
+/// let header = json!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+/// assert!(matches!(from_value(header)?, Trace::Join(_)));
 ///
-/// let error = serde_json::from_str::<Trace>(r#""0af7651916cd43dd8448eb211c80319c""#).unwrap_err();
+/// let error = from_value::<Trace>(json!("0af7651916cd43dd8448eb211c80319c")).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
 ///     "not a traceparent, because it does not begin with a version such as `00-`; \

@@ -141,13 +141,12 @@ mod tests {
         tracing::subscriber::with_default(Registry::default().with(layers), || {
             progress("compiling app:greet").in_scope(|| info!("something else"));
         });
-        let messages = messages.0.lock().unwrap().clone();
-        messages
+        messages.0.lock().unwrap().clone()
     }
 
     #[test]
     fn without_a_terminal_it_is_an_event_as_it_begins() {
-        assert_eq!(messages(Duration::from_secs(3600)), ["compiling app:greet"]);
+        assert_eq!(messages(Duration::from_hours(1)), ["compiling app:greet"]);
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn attributes(attributes: &[KeyValue]) -> BTreeMap<&str, Json> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// Does something while an exporter sees it, and sends all that is left.
