@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use frame_dispatch::lua::LuaError;
 use frame_dispatch::process::{HostConfig, HostId};
 use frame_net::{NetworkId, NetworkRegistry};
-use frame_registry::Id;
+use frame_registry::{Id, Options};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -18,6 +18,7 @@ use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
 use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, Source, SourceFile};
 use crate::report;
+use crate::telemetry::progress;
 
 /// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
 ///
@@ -54,22 +55,15 @@ pub(super) async fn compile(
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    let plain = &defaults.plain;
-    let function = |given: &Given<Function>, code| {
-        let options = plain.value.merged_under(&given.value.options);
-        // Another default is another function, of the same code.
-        let identity = json!([given.identity, plain.identity]);
+    let unit = |defaults: &Given<Options>, given: &Given<Function>, code| {
+        let options = defaults.value.merged_under(&given.value.options);
+        // Another default is another unit, of the same code.
+        let identity = json!([given.identity, defaults.identity]);
         let value = Unit { code, compiled_from: given.identity.clone(), options };
         Given { value, span: given.span.clone(), identity }
     };
-    let process = |given: &Given<Function>, code| {
-        let (identity, options) = (given.identity.clone(), given.value.options.clone());
-        Given {
-            value: Unit { code, compiled_from: identity.clone(), options },
-            span: given.span.clone(),
-            identity,
-        }
-    };
+    let function = |given: &Given<Function>, code| unit(&defaults.functions, given, code);
+    let process = |given: &Given<Function>, code| unit(&defaults.processes, given, code);
     Ok(Plan {
         file: Arc::clone(&manifest.file),
         networks,
@@ -144,11 +138,6 @@ impl Compiler<'_> {
 /// Whether somebody would ask what the program is doing.
 fn takes_long(limits: &Limits) -> bool {
     !matches!(limits, Limits::Lua(_))
-}
-
-/// Shown for as long as it is entered.
-fn progress(message: &str) -> tracing::Span {
-    tracing::info_span!("progress", message)
 }
 
 fn units<K>(

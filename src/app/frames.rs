@@ -8,14 +8,22 @@ use serde_json::{Map, Value as Json};
 use super::{base, sections};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
+use crate::trace::TRACE;
 
 /// The options of `[app]`, by who reads them.
 pub(super) struct Defaults {
     /// Those of the root frame, which all that runs inherits from.
     pub(super) frame: Given<Options>,
-    /// Those that belong to each call of a function, and are no part of any frame.
-    pub(super) plain: Given<Options>,
+    /// Those that are preset for each function: what belongs to a call and is no part of any frame, and what is for each
+    /// unit.
+    pub(super) functions: Given<Options>,
+    /// Those that are preset for each process: what is for each unit.
+    pub(super) processes: Given<Options>,
 }
+
+/// Options that would mean something else on the root frame: a trace that begins there has all that ever runs in it, and
+/// not one call.
+const FOR_EACH_UNIT: [&str; 1] = [TRACE.name()];
 
 impl Defaults {
     pub(super) fn of(manifest: &Manifest) -> Result<Self, Problem> {
@@ -24,13 +32,17 @@ impl Defaults {
             declared.iter().any(|option| option.name() == name && option.kind() == OptionKind::Plain)
         };
         let given = manifest.app.given.clone().into_iter();
-        let (plain, frame): (Map<_, _>, Map<_, _>) = given.partition(|(name, _)| is_plain(name));
+        let (plain, others): (Map<_, _>, Map<_, _>) = given.partition(|(name, _)| is_plain(name));
+        let (unit, frame): (Map<_, _>, Map<_, _>) =
+            others.into_iter().partition(|(name, _)| FOR_EACH_UNIT.contains(&name.as_str()));
+        let functions = plain.into_iter().chain(unit.clone()).collect();
         let span = sections::place(&manifest.file, &["app", "options"]).unwrap_or_default();
         let options = |given: Map<String, Json>| -> Result<_, OptionError> {
             let identity = Json::Object(given);
             Ok(Given { value: Options::from_json(&identity)?, span: span.clone(), identity })
         };
-        let defaults = options(frame).and_then(|frame| Ok(Self { frame, plain: options(plain)? }));
+        let defaults = options(frame)
+            .and_then(|frame| Ok(Self { frame, functions: options(functions)?, processes: options(unit)? }));
         defaults.map_err(|error| Problem::new(&manifest.file, span.clone(), report::chain(&error)))
     }
 }

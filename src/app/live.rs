@@ -22,6 +22,7 @@ use super::plan::{self, Plan};
 use super::supervise::{SupervisorDown, Top};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
+use crate::telemetry::traced;
 
 /// How long the calls of a function that is no more are waited for before somebody is told.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
@@ -148,7 +149,7 @@ impl Live {
 
     fn put_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         for (id, function) in changed(&self.functions, &plan.functions) {
-            let (options, code) = (function.value.options.clone(), function.value.code.clone());
+            let (options, code) = (function.value.options.clone(), traced(id, function.value.code.clone()));
             let put = if self.functions.contains_key(id) {
                 core.functions.replace(id.clone(), options, code).map(|retired| drain(id, retired))
             } else {
@@ -162,7 +163,7 @@ impl Live {
 
     fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         for (id, process) in changed(&self.processes, &plan.processes) {
-            let (options, code) = (process.value.options.clone(), process.value.code.clone());
+            let (options, code) = (process.value.options.clone(), traced(id, process.value.code.clone()));
             let put = if self.processes.contains_key(id) {
                 core.processes.replace(id.clone(), options, code)
             } else {

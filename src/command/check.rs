@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use tokio::runtime::Builder;
 
-use super::Format;
-use super::failure::Failure;
+use super::{Failure, Format};
 use crate::exit::Exit;
 use crate::manifest::{Problems, Summary, examine};
 use crate::{app, report};
@@ -47,10 +46,10 @@ impl Args {
         match self.format {
             // A list for programs is what they asked for, whatever is in it.
             Format::Json => match report::print(&format_args!("{:#}", problems.to_json())) {
-                Ok(()) => Failure::silent(Exit::Usage),
+                Ok(()) => Failure::shown(Exit::Usage),
                 Err(error) => error.into(),
             },
-            Format::Table => Failure::of_manifest(problems, &self.manifest),
+            Format::Table => Failure::of_manifest(problems),
         }
     }
 }

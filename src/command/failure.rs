@@ -48,6 +48,11 @@ impl Failure {
         Self { exit, report: report.into() }
     }
 
+    /// A failure that everything was said of already.
+    pub(super) const fn shown(exit: Exit) -> Self {
+        Self { exit, report: String::new() }
+    }
+
     /// The exit code.
     pub(super) const fn exit(&self) -> Exit {
         self.exit
@@ -55,7 +60,9 @@ impl Failure {
 
     /// Says it on standard error.
     pub(super) fn print(&self) {
-        report::print_error(&self.report);
+        if !self.report.is_empty() {
+            report::print_error(&self.report);
+        }
     }
 }
 

@@ -66,7 +66,7 @@ enum Format {
 impl Cli {
     fn run(self) -> Result<ExitCode, Failure> {
         let exit = match self.command {
-            Command::Run(args) => return Ok(args.run()?),
+            Command::Run(args) => args.run()?,
             Command::Check(args) => args.run()?,
             Command::Call(args) => args.run()?,
             #[cfg(unix)]

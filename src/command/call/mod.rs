@@ -23,7 +23,10 @@ use self::payload::Input;
 use super::Failure;
 use crate::app::RunningApp;
 use crate::exit::Exit;
+use crate::explain::{Explain, Explanation};
 use crate::manifest::{self, Manifest, Problems};
+use crate::report;
+use crate::telemetry::{self, LogArgs};
 
 /// Calls one function of an app, and prints what it gives back.
 ///
@@ -55,6 +58,12 @@ pub(super) struct Args {
     /// How to print the result, or the error.
     #[arg(long, value_enum, default_value_t)]
     format: CallFormat,
+    /// Shows how the frame of the call came to be, and those of what it calls: each pair, the resolver that made it, and
+    /// because of which option. To standard error, behind everything else.
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    log: LogArgs,
 }
 
 /// How the outcome of a call is printed.
@@ -94,16 +103,39 @@ impl Args {
         let task = Task::new(self.function).with_payload(payload).with_options(options);
 
         let manifest = manifest::read(&self.manifest).map_err(|problems| refused(&problems, self.format))?;
+        let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
+            .map_err(|error| Failure::usage(report::chain(&error)))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let called = runtime.block_on(call(manifest, task, self.timeout, self.format));
+        let called = runtime.block_on(call(manifest, task, self.timeout, self.format, self.explain));
         // What blocks its thread is not waited for.
         runtime.shutdown_background();
-        match called? {
+        telemetry.shutdown(GRACE);
+        let Called { outcome, explanation } = called?;
+        if let Some(explanation) = explanation {
+            self.show(&explanation)?;
+        }
+        match outcome {
             Ok(result) => outcome::print(&result, self.format)?,
             Err(failed) => return Err(failed.into_failure(self.format)),
         }
         Ok(Exit::Done)
     }
+
+    fn show(&self, explanation: &Explanation) -> Result<(), Failure> {
+        match self.format {
+            CallFormat::Json => {
+                report::print_error(&serde_json::to_string(&json!({ "explanation": explanation }))?);
+            }
+            CallFormat::Pretty | CallFormat::Raw => report::print_error(explanation),
+        }
+        Ok(())
+    }
+}
+
+/// What became of a call, and if that was asked for how its frames came to be.
+struct Called {
+    outcome: Result<Payload, Failed>,
+    explanation: Option<Explanation>,
 }
 
 /// How long what the call has started, such as processes, has to end.
@@ -115,18 +147,22 @@ async fn call(
     task: Task,
     timeout: Option<Duration>,
     format: CallFormat,
-) -> Result<Result<Payload, Failed>, Failure> {
+    explain: bool,
+) -> Result<Called, Failure> {
     if let Some(failed) = missing(&manifest, task.function()) {
-        return Ok(Err(failed));
+        return Ok(Called { outcome: Err(failed), explanation: None });
     }
+    let defaults = manifest.app.options.clone();
     let app = RunningApp::boot(manifest).await.map_err(|problems| refused(&problems, format))?;
     let mut ctx = app.root();
     if let Some(timeout) = timeout {
         ctx = ctx.with_timeout(timeout);
     }
-    let called = cancellable(&ctx, task).await?;
+    let explain = explain.then(|| Explain::start(app.functions(), task.function(), &defaults)).transpose()?;
+    let outcome = cancellable(&ctx, task).await?;
+    let explanation = explain.map(Explain::finish);
     app.stop(Instant::now() + GRACE).await;
-    Ok(called)
+    Ok(Called { outcome, explanation })
 }
 
 /// A manifest that is wrong.
