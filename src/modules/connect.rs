@@ -137,7 +137,7 @@ fn failed(kind: ErrorKind, is_retryable: bool, error: impl Error + Send + Sync +
     let message = match kind {
         ErrorKind::Denied | ErrorKind::Invalid => {
             let mut texts: Vec<String> = Vec::new();
-            for error in successors(Some(&error as &dyn Error), |error| error.source()) {
+            for error in successors(Some(&error as &(dyn Error + 'static)), |error| error.source()) {
                 let text = error.to_string();
                 // A transparent error says what its cause says.
                 if texts.last() != Some(&text) {

@@ -2,7 +2,9 @@
 
 mod fs;
 mod http;
+mod json;
 mod net;
+mod support;
 mod trace;
 #[cfg(feature = "wasm")]
 mod wasi_http;
