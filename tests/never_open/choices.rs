@@ -1,11 +1,12 @@
 //! Scripts that choose another network for what they call.
 
+use frame_dispatch::FunctionId;
 use frame_dispatch::lua::LuaConfig;
 use frame_net::NETWORK;
 use frame_registry::Options;
 use serde_json::{Value as Json, json};
 
-use crate::sealed::{World, sealed_tests};
+use crate::sealed::sealed_tests;
 use crate::{CONNECTING, Sandbox, assert_shut, open_direct, socks5};
 
 /// A script that calls, and then starts, `app:try` with options; gives the kinds of what went wrong, or the outcomes.
@@ -25,10 +26,9 @@ fn chooser(options: &str) -> String {
 
 async fn chosen(sandbox: &Sandbox, options: &str, to: &str) -> Json {
     let function = sandbox.engine.function("choose", &chooser(options), LuaConfig::default()).unwrap();
-    let id = "app:choose".parse().unwrap();
-    if sandbox.functions.replace(&id, Options::new(), function.clone()).is_err() {
-        sandbox.functions.register(id, Options::new(), function).unwrap();
-    }
+    let id: FunctionId = "app:choose".parse().unwrap();
+    sandbox.functions.remove(&id);
+    sandbox.functions.register(id, Options::new(), function).unwrap();
     sandbox.call("app:choose", json!(to)).await.unwrap()
 }
 

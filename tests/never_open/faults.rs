@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
+use frame_dispatch::{Ctx, Payload};
 use frame_net::socks5::{Refusal, Relay};
 use frame_registry::Options;
 use serde_json::{Value as Json, json};
@@ -122,13 +123,13 @@ sealed_tests! {
     async fn a_network_that_goes_away_under_a_script(world: World) {
         let sandbox = Sandbox::new(&socks5("127.0.0.1:1"));
         let networks = sandbox.networks.clone();
-        let unregister = async move |_: frame_dispatch::Ctx, _: frame_dispatch::Payload| {
-            assert!(networks.unregister(&"app:overlay".parse().unwrap()));
-            Ok(frame_dispatch::Payload::from(json!(null)))
+        let unregister = move |_: Ctx, _: Payload| {
+            let is_gone = networks.unregister(&"app:overlay".parse().unwrap());
+            async move { Ok(Payload::from(json!(is_gone))) }
         };
         let registered = sandbox.functions.register("app:unregister".parse().unwrap(), Options::new(), unregister);
         registered.unwrap();
-        let source = format!("call('app:unregister') {}", crate::TRY);
+        let source = format!("assert(call('app:unregister')) {}", crate::TRY);
         sandbox.add("app:script", &source, Options::new());
         for (tried, to) in world.ways_to_the_decoy().iter().enumerate() {
             if tried > 0 {

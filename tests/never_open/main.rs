@@ -28,7 +28,7 @@ use frame_registry::{App, FrameResolvers, Options};
 use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule};
 use serde_json::{Value as Json, json};
 
-use sealed::{World, sealed_tests};
+use sealed::sealed_tests;
 use support::soon;
 
 /// Tries every way out to the first address it is given, a host with a port; gives what each failed with, or `"open"`.
