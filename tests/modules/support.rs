@@ -61,6 +61,7 @@ impl Script {
     }
 
     /// With options, which are trusted.
+    #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
     pub(crate) async fn call_with(&self, ctx: &Ctx, payload: Json, options: Json) -> Result<Json, CallError> {
         let options = Options::from_json(&options).unwrap();
         let task = Task::new("app:script".parse().unwrap()).with_payload(payload).with_options(options);

@@ -98,6 +98,7 @@ impl Sandbox {
         self.call_with(id, payload, json!({ "network": "app:overlay" })).await
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
     async fn call_with(&self, id: &str, payload: Json, options: Json) -> Result<Json, CallError> {
         let options = Options::from_json(&options).unwrap();
         let task = Task::new(id.parse().unwrap()).with_payload(payload).with_options(options);
