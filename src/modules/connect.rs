@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::iter::successors;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -137,12 +136,14 @@ fn failed(kind: ErrorKind, is_retryable: bool, error: impl Error + Send + Sync +
     let message = match kind {
         ErrorKind::Denied | ErrorKind::Invalid => {
             let mut texts: Vec<String> = Vec::new();
-            for error in successors(Some(&error as &dyn Error), |error| error.source()) {
+            let mut next: Option<&(dyn Error + 'static)> = Some(&error);
+            while let Some(error) = next {
                 let text = error.to_string();
                 // A transparent error says what its cause says.
                 if texts.last() != Some(&text) {
                     texts.push(text);
                 }
+                next = error.source();
             }
             texts.join(": ")
         }

@@ -1,1 +1,214 @@
-//! `http` of scripts.
+//! The module `http` of scripts.
+
+use std::io::Read as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use frame_dispatch::ErrorKind;
+use frame_dispatch::lua::LuaConfig;
+use frame_net::http::HttpConfig;
+use frame_net::socks5::{Refusal, Relay};
+use serde_json::{Value as Json, json};
+
+use crate::support::{Script, answers, server, soon};
+
+const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// What a script gets that asks for a table of this response.
+async fn returned(response: impl Into<Vec<u8>>, source: &str) -> Json {
+    let (address, served) = answers(response);
+    let script = Script::new(&format!("local url = ... local response = http.get(url) {source}"));
+    let returned = script.call(json!(format!("http://{address}/path?query"))).await.unwrap();
+    served.join().unwrap();
+    returned
+}
+
+/// The kind and the message of what a script fails with.
+async fn failed(source: &str, payload: Json) -> (String, String) {
+    let script = Script::new(&format!(
+        "local payload = ... local ok, e = pcall(function() {source} end) return {{ ok, e.kind, e.message }}"
+    ));
+    let returned = script.call(payload).await.unwrap();
+    assert_eq!(returned[0], false, "{source}");
+    (returned[1].as_str().unwrap().to_owned(), returned[2].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_sent_as_it_was_asked_for_and_with_nothing_else() {
+    let (address, served) = answers(EMPTY);
+    let script = Script::new(
+        r#"return http.request {
+             method = "PATCH", url = ..., json = { items = array {}, none = null },
+             headers = { ["X-One"] = "1", ["x-many"] = { "a", "b" } },
+           }.status"#,
+    );
+    assert_eq!(script.call(json!(format!("http://{address}/a?b=c"))).await.unwrap(), 204);
+    let (head, body) = served.join().unwrap();
+    let mut lines: Vec<_> = head.trim_end().lines().map(str::to_lowercase).collect();
+    lines.sort();
+    let mut expected = vec![
+        "patch /a?b=c http/1.1".to_owned(),
+        format!("host: {address}"),
+        "x-one: 1".to_owned(),
+        "x-many: a".to_owned(),
+        "x-many: b".to_owned(),
+        "content-type: application/json".to_owned(),
+        format!("content-length: {}", body.len()),
+    ];
+    expected.sort();
+    assert_eq!(lines, expected);
+    assert_eq!(serde_json::from_slice::<Json>(&body).unwrap(), json!({ "items": [], "none": null }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_bytes_in_both_directions() {
+    let (address, served) = answers(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\x00\r\n".to_vec());
+    let script = Script::new(r#"return { http.post(..., "\0\xfe").body:byte(1, -1) }"#);
+    assert_eq!(script.call(json!(format!("http://{address}"))).await.unwrap(), json!([255, 0, 13, 10]));
+    assert_eq!(served.join().unwrap().1, b"\0\xfe");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_has_its_status_its_headers_and_its_url() {
+    let response =
+        "HTTP/1.1 404 Not Found\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX: y\r\nContent-Length: 0\r\n\r\n";
+    let got = returned(
+        response,
+        "return { response.status, response.headers['set-cookie'], response.header_values['set-cookie'],
+                  response.headers.x, response.url:match('/path.*'), response.body }",
+    )
+    .await;
+    assert_eq!(got, json!([404, "a=1, b=2", ["a=1", "b=2"], "y", "/path?query", ""]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_is_read_with_the_conventions_of_payloads() {
+    let body = r#"{"empty":[],"none":null,"n":9007199254740993,"deep":[[1.5,"\u00e4"]]}"#;
+    let response = || format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(returned(response(), "return response:json()").await.to_string(), {
+        let json: Json = serde_json::from_str(body).unwrap();
+        json.to_string()
+    });
+    assert_eq!(returned(response(), "return response:json().none == null").await, true);
+    let got = returned(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{x",
+        "local ok, e = pcall(response.json, response) return { ok, e.kind }",
+    );
+    assert_eq!(got.await, json!([false, "invalid"]));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_in_words() {
+    for (source, words) in [
+        ("http.get('ftp://h/')", "the scheme must be `http` or `https`"),
+        ("http.get('http://u:p@h/')", "a URL cannot have a user name or a password in it"),
+        ("http.get('http://h/', { timout = 1 })", "did you mean `timeout`?"),
+        ("http.get('http://h/', { body = 'x' })", "`http.get` has no member `body`"),
+        ("http.get('http://h/', { timeout = 0 })", "`timeout` is a number of seconds, more than 0; it is 0"),
+        ("http.get('http://h/', { max_body = -1 })", "`max_body` is an integer, 0 or more; it is -1"),
+        ("http.get('http://h/', { headers = { host = 'x' } })", "cannot be given the header `host`"),
+        ("http.get('http://h/', { headers = { a = 1 } })", "the header `a` is a string"),
+        ("http.get('http://h/', { headers = { ['a b'] = '1' } })", "no header can be called `a b`"),
+        ("http.get('http://h/', { headers = { a = 'x\\r\\nb: c' } })", "the value of the header `a`"),
+        ("http.request { method = 'A B', url = 'http://h/' }", "there is no method `A B`"),
+        ("http.request { method = 'CONNECT', url = 'http://h/' }", "cannot have the method CONNECT"),
+        ("http.request { }", "a request has a `url`; it is missing"),
+        ("http.post('http://h/', 'x', { json = 1 })", "and not both"),
+        ("http.post('http://h/', nil, { json = print })", "`json` is a function"),
+        ("http.get('http://h/', { isolation = '' })", "`isolation`: an isolation key has 1 to 1024 bytes"),
+    ] {
+        let (kind, message) = failed(source, json!(null)).await;
+        assert_eq!(kind, "invalid", "{source}: {message}");
+        assert!(message.contains(words), "{source}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_network_forbids_is_denied_and_the_error_names_the_route() {
+    let script = Script::with_networks(
+        "local ok, e = pcall(http.get, 'http://127.0.0.1:1/secret?token') return { e.kind, e.message, e.retryable }",
+        json!({}),
+    );
+    let got = script.call(json!(null)).await.unwrap();
+    assert_eq!((&got[0], &got[2]), (&json!("denied"), &json!(false)));
+    let message = got[1].as_str().unwrap();
+    assert!(message.contains("127.0.0.1:1 through clearnet"), "{message}");
+    assert!(message.contains("add \"127.0.0.1:1\" to `allow`"), "{message}");
+    assert!(!message.contains("secret") && !message.contains("token"), "{message}");
+}
+
+#[tokio::test]
+async fn what_nobody_answers_is_unavailable_and_worth_a_retry() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let script = Script::new("http.get(...)");
+    let error = script.call(json!(format!("http://{closed}/"))).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_too_long_is_refused() {
+    let long = || format!("HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n{}", "x".repeat(5_000_000));
+    let (address, _) = answers(long());
+    let (kind, message) =
+        failed("http.get(payload, { max_body = 100 })", json!(format!("http://{address}/"))).await;
+    assert_eq!(kind, "exhausted");
+    assert!(message.contains("has more than 100 bytes"), "{message}");
+
+    // A script cannot have more than the client allows, nor more than its memory.
+    let limits = [(HttpConfig::default(), 2 << 20), (small_bodies(), 32 << 20)];
+    for (http, memory) in limits {
+        let (address, _) = answers(long());
+        let clearnet = json!({ "clearnet": { "allow": ["127.0.0.0/8"] } });
+        let config = LuaConfig::default().with_memory(memory);
+        let script = Script::with_config("http.get(..., { max_body = 1 << 40 })", clearnet, http, config);
+        let error = script.call(json!(format!("http://{address}/"))).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    }
+}
+
+fn small_bodies() -> HttpConfig {
+    serde_json::from_value(json!({ "max_response_body": 1000 })).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_given_up() {
+    let silent = || server(|mut stream| stream.read_to_end(&mut Vec::new()).is_ok());
+    let (address, served) = silent();
+    let (kind, message) =
+        failed("http.get(payload, { timeout = 0.1 })", json!(format!("http://{address}/"))).await;
+    assert_eq!(kind, "deadline", "{message}");
+    assert!(served.join().unwrap(), "the connection is closed");
+
+    let (address, served) = silent();
+    let script = Script::new("http.get(...)");
+    let ctx = script.functions.root().with_timeout(Duration::from_millis(200));
+    let error = script.call_with(&ctx, json!(format!("http://{address}/")), json!({})).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Deadline);
+    assert!(served.join().unwrap(), "the call's deadline reaches the request");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_goes_through_the_network_of_the_frame_of_its_call() {
+    let relay = Relay::bind("127.0.0.1:0").await.unwrap();
+    let networks = json!({
+        "networks": { "app:relay": { "kind": "socks5", "proxy": relay.local_addr().unwrap() } },
+    });
+    let (origin, served) = answers("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    tokio::spawn(relay.serve(move |request| {
+        seen.lock().unwrap().push(request.to.to_string());
+        if request.to.port() == 80 { Ok(origin) } else { Err(Refusal::NotAllowed) }
+    }));
+    let script = Script::with_networks("return call('app:fetch', 'http://origin.example/').body", networks);
+    script.add(
+        "app:fetch",
+        "local response = http.get(...) return { body = response.body }",
+        LuaConfig::default(),
+    );
+    let root = script.functions.root();
+    let got = script.call_with(&root, json!(null), json!({ "network": "app:relay" })).await.unwrap();
+    assert_eq!(got, "hello");
+    soon(tokio::task::spawn_blocking(|| served.join().unwrap())).await.unwrap();
+    assert_eq!(*asked.lock().unwrap(), ["origin.example:80"]);
+}

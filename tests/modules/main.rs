@@ -3,7 +3,9 @@
 #[cfg(unix)]
 mod fs;
 mod http;
+mod json;
 mod net;
+mod support;
 mod trace;
 #[cfg(feature = "wasm")]
 mod wasi_http;

@@ -23,20 +23,8 @@ use frame_registry::{App, Frame};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
+use sealed::sealed_tests;
 use support::{endpoint, frame};
-
-/// Declares tests that run [sealed](sealed::run).
-macro_rules! sealed_tests {
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
-        $($(#[$meta])* #[test] fn $name() {
-            let name = concat!(module_path!(), "::", stringify!($name));
-            // Tests are called by their path in the crate.
-            let name = name.split_once("::").map_or(name, |(_, path)| path);
-            crate::sealed::run(name, async |$world: crate::sealed::World| $body);
-        })*
-    };
-}
-pub(crate) use sealed_tests;
 
 /// An app whose clearnet leads everywhere, with this overlay network as `app:overlay`.
 fn app_with(overlay: &Value) -> (App, NetworkRegistry, Frame) {

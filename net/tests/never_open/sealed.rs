@@ -10,6 +10,19 @@ use std::process::Command;
 
 use crate::servers::program::skipped;
 
+/// Declares tests that run [sealed](run).
+macro_rules! sealed_tests {
+    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
+        $($(#[$meta])* #[test] fn $name() {
+            let name = concat!(module_path!(), "::", stringify!($name));
+            // Tests are called by their path in the crate.
+            let name = name.split_once("::").map_or(name, |(_, path)| path);
+            crate::sealed::run(name, async |$world: crate::sealed::World| $body);
+        })*
+    };
+}
+pub(crate) use sealed_tests;
+
 /// A public address that leads to the decoy, as any other does.
 pub(crate) const PUBLIC: &str = "93.184.216.34";
 pub(crate) const PUBLIC_V6: &str = "2606:2800:220:1::1";

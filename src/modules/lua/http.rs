@@ -85,6 +85,9 @@ impl HttpModule {
     }
 }
 
+/// What `post` is given.
+type Post = (mlua::String, Option<mlua::String>, Option<Table>);
+
 /// The options that every request has.
 const COMMON: [&str; 5] = ["headers", "isolation", "max_body", "max_redirects", "timeout"];
 
@@ -105,7 +108,6 @@ impl LuaModule for HttpModule {
         })?;
 
         let this = sender.clone();
-        type Post = (mlua::String, Option<mlua::String>, Option<Table>);
         module.prepared_function("post", move |lua, ctx, (url, body, options): Post| {
             let known = [&COMMON[..], &["json"]].concat();
             let options = Members::new(options, "the options of `http.post`", &known)?;

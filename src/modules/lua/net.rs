@@ -81,7 +81,6 @@ impl NetModule {
     fn install_connect(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         connection::register(module)?;
         let (values, most) = (module.values(), self.connections);
-        type Connect = (mlua::String, Value, Option<Table>);
         module.prepared_function("connect", move |lua, ctx, (host, port, options): Connect| {
             let (to, options) = destination(&host, port, options)?;
             let options = Members::new(options, "the options of `net.connect`", &["isolation", "timeout"])?;
@@ -141,6 +140,9 @@ impl LuaModule for NetModule {
         })
     }
 }
+
+/// What `connect` is given.
+type Connect = (mlua::String, Value, Option<Table>);
 
 /// Where to connect to, of a host and a port, or of both in one; and the options behind that.
 fn destination(
