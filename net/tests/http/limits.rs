@@ -325,3 +325,38 @@ async fn waiting_for_a_chunk_can_be_given_up_and_loses_nothing() {
     assert!(body.starts_with(b"0123456789012345678901234567890123456789HTTP/1.1 200 OK"));
     assert!(matches!(origin.event().await, Event::Request(_)));
 }
+
+#[tokio::test]
+async fn a_request_limits_the_time_for_its_connection() {
+    // It is connected to, and says nothing of TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    let limit = Duration::from_millis(100);
+    let request = || Request::get(&url).unwrap().answer_limit(Duration::ZERO);
+    let error = world(&json!({})).send(request().connect_limit(limit)).await.unwrap_err();
+    assert!(matches!(error, HttpError::ConnectTimedOut { limit: at, .. } if at == limit), "{error:?}");
+    assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_request_limits_the_time_for_its_answer_and_not_for_its_body() {
+    let mut origin = Origin::new(|seen| match seen.path() {
+        "/silent" => Answer::Keep(Vec::new()),
+        _ => Answer::Keep("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".into()),
+    })
+    .await;
+    let world = world(&json!({}));
+    let limit = Duration::from_millis(100);
+    let request = Request::get(&origin.url("/silent")).unwrap().answer_limit(limit);
+    let error = world.send(request).await.unwrap_err();
+    assert!(matches!(error, HttpError::AnswerTimedOut { limit: at, .. } if at == limit), "{error:?}");
+    assert!(error.is_retryable());
+    origin.request().await;
+    assert_eq!(origin.closed().await, 0, "the connection is not used again");
+
+    let hour = Duration::from_hours(1);
+    let request = Request::get(&origin.url("/half")).unwrap().connect_limit(hour).answer_limit(hour);
+    let mut response = world.send(request.time_limit(Duration::from_secs(1))).await.unwrap();
+    assert_eq!(soon(response.chunk()).await.unwrap().unwrap(), "half");
+    timed_out(response.chunk()).await;
+}

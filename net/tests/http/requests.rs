@@ -4,7 +4,7 @@ use frame_net::http::{HttpError, Method, Request, StatusCode, UrlError, Version}
 use frame_net::{NetworkError, Route};
 use serde_json::{Value, json};
 
-use crate::origin::{Origin, ok, response};
+use crate::origin::{Answer, Origin, ok, response};
 use crate::support::soon;
 use crate::{causes, world};
 
@@ -216,5 +216,28 @@ async fn nothing_that_is_shown_has_secrets_in_it() {
     shown.push(format!("{} {error:?}", causes(&error)));
     for shown in shown {
         assert!(!shown.contains("31337"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_there_behind_the_body() {
+    let origin = Origin::new(|seen| match seen.path() {
+        "/none" => ok("hello"),
+        _ => Answer::Keep(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+             5\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n"
+                .into(),
+        ),
+    })
+    .await;
+    let world = world(&json!({}));
+    for (path, sum) in [("/some", Some("5")), ("/none", None)] {
+        let mut response = world.get(&origin.url(path)).await.unwrap();
+        assert!(response.trailers().is_none(), "nobody knows yet");
+        while let Some(chunk) = soon(response.chunk()).await.unwrap() {
+            assert_eq!(chunk, "hello");
+        }
+        let trailers = response.trailers();
+        assert_eq!(trailers.map(|trailers| trailers["x-sum"].to_str().unwrap()), sum);
     }
 }

@@ -67,10 +67,9 @@ async fn a_request_that_is_dropped_closes_its_connection_while_the_call_goes_on(
     let ask = Ask::get(origin.address).header("X-Last", "yes");
     assert_eq!(world.ask(&ask, None).await.response().status, 200);
     loop {
-        if let Event::Request(seen) = origin.event().await {
-            if seen.header("x-last").is_some() {
-                break;
-            }
+        let event = origin.event().await;
+        if matches!(event, Event::Request(seen) if seen.header("x-last").is_some()) {
+            break;
         }
     }
 }

@@ -149,6 +149,7 @@ pub(crate) const WAITS_AT_FIRST: u32 = 64;
 
 impl Ask {
     /// `GET http://<authority>/`.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have less to write")]
     pub(crate) fn get(authority: impl ToString) -> Self {
         Self {
             method: (0, String::new()),

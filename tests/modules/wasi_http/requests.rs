@@ -94,9 +94,10 @@ async fn a_redirect_is_for_the_guest_to_follow() {
 
 #[tokio::test]
 async fn what_the_client_decides_on_is_no_header_of_the_guest() {
+    /// The case of `header-error`.
+    const FORBIDDEN: u8 = 1;
     let mut origin = Origin::new(|_| ok("")).await;
     let world = World::new(&json!({}));
-    const FORBIDDEN: u8 = 1;
     for name in ["Host", "Connection", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "TE", "Expect"]
     {
         let ask = Ask::get(origin.address).header(name, "x");
