@@ -64,11 +64,12 @@ fn labelling(name: &'static str, order: i32) -> Resolver {
 
 /// The key, the value, and who set it, of each pair.
 fn pairs(frame: &Json) -> Vec<[&str; 3]> {
-    let described = |pair: &'_ Json| {
-        let by = pair.get("resolver").unwrap_or(&pair["by"]);
-        [&pair["key"], &pair["value"], by].map(|text| text.as_str().unwrap())
-    };
     frame["pairs"].as_array().unwrap().iter().map(described).collect()
+}
+
+fn described(pair: &Json) -> [&str; 3] {
+    let by = pair.get("resolver").unwrap_or(&pair["by"]);
+    [&pair["key"], &pair["value"], by].map(|text| text.as_str().unwrap())
 }
 
 #[test]
