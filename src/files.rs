@@ -34,7 +34,10 @@ pub(crate) enum OpenError {
 #[derive(Debug)]
 pub(crate) enum Opened {
     File(File),
-    Directory(Dir),
+    Directory(
+        #[cfg_attr(not(feature = "wasm"), allow(dead_code, reason = "only components open directories so"))]
+        Dir,
+    ),
 }
 
 impl From<io::Error> for OpenError {

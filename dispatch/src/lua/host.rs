@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::convert::{ConvertError, Shared};
 use super::fault;
 use crate::ctx::Ctx;
-use crate::error::{CallError, ErrorKind};
+use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::executor::FUNCTION;
 use crate::frame::PID;
 use crate::payload::Payload;
@@ -161,7 +161,7 @@ impl Shared {
             }
             options => options?,
         };
-        Ok(Options::from_json(&options).map_err(invalid)?.untrusted())
+        Ok(Options::from_json(&options).map_err(|error| invalid(WithCauses(&error)))?.untrusted())
     }
 
     fn log(&self, lua: &Lua, level: &str, message: &mlua::String, fields: &Value) -> mlua::Result<()> {

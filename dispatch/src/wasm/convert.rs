@@ -7,7 +7,7 @@ use frame_registry::Options;
 use super::bindings::frame::function::types;
 use super::json::{Budget, Unreadable};
 use super::log::LONGEST;
-use crate::error::{CallError, ErrorKind};
+use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::payload::Payload;
 
 /// A payload on its way to a guest. JSON goes as text.
@@ -79,7 +79,8 @@ pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Optio
     let json = json
         .read(text)
         .map_err(|error| error.into_error(&format!("the options for {whom} are"), ErrorKind::Invalid))?;
-    let options = Options::from_json(&json).map_err(|error| CallError::invalid(error.to_string()))?;
+    let options =
+        Options::from_json(&json).map_err(|error| CallError::invalid(WithCauses(&error).to_string()))?;
     Ok(options.untrusted())
 }
 

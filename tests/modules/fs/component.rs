@@ -41,7 +41,7 @@ async fn ask_with(world: &World, root: Option<Json>, payload: &str) -> Vec<u8> {
     let root = world.functions.root();
     let call = root.call(Task::new(name).with_payload(payload.as_bytes().to_vec()));
     match timeout(GENEROUS, call).await.expect("it ends in time").unwrap() {
-        Payload::Bytes(bytes) => bytes.to_vec(),
+        Payload::Bytes(bytes) => bytes,
         other => panic!("{other:?}"),
     }
 }

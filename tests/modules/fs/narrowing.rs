@@ -91,7 +91,7 @@ proptest! {
                     let made = made.unwrap();
                     let root = made.get(&ROOT).unwrap();
                     let here = root.directory().read_to_string("here").unwrap();
-                    let expected: String = at.iter().map(|name| format!("/{name}")).collect();
+                    let expected: String = at.iter().flat_map(|name| ["/", name]).collect();
                     prop_assert_eq!(here, expected);
                     prop_assert_eq!(root.is_read_only(), read_only);
                     model = Some((at, read_only));

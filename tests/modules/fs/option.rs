@@ -81,7 +81,12 @@ async fn a_script_cannot_widen_what_it_gives() {
         "null",
     ] {
         let error = calls(&world, json!("room"), "app:names", &format!("{{ fs_root = {options} }}")).await;
-        assert_eq!(error.expect_err(options).kind(), ErrorKind::Invalid, "{options}");
+        let error = error.expect_err(options);
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{options}");
+        let says_what_to_write = ["write ", "leave it out", "such as", "expected"]
+            .iter()
+            .any(|word| error.message().contains(word));
+        assert!(says_what_to_write, "{options}: {error}");
     }
     for options in ["'door'", "'nowhere'", "'inside.txt'", "'kitchen/cellar'"] {
         let error = calls(&world, json!("room"), "app:names", &format!("{{ fs_root = {options} }}")).await;
