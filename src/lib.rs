@@ -21,6 +21,7 @@
 mod app;
 mod command;
 mod demo;
+pub mod explain;
 pub mod manifest;
 pub mod modules;
 mod options;

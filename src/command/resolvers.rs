@@ -1,9 +1,12 @@
 //! `frame resolvers`.
 
-use frame_registry::{BoxError, FrameResolvers, ResolverInfo};
+mod dot;
+
+use clap::ValueEnum;
+use frame_registry::{BoxError, FrameResolvers, ResolverInfo, declared_options};
 use serde::Serialize;
 
-use super::Format;
+use self::dot::Dot;
 use crate::report;
 
 /// Lists the resolvers of this program, in the order they run.
@@ -12,6 +15,18 @@ pub(super) struct Args {
     /// How to print them.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// How the resolvers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// A table, for people.
+    #[default]
+    Table,
+    /// One JSON object, for programs.
+    Json,
+    /// A graph for Graphviz: which options lead to which resolvers, in the order they run.
+    Dot,
 }
 
 #[derive(Serialize)]
@@ -55,6 +70,7 @@ impl Args {
         let list = List { layout, resolvers: resolvers.iter().map(Row::from).collect() };
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&list)?)?,
+            Format::Dot => report::print(&Dot { resolvers: &list.resolvers, options: &declared_options() })?,
             Format::Table => {
                 let rows = list.resolvers.into_iter().map(|row| {
                     let place = format!("{}:{}", row.file, row.line);

@@ -46,6 +46,48 @@ fn options_are_listed_with_who_covers_them() {
 }
 
 #[test]
+fn resolvers_are_drawn_with_the_options_that_they_cover() {
+    let graph = stdout(&["resolvers", "--format", "dot"]);
+    assert!(graph.starts_with("digraph resolvers {\n") && graph.ends_with("}\n"), "{graph}");
+    for line in [
+        r#""option network" [label="network", shape=box, style=rounded];"#,
+        r#""resolver overlay" [label="200\noverlay", shape=box];"#,
+        r#""option network" -> "resolver overlay";"#,
+    ] {
+        assert!(graph.lines().any(|drawn| drawn.trim() == line), "{line}:\n{graph}");
+    }
+    assert!(!graph.contains("retry"), "no resolver reads it:\n{graph}");
+
+    // As it is listed, so it is chained.
+    let list = json_of(&["resolvers", "--format", "json"]);
+    let names: Vec<_> = list["resolvers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|resolver| resolver["name"].as_str().unwrap())
+        .collect();
+    let chain: Vec<_> = graph.lines().filter(|line| line.contains("style=dotted")).map(str::trim).collect();
+    let expected: Vec<_> = names
+        .windows(2)
+        .map(|pair| format!(r#""resolver {}" -> "resolver {}" [style=dotted];"#, pair[0], pair[1]))
+        .collect();
+    assert_eq!(chain, expected);
+}
+
+#[test]
+fn a_format_that_a_list_does_not_have_is_refused_with_those_it_has() {
+    for (list, format, possible) in [
+        ("options", "dot", "[possible values: table, json]"),
+        ("resolvers", "yaml", "[possible values: table, json, dot]"),
+    ] {
+        let output = frame(&[list, "--format", format]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(possible), "{stderr}");
+    }
+}
+
+#[test]
 fn a_misspelt_command_is_refused_with_the_nearest() {
     let output = frame(&["resolver"]);
     assert_eq!(output.status.code(), Some(2));
