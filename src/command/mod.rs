@@ -1,5 +1,6 @@
 //! The command line.
 
+mod check;
 mod demo;
 mod options;
 mod resolvers;
@@ -16,6 +17,8 @@ use crate::report;
 pub fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(exit) => exit,
+        // What is wrong was shown.
+        Err(error) if error.is::<check::Refused>() => ExitCode::from(2),
         Err(error) => {
             eprintln!("frame: {}", report::chain(&*error));
             ExitCode::FAILURE
@@ -34,6 +37,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Check(check::Args),
     Demo(demo::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
@@ -53,6 +57,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode, BoxError> {
         match self.command {
             Command::Run(args) => return args.run(),
+            Command::Check(args) => args.run(),
             Command::Demo(args) => args.run(),
             Command::Resolvers(args) => args.run(),
             Command::Options(args) => args.run(),

@@ -4,10 +4,12 @@ mod notify;
 mod signals;
 
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use frame_registry::BoxError;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 
 use self::signals::{Reloads, Stops};
 use crate::app::RunningApp;
-use crate::manifest::{self, Manifest, Problems};
+use crate::manifest::{self, Look, Manifest, Problems};
 
 /// The exit code where the manifest is wrong.
 const BAD_MANIFEST: u8 = 2;
@@ -119,7 +121,8 @@ impl Args {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
                 for problem in &problems.0 {
-                    tracing::error!(file = problem.file.name, at = problem.span.start, "{}", problem.message);
+                    let (line, column) = problem.file.position(problem.span.start);
+                    tracing::error!(file = problem.file.name, line, column, "{}", problem.message);
                 }
                 show(&problems);
                 tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
@@ -132,7 +135,7 @@ impl Args {
         notify::stopping();
         let now = Instant::now();
         // A year is no limit.
-        let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+        let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_hours(365 * 24));
         let stopped = tokio::select! {
             stopped = app.stop(deadline) => stopped,
             second = stops.next() => {
@@ -169,12 +172,14 @@ async fn ready(app: &RunningApp) {
 
 /// Logs go to standard error.
 fn start_logs() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
 }
 
 /// What is wrong, for people.
 fn show(problems: &Problems) {
-    for problem in &problems.0 {
-        eprintln!("{}: {}", problem.file.name, problem.message);
-    }
+    let look = match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => Look::Plain,
+        _ => Look::Terminal,
+    };
+    eprintln!("{}", problems.render(look));
 }
