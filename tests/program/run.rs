@@ -215,11 +215,11 @@ fn a_process_becomes_its_new_script() {
     run.wait_for("ready");
     run.wait_for_times("v1 is up", 1);
     app.write("worker.lua", &worker("v2"));
-    run.signal(Signal::HUP);
-    // In this order: one at a time has the name and the work.
-    run.wait_for("v1 was told to end");
-    run.wait_for("v2 is up");
-    let changes = run.wait_for("reloaded");
+    let changes = run.reload();
+    run.wait_for_times("v2 is up", 1);
+    // One at a time has the name and the work.
+    let place = |text: &str| run.said.iter().position(|line| line.contains(text));
+    assert!(place("v1 was told to end").is_some_and(|end| Some(end) < place("v2 is up")), "{:?}", run.said);
     assert!(changes.contains("processes replaced: app:worker; restarted: worker"), "{changes}");
 
     let nothing = run.reload();
@@ -342,10 +342,9 @@ fn other_default_options_are_inherited_by_what_is_started_again() {
     let mut run = app.run(&[]);
     run.wait_for("v1 is up on app:a");
     app.write("app.toml", &with("app:b"));
-    run.signal(Signal::HUP);
-    run.wait_for("v1 was told to end");
-    run.wait_for("v1 is up on app:b");
-    assert!(run.wait_for("reloaded").contains("default options replaced"));
+    assert!(run.reload().contains("default options replaced"));
+    run.wait_for_times("v1 is up on app:b", 1);
+    assert!(run.has_said("v1 was told to end"));
     run.stop();
 }
 
