@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
-use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, Source, SourceFile};
+use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::progress;
 
@@ -116,22 +116,22 @@ impl Compiler<'_> {
         for (id, given, compiled) in running {
             match compiled.await.unwrap_or_else(|error| Err(error.into())) {
                 Ok(code) => _ = codes.insert(id.clone(), code),
-                Err(error) => problems.push(self.problem(&given.value.source, &*error)),
+                Err(error) => problems.push(refused(self.manifest, &given.value, &*error)),
             }
         }
         (codes, problems)
     }
 }
 
-impl Compiler<'_> {
-    /// Why a source does not compile: there, if that is known, or else where the manifest names it.
-    fn problem(&self, source: &Source, error: &(dyn Error + 'static)) -> Problem {
-        if let Some(LuaError::Syntax { message }) = error.downcast_ref() {
-            let path = self.manifest.directory.join(&source.path).display().to_string();
-            let script = SourceFile::new(path, String::from_utf8_lossy(&source.bytes));
-            return Problem::of_script(&Arc::new(script), message);
+/// What is wrong with a source: in the script, where its compiler says so, or else where the manifest names it.
+fn refused(manifest: &Manifest, function: &Function, error: &(dyn Error + Send + Sync + 'static)) -> Problem {
+    let source = &function.source;
+    match (error.downcast_ref(), str::from_utf8(&source.bytes)) {
+        (Some(LuaError::Syntax { message }), Ok(text)) => {
+            let path = manifest.directory.join(&source.path).display().to_string();
+            Problem::of_script(&Arc::new(SourceFile::new(path, text)), message)
         }
-        Problem::new(&self.manifest.file, source.span.clone(), report::chain(error))
+        _ => Problem::new(&manifest.file, source.span.clone(), report::chain(error)),
     }
 }
 
@@ -229,11 +229,7 @@ fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
 
 /// Why a process cannot run on a host, if it cannot.
 fn not_runnable(id: &HostId, host: &Given<HostConfig>, process: &Function) -> Option<String> {
-    let engine = match process.limits {
-        Limits::Lua(_) => "lua",
-        #[cfg(feature = "wasm")]
-        Limits::Wasm(_) => "wasm",
-    };
+    let engine = process.limits.engine().as_str();
     let engines = host.value.engines.as_ref()?;
     let is_there = engines.iter().any(|other| other == engine);
     (!is_there).then(|| {
