@@ -40,7 +40,9 @@ impl Failure {
             ColorChoice::Never => Look::Plain,
             _ => Look::Terminal,
         };
-        Self::with_report(Exit::Usage, problems.render(look).trim_end())
+        let count = problems.0.len();
+        let what = if count == 1 { "problem" } else { "problems" };
+        Self::with_report(Exit::Usage, format!("{}\n{count} {what}", problems.render(look)))
     }
 
     /// A failure with a report that is complete: for programs, or of several lines.

@@ -7,20 +7,19 @@ mod signals;
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::process::{self, ExitCode};
+use std::process;
 use std::time::Duration;
 
-use frame_registry::BoxError;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use self::signals::{Reloads, Stops};
+use super::Failure;
 use crate::app::RunningApp;
-use crate::manifest::{self, Manifest, Problems};
-
-/// The exit code where the manifest is wrong.
-const BAD_MANIFEST: u8 = 2;
+use crate::exit::Exit;
+use crate::manifest::{self, Manifest};
+use crate::report;
 
 /// Runs the app of a manifest until it is told to stop.
 ///
@@ -47,14 +46,8 @@ enum End {
 }
 
 impl Args {
-    pub(super) fn run(self) -> Result<ExitCode, BoxError> {
-        let manifest = match manifest::read(&self.manifest) {
-            Ok(manifest) => manifest,
-            Err(problems) => {
-                show(&problems);
-                return Ok(BAD_MANIFEST.into());
-            }
-        };
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let manifest = manifest::read(&self.manifest).map_err(|problems| Failure::of_manifest(&problems))?;
         start_logs();
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let exit = runtime.block_on(self.serve(manifest));
@@ -63,33 +56,27 @@ impl Args {
         exit
     }
 
-    async fn serve(&self, manifest: Manifest) -> Result<ExitCode, BoxError> {
+    async fn serve(&self, manifest: Manifest) -> Result<Exit, Failure> {
         let (mut reloads, mut stops) = (Reloads::listen()?, Stops::listen()?);
         #[cfg(unix)]
         let name = manifest.app.name.clone();
         let booted = tokio::select! {
             booted = RunningApp::boot(manifest) => booted,
-            _ = stops.next() => return Ok(ExitCode::SUCCESS),
+            _ = stops.next() => return Ok(Exit::Done),
         };
-        let app = match booted {
-            Ok(app) => app,
-            Err(problems) => {
-                show(&problems);
-                return Ok(BAD_MANIFEST.into());
-            }
-        };
+        let app = booted.map_err(|problems| Failure::of_manifest(&problems))?;
         // Before anything runs: there may be another run of this manifest.
         #[cfg(unix)]
         let _control = match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
             Ok(serving) => serving,
             Err(error) => {
-                self.stop(&app, &mut stops, ExitCode::FAILURE).await;
-                return Err(error.into());
+                self.stop(&app, &mut stops, Exit::Internal).await;
+                return Err(Failure::new(error.exit(), report::chain(&error)));
             }
         };
         if let Err(problems) = app.supervise().await {
-            show(&problems);
-            return Ok(self.stop(&app, &mut stops, ExitCode::FAILURE).await);
+            Failure::of_manifest(&problems).print();
+            return Ok(self.stop(&app, &mut stops, Exit::Internal).await);
         }
         ready(&app).await;
         let end = tokio::select! {
@@ -103,9 +90,9 @@ impl Args {
         let exit = match end {
             End::Asked(stop) => {
                 tracing::info!("stopping, because of {stop}");
-                ExitCode::SUCCESS
+                Exit::Done
             }
-            End::Down => ExitCode::FAILURE,
+            End::Down => Exit::Internal,
         };
         Ok(self.stop(&app, &mut stops, exit).await)
     }
@@ -137,14 +124,14 @@ impl Args {
                 for problem in &problems.0 {
                     tracing::error!(file = problem.file.name, at = problem.span.start, "{}", problem.message);
                 }
-                show(&problems);
+                Failure::of_manifest(&problems).print();
                 tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
             }
         }
     }
 
     /// Stops the app, or where somebody asks for it a second time the whole program.
-    async fn stop(&self, app: &RunningApp, stops: &mut Stops, exit: ExitCode) -> ExitCode {
+    async fn stop(&self, app: &RunningApp, stops: &mut Stops, exit: Exit) -> Exit {
         notify::stopping();
         let now = Instant::now();
         // A year is no limit.
@@ -186,11 +173,4 @@ async fn ready(app: &RunningApp) {
 /// Logs go to standard error.
 fn start_logs() {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-}
-
-/// What is wrong, for people.
-fn show(problems: &Problems) {
-    for problem in &problems.0 {
-        eprintln!("{}: {}", problem.file.name, problem.message);
-    }
 }

@@ -30,7 +30,7 @@
 //! [hosts."app:workers"]
 //! processes = 1000
 //! mailbox = 64
-//! engines = ["lua", "wasm"]
+//! engines = ["lua", "native", "wasm"]  # supervisors are native
 //!
 //! [processes."app:ticker"]        # as functions
 //! engine = "lua"
@@ -53,11 +53,62 @@
 //! restart = "permanent"           # or "transient", "temporary"
 //! shutdown = "5s"                 # or "at_once", "unlimited"
 //! ```
+//!
+//! # What can be left out
+//!
+//! Everything can be, but for the `engine` and the `source` of a function, the `kind` of a network, the `host` of a
+//! supervisor, and the `id` and the `process` of a child. Paths begin at the directory of the manifest.
+//!
+//! | limit | for | unless given |
+//! |---|---|---|
+//! | `memory` | scripts, components | 32 MiB, 64 MiB |
+//! | `time` | both | 30 s; for a process, `"unlimited"` |
+//! | `payload` | both | 16 MiB |
+//! | `calls`, at once | both | 64; for a process, as many as its hosts have room for |
+//! | `wait`, for a turn | both | 30 s |
+//! | `idle`, `warm`, `fresh_vm` | scripts | 8, 1, false |
+//! | `table_elements`, `json_memory` | components | 20 000, 32 MiB |
+//!
+//! A duration is a number and its unit, or several: `"500ms"`, `"2s"`, `"1m30s"`. A size is a number of bytes, or one with
+//! its unit, where `KiB`, `MiB` and `GiB` are powers of 1024, and `kB`, `MB` and `GB` of 1000.
+//!
+//! # What is wrong with one
+//!
+//! [`examine`] reads all that can be read, and says everything that is wrong at once: each [`Problem`] with the bytes that it
+//! is about, and what would be right. [`Problems::render`] shows them to people, [`Problems::to_json`] to programs. Neither shows
+//! a setting of a network, nor a header for a collector: these may be secret.
 
+mod app;
+mod document;
+mod fs;
+mod function;
+mod hash;
+mod host;
+mod limits;
 mod model;
+mod network;
+mod options;
 mod problem;
+mod reader;
+mod reading;
+mod report;
+mod secret;
+mod settings;
+mod source;
+mod summary;
+mod supervisor;
+mod syntax;
+mod telemetry;
+mod tree;
+mod units;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::model::{
     AppSection, Child, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
 };
 pub use self::problem::{Problem, Problems, SourceFile};
+pub use self::reading::{Reading, examine, read};
+pub use self::report::Look;
+pub(crate) use self::summary::Summary;

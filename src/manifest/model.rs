@@ -1,6 +1,7 @@
 //! What a manifest says, once it was read.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use super::problem::SourceFile;
 /// source, and to make the networks.
 #[derive(Debug)]
 pub struct Manifest {
-    /// The manifest's own text.
+    /// The manifest's own text, as it can be shown.
     pub file: Arc<SourceFile>,
     /// The directory that it is in, which other paths begin at.
     pub directory: PathBuf,
@@ -72,7 +73,9 @@ pub struct AppSection {
 }
 
 /// `[telemetry]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// The values of headers are not shown in `Debug`: they may be tokens.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Otlp {
     /// Where traces are sent: the base address of a collector, as in `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub endpoint: String,
@@ -91,6 +94,34 @@ pub struct Function {
     pub options: Options,
     /// The same, as they are written.
     pub given: Map<String, Json>,
+}
+
+impl Limits {
+    /// What runs it.
+    pub const fn engine(&self) -> Engine {
+        match self {
+            Self::Lua(_) => Engine::Lua,
+            #[cfg(feature = "wasm")]
+            Self::Wasm(_) => Engine::Wasm,
+        }
+    }
+}
+
+impl Engine {
+    /// Its name in a manifest: `lua` or `wasm`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lua => "lua",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
+impl fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Otlp").field("endpoint", &self.endpoint).field("headers", &headers).finish()
+    }
 }
 
 /// What a function is written in.

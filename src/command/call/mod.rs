@@ -5,7 +5,7 @@ mod interrupt;
 mod outcome;
 mod payload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 

@@ -1,0 +1,30 @@
+//! `[app]`.
+
+use super::document::Known;
+use super::model::AppSection;
+use super::options::{Taker, options};
+use super::reader::Table;
+
+/// What an app without a name is called whose directory has none either.
+const NAMELESS: &str = "app";
+
+/// The section, with a name in any case.
+pub(super) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>) -> AppSection {
+    let mut app = AppSection::default();
+    let table = document.optional("app", |value| value.table("`[app]`", "{ name = \"hello\" }"));
+    if let Ok(Some(table)) = table {
+        table.only(&["name", "options"]);
+        if let Ok(name) = table.or("name", "", |name| name.str("\"hello\"")) {
+            name.clone_into(&mut app.name);
+        }
+        if let Ok((options, given)) = options(&table, Taker::Everything, networks) {
+            (app.options, app.given) = (options, given);
+        }
+    }
+    if app.name.is_empty() {
+        let directory = document.reader.directory.canonicalize().unwrap_or_default();
+        app.name =
+            directory.file_name().map_or_else(|| NAMELESS.into(), |name| name.to_string_lossy().into_owned());
+    }
+    app
+}

@@ -1,0 +1,110 @@
+//! The manifest as a whole: its sections, one after the other.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use frame_net::NetworkId;
+use frame_registry::{Id, IdKind};
+use serde_json::Value as Json;
+
+use super::function::{Role, function};
+use super::host::host;
+use super::model::{Given, Manifest};
+use super::reader::{self, Read, Table};
+use super::{app, fs, network, settings, supervisor, telemetry, tree};
+
+/// The sections that there are.
+pub(super) const SECTIONS: [&str; 10] = [
+    "app",
+    "clearnet",
+    "networks",
+    "http",
+    "fs",
+    "telemetry",
+    "functions",
+    "hosts",
+    "processes",
+    "supervisors",
+];
+
+/// The ids of a section, and where they are: those of what is wrong, too, so that who refers to it is not blamed.
+pub(super) type Known<K> = BTreeMap<Id<K>, Range<usize>>;
+
+/// A section whose members have ids.
+pub(super) struct Section<K, T> {
+    pub(super) entries: BTreeMap<Id<K>, Given<T>>,
+    pub(super) known: Known<K>,
+}
+
+/// Reads all that can be read of a manifest.
+pub(super) fn read(document: &Table<'_>) -> Manifest {
+    document.only(&SECTIONS);
+    let networks = section(document, "networks", "a network", network::network);
+    let processes =
+        section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
+    let hosts = section(document, "hosts", "a host", host);
+    let supervisors =
+        section(document, "supervisors", "a supervisor", |table| supervisor::read(table, &networks.known));
+    Manifest {
+        file: Arc::clone(&document.reader.file),
+        directory: document.reader.directory.clone(),
+        app: app::app(document, &networks.known),
+        clearnet: settings::section(document, "clearnet"),
+        http: settings::section(document, "http"),
+        base: fs::base(document),
+        otlp: telemetry::otlp(document),
+        functions: section(document, "functions", "a function", |table| {
+            function(table, Role::Function, &networks.known)
+        })
+        .entries,
+        supervisors: tree::checked(document.reader, &supervisors, &hosts, &processes),
+        networks: networks.entries,
+        hosts: hosts.entries,
+        processes: processes.entries,
+    }
+}
+
+/// Reads the members of a section, each with its id, and what it is besides how it is written.
+fn section<K: IdKind, T>(
+    document: &Table<'_>,
+    name: &'static str,
+    what: &'static str,
+    read: impl Fn(&Table<'_>) -> Read<(T, Json)>,
+) -> Section<K, T> {
+    let mut section = Section { entries: BTreeMap::new(), known: BTreeMap::new() };
+    let example = format!("{{ {:?} = {{ … }} }}", K::EXAMPLE);
+    let Ok(Some(table)) = document.optional(name, |value| value.table("the section", &example)) else {
+        return section;
+    };
+    for (name, value) in table.entries() {
+        let id = reader::id::<K>(document.reader, name.text, name.span.clone());
+        let read = value.table(what, "{ … }").and_then(|table| read(&table));
+        let Ok(id) = id else { continue };
+        section.known.insert(id.clone(), name.span.clone());
+        if let Ok((value, identity)) = read {
+            section.entries.insert(id, Given { value, span: name.span, identity });
+        }
+    }
+    section
+}
+
+/// Reports an id that nothing has.
+pub(super) fn check_network(
+    table: &Table<'_>,
+    name: &str,
+    id: &NetworkId,
+    known: &Known<frame_net::NetworkKind>,
+) -> Read<()> {
+    if known.contains_key(id) {
+        return Ok(());
+    }
+    let span = table.get(name).map_or_else(|| table.span.clone(), |value| value.span);
+    let problem = table.reader.problem(span, format_args!("no network has the id `{id}`"));
+    let ids: Vec<_> = known.keys().map(Id::as_str).collect();
+    let problem = match *ids {
+        [] => problem.with_help(format_args!("there are no networks; describe it in `[networks.\"{id}\"]`")),
+        _ => reader::unknown(problem, id.as_str(), &ids, "there are"),
+    };
+    Err(table.reader.report_missing(problem))
+}

@@ -1,0 +1,28 @@
+//! `[networks]`.
+
+use frame_net::{Drivers, NetworkConfig};
+use serde_json::{Value as Json, json};
+
+use super::hash::sha256;
+use super::reader::{Read, Table, unknown};
+
+/// A network. Its settings are for its driver to read, when it is made.
+pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
+    let kind = table.required("kind", "\"socks5\"").and_then(|value| {
+        let kind = value.str("\"socks5\"")?;
+        let drivers = Drivers::standard();
+        let kinds: Vec<_> = drivers.kinds().collect();
+        if kinds.contains(&kind) {
+            return Ok(kind);
+        }
+        let problem = value.problem(format_args!("there is no kind of network `{kind}`"));
+        Err(table.reader.report(unknown(problem, kind, &kinds, "there are")))
+    });
+    let settings = table.json();
+    let (kind, mut settings) = (kind?, settings?);
+    settings.remove("kind");
+    // A hash, as settings may be secret, and an identity is shown.
+    let identity =
+        json!({ "kind": kind, "settings": sha256(Json::Object(settings.clone()).to_string().as_bytes()) });
+    Ok((NetworkConfig::new(kind, settings), identity))
+}

@@ -1,0 +1,383 @@
+//! Reading tables that have spans: whatever is wrong is collected, and reading goes on.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_registry::{Id, IdKind, nearest};
+use serde_json::{Map, Number, Value as Json};
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, SourceFile};
+use super::units;
+
+/// Something was not read, and a problem says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reported;
+
+/// What was read, unless there was a problem with it.
+pub(super) type Read<T> = Result<T, Reported>;
+
+/// What all of a manifest is read with.
+pub(super) struct Reader {
+    pub(super) file: Arc<SourceFile>,
+    /// Where relative paths begin.
+    pub(super) directory: PathBuf,
+    /// Whether all of the text was read: otherwise what is missing may be behind a mistake, and nothing is said of it.
+    pub(super) is_whole: bool,
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl Reader {
+    pub(super) fn new(file: Arc<SourceFile>, directory: PathBuf, is_whole: bool) -> Self {
+        Self { file, directory, is_whole, problems: RefCell::default() }
+    }
+
+    /// A problem that is not yet reported.
+    pub(super) fn problem(&self, span: Range<usize>, message: impl fmt::Display) -> Problem {
+        Problem::new(&self.file, span, message)
+    }
+
+    pub(super) fn report(&self, problem: Problem) -> Reported {
+        self.problems.borrow_mut().push(problem);
+        Reported
+    }
+
+    /// Reports something that is not there, or not known: only if it is not just behind a mistake.
+    pub(super) fn report_missing(&self, problem: Problem) -> Reported {
+        if self.is_whole { self.report(problem) } else { Reported }
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+}
+
+/// A name with a span.
+pub(super) struct Name<'t> {
+    pub(super) text: &'t str,
+    pub(super) span: Range<usize>,
+}
+
+/// A table.
+pub(super) struct Table<'t> {
+    pub(super) reader: &'t Reader,
+    members: &'t DeTable<'t>,
+    pub(super) span: Range<usize>,
+    /// What it is, with its article: `a function`.
+    what: &'static str,
+}
+
+impl<'t> Table<'t> {
+    pub(super) fn new(
+        reader: &'t Reader,
+        members: &'t DeTable<'t>,
+        span: Range<usize>,
+        what: &'static str,
+    ) -> Self {
+        Self { reader, members, span, what }
+    }
+
+    /// The member `name`, if it is there.
+    pub(super) fn get(&self, name: &str) -> Option<Value<'t>> {
+        let (key, value) = self.members.get_key_value(name)?;
+        Some(Value::new(self.reader, key.get_ref(), value.get_ref(), value.span()))
+    }
+
+    /// The member `name`, which has to be there. `example` shows what to write.
+    pub(super) fn required(&self, name: &str, example: &str) -> Read<Value<'t>> {
+        self.get(name).ok_or_else(|| {
+            let problem =
+                self.reader.problem(self.span.clone(), format_args!("{} has no `{name}`", self.what));
+            self.reader.report_missing(problem.with_help(format_args!("add `{name} = {example}`")))
+        })
+    }
+
+    /// The member `name` as `read` reads it, or else `default`.
+    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Value<'t>) -> Read<T>) -> Read<T> {
+        self.get(name).map_or(Ok(default), |value| read(&value))
+    }
+
+    /// The member `name` as `read` reads it, if it is there.
+    pub(super) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Value<'t>) -> Read<T>,
+    ) -> Read<Option<T>> {
+        self.get(name).map(|value| read(&value)).transpose()
+    }
+
+    /// The members by name.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Name<'t>, Value<'t>)> + use<'t> {
+        let reader = self.reader;
+        self.members.iter().map(move |(key, value)| {
+            let name = Name { text: key.get_ref(), span: key.span() };
+            (name, Value::new(reader, key.get_ref(), value.get_ref(), value.span()))
+        })
+    }
+
+    /// Reports all members that are none of `known`.
+    pub(super) fn only(&self, known: &[&str]) {
+        for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.text)) {
+            let message = format_args!("{} has no member `{}`", self.what, name.text);
+            let problem = unknown(self.reader.problem(name.span, message), name.text, known, "it has");
+            self.reader.report(problem);
+        }
+    }
+}
+
+/// A problem with a name, completed with the known name nearest to it, and all there are.
+pub(super) fn unknown(problem: Problem, name: &str, known: &[&str], there_are: &str) -> Problem {
+    let all = match known {
+        [] => String::new(),
+        known => format!("{there_are} {}", list(known)),
+    };
+    match (nearest(name, known.iter().copied()), &*all) {
+        (Some(near), all) => problem.with_label(format_args!("did you mean `{near}`?")).with_help(all),
+        (None, "") => problem,
+        (None, all) => problem.with_help(all),
+    }
+}
+
+/// Names, to be read.
+pub(super) fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A value that has a name.
+pub(super) struct Value<'t> {
+    pub(super) reader: &'t Reader,
+    pub(super) name: &'t str,
+    value: &'t DeValue<'t>,
+    pub(super) span: Range<usize>,
+}
+
+impl<'t> Value<'t> {
+    fn new(reader: &'t Reader, name: &'t str, value: &'t DeValue<'t>, span: Range<usize>) -> Self {
+        Self { reader, name, value, span }
+    }
+
+    /// A problem with this value.
+    pub(super) fn problem(&self, message: impl fmt::Display) -> Problem {
+        self.reader.problem(self.span.clone(), message)
+    }
+
+    /// Reports that it is of another type than `expected`, of which there is an example.
+    pub(super) fn wrong_type(&self, expected: &str, example: &str) -> Reported {
+        // Where the parser found no value at all it has said so.
+        if self.span.is_empty() {
+            return Reported;
+        }
+        let problem = self.problem(format_args!("`{}` has to be {expected}", self.name));
+        let problem = problem.with_label(format_args!("this is {}", kind(self.value)));
+        self.reader.report(problem.with_help(format_args!("write `{} = {example}`", self.name)))
+    }
+
+    pub(super) fn str(&self, example: &str) -> Read<&'t str> {
+        self.value.as_str().ok_or_else(|| self.wrong_type("a string", example))
+    }
+
+    pub(super) fn bool(&self) -> Read<bool> {
+        self.value.as_bool().ok_or_else(|| self.wrong_type("a boolean", "true"))
+    }
+
+    pub(super) fn table(&self, what: &'static str, example: &str) -> Read<Table<'t>> {
+        match self.value.as_table() {
+            Some(members) => Ok(Table::new(self.reader, members, self.span.clone(), what)),
+            None => Err(self.wrong_type("a table", example)),
+        }
+    }
+
+    /// The elements of a list; each has the name of the list.
+    pub(super) fn array(&self, example: &str) -> Read<Vec<Value<'t>>> {
+        let array = self.value.as_array().ok_or_else(|| self.wrong_type("a list", example))?;
+        let element = |value: &'t toml::Spanned<DeValue<'t>>| {
+            Value::new(self.reader, self.name, value.get_ref(), value.span())
+        };
+        Ok(array.iter().map(element).collect())
+    }
+
+    /// A whole number within a range.
+    pub(super) fn integer(&self, range: RangeInclusive<u64>, example: &str) -> Read<u64> {
+        let DeValue::Integer(integer) = self.value else {
+            return Err(self.wrong_type("a whole number", example));
+        };
+        // The placeholder of the parser for no value.
+        if self.span.is_empty() {
+            return Err(Reported);
+        }
+        match u64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(self.out_of_range(&range, |number| number.to_string())),
+        }
+    }
+
+    /// A whole number that fits a `usize`, from `least` on.
+    pub(super) fn count(&self, least: usize, example: &str) -> Read<usize> {
+        let largest = u64::try_from(usize::MAX).unwrap_or(u64::MAX);
+        let number = self.integer(least as u64..=largest, example)?;
+        usize::try_from(number).map_err(|_| Reported)
+    }
+
+    /// A number with or without a fraction.
+    pub(super) fn float(&self, example: &str) -> Read<f64> {
+        let number = match self.value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            // What a whole number of more digits than that loses is nothing to a factor.
+            DeValue::Integer(integer) if !self.span.is_empty() && integer.radix() == 10 => {
+                integer.as_str().parse().ok()
+            }
+            _ => None,
+        };
+        number.ok_or_else(|| self.wrong_type("a number", example))
+    }
+
+    /// A number of bytes within a range: a plain number, or text with a unit.
+    pub(super) fn size(&self, range: RangeInclusive<u64>, example: &str) -> Read<usize> {
+        let bytes = match self.value {
+            DeValue::String(text) => units::size(text).map_err(|error| {
+                let problem = self.problem(format_args!("`{}` is no size: {error}", self.name));
+                let help = "write a number of bytes, or one with its unit, such as \"32MiB\" or \"500kB\"; \
+                            KiB, MiB and GiB are powers of 1024, kB, MB and GB of 1000";
+                self.reader.report(problem.with_help(help))
+            })?,
+            DeValue::Integer(_) => self.integer(0..=u64::MAX, example)?,
+            _ => return Err(self.wrong_type("a size: a number of bytes, or one with its unit", example)),
+        };
+        let fits = usize::try_from(bytes).ok().filter(|_| range.contains(&bytes));
+        fits.ok_or_else(|| self.out_of_range(&range, |bytes| units::size_text(bytes)))
+    }
+
+    fn out_of_range(&self, range: &RangeInclusive<u64>, shown: impl Fn(u64) -> String) -> Reported {
+        let is_bounded = usize::try_from(*range.end()).is_ok_and(|end| end < usize::MAX);
+        let (least, most) = (shown(*range.start()), shown(*range.end()));
+        let within = if is_bounded { format!("from {least} to {most}") } else { format!("at least {least}") };
+        let problem = self.problem(format_args!("`{}` is out of range", self.name));
+        self.reader.report(problem.with_label(format_args!("it has to be {within}")))
+    }
+
+    pub(super) fn duration(&self, example: &str) -> Read<Duration> {
+        let Some(text) = self.value.as_str() else {
+            return Err(self.wrong_type("a duration: a string of a number and its unit", example));
+        };
+        units::duration(text).map_err(|error| {
+            let problem = self.problem(format_args!("`{}` is no duration: {error}", self.name));
+            self.reader.report(
+                problem.with_help("write a number and its unit, such as \"2s\", \"500ms\" or \"1m30s\""),
+            )
+        })
+    }
+
+    /// A duration that is not zero.
+    pub(super) fn time(&self, example: &str) -> Read<Duration> {
+        let duration = self.duration(example)?;
+        if duration.is_zero() {
+            let problem = self.problem(format_args!("`{}` is out of range", self.name));
+            return Err(self.reader.report(problem.with_label("it has to be longer than zero")));
+        }
+        Ok(duration)
+    }
+
+    /// A [`time`](Self::time), or `"unlimited"`.
+    pub(super) fn time_or_unlimited(&self, example: &str) -> Read<Duration> {
+        if self.value.as_str() == Some("unlimited") { Ok(Duration::MAX) } else { self.time(example) }
+    }
+
+    /// An id.
+    pub(super) fn id<K: IdKind>(&self) -> Read<Id<K>> {
+        let text = self.str(&format!("{:?}", K::EXAMPLE))?;
+        id(self.reader, text, self.span.clone())
+    }
+
+    /// One of several words, by its name.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Read<T> {
+        let names: Vec<_> = choices.iter().map(|&(name, _)| name).collect();
+        let text = self.str(&format!("{:?}", names.first().unwrap_or(&"")))?;
+        let chosen = choices.iter().find(|&&(name, _)| name == text);
+        chosen.map(|&(_, choice)| choice).ok_or_else(|| {
+            let problem = self.problem(format_args!("`{}` cannot be {text:?}", self.name));
+            self.reader.report(unknown(problem, text, &names, "it can be"))
+        })
+    }
+
+    /// The value as JSON, in which there are no dates, and no numbers that are none.
+    pub(super) fn json(&self) -> Read<Json> {
+        let number = |number: Option<Number>| {
+            number.map(Json::Number).ok_or_else(|| {
+                let problem =
+                    self.problem(format_args!("`{}` has a number that JSON cannot have", self.name));
+                let help = "whole numbers have 64 bits, and others are finite";
+                self.reader.report(problem.with_help(help))
+            })
+        };
+        match self.value {
+            _ if self.span.is_empty() && self.value.is_integer() => Err(Reported),
+            DeValue::String(text) => Ok(Json::String(text.clone().into_owned())),
+            DeValue::Boolean(value) => Ok(Json::Bool(*value)),
+            DeValue::Integer(integer) => {
+                let (digits, radix) = (integer.as_str(), integer.radix());
+                let signed = i64::from_str_radix(digits, radix).map(Number::from);
+                number(signed.or_else(|_| u64::from_str_radix(digits, radix).map(Number::from)).ok())
+            }
+            DeValue::Float(float) => number(float.as_str().parse().ok().and_then(Number::from_f64)),
+            DeValue::Datetime(_) => {
+                let problem =
+                    self.problem(format_args!("`{}` has a date, which JSON cannot have", self.name));
+                Err(self.reader.report(problem.with_help("write it in quotes, as a string")))
+            }
+            DeValue::Array(_) => {
+                let elements: Vec<_> = self.array("[]")?.iter().map(Value::json).collect();
+                elements.into_iter().collect::<Read<_>>().map(Json::Array)
+            }
+            DeValue::Table(_) => self.table("it", "{}")?.json().map(Json::Object),
+        }
+    }
+
+    /// The value that a path of names and indices leads to, as far as there is one.
+    pub(super) fn at(&self, path: &serde_path_to_error::Path) -> Range<usize> {
+        use serde_path_to_error::Segment;
+
+        let (mut value, mut span) = (self.value, self.span.clone());
+        for segment in path {
+            let next = match (segment, value) {
+                (Segment::Map { key }, DeValue::Table(table)) => table.get(key.as_str()),
+                (Segment::Seq { index }, DeValue::Array(array)) => array.get(*index),
+                (Segment::Enum { .. }, _) => continue,
+                _ => None,
+            };
+            let Some(next) = next else { break };
+            (value, span) = (next.get_ref(), next.span());
+        }
+        span
+    }
+}
+
+impl Table<'_> {
+    /// The table as JSON.
+    pub(super) fn json(&self) -> Read<Map<String, Json>> {
+        let members: Vec<_> =
+            self.entries().map(|(name, value)| Ok((name.text.to_owned(), value.json()?))).collect();
+        members.into_iter().collect()
+    }
+}
+
+/// An id that is written at `span`.
+pub(super) fn id<K: IdKind>(reader: &Reader, text: &str, span: Range<usize>) -> Read<Id<K>> {
+    text.parse::<Id<K>>().map_err(|error| reader.report(reader.problem(span, error)))
+}
+
+/// What a value is, with its article.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}

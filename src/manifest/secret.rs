@@ -1,0 +1,124 @@
+//! Keeps secrets out of reports, which show lines of the manifest.
+//!
+//! A report is shown to whoever starts the program, and ends up in logs. The settings of networks have passwords and
+//! keys among them, and the headers for a collector have tokens. So what is shown is another text than what is read: as
+//! long, with `*` for all of these.
+//!
+//! Two passes say what they are, and either is enough to hide something. One looks at what was read. The other looks
+//! at lines, for what was not read: comments, and whatever is behind a mistake in the syntax.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::document::SECTIONS;
+
+/// The text of a manifest as it can be shown: as long, and with the same lines. `is_whole` is whether all of it was read.
+pub(super) fn redacted(text: &str, document: &DeTable<'_>, is_whole: bool) -> String {
+    let mut secrets = Vec::new();
+    in_document(document, &mut secrets);
+    in_lines(text, is_whole, &mut secrets);
+    secrets.sort_by_key(|span: &Range<usize>| span.start);
+    let mut shown = String::with_capacity(text.len());
+    let mut secrets = secrets.into_iter().peekable();
+    let mut hidden_until = 0;
+    for (offset, character) in text.char_indices() {
+        while let Some(span) = secrets.next_if(|span| span.start <= offset) {
+            hidden_until = hidden_until.max(span.end);
+        }
+        let is_hidden = offset < hidden_until && !"\r\n".contains(character);
+        shown.push(if is_hidden { star(character) } else { character });
+    }
+    shown
+}
+
+/// What to show for a character: something that takes as many bytes.
+fn star(hidden: char) -> char {
+    match hidden.len_utf8() {
+        1 => '*',
+        2 => '×',
+        3 => '⁕',
+        _ => '🞯',
+    }
+}
+
+/// Which members of a section are no secret. Those of a section that nobody knows may belong to another, misspelt.
+fn harmless_members(section: &str) -> Option<&'static [&'static str]> {
+    match section {
+        "networks" => Some(&["kind"]),
+        "telemetry" => Some(&["otlp"]),
+        known if SECTIONS.contains(&known) => None,
+        _ => Some(&[]),
+    }
+}
+
+fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
+    for (section, value) in document {
+        let Some(harmless) = harmless_members(section.get_ref()) else { continue };
+        match value.get_ref() {
+            DeValue::Table(networks) if section.get_ref() == "networks" => {
+                networks
+                    .values()
+                    .for_each(|network| values(network.get_ref(), network.span(), harmless, secrets));
+            }
+            section => values(section, value.span(), harmless, secrets),
+        }
+    }
+}
+
+/// All values but those of `harmless` members right there.
+fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &mut Vec<Range<usize>>) {
+    match value {
+        DeValue::Table(table) => {
+            for (name, value) in table {
+                if !(harmless.contains(&&**name.get_ref()) && value.get_ref().is_str()) {
+                    values(value.get_ref(), value.span(), &[], secrets);
+                }
+            }
+        }
+        DeValue::Array(array) => {
+            array.iter().for_each(|value| values(value.get_ref(), value.span(), &[], secrets));
+        }
+        _ => secrets.push(span),
+    }
+}
+
+fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
+    // What is before the first header was read as well, if all was.
+    let mut harmless: Option<&[&str]> = if is_whole { None } else { Some(&[]) };
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let end = start + line.len();
+        match section_of(line) {
+            Some(section) => {
+                harmless = harmless_members(section);
+                secrets.extend(
+                    line.find('#').filter(|_| harmless.is_some()).map(|comment| start + comment..end),
+                );
+            }
+            None => secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end)),
+        }
+        start = end;
+    }
+}
+
+/// The section that a line is the header of, or of a part of.
+fn section_of(line: &str) -> Option<&str> {
+    let inner = line.trim_start().strip_prefix('[')?;
+    let inner = inner.strip_prefix('[').unwrap_or(inner).trim_start();
+    inner.trim_start_matches(['"', '\'']).split(['.', ']', '"', '\'', ' ', '\t']).next()
+}
+
+/// How much of a line with something secret can be shown: the name of the setting, or all up to a comment.
+fn public_part(line: &str, harmless: &[&str]) -> usize {
+    let Some((name, value)) = line.split_once('=') else { return 0 };
+    let is_in_name = |character: char| character.is_ascii_alphanumeric() || "_-. \t".contains(character);
+    // Base64 in a string of several lines may end like this.
+    if !name.chars().all(is_in_name) || value.trim_matches(['=', '"', '\'', ',']).trim().is_empty() {
+        return 0;
+    }
+    if harmless.contains(&name.trim()) {
+        return line.find('#').unwrap_or(line.len());
+    }
+    name.len() + 1
+}

@@ -1,0 +1,226 @@
+//! What a manifest would run, for people and programs to read.
+
+use std::collections::HashSet;
+use std::fmt::{self, Write as _};
+use std::slice;
+use std::time::Duration;
+
+use frame_dispatch::process::EntryId;
+use frame_dispatch::process::supervisor::{Shutdown, Strategy};
+use frame_registry::Id;
+use serde_json::{Map, Value as Json, json};
+
+use super::model::{Child, Function, Given, Limits, Manifest};
+use super::units::size_text;
+use crate::report::table;
+
+/// What a manifest would run. Of networks it has the kinds, and no settings.
+pub(crate) struct Summary<'a>(pub(crate) &'a Manifest);
+
+impl Summary<'_> {
+    pub(crate) fn to_json(&self) -> Json {
+        let Manifest { app, networks, base, otlp, functions, hosts, processes, supervisors, .. } = self.0;
+        let functions = functions.iter().map(|(id, given)| function(id.as_str(), &given.value));
+        let processes = processes.iter().map(|(id, given)| function(id.as_str(), &given.value));
+        let hosts = hosts.iter().map(|(id, Given { value, .. })| {
+            json!({ "id": id, "processes": value.processes, "mailbox": value.mailbox, "engines": value.engines })
+        });
+        let networks = networks.iter().map(|(id, network)| json!({ "id": id, "kind": network.value.kind() }));
+        let supervisors = supervisors.iter().map(|(id, Given { value, .. })| {
+            json!({
+                "id": id,
+                "host": value.host,
+                "strategy": strategy(value.strategy),
+                "restarts": value.intensity.0,
+                "within": duration(value.intensity.1),
+                "is_started": self.is_top(id),
+                "children": value.children.iter().map(|child| self::child(&child.value)).collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "app": app.name,
+            "options": app.given,
+            "networks": networks.collect::<Vec<_>>(),
+            "fs": base.as_ref().map(|base| base.value.display().to_string()),
+            "telemetry": otlp.as_ref().map(|otlp| &otlp.endpoint),
+            "functions": functions.collect::<Vec<_>>(),
+            "processes": processes.collect::<Vec<_>>(),
+            "hosts": hosts.collect::<Vec<_>>(),
+            "supervisors": supervisors.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Whether a supervisor is started with the app, as no other starts it.
+    fn is_top(&self, id: &EntryId) -> bool {
+        let mut children = self.0.supervisors.values().flat_map(|supervisor| &supervisor.value.children);
+        !children.any(|child| child.value.process == *id)
+    }
+
+    /// The children of a supervisor, and theirs below them. Those of one that is several times in the tree are there
+    /// once: a manifest can say how to make a tree that is far longer than itself.
+    fn write_children<'a>(
+        &'a self,
+        f: &mut fmt::Formatter<'_>,
+        top: &'a EntryId,
+        shown: &mut HashSet<&'a EntryId>,
+    ) -> fmt::Result {
+        let mut path = vec![self.children(top)];
+        while let Some(children) = path.last_mut() {
+            let Some(Given { value, .. }) = children.next() else {
+                path.pop();
+                continue;
+            };
+            let Child { id, process, host, restart, name, .. } = value;
+            let name = name.as_ref().map_or_else(String::new, |name| format!(", named {name:?}"));
+            let is_supervisor = self.0.supervisors.contains_key(process);
+            let is_new = is_supervisor && shown.insert(process);
+            let see = if is_supervisor && !is_new { ", see there" } else { "" };
+            writeln!(f, "{}{id}: {process} on {host}, {restart}{name}{see}", "  ".repeat(path.len() + 1))?;
+            if is_new {
+                path.push(self.children(process));
+            }
+        }
+        Ok(())
+    }
+
+    fn children(&self, supervisor: &EntryId) -> slice::Iter<'_, Given<Child>> {
+        self.0.supervisors.get(supervisor).map_or_else(Default::default, |given| given.value.children.iter())
+    }
+}
+
+/// For people: a table for what there can be many of.
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Manifest { app, networks, base, otlp, functions, hosts, processes, supervisors, .. } = self.0;
+        writeln!(f, "app: {}", app.name)?;
+        if !app.given.is_empty() {
+            writeln!(f, "options of everything: {}", members(&app.given))?;
+        }
+        if let Some(base) = base {
+            writeln!(f, "files below: {}", base.value.display())?;
+        }
+        if let Some(otlp) = otlp {
+            writeln!(f, "traces to: {}", otlp.endpoint)?;
+        }
+        let functions: Vec<_> = functions.iter().map(row).collect();
+        let processes: Vec<_> = processes.iter().map(row).collect();
+        for (what, functions) in [("function", functions), ("process", processes)] {
+            if !functions.is_empty() {
+                writeln!(f, "\n{}", table(&[what, "engine", "source", "options", "limits"], functions))?;
+            }
+        }
+        if !hosts.is_empty() {
+            let rows = hosts.iter().map(|(id, Given { value, .. })| {
+                let engines =
+                    value.engines.as_ref().map_or_else(|| "all".to_owned(), |engines| engines.join(", "));
+                vec![id.to_string(), value.processes.to_string(), value.mailbox.to_string(), engines]
+            });
+            writeln!(f, "\n{}", table(&["host", "processes", "mailbox", "engines"], rows))?;
+        }
+        if !networks.is_empty() {
+            let rows = networks.iter().map(|(id, given)| vec![id.to_string(), given.value.kind().to_owned()]);
+            writeln!(f, "\n{}", table(&["network", "kind"], rows))?;
+        }
+        let mut shown = HashSet::new();
+        for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {
+            let (restarts, within) = value.intensity;
+            let (strategy, within) = (strategy(value.strategy), duration(within));
+            writeln!(f, "\n{id} on {}, {strategy}, at most {restarts} restarts within {within}", value.host)?;
+            self.write_children(f, id, &mut shown)?;
+        }
+        Ok(())
+    }
+}
+
+fn row<K>((id, given): (&Id<K>, &Given<Function>)) -> Vec<String> {
+    let Function { limits, source, given, .. } = &given.value;
+    let engine = limits.engine().as_str().to_owned();
+    vec![id.to_string(), engine, source.path.clone(), members(given), members(&self::limits(limits))]
+}
+
+fn function(id: &str, function: &Function) -> Json {
+    json!({
+        "id": id,
+        "engine": function.limits.engine().as_str(),
+        "source": function.source.path,
+        "bytes": function.source.bytes.len(),
+        "options": function.given,
+        "limits": limits(&function.limits),
+    })
+}
+
+fn child(child: &Child) -> Json {
+    let shutdown = match child.shutdown {
+        Shutdown::AtOnce => "at_once".to_owned(),
+        Shutdown::Within(time) => duration(time),
+        _ => UNLIMITED.to_owned(),
+    };
+    json!({
+        "id": child.id,
+        "process": child.process,
+        "host": child.host,
+        "name": child.name,
+        "restart": child.restart,
+        "shutdown": shutdown,
+    })
+}
+
+/// Limits as a manifest has them.
+fn limits(limits: &Limits) -> Map<String, Json> {
+    let size = |bytes: usize| Json::from(size_text(bytes as u64));
+    let count = |count: usize| if count == usize::MAX { Json::from(UNLIMITED) } else { Json::from(count) };
+    let time = |time: Duration| Json::from(duration(time));
+    let limits = match limits {
+        Limits::Lua(lua) => vec![
+            ("memory", size(lua.memory)),
+            ("time", time(lua.time)),
+            ("payload", size(lua.payload)),
+            ("calls", count(lua.pool.size)),
+            ("wait", time(lua.pool.max_wait)),
+            ("idle", count(lua.pool.idle)),
+            ("warm", count(lua.pool.warm)),
+            ("fresh_vm", lua.fresh_vm.into()),
+        ],
+        #[cfg(feature = "wasm")]
+        Limits::Wasm(wasm) => vec![
+            ("memory", size(wasm.memory)),
+            ("time", time(wasm.time)),
+            ("payload", size(wasm.payload)),
+            ("calls", count(wasm.calls)),
+            ("wait", time(wasm.max_wait)),
+            ("table_elements", count(wasm.table_elements)),
+            ("json_memory", size(wasm.json_memory)),
+        ],
+    };
+    limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+const UNLIMITED: &str = "unlimited";
+
+fn duration(duration: Duration) -> String {
+    if duration == Duration::MAX {
+        return UNLIMITED.to_owned();
+    }
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::OneForAll => "one_for_all",
+        Strategy::RestForOne => "rest_for_one",
+        _ => "one_for_one",
+    }
+}
+
+/// Members in one line, as in TOML.
+fn members(members: &Map<String, Json>) -> String {
+    members.iter().fold(String::new(), |mut line, (name, value)| {
+        let separator = if line.is_empty() { "" } else { ", " };
+        // Writing to a string does not fail.
+        let _ = match value {
+            Json::String(text) => write!(line, "{separator}{name} = {text}"),
+            other => write!(line, "{separator}{name} = {other}"),
+        };
+        line
+    })
+}

@@ -1,0 +1,78 @@
+//! From text to tables with spans, and what is wrong with the text as TOML.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::{DeTable, Error};
+
+use super::problem::{Problem, SourceFile};
+use super::secret;
+
+/// A manifest as TOML.
+pub(super) struct Syntax<'t> {
+    pub(super) document: DeTable<'t>,
+    /// The text, as it can be shown.
+    pub(super) file: Arc<SourceFile>,
+    pub(super) problems: Vec<Problem>,
+    /// Whether all of it was read. Otherwise something may be missing only because it is behind a mistake.
+    pub(super) is_whole: bool,
+}
+
+impl<'t> Syntax<'t> {
+    pub(super) fn parse(name: &str, text: &'t str) -> Self {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        let document = document.into_inner();
+        let is_whole = errors.iter().all(is_duplicate);
+        let file = Arc::new(SourceFile::new(name, secret::redacted(text, &document, is_whole)));
+        let problems = errors.iter().enumerate().map(|(index, error)| {
+            let span = error.span().unwrap_or(0..0);
+            if is_duplicate(error) {
+                let first = if index < SEARCHES { first_of(text, &span, errors.len()) } else { None };
+                return duplicate(&file, span, first);
+            }
+            match error.message().split_once(", expected ") {
+                Some((wrong, expected)) => {
+                    Problem::new(&file, span, wrong).with_help(format_args!("TOML has here: {expected}"))
+                }
+                None => Problem::new(&file, span, error.message()),
+            }
+        });
+        let problems = problems.collect();
+        Self { document, file, problems, is_whole }
+    }
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    error.message() == "duplicate key"
+}
+
+fn duplicate(file: &Arc<SourceFile>, span: Range<usize>, first: Option<Range<usize>>) -> Problem {
+    let key = file.text.get(span.clone()).unwrap_or_default();
+    let problem = Problem::new(file, span, format_args!("`{key}` is there twice"))
+        .with_label("again")
+        .with_help("take one of them out, or give it another name");
+    match first {
+        Some(first) => problem.with_related(first, "first"),
+        None => problem,
+    }
+}
+
+/// For how many duplicates the first is looked for, and at how many places each: every one takes reading all again.
+const SEARCHES: usize = 16;
+
+/// The first of two equal keys, of which the parser names the second only: the one without which there is no error.
+fn first_of(text: &str, second: &Range<usize>, errors: usize) -> Option<Range<usize>> {
+    let key = text.get(second.clone()).filter(|key| !key.is_empty())?;
+    let is_in_key =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-\"'".contains(byte));
+    let places = text[..second.start].rmatch_indices(key).map(|(start, _)| start..start + key.len());
+    let mut places = places.filter(|place| {
+        let before = place.start.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+        !is_in_key(before) && !is_in_key(text.as_bytes().get(place.end))
+    });
+    places.by_ref().take(SEARCHES).find(|place| {
+        let other = format!("{}{}{}", &text[..place.start], "Z".repeat(key.len()), &text[place.end..]);
+        let (_, left) = DeTable::parse_recoverable(&other);
+        left.len() < errors && !left.iter().any(|error| error.span().as_ref() == Some(second))
+    })
+}

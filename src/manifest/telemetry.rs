@@ -1,0 +1,69 @@
+//! `[telemetry]`.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue, Uri};
+
+use super::model::Otlp;
+use super::reader::{Read, Table, Value};
+
+/// Where traces are sent, if anywhere.
+pub(super) fn otlp(document: &Table<'_>) -> Option<Otlp> {
+    const EXAMPLE: &str = "\"http://127.0.0.1:4318\"";
+    let table = document
+        .optional("telemetry", |value| value.table("`[telemetry]`", "{ otlp = \"http://127.0.0.1:4318\" }"));
+    let table = table.ok()??;
+    table.only(&["otlp", "headers"]);
+    if !cfg!(feature = "otlp") {
+        let problem =
+            document.reader.problem(table.span.clone(), "this build of the program sends no traces");
+        document
+            .reader
+            .report(problem.with_help("take `[telemetry]` out, or build with the cargo feature `otlp`"));
+        return None;
+    }
+    let endpoint = table.required("otlp", EXAMPLE).and_then(|value| endpoint(&value, EXAMPLE));
+    let headers = table.or("headers", BTreeMap::new(), headers);
+    Some(Otlp { endpoint: endpoint.ok()?, headers: headers.ok()? })
+}
+
+fn endpoint(value: &Value<'_>, example: &str) -> Read<String> {
+    let text = value.str(example)?;
+    let is_base = text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if is_base {
+        return Ok(text.to_owned());
+    }
+    let problem = value.problem("`otlp` has to be a URL with `http` or `https`");
+    Err(value.reader.report(problem.with_help(format_args!("write `otlp = {example}`"))))
+}
+
+/// Their values are tokens more often than not, so no problem shows one.
+fn headers(value: &Value<'_>) -> Read<BTreeMap<String, String>> {
+    let table = value.table("`headers`", "{ authorization = \"…\" }")?;
+    let headers: Vec<_> = table
+        .entries()
+        .map(|(name, value)| {
+            let is_name = name.text.parse::<HeaderName>().map(drop).map_err(|_| {
+                let message = format_args!("{:?} is no name of a header", name.text);
+                let problem = table.reader.problem(name.span.clone(), message);
+                table.reader.report(problem.with_help("a name is of ASCII letters, digits and `-`"))
+            });
+            let text = value.str("\"…\"").and_then(|text| match text.parse::<HeaderValue>() {
+                Ok(_) => Ok(text.to_owned()),
+                Err(_) => {
+                    let message =
+                        format_args!("the header `{}` has a character that none can have", name.text);
+                    let problem = value.problem(message);
+                    Err(table
+                        .reader
+                        .report(problem.with_help("values are of visible ASCII characters and spaces")))
+                }
+            });
+            is_name?;
+            Ok((name.text.to_owned(), text?))
+        })
+        .collect();
+    headers.into_iter().collect()
+}
