@@ -30,7 +30,7 @@ pub(crate) fn boot(networks: NetConfig) -> Result<Booted, BoxError> {
 pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem> {
     let clearnet = NetConfig::default().with_clearnet(manifest.clearnet.clone());
     let mut app = builder(manifest)?;
-    let networks = frame_net::boot(&mut app, clearnet).map_err(|error| unbootable(manifest, error))?;
+    let networks = frame_net::boot(&mut app, clearnet).map_err(|error| unbootable(manifest, &error))?;
     Ok((app.build(), networks))
 }
 
@@ -42,9 +42,9 @@ pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
     for (id, network) in &manifest.networks {
         hollow.put(id.clone(), Arc::new(Hollow), network.value.is_selectable());
     }
-    networks.apply(hollow).map_err(|error| unbootable(manifest, error.into()))?;
+    networks.apply(hollow).map_err(|error| unbootable(manifest, &error.into()))?;
     let mut app = builder(manifest)?;
-    frame_net::install(&mut app, networks, None).map_err(|error| unbootable(manifest, error))?;
+    frame_net::install(&mut app, networks, None).map_err(|error| unbootable(manifest, &error))?;
     Ok(app.build())
 }
 
@@ -69,11 +69,11 @@ impl Network for Hollow {
 /// With all that the app carries beside its networks.
 fn builder(manifest: &Manifest) -> Result<AppBuilder, Problem> {
     let mut app = App::builder();
-    app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, error.into()))?;
+    app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, &error.into()))?;
     // The values that options refer to are set here.
     Ok(app)
 }
 
-fn unbootable(manifest: &Manifest, error: BootError) -> Problem {
-    Problem::new(&manifest.file, 0..0, report::chain(&error))
+fn unbootable(manifest: &Manifest, error: &BootError) -> Problem {
+    Problem::new(&manifest.file, 0..0, report::chain(error))
 }

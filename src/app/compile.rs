@@ -1,9 +1,11 @@
 //! Making a plan of a manifest: everything is compiled and made, and nothing runs.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use frame_dispatch::lua::LuaError;
 use frame_dispatch::process::{HostConfig, HostId};
 use frame_net::{NetworkId, NetworkRegistry};
 use frame_registry::Id;
@@ -14,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
-use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems};
+use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, SourceFile};
 use crate::report;
 
 /// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
@@ -113,20 +115,29 @@ impl Compiler<'_> {
             let compiled = spawn_blocking(move || {
                 let _turn = turn;
                 let _progress = takes_long(&function.limits).then(|| progress(&message).entered());
-                engines.compile(&function, role).map_err(|error| report::chain(&*error))
+                engines.compile(&function, role)
             });
             running.push((id, given, compiled));
         }
         for (id, given, compiled) in running {
-            match compiled.await.unwrap_or_else(|error| Err(format!("it was not compiled: {error}"))) {
+            match compiled.await.unwrap_or_else(|error| Err(error.into())) {
                 Ok(code) => _ = codes.insert(id.clone(), code),
-                Err(why) => {
-                    let span = given.value.source.span.clone();
-                    problems.push(Problem::new(&self.manifest.file, span, why));
-                }
+                Err(error) => problems.push(refused(self.manifest, &given.value, &*error)),
             }
         }
         (codes, problems)
+    }
+}
+
+/// What is wrong with a source: in the script, where its compiler says so, or else where the manifest names it.
+fn refused(manifest: &Manifest, function: &Function, error: &(dyn Error + Send + Sync + 'static)) -> Problem {
+    let source = &function.source;
+    match (error.downcast_ref(), str::from_utf8(&source.bytes)) {
+        (Some(LuaError::Syntax { message }), Ok(text)) => {
+            let path = manifest.directory.join(&source.path).display().to_string();
+            Problem::of_script(&Arc::new(SourceFile::new(path, text)), message)
+        }
+        _ => Problem::new(&manifest.file, source.span.clone(), report::chain(error)),
     }
 }
 
@@ -229,11 +240,7 @@ fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
 
 /// Why a process cannot run on a host, if it cannot.
 fn not_runnable(id: &HostId, host: &Given<HostConfig>, process: &Function) -> Option<String> {
-    let engine = match process.limits {
-        Limits::Lua(_) => "lua",
-        #[cfg(feature = "wasm")]
-        Limits::Wasm(_) => "wasm",
-    };
+    let engine = process.limits.engine().as_str();
     let engines = host.value.engines.as_ref()?;
     let is_there = engines.iter().any(|other| other == engine);
     (!is_there).then(|| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use frame_dispatch::process::supervisor::{SpecError, SupervisorHandle};
-use frame_dispatch::process::{EntryId, HostId, ProcessManager};
+use frame_dispatch::process::supervisor::SupervisorHandle;
+use frame_dispatch::process::{EntryId, HostId, Process, ProcessManager, RegisterError};
 use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
@@ -18,13 +18,13 @@ use tokio::time::timeout;
 use super::base;
 use super::engines::Engines;
 use super::frames;
-use super::plan::{self, Plan};
+use super::plan::{self, Plan, Unit};
 use super::supervise::{SupervisorDown, Top};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 
 /// How long the calls of a function that is no more are waited for before somebody is told.
-const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+const DRAINED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What the parts of an app are put into.
 pub(super) struct Core {
@@ -81,6 +81,7 @@ pub(super) struct Live {
 }
 
 /// A supervisor, as it is registered and as it runs.
+#[derive(Default)]
 pub(super) struct Family {
     registered: Json,
     /// Those of what is registered, which is the last, and of what was before: that may still run.
@@ -128,31 +129,29 @@ impl Live {
     }
 
     fn put_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
-        let changed = changed(&self.networks, &plan.networks);
+        let new = differing(&self.networks, &plan.networks);
         let mut changes = NetworkChanges::default();
-        for (id, made) in &changed {
+        for (id, made) in &new {
             changes.put((*id).clone(), Arc::clone(&made.value.network), made.value.is_selectable);
         }
         core.networks.apply(changes).map_err(|error| {
             // There is at least one, or nothing could be wrong.
-            let span = changed.first().map(|(_, network)| network.span.clone()).unwrap_or_default();
+            let span = new.first().map(|(_, made)| made.span.clone()).unwrap_or_default();
             Problem::new(&plan.file, span, report::chain(&error))
         })?;
-        let ids = changed
-            .into_iter()
-            .map(|(id, network)| (id.clone(), network.identity.clone()))
-            .collect::<Vec<_>>();
-        self.networks.extend(ids);
+        for (id, made) in new {
+            self.networks.insert(id.clone(), made.identity.clone());
+        }
         Ok(())
     }
 
     fn put_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
-        for (id, function) in changed(&self.functions, &plan.functions) {
-            let (options, code) = (function.value.options.clone(), function.value.code.clone());
+        for (id, function) in differing(&self.functions, &plan.functions) {
+            let Unit { options, code: compiled, .. } = function.value.clone();
             let put = if self.functions.contains_key(id) {
-                core.functions.replace(id.clone(), options, code).map(|retired| drain(id, retired))
+                core.functions.replace(id.clone(), options, compiled).map(|retired| drain(id, retired))
             } else {
-                core.functions.register(id.clone(), options, code)
+                core.functions.register(id.clone(), options, compiled)
             };
             put.map_err(|error| plan.problem(function, error))?;
             self.functions.insert(id.clone(), function.identity.clone());
@@ -161,14 +160,9 @@ impl Live {
     }
 
     fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
-        for (id, process) in changed(&self.processes, &plan.processes) {
-            let (options, code) = (process.value.options.clone(), process.value.code.clone());
-            let put = if self.processes.contains_key(id) {
-                core.processes.replace(id.clone(), options, code)
-            } else {
-                core.processes.register(id.clone(), options, code)
-            };
-            put.map_err(|error| plan.problem(process, error))?;
+        for (id, process) in differing(&self.processes, &plan.processes) {
+            let Unit { options, code: compiled, .. } = process.value.clone();
+            self.put_entry(core, id, options, compiled).map_err(|error| plan.problem(process, error))?;
             self.processes.insert(id.clone(), process.identity.clone());
         }
         Ok(())
@@ -176,32 +170,34 @@ impl Live {
 
     fn put_supervisors(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         for (id, given) in &plan.supervisors {
-            let before = self.supervisors.get_mut(id);
-            if before.as_ref().is_some_and(|before| before.registered == given.identity) {
+            if self.supervisors.get(id).is_some_and(|family| family.registered == given.identity) {
                 continue;
             }
-            let supervisor =
-                plan::supervisor(&given.value).map_err(|error: SpecError| plan.problem(given, error))?;
+            let supervisor = plan::supervisor(&given.value).map_err(|error| plan.problem(given, error))?;
             let handle = supervisor.handle();
-            let put = match before {
-                Some(_) => core.processes.replace(id.clone(), Options::new(), supervisor),
-                None => core.processes.register(id.clone(), Options::new(), supervisor),
-            };
-            put.map_err(|error| plan.problem(given, error))?;
-            let registered = given.identity.clone();
-            match before {
-                Some(family) => {
-                    family.handles.retain(|handle| !handle.running().is_empty());
-                    family.handles.push(handle);
-                    family.registered = registered;
-                }
-                None => {
-                    let family = Family { registered, handles: vec![handle], running: None };
-                    self.supervisors.insert(id.clone(), family);
-                }
-            }
+            self.put_entry(core, id, Options::new(), supervisor)
+                .map_err(|error| plan.problem(given, error))?;
+            let family = self.supervisors.entry(id.clone()).or_default();
+            family.handles.retain(|handle| !handle.running().is_empty());
+            family.handles.push(handle);
+            family.registered = given.identity.clone();
         }
         Ok(())
+    }
+
+    /// Puts something that can be started in its place, also where a supervisor becomes a process or the other way round.
+    fn put_entry(
+        &self,
+        core: &Core,
+        id: &EntryId,
+        options: Options,
+        process: impl Process,
+    ) -> Result<(), RegisterError> {
+        if self.processes.contains_key(id) || self.supervisors.contains_key(id) {
+            core.processes.replace(id.clone(), options, process)
+        } else {
+            core.processes.register(id.clone(), options, process)
+        }
     }
 
     /// Takes away what is not in the plan: what others relied on last.
@@ -214,7 +210,9 @@ impl Live {
         let gone = take_gone(&mut self.processes, |id| plan.processes.contains_key(id));
         let supervisors = take_gone(&mut self.supervisors, |id| plan.supervisors.contains_key(id));
         for id in gone.into_iter().chain(supervisors) {
-            core.processes.remove(&id);
+            if !plan.processes.contains_key(&id) && !plan.supervisors.contains_key(&id) {
+                core.processes.remove(&id);
+            }
         }
         let hosts: Vec<_> = self.hosts.iter().filter(|id| !plan.hosts.contains_key(id)).cloned().collect();
         for id in hosts {
@@ -237,7 +235,7 @@ impl Live {
 }
 
 /// What of a plan is not in place as it is.
-fn changed<'a, K: Ord, T>(
+fn differing<'a, K: Ord, T>(
     live: &BTreeMap<K, Json>,
     plan: &'a BTreeMap<K, Given<T>>,
 ) -> Vec<(&'a K, &'a Given<T>)> {

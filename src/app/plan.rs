@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use frame_dispatch::FunctionId;
-use frame_dispatch::process::supervisor::{ChildSpec, SpecError, Supervisor};
+use frame_dispatch::process::supervisor::{ChildSpec, SpecError, Supervisor, SupervisorBuilder};
 use frame_dispatch::process::{EntryId, HostConfig, HostId, Start};
 use frame_net::{Network, NetworkId};
 use frame_registry::Options;
@@ -98,11 +98,7 @@ pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError>
     let (restarts, window) = spec.intensity;
     let builder =
         Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
-    spec.children
-        .iter()
-        .map(|given| child(&given.value))
-        .fold(builder, |builder, child| builder.with_child(child))
-        .build()
+    spec.children.iter().map(|given| child(&given.value)).fold(builder, SupervisorBuilder::with_child).build()
 }
 
 /// The child that a manifest describes.

@@ -85,7 +85,8 @@ impl Regroup<'_> {
                 return Ok(Verdict::Restart);
             };
             let edits = Edits::between(&running, &planned.value);
-            if edits.has_other_rules || (!edits.is_empty() && !(is_top && edits.can_be_made)) {
+            let can_go_on = edits.is_empty() || (is_top && edits.can_be_made);
+            if edits.has_other_rules || !can_go_on {
                 return Ok(Verdict::Restart);
             }
             // One that is a child in two places has no handle of its own.

@@ -10,9 +10,6 @@ use super::regroup::regroup;
 use super::sections;
 use crate::manifest::{Manifest, Problem, Problems};
 
-/// The sections that are read when an app is booted, and never again: what they say is part of values that are written once.
-const WRITTEN_ONCE: [&str; 4] = ["clearnet", "http", "fs", "telemetry"];
-
 /// Makes the app what `manifest` says. Gives the plan of that and what changed.
 ///
 /// # Errors
@@ -72,8 +69,16 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
         Problem::new(file, span, format!("{what} cannot change while the app runs"))
     };
     let mut problems = Vec::new();
-    let is_other = |name: &str| sections::section(&before.file, name) != sections::section(file, name);
-    for name in WRITTEN_ONCE.into_iter().filter(|name| is_other(name)) {
+    let base = |manifest: &Manifest| manifest.base.as_ref().map(|base| base.identity.clone());
+    let http = |manifest: &Manifest| sections::section(&manifest.file, "http");
+    // What they say is read when an app is booted, and is part of values that are written once.
+    let written_once = [
+        ("clearnet", before.clearnet != manifest.clearnet),
+        ("http", http(before) != http(manifest)),
+        ("fs", base(before) != base(manifest)),
+        ("telemetry", before.otlp != manifest.otlp),
+    ];
+    for (name, _) in written_once.into_iter().filter(|(_, is_other)| *is_other) {
         let help = "put back what it was, or restart the app";
         problems.push(refused(&[name], format!("`[{name}]`")).with_help(help));
     }

@@ -9,7 +9,7 @@ use frame_dispatch::process::{EntryId, ExitReason, Start};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::live::{Core, Live};
+use super::live::{Core, Family, Live};
 use super::plan::Plan;
 use crate::manifest::{Child, Given, Problem, SupervisorSpec};
 use crate::report;
@@ -50,7 +50,7 @@ pub(super) async fn start(
 ) -> Result<(), Problem> {
     let not_started =
         |why: String| plan.problem(given, format_args!("the supervisor `{id}` was not started: {why}"));
-    let handle = live.supervisors.get(id).and_then(|family| family.next_handle());
+    let handle = live.supervisors.get(id).and_then(Family::next_handle);
     let handle = handle.ok_or_else(|| not_started("it is not registered".to_owned()))?;
     let start = Start::new(given.value.host.clone(), id.clone());
     let pid =

@@ -6,6 +6,7 @@ mod notify;
 mod signals;
 
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
@@ -122,7 +123,8 @@ impl Args {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
                 for problem in &problems.0 {
-                    tracing::error!(file = problem.file.name, at = problem.span.start, "{}", problem.message);
+                    let (line, column) = problem.file.position(problem.span.start);
+                    tracing::error!(file = problem.file.name, line, column, "{}", problem.message);
                 }
                 Failure::of_manifest(&problems).print();
                 tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
@@ -135,7 +137,7 @@ impl Args {
         notify::stopping();
         let now = Instant::now();
         // A year is no limit.
-        let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_secs(365 * 24 * 3600));
+        let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_hours(365 * 24));
         let stopped = tokio::select! {
             stopped = app.stop(deadline) => stopped,
             second = stops.next() => {
@@ -172,5 +174,5 @@ async fn ready(app: &RunningApp) {
 
 /// Logs go to standard error.
 fn start_logs() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).init();
 }

@@ -16,6 +16,7 @@ pub(super) fn stopping() {
     send(State::Stopping);
 }
 
+#[derive(Clone, Copy)]
 enum State {
     Ready,
     Reloading,

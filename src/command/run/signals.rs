@@ -60,7 +60,7 @@ mod unix {
         /// Cancel safe.
         pub(in super::super) async fn next(&mut self) {
             if self.0.recv().await.is_none() {
-                pending().await
+                pending::<()>().await;
             }
         }
     }
