@@ -154,7 +154,7 @@ impl Run {
         let begun = Instant::now();
         while !ps(session, ask).status.success() {
             assert_eq!(run.0.try_wait().unwrap(), None, "it has ended");
-            assert!(begun.elapsed() < Duration::from_secs(60), "it is not there in time");
+            assert!(begun.elapsed() < Duration::from_mins(1), "it is not there in time");
         }
         run
     }
@@ -203,7 +203,7 @@ fn a_run_is_found_by_its_manifest_and_tells_what_it_runs() {
             serde_json::from_slice(&ps(&session, &[&link, "--format", "json"]).stdout).unwrap();
         match waiter(&running) {
             Some(waiter) if waiter["state"] == "receiving" => break (running, waiter),
-            _ => assert!(begun.elapsed() < Duration::from_secs(60), "{running}"),
+            _ => assert!(begun.elapsed() < Duration::from_mins(1), "{running}"),
         }
     };
     assert_eq!((&running["app"], &running["pid"]), (&json!("tried"), &json!(run.0.id())));

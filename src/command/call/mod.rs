@@ -124,8 +124,12 @@ async fn call(
     if let Some(timeout) = timeout {
         ctx = ctx.with_timeout(timeout);
     }
-    let called = cancellable(&ctx, task).await?;
-    app.stop(Instant::now() + GRACE).await;
+    let mut interrupts = Interrupts::listen()?;
+    let called = cancellable(&ctx, task, &mut interrupts).await?;
+    tokio::select! {
+        _ = app.stop(Instant::now() + GRACE) => (),
+        () = interrupts.next() => (),
+    }
     Ok(called)
 }
 
@@ -143,8 +147,11 @@ fn refused(problems: &Problems, format: CallFormat) -> Failure {
 }
 
 /// Makes the call, which an interrupt cancels. A second one is not told what became of it.
-async fn cancellable(ctx: &Ctx, task: Task) -> Result<Result<Payload, Failed>, Failure> {
-    let mut interrupts = Interrupts::listen()?;
+async fn cancellable(
+    ctx: &Ctx,
+    task: Task,
+    interrupts: &mut Interrupts,
+) -> Result<Result<Payload, Failed>, Failure> {
     let token = CancellationToken::new();
     let ctx = ctx.with_cancellation(token.clone());
     let mut call = pin!(ctx.call(task));
