@@ -6,7 +6,7 @@ use tokio::runtime::Builder;
 
 use super::{Failure, Format};
 use crate::exit::Exit;
-use crate::manifest::{Problems, Summary, examine};
+use crate::manifest::{Summary, examine};
 use crate::{app, report};
 
 /// Says everything that is wrong with the manifest of an app, or else what it would run.
@@ -33,23 +33,20 @@ impl Args {
             }
             runtime.shutdown_background();
         }
-        let manifest = reading.into_result().map_err(|problems| self.refused(&problems))?;
+        let manifest = match (reading.into_result(), self.format) {
+            (Ok(manifest), _) => manifest,
+            // A list for programs is what they asked for, whatever is in it.
+            (Err(problems), Format::Json) => {
+                report::print(&format_args!("{:#}", problems.to_json()))?;
+                return Ok(Exit::Usage);
+            }
+            (Err(problems), Format::Table) => return Err(Failure::of_manifest(&problems)),
+        };
         let summary = Summary(&manifest);
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&summary.to_json())?)?,
             Format::Table => report::print(&summary.to_string().trim_end())?,
         }
         Ok(Exit::Done)
-    }
-
-    fn refused(&self, problems: &Problems) -> Failure {
-        match self.format {
-            // A list for programs is what they asked for, whatever is in it.
-            Format::Json => match report::print(&format_args!("{:#}", problems.to_json())) {
-                Ok(()) => Failure::shown(Exit::Usage),
-                Err(error) => error.into(),
-            },
-            Format::Table => Failure::of_manifest(problems),
-        }
     }
 }

@@ -40,17 +40,14 @@ impl Failure {
             ColorChoice::Never => Look::Plain,
             _ => Look::Terminal,
         };
-        Self::with_report(Exit::Usage, problems.render(look).trim_end())
+        let count = problems.0.len();
+        let what = if count == 1 { "problem" } else { "problems" };
+        Self::with_report(Exit::Usage, format!("{}\n{count} {what}", problems.render(look)))
     }
 
     /// A failure with a report that is complete: for programs, or of several lines.
     pub(super) fn with_report(exit: Exit, report: impl Into<String>) -> Self {
         Self { exit, report: report.into() }
-    }
-
-    /// A failure that everything was said of already.
-    pub(super) const fn shown(exit: Exit) -> Self {
-        Self { exit, report: String::new() }
     }
 
     /// The exit code.
@@ -60,9 +57,7 @@ impl Failure {
 
     /// Says it on standard error.
     pub(super) fn print(&self) {
-        if !self.report.is_empty() {
-            report::print_error(&self.report);
-        }
+        report::print_error(&self.report);
     }
 }
 

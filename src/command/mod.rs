@@ -15,6 +15,7 @@ mod run;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use frame_registry::BoxError;
 
 use self::failure::Failure;
 use crate::exit::Exit;
@@ -24,10 +25,11 @@ const NAME: &str = "frame";
 
 /// Runs the program with the arguments that the process was given.
 pub fn main() -> ExitCode {
-    Cli::parse().run().unwrap_or_else(|failure| {
+    let exit = Cli::parse().run().unwrap_or_else(|failure| {
         failure.print();
-        failure.exit().into()
-    })
+        failure.exit()
+    });
+    exit.into()
 }
 
 /// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.
@@ -64,24 +66,23 @@ enum Format {
 }
 
 impl Cli {
-    fn run(self) -> Result<ExitCode, Failure> {
-        let exit = match self.command {
-            Command::Run(args) => args.run()?,
-            Command::Check(args) => args.run()?,
-            Command::Call(args) => args.run()?,
+    fn run(self) -> Result<Exit, Failure> {
+        match self.command {
+            Command::Run(args) => args.run(),
+            Command::Check(args) => args.run(),
+            Command::Call(args) => args.run(),
             #[cfg(unix)]
-            Command::Ps(args) => args.run()?,
-            Command::Resolvers(args) => done(args.run()?),
-            Command::Options(args) => done(args.run()?),
-            Command::Demo(args) => done(args.run()?),
-            Command::Completions(args) => args.run()?,
-            Command::Man(args) => args.run()?,
-        };
-        Ok(exit.into())
+            Command::Ps(args) => args.run(),
+            Command::Resolvers(args) => done(args.run()),
+            Command::Options(args) => done(args.run()),
+            Command::Demo(args) => done(args.run()),
+            Command::Completions(args) => args.run(),
+            Command::Man(args) => args.run(),
+        }
     }
 }
 
 /// How what can only fail or be done ends.
-const fn done((): ()) -> Exit {
-    Exit::Done
+fn done(result: Result<(), BoxError>) -> Result<Exit, Failure> {
+    Ok(result.map(|()| Exit::Done)?)
 }

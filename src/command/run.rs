@@ -75,25 +75,34 @@ impl Args {
         let app = booted.map_err(|problems| Failure::of_manifest(&problems))?;
         // Before anything runs: there may be another run of this manifest.
         #[cfg(unix)]
-        let _control = match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
+        let mut control = match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
             Ok(serving) => serving,
             Err(error) => {
                 self.stop(&app, &mut stops, Exit::Internal).await;
-                return Err(error.into());
+                return Err(Failure::new(error.exit(), report::chain(&error)));
             }
         };
+        let exit = self.attend(&app, &mut reloads, &mut stops).await;
+        // The socket is removed before the program ends.
+        #[cfg(unix)]
+        control.shutdown().await;
+        Ok(exit)
+    }
+
+    /// Runs what is supervised, until it is told to stop or is down, and stops it.
+    async fn attend(&self, app: &RunningApp, reloads: &mut Reloads, stops: &mut Stops) -> Exit {
         if let Err(problems) = app.supervise().await {
-            self.stop(&app, &mut stops, Exit::Internal).await;
-            return Err(Failure::of_manifest(&problems));
+            Failure::of_manifest(&problems).print();
+            return self.stop(app, stops, Exit::Internal).await;
         }
-        ready(&app).await;
+        ready(app).await;
         let end = tokio::select! {
             stop = stops.next() => End::Asked(stop),
             down = app.down() => {
                 tracing::error!("{down}");
                 End::Down
             }
-            never = self.reload_whenever(&mut reloads, &app) => match never {},
+            never = self.reload_whenever(reloads, app) => match never {},
         };
         let exit = match end {
             End::Asked(stop) => {
@@ -102,7 +111,7 @@ impl Args {
             }
             End::Down => Exit::Internal,
         };
-        Ok(self.stop(&app, &mut stops, exit).await)
+        self.stop(app, stops, exit).await
     }
 
     /// Reloads one time for all signals that come while another reload runs.

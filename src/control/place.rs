@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
 use super::directory;
+use crate::exit::Exit;
 
 /// Where the socket of a run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +201,14 @@ pub(crate) enum BindError {
 }
 
 impl BindError {
+    /// What the program ends with for it.
+    pub(crate) const fn exit(&self) -> Exit {
+        match self {
+            Self::AlreadyRunning { .. } => Exit::Unavailable,
+            Self::Io { .. } => Exit::Internal,
+        }
+    }
+
     pub(super) fn new(socket: &Path, source: io::Error) -> Self {
         Self::Io { socket: socket.to_owned(), source }
     }

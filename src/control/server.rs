@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     /// Long enough for anything that does happen.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     struct Run {
         _directory: tempfile::TempDir,

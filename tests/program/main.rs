@@ -14,6 +14,7 @@ mod telemetry;
 
 use std::fs;
 use std::io::Write;
+use std::iter;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -69,12 +70,12 @@ impl App {
     /// An app of functions in Lua: the name of each, in the namespace `app`, and its source.
     fn of_scripts(scripts: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut manifest = "[app]\nname = \"tried\"\n".to_owned();
-        for (name, source) in scripts {
-            fs::write(directory.path().join(format!("{name}.lua")), source).expect("it is written");
-            manifest += &format!("\n[functions.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n");
-        }
         let app = Self { manifest: directory.path().join("app.toml").display().to_string(), directory };
+        let functions = scripts.iter().map(|(name, source)| {
+            app.write(&format!("{name}.lua"), source);
+            format!("[functions.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n")
+        });
+        let manifest: String = iter::once("[app]\nname = \"tried\"\n".to_owned()).chain(functions).collect();
         app.write("app.toml", &manifest);
         app
     }

@@ -3,12 +3,15 @@
 #![cfg(unix)]
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Output;
-use std::{io::BufRead, io::BufReader, io::Write, thread};
+use std::process::{Child, ExitStatus, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -127,4 +130,140 @@ fn what_answers_otherwise_is_not_understood_and_said_so() {
         assert_eq!(output.status.code(), Some(8), "{answer}");
         assert!(stderr(&output).contains(why), "{answer}: {}", stderr(&output));
     }
+}
+
+/// What is killed when it is dropped, if it runs still.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Run {
+    /// `frame run`, once it is asked in vain no more.
+    fn start(app: &App, session: &TempDir, rest: &[&str], ask: &[&str]) -> Self {
+        let mut run = command(&[&["run", &app.manifest][..], rest].concat());
+        run.env("XDG_RUNTIME_DIR", session.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut run = Self(run.spawn().unwrap());
+        let begun = Instant::now();
+        while !ps(session, ask).status.success() {
+            assert_eq!(run.0.try_wait().unwrap(), None, "it has ended");
+            assert!(begun.elapsed() < Duration::from_mins(1), "it is not there in time");
+        }
+        run
+    }
+
+    fn end(mut self, signal: Signal) -> ExitStatus {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        self.0.wait().unwrap()
+    }
+}
+
+/// An app with one process, which waits.
+fn waiting() -> App {
+    let app = App::of_scripts(&[("echo", "return ...")]);
+    app.write("wait.lua", "repeat local message = process.receive() until message.kind == 'cancelled'");
+    let manifest = fs::read_to_string(&app.manifest).unwrap();
+    let rest = r#"
+        [hosts."app:workers"]
+        [processes."app:wait"]
+        engine = "lua"
+        source = "wait.lua"
+        [supervisors."app:main"]
+        host = "app:workers"
+        [[supervisors."app:main".children]]
+        id = "waiter"
+        process = "app:wait"
+        name = "waiter"
+    "#;
+    app.write("app.toml", manifest + rest);
+    app
+}
+
+#[test]
+fn a_run_is_found_by_its_manifest_and_tells_what_it_runs() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    let run = Run::start(&app, &session, &[], &[&app.manifest]);
+    // By whatever way one comes to the manifest.
+    let link = format!("{}.link", app.manifest);
+    symlink(&app.manifest, &link).unwrap();
+    let waiter = |running: &Value| {
+        let processes = running["processes"].as_array().unwrap();
+        processes.iter().find(|process| process["entry"] == "app:wait").cloned()
+    };
+    let begun = Instant::now();
+    let (running, waiter) = loop {
+        let running: Value =
+            serde_json::from_slice(&ps(&session, &[&link, "--format", "json"]).stdout).unwrap();
+        match waiter(&running) {
+            Some(waiter) if waiter["state"] == "receiving" => break (running, waiter),
+            _ => assert!(begun.elapsed() < Duration::from_mins(1), "{running}"),
+        }
+    };
+    assert_eq!((&running["app"], &running["pid"]), (&json!("tried"), &json!(run.0.id())));
+    assert_eq!((&waiter["names"], &waiter["host"]), (&json!(["waiter"]), &json!("app:workers")));
+    let table = String::from_utf8(ps(&session, &[&app.manifest]).stdout).unwrap();
+    assert!(table.contains("tried (") && table.contains("waiter") && table.contains("app:main"), "{table}");
+
+    assert_eq!(run.end(Signal::TERM).code(), Some(0));
+    assert_eq!(ps(&session, &[&app.manifest]).status.code(), Some(8));
+    assert_eq!(fs::read_dir(session.path().join("frame")).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_manifest_is_run_once_and_again_when_its_run_was_killed() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    let run = Run::start(&app, &session, &[], &[&app.manifest]);
+    let mut second = command(&["run", &app.manifest]);
+    let second = second.env("XDG_RUNTIME_DIR", session.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(8));
+    let said = stderr(&second);
+    assert!(
+        said.contains("it runs already") && said.contains(&format!("as process {}", run.0.id())),
+        "{said}"
+    );
+    assert!(ps(&session, &[&app.manifest]).status.success(), "the first goes on");
+
+    assert_eq!(run.end(Signal::KILL).code(), None);
+    assert_eq!(ps(&session, &[&app.manifest]).status.code(), Some(8));
+    drop(Run::start(&app, &session, &[], &[&app.manifest]));
+}
+
+#[test]
+fn a_run_can_have_its_socket_elsewhere() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    let socket = session.path().join("control.sock").display().to_string();
+    let run = Run::start(&app, &session, &["--control", &socket], &["--socket", &socket]);
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(run.end(Signal::INT).code(), Some(0));
+    assert!(!Path::new(&socket).exists());
+
+    let taken = app.write("notes.txt", "mine");
+    let refused = frame(&["run", &app.manifest, "--control", &taken]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("something else than a socket"), "{}", stderr(&refused));
+    assert_eq!(fs::read(&taken).unwrap(), b"mine");
+}
+
+#[test]
+fn an_app_runs_where_its_socket_cannot_be() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    symlink("/tmp", session.path().join("frame")).unwrap();
+    let mut run = command(&["run", &app.manifest]);
+    run.env("XDG_RUNTIME_DIR", session.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = Run(run.spawn().unwrap());
+    let mut said = BufReader::new(run.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let warning = said.find(|line| line.contains("cannot ask what runs")).unwrap();
+    assert!(warning.contains("is no directory"), "{warning}");
+    assert!(said.any(|line| line.contains("ready")));
+    // Whatever else it says has to go somewhere.
+    let rest = thread::spawn(move || said.count());
+    assert_eq!(run.end(Signal::TERM).code(), Some(0));
+    rest.join().unwrap();
 }

@@ -5,7 +5,7 @@ mod interrupt;
 mod outcome;
 mod payload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -159,9 +159,13 @@ async fn call(
         ctx = ctx.with_timeout(timeout);
     }
     let explain = explain.then(|| Explain::start(app.functions(), task.function(), &defaults)).transpose()?;
-    let outcome = cancellable(&ctx, task).await?;
+    let mut interrupts = Interrupts::listen()?;
+    let outcome = cancellable(&ctx, task, &mut interrupts).await?;
     let explanation = explain.map(Explain::finish);
-    app.stop(Instant::now() + GRACE).await;
+    tokio::select! {
+        _ = app.stop(Instant::now() + GRACE) => (),
+        () = interrupts.next() => (),
+    }
     Ok(Called { outcome, explanation })
 }
 
@@ -179,8 +183,11 @@ fn refused(problems: &Problems, format: CallFormat) -> Failure {
 }
 
 /// Makes the call, which an interrupt cancels. A second one is not told what became of it.
-async fn cancellable(ctx: &Ctx, task: Task) -> Result<Result<Payload, Failed>, Failure> {
-    let mut interrupts = Interrupts::listen()?;
+async fn cancellable(
+    ctx: &Ctx,
+    task: Task,
+    interrupts: &mut Interrupts,
+) -> Result<Result<Payload, Failed>, Failure> {
     let token = CancellationToken::new();
     let ctx = ctx.with_cancellation(token.clone());
     let mut call = pin!(ctx.call(task));

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 
 use super::CallFormat;
 use crate::command::Failure;
+use crate::exit::Exit;
 use crate::report;
 
 /// Prints the result of a call.
@@ -37,8 +38,9 @@ fn as_json(result: &Payload) -> Json {
 /// A call that failed.
 #[derive(Debug, Serialize)]
 pub(super) struct Failed {
-    #[serde(serialize_with = "as_text")]
-    kind: ErrorKind,
+    #[serde(skip)]
+    exit: Exit,
+    kind: &'static str,
     /// What went wrong, without what caused it.
     message: String,
     /// What caused it, the nearest first.
@@ -52,14 +54,11 @@ pub(super) struct Failed {
     retry_after: Option<f64>,
 }
 
-fn as_text<S: serde::Serializer>(kind: &ErrorKind, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(kind.as_str())
-}
-
 impl From<&CallError> for Failed {
     fn from(error: &CallError) -> Self {
         Self {
-            kind: error.kind(),
+            exit: error.kind().into(),
+            kind: error.kind().as_str(),
             message: error.message().to_owned(),
             causes: report::causes(error).map(ToString::to_string).collect(),
             function: error.function().map(ToString::to_string),
@@ -73,7 +72,8 @@ impl Failed {
     /// A function that there is none of, and what there is instead.
     pub(super) fn not_found(function: &FunctionId, hint: &str) -> Self {
         Self {
-            kind: ErrorKind::NotFound,
+            exit: Exit::NotFound,
+            kind: ErrorKind::NotFound.as_str(),
             message: format!("no function has this id; {hint}"),
             causes: Vec::new(),
             function: Some(function.to_string()),
@@ -84,19 +84,16 @@ impl Failed {
 
     /// The same for the program, to end with.
     pub(super) fn into_failure(self, format: CallFormat) -> Failure {
-        let exit = self.kind.into();
         match format {
-            CallFormat::Json => Failure::with_report(exit, json!({ "error": self }).to_string()),
-            CallFormat::Pretty | CallFormat::Raw => Failure::new(exit, self.lines()),
+            CallFormat::Json => Failure::with_report(self.exit, json!({ "error": self }).to_string()),
+            CallFormat::Pretty | CallFormat::Raw => Failure::new(self.exit, self.lines()),
         }
     }
 
     fn lines(&self) -> String {
-        let mut lines = format!("{}: ", self.kind);
-        if let Some(function) = &self.function {
-            lines += &format!("call of `{function}`: ");
-        }
-        lines += &self.message;
+        let of =
+            self.function.as_ref().map_or_else(String::new, |function| format!("call of `{function}`: "));
+        let mut lines = format!("{}: {of}{}", self.kind, self.message);
         for cause in &self.causes {
             // Writing to a string cannot fail.
             let _ = write!(lines, "\n  because: {cause}");
