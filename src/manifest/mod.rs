@@ -3,7 +3,7 @@
 //! ```toml
 //! [app]
 //! name = "hello"
-//! options = { trace = true }      # for all that runs, unless it or a call says otherwise
+//! options = { timeout = "1m" }    # for all calls, unless they or their functions say otherwise
 //!
 //! [clearnet]                      # what may be reached without an overlay network: `frame_net::DirectConfig`
 //! allow = ["10.1.2.0/24:5432"]

@@ -96,17 +96,33 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
                     line.find('#').filter(|_| harmless.is_some()).map(|comment| start + comment..end),
                 );
             }
-            None => secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end)),
+            None => {
+                // What was meant as a header may be of a section with secrets.
+                let is_broken =
+                    !line.contains('=') && line.contains(['[', ']']) || line.trim_start().starts_with('[');
+                if !is_whole && harmless.is_none() && is_broken {
+                    harmless = Some(&[]);
+                }
+                secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end));
+            }
         }
         start = end;
     }
 }
 
-/// The section that a line is the header of, or of a part of.
+/// The section that a line is the header of, or of a part of. An element of a list that goes over several lines can look
+/// much the same, so the name has to be one without quotes, and there is nothing behind the brackets but a comment.
 fn section_of(line: &str) -> Option<&str> {
-    let inner = line.trim_start().strip_prefix('[')?;
+    let code = line.split_once('#').map_or(line, |(code, _)| code).trim();
+    let inner = code.strip_prefix('[')?.strip_suffix(']')?;
     let inner = inner.strip_prefix('[').unwrap_or(inner).trim_start();
-    inner.trim_start_matches(['"', '\'']).split(['.', ']', '"', '\'', ' ', '\t']).next()
+    let is_in_name = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    let (section, rest) =
+        inner.split_at(inner.find(|character| !is_in_name(character)).unwrap_or(inner.len()));
+    let is_header = section.starts_with(|first: char| first.is_ascii_alphabetic())
+        && !rest.contains(',')
+        && (rest.is_empty() || rest.trim_start().starts_with(['.', ']']));
+    is_header.then_some(section)
 }
 
 /// How much of a line with something secret can be shown: the name of the setting, or all up to a comment.

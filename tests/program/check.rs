@@ -1,1 +1,102 @@
 //! `frame check`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use super::{frame, json_of, stdout};
+
+/// Where the manifests are that the tests read.
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program/check")
+}
+
+/// Checks a manifest from its directory, so that no report has the path of this one.
+fn check(manifest: &str, format: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
+    let arguments = ["check", manifest, "--format", format];
+    command.current_dir(directory()).args(arguments).output().expect("it was built")
+}
+
+/// Compares with the text that is kept in a file, which `UPDATE=1` writes.
+fn assert_is_kept(shown: &str, file: &str) {
+    let path = directory().join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, shown).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert!(shown == kept, "{file} is kept as:\n{kept}\nbut it is:\n{shown}");
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let output = check("wrong.toml", "table");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert_is_kept(&String::from_utf8(output.stderr).unwrap(), "wrong.stderr");
+}
+
+#[test]
+fn the_same_is_reported_to_programs() {
+    let output = check("wrong.toml", "json");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stderr.is_empty() && !String::from_utf8_lossy(&output.stdout).contains("hunter2"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problems = report["problems"].as_array().unwrap();
+    let kind = problems.iter().find(|problem| problem["line"] == 7).unwrap();
+    assert_eq!(
+        *kind,
+        json!({
+            "file": "wrong.toml",
+            "line": 7,
+            "column": 8,
+            "offset": 165,
+            "length": 7,
+            "text": "\"sock5\"",
+            "message": "there is no kind of network `sock5`",
+            "label": "did you mean `socks5`?",
+            "help": "there are `direct`, `i2p`, `socks5`, `wireguard`",
+            "related": [],
+        })
+    );
+    // The script has a file of its own, behind the manifest.
+    let script = problems.last().unwrap();
+    assert_eq!((&script["file"], &script["line"]), (&json!("price.lua"), &json!(3)));
+}
+
+#[test]
+fn a_good_manifest_says_what_would_run() {
+    let output = check("good.toml", "table");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{stderr}");
+    assert_is_kept(&String::from_utf8(output.stdout).unwrap(), "good.stdout");
+}
+
+#[test]
+fn what_would_run_is_listed_for_programs() {
+    let path = directory().join("good.toml");
+    let list = json_of(&["check", path.to_str().unwrap(), "--format", "json"]);
+    assert_eq!((&list["app"], &list["options"]), (&json!("shop"), &json!({ "timeout": "1m" })));
+    assert_eq!(list["networks"], json!([{ "id": "app:tor", "kind": "socks5" }]));
+    let greet = &list["functions"][0];
+    assert_eq!((&greet["engine"], &greet["limits"]["memory"]), (&json!("lua"), &json!("8MiB")));
+    assert_eq!(list["processes"][0]["limits"]["time"], "unlimited");
+    let started: Vec<_> =
+        list["supervisors"].as_array().unwrap().iter().map(|it| &it["is_started"]).collect();
+    assert_eq!(started, [false, true]);
+    assert!(!list.to_string().contains("hunter2"));
+}
+
+#[test]
+fn a_manifest_that_is_not_there_is_a_problem_like_any() {
+    let output = frame(&["check", "/nonexistent/app.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("/nonexistent/app.toml") && stderr.contains("cannot be read"), "{stderr}");
+}
+
+#[test]
+fn the_help_says_what_is_checked() {
+    assert!(stdout(&["check", "--help"]).contains("everything that is wrong"));
+}

@@ -1,0 +1,3 @@
+return function(name)
+  return "Hello, " .. name
+end

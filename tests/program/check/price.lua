@@ -1,0 +1,3 @@
+return function(order)
+  return order.price * (1 + 0.19
+end

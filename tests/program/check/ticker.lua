@@ -1,0 +1,2 @@
+local process = process
+process.receive()
