@@ -161,6 +161,11 @@ pub enum Outcome {
 }
 
 impl ExplainedFrame {
+    /// Whether it was built, so that the unit did start.
+    pub fn is_built(&self) -> bool {
+        self.outcome == Outcome::Built
+    }
+
     pub(super) fn of(resolution: &Resolution<'_>, known: &Known) -> Self {
         let unit = Unit::of(|key| last(resolution, key), |key| last(resolution, key));
         let source = |option: OptionEntry<'_>| SetOption {

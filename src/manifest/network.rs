@@ -18,11 +18,13 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
         let problem = value.problem(format_args!("there is no kind of network `{kind}`"));
         Err(table.reader.report(unknown(problem, kind, &kinds, "there are")))
     });
+    let selectable = table.or("selectable", false, |value| value.bool());
     let settings = table.json();
-    let (kind, mut settings) = (kind?, settings?);
+    let (kind, selectable, mut settings) = (kind?, selectable?, settings?);
     settings.remove("kind");
+    settings.remove("selectable");
     // A hash, as settings may be secret, and an identity is shown.
-    let identity =
-        json!({ "kind": kind, "settings": sha256(Json::Object(settings.clone()).to_string().as_bytes()) });
-    Ok((NetworkConfig::new(kind, settings), identity))
+    let hash = sha256(Json::Object(settings.clone()).to_string().as_bytes());
+    let identity = json!({ "kind": kind, "selectable": selectable, "settings": hash });
+    Ok((NetworkConfig::new(kind, settings).with_selectable(selectable), identity))
 }

@@ -3,12 +3,15 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 use frame_net::http::{HttpClient, HttpError, Request, Response};
 use frame_net::{BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, NetworkError};
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
+
+use crate::telemetry::progress;
 
 /// The dialer of the frame of the call that runs. With `isolation` its connections are kept apart further, below the key
 /// that the frame carries.
@@ -38,7 +41,7 @@ pub(crate) async fn connect(
     to: &Endpoint,
     timeout: Option<Duration>,
 ) -> Result<BoxStream, CallError> {
-    let connecting = dialer.connect(to).instrument(progress("connecting to", to, dialer));
+    let connecting = shown(dialer.connect(to), "connecting to", to, dialer);
     let connected = match timeout {
         None => connecting.await,
         Some(timeout) => tokio::time::timeout(timeout, connecting).await.map_err(|_| {
@@ -59,8 +62,7 @@ pub(crate) async fn connect(
 ///
 /// As [`of_network`] has them.
 pub(crate) async fn lookup(dialer: &Dialer, name: &HostName) -> Result<Vec<IpAddr>, CallError> {
-    let looking = dialer.lookup(name).instrument(progress("looking up", name.as_str(), dialer));
-    looking.await.map_err(of_network)
+    shown(dialer.lookup(name), "looking up", name.as_str(), dialer).await.map_err(of_network)
 }
 
 /// Makes a request.
@@ -77,14 +79,22 @@ pub(crate) async fn send(
     dialer: &Dialer,
     request: Request,
 ) -> Result<Response, HttpError> {
-    let progress = progress("asking", request.endpoint(), dialer);
-    client.send(dialer, request).instrument(progress).await
+    let endpoint = request.endpoint().clone();
+    shown(client.send(dialer, request), "asking", endpoint, dialer).await
 }
 
-/// A span that a terminal shows while it is entered.
-fn progress(what: &str, whom: impl Display, dialer: &Dialer) -> Span {
-    let message = format!("{what} {whom} through {}", dialer.route());
-    tracing::info_span!(target: "frame::progress", "progress", message)
+/// How long something takes before somebody would ask what is going on: an overlay network may have tunnels to build first,
+/// or wait for a session.
+const LONG: Duration = Duration::from_secs(2);
+
+/// Waits for what goes on through a network, which is shown once it takes long.
+async fn shown<F: Future>(doing: F, what: &str, whom: impl Display, dialer: &Dialer) -> F::Output {
+    let mut doing = pin!(doing);
+    if let Ok(done) = tokio::time::timeout(LONG, &mut doing).await {
+        return done;
+    }
+    let span = progress(format!("{what} {whom} through {}", dialer.route()));
+    doing.instrument(span).await
 }
 
 /// A failure of a network as that of a call.

@@ -112,7 +112,7 @@ impl Args {
         telemetry.shutdown(GRACE);
         let Called { outcome, explanation } = called?;
         if let Some(explanation) = explanation {
-            self.show(&explanation)?;
+            show(&explanation, self.format)?;
         }
         match outcome {
             Ok(result) => outcome::print(&result, self.format)?,
@@ -120,16 +120,17 @@ impl Args {
         }
         Ok(Exit::Done)
     }
+}
 
-    fn show(&self, explanation: &Explanation) -> Result<(), Failure> {
-        match self.format {
-            CallFormat::Json => {
-                report::print_error(&serde_json::to_string(&json!({ "explanation": explanation }))?);
-            }
-            CallFormat::Pretty | CallFormat::Raw => report::print_error(explanation),
+/// Shows how the frames of a call came to be.
+fn show(explanation: &Explanation, format: CallFormat) -> Result<(), Failure> {
+    match format {
+        CallFormat::Json => {
+            report::print_error(&serde_json::to_string(&json!({ "explanation": explanation }))?);
         }
-        Ok(())
+        CallFormat::Pretty | CallFormat::Raw => report::print_error(explanation),
     }
+    Ok(())
 }
 
 /// What became of a call, and if that was asked for how its frames came to be.
