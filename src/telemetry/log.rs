@@ -27,10 +27,10 @@ const DEFAULT: &str = "warn,frame_dispatch=info,frame_net=info,frame_registry=in
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LogArgs {
     /// How to write logs, to standard error.
-    #[arg(long = "log", value_name = "FORMAT", value_enum, default_value_t, global = true)]
+    #[arg(id = "log", long, value_name = "FORMAT", value_enum, default_value_t)]
     pub format: LogFormat,
     /// Which logs to write: a level, or a level for a module, as in `warn,frame_net=debug`; else what `FRAME_LOG` says.
-    #[arg(long = "log-level", value_name = "LEVEL", value_parser = checked, global = true)]
+    #[arg(id = "log-level", long, value_name = "LEVEL", value_parser = checked)]
     pub level: Option<String>,
 }
 

@@ -121,7 +121,7 @@ fn manifests_of_the_guide_are_right() {
 fn the_runtime_of_the_example_decides_frames_and_refuses() {
     // Cargo puts examples beside the program.
     let program = Path::new(env!("CARGO_BIN_EXE_frame")).with_file_name("examples").join("embedding");
-    let output = Command::new(program).output().expect("it was built with the tests");
+    let output = Command::new(program).output().expect("`cargo test`, or `cargo build --examples`, builds it");
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).expect("text");
     for part in [
@@ -140,7 +140,7 @@ fn the_program_of_the_example_has_one_option_more() {
     let output = Command::new(program)
         .args(["call", &manifest("hello"), "hello:whoami", "-o", "tenant=acme", "--explain"])
         .output()
-        .expect("it was built with the tests");
+        .expect("`cargo test`, or `cargo build --examples`, builds it");
     let explained = String::from_utf8(output.stderr).expect("text");
     assert!(output.status.success() && explained.contains("acme"), "{explained}");
 }
