@@ -5,8 +5,11 @@ use frame_registry::BoxError;
 use super::Format;
 use crate::{demo, report};
 
-/// Calls one function over clearnet and through an overlay network, and shows what its frame carried and which way
-/// its traffic really took. Everything is on this machine's loopback.
+/// Runs the example `hello`, and shows what frames carried and which way traffic really took.
+///
+/// Scripts and a component are called over clearnet and through an overlay network, with files and a trace, and a process is
+/// killed and started again. Everything is on this machine's loopback and in a temporary directory. Ends with the code 1 if
+/// anything was not as promised.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// How to print what was seen.
@@ -16,7 +19,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), BoxError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let seen = runtime.block_on(demo::run())?;
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&seen)?)?,
@@ -26,8 +29,12 @@ impl Args {
                     seen.origin, seen.relay, seen.relay_source
                 ))?;
                 let rows = seen.calls.iter().map(demo::Call::row);
-                let header = ["call", "options", "frame", "path that the origin saw", "outcome"];
+                let header = ["call", "function", "options", "frame", "path that the origin saw", "outcome"];
                 report::print(&report::table(&header, rows))?;
+                let demo::Restart { name, killed, started } = &seen.restart;
+                report::print(&format_args!(
+                    "the process `{name}` was killed as {killed}, and its supervisor started {started}"
+                ))?;
             }
         }
         let unexpected: Vec<_> =

@@ -20,7 +20,7 @@ use self::files::Files;
 use self::origin::Origin;
 use self::steps::{Expected, NAME, Step};
 use crate::app::RunningApp;
-use crate::explain::{Explain, ExplainedFrame};
+use crate::explain::{Explain, ExplainedFrame, Maker};
 use crate::{manifest, report};
 
 /// Where the relay's connections come from, so that the origin can tell them from direct ones.
@@ -46,7 +46,7 @@ pub(crate) struct Call {
     pub(crate) what: &'static str,
     function: &'static str,
     options: Json,
-    /// The pairs of the function's frame; none if it did not start.
+    /// What was decided for the function's frame; none if it did not start.
     frame: Option<String>,
     /// The ways on which the origin was reached: one a connection.
     paths: Vec<Path>,
@@ -194,8 +194,8 @@ impl Demo {
     }
 }
 
-/// The pairs that a frame was sealed with.
+/// The pairs that a frame was sealed with, but for those that every frame has of its unit.
 fn shown(frame: &ExplainedFrame) -> String {
-    let pairs = frame.pairs.iter().filter(|pair| !pair.outdone);
+    let pairs = frame.pairs.iter().filter(|pair| !pair.outdone && pair.by != Maker::Dispatcher);
     pairs.map(|pair| format!("{}={}", pair.key, pair.value)).collect::<Vec<_>>().join(" ")
 }

@@ -1,45 +1,62 @@
 //! `frame demo`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{json_of, stdout};
+
+/// The call that shows `what`.
+fn call<'a>(seen: &'a Value, what: &str) -> &'a Value {
+    let calls = seen["calls"].as_array().expect("a list");
+    calls.iter().find(|call| call["what"] == what).unwrap_or_else(|| panic!("{what}: {calls:?}"))
+}
 
 #[test]
 fn demo_shows_that_traffic_takes_the_network_of_its_frame_or_none() {
     let seen = json_of(&["demo", "--format", "json"]);
-    let calls = seen["calls"].as_array().unwrap();
-    let shown: Vec<_> = calls.iter().map(|call| (call["what"].as_str().unwrap(), &call["paths"])).collect();
-    let (clearnet, relay, nothing) = (&json!(["clearnet"]), &json!(["relay"]), &json!([]));
-    assert_eq!(
-        shown,
-        [
-            ("no option", clearnet),
-            ("overlay by call option", relay),
-            ("overlay inherited by a nested call", relay),
-            ("a name that only the proxy knows", relay),
-            ("unknown overlay", nothing),
-            ("misspelt option", nothing),
-        ]
-    );
-    let frames: Vec<_> = calls.iter().map(|call| call["frame"].as_str().unwrap_or_default()).collect();
-    assert!(!frames[0].contains("net.overlay"), "{frames:?}");
-    assert!(frames[1..4].iter().all(|frame| frame.contains("net.overlay=demo:relay")), "{frames:?}");
-    assert_eq!(calls[3]["relayed"], json!(["origin.demo:80"]), "the name went to the proxy");
+    let on_clearnet = call(&seen, "no option");
+    assert_eq!((&on_clearnet["paths"], &on_clearnet["relayed"]), (&json!(["clearnet"]), &json!([])));
+    assert!(!on_clearnet["frame"].as_str().unwrap().contains("net.overlay"), "{on_clearnet}");
+    for what in [
+        "overlay by call option",
+        "overlay preset for the function",
+        "overlay inherited by a nested call",
+        "a name that only the proxy knows",
+    ] {
+        let call = call(&seen, what);
+        assert_eq!(call["paths"], json!(["relay"]), "{call}");
+        assert!(call["frame"].as_str().unwrap().contains("net.overlay=hello:relay"), "{call}");
+    }
+    let by_name = call(&seen, "a name that only the proxy knows");
+    assert_eq!(by_name["relayed"], json!(["origin.demo:80"]), "the name went to the proxy");
+    for (what, why) in [
+        ("unknown overlay", "`hello:tor` is not registered"),
+        ("misspelt option", "no option is named `netwrok`; did you mean `network`?"),
+        ("a script that leaves its overlay", "`hello:lan` is not for scripts and components to choose"),
+        ("a file above its root", "app.toml"),
+    ] {
+        let call = call(&seen, what);
+        assert_eq!((&call["paths"], &call["answer"]), (&json!([]), &Value::Null), "{call}");
+        assert!(call["refused"].as_str().unwrap().contains(why), "{call}");
+    }
+}
 
-    let refused: Vec<_> = calls.iter().map(|call| call["refused"].as_str().unwrap_or_default()).collect();
-    assert_eq!(refused[..4], [""; 4]);
-    assert!(
-        refused[4].contains("frame resolver `overlay`") && refused[4].contains("demo:tor"),
-        "{}",
-        refused[4]
-    );
-    assert_eq!(refused[5], "no option is named `netwrok`; did you mean `network`?");
+#[test]
+fn demo_shows_files_a_component_a_trace_and_a_process_that_is_started_again() {
+    let seen = json_of(&["demo", "--format", "json"]);
+    assert_eq!(call(&seen, "a script that calls a component")["answer"]["text"], "HELLO, ADA");
+    assert_eq!(call(&seen, "the same file, read only")["answer"], "seen\n");
+    let traced = call(&seen, "a trace that goes on");
+    let traceparent = traced["answer"]["traceparent"].as_str().unwrap();
+    assert!(traceparent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"), "{traceparent}");
+    let restart = &seen["restart"];
+    assert!(restart["killed"].is_string() && restart["killed"] != restart["started"], "{restart}");
 }
 
 #[test]
 fn demo_prints_a_table_by_default() {
     let table = stdout(&["demo"]);
-    for word in ["overlay by call option", "path that the origin saw", "never sealed"] {
-        assert!(table.contains(word), "{table}");
+    for word in ["overlay by call option", "path that the origin saw", "never sealed", "`ticker` was killed"]
+    {
+        assert!(table.contains(word), "{word}: {table}");
     }
 }
