@@ -67,7 +67,7 @@ pub(super) async fn compile(
     Ok(Plan {
         file: Arc::clone(&manifest.file),
         networks,
-        hosts: manifest.hosts.iter().map(|(id, given)| (id.clone(), host(given))).collect(),
+        hosts: manifest.hosts.clone(),
         functions: units(&manifest.functions, functions, function),
         processes: units(&manifest.processes, processes, process),
         supervisors: manifest.supervisors.clone(),
@@ -147,15 +147,6 @@ fn units<K>(
 ) -> BTreeMap<Id<K>, Given<Unit>> {
     let units = parts.iter().filter_map(|(id, given)| Some((id.clone(), unit(given, codes.remove(id)?))));
     units.collect()
-}
-
-/// Supervisors run in no engine that somebody else could use: they can live on every host.
-fn host(given: &Given<HostConfig>) -> Given<HostConfig> {
-    let mut given = given.clone();
-    if let Some(engines) = &mut given.value.engines {
-        engines.push("native".to_owned());
-    }
-    given
 }
 
 /// Networks, by id.

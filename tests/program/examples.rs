@@ -76,13 +76,14 @@ fn hello_fetches_through_its_network_or_not_at_all() {
     assert!(origin.accept().is_err(), "something connected to the origin");
 }
 
-/// Every block of TOML in the guide is a manifest, of an app with the sources of the example `hello`.
+/// Every block of TOML in the README and in the guide is a manifest, of an app with the sources of the example `hello`.
 #[test]
 fn manifests_of_the_guide_are_right() {
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let chapters = fs::read_dir(root.join("docs/src")).expect("there is a guide");
+    let chapters = chapters.map(|chapter| chapter.expect("it can be read").path());
     let mut checked = 0;
-    for chapter in fs::read_dir(guide).expect("there is a guide") {
-        let chapter = chapter.expect("it can be read").path();
+    for chapter in chapters.chain([root.join("README.md")]) {
         let text = fs::read_to_string(&chapter).expect("it is text");
         for block in text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
             if block.contains("{{#include") {
@@ -114,7 +115,7 @@ fn manifests_of_the_guide_are_right() {
             checked += 1;
         }
     }
-    assert!(checked >= 4, "{checked}");
+    assert!(checked >= 6, "{checked}");
 }
 
 #[test]
