@@ -22,9 +22,9 @@ impl<T> Hold<T> {
     /// What goes into `overlay`, and the hold on it.
     pub(crate) fn new(value: T, overlay: &Arc<Overlay>, remove: Remove<T>) -> (Arc<Held<T>>, Self) {
         let gone = Arc::new(Gone::default());
-        let held = Arc::new(Held { value, _gone: TellGone(Arc::clone(&gone)) });
-        let hold = Self { overlay: Arc::downgrade(overlay), held: Arc::downgrade(&held), gone, remove };
-        (held, hold)
+        let inner = Arc::new(Held { value, _gone: TellGone(Arc::clone(&gone)) });
+        let hold = Self { overlay: Arc::downgrade(overlay), held: Arc::downgrade(&inner), gone, remove };
+        (inner, hold)
     }
 
     pub(crate) fn held(&self) -> Option<Arc<Held<T>>> {
