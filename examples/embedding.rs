@@ -3,8 +3,6 @@
 //! It knows no option. What a job may be given is whatever the program links: `network` and `isolation` of `frame-net`,
 //! `fs_root` and `trace` of `frame-runtime`, and `tenant`, which is declared here.
 
-use std::convert::Infallible;
-
 use frame_registry::{
     App, BoxError, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair,
     frame_option, frame_resolver,
@@ -19,7 +17,10 @@ pub static TENANT: FrameOption<String>;
 pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
 
 #[frame_resolver(order = 300, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, &'static str> {
+    if options.get(&TENANT).is_some_and(String::is_empty) {
+        return Err("a tenant has a name");
+    }
     Ok(options.pair(&TENANT, &TENANT_OF))
 }
 

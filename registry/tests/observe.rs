@@ -58,11 +58,12 @@ fn described(resolution: &Resolution<'_>) -> String {
     let mut line = format!("[{}]", pairs(&mut resolution.before()));
     for option in resolution.options().entries() {
         let trusted = if option.is_trusted() { "" } else { " untrusted" };
-        line += &format!(" ({}{trusted})", option.option().name());
+        line.push_str(&format_args!(" ({}{trusted})", option.option().name()).to_string());
     }
     for step in resolution.steps() {
-        let covers: Vec<_> = step.covers().map(|option| option.name()).collect();
-        line += &format!(" {}({})[{}]", step.resolver().name(), covers.join(" "), pairs(&mut step.pairs()));
+        let covers: Vec<_> = step.covers().map(frame_registry::DeclaredOption::name).collect();
+        let (name, made) = (step.resolver().name(), pairs(&mut step.pairs()));
+        line.push_str(&format_args!(" {name}({})[{made}]", covers.join(" ")).to_string());
         assert!(step.took() <= resolution.took());
     }
     line + &match resolution.outcome() {
@@ -446,7 +447,9 @@ fn observers_come_and_go_while_others_resolve() {
         is_done.store(true, Ordering::Release);
         resolving.join().unwrap();
         registered.unwrap();
-        ended.into_iter().for_each(|ended| ended.unwrap());
+        for ended in ended {
+            ended.unwrap();
+        }
     });
     assert_eq!(*wrong.lock().unwrap(), None);
 }

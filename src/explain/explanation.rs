@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use frame_dispatch::process::{EntryId, PROCESS};
 use frame_dispatch::{ATTEMPT, FUNCTION, FunctionId, PID, Pid};
-use frame_registry::{FrameValue, Key, OptionEntry, Pair, Resolution};
+use frame_registry::{DeclaredOption, FrameValue, Key, OptionEntry, Pair, Resolution};
 use serde::{Serialize, Serializer};
 
 use super::Known;
@@ -175,7 +175,7 @@ impl ExplainedFrame {
         };
         let options: Vec<_> = resolution.options().entries().map(source).collect();
         let steps = resolution.steps().map(|step| {
-            let covers: HashSet<_> = step.covers().map(|option| option.name()).collect();
+            let covers: HashSet<_> = step.covers().map(DeclaredOption::name).collect();
             Step {
                 resolver: step.resolver().name().to_owned(),
                 order: step.resolver().order(),

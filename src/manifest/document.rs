@@ -44,8 +44,9 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let processes =
         section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
     let hosts = section(document, "hosts", "a host", host);
-    let supervisors =
-        section(document, "supervisors", "a supervisor", |table| supervisor::read(table, &networks.known));
+    let supervisors = section(document, "supervisors", "a supervisor", |table| {
+        Ok(supervisor::read(table, &networks.known))
+    });
     Manifest {
         file: Arc::clone(&document.reader.file),
         directory: document.reader.directory.clone(),

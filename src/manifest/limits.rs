@@ -66,7 +66,7 @@ fn lua(table: Option<&Table<'_>>, role: Role) -> Read<LuaConfig> {
     let memory = or(table, "memory", default.memory, |value| value.size(LUA_MEMORY, "\"32MiB\""));
     let time = or(table, "time", default.time, |value| value.time_or_unlimited("\"30s\""));
     let payload = or(table, "payload", default.payload, |value| value.size(BYTES, "\"16MiB\""));
-    let fresh_vm = or(table, "fresh_vm", default.fresh_vm, |value| value.bool());
+    let fresh_vm = or(table, "fresh_vm", default.fresh_vm, Value::bool);
     let pool = pool(table, default.pool, fresh_vm == Ok(true));
     let config = LuaConfig::default().with_memory(memory?).with_time(time?).with_payload(payload?);
     Ok(config.with_fresh_vm(fresh_vm?).with_pool(pool?))
@@ -117,11 +117,11 @@ fn wait(value: &Value<'_>) -> Read<std::time::Duration> {
 }
 
 /// The member `name` as `read` reads it, or else `default`.
-fn or<T>(
-    table: Option<&Table<'_>>,
+fn or<'t, T>(
+    table: Option<&Table<'t>>,
     name: &str,
     default: T,
-    read: impl FnOnce(&Value<'_>) -> Read<T>,
+    read: impl FnOnce(&Value<'t>) -> Read<T>,
 ) -> Read<T> {
     match table.and_then(|table| table.get(name)) {
         Some(value) => read(&value),

@@ -4,7 +4,7 @@ use frame_net::{Drivers, NetworkConfig};
 use serde_json::{Value as Json, json};
 
 use super::hash::sha256;
-use super::reader::{Read, Table, unknown};
+use super::reader::{Read, Table, Value, unknown};
 
 /// A network. Its settings are for its driver to read, when it is made.
 pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
@@ -18,7 +18,7 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
         let problem = value.problem(format_args!("there is no kind of network `{kind}`"));
         Err(table.reader.report(unknown(problem, kind, &kinds, "there are")))
     });
-    let selectable = table.or("selectable", false, |value| value.bool());
+    let selectable = table.or("selectable", false, Value::bool);
     let settings = table.json();
     let (kind, selectable, mut settings) = (kind?, selectable?, settings?);
     settings.remove("kind");

@@ -1,7 +1,7 @@
 //! Tables `options`.
 
 use frame_net::{NETWORK, NetworkKind};
-use frame_registry::{OptionError, OptionKind, Options, declared_options};
+use frame_registry::{DeclaredOption, OptionError, OptionKind, Options, declared_options};
 use serde_json::{Map, Value as Json};
 
 use super::document::{Known, check_network};
@@ -67,10 +67,7 @@ fn refuse_plain(options: &Options, name: &str, value: &Value<'_>) -> Result<(), 
 }
 
 fn there_are() -> String {
-    let names: Vec<_> = declared_options()
-        .into_iter()
-        .filter(|option| option.is_text())
-        .map(|option| option.name())
-        .collect();
+    let names: Vec<_> =
+        declared_options().into_iter().filter(|option| option.is_text()).map(DeclaredOption::name).collect();
     format!("there are {}; see `frame options`", list(&names))
 }

@@ -151,13 +151,13 @@ pub(super) fn list(names: &[&str]) -> String {
 pub(super) struct Value<'t> {
     pub(super) reader: &'t Reader,
     pub(super) name: &'t str,
-    value: &'t DeValue<'t>,
+    inner: &'t DeValue<'t>,
     pub(super) span: Range<usize>,
 }
 
 impl<'t> Value<'t> {
     fn new(reader: &'t Reader, name: &'t str, value: &'t DeValue<'t>, span: Range<usize>) -> Self {
-        Self { reader, name, value, span }
+        Self { reader, name, inner: value, span }
     }
 
     /// A problem with this value.
@@ -172,20 +172,20 @@ impl<'t> Value<'t> {
             return Reported;
         }
         let problem = self.problem(format_args!("`{}` has to be {expected}", self.name));
-        let problem = problem.with_label(format_args!("this is {}", kind(self.value)));
+        let problem = problem.with_label(format_args!("this is {}", kind(self.inner)));
         self.reader.report(problem.with_help(format_args!("write `{} = {example}`", self.name)))
     }
 
     pub(super) fn str(&self, example: &str) -> Read<&'t str> {
-        self.value.as_str().ok_or_else(|| self.wrong_type("a string", example))
+        self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))
     }
 
     pub(super) fn bool(&self) -> Read<bool> {
-        self.value.as_bool().ok_or_else(|| self.wrong_type("a boolean", "true"))
+        self.inner.as_bool().ok_or_else(|| self.wrong_type("a boolean", "true"))
     }
 
     pub(super) fn table(&self, what: &'static str, example: &str) -> Read<Table<'t>> {
-        match self.value.as_table() {
+        match self.inner.as_table() {
             Some(members) => Ok(Table::new(self.reader, members, self.span.clone(), what)),
             None => Err(self.wrong_type("a table", example)),
         }
@@ -193,7 +193,7 @@ impl<'t> Value<'t> {
 
     /// The elements of a list; each has the name of the list.
     pub(super) fn array(&self, example: &str) -> Read<Vec<Value<'t>>> {
-        let array = self.value.as_array().ok_or_else(|| self.wrong_type("a list", example))?;
+        let array = self.inner.as_array().ok_or_else(|| self.wrong_type("a list", example))?;
         let element = |value: &'t toml::Spanned<DeValue<'t>>| {
             Value::new(self.reader, self.name, value.get_ref(), value.span())
         };
@@ -202,7 +202,7 @@ impl<'t> Value<'t> {
 
     /// A whole number within a range.
     pub(super) fn integer(&self, range: RangeInclusive<u64>, example: &str) -> Read<u64> {
-        let DeValue::Integer(integer) = self.value else {
+        let DeValue::Integer(integer) = self.inner else {
             return Err(self.wrong_type("a whole number", example));
         };
         // The placeholder of the parser for no value.
@@ -224,7 +224,7 @@ impl<'t> Value<'t> {
 
     /// A number with or without a fraction.
     pub(super) fn float(&self, example: &str) -> Read<f64> {
-        let number = match self.value {
+        let number = match self.inner {
             DeValue::Float(float) => float.as_str().parse().ok(),
             // What a whole number of more digits than that loses is nothing to a factor.
             DeValue::Integer(integer) if !self.span.is_empty() && integer.radix() == 10 => {
@@ -237,7 +237,7 @@ impl<'t> Value<'t> {
 
     /// A number of bytes within a range: a plain number, or text with a unit.
     pub(super) fn size(&self, range: RangeInclusive<u64>, example: &str) -> Read<usize> {
-        let bytes = match self.value {
+        let bytes = match self.inner {
             DeValue::String(text) => units::size(text).map_err(|error| {
                 let problem = self.problem(format_args!("`{}` is no size: {error}", self.name));
                 let help = "write a number of bytes, or one with its unit, such as \"32MiB\" or \"500kB\"; \
@@ -248,7 +248,7 @@ impl<'t> Value<'t> {
             _ => return Err(self.wrong_type("a size: a number of bytes, or one with its unit", example)),
         };
         let fits = usize::try_from(bytes).ok().filter(|_| range.contains(&bytes));
-        fits.ok_or_else(|| self.out_of_range(&range, |bytes| units::size_text(bytes)))
+        fits.ok_or_else(|| self.out_of_range(&range, units::size_text))
     }
 
     fn out_of_range(&self, range: &RangeInclusive<u64>, shown: impl Fn(u64) -> String) -> Reported {
@@ -260,7 +260,7 @@ impl<'t> Value<'t> {
     }
 
     pub(super) fn duration(&self, example: &str) -> Read<Duration> {
-        let Some(text) = self.value.as_str() else {
+        let Some(text) = self.inner.as_str() else {
             return Err(self.wrong_type("a duration: a string of a number and its unit", example));
         };
         units::duration(text).map_err(|error| {
@@ -283,7 +283,7 @@ impl<'t> Value<'t> {
 
     /// A [`time`](Self::time), or `"unlimited"`.
     pub(super) fn time_or_unlimited(&self, example: &str) -> Read<Duration> {
-        if self.value.as_str() == Some("unlimited") { Ok(Duration::MAX) } else { self.time(example) }
+        if self.inner.as_str() == Some("unlimited") { Ok(Duration::MAX) } else { self.time(example) }
     }
 
     /// An id.
@@ -313,8 +313,8 @@ impl<'t> Value<'t> {
                 self.reader.report(problem.with_help(help))
             })
         };
-        match self.value {
-            _ if self.span.is_empty() && self.value.is_integer() => Err(Reported),
+        match self.inner {
+            _ if self.span.is_empty() && self.inner.is_integer() => Err(Reported),
             DeValue::String(text) => Ok(Json::String(text.clone().into_owned())),
             DeValue::Boolean(value) => Ok(Json::Bool(*value)),
             DeValue::Integer(integer) => {
@@ -340,7 +340,7 @@ impl<'t> Value<'t> {
     pub(super) fn at(&self, path: &serde_path_to_error::Path) -> Range<usize> {
         use serde_path_to_error::Segment;
 
-        let (mut value, mut span) = (self.value, self.span.clone());
+        let (mut value, mut span) = (self.inner, self.span.clone());
         for segment in path {
             let next = match (segment, value) {
                 (Segment::Map { key }, DeValue::Table(table)) => table.get(key.as_str()),

@@ -59,7 +59,7 @@ pub fn examine(path: &Path) -> Reading {
         // Not shown: what is a secret in it is not known.
         Err(error) => {
             let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let line = String::from_utf8_lossy(&bytes[..at]).matches('\n').count() + 1;
             let message =
                 format!("the manifest is no text in UTF-8: the first byte that is none is in line {line}");
             refused(String::new(), 0, &message, "save it as UTF-8")

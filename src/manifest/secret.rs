@@ -89,22 +89,17 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let end = start + line.len();
-        match section_of(line) {
-            Some(section) => {
-                harmless = harmless_members(section);
-                secrets.extend(
-                    line.find('#').filter(|_| harmless.is_some()).map(|comment| start + comment..end),
-                );
+        if let Some(section) = section_of(line) {
+            harmless = harmless_members(section);
+            secrets.extend(line.find('#').filter(|_| harmless.is_some()).map(|comment| start + comment..end));
+        } else {
+            // What was meant as a header may be of a section with secrets.
+            let is_broken =
+                !line.contains('=') && line.contains(['[', ']']) || line.trim_start().starts_with('[');
+            if !is_whole && harmless.is_none() && is_broken {
+                harmless = Some(&[]);
             }
-            None => {
-                // What was meant as a header may be of a section with secrets.
-                let is_broken =
-                    !line.contains('=') && line.contains(['[', ']']) || line.trim_start().starts_with('[');
-                if !is_whole && harmless.is_none() && is_broken {
-                    harmless = Some(&[]);
-                }
-                secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end));
-            }
+            secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end));
         }
         start = end;
     }

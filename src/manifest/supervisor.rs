@@ -51,16 +51,15 @@ pub(super) struct At<T> {
 }
 
 impl<T> At<T> {
-    fn read(value: &Value<'_>, read: impl FnOnce(&Value<'_>) -> Read<T>) -> Read<Self> {
+    fn read<'t>(value: &Value<'t>, read: impl FnOnce(&Value<'t>) -> Read<T>) -> Read<Self> {
         Ok(Self { value: read(value)?, span: value.span.clone() })
     }
 }
 
 /// A supervisor. It is read even where something in it is wrong, so that what it refers to is checked as well.
-pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> Read<(Draft, Json)> {
+pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> (Draft, Json) {
     table.only(&["host", "strategy", "restarts", "within", "backoff", "children"]);
-    let host =
-        table.required("host", "\"app:workers\"").and_then(|value| At::read(&value, |value| value.id()));
+    let host = table.required("host", "\"app:workers\"").and_then(|value| At::read(&value, Value::id));
     let children = table.or("children", Vec::new(), |value| {
         let children = value.array("[{ id = \"worker\", process = \"app:worker\" }]")?;
         Ok(children.iter().map(|value| child(value, networks)).collect::<Vec<_>>())
@@ -73,7 +72,7 @@ pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> Read<(Dr
     );
     let settings = settings(table);
     let children = children.unwrap_or_default().into_iter().filter_map(Result::ok).collect();
-    Ok((Draft { host, settings: are_children_right.and(settings), children }, Json::Null))
+    (Draft { host, settings: are_children_right.and(settings), children }, Json::Null)
 }
 
 fn settings(table: &Table<'_>) -> Read<Settings> {
@@ -128,11 +127,10 @@ fn child(value: &Value<'_>, networks: &Known<NetworkKind>) -> Read<ChildDraft> {
     let table = value.table("a child", "{ id = \"worker\", process = \"app:worker\" }")?;
     table.only(&["id", "process", "host", "name", "payload", "options", "restart", "shutdown"]);
     let id = table.required("id", "\"worker\"").and_then(|value| At::read(&value, child_id));
-    let process =
-        table.required("process", "\"app:worker\"").and_then(|value| At::read(&value, |value| value.id()));
-    let host = table.optional("host", |value| At::read(value, |value| value.id()));
+    let process = table.required("process", "\"app:worker\"").and_then(|value| At::read(&value, Value::id));
+    let host = table.optional("host", |value| At::read(value, Value::id));
     let name = table.optional("name", |value| At::read(value, name));
-    let payload = table.optional("payload", |value| At::read(value, |value| value.json()));
+    let payload = table.optional("payload", |value| At::read(value, Value::json));
     let options = options(&table, Taker::Process, networks);
     let restart = table.or("restart", Restart::default(), |value| {
         let all = [Restart::Permanent, Restart::Transient, Restart::Temporary];

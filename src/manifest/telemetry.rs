@@ -50,16 +50,16 @@ fn headers(value: &Value<'_>) -> Read<BTreeMap<String, String>> {
                 let problem = table.reader.problem(name.span.clone(), message);
                 table.reader.report(problem.with_help("a name is of ASCII letters, digits and `-`"))
             });
-            let text = value.str("\"…\"").and_then(|text| match text.parse::<HeaderValue>() {
-                Ok(_) => Ok(text.to_owned()),
-                Err(_) => {
+            let text = value.str("\"…\"").and_then(|text| {
+                let valid = text.parse::<HeaderValue>().map(|_| text.to_owned());
+                valid.map_err(|_| {
                     let message =
                         format_args!("the header `{}` has a character that none can have", name.text);
                     let problem = value.problem(message);
-                    Err(table
+                    table
                         .reader
-                        .report(problem.with_help("values are of visible ASCII characters and spaces")))
-                }
+                        .report(problem.with_help("values are of visible ASCII characters and spaces"))
+                })
             });
             is_name?;
             Ok((name.text.to_owned(), text?))

@@ -14,7 +14,8 @@ use super::*;
 fn example() -> String {
     let lines = include_str!("mod.rs").lines().skip_while(|line| *line != "//! ```toml").skip(1);
     let lines = lines.take_while(|line| *line != "//! ```");
-    lines.map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start())).collect()
+    let lines: Vec<_> = lines.map(|line| line.trim_start_matches("//!").trim_start()).collect();
+    lines.join("\n") + "\n"
 }
 
 /// A directory with what the manifests here name.
@@ -56,7 +57,7 @@ fn wrong(text: &str) -> Vec<(String, String)> {
 fn the_documented_example_reads_into_what_it_says() {
     let manifest = good(&example());
     assert_eq!(manifest.app.name, "hello");
-    assert_eq!(manifest.app.options.get(&TIMEOUT).unwrap().duration(), Duration::from_secs(60));
+    assert_eq!(manifest.app.options.get(&TIMEOUT).unwrap().duration(), Duration::from_mins(1));
     assert_eq!(manifest.clearnet.allow.len(), 1);
     assert_eq!(manifest.networks[&"app:tor".parse().unwrap()].value.kind(), "socks5");
     assert_eq!(manifest.http.time_limit, Duration::from_secs(10));
@@ -78,7 +79,7 @@ fn the_documented_example_reads_into_what_it_says() {
 
     let main = &manifest.supervisors[&"app:main".parse().unwrap()].value;
     assert_eq!((main.strategy, main.intensity), (Strategy::OneForOne, (3, Duration::from_secs(5))));
-    let backoff = Backoff::default().with_reset_after(Duration::from_secs(60));
+    let backoff = Backoff::default().with_reset_after(Duration::from_mins(1));
     assert_eq!(main.backoff, backoff);
     let child = &main.children[0].value;
     assert_eq!((child.id.as_str(), child.name.as_deref()), ("ticker", Some("ticker")));

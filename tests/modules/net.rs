@@ -98,7 +98,7 @@ async fn a_connection_is_closed_where_the_script_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_has_so_many_connections_at_a_time() {
-    let source = r#"
+    let source = r"
         local to = ...
         local one, two = net.connect(to), net.connect(to)
         local ok, e = pcall(net.connect, to)
@@ -106,7 +106,7 @@ async fn a_call_has_so_many_connections_at_a_time() {
         local three = net.connect(to)
         two, three = nil, nil
         local four = net.connect(to)
-        return { ok, e.kind, e.retryable, e.message }"#;
+        return { ok, e.kind, e.retryable, e.message }";
     let got = returned(source, echo().to_string()).await;
     let message = "a call has at most 2 connections at a time; close some";
     assert_eq!(got, json!([false, "exhausted", false, message]));

@@ -15,7 +15,7 @@ use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule};
 use serde_json::{Value as Json, json};
 
 /// Far more than anything takes here.
-pub(crate) const GENEROUS: Duration = Duration::from_secs(60);
+pub(crate) const GENEROUS: Duration = Duration::from_mins(1);
 
 /// A script that is registered as `app:script`, in an app with these networks.
 pub(crate) struct Script {

@@ -356,7 +356,7 @@ async fn what_a_server_cannot_have_seen_is_sent_again() {
         };
         // Nothing runs between this and the request, so that who sends it cannot know it yet.
         drop(answered);
-        let (sent, server) = soon(async { tokio::join!(biased; sent, answer) }).await;
+        let (sent, server) = soon(Box::pin(async { tokio::join!(biased; sent, answer) })).await;
         assert_eq!(sent.unwrap(), "hello");
         answered = Some(server);
     }

@@ -9,6 +9,8 @@ mod faults;
 mod guest;
 mod other_kinds;
 mod redirects;
+// It declares its tests without the macro of the others.
+#[allow(unused_imports, unused_macros)]
 #[path = "../../../net/tests/never_open/sealed.rs"]
 #[allow(dead_code, unreachable_pub, reason = "not every test of the network has one for components")]
 mod sealed;
