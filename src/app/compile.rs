@@ -71,6 +71,7 @@ pub(super) async fn compile(
         functions: units(&manifest.functions, functions, function),
         processes: units(&manifest.processes, processes, process),
         supervisors: manifest.supervisors.clone(),
+        all_defaults: defaults.frame.value.merged_under(&defaults.functions.value),
         defaults: defaults.frame,
     })
 }

@@ -53,6 +53,7 @@ use std::time::Duration;
 use frame_dispatch::process::ProcessManager;
 use frame_dispatch::{Ctx, Functions};
 use frame_net::NetworkRegistry;
+use frame_registry::Options;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -202,6 +203,11 @@ impl RunningApp {
     /// The overlay networks of the app.
     pub fn networks(&self) -> &NetworkRegistry {
         &self.inner.core.networks
+    }
+
+    /// The default options of the app: what [`Explain`](crate::explain::Explain) knows them by.
+    pub async fn default_options(&self) -> Options {
+        self.inner.state.lock().await.plan.all_defaults.clone()
     }
 
     /// How much there is of everything.

@@ -25,6 +25,8 @@ pub struct Plan {
     pub(super) supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
     /// What the root frame is made of.
     pub(super) defaults: Given<Options>,
+    /// All default options of the app, those that are preset for each function included.
+    pub(super) all_defaults: Options,
 }
 
 /// A network, not yet in its place.

@@ -153,12 +153,12 @@ async fn call(
     if let Some(failed) = missing(&manifest, task.function()) {
         return Ok(Called { outcome: Err(failed), explanation: None });
     }
-    let defaults = manifest.app.options.clone();
     let app = RunningApp::boot(manifest).await.map_err(|problems| refused(&problems, format))?;
     let mut ctx = app.root();
     if let Some(timeout) = timeout {
         ctx = ctx.with_timeout(timeout);
     }
+    let defaults = app.default_options().await;
     let explain = explain.then(|| Explain::start(app.functions(), task.function(), &defaults)).transpose()?;
     let mut interrupts = Interrupts::listen()?;
     let outcome = cancellable(&ctx, task, &mut interrupts).await?;

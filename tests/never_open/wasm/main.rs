@@ -9,8 +9,6 @@ mod faults;
 mod guest;
 mod other_kinds;
 mod redirects;
-// It declares its tests without the macro of the others.
-#[allow(unused_imports, unused_macros)]
 #[path = "../../../net/tests/never_open/sealed.rs"]
 #[allow(dead_code, unreachable_pub, reason = "not every test of the network has one for components")]
 mod sealed;
@@ -32,19 +30,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use guest::{Ask, Outcome, World as App};
-
-/// Declares tests that run [sealed](sealed::run).
-macro_rules! sealed_tests {
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
-        $($(#[$meta])* #[test] fn $name() {
-            let name = concat!(module_path!(), "::", stringify!($name));
-            // Tests are called by their path in the crate.
-            let name = name.split_once("::").map_or(name, |(_, path)| path);
-            crate::sealed::run(name, async |$world: crate::sealed::World| $body);
-        })*
-    };
-}
-pub(crate) use sealed_tests;
+use sealed::sealed_tests;
 
 /// An app whose clearnet leads everywhere, with this overlay network as `app:overlay`.
 fn app_with(overlay: &Value) -> App {
