@@ -121,7 +121,8 @@ fn manifests_of_the_guide_are_right() {
 fn the_runtime_of_the_example_decides_frames_and_refuses() {
     // Cargo puts examples beside the program.
     let program = Path::new(env!("CARGO_BIN_EXE_frame")).with_file_name("examples").join("embedding");
-    let output = Command::new(program).output().expect("`cargo test`, or `cargo build --examples`, builds it");
+    let output =
+        Command::new(program).output().expect("`cargo test`, or `cargo build --examples`, builds it");
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).expect("text");
     for part in [
