@@ -129,8 +129,9 @@ fn refused(manifest: &Manifest, function: &Function, error: &(dyn Error + Send +
     let source = &function.source;
     match (error.downcast_ref(), str::from_utf8(&source.bytes)) {
         (Some(LuaError::Syntax { message }), Ok(text)) => {
-            let path = manifest.directory.join(&source.path).display().to_string();
-            Problem::of_script(&Arc::new(SourceFile::new(path, text)), message)
+            let path = manifest.directory.join(&source.path);
+            let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+            Problem::of_script(&Arc::new(SourceFile::new(name, text)), message)
         }
         _ => Problem::new(&manifest.file, source.span.clone(), report::chain(error)),
     }

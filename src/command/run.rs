@@ -6,8 +6,10 @@ mod notify;
 mod signals;
 
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::process;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Builder;
@@ -18,9 +20,9 @@ use self::signals::{Reloads, Stops};
 use super::Failure;
 use crate::app::RunningApp;
 use crate::exit::Exit;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Problems};
 use crate::report;
-use crate::telemetry::{self, LogArgs};
+use crate::telemetry::{self, LogArgs, LogFormat};
 
 /// How long the last traces may take to be sent.
 const LAST_TRACES: Duration = Duration::from_secs(5);
@@ -60,6 +62,7 @@ impl Args {
         let exit = runtime.block_on(self.serve(manifest));
         // A thread that is still blocked runs what was told to end, and killed: it is not waited for.
         runtime.shutdown_background();
+        end_if_told_again()?;
         telemetry.shutdown(LAST_TRACES);
         exit
     }
@@ -92,14 +95,15 @@ impl Args {
     /// Runs what is supervised, until it is told to stop or is down, and stops it.
     async fn attend(&self, app: &RunningApp, reloads: &mut Reloads, stops: &mut Stops) -> Exit {
         if let Err(problems) = app.supervise().await {
-            Failure::of_manifest(&problems).print();
+            self.say(&problems);
             return self.stop(app, stops, Exit::Internal).await;
         }
         ready(app).await;
         let end = tokio::select! {
             stop = stops.next() => End::Asked(stop),
             down = app.down() => {
-                tracing::error!("{down}");
+                // Why may be in the words of a script, of which none is to pass for a line of its own.
+                tracing::error!("{}", report::printable(&down.to_string()).replace('\n', "\\n"));
                 End::Down
             }
             never = self.reload_whenever(reloads, app) => match never {},
@@ -138,13 +142,22 @@ impl Args {
         match reloaded {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
-                for problem in &problems.0 {
-                    let (line, column) = problem.file.position(problem.span.start);
-                    tracing::error!(file = problem.file.name, line, column, "{}", problem.message);
-                }
-                Failure::of_manifest(&problems).print();
+                self.say(&problems);
                 tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
             }
+        }
+    }
+
+    /// Says what is wrong while the app runs: in the log, and to people with the lines of the file, too.
+    fn say(&self, problems: &Problems) {
+        for problem in &problems.0 {
+            let (line, column) = problem.file.position(problem.span.start);
+            let (label, help) = (problem.label.as_deref(), problem.help.as_deref());
+            tracing::error!(file = problem.file.name, line, column, label, help, "{}", problem.message);
+        }
+        // Who reads JSON line by line can make nothing of another report.
+        if self.log.format != LogFormat::Json {
+            Failure::of_manifest(problems).print();
         }
     }
 
@@ -168,6 +181,21 @@ impl Args {
         }
         exit
     }
+}
+
+/// From now on a signal ends the program at once: all that it has left to do is to send traces.
+fn end_if_told_again() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut stops = {
+        let _entered = runtime.enter();
+        Stops::listen()?
+    };
+    thread::spawn(move || {
+        let second = runtime.block_on(stops.next());
+        tracing::error!("ended at once, because of {second}");
+        process::exit(second.exit_code());
+    });
+    Ok(())
 }
 
 async fn ready(app: &RunningApp) {

@@ -21,7 +21,7 @@ fn functions() -> Functions {
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let networks: NetworkRegistry = frame_net::boot(&mut app, NetConfig::default()).unwrap();
     for id in ["app:lan", "app:other"] {
-        networks.register(id.parse().unwrap(), Arc::new(frame_net::Direct::default())).unwrap();
+        networks.register_selectable(id.parse().unwrap(), Arc::new(frame_net::Direct::default())).unwrap();
     }
     let functions = Functions::new(app.build());
     let preset = Options::new().with(&NETWORK, "app:other".parse().unwrap());
@@ -208,6 +208,8 @@ fn a_resolver_that_makes_no_pair_is_shown_all_the_same() {
 #[test]
 fn processes_that_the_call_starts_are_part_of_it_and_what_else_runs_is_not() {
     let functions = functions();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _entered = runtime.enter();
     let processes = ProcessManager::with_config(functions.clone(), ManagerConfig::default());
     processes.register_host("app:host".parse().unwrap(), HostConfig::default()).unwrap();
     let calling = async |ctx: ProcessCtx, _: Payload| ctx.ctx().call(Task::new(id("app:inner"))).await;
@@ -221,7 +223,7 @@ fn processes_that_the_call_starts_are_part_of_it_and_what_else_runs_is_not() {
     functions.register(id("app:starting"), Options::new(), starting).unwrap();
 
     let explain = Explain::start(&functions, &id("app:starting"), &Options::new()).unwrap();
-    wait(async {
+    runtime.block_on(async {
         processes.exec(&functions.root(), worker()).await.unwrap();
         functions.root().call(Task::new(id("app:inner"))).await.unwrap();
         functions.root().call(Task::new(id("app:starting"))).await.unwrap();

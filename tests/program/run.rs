@@ -508,3 +508,35 @@ fn the_service_manager_is_told() {
     assert_eq!(told(), "STOPPING=1\n");
     assert!(run.end().success());
 }
+
+#[test]
+fn a_manifest_that_is_wrong_is_told_to_programs_in_json_too() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let mut run = app.run(&["--log", "json"]);
+    run.wait_for("v1 is up");
+    app.write("app.toml", &one_worker().replace("\"lua\"", "\"luaa\""));
+    run.signal(Signal::HUP);
+    run.wait_for("not reloaded");
+    run.signal(Signal::TERM);
+    run.end();
+    let said: Vec<serde_json::Value> =
+        run.said.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let wrong =
+        said.iter().find(|line| line["message"] == "`engine` cannot be \"luaa\"").expect("it is said");
+    assert_eq!((&wrong["line"], &wrong["label"]), (&4.into(), &"did you mean `lua`?".into()));
+}
+
+#[test]
+fn what_a_script_says_passes_for_no_line_of_the_log() {
+    let settings = "restarts = 1\nbackoff = { first = \"1ms\" }";
+    let manifest = [HOST, &process("worker"), &supervisor(settings), &child("worker", "")].concat();
+    let app = App::new(&manifest, &[("worker.lua", "error('first\\nFORGED \\27[31m')")]);
+    let mut run = app.run(&[]);
+    assert_eq!(run.end().code(), Some(1));
+    let lines = run.said.join("\n");
+    assert!(
+        run.has_said("to be started again: it failed") && run.has_said("nobody starts it again"),
+        "{lines}"
+    );
+    assert!(!run.said.iter().any(|line| line.starts_with("FORGED") || line.contains('\u{1b}')), "{lines}");
+}

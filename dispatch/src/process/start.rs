@@ -25,7 +25,7 @@ use crate::pid::Pid;
 use crate::printable::printable;
 
 /// How many bytes of the reason for which a process ended are logged.
-const LONGEST_REASON: usize = 4 << 10;
+pub(super) const LONGEST_REASON: usize = 4 << 10;
 
 /// What a frame is of, if it is that of a process.
 pub static PROCESS: Key<EntryId> = Key::new("process").public();

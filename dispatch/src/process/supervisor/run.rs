@@ -21,7 +21,9 @@ use super::{Strategy, Supervisor};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
+use crate::printable::printable;
 use crate::process::instance::LinkedStarter;
+use crate::process::start::LONGEST_REASON;
 use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
 
 /// How long a child that was killed is waited for. Ending it takes no time unless it blocks its thread.
@@ -166,7 +168,8 @@ impl<'a> Run<'a> {
             let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
             return self.end(Err(error));
         }
-        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {reason}");
+        let said = printable(&reason.to_string(), LONGEST_REASON);
+        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {said}");
         let due = Due::after(now, delay);
         let affected: Vec<_> = match self.supervisor.strategy {
             Strategy::OneForOne => vec![key],
