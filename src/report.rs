@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write};
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
@@ -45,9 +45,29 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(printable)
 }
 
+/// The same for text that was escaped already as JSON has it, which leaves some as they are that a terminal obeys: all
+/// beyond ASCII, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
+pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |character: char| matches!(character, '\u{7f}'..='\u{9f}');
+    if !text.contains(is_obeyed) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_obeyed(character) {
+            // Writing to a string cannot fail.
+            let _ = write!(safe, "\\u{:04x}", u32::from(character));
+        } else {
+            safe.push(character);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// Prints a line to standard output. A reader that has gone away, such as `head`, wanted no more of it.
 pub(crate) fn print(text: &dyn Display) -> io::Result<()> {
-    unless_gone(writeln!(anstream::stdout().lock(), "{text}"))
+    let text = text.to_string();
+    unless_gone(writeln!(anstream::stdout().lock(), "{}", terminal_safe(&text)))
 }
 
 /// Prints bytes to standard output, as they are.
@@ -58,7 +78,8 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
 
 /// Prints a line to standard error. Where there is none, nobody is left to be told so.
 pub(crate) fn print_error(text: &dyn Display) {
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
+    let text = text.to_string();
+    let _ = writeln!(anstream::stderr().lock(), "{}", terminal_safe(&text));
 }
 
 fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
@@ -94,6 +115,16 @@ mod tests {
         assert_eq!(printable("\u{1b}[2J\u{9b}m\r\u{7}"), "\\u{1b}[2J\\u{9b}m\\r\\u{7}");
         let shown = table(&["name"], [vec!["\u{1b}]0;title\u{7}".to_owned()]]).to_string();
         assert!(!shown.contains('\u{1b}') && shown.contains("title"), "{shown}");
+    }
+
+    #[test]
+    fn json_is_the_same_and_nothing_that_a_terminal_would_obey() {
+        let json = serde_json::json!({ "\u{9b}31m": "a\u{7f}\u{85}\u{1b}ä" });
+        let text = json.to_string();
+        let safe = terminal_safe(&text);
+        assert_eq!(safe, r#"{"\u009b31m":"a\u007f\u0085\u001bä"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), json);
+        assert!(matches!(terminal_safe("\u{1b}[1mä\n"), Cow::Borrowed(_)));
     }
 
     #[test]

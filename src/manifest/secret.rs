@@ -71,7 +71,8 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
     match value {
         DeValue::Table(table) => {
             for (name, value) in table {
-                if !(harmless.contains(&&**name.get_ref()) && value.get_ref().is_str()) {
+                let is_shown = value.get_ref().as_str().is_some_and(is_harmless);
+                if !(is_shown && harmless.contains(&&**name.get_ref())) {
                     values(value.get_ref(), value.span(), &[], secrets);
                 }
             }
@@ -83,6 +84,11 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
     }
 }
 
+/// Whether what a harmless member says is so, too: a URL can have a password or a token in it.
+fn is_harmless(value: &str) -> bool {
+    !value.contains(['@', '?', '\\'])
+}
+
 fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
     // What is before the first header was read as well, if all was.
     let mut harmless: Option<&[&str]> = if is_whole { None } else { Some(&[]) };
@@ -91,6 +97,10 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
         let end = start + line.len();
         if let Some(section) = section_of(line) {
             harmless = harmless_members(section);
+            // Of a URL that is not read as a whole nobody knows whether it has a password in it.
+            if !is_whole && section == "telemetry" {
+                harmless = Some(&[]);
+            }
             secrets.extend(line.find('#').filter(|_| harmless.is_some()).map(|comment| start + comment..end));
         } else {
             // What was meant as a header may be of a section with secrets.
@@ -128,7 +138,7 @@ fn public_part(line: &str, harmless: &[&str]) -> usize {
     if !name.chars().all(is_in_name) || value.trim_matches(['=', '"', '\'', ',']).trim().is_empty() {
         return 0;
     }
-    if harmless.contains(&name.trim()) {
+    if harmless.contains(&name.trim()) && is_harmless(value) {
         return line.find('#').unwrap_or(line.len());
     }
     name.len() + 1

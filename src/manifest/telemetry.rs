@@ -29,14 +29,26 @@ pub(super) fn otlp(document: &Table<'_>) -> Option<Otlp> {
 
 fn endpoint(value: &Value<'_>, example: &str) -> Read<String> {
     let text = value.str(example)?;
-    let is_base = text.parse::<Uri>().is_ok_and(|uri| {
+    let uri = text.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     });
-    if is_base {
-        return Ok(text.to_owned());
+    let Some(uri) = uri else {
+        let problem = value.problem("`otlp` has to be a URL with `http` or `https`");
+        return Err(value.reader.report(problem.with_help(format_args!("write `otlp = {example}`"))));
+    };
+    // The exporter refuses these, too, and by then the URL has been shown.
+    if has_more_than_a_place(text, &uri) {
+        let problem = value.problem("`otlp` has a user, a password or a query in it, and none is sent");
+        let help = format_args!("write `otlp = {example}`, and what is secret as one of the `headers`");
+        return Err(value.reader.report(problem.with_help(help)));
     }
-    let problem = value.problem("`otlp` has to be a URL with `http` or `https`");
-    Err(value.reader.report(problem.with_help(format_args!("write `otlp = {example}`"))))
+    Ok(text.to_owned())
+}
+
+/// Whether there is something in a URL that can be secret. A fragment is looked for in the text: no parsed one has any.
+fn has_more_than_a_place(text: &str, uri: &Uri) -> bool {
+    let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    has_user || text.contains(['?', '#'])
 }
 
 /// Their values are tokens more often than not, so no problem shows one.

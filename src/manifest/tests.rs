@@ -135,6 +135,8 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[fs]", "[fs]", &["no `base`"]),
     ("[telemetry]\notlp = 'localhost:4317'", "'localhost:4317'", &["URL"]),
     ("[telemetry]\notlp = 'ftp://h'", "'ftp://h'", &["`http` or `https`"]),
+    ("[telemetry]\notlp = 'http://u:p@h'", "**************", &["none is sent", "`headers`"]),
+    ("[telemetry]\notlp = 'http://h/?t=p'", "***************", &["none is sent", "`headers`"]),
     ("[telemetry]\notlp = 'http://h'\nheaders = { 'a b' = 'x' }", "*****", &["no name of a header"]),
     (
         "[telemetry]\notlp = 'http://h'\nheaders = { a = \"\\n\" }",
@@ -357,7 +359,7 @@ fn no_report_shows_a_secret() {
         # old: password = 'hünter5'\n\
         [networks.'a:c'] # hünter6\nproxy = 'hünter7'\n\
         [network.'a:d']\npassword = 'hünter8'\n\
-        [telemetry]\notlp = 'h'\nheaders = { a = 'hünter9' }\n";
+        [telemetry]\notlp = 'http://u:hünter10@h/?t=hünter11'\nheaders = { a = 'hünter9' }\n";
     // The same, with a mistake in the syntax at each place in turn.
     let broken = (0..text.len())
         .filter(|&at| text.is_char_boundary(at))

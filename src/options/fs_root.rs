@@ -5,7 +5,8 @@
 //! trusted code may point into: the manifest, the command line and native functions, but no script and no component.
 //! From there on it is inherited, and every further option goes deeper into what there is, never up, sideways or
 //! elsewhere; and a root that is read-only stays so. A preset of a function that is called from below a root is no
-//! exception: it is a path inside that.
+//! exception: it is a path inside that. Scripts and components cannot put another in its place, which could be wider, or
+//! one that is not read-only.
 //!
 //! ```
 //! use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
@@ -108,6 +109,9 @@ pub fn fs_root(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Roo
     let Some(wanted) = options.get(&FS_ROOT) else {
         return Ok(held.map(|(_, pair)| pair.clone()));
     };
+    if options.replaces_trusted(&FS_ROOT) {
+        return Err(RootError::Preset);
+    }
     let root = match (held, ctx.app().get(&FS_BASE)) {
         (Some((root, _)), _) => root,
         (None, _) if !options.is_trusted(&FS_ROOT) => return Err(RootError::NotGranted),
@@ -370,6 +374,12 @@ pub enum RootError {
          what it calls"
     )]
     NotGranted,
+    /// There is a preset, which may be narrower than what the caller has: it was given by code that is not trusted.
+    #[error(
+        "a directory is preset for what was called, and is not for scripts and components to replace; leave the option \
+         `fs_root` out"
+    )]
+    Preset,
     /// The app has nothing to give.
     #[error(
         "the app has no directory that `{path}` could be in; say which in the manifest, such as `[fs] base = \"data\"`"

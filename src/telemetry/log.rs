@@ -1,17 +1,19 @@
 //! Logs, to standard error.
 
 use std::env;
-use std::io;
+use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
 use frame_registry::nearest;
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
 
 use super::{AnyLayer, progress};
+use crate::report;
 
 /// Where [`LogArgs`] are not given.
 const VARIABLE: &str = "FRAME_LOG";
@@ -140,7 +142,7 @@ where
         .json()
         .flatten_event(true)
         .with_current_span(false)
-        .with_writer(writer)
+        .with_writer(Safe(writer))
         .log_internal_errors(false)
 }
 
@@ -148,12 +150,40 @@ fn pretty<W>(writer: W, is_colour: bool) -> impl Layer<Registry> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    fmt::layer().with_ansi(is_colour).with_writer(writer).log_internal_errors(false)
+    fmt::layer().with_ansi(is_colour).with_writer(Safe(writer)).log_internal_errors(false)
+}
+
+/// Writes what is [safe](report::terminal_safe): scripts and components log what they like, and what they log with a
+/// message is JSON.
+struct Safe<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Safe<W> {
+    type Writer = Safe<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Safe(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        Safe(self.0.make_writer_for(metadata))
+    }
+}
+
+impl<W: Write> Write for Safe<W> {
+    /// An event comes as a whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        self.0.write_all(report::terminal_safe(&text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::sync::{Arc, Mutex};
 
     use serde_json::Value as Json;
@@ -227,6 +257,23 @@ mod tests {
         assert_eq!((&lines[0]["answer"], &lines[0]["level"]), (&Json::from(42), &Json::from("INFO")));
         assert_eq!(lines[0]["spans"][0]["trace_id"], "0af7");
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_is_in_what_is_logged_with_a_message() {
+        let fields = serde_json::json!({ "a": "\u{9b}31m\u{7f}" });
+        let (json_lines, lines) = (Written::default(), Written::default());
+        let (json_writer, writer) = (json_lines.clone(), lines.clone());
+        let layers: Vec<AnyLayer> =
+            vec![json(move || json_writer.clone()).boxed(), pretty(move || writer.clone(), false).boxed()];
+        tracing::subscriber::with_default(Registry::default().with(layers), || {
+            info!(%fields, "said");
+        });
+        for text in [json_lines.text(), lines.text()] {
+            assert!(text.contains("u009b31m") && !text.contains(['\u{9b}', '\u{7f}']), "{text:?}");
+        }
+        let line: Json = serde_json::from_str(&json_lines.text()).unwrap();
+        assert_eq!(line["message"], "said");
     }
 
     #[test]

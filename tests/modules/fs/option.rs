@@ -129,6 +129,31 @@ async fn a_preset_is_inside_the_root_of_the_caller() {
 }
 
 #[tokio::test]
+async fn a_script_cannot_put_another_in_the_place_of_a_preset() {
+    let world = house();
+    let names = "return { pcall(fs.write, 'written', 'x') }";
+    world.script("app:reader", names, &json!({ "fs_root": { "path": "kitchen", "read_only": true } }));
+    for options in
+        ["'.'", "{}", "'kitchen'", "'cellar'", "{ read_only = true }", "{ path = 'kitchen/kitchen' }"]
+    {
+        for function in ["app:reader", "app:kitchen"] {
+            let error = calls(&world, json!("room"), function, &format!("{{ fs_root = {options} }}")).await;
+            let error = error.expect_err(options);
+            assert_eq!(error.kind(), ErrorKind::Denied, "{options}: {error}");
+            assert!(
+                causes(&error).contains("a directory is preset for what was called"),
+                "{}",
+                causes(&error)
+            );
+        }
+    }
+    assert!(!world.room("written").exists() && !world.room("kitchen/written").exists());
+    // An empty one is none.
+    let seen = calls(&world, json!("room"), "app:kitchen", "{ fs_root = '' }").await.unwrap();
+    assert_eq!(seen, json!(["kitchen", true]));
+}
+
+#[tokio::test]
 async fn a_script_without_a_root_gives_none_but_may_call_what_has_one() {
     let world = house();
     for options in ["'room'", "'.'", "{ read_only = true }"] {
@@ -140,7 +165,7 @@ async fn a_script_without_a_root_gives_none_but_may_call_what_has_one() {
             "{}",
             causes(&error)
         );
-        // Nor where what it calls has a preset, which the option takes the place of.
+        // Nor where what it calls has a preset.
         let error = world.run_with(&source.replace("names", "kitchen"), json!({})).await.expect_err(options);
         assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     }
