@@ -1,11 +1,12 @@
 //! Problems, as people and programs read them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value as Json, json};
 
-use super::problem::{Problem, Problems};
+use super::problem::{Problem, Problems, SourceFile};
 
 /// How problems are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,11 +47,18 @@ impl Problems {
         let handler =
             GraphicalReportHandler::new_themed(theme).with_width(WIDTH).without_primary_span_start();
         let mut report = String::new();
+        // Most are in one file, which may be long.
+        let mut last: Option<(&Arc<SourceFile>, Arc<str>)> = None;
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
                 report.push('\n');
             }
-            let shown = Shown::new(problem);
+            let text = match &last {
+                Some((file, text)) if Arc::ptr_eq(file, &problem.file) => Arc::clone(text),
+                _ => printable(&problem.file.text).into(),
+            };
+            last = Some((&problem.file, Arc::clone(&text)));
+            let shown = Shown::new(problem, text);
             if handler.render_report(&mut report, &shown).is_err() {
                 // Without its line, then.
                 report.push_str(&shown.to_string());
@@ -93,13 +101,14 @@ fn place(problem: &Problem, span: &std::ops::Range<usize>, label: Option<&String
 #[derive(Debug)]
 struct Shown {
     message: String,
-    source: Option<NamedSource<String>>,
+    source: Option<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
     help: Option<String>,
 }
 
 impl Shown {
-    fn new(problem: &Problem) -> Self {
+    /// `text` is that of the file, as it is printed.
+    fn new(problem: &Problem, text: Arc<str>) -> Self {
         let Problem { message, file, span, label, related, help } = problem;
         let (line, column) = file.position(span.start);
         let name = printable(&format!("{}:{line}:{column}", file.name));
@@ -110,10 +119,10 @@ impl Shown {
         });
         let labels = std::iter::once(primary).chain(related).collect();
         // Of a file that could not be read there is nothing to show.
-        let (message, source) = if file.text.is_empty() {
+        let (message, source) = if text.is_empty() {
             (format!("{name}: {message}"), None)
         } else {
-            (message.clone(), Some(NamedSource::new(name, printable(&file.text))))
+            (message.clone(), Some(NamedSource::new(name, text)))
         };
         Self { message: printable(&message), source, labels, help: help.as_deref().map(printable) }
     }

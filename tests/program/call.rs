@@ -221,3 +221,14 @@ fn the_help_tells_the_exit_codes() {
         assert!(help.contains(line), "{help}");
     }
 }
+
+#[test]
+fn what_was_meant_for_json_is_not_taken_for_a_text() {
+    let app = App::of_scripts(&[("echo", "return ...")]);
+    for (payload, is_text) in [("Ada", true), ("\"\\ud800\"", false), ("{name:1}", false), ("[1", false)] {
+        let output = frame(&["call", &app.manifest, "app:echo", payload]);
+        assert_eq!(output.status.code(), Some(2), "{payload}");
+        let said = stderr(&output);
+        assert_eq!(said.contains("for a text write"), is_text, "{said}");
+    }
+}

@@ -62,7 +62,7 @@ impl Input {
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| {
             // What is quoted for a shell is easily not quoted for JSON.
             let hint = match &self {
-                Self::Text(text) if !text.is_empty() => {
+                Self::Text(text) if !text.is_empty() && !text.starts_with(['"', '{', '[']) => {
                     format!("; for a text write '\"{}\"'", shortened(text))
                 }
                 _ => String::new(),
