@@ -72,27 +72,43 @@ pub static TRACE_CONTEXT: Key<TraceContext> = Key::new("trace").inherit_forked()
 ///
 /// # Errors
 ///
-/// [`OtherTrace`] where a script names a trace for what it calls, and is part of another.
+/// [`OtherTrace`] where a script names a trace for what it calls, and is part of another; or where it is part of none,
+/// and takes away or replaces the one that is preset.
 #[frame_resolver(order = 400, covers(TRACE))]
 pub fn trace(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, OtherTrace> {
     let Some(given) = options.get(&TRACE) else { return Ok(None) };
     // A fork is a child of it already. Another child made here would be a second id for one span.
     let inherited = ctx.parent().and_then(|parent| parent.get(&TRACE_CONTEXT));
     let span = match (given, inherited) {
+        (Trace::Unchanged | Trace::Join(_), None) if options.replaces_trusted(&TRACE) => {
+            return Err(OtherTrace::Preset);
+        }
         (Trace::Unchanged, _) | (Trace::Start, Some(_)) => return Ok(None),
         (Trace::Start, None) => TraceContext::start(),
         (Trace::Join(caller), None) => caller.child(),
         (Trace::Join(caller), Some(parent)) if caller.trace_id() == parent.trace_id() => return Ok(None),
         (Trace::Join(caller), Some(_)) if options.is_trusted(&TRACE) => caller.child(),
-        (Trace::Join(_), Some(_)) => return Err(OtherTrace),
+        (Trace::Join(_), Some(_)) => return Err(OtherTrace::Caller),
     };
     Ok(Some(TRACE_CONTEXT.pair(span)))
 }
 
-/// A script names a trace for what it calls, and is part of another.
+/// A script gives a trace to what it calls that is not its to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the caller is part of another trace, which an option of its own does not leave; leave `trace` out")]
-pub struct OtherTrace;
+#[non_exhaustive]
+pub enum OtherTrace {
+    /// It is part of another.
+    #[error(
+        "the caller is part of another trace, which an option of its own does not leave; leave `trace` out"
+    )]
+    Caller,
+    /// There is a preset.
+    #[error(
+        "a trace is preset for what was called, and is not for scripts and components to replace; leave the option \
+         `trace` out"
+    )]
+    Preset,
+}
 
 /// What the option [`TRACE`] says.
 ///

@@ -86,6 +86,26 @@ fn the_program_can_name_another_trace_and_a_script_cannot() {
 }
 
 #[test]
+fn a_script_without_a_trace_leaves_that_alone_which_is_preset_for_what_it_calls() {
+    let nowhere = resolved(None, &Options::new()).unwrap();
+    let joined = resolved(None, &options(&json!(CALLER))).unwrap();
+    let same = json!(trace(&joined).traceparent());
+    for preset in [json!(CALLER), json!(true)] {
+        let with = |given: &Json| options(&preset).merged_under(&options(given).untrusted());
+        for given in [json!(OTHER), json!(CALLER), json!(false)] {
+            let refused = resolved(Some(&nowhere), &with(&given)).unwrap_err();
+            assert!(refused.starts_with("a trace is preset for what was called"), "{given}: {refused}");
+        }
+        assert!(resolved(Some(&nowhere), &with(&json!(true))).is_ok());
+        // A script that is in a trace does not leave it, whatever is preset.
+        for given in [&same, &json!(true), &json!(false)] {
+            let frame = resolved(Some(&joined), &with(given)).unwrap();
+            assert_eq!(trace(&frame).trace_id(), trace(&joined).trace_id());
+        }
+    }
+}
+
+#[test]
 fn what_a_frame_says_of_its_trace_can_be_given_as_the_option() {
     let frame = resolved(None, &options(&json!({ "traceparent": CALLER, "tracestate": "rojo=1" }))).unwrap();
     let public = frame.public("trace").unwrap().unwrap();

@@ -127,6 +127,17 @@ async fn no_path_of_a_component_leads_out() {
     world.assert_outside_untouched();
 }
 
+#[tokio::test]
+async fn a_component_does_not_keep_as_many_lists_of_the_host_as_it_likes() {
+    let world = World::new();
+    let preset = Options::from_json(&json!({ "fs_root": "room" })).unwrap();
+    world.functions.register(id("app:guest"), preset, GUEST.clone()).unwrap();
+    let root = world.functions.root();
+    let call = root.call(Task::new(id("app:guest")).with_payload(b"d".to_vec()));
+    let failed = timeout(GENEROUS, call).await.expect("it ends in time");
+    assert!(failed.is_err(), "{failed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rename_under_way_leads_no_component_out() {
     let world = World::new();

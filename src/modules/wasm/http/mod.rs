@@ -26,13 +26,10 @@ use wasmtime_wasi_http::p2::bindings::http::types::{self, IoError};
 use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
 
 use self::hooks::Hooks;
+use super::MAX_RESOURCES;
 
 /// The interface whose function is replaced, as `wasmtime-wasi-http` calls it.
 const TYPES: &str = "wasi:http/types@0.2.12";
-
-/// How many resources a call has handles of at once, of all interfaces together, once it has used `wasi:http`: headers,
-/// bodies, streams and what to wait for among them. Each is memory of the host.
-const MAX_RESOURCES: usize = 1024;
 
 /// How many bytes the headers have that a guest puts together, as the host counts them: each field some 70 bytes more
 /// than its text.

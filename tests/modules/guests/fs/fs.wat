@@ -3,6 +3,7 @@
 ;;   n          the name of the directory
 ;;   r path     what is in a file
 ;;   w path     writes a file, and makes it if it is not there; s target link, m from to; u unlinks, t touches
+;;   d          lists it 2000 times, and lets go of nothing
 ;;   o path     opens it until it fails, and gives how often it did not and why it did
 ;;
 ;; Gives `-` if there is no directory, `!` and a letter (`A` is the first error code) where it fails, else `ok`.
@@ -19,6 +20,8 @@
   (func $rename_at (param i32 i32 i32 i32 i32 i32 i32)))
 (import "wasi:filesystem/types@0.2.0" "[method]descriptor.unlink-file-at"
   (func $unlink_at (param i32 i32 i32 i32)))
+(import "wasi:filesystem/types@0.2.0" "[method]descriptor.read-directory"
+  (func $read_directory (param i32 i32)))
 
 (data (i32.const 200) "-ok")
 
@@ -86,6 +89,14 @@
     (then
       (call $unlink_at (local.get $root) (local.get $path) (local.get $path_length) (i32.const 96))
       (return (call $done))))
+  (if (i32.eq (local.get $letter) (i32.const 100)) ;; d
+    (then
+      (loop $again
+        (call $read_directory (local.get $root) (i32.const 96))
+        (if (i32.load8_u (i32.const 96)) (then (return (call $fail (i32.load8_u (i32.const 100))))))
+        (local.set $count (i32.add (local.get $count) (i32.const 1)))
+        (br_if $again (i32.lt_u (local.get $count) (i32.const 2000))))
+      (return (call $give (i32.const 201) (i32.const 2)))))
   (if (i32.eq (local.get $letter) (i32.const 111)) ;; o
     (then
       (loop $again
