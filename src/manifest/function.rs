@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 
 use super::document::Known;
 use super::hash::sha256;
-use super::limits::limits;
+use super::limits::{limits, unless_given};
 use super::model::{Engine, Function};
 use super::options::{Taker, options};
 use super::reader::{Read, Reported, Table, Value};
@@ -27,10 +27,13 @@ pub(super) fn function(
     let engine = table.required("engine", "\"lua\"").and_then(|value| engine(&value));
     let source = table.required("source", "\"greet.lua\"").and_then(|value| source(&value, engine.ok()));
     let taker = if role == Role::Function { Taker::Function } else { Taker::Process };
-    let options = options(table, taker, networks);
+    // What is wrong with these was reported, and keeps the manifest from being used. The source is compiled all the same, so
+    // that what is wrong with that is said, too.
+    let (options, given) = options(table, taker, networks).unwrap_or_default();
     // Which limits there are is up to the engine.
-    let limits = engine.and_then(|engine| limits(table, engine, role));
-    let (source, (options, given), limits) = (source?, options?, limits?);
+    let limits =
+        engine.and_then(|engine| limits(table, engine, role).or_else(|_| unless_given(engine, role)));
+    let (source, limits) = (source?, limits?);
     let identity = json!({
         "source": source.path,
         "sha256": sha256(&source.bytes),

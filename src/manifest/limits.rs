@@ -33,10 +33,19 @@ pub(super) fn limits(table: &Table<'_>, engine: Engine, role: Role) -> Read<Limi
     if let Some(table) = &table {
         only(table, engine);
     }
+    of(table.as_ref(), engine, role)
+}
+
+/// What the engine has where nothing is given.
+pub(super) fn unless_given(engine: Engine, role: Role) -> Read<Limits> {
+    of(None, engine, role)
+}
+
+fn of(table: Option<&Table<'_>>, engine: Engine, role: Role) -> Read<Limits> {
     match engine {
-        Engine::Lua => lua(table.as_ref(), role).map(Limits::Lua),
+        Engine::Lua => lua(table, role).map(Limits::Lua),
         #[cfg(feature = "wasm")]
-        Engine::Wasm => wasm(table.as_ref(), role).map(Limits::Wasm),
+        Engine::Wasm => wasm(table, role).map(Limits::Wasm),
         // Refused where the engine was read.
         #[cfg(not(feature = "wasm"))]
         Engine::Wasm => Err(Reported),

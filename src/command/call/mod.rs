@@ -109,17 +109,27 @@ impl Args {
         let called = runtime.block_on(call(manifest, task, self.timeout, self.format, self.explain));
         // What blocks its thread is not waited for.
         runtime.shutdown_background();
+        let said = called.and_then(|called| said(called, self.format));
+        // Whoever waits for the result has it before the last traces are sent.
+        let exit = said.unwrap_or_else(|failure| {
+            failure.print();
+            failure.exit()
+        });
         telemetry.shutdown(GRACE);
-        let Called { outcome, explanation } = called?;
-        if let Some(explanation) = explanation {
-            show(&explanation, self.format)?;
-        }
-        match outcome {
-            Ok(result) => outcome::print(&result, self.format)?,
-            Err(failed) => return Err(failed.into_failure(self.format)),
-        }
-        Ok(Exit::Done)
+        Ok(exit)
     }
+}
+
+/// Says what became of a call.
+fn said(Called { outcome, explanation }: Called, format: CallFormat) -> Result<Exit, Failure> {
+    if let Some(explanation) = explanation {
+        show(&explanation, format)?;
+    }
+    match outcome {
+        Ok(result) => outcome::print(&result, format)?,
+        Err(failed) => return Err(failed.into_failure(format)),
+    }
+    Ok(Exit::Done)
 }
 
 /// Shows how the frames of a call came to be.
