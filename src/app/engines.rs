@@ -64,6 +64,7 @@ impl Engines {
                 let text = std::str::from_utf8(&source.bytes)
                     .map_err(|error| format!("the script is not text in UTF-8: {error}"))?;
                 // It makes no difference to a VM what it runs as.
+                let _ = role;
                 Ok(Code::Lua(self.lua.function(&source.path, text, limits.clone())?))
             }
             #[cfg(feature = "wasm")]

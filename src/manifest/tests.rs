@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use frame_dispatch::interceptor::TIMEOUT;
+use frame_dispatch::lua::LuaConfig;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -16,6 +17,15 @@ fn example() -> String {
     let lines = lines.take_while(|line| *line != "//! ```");
     let lines: Vec<_> = lines.map(|line| line.trim_start_matches("//!").trim_start()).collect();
     lines.join("\n") + "\n"
+}
+
+/// The limits of a script.
+fn of_script(function: &Function) -> &LuaConfig {
+    match &function.limits {
+        Limits::Lua(limits) => limits,
+        #[cfg(feature = "wasm")]
+        Limits::Wasm(_) => panic!("{function:?}"),
+    }
 }
 
 /// A directory with what the manifests here name.
@@ -67,14 +77,14 @@ fn the_documented_example_reads_into_what_it_says() {
 
     let greet = &manifest.functions[&"app:greet".parse().unwrap()].value;
     assert_eq!((greet.options.len(), &*greet.source.bytes), (2, &b"return 1\n"[..]));
-    let Limits::Lua(limits) = &greet.limits else { panic!("{greet:?}") };
+    let limits = of_script(greet);
     assert_eq!((limits.memory, limits.time, limits.payload), (32 << 20, Duration::from_secs(30), 1 << 20));
     assert_eq!((limits.pool.size, limits.pool.max_wait), (8, Duration::from_secs(5)));
 
     let host = &manifest.hosts[&"app:workers".parse().unwrap()].value;
     assert_eq!((host.processes, host.mailbox), (1000, 64));
     let ticker = &manifest.processes[&"app:ticker".parse().unwrap()].value;
-    let Limits::Lua(limits) = &ticker.limits else { panic!("{ticker:?}") };
+    let limits = of_script(ticker);
     assert_eq!((limits.time, limits.pool.size), (Duration::MAX, usize::MAX));
 
     let main = &manifest.supervisors[&"app:main".parse().unwrap()].value;

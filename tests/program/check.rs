@@ -100,3 +100,47 @@ fn a_manifest_that_is_not_there_is_a_problem_like_any() {
 fn the_help_says_what_is_checked() {
     assert!(stdout(&["check", "--help"]).contains("everything that is wrong"));
 }
+
+/// Checks a manifest with these files beside it; gives what is wrong, as it is shown.
+fn wrong(manifest: &str, files: &[(&str, &[u8])]) -> String {
+    let app = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(app.path().join(name), bytes).unwrap();
+    }
+    std::fs::write(app.path().join("app.toml"), manifest).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
+    let output = command.current_dir(app.path()).args(["check", "app.toml"]).output().expect("it was built");
+    let shown = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    shown
+}
+
+#[test]
+#[cfg(feature = "wasm")]
+fn what_is_no_component_of_the_world_is_told_where_the_manifest_names_it() {
+    let manifest =
+        |source: &str| format!("[functions.\"app:resize\"]\nengine = \"wasm\"\nsource = \"{source}\"\n");
+    // A component without `run`, a core module, and something else altogether.
+    let component = frame_guests::text("(component)");
+    let module = frame_guests::text("(module)");
+    for (source, bytes, why) in [
+        ("empty.wasm", &component[..], "it has to export `run` as the world `frame:function/function` says"),
+        ("module.wasm", &module[..], "a core module; `wasm-tools component new` makes a component of it"),
+        ("text.wasm", b"return 1", "this is no WebAssembly component"),
+    ] {
+        let shown = wrong(&manifest(source), &[(source, bytes)]);
+        let plain = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(plain.contains(why) && plain.contains("app.toml:3:10"), "{shown}");
+    }
+}
+
+#[test]
+fn what_resolvers_and_drivers_would_refuse_is_told_before_anything_runs() {
+    let manifest = "[networks.'app:tor']\nkind = 'socks5'\nproxy = 'nowhere'\n\n\
+                    [functions.'app:f']\nengine = 'lua'\nsource = 'f.lua'\noptions = { fs_root = 'data' }\n";
+    let shown = wrong(manifest, &[("f.lua", b"return 1")]);
+    let plain = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in ["the settings of a socks5 network are wrong", "`[fs] base = \"data\"`"] {
+        assert!(plain.contains(part), "{part}: {shown}");
+    }
+}
