@@ -540,3 +540,42 @@ fn what_a_script_says_passes_for_no_line_of_the_log() {
     );
     assert!(!run.said.iter().any(|line| line.starts_with("FORGED") || line.contains('\u{1b}')), "{lines}");
 }
+
+/// An example, in a directory of its own.
+fn example(name: &str) -> App {
+    let app = App { directory: tempfile::tempdir().expect("a directory") };
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    for file in fs::read_dir(example).expect("it is there") {
+        let file = file.expect("it can be read").path();
+        if file.is_file() {
+            let name = file.file_name().expect("a file has a name");
+            fs::copy(&file, app.path().join(name)).expect("it is copied");
+        }
+    }
+    fs::create_dir_all(app.path().join("data/reports")).expect("it is made");
+    app
+}
+
+#[test]
+fn the_example_of_supervision_starts_again_who_fails_and_who_depends_on_it() {
+    let app = example("counter");
+    let mut run = app.run(&[]);
+    for _ in 0..2 {
+        run.wait_for("nine messages are enough");
+        // Both begin anew: the sum with the first number.
+        run.wait_for("{\"sum\":1}");
+    }
+    run.stop();
+}
+
+#[test]
+#[cfg(feature = "wasm")]
+fn the_example_with_everything_ticks_until_it_is_stopped() {
+    let app = example("hello");
+    let mut run = app.run(&[]);
+    run.wait_for("ready");
+    run.wait_for("{\"ticks\":2}");
+    run.signal(Signal::TERM);
+    assert!(run.end().success());
+    assert!(run.has_said("INFO frame_dispatch::lua::host: done"), "{}", run.said.join("\n"));
+}
