@@ -577,5 +577,5 @@ fn the_example_with_everything_ticks_until_it_is_stopped() {
     run.wait_for("{\"ticks\":2}");
     run.signal(Signal::TERM);
     assert!(run.end().success());
-    assert!(run.has_said("INFO frame_dispatch::lua::host: done"), "{}", run.said.join("\n"));
+    assert!(run.has_said("its supervisor is shutting down"), "{}", run.said.join("\n"));
 }
