@@ -101,18 +101,24 @@ fn the_help_says_what_is_checked() {
     assert!(stdout(&["check", "--help"]).contains("everything that is wrong"));
 }
 
-/// Checks a manifest with these files beside it; gives what is wrong, as it is shown.
-fn wrong(manifest: &str, files: &[(&str, &[u8])]) -> String {
+/// Checks a manifest with these files beside it; gives what is wrong.
+fn wrong(manifest: &str, files: &[(&str, &[u8])]) -> Vec<Value> {
     let app = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
         std::fs::write(app.path().join(name), bytes).unwrap();
     }
     std::fs::write(app.path().join("app.toml"), manifest).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
-    let output = command.current_dir(app.path()).args(["check", "app.toml"]).output().expect("it was built");
-    let shown = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{shown}");
-    shown
+    let arguments = ["check", "app.toml", "--format", "json"];
+    let output = command.current_dir(app.path()).args(arguments).output().expect("it was built");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let Value::Array(problems) = report["problems"].take() else { panic!("{report}") };
+    problems
+}
+
+fn message(problem: &Value) -> &str {
+    problem["message"].as_str().expect("text")
 }
 
 #[test]
@@ -128,9 +134,10 @@ fn what_is_no_component_of_the_world_is_told_where_the_manifest_names_it() {
         ("module.wasm", &module[..], "a core module; `wasm-tools component new` makes a component of it"),
         ("text.wasm", b"return 1", "this is no WebAssembly component"),
     ] {
-        let shown = wrong(&manifest(source), &[(source, bytes)]);
-        let plain = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(plain.contains(why) && plain.contains("app.toml:3:10"), "{shown}");
+        let problems = wrong(&manifest(source), &[(source, bytes)]);
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert!(message(problem).contains(why), "{problem}");
+        assert_eq!((&problem["line"], &problem["column"]), (&json!(3), &json!(10)));
     }
 }
 
@@ -138,9 +145,11 @@ fn what_is_no_component_of_the_world_is_told_where_the_manifest_names_it() {
 fn what_resolvers_and_drivers_would_refuse_is_told_before_anything_runs() {
     let manifest = "[networks.'app:tor']\nkind = 'socks5'\nproxy = 'nowhere'\n\n\
                     [functions.'app:f']\nengine = 'lua'\nsource = 'f.lua'\noptions = { fs_root = 'data' }\n";
-    let shown = wrong(manifest, &[("f.lua", b"return 1")]);
-    let plain = shown.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["the settings of a socks5 network are wrong", "`[fs] base = \"data\"`"] {
-        assert!(plain.contains(part), "{part}: {shown}");
+    let problems = wrong(manifest, &[("f.lua", b"return 1")]);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    for (problem, part) in
+        problems.iter().zip(["the settings of a socks5 network are wrong", "`[fs] base = \"data\"`"])
+    {
+        assert!(message(problem).contains(part), "{part}: {problem}");
     }
 }
