@@ -40,7 +40,7 @@ impl SourceFile {
     /// ```
     /// # use frame_runtime::manifest::SourceFile;
     /// let file = SourceFile::new("greet.lua", "return 1\nreturn ü");
-    /// assert_eq!(file.position(17), (2, 9));
+    /// assert_eq!(file.position(16), (2, 8));
     /// ```
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into() }
