@@ -338,10 +338,14 @@ mod traces {
         let told = Instant::now();
         kill_process(Pid::from_child(&run), Signal::TERM).expect("it runs");
         assert!(lines.any(|line| line.contains("stopped: ")));
-        // It listens again a moment later, and waits for seconds.
-        thread::sleep(Duration::from_millis(300));
-        kill_process(Pid::from_child(&run), Signal::TERM).expect("it runs");
-        let status = run.wait().expect("it is our child");
+        // It listens again a moment later, and waits for seconds. So it is told until it has heard it.
+        let status = loop {
+            kill_process(Pid::from_child(&run), Signal::TERM).expect("it is our child");
+            thread::sleep(Duration::from_millis(20));
+            if let Some(status) = run.try_wait().expect("it is our child") {
+                break status;
+            }
+        };
         assert_eq!(status.code(), Some(143), "after {:?}", told.elapsed());
     }
 
