@@ -53,6 +53,8 @@ mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 #[cfg(any(feature = "lua", feature = "wasm"))]
+mod script;
+#[cfg(any(feature = "lua", feature = "wasm"))]
 mod yielding;
 
 pub use crate::ctx::Ctx;

@@ -9,11 +9,10 @@
 
 use std::fmt::Write as _;
 use std::os::raw::c_void;
-use std::sync::Arc;
-
 use mlua::{IntoLua, Lua, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
+use super::bridge::HostCall;
 use super::fault::Failures;
 use super::watch::Watch;
 use crate::payload::Payload;
@@ -148,7 +147,7 @@ impl Marks {
         if let Value::Table(table) = value
             && table.metatable().as_ref() == Some(&self.bytes)
         {
-            let bytes: mlua::String = table.raw_get(1)?;
+            let bytes: mlua::LuaString = table.raw_get(1)?;
             let bytes = bytes.as_bytes();
             size.add_bytes(bytes.len())?;
             return Ok(Payload::Bytes(bytes.to_vec()));
@@ -316,7 +315,7 @@ impl Walk<'_> {
         Ok(json)
     }
 
-    fn text(&self, text: &mlua::String) -> Result<String, ConvertError> {
+    fn text(&self, text: &mlua::LuaString) -> Result<String, ConvertError> {
         match text.to_str() {
             Ok(text) => Ok(text.to_owned()),
             Err(_) => Err(self.unfit(
@@ -432,7 +431,8 @@ fn shown(key: &Value) -> String {
 
 /// What natives share: the call that runs, the marks, the failures, and the limits.
 pub(super) struct Shared {
-    pub(super) watch: Arc<Watch>,
+    pub(super) watch: Watch,
+    pub(super) host: HostCall,
     pub(super) marks: Marks,
     pub(super) failures: Failures,
     pub(super) memory: usize,

@@ -1,11 +1,13 @@
 //! What scripts are made into functions by.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use super::config::LuaConfig;
 use super::function::LuaFunction;
 use super::module::LuaModule;
+use super::preempt;
 use super::vm::Vm;
 
 /// The longest source of a function, in bytes. Lua cannot be interrupted as it compiles.
@@ -21,6 +23,7 @@ pub struct LuaEngine {
 #[derive(Default)]
 pub struct LuaEngineBuilder {
     modules: Vec<Arc<dyn LuaModule>>,
+    signal: Option<i32>,
 }
 
 /// A script was not made into a function, or an engine not built.
@@ -73,6 +76,12 @@ pub enum LuaError {
         /// Why.
         source: mlua::Error,
     },
+    /// The signal that interrupts scripts cannot be used.
+    #[error("the signal that interrupts scripts cannot be handled")]
+    Signal {
+        /// Why.
+        source: io::Error,
+    },
     /// A VM was not made.
     #[error("no VM was made; most likely its limit of memory is too low")]
     Vm {
@@ -119,10 +128,28 @@ impl LuaEngineBuilder {
         self
     }
 
+    /// Sets the signal that interrupts scripts which have used up their slice of time, by its number. All engines of a
+    /// process share one. Default: the signal of the engine that was built first, or else `SIGURG`, which the system
+    /// ignores where no handler is installed.
+    ///
+    /// The signal is sent to threads that run a script, once a millisecond at most, and to no others. A handler that the
+    /// program has installed before is called for these signals, too; one that is installed afterwards, without calling
+    /// the one before it, keeps scripts from being interrupted. System calls go on after the signal, as with
+    /// `SA_RESTART`, except for those that no signal handler lets go on, such as `poll` and `nanosleep`: a host function
+    /// that blocks in one should retry on `EINTR`, as the standard library does.
+    ///
+    /// Without effect where there are no signals: there scripts count their instructions.
+    #[must_use]
+    pub const fn signal(mut self, number: i32) -> Self {
+        self.signal = Some(number);
+        self
+    }
+
     /// The engine, once every module was tried.
     ///
     /// # Errors
     ///
+    /// [`LuaError::Signal`] if the [signal](Self::signal) cannot be handled, or another engine uses another one;
     /// [`LuaError::ModuleName`] or [`LuaError::ModuleNameTaken`] for the first module whose name is none, or taken;
     /// [`LuaError::Module`] for the first that cannot be installed.
     pub fn build(self) -> Result<LuaEngine, LuaError> {
@@ -135,6 +162,7 @@ impl LuaEngineBuilder {
                 return Err(LuaError::ModuleNameTaken { module: name.to_owned() });
             }
         }
+        preempt::install(self.signal).map_err(|source| LuaError::Signal { source })?;
         let engine = LuaEngine { modules: self.modules.into() };
         let (_, names) = Vm::new(&engine, &LuaConfig::default())?;
         match engine.modules.iter().find(|module| names.iter().any(|taken| taken == module.name())) {

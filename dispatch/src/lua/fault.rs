@@ -15,9 +15,6 @@ use crate::printable::shortened;
 /// What Lua says when an allocation was refused.
 pub(super) const OUT_OF_MEMORY: &str = "not enough memory";
 
-/// What Lua calls the chunk that scripts run in.
-pub(super) const OWN: &str = "[frame]";
-
 /// A failed call, kept behind the table that a script sees of it.
 struct Failure {
     error: Arc<CallError>,
@@ -168,7 +165,7 @@ pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
             return exhausted();
         }
         Value::String(text) => CallError::new(ErrorKind::Internal, shortened(&text.to_string_lossy())),
-        Value::Table(table) => return take_table(table),
+        Value::Table(table) => return take_table(watch, table),
         other => CallError::new(
             ErrorKind::Internal,
             format!("raised a {}; raise a string, or a table with `kind` and `message`", other.type_name()),
@@ -195,23 +192,40 @@ pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
     }
 }
 
-fn take_table(table: &Table) -> CallError {
+fn take_table(watch: &Watch, table: &Table) -> CallError {
     let field = |name: &str| table.raw_get::<Value>(name).unwrap_or(Value::Nil);
-    let kind = field("kind").as_string().and_then(|kind| ErrorKind::from_name(&kind.to_string_lossy()));
+    let own_kind = field("kind");
+    let kind = own_kind.as_string().and_then(|kind| ErrorKind::from_name(&kind.to_string_lossy()));
     let retryable = field("retryable").as_boolean();
     if let Some(cause) = failure(table) {
         let kind = kind.unwrap_or(cause.kind());
         return uncaught(kind, retryable.unwrap_or(cause.is_retryable()), &cause);
     }
-    let message = match field("message") {
-        Value::String(message) => shortened(&message.to_string_lossy()),
-        _ => "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
+    let mut message = match (field("message"), watch.take_text()) {
+        (Value::String(message), _) => shortened(&message.to_string_lossy()),
+        (_, Some(text)) => shortened(&text),
+        (_, None) => "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
             .to_owned(),
     };
+    if let (None, Value::String(unknown)) = (kind, &own_kind) {
+        let unknown = shortened(&unknown.to_string_lossy());
+        let kinds = ErrorKind::ALL.map(ErrorKind::as_str).join(", ");
+        message = format!("{message} (raised with the unknown kind {unknown:?}; the kinds are {kinds})");
+    }
     let error = CallError::new(kind.unwrap_or(ErrorKind::Internal), message);
     match retryable {
         Some(retryable) => error.with_retryable(retryable),
         None => error,
+    }
+}
+
+/// The error that a value is, which the host raised or Lua.
+pub(super) fn raised(value: Value) -> mlua::Error {
+    match value {
+        Value::Error(error) => *error,
+        Value::String(text) if text.as_bytes() == OUT_OF_MEMORY.as_bytes() => out_of_memory(),
+        Value::String(text) => mlua::Error::runtime(text.to_string_lossy()),
+        other => mlua::Error::runtime(format!("raised a {}", other.type_name())),
     }
 }
 
@@ -296,7 +310,7 @@ fn message(error: &mlua::Error) -> String {
 fn place(traceback: &str) -> Option<&str> {
     let mut places = traceback.lines().filter_map(|line| line.strip_prefix('\t'));
     let line =
-        places.find(|line| ![OWN, "[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
+        places.find(|line| !["[C]", "[string \"?\"]", "..."].iter().any(|own| line.starts_with(own)))?;
     let (place, _) = line.split_once(": in ")?;
     Some(place)
 }

@@ -12,6 +12,7 @@ use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessCtx};
+use crate::script::Unit;
 use crate::yielding::behind_timers;
 
 /// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
@@ -26,6 +27,7 @@ struct Inner {
     source: Box<str>,
     config: LuaConfig,
     pool: Pool<Vm>,
+    unit: Arc<Unit>,
 }
 
 impl LuaFunction {
@@ -45,7 +47,8 @@ impl LuaFunction {
             .collect::<Result<Vec<_>, _>>()?;
         warm.truncate(pool.warm);
         let pool = Pool::new(pool, warm);
-        let inner = Inner { engine, chunk: chunk.into(), source: source.into(), config, pool };
+        let unit = Arc::new(Unit::new(chunk));
+        let inner = Inner { engine, chunk: chunk.into(), source: source.into(), config, pool, unit };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -69,7 +72,7 @@ impl Inner {
             .map_err(|error| {
                 CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
             })?;
-        let result = ctx.bound(behind_timers(vm.run(&ctx, payload))).await?;
+        let result = ctx.bound(behind_timers(vm.run(&self.unit, &ctx, payload))).await?;
         if vm.is_reusable() {
             turn.give_back();
         }

@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use frame_registry::Options;
-use mlua::{IntoLua, IntoLuaMulti, Lua, MultiValue, Table, Value};
+use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, Table, Value};
 use serde_json::Value as Json;
 
+use super::bridge;
 use super::convert::{ConvertError, Shared};
 use super::fault;
 use crate::ctx::Ctx;
@@ -23,40 +24,37 @@ const LONGEST_EVENT: usize = 16 << 10;
 /// How large the options of a call are at most, as JSON: they are names and settings, and no payload.
 const LARGEST_OPTIONS: usize = 64 << 10;
 
-/// Puts them into the table of natives.
-pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua::Result<()> {
+/// Puts the functions into the library `frame`, and returns `call`, and what logs a message: given a level, the message and
+/// fields.
+pub(super) fn install(lua: &Lua, shared: &Arc<Shared>, frame: &Table) -> mlua::Result<(Function, Function)> {
     let this = Arc::clone(shared);
-    let get = lua.create_function(move |lua, name: mlua::String| {
+    let get = bridge::function(lua, shared, move |lua, arguments| {
+        let name = mlua::LuaString::from_lua_args(arguments, 1, Some("get"), lua)?;
         let ctx = this.watch.ctx()?;
-        let Some(value) = ctx.frame().public(&name.to_str()?) else { return Ok(Value::Nil) };
-        let value = value.map_err(|error| mlua::Error::runtime(format!("the value is no JSON: {error}")))?;
-        this.marks.give(lua, &Payload::Json(value))
+        let Some(value) = ctx.frame().public(&name.to_str()?) else { return Value::Nil.into_lua_multi(lua) };
+        let value = value.map_err(|error| mlua::Error::runtime(format!("the value is not JSON: {error}")))?;
+        this.marks.give(lua, &Payload::Json(value))?.into_lua_multi(lua)
     })?;
-    natives.raw_set("frame_get", get)?;
+    frame.raw_set("get", get)?;
 
     let this = Arc::clone(shared);
-    let log =
-        lua.create_function(move |lua, (level, message, fields): (mlua::String, mlua::String, Value)| {
-            this.log(lua, &level.to_str()?, &message, &fields)
-        })?;
-    natives.raw_set("log", log)?;
+    let log = bridge::function(lua, shared, move |lua, arguments| {
+        type Log = (mlua::LuaString, mlua::LuaString, Value);
+        let (level, message, fields) = Log::from_lua_multi(arguments, lua)?;
+        this.log(lua, &level.to_str()?, &message, &fields)?.into_lua_multi(lua)
+    })?;
 
     let this = Arc::clone(shared);
-    let call = lua.create_async_function(move |lua, (id, payload, options): (Value, Value, Value)| {
-        let task = this.task(&lua, &id, &payload, &options);
-        // It is in the VM that the future is kept.
-        drop(lua);
+    let call = bridge::waiting_function(lua, shared, move |lua, arguments| {
+        let (id, payload, options) = <(Value, Value, Value)>::from_lua_multi(arguments, lua)?;
+        let (ctx, task) = this.task(lua, &id, &payload, &options)?;
         let shared = Arc::clone(&this);
-        async move {
-            let result = match task {
-                Ok((ctx, task)) => shared.watch.wait(ctx.call(task)).await,
-                Err(Refusal::Call(error)) => Err(error),
-                Err(Refusal::Lua(error)) => return Err(error),
-            };
-            Ok(Outcome { result, shared })
-        }
+        Ok(async move {
+            let payload = ctx.call(task).await.map_err(fault::raise)?;
+            Ok(Given { payload, shared })
+        })
     })?;
-    natives.raw_set("call", call)
+    Ok((call, log))
 }
 
 /// Why what a script asks for is not done.
@@ -112,25 +110,6 @@ impl IntoLua for Given {
     }
 }
 
-/// What came of a call, on its way into a VM.
-struct Outcome {
-    result: Result<Payload, CallError>,
-    shared: Arc<Shared>,
-}
-
-impl IntoLuaMulti for Outcome {
-    fn into_lua_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
-        let error = match self.result {
-            Ok(payload) => match self.shared.give(lua, &payload)? {
-                Some(given) => return (true, given).into_lua_multi(lua),
-                None => fault::no_room("the result"),
-            },
-            Err(error) => error,
-        };
-        (false, fault::give(lua, &self.shared, Arc::new(error))?).into_lua_multi(lua)
-    }
-}
-
 impl Shared {
     /// The call that a script asks for, and what it is made from.
     fn task(&self, lua: &Lua, id: &Value, payload: &Value, options: &Value) -> Result<(Ctx, Task), Refusal> {
@@ -164,7 +143,7 @@ impl Shared {
         Ok(Options::from_json(&options).map_err(|error| invalid(WithCauses(&error)))?.untrusted())
     }
 
-    fn log(&self, lua: &Lua, level: &str, message: &mlua::String, fields: &Value) -> mlua::Result<()> {
+    fn log(&self, lua: &Lua, level: &str, message: &mlua::LuaString, fields: &Value) -> mlua::Result<()> {
         let ctx = self.watch.ctx()?;
         let message = message.as_bytes();
         let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST_EVENT)]);

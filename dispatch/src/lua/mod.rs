@@ -114,17 +114,24 @@
 //! Where a function of the host or of a library fails, `pcall` and `xpcall` give the error as a string or a table, as
 //! above. A `__close` handler is given it as it is raised: as a userdata, whose text has the host's traceback.
 
+mod base;
+mod bridge;
 mod config;
 mod convert;
+mod coroutine;
 mod engine;
 mod fault;
 mod function;
-mod hook;
 mod host;
 mod json;
 mod module;
+mod os;
 mod pattern;
+mod preempt;
 mod process;
+mod protect;
+mod sort;
+mod table;
 mod text;
 mod values;
 mod vm;

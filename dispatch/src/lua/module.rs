@@ -1,14 +1,12 @@
 //! What a host adds to what scripts have.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
-use std::task::Poll;
 
-use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, MultiValue, Table};
+use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
 
+use super::bridge;
 use super::convert::Shared;
 use super::values::Values;
 use crate::ctx::Ctx;
@@ -151,13 +149,11 @@ impl<'a> ModuleBuilder<'a> {
         R: IntoLuaMulti,
         F: Fn(&Lua, Ctx, A) -> mlua::Result<R> + Send + Sync + 'static,
     {
-        let watch = Arc::clone(&self.shared.watch);
         let own: Box<str> = name.into();
-        let function = self.lua.create_function(move |lua, arguments: MultiValue| {
+        let shared = Arc::clone(self.shared);
+        let function = bridge::function(self.lua, self.shared, move |lua, arguments| {
             let arguments = A::from_lua_args(arguments, 1, Some(&own), lua)?;
-            let ctx = watch.ctx()?;
-            let result = catch_unwind(AssertUnwindSafe(|| function(lua, ctx, arguments)));
-            result.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
+            function(lua, shared.watch.ctx()?, arguments)?.into_lua_multi(lua)
         })?;
         self.set(name, function)
     }
@@ -172,7 +168,7 @@ impl<'a> ModuleBuilder<'a> {
     pub fn async_function<A, R, F, T>(&mut self, name: &str, function: F) -> mlua::Result<()>
     where
         A: FromLuaMulti,
-        R: IntoLuaMulti,
+        R: IntoLuaMulti + Send + 'static,
         F: Fn(Ctx, A) -> T + Send + Sync + 'static,
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
@@ -188,28 +184,15 @@ impl<'a> ModuleBuilder<'a> {
     pub fn prepared_function<A, R, F, T>(&mut self, name: &str, prepare: F) -> mlua::Result<()>
     where
         A: FromLuaMulti,
-        R: IntoLuaMulti,
+        R: IntoLuaMulti + Send + 'static,
         F: Fn(&Lua, Ctx, A) -> mlua::Result<T> + Send + Sync + 'static,
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
-        let watch = Arc::clone(&self.shared.watch);
         let own: Box<str> = name.into();
-        let function = self.lua.create_async_function(move |lua, arguments: MultiValue| {
-            let watch = Arc::clone(&watch);
-            let future = watch.ctx().and_then(|ctx| {
-                let arguments = A::from_lua_args(arguments, 1, Some(&own), &lua)?;
-                let future = catch_unwind(AssertUnwindSafe(|| prepare(&lua, ctx, arguments)));
-                future.unwrap_or_else(|panic| Err(watch.panicked(&*panic)))
-            });
-            drop(lua);
-            async move {
-                let mut future = pin!(future?);
-                let caught = poll_fn(|waker| {
-                    let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(waker)));
-                    polled.unwrap_or_else(|panic| Poll::Ready(Err(watch.panicked(&*panic))))
-                });
-                watch.wait(caught).await
-            }
+        let shared = Arc::clone(self.shared);
+        let function = bridge::waiting_function(self.lua, self.shared, move |lua, arguments| {
+            let arguments = A::from_lua_args(arguments, 1, Some(&own), lua)?;
+            prepare(lua, shared.watch.ctx()?, arguments)
         })?;
         self.set(name, function)
     }

@@ -1,453 +1,1266 @@
-//! Lua's patterns, matched in bounded work.
+//! A matcher for Lua's patterns that can be paused.
 //!
-//! The algorithm, its limits and its errors are those of Lua 5.4's `lstrlib.c`, which backtracks and so can take
-//! forever. Here every step is counted.
+//! The syntax, the limits and the errors are those of `lstrlib.c` in Lua 5.4. There, `do_match` calls itself, so it can
+//! neither be stopped nor resumed. Here, a [`Matcher`] holds the whole state of a match as indices and is given the
+//! subject and the pattern by each call. It allocates nothing and has no destructor, so it can live in memory that Lua
+//! owns, and a `longjmp` can pass over it.
+//!
+//! Work is counted in steps, of a few nanoseconds each. A call that runs out of steps returns [`Progress::Paused`].
 
-/// How many captures a pattern has at most.
-const CAPTURES: usize = 32;
-/// How deep matching recurses at most.
-const DEPTH: usize = 200;
+use std::fmt;
+
+use memchr::{memchr, memmem, memrchr};
+
+/// The number of captures that a pattern can have: `LUA_MAXCAPTURES`.
+const MAX_CAPTURES: usize = 32;
+/// The number of calls of `do_match` that can be active at once: `MAXCCALLS`.
+const MAX_DEPTH: u8 = 200;
 const ESCAPE: u8 = b'%';
 
-/// A pattern is malformed, or matching it takes too long.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum PatternError {
-    #[error("{0}")]
-    Malformed(String),
-    /// It needed more steps than its subject is worth.
-    #[error("pattern too complex")]
-    TooComplex,
-    /// The call is over.
-    #[error(transparent)]
-    Over(#[from] mlua::Error),
+/// Bytes that are tested one by one in one step.
+const BYTES_PER_STEP: usize = 8;
+/// Bytes that are searched or compared with vector instructions in one step.
+const VECTOR_BYTES_PER_STEP: usize = 64;
+
+/// The reason why a pattern cannot be matched, in the words of plain Lua.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PatternError(u8);
+
+impl PatternError {
+    // Up to 9, it is the index of a capture that does not exist.
+    const TOO_COMPLEX: Self = Self(10);
+    const TOO_MANY_CAPTURES: Self = Self(11);
+    const ENDS_WITH_ESCAPE: Self = Self(12);
+    const MISSING_BRACKET: Self = Self(13);
+    const MISSING_ARGUMENTS: Self = Self(14);
+    const MISSING_FRONTIER_SET: Self = Self(15);
+    const INVALID_CAPTURE: Self = Self(16);
+    /// A capture is used that the pattern never closes.
+    pub(super) const UNFINISHED_CAPTURE: Self = Self(17);
+    /// A `%` in a replacement is followed by neither a digit nor another `%`.
+    pub(super) const INVALID_REPLACEMENT: Self = Self(18);
+
+    /// Returns the error for `%0` to `%9`, in a pattern or a replacement, that refers to no capture.
+    pub(super) const fn invalid_capture_index(digit: u8) -> Self {
+        assert!(digit < 10, "it is a digit");
+        Self(digit)
+    }
+
+    pub(super) const fn message(self) -> &'static str {
+        match self {
+            Self(0) => "invalid capture index %0",
+            Self(1) => "invalid capture index %1",
+            Self(2) => "invalid capture index %2",
+            Self(3) => "invalid capture index %3",
+            Self(4) => "invalid capture index %4",
+            Self(5) => "invalid capture index %5",
+            Self(6) => "invalid capture index %6",
+            Self(7) => "invalid capture index %7",
+            Self(8) => "invalid capture index %8",
+            Self(9) => "invalid capture index %9",
+            Self::TOO_COMPLEX => "pattern too complex",
+            Self::TOO_MANY_CAPTURES => "too many captures",
+            Self::ENDS_WITH_ESCAPE => "malformed pattern (ends with '%')",
+            Self::MISSING_BRACKET => "malformed pattern (missing ']')",
+            Self::MISSING_ARGUMENTS => "malformed pattern (missing arguments to '%b')",
+            Self::MISSING_FRONTIER_SET => "missing '[' after '%f' in pattern",
+            Self::INVALID_CAPTURE => "invalid pattern capture",
+            Self::UNFINISHED_CAPTURE => "unfinished capture",
+            _ => "invalid use of '%' in replacement string",
+        }
+    }
 }
 
-type Matched = Result<Option<usize>, PatternError>;
-
-fn malformed<T>(message: &str) -> Result<T, PatternError> {
-    Err(PatternError::Malformed(message.to_owned()))
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
 }
 
-/// Counts steps, and looks up from time to time.
-pub(super) struct Steps<'a> {
-    left: u64,
-    until_look: u32,
-    look: &'a dyn Fn() -> mlua::Result<()>,
+impl std::error::Error for PatternError {}
+
+/// The outcome of one call that searches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// There is a match.
+    Found,
+    /// There is no match.
+    None,
+    /// The steps are used up. The next call continues.
+    Paused,
 }
 
-impl<'a> Steps<'a> {
-    const BETWEEN_LOOKS: u32 = 1 << 14;
+/// One capture of a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Capture {
+    /// The bytes of the subject from the first index up to the second.
+    Bytes(usize, usize),
+    /// A position in the subject, from 1.
+    Position(usize),
+    /// A capture that the pattern does not close. Using it is an error; having it is not.
+    Unfinished,
+}
 
-    /// Enough for a subject of so many bytes.
-    pub(super) fn for_subject(bytes: usize, look: &'a dyn Fn() -> mlua::Result<()>) -> Self {
-        let left = 8_000_000 + 16 * bytes as u64;
-        Self { left, until_look: Self::BETWEEN_LOOKS, look }
+/// A set of bytes.
+#[derive(Debug, Clone, Copy)]
+struct Bytes([u64; 4]);
+
+impl Bytes {
+    const NONE: Self = Self([0; 4]);
+
+    #[inline]
+    const fn contains(&self, byte: u8) -> bool {
+        self.0[(byte >> 6) as usize] >> (byte & 63) & 1 != 0
+    }
+
+    const fn insert(&mut self, byte: u8) {
+        self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
+    }
+
+    /// Adds the bytes from `first` through `last`, of which there are none if `last` is less.
+    const fn insert_range(&mut self, first: u8, last: u8) {
+        if first > last {
+            return;
+        }
+        let (first_word, last_word) = ((first >> 6) as usize, (last >> 6) as usize);
+        let mut word = first_word;
+        while word <= last_word {
+            let mut bits = u64::MAX;
+            if word == first_word {
+                bits &= u64::MAX << (first & 63);
+            }
+            if word == last_word {
+                bits &= u64::MAX >> (63 - (last & 63));
+            }
+            self.0[word] |= bits;
+            word += 1;
+        }
+    }
+
+    const fn insert_all(&mut self, other: &Self) {
+        let mut word = 0;
+        while word < 4 {
+            self.0[word] |= other.0[word];
+            word += 1;
+        }
+    }
+
+    const fn inverted(self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([!a, !b, !c, !d])
+    }
+}
+
+/// For each byte after `%`, the bytes that it matches: those of a class if it is the letter of one, else itself.
+static CLASSES: [Bytes; 256] = classes();
+
+const fn classes() -> [Bytes; 256] {
+    let mut classes = [Bytes::NONE; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::cast_possible_truncation)]
+        classes[byte].insert(byte as u8);
+        byte += 1;
+    }
+    let letters = b"acdglpsuwxz";
+    let mut index = 0;
+    while index < letters.len() {
+        let letter = letters[index];
+        let class = class(letter);
+        classes[letter as usize] = class;
+        classes[letter.to_ascii_uppercase() as usize] = class.inverted();
+        index += 1;
+    }
+    classes
+}
+
+const fn class(letter: u8) -> Bytes {
+    let mut class = Bytes::NONE;
+    let mut byte = 0_u8;
+    loop {
+        let is_in = match letter {
+            b'a' => byte.is_ascii_alphabetic(),
+            b'c' => byte.is_ascii_control(),
+            b'd' => byte.is_ascii_digit(),
+            b'g' => byte.is_ascii_graphic(),
+            b'l' => byte.is_ascii_lowercase(),
+            b'p' => byte.is_ascii_punctuation(),
+            b's' => byte.is_ascii_whitespace() || byte == 0x0b,
+            b'u' => byte.is_ascii_uppercase(),
+            b'w' => byte.is_ascii_alphanumeric(),
+            b'x' => byte.is_ascii_hexdigit(),
+            _ => byte == 0,
+        };
+        if is_in {
+            class.insert(byte);
+        }
+        if byte == u8::MAX {
+            return class;
+        }
+        byte += 1;
+    }
+}
+
+/// An item that matches a single byte.
+trait Single {
+    fn matches(&self, byte: u8) -> bool;
+
+    /// Returns how many of the first bytes match.
+    #[inline]
+    fn span(&self, bytes: &[u8]) -> usize {
+        bytes.iter().position(|byte| !self.matches(*byte)).unwrap_or(bytes.len())
+    }
+}
+
+struct Any;
+
+impl Single for Any {
+    #[inline]
+    fn matches(&self, _: u8) -> bool {
+        true
     }
 
     #[inline]
-    pub(super) fn take(&mut self, steps: u32) -> Result<(), PatternError> {
-        self.left = self.left.checked_sub(u64::from(steps)).ok_or(PatternError::TooComplex)?;
-        let Some(left) = self.until_look.checked_sub(steps) else {
-            self.until_look = Self::BETWEEN_LOOKS;
-            return Ok((self.look)()?);
-        };
-        self.until_look = left;
+    fn span(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+}
+
+struct Literal(u8);
+
+impl Single for Literal {
+    #[inline]
+    fn matches(&self, byte: u8) -> bool {
+        byte == self.0
+    }
+}
+
+impl Single for Bytes {
+    #[inline]
+    fn matches(&self, byte: u8) -> bool {
+        self.contains(byte)
+    }
+}
+
+/// A set in brackets, from its `[` at `start` up to `end`, after its `]`.
+#[derive(Debug, Clone, Copy)]
+struct Set {
+    start: usize,
+    end: usize,
+    bytes: Bytes,
+}
+
+impl Set {
+    fn parse(pattern: &[u8], start: usize) -> Result<Self, PatternError> {
+        let end = Self::end(pattern, start)?;
+        let close = end - 1;
+        let mut p = start + 1;
+        let is_inverted = pattern.get(p) == Some(&b'^');
+        if is_inverted {
+            p += 1;
+        }
+        let mut bytes = Bytes::NONE;
+        // An escape can be the last before `close`, and then takes the `]` for its argument, as it does in plain Lua.
+        while p < close {
+            let byte = pattern[p];
+            if byte == ESCAPE {
+                bytes.insert_all(&CLASSES[usize::from(pattern[p + 1])]);
+                p += 2;
+            } else if pattern[p + 1] == b'-' && p + 2 < close {
+                bytes.insert_range(byte, pattern[p + 2]);
+                p += 3;
+            } else {
+                bytes.insert(byte);
+                p += 1;
+            }
+        }
+        Ok(Self { start, end, bytes: if is_inverted { bytes.inverted() } else { bytes } })
+    }
+
+    fn end(pattern: &[u8], start: usize) -> Result<usize, PatternError> {
+        let mut p = start + 1;
+        if pattern.get(p) == Some(&b'^') {
+            p += 1;
+        }
+        loop {
+            // The first byte is no end, also if it is a `]`.
+            let byte = *pattern.get(p).ok_or(PatternError::MISSING_BRACKET)?;
+            p += 1;
+            if byte == ESCAPE && p < pattern.len() {
+                p += 1;
+            }
+            if pattern.get(p) == Some(&b']') {
+                return Ok(p + 1);
+            }
+        }
+    }
+}
+
+/// The most recently used sets of a pattern.
+#[derive(Debug, Clone, Copy)]
+struct Sets {
+    sets: [Option<Set>; Self::COUNT],
+    oldest: u8,
+}
+
+impl Sets {
+    const COUNT: usize = 4;
+    const NEW: Self = Self { sets: [None; Self::COUNT], oldest: 0 };
+
+    /// Returns the set whose `[` is at `start`.
+    #[inline]
+    fn get(&mut self, pattern: &[u8], start: usize, left: &mut u64) -> Result<(Bytes, usize), PatternError> {
+        for set in self.sets.iter().flatten() {
+            if set.start == start {
+                return Ok((set.bytes, set.end));
+            }
+        }
+        self.parse(pattern, start, left)
+    }
+
+    #[cold]
+    fn parse(
+        &mut self,
+        pattern: &[u8],
+        start: usize,
+        left: &mut u64,
+    ) -> Result<(Bytes, usize), PatternError> {
+        let set = Set::parse(pattern, start)?;
+        *left = left.saturating_sub(((set.end - start) / BYTES_PER_STEP) as u64);
+        self.sets[usize::from(self.oldest)] = Some(set);
+        self.oldest = (self.oldest + 1) % Self::COUNT as u8;
+        Ok((set.bytes, set.end))
+    }
+}
+
+/// An array whose first elements are at hand and whose others are made if they are needed: making all of a matcher
+/// would take longer than most matches.
+#[derive(Debug, Clone, Copy)]
+struct Tiered<T, const FEW: usize, const MORE: usize> {
+    few: [T; FEW],
+    more: Option<[T; MORE]>,
+}
+
+impl<T: Copy, const FEW: usize, const MORE: usize> Tiered<T, FEW, MORE> {
+    const fn new(initial: T) -> Self {
+        Self { few: [initial; FEW], more: None }
+    }
+
+    /// Returns the element at `index`, which was set before.
+    #[inline]
+    fn get(&self, index: usize) -> &T {
+        match (self.few.get(index), &self.more) {
+            (None, Some(more)) => &more[index - FEW],
+            (element, _) => element.unwrap_or(&self.few[0]),
+        }
+    }
+
+    #[inline]
+    fn get_mut(&mut self, index: usize) -> &mut T {
+        match &mut self.more {
+            Some(more) if index >= FEW => &mut more[index - FEW],
+            _ => &mut self.few[index],
+        }
+    }
+
+    #[inline]
+    fn set(&mut self, index: usize, value: T) {
+        match self.few.get_mut(index) {
+            Some(element) => *element = value,
+            None => self.set_more(index - FEW, value),
+        }
+    }
+
+    #[cold]
+    fn set_more(&mut self, index: usize, value: T) {
+        self.more.get_or_insert([value; MORE])[index] = value;
+    }
+}
+
+/// Where a capture is in the subject.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: usize,
+    /// [`Span::POSITION`] if it captures its position. Only valid once it is closed.
+    end: usize,
+}
+
+impl Span {
+    const POSITION: usize = usize::MAX;
+}
+
+/// What was captured up to a point and how deep the match is there, in one word, which is quick to save and restore.
+#[derive(Debug, Clone, Copy)]
+struct Captured(u64);
+
+impl Captured {
+    // The lower half has one bit for each capture that is closed.
+    const LEVEL: u32 = 32;
+    const DEPTH: u32 = 40;
+    const START: Self = Self(1 << Self::DEPTH);
+
+    /// Enters a call of `do_match`.
+    #[inline]
+    const fn enter(&mut self) -> Result<(), PatternError> {
+        if self.0 >> Self::DEPTH == MAX_DEPTH as u64 {
+            return Err(PatternError::TOO_COMPLEX);
+        }
+        self.0 += 1 << Self::DEPTH;
         Ok(())
     }
+
+    /// Returns the number of captures.
+    #[inline]
+    const fn level(self) -> usize {
+        (self.0 >> Self::LEVEL & 0xff) as usize
+    }
+
+    const fn is_closed(self, capture: usize) -> bool {
+        capture < MAX_CAPTURES && self.0 >> capture & 1 != 0
+    }
+
+    /// Returns the last capture that is open.
+    #[inline]
+    const fn last_open(self) -> Option<u32> {
+        (!self.0 & ((1 << self.level()) - 1)).checked_ilog2()
+    }
 }
 
+/// A point that a match has come to. To go back to it is to set it: what was captured after it is open again.
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    s: usize,
+    p: usize,
+    captured: Captured,
+}
+
+impl Point {
+    const fn start(s: usize) -> Self {
+        Self { s, p: 0, captured: Captured::START }
+    }
+}
+
+/// A choice that was made and can be made differently.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    /// Where the pattern continues after it.
+    point: Point,
+    /// For `?`, `*` and `+`, which can match one byte less, the least that `point.s` can become.
+    /// For `-`, which can match one byte more, the place of the item in the pattern, and [`Choice::LEAST`].
+    bound: usize,
+}
+
+impl Choice {
+    const INITIAL: Self = Self { point: Point::start(0), bound: 0 };
+    /// A bit that no index into a slice has.
+    const LEAST: usize = 1 << (usize::BITS - 1);
+}
+
+/// Every choice is in a call of `do_match` of its own.
+type Choices = Tiered<Choice, 4, { MAX_DEPTH as usize - 4 }>;
+type Spans = Tiered<Span, 4, { MAX_CAPTURES - 4 }>;
+
+/// What a call of [`Matcher::resume`] starts with.
+#[derive(Debug, Clone, Copy)]
+enum Mode {
+    /// The first attempt, before the pattern was looked at.
+    New,
+    /// An attempt at `start`.
+    Attempt,
+    /// The item at the current point.
+    Item,
+    /// The last choice, which was wrong.
+    Backtrack,
+    /// The item at the current point, which matched from `least` up to the point.
+    Expand { least: usize },
+    /// `%b`, with so many that are open.
+    Balance { open: usize },
+    /// A back reference, of which so much is the same.
+    Compare { same: usize },
+}
+
+/// The bytes that a match of a part of the pattern can begin with.
+#[derive(Debug, Clone, Copy)]
+enum First {
+    Anything,
+    /// Only the end of the subject.
+    End,
+    Byte(u8),
+    OneOf(Bytes),
+}
+
+impl First {
+    #[inline]
+    fn matches(&self, byte: u8) -> bool {
+        match self {
+            Self::Anything => true,
+            Self::End => false,
+            Self::Byte(first) => byte == *first,
+            Self::OneOf(bytes) => bytes.contains(byte),
+        }
+    }
+
+    /// Returns the first of the bytes that a match can begin with.
+    #[inline]
+    fn find(&self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Byte(first) => memchr(*first, bytes),
+            Self::OneOf(set) => bytes.iter().position(|byte| set.contains(*byte)),
+            _ => bytes.iter().position(|byte| self.matches(*byte)),
+        }
+    }
+
+    /// Returns the last of the bytes that a match can begin with.
+    #[inline]
+    fn find_last(&self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Self::Byte(first) => memrchr(*first, bytes),
+            Self::OneOf(set) => bytes.iter().rposition(|byte| set.contains(*byte)),
+            _ => bytes.iter().rposition(|byte| self.matches(*byte)),
+        }
+    }
+
+    /// Returns how many bytes are searched in one step.
+    #[inline]
+    const fn bytes_per_step(&self) -> usize {
+        if matches!(self, Self::Byte(_)) { VECTOR_BYTES_PER_STEP } else { BYTES_PER_STEP }
+    }
+
+    /// Returns what the pattern from `p` on begins with.
+    ///
+    /// `is_tried` tells that the pattern was matched from there with the same captures. Without, what raises an error at
+    /// once is [`First::Anything`], and so raises it.
+    fn parse(
+        sets: &mut Sets,
+        input: &mut Input<'_>,
+        mut p: usize,
+        is_tried: bool,
+    ) -> Result<Self, PatternError> {
+        let mut captures = 0;
+        loop {
+            match input.pattern(p) {
+                b'(' if captures < MAX_CAPTURES => {
+                    p += if input.pattern(p + 1) == b')' { 2 } else { 1 };
+                    captures += 1;
+                }
+                b')' if is_tried => p += 1,
+                _ => break,
+            }
+        }
+        let length = input.pattern.len();
+        let (first, end) = match input.pattern(p) {
+            _ if p >= length => return Ok(Self::Anything),
+            b'(' | b')' | b'.' => return Ok(Self::Anything),
+            b'$' if p + 1 == length => return Ok(Self::End),
+            ESCAPE => match input.pattern(p + 1) {
+                b'b' if p + 3 < length => return Ok(Self::Byte(input.pattern(p + 2))),
+                b'b' | b'f' | b'0'..=b'9' => return Ok(Self::Anything),
+                _ if p + 1 == length => return Ok(Self::Anything),
+                letter if letter.is_ascii_alphabetic() => (Self::OneOf(CLASSES[usize::from(letter)]), p + 2),
+                literal => (Self::Byte(literal), p + 2),
+            },
+            b'[' => {
+                let (bytes, end) = sets.get(input.pattern, p, &mut input.left)?;
+                (Self::OneOf(bytes), end)
+            }
+            literal => (Self::Byte(literal), p + 1),
+        };
+        Ok(if matches!(input.pattern(end), b'*' | b'?' | b'-') { Self::Anything } else { first })
+    }
+}
+
+/// The [`First`] of the parts of a pattern that follow a choice.
+#[derive(Debug, Clone, Copy)]
+struct Followers([(usize, First); 4]);
+
+impl Followers {
+    const NEW: Self = Self([(usize::MAX, First::Anything); 4]);
+
+    /// Returns what the pattern from `p` on begins with, where it follows the choice of that index.
+    #[inline]
+    fn get(
+        &mut self,
+        sets: &mut Sets,
+        input: &mut Input<'_>,
+        choice: usize,
+        p: usize,
+    ) -> Result<&First, PatternError> {
+        let entry = &mut self.0[choice % 4];
+        if entry.0 != p {
+            *entry = (p, First::parse(sets, input, p, true)?);
+        }
+        Ok(&entry.1)
+    }
+}
+
+/// What follows from an item.
 #[derive(Clone, Copy)]
-struct Open {
-    start: usize,
-    length: Length,
+enum Flow {
+    /// The next item.
+    Next,
+    /// The last choice has to be made differently.
+    Fail,
+    /// No choice is left.
+    Attempt,
+    /// No step is left, and [`Matcher::mode`] is set.
+    Pause,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Length {
-    Unfinished,
-    Position,
-    Bytes(usize),
-}
-
-/// What a pattern captured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Capture {
-    /// Bytes of the subject, from the first up to the second.
-    Bytes(usize, usize),
-    /// A position in it, from 1.
-    Position(usize),
-    /// One that the pattern does not close. It is an error only where it is used.
-    Unfinished,
-}
-
-/// A match: where it is, and what was captured in it.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) captures: Vec<Capture>,
-}
-
-impl Found {
-    /// The captures; where there are none, the whole match.
-    pub(super) fn captured(&self) -> impl Iterator<Item = Capture> {
-        let whole = self.captures.is_empty().then_some(Capture::Bytes(self.start, self.end));
-        whole.into_iter().chain(self.captures.iter().copied())
-    }
-
-    pub(super) fn capture(&self, index: usize) -> Option<Capture> {
-        self.captured().nth(index)
-    }
-}
-
-/// A pattern and its subject.
-pub(super) struct Matcher<'a, 'b> {
+/// The subject, the pattern, and the steps that are left.
+struct Input<'a> {
     subject: &'a [u8],
     pattern: &'a [u8],
-    captures: [Open; CAPTURES],
-    level: usize,
-    depth: usize,
-    steps: &'a mut Steps<'b>,
+    left: u64,
 }
 
-impl<'a, 'b> Matcher<'a, 'b> {
-    pub(super) fn new(subject: &'a [u8], pattern: &'a [u8], steps: &'a mut Steps<'b>) -> Self {
-        let captures = [Open { start: 0, length: Length::Unfinished }; CAPTURES];
-        Self { subject, pattern, captures, level: 0, depth: DEPTH, steps }
-    }
-
-    /// For the work that is done between two matches.
-    pub(super) const fn steps(&mut self) -> &mut Steps<'b> {
-        self.steps
-    }
-
-    /// The first match that starts at `from` or behind it, other than an empty one that ends at `not`. If it is
-    /// anchored, it starts at `from`.
-    pub(super) fn find(
-        &mut self,
-        from: usize,
-        not: Option<usize>,
-        is_anchored: bool,
-    ) -> Result<Option<Found>, PatternError> {
-        let mut start = from;
-        while start <= self.subject.len() {
-            self.level = 0;
-            self.depth = DEPTH;
-            if let Some(end) = self.run(start, 0)?
-                && Some(end) != not
-            {
-                let captures = (0..self.level).map(|index| self.captured(index)).collect();
-                return Ok(Some(Found { start, end, captures }));
-            }
-            if is_anchored {
-                break;
-            }
-            start += 1;
-        }
-        Ok(None)
-    }
-
-    fn captured(&self, index: usize) -> Capture {
-        let Open { start, length } = self.captures[index];
-        match length {
-            Length::Unfinished => Capture::Unfinished,
-            Length::Position => Capture::Position(start + 1),
-            Length::Bytes(length) => Capture::Bytes(start, start + length),
-        }
-    }
-
-    /// A byte of the pattern; behind its end, zero.
-    fn at(&self, p: usize) -> u8 {
+impl Input<'_> {
+    /// Returns a byte of the pattern, or zero after its end.
+    #[inline]
+    fn pattern(&self, p: usize) -> u8 {
         self.pattern.get(p).copied().unwrap_or(0)
     }
 
-    /// A byte of the subject; behind its end, zero.
-    fn byte(&self, s: usize) -> u8 {
+    /// Returns a byte of the subject, or zero after its end.
+    #[inline]
+    fn subject(&self, s: usize) -> u8 {
         self.subject.get(s).copied().unwrap_or(0)
     }
 
-    fn run(&mut self, s: usize, p: usize) -> Matched {
-        if self.depth == 0 {
-            return Err(PatternError::TooComplex);
-        }
-        self.depth -= 1;
-        let end = self.run_on(s, p);
-        self.depth += 1;
-        end
+    /// Returns what of the subject can be looked at from `from` on, at so many bytes per step.
+    #[inline]
+    fn affordable(&self, from: usize, bytes_per_step: usize) -> &[u8] {
+        let rest = &self.subject[from..];
+        &rest[..rest.len().min(self.affordable_bytes(bytes_per_step))]
     }
 
-    /// Matches what of the pattern is behind `p`, at `s`.
-    fn run_on(&mut self, mut s: usize, mut p: usize) -> Matched {
-        while p < self.pattern.len() {
-            self.steps.take(1)?;
-            match (self.at(p), self.at(p + 1)) {
-                (b'(', b')') => return self.start_capture(s, p + 2, Length::Position),
-                (b'(', _) => return self.start_capture(s, p + 1, Length::Unfinished),
-                (b')', _) => return self.end_capture(s, p + 1),
-                (b'$', _) if p + 1 == self.pattern.len() => {
-                    return Ok((s == self.subject.len()).then_some(s));
+    #[inline]
+    fn affordable_bytes(&self, bytes_per_step: usize) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX).saturating_mul(bytes_per_step)
+    }
+
+    #[inline]
+    const fn pay(&mut self, bytes: usize, bytes_per_step: usize) {
+        self.left = self.left.saturating_sub((bytes / bytes_per_step) as u64);
+    }
+}
+
+/// The search for a pattern in a subject.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Matcher {
+    mode: Mode,
+    first: First,
+    is_anchored: bool,
+    /// Where the match starts, or the current attempt.
+    start: usize,
+    /// Where no match may end.
+    not: Option<usize>,
+    /// The point that the attempt has come to; after a match, its end.
+    point: Point,
+    choices: usize,
+    sets: Sets,
+    followers: Followers,
+    spans: Spans,
+    stack: Choices,
+}
+
+impl Matcher {
+    /// Creates a search for the first match at `from` or after it; at `from` only, if it is anchored.
+    ///
+    /// `from` is at most the length of the subject. The pattern does not include the `^` of an anchor.
+    #[inline]
+    pub(super) const fn new(from: usize, is_anchored: bool) -> Self {
+        Self {
+            mode: Mode::New,
+            first: First::Anything,
+            is_anchored,
+            start: from,
+            not: None,
+            point: Point::start(from),
+            choices: 0,
+            sets: Sets::NEW,
+            followers: Followers::NEW,
+            spans: Tiered::new(Span { start: 0, end: 0 }),
+            stack: Tiered::new(Choice::INITIAL),
+        }
+    }
+
+    /// Begins a new search in the same subject for the same pattern. No match ends at `not`.
+    pub(super) const fn restart(&mut self, from: usize, not: Option<usize>) {
+        if !matches!(self.mode, Mode::New) {
+            self.mode = Mode::Attempt;
+        }
+        self.start = from;
+        self.not = not;
+    }
+
+    /// Begins the search for the match after this one: it starts where this one ends, or later, and is not empty there.
+    pub(super) const fn advance(&mut self) {
+        let end = self.point.s;
+        self.restart(end, Some(end));
+    }
+
+    /// Searches until there is a match, none, or no step left. Takes the steps that were needed off `steps`.
+    ///
+    /// All calls for one matcher are given the same subject and the same pattern. After an error or a match, the search
+    /// is over until it is restarted or advanced.
+    pub(super) fn resume(
+        &mut self,
+        subject: &[u8],
+        pattern: &[u8],
+        steps: &mut u64,
+    ) -> Result<Progress, PatternError> {
+        let mut input = Input { subject, pattern, left: *steps };
+        let progress = self.run(&mut input);
+        *steps = input.left;
+        progress
+    }
+
+    /// Returns the index of the first byte of the match.
+    pub(super) const fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Returns the index after the last byte of the match.
+    pub(super) const fn end(&self) -> usize {
+        self.point.s
+    }
+
+    /// Returns how many captures the match has.
+    pub(super) const fn captures(&self) -> usize {
+        self.point.captured.level()
+    }
+
+    /// Returns a capture of the match, from 0. Without any captures, the first is the whole match.
+    pub(super) fn capture(&self, index: usize) -> Option<Capture> {
+        if index >= self.captures() {
+            return (index == 0).then_some(Capture::Bytes(self.start, self.point.s));
+        }
+        if !self.point.captured.is_closed(index) {
+            return Some(Capture::Unfinished);
+        }
+        let span = *self.spans.get(index);
+        Some(match span.end {
+            Span::POSITION => Capture::Position(span.start + 1),
+            end => Capture::Bytes(span.start, end),
+        })
+    }
+
+    fn run(&mut self, input: &mut Input<'_>) -> Result<Progress, PatternError> {
+        let mut point = self.point;
+        let mut flow = match self.mode {
+            Mode::New => {
+                if !self.is_anchored {
+                    self.first = First::parse(&mut self.sets, input, 0, false)?;
                 }
-                (ESCAPE, b'b') => {
-                    let Some(behind) = self.balance(s, p + 2)? else { return Ok(None) };
-                    (s, p) = (behind, p + 4);
-                }
-                (ESCAPE, b'f') => {
-                    p += 2;
-                    if self.at(p) != b'[' {
-                        return malformed("missing '[' after '%f' in pattern");
-                    }
-                    let end = self.class_end(p)?;
-                    let before = if s == 0 { 0 } else { self.byte(s - 1) };
-                    if self.in_set(before, p, end - 1) || !self.in_set(self.byte(s), p, end - 1) {
-                        return Ok(None);
-                    }
-                    p = end;
-                }
-                (ESCAPE, digit @ b'0'..=b'9') => {
-                    let Some(behind) = self.back_reference(s, digit)? else { return Ok(None) };
-                    (s, p) = (behind, p + 2);
-                }
-                _ => {
-                    let end = self.class_end(p)?;
-                    let suffix = self.at(end);
-                    if !self.single(s, p, end) {
-                        if !matches!(suffix, b'*' | b'?' | b'-') {
-                            return Ok(None);
+                Flow::Attempt
+            }
+            Mode::Attempt => Flow::Attempt,
+            Mode::Item => Flow::Next,
+            Mode::Backtrack => Flow::Fail,
+            Mode::Expand { least } => self.expand_item(input, &mut point, least)?,
+            Mode::Balance { open } => self.balance(input, &mut point, open),
+            Mode::Compare { same } => self.compare(input, &mut point, same),
+        };
+        loop {
+            match flow {
+                Flow::Next => {
+                    if point.p >= input.pattern.len() {
+                        if Some(point.s) != self.not {
+                            self.point = point;
+                            return Ok(Progress::Found);
                         }
-                        p = end + 1;
-                        continue;
+                        self.choices = 0;
+                        flow = Flow::Fail;
+                    } else if input.left == 0 {
+                        self.mode = Mode::Item;
+                        flow = Flow::Pause;
+                    } else {
+                        input.left -= 1;
+                        flow = self.item(input, &mut point)?;
                     }
-                    match suffix {
-                        b'?' => {
-                            if let Some(matched) = self.run(s + 1, end + 1)? {
-                                return Ok(Some(matched));
+                }
+                Flow::Fail => {
+                    flow = self.backtrack(input, &mut point)?;
+                    if matches!(flow, Flow::Attempt) {
+                        if self.is_anchored || self.start >= input.subject.len() {
+                            return Ok(Progress::None);
+                        }
+                        self.start += 1;
+                    }
+                }
+                Flow::Attempt => {
+                    self.choices = 0;
+                    if !self.is_anchored && !matches!(self.first, First::Anything | First::End) {
+                        let bytes_per_step = self.first.bytes_per_step();
+                        let bytes = input.affordable(self.start, bytes_per_step);
+                        let place = self.first.find(bytes);
+                        let passed = place.unwrap_or(bytes.len());
+                        input.pay(passed, bytes_per_step);
+                        self.start += passed;
+                        if place.is_none() {
+                            if self.start >= input.subject.len() {
+                                return Ok(Progress::None);
                             }
-                            p = end + 1;
+                            self.mode = Mode::Attempt;
+                            return Ok(Progress::Paused);
                         }
-                        b'+' => return self.expand_most(s + 1, p, end),
-                        b'*' => return self.expand_most(s, p, end),
-                        b'-' => return self.expand_least(s, p, end),
-                        _ => (s, p) = (s + 1, end),
                     }
+                    point = Point::start(self.start);
+                    flow = Flow::Next;
+                }
+                Flow::Pause => {
+                    self.point = point;
+                    return Ok(Progress::Paused);
                 }
             }
         }
-        Ok(Some(s))
     }
 
-    fn class_end(&self, p: usize) -> Result<usize, PatternError> {
-        let end = self.pattern.len();
-        match self.at(p) {
-            ESCAPE if p + 1 == end => malformed("malformed pattern (ends with '%')"),
-            ESCAPE => Ok(p + 2),
+    /// Matches one item.
+    #[inline]
+    fn item(&mut self, input: &mut Input<'_>, point: &mut Point) -> Result<Flow, PatternError> {
+        match input.pattern(point.p) {
+            b'(' => {
+                let is_position = input.pattern(point.p + 1) == b')';
+                self.open_capture(point, is_position)?;
+                Ok(Flow::Next)
+            }
+            b')' => {
+                self.close_capture(point)?;
+                Ok(Flow::Next)
+            }
+            b'$' if point.p + 1 == input.pattern.len() => {
+                if point.s != input.subject.len() {
+                    return Ok(Flow::Fail);
+                }
+                point.p += 1;
+                Ok(Flow::Next)
+            }
+            ESCAPE => match input.pattern(point.p + 1) {
+                b'b' => {
+                    if point.p + 3 >= input.pattern.len() {
+                        return Err(PatternError::MISSING_ARGUMENTS);
+                    }
+                    if input.subject.get(point.s) != Some(&input.pattern(point.p + 2)) {
+                        return Ok(Flow::Fail);
+                    }
+                    point.s += 1;
+                    Ok(self.balance(input, point, 1))
+                }
+                b'f' => self.frontier(input, point),
+                digit @ b'0'..=b'9' => {
+                    if !point.captured.is_closed(usize::from(digit).wrapping_sub(usize::from(b'1'))) {
+                        return Err(PatternError::invalid_capture_index(digit - b'0'));
+                    }
+                    Ok(self.compare(input, point, 0))
+                }
+                _ if point.p + 1 == input.pattern.len() => Err(PatternError::ENDS_WITH_ESCAPE),
+                letter => {
+                    let end = point.p + 2;
+                    self.single(input, point, end, &CLASSES[usize::from(letter)])
+                }
+            },
             b'[' => {
-                let mut p = p + 1;
-                if self.at(p) == b'^' {
-                    p += 1;
-                }
-                loop {
-                    if p >= end {
-                        return malformed("malformed pattern (missing ']')");
-                    }
-                    let byte = self.at(p);
-                    p += 1;
-                    if byte == ESCAPE && p < end {
-                        p += 1;
-                    }
-                    if p < end && self.at(p) == b']' {
-                        return Ok(p + 1);
-                    }
-                }
+                let (bytes, end) = self.sets.get(input.pattern, point.p, &mut input.left)?;
+                self.single(input, point, end, &bytes)
             }
-            _ => Ok(p + 1),
-        }
-    }
-
-    /// Whether the byte at `s` is of the class from `p` up to `end`.
-    fn single(&self, s: usize, p: usize, end: usize) -> bool {
-        let Some(&byte) = self.subject.get(s) else { return false };
-        match self.at(p) {
-            b'.' => true,
-            ESCAPE => in_class(byte, self.at(p + 1)),
-            b'[' => self.in_set(byte, p, end - 1),
-            literal => literal == byte,
-        }
-    }
-
-    /// Whether a byte is in the set whose brackets are at `p` and `end`.
-    fn in_set(&self, byte: u8, mut p: usize, end: usize) -> bool {
-        let is_positive = self.at(p + 1) != b'^';
-        if !is_positive {
-            p += 1;
-        }
-        loop {
-            p += 1;
-            if p >= end {
-                return !is_positive;
+            b'.' => {
+                let end = point.p + 1;
+                self.single(input, point, end, &Any)
             }
-            let is_in = if self.at(p) == ESCAPE {
-                p += 1;
-                in_class(byte, self.at(p))
-            } else if self.at(p + 1) == b'-' && p + 2 < end {
-                p += 2;
-                (self.at(p - 2)..=self.at(p)).contains(&byte)
-            } else {
-                self.at(p) == byte
-            };
-            if is_in {
-                return is_positive;
+            literal => {
+                let end = point.p + 1;
+                self.single(input, point, end, &Literal(literal))
             }
         }
     }
 
-    fn balance(&mut self, mut s: usize, p: usize) -> Matched {
-        if p + 1 >= self.pattern.len() {
-            return malformed("malformed pattern (missing arguments to '%b')");
+    #[inline]
+    fn open_capture(&mut self, point: &mut Point, is_position: bool) -> Result<(), PatternError> {
+        let level = point.captured.level();
+        if level == MAX_CAPTURES {
+            return Err(PatternError::TOO_MANY_CAPTURES);
         }
-        let (open, close) = (self.at(p), self.at(p + 1));
-        if self.byte(s) != open {
-            return Ok(None);
-        }
-        let mut depth = 1;
-        loop {
-            s += 1;
-            let Some(&byte) = self.subject.get(s) else { return Ok(None) };
-            self.steps.take(1)?;
-            if byte == close {
-                depth -= 1;
-                if depth == 0 {
-                    return Ok(Some(s + 1));
-                }
-            } else if byte == open {
-                depth += 1;
-            }
-        }
+        point.captured.enter()?;
+        self.spans.set(level, Span { start: point.s, end: Span::POSITION });
+        point.captured.0 += 1 << Captured::LEVEL | u64::from(is_position) << level;
+        point.p += if is_position { 2 } else { 1 };
+        Ok(())
     }
 
-    fn expand_most(&mut self, s: usize, p: usize, end: usize) -> Matched {
-        let mut count = 0;
-        while self.single(s + count, p, end) {
-            self.steps.take(1)?;
-            count += 1;
-        }
-        loop {
-            if let Some(matched) = self.run(s + count, end + 1)? {
-                return Ok(Some(matched));
-            }
-            if count == 0 {
-                return Ok(None);
-            }
-            self.steps.take(1)?;
-            count -= 1;
-        }
+    #[inline]
+    fn close_capture(&mut self, point: &mut Point) -> Result<(), PatternError> {
+        let capture = point.captured.last_open().ok_or(PatternError::INVALID_CAPTURE)?;
+        point.captured.enter()?;
+        self.spans.get_mut(capture as usize).end = point.s;
+        point.captured.0 |= 1 << capture;
+        point.p += 1;
+        Ok(())
     }
 
-    fn expand_least(&mut self, mut s: usize, p: usize, end: usize) -> Matched {
-        loop {
-            if let Some(matched) = self.run(s, end + 1)? {
-                return Ok(Some(matched));
+    fn frontier(&mut self, input: &mut Input<'_>, point: &mut Point) -> Result<Flow, PatternError> {
+        let start = point.p + 2;
+        if input.pattern(start) != b'[' {
+            return Err(PatternError::MISSING_FRONTIER_SET);
+        }
+        let (bytes, end) = self.sets.get(input.pattern, start, &mut input.left)?;
+        let before = if point.s == 0 { 0 } else { input.subject(point.s - 1) };
+        if bytes.contains(before) || !bytes.contains(input.subject(point.s)) {
+            return Ok(Flow::Fail);
+        }
+        point.p = end;
+        Ok(Flow::Next)
+    }
+
+    /// Matches an item of a single byte, whose suffix is at `end` if it has one.
+    #[inline]
+    fn single(
+        &mut self,
+        input: &mut Input<'_>,
+        point: &mut Point,
+        end: usize,
+        item: &impl Single,
+    ) -> Result<Flow, PatternError> {
+        let is_match = input.subject.get(point.s).is_some_and(|byte| item.matches(*byte));
+        match input.pattern(end) {
+            b'*' | b'?' | b'-' if !is_match => {
+                point.p = end + 1;
+                Ok(Flow::Next)
             }
-            if !self.single(s, p, end) {
-                return Ok(None);
+            _ if !is_match => Ok(Flow::Fail),
+            b'?' => {
+                // Plain Lua matches without the byte in the call that it is in.
+                let captured = point.captured;
+                point.captured.enter()?;
+                let bound = point.s;
+                (point.s, point.p) = (point.s + 1, end + 1);
+                self.push(Choice { point: Point { captured, ..*point }, bound });
+                Ok(Flow::Next)
             }
-            self.steps.take(1)?;
-            s += 1;
-        }
-    }
-
-    fn start_capture(&mut self, s: usize, p: usize, length: Length) -> Matched {
-        let level = self.level;
-        if level >= CAPTURES {
-            return malformed("too many captures");
-        }
-        self.captures[level] = Open { start: s, length };
-        self.level = level + 1;
-        let matched = self.run(s, p)?;
-        if matched.is_none() {
-            self.level -= 1;
-        }
-        Ok(matched)
-    }
-
-    fn end_capture(&mut self, s: usize, p: usize) -> Matched {
-        let open =
-            self.captures[..self.level].iter().rposition(|capture| capture.length == Length::Unfinished);
-        let Some(open) = open else { return malformed("invalid pattern capture") };
-        self.captures[open].length = Length::Bytes(s - self.captures[open].start);
-        let matched = self.run(s, p)?;
-        if matched.is_none() {
-            self.captures[open].length = Length::Unfinished;
-        }
-        Ok(matched)
-    }
-
-    fn back_reference(&mut self, s: usize, digit: u8) -> Matched {
-        let index = usize::from(digit).wrapping_sub(usize::from(b'1'));
-        let capture = self.captures[..self.level].get(index);
-        let (start, length) = match capture {
-            Some(&Open { start, length: Length::Bytes(length) }) => (start, length),
-            // Lua takes the length of a position for a very large one, which nothing is as long as.
-            Some(Open { length: Length::Position, .. }) => return Ok(None),
+            b'-' => {
+                let bound = point.p | Choice::LEAST;
+                point.captured.enter()?;
+                point.p = end + 1;
+                self.push(Choice { point: *point, bound });
+                Ok(Flow::Next)
+            }
+            suffix @ (b'*' | b'+') => {
+                let least = point.s + usize::from(suffix == b'+');
+                point.s += 1;
+                self.expand(input, point, least, end, item)
+            }
             _ => {
-                let number = i64::from(digit) - i64::from(b'0');
-                return malformed(&format!("invalid capture index %{number}"));
+                (point.s, point.p) = (point.s + 1, end);
+                Ok(Flow::Next)
+            }
+        }
+    }
+
+    /// Matches as many bytes as there are.
+    #[inline]
+    fn expand(
+        &mut self,
+        input: &mut Input<'_>,
+        point: &mut Point,
+        least: usize,
+        end: usize,
+        item: &impl Single,
+    ) -> Result<Flow, PatternError> {
+        let bytes = input.affordable(point.s, BYTES_PER_STEP);
+        let span = item.span(bytes);
+        let is_all = span == bytes.len();
+        input.pay(span, BYTES_PER_STEP);
+        point.s += span;
+        if is_all && point.s < input.subject.len() {
+            self.mode = Mode::Expand { least };
+            return Ok(Flow::Pause);
+        }
+        point.captured.enter()?;
+        point.p = end + 1;
+        if point.s > least {
+            self.push(Choice { point: *point, bound: least });
+        }
+        Ok(Flow::Next)
+    }
+
+    /// Continues to match as many bytes as there are.
+    #[cold]
+    fn expand_item(
+        &mut self,
+        input: &mut Input<'_>,
+        point: &mut Point,
+        least: usize,
+    ) -> Result<Flow, PatternError> {
+        let p = point.p;
+        match input.pattern(p) {
+            ESCAPE => {
+                let class = &CLASSES[usize::from(input.pattern(p + 1))];
+                self.expand(input, point, least, p + 2, class)
+            }
+            b'[' => {
+                let (bytes, end) = self.sets.get(input.pattern, p, &mut input.left)?;
+                self.expand(input, point, least, end, &bytes)
+            }
+            b'.' => self.expand(input, point, least, p + 1, &Any),
+            literal => self.expand(input, point, least, p + 1, &Literal(literal)),
+        }
+    }
+
+    /// Matches up to where as many are closed as are open.
+    fn balance(&mut self, input: &mut Input<'_>, point: &mut Point, mut open: usize) -> Flow {
+        let (opening, closing) = (input.pattern(point.p + 2), input.pattern(point.p + 3));
+        let bytes = input.affordable(point.s, BYTES_PER_STEP);
+        let mut end = None;
+        for (index, byte) in bytes.iter().enumerate() {
+            if *byte == closing {
+                open -= 1;
+                if open == 0 {
+                    end = Some(index + 1);
+                    break;
+                }
+            } else if *byte == opening {
+                open += 1;
+            }
+        }
+        let matched = end.unwrap_or(bytes.len());
+        input.pay(matched, BYTES_PER_STEP);
+        point.s += matched;
+        if end.is_some() {
+            point.p += 4;
+            Flow::Next
+        } else if point.s < input.subject.len() {
+            self.mode = Mode::Balance { open };
+            Flow::Pause
+        } else {
+            Flow::Fail
+        }
+    }
+
+    /// Matches what was captured, of which so much is known to be the same.
+    fn compare(&mut self, input: &mut Input<'_>, point: &mut Point, same: usize) -> Flow {
+        let span = *self.spans.get(usize::from(input.pattern(point.p + 1) - b'1'));
+        // Plain Lua takes the length of a position for a very large one.
+        if span.end == Span::POSITION || span.end - span.start > input.subject.len() - point.s {
+            return Flow::Fail;
+        }
+        let captured = &input.subject[span.start + same..span.end];
+        let bytes = input.affordable(point.s + same, VECTOR_BYTES_PER_STEP);
+        let length = captured.len().min(bytes.len());
+        let is_same = captured[..length] == bytes[..length];
+        input.pay(length, VECTOR_BYTES_PER_STEP);
+        if !is_same {
+            Flow::Fail
+        } else if length < captured.len() {
+            self.mode = Mode::Compare { same: same + length };
+            Flow::Pause
+        } else {
+            point.s += span.end - span.start;
+            point.p += 2;
+            Flow::Next
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, choice: Choice) {
+        self.stack.set(self.choices, choice);
+        self.choices += 1;
+    }
+
+    /// Goes back to the last choice that can be made differently.
+    ///
+    /// What follows a choice was matched at least once, so it has no mistake, and what it begins with is known: other
+    /// places are passed by.
+    #[inline]
+    fn backtrack(&mut self, input: &mut Input<'_>, point: &mut Point) -> Result<Flow, PatternError> {
+        while let Some(last) = self.choices.checked_sub(1) {
+            let choice = *self.stack.get(last);
+            let s = if choice.bound & Choice::LEAST != 0 {
+                self.one_more(input, last, &choice)?
+            } else if choice.point.s - 1 == choice.bound {
+                self.choices = last;
+                Some(choice.bound)
+            } else {
+                self.one_less(input, last, &choice)?
+            };
+            match s {
+                Some(s) => {
+                    *point = Point { s, ..choice.point };
+                    return Ok(Flow::Next);
+                }
+                // It is still there if it has to be continued.
+                None if self.choices > last => {
+                    self.mode = Mode::Backtrack;
+                    return Ok(Flow::Pause);
+                }
+                None => {}
+            }
+        }
+        Ok(Flow::Attempt)
+    }
+
+    /// Makes the last choice differently, where it can match less: returns where what follows continues.
+    #[inline]
+    fn one_less(
+        &mut self,
+        input: &mut Input<'_>,
+        last: usize,
+        choice: &Choice,
+    ) -> Result<Option<usize>, PatternError> {
+        let first = self.followers.get(&mut self.sets, input, last, choice.point.p)?;
+        let end = choice.point.s;
+        let s = match first {
+            First::Anything => Some(end - 1),
+            First::End => None,
+            first => {
+                let bytes_per_step = first.bytes_per_step();
+                let start = end.saturating_sub(input.affordable_bytes(bytes_per_step)).max(choice.bound);
+                let place = first.find_last(&input.subject[start..end]);
+                input.pay(end - start - place.unwrap_or(0), bytes_per_step);
+                if place.is_none() && start > choice.bound {
+                    self.stack.get_mut(last).point.s = start;
+                    return Ok(None);
+                }
+                place.map(|place| start + place)
             }
         };
-        // Comparing is quick, but the same bytes can be compared from everywhere.
-        self.steps.take(u32::try_from(length / 64).unwrap_or(u32::MAX))?;
-        let (captured, rest) = (&self.subject[start..start + length], &self.subject[s..]);
-        Ok(rest.starts_with(captured).then_some(s + length))
+        match s {
+            Some(s) if s > choice.bound => self.stack.get_mut(last).point.s = s,
+            _ => self.choices = last,
+        }
+        Ok(s)
+    }
+
+    /// Makes the last choice differently, where it can match more: returns where what follows continues.
+    #[inline]
+    fn one_more(
+        &mut self,
+        input: &mut Input<'_>,
+        last: usize,
+        choice: &Choice,
+    ) -> Result<Option<usize>, PatternError> {
+        let item = choice.bound & !Choice::LEAST;
+        let s = choice.point.s;
+        let set;
+        let item = match input.pattern(item) {
+            b'.' => return self.one_more_of_any(input, last, choice),
+            ESCAPE => &CLASSES[usize::from(input.pattern(item + 1))],
+            b'[' => {
+                set = self.sets.get(input.pattern, item, &mut input.left)?.0;
+                &set
+            }
+            literal => {
+                let mut bytes = Bytes::NONE;
+                bytes.insert(literal);
+                set = bytes;
+                &set
+            }
+        };
+        if !input.subject.get(s).is_some_and(|byte| item.contains(*byte)) {
+            self.choices = last;
+            return Ok(None);
+        }
+        self.stack.get_mut(last).point.s = s + 1;
+        Ok(Some(s + 1))
+    }
+
+    #[inline]
+    fn one_more_of_any(
+        &mut self,
+        input: &mut Input<'_>,
+        last: usize,
+        choice: &Choice,
+    ) -> Result<Option<usize>, PatternError> {
+        let s = choice.point.s + 1;
+        if s > input.subject.len() {
+            self.choices = last;
+            return Ok(None);
+        }
+        let first = self.followers.get(&mut self.sets, input, last, choice.point.p)?;
+        let s = match first {
+            First::Anything => s,
+            First::End => input.subject.len(),
+            first => {
+                let bytes_per_step = first.bytes_per_step();
+                let bytes = input.affordable(s, bytes_per_step);
+                let place = first.find(bytes);
+                let passed = place.unwrap_or(bytes.len());
+                input.pay(passed, bytes_per_step);
+                if place.is_none() {
+                    if s + passed >= input.subject.len() {
+                        self.choices = last;
+                    } else {
+                        self.stack.get_mut(last).point.s = s + passed - 1;
+                    }
+                    return Ok(None);
+                }
+                s + passed
+            }
+        };
+        self.stack.get_mut(last).point.s = s;
+        Ok(Some(s))
     }
 }
 
-fn in_class(byte: u8, class: u8) -> bool {
-    let is_in = match class.to_ascii_lowercase() {
-        b'a' => byte.is_ascii_alphabetic(),
-        b'c' => byte.is_ascii_control(),
-        b'd' => byte.is_ascii_digit(),
-        b'g' => byte.is_ascii_graphic(),
-        b'l' => byte.is_ascii_lowercase(),
-        b'p' => byte.is_ascii_punctuation(),
-        b's' => byte.is_ascii_whitespace() || byte == 0x0b,
-        b'u' => byte.is_ascii_uppercase(),
-        b'w' => byte.is_ascii_alphanumeric(),
-        b'x' => byte.is_ascii_hexdigit(),
-        b'z' => byte == 0,
-        _ => return class == byte,
-    };
-    is_in == class.is_ascii_lowercase()
+/// Splits the `^` off a pattern. Returns whether there is one.
+pub(super) fn split_anchor(pattern: &[u8]) -> (&[u8], bool) {
+    match pattern.strip_prefix(b"^") {
+        Some(pattern) => (pattern, true),
+        None => (pattern, false),
+    }
 }
 
-/// Whether a pattern is nothing but itself.
+/// Returns whether a pattern has no special characters, so that it matches only itself.
 pub(super) fn is_plain(pattern: &[u8]) -> bool {
     !pattern.iter().any(|byte| b"^$*+?.([%-".contains(byte))
 }
 
-/// Where `needle` is, at `from` or behind it.
-pub(super) fn find_plain(
-    subject: &[u8],
-    needle: &[u8],
-    from: usize,
-    steps: &mut Steps<'_>,
-) -> Result<Option<usize>, PatternError> {
-    let Some((first, rest)) = needle.split_first() else { return Ok(Some(from)) };
-    let mut start = from;
-    while start + needle.len() <= subject.len() {
-        let last = subject.len() - rest.len();
-        // In pieces, so that a look is taken in between.
-        let piece = &subject[start..last.min(start + 4096)];
-        let Some(offset) = piece.iter().position(|byte| byte == first) else {
-            steps.take(256)?;
-            start += piece.len();
-            continue;
-        };
-        start += offset;
-        let same = rest.iter().zip(&subject[start + 1..]).take_while(|(a, b)| a == b).count();
-        if same == rest.len() {
-            return Ok(Some(start));
-        }
-        steps.take(u32::try_from(1 + same / 8).unwrap_or(u32::MAX))?;
-        start += 1;
-    }
-    Ok(None)
+/// The search for a string in a subject.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlainSearch {
+    start: usize,
 }
+
+impl PlainSearch {
+    /// The most that is searched at once.
+    const PIECE: usize = 1 << 20;
+
+    /// Creates a search for the first place at `from` or after it, which is at most the length of the subject.
+    pub(super) const fn new(from: usize) -> Self {
+        Self { start: from }
+    }
+
+    /// Searches until the needle is found, it is known not to be there, or there is no step left. Takes the steps that
+    /// were needed off `steps`.
+    ///
+    /// All calls for one search are given the same subject and the same needle.
+    pub(super) fn resume(&mut self, subject: &[u8], needle: &[u8], steps: &mut u64) -> Progress {
+        loop {
+            let rest = &subject[self.start..];
+            if needle.len() > rest.len() {
+                return Progress::None;
+            }
+            if *steps == 0 {
+                return Progress::Paused;
+            }
+            let affordable = usize::try_from(*steps).unwrap_or(usize::MAX);
+            let starts = affordable.saturating_mul(VECTOR_BYTES_PER_STEP).min(Self::PIECE).max(needle.len());
+            let piece = &rest[..rest.len().min(starts + needle.len())];
+            let place = memmem::find(piece, needle);
+            let searched = place.unwrap_or(piece.len()) + needle.len();
+            *steps = steps.saturating_sub(1 + (searched / VECTOR_BYTES_PER_STEP) as u64);
+            if let Some(place) = place {
+                self.start += place;
+                return Progress::Found;
+            }
+            self.start += piece.len() - needle.len() + 1;
+        }
+    }
+
+    /// Returns the index of the first byte of the match.
+    pub(super) const fn start(&self) -> usize {
+        self.start
+    }
+}
+
+#[cfg(test)]
+mod tests;

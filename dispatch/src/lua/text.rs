@@ -1,100 +1,91 @@
-//! What of the string library is done here, because Lua's own could take forever.
+//! The string library. Lua's own functions are used where their work is bounded by the length of a string. What matches
+//! patterns is done here, because plain Lua's matcher can neither be stopped nor suspended.
 
-use std::sync::Arc;
+#![allow(unsafe_code)]
 
-use mlua::{IntoLua, Lua, MultiValue, Table, Value};
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
+use std::slice;
 
-use super::convert::Shared;
-use super::fault::OUT_OF_MEMORY;
-use super::hook;
-use super::pattern::{Capture, Found, Matcher, PatternError, Steps, find_plain, is_plain};
+use mlua::ffi::{self, lua_Integer, lua_KContext, lua_State};
+use mlua::{Function, Lua, Table};
 
-const UNFINISHED: &str = "unfinished capture";
+use super::pattern::{Capture, Matcher, PatternError, PlainSearch, Progress, is_plain, split_anchor};
+use super::preempt;
+use super::table::stock;
 
-/// What is longer than this takes so long to make that a look is taken before.
-const LONG: usize = 64 << 10;
+/// How many steps are between two looks at the clock. They take some microseconds.
+const STEPS: u64 = 2048;
 
-// What they are given.
-type Find = (mlua::String, mlua::String, Option<i64>, bool);
-type Search = (mlua::String, mlua::String, usize, usize, bool, bool);
-type Gsub = (mlua::String, mlua::String, mlua::String, Option<i64>);
-type Rep = (mlua::String, i64, Option<mlua::String>);
+/// The longest format that the functions for binary data take. Each of its bytes can be an option that takes a while.
+const LONGEST_FORMAT: usize = 64 << 10;
 
-/// Puts them into the table of natives.
-pub(super) fn install(lua: &Lua, natives: &Table, shared: &Arc<Shared>) -> mlua::Result<()> {
-    let this = Arc::clone(shared);
-    let find = lua.create_function(move |lua, (subject, pattern, from, is_plain): Find| {
-        find(lua, &this, (&subject.as_bytes(), &pattern.as_bytes()), from, is_plain)
-    })?;
-    natives.raw_set("find", find)?;
-
-    let this = Arc::clone(shared);
-    let matches = lua.create_function(move |lua, (subject, pattern, from, _): Find| {
-        match_(lua, &this, &subject.as_bytes(), &pattern.as_bytes(), from)
-    })?;
-    natives.raw_set("match", matches)?;
-
-    // Checks what `gmatch` was given, and gives where it begins.
-    let start = lua.create_function(|_, (subject, _, from, _): Find| {
-        let length = subject.as_bytes().len();
-        Ok(start_of(from, length).map_or(length + 2, |start| start + 1))
-    })?;
-    natives.raw_set("start", start)?;
-
-    let this = Arc::clone(shared);
-    let search =
-        lua.create_function(move |lua, (subject, pattern, from, last, anchors, is_first_enough): Search| {
-            let (subject, pattern) = (subject.as_bytes(), pattern.as_bytes());
-            let (pattern, is_anchored) = if anchors { anchored(&pattern) } else { (&*pattern, false) };
-            let found = this.matched(&subject, |steps| {
-                Matcher::new(&subject, pattern, steps).find(from - 1, last.checked_sub(1), is_anchored)
-            })?;
-            let Some(found) = found else { return Ok(MultiValue::new()) };
-            let captures = if is_first_enough { 1 } else { usize::MAX };
-            place_and(lua, &subject, &found, found.captured().take(captures))
-        })?;
-    natives.raw_set("search", search)?;
-
-    let this = Arc::clone(shared);
-    let gsub = lua.create_function(move |lua, (subject, pattern, replacement, limit): Gsub| {
-        let (bytes, limit) = (subject.as_bytes(), limit.map(|limit| usize::try_from(limit).unwrap_or(0)));
-        let (result, count) = gsub(lua, &this, &bytes, &pattern.as_bytes(), &replacement.as_bytes(), limit)?;
-        if result.len() > LONG {
-            hook::alert(lua);
+/// Puts the library into `library`.
+pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
+    let own: Table = lua.globals().raw_get("string")?;
+    for name in ["byte", "char", "format", "len", "lower", "reverse", "sub", "upper"] {
+        library.raw_set(name, own.raw_get::<Function>(name)?)?;
+    }
+    // SAFETY: Each is called by Lua only, follows the rules for a C function, and has the upvalue that it reads.
+    unsafe {
+        for name in ["pack", "packsize", "unpack"] {
+            let own: Function = own.raw_get(name)?;
+            let function: Function = lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
+            library.raw_set(name, function)?;
         }
-        let result = if count == 0 { subject.clone() } else { lua.create_string(result)? };
-        Ok((result, count))
-    })?;
-    natives.raw_set("gsub", gsub)?;
-
-    let this = Arc::clone(shared);
-    let rep = lua.create_function(move |lua, (text, count, separator): Rep| {
-        rep(lua, &this, &text, count, separator.as_ref())
-    })?;
-    natives.raw_set("rep", rep)
-}
-
-impl Shared {
-    fn matched<T>(
-        &self,
-        subject: &[u8],
-        matching: impl FnOnce(&mut Steps<'_>) -> Result<T, PatternError>,
-    ) -> mlua::Result<T> {
-        let look = || self.watch.check();
-        matching(&mut Steps::for_subject(subject.len(), &look)).map_err(raised)
+        library.raw_set("find", lua.create_c_function(find)?)?;
+        library.raw_set("gmatch", lua.create_c_function(gmatch)?)?;
+        library.raw_set("gsub", lua.create_c_function(gsub)?)?;
+        library.raw_set("match", lua.create_c_function(match_)?)?;
+        library.raw_set("rep", lua.create_c_function(rep)?)
     }
 }
 
-fn raised(error: PatternError) -> mlua::Error {
-    match error {
-        PatternError::Over(error) => error,
-        other => mlua::Error::runtime(other.to_string()),
+/// The bytes of a string that is on the stack, and stays there while they are used.
+unsafe fn bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
+    // SAFETY: Lua does not move a string. The caller has checked that it is one.
+    unsafe {
+        let mut length = 0;
+        let bytes = ffi::lua_tolstring(state, index, &raw mut length);
+        slice::from_raw_parts(bytes.cast(), length)
     }
 }
 
-/// Where to begin, from 0, of a position from 1, which counts from the end where it is negative.
-fn start_of(from: Option<i64>, length: usize) -> Option<usize> {
-    let start = match from.unwrap_or(1) {
+unsafe fn check_bytes<'a>(state: *mut lua_State, index: c_int) -> &'a [u8] {
+    // SAFETY: As above.
+    unsafe {
+        let mut length = 0;
+        let bytes = ffi::luaL_checklstring(state, index, &raw mut length);
+        slice::from_raw_parts(bytes.cast(), length)
+    }
+}
+
+unsafe fn push(state: *mut lua_State, bytes: &[u8]) {
+    // SAFETY: One slot is there.
+    unsafe { ffi::lua_pushlstring(state, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+/// Raises an error, with the place of the function that called this one.
+unsafe fn fail(state: *mut lua_State, message: &str) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        ffi::luaL_where(state, 1);
+        push(state, message.as_bytes());
+        ffi::lua_concat(state, 2);
+        ffi::lua_error(state)
+    }
+}
+
+fn integer(index: usize) -> lua_Integer {
+    lua_Integer::try_from(index).unwrap_or(lua_Integer::MAX)
+}
+
+/// Where to begin, from 0, of an argument that is a position from 1, or from the end where it is negative. `None` if that is
+/// after the end.
+unsafe fn start(state: *mut lua_State, index: c_int, length: usize) -> Option<usize> {
+    // SAFETY: There is nothing with a destructor.
+    let from = unsafe { ffi::luaL_optinteger(state, index, 1) };
+    let start = match from {
         0 => 0,
         from if from > 0 => usize::try_from(from - 1).unwrap_or(usize::MAX),
         from => length.saturating_sub(usize::try_from(from.unsigned_abs()).unwrap_or(usize::MAX)),
@@ -102,210 +93,472 @@ fn start_of(from: Option<i64>, length: usize) -> Option<usize> {
     (start <= length).then_some(start)
 }
 
-fn anchored(pattern: &[u8]) -> (&[u8], bool) {
-    match pattern.strip_prefix(b"^") {
-        Some(pattern) => (pattern, true),
-        None => (pattern, false),
+unsafe fn push_capture(state: *mut lua_State, subject: &[u8], capture: Capture) {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        match capture {
+            Capture::Bytes(start, end) => push(state, &subject[start..end]),
+            Capture::Position(position) => ffi::lua_pushinteger(state, integer(position)),
+            Capture::Unfinished => {
+                fail(state, PatternError::UNFINISHED_CAPTURE.message());
+            }
+        }
     }
 }
 
-fn capture(lua: &Lua, subject: &[u8], capture: Capture) -> mlua::Result<Value> {
-    match capture {
-        Capture::Bytes(start, end) => lua.create_string(&subject[start..end]).map(Value::String),
-        Capture::Position(position) => position.into_lua(lua),
-        Capture::Unfinished => Err(mlua::Error::runtime(UNFINISHED)),
+/// Pushes all captures, or the whole match if there are none. Returns how many values these are.
+unsafe fn push_captures(state: *mut lua_State, subject: &[u8], matcher: &Matcher, or_whole: bool) -> c_int {
+    let count = matcher.captures().max(usize::from(or_whole));
+    let values = c_int::try_from(count).unwrap_or(0);
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        ffi::luaL_checkstack(state, values, c"too many captures".as_ptr());
+        for index in 0..count {
+            push_capture(state, subject, matcher.capture(index).unwrap_or(Capture::Unfinished));
+        }
     }
+    values
 }
 
-fn place_and(
-    lua: &Lua,
-    subject: &[u8],
-    found: &Found,
-    captures: impl Iterator<Item = Capture>,
-) -> mlua::Result<MultiValue> {
-    let mut values = MultiValue::with_capacity(2 + found.captures.len().max(1));
-    values.push_back((found.start + 1).into_lua(lua)?);
-    values.push_back(found.end.into_lua(lua)?);
-    for captured in captures {
-        values.push_back(capture(lua, subject, captured)?);
-    }
-    Ok(values)
+// find and match -------------------------------------------------------------------------------------------------
+
+/// A search for one match, of the second argument in the first.
+#[derive(Clone, Copy)]
+enum Search {
+    Plain(PlainSearch),
+    /// Finds where a match is.
+    Find(Matcher),
+    /// Gives what is in it.
+    Match(Matcher),
 }
 
-fn none() -> MultiValue {
-    [Value::Nil].into_iter().collect()
-}
-
-fn find(
-    lua: &Lua,
-    shared: &Shared,
-    (subject, pattern): (&[u8], &[u8]),
-    from: Option<i64>,
-    plainly: bool,
-) -> mlua::Result<MultiValue> {
-    let Some(start) = start_of(from, subject.len()) else { return Ok(none()) };
-    if plainly || is_plain(pattern) {
-        let start = shared.matched(subject, |steps| find_plain(subject, pattern, start, steps))?;
-        return match start {
-            None => Ok(none()),
-            Some(start) => [(start + 1).into_lua(lua)?, (start + pattern.len()).into_lua(lua)?]
-                .into_iter()
-                .map(Ok)
-                .collect(),
+unsafe extern "C-unwind" fn find(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let (subject, pattern) = (check_bytes(state, 1), check_bytes(state, 2));
+        let Some(from) = start(state, 3, subject.len()) else {
+            ffi::lua_pushnil(state);
+            return 1;
         };
-    }
-    let (pattern, is_anchored) = anchored(pattern);
-    let found = shared
-        .matched(subject, |steps| Matcher::new(subject, pattern, steps).find(start, None, is_anchored))?;
-    found.map_or_else(|| Ok(none()), |found| place_and(lua, subject, &found, found.captures.iter().copied()))
-}
-
-fn match_(
-    lua: &Lua,
-    shared: &Shared,
-    subject: &[u8],
-    pattern: &[u8],
-    from: Option<i64>,
-) -> mlua::Result<MultiValue> {
-    let Some(start) = start_of(from, subject.len()) else { return Ok(none()) };
-    let (pattern, is_anchored) = anchored(pattern);
-    let found = shared
-        .matched(subject, |steps| Matcher::new(subject, pattern, steps).find(start, None, is_anchored))?;
-    match found {
-        None => Ok(none()),
-        Some(found) => found.captured().map(|captured| capture(lua, subject, captured)).collect(),
+        let is_plain = ffi::lua_toboolean(state, 4) != 0 || is_plain(pattern);
+        ffi::lua_settop(state, 2);
+        if is_plain {
+            return search(state, &mut Search::Plain(PlainSearch::new(from)));
+        }
+        let (_, is_anchored) = split_anchor(pattern);
+        search(state, &mut Search::Find(Matcher::new(from, is_anchored)))
     }
 }
 
-fn too_large() -> mlua::Error {
-    mlua::Error::runtime("resulting string too large")
+unsafe extern "C-unwind" fn match_(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let (subject, pattern) = (check_bytes(state, 1), check_bytes(state, 2));
+        let Some(from) = start(state, 3, subject.len()) else {
+            ffi::lua_pushnil(state);
+            return 1;
+        };
+        ffi::lua_settop(state, 2);
+        let (_, is_anchored) = split_anchor(pattern);
+        search(state, &mut Search::Match(Matcher::new(from, is_anchored)))
+    }
 }
 
-fn gsub(
-    lua: &Lua,
-    shared: &Shared,
-    subject: &[u8],
-    pattern: &[u8],
-    replacement: &[u8],
-    limit: Option<usize>,
-) -> mlua::Result<(Vec<u8>, usize)> {
-    let room = shared.room(lua)?;
-    let (pattern, is_anchored) = anchored(pattern);
-    let limit = limit.unwrap_or(subject.len() + 1);
-    shared.matched(subject, |steps| {
-        let mut matcher = Matcher::new(subject, pattern, steps);
-        let mut result = Output { bytes: Vec::new(), room };
-        let (mut count, mut copied, mut last) = (0, 0, None);
-        while count < limit {
-            let Some(found) = matcher.find(copied, last, is_anchored)? else { break };
-            let steps = matcher.steps();
-            result.push(&subject[copied..found.start], steps)?;
-            substitute(&mut result, subject, replacement, &found, steps)?;
-            (copied, last) = (found.end, Some(found.end));
-            count += 1;
-            if is_anchored {
-                break;
+unsafe extern "C-unwind" fn search_on(state: *mut lua_State, _: c_int, _: lua_KContext) -> c_int {
+    // SAFETY: There is nothing with a destructor. It was saved there.
+    unsafe { search(state, &mut *ffi::lua_touserdata(state, 3).cast()) }
+}
+
+unsafe fn search(state: *mut lua_State, search: &mut Search) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let (subject, pattern) = (bytes(state, 1), bytes(state, 2));
+        let (unanchored, _) = split_anchor(pattern);
+        loop {
+            let mut steps = STEPS;
+            let progress = match search {
+                Search::Plain(plain) => Ok(plain.resume(subject, pattern, &mut steps)),
+                Search::Find(matcher) | Search::Match(matcher) => {
+                    matcher.resume(subject, unanchored, &mut steps)
+                }
+            };
+            match progress {
+                Ok(Progress::Found) => break,
+                Ok(Progress::None) => {
+                    ffi::lua_pushnil(state);
+                    return 1;
+                }
+                Ok(Progress::Paused) => {}
+                Err(error) => return fail(state, error.message()),
+            }
+            let save = || {
+                if ffi::lua_gettop(state) < 3 {
+                    let saved: *mut Search = ffi::lua_newuserdatauv(state, size_of::<Search>(), 0).cast();
+                    saved.write(*search);
+                }
+            };
+            preempt::pause(state, 0, search_on, save);
+        }
+        match search {
+            Search::Plain(plain) => {
+                ffi::lua_pushinteger(state, integer(plain.start() + 1));
+                ffi::lua_pushinteger(state, integer(plain.start() + pattern.len()));
+                2
+            }
+            Search::Find(matcher) => {
+                ffi::lua_pushinteger(state, integer(matcher.start() + 1));
+                ffi::lua_pushinteger(state, integer(matcher.end()));
+                2 + push_captures(state, subject, matcher, false)
+            }
+            Search::Match(matcher) => push_captures(state, subject, matcher, true),
+        }
+    }
+}
+
+// gmatch ---------------------------------------------------------------------------------------------------------
+
+/// The state of an iterator.
+struct Matches {
+    matcher: Matcher,
+    is_done: bool,
+}
+
+unsafe extern "C-unwind" fn gmatch(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let subject = check_bytes(state, 1);
+        check_bytes(state, 2);
+        let from = start(state, 3, subject.len());
+        ffi::lua_settop(state, 2);
+        let matches: *mut Matches = ffi::lua_newuserdatauv(state, size_of::<Matches>(), 0).cast();
+        // An anchor means nothing here.
+        matches.write(Matches { matcher: Matcher::new(from.unwrap_or(0), false), is_done: from.is_none() });
+        ffi::lua_pushcclosure(state, next_match, 3);
+        1
+    }
+}
+
+unsafe extern "C-unwind" fn next_match_on(state: *mut lua_State, _: c_int, _: lua_KContext) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe { next_match(state) }
+}
+
+unsafe extern "C-unwind" fn next_match(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor. The upvalues are those of `gmatch`, and keep what is referred to.
+    unsafe {
+        let (subject, pattern) =
+            (bytes(state, ffi::lua_upvalueindex(1)), bytes(state, ffi::lua_upvalueindex(2)));
+        let matches: &mut Matches = &mut *ffi::lua_touserdata(state, ffi::lua_upvalueindex(3)).cast();
+        while !matches.is_done {
+            let mut steps = STEPS;
+            match matches.matcher.resume(subject, pattern, &mut steps) {
+                Ok(Progress::Found) => {
+                    let count = push_captures(state, subject, &matches.matcher, true);
+                    matches.matcher.advance();
+                    return count;
+                }
+                Ok(Progress::None) => matches.is_done = true,
+                Ok(Progress::Paused) => preempt::pause(state, 0, next_match_on, || ()),
+                Err(error) => {
+                    matches.is_done = true;
+                    return fail(state, error.message());
+                }
             }
         }
-        if count > 0 {
-            result.push(&subject[copied..], matcher.steps())?;
-        }
-        Ok((result.bytes, count))
-    })
-}
-
-/// A result in the making.
-struct Output {
-    bytes: Vec<u8>,
-    /// How long it may become.
-    room: usize,
-}
-
-impl Output {
-    /// Appends a part, which takes steps also where that is empty: a replacement may have many.
-    fn push(&mut self, part: &[u8], steps: &mut Steps<'_>) -> Result<(), PatternError> {
-        steps.take(u32::try_from(1 + part.len() / 64).unwrap_or(u32::MAX))?;
-        if part.len() > self.room - self.bytes.len() {
-            return Err(PatternError::Over(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned())));
-        }
-        self.bytes.extend_from_slice(part);
-        Ok(())
+        0
     }
 }
 
-/// Appends a replacement, whose `%1` are captures.
-fn substitute(
-    result: &mut Output,
-    subject: &[u8],
-    replacement: &[u8],
-    found: &Found,
-    steps: &mut Steps<'_>,
-) -> Result<(), PatternError> {
-    let mut rest = replacement;
-    while let Some(place) = rest.iter().position(|byte| *byte == b'%') {
-        result.push(&rest[..place], steps)?;
-        match rest.get(place + 1) {
-            Some(b'%') => result.push(b"%", steps)?,
-            Some(b'0') => result.push(&subject[found.start..found.end], steps)?,
-            Some(digit @ b'1'..=b'9') => match found.capture(usize::from(digit - b'1')) {
-                Some(Capture::Bytes(start, end)) => result.push(&subject[start..end], steps)?,
-                Some(Capture::Position(position)) => {
-                    result.push(position.to_string().as_bytes(), steps)?;
+// gsub -----------------------------------------------------------------------------------------------------------
+
+// Where values are on the stack. The last is what the buffer keeps its bytes in.
+const SUBJECT: c_int = 1;
+const PATTERN: c_int = 2;
+const REPLACEMENT: c_int = 3;
+const STATE: c_int = 4;
+
+/// A substitution. It is in the memory of the VM, because it can be suspended or abandoned anywhere.
+struct Substitution {
+    matcher: Matcher,
+    is_anchored: bool,
+    is_changed: bool,
+    count: lua_Integer,
+    most: lua_Integer,
+    /// How much of the subject is in the buffer, or replaced there.
+    copied: usize,
+    buffer: ffi::luaL_Buffer,
+}
+
+unsafe extern "C-unwind" fn gsub(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let (subject, pattern) = (check_bytes(state, SUBJECT), check_bytes(state, PATTERN));
+        let kind = ffi::lua_type(state, REPLACEMENT);
+        if !matches!(kind, ffi::LUA_TNUMBER | ffi::LUA_TSTRING | ffi::LUA_TFUNCTION | ffi::LUA_TTABLE) {
+            super::protect::type_error(state, REPLACEMENT, c"string/function/table");
+        }
+        if kind == ffi::LUA_TNUMBER {
+            check_bytes(state, REPLACEMENT);
+        }
+        let most = ffi::luaL_optinteger(state, 4, integer(subject.len()).saturating_add(1));
+        ffi::lua_settop(state, REPLACEMENT);
+        let (_, is_anchored) = split_anchor(pattern);
+        let substitution: *mut Substitution =
+            ffi::lua_newuserdatauv(state, size_of::<Substitution>(), 0).cast();
+        begin(state, substitution, is_anchored, most);
+        substitute(state, substitution)
+    }
+}
+
+/// Initialises a substitution. Not inlined: a matcher is large, and the frame of `gsub` stays while the script is called.
+#[inline(never)]
+unsafe fn begin(
+    state: *mut lua_State,
+    substitution: *mut Substitution,
+    is_anchored: bool,
+    most: lua_Integer,
+) {
+    // SAFETY: The memory is there, and large enough.
+    unsafe {
+        (&raw mut (*substitution).matcher).write(Matcher::new(0, is_anchored));
+        (&raw mut (*substitution).is_anchored).write(is_anchored);
+        (&raw mut (*substitution).is_changed).write(false);
+        (&raw mut (*substitution).count).write(0);
+        (&raw mut (*substitution).most).write(most);
+        (&raw mut (*substitution).copied).write(0);
+        ffi::luaL_buffinit(state, &raw mut (*substitution).buffer);
+    }
+}
+
+unsafe extern "C-unwind" fn substitute_on(state: *mut lua_State, _: c_int, _: lua_KContext) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe { substitute(state, ffi::lua_touserdata(state, STATE).cast()) }
+}
+
+/// The function that replaces returned, on top of the stack.
+unsafe extern "C-unwind" fn replaced(state: *mut lua_State, _: c_int, _: lua_KContext) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let substitution: *mut Substitution = ffi::lua_touserdata(state, STATE).cast();
+        add_value(state, substitution);
+        substitute(state, substitution)
+    }
+}
+
+unsafe fn substitute(state: *mut lua_State, substitution: *mut Substitution) -> c_int {
+    // SAFETY: There is nothing with a destructor. The state is on the stack, which keeps it.
+    unsafe {
+        let (subject, pattern) = (bytes(state, SUBJECT), bytes(state, PATTERN));
+        let (pattern, _) = split_anchor(pattern);
+        let buffer = &raw mut (*substitution).buffer;
+        let mut steps = STEPS;
+        while (*substitution).count < (*substitution).most {
+            let matcher = &mut (*substitution).matcher;
+            match matcher.resume(subject, pattern, &mut steps) {
+                Ok(Progress::Found) => {}
+                Ok(Progress::None) => break,
+                Ok(Progress::Paused) => {
+                    steps = STEPS;
+                    preempt::pause(state, 0, substitute_on, || ());
+                    continue;
                 }
-                Some(Capture::Unfinished) => return Err(PatternError::Malformed(UNFINISHED.to_owned())),
-                None => {
-                    let number = digit - b'0';
-                    let message = format!("invalid capture index %{number}");
-                    return Err(PatternError::Malformed(message));
+                Err(error) => return fail(state, error.message()),
+            }
+            let start = matcher.start();
+            let before = &subject[(*substitution).copied..start];
+            ffi::luaL_addlstring(buffer, before.as_ptr().cast(), before.len());
+            (*substitution).copied = matcher.end();
+            (*substitution).count += 1;
+            match ffi::lua_type(state, REPLACEMENT) {
+                ffi::LUA_TFUNCTION => {
+                    ffi::lua_pushvalue(state, REPLACEMENT);
+                    let given = push_captures(state, subject, &(*substitution).matcher, true);
+                    ffi::lua_callk(state, given, 1, 0, Some(replaced));
+                    add_value(state, substitution);
                 }
-            },
-            _ => {
-                let message = "invalid use of '%' in replacement string";
-                return Err(PatternError::Malformed(message.to_owned()));
+                ffi::LUA_TTABLE => {
+                    let first = (*substitution).matcher.capture(0).unwrap_or(Capture::Unfinished);
+                    push_capture(state, subject, first);
+                    ffi::lua_gettable(state, REPLACEMENT);
+                    add_value(state, substitution);
+                }
+                _ => add_text(state, substitution, &mut steps),
             }
         }
-        rest = &rest[place + 2..];
+        finish(state, substitution)
     }
-    result.push(rest, steps)
 }
 
-fn rep(
-    lua: &Lua,
-    shared: &Shared,
-    text: &mlua::String,
-    count: i64,
-    separator: Option<&mlua::String>,
-) -> mlua::Result<mlua::String> {
-    let text = text.as_bytes();
-    let separator = separator.map(mlua::String::as_bytes);
-    let separator: &[u8] = separator.as_deref().unwrap_or_default();
-    let count = usize::try_from(count).unwrap_or(0);
-    if count == 0 || text.len() + separator.len() == 0 {
-        return lua.create_string("");
+/// Appends what a function or a table gave, which is on top of the stack, and goes on to the next match.
+unsafe fn add_value(state: *mut lua_State, substitution: *mut Substitution) {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let buffer = &raw mut (*substitution).buffer;
+        if ffi::lua_toboolean(state, -1) == 0 {
+            ffi::lua_pop(state, 1);
+            let matcher = &(*substitution).matcher;
+            let whole = &bytes(state, SUBJECT)[matcher.start()..matcher.end()];
+            ffi::luaL_addlstring(buffer, whole.as_ptr().cast(), whole.len());
+        } else if ffi::lua_isstring(state, -1) == 0 {
+            let message = c"invalid replacement value (a %s)";
+            ffi::luaL_error(state, message.as_ptr(), ffi::luaL_typename(state, -1));
+        } else {
+            ffi::luaL_addvalue(buffer);
+            (*substitution).is_changed = true;
+        }
+        advance(substitution);
     }
-    let length = (text.len() + separator.len()).checked_mul(count).ok_or_else(too_large)? - separator.len();
-    if length > shared.memory {
-        return Err(too_large());
-    } else if length > shared.room(lua)? {
-        return Err(mlua::Error::MemoryError(OUT_OF_MEMORY.to_owned()));
+}
+
+/// Appends the replacement, whose `%1` are captures, and goes on to the next match.
+unsafe fn add_text(state: *mut lua_State, substitution: *mut Substitution, steps: &mut u64) {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let buffer = &raw mut (*substitution).buffer;
+        let matcher = &(*substitution).matcher;
+        let subject = bytes(state, SUBJECT);
+        let mut rest = bytes(state, REPLACEMENT);
+        *steps = steps.saturating_sub(rest.len() as u64 / 64);
+        let add = |bytes: &[u8]| ffi::luaL_addlstring(buffer, bytes.as_ptr().cast(), bytes.len());
+        while let Some(place) = memchr::memchr(b'%', rest) {
+            add(&rest[..place]);
+            match rest.get(place + 1) {
+                Some(b'%') => add(b"%"),
+                Some(b'0') => add(&subject[matcher.start()..matcher.end()]),
+                Some(digit @ b'1'..=b'9') => match matcher.capture(usize::from(digit - b'1')) {
+                    Some(Capture::Bytes(start, end)) => add(&subject[start..end]),
+                    Some(Capture::Position(position)) => {
+                        ffi::lua_pushinteger(state, integer(position));
+                        ffi::luaL_addvalue(buffer);
+                    }
+                    Some(Capture::Unfinished) => {
+                        fail(state, PatternError::UNFINISHED_CAPTURE.message());
+                    }
+                    None => {
+                        let number = c_int::from(digit - b'0');
+                        ffi::luaL_error(state, c"invalid capture index %%%d".as_ptr(), number);
+                    }
+                },
+                _ => {
+                    fail(state, PatternError::INVALID_REPLACEMENT.message());
+                }
+            }
+            *steps = steps.saturating_sub(1);
+            rest = &rest[place + 2..];
+        }
+        add(rest);
+        (*substitution).is_changed = true;
+        advance(substitution);
     }
-    if length > LONG {
-        shared.watch.check()?;
+}
+
+unsafe fn advance(substitution: *mut Substitution) {
+    // SAFETY: The caller's stack keeps it.
+    unsafe {
+        if (*substitution).is_anchored {
+            (*substitution).most = (*substitution).count;
+        } else {
+            (*substitution).matcher.advance();
+        }
     }
-    let unit = [separator, &text].concat();
-    let mut result = Vec::with_capacity(length + unit.len());
-    result.extend_from_slice(&text);
+}
+
+unsafe fn finish(state: *mut lua_State, substitution: *mut Substitution) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        if (*substitution).is_changed {
+            let rest = &bytes(state, SUBJECT)[(*substitution).copied..];
+            let buffer = &raw mut (*substitution).buffer;
+            ffi::luaL_addlstring(buffer, rest.as_ptr().cast(), rest.len());
+            ffi::luaL_pushresult(buffer);
+        } else {
+            ffi::lua_pushvalue(state, SUBJECT);
+        }
+        ffi::lua_pushinteger(state, (*substitution).count);
+        2
+    }
+}
+
+// Others ---------------------------------------------------------------------------------------------------------
+
+unsafe extern "C-unwind" fn rep(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let text = check_bytes(state, 1);
+        let count = ffi::luaL_checkinteger(state, 2);
+        let separator = if ffi::lua_isnoneornil(state, 3) == 0 { check_bytes(state, 3) } else { b"" };
+        let count = usize::try_from(count).unwrap_or(0);
+        if count == 0 || text.len() + separator.len() == 0 {
+            ffi::lua_pushstring(state, c"".as_ptr());
+            return 1;
+        }
+        let memory = preempt::with_shared(|shared| shared.memory).unwrap_or(usize::MAX);
+        let length = (text.len() + separator.len()).checked_mul(count).map(|length| length - separator.len());
+        let Some(length) = length.filter(|length| *length <= memory) else {
+            return ffi::luaL_error(state, c"resulting string too large".as_ptr());
+        };
+        if length <= ffi::LUAL_BUFFERSIZE as usize {
+            let mut buffer = MaybeUninit::<ffi::luaL_Buffer>::uninit();
+            let bytes: *mut u8 = ffi::luaL_buffinitsize(state, buffer.as_mut_ptr(), length).cast();
+            bytes.write_bytes(0, length);
+            repeat(slice::from_raw_parts_mut(bytes, length), text, separator);
+            ffi::luaL_pushresultsize(buffer.as_mut_ptr(), length);
+            return 1;
+        }
+        if push_repeated(state, text, separator, length) != ffi::LUA_OK {
+            preempt::with_shared(|shared| shared.watch.note_exhausted());
+            ffi::lua_error(state);
+        }
+        1
+    }
+}
+
+/// Fills `result` with `text`, over and over, and separators in between.
+fn repeat(result: &mut [u8], text: &[u8], separator: &[u8]) {
+    let (first, rest) = result.split_at_mut(text.len());
+    first.copy_from_slice(text);
+    if rest.is_empty() {
+        return;
+    }
+    rest[..separator.len()].copy_from_slice(separator);
     // The whole is made of ever larger parts.
-    if result.len() < length {
-        let start = result.len();
-        result.extend_from_slice(&unit);
-        while result.len() < length {
-            let part = (result.len() - start).min(length - result.len());
-            result.extend_from_within(start..start + part);
+    let mut filled = text.len() + separator.len();
+    while filled < result.len() {
+        let part = filled.min(result.len() - filled);
+        result.copy_within(..part, filled);
+        filled += part;
+    }
+}
+
+/// Pushes a long string, or else an error, and returns the status. The string is made outside the VM, whose memory need not
+/// hold it twice, and pushed where an error of Lua does not leave it behind.
+unsafe fn push_repeated(state: *mut lua_State, text: &[u8], separator: &[u8], length: usize) -> c_int {
+    unsafe extern "C-unwind" fn push_bytes(state: *mut lua_State) -> c_int {
+        // SAFETY: It is called below, with a slice that outlives the call.
+        unsafe {
+            let bytes: *const &[u8] = ffi::lua_touserdata(state, 1).cast();
+            push(state, *bytes);
         }
+        1
     }
-    if length > LONG {
-        hook::alert(lua);
+    let mut result = vec![0; length];
+    repeat(&mut result, text, separator);
+    let bytes: &[u8] = &result;
+    // SAFETY: What could raise is called in protected mode. Pushing these two takes no memory.
+    unsafe {
+        ffi::lua_pushcfunction(state, push_bytes);
+        ffi::lua_pushlightuserdata(state, (&raw const bytes).cast_mut().cast());
+        ffi::lua_pcall(state, 1, 1, 0)
     }
-    lua.create_string(&result)
+}
+
+/// Lua's own function, which is the upvalue, for a format that is not too long.
+unsafe extern "C-unwind" fn with_format(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        if check_bytes(state, 1).len() > LONGEST_FORMAT {
+            return ffi::luaL_argerror(state, 1, c"format too long".as_ptr());
+        }
+        stock(state)
+    }
 }

@@ -53,7 +53,7 @@ impl Values {
     /// # Errors
     ///
     /// If the script has no room for them.
-    pub fn string(&self, lua: &Lua, bytes: &[u8], name: &str) -> mlua::Result<mlua::String> {
+    pub fn string(&self, lua: &Lua, bytes: &[u8], name: &str) -> mlua::Result<mlua::LuaString> {
         if !self.shared.has_room(lua, bytes.len()) {
             return Err(fault::raise(fault::no_room(name)));
         }

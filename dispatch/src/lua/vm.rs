@@ -1,24 +1,27 @@
 //! One Lua VM, with a script in it.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use mlua::{ChunkMode, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::chunk::ChunkMode;
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 use super::config::LuaConfig;
 use super::convert::{ConvertError, Marks, Shared};
+use super::coroutine::{self, Stopped};
 use super::engine::{LuaEngine, LuaError};
 use super::fault::{self, Failures};
-use super::hook;
-use super::host;
 use super::module::ModuleBuilder;
-use super::text;
-use super::watch::Watch;
+use super::preempt::{self, Entered, Suspension};
+use super::watch::{Over, Watch};
+use super::{base, host, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
+use crate::script::Unit;
+use crate::script::clock::{self, Notice};
 
 /// After so many calls a VM is thrown away, whatever it was used for.
 const CALLS: u32 = 1 << 16;
@@ -26,10 +29,12 @@ const CALLS: u32 = 1 << 16;
 /// A VM. One call runs in it at a time.
 pub(super) struct Vm {
     lua: Lua,
-    /// Runs a script: it is given the script and the payload.
-    run: mlua::Function,
-    /// Makes the script of an environment; none until it is compiled.
-    script: Option<mlua::Function>,
+    /// Runs or resumes the script's own coroutine.
+    resume: Function,
+    /// What that runs: given what makes the script, and the payload.
+    body: Function,
+    /// Makes the script of an environment. `None` until it is compiled.
+    script: Option<Function>,
     shared: Arc<Shared>,
     calls: u32,
     is_reusable: bool,
@@ -40,17 +45,27 @@ impl Vm {
     pub(super) fn new(engine: &LuaEngine, config: &LuaConfig) -> Result<(Self, Vec<String>), LuaError> {
         let libraries = StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::UTF8 | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new()).map_err(vm_error)?;
-        let (shared, natives) = natives(&lua, config).map_err(vm_error)?;
-        let modules = lua.create_table().map_err(vm_error)?;
+        preempt::prepare(&lua);
+        let shared = Arc::new(Shared {
+            watch: Watch::default(),
+            host: super::bridge::HostCall::default(),
+            marks: Marks::new(&lua).map_err(vm_error)?,
+            failures: Failures::new(&lua).map_err(vm_error)?,
+            memory: config.memory,
+            payload: config.payload,
+        });
+        let libraries = lua.create_table().map_err(vm_error)?;
+        let (resume, base) = own_libraries(&lua, &shared, &libraries).map_err(vm_error)?;
+        let names = names(&base, &libraries).map_err(vm_error)?;
         for module in engine.modules() {
             let error = |source| LuaError::Module { module: module.name().to_owned(), source };
             let mut builder = ModuleBuilder::new(&lua, &shared).map_err(error)?;
             module.install(&mut builder).map_err(error)?;
-            modules.raw_set(module.name(), builder.finish()).map_err(error)?;
+            libraries.raw_set(module.name(), builder.finish()).map_err(error)?;
         }
-        let (run, names) = prelude(&lua, &natives, &modules).map_err(vm_error)?;
+        let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
-        let vm = Self { lua, run, script: None, shared, calls: 0, is_reusable: false };
+        let vm = Self { lua, resume, body, script: None, shared, calls: 0, is_reusable: false };
         Ok((vm, names))
     }
 
@@ -70,7 +85,7 @@ impl Vm {
 
     /// The script as a function of its environment. Every call makes the script anew, so that its functions share
     /// nothing with those of another call; the code is shared.
-    fn compile(&self, chunk: &str, source: &str) -> Result<mlua::Function, LuaError> {
+    fn compile(&self, chunk: &str, source: &str) -> Result<Function, LuaError> {
         let load = |source: &str| {
             let loaded =
                 self.lua.load(source).set_name(format!("={chunk}")).set_mode(ChunkMode::Text).into_function();
@@ -85,15 +100,21 @@ impl Vm {
         Ok(script)
     }
 
-    /// Runs the script. The VM can be used again only if this ends, and [`is_reusable`](Self::is_reusable) says so.
-    pub(super) async fn run(&mut self, ctx: &Ctx, payload: Payload) -> Result<Payload, CallError> {
+    /// Runs the script of `unit`. The VM can be used again only if this ends, and [`is_reusable`](Self::is_reusable) says
+    /// so.
+    pub(super) async fn run(
+        &mut self,
+        unit: &Arc<Unit>,
+        ctx: &Ctx,
+        payload: Payload,
+    ) -> Result<Payload, CallError> {
         self.is_reusable = false;
         let shared = Arc::clone(&self.shared);
         let _running = shared.watch.begin(ctx);
-        let result = match self.start(&payload) {
-            Ok(thread) => {
+        let result = match self.shared.marks.give(&self.lua, &payload) {
+            Ok(value) => {
                 drop(payload);
-                self.drive(thread).await
+                self.drive(unit, value).await
             }
             Err(error) => Err(error),
         };
@@ -107,35 +128,63 @@ impl Vm {
         result
     }
 
-    fn start(&self, payload: &Payload) -> mlua::Result<mlua::AsyncThread<(bool, Value)>> {
-        let payload = self.shared.marks.give(&self.lua, payload)?;
-        let thread = self.lua.create_thread(self.run.clone())?;
-        self.shared.watch.set_driver(thread.state().addr());
-        thread.into_async((self.script.clone(), payload))
+    /// Drives the script to its end: a slice each poll, and more only if what it waits for is there at once.
+    async fn drive(&self, unit: &Arc<Unit>, payload: Value) -> mlua::Result<(bool, Value)> {
+        let _cancel = CancelOnDrop(&self.shared);
+        let mut start = Some((self.body.clone(), self.script.clone(), payload));
+        poll_fn(|context| self.poll(unit, &mut start, context)).await
     }
 
-    async fn drive(&self, thread: mlua::AsyncThread<(bool, Value)>) -> mlua::Result<(bool, Value)> {
-        let watch = &self.shared.watch;
-        let mut thread = pin!(thread);
-        poll_fn(|waker| {
-            watch.resume();
-            match thread.as_mut().poll(waker) {
-                Poll::Pending => {
-                    // What was suspended because it is over does not go on.
-                    if let Some(over) = watch.has_ended() {
-                        return Poll::Ready(Err(over));
-                    }
-                    // If it was suspended with word that a host function waits on its way out of coroutines, then that
-                    // was polled before, and what has woken it since has woken only the way out.
-                    if watch.is_unpolled() {
-                        waker.waker().wake_by_ref();
-                    }
-                    Poll::Pending
-                }
-                ready @ Poll::Ready(_) => ready,
+    fn poll(
+        &self,
+        unit: &Arc<Unit>,
+        start: &mut Option<(Function, Option<Function>, Value)>,
+        context: &mut Context<'_>,
+    ) -> Poll<mlua::Result<(bool, Value)>> {
+        let mut began = None;
+        loop {
+            if self.shared.host.poll(context).is_pending() {
+                return Poll::Pending;
             }
-        })
-        .await
+            // What is done at once, again and again, must not hold the thread.
+            if began.is_some_and(|began: Instant| began.elapsed() >= clock::TICK) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let (stopped, first, second) = match self.slice(unit, start.take()) {
+                Ok(stopped) => stopped,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            match stopped {
+                Stopped::Done => return Poll::Ready(Ok((first.as_boolean() == Some(true), second))),
+                Stopped::Failed => return Poll::Ready(Err(fault::raised(first))),
+                Stopped::Suspended(Suspension::Waiting) => began = Some(began.unwrap_or_else(Instant::now)),
+                Stopped::Suspended(_) => {
+                    // What was suspended because its call has ended does not go on.
+                    if self.shared.watch.is_over() {
+                        return Poll::Ready(Err(mlua::Error::external(Over)));
+                    }
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Lets the script run until it stops.
+    fn slice(
+        &self,
+        unit: &Arc<Unit>,
+        start: Option<(Function, Option<Function>, Value)>,
+    ) -> mlua::Result<(Stopped, Value, Value)> {
+        self.shared.watch.resume();
+        let _slice = clock::enter(unit, Notice::Signal).map_err(mlua::Error::external)?;
+        let _entered = Entered::new(&self.shared);
+        let (stopped, first, second) = match start {
+            Some(start) => self.resume.call(start)?,
+            None => self.resume.call(())?,
+        };
+        Ok((Stopped::from_number(stopped), first, second))
     }
 
     fn result(&self, value: &Value) -> Result<Payload, CallError> {
@@ -167,51 +216,63 @@ impl Vm {
     }
 }
 
+/// Drops what a host function waits for where the call is given up.
+struct CancelOnDrop<'a>(&'a Shared);
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.host.cancel();
+    }
+}
+
 fn vm_error(error: mlua::Error) -> LuaError {
     LuaError::Vm { source: error }
 }
 
-/// What the prelude is made of.
-fn natives(lua: &Lua, config: &LuaConfig) -> mlua::Result<(Arc<Shared>, Table)> {
-    let watch = Arc::new(Watch::default());
-    hook::install(lua, &watch)?;
-    let marks = Marks::new(lua)?;
-    let natives = lua.create_table()?;
-    natives.raw_set("null", Value::NULL)?;
-    natives.raw_set("array", &marks.array)?;
-    natives.raw_set("bytes", &marks.bytes)?;
-    let failures = Failures::new(lua)?;
-    let shared = Arc::new(Shared { watch, marks, failures, memory: config.memory, payload: config.payload });
-
-    let this = Arc::clone(&shared);
-    let recover = lua.create_function(move |lua, error: Value| fault::recover(lua, &this, error))?;
-    natives.raw_set("recover", recover)?;
-    let watch = Arc::clone(&shared.watch);
-    natives.raw_set("pause", lua.create_function(move |_, ()| watch.look())?)?;
-    let watch = Arc::clone(&shared.watch);
-    let suspended = lua.create_function(move |_, ()| {
-        watch.note_suspended();
-        Ok(())
-    })?;
-    natives.raw_set("note_suspended", suspended)?;
-    let watch = Arc::clone(&shared.watch);
-    let trace = lua.create_function(move |lua, ()| {
-        // Above it are this function and the message handler.
-        watch.note_trace(lua.traceback(None, 2)?.to_string_lossy());
-        Ok(())
-    })?;
-    natives.raw_set("trace", trace)?;
-    host::install(lua, &natives, &shared)?;
-    text::install(lua, &natives, &shared)?;
-    Ok((shared, natives))
+/// Puts all libraries but the modules into `libraries`. Returns what resumes a script, and the basic functions.
+fn own_libraries(lua: &Lua, shared: &Arc<Shared>, libraries: &Table) -> mlua::Result<(Function, Table)> {
+    let library = |name: &str| {
+        let library = lua.create_table()?;
+        libraries.raw_set(name, &library)?;
+        Ok::<_, mlua::Error>(library)
+    };
+    let resume = coroutine::install(lua, &library("coroutine")?)?;
+    table::install(lua, &library("table")?)?;
+    os::install(lua, &library("os")?, shared)?;
+    let strings = library("string")?;
+    text::install(lua, &strings)?;
+    // What `("x"):rep(2)` finds. No script can reach the metatable.
+    if let Some(metatable) = lua.type_metatable::<mlua::LuaString>() {
+        metatable.raw_set("__index", strings)?;
+        metatable.raw_set("__metatable", false)?;
+    }
+    for name in ["math", "utf8"] {
+        libraries.raw_set(name, lua.globals().raw_get::<Table>(name)?)?;
+    }
+    let base = lua.create_table()?;
+    protect::install(lua, &base, protect::recovering(lua)?)?;
+    let (call, log) = host::install(lua, shared, &library("frame")?)?;
+    libraries.raw_set("log", base::install(lua, &base, &shared.marks, &log)?)?;
+    base.raw_set("call", call)?;
+    base.raw_set("null", Value::NULL)?;
+    base.raw_set("_VERSION", lua.globals().raw_get::<Value>("_VERSION")?)?;
+    Ok((resume, base))
 }
 
-/// Runs the prelude; gives what runs a script, and the names that it puts into an environment.
-fn prelude(lua: &Lua, natives: &Table, modules: &Table) -> mlua::Result<(mlua::Function, Vec<String>)> {
-    natives.raw_set("modules", modules)?;
-    let prelude = lua.load(include_str!("prelude.lua")).set_name(format!("={}", fault::OWN));
-    let made: Table = prelude.set_mode(ChunkMode::Text).call(natives)?;
-    let names: Table = made.raw_get("names")?;
-    let names = names.pairs::<String, bool>().map(|pair| pair.map(|(name, _)| name));
-    Ok((made.raw_get("run")?, names.collect::<Result<_, _>>()?))
+/// What scripts have, by name.
+fn names(base: &Table, libraries: &Table) -> mlua::Result<Vec<String>> {
+    let names = base.pairs::<String, Value>().chain(libraries.pairs());
+    let names = names.map(|pair| pair.map(|(name, _)| name));
+    names.chain([Ok("_G".to_owned())]).collect()
+}
+
+/// Runs the prelude. Returns what a script's coroutine runs.
+fn prelude(lua: &Lua, base: &Table, libraries: &Table) -> mlua::Result<Function> {
+    let seed = lua.create_function(|_, ()| {
+        let word = || getrandom::u64().map(u64::cast_signed).map_err(mlua::Error::external);
+        Ok((word()?, word()?))
+    })?;
+    let prelude = lua.load(include_str!("prelude.lua")).set_name("=[frame]").set_mode(ChunkMode::Text);
+    let environment: Table = prelude.call((base, libraries, seed))?;
+    protect::body(lua, &environment)
 }

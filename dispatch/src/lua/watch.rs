@@ -2,26 +2,23 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
 use std::mem;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
+use crate::script::clock;
 
-/// How long a script runs before others get their turn on the thread.
-const SLICE: Duration = Duration::from_millis(1);
-/// How long it may run where it cannot be suspended: in a message handler, or in a function that another called back.
+/// How long a script may run where it cannot be suspended: in a message handler, or in a function that C code calls back.
 const LONGEST_UNSUSPENDED: Duration = Duration::from_millis(200);
-/// And how often it is asked in vain before that counts: a thread that got no processor ran for no time.
-const ASKED_IN_VAIN: u32 = 100;
+/// And how often it is interrupted in vain before that counts: a thread that got no processor ran for no time.
+const INTERRUPTED_IN_VAIN: u32 = 50;
 
-/// What is raised in a script whose call is over. Nothing there can catch it.
+/// The error of a script whose call has ended. A script cannot catch it.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the call is over")]
+#[error("the call has ended")]
 pub(super) struct Over;
 
 /// The call that runs in a VM, and what is left to it. One VM has one.
@@ -33,35 +30,30 @@ pub(super) struct Watch {
 #[derive(Default)]
 struct State {
     ctx: Option<Ctx>,
+    /// When the call began.
+    began: Option<Instant>,
     /// What modules keep for it, by its type.
     kept: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    /// The thread that the host runs, by its address. The script is not in it.
-    driver: usize,
-    /// When the script was let run. Not known until the first look at the clock.
-    slice: Option<Instant>,
-    looked: Option<Instant>,
-    /// How often it was asked to let others run since, and did not.
-    asked: u32,
+    /// When the script was first interrupted in vain since it was resumed, and how often since.
+    unsuspended: Option<(Instant, u32)>,
     over: Option<End>,
     /// The script ran out of memory, whether or not it caught that.
     is_exhausted: bool,
-    /// It was suspended since it was let run, and not because a host function waits.
-    is_suspended: bool,
-    /// It was so before it was let run, and no host function was polled since.
-    is_unpolled: bool,
     panic: Option<String>,
     /// Where the script was when it raised the error that ended it.
     trace: Option<String>,
+    /// What that error says of itself.
+    text: Option<String>,
 }
 
-/// What a hook found.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    pub(super) is_over: bool,
-    /// The slice is used up.
-    pub(super) is_due: bool,
-    /// How long ago the last look was.
-    pub(super) since: Duration,
+/// What becomes of a script that is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupt {
+    GoOn,
+    Suspend,
+    /// Its functions call each other too deeply.
+    Overflow,
+    End,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,13 +72,18 @@ impl Watch {
 
     /// Makes `ctx` the call that runs, until the guard is dropped.
     pub(super) fn begin(&self, ctx: &Ctx) -> Running<'_> {
-        *self.state() = State { ctx: Some(ctx.clone()), ..State::default() };
+        *self.state() = State { ctx: Some(ctx.clone()), began: Some(Instant::now()), ..State::default() };
         Running(self)
     }
 
-    /// The surroundings of the call that runs.
+    /// The context of the call that runs.
     pub(super) fn ctx(&self) -> mlua::Result<Ctx> {
         self.state().ctx.clone().ok_or_else(|| mlua::Error::external(Over))
+    }
+
+    /// How long the call has run.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.state().began.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// What is kept of this type for the call that runs.
@@ -100,33 +97,9 @@ impl Watch {
         Arc::clone(kept).downcast().map_err(|_| mlua::Error::external(Over))
     }
 
-    /// The script is let run again.
+    /// The script is resumed.
     pub(super) fn resume(&self) {
-        let mut state = self.state();
-        state.slice = None;
-        state.looked = None;
-        state.asked = 0;
-        state.is_unpolled = mem::take(&mut state.is_suspended);
-    }
-
-    /// Runs what a host function waits for, and notes whenever it is polled.
-    pub(super) async fn wait<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|waker| {
-            self.state().is_unpolled = false;
-            future.as_mut().poll(waker)
-        })
-        .await
-    }
-
-    /// Whether the script was suspended before it was let run, and no host function was polled since.
-    pub(super) fn is_unpolled(&self) -> bool {
-        self.state().is_unpolled
-    }
-
-    /// The script is suspended, and not because a host function waits.
-    pub(super) fn note_suspended(&self) {
-        self.state().is_suspended = true;
+        self.state().unsuspended = None;
     }
 
     /// Whether the script shall end; what it raises then cannot be caught.
@@ -134,7 +107,7 @@ impl Watch {
         self.state().is_over()
     }
 
-    /// What ended the call, if it is known to be over: the look at the clock was taken before the script yielded.
+    /// What ended the call, if it is known to be over.
     pub(super) fn has_ended(&self) -> Option<mlua::Error> {
         self.state().over.map(|_| mlua::Error::external(Over))
     }
@@ -144,16 +117,31 @@ impl Watch {
         if self.is_over() { Err(mlua::Error::external(Over)) } else { Ok(()) }
     }
 
-    /// Raises if the call is over, or the script ran for too long without being suspended. Says whether it has had
-    /// its time, and shall let others run.
-    pub(super) fn look(&self) -> mlua::Result<bool> {
-        let (is_over, is_due) = self.state().look(Instant::now());
-        if is_over { Err(mlua::Error::external(Over)) } else { Ok(is_due) }
-    }
-
-    /// What it took to react to a look is not the script's time.
-    pub(super) fn looked(&self) {
-        self.state().looked = Some(Instant::now());
+    /// Decides what becomes of a script that is interrupted: by the hook, or by a library function that has run for a while.
+    pub(super) fn interrupt(&self, is_yieldable: bool, is_deep: bool) -> Interrupt {
+        let mut state = self.state();
+        if state.ctx.is_none() {
+            return Interrupt::GoOn;
+        }
+        if state.over.is_none() {
+            if !clock::is_due() {
+                return if is_deep { Interrupt::Overflow } else { Interrupt::GoOn };
+            }
+            if is_yieldable {
+                return if is_deep { Interrupt::Overflow } else { Interrupt::Suspend };
+            }
+            let now = Instant::now();
+            let (since, times) = state.unsuspended.get_or_insert((now, 0));
+            *times += 1;
+            let is_stuck = *times > INTERRUPTED_IN_VAIN && now - *since >= LONGEST_UNSUSPENDED;
+            if !state.is_over() {
+                if !is_stuck {
+                    return if is_deep { Interrupt::Overflow } else { Interrupt::GoOn };
+                }
+                state.over = Some(End::Unsuspended);
+            }
+        }
+        if is_yieldable { Interrupt::Suspend } else { Interrupt::End }
     }
 
     /// A host function panicked, which ends the call.
@@ -180,6 +168,14 @@ impl Watch {
         self.state().trace.take()
     }
 
+    pub(super) fn note_text(&self, text: String) {
+        self.state().text = Some(text);
+    }
+
+    pub(super) fn take_text(&self) -> Option<String> {
+        self.state().text.take()
+    }
+
     /// Why the call is over.
     pub(super) fn end(&self) -> CallError {
         let state = self.state();
@@ -197,23 +193,6 @@ impl Watch {
             (_, None) => CallError::cancelled(),
         }
     }
-
-    /// Says which thread the host runs.
-    pub(super) fn set_driver(&self, thread: usize) {
-        self.state().driver = thread;
-    }
-
-    /// Takes a look from the hook of a thread.
-    pub(super) fn hook(&self, thread: usize) -> Look {
-        let mut state = self.state();
-        if state.ctx.is_none() || state.driver == thread {
-            return Look { is_over: false, is_due: false, since: Duration::ZERO };
-        }
-        let now = Instant::now();
-        let since = state.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
-        let (is_over, is_due) = state.look(now);
-        Look { is_over, is_due, since }
-    }
 }
 
 /// The call that runs, until this is dropped.
@@ -225,7 +204,7 @@ impl Drop for Running<'_> {
         // A `Ctx` holds the functions, which hold the pool that the VM goes back to.
         let ctx = state.ctx.take();
         let kept = mem::take(&mut state.kept);
-        // Whatever these do as they are dropped, they do not do it behind the lock.
+        // Whatever these do as they are dropped, they do it without the lock.
         drop(state);
         drop((ctx, kept));
     }
@@ -237,21 +216,5 @@ impl State {
             self.over = Some(End::Bounds);
         }
         self.over.is_some()
-    }
-
-    /// Whether the call is over, and whether the slice is used up.
-    fn look(&mut self, now: Instant) -> (bool, bool) {
-        self.looked = Some(now);
-        let slice = *self.slice.get_or_insert(now);
-        let ran = now - slice;
-        let is_due = ran >= SLICE;
-        if is_due {
-            self.asked += 1;
-            let is_stuck = self.asked > ASKED_IN_VAIN && ran >= LONGEST_UNSUSPENDED;
-            if !self.is_over() && is_stuck {
-                self.over = Some(End::Unsuspended);
-            }
-        }
-        (self.over.is_some(), is_due)
     }
 }

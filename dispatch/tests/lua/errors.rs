@@ -36,7 +36,9 @@ async fn a_script_fails_with_a_kind_of_its_own() {
     let error = failed("error { kind = 'unavailable', message = 'later', retryable = false }").await;
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, false));
     let error = failed("error { kind = 'strange', message = 'm' }").await;
-    assert_eq!((error.kind(), error.message()), (ErrorKind::Internal, "m"));
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    let expected = "m (raised with the unknown kind \"strange\"; the kinds are invalid, not_found, ";
+    assert!(error.message().starts_with(expected), "{error}");
 }
 
 #[tokio::test]
@@ -46,7 +48,8 @@ async fn any_value_can_be_raised() {
         ("error(true)", "raised a boolean"),
         ("error({})", "raised a table without a `message`"),
         ("error(print)", "raised a function"),
-        ("error(setmetatable({}, { __tostring = function() while true do end end }))", "raised a table"),
+        ("error(setmetatable({}, { __tostring = function() return 'it is ' .. 5 end }))", "it is 5"),
+        ("error(setmetatable({}, { __tostring = function() while true do end end }))", "ran for 200 ms"),
     ] {
         let error = failed(source).await;
         assert!(error.message().contains(message), "{source}: {error}");
@@ -58,7 +61,7 @@ async fn an_error_that_is_caught_is_a_plain_value() {
     assert_eq!(returned("return type(select(2, pcall(string.find)))").await, "string");
     assert_eq!(
         returned("return select(2, pcall(string.rep, 'x', 1 << 50))").await,
-        "script:1: resulting string too large"
+        "resulting string too large"
     );
     assert_eq!(returned("return select(2, pcall(error, 'plain', 0))").await, "plain");
     assert_eq!(

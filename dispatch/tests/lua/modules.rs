@@ -165,22 +165,26 @@ fn a_module_that_cannot_be_installed_is_an_error_of_the_engine() {
 #[tokio::test]
 async fn a_method_that_waits_is_polled_only_when_it_is_woken() {
     struct Bell(Arc<Notify>);
-    impl mlua::UserData for Bell {
-        fn add_methods<M: mlua::UserDataMethods<Self>>(methods: &mut M) {
-            methods.add_async_method("wait", |_, bell, ()| async move {
-                bell.0.notified().await;
-                Ok(7)
-            });
-        }
-    }
     struct Bells(Arc<Notify>);
     impl LuaModule for Bells {
         fn name(&self) -> &'static str {
             "bells"
         }
         fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+            let methods = module.functions(|methods| {
+                methods.prepared_function("wait", |_, _, bell: mlua::AnyUserData| {
+                    let bell = Arc::clone(&bell.borrow::<Bell>()?.0);
+                    Ok(async move {
+                        bell.notified().await;
+                        Ok(7)
+                    })
+                })
+            })?;
+            module.lua().register_userdata_type(|registry: &mut mlua::UserDataRegistry<Bell>| {
+                mlua::UserDataFields::add_meta_field(registry, "__index", methods);
+            })?;
             let bell = Arc::clone(&self.0);
-            module.function("open", move |lua, _, ()| lua.create_userdata(Bell(Arc::clone(&bell))))
+            module.function("open", move |lua, _, ()| lua.create_any_userdata(Bell(Arc::clone(&bell))))
         }
     }
     for source in

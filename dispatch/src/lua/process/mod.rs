@@ -198,7 +198,7 @@ impl ProcessModule {
         let access = self.access.clone();
         module.function(
             "cancel",
-            move |_, ctx, (process, reason, grace): (Value, mlua::String, Option<f64>)| {
+            move |_, ctx, (process, reason, grace): (Value, mlua::LuaString, Option<f64>)| {
                 let grace = grace.map(|grace| seconds(grace, "the grace period")).transpose()?;
                 let cancelled = access.cancel(&ctx, &text(&process)?, &reason.to_string_lossy(), grace);
                 cancelled.map_err(fault::raise)
@@ -246,17 +246,17 @@ impl ProcessModule {
         module.function("self", |_, ctx, ()| {
             Ok(process(&ctx, "self").map_err(fault::raise)?.pid().to_string())
         })?;
-        module.function("register", |_, ctx, name: mlua::String| {
+        module.function("register", |_, ctx, name: mlua::LuaString| {
             guest::register(&ctx, &name.to_str()?).map_err(fault::raise)
         })?;
 
         let access = self.access.clone();
-        module.function("unregister", move |_, ctx, name: mlua::String| {
+        module.function("unregister", move |_, ctx, name: mlua::LuaString| {
             access.unregister(&ctx, &name.to_str()?).map_err(fault::raise)
         })?;
 
         let access = self.access.clone();
-        module.function("whereis", move |_, ctx, name: mlua::String| {
+        module.function("whereis", move |_, ctx, name: mlua::LuaString| {
             let pid = access.whereis(&ctx, &name.to_str()?).map_err(fault::raise)?;
             Ok(pid.map(|pid| pid.to_string()))
         })
@@ -282,7 +282,7 @@ fn raised(error: impl Into<CallError>) -> mlua::Error {
 }
 
 /// What a script names a process with.
-fn text(process: &Value) -> Result<BorrowedStr<'_>, Refusal> {
+fn text(process: &Value) -> Result<BorrowedStr, Refusal> {
     let Value::String(text) = process else {
         let kind = process.type_name();
         let message =

@@ -1,0 +1,271 @@
+//! Interrupts a running script from outside, and ends one whose call has ended.
+//!
+//! No hook is set while a script runs, so it runs at full speed. Once its slice has been used up, the clock sends its
+//! thread a signal, and the handler sets a hook that comes at the next instruction. Lua allows that in a handler. The hook
+//! suspends the script, which a script cannot see or hold up: [`coroutine`](super::coroutine) passes such a suspension on
+//! to the driver of the VM. Where Lua cannot suspend, in a function that C code calls back, the script runs on, until its
+//! call has ended or it has run there for too long. Then it is ended by an error which is raised anew at every
+//! instruction, so that no `pcall` holds it up.
+//!
+//! Where there are no signals, the hook is always set, and comes every so many instructions.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use mlua::ffi::{self, lua_Debug, lua_KContext, lua_State};
+
+use super::convert::Shared;
+use super::watch::Interrupt;
+use crate::script::clock;
+
+/// How often the hook comes where there are no signals, in instructions.
+#[cfg(not(unix))]
+const INSTRUCTIONS: c_int = 1000;
+
+/// Why a thread of Lua yielded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspension {
+    /// The script yields to whatever resumed the coroutine.
+    Script,
+    /// The script has used up its slice, or its call has ended.
+    Interrupted,
+    /// A host function waits for a future.
+    Waiting,
+}
+
+/// What runs on a thread. The signal handler reads it.
+struct Current {
+    /// The coroutine that runs.
+    state: Cell<*mut lua_State>,
+    shared: Cell<*const Shared>,
+    suspension: Cell<Suspension>,
+    /// The hook has raised an error, so that Lua calls a message handler with hooks switched off.
+    is_raising: Cell<bool>,
+}
+
+thread_local! {
+    // Without a destructor or lazy initialisation, so that a signal handler can read it.
+    static CURRENT: Current = const {
+        Current {
+            state: Cell::new(ptr::null_mut()),
+            shared: Cell::new(ptr::null()),
+            suspension: Cell::new(Suspension::Script),
+            is_raising: Cell::new(false),
+        }
+    };
+}
+
+/// The VM whose script the current thread runs, until this is dropped.
+pub(super) struct Entered<'a> {
+    outer: (*mut lua_State, *const Shared),
+    shared: PhantomData<&'a Shared>,
+}
+
+impl<'a> Entered<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        CURRENT.with(|current| {
+            let state = current.state.replace(ptr::null_mut());
+            Self { outer: (state, current.shared.replace(shared)), shared: PhantomData }
+        })
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.with(|current| {
+            current.state.set(self.outer.0);
+            current.shared.set(self.outer.1);
+        });
+    }
+}
+
+/// Calls `f` with what the VM that runs shares. `None` outside of calls: where a VM is made.
+pub(super) fn with_shared<R>(f: impl FnOnce(&Shared) -> R) -> Option<R> {
+    // SAFETY: The pointer is from a reference that `Entered` keeps borrowed for as long as it is set.
+    #[allow(unsafe_code)]
+    CURRENT.with(|current| unsafe { current.shared.get().as_ref() }).map(f)
+}
+
+/// Says that the coroutine `state` runs now. Returns the one that ran before.
+pub(super) fn switch_to(state: *mut lua_State) -> *mut lua_State {
+    CURRENT.with(|current| current.state.replace(state))
+}
+
+/// Says why the running coroutine yields next.
+pub(super) fn set_suspension(suspension: Suspension) {
+    CURRENT.with(|current| current.suspension.set(suspension));
+}
+
+/// Why the coroutine that was resumed yielded.
+pub(super) fn suspension() -> Suspension {
+    CURRENT.with(|current| current.suspension.get())
+}
+
+/// Returns whether the hook raised the error whose message handler runs. Hooks are off there, so nothing would end it.
+pub(super) fn take_raising() -> bool {
+    CURRENT.with(|current| current.is_raising.replace(false))
+}
+
+/// Has threads that run scripts interrupted by a signal: `number`, or `SIGURG`.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(super) fn install(number: Option<c_int>) -> std::io::Result<()> {
+    /// The handler. The coroutine is the one that runs, so it is alive.
+    fn interrupt() {
+        CURRENT.with(|current| {
+            let state = current.state.get();
+            if !state.is_null() {
+                // SAFETY: It is alive, and Lua allows this at any time, in a signal handler, too.
+                unsafe { ffi::lua_sethook(state, Some(hook), ffi::LUA_MASKCOUNT, 1) };
+            }
+        });
+    }
+    // SAFETY: `interrupt` reads locals of the thread, which need no initialisation, and calls a function that is allowed.
+    unsafe { crate::script::signal::install(number, interrupt) }
+}
+
+#[cfg(not(unix))]
+pub(super) fn install(_: Option<c_int>) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Prepares the main thread of a VM: threads made from now on inherit the hook, where that is always set.
+#[cfg_attr(unix, allow(unused_variables))]
+#[allow(unsafe_code)]
+pub(super) fn prepare(lua: &mlua::Lua) {
+    #[cfg(not(unix))]
+    lua.exec_raw_lua(|raw| {
+        // SAFETY: Lua allows it at any time.
+        unsafe { ffi::lua_sethook(raw.state(), Some(hook), ffi::LUA_MASKCOUNT, INSTRUCTIONS) };
+    });
+}
+
+/// Suspends the script where its slice is used up, and it can be suspended; raises where it cannot, and has to end.
+///
+/// # Safety
+///
+/// Lua calls it as a hook.
+#[allow(unsafe_code)]
+unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
+    // SAFETY: The calls are allowed in a hook. Where `lua_yield` or `lua_error` jump out, nothing is left to be dropped.
+    unsafe {
+        if cfg!(unix) {
+            ffi::lua_sethook(state, None, 0, 0);
+        }
+        let is_yieldable = ffi::lua_isyieldable(state) != 0;
+        let is_deep = is_too_deep(state);
+        let interrupt = catch_unwind(AssertUnwindSafe(|| {
+            with_shared(|shared| shared.watch.interrupt(is_yieldable, is_deep))
+        }));
+        match interrupt {
+            Ok(Some(Interrupt::Suspend)) => {
+                set_suspension(Suspension::Interrupted);
+                ffi::lua_yield(state, 0);
+            }
+            Ok(Some(Interrupt::Overflow)) => {
+                CURRENT.with(|current| current.is_raising.set(true));
+                ffi::luaL_where(state, 0);
+                ffi::lua_pushstring(state, c"stack overflow".as_ptr());
+                ffi::lua_concat(state, 2);
+                ffi::lua_error(state);
+            }
+            Ok(Some(Interrupt::End)) | Err(_) => {
+                CURRENT.with(|current| current.is_raising.set(true));
+                raise_ended(state);
+            }
+            Ok(Some(Interrupt::GoOn) | None) => {}
+        }
+    }
+}
+
+/// How deep functions of a script call each other at most. Plain Lua's limit is higher, but its stack would not fit into
+/// the memory of a VM, and the script would end with the wrong error.
+const DEEPEST: c_int = 100_000;
+
+#[allow(unsafe_code)]
+unsafe fn is_too_deep(state: *mut lua_State) -> bool {
+    let mut activation = std::mem::MaybeUninit::<lua_Debug>::uninit();
+    // SAFETY: It is written to, and not read.
+    unsafe { ffi::lua_getstack(state, DEEPEST, activation.as_mut_ptr()) != 0 }
+}
+
+/// Its address is the error that ends a script.
+static ENDED: u8 = 0;
+
+/// Raises the error that ends a script, anew at every instruction from here on.
+///
+/// # Safety
+///
+/// As for `lua_error`: nothing in the frames that are left may have a destructor.
+#[allow(unsafe_code)]
+unsafe fn raise_ended(state: *mut lua_State) -> ! {
+    // SAFETY: As the caller says. One slot is free, in a hook and at the start of a C function.
+    unsafe {
+        ffi::lua_sethook(state, Some(hook), ffi::LUA_MASKCOUNT, 1);
+        ffi::lua_pushlightuserdata(state, ptr::from_ref(&ENDED).cast_mut().cast::<c_void>());
+        ffi::lua_error(state)
+    }
+}
+
+/// Ends the script, from a C function that has seen that its call has ended: suspends it for good where it can be
+/// suspended, raises otherwise. The C function returns what this returns.
+///
+/// # Safety
+///
+/// As for `lua_yieldk`: the frames that are left may have no destructor.
+#[allow(unsafe_code)]
+pub(super) unsafe fn end(state: *mut lua_State) -> c_int {
+    /// Nothing resumes a script whose call has ended.
+    unsafe extern "C-unwind" fn never(state: *mut lua_State, _: c_int, _: lua_KContext) -> c_int {
+        // SAFETY: There is nothing with a destructor.
+        unsafe { end(state) }
+    }
+    // SAFETY: As the caller says.
+    unsafe {
+        if ffi::lua_isyieldable(state) == 0 {
+            raise_ended(state);
+        }
+        set_suspension(Suspension::Interrupted);
+        ffi::lua_yieldk(state, 0, 0, Some(never))
+    }
+}
+
+/// Lets others run if the script's slice is used up, from a C function in the middle of a loop. `then` is called to go on, with
+/// `context`; `save` is called before the function is left. Does not return if the script is suspended, or has to end.
+///
+/// # Safety
+///
+/// As for [`end`].
+#[allow(unsafe_code)]
+pub(super) unsafe fn pause(
+    state: *mut lua_State,
+    context: lua_KContext,
+    then: ffi::lua_KFunction,
+    save: impl FnOnce(),
+) {
+    // SAFETY: As the caller says.
+    unsafe {
+        if ffi::lua_isyieldable(state) == 0 {
+            if has_to_end() {
+                raise_ended(state);
+            }
+        } else if clock::is_due() {
+            save();
+            set_suspension(Suspension::Interrupted);
+            ffi::lua_yieldk(state, 0, context, Some(then));
+        }
+    }
+}
+
+/// Looks at the clock, in the middle of a loop that cannot be suspended. Returns whether the script has to end.
+pub(super) fn has_to_end() -> bool {
+    matches!(with_shared(|shared| shared.watch.interrupt(false, false)), Some(Interrupt::End))
+}
+
+/// Returns whether the call of the script that runs has ended.
+pub(super) fn has_ended() -> bool {
+    with_shared(|shared| shared.watch.is_over()).unwrap_or(false)
+}

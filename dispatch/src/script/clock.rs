@@ -1,0 +1,298 @@
+//! Slices of time: which thread runs which unit, and the clock thread that tells when a slice has been used up.
+//!
+//! A thread enters a slice before it runs guest code and leaves it afterwards. While any thread is inside one, the clock
+//! ticks once a millisecond. A slice that was there at the tick before has been used up: the clock marks it as
+//! [due](is_due) and, for engines that ask for it, sends the thread a signal. While no thread is inside a slice the clock
+//! is parked, and no signal is sent.
+//!
+//! A mark or a signal may arrive after the slice it was meant for has ended. Both are harmless: a mark names its slice by
+//! number, and the receiver of a signal looks at the mark.
+
+use std::cell::RefCell;
+use std::io;
+use std::marker::PhantomData;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+#[cfg(feature = "lua")]
+use super::signal::Target;
+use super::unit::Unit;
+
+/// The time between two ticks. A slice lasts between one and two ticks.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// The number of ticks without guest code after which the clock parks. Waking a thread costs more than most calls take, so
+/// it is not done for each of several calls that follow one another.
+const LINGER: u32 = 50;
+
+/// How a guest learns that its slice has been used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// By a signal to its thread.
+    #[cfg(feature = "lua")]
+    Signal,
+    /// In another way, such as the epoch of a WebAssembly engine.
+    Elsewhere,
+}
+
+/// A slice that the current thread is inside of, until this is dropped. Slices nest: a slice that begins inside another
+/// suspends that, which begins anew when the inner one ends.
+#[must_use]
+pub(crate) struct Slice {
+    record: Arc<Record>,
+    outer: Option<Running>,
+    /// It belongs to the thread that entered it.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Enters a slice of `unit` on the current thread.
+///
+/// # Errors
+///
+/// If the clock cannot be started, or the thread's locals are being destroyed: nothing would end the slice.
+pub(crate) fn enter(unit: &Arc<Unit>, notice: Notice) -> io::Result<Slice> {
+    let clock = Clock::current();
+    let record = RECORD.try_with(|registration| registration.borrow_mut().record(clock));
+    let record = record.map_err(io::Error::other)?;
+    let outer = record.switch(Some(Running { unit: Arc::clone(unit), notice }));
+    let slice = Slice { record, outer, _not_send: PhantomData };
+    clock.wake()?;
+    Ok(slice)
+}
+
+impl Drop for Slice {
+    fn drop(&mut self) {
+        self.record.switch(self.outer.take());
+    }
+}
+
+/// Returns whether the current thread's slice has been used up.
+pub(crate) fn is_due() -> bool {
+    let is_due = RECORD.try_with(|registration| {
+        // It is borrowed only where a slice begins, which runs nothing else.
+        registration.try_borrow().is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.is_due()))
+    });
+    is_due.unwrap_or(false)
+}
+
+thread_local! {
+    static RECORD: RefCell<Registration> = const { RefCell::new(Registration(None)) };
+}
+
+/// The current thread's record. Its drop takes the thread off the clock.
+struct Registration(Option<Arc<Record>>);
+
+impl Registration {
+    fn record(&mut self, clock: &'static Clock) -> Arc<Record> {
+        match &self.0 {
+            Some(record) if ptr::eq(record.clock, clock) => Arc::clone(record),
+            _ => {
+                let record = Arc::new(Record::of_current_thread(clock));
+                clock.records().push(Arc::clone(&record));
+                if let Some(of_parent) = self.0.replace(Arc::clone(&record)) {
+                    // Its lock may have been held, by a thread that the fork did not copy.
+                    std::mem::forget(of_parent);
+                }
+                record
+            }
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let Some(record) = self.0.take() else { return };
+        // The clock holds this lock while it sends signals, so that none is sent to a thread that has ended.
+        record.clock.records().retain(|other| !Arc::ptr_eq(other, &record));
+    }
+}
+
+/// What the clock knows of a thread.
+struct Record {
+    clock: &'static Clock,
+    /// The number of the current slice. Only the thread itself changes it, where a slice begins or ends.
+    number: AtomicU64,
+    /// The number of the last slice that was used up.
+    due: AtomicU64,
+    inside: Mutex<Inside>,
+    #[cfg(feature = "lua")]
+    target: Target,
+}
+
+/// What runs on a thread.
+struct Running {
+    #[allow(dead_code)]
+    unit: Arc<Unit>,
+    notice: Notice,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// The slice that the thread is inside of, if any.
+    running: Option<Running>,
+    /// The number of the slice that the clock saw at its last tick.
+    seen: u64,
+}
+
+impl Record {
+    fn of_current_thread(clock: &'static Clock) -> Self {
+        Self {
+            clock,
+            number: AtomicU64::new(1),
+            due: AtomicU64::new(0),
+            inside: Mutex::default(),
+            #[cfg(feature = "lua")]
+            target: Target::current_thread(),
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the current slice and begins the next, if there is one.
+    fn switch(&self, next: Option<Running>) -> Option<Running> {
+        let mut inside = self.inside();
+        // Nothing else writes to it.
+        self.number.store(self.number.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        std::mem::replace(&mut inside.running, next)
+    }
+
+    fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the thread. Returns whether it has run guest code since the last tick.
+    fn tick(&self) -> bool {
+        let mut inside = self.inside();
+        let number = self.number.load(Ordering::Relaxed);
+        if inside.seen != number {
+            inside.seen = number;
+            return true;
+        }
+        let Some(running) = &inside.running else { return false };
+        // Before the signal, whose receiver looks at it.
+        self.due.store(number, Ordering::Relaxed);
+        match running.notice {
+            #[cfg(feature = "lua")]
+            Notice::Signal => self.target.signal(),
+            Notice::Elsewhere => (),
+        }
+        true
+    }
+}
+
+/// The clock thread, and the threads that it knows.
+struct Clock {
+    records: Mutex<Vec<Arc<Record>>>,
+    is_parked: AtomicBool,
+    /// Started with the first slice.
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The clock of this process. A fork has none until it runs its first slice.
+static CLOCK: AtomicPtr<Clock> = AtomicPtr::new(ptr::null_mut());
+
+impl Clock {
+    #[allow(unsafe_code)]
+    fn current() -> &'static Self {
+        // SAFETY: It is null or a clock that was leaked below.
+        if let Some(clock) = unsafe { CLOCK.load(Ordering::Acquire).as_ref() } {
+            return clock;
+        }
+        Self::start()
+    }
+
+    #[cold]
+    fn start() -> &'static Self {
+        let clock: &'static Self = Box::leak(Box::new(Self {
+            records: Mutex::default(),
+            is_parked: AtomicBool::new(true),
+            thread: Mutex::default(),
+        }));
+        let pointer = ptr::from_ref(clock).cast_mut();
+        if CLOCK.compare_exchange(ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // Another thread was first. A few bytes are leaked, once.
+            return Self::current();
+        }
+        forget_in_forks();
+        clock
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the clock ticks. The current thread's record says already that it is inside a slice.
+    fn wake(&'static self) -> io::Result<()> {
+        // The lock of the record orders this against `park`: either that sees the slice, or this sees the flag.
+        if self.is_parked.load(Ordering::Relaxed) { self.unpark() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn unpark(&'static self) -> io::Result<()> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*thread {
+            Some(thread) => {
+                self.is_parked.store(false, Ordering::Release);
+                thread.unpark();
+            }
+            None => {
+                let builder = thread::Builder::new().name("frame-clock".to_owned());
+                let spawned = builder.spawn(move || self.run())?;
+                self.is_parked.store(false, Ordering::Release);
+                *thread = Some(spawned.thread().clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn run(&self) {
+        let mut quiet = 0;
+        loop {
+            quiet = if self.tick() { 0 } else { quiet + 1 };
+            if quiet >= LINGER {
+                self.park();
+                quiet = 0;
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    fn tick(&self) -> bool {
+        let mut has_run = false;
+        for record in self.records().iter() {
+            has_run |= record.tick();
+        }
+        has_run
+    }
+
+    /// Parks the thread until a slice begins, unless one has.
+    fn park(&self) {
+        self.is_parked.store(true, Ordering::SeqCst);
+        if self.tick() {
+            self.is_parked.store(false, Ordering::SeqCst);
+            return;
+        }
+        while self.is_parked.load(Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}
+
+/// Gives forks of this process a clock of their own, because they have none of its threads.
+#[cfg(all(unix, feature = "lua"))]
+#[allow(unsafe_code)]
+fn forget_in_forks() {
+    extern "C" fn forget() {
+        CLOCK.store(ptr::null_mut(), Ordering::Release);
+    }
+    // SAFETY: The function only stores to an atomic, which is allowed after a fork.
+    unsafe { libc::pthread_atfork(None, None, Some(forget)) };
+}
+
+#[cfg(not(all(unix, feature = "lua")))]
+fn forget_in_forks() {}
