@@ -105,6 +105,11 @@ pub(super) fn raise(error: CallError) -> mlua::Error {
     mlua::Error::external(Cause(Arc::new(error.shortened())))
 }
 
+/// Raises the failure of a function that a script called, as it is.
+pub(super) fn pass_on(error: CallError) -> mlua::Error {
+    mlua::Error::external(Cause(Arc::new(error)))
+}
+
 /// The value that a script sees of a failed call: a table with its kind, its message, whether it is worth a retry and
 /// the function that failed, which shows as its text.
 pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::Result<Value> {

@@ -50,7 +50,7 @@ pub(super) fn install(lua: &Lua, shared: &Arc<Shared>, frame: &Table) -> mlua::R
         let (ctx, task) = this.task(lua, &id, &payload, &options)?;
         let shared = Arc::clone(&this);
         Ok(async move {
-            let payload = ctx.call(task).await.map_err(fault::raise)?;
+            let payload = ctx.call(task).await.map_err(fault::pass_on)?;
             Ok(Given { payload, shared })
         })
     })?;

@@ -196,8 +196,12 @@ unsafe extern "C-unwind" fn move_(state: *mut lua_State) -> c_int {
                 return ffi::luaL_argerror(state, 4, c"destination wrap around".as_ptr());
             }
         }
-        ffi::lua_settop(state, 4);
-        ffi::lua_pushvalue(state, into);
+        if into == 1 {
+            ffi::lua_settop(state, 4);
+            ffi::lua_pushvalue(state, 1);
+        } else {
+            ffi::lua_settop(state, 5);
+        }
         move_on(state, ffi::LUA_OK, 0)
     }
 }

@@ -86,7 +86,7 @@ impl HttpModule {
 }
 
 /// What `post` is given.
-type Post = (mlua::String, Option<mlua::String>, Option<Table>);
+type Post = (mlua::LuaString, Option<mlua::LuaString>, Option<Table>);
 
 /// The options that every request has.
 const COMMON: [&str; 5] = ["headers", "isolation", "max_body", "max_redirects", "timeout"];
@@ -101,7 +101,7 @@ impl LuaModule for HttpModule {
         let sender = Sender { client: self.client.clone(), values: module.values(), metatable };
 
         let this = sender.clone();
-        module.prepared_function("get", move |lua, ctx, (url, options): (mlua::String, Option<Table>)| {
+        module.prepared_function("get", move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
             let options = Members::new(options, "the options of `http.get`", &COMMON)?;
             let asked = this.asked(lua, &ctx, &Method::GET, &url, &options)?;
             Ok(this.clone().send(asked))
@@ -174,7 +174,7 @@ impl Sender {
         lua: &Lua,
         ctx: &Ctx,
         method: &Method,
-        url: &mlua::String,
+        url: &mlua::LuaString,
         options: &Members,
     ) -> mlua::Result<Asked> {
         let config = self.client.config();
@@ -203,7 +203,7 @@ impl Sender {
         &self,
         lua: &Lua,
         request: Request,
-        body: Option<mlua::String>,
+        body: Option<mlua::LuaString>,
         options: &Members,
     ) -> mlua::Result<Request> {
         let json = options.value("json")?;

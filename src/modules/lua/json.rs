@@ -1,7 +1,7 @@
 //! JSON for scripts.
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
-use mlua::{String, Value};
+use mlua::{LuaString, Value};
 
 /// A [module](LuaModule) with which scripts read and write JSON; they find it under `json`.
 ///
@@ -57,6 +57,6 @@ impl LuaModule for JsonModule {
         })?;
         let values = module.values();
         module
-            .function("decode", move |lua, _, text: String| values.decode(lua, &text.as_bytes(), "the text"))
+            .function("decode", move |lua, _, text: LuaString| values.decode(lua, &text.as_bytes(), "the text"))
     }
 }

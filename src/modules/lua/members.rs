@@ -42,7 +42,7 @@ impl Members {
         self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
     }
 
-    pub(super) fn string(&self, name: &str) -> mlua::Result<Option<mlua::String>> {
+    pub(super) fn string(&self, name: &str) -> mlua::Result<Option<mlua::LuaString>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
             Value::String(text) => Ok(Some(text)),

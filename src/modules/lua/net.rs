@@ -120,7 +120,7 @@ impl LuaModule for NetModule {
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         self.install_connect(module)?;
-        module.prepared_function("lookup", |_, ctx, name: mlua::String| {
+        module.prepared_function("lookup", |_, ctx, name: mlua::LuaString| {
             let host: Host = name.to_string_lossy().parse().map_err(|error| invalid(format!("{error}")))?;
             let dialer = connect::dialer(&ctx, None).map_err(Values::raise)?;
             Ok(async move {
@@ -142,11 +142,11 @@ impl LuaModule for NetModule {
 }
 
 /// What `connect` is given.
-type Connect = (mlua::String, Value, Option<Table>);
+type Connect = (mlua::LuaString, Value, Option<Table>);
 
 /// Where to connect to, of a host and a port, or of both in one; and the options behind that.
 fn destination(
-    host: &mlua::String,
+    host: &mlua::LuaString,
     port: Value,
     options: Option<Table>,
 ) -> mlua::Result<(Endpoint, Option<Table>)> {

@@ -83,7 +83,7 @@ impl Default for Given {
 
 impl FromLua for Given {
     fn from_lua(value: Value, lua: &Lua) -> mlua::Result<Self> {
-        let path = mlua::String::from_lua(value, lua)?;
+        let path = mlua::LuaString::from_lua(value, lua)?;
         Ok(Self(BeneathRoot::new(&path.as_bytes())))
     }
 }
@@ -93,7 +93,7 @@ pub(super) struct Bytes(pub(super) Vec<u8>);
 
 impl FromLua for Bytes {
     fn from_lua(value: Value, lua: &Lua) -> mlua::Result<Self> {
-        Ok(Self(mlua::String::from_lua(value, lua)?.as_bytes().to_vec()))
+        Ok(Self(mlua::LuaString::from_lua(value, lua)?.as_bytes().to_vec()))
     }
 }
 

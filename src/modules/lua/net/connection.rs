@@ -174,7 +174,7 @@ fn install_reading(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
 }
 
 fn install_writing(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-    methods.prepared_function("write", |_, _, (handle, data): (AnyUserData, mlua::String)| {
+    methods.prepared_function("write", |_, _, (handle, data): (AnyUserData, mlua::LuaString)| {
         let (connection, data) = (connection(&handle)?, data.as_bytes().to_vec());
         Ok(async move {
             let mut stream = connection.stream.lock().await;
