@@ -26,7 +26,9 @@ pub(super) fn install(lua: &Lua, base: &Table, marks: &Marks, log: &Function) ->
     let levels = lua.create_table()?;
     // SAFETY: Each is called by Lua only, follows the rules for a C function, and has the upvalues that it reads.
     unsafe {
-        base.raw_set("setmetatable", lua.create_c_function(setmetatable)?)?;
+        let checked: Function =
+            lua.exec_raw(("__gc", "__mode"), |state| ffi::lua_pushcclosure(state, setmetatable, 2))?;
+        base.raw_set("setmetatable", checked)?;
         base.raw_set("load", lua.create_c_function(load)?)?;
         let with = |f, values: (Table,)| lua.exec_raw::<Function>(values, |state| ffi::lua_pushcclosure(state, f, 1));
         base.raw_set("array", with(array, (marks.array.clone(),))?)?;
@@ -49,7 +51,8 @@ unsafe fn fail(state: *mut lua_State, text: &CStr) -> c_int {
     unsafe { ffi::luaL_error(state, c"%s".as_ptr(), text.as_ptr()) }
 }
 
-/// Without `__gc`, which would run with hooks switched off, and without weak keys, whose collection takes quadratic time.
+/// Without `__gc`, which would run with hooks switched off, and without weak keys, whose collection takes quadratic time. The
+/// upvalues are the names of these two.
 unsafe extern "C-unwind" fn setmetatable(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
@@ -60,14 +63,14 @@ unsafe extern "C-unwind" fn setmetatable(state: *mut lua_State) -> c_int {
         }
         ffi::lua_settop(state, 2);
         if kind == ffi::LUA_TTABLE {
-            ffi::lua_pushstring(state, c"__gc".as_ptr());
+            ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
             if ffi::lua_rawget(state, 2) != ffi::LUA_TNIL {
                 return fail(
                     state,
                     c"a metatable with __gc is not allowed; use __close, or clean up before the script returns",
                 );
             }
-            ffi::lua_pushstring(state, c"__mode".as_ptr());
+            ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
             if ffi::lua_rawget(state, 2) == ffi::LUA_TSTRING {
                 let mut length = 0;
                 let mode = ffi::lua_tolstring(state, -1, &raw mut length);

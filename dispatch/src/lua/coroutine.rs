@@ -15,9 +15,6 @@ use mlua::{Function, Lua, Table};
 use super::preempt::{self, Suspension};
 use super::protect;
 
-/// What a script's own coroutine is kept under, in the registry.
-static MAIN: u8 = 0;
-
 /// How the script's own coroutine stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
@@ -46,8 +43,6 @@ pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<Function> {
         library.raw_set("yield", lua.create_c_function(yield_)?)?;
         lua.exec_raw((), |state| {
             ffi::lua_newthread(state);
-            ffi::lua_pushvalue(state, -1);
-            ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&MAIN).cast());
             ffi::lua_pushcclosure(state, run_main, 1);
         })
     }
@@ -75,6 +70,7 @@ unsafe extern "C-unwind" fn run_main(state: *mut lua_State) -> c_int {
             ffi::luaL_error(state, c"stack overflow".as_ptr());
         }
         ffi::lua_xmove(state, main, given);
+        preempt::set_main(main);
         let mut count = 0;
         let status = resume_thread(main, state, (given - 1).max(0), &raw mut count);
         let (stopped, count) = match status {
@@ -102,17 +98,6 @@ unsafe fn resume_thread(co: *mut lua_State, from: *mut lua_State, given: c_int, 
     let status = unsafe { ffi::lua_resume(co, from, given, count) };
     preempt::switch_to(outer);
     status
-}
-
-/// Returns whether a thread is the script's own coroutine.
-unsafe fn is_main(state: *mut lua_State, co: *mut lua_State) -> bool {
-    // SAFETY: One slot is there.
-    unsafe {
-        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&MAIN).cast());
-        let main = ffi::lua_tothread(state, -1);
-        ffi::lua_pop(state, 1);
-        ptr::eq(main, co)
-    }
 }
 
 unsafe fn check_thread(state: *mut lua_State) -> *mut lua_State {
@@ -326,7 +311,7 @@ unsafe fn is_active(co: *mut lua_State) -> bool {
 unsafe extern "C-unwind" fn yield_(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        if is_main(state, state) {
+        if preempt::is_main(state) {
             return ffi::luaL_error(state, c"attempt to yield from outside a coroutine".as_ptr());
         }
         if ffi::lua_isyieldable(state) != 0 {
@@ -342,7 +327,7 @@ unsafe extern "C-unwind" fn is_yieldable(state: *mut lua_State) -> c_int {
     unsafe {
         let co = ffi::lua_tothread(state, 1);
         let co = if co.is_null() { state } else { co };
-        let is_yieldable = !is_main(state, co) && ffi::lua_isyieldable(co) != 0;
+        let is_yieldable = !preempt::is_main(co) && ffi::lua_isyieldable(co) != 0;
         ffi::lua_pushboolean(state, is_yieldable.into());
     }
     1
@@ -351,7 +336,7 @@ unsafe extern "C-unwind" fn is_yieldable(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn running(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        let is_main = is_main(state, state);
+        let is_main = preempt::is_main(state);
         ffi::lua_pushthread(state);
         ffi::lua_pushboolean(state, is_main.into());
     }

@@ -40,6 +40,8 @@ pub(super) enum Suspension {
 struct Current {
     /// The coroutine that runs.
     state: Cell<*mut lua_State>,
+    /// The script's own coroutine.
+    main: Cell<*mut lua_State>,
     shared: Cell<*const Shared>,
     suspension: Cell<Suspension>,
     /// The hook has raised an error, so that Lua calls a message handler with hooks switched off.
@@ -51,6 +53,7 @@ thread_local! {
     static CURRENT: Current = const {
         Current {
             state: Cell::new(ptr::null_mut()),
+            main: Cell::new(ptr::null_mut()),
             shared: Cell::new(ptr::null()),
             suspension: Cell::new(Suspension::Script),
             is_raising: Cell::new(false),
@@ -60,7 +63,7 @@ thread_local! {
 
 /// The VM whose script the current thread runs, until this is dropped.
 pub(super) struct Entered<'a> {
-    outer: (*mut lua_State, *const Shared),
+    outer: (*mut lua_State, *mut lua_State, *const Shared),
     shared: PhantomData<&'a Shared>,
 }
 
@@ -68,7 +71,7 @@ impl<'a> Entered<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         CURRENT.with(|current| {
             let state = current.state.replace(ptr::null_mut());
-            Self { outer: (state, current.shared.replace(shared)), shared: PhantomData }
+            Self { outer: (state, current.main.get(), current.shared.replace(shared)), shared: PhantomData }
         })
     }
 }
@@ -77,7 +80,8 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         CURRENT.with(|current| {
             current.state.set(self.outer.0);
-            current.shared.set(self.outer.1);
+            current.main.set(self.outer.1);
+            current.shared.set(self.outer.2);
         });
     }
 }
@@ -92,6 +96,16 @@ pub(super) fn with_shared<R>(f: impl FnOnce(&Shared) -> R) -> Option<R> {
 /// Says that the coroutine `state` runs now. Returns the one that ran before.
 pub(super) fn switch_to(state: *mut lua_State) -> *mut lua_State {
     CURRENT.with(|current| current.state.replace(state))
+}
+
+/// Says which coroutine is the script's own.
+pub(super) fn set_main(state: *mut lua_State) {
+    CURRENT.with(|current| current.main.set(state));
+}
+
+/// Returns whether a coroutine is the script's own.
+pub(super) fn is_main(state: *mut lua_State) -> bool {
+    CURRENT.with(|current| ptr::eq(current.main.get(), state))
 }
 
 /// Says why the running coroutine yields next.

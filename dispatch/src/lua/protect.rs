@@ -11,6 +11,7 @@ use mlua::{Function, Lua, Table, Value};
 
 use super::fault;
 use super::preempt;
+use super::text;
 
 /// What Lua says where a function that C code calls back yields.
 pub(super) const ACROSS_C: &CStr = c"attempt to yield across a C-call boundary";
@@ -147,6 +148,7 @@ unsafe extern "C-unwind" fn run_body(state: *mut lua_State) -> c_int {
         ffi::lua_settop(state, 2);
         ffi::lua_pushvalue(state, ffi::lua_upvalueindex(2));
         ffi::lua_insert(state, 1);
+        text::reset(state);
         // Libraries find what a script calls global through the registry.
         ffi::lua_createtable(state, 0, 8);
         ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));

@@ -51,19 +51,22 @@ pub(super) unsafe fn stock(state: *mut lua_State) -> c_int {
     }
 }
 
+/// Returns whether the argument has a metatable.
+unsafe fn has_metatable(state: *mut lua_State, index: c_int) -> bool {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let has_metatable = ffi::lua_getmetatable(state, index) != 0;
+        if has_metatable {
+            ffi::lua_pop(state, 1);
+        }
+        has_metatable
+    }
+}
+
 /// Returns whether the argument is a table without a metatable.
 pub(super) unsafe fn is_plain(state: *mut lua_State, index: c_int) -> bool {
     // SAFETY: There is nothing with a destructor.
-    unsafe {
-        if ffi::lua_type(state, index) != ffi::LUA_TTABLE {
-            return false;
-        }
-        if ffi::lua_getmetatable(state, index) != 0 {
-            ffi::lua_pop(state, 1);
-            return false;
-        }
-        true
-    }
+    unsafe { ffi::lua_type(state, index) == ffi::LUA_TTABLE && !has_metatable(state, index) }
 }
 
 unsafe fn raw_length(state: *mut lua_State, index: c_int) -> lua_Integer {
@@ -86,7 +89,7 @@ unsafe extern "C-unwind" fn insert(state: *mut lua_State) -> c_int {
     unsafe {
         // Appending moves nothing.
         let count = ffi::lua_gettop(state);
-        if is_plain(state, 1) && (count == 2 || raw_length(state, 1) < MOST) {
+        if !has_metatable(state, 1) && (count == 2 || raw_length(state, 1) < MOST) {
             return stock(state);
         }
         check_table(state, 1);
@@ -136,7 +139,7 @@ unsafe extern "C-unwind" fn remove(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         let count = ffi::lua_gettop(state);
-        if is_plain(state, 1) && (count == 1 || raw_length(state, 1) < MOST) {
+        if !has_metatable(state, 1) && (count == 1 || raw_length(state, 1) < MOST) {
             return stock(state);
         }
         check_table(state, 1);
@@ -239,7 +242,7 @@ unsafe fn look(state: *mut lua_State, step: lua_Integer) {
 unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        if is_plain(state, 1) {
+        if !has_metatable(state, 1) {
             return stock(state);
         }
         let first = ffi::luaL_optinteger(state, 2, 1);
@@ -268,7 +271,7 @@ unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         // It ends at the first element that is no string, and all that are strings take memory.
-        if is_plain(state, 1) {
+        if !has_metatable(state, 1) {
             return stock(state);
         }
         check_table(state, 1);

@@ -5,7 +5,7 @@
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
-use std::slice;
+use std::{ptr, slice};
 
 use mlua::ffi::{self, lua_Integer, lua_KContext, lua_State};
 use mlua::{Function, Lua, Table};
@@ -35,7 +35,13 @@ pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
         }
         library.raw_set("find", lua.create_c_function(find)?)?;
         library.raw_set("gmatch", lua.create_c_function(gmatch)?)?;
-        library.raw_set("gsub", lua.create_c_function(gsub)?)?;
+        let spare: Function = lua.exec_raw((), |state| {
+            push_substitution(state);
+            ffi::lua_pushvalue(state, -1);
+            ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&SPARE).cast());
+            ffi::lua_pushcclosure(state, gsub, 1);
+        })?;
+        library.raw_set("gsub", spare)?;
         library.raw_set("match", lua.create_c_function(match_)?)?;
         library.raw_set("rep", lua.create_c_function(rep)?)
     }
@@ -277,8 +283,13 @@ const PATTERN: c_int = 2;
 const REPLACEMENT: c_int = 3;
 const STATE: c_int = 4;
 
-/// A substitution. It is in the memory of the VM, because it can be suspended or abandoned anywhere.
+/// What the spare substitution of a VM is kept under, in the registry.
+static SPARE: u8 = 0;
+
+/// A substitution. It is in the memory of the VM, because it can be suspended or abandoned anywhere. Each VM keeps one, so that
+/// most need no memory of their own.
 struct Substitution {
+    is_used: bool,
     matcher: Matcher,
     is_anchored: bool,
     is_changed: bool,
@@ -303,10 +314,36 @@ unsafe extern "C-unwind" fn gsub(state: *mut lua_State) -> c_int {
         let most = ffi::luaL_optinteger(state, 4, integer(subject.len()).saturating_add(1));
         ffi::lua_settop(state, REPLACEMENT);
         let (_, is_anchored) = split_anchor(pattern);
-        let substitution: *mut Substitution =
-            ffi::lua_newuserdatauv(state, size_of::<Substitution>(), 0).cast();
+        ffi::lua_pushvalue(state, ffi::lua_upvalueindex(1));
+        let mut substitution: *mut Substitution = ffi::lua_touserdata(state, STATE).cast();
+        if (*substitution).is_used {
+            ffi::lua_settop(state, REPLACEMENT);
+            substitution = push_substitution(state);
+        }
+        (*substitution).is_used = true;
         begin(state, substitution, is_anchored, most);
         substitute(state, substitution)
+    }
+}
+
+unsafe fn push_substitution(state: *mut lua_State) -> *mut Substitution {
+    // SAFETY: The memory is large enough.
+    unsafe {
+        let substitution: *mut Substitution =
+            ffi::lua_newuserdatauv(state, size_of::<Substitution>(), 0).cast();
+        (&raw mut (*substitution).is_used).write(false);
+        substitution
+    }
+}
+
+/// Makes the spare substitution of a VM usable again, where one was abandoned: when a call begins.
+pub(super) unsafe fn reset(state: *mut lua_State) {
+    // SAFETY: One slot is there. Nothing uses it, because no script runs.
+    unsafe {
+        ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&SPARE).cast());
+        let spare: *mut Substitution = ffi::lua_touserdata(state, -1).cast();
+        (*spare).is_used = false;
+        ffi::lua_pop(state, 1);
     }
 }
 
@@ -362,7 +399,10 @@ unsafe fn substitute(state: *mut lua_State, substitution: *mut Substitution) -> 
                     preempt::pause(state, 0, substitute_on, || ());
                     continue;
                 }
-                Err(error) => return fail(state, error.message()),
+                Err(error) => {
+                    (*substitution).is_used = false;
+                    return fail(state, error.message());
+                }
             }
             let start = matcher.start();
             let before = &subject[(*substitution).copied..start];
@@ -475,6 +515,7 @@ unsafe fn finish(state: *mut lua_State, substitution: *mut Substitution) -> c_in
             ffi::lua_pushvalue(state, SUBJECT);
         }
         ffi::lua_pushinteger(state, (*substitution).count);
+        (*substitution).is_used = false;
         2
     }
 }

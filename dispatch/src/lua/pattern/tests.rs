@@ -66,7 +66,7 @@ impl PlainLua {
         Self { lua, all }
     }
 
-    fn all(&self, subject: &[u8], pattern: &[u8], from: usize, replacement: &[u8]) -> mlua::LuaString {
+    fn all(&self, subject: &[u8], pattern: &[u8], from: usize, replacement: &[u8]) -> mlua::String {
         let [subject, pattern, replacement] =
             [subject, pattern, replacement].map(|bytes| self.lua.create_string(bytes).unwrap());
         self.all.call((subject, pattern, from + 1, replacement)).unwrap()
@@ -94,6 +94,12 @@ impl<'a> Ours<'a> {
             self.out.push(b'|');
         }
         self.out.extend_from_slice(value.as_ref());
+    }
+
+    fn add_all(&mut self, values: &[Vec<u8>]) {
+        for value in values {
+            self.add(value);
+        }
     }
 
     fn end(&mut self, result: Result<(), PatternError>) {
@@ -153,7 +159,7 @@ impl<'a> Ours<'a> {
         let values = self.values(&matcher, matcher.captures())?;
         self.add((start + 1).to_string());
         self.add(end.to_string());
-        values.iter().for_each(|value| self.add(value));
+        self.add_all(&values);
         Ok(())
     }
 
@@ -165,7 +171,7 @@ impl<'a> Ours<'a> {
             return Ok(());
         }
         let values = self.values(&matcher, matcher.captures().max(1))?;
-        values.iter().for_each(|value| self.add(value));
+        self.add_all(&values);
         Ok(())
     }
 
@@ -177,7 +183,7 @@ impl<'a> Ours<'a> {
             }
             let mut values = self.values(&matcher, matcher.captures().max(1))?;
             values.resize(3, b"nil".to_vec());
-            values.iter().for_each(|value| self.add(value));
+            self.add_all(&values);
             self.add(";");
             matcher.advance();
         }
@@ -340,16 +346,125 @@ fn random_patterns_match_as_in_plain_lua_however_often_they_are_paused() {
         let (ours, _) = Ours::new(&subject, &pattern, None).all(from, replacement);
         assert_eq!(ours.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{case}");
         let steps = cases.0.u64(1..=5);
-        let (ours, paused) = Ours::new(&subject, &pattern, Some(steps)).all(from, replacement);
+        let (ours, count) = Ours::new(&subject, &pattern, Some(steps)).all(from, replacement);
         assert_eq!(
             ours.escape_ascii().to_string(),
             expected.escape_ascii().to_string(),
             "{steps} steps: {case}"
         );
-        pauses += paused;
+        pauses += count;
         errors += usize::from(expected.starts_with(b"error"));
         matches += usize::from(!expected.starts_with(b"error") && !expected.starts_with(b"nil"));
     }
     // They are worth comparing.
     assert!(matches > ROUNDS / 6 && errors > ROUNDS / 20 && pauses > ROUNDS, "{matches} {errors} {pauses}");
+}
+
+/// Returns where a needle is, searched with so many steps per call.
+fn plain_search(subject: &[u8], needle: &[u8], from: usize, steps: u64) -> Option<usize> {
+    let mut search = PlainSearch::new(from);
+    for _ in 0..100 * (subject.len() + needle.len() + 100) {
+        match search.resume(subject, needle, &mut steps.clone()) {
+            Progress::Found => return Some(search.start()),
+            Progress::None => return None,
+            Progress::Paused => {}
+        }
+    }
+    panic!("the search does not get on");
+}
+
+#[test]
+fn long_needles_are_found_where_they_first_are() {
+    let mut rng = Rng::with_seed(7);
+    for round in 0..300 {
+        // Few different bytes and repeated parts, so that needles nearly match, also with themselves.
+        let unit: Vec<u8> = (0..rng.usize(1..2000)).map(|_| rng.u8(b'a'..=b'b')).collect();
+        let mut needle: Vec<u8> = unit.iter().copied().cycle().take(rng.usize(4097..9000)).collect();
+        if rng.bool() {
+            let place = rng.usize(..needle.len());
+            needle[place] = b'c';
+        }
+        let mut subject: Vec<u8> =
+            unit.iter().copied().cycle().skip(rng.usize(..unit.len())).take(rng.usize(..20_000)).collect();
+        if rng.bool() {
+            subject.extend_from_slice(&needle[..rng.usize(..needle.len())]);
+            subject.extend_from_slice(&needle);
+        }
+        subject.extend_from_slice(&unit);
+        let from = rng.usize(..=subject.len().min(100));
+        let expected = memchr::memmem::find(&subject[from..], &needle).map(|place| from + place);
+        for steps in [1000, u64::MAX, rng.u64(1..50)] {
+            assert_eq!(
+                plain_search(&subject, &needle, from, steps),
+                expected,
+                "round {round}, {steps} steps"
+            );
+        }
+    }
+}
+
+#[test]
+fn long_needles_take_linear_work() {
+    const LENGTH: usize = 1 << 20;
+    let all_same = vec![b'a'; 2 * LENGTH];
+    let mut first_differs = vec![b'a'; LENGTH];
+    first_differs[0] = b'b';
+    let mut last_differs = vec![b'a'; LENGTH];
+    last_differs[LENGTH - 1] = b'b';
+    let mut middle_differs = vec![b'a'; LENGTH];
+    middle_differs[LENGTH / 2] = b'b';
+    for needle in [first_differs, last_differs, middle_differs] {
+        let mut left = u64::MAX;
+        assert_eq!(PlainSearch::new(0).resume(&all_same, &needle, &mut left), Progress::None);
+        let most = 2 * all_same.len() as u64;
+        assert!(u64::MAX - left < most, "it takes {} steps", u64::MAX - left);
+    }
+}
+
+#[test]
+fn patterns_are_too_complex_where_they_are_in_plain_lua() {
+    let plain_lua = PlainLua::new();
+    let subject = [b'x'; 300];
+    let items = ["x?", "x-", "x*", "()", "(x)", "(x", ".-y?", "[xy]*x?", "x%f[x]?"];
+    for item in items {
+        // Each item takes one or two calls of `do_match`, of which there may be 200.
+        for count in (1..=40).chain(95..105).chain(195..205) {
+            for end in ["", "y", "$"] {
+                // Else, to backtrack through all of them takes forever.
+                if !end.is_empty() && item.ends_with(['-', '*', '+', '?']) && (item != "x?" || count < 200) {
+                    continue;
+                }
+                let pattern = item.repeat(count) + end;
+                let expected = plain_lua.all(&subject, pattern.as_bytes(), 0, b"%0");
+                let (ours, _) = Ours::new(&subject, pattern.as_bytes(), None).all(0, b"%0");
+                assert_eq!(
+                    ours.escape_ascii().to_string(),
+                    expected.as_bytes().escape_ascii().to_string(),
+                    "{pattern}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_matcher_is_small_and_has_no_destructor() {
+    assert!(size_of::<Matcher>() < 8 << 10, "{}", size_of::<Matcher>());
+    assert!(!std::mem::needs_drop::<Matcher>() && !std::mem::needs_drop::<PatternError>());
+}
+
+/// A pause comes after work in proportion to the steps, also in the middle of an item.
+#[test]
+fn a_long_item_is_paused() {
+    let subject = [vec![b'('; 100_000], vec![b'x'; 100_000]].concat();
+    for pattern in [".*y", "x*y", ".-y", "%b()", "y", "[yz]", "(%(*)(x*)%1", "%s*()%(+", "[^y]-y"] {
+        let mut matcher = Matcher::new(0, false);
+        let mut pauses = 0;
+        while matcher.resume(&subject, pattern.as_bytes(), &mut 100).unwrap() == Progress::Paused
+            && pauses < 1000
+        {
+            pauses += 1;
+        }
+        assert!(pauses >= 15, "{pattern} is paused {pauses} times");
+    }
 }

@@ -7,9 +7,18 @@
 //!
 //! Work is counted in steps, of a few nanoseconds each. A call that runs out of steps returns [`Progress::Paused`].
 
-use std::fmt;
+mod plain;
+mod sets;
+#[cfg(test)]
+mod tests;
 
-use memchr::{memchr, memmem, memrchr};
+use std::fmt;
+use std::mem::MaybeUninit;
+
+use memchr::{memchr, memrchr};
+
+pub(super) use plain::{PlainSearch, is_plain};
+use sets::{Any, Bytes, CLASSES, Literal, Sets, Single};
 
 /// The number of captures that a pattern can have: `LUA_MAXCAPTURES`.
 const MAX_CAPTURES: usize = 32;
@@ -101,279 +110,46 @@ pub(super) enum Capture {
     Unfinished,
 }
 
-/// A set of bytes.
-#[derive(Debug, Clone, Copy)]
-struct Bytes([u64; 4]);
+/// A stack of a fixed capacity. Initializing all of it would take longer than most matches.
+#[derive(Clone, Copy)]
+struct Stack<T: Copy, const CAPACITY: usize> {
+    length: usize,
+    /// Those below `length` are initialized.
+    items: [MaybeUninit<T>; CAPACITY],
+}
 
-impl Bytes {
-    const NONE: Self = Self([0; 4]);
+impl<T: Copy, const CAPACITY: usize> Stack<T, CAPACITY> {
+    const fn new() -> Self {
+        Self { length: 0, items: [const { MaybeUninit::uninit() }; CAPACITY] }
+    }
 
+    /// Puts an item at `index`, which is at most the length. It is the last then.
     #[inline]
-    const fn contains(&self, byte: u8) -> bool {
-        self.0[(byte >> 6) as usize] >> (byte & 63) & 1 != 0
-    }
-
-    const fn insert(&mut self, byte: u8) {
-        self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
-    }
-
-    /// Adds the bytes from `first` through `last`, of which there are none if `last` is less.
-    const fn insert_range(&mut self, first: u8, last: u8) {
-        if first > last {
-            return;
-        }
-        let (first_word, last_word) = ((first >> 6) as usize, (last >> 6) as usize);
-        let mut word = first_word;
-        while word <= last_word {
-            let mut bits = u64::MAX;
-            if word == first_word {
-                bits &= u64::MAX << (first & 63);
-            }
-            if word == last_word {
-                bits &= u64::MAX >> (63 - (last & 63));
-            }
-            self.0[word] |= bits;
-            word += 1;
-        }
-    }
-
-    const fn insert_all(&mut self, other: &Self) {
-        let mut word = 0;
-        while word < 4 {
-            self.0[word] |= other.0[word];
-            word += 1;
-        }
-    }
-
-    const fn inverted(self) -> Self {
-        let [a, b, c, d] = self.0;
-        Self([!a, !b, !c, !d])
-    }
-}
-
-/// For each byte after `%`, the bytes that it matches: those of a class if it is the letter of one, else itself.
-static CLASSES: [Bytes; 256] = classes();
-
-const fn classes() -> [Bytes; 256] {
-    let mut classes = [Bytes::NONE; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        #[allow(clippy::cast_possible_truncation)]
-        classes[byte].insert(byte as u8);
-        byte += 1;
-    }
-    let letters = b"acdglpsuwxz";
-    let mut index = 0;
-    while index < letters.len() {
-        let letter = letters[index];
-        let class = class(letter);
-        classes[letter as usize] = class;
-        classes[letter.to_ascii_uppercase() as usize] = class.inverted();
-        index += 1;
-    }
-    classes
-}
-
-const fn class(letter: u8) -> Bytes {
-    let mut class = Bytes::NONE;
-    let mut byte = 0_u8;
-    loop {
-        let is_in = match letter {
-            b'a' => byte.is_ascii_alphabetic(),
-            b'c' => byte.is_ascii_control(),
-            b'd' => byte.is_ascii_digit(),
-            b'g' => byte.is_ascii_graphic(),
-            b'l' => byte.is_ascii_lowercase(),
-            b'p' => byte.is_ascii_punctuation(),
-            b's' => byte.is_ascii_whitespace() || byte == 0x0b,
-            b'u' => byte.is_ascii_uppercase(),
-            b'w' => byte.is_ascii_alphanumeric(),
-            b'x' => byte.is_ascii_hexdigit(),
-            _ => byte == 0,
-        };
-        if is_in {
-            class.insert(byte);
-        }
-        if byte == u8::MAX {
-            return class;
-        }
-        byte += 1;
-    }
-}
-
-/// An item that matches a single byte.
-trait Single {
-    fn matches(&self, byte: u8) -> bool;
-
-    /// Returns how many of the first bytes match.
-    #[inline]
-    fn span(&self, bytes: &[u8]) -> usize {
-        bytes.iter().position(|byte| !self.matches(*byte)).unwrap_or(bytes.len())
-    }
-}
-
-struct Any;
-
-impl Single for Any {
-    #[inline]
-    fn matches(&self, _: u8) -> bool {
-        true
+    fn put(&mut self, index: usize, item: T) {
+        assert!(index <= self.length, "all below it are initialized");
+        self.items[index].write(item);
+        self.length = index + 1;
     }
 
     #[inline]
-    fn span(&self, bytes: &[u8]) -> usize {
-        bytes.len()
-    }
-}
-
-struct Literal(u8);
-
-impl Single for Literal {
-    #[inline]
-    fn matches(&self, byte: u8) -> bool {
-        byte == self.0
-    }
-}
-
-impl Single for Bytes {
-    #[inline]
-    fn matches(&self, byte: u8) -> bool {
-        self.contains(byte)
-    }
-}
-
-/// A set in brackets, from its `[` at `start` up to `end`, after its `]`.
-#[derive(Debug, Clone, Copy)]
-struct Set {
-    start: usize,
-    end: usize,
-    bytes: Bytes,
-}
-
-impl Set {
-    fn parse(pattern: &[u8], start: usize) -> Result<Self, PatternError> {
-        let end = Self::end(pattern, start)?;
-        let close = end - 1;
-        let mut p = start + 1;
-        let is_inverted = pattern.get(p) == Some(&b'^');
-        if is_inverted {
-            p += 1;
-        }
-        let mut bytes = Bytes::NONE;
-        // An escape can be the last before `close`, and then takes the `]` for its argument, as it does in plain Lua.
-        while p < close {
-            let byte = pattern[p];
-            if byte == ESCAPE {
-                bytes.insert_all(&CLASSES[usize::from(pattern[p + 1])]);
-                p += 2;
-            } else if pattern[p + 1] == b'-' && p + 2 < close {
-                bytes.insert_range(byte, pattern[p + 2]);
-                p += 3;
-            } else {
-                bytes.insert(byte);
-                p += 1;
-            }
-        }
-        Ok(Self { start, end, bytes: if is_inverted { bytes.inverted() } else { bytes } })
-    }
-
-    fn end(pattern: &[u8], start: usize) -> Result<usize, PatternError> {
-        let mut p = start + 1;
-        if pattern.get(p) == Some(&b'^') {
-            p += 1;
-        }
-        loop {
-            // The first byte is no end, also if it is a `]`.
-            let byte = *pattern.get(p).ok_or(PatternError::MISSING_BRACKET)?;
-            p += 1;
-            if byte == ESCAPE && p < pattern.len() {
-                p += 1;
-            }
-            if pattern.get(p) == Some(&b']') {
-                return Ok(p + 1);
-            }
-        }
-    }
-}
-
-/// The most recently used sets of a pattern.
-#[derive(Debug, Clone, Copy)]
-struct Sets {
-    sets: [Option<Set>; Self::COUNT],
-    oldest: u8,
-}
-
-impl Sets {
-    const COUNT: usize = 4;
-    const NEW: Self = Self { sets: [None; Self::COUNT], oldest: 0 };
-
-    /// Returns the set whose `[` is at `start`.
-    #[inline]
-    fn get(&mut self, pattern: &[u8], start: usize, left: &mut u64) -> Result<(Bytes, usize), PatternError> {
-        for set in self.sets.iter().flatten() {
-            if set.start == start {
-                return Ok((set.bytes, set.end));
-            }
-        }
-        self.parse(pattern, start, left)
-    }
-
-    #[cold]
-    fn parse(
-        &mut self,
-        pattern: &[u8],
-        start: usize,
-        left: &mut u64,
-    ) -> Result<(Bytes, usize), PatternError> {
-        let set = Set::parse(pattern, start)?;
-        *left = left.saturating_sub(((set.end - start) / BYTES_PER_STEP) as u64);
-        self.sets[usize::from(self.oldest)] = Some(set);
-        self.oldest = (self.oldest + 1) % Self::COUNT as u8;
-        Ok((set.bytes, set.end))
-    }
-}
-
-/// An array whose first elements are at hand and whose others are made if they are needed: making all of a matcher
-/// would take longer than most matches.
-#[derive(Debug, Clone, Copy)]
-struct Tiered<T, const FEW: usize, const MORE: usize> {
-    few: [T; FEW],
-    more: Option<[T; MORE]>,
-}
-
-impl<T: Copy, const FEW: usize, const MORE: usize> Tiered<T, FEW, MORE> {
-    const fn new(initial: T) -> Self {
-        Self { few: [initial; FEW], more: None }
-    }
-
-    /// Returns the element at `index`, which was set before.
-    #[inline]
-    fn get(&self, index: usize) -> &T {
-        match (self.few.get(index), &self.more) {
-            (None, Some(more)) => &more[index - FEW],
-            (element, _) => element.unwrap_or(&self.few[0]),
-        }
+    fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
     }
 
     #[inline]
+    #[allow(unsafe_code)]
+    fn get(&self, index: usize) -> T {
+        let item = &self.items[..self.length][index];
+        // SAFETY: The items below `length` are initialized: only `put` increases `length`, by the item that it writes.
+        unsafe { item.assume_init() }
+    }
+
+    #[inline]
+    #[allow(unsafe_code)]
     fn get_mut(&mut self, index: usize) -> &mut T {
-        match &mut self.more {
-            Some(more) if index >= FEW => &mut more[index - FEW],
-            _ => &mut self.few[index],
-        }
-    }
-
-    #[inline]
-    fn set(&mut self, index: usize, value: T) {
-        match self.few.get_mut(index) {
-            Some(element) => *element = value,
-            None => self.set_more(index - FEW, value),
-        }
-    }
-
-    #[cold]
-    fn set_more(&mut self, index: usize, value: T) {
-        self.more.get_or_insert([value; MORE])[index] = value;
+        let item = &mut self.items[..self.length][index];
+        // SAFETY: As in `get`.
+        unsafe { item.assume_init_mut() }
     }
 }
 
@@ -451,20 +227,17 @@ struct Choice {
 }
 
 impl Choice {
-    const INITIAL: Self = Self { point: Point::start(0), bound: 0 };
     /// A bit that no index into a slice has.
     const LEAST: usize = 1 << (usize::BITS - 1);
 }
 
 /// Every choice is in a call of `do_match` of its own.
-type Choices = Tiered<Choice, 4, { MAX_DEPTH as usize - 4 }>;
-type Spans = Tiered<Span, 4, { MAX_CAPTURES - 4 }>;
+type Choices = Stack<Choice, { MAX_DEPTH as usize }>;
+type Spans = Stack<Span, MAX_CAPTURES>;
 
 /// What a call of [`Matcher::resume`] starts with.
 #[derive(Debug, Clone, Copy)]
 enum Mode {
-    /// The first attempt, before the pattern was looked at.
-    New,
     /// An attempt at `start`.
     Attempt,
     /// The item at the current point.
@@ -482,6 +255,8 @@ enum Mode {
 /// The bytes that a match of a part of the pattern can begin with.
 #[derive(Debug, Clone, Copy)]
 enum First {
+    /// Not parsed yet.
+    Unknown,
     Anything,
     /// Only the end of the subject.
     End,
@@ -493,7 +268,7 @@ impl First {
     #[inline]
     fn matches(&self, byte: u8) -> bool {
         match self {
-            Self::Anything => true,
+            Self::Unknown | Self::Anything => true,
             Self::End => false,
             Self::Byte(first) => byte == *first,
             Self::OneOf(bytes) => bytes.contains(byte),
@@ -528,29 +303,19 @@ impl First {
 
     /// Returns what the pattern from `p` on begins with.
     ///
-    /// `is_tried` tells that the pattern was matched from there with the same captures. Without, what raises an error at
-    /// once is [`First::Anything`], and so raises it.
-    fn parse(
-        sets: &mut Sets,
-        input: &mut Input<'_>,
-        mut p: usize,
-        is_tried: bool,
-    ) -> Result<Self, PatternError> {
-        let mut captures = 0;
+    /// An attempt to match it from there has failed. So it has no mistake before its first item.
+    fn parse(sets: &mut Sets, input: &mut Input<'_>, mut p: usize) -> Result<Self, PatternError> {
         loop {
             match input.pattern(p) {
-                b'(' if captures < MAX_CAPTURES => {
-                    p += if input.pattern(p + 1) == b')' { 2 } else { 1 };
-                    captures += 1;
-                }
-                b')' if is_tried => p += 1,
+                b'(' => p += if input.pattern(p + 1) == b')' { 2 } else { 1 },
+                b')' => p += 1,
                 _ => break,
             }
         }
         let length = input.pattern.len();
         let (first, end) = match input.pattern(p) {
             _ if p >= length => return Ok(Self::Anything),
-            b'(' | b')' | b'.' => return Ok(Self::Anything),
+            b'.' => return Ok(Self::Anything),
             b'$' if p + 1 == length => return Ok(Self::End),
             ESCAPE => match input.pattern(p + 1) {
                 b'b' if p + 3 < length => return Ok(Self::Byte(input.pattern(p + 2))),
@@ -571,10 +336,11 @@ impl First {
 
 /// The [`First`] of the parts of a pattern that follow a choice.
 #[derive(Debug, Clone, Copy)]
-struct Followers([(usize, First); 4]);
+struct Followers(Option<[(usize, First); Self::COUNT]>);
 
 impl Followers {
-    const NEW: Self = Self([(usize::MAX, First::Anything); 4]);
+    const COUNT: usize = 4;
+    const NEW: Self = Self(None);
 
     /// Returns what the pattern from `p` on begins with, where it follows the choice of that index.
     #[inline]
@@ -585,9 +351,10 @@ impl Followers {
         choice: usize,
         p: usize,
     ) -> Result<&First, PatternError> {
-        let entry = &mut self.0[choice % 4];
+        let entries = self.0.get_or_insert([(usize::MAX, First::Anything); Self::COUNT]);
+        let entry = &mut entries[choice % Self::COUNT];
         if entry.0 != p {
-            *entry = (p, First::parse(sets, input, p, true)?);
+            *entry = (p, First::parse(sets, input, p)?);
         }
         Ok(&entry.1)
     }
@@ -645,7 +412,7 @@ impl Input<'_> {
 }
 
 /// The search for a pattern in a subject.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Matcher {
     mode: Mode,
     first: First,
@@ -656,11 +423,10 @@ pub(super) struct Matcher {
     not: Option<usize>,
     /// The point that the attempt has come to; after a match, its end.
     point: Point,
-    choices: usize,
     sets: Sets,
     followers: Followers,
     spans: Spans,
-    stack: Choices,
+    choices: Choices,
 }
 
 impl Matcher {
@@ -670,25 +436,22 @@ impl Matcher {
     #[inline]
     pub(super) const fn new(from: usize, is_anchored: bool) -> Self {
         Self {
-            mode: Mode::New,
-            first: First::Anything,
+            mode: Mode::Attempt,
+            first: First::Unknown,
             is_anchored,
             start: from,
             not: None,
             point: Point::start(from),
-            choices: 0,
             sets: Sets::NEW,
             followers: Followers::NEW,
-            spans: Tiered::new(Span { start: 0, end: 0 }),
-            stack: Tiered::new(Choice::INITIAL),
+            spans: Stack::new(),
+            choices: Stack::new(),
         }
     }
 
     /// Begins a new search in the same subject for the same pattern. No match ends at `not`.
     pub(super) const fn restart(&mut self, from: usize, not: Option<usize>) {
-        if !matches!(self.mode, Mode::New) {
-            self.mode = Mode::Attempt;
-        }
+        self.mode = Mode::Attempt;
         self.start = from;
         self.not = not;
     }
@@ -738,7 +501,7 @@ impl Matcher {
         if !self.point.captured.is_closed(index) {
             return Some(Capture::Unfinished);
         }
-        let span = *self.spans.get(index);
+        let span = self.spans.get(index);
         Some(match span.end {
             Span::POSITION => Capture::Position(span.start + 1),
             end => Capture::Bytes(span.start, end),
@@ -748,12 +511,6 @@ impl Matcher {
     fn run(&mut self, input: &mut Input<'_>) -> Result<Progress, PatternError> {
         let mut point = self.point;
         let mut flow = match self.mode {
-            Mode::New => {
-                if !self.is_anchored {
-                    self.first = First::parse(&mut self.sets, input, 0, false)?;
-                }
-                Flow::Attempt
-            }
             Mode::Attempt => Flow::Attempt,
             Mode::Item => Flow::Next,
             Mode::Backtrack => Flow::Fail,
@@ -769,7 +526,7 @@ impl Matcher {
                             self.point = point;
                             return Ok(Progress::Found);
                         }
-                        self.choices = 0;
+                        self.choices.truncate(0);
                         flow = Flow::Fail;
                     } else if input.left == 0 {
                         self.mode = Mode::Item;
@@ -786,11 +543,14 @@ impl Matcher {
                             return Ok(Progress::None);
                         }
                         self.start += 1;
+                        if matches!(self.first, First::Unknown) {
+                            self.first = First::parse(&mut self.sets, input, 0)?;
+                        }
                     }
                 }
                 Flow::Attempt => {
-                    self.choices = 0;
-                    if !self.is_anchored && !matches!(self.first, First::Anything | First::End) {
+                    self.choices.truncate(0);
+                    if !matches!(self.first, First::Unknown | First::Anything | First::End) {
                         let bytes_per_step = self.first.bytes_per_step();
                         let bytes = input.affordable(self.start, bytes_per_step);
                         let place = self.first.find(bytes);
@@ -882,7 +642,7 @@ impl Matcher {
             return Err(PatternError::TOO_MANY_CAPTURES);
         }
         point.captured.enter()?;
-        self.spans.set(level, Span { start: point.s, end: Span::POSITION });
+        self.spans.put(level, Span { start: point.s, end: Span::POSITION });
         point.captured.0 += 1 << Captured::LEVEL | u64::from(is_position) << level;
         point.p += if is_position { 2 } else { 1 };
         Ok(())
@@ -913,7 +673,9 @@ impl Matcher {
     }
 
     /// Matches an item of a single byte, whose suffix is at `end` if it has one.
-    #[inline]
+    // One for each kind of item is measurably faster.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     fn single(
         &mut self,
         input: &mut Input<'_>,
@@ -957,7 +719,9 @@ impl Matcher {
     }
 
     /// Matches as many bytes as there are.
-    #[inline]
+    // One for each kind of item is measurably faster.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     fn expand(
         &mut self,
         input: &mut Input<'_>,
@@ -1038,7 +802,7 @@ impl Matcher {
 
     /// Matches what was captured, of which so much is known to be the same.
     fn compare(&mut self, input: &mut Input<'_>, point: &mut Point, same: usize) -> Flow {
-        let span = *self.spans.get(usize::from(input.pattern(point.p + 1) - b'1'));
+        let span = self.spans.get(usize::from(input.pattern(point.p + 1) - b'1'));
         // Plain Lua takes the length of a position for a very large one.
         if span.end == Span::POSITION || span.end - span.start > input.subject.len() - point.s {
             return Flow::Fail;
@@ -1062,8 +826,7 @@ impl Matcher {
 
     #[inline]
     fn push(&mut self, choice: Choice) {
-        self.stack.set(self.choices, choice);
-        self.choices += 1;
+        self.choices.put(self.choices.length, choice);
     }
 
     /// Goes back to the last choice that can be made differently.
@@ -1072,12 +835,12 @@ impl Matcher {
     /// places are passed by.
     #[inline]
     fn backtrack(&mut self, input: &mut Input<'_>, point: &mut Point) -> Result<Flow, PatternError> {
-        while let Some(last) = self.choices.checked_sub(1) {
-            let choice = *self.stack.get(last);
+        while let Some(last) = self.choices.length.checked_sub(1) {
+            let choice = self.choices.get(last);
             let s = if choice.bound & Choice::LEAST != 0 {
                 self.one_more(input, last, &choice)?
             } else if choice.point.s - 1 == choice.bound {
-                self.choices = last;
+                self.choices.truncate(last);
                 Some(choice.bound)
             } else {
                 self.one_less(input, last, &choice)?
@@ -1088,7 +851,7 @@ impl Matcher {
                     return Ok(Flow::Next);
                 }
                 // It is still there if it has to be continued.
-                None if self.choices > last => {
+                None if self.choices.length > last => {
                     self.mode = Mode::Backtrack;
                     return Ok(Flow::Pause);
                 }
@@ -1109,7 +872,7 @@ impl Matcher {
         let first = self.followers.get(&mut self.sets, input, last, choice.point.p)?;
         let end = choice.point.s;
         let s = match first {
-            First::Anything => Some(end - 1),
+            First::Unknown | First::Anything => Some(end - 1),
             First::End => None,
             first => {
                 let bytes_per_step = first.bytes_per_step();
@@ -1117,15 +880,15 @@ impl Matcher {
                 let place = first.find_last(&input.subject[start..end]);
                 input.pay(end - start - place.unwrap_or(0), bytes_per_step);
                 if place.is_none() && start > choice.bound {
-                    self.stack.get_mut(last).point.s = start;
+                    self.choices.get_mut(last).point.s = start;
                     return Ok(None);
                 }
                 place.map(|place| start + place)
             }
         };
         match s {
-            Some(s) if s > choice.bound => self.stack.get_mut(last).point.s = s,
-            _ => self.choices = last,
+            Some(s) if s > choice.bound => self.choices.get_mut(last).point.s = s,
+            _ => self.choices.truncate(last),
         }
         Ok(s)
     }
@@ -1156,10 +919,10 @@ impl Matcher {
             }
         };
         if !input.subject.get(s).is_some_and(|byte| item.contains(*byte)) {
-            self.choices = last;
+            self.choices.truncate(last);
             return Ok(None);
         }
-        self.stack.get_mut(last).point.s = s + 1;
+        self.choices.get_mut(last).point.s = s + 1;
         Ok(Some(s + 1))
     }
 
@@ -1172,12 +935,12 @@ impl Matcher {
     ) -> Result<Option<usize>, PatternError> {
         let s = choice.point.s + 1;
         if s > input.subject.len() {
-            self.choices = last;
+            self.choices.truncate(last);
             return Ok(None);
         }
         let first = self.followers.get(&mut self.sets, input, last, choice.point.p)?;
         let s = match first {
-            First::Anything => s,
+            First::Unknown | First::Anything => s,
             First::End => input.subject.len(),
             first => {
                 let bytes_per_step = first.bytes_per_step();
@@ -1187,16 +950,16 @@ impl Matcher {
                 input.pay(passed, bytes_per_step);
                 if place.is_none() {
                     if s + passed >= input.subject.len() {
-                        self.choices = last;
+                        self.choices.truncate(last);
                     } else {
-                        self.stack.get_mut(last).point.s = s + passed - 1;
+                        self.choices.get_mut(last).point.s = s + passed - 1;
                     }
                     return Ok(None);
                 }
                 s + passed
             }
         };
-        self.stack.get_mut(last).point.s = s;
+        self.choices.get_mut(last).point.s = s;
         Ok(Some(s))
     }
 }
@@ -1208,59 +971,3 @@ pub(super) fn split_anchor(pattern: &[u8]) -> (&[u8], bool) {
         None => (pattern, false),
     }
 }
-
-/// Returns whether a pattern has no special characters, so that it matches only itself.
-pub(super) fn is_plain(pattern: &[u8]) -> bool {
-    !pattern.iter().any(|byte| b"^$*+?.([%-".contains(byte))
-}
-
-/// The search for a string in a subject.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PlainSearch {
-    start: usize,
-}
-
-impl PlainSearch {
-    /// The most that is searched at once.
-    const PIECE: usize = 1 << 20;
-
-    /// Creates a search for the first place at `from` or after it, which is at most the length of the subject.
-    pub(super) const fn new(from: usize) -> Self {
-        Self { start: from }
-    }
-
-    /// Searches until the needle is found, it is known not to be there, or there is no step left. Takes the steps that
-    /// were needed off `steps`.
-    ///
-    /// All calls for one search are given the same subject and the same needle.
-    pub(super) fn resume(&mut self, subject: &[u8], needle: &[u8], steps: &mut u64) -> Progress {
-        loop {
-            let rest = &subject[self.start..];
-            if needle.len() > rest.len() {
-                return Progress::None;
-            }
-            if *steps == 0 {
-                return Progress::Paused;
-            }
-            let affordable = usize::try_from(*steps).unwrap_or(usize::MAX);
-            let starts = affordable.saturating_mul(VECTOR_BYTES_PER_STEP).min(Self::PIECE).max(needle.len());
-            let piece = &rest[..rest.len().min(starts + needle.len())];
-            let place = memmem::find(piece, needle);
-            let searched = place.unwrap_or(piece.len()) + needle.len();
-            *steps = steps.saturating_sub(1 + (searched / VECTOR_BYTES_PER_STEP) as u64);
-            if let Some(place) = place {
-                self.start += place;
-                return Progress::Found;
-            }
-            self.start += piece.len() - needle.len() + 1;
-        }
-    }
-
-    /// Returns the index of the first byte of the match.
-    pub(super) const fn start(&self) -> usize {
-        self.start
-    }
-}
-
-#[cfg(test)]
-mod tests;
