@@ -10,3 +10,9 @@ fn what_compiles_and_what_the_compiler_says_of_the_rest() {
     cases.pass("ui/pass/*.rs");
     cases.compile_fail("ui/fail/*.rs");
 }
+
+/// Mistakes in closures and `async fn`s that are registered as functions and processes.
+#[test]
+fn a_function_that_does_not_fit_is_refused_with_what_to_write() {
+    trybuild::TestCases::new().compile_fail("ui/functions/*.rs");
+}

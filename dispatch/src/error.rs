@@ -227,6 +227,17 @@ impl From<IdError> for CallError {
     }
 }
 
+/// A [`CallError`] in the box stays as it is. Any other error becomes the [`source`](Error::source) of a
+/// [`CallError`] of the kind [`Internal`](ErrorKind::Internal).
+impl From<BoxError> for CallError {
+    fn from(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => *error,
+            Err(error) => Self::new(ErrorKind::Internal, "returned an error").with_source(error),
+        }
+    }
+}
+
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(function) = &self.function {

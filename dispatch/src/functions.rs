@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::ctx::Ctx;
 use crate::entry::{Entry, Retired};
 use crate::error::{CallError, FunctionsError};
-use crate::function::Function;
+use crate::function::{Function, IntoFunction};
 use crate::gate::Gate;
 use crate::id::FunctionId;
 use crate::interceptor::{Interceptors, Next};
@@ -83,15 +83,15 @@ impl Functions {
     /// program gives all that it runs what its own defaults decide, or a server what a request says.
     ///
     /// ```
-    /// use frame_dispatch::{Ctx, Functions, Payload, Task};
+    /// use frame_dispatch::{Ctx, Functions, Json, Task};
     /// use frame_registry::{App, Frame, Key, Options};
     ///
     /// static REGION: Key<&str> = Key::new("region").inherit();
     ///
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
     /// let functions = Functions::new(App::builder().build());
-    /// functions.register("app:where".parse()?, Options::new(), async |ctx: Ctx, _: Payload| {
-    ///     Ok(Payload::from(serde_json::json!(ctx.frame().get(&REGION))))
+    /// functions.register("app:where".parse()?, Options::new(), async |ctx: Ctx| {
+    ///     Json(ctx.frame().get(&REGION).copied())
     /// })?;
     ///
     /// let defaults: Frame = [REGION.pair("eu")].into_iter().collect();
@@ -106,19 +106,51 @@ impl Functions {
         Ctx::root(self.clone()).with_parent_frame(Some(frame))
     }
 
-    /// Adds a function. Every call of it has `options`, under those of the call itself.
+    /// Adds a function: a closure or an `async fn` of one of these [forms](crate::handler), or a type that
+    /// implements [`Function`]. Every call of it has `options`, under those of the call itself.
+    ///
+    /// ```
+    /// use frame_dispatch::{Ctx, Functions, Json, Task};
+    /// use frame_registry::{App, BoxError, Options};
+    /// use serde::{Deserialize, Serialize};
+    /// use serde_json::json;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Request {
+    ///     price: String,
+    /// }
+    ///
+    /// #[derive(Serialize)]
+    /// struct Response {
+    ///     cents: u64,
+    /// }
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let functions = Functions::new(App::builder().build());
+    /// let parse = async |_: Ctx, Json(request): Json<Request>| -> Result<Json<Response>, BoxError> {
+    ///     let price: u64 = request.price.parse()?;
+    ///     Ok(Json(Response { cents: price * 100 }))
+    /// };
+    /// functions.register("app:parse".parse()?, Options::new(), parse)?;
+    ///
+    /// let task = Task::new("app:parse".parse()?).with_payload(json!({ "price": "5" }));
+    /// assert_eq!(functions.root().call(task).await?.as_json(), Some(&json!({ "cents": 500 })));
+    /// # Ok::<(), BoxError>(())
+    /// # })?;
+    /// # Ok::<(), BoxError>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`FunctionsError::AlreadyRegistered`] if the id is taken, [`FunctionsError::Stopping`] once they
     /// [stop](Self::stop).
-    pub fn register(
+    pub fn register<M>(
         &self,
         id: FunctionId,
         options: Options,
-        function: impl Function,
+        function: impl IntoFunction<M, Function: Function>,
     ) -> Result<(), FunctionsError> {
-        let entry = Arc::new(Entry::new(id, options, function));
+        let entry = Arc::new(Entry::new(id, options, function.into_function()));
         self.change(&entry, |entries| {
             if entries.contains_key(&*entry.id) {
                 return Err(FunctionsError::AlreadyRegistered { id: (*entry.id).clone() });
@@ -128,20 +160,20 @@ impl Functions {
         })
     }
 
-    /// Puts a function, and options, in the place of another. The options that the other had are gone with it; calls
-    /// that it has begun it finishes.
+    /// Replaces a function and its options. Takes what [`register`](Self::register) takes. The old function
+    /// finishes the calls that it has begun.
     ///
     /// # Errors
     ///
     /// [`FunctionsError::NotRegistered`] if there is no other, [`FunctionsError::Stopping`] once they
     /// [stop](Self::stop).
-    pub fn replace(
+    pub fn replace<M>(
         &self,
         id: FunctionId,
         options: Options,
-        function: impl Function,
+        function: impl IntoFunction<M, Function: Function>,
     ) -> Result<Retired, FunctionsError> {
-        let entry = Arc::new(Entry::new(id, options, function));
+        let entry = Arc::new(Entry::new(id, options, function.into_function()));
         let not_registered = || FunctionsError::NotRegistered { id: (*entry.id).clone() };
         let mut old = None;
         self.change(&entry, |entries| {

@@ -7,7 +7,7 @@
 //! function never starts. Nothing here knows any option.
 //!
 //! ```
-//! use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
+//! use frame_dispatch::{Ctx, Functions, Json, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use serde_json::json;
 //!
@@ -16,10 +16,8 @@
 //! app.set_resolvers(FrameResolvers::linked())?;
 //!
 //! let functions = Functions::new(app.build());
-//! functions.register("app:double".parse()?, Options::new(), async |_: Ctx, payload: Payload| {
-//!     let number = payload.as_json().and_then(|json| json.as_u64());
-//!     let number = number.ok_or_else(|| CallError::invalid("a number is expected"))?;
-//!     Ok(Payload::from(json!(number * 2)))
+//! functions.register("app:double".parse()?, Options::new(), async |_: Ctx, Json(number): Json<u32>| {
+//!     Json(u64::from(number) * 2)
 //! })?;
 //!
 //! let doubled = functions.root().call(Task::new("app:double".parse()?).with_payload(json!(21))).await?;
@@ -38,6 +36,7 @@ mod frame;
 mod function;
 mod functions;
 mod gate;
+pub mod handler;
 mod id;
 pub mod interceptor;
 #[cfg(feature = "lua")]
@@ -62,11 +61,11 @@ pub use crate::entry::Retired;
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::executor::{ATTEMPT, FUNCTION};
 pub use crate::frame::PID;
-pub use crate::function::{BoxFuture, Function};
+pub use crate::function::{BoxFuture, Function, IntoFunction};
 pub use crate::functions::{Functions, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
-pub use crate::payload::Payload;
+pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
 pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};

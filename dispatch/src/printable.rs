@@ -18,8 +18,7 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
     printable
 }
 
-/// Text of a guest, which may be as long as its memory: as much of it as is kept.
-#[cfg(any(feature = "lua", feature = "wasm"))]
+/// Cuts text of a guest or a caller, which may be as long as memory allows, to what is kept of it.
 pub(crate) fn shortened(text: &str) -> String {
     const LONGEST: usize = 4096;
     if text.len() <= LONGEST {

@@ -259,7 +259,7 @@ async fn a_function_that_uses_up_its_budget_is_cancelled() {
 async fn a_deadline_at_the_end_of_time_is_none() {
     let (functions, _seen) = functions();
     functions
-        .register(id("app:yields"), Options::new(), async |_: Ctx, payload| {
+        .register(id("app:yields"), Options::new(), async |_: Ctx, payload: Payload| {
             tokio::task::yield_now().await;
             Ok(payload)
         })

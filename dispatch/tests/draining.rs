@@ -111,7 +111,9 @@ async fn stopping_waits_for_what_was_admitted_and_what_that_calls() {
     let functions = functions();
     let may_go_on = Arc::new(Notify::new());
     let entered = Arc::new(Notify::new());
-    functions.register(id("app:inner"), Options::new(), async |_: Ctx, _| Ok(json!("inner").into())).unwrap();
+    functions
+        .register(id("app:inner"), Options::new(), async |_: Ctx, _: Payload| Ok(json!("inner").into()))
+        .unwrap();
     let (go_on, enter) = (Arc::clone(&may_go_on), Arc::clone(&entered));
     functions
         .register(id("app:outer"), Options::new(), move |ctx: Ctx, _| {
@@ -196,7 +198,7 @@ fn a_call_that_blocks_its_thread_is_reported() {
 fn leaks(functions: &Functions) -> mpsc::UnboundedReceiver<Ctx> {
     let (leaked, leak) = mpsc::unbounded_channel();
     functions
-        .register(id("app:leaks"), Options::new(), move |ctx: Ctx, payload| {
+        .register(id("app:leaks"), Options::new(), move |ctx: Ctx, payload: Payload| {
             leaked.send(ctx).unwrap();
             async { Ok(payload) }
         })
@@ -235,7 +237,7 @@ async fn a_call_whose_outer_call_has_ended_is_refused_once_stopped() {
 async fn a_function_that_stops_the_functions_is_cancelled_and_they_are_dropped() {
     let functions = functions();
     functions
-        .register(id("app:stops"), Options::new(), async |ctx: Ctx, payload| {
+        .register(id("app:stops"), Options::new(), async |ctx: Ctx, payload: Payload| {
             ctx.functions().stop(Instant::now()).await;
             Ok(payload)
         })
@@ -281,7 +283,7 @@ async fn what_an_interceptor_calls_is_part_of_the_call_that_was_admitted() {
     let may_ask = Arc::new(Notify::new());
     functions.interceptors().register(Asks(Arc::clone(&may_ask))).unwrap();
     for name in ["app:asked", "app:f"] {
-        functions.register(id(name), Options::new(), async |_: Ctx, payload| Ok(payload)).unwrap();
+        functions.register(id(name), Options::new(), async |_: Ctx, payload: Payload| Ok(payload)).unwrap();
     }
     let root = functions.root();
     let (outcome, stopped, ()) = tokio::join!(

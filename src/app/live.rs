@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::SupervisorHandle;
-use frame_dispatch::process::{EntryId, HostId, Process, ProcessManager, RegisterError};
+use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
 use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
@@ -189,12 +189,12 @@ impl Live {
     }
 
     /// Puts something that can be started in its place, also where a supervisor becomes a process or the other way round.
-    fn put_entry(
+    fn put_entry<M>(
         &self,
         core: &Core,
         id: &EntryId,
         options: Options,
-        process: impl Process,
+        process: impl IntoProcess<M, Process: Process>,
     ) -> Result<(), RegisterError> {
         if self.processes.contains_key(id) || self.supervisors.contains_key(id) {
             core.processes.replace(id.clone(), options, process)

@@ -4,8 +4,8 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::thread;
 
-use frame_dispatch::process::{Process, ProcessCtx};
-use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, PID, Payload};
+use frame_dispatch::process::{IntoProcess, Process, ProcessCtx};
+use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, IntoFunction, PID, Payload};
 use frame_registry::Frame;
 use tokio::time::Instant;
 use tracing::field::{Empty, display};
@@ -16,8 +16,8 @@ use crate::trace::{TRACE_CONTEXT, TraceContext};
 /// The target of the spans.
 pub(super) const TARGET: &str = "frame_runtime::span";
 
-/// A function, or a process, whose every run is a span of [`tracing`] if its frame has a trace; otherwise it costs looking
-/// for one. Made by [`traced`].
+/// A function or a process whose every run is a span of [`tracing`] if its frame has a trace; otherwise it
+/// costs looking for one. Made by [`traced`] of anything that can be registered.
 pub struct Traced<T> {
     id: Arc<str>,
     inner: T,
@@ -34,7 +34,35 @@ pub fn traced<T>(id: &impl Display, inner: T) -> Traced<T> {
     Traced { id: id.to_string().into(), inner }
 }
 
-impl<F: Function> Function for Traced<F> {
+impl<F: IntoFunction<M>, M> IntoFunction<Traced<M>> for Traced<F> {
+    type Function = TracedUnit<F::Function>;
+
+    fn into_function(self) -> Self::Function {
+        TracedUnit { id: self.id, inner: self.inner.into_function() }
+    }
+}
+
+impl<P: IntoProcess<M>, M> IntoProcess<Traced<M>> for Traced<P> {
+    type Process = TracedUnit<P::Process>;
+
+    fn into_process(self) -> Self::Process {
+        TracedUnit { id: self.id, inner: self.inner.into_process() }
+    }
+}
+
+impl<T> fmt::Debug for Traced<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Traced").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A [`Traced`] that is registered.
+pub struct TracedUnit<T> {
+    id: Arc<str>,
+    inner: T,
+}
+
+impl<F: Function> Function for TracedUnit<F> {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.call(ctx, payload) };
         let span = span(&self.id, ctx.frame(), trace, false);
@@ -45,7 +73,7 @@ impl<F: Function> Function for Traced<F> {
     }
 }
 
-impl<P: Process> Process for Traced<P> {
+impl<P: Process> Process for TracedUnit<P> {
     fn engine(&self) -> &'static str {
         self.inner.engine()
     }
@@ -60,9 +88,9 @@ impl<P: Process> Process for Traced<P> {
     }
 }
 
-impl<T> fmt::Debug for Traced<T> {
+impl<T> fmt::Debug for TracedUnit<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traced").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("TracedUnit").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

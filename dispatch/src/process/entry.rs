@@ -1,7 +1,6 @@
 //! What can be started.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 
 use frame_registry::{Id, IdKind, Options};
@@ -9,6 +8,7 @@ use frame_registry::{Id, IdKind, Options};
 use super::ctx::ProcessCtx;
 use crate::error::CallError;
 use crate::function::BoxFuture;
+use crate::handler::{Handler, HandlerContext, RunsWith};
 use crate::payload::Payload;
 
 /// The name of something that can be started as a process: `namespace:name`.
@@ -23,27 +23,87 @@ impl IdKind for EntryKind {
     const EXAMPLE: &'static str = "app:worker";
 }
 
-/// Something that can be started as a process: every `async` closure over a [`ProcessCtx`] and a [`Payload`] is. A script
-/// and a component are, too: a [`LuaFunction`](crate::lua::LuaFunction), a [`WasmFunction`](crate::wasm::WasmFunction).
+/// Something that can be started as a process. Closures and `async fn`s convert [into](IntoProcess) a
+/// process. Scripts and components are processes, too: see [`LuaFunction`](crate::lua::LuaFunction) and
+/// [`WasmFunction`](crate::wasm::WasmFunction).
 ///
 /// Terminating a process drops the future, so it is written to be cancel safe.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process",
+    label = "write `async |ctx: ProcessCtx, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
+)]
 pub trait Process: Send + Sync + 'static {
     /// What it runs in: `native`, unless it says another. A host can be [restricted](super::HostConfig::engines) to some.
     fn engine(&self) -> &'static str {
         "native"
     }
 
-    /// Runs it, with the mailbox and the frame that `ctx` has.
+    /// Runs the process with the mailbox and the frame of `ctx`.
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
 }
 
-impl<F, R> Process for F
+impl<F, S> Process for Handler<F, S>
 where
-    F: Fn(ProcessCtx, Payload) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Payload, CallError>> + Send + 'static,
+    Self: RunsWith<ProcessCtx>,
 {
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        Box::pin(self(ctx, payload))
+        self.run_with(ctx, payload)
+    }
+}
+
+impl HandlerContext<Self> for ProcessCtx {
+    fn into_argument(self) -> Self {
+        self
+    }
+}
+
+/// Conversion into a [`Process`].
+///
+/// Implemented for every [`Process`], and for closures and `async fn`s of the [forms](crate::handler) that a
+/// process may have. The compiler infers `M`, which keeps these implementations apart.
+/// [`ProcessManager::register`](super::ProcessManager::register) calls it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as a process",
+    label = "is neither a closure that takes a context and at most one argument nor a `Process`",
+    note = "write `async |ctx: ProcessCtx, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
+    note = "a process takes a `ProcessCtx`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
+)]
+pub trait IntoProcess<M> {
+    /// The process. [`Process`] is not a bound here, so that the compiler says why a closure is not a
+    /// process.
+    type Process;
+
+    /// Converts into a process.
+    fn into_process(self) -> Self::Process;
+}
+
+impl<P: Process> IntoProcess<()> for P {
+    type Process = P;
+
+    fn into_process(self) -> P {
+        self
+    }
+}
+
+impl<F, X, R> IntoProcess<fn(X) -> R> for F
+where
+    F: Fn(X) -> R,
+{
+    type Process = Handler<F, fn(X) -> R>;
+
+    fn into_process(self) -> Self::Process {
+        Handler::new(self)
+    }
+}
+
+impl<F, X, A, R> IntoProcess<fn(X, A) -> R> for F
+where
+    F: Fn(X, A) -> R,
+{
+    type Process = Handler<F, fn(X, A) -> R>;
+
+    fn into_process(self) -> Self::Process {
+        Handler::new(self)
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::config::ManagerConfig;
-use super::entry::{Entry, EntryId, Process};
+use super::entry::{Entry, EntryId, IntoProcess, Process};
 use super::error::{ExecError, ProcessError, RegisterError, StartError};
 use super::exit::{Exit, ExitReason};
 use super::host::{Host, HostConfig, HostId};
@@ -110,20 +110,22 @@ impl ProcessManager {
 
     // What can be started, where, and what takes part ---------------------------------------------------------------
 
-    /// Adds something that can be started. Every process of it has `options`, under those that it is started with.
+    /// Adds something that can be started: a closure or an `async fn` of one of these
+    /// [forms](crate::handler), or a type that implements [`Process`]. Every process of it has `options`,
+    /// under those that it is started with.
     ///
     /// # Errors
     ///
     /// [`RegisterError::EntryTaken`] if the id is taken, [`RegisterError::PlainOption`] if one of the options is for calls
     /// of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
-    pub fn register(
+    pub fn register<M>(
         &self,
         id: EntryId,
         options: Options,
-        process: impl Process,
+        process: impl IntoProcess<M, Process: Process>,
     ) -> Result<(), RegisterError> {
         check_options(&id, &options)?;
-        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process) });
+        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process.into_process()) });
         self.change(&self.inner.entries, &*entry.id, |entries| {
             if entries.contains_key(&*entry.id) {
                 return Err(RegisterError::EntryTaken { id: (*entry.id).clone() });
@@ -133,15 +135,21 @@ impl ProcessManager {
         })
     }
 
-    /// Puts something else, and options, in the place of what can be started. Processes that live go on as what they are.
+    /// Replaces what can be started, and its options. Takes what [`register`](Self::register) takes.
+    /// Processes that are alive are not affected.
     ///
     /// # Errors
     ///
     /// [`RegisterError::NoEntry`] if there is nothing to replace, [`RegisterError::PlainOption`] if one of the options is for
     /// calls of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
-    pub fn replace(&self, id: EntryId, options: Options, process: impl Process) -> Result<(), RegisterError> {
+    pub fn replace<M>(
+        &self,
+        id: EntryId,
+        options: Options,
+        process: impl IntoProcess<M, Process: Process>,
+    ) -> Result<(), RegisterError> {
         check_options(&id, &options)?;
-        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process) });
+        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process.into_process()) });
         self.change(&self.inner.entries, &*entry.id, |entries| {
             let place = entries.get_mut(&*entry.id);
             *place.ok_or_else(|| RegisterError::NoEntry { id: (*entry.id).clone() })? = Arc::clone(&entry);

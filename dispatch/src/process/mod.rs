@@ -9,7 +9,7 @@
 //! use std::time::Duration;
 //!
 //! use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
-//! use frame_dispatch::{CallError, Functions, Payload};
+//! use frame_dispatch::{Functions, Json};
 //! use frame_registry::{App, Options};
 //! use serde_json::json;
 //!
@@ -19,12 +19,12 @@
 //! processes.register_host("app:workers".parse()?, HostConfig::default())?;
 //!
 //! // Adds up what it is sent, until it is cancelled.
-//! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+//! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
 //!     let mut sum = 0;
 //!     loop {
 //!         match ctx.receive().await {
 //!             Message::Sent { payload, .. } => sum += payload.as_json().and_then(|it| it.as_u64()).unwrap_or(0),
-//!             _ => return Ok(Payload::from(json!(sum))),
+//!             _ => return Json(sum),
 //!         }
 //!     }
 //! })?;
@@ -82,7 +82,7 @@ mod turns;
 
 pub use self::config::ManagerConfig;
 pub use self::ctx::ProcessCtx;
-pub use self::entry::{EntryId, EntryKind, Process};
+pub use self::entry::{EntryId, EntryKind, IntoProcess, Process};
 pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
 pub use self::exit::{Exit, ExitReason, LinkDown};
 pub use self::host::{HostConfig, HostId, HostKind};

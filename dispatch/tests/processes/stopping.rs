@@ -92,7 +92,7 @@ async fn once_the_manager_stops_nothing_can_be_registered() {
     let error = processes.register_host("test:new".parse().unwrap(), HostConfig::default()).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "test:new".to_owned() });
     assert_eq!(error.to_string(), "`test:new` is not registered, because the processes are stopping");
-    let process = async |_, payload| Ok(payload);
+    let process = async |_: _, payload: Payload| Ok(payload);
     let error = processes.register("test:late".parse().unwrap(), Options::new(), process).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "test:late".to_owned() });
     let error = processes.register_lifecycle(Counts::default()).unwrap_err();

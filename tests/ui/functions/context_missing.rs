@@ -1,0 +1,9 @@
+use frame_dispatch::{CallError, Functions, Json};
+use frame_registry::Options;
+
+fn register(functions: &Functions) {
+    let function = async |Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1));
+    functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_registry::Options;
+
+struct Request {
+    n: u64,
+}
+
+fn register(functions: &Functions) {
+    let function = async |_: Ctx, Json(request): Json<Request>| Ok::<_, CallError>(Json(request.n));
+    functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
+}
+
+fn main() {}

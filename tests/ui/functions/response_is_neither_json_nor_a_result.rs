@@ -1,0 +1,9 @@
+use frame_dispatch::{Ctx, Functions, Json};
+use frame_registry::Options;
+
+fn register(functions: &Functions) {
+    let function = async |_: Ctx, Json(n): Json<u64>| n + 1;
+    functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_registry::Options;
+
+struct Response {
+    n: u64,
+}
+
+fn register(functions: &Functions) {
+    let function = async |_: Ctx, Json(n): Json<u64>| Ok::<_, CallError>(Json(Response { n }));
+    functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
+}
+
+fn main() {}
