@@ -48,11 +48,11 @@ mod pid;
 mod pool;
 mod printable;
 pub mod process;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod script;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-mod script;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod yielding;
 

@@ -130,6 +130,7 @@ mod pattern;
 mod preempt;
 mod process;
 mod protect;
+mod shared;
 mod sort;
 mod table;
 mod text;

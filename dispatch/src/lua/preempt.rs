@@ -17,7 +17,7 @@ use std::ptr;
 
 use mlua::ffi::{self, lua_Debug, lua_KContext, lua_State};
 
-use super::convert::Shared;
+use super::shared::Shared;
 use super::watch::Interrupt;
 use crate::script::clock;
 

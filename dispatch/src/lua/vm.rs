@@ -9,13 +9,14 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 use super::config::LuaConfig;
-use super::convert::{ConvertError, Marks, Shared};
+use super::convert::{self, ConvertError};
 use super::coroutine::{self, Stopped};
 use super::engine::{LuaEngine, LuaError};
-use super::fault::{self, Failures};
+use super::fault;
 use super::module::ModuleBuilder;
 use super::preempt::{self, Entered, Suspension};
-use super::watch::{Over, Watch};
+use super::shared::Shared;
+use super::watch::Over;
 use super::{base, host, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
@@ -46,14 +47,7 @@ impl Vm {
         let libraries = StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::UTF8 | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new()).map_err(vm_error)?;
         preempt::prepare(&lua);
-        let shared = Arc::new(Shared {
-            watch: Watch::default(),
-            host: super::bridge::HostCall::default(),
-            marks: Marks::new(&lua).map_err(vm_error)?,
-            failures: Failures::new(&lua).map_err(vm_error)?,
-            memory: config.memory,
-            payload: config.payload,
-        });
+        let shared = Arc::new(Shared::new(&lua, config.memory, config.payload).map_err(vm_error)?);
         let libraries = lua.create_table().map_err(vm_error)?;
         let (resume, base) = own_libraries(&lua, &shared, &libraries).map_err(vm_error)?;
         let names = names(&base, &libraries).map_err(vm_error)?;
@@ -111,7 +105,7 @@ impl Vm {
         self.is_reusable = false;
         let shared = Arc::clone(&self.shared);
         let _running = shared.watch.begin(ctx);
-        let result = match self.shared.marks.give(&self.lua, &payload) {
+        let result = match convert::give(&self.lua, &payload) {
             Ok(value) => {
                 drop(payload);
                 self.drive(unit, value).await
@@ -189,15 +183,12 @@ impl Vm {
 
     fn result(&self, value: &Value) -> Result<Payload, CallError> {
         let shared = &self.shared;
-        let room = shared.room(&self.lua).map_err(|error| fault::take_error(&shared.watch, &error))?;
-        shared.marks.take(value, "the result", shared.payload, &shared.watch, room).map_err(|error| {
-            match error {
-                ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
-                ConvertError::TooLarge(message) | ConvertError::NoRoom(message) => {
-                    CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
-                }
-                unfit @ ConvertError::Unfit { .. } => CallError::new(ErrorKind::Internal, unfit.to_string()),
+        shared.take(&self.lua, value, "the result", shared.payload).map_err(|error| match error {
+            ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
+            ConvertError::TooLarge(message) | ConvertError::NoRoom(message) => {
+                CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
             }
+            unfit @ ConvertError::Unfit { .. } => CallError::new(ErrorKind::Internal, unfit.to_string()),
         })
     }
 

@@ -73,7 +73,9 @@ impl Drop for Slice {
 pub(crate) fn is_due() -> bool {
     let is_due = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
-        registration.try_borrow().is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.is_due()))
+        registration
+            .try_borrow()
+            .is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.is_due()))
     });
     is_due.unwrap_or(false)
 }

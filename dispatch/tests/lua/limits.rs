@@ -79,7 +79,8 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
 
 /// What no cancelling ends, but its own limits.
 pub(crate) fn ends_by_itself(name: &str) -> bool {
-    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"].contains(&name)
+    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"]
+        .contains(&name)
 }
 
 fn script(source: &str) -> Script {

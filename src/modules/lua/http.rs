@@ -101,11 +101,14 @@ impl LuaModule for HttpModule {
         let sender = Sender { client: self.client.clone(), values: module.values(), metatable };
 
         let this = sender.clone();
-        module.prepared_function("get", move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
-            let options = Members::new(options, "the options of `http.get`", &COMMON)?;
-            let asked = this.asked(lua, &ctx, &Method::GET, &url, &options)?;
-            Ok(this.clone().send(asked))
-        })?;
+        module.prepared_function(
+            "get",
+            move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
+                let options = Members::new(options, "the options of `http.get`", &COMMON)?;
+                let asked = this.asked(lua, &ctx, &Method::GET, &url, &options)?;
+                Ok(this.clone().send(asked))
+            },
+        )?;
 
         let this = sender.clone();
         module.prepared_function("post", move |lua, ctx, (url, body, options): Post| {
