@@ -124,6 +124,7 @@ mod fault;
 mod function;
 mod host;
 mod json;
+mod memory;
 mod module;
 mod os;
 mod pattern;

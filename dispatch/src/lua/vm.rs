@@ -17,7 +17,7 @@ use super::module::ModuleBuilder;
 use super::preempt::{self, Entered, Suspension};
 use super::shared::Shared;
 use super::watch::Over;
-use super::{base, host, os, protect, table, text};
+use super::{base, host, memory, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -59,6 +59,7 @@ impl Vm {
         }
         let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
+        memory::watch(&lua);
         let vm = Self { lua, resume, body, script: None, shared, calls: 0, is_reusable: false };
         Ok((vm, names))
     }
@@ -204,6 +205,12 @@ impl Vm {
         }
         let most = self.shared.memory / 4;
         self.lua.used_memory() <= most || (self.lua.gc_collect().is_ok() && self.lua.used_memory() <= most)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        memory::release(&self.lua);
     }
 }
 
