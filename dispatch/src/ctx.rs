@@ -15,6 +15,7 @@ use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::frame::PID;
 use crate::functions::Functions;
+use crate::nesting::Nesting;
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::process::instance::Instance;
@@ -30,6 +31,7 @@ pub struct Ctx {
     /// None outside of any function.
     frame: Option<Frame>,
     bounds: Bounds,
+    nesting: Nesting,
     /// Whether it is of a call that was admitted: what is called with it is part of that.
     is_admitted: bool,
     /// The process that this is part of, with which it ends.
@@ -40,6 +42,12 @@ pub struct Ctx {
     is_for_other: bool,
 }
 
+/// What a process has to know of a unit that waits for its end: it is nested in that, as a call is.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingCaller {
+    nesting: Nesting,
+}
+
 impl Ctx {
     pub(crate) fn root(functions: Functions) -> Self {
         let bounds = Bounds::default();
@@ -47,6 +55,7 @@ impl Ctx {
             functions,
             frame: None,
             bounds,
+            nesting: Nesting::default(),
             is_admitted: false,
             process: None,
             is_process: false,
@@ -55,9 +64,19 @@ impl Ctx {
     }
 
     /// The surroundings of a process.
-    pub(crate) fn of_process(functions: Functions, process: Arc<Instance>) -> Self {
+    pub(crate) fn of_process(
+        functions: Functions,
+        process: Arc<Instance>,
+        waiting: Option<WaitingCaller>,
+    ) -> Self {
         let frame = Some(process.frame().clone());
-        Self { frame, process: Some(process), is_process: true, ..Self::root(functions) }
+        let WaitingCaller { nesting } = waiting.unwrap_or_default();
+        Self { frame, nesting, process: Some(process), is_process: true, ..Self::root(functions) }
+    }
+
+    /// What a process has to know of this unit if this waits for it.
+    pub(crate) fn as_waiting_caller(&self) -> WaitingCaller {
+        WaitingCaller { nesting: self.nesting.inside() }
     }
 
     /// The process whose own this is.
@@ -72,12 +91,13 @@ impl Ctx {
         process.map(|process| process.pid()).or_else(|| self.frame().get(&PID).copied())
     }
 
-    /// With the frame of a function that is called from here.
-    pub(crate) fn with_frame(&self, frame: Frame) -> Self {
+    /// With the frame and the nesting of a function that is called from here.
+    pub(crate) fn with_frame(&self, frame: Frame, nesting: Nesting) -> Self {
         Self {
             functions: self.functions.clone(),
             frame: Some(frame),
             bounds: self.bounds.clone(),
+            nesting,
             is_admitted: true,
             process: self.process.clone(),
             is_process: false,
@@ -92,9 +112,17 @@ impl Ctx {
         Self { frame, is_for_other: true, ..self.clone() }
     }
 
-    /// For what runs around a call.
+    /// For what runs around a call. What that calls itself is nested as deep as what the function calls.
     pub(crate) fn admitted(&self) -> Self {
-        Self { is_admitted: true, ..self.clone() }
+        Self { is_admitted: true, nesting: self.nesting.inside(), ..self.clone() }
+    }
+
+    pub(crate) const fn nesting(&self) -> Nesting {
+        self.nesting
+    }
+
+    pub(crate) fn with_nesting(&self, nesting: Nesting) -> Self {
+        Self { nesting, ..self.clone() }
     }
 
     pub(crate) const fn is_admitted(&self) -> bool {

@@ -42,6 +42,7 @@ mod id;
 pub mod interceptor;
 #[cfg(feature = "lua")]
 pub mod lua;
+mod nesting;
 mod panics;
 mod payload;
 mod pid;
@@ -61,7 +62,7 @@ pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::executor::{ATTEMPT, FUNCTION};
 pub use crate::frame::PID;
 pub use crate::function::{BoxFuture, Function};
-pub use crate::functions::{Functions, Stopped};
+pub use crate::functions::{Functions, FunctionsConfig, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 pub use crate::payload::Payload;

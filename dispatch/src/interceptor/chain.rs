@@ -21,6 +21,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::executor;
 use crate::function::BoxFuture;
 use crate::id::FunctionId;
+use crate::nesting::Nesting;
 use crate::panics;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -153,11 +154,13 @@ pub struct Next<'a> {
     come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
     seen: Option<&'a Seen<'a>>,
+    /// That of the function, whichever context an interceptor goes on with.
+    nesting: Nesting,
 }
 
 impl<'a> Next<'a> {
-    pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<Link>]) -> Self {
-        Self { entry, come_to: &[], rest: chain, seen: None }
+    pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<Link>], nesting: Nesting) -> Self {
+        Self { entry, come_to: &[], rest: chain, seen: None, nesting }
     }
 
     /// The function that is called.
@@ -245,7 +248,7 @@ impl<'a> Next<'a> {
 
     async fn execute(&self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
         Seen { links: self.come_to, options: task.options(), outer: self.seen }.check()?;
-        executor::execute(self.entry, ctx, task).await
+        executor::execute(self.entry, ctx, self.nesting, task).await
     }
 }
 
