@@ -15,6 +15,7 @@ use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::frame::PID;
 use crate::functions::Functions;
+use crate::held::{HeldPermits, Hold, LimitId};
 use crate::nesting::Nesting;
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -32,6 +33,7 @@ pub struct Ctx {
     frame: Option<Frame>,
     bounds: Bounds,
     nesting: Nesting,
+    held: HeldPermits,
     /// Whether it is of a call that was admitted: what is called with it is part of that.
     is_admitted: bool,
     /// The process that this is part of, with which it ends.
@@ -46,6 +48,7 @@ pub struct Ctx {
 #[derive(Debug, Default)]
 pub(crate) struct WaitingCaller {
     nesting: Nesting,
+    held: HeldPermits,
 }
 
 impl Ctx {
@@ -56,6 +59,7 @@ impl Ctx {
             frame: None,
             bounds,
             nesting: Nesting::default(),
+            held: HeldPermits::default(),
             is_admitted: false,
             process: None,
             is_process: false,
@@ -70,13 +74,13 @@ impl Ctx {
         waiting: Option<WaitingCaller>,
     ) -> Self {
         let frame = Some(process.frame().clone());
-        let WaitingCaller { nesting } = waiting.unwrap_or_default();
-        Self { frame, nesting, process: Some(process), is_process: true, ..Self::root(functions) }
+        let WaitingCaller { nesting, held } = waiting.unwrap_or_default();
+        Self { frame, nesting, held, process: Some(process), is_process: true, ..Self::root(functions) }
     }
 
     /// What a process has to know of this unit if this waits for it.
     pub(crate) fn as_waiting_caller(&self) -> WaitingCaller {
-        WaitingCaller { nesting: self.nesting.inside() }
+        WaitingCaller { nesting: self.nesting.inside(), held: self.held.clone() }
     }
 
     /// The process whose own this is.
@@ -98,6 +102,7 @@ impl Ctx {
             frame: Some(frame),
             bounds: self.bounds.clone(),
             nesting,
+            held: self.held.clone(),
             is_admitted: true,
             process: self.process.clone(),
             is_process: false,
@@ -123,6 +128,17 @@ impl Ctx {
 
     pub(crate) fn with_nesting(&self, nesting: Nesting) -> Self {
         Self { nesting, ..self.clone() }
+    }
+
+    /// The permits that this unit and its callers hold.
+    pub(crate) const fn held(&self) -> &HeldPermits {
+        &self.held
+    }
+
+    /// Adds a permit of `limit`, which counts until the mark is dropped.
+    pub(crate) fn holding(&self, limit: LimitId) -> (Self, Hold) {
+        let (held, mark) = self.held.with(limit);
+        (Self { held, ..self.clone() }, mark)
     }
 
     pub(crate) const fn is_admitted(&self) -> bool {

@@ -38,6 +38,7 @@ mod frame;
 mod function;
 mod functions;
 mod gate;
+mod held;
 mod id;
 pub mod interceptor;
 #[cfg(feature = "lua")]

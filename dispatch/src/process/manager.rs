@@ -305,7 +305,7 @@ impl ProcessManager {
     ///
     /// [`ExecError::Start`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
     /// [`ExecError::Over`] if `ctx` ended first: the process then goes on. As a unit waits for what it runs so, the process
-    /// is nested in it as a call is: [`StartError::TooDeep`] past [`max_depth`](crate::FunctionsConfig::max_depth).
+    /// is nested in it as a call is, and waits for no permit that it holds: [`StartError::TooDeep`] past [`max_depth`](crate::FunctionsConfig::max_depth).
     ///
     /// # Cancel safety
     ///
