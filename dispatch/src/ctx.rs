@@ -1,19 +1,22 @@
 //! What a running function has to hand.
 
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use frame_registry::{App, Frame};
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::frame::PID;
+use crate::function::BoxFuture;
 use crate::functions::Functions;
 use crate::held::{HeldPermits, Hold, LimitId};
 use crate::nesting::Nesting;
@@ -257,8 +260,8 @@ impl Ctx {
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the function called.
-    pub async fn call(&self, task: Task) -> Result<Payload, CallError> {
-        self.functions.call(self, task).await
+    pub fn call(&self, task: Task) -> impl Future<Output = Result<Payload, CallError>> + Send {
+        self.functions.call(self, task)
     }
 
     /// Whether the call may go on.
@@ -266,7 +269,15 @@ impl Ctx {
     /// # Errors
     ///
     /// Of the kind [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if it may not.
+    #[inline]
     pub fn check(&self) -> Result<(), CallError> {
+        if self.functions.is_stopped() || self.process.is_some() || !self.bounds.are_none() {
+            return self.check_each();
+        }
+        Ok(())
+    }
+
+    fn check_each(&self) -> Result<(), CallError> {
         if self.functions.is_stopped() {
             return Err(CallError::stopped());
         }
@@ -286,25 +297,13 @@ impl Ctx {
     /// # Cancel safety
     ///
     /// Dropping the future drops `future`.
-    pub async fn bound<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
-        self.check()?;
-        let mut future = pin!(future);
-        // Most futures that take no time are done at once, and pay for no timer and no waiter.
-        let mut ended = pin!(None);
-        poll_fn(|waker| {
-            if let Poll::Ready(output) = future.as_mut().poll(waker) {
-                return Poll::Ready(Ok(output));
-            }
-            // If `future` used up the budget that tokio gives a task, no timer and no token would say anything.
-            if let Err(ended) = self.check() {
-                return Poll::Ready(Err(ended));
-            }
-            if ended.is_none() {
-                ended.set(Some(self.ended()));
-            }
-            ended.as_mut().as_pin_mut().map_or(Poll::Pending, |ended| ended.poll(waker)).map(Err)
-        })
-        .await
+    pub fn bound<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, CallError>> {
+        Bound { ctx: self, future: Some(future), is_checked: false, ended: None }
+    }
+
+    /// The same where [`check`](Self::check) was asked just now.
+    pub(crate) const fn bound_checked<F: Future>(&self, future: F) -> Bound<'_, F> {
+        Bound { ctx: self, future: Some(future), is_checked: true, ended: None }
     }
 
     /// Waits until the call may go on no more, and says why.
@@ -314,6 +313,59 @@ impl Ctx {
             () = self.terminated() => CallError::terminated(),
             reached = self.bounds.reached() => reached,
         }
+    }
+}
+
+pin_project! {
+    /// A future within the bounds of a context. It drops what it is given as soon as it is done.
+    //
+    // It is no `async fn`: the future that one is given has its room there twice.
+    pub(crate) struct Bound<'a, F> {
+        ctx: &'a Ctx,
+        #[pin]
+        future: Option<F>,
+        is_checked: bool,
+        // On the heap: most calls are done at once, and should not carry room for it.
+        ended: Option<BoxFuture<'a, CallError>>,
+    }
+}
+
+impl<F: Future> Future for Bound<'_, F> {
+    type Output = Result<F::Output, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let polled = Self::poll_within(this.ctx, this.future.as_mut(), this.is_checked, this.ended, context);
+        if polled.is_ready() {
+            this.future.set(None);
+        }
+        polled
+    }
+}
+
+impl<'a, F: Future> Bound<'a, F> {
+    fn poll_within(
+        ctx: &'a Ctx,
+        future: Pin<&mut Option<F>>,
+        is_checked: &mut bool,
+        ended: &mut Option<BoxFuture<'a, CallError>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, CallError>> {
+        if !mem::replace(is_checked, true)
+            && let Err(ended) = ctx.check()
+        {
+            return Poll::Ready(Err(ended));
+        }
+        if let Some(future) = future.as_pin_mut()
+            && let Poll::Ready(output) = future.poll(context)
+        {
+            return Poll::Ready(Ok(output));
+        }
+        // If the future used up the budget that tokio gives a task, no timer and no token would say anything.
+        if let Err(ended) = ctx.check() {
+            return Poll::Ready(Err(ended));
+        }
+        ended.get_or_insert_with(|| Box::pin(ctx.ended())).as_mut().poll(context).map(Err)
     }
 }
 

@@ -39,10 +39,13 @@ pub(crate) async fn execute(
     if !task.span.is_disabled() {
         record(&task.span, &frame, caller.app());
     }
+    // The resolvers may have taken their time.
+    caller.check()?;
     let (ctx, payload) = (caller.with_frame(frame, nesting), mem::take(&mut task.payload));
+    let make = || task.span.in_scope(|| entry.function.call(ctx, payload));
+    let call = panics::catch(make).map_err(CallError::panicked)?;
     // Around the bounds, because what is dropped may panic, too.
-    let call = async move { entry.function.call(ctx, payload).await };
-    let run = panics::caught(async move || caller.bound(call).await?);
+    let run = panics::caught(caller.bound_checked(call));
     if task.span.is_disabled() {
         return run.await;
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::ctx::Ctx;
 use crate::entry::{Entry, Retired};
 use crate::error::{CallError, FunctionsError};
+use crate::executor;
 use crate::function::Function;
 use crate::gate::Gate;
 use crate::id::FunctionId;
-use crate::interceptor::{Interceptors, Next};
+use crate::interceptor::Interceptors;
 use crate::nesting;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -239,26 +241,35 @@ impl Functions {
     ///
     /// Dropping the future drops the function's. A deeply nested call may run in a task of its own. If another thread is
     /// polling that task, the function's future is dropped as soon as the poll returns.
-    pub async fn call(&self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
-        if ctx.nesting().is_deep(self.inner.config.max_depth) {
-            return nesting::call(self, ctx, task).await;
+    #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
+    pub fn call<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        mut task: Task,
+    ) -> impl Future<Output = Result<Payload, CallError>> + Send + use<'a> {
+        async move {
+            if ctx.nesting().is_deep(self.inner.config.max_depth) {
+                return nesting::call(self, ctx, task).await;
+            }
+            let gate = &self.inner.gate;
+            let _running = if ctx.is_admitted() {
+                gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
+            } else {
+                gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
+            };
+            let entry = self.inner.entries.load().get(&task.function).cloned();
+            let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
+            if !entry.options.is_empty() {
+                task.options = entry.options.merged_under(&task.options);
+            }
+            let nesting = ctx.nesting().inside();
+            let result = match self.inner.interceptors.around(&entry, ctx, nesting, &mut task) {
+                Ok(None) => executor::execute(&entry, ctx, nesting, &mut task).await,
+                Ok(Some(call)) => call.await,
+                Err(error) => Err(error),
+            };
+            result.map_err(|error| error.of(&entry.id))
         }
-        let gate = &self.inner.gate;
-        let _running = if ctx.is_admitted() {
-            gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
-        } else {
-            gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
-        };
-        let entry = self.inner.entries.load().get(&task.function).cloned();
-        let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
-        if !entry.options.is_empty() {
-            task.options = entry.options.merged_under(&task.options);
-        }
-        let chain = self.inner.interceptors.load();
-        Next::new(&entry, &chain, ctx.nesting().inside())
-            .start(ctx, &mut task)
-            .await
-            .map_err(|error| error.of(&entry.id))
     }
 
     /// Stops admitting calls from outside, waits until `deadline` for those that run, then cancels what is left, and drops

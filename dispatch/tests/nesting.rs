@@ -150,17 +150,31 @@ fn every_built_in_interceptor_can_be_around_every_call() {
     let options = json!({
         "timeout": "100s", "retry": 3, "rate_limit": "1000000/s", "max_concurrent": 2 * DEEP, "traced": true
     });
-    let functions = functions(DEEP);
     let around = Options::from_json(&options).unwrap();
-    let nest = async |ctx: Ctx, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
+    let functions = functions(DEEP);
+    let native = async |ctx: Ctx, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
         Some(0) | None => Ok(json!("bottom").into()),
-        Some(left) => ctx.call(task("app:nest", json!(left - 1))).await,
+        Some(left) => ctx.call(task("app:native", json!(left - 1))).await,
     };
-    functions.register("app:nest".parse().unwrap(), around, nest).unwrap();
-    let call = workers().block_on(async {
-        tokio::spawn(async move { functions.root().call(task("app:nest", json!(DEEP - 1))).await }).await
-    });
-    assert_eq!(call.unwrap().unwrap(), json!("bottom").into());
+    functions.register("app:native".parse().unwrap(), around.clone(), native).unwrap();
+    let source = "local left = ...
+                  if left == 0 then return 'bottom' end
+                  return call('app:lua', left - 1)";
+    let script = LUA.function("lua", source, LuaConfig::default().with_time(AGES)).unwrap();
+    functions.register("app:lua".parse().unwrap(), around, script).unwrap();
+    // What a component calls runs on a smaller stack.
+    let component = WASM.function(&frame_guests::guest("call"), WasmConfig::default()).unwrap();
+    functions.register("app:wasm".parse().unwrap(), Options::new(), component).unwrap();
+    let runtime = workers();
+    for (id, calls) in [("app:native", DEEP - 2), ("app:lua", 60)] {
+        let direct = task(id, json!(calls));
+        let from_component = task("app:wasm", format!("{id}\n\n{calls}").into_bytes());
+        for call in [direct, from_component] {
+            let root = functions.root();
+            let called = runtime.block_on(async { tokio::spawn(async move { root.call(call).await }).await });
+            assert_eq!(called.unwrap().unwrap(), json!("bottom").into(), "{id}");
+        }
+    }
 }
 
 // Any mix -------------------------------------------------------------------------------------------------------------
