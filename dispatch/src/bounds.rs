@@ -44,6 +44,12 @@ impl Bounds {
         self.cancellation.as_ref().is_some_and(|all| all.outwards().any(|link| link.token.is_cancelled()))
     }
 
+    /// Returns whether nothing ends the call.
+    #[inline]
+    pub(crate) const fn are_none(&self) -> bool {
+        self.cancellation.is_none() && self.deadline.is_none()
+    }
+
     pub(crate) fn check(&self) -> Result<(), CallError> {
         if self.is_cancelled() {
             return Err(CallError::cancelled());

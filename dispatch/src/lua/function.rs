@@ -66,7 +66,7 @@ impl LuaFunction {
 impl Inner {
     async fn run(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         let mut turn = self.pool.turn(&ctx).await?;
-        let ctx = ctx.with_timeout(self.config.time);
+        let ctx = turn.context(&ctx).with_timeout(self.config.time);
         let vm = turn
             .instance(|| Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source))
             .map_err(|error| {

@@ -87,13 +87,8 @@ impl Inner {
     async fn call(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         let mut turn = self.pool.turn(&ctx).await?;
         let waiting = ctx.with_timeout(self.config.max_wait);
-        let _instance = self.engine.instances.turn(&waiting).await.map_err(|_| {
-            let size = self.engine.instances.statistics().size;
-            let message =
-                format!("all {size} instances of the engine were busy for as long as it could wait");
-            CallError::new(ErrorKind::Exhausted, message)
-        })?;
-        let ctx = ctx.with_timeout(self.config.time);
+        let mut instance = self.engine.instances.turn(&waiting).await?;
+        let ctx = instance.context(&turn.context(&ctx)).with_timeout(self.config.time);
         let bounds = ctx.clone();
         let store = self.store(ctx)?;
         turn.instance(|| Ok::<_, CallError>(()))?;
