@@ -49,11 +49,11 @@ mod pid;
 mod pool;
 mod printable;
 pub mod process;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod script;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-mod script;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod yielding;
 
@@ -70,6 +70,8 @@ pub use crate::payload::Payload;
 pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub use crate::script::{Quarantine, ScriptRuntime, ScriptRuntimeBuilder, ScriptRuntimeStatistics};
 pub use crate::task::Task;
 
 /// The README's code compiles.
