@@ -306,6 +306,20 @@ impl Ctx {
         Bound { ctx: self, future: Some(future), is_checked: true, ended: None }
     }
 
+    /// [Bounds](Self::bound) a call, which has to be done [in time](Self::in_time).
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(crate) async fn bound_call(
+        &self,
+        call: impl Future<Output = Result<Payload, CallError>>,
+    ) -> Result<Payload, CallError> {
+        self.in_time(self.bound(call).await?)
+    }
+
+    /// The result of a call. One that succeeds after the deadline, because it held its thread until then, is not done in time.
+    pub(crate) fn in_time(&self, result: Result<Payload, CallError>) -> Result<Payload, CallError> {
+        if result.is_ok() && self.bounds.is_past() { Err(CallError::deadline()) } else { result }
+    }
+
     /// Waits until the call may go on no more, and says why.
     async fn ended(&self) -> CallError {
         tokio::select! {

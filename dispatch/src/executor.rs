@@ -46,11 +46,13 @@ pub(crate) async fn execute(
     let call = panics::catch(make).map_err(CallError::panicked)?;
     // Around the bounds, because what is dropped may panic, too.
     let run = panics::caught(caller.bound_checked(call));
-    if task.span.is_disabled() {
-        return run.await;
-    }
-    // On the heap, so that calls that are not traced do not carry room for it.
-    Box::pin(run.instrument(task.span.clone())).await
+    let result = if task.span.is_disabled() {
+        run.await
+    } else {
+        // On the heap, so that calls that are not traced do not carry room for it.
+        Box::pin(run.instrument(task.span.clone())).await
+    };
+    caller.in_time(result)
 }
 
 fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, Refused> {

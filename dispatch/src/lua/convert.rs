@@ -19,6 +19,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::watch::Watch;
 use crate::payload::Payload;
+use crate::script::clock;
 
 /// How deep tables and arrays are nested at most.
 const DEPTH: usize = 128;
@@ -111,6 +112,9 @@ unsafe fn push(state: *mut lua_State, json: &Json, depth: usize) {
                 let mut index: lua_Integer = 0;
                 for item in items {
                     index += 1;
+                    if index % (VALUES as lua_Integer) == 0 {
+                        clock::reach();
+                    }
                     push(state, item, depth + 1);
                     ffi::lua_rawseti(state, -2, index);
                 }
@@ -119,7 +123,10 @@ unsafe fn push(state: *mut lua_State, json: &Json, depth: usize) {
             }
             Json::Object(members) => {
                 ffi::lua_createtable(state, 0, c_int::try_from(members.len()).unwrap_or(c_int::MAX));
-                for (name, member) in members {
+                for (index, (name, member)) in members.iter().enumerate() {
+                    if index.is_multiple_of(VALUES) {
+                        clock::reach();
+                    }
                     push_text(state, name);
                     push(state, member, depth + 1);
                     ffi::lua_rawset(state, -3);
