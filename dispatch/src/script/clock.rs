@@ -253,8 +253,8 @@ impl Record {
         }
     }
 
-    #[cfg(feature = "lua")]
     /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
+    #[cfg(feature = "lua")]
     fn reach(&self) -> bool {
         let is_due = self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed);
         if is_due {
