@@ -39,6 +39,8 @@ mod gate;
 pub mod handler;
 mod id;
 pub mod interceptor;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod log;
 #[cfg(feature = "lua")]
 pub mod lua;
 mod panics;
@@ -46,13 +48,13 @@ mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
-mod printable;
+pub mod printable;
 pub mod process;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod script;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-mod script;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod yielding;
 
@@ -65,6 +67,8 @@ pub use crate::function::{BoxFuture, Function, IntoFunction};
 pub use crate::functions::{Functions, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub use crate::log::LogFields;
 pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
 pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]

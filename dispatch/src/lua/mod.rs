@@ -37,7 +37,7 @@
 //! |---|---|
 //! | `call(id, payload, options)` | Calls another function, whose frame inherits from this call's, and returns its result. `options` is a table of declared options by name. A failure is raised as a table with `kind`, `message`, `retryable` and `function`. |
 //! | `frame.get(name)` | The value of a [public](frame_registry::Key::public) key of this call's frame, or `nil`. |
-//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID; also `trace`, `debug`, `warn` and `error`. |
+//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID, and `fields` as [`LogFields`](crate::LogFields); also `trace`, `debug`, `warn` and `error`. At most 10 000 lines or 1 MiB a call, then no more; a process as much each ten minutes. |
 //! | `null` | JSON's null inside a table, which cannot hold `nil`. |
 //! | `array(t)` | Marks a table as an array, where it is empty. |
 //! | `bytes(s)` | As a result or a payload: the bytes of a string, in place of JSON. |
