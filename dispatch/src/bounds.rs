@@ -44,11 +44,16 @@ impl Bounds {
         self.cancellation.as_ref().is_some_and(|all| all.outwards().any(|link| link.token.is_cancelled()))
     }
 
+    /// Returns whether the deadline has passed.
+    pub(crate) fn is_past(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
     pub(crate) fn check(&self) -> Result<(), CallError> {
         if self.is_cancelled() {
             return Err(CallError::cancelled());
         }
-        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if self.is_past() {
             return Err(CallError::deadline());
         }
         Ok(())

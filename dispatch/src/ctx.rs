@@ -263,6 +263,16 @@ impl Ctx {
         .await
     }
 
+    /// [Bounds](Self::bound) a call. One that succeeds after the deadline, because it held its thread until then, is not done
+    /// in time.
+    pub(crate) async fn bound_call(
+        &self,
+        call: impl Future<Output = Result<Payload, CallError>>,
+    ) -> Result<Payload, CallError> {
+        let payload = self.bound(call).await??;
+        if self.bounds.is_past() { Err(CallError::deadline()) } else { Ok(payload) }
+    }
+
     /// Waits until the call may go on no more, and says why.
     async fn ended(&self) -> CallError {
         tokio::select! {

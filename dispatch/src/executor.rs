@@ -36,7 +36,7 @@ pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Res
     let (ctx, payload) = (caller.with_frame(frame), mem::take(&mut task.payload));
     // Around the bounds, because what is dropped may panic, too.
     let call = async move { entry.function.call(ctx, payload).await };
-    let run = panics::caught(async move || caller.bound(call).await?);
+    let run = panics::caught(async move || caller.bound_call(call).await);
     if task.span.is_disabled() {
         return run.await;
     }

@@ -73,6 +73,8 @@ pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
 pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub use crate::script::{Quarantine, ScriptRuntime, ScriptRuntimeBuilder, ScriptRuntimeStatistics};
 pub use crate::task::Task;
 
 /// The README's code compiles.

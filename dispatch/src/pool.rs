@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ctx::Ctx;
@@ -93,7 +93,7 @@ pub struct PoolStatistics {
 /// Turns for calls, and instances to reuse.
 pub(crate) struct Pool<T> {
     config: PoolConfig,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     /// The last used is the first reused.
     idle: Mutex<Vec<T>>,
     waiting: AtomicUsize,
@@ -105,39 +105,40 @@ pub(crate) struct Pool<T> {
 
 impl<T> Pool<T> {
     /// A pool that `warm` instances wait in.
-    pub(crate) fn new(config: PoolConfig, warm: Vec<T>) -> Self {
+    pub(crate) fn new(config: PoolConfig, warm: Vec<T>) -> Arc<Self> {
         let size = config.size.clamp(1, Semaphore::MAX_PERMITS);
-        Self {
+        Arc::new(Self {
             config: PoolConfig { size, ..config },
-            turns: Semaphore::new(size),
+            turns: Arc::new(Semaphore::new(size)),
             waiting: AtomicUsize::new(0),
             admitted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             built: AtomicU64::new(warm.len() as u64),
             discarded: AtomicU64::new(0),
             idle: Mutex::new(warm),
-        }
+        })
     }
 
     /// Waits for a turn.
-    pub(crate) async fn turn(&self, ctx: &Ctx) -> Result<Turn<'_, T>, CallError> {
-        let permit = match self.turns.try_acquire() {
+    pub(crate) async fn turn(self: &Arc<Self>, ctx: &Ctx) -> Result<Turn<T>, CallError> {
+        let permit = match Arc::clone(&self.turns).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => self.wait(ctx).await?,
         };
         self.admitted.fetch_add(1, Ordering::Relaxed);
         let instance = self.idle().pop();
-        Ok(Turn { pool: self, instance, _permit: permit })
+        Ok(Turn { pool: Arc::clone(self), instance, _permit: permit })
     }
 
-    async fn wait(&self, ctx: &Ctx) -> Result<SemaphorePermit<'_>, CallError> {
+    async fn wait(&self, ctx: &Ctx) -> Result<OwnedSemaphorePermit, CallError> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         let longest = Instant::now().checked_add(self.config.max_wait);
         let until = [longest, ctx.deadline()].into_iter().flatten().min();
+        let turn = Arc::clone(&self.turns).acquire_owned();
         let permit = match until {
-            Some(until) => timeout_at(until, self.turns.acquire()).await.ok(),
-            None => Some(self.turns.acquire().await),
+            Some(until) => timeout_at(until, turn).await.ok(),
+            None => Some(turn.await),
         };
         // Nothing closes the semaphore.
         permit.and_then(Result::ok).ok_or_else(|| {
@@ -181,13 +182,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// A call's turn, until it is dropped, and the instance it runs in. Unless that is given back it is thrown away.
-pub(crate) struct Turn<'a, T> {
-    pool: &'a Pool<T>,
+pub(crate) struct Turn<T> {
+    pool: Arc<Pool<T>>,
     instance: Option<T>,
-    _permit: SemaphorePermit<'a>,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl<T> Turn<'_, T> {
+impl<T> Turn<T> {
     /// The instance, made with `build` if none waited.
     pub(crate) fn instance<E>(&mut self, build: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
         if self.instance.is_none() {
@@ -212,7 +213,7 @@ impl<T> Turn<'_, T> {
     }
 }
 
-impl<T> Drop for Turn<'_, T> {
+impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
         if self.instance.take().is_some() {
             self.pool.discarded.fetch_add(1, Ordering::Relaxed);
@@ -262,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_waited_for_until_the_deadline_and_no_longer_than_configured() {
-        let pool: Pool<()> =
+        let pool: Arc<Pool<()>> =
             Pool::new(PoolConfig::default().with_size(1).with_max_wait(Duration::from_secs(9)), vec![]);
         let ctx = ctx();
         let turn = pool.turn(&ctx).await.unwrap();
@@ -279,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_first_come_first_served_and_a_waiter_that_leaves_takes_none() {
-        let pool: Arc<Pool<()>> = Arc::new(Pool::new(PoolConfig::default().with_size(0), vec![]));
+        let pool: Arc<Pool<()>> = Pool::new(PoolConfig::default().with_size(0), vec![]);
         assert_eq!(pool.statistics().size, 1, "none at all would be a function that cannot be called");
         let ctx = ctx();
         let turn = pool.turn(&ctx).await.unwrap();

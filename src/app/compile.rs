@@ -55,11 +55,11 @@ pub(super) async fn compile(
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    let unit = |defaults: &Given<Options>, given: &Given<Function>, code| {
+    let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);
         // Another default is another unit, of the same code.
-        let identity = json!([given.identity, defaults.identity]);
-        let value = Unit { code, compiled_from: given.identity.clone(), options };
+        let identity = json!([given.identity, defaults.identity, generation]);
+        let value = Unit { code, compiled_from: given.identity.clone(), generation, options };
         Given { value, span: given.span.clone(), identity }
     };
     let function = |given: &Given<Function>, code| unit(&defaults.functions, given, code);
@@ -81,8 +81,11 @@ fn threads() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
+/// What a unit is compiled to, and its generation.
+type Compiled = (Code, u32);
+
 /// What a kind of unit is compiled to, by id, and what is wrong with the others.
-type Codes<K> = (BTreeMap<Id<K>, Code>, Vec<Problem>);
+type Codes<K> = (BTreeMap<Id<K>, Compiled>, Vec<Problem>);
 
 struct Compiler<'a> {
     manifest: &'a Manifest,
@@ -100,10 +103,14 @@ impl Compiler<'_> {
         let (mut codes, mut problems, mut running) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (id, given) in parts {
             let earlier = earlier.and_then(|earlier| earlier.get(id)).map(|unit| &unit.value);
-            if let Some(unit) = earlier.filter(|unit| unit.compiled_from == given.identity) {
-                codes.insert(id.clone(), unit.code.clone());
-                continue;
-            }
+            let generation = match earlier.filter(|unit| unit.compiled_from == given.identity) {
+                Some(unit) if unit.code.quarantine().is_none() => {
+                    codes.insert(id.clone(), (unit.code.clone(), unit.generation));
+                    continue;
+                }
+                Some(quarantined) => quarantined.generation + 1,
+                None => 0,
+            };
             let turn = Arc::clone(&self.turns).acquire_owned().await;
             let (engines, function) = (Arc::clone(self.engines), given.value.clone());
             let message = format!("compiling the {} {id}", role.noun());
@@ -112,11 +119,11 @@ impl Compiler<'_> {
                 let _progress = takes_long(&function.limits).then(|| progress(&message).entered());
                 engines.compile(&function, role)
             });
-            running.push((id, given, compiled));
+            running.push((id, given, generation, compiled));
         }
-        for (id, given, compiled) in running {
+        for (id, given, generation, compiled) in running {
             match compiled.await.unwrap_or_else(|error| Err(error.into())) {
-                Ok(code) => _ = codes.insert(id.clone(), code),
+                Ok(code) => _ = codes.insert(id.clone(), (code, generation)),
                 Err(error) => problems.push(refused(self.manifest, &given.value, &*error)),
             }
         }
@@ -144,8 +151,8 @@ fn takes_long(limits: &Limits) -> bool {
 
 fn units<K>(
     parts: &BTreeMap<Id<K>, Given<Function>>,
-    mut codes: BTreeMap<Id<K>, Code>,
-    unit: impl Fn(&Given<Function>, Code) -> Given<Unit>,
+    mut codes: BTreeMap<Id<K>, Compiled>,
+    unit: impl Fn(&Given<Function>, Compiled) -> Given<Unit>,
 ) -> BTreeMap<Id<K>, Given<Unit>> {
     let units = parts.iter().filter_map(|(id, given)| Some((id.clone(), unit(given, codes.remove(id)?))));
     units.collect()

@@ -6,7 +6,7 @@ use frame_dispatch::lua::{self, LuaEngine, LuaFunction};
 use frame_dispatch::process::{Process, ProcessCtx, ProcessManager};
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::WasmFunction;
-use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload};
+use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload, Quarantine, ScriptRuntime};
 use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::BoxError;
 
@@ -41,8 +41,11 @@ impl Engines {
     /// The engines for what is to deal with the processes of `manager`, and to make requests as `http` says.
     pub(super) fn new(manager: &ProcessManager, http: HttpConfig) -> Result<Self, BoxError> {
         let client = HttpClient::new(http)?;
+        // One for all, so that none of them can hold the threads on which the app is controlled.
+        let runtime = ScriptRuntime::new();
         // The host modules of scripts; those of components are in `components`.
         let lua = LuaEngine::builder()
+            .runtime(runtime.clone())
             .module(lua::ProcessModule::new(manager))
             .module(modules::lua::FsModule::new())
             .module(modules::lua::HttpModule::new(client.clone()))
@@ -52,7 +55,7 @@ impl Engines {
         Ok(Self {
             lua,
             #[cfg(feature = "wasm")]
-            wasm: components::Engines::new(manager, client),
+            wasm: components::Engines::new(manager, client, runtime),
         })
     }
 
@@ -82,6 +85,17 @@ pub(super) enum Code {
     Lua(LuaFunction),
     #[cfg(feature = "wasm")]
     Wasm(WasmFunction),
+}
+
+impl Code {
+    /// Why its calls are refused, if they are.
+    pub(super) fn quarantine(&self) -> Option<Quarantine> {
+        match self {
+            Self::Lua(function) => function.quarantine(),
+            #[cfg(feature = "wasm")]
+            Self::Wasm(function) => function.quarantine(),
+        }
+    }
 }
 
 impl Function for Code {
@@ -125,6 +139,7 @@ mod components {
     use std::path::PathBuf;
     use std::sync::{Mutex, PoisonError};
 
+    use frame_dispatch::ScriptRuntime;
     use frame_dispatch::process::ProcessManager;
     use frame_dispatch::wasm::{self, WasmEngine, WasmError};
     use frame_net::http::HttpClient;
@@ -138,14 +153,15 @@ mod components {
     pub(super) struct Engines {
         manager: ProcessManager,
         client: HttpClient,
+        runtime: ScriptRuntime,
         functions: Mutex<Option<WasmEngine>>,
         processes: Mutex<Option<WasmEngine>>,
     }
 
     impl Engines {
-        pub(super) fn new(manager: &ProcessManager, client: HttpClient) -> Self {
+        pub(super) fn new(manager: &ProcessManager, client: HttpClient, runtime: ScriptRuntime) -> Self {
             let (functions, processes) = (Mutex::default(), Mutex::default());
-            Self { manager: manager.clone(), client, functions, processes }
+            Self { manager: manager.clone(), client, runtime, functions, processes }
         }
 
         pub(super) fn of(&self, role: Role) -> Result<WasmEngine, WasmError> {
@@ -166,6 +182,7 @@ mod components {
             // The host modules of components.
             let builder = || {
                 WasmEngine::builder()
+                    .runtime(self.runtime.clone())
                     .module(wasm::ProcessModule::new(&self.manager))
                     .module(FsModule::new())
                     .module(HttpModule::new(self.client.clone()))

@@ -19,6 +19,7 @@ use super::base;
 use super::engines::Engines;
 use super::frames;
 use super::plan::{self, Plan, Unit};
+use super::quarantine::Quarantines;
 use super::supervise::{SupervisorDown, Top};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
@@ -33,6 +34,7 @@ pub(super) struct Core {
     pub(super) functions: Functions,
     pub(super) processes: ProcessManager,
     pub(super) engines: Arc<Engines>,
+    pub(super) quarantines: Quarantines,
     root: ArcSwap<Frame>,
     /// The first supervisor that failed for good.
     pub(super) down: watch::Sender<Option<Arc<SupervisorDown>>>,
@@ -53,6 +55,7 @@ impl Core {
             functions,
             processes,
             engines: Arc::new(engines),
+            quarantines: Quarantines::default(),
             root: ArcSwap::from_pointee(FrameBuilder::new().seal()),
             down: watch::Sender::new(None),
         })
@@ -120,6 +123,7 @@ impl Live {
         }
         self.put_functions(core, plan)?;
         self.put_processes(core, plan)?;
+        core.quarantines.watch(plan);
         self.put_supervisors(core, plan)?;
         if self.root.as_ref() == Some(&plan.defaults.identity) {
             return Ok(false);

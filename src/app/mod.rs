@@ -27,7 +27,8 @@
 //! nothing changes. Then the new is put in place, networks and functions first, in one step each that leaves no gap; a
 //! function that is replaced finishes the calls that it has begun. Then the processes that are supervised, and are now
 //! something else, are restarted, each in the way that its supervisor shuts it down. What the manifest does not name any
-//! more is removed last. Where a process does not start as what it is now, everything is put back.
+//! more is removed last. A function or a process that is [quarantined](Quarantines) is compiled anew, even if nothing of
+//! it has changed. Where a process does not start as what it is now, everything is put back.
 //!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
 //! `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
@@ -39,6 +40,7 @@ mod engines;
 mod frames;
 mod live;
 mod plan;
+mod quarantine;
 mod regroup;
 mod reload;
 mod sections;
@@ -61,6 +63,7 @@ pub use self::changes::{Changed, Changes};
 use self::compile::compile;
 use self::live::{Core, Live};
 pub use self::plan::{Counts, Plan};
+pub use self::quarantine::{Quarantined, Quarantines};
 pub use self::stop::Stopped;
 pub use self::supervise::SupervisorDown;
 use crate::manifest::{Manifest, Problem, Problems};
@@ -203,6 +206,11 @@ impl RunningApp {
     /// The overlay networks of the app.
     pub fn networks(&self) -> &NetworkRegistry {
         &self.inner.core.networks
+    }
+
+    /// The functions and processes of the app that are quarantined.
+    pub fn quarantines(&self) -> Quarantines {
+        self.inner.core.quarantines.clone()
     }
 
     /// The default options of the app: what [`Explain`](crate::explain::Explain) knows them by.

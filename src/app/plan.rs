@@ -42,6 +42,8 @@ pub(super) struct Unit {
     pub(super) code: Code,
     /// What the code was compiled from: equal where it need not be compiled again.
     pub(super) compiled_from: Json,
+    /// How often it was compiled again from that, because it was quarantined.
+    pub(super) generation: u32,
     pub(super) options: Options,
 }
 

@@ -8,11 +8,12 @@ use comfy_table::ColumnConstraint;
 use humantime::format_duration;
 
 use super::{Failure, Format};
+use crate::app::Quarantined;
 use crate::control::{AskError, Place, Process, Running, ask};
 use crate::exit::Exit;
 use crate::report;
 
-/// Lists the processes of an app that `frame run` runs.
+/// Lists the processes of an app that `frame run` runs, and what of it is quarantined.
 ///
 /// The run is found by its manifest, or by the socket that it was given with `--control`. Nobody but its user and root is
 /// told anything.
@@ -76,12 +77,19 @@ fn print(running: Running<Process>) -> io::Result<()> {
         if count == 1 { "process" } else { "processes" }
     );
     report::print(&report::printable(&header))?;
-    if count == 0 {
-        return Ok(());
+    let (omitted, quarantined) = (running.omitted, running.quarantined);
+    if count > 0 {
+        print_processes(running.processes, omitted)?;
     }
+    for Quarantined { kind, id, reason, .. } in quarantined {
+        report::print(&report::printable(&format!("{kind} {id}: {reason}")))?;
+    }
+    Ok(())
+}
+
+fn print_processes(processes: Vec<Process>, omitted: usize) -> io::Result<()> {
     let header = ["pid", "name", "entry", "engine", "state", "mailbox", "parent", "uptime", "frame"];
-    let omitted = running.omitted;
-    let mut table = report::table(&header, running.processes.into_iter().map(row));
+    let mut table = report::table(&header, processes.into_iter().map(row));
     // A PID, which names the host as well, is of use only in one piece.
     for column in [0, 6] {
         if let Some(column) = table.column_mut(column) {

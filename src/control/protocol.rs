@@ -2,12 +2,14 @@
 //!
 //! ```json
 //! {"version":1,"command":"ps"}
-//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0}}
+//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0,"quarantined":[]}}
 //! ```
 //!
 //! An answer may have a member `error`, a text, in the place of what was asked for.
 
 use serde::{Deserialize, Serialize};
+
+use crate::app::Quarantined;
 
 /// The version that this program speaks. Members may be added to an answer without another version.
 pub(super) const VERSION: u32 = 1;
@@ -64,6 +66,9 @@ pub(crate) struct Running<P> {
     pub(crate) processes: Vec<P>,
     /// How many processes are left out, because there are too many for an answer.
     pub(crate) omitted: usize,
+    /// The functions and processes whose calls are refused. A run of an earlier version has none.
+    #[serde(default)]
+    pub(crate) quarantined: Vec<Quarantined>,
 }
 
 /// A process, as it is read from an answer: of `frame_dispatch::process::ProcessInfo` what a table shows.
@@ -134,18 +139,20 @@ pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
 
 /// The line that answers with what runs, and with as many of its processes as there is room for.
 pub(super) fn answer<P: Serialize>(mut running: Running<P>) -> Vec<u8> {
-    let lengths = running
-        .processes
-        .iter()
-        .map(|process| serde_json::to_vec(process).map_or(MAX_ANSWER, |text| text.len()));
+    let room = MAX_ANSWER.saturating_sub(ENVELOPE + length(&running.quarantined));
+    let lengths = running.processes.iter().map(length);
     let ends = lengths.scan(0, |end, length| {
         *end += length + ",".len();
         Some(*end)
     });
-    let kept = ends.take_while(|&end| end <= MAX_ANSWER - ENVELOPE).count();
+    let kept = ends.take_while(|&end| end <= room).count();
     running.omitted += running.processes.len() - kept;
     running.processes.truncate(kept);
     line(&Answer { version: VERSION, running: Some(running), error: None })
+}
+
+fn length(part: &impl Serialize) -> usize {
+    serde_json::to_vec(part).map_or(MAX_ANSWER, |text| text.len())
 }
 
 /// The line that answers why there is nothing else.
@@ -203,7 +210,7 @@ mod tests {
 
     fn running(processes: Vec<Process>) -> Running<Process> {
         let (app, manifest) = ("hello".to_owned(), "/srv/app.toml".to_owned());
-        Running { app, manifest, pid: 4711, uptime: 2.5, processes, omitted: 0 }
+        Running { app, manifest, pid: 4711, uptime: 2.5, processes, omitted: 0, quarantined: Vec::new() }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::place::{BindError, Claim, Place};
 use super::protocol::{self, Command, MAX_REQUEST, Running};
+use crate::app::Quarantines;
 
 /// How many are served at once. Others wait until they are accepted.
 const CONNECTIONS: usize = 8;
@@ -35,6 +36,8 @@ pub(crate) struct ControlHandle {
     pub(crate) started: Instant,
     /// Its processes.
     pub(crate) processes: ProcessManager,
+    /// What of it is quarantined.
+    pub(crate) quarantines: Quarantines,
 }
 
 impl ControlHandle {
@@ -47,6 +50,7 @@ impl ControlHandle {
             uptime: self.started.elapsed().as_secs_f64(),
             processes: processes.iter().collect(),
             omitted: 0,
+            quarantined: self.quarantines.list(),
         })
     }
 }
@@ -164,6 +168,7 @@ mod tests {
             manifest,
             started: Instant::now(),
             processes: processes.clone(),
+            quarantines: Quarantines::default(),
         }
     }
 

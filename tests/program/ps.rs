@@ -81,6 +81,7 @@ fn a_directory_that_others_can_enter_or_redirect_is_not_trusted() {
 
 const ANSWER: &str = concat!(
     r#"{"version":1,"running":{"app":"hello","manifest":"/srv/app.toml","pid":4711,"uptime":3661.5,"omitted":2,"#,
+    r#""quarantined":[{"kind":"function","id":"app:bad","reason":"`bad.lua` is quarantined: it held a thread"}],"#,
     r#""later":"a member that is not known yet","processes":[{"pid":"{local@app:workers|0x00002}","names":["ticker"],"#,
     r#""entry":"app:ticker","host":"app:workers","engine":"lua","state":"receiving","mailbox":3,"#,
     r#""frame":["net.overlay"],"parent":"{local@app:workers|0x00001}","links":[],"monitors":[],"uptime":59.9}]}}"#,
@@ -100,6 +101,7 @@ fn what_runs_is_a_table_for_people() {
     for cell in ["{local@app:workers|0x00002}", "ticker", "receiving", "59s", "and 2 that are younger"] {
         assert!(shown.contains(cell), "{cell}: {shown}");
     }
+    assert!(shown.ends_with("\nfunction app:bad: `bad.lua` is quarantined: it held a thread\n"), "{shown}");
 }
 
 #[test]
@@ -112,6 +114,7 @@ fn what_runs_is_an_object_for_programs() {
     let running: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&running["pid"], &running["omitted"]), (&json!(4711), &json!(2)));
     assert_eq!(running["processes"][0]["names"], json!(["ticker"]));
+    assert_eq!(running["quarantined"][0]["id"], json!("app:bad"));
 }
 
 #[test]

@@ -460,6 +460,86 @@ fn a_second_signal_ends_it_at_once() {
     }
 }
 
+/// One instruction that takes a minute or more: all keys collide when the table grows.
+#[cfg(target_os = "linux")]
+const HOSTILE: &str =
+    "local m, t = (1 << 18) - 1, {} for i = 1, (1 << 17) + 1 do t[i * m] = true end return #t";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn scripts_that_hold_their_threads_stop_nothing_else_and_are_quarantined_until_a_reload() {
+    let settings = "shutdown = \"100ms\"";
+    let manifest = [
+        HOST,
+        &function("mode"),
+        &["one", "two", "sibling"].map(process).concat(),
+        &supervisor(""),
+        &child("one", settings),
+        &child("two", settings),
+        &child("sibling", ""),
+    ]
+    .concat();
+    let hostile = |name: &str| {
+        let hostile = HOSTILE.replace("return #t", "");
+        format!("if call('app:mode') == 'hostile' then {hostile} end\n{}", worker(&format!("honest {name}")))
+    };
+    let sibling = "repeat
+          log.info('the sibling goes on')
+          local message = process.receive(0.02)
+        until message and message.kind == 'cancelled'";
+    let (one, two) = (hostile("one"), hostile("two"));
+    let sources =
+        [("mode.lua", "return 'hostile'"), ("one.lua", &*one), ("two.lua", &*two), ("sibling.lua", sibling)];
+    let app = App::new(&manifest, &sources);
+    let socket = app.path().join("control.sock").display().to_string();
+    let ps = |format: &str| {
+        let output = super::frame(&["ps", "--socket", &socket, "--format", format]);
+        assert!(output.status.success(), "{}", super::stderr(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let quarantined = || {
+        let running: serde_json::Value = serde_json::from_str(&ps("json")).expect("JSON");
+        let units = running["quarantined"].as_array().expect("a list").clone();
+        units
+            .iter()
+            .map(|unit| format!("{} {}", unit["kind"], unit["id"]).replace('"', ""))
+            .collect::<Vec<_>>()
+    };
+
+    let mut run = app.run(&["--control", &socket]);
+    run.wait_for("ready");
+    run.wait_for_times("is quarantined: it held a thread for", 2);
+    assert!(run.has_said("`one.lua` is quarantined") && run.has_said("`two.lua` is quarantined"));
+    let goes_on = run.times("the sibling goes on");
+    run.wait_for_times("the sibling goes on", goes_on + 10);
+    assert_eq!(quarantined(), ["process app:one", "process app:two"]);
+    let shown = ps("table");
+    assert!(shown.contains("\nprocess app:one: `one.lua` is quarantined: it held a thread for "), "{shown}");
+
+    // Nothing of them has changed but what they call.
+    app.write("mode.lua", "return 'honest'");
+    let reloaded = run.reload();
+    assert!(reloaded.contains("processes replaced: app:one, app:two"), "{reloaded}");
+    run.wait_for_times("honest one is up", 1);
+    run.wait_for_times("honest two is up", 1);
+    assert_eq!(quarantined(), Vec::<String>::new());
+    assert!(run.reload().contains("changed: nothing"));
+    // The threads are held still, and not waited for.
+    run.stop();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_call_that_holds_its_thread_is_given_up_in_time() {
+    let app = App::new(&function("hostile"), &[("hostile.lua", HOSTILE)]);
+    let manifest = app.path().join("app.toml").display().to_string();
+    let began = Instant::now();
+    let output = super::frame(&["call", &manifest, "app:hostile", "--timeout", "300ms", "--format", "json"]);
+    let said = super::stderr(&output);
+    assert!(said.contains(r#""kind":"deadline""#), "{said}");
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_supervisor_that_gives_up_ends_the_program() {
     let app = App::new(&one_worker(), &[("worker.lua", "error('it is of no use')")]);

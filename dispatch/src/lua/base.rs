@@ -18,8 +18,20 @@ const LONGEST_CHUNK: usize = 64 << 10;
 pub(super) fn install(lua: &Lua, base: &Table, marks: &Marks, log: &Function) -> mlua::Result<Table> {
     let stock = lua.globals();
     for name in [
-        "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen", "rawset",
-        "select", "tonumber", "tostring", "type",
+        "assert",
+        "error",
+        "getmetatable",
+        "ipairs",
+        "next",
+        "pairs",
+        "rawequal",
+        "rawget",
+        "rawlen",
+        "rawset",
+        "select",
+        "tonumber",
+        "tostring",
+        "type",
     ] {
         base.raw_set(name, stock.raw_get::<Function>(name)?)?;
     }
@@ -30,7 +42,9 @@ pub(super) fn install(lua: &Lua, base: &Table, marks: &Marks, log: &Function) ->
             lua.exec_raw(("__gc", "__mode"), |state| ffi::lua_pushcclosure(state, setmetatable, 2))?;
         base.raw_set("setmetatable", checked)?;
         base.raw_set("load", lua.create_c_function(load)?)?;
-        let with = |f, values: (Table,)| lua.exec_raw::<Function>(values, |state| ffi::lua_pushcclosure(state, f, 1));
+        let with = |f, values: (Table,)| {
+            lua.exec_raw::<Function>(values, |state| ffi::lua_pushcclosure(state, f, 1))
+        };
         base.raw_set("array", with(array, (marks.array.clone(),))?)?;
         base.raw_set("bytes", with(bytes, (marks.bytes.clone(),))?)?;
         let logs = |f, level: &str| {
@@ -172,7 +186,8 @@ unsafe fn load_text(state: *mut lua_State) -> c_int {
             );
             return 2;
         }
-        let default = if ffi::lua_type(state, 1) == ffi::LUA_TFUNCTION { c"=(load)".as_ptr() } else { source };
+        let default =
+            if ffi::lua_type(state, 1) == ffi::LUA_TFUNCTION { c"=(load)".as_ptr() } else { source };
         let name = ffi::luaL_optlstring(state, 2, default, ptr::null_mut());
         let mode = ffi::luaL_optlstring(state, 3, c"bt".as_ptr(), ptr::null_mut());
         if !CStr::from_ptr(mode).to_bytes().contains(&b't') {

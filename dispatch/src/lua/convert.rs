@@ -7,15 +7,16 @@
 //! | array | a table marked with `array`, also where it is empty; a table with the keys 1 to n becomes one |
 //! | object | a table with strings for keys; an empty table becomes one |
 
-use std::fmt::Write as _;
-use std::os::raw::c_void;
 use mlua::{IntoLua, Lua, Table, Value};
 use serde_json::{Map, Number, Value as Json};
+use std::fmt::Write as _;
+use std::os::raw::c_void;
 
 use super::bridge::HostCall;
 use super::fault::Failures;
 use super::watch::Watch;
 use crate::payload::Payload;
+use crate::script::clock;
 
 /// How deep tables and arrays are nested at most.
 const DEPTH: usize = 128;
@@ -83,6 +84,9 @@ impl Marks {
             Json::Array(items) => {
                 let table = lua.create_table_with_capacity(items.len(), 0)?;
                 for (index, item) in items.iter().enumerate() {
+                    if index.is_multiple_of(VALUES) {
+                        clock::reach();
+                    }
                     table.raw_set(index + 1, self.give_nested(lua, item, depth + 1)?)?;
                 }
                 table.set_metatable(Some(self.array.clone()))?;
@@ -90,7 +94,10 @@ impl Marks {
             }
             Json::Object(members) => {
                 let table = lua.create_table_with_capacity(0, members.len())?;
-                for (name, member) in members {
+                for (index, (name, member)) in members.iter().enumerate() {
+                    if index.is_multiple_of(VALUES) {
+                        clock::reach();
+                    }
                     table.raw_set(name.as_str(), self.give_nested(lua, member, depth + 1)?)?;
                 }
                 Ok(Value::Table(table))

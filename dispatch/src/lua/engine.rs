@@ -9,6 +9,7 @@ use super::function::LuaFunction;
 use super::module::LuaModule;
 use super::preempt;
 use super::vm::Vm;
+use crate::script::ScriptRuntime;
 
 /// The longest source of a function, in bytes. Lua cannot be interrupted as it compiles.
 const LONGEST_SOURCE: usize = 1 << 20;
@@ -17,6 +18,7 @@ const LONGEST_SOURCE: usize = 1 << 20;
 #[derive(Clone)]
 pub struct LuaEngine {
     modules: Arc<[Arc<dyn LuaModule>]>,
+    runtime: Option<ScriptRuntime>,
 }
 
 /// An engine that is being put together.
@@ -24,6 +26,7 @@ pub struct LuaEngine {
 pub struct LuaEngineBuilder {
     modules: Vec<Arc<dyn LuaModule>>,
     signal: Option<i32>,
+    runtime: Option<ScriptRuntime>,
 }
 
 /// A script was not made into a function, or an engine not built.
@@ -115,6 +118,11 @@ impl LuaEngine {
         LuaFunction::new(self.clone(), chunk, source, config)
     }
 
+    /// What its scripts run on, unless that is the thread of the caller.
+    pub(super) const fn runtime(&self) -> Option<&ScriptRuntime> {
+        self.runtime.as_ref()
+    }
+
     pub(super) fn modules(&self) -> &[Arc<dyn LuaModule>] {
         &self.modules
     }
@@ -125,6 +133,14 @@ impl LuaEngineBuilder {
     #[must_use]
     pub fn module(mut self, module: impl LuaModule) -> Self {
         self.modules.push(Arc::new(module));
+        self
+    }
+
+    /// Runs the scripts on threads of their own, and quarantines those that hold one for too long. Default: a script runs on
+    /// the thread that polls its caller.
+    #[must_use]
+    pub fn runtime(mut self, runtime: ScriptRuntime) -> Self {
+        self.runtime = Some(runtime);
         self
     }
 
@@ -163,7 +179,7 @@ impl LuaEngineBuilder {
             }
         }
         preempt::install(self.signal).map_err(|source| LuaError::Signal { source })?;
-        let engine = LuaEngine { modules: self.modules.into() };
+        let engine = LuaEngine { modules: self.modules.into(), runtime: self.runtime };
         let (_, names) = Vm::new(&engine, &LuaConfig::default())?;
         match engine.modules.iter().find(|module| names.iter().any(|taken| taken == module.name())) {
             Some(module) => Err(LuaError::ModuleNameTaken { module: module.name().to_owned() }),

@@ -209,8 +209,10 @@ fn take_table(watch: &Watch, table: &Table) -> CallError {
     let mut message = match (field("message"), watch.take_text()) {
         (Value::String(message), _) => shortened(&message.to_string_lossy()),
         (_, Some(text)) => shortened(&text),
-        (_, None) => "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
-            .to_owned(),
+        (_, None) => {
+            "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
+                .to_owned()
+        }
     };
     if let (None, Value::String(unknown)) = (kind, &own_kind) {
         let unknown = shortened(&unknown.to_string_lossy());

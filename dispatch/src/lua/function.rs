@@ -10,9 +10,10 @@ use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
-use crate::pool::{Pool, PoolStatistics};
+use crate::pool::{Pool, PoolStatistics, Turn};
 use crate::process::{Process, ProcessCtx};
-use crate::script::Unit;
+use crate::script::clock::{self, Notice};
+use crate::script::{Quarantine, Unit};
 use crate::yielding::behind_timers;
 
 /// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
@@ -26,7 +27,7 @@ struct Inner {
     chunk: Box<str>,
     source: Box<str>,
     config: LuaConfig,
-    pool: Pool<Vm>,
+    pool: Arc<Pool<Vm>>,
     unit: Arc<Unit>,
 }
 
@@ -47,7 +48,7 @@ impl LuaFunction {
             .collect::<Result<Vec<_>, _>>()?;
         warm.truncate(pool.warm);
         let pool = Pool::new(pool, warm);
-        let unit = Arc::new(Unit::new(chunk));
+        let unit = Arc::new(Unit::new(format!("`{chunk}`")));
         let inner = Inner { engine, chunk: chunk.into(), source: source.into(), config, pool, unit };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -57,6 +58,12 @@ impl LuaFunction {
         self.inner.pool.statistics()
     }
 
+    /// Why its calls are refused, if they are: it has held a thread of its engine's
+    /// [runtime](super::LuaEngineBuilder::runtime) for too long.
+    pub fn quarantine(&self) -> Option<Quarantine> {
+        self.inner.unit.quarantine().cloned()
+    }
+
     /// Its limits.
     pub fn config(&self) -> &LuaConfig {
         &self.inner.config
@@ -64,15 +71,37 @@ impl LuaFunction {
 }
 
 impl Inner {
-    async fn run(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
-        let mut turn = self.pool.turn(&ctx).await?;
+    async fn run(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+        self.unit.admit()?;
+        let turn = self.pool.turn(&ctx).await?;
+        // It may have held a thread in the meantime.
+        self.unit.admit()?;
         let ctx = ctx.with_timeout(self.config.time);
-        let vm = turn
-            .instance(|| Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source))
-            .map_err(|error| {
-                CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
-            })?;
-        let result = ctx.bound(behind_timers(vm.run(&self.unit, &ctx, payload))).await?;
+        let bounds = ctx.clone();
+        let runtime = self.engine.runtime().cloned();
+        let in_turn = self.run_in_turn(turn, ctx, payload);
+        match runtime {
+            Some(runtime) => bounds.bound_call(runtime.run(Box::pin(in_turn))).await,
+            None => bounds.bound_call(behind_timers(in_turn)).await,
+        }
+    }
+
+    /// Runs the script. The turn ends when this is done or dropped: with the thread that the script holds.
+    async fn run_in_turn(
+        self: Arc<Self>,
+        mut turn: Turn<Vm>,
+        ctx: Ctx,
+        payload: Payload,
+    ) -> Result<Payload, CallError> {
+        let pid = ctx.unit();
+        let build = || {
+            let _slice = clock::enter(&self.unit, pid, Notice::Elsewhere);
+            Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source)
+        };
+        let vm = turn.instance(build).map_err(|error| {
+            CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
+        })?;
+        let result = vm.run(&self.unit, &ctx, payload).await;
         if vm.is_reusable() {
             turn.give_back();
         }
@@ -82,7 +111,7 @@ impl Inner {
 
 impl Function for LuaFunction {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        Box::pin(self.inner.run(ctx, payload))
+        Box::pin(Arc::clone(&self.inner).run(ctx, payload))
     }
 }
 

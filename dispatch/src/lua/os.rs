@@ -25,9 +25,8 @@ pub(super) fn install(lua: &Lua, library: &Table, shared: &Arc<Shared>) -> mlua:
     lua.globals().raw_set("os", Value::Nil)?;
 
     let this = Arc::clone(shared);
-    let clock = bridge::function(lua, shared, move |lua, _| {
-        this.watch.elapsed().as_secs_f64().into_lua_multi(lua)
-    })?;
+    let clock =
+        bridge::function(lua, shared, move |lua, _| this.watch.elapsed().as_secs_f64().into_lua_multi(lua))?;
     library.raw_set("clock", clock)?;
     let fields = date.clone();
     let time = bridge::function(lua, shared, move |lua, arguments| {
@@ -66,28 +65,30 @@ unsafe extern "C-unwind" fn date_in_utc(state: *mut lua_State) -> c_int {
 
 /// The time that a table describes, whose fields may be out of range, as seconds since 1970. Puts them into their ranges.
 fn time_of(table: &Table, date: &Function) -> mlua::Result<i64> {
-    let field = |name: &str, default: Option<i64>| match table.get::<Value>(name)? {
-        Value::Nil => default.ok_or_else(|| format!("field '{name}' missing in date table")),
-        Value::Integer(value) => Ok(value),
-        Value::Number(value) if value.fract() == 0.0 && value.abs() < 1e15 => {
-            #[allow(clippy::cast_possible_truncation, reason = "it is an integer in range")]
-            Ok(value as i64)
+    let field = |name: &str, default: Option<i64>| {
+        match table.get::<Value>(name)? {
+            Value::Nil => default.ok_or_else(|| format!("field '{name}' missing in date table")),
+            Value::Integer(value) => Ok(value),
+            Value::Number(value) if value.fract() == 0.0 && value.abs() < 1e15 =>
+            {
+                #[allow(clippy::cast_possible_truncation, reason = "it is an integer in range")]
+                Ok(value as i64)
+            }
+            Value::String(text) => {
+                text.to_string_lossy().trim().parse().map_err(|_| format!("field '{name}' is not an integer"))
+            }
+            _ => Err(format!("field '{name}' is not an integer")),
         }
-        Value::String(text) => {
-            text.to_string_lossy().trim().parse().map_err(|_| format!("field '{name}' is not an integer"))
-        }
-        _ => Err(format!("field '{name}' is not an integer")),
-    }
-    .map_err(mlua::Error::runtime)
-    .and_then(|value| {
-        let is_in_range = i32::try_from(value).is_ok();
-        let error = || mlua::Error::runtime(format!("field '{name}' is out-of-bound"));
-        is_in_range.then_some(value).ok_or_else(error)
-    });
+        .map_err(mlua::Error::runtime)
+        .and_then(|value| {
+            let is_in_range = i32::try_from(value).is_ok();
+            let error = || mlua::Error::runtime(format!("field '{name}' is out-of-bound"));
+            is_in_range.then_some(value).ok_or_else(error)
+        })
+    };
     let months = field("year", None)? * 12 + field("month", None)? - 1;
     let days = days_before_month(months) + field("day", None)? - 1;
-    let seconds =
-        field("hour", Some(12))? * 60 * 60 + field("min", Some(0))? * 60 + field("sec", Some(0))?;
+    let seconds = field("hour", Some(12))? * 60 * 60 + field("min", Some(0))? * 60 + field("sec", Some(0))?;
     let time = days * SECONDS_A_DAY + seconds;
     let normal: Table = date.call(("!*t", time))?;
     for pair in normal.pairs::<Value, Value>() {

@@ -30,7 +30,8 @@ pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
     unsafe {
         for name in ["pack", "packsize", "unpack"] {
             let own: Function = own.raw_get(name)?;
-            let function: Function = lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
+            let function: Function =
+                lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
             library.raw_set(name, function)?;
         }
         library.raw_set("find", lua.create_c_function(find)?)?;

@@ -20,8 +20,9 @@ use super::{base, host, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
-use crate::script::Unit;
+use crate::pid::Pid;
 use crate::script::clock::{self, Notice};
+use crate::script::{Unit, leave_stalled_thread};
 
 /// After so many calls a VM is thrown away, whatever it was used for.
 const CALLS: u32 = 1 << 16;
@@ -111,13 +112,20 @@ impl Vm {
         self.is_reusable = false;
         let shared = Arc::clone(&self.shared);
         let _running = shared.watch.begin(ctx);
-        let result = match self.shared.marks.give(&self.lua, &payload) {
+        let pid = ctx.unit();
+        let given = {
+            let _slice = clock::enter(unit, pid, Notice::Elsewhere);
+            self.shared.marks.give(&self.lua, &payload)
+        };
+        let result = match given {
             Ok(value) => {
                 drop(payload);
-                self.drive(unit, value).await
+                self.drive(unit, pid, value).await
             }
             Err(error) => Err(error),
         };
+        // The result may be large, and there may be much garbage.
+        let _slice = clock::enter(unit, pid, Notice::Elsewhere);
         let (is_ordinary, result) = match result {
             Ok((true, value)) => (true, self.result(&value)),
             Ok((false, value)) => (true, Err(fault::take(&shared.watch, &value))),
@@ -129,15 +137,18 @@ impl Vm {
     }
 
     /// Drives the script to its end: a slice each poll, and more only if what it waits for is there at once.
-    async fn drive(&self, unit: &Arc<Unit>, payload: Value) -> mlua::Result<(bool, Value)> {
+    async fn drive(&self, unit: &Arc<Unit>, pid: Option<Pid>, payload: Value) -> mlua::Result<(bool, Value)> {
         let _cancel = CancelOnDrop(&self.shared);
         let mut start = Some((self.body.clone(), self.script.clone(), payload));
-        poll_fn(|context| self.poll(unit, &mut start, context)).await
+        let result = poll_fn(|context| self.poll(unit, pid, &mut start, context)).await;
+        leave_stalled_thread().await;
+        result
     }
 
     fn poll(
         &self,
         unit: &Arc<Unit>,
+        pid: Option<Pid>,
         start: &mut Option<(Function, Option<Function>, Value)>,
         context: &mut Context<'_>,
     ) -> Poll<mlua::Result<(bool, Value)>> {
@@ -151,7 +162,7 @@ impl Vm {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let (stopped, first, second) = match self.slice(unit, start.take()) {
+            let (stopped, first, second) = match self.slice(unit, pid, start.take()) {
                 Ok(stopped) => stopped,
                 Err(error) => return Poll::Ready(Err(error)),
             };
@@ -175,10 +186,11 @@ impl Vm {
     fn slice(
         &self,
         unit: &Arc<Unit>,
+        pid: Option<Pid>,
         start: Option<(Function, Option<Function>, Value)>,
     ) -> mlua::Result<(Stopped, Value, Value)> {
         self.shared.watch.resume();
-        let _slice = clock::enter(unit, Notice::Signal).map_err(mlua::Error::external)?;
+        let _slice = clock::enter(unit, pid, Notice::Signal).map_err(mlua::Error::external)?;
         let _entered = Entered::new(&self.shared);
         let (stopped, first, second) = match start {
             Some(start) => self.resume.call(start)?,

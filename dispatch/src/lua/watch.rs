@@ -114,6 +114,7 @@ impl Watch {
 
     /// Raises if the call is over: for what is bounded in another way.
     pub(super) fn check(&self) -> mlua::Result<()> {
+        clock::reach();
         if self.is_over() { Err(mlua::Error::external(Over)) } else { Ok(()) }
     }
 

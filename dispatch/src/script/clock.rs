@@ -7,19 +7,25 @@
 //!
 //! A mark or a signal may arrive after the slice it was meant for has ended. Both are harmless: a mark names its slice by
 //! number, and the receiver of a signal looks at the mark.
+//!
+//! A slice that is marked again and again, and whose guest never looks at the mark, holds its thread: no hook and no epoch
+//! reaches it. The clock tells the [observer](Observer) of the thread, if it has one, and quarantines a unit that does so
+//! for too long.
 
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 use std::time::Duration;
+use std::{mem, ptr};
 
 #[cfg(feature = "lua")]
 use super::signal::Target;
+use super::thread::OsThread;
 use super::unit::Unit;
+use crate::pid::Pid;
 
 /// The time between two ticks. A slice lasts between one and two ticks.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
@@ -27,6 +33,32 @@ pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// The number of ticks without guest code after which the clock parks. Waking a thread costs more than most calls take, so
 /// it is not done for each of several calls that follow one another.
 const LINGER: u32 = 50;
+
+/// The processor time without a point where a guest can be interrupted after which its thread counts as blocked.
+const BLOCKED_AFTER: Duration = Duration::from_millis(10);
+
+/// The ticks after which a thread counts as blocked though it has used no such time: it may wait for the system.
+const BLOCKED_AFTER_TICKS: u32 = 100;
+
+/// What the clock tells of a thread. Everything but `relieve` is called with a lock held that the thread takes where a slice
+/// begins or ends, so it returns at once.
+pub(crate) trait Observer: Send + Sync {
+    /// The processor time that a unit may use without reaching a point where it can be interrupted.
+    fn stall_limit(&self) -> Duration;
+
+    /// The thread is blocked: it has not reached such a point for a while.
+    fn blocked(&self);
+
+    /// The thread is not blocked any more.
+    fn unblocked(&self);
+
+    /// The thread has used up the limit. It has the lowest priority from now on, and `unit` is quarantined. `is_first` says
+    /// whether it was not before.
+    fn stalled(&self, unit: &Arc<Unit>, pid: Option<Pid>, is_first: bool);
+
+    /// A thread was found to be blocked, a moment ago.
+    fn relieve(&self);
+}
 
 /// How a guest learns that its slice has been used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,16 +80,29 @@ pub(crate) struct Slice {
     _not_send: PhantomData<*const ()>,
 }
 
-/// Enters a slice of `unit` on the current thread.
+/// Enters a slice of `unit` on the current thread. `pid` is that of the call or process, for the log.
 ///
 /// # Errors
 ///
 /// If the clock cannot be started, or the thread's locals are being destroyed: nothing would end the slice.
-pub(crate) fn enter(unit: &Arc<Unit>, notice: Notice) -> io::Result<Slice> {
+pub(crate) fn enter(unit: &Arc<Unit>, pid: Option<Pid>, notice: Notice) -> io::Result<Slice> {
+    begin(Running { unit: Some(Arc::clone(unit)), pid, notice })
+}
+
+/// Enters a slice of the host on the current thread, if that has an observer: no unit is responsible for what runs there.
+pub(crate) fn enter_host() -> Option<Slice> {
+    let is_observed = RECORD.try_with(|registration| registration.borrow().observer.is_some());
+    if !is_observed.unwrap_or(false) {
+        return None;
+    }
+    begin(Running { unit: None, pid: None, notice: Notice::Elsewhere }).ok()
+}
+
+fn begin(running: Running) -> io::Result<Slice> {
     let clock = Clock::current();
     let record = RECORD.try_with(|registration| registration.borrow_mut().record(clock));
     let record = record.map_err(io::Error::other)?;
-    let outer = record.switch(Some(Running { unit: Arc::clone(unit), notice }));
+    let outer = record.switch(Some(running));
     let slice = Slice { record, outer, _not_send: PhantomData };
     clock.wake()?;
     Ok(slice)
@@ -69,32 +114,47 @@ impl Drop for Slice {
     }
 }
 
-/// Returns whether the current thread's slice has been used up.
+/// Has the clock tell `observer` of the current thread, on which no slice has begun yet.
+pub(super) fn observe(observer: Arc<dyn Observer>) {
+    let _ = RECORD.try_with(|registration| registration.borrow_mut().observer = Some(observer));
+}
+
+/// Returns whether the current thread's slice has been used up. To ask is to reach a point where it can be interrupted.
+#[cfg(feature = "lua")]
 pub(crate) fn is_due() -> bool {
     let is_due = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
-        registration.try_borrow().is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.is_due()))
+        registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| record.reach()))
     });
     is_due.unwrap_or(false)
 }
 
+/// Tells the clock that a loop of the host goes on, where it works for a guest and cannot be interrupted.
+#[cfg(feature = "lua")]
+pub(crate) fn reach() {
+    is_due();
+}
+
 thread_local! {
-    static RECORD: RefCell<Registration> = const { RefCell::new(Registration(None)) };
+    static RECORD: RefCell<Registration> = const { RefCell::new(Registration { record: None, observer: None }) };
 }
 
 /// The current thread's record. Its drop takes the thread off the clock.
-struct Registration(Option<Arc<Record>>);
+struct Registration {
+    record: Option<Arc<Record>>,
+    observer: Option<Arc<dyn Observer>>,
+}
 
 impl Registration {
     fn record(&mut self, clock: &'static Clock) -> Arc<Record> {
-        match &self.0 {
+        match &self.record {
             Some(record) if ptr::eq(record.clock, clock) => Arc::clone(record),
             _ => {
-                let record = Arc::new(Record::of_current_thread(clock));
+                let record = Arc::new(Record::of_current_thread(clock, self.observer.clone()));
                 clock.records().push(Arc::clone(&record));
-                if let Some(of_parent) = self.0.replace(Arc::clone(&record)) {
+                if let Some(of_parent) = self.record.replace(Arc::clone(&record)) {
                     // Its lock may have been held, by a thread that the fork did not copy.
-                    std::mem::forget(of_parent);
+                    mem::forget(of_parent);
                 }
                 record
             }
@@ -104,7 +164,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let Some(record) = self.0.take() else { return };
+        let Some(record) = self.record.take() else { return };
         // The clock holds this lock while it sends signals, so that none is sent to a thread that has ended.
         record.clock.records().retain(|other| !Arc::ptr_eq(other, &record));
     }
@@ -117,15 +177,21 @@ struct Record {
     number: AtomicU64,
     /// The number of the last slice that was used up.
     due: AtomicU64,
+    /// How often the thread has reached a point where it can be interrupted, in a slice that was used up. Only the thread
+    /// itself changes it.
+    reached: AtomicU64,
     inside: Mutex<Inside>,
+    thread: OsThread,
+    observer: Option<Arc<dyn Observer>>,
     #[cfg(feature = "lua")]
     target: Target,
 }
 
 /// What runs on a thread.
 struct Running {
-    #[allow(dead_code)]
-    unit: Arc<Unit>,
+    /// What is responsible for it; none if that is the host.
+    unit: Option<Arc<Unit>>,
+    pid: Option<Pid>,
     notice: Notice,
 }
 
@@ -135,15 +201,32 @@ struct Inside {
     running: Option<Running>,
     /// The number of the slice that the clock saw at its last tick.
     seen: u64,
+    hold: Hold,
+}
+
+/// How a slice that was used up holds its thread.
+#[derive(Default)]
+struct Hold {
+    /// The value of `reached` that the clock saw at its last tick.
+    reached: u64,
+    /// The ticks since the thread has reached a point where it can be interrupted.
+    ticks: u32,
+    /// The processor time that the thread had used at the first of them.
+    since: Option<Duration>,
+    is_blocked: bool,
+    is_stalled: bool,
 }
 
 impl Record {
-    fn of_current_thread(clock: &'static Clock) -> Self {
+    fn of_current_thread(clock: &'static Clock, observer: Option<Arc<dyn Observer>>) -> Self {
         Self {
             clock,
             number: AtomicU64::new(1),
             due: AtomicU64::new(0),
+            reached: AtomicU64::new(0),
             inside: Mutex::default(),
+            thread: OsThread::current(),
+            observer,
             #[cfg(feature = "lua")]
             target: Target::current_thread(),
         }
@@ -158,22 +241,42 @@ impl Record {
         let mut inside = self.inside();
         // Nothing else writes to it.
         self.number.store(self.number.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        std::mem::replace(&mut inside.running, next)
+        if mem::take(&mut inside.hold.is_blocked) {
+            self.unblocked();
+        }
+        mem::replace(&mut inside.running, next)
     }
 
-    fn is_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+    fn unblocked(&self) {
+        if let Some(observer) = &self.observer {
+            observer.unblocked();
+        }
     }
 
-    /// Looks at the thread. Returns whether it has run guest code since the last tick.
-    fn tick(&self) -> bool {
-        let mut inside = self.inside();
+    /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
+    fn reach(&self) -> bool {
+        let is_due = self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed);
+        if is_due {
+            self.reached.store(self.reached.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// Looks at the thread.
+    fn tick(&self) -> Tick {
+        // A slice begins or ends where the lock is held. The thread may have the lowest priority, so the clock does not wait.
+        let mut inside = match self.inside.try_lock() {
+            Ok(inside) => inside,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Tick::Active,
+        };
         let number = self.number.load(Ordering::Relaxed);
         if inside.seen != number {
             inside.seen = number;
-            return true;
+            inside.hold = Hold { reached: self.reached.load(Ordering::Relaxed), ..Hold::default() };
+            return Tick::Active;
         }
-        let Some(running) = &inside.running else { return false };
+        let Inside { running: Some(running), hold, .. } = &mut *inside else { return Tick::Quiet };
         // Before the signal, whose receiver looks at it.
         self.due.store(number, Ordering::Relaxed);
         match running.notice {
@@ -181,8 +284,52 @@ impl Record {
             Notice::Signal => self.target.signal(),
             Notice::Elsewhere => (),
         }
-        true
+        match &self.observer {
+            Some(observer) if self.watch(observer, running, hold) => Tick::Blocked(Arc::clone(observer)),
+            _ => Tick::Active,
+        }
     }
+
+    /// Looks at a slice that was used up. Returns whether it has just been found to block the thread.
+    fn watch(&self, observer: &Arc<dyn Observer>, running: &Running, hold: &mut Hold) -> bool {
+        let reached = self.reached.load(Ordering::Relaxed);
+        if hold.reached != reached {
+            if hold.is_blocked {
+                observer.unblocked();
+            }
+            *hold = Hold { reached, ..Hold::default() };
+            return false;
+        }
+        hold.ticks += 1;
+        let used = self.thread.processor_time().map(|now| now.saturating_sub(*hold.since.get_or_insert(now)));
+        let has_used = |limit| used.is_some_and(|used| used >= limit);
+        let was_blocked = hold.is_blocked;
+        if !was_blocked && (has_used(BLOCKED_AFTER) || hold.ticks >= BLOCKED_AFTER_TICKS) {
+            hold.is_blocked = true;
+            observer.blocked();
+        }
+        let (Some(unit), Some(used)) = (&running.unit, used) else { return hold.is_blocked && !was_blocked };
+        // Another thread that runs what is quarantined is not given the same time again.
+        let limit = if unit.quarantine().is_some() { BLOCKED_AFTER } else { observer.stall_limit() };
+        if !hold.is_stalled && used >= limit {
+            hold.is_stalled = true;
+            let is_first = unit.set_quarantine(used);
+            // It is alive: it takes itself off the clock before it ends.
+            self.thread.demote();
+            observer.stalled(unit, running.pid, is_first);
+        }
+        hold.is_blocked && !was_blocked
+    }
+}
+
+/// What the clock has seen of a thread.
+enum Tick {
+    /// It runs no guest code.
+    Quiet,
+    /// It has run guest code since the last tick.
+    Active,
+    /// The same, and the thread has just been found to be blocked.
+    Blocked(Arc<dyn Observer>),
 }
 
 /// The clock thread, and the threads that it knows.
@@ -235,17 +382,14 @@ impl Clock {
     #[cold]
     fn unpark(&'static self) -> io::Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*thread {
-            Some(thread) => {
-                self.is_parked.store(false, Ordering::Release);
-                thread.unpark();
-            }
-            None => {
-                let builder = thread::Builder::new().name("frame-clock".to_owned());
-                let spawned = builder.spawn(move || self.run())?;
-                self.is_parked.store(false, Ordering::Release);
-                *thread = Some(spawned.thread().clone());
-            }
+        if let Some(thread) = &*thread {
+            self.is_parked.store(false, Ordering::Release);
+            thread.unpark();
+        } else {
+            let builder = thread::Builder::new().name("frame-clock".to_owned());
+            let spawned = builder.spawn(move || self.run())?;
+            self.is_parked.store(false, Ordering::Release);
+            *thread = Some(spawned.thread().clone());
         }
         Ok(())
     }
@@ -263,9 +407,17 @@ impl Clock {
     }
 
     fn tick(&self) -> bool {
-        let mut has_run = false;
+        let (mut has_run, mut blocked) = (false, Vec::new());
         for record in self.records().iter() {
-            has_run |= record.tick();
+            match record.tick() {
+                Tick::Quiet => continue,
+                Tick::Active => (),
+                Tick::Blocked(observer) => blocked.push(observer),
+            }
+            has_run = true;
+        }
+        for observer in blocked {
+            observer.relieve();
         }
         has_run
     }
@@ -284,7 +436,7 @@ impl Clock {
 }
 
 /// Gives forks of this process a clock of their own, because they have none of its threads.
-#[cfg(all(unix, feature = "lua"))]
+#[cfg(unix)]
 #[allow(unsafe_code)]
 fn forget_in_forks() {
     extern "C" fn forget() {
@@ -294,5 +446,5 @@ fn forget_in_forks() {
     unsafe { libc::pthread_atfork(None, None, Some(forget)) };
 }
 
-#[cfg(not(all(unix, feature = "lua")))]
+#[cfg(not(unix))]
 fn forget_in_forks() {}

@@ -9,9 +9,11 @@ use super::json::{Budget, Unreadable};
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::log::LONGEST;
 use crate::payload::Payload;
+use crate::script::clock;
 
 /// A payload on its way to a guest. JSON goes as text.
 pub(crate) fn to_guest(payload: Payload) -> types::Payload {
+    let _slice = clock::enter_host();
     match payload {
         // Its `Display` writes what `serde_json::to_string` does, and cannot fail.
         Payload::Json(json) => types::Payload::Json(json.to_string()),
@@ -21,6 +23,7 @@ pub(crate) fn to_guest(payload: Payload) -> types::Payload {
 
 /// The same, unless it would have more than `longest` bytes.
 pub(crate) fn to_guest_within(payload: Payload, longest: usize) -> Result<types::Payload, TooLarge> {
+    let _slice = clock::enter_host();
     match payload {
         Payload::Json(json) => {
             let mut text = Limited { text: String::new(), longest };

@@ -17,6 +17,7 @@ use super::module::HostModule;
 use super::state::State;
 use super::{host, wasi};
 use crate::pool::Pool;
+use crate::script::ScriptRuntime;
 
 /// Compiles components, and holds what their calls run in: address space, stacks, the clock that interrupts them. Cloning it
 /// is one reference count; a program needs one.
@@ -50,7 +51,9 @@ pub(crate) struct Shared {
     pub(crate) modules: Vec<Box<dyn HostModule>>,
     pub(crate) clock: Clock,
     /// Turns for all calls of all functions. A call holds one place of each pool of wasmtime's, so none of these runs out.
-    pub(crate) instances: Pool<()>,
+    pub(crate) instances: Arc<Pool<()>>,
+    /// What components run on, unless that is the thread of the caller.
+    pub(crate) runtime: Option<ScriptRuntime>,
     linker: Linker<State>,
     cache: Option<Cache>,
     table_elements: usize,
@@ -143,6 +146,7 @@ impl fmt::Debug for WasmEngine {
 pub struct WasmEngineBuilder {
     modules: Vec<Box<dyn HostModule>>,
     cache: Option<PathBuf>,
+    runtime: Option<ScriptRuntime>,
     instances: u32,
     core_instances: u32,
     memories: u32,
@@ -155,6 +159,7 @@ impl Default for WasmEngineBuilder {
         Self {
             modules: Vec::new(),
             cache: None,
+            runtime: None,
             instances: 256,
             core_instances: 32,
             memories: 4,
@@ -179,6 +184,13 @@ impl WasmEngineBuilder {
     /// that. Default: nothing is kept.
     pub fn cache(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache = Some(directory.into());
+        self
+    }
+
+    /// Runs the components on threads of their own, and quarantines those that hold one for too long. Default: a component
+    /// runs on the thread that polls its caller.
+    pub fn runtime(mut self, runtime: ScriptRuntime) -> Self {
+        self.runtime = Some(runtime);
         self
     }
 
@@ -237,6 +249,7 @@ impl WasmEngineBuilder {
         let shared = Shared {
             // How long a call waits for one is up to its function.
             instances: Pool::new(turns(self.instances as usize, Duration::MAX), Vec::new()),
+            runtime: self.runtime,
             modules: self.modules,
             table_elements: self.table_elements,
             engine,
@@ -295,6 +308,7 @@ impl fmt::Debug for WasmEngineBuilder {
         f.debug_struct("WasmEngineBuilder")
             .field("modules", &self.modules.len())
             .field("cache", &self.cache)
+            .field("runtime", &self.runtime)
             .field("instances", &self.instances)
             .field("core_instances", &self.core_instances)
             .field("memories", &self.memories)

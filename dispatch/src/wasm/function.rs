@@ -1,6 +1,8 @@
 //! A component that can be called.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use wasmtime::Store;
@@ -19,6 +21,8 @@ use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessCtx};
+use crate::script::clock::{self, Notice};
+use crate::script::{Quarantine, Unit};
 use crate::yielding::behind_timers;
 
 /// A component as a function. Cloning it is one reference count, and clones share its turns: so keep one, to see its
@@ -34,7 +38,8 @@ struct Inner {
     component: ProcessPre<State>,
     imports_wasi: bool,
     config: WasmConfig,
-    pool: Pool<()>,
+    pool: Arc<Pool<()>>,
+    unit: Arc<Unit>,
 }
 
 impl WasmFunction {
@@ -57,18 +62,25 @@ impl WasmFunction {
         let component =
             ProcessPre::new(instance).map_err(|error| WasmError::Export { reason: format!("{error:#}") })?;
         let pool = Pool::new(config.pool(), Vec::new());
-        Ok(Self { inner: Arc::new(Inner { engine, component, imports_wasi, config, pool }) })
+        let unit = Arc::new(Unit::new("the component"));
+        Ok(Self { inner: Arc::new(Inner { engine, component, imports_wasi, config, pool, unit }) })
     }
 
     /// What it does and has done. It makes an instance for each call, and throws it away behind it.
     pub fn statistics(&self) -> PoolStatistics {
         self.inner.pool.statistics()
     }
+
+    /// Why its calls are refused, if they are: it has held a thread of its engine's
+    /// [runtime](super::WasmEngineBuilder::runtime) for too long.
+    pub fn quarantine(&self) -> Option<Quarantine> {
+        self.inner.unit.quarantine().cloned()
+    }
 }
 
 impl Function for WasmFunction {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        Box::pin(self.inner.call(ctx, payload))
+        Box::pin(Arc::clone(&self.inner).call(ctx, payload))
     }
 }
 
@@ -84,20 +96,37 @@ impl Process for WasmFunction {
 }
 
 impl Inner {
-    async fn call(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+    async fn call(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+        self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
         let waiting = ctx.with_timeout(self.config.max_wait);
-        let _instance = self.engine.instances.turn(&waiting).await.map_err(|_| {
+        let instance = self.engine.instances.turn(&waiting).await.map_err(|_| {
             let size = self.engine.instances.statistics().size;
             let message =
                 format!("all {size} instances of the engine were busy for as long as it could wait");
             CallError::new(ErrorKind::Exhausted, message)
         })?;
+        // It may have held a thread in the meantime.
+        self.unit.admit()?;
         let ctx = ctx.with_timeout(self.config.time);
         let bounds = ctx.clone();
-        let store = self.store(ctx)?;
         turn.instance(|| Ok::<_, CallError>(()))?;
-        bounds.bound(behind_timers(self.run(store, payload))).await?
+        let Some(runtime) = self.engine.runtime.clone() else {
+            let store = self.store(ctx)?;
+            return bounds.bound_call(behind_timers(self.run(store, payload))).await;
+        };
+        let run = async move {
+            // They end with the thread that the component holds.
+            let _turns = (turn, instance);
+            let (unit, pid) = (Arc::clone(&self.unit), ctx.unit());
+            let mut run = pin!(async { self.run(self.store(ctx)?, payload).await });
+            poll_fn(|context| {
+                let _slice = clock::enter(&unit, pid, Notice::Elsewhere);
+                run.as_mut().poll(context)
+            })
+            .await
+        };
+        bounds.bound_call(runtime.run(Box::pin(run))).await
     }
 
     /// What the call runs in.

@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value as Json};
 
 use super::failure::exhausted;
 use crate::error::{CallError, ErrorKind};
+use crate::script::clock;
 
 /// Why a text is not read.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ impl Budget {
     /// Reads a text. What comes of it can take a hundred times the memory, and reading it takes time in which nothing else
     /// runs on the thread. So it ends where all texts and values count for more than the limit.
     pub(crate) fn read(&mut self, text: &str) -> Result<Json, Unreadable> {
+        // It is bounded, and the component cannot make it take longer than that.
+        let _slice = clock::enter_host();
         let limit = self.limit;
         let left = self.left.checked_sub(TEXT.saturating_mul(text.len()));
         self.left = left.ok_or(Unreadable::TooLarge { limit })?;

@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -13,6 +14,7 @@ use super::limits::Limits;
 use super::wasi;
 use crate::ctx::Ctx;
 use crate::log::Log;
+use crate::script::clock;
 
 /// The data of a store, which is that of one call or one process: what the functions of a [`HostModule`](super::HostModule) get.
 pub struct State {
@@ -48,12 +50,17 @@ impl State {
         self.wasi = Some(Box::new(wasi));
     }
 
-    /// Waits for something outside of the guest, which needs no clock for as long.
+    /// Waits for something outside of the guest, which needs no clock for as long, and is not responsible for it.
     pub(crate) fn waiting<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let paused = self.running.pause();
         async move {
             let _paused = paused;
-            future.await
+            let mut future = pin!(future);
+            poll_fn(|context| {
+                let _slice = clock::enter_host();
+                future.as_mut().poll(context)
+            })
+            .await
         }
     }
 

@@ -27,7 +27,9 @@ pub(super) fn serve(
         None => Place::OfManifest(canonical.clone()),
     };
     let (started, processes) = (Instant::now(), app.processes().clone());
-    match Server::bind(&place, ControlHandle { app: name, manifest: canonical, started, processes }) {
+    let quarantines = app.quarantines();
+    let handle = ControlHandle { app: name, manifest: canonical, started, processes, quarantines };
+    match Server::bind(&place, handle) {
         Ok(server) => {
             tracing::debug!(socket = %server.socket().display(), "`frame ps` can ask");
             serving.spawn(async move { match server.serve().await {} });

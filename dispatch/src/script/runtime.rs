@@ -1,0 +1,547 @@
+//! Threads of their own for scripts and components.
+//!
+//! All tasks wait in one queue, so that none is stranded on a thread which is stalled: neither tokio's slot
+//! for the task that was woken last, which no other worker takes from, nor a queue of each thread. A thread
+//! that the clock finds to be blocked does not count: another is started in its place. One that was given the
+//! lowest priority ends with the task that it runs, because a process without privileges cannot raise its
+//! priority again.
+
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::{mem, thread};
+
+use async_task::{FallibleTask, Runnable, ScheduleInfo, WithInfo};
+use tokio::runtime::Handle;
+#[cfg(feature = "lua")]
+use tokio::task::yield_now;
+use tracing::Span;
+
+use super::clock::{self, Observer};
+use super::unit::Unit;
+use crate::error::{CallError, ErrorKind};
+use crate::function::BoxFuture;
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// How long a thread beyond the usual number waits for a task before it ends.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A pool of threads on which the calls and processes of [scripts](crate::lua) and [components](crate::wasm)
+/// run, so that one that holds its thread takes nothing from the rest of the program. Cloning it is one
+/// reference count. The threads end with the last clone, and with the last engine that uses it.
+///
+/// Nearly all that a script or a component does is interrupted after a millisecond. Some operations are not:
+/// an assignment that makes a table grow whose keys all collide, a phase of Lua's garbage collector, a host
+/// function that computes. A few such operations at once would stop a whole runtime of tokio. On this one
+/// they do not:
+///
+/// - A thread that is held for 10 ms of processor time, or waits for the system for 100 ms, does not count,
+///   and another is started in its place, up to a [limit](ScriptRuntimeBuilder::max_threads).
+/// - A thread that is held for longer than the [limit](ScriptRuntimeBuilder::stall_limit), 200 ms of
+///   processor time, gets the lowest priority (`SCHED_IDLE`), and the script or component is
+///   [quarantined](crate::Quarantine): further calls of it fail with [`Exhausted`](ErrorKind::Exhausted). Calls and
+///   processes of it that run go on. This is done on Linux only.
+///
+/// ```
+/// use frame_dispatch::lua::{LuaConfig, LuaEngine};
+/// use frame_dispatch::{Functions, ScriptRuntime, Task};
+/// use frame_registry::{App, Options};
+/// use serde_json::json;
+///
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// let scripts = ScriptRuntime::new();
+/// let engine = LuaEngine::builder().runtime(scripts).build()?;
+/// let add = engine.function("add.lua", "local a, b = table.unpack(...) return a + b", LuaConfig::default())?;
+///
+/// let functions = Functions::new(App::builder().build());
+/// functions.register("app:add".parse()?, Options::new(), add.clone())?;
+/// let sum = functions.root().call(Task::new("app:add".parse()?).with_payload(json!([40, 2]))).await?;
+/// assert_eq!(sum, json!(42).into());
+/// assert!(add.quarantine().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # What runs where
+///
+/// A call that is made on any other thread is run as a task on this runtime, and awaited. A call that is made
+/// on one of its threads runs there: so a chain of calls changes threads once. Native functions that scripts
+/// call are part of the chain and run on its thread, with the runtime of tokio that the chain came from: its
+/// timers and sockets work, and what they spawn is spawned there.
+///
+/// Tracing spans are entered on the other thread, too. Task-locals and thread-locals of the caller are not
+/// seen there. A panic is the failure of the call. If the caller's future is dropped, that of the call is
+/// dropped soon after, on a thread of this runtime: the caller never waits for it. Its deadline is kept on
+/// the caller's thread, so it is on time even if the script's thread is held. The call keeps its place in the
+/// [pool](crate::PoolConfig::size) of its function until it has left the thread, so no function holds more
+/// threads than that.
+///
+/// # Priority
+///
+/// A thread of the lowest priority runs where a processor has nothing else to do, and gets about 0.3 % of one
+/// that has. So it does nothing but the operation that holds it: what is left of the call is done on another
+/// thread. If it is preempted while it holds a lock, others wait for that. The allocator of the C library has
+/// such locks, which threads share in groups. A thread that allocates all the time, on a machine without an
+/// idle processor, has made another wait for seconds there; an operation of Lua that holds a thread allocates
+/// once or not at all.
+#[derive(Clone)]
+pub struct ScriptRuntime {
+    handle: Arc<Handles>,
+}
+
+/// A [`ScriptRuntime`] to be made.
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until it is built"]
+pub struct ScriptRuntimeBuilder {
+    threads: usize,
+    max_threads: usize,
+    stack_size: usize,
+    stall_limit: Duration,
+}
+
+/// What a [`ScriptRuntime`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScriptRuntimeStatistics {
+    /// How many threads there are.
+    pub threads: usize,
+    /// How many of them wait for a task.
+    pub idle: usize,
+    /// How many are blocked, and do not count.
+    pub blocked: usize,
+    /// How many are stalled: they have the lowest priority, and end with the task that they run.
+    pub stalled: usize,
+    /// How many tasks wait for a thread.
+    pub queued: usize,
+}
+
+impl ScriptRuntime {
+    /// A runtime as it is by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A runtime to be configured.
+    pub fn builder() -> ScriptRuntimeBuilder {
+        ScriptRuntimeBuilder {
+            threads: thread::available_parallelism().map_or(2, usize::from).max(2),
+            max_threads: 256,
+            stack_size: 4 << 20,
+            stall_limit: Duration::from_millis(200),
+        }
+    }
+
+    /// What it does.
+    pub fn statistics(&self) -> ScriptRuntimeStatistics {
+        let shared = self.shared();
+        let state = shared.state();
+        ScriptRuntimeStatistics {
+            threads: state.threads,
+            idle: state.idle,
+            blocked: shared.blocked.load(Ordering::Relaxed),
+            stalled: shared.stalled.load(Ordering::Relaxed),
+            queued: state.queue.len(),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.0
+    }
+
+    /// Runs a call on a thread of this runtime: on the current one, where that is one of them.
+    pub(crate) const fn run(self, future: Call) -> OnRuntime {
+        OnRuntime { runtime: self, task: Task::Here(Some(future)) }
+    }
+
+    fn spawn(&self, future: Call) -> FallibleTask<Outcome> {
+        let future =
+            Surrounded { tokio: Handle::try_current().ok(), span: Span::current(), future: Some(future) };
+        let shared = Arc::clone(self.shared());
+        let schedule = move |runnable, info: ScheduleInfo| shared.push(runnable, info.woken_while_running);
+        // A panic goes to the caller, as if the future had been polled there.
+        let builder = async_task::Builder::new().propagate_panic(true);
+        let (runnable, task) = builder.spawn(|()| future, WithInfo(schedule));
+        runnable.schedule();
+        task.fallible()
+    }
+}
+
+impl Default for ScriptRuntime {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ScriptRuntime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptRuntime")
+            .field("config", &self.shared().config)
+            .field("statistics", &self.statistics())
+            .finish()
+    }
+}
+
+impl ScriptRuntimeBuilder {
+    /// Sets how many threads run tasks, at least one; those that are blocked are not counted. They are
+    /// started when they are needed. Default: as many as there are processors, and at least two.
+    pub const fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Sets how many threads there are at most, with those that are blocked. Tasks wait when so many are
+    /// blocked. Default: 256.
+    pub const fn max_threads(mut self, max_threads: usize) -> Self {
+        self.max_threads = max_threads;
+        self
+    }
+
+    /// Sets the size of the threads' stacks, in bytes. Default: 4 MiB, of which a thread takes what it uses.
+    pub const fn stack_size(mut self, stack_size: usize) -> Self {
+        self.stack_size = stack_size;
+        self
+    }
+
+    /// Sets the processor time for which a script or a component may hold a thread without reaching a point
+    /// where it can be interrupted. [`Duration::MAX`] is no limit. Default: 200 ms.
+    ///
+    /// The time that a host function takes, until it returns or awaits, is the script's. So is the time in
+    /// which Lua converts a payload, compiles the script for a new VM, and collects its garbage.
+    pub const fn stall_limit(mut self, stall_limit: Duration) -> Self {
+        self.stall_limit = stall_limit;
+        self
+    }
+
+    /// Makes the runtime. No thread is started before there is a task.
+    #[must_use]
+    pub fn build(self) -> ScriptRuntime {
+        let threads = self.threads.max(1);
+        let max_threads = self.max_threads.max(threads);
+        let shared = Shared {
+            config: Self { threads, max_threads, ..self },
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            blocked: AtomicUsize::new(0),
+            stalled: AtomicUsize::new(0),
+        };
+        ScriptRuntime { handle: Arc::new(Handles(Arc::new(shared))) }
+    }
+}
+
+/// The clones of a runtime. Its drop lets the threads end.
+struct Handles(Arc<Shared>);
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.0.state().is_closed = true;
+        self.0.wake.notify_all();
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    config: ScriptRuntimeBuilder,
+    state: Mutex<State>,
+    /// Idle threads wait for it.
+    wake: Condvar,
+    blocked: AtomicUsize,
+    stalled: AtomicUsize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Runnable>,
+    threads: usize,
+    /// The number of threads that wait and have not been woken.
+    idle: usize,
+    /// The number of threads that have been woken and still wait.
+    woken: usize,
+    /// The number of threads that were ever started.
+    started: u64,
+    is_closed: bool,
+}
+
+thread_local! {
+    /// The current thread, if it is one of a runtime.
+    static CURRENT: OnceCell<Arc<Worker>> = const { OnceCell::new() };
+}
+
+fn current<T>(look: impl FnOnce(&Arc<Worker>) -> T) -> Option<T> {
+    CURRENT.try_with(|current| current.get().map(look)).ok().flatten()
+}
+
+/// Leaves the current thread if it is stalled: another goes on with the task. What is left to do would take
+/// long on a thread of the lowest priority, and others may wait for its locks.
+#[cfg(feature = "lua")]
+pub(crate) async fn leave_stalled_thread() {
+    if current(|worker| worker.is_stalled()) == Some(true) {
+        yield_now().await;
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_current(self: &Arc<Self>) -> bool {
+        current(|worker| Arc::ptr_eq(&worker.shared, self)) == Some(true)
+    }
+
+    /// Queues a task. `is_rerun` says that the current thread has just run it, and takes the next from the
+    /// queue.
+    fn push(self: &Arc<Self>, runnable: Runnable, is_rerun: bool) {
+        let mut state = self.state();
+        if state.is_closed && state.threads == 0 {
+            // Its caller has given it up. Dropping it drops its future.
+            drop(state);
+            drop(runnable);
+            return;
+        }
+        state.queue.push_back(runnable);
+        if !is_rerun {
+            self.provide(state);
+        }
+    }
+
+    /// Queues something that is done at once.
+    fn run_once(self: &Arc<Self>, action: impl FnOnce() + Send + 'static) {
+        let shared = Arc::clone(self);
+        let (runnable, task) =
+            async_task::spawn(async { action() }, move |runnable| shared.push(runnable, false));
+        task.detach();
+        runnable.schedule();
+    }
+
+    /// Sees to it that a thread takes what is queued.
+    fn provide(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if state.queue.is_empty() {
+            return;
+        }
+        if state.idle > 0 {
+            state.idle -= 1;
+            state.woken += 1;
+            drop(state);
+            self.wake.notify_one();
+            return;
+        }
+        let running = state.threads.saturating_sub(self.blocked.load(Ordering::Relaxed));
+        if running >= self.config.threads || state.threads >= self.config.max_threads {
+            return;
+        }
+        state.threads += 1;
+        state.started += 1;
+        let number = state.started;
+        drop(state);
+        let Err(error) = self.start(number) else { return };
+        tracing::error!(%error, "a thread for scripts was not started");
+        let mut state = self.state();
+        state.threads -= 1;
+        // Nothing else would run them. Their callers are told.
+        let abandoned = if state.threads == 0 { mem::take(&mut state.queue) } else { VecDeque::new() };
+        drop(state);
+        drop(abandoned);
+    }
+
+    fn start(self: &Arc<Self>, number: u64) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let builder = thread::Builder::new().name(format!("frame-script-{number}"));
+        builder.stack_size(self.config.stack_size).spawn(move || shared.work())?;
+        Ok(())
+    }
+
+    /// Runs tasks, on a thread of its own.
+    fn work(self: Arc<Self>) {
+        let worker = Arc::new(Worker { shared: Arc::clone(&self), is_stalled: AtomicBool::new(false) });
+        CURRENT.with(|current| _ = current.set(Arc::clone(&worker)));
+        clock::observe(worker.clone());
+        while let Some(runnable) = self.next() {
+            {
+                let _slice = clock::enter_host();
+                // That a future panics is told to its caller. This is of one that panics as it is dropped.
+                let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
+            }
+            if worker.is_stalled() {
+                self.stalled.fetch_sub(1, Ordering::Relaxed);
+                self.thread_ended();
+                return;
+            }
+        }
+    }
+
+    /// Waits for a task. `None` if the thread has to end, and is not counted any more.
+    fn next(&self) -> Option<Runnable> {
+        let mut state = self.state();
+        loop {
+            if let Some(runnable) = state.queue.pop_front() {
+                return Some(runnable);
+            }
+            if state.is_closed {
+                break;
+            }
+            state.idle += 1;
+            let until = Instant::now() + KEEP_ALIVE;
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                state = if left.is_zero() {
+                    self.wake.wait(state).unwrap_or_else(PoisonError::into_inner)
+                } else {
+                    self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                };
+                if state.woken > 0 {
+                    // Whatever woke it does not count it as idle any more.
+                    state.woken -= 1;
+                    break;
+                }
+                let is_surplus = state.threads > self.config.threads && Instant::now() >= until;
+                if state.is_closed || is_surplus {
+                    state.idle -= 1;
+                    state.threads -= 1;
+                    return None;
+                }
+            }
+        }
+        state.threads -= 1;
+        None
+    }
+
+    fn thread_ended(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.threads -= 1;
+        self.provide(state);
+    }
+}
+
+/// A thread of a runtime, as the clock sees it.
+struct Worker {
+    shared: Arc<Shared>,
+    is_stalled: AtomicBool,
+}
+
+impl Worker {
+    fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
+    }
+}
+
+impl Observer for Worker {
+    fn stall_limit(&self) -> Duration {
+        self.shared.config.stall_limit
+    }
+
+    fn blocked(&self) {
+        self.shared.blocked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn unblocked(&self) {
+        self.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn stalled(&self, unit: &Arc<Unit>, pid: Option<Pid>, is_first: bool) {
+        if !self.is_stalled.swap(true, Ordering::Relaxed) {
+            self.shared.stalled.fetch_add(1, Ordering::Relaxed);
+        }
+        let Some(quarantine) = unit.quarantine().filter(|_| is_first).cloned() else { return };
+        // Not on the thread of the clock, which must not wait for whatever the log is written to.
+        self.shared.run_once(move || {
+            let pid = pid.map(tracing::field::display);
+            tracing::warn!(pid, "{quarantine}");
+        });
+    }
+
+    fn relieve(&self) {
+        self.shared.provide(self.shared.state());
+    }
+}
+
+/// What a call of a script or a component comes to.
+type Outcome = Result<Payload, CallError>;
+
+type Call = BoxFuture<'static, Outcome>;
+
+/// A call that is run on a [`ScriptRuntime`]. Dropping it drops what it runs, on a thread of the runtime.
+///
+/// Fails if no thread can be started.
+pub(crate) struct OnRuntime {
+    runtime: ScriptRuntime,
+    task: Task,
+}
+
+enum Task {
+    /// It has not left the thread that polls it. `None` while it does.
+    Here(Option<Call>),
+    There(FallibleTask<Outcome>),
+}
+
+impl Future for OnRuntime {
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.task {
+                Task::Here(Some(future)) if this.runtime.shared().is_current() => {
+                    return future.as_mut().poll(context);
+                }
+                Task::Here(future) => {
+                    let Some(future) = future.take() else { return Poll::Pending };
+                    this.task = Task::There(this.runtime.spawn(future));
+                }
+                Task::There(task) => {
+                    let abandoned =
+                        || CallError::new(ErrorKind::Unavailable, "no thread for it could be started");
+                    let outcome = Pin::new(task).poll(context);
+                    return outcome.map(|outcome| outcome.unwrap_or_else(|| Err(abandoned())));
+                }
+            }
+        }
+    }
+}
+
+/// A future with the surroundings of the caller that it was spawned by.
+struct Surrounded {
+    tokio: Option<Handle>,
+    span: Span,
+    future: Option<Call>,
+}
+
+impl Future for Surrounded {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let Self { tokio, span, future } = &mut *self;
+        let _tokio = tokio.as_ref().map(Handle::enter);
+        let _span = span.enter();
+        future.as_mut().map_or(Poll::Pending, |future| future.as_mut().poll(context))
+    }
+}
+
+/// What a future drops as it is cancelled may spawn tasks. It may be much, so it is not dropped on a thread
+/// that is stalled.
+impl Drop for Surrounded {
+    fn drop(&mut self) {
+        let Some(future) = self.future.take() else { return };
+        let stalled = current(|worker| worker.is_stalled().then(|| Arc::clone(&worker.shared))).flatten();
+        let (tokio, span) = (self.tokio.take(), mem::replace(&mut self.span, Span::none()));
+        let drop = move || {
+            let _tokio = tokio.as_ref().map(Handle::enter);
+            let _span = span.enter();
+            drop(future);
+        };
+        match stalled {
+            Some(shared) => shared.run_once(drop),
+            None => drop(),
+        }
+    }
+}
