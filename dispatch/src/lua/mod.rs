@@ -103,7 +103,7 @@
 //!
 //! A script is suspended every millisecond that it runs, so that others get the thread, and that is where cancelling, the
 //! deadline and the termination of its process end it: `pcall`, coroutines and `__close` hold nothing up. Where Lua cannot suspend it (in a message
-//! handler, or a metamethod that a library function calls) it is ended after 200 ms. Memory is limited, and so is the work
+//! handler, or a metamethod that a library function calls) it is ended after 100 ms. Memory is limited, and so is the work
 //! that one call of a library function does.
 //!
 //! One instruction cannot be interrupted, and one can do much: comparing two strings of many NUL bytes takes about 21 ns

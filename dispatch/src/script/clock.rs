@@ -122,11 +122,22 @@ pub(super) fn observe(observer: Arc<dyn Observer>) {
 /// Returns whether the current thread's slice has been used up. To ask is to reach a point where it can be interrupted.
 #[cfg(feature = "lua")]
 pub(crate) fn is_due() -> bool {
-    let is_due = RECORD.try_with(|registration| {
+    on_record(Record::reach)
+}
+
+/// The same, where the guest cannot be interrupted though its slice has been used up: it still holds its thread.
+#[cfg(feature = "lua")]
+pub(crate) fn is_due_in_vain() -> bool {
+    on_record(Record::is_due)
+}
+
+#[cfg(feature = "lua")]
+fn on_record(look: impl FnOnce(&Record) -> bool) -> bool {
+    let seen = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
-        registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| record.reach()))
+        registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| look(record)))
     });
-    is_due.unwrap_or(false)
+    seen.unwrap_or(false)
 }
 
 /// Tells the clock that a loop of the host goes on, where it works for a guest and cannot be interrupted.
@@ -253,9 +264,13 @@ impl Record {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
     fn reach(&self) -> bool {
-        let is_due = self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed);
+        let is_due = self.is_due();
         if is_due {
             self.reached.store(self.reached.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
