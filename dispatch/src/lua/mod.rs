@@ -116,6 +116,7 @@
 
 mod base;
 mod bridge;
+mod compile;
 mod config;
 mod convert;
 mod coroutine;

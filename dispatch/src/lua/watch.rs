@@ -186,7 +186,7 @@ impl Watch {
                 ErrorKind::Internal,
                 format!(
                     "ran for {} ms where a script cannot be suspended: in a message handler, a metamethod that a \
-                     library function calls, or a __close in coroutine.close",
+                     library function calls, a __close in coroutine.close, or load",
                     LONGEST_UNSUSPENDED.as_millis()
                 ),
             ),

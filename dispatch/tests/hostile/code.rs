@@ -1,7 +1,11 @@
 //! Attacks on the compiler, and code without a loop.
 
+use std::time::{Duration, Instant};
+
+use frame_dispatch::lua::{LuaConfig, LuaEngine};
+
 use crate::support::Expected::{Deadline, Ends, Returns, Stalls};
-use crate::support::{attack, run, sized};
+use crate::support::{alone, attack, run};
 
 /// Code that is close to the longest source.
 fn megabyte(line: &str) -> String {
@@ -50,7 +54,7 @@ fn bombs() {
         attack("deep parentheses", Returns(0), "for _, p in ipairs { '()', '{}', '[]' } do load('return ' .. p:sub(1, 1):rep(30000) .. p:sub(2, 2):rep(30000)) end return 0"),
         attack("deep functions", Returns(0), "load(('return function() '):rep(3000) .. ('end '):rep(3000)) return 0"),
         attack("deep operators", Deadline, "local s = 'return ' .. ('-'):rep(60000) .. '1' local p = 'return ' .. ('1^'):rep(30000) .. '1' while true do load(s) load(p) end"),
-        attack("a long list of or", Stalls, "local s = 'a = ' .. ('b or '):rep(13000) .. 'b' while true do load(s) end"),
+        attack("a long list of or", Ends, "local s = 'a = ' .. ('b or '):rep(13000) .. 'b' while true do load(s) end"),
         attack("a long list of elseif", Ends, "local s = 'if a then ' .. ('elseif a then '):rep(4500) .. 'end' while true do load(s) end"),
         attack("many labels", Ends, "local t = {} for i = 1, 2000 do t[i] = 'goto a' .. i .. ' ' end for i = 1, 2000 do t[2000 + i] = '::a' .. i .. '::' end
             local s = table.concat(t) while true do load(s) end"),
@@ -63,8 +67,20 @@ fn bombs() {
         attack("long names", Deadline, "local s = ('a'):rep(60000) .. ' = 1' while true do load(s) end"),
         // The script itself, which each new VM compiles.
         attack("a script with a long list of or", Stalls, {
-            let count = sized("190000", "40000").parse().unwrap();
-            format!("local a local b = {}a while true do end", "a or ".repeat(count))
+            format!("local a local b = {}a while true do end", "a or ".repeat(20_000))
         }),
     ]);
+}
+
+/// Otherwise it would take some minutes.
+#[test]
+fn a_script_that_takes_too_long_to_compile_is_refused() {
+    let _alone = alone();
+    let engine = LuaEngine::builder().build().unwrap();
+    let source = format!("local a local b = {}a", "a or ".repeat(200_000));
+    let began = Instant::now();
+    match engine.function("bomb", &source, LuaConfig::default()) {
+        Err(error) => assert!(error.to_string().contains("takes too long to compile"), "{error}"),
+        Ok(_) => assert!(began.elapsed() < Duration::from_secs(60), "it took {:?}", began.elapsed()),
+    }
 }
