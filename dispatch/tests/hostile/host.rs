@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use frame_dispatch::Task;
 use frame_dispatch::lua::LuaConfig;
+use frame_dispatch::{PoolConfig, Task};
 
 use crate::support::Expected::{Deadline, Ends, Exhausted, Fails, Returns};
 use crate::support::{Memory, Surroundings, alone, attack, id, is_strict, on_two_workers, run};
@@ -172,6 +172,42 @@ fn random_numbers_of_calls_differ() {
         for _ in 0..count {
             let result = surroundings.functions.root().call(Task::new(id("app:random"))).await.unwrap();
             assert!(seen.insert(result.as_json().unwrap().as_i64().unwrap()), "a number comes twice");
+        }
+    });
+}
+
+/// Set in the process that nests calls, because a stack that overflows ends the process.
+const NESTS: &str = "FRAME_HOSTILE_NESTS";
+
+#[test]
+fn nested_calls_end_no_process() {
+    if std::env::var_os(NESTS).is_some() {
+        return nest_calls();
+    }
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "host::nested_calls_end_no_process", "--nocapture", "--test-threads", "1"];
+    let output = std::process::Command::new(program).args(arguments).env(NESTS, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {}", output.status, &said[..said.floor_char_boundary(2000)]);
+}
+
+fn nest_calls() {
+    on_two_workers(async {
+        let surroundings = Surroundings::new();
+        let config =
+            LuaConfig::default().with_memory(4 << 20).with_pool(PoolConfig::default().with_size(2000));
+        surroundings.register(
+            "nest",
+            "local n = ... if n == 0 then return 0 end return call('app:nest', n - 1)",
+            config,
+        );
+        for depth in [5, 20, 100, 1000] {
+            let root = surroundings.functions.root();
+            let result = root.call(Task::new(id("app:nest")).with_payload(serde_json::json!(depth))).await;
+            match result {
+                Ok(value) => assert_eq!(value.as_json().unwrap(), 0),
+                Err(error) => assert!(depth > 5 && !error.is_retryable(), "{depth}: {error}"),
+            }
         }
     });
 }
