@@ -44,6 +44,12 @@ impl Bounds {
         self.cancellation.as_ref().is_some_and(|all| all.outwards().any(|link| link.token.is_cancelled()))
     }
 
+    /// Returns whether nothing ends the call.
+    #[inline]
+    pub(crate) const fn are_none(&self) -> bool {
+        self.cancellation.is_none() && self.deadline.is_none()
+    }
+
     /// Returns whether the deadline has passed.
     pub(crate) fn is_past(&self) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= Instant::now())

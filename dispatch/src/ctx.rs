@@ -1,20 +1,25 @@
 //! What a running function has to hand.
 
 use std::fmt;
-use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::future::{Future, pending};
+use std::mem;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use frame_registry::{App, Frame};
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bounds::Bounds;
 use crate::error::CallError;
 use crate::frame::PID;
+use crate::function::BoxFuture;
 use crate::functions::Functions;
+use crate::held::{HeldPermits, Hold, LimitId};
+use crate::nesting::Nesting;
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::process::instance::Instance;
@@ -30,6 +35,8 @@ pub struct Ctx {
     /// None outside of any function.
     frame: Option<Frame>,
     bounds: Bounds,
+    nesting: Nesting,
+    held: HeldPermits,
     /// Whether it is of a call that was admitted: what is called with it is part of that.
     is_admitted: bool,
     /// The process that this is part of, with which it ends.
@@ -40,6 +47,13 @@ pub struct Ctx {
     is_for_other: bool,
 }
 
+/// What a process has to know of a unit that waits for its end: it is nested in that, as a call is.
+#[derive(Debug, Default)]
+pub(crate) struct WaitingCaller {
+    nesting: Nesting,
+    held: HeldPermits,
+}
+
 impl Ctx {
     pub(crate) fn root(functions: Functions) -> Self {
         let bounds = Bounds::default();
@@ -47,6 +61,8 @@ impl Ctx {
             functions,
             frame: None,
             bounds,
+            nesting: Nesting::default(),
+            held: HeldPermits::default(),
             is_admitted: false,
             process: None,
             is_process: false,
@@ -55,9 +71,19 @@ impl Ctx {
     }
 
     /// The surroundings of a process.
-    pub(crate) fn of_process(functions: Functions, process: Arc<Instance>) -> Self {
+    pub(crate) fn of_process(
+        functions: Functions,
+        process: Arc<Instance>,
+        waiting: Option<WaitingCaller>,
+    ) -> Self {
         let frame = Some(process.frame().clone());
-        Self { frame, process: Some(process), is_process: true, ..Self::root(functions) }
+        let WaitingCaller { nesting, held } = waiting.unwrap_or_default();
+        Self { frame, nesting, held, process: Some(process), is_process: true, ..Self::root(functions) }
+    }
+
+    /// What a process has to know of this unit if this waits for it.
+    pub(crate) fn as_waiting_caller(&self) -> WaitingCaller {
+        WaitingCaller { nesting: self.nesting.inside(), held: self.held.clone() }
     }
 
     /// The process whose own this is.
@@ -72,12 +98,14 @@ impl Ctx {
         process.map(|process| process.pid()).or_else(|| self.frame().get(&PID).copied())
     }
 
-    /// With the frame of a function that is called from here.
-    pub(crate) fn with_frame(&self, frame: Frame) -> Self {
+    /// With the frame and the nesting of a function that is called from here.
+    pub(crate) fn with_frame(&self, frame: Frame, nesting: Nesting) -> Self {
         Self {
             functions: self.functions.clone(),
             frame: Some(frame),
             bounds: self.bounds.clone(),
+            nesting,
+            held: self.held.clone(),
             is_admitted: true,
             process: self.process.clone(),
             is_process: false,
@@ -92,9 +120,28 @@ impl Ctx {
         Self { frame, is_for_other: true, ..self.clone() }
     }
 
-    /// For what runs around a call.
+    /// For what runs around a call. What that calls itself is nested as deep as what the function calls.
     pub(crate) fn admitted(&self) -> Self {
-        Self { is_admitted: true, ..self.clone() }
+        Self { is_admitted: true, nesting: self.nesting.inside(), ..self.clone() }
+    }
+
+    pub(crate) const fn nesting(&self) -> Nesting {
+        self.nesting
+    }
+
+    pub(crate) fn with_nesting(&self, nesting: Nesting) -> Self {
+        Self { nesting, ..self.clone() }
+    }
+
+    /// The permits that this unit and its callers hold.
+    pub(crate) const fn held(&self) -> &HeldPermits {
+        &self.held
+    }
+
+    /// Adds a permit of `limit`, which counts until the mark is dropped.
+    pub(crate) fn holding(&self, limit: LimitId) -> (Self, Hold) {
+        let (held, mark) = self.held.with(limit);
+        (Self { held, ..self.clone() }, mark)
     }
 
     pub(crate) const fn is_admitted(&self) -> bool {
@@ -213,8 +260,8 @@ impl Ctx {
     /// # Cancel safety
     ///
     /// Dropping the future drops that of the function called.
-    pub async fn call(&self, task: Task) -> Result<Payload, CallError> {
-        self.functions.call(self, task).await
+    pub fn call(&self, task: Task) -> impl Future<Output = Result<Payload, CallError>> + Send {
+        self.functions.call(self, task)
     }
 
     /// Whether the call may go on.
@@ -222,7 +269,15 @@ impl Ctx {
     /// # Errors
     ///
     /// Of the kind [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if it may not.
+    #[inline]
     pub fn check(&self) -> Result<(), CallError> {
+        if self.functions.is_stopped() || self.process.is_some() || !self.bounds.are_none() {
+            return self.check_each();
+        }
+        Ok(())
+    }
+
+    fn check_each(&self) -> Result<(), CallError> {
         if self.functions.is_stopped() {
             return Err(CallError::stopped());
         }
@@ -242,35 +297,27 @@ impl Ctx {
     /// # Cancel safety
     ///
     /// Dropping the future drops `future`.
-    pub async fn bound<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
-        self.check()?;
-        let mut future = pin!(future);
-        // Most futures that take no time are done at once, and pay for no timer and no waiter.
-        let mut ended = pin!(None);
-        poll_fn(|waker| {
-            if let Poll::Ready(output) = future.as_mut().poll(waker) {
-                return Poll::Ready(Ok(output));
-            }
-            // If `future` used up the budget that tokio gives a task, no timer and no token would say anything.
-            if let Err(ended) = self.check() {
-                return Poll::Ready(Err(ended));
-            }
-            if ended.is_none() {
-                ended.set(Some(self.ended()));
-            }
-            ended.as_mut().as_pin_mut().map_or(Poll::Pending, |ended| ended.poll(waker)).map(Err)
-        })
-        .await
+    pub fn bound<F: Future>(&self, future: F) -> impl Future<Output = Result<F::Output, CallError>> {
+        Bound { ctx: self, future: Some(future), is_checked: false, ended: None }
     }
 
-    /// [Bounds](Self::bound) a call. One that succeeds after the deadline, because it held its thread until then, is not done
-    /// in time.
+    /// The same where [`check`](Self::check) was asked just now.
+    pub(crate) const fn bound_checked<F: Future>(&self, future: F) -> Bound<'_, F> {
+        Bound { ctx: self, future: Some(future), is_checked: true, ended: None }
+    }
+
+    /// [Bounds](Self::bound) a call, which has to be done [in time](Self::in_time).
+    #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) async fn bound_call(
         &self,
         call: impl Future<Output = Result<Payload, CallError>>,
     ) -> Result<Payload, CallError> {
-        let payload = self.bound(call).await??;
-        if self.bounds.is_past() { Err(CallError::deadline()) } else { Ok(payload) }
+        self.in_time(self.bound(call).await?)
+    }
+
+    /// The result of a call. One that succeeds after the deadline, because it held its thread until then, is not done in time.
+    pub(crate) fn in_time(&self, result: Result<Payload, CallError>) -> Result<Payload, CallError> {
+        if result.is_ok() && self.bounds.is_past() { Err(CallError::deadline()) } else { result }
     }
 
     /// Waits until the call may go on no more, and says why.
@@ -280,6 +327,59 @@ impl Ctx {
             () = self.terminated() => CallError::terminated(),
             reached = self.bounds.reached() => reached,
         }
+    }
+}
+
+pin_project! {
+    /// A future within the bounds of a context. It drops what it is given as soon as it is done.
+    //
+    // It is no `async fn`: the future that one is given has its room there twice.
+    pub(crate) struct Bound<'a, F> {
+        ctx: &'a Ctx,
+        #[pin]
+        future: Option<F>,
+        is_checked: bool,
+        // On the heap: most calls are done at once, and should not carry room for it.
+        ended: Option<BoxFuture<'a, CallError>>,
+    }
+}
+
+impl<F: Future> Future for Bound<'_, F> {
+    type Output = Result<F::Output, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let polled = Self::poll_within(this.ctx, this.future.as_mut(), this.is_checked, this.ended, context);
+        if polled.is_ready() {
+            this.future.set(None);
+        }
+        polled
+    }
+}
+
+impl<'a, F: Future> Bound<'a, F> {
+    fn poll_within(
+        ctx: &'a Ctx,
+        future: Pin<&mut Option<F>>,
+        is_checked: &mut bool,
+        ended: &mut Option<BoxFuture<'a, CallError>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<F::Output, CallError>> {
+        if !mem::replace(is_checked, true)
+            && let Err(ended) = ctx.check()
+        {
+            return Poll::Ready(Err(ended));
+        }
+        if let Some(future) = future.as_pin_mut()
+            && let Poll::Ready(output) = future.poll(context)
+        {
+            return Poll::Ready(Ok(output));
+        }
+        // If the future used up the budget that tokio gives a task, no timer and no token would say anything.
+        if let Err(ended) = ctx.check() {
+            return Poll::Ready(Err(ended));
+        }
+        ended.get_or_insert_with(|| Box::pin(ctx.ended())).as_mut().poll(context).map(Err)
     }
 }
 

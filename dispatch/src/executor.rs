@@ -11,6 +11,7 @@ use crate::entry::Entry;
 use crate::error::CallError;
 use crate::frame::{self, PID, Refused};
 use crate::id::FunctionId;
+use crate::nesting::Nesting;
 use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -23,8 +24,13 @@ pub static FUNCTION: Key<FunctionId> = Key::new("function").public();
 pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 
 /// Makes the frame of a call, whose options are merged, and only if that is granted runs the function, within the
-/// bounds of `caller`. A panic of the function is its failure, not its caller's.
-pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
+/// bounds of `caller` and nested as deep as `nesting` says. A panic of the function is its failure, not its caller's.
+pub(crate) async fn execute(
+    entry: &Entry,
+    caller: &Ctx,
+    nesting: Nesting,
+    task: &mut Task,
+) -> Result<Payload, CallError> {
     caller.check()?;
     let frame = frame(entry, caller, task).map_err(|refused| match refused {
         Refused::Resolver(error) => CallError::denied(error),
@@ -33,15 +39,20 @@ pub(crate) async fn execute(entry: &Entry, caller: &Ctx, task: &mut Task) -> Res
     if !task.span.is_disabled() {
         record(&task.span, &frame, caller.app());
     }
-    let (ctx, payload) = (caller.with_frame(frame), mem::take(&mut task.payload));
+    // The resolvers may have taken their time.
+    caller.check()?;
+    let (ctx, payload) = (caller.with_frame(frame, nesting), mem::take(&mut task.payload));
+    let make = || task.span.in_scope(|| entry.function.call(ctx, payload));
+    let call = panics::catch(make).map_err(CallError::panicked)?;
     // Around the bounds, because what is dropped may panic, too.
-    let call = async move { entry.function.call(ctx, payload).await };
-    let run = panics::caught(async move || caller.bound_call(call).await);
-    if task.span.is_disabled() {
-        return run.await;
-    }
-    // On the heap, so that calls that are not traced do not carry room for it.
-    Box::pin(run.instrument(task.span.clone())).await
+    let run = panics::caught(caller.bound_checked(call));
+    let result = if task.span.is_disabled() {
+        run.await
+    } else {
+        // On the heap, so that calls that are not traced do not carry room for it.
+        Box::pin(run.instrument(task.span.clone())).await
+    };
+    caller.in_time(result)
 }
 
 fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, Refused> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::ctx::Ctx;
 use crate::entry::{Entry, Retired};
 use crate::error::{CallError, FunctionsError};
+use crate::executor;
 use crate::function::{Function, IntoFunction};
 use crate::gate::Gate;
 use crate::id::FunctionId;
-use crate::interceptor::{Interceptors, Next};
+use crate::interceptor::Interceptors;
+use crate::nesting;
 use crate::payload::Payload;
 use crate::task::Task;
 
@@ -32,10 +35,47 @@ pub struct Functions {
 
 struct Inner {
     app: App,
+    config: FunctionsConfig,
     entries: ArcSwap<Entries>,
     interceptors: Interceptors,
     gate: Gate,
     no_frame: Frame,
+}
+
+/// Limits of all calls of a [`Functions`].
+///
+/// ```
+/// # use frame_dispatch::FunctionsConfig;
+/// assert_eq!(FunctionsConfig::default().with_max_depth(1_000).max_depth, 1_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionsConfig {
+    /// How many calls can be nested in each other. A deeper call fails with [`Exhausted`](crate::ErrorKind::Exhausted),
+    /// and is not retryable. Default: 256.
+    ///
+    /// Depth costs memory, not stack: every few levels a call is spawned as a task of its own, on the runtime that polls
+    /// it. It stays in the span of `tracing` that its caller is in. Values of `tokio::task_local!` do not reach it.
+    ///
+    /// Functions of all languages count, and so do calls that an interceptor makes. A call through [`Functions::root`]
+    /// has depth 0. So has a process, unless its caller [waits](crate::process::ProcessManager::exec) for it: then the
+    /// process is nested in its caller.
+    pub max_depth: u32,
+}
+
+impl Default for FunctionsConfig {
+    fn default() -> Self {
+        Self { max_depth: 256 }
+    }
+}
+
+impl FunctionsConfig {
+    /// Sets [`max_depth`](Self::max_depth).
+    #[must_use]
+    pub const fn with_max_depth(mut self, max_depth: u32) -> Self {
+        self.max_depth = max_depth;
+        self
+    }
 }
 
 type Entries = BTreeMap<FunctionId, Arc<Entry>>;
@@ -53,8 +93,15 @@ impl Functions {
     /// No functions yet, of `app`, with the interceptors that are [built in](crate::interceptor).
     #[must_use]
     pub fn new(app: App) -> Self {
+        Self::with_config(app, FunctionsConfig::default())
+    }
+
+    /// Creates an empty set of functions of `app`, with these limits.
+    #[must_use]
+    pub fn with_config(app: App, config: FunctionsConfig) -> Self {
         let inner = Inner {
             app,
+            config,
             entries: ArcSwap::default(),
             interceptors: Interceptors::built_in(),
             gate: Gate::default(),
@@ -66,6 +113,10 @@ impl Functions {
     /// The app.
     pub fn app(&self) -> &App {
         &self.inner.app
+    }
+
+    pub(crate) fn max_depth(&self) -> u32 {
+        self.inner.config.max_depth
     }
 
     /// What runs around every call.
@@ -214,26 +265,43 @@ impl Functions {
     /// [`Denied`](crate::ErrorKind::Denied) if its frame was refused or a resolver panicked, of the kind
     /// [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if `ctx` ended it, of
     /// the kind [`Unavailable`](crate::ErrorKind::Unavailable) once the functions [stop](Self::stop), of the kind
+    /// [`Exhausted`](crate::ErrorKind::Exhausted) if calls are nested too [deep](FunctionsConfig::max_depth), of the kind
     /// [`Internal`](crate::ErrorKind::Internal) if it panicked, and else whatever an interceptor or the function fails
     /// with.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the function's.
-    pub async fn call(&self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
-        let gate = &self.inner.gate;
-        let _running = if ctx.is_admitted() {
-            gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
-        } else {
-            gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
-        };
-        let entry = self.inner.entries.load().get(&task.function).cloned();
-        let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
-        if !entry.options.is_empty() {
-            task.options = entry.options.merged_under(&task.options);
+    /// Dropping the future drops the function's. A deeply nested call may run in a task of its own. If another thread is
+    /// polling that task, the function's future is dropped as soon as the poll returns.
+    #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
+    pub fn call<'a>(
+        &'a self,
+        ctx: &'a Ctx,
+        mut task: Task,
+    ) -> impl Future<Output = Result<Payload, CallError>> + Send + use<'a> {
+        async move {
+            if ctx.nesting().is_deep(self.inner.config.max_depth) {
+                return nesting::call(self, ctx, task).await;
+            }
+            let gate = &self.inner.gate;
+            let _running = if ctx.is_admitted() {
+                gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
+            } else {
+                gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
+            };
+            let entry = self.inner.entries.load().get(&task.function).cloned();
+            let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
+            if !entry.options.is_empty() {
+                task.options = entry.options.merged_under(&task.options);
+            }
+            let nesting = ctx.nesting().inside();
+            let result = match self.inner.interceptors.around(&entry, ctx, nesting, &mut task) {
+                Ok(None) => executor::execute(&entry, ctx, nesting, &mut task).await,
+                Ok(Some(call)) => call.await,
+                Err(error) => Err(error),
+            };
+            result.map_err(|error| error.of(&entry.id))
         }
-        let chain = self.inner.interceptors.load();
-        Next::new(&entry, &chain).start(ctx, &mut task).await.map_err(|error| error.of(&entry.id))
     }
 
     /// Stops admitting calls from outside, waits until `deadline` for those that run, then cancels what is left, and drops

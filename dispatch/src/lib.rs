@@ -37,12 +37,14 @@ mod function;
 mod functions;
 mod gate;
 pub mod handler;
+mod held;
 mod id;
 pub mod interceptor;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod log;
 #[cfg(feature = "lua")]
 pub mod lua;
+mod nesting;
 mod panics;
 mod payload;
 mod pid;
@@ -64,7 +66,7 @@ pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::executor::{ATTEMPT, FUNCTION};
 pub use crate::frame::PID;
 pub use crate::function::{BoxFuture, Function, IntoFunction};
-pub use crate::functions::{Functions, Stopped};
+pub use crate::functions::{Functions, FunctionsConfig, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 #[cfg(any(feature = "lua", feature = "wasm"))]

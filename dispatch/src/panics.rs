@@ -3,8 +3,10 @@
 use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use crate::error::CallError;
 use crate::payload::Payload;
@@ -21,17 +23,37 @@ pub(crate) async fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output
     output.and_then(|output| dropped.map(|()| output))
 }
 
-/// Makes and runs a call, of which a panic is a failure. Apart from [`run`], because every call pays for what that does more.
-pub(crate) async fn caught<F>(make: impl FnOnce() -> F) -> Result<Payload, CallError>
+pin_project! {
+    /// A call within bounds, of which a panic is a failure.
+    //
+    // It is no `async fn`: the future that one is given has its room there twice.
+    pub(crate) struct Caught<F> {
+        #[pin]
+        call: F,
+    }
+}
+
+/// Makes a panic of `call` its failure, also one as it is dropped where it ends.
+pub(crate) const fn caught<F>(call: F) -> Caught<F>
 where
-    F: Future<Output = Result<Payload, CallError>>,
+    F: Future<Output = Result<Result<Payload, CallError>, CallError>>,
 {
-    let mut future = pin!(catch(make).map_err(CallError::panicked)?);
-    poll_fn(|waker| {
-        let polled = catch(|| future.as_mut().poll(waker));
-        polled.unwrap_or_else(|message| Poll::Ready(Err(CallError::panicked(message))))
-    })
-    .await
+    Caught { call }
+}
+
+impl<F> Future for Caught<F>
+where
+    F: Future<Output = Result<Result<Payload, CallError>, CallError>>,
+{
+    type Output = Result<Payload, CallError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.project().call;
+        match catch(|| call.poll(context)) {
+            Ok(polled) => polled.map(Result::flatten),
+            Err(message) => Poll::Ready(Err(CallError::panicked(message))),
+        }
+    }
 }
 
 /// Runs what may panic, which gives the message.

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
+use crate::held::{Hold, LimitId};
 
 /// How large the pool of a function is.
 ///
@@ -22,7 +23,8 @@ use crate::error::{CallError, ErrorKind};
 #[non_exhaustive]
 pub struct PoolConfig {
     /// How many calls run at once; at least one. Further calls wait for their turn, first come first served: until
-    /// their deadline, and no longer than `max_wait`. Default: 64.
+    /// their deadline, and no longer than `max_wait`. A call would wait for itself if one of its callers runs in the same
+    /// pool, so it is refused at once instead of waiting. Default: 64.
     pub size: usize,
     /// How many instances that no call runs in are kept for the next. Default: 8.
     pub idle: usize,
@@ -82,7 +84,7 @@ pub struct PoolStatistics {
     pub idle: usize,
     /// How many calls got their turn so far.
     pub admitted: u64,
-    /// How many calls waited in vain so far.
+    /// How many calls waited in vain so far, or were refused because their own callers run in the pool.
     pub refused: u64,
     /// How many instances were made so far.
     pub built: u64,
@@ -92,6 +94,9 @@ pub struct PoolStatistics {
 
 /// Turns for calls, and instances to reuse.
 pub(crate) struct Pool<T> {
+    id: LimitId,
+    /// What errors call its instances.
+    instances: &'static str,
     config: PoolConfig,
     turns: Arc<Semaphore>,
     /// The last used is the first reused.
@@ -104,10 +109,17 @@ pub(crate) struct Pool<T> {
 }
 
 impl<T> Pool<T> {
-    /// A pool that `warm` instances wait in.
+    /// A pool of a function, that `warm` instances wait in.
     pub(crate) fn new(config: PoolConfig, warm: Vec<T>) -> Arc<Self> {
+        Self::of("its instances", config, warm)
+    }
+
+    /// A pool whose instances errors call `instances`.
+    pub(crate) fn of(instances: &'static str, config: PoolConfig, warm: Vec<T>) -> Arc<Self> {
         let size = config.size.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
+            id: LimitId::next(),
+            instances,
             config: PoolConfig { size, ..config },
             turns: Arc::new(Semaphore::new(size)),
             waiting: AtomicUsize::new(0),
@@ -119,15 +131,27 @@ impl<T> Pool<T> {
         })
     }
 
-    /// Waits for a turn.
+    /// Waits for a turn, unless the chain of calls that `ctx` is part of has one already.
     pub(crate) async fn turn(self: &Arc<Self>, ctx: &Ctx) -> Result<Turn<T>, CallError> {
         let permit = match Arc::clone(&self.turns).try_acquire_owned() {
             Ok(permit) => permit,
+            Err(_) if ctx.held().contains(self.id) => return Err(self.own_chain()),
             Err(_) => self.wait(ctx).await?,
         };
         self.admitted.fetch_add(1, Ordering::Relaxed);
         let instance = self.idle().pop();
-        Ok(Turn { pool: Arc::clone(self), instance, _permit: permit })
+        Ok(Turn { pool: Arc::clone(self), instance, hold: None, _permit: permit })
+    }
+
+    /// The failure of a call that would wait for its own callers.
+    fn own_chain(&self) -> CallError {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let message = format!(
+            "all {} of {} are busy, and a caller of this call runs in one of them; raise their number, or limit the \
+             recursion",
+            self.config.size, self.instances
+        );
+        CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
     }
 
     async fn wait(&self, ctx: &Ctx) -> Result<OwnedSemaphorePermit, CallError> {
@@ -143,8 +167,8 @@ impl<T> Pool<T> {
         // Nothing closes the semaphore.
         permit.and_then(Result::ok).ok_or_else(|| {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            let message =
-                format!("all {} of its instances were busy for as long as it could wait", self.config.size);
+            let Self { config: PoolConfig { size, .. }, instances, .. } = self;
+            let message = format!("all {size} of {instances} were busy for as long as it could wait");
             CallError::new(ErrorKind::Exhausted, message)
         })
     }
@@ -185,10 +209,18 @@ impl Drop for Waiting<'_> {
 pub(crate) struct Turn<T> {
     pool: Arc<Pool<T>>,
     instance: Option<T>,
+    hold: Option<Hold>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl<T> Turn<T> {
+    /// The context of what runs in this turn: calls made through it know that their chain has the turn.
+    pub(crate) fn context(&mut self, ctx: &Ctx) -> Ctx {
+        let (ctx, hold) = ctx.holding(self.pool.id);
+        self.hold = Some(hold);
+        ctx
+    }
+
     /// The instance, made with `build` if none waited.
     pub(crate) fn instance<E>(&mut self, build: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
         if self.instance.is_none() {

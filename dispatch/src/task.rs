@@ -21,6 +21,7 @@ pub struct Task {
 
 impl Task {
     /// A call of `function` with the payload `null` and no options.
+    #[inline]
     #[must_use]
     pub fn new(function: FunctionId) -> Self {
         Self {
@@ -34,6 +35,7 @@ impl Task {
     }
 
     /// Gives the function `payload`.
+    #[inline]
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Payload>) -> Self {
         self.payload = payload.into();
@@ -41,6 +43,7 @@ impl Task {
     }
 
     /// Sets the options of the call; they go over those that the function was registered with.
+    #[inline]
     #[must_use]
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
@@ -49,6 +52,7 @@ impl Task {
 
     /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
     /// resolver makes of the options wins over it.
+    #[inline]
     #[must_use]
     pub fn with_pair(mut self, pair: Pair) -> Self {
         self.pairs.push(pair);

@@ -4,9 +4,10 @@ use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
-use frame_registry::{DeclaredOption, Options};
+use frame_registry::{DeclaredOption, OptionKind, Options};
 
 use super::Interceptor;
 use super::max_concurrent::Places;
@@ -21,6 +22,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::executor;
 use crate::function::BoxFuture;
 use crate::id::FunctionId;
+use crate::nesting::Nesting;
 use crate::panics;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -30,6 +32,8 @@ use crate::task::Task;
 /// Reading never waits; a call that has begun goes on with the interceptors it began with.
 pub struct Interceptors {
     chain: ArcSwap<Chain>,
+    /// Counts the interceptors that may apply to a call without plain options. Never less than there are in the chain.
+    unconditional: AtomicUsize,
 }
 
 /// Sorted by order, then name.
@@ -56,6 +60,11 @@ impl Link {
 
     pub(super) fn reads(&self, option: &DeclaredOption) -> bool {
         self.options.iter().any(|read| std::ptr::eq(*read, option))
+    }
+
+    /// Returns whether it may apply to calls that set no plain option.
+    fn is_unconditional(&self) -> bool {
+        self.options.is_empty() || self.options.iter().any(|option| option.kind() != OptionKind::Plain)
     }
 
     fn applies(&self, task: &Task) -> Result<bool, CallError> {
@@ -89,7 +98,7 @@ impl Interceptors {
             Link::new(Traces),
         ];
         chain.sort_by_key(|link| link.place());
-        Self { chain: ArcSwap::from_pointee(chain) }
+        Self { chain: ArcSwap::from_pointee(chain), unconditional: AtomicUsize::new(0) }
     }
 
     /// Adds an interceptor.
@@ -100,6 +109,9 @@ impl Interceptors {
     pub fn register(&self, interceptor: impl Interceptor) -> Result<(), InterceptorError> {
         let link = Link::new(interceptor);
         let (name, place) = (link.name(), link.place());
+        // Counted before it is published, so that no call misses it.
+        let counted = usize::from(link.is_unconditional());
+        self.unconditional.fetch_add(counted, Ordering::AcqRel);
         let mut registered = Ok(());
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
@@ -112,19 +124,24 @@ impl Interceptors {
             };
             copy
         });
+        if registered.is_err() {
+            self.unconditional.fetch_sub(counted, Ordering::AcqRel);
+        }
         registered
     }
 
     /// Removes an interceptor; says whether it was there.
     pub fn remove(&self, name: &str) -> bool {
-        let mut is_removed = false;
+        let mut removed = None;
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
-            copy.retain(|link| link.name() != name);
-            is_removed = copy.len() < chain.len();
+            let index = copy.iter().position(|link| link.name() == name);
+            removed = index.map(|index| copy.remove(index));
             copy
         });
-        is_removed
+        let counted = removed.as_ref().is_some_and(|link| link.is_unconditional());
+        self.unconditional.fetch_sub(usize::from(counted), Ordering::AcqRel);
+        removed.is_some()
     }
 
     /// Their names, from the outermost to the innermost.
@@ -132,8 +149,35 @@ impl Interceptors {
         self.chain.load().iter().map(|link| link.name()).collect()
     }
 
-    pub(crate) fn load(&self) -> Arc<Chain> {
-        Guard::into_inner(self.chain.load())
+    /// Returns the whole call, which takes the task, if an interceptor applies to it. The options are merged.
+    pub(crate) fn around<'a>(
+        &self,
+        entry: &'a Entry,
+        ctx: &'a Ctx,
+        nesting: Nesting,
+        task: &mut Task,
+    ) -> Result<Option<BoxFuture<'a, Result<Payload, CallError>>>, CallError> {
+        let is_plain = |option: &DeclaredOption| option.kind() == OptionKind::Plain;
+        if self.unconditional.load(Ordering::Acquire) == 0 && !task.options.iter().any(is_plain) {
+            return Ok(None);
+        }
+        let chain = Guard::into_inner(self.chain.load());
+        let mut next = Next { entry, come_to: &[], rest: &chain, seen: None, nesting };
+        if next.skip(task)?.is_none() {
+            next.seen(task.options()).check()?;
+            return Ok(None);
+        }
+        let at = chain.len() - next.rest.len() - 1;
+        let task = mem::replace(task, Task::new(task.function.clone()));
+        // On the heap, so that calls that go straight to the function do not carry room for it.
+        Ok(Some(Box::pin(async move {
+            let (come_to, rest) = (&chain[..=at], &chain[at + 1..]);
+            let next = Next { entry, come_to, rest, seen: None, nesting };
+            let inside = ctx.admitted();
+            let call = next.intercept(&*chain[at].interceptor, &inside, task);
+            // An interceptor may wait for what does not know the bounds, and panic as it is dropped.
+            panics::caught(ctx.bound(call)).await
+        })))
     }
 }
 
@@ -153,13 +197,11 @@ pub struct Next<'a> {
     come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
     seen: Option<&'a Seen<'a>>,
+    /// That of the function, whichever context an interceptor goes on with.
+    nesting: Nesting,
 }
 
 impl<'a> Next<'a> {
-    pub(crate) const fn new(entry: &'a Entry, chain: &'a [Arc<Link>]) -> Self {
-        Self { entry, come_to: &[], rest: chain, seen: None }
-    }
-
     /// The function that is called.
     pub fn function(&self) -> &'a FunctionId {
         &self.entry.id
@@ -185,22 +227,6 @@ impl<'a> Next<'a> {
         'a: 'b,
     {
         Box::pin(self.run(ctx, task))
-    }
-
-    /// The whole call, whose options are merged. Takes the task where it is: it is large, and most calls go straight to
-    /// the function.
-    pub(crate) async fn start(mut self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
-        match self.skip(task)? {
-            None => self.execute(ctx, task).await,
-            Some(interceptor) => {
-                let task = mem::replace(task, Task::new(task.function.clone()));
-                let inside = ctx.admitted();
-                let call = self.intercept(interceptor, &inside, task);
-                // An interceptor may wait for what does not know the bounds, and panic as it is dropped. On the heap, so
-                // that calls that go straight to the function do not carry room for it.
-                Box::pin(panics::caught(async || ctx.bound(call).await?)).await
-            }
-        }
     }
 
     async fn run(mut self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
@@ -239,13 +265,20 @@ impl<'a> Next<'a> {
         task: Task,
     ) -> Result<Payload, CallError> {
         let options = task.options().clone();
-        let seen = Seen { links: self.come_to, options: &options, outer: self.seen };
+        let seen = self.seen(&options);
         interceptor.intercept(ctx, task, Next { come_to: &[], seen: Some(&seen), ..self }).await
     }
 
+    const fn seen<'b>(&self, options: &'b Options) -> Seen<'b>
+    where
+        'a: 'b,
+    {
+        Seen { links: self.come_to, options, outer: self.seen }
+    }
+
     async fn execute(&self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
-        Seen { links: self.come_to, options: task.options(), outer: self.seen }.check()?;
-        executor::execute(self.entry, ctx, task).await
+        self.seen(task.options()).check()?;
+        executor::execute(self.entry, ctx, self.nesting, task).await
     }
 }
 

@@ -20,10 +20,10 @@ use std::{fmt, mem};
 use mlua::ffi::{self, lua_KContext, lua_State};
 use mlua::{Function, IntoLuaMulti, Lua, MultiValue, Value};
 
-use super::convert::Shared;
 use super::fault;
 use super::preempt::{self, Suspension};
 use super::protect;
+use super::shared::Shared;
 
 /// What a host function that waited gives the script. It is converted once the script has been resumed.
 type Finish = Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue> + Send>;

@@ -7,13 +7,16 @@
 //! | array | a table marked with `array`, also where it is empty; a table with the keys 1 to n becomes one |
 //! | object | a table with strings for keys; an empty table becomes one |
 
-use mlua::{IntoLua, Lua, Table, Value};
-use serde_json::{Map, Number, Value as Json};
-use std::fmt::Write as _;
-use std::os::raw::c_void;
+#![allow(unsafe_code)]
 
-use super::bridge::HostCall;
-use super::fault::Failures;
+use std::ffi::{c_int, c_void};
+use std::fmt::Write as _;
+use std::ptr;
+
+use mlua::ffi::{self, lua_Integer, lua_State};
+use mlua::{Lua, Table, Value};
+use serde_json::{Map, Number, Value as Json};
+
 use super::watch::Watch;
 use crate::payload::Payload;
 use crate::script::clock;
@@ -23,11 +26,33 @@ const DEPTH: usize = 128;
 /// How many values are converted between two looks at the clock.
 const VALUES: usize = 1024;
 
+/// What the metatables of [`Marks`] are kept under, in the registry.
+static ARRAY: u8 = 0;
+static BYTES: u8 = 0;
+
 /// The metatables that mark a table as something. No script can reach them.
 #[derive(Clone)]
 pub(super) struct Marks {
     pub(super) array: Table,
     pub(super) bytes: Table,
+}
+
+impl Marks {
+    pub(super) fn new(lua: &Lua) -> mlua::Result<Self> {
+        let mark = |name: &str, key: *const u8| {
+            let mark = lua.create_table()?;
+            mark.raw_set("__metatable", name)?;
+            mark.raw_set("__name", name)?;
+            // SAFETY: It takes the table off the stack.
+            unsafe {
+                lua.exec_raw::<()>(&mark, |state| {
+                    ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, key.cast());
+                })
+            }?;
+            Ok::<_, mlua::Error>(mark)
+        };
+        Ok(Self { array: mark("array", &raw const ARRAY)?, bytes: mark("bytes", &raw const BYTES)? })
+    }
 }
 
 /// A value that is no payload.
@@ -47,140 +72,72 @@ pub(super) enum ConvertError {
     Lua(#[from] mlua::Error),
 }
 
-impl Marks {
-    pub(super) fn new(lua: &Lua) -> mlua::Result<Self> {
-        let mark = |name: &str| {
-            let mark = lua.create_table()?;
-            mark.raw_set("__metatable", name)?;
-            mark.raw_set("__name", name)?;
-            Ok::<_, mlua::Error>(mark)
-        };
-        Ok(Self { array: mark("array")?, bytes: mark("bytes")? })
-    }
+// To scripts -----------------------------------------------------------------------------------------------------
 
-    /// A payload for a script.
-    pub(super) fn give(&self, lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
-        match payload {
-            Payload::Json(Json::Null) => Ok(Value::Nil),
-            Payload::Json(json) => self.give_json(lua, json),
-            Payload::Bytes(bytes) => lua.create_string(bytes).map(Value::String),
-        }
+/// A payload for a script.
+pub(super) fn give(lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
+    match payload {
+        Payload::Json(Json::Null) => Ok(Value::Nil),
+        // SAFETY: It pushes one value, and leaves nothing behind that has a destructor where Lua raises an error.
+        Payload::Json(json) => unsafe { lua.exec_raw((), |state| push(state, json, 0)) },
+        Payload::Bytes(bytes) => lua.create_string(bytes).map(Value::String),
     }
+}
 
-    /// JSON for a script.
-    pub(super) fn give_json(&self, lua: &Lua, json: &Json) -> mlua::Result<Value> {
-        self.give_nested(lua, json, 0)
-    }
+unsafe fn push_text(state: *mut lua_State, text: &str) {
+    // SAFETY: There is a slot, as below.
+    unsafe { ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len()) };
+}
 
-    fn give_nested(&self, lua: &Lua, json: &Json, depth: usize) -> mlua::Result<Value> {
-        if depth > DEPTH {
-            return Err(mlua::Error::runtime(format!("the JSON is nested more than {DEPTH} levels deep")));
-        }
+/// Pushes JSON, and raises an error of Lua if it is nested too deeply.
+unsafe fn push(state: *mut lua_State, json: &Json, depth: usize) {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        // For the value, a key, a metatable and what an error takes.
+        ffi::luaL_checkstack(state, 4, ptr::null());
         match json {
-            Json::Null => Ok(Value::NULL),
-            Json::Bool(value) => Ok(Value::Boolean(*value)),
-            Json::Number(number) => Ok(give_number(number)),
-            Json::String(text) => text.as_str().into_lua(lua),
+            Json::Null => ffi::lua_pushlightuserdata(state, ptr::null_mut()),
+            Json::Bool(value) => ffi::lua_pushboolean(state, (*value).into()),
+            Json::Number(number) => match number.as_i64() {
+                Some(integer) => ffi::lua_pushinteger(state, integer),
+                None => ffi::lua_pushnumber(state, number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => push_text(state, text),
+            Json::Array(_) | Json::Object(_) if depth >= DEPTH => {
+                let most = c_int::try_from(DEPTH).unwrap_or(c_int::MAX);
+                ffi::luaL_error(state, c"the JSON is nested more than %d levels deep".as_ptr(), most);
+            }
             Json::Array(items) => {
-                let table = lua.create_table_with_capacity(items.len(), 0)?;
-                for (index, item) in items.iter().enumerate() {
-                    if index.is_multiple_of(VALUES) {
+                ffi::lua_createtable(state, c_int::try_from(items.len()).unwrap_or(c_int::MAX), 0);
+                let mut index: lua_Integer = 0;
+                for item in items {
+                    index += 1;
+                    if index % (VALUES as lua_Integer) == 0 {
                         clock::reach();
                     }
-                    table.raw_set(index + 1, self.give_nested(lua, item, depth + 1)?)?;
+                    push(state, item, depth + 1);
+                    ffi::lua_rawseti(state, -2, index);
                 }
-                table.set_metatable(Some(self.array.clone()))?;
-                Ok(Value::Table(table))
+                ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const ARRAY).cast());
+                ffi::lua_setmetatable(state, -2);
             }
             Json::Object(members) => {
-                let table = lua.create_table_with_capacity(0, members.len())?;
+                ffi::lua_createtable(state, 0, c_int::try_from(members.len()).unwrap_or(c_int::MAX));
                 for (index, (name, member)) in members.iter().enumerate() {
                     if index.is_multiple_of(VALUES) {
                         clock::reach();
                     }
-                    table.raw_set(name.as_str(), self.give_nested(lua, member, depth + 1)?)?;
+                    push_text(state, name);
+                    push(state, member, depth + 1);
+                    ffi::lua_rawset(state, -3);
                 }
-                Ok(Value::Table(table))
             }
         }
-    }
-
-    /// A payload of a script. `name` is what it is called in errors, `largest` how many bytes it may have.
-    pub(super) fn take(
-        &self,
-        value: &Value,
-        name: &'static str,
-        largest: usize,
-        watch: &Watch,
-        room: usize,
-    ) -> Result<Payload, ConvertError> {
-        self.take_sized(value, &mut Size::new(name, largest, room), watch)
-    }
-
-    /// Several payloads, in a table with the keys 1 to n: together they have at most `largest` bytes.
-    pub(super) fn take_all(
-        &self,
-        values: &Table,
-        name: &'static str,
-        largest: usize,
-        watch: &Watch,
-        room: usize,
-    ) -> Result<Vec<Payload>, ConvertError> {
-        let mut size = Size::new(name, largest, room);
-        let length = values.raw_len();
-        let mut count = 0;
-        for pair in values.pairs::<Value, Value>() {
-            let (key, _) = pair?;
-            count += 1;
-            let index = key.as_integer().and_then(|key| usize::try_from(key).ok());
-            if index.is_none_or(|index| index == 0 || index > length) {
-                let what = format!("no list, which has the keys 1 to n only, but has {}", shown(&key));
-                return Err(ConvertError::Unfit { path: name.to_owned(), what });
-            }
-        }
-        if count < length {
-            let what = format!("a list with {count} of the keys 1 to {length}: fill the gaps with null");
-            return Err(ConvertError::Unfit { path: name.to_owned(), what });
-        }
-        let mut payloads = Vec::new();
-        for index in 1..=length {
-            size.add(size_of::<Payload>())?;
-            payloads.push(self.take_sized(&values.raw_get(index)?, &mut size, watch)?);
-        }
-        Ok(payloads)
-    }
-
-    fn take_sized(&self, value: &Value, size: &mut Size, watch: &Watch) -> Result<Payload, ConvertError> {
-        if let Value::Table(table) = value
-            && table.metatable().as_ref() == Some(&self.bytes)
-        {
-            let bytes: mlua::LuaString = table.raw_get(1)?;
-            let bytes = bytes.as_bytes();
-            size.add_bytes(bytes.len())?;
-            return Ok(Payload::Bytes(bytes.to_vec()));
-        }
-        self.walk(value, size, watch).map(Payload::Json)
-    }
-
-    /// JSON of a script.
-    pub(super) fn take_json(
-        &self,
-        value: &Value,
-        name: &'static str,
-        largest: usize,
-        watch: &Watch,
-        room: usize,
-    ) -> Result<Json, ConvertError> {
-        self.walk(value, &mut Size::new(name, largest, room), watch)
-    }
-
-    fn walk(&self, value: &Value, size: &mut Size, watch: &Watch) -> Result<Json, ConvertError> {
-        Walk { marks: self, watch, size, path: Vec::new(), open: Vec::new() }.take(value)
     }
 }
 
 /// How much memory a payload takes in a VM at most, as Lua counts it.
-fn bytes_in_vm(payload: &Payload) -> usize {
+pub(super) fn bytes_in_vm(payload: &Payload) -> usize {
     match payload {
         Payload::Json(json) => json_in_vm(json, 0),
         Payload::Bytes(bytes) => text_in_vm(bytes.len()),
@@ -219,10 +176,256 @@ const fn text_in_vm(length: usize) -> usize {
     length.saturating_add(STRING + PLACES)
 }
 
-fn give_number(number: &Number) -> Value {
-    match number.as_i64() {
-        Some(integer) => Value::Integer(integer),
-        None => Value::Number(number.as_f64().unwrap_or(f64::NAN)),
+// Of scripts -----------------------------------------------------------------------------------------------------
+
+/// JSON of a script.
+pub(super) fn take_json(
+    lua: &Lua,
+    value: &Value,
+    size: &mut Size,
+    watch: &Watch,
+) -> Result<Json, ConvertError> {
+    take(lua, value, size, watch, Tree)
+}
+
+/// The text of JSON of a script.
+pub(super) fn take_text(
+    lua: &Lua,
+    value: &Value,
+    size: &mut Size,
+    watch: &Watch,
+) -> Result<Vec<u8>, ConvertError> {
+    let mut text = Vec::new();
+    take(lua, value, size, watch, Text(&mut text))?;
+    Ok(text)
+}
+
+fn take<O: Output>(
+    lua: &Lua,
+    value: &Value,
+    size: &mut Size,
+    watch: &Watch,
+    output: O,
+) -> Result<O::Made, ConvertError> {
+    let mut made = None;
+    // SAFETY: The walk reads tables and checks the stack, which raises no error of Lua, so that what it holds is dropped. It
+    // leaves the stack as it was.
+    unsafe {
+        lua.exec_raw::<()>(value, |state| {
+            let mut walk = Walk { state, watch, size, output, path: Vec::new(), open: Vec::new() };
+            made = Some(walk.take());
+            ffi::lua_settop(state, 0);
+        })?;
+    }
+    made.unwrap_or_else(|| Err(mlua::Error::runtime("the value was not read").into()))
+}
+
+/// How many values a table with the keys 1 to n has. `name` is what it is called in errors.
+pub(super) fn length_of_list(values: &Table, name: &str) -> Result<usize, ConvertError> {
+    let unfit = |what| ConvertError::Unfit { path: name.to_owned(), what };
+    let length = values.raw_len();
+    let mut count = 0;
+    for pair in values.pairs::<Value, Value>() {
+        let (key, _) = pair?;
+        count += 1;
+        let index = key.as_integer().and_then(|key| usize::try_from(key).ok());
+        if index.is_none_or(|index| index == 0 || index > length) {
+            let key = match &key {
+                Value::String(text) => shown_text(&text.as_bytes()),
+                Value::Integer(value) => value.to_string(),
+                Value::Number(value) => value.to_string(),
+                Value::Boolean(value) => value.to_string(),
+                other => format!("of type {}", other.type_name()),
+            };
+            return Err(unfit(format!("no list, which has the keys 1 to n only, but has {key}")));
+        }
+    }
+    if count < length {
+        return Err(unfit(format!("a list with {count} of the keys 1 to {length}: fill the gaps with null")));
+    }
+    Ok(length)
+}
+
+/// What JSON is made into.
+trait Output {
+    type Made;
+    type Items;
+    type Members;
+
+    fn null(&mut self) -> Self::Made;
+    fn boolean(&mut self, value: bool) -> Self::Made;
+    fn integer(&mut self, value: i64) -> Self::Made;
+    /// It is finite.
+    fn number(&mut self, value: Number) -> Self::Made;
+    fn text(&mut self, text: &str) -> Self::Made;
+    fn begin_array(&mut self) -> Self::Items;
+    fn begin_item(&mut self, items: &mut Self::Items);
+    fn end_item(&mut self, items: &mut Self::Items, item: Self::Made);
+    fn end_array(&mut self, items: Self::Items) -> Self::Made;
+    fn begin_object(&mut self) -> Self::Members;
+    fn begin_member(&mut self, members: &mut Self::Members, name: &str);
+    fn end_member(&mut self, members: &mut Self::Members, name: &str, member: Self::Made);
+    fn end_object(&mut self, members: Self::Members) -> Self::Made;
+    /// Gives up an array, to make it anew.
+    fn discard(&mut self, items: Self::Items);
+}
+
+/// Makes values.
+struct Tree;
+
+impl Output for Tree {
+    type Made = Json;
+    type Items = Vec<Json>;
+    type Members = Map<String, Json>;
+
+    fn null(&mut self) -> Json {
+        Json::Null
+    }
+
+    fn boolean(&mut self, value: bool) -> Json {
+        Json::Bool(value)
+    }
+
+    fn integer(&mut self, value: i64) -> Json {
+        Json::from(value)
+    }
+
+    fn number(&mut self, value: Number) -> Json {
+        Json::Number(value)
+    }
+
+    fn text(&mut self, text: &str) -> Json {
+        Json::String(text.to_owned())
+    }
+
+    fn begin_array(&mut self) -> Vec<Json> {
+        Vec::new()
+    }
+
+    fn begin_item(&mut self, _: &mut Vec<Json>) {}
+
+    fn end_item(&mut self, items: &mut Vec<Json>, item: Json) {
+        items.push(item);
+    }
+
+    fn end_array(&mut self, items: Vec<Json>) -> Json {
+        Json::Array(items)
+    }
+
+    fn begin_object(&mut self) -> Map<String, Json> {
+        Map::new()
+    }
+
+    fn begin_member(&mut self, _: &mut Map<String, Json>, _: &str) {}
+
+    fn end_member(&mut self, members: &mut Map<String, Json>, name: &str, member: Json) {
+        members.insert(name.to_owned(), member);
+    }
+
+    fn end_object(&mut self, members: Map<String, Json>) -> Json {
+        Json::Object(members)
+    }
+
+    fn discard(&mut self, _: Vec<Json>) {}
+}
+
+/// Writes text, in which the members of an object are sorted by name, as those of a [`Map`] are.
+struct Text<'a>(&'a mut Vec<u8>);
+
+/// Where a member is in the text, with its name and without a comma.
+struct Member {
+    name: String,
+    start: usize,
+    end: usize,
+}
+
+impl Text<'_> {
+    fn write(&mut self, value: &impl serde::Serialize) {
+        // Writing to memory does not fail, and numbers and text are JSON.
+        let _ = serde_json::to_writer(&mut *self.0, value);
+    }
+}
+
+impl Output for Text<'_> {
+    type Made = ();
+    /// Where it starts.
+    type Items = usize;
+    /// Where it starts, and its members.
+    type Members = (usize, Vec<Member>);
+
+    fn null(&mut self) {
+        self.0.extend_from_slice(b"null");
+    }
+
+    fn boolean(&mut self, value: bool) {
+        self.write(&value);
+    }
+
+    fn integer(&mut self, value: i64) {
+        self.write(&value);
+    }
+
+    fn number(&mut self, value: Number) {
+        self.write(&value);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.write(&text);
+    }
+
+    fn begin_array(&mut self) -> usize {
+        self.0.push(b'[');
+        self.0.len() - 1
+    }
+
+    fn begin_item(&mut self, _: &mut usize) {
+        if self.0.last() != Some(&b'[') {
+            self.0.push(b',');
+        }
+    }
+
+    fn end_item(&mut self, _: &mut usize, (): ()) {}
+
+    fn end_array(&mut self, _: usize) {
+        self.0.push(b']');
+    }
+
+    fn begin_object(&mut self) -> (usize, Vec<Member>) {
+        self.0.push(b'{');
+        (self.0.len(), Vec::new())
+    }
+
+    fn begin_member(&mut self, (_, members): &mut (usize, Vec<Member>), name: &str) {
+        if !members.is_empty() {
+            self.0.push(b',');
+        }
+        members.push(Member { name: name.to_owned(), start: self.0.len(), end: 0 });
+        self.write(&name);
+        self.0.push(b':');
+    }
+
+    fn end_member(&mut self, (_, members): &mut (usize, Vec<Member>), _: &str, (): ()) {
+        if let Some(member) = members.last_mut() {
+            member.end = self.0.len();
+        }
+    }
+
+    fn end_object(&mut self, (start, mut members): (usize, Vec<Member>)) {
+        if !members.is_sorted_by(|one, other| one.name <= other.name) {
+            members.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+            let unsorted = self.0.split_off(start);
+            for member in &members {
+                if self.0.len() > start {
+                    self.0.push(b',');
+                }
+                self.0.extend_from_slice(&unsorted[member.start - start..member.end - start]);
+            }
+        }
+        self.0.push(b'}');
+    }
+
+    fn discard(&mut self, start: usize) {
+        self.0.truncate(start);
     }
 }
 
@@ -231,7 +434,8 @@ fn too_large(name: &str, largest: usize) -> ConvertError {
 }
 
 /// What was converted so far.
-struct Size {
+#[derive(Clone)]
+pub(super) struct Size {
     name: &'static str,
     largest: usize,
     text: usize,
@@ -242,12 +446,12 @@ struct Size {
 }
 
 impl Size {
-    const fn new(name: &'static str, largest: usize, room: usize) -> Self {
+    pub(super) const fn new(name: &'static str, largest: usize, room: usize) -> Self {
         Self { name, largest, text: 0, room, memory: 0, values: 0 }
     }
 
     /// Bytes that are no text.
-    fn add_bytes(&mut self, bytes: usize) -> Result<(), ConvertError> {
+    pub(super) fn add_bytes(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.text = self.text.saturating_add(bytes);
         self.memory = self.memory.saturating_add(bytes);
         if self.text > self.largest || self.memory > self.room {
@@ -257,7 +461,7 @@ impl Size {
     }
 
     /// A value, or a key, of so many bytes as text.
-    fn add(&mut self, bytes: usize) -> Result<(), ConvertError> {
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.text = self.text.saturating_add(bytes);
         self.memory = self.memory.saturating_add(bytes.saturating_add(size_of::<Json>()));
         if self.text > self.largest {
@@ -273,135 +477,240 @@ impl Size {
     }
 }
 
+/// A step on the way to the value that is converted.
 enum Step {
     Index(usize),
-    Key(String),
+    /// A name, which stays valid while its table is on the stack.
+    Name(*const str),
 }
 
-struct Walk<'a> {
-    marks: &'a Marks,
+/// Converts the value on top of a stack.
+struct Walk<'a, O> {
+    state: *mut lua_State,
     watch: &'a Watch,
     size: &'a mut Size,
+    output: O,
     path: Vec<Step>,
     /// The tables that the current one is in.
     open: Vec<*const c_void>,
 }
 
-impl Walk<'_> {
-    fn take(&mut self, value: &Value) -> Result<Json, ConvertError> {
+impl<O: Output> Walk<'_, O> {
+    fn take(&mut self) -> Result<O::Made, ConvertError> {
         self.size.values += 1;
         if self.size.values.is_multiple_of(VALUES) {
             self.watch.check()?;
         }
-        match value {
-            Value::Nil => self.sized(4, Json::Null),
-            value if value.is_null() => self.sized(4, Json::Null),
-            Value::Boolean(value) => self.sized(5, Json::Bool(*value)),
-            Value::Integer(value) => self.sized(8, Json::from(*value)),
-            Value::Number(value) => {
-                let Some(number) = Number::from_f64(*value) else {
-                    return Err(self.unfit(format!("{value}, which JSON has no number for")));
-                };
-                self.sized(8, Json::Number(number))
-            }
-            Value::String(text) => {
-                self.size.add(text.as_bytes().len() + 2)?;
-                self.text(text).map(Json::String)
-            }
-            Value::Table(table) => self.table(table),
-            value => {
-                let kind = value.type_name();
-                Err(self
-                    .unfit(format!("a {kind}, which is no JSON; return a table, string, number or boolean")))
+        // SAFETY: There is a value, and none of these raises an error.
+        unsafe {
+            match ffi::lua_type(self.state, -1) {
+                ffi::LUA_TNIL => self.size.add(4).map(|()| self.output.null()),
+                ffi::LUA_TLIGHTUSERDATA if ffi::lua_touserdata(self.state, -1).is_null() => {
+                    self.size.add(4).map(|()| self.output.null())
+                }
+                ffi::LUA_TBOOLEAN => {
+                    let value = ffi::lua_toboolean(self.state, -1) != 0;
+                    self.size.add(5).map(|()| self.output.boolean(value))
+                }
+                ffi::LUA_TNUMBER if ffi::lua_isinteger(self.state, -1) != 0 => {
+                    let value = ffi::lua_tointeger(self.state, -1);
+                    self.size.add(8).map(|()| self.output.integer(value))
+                }
+                ffi::LUA_TNUMBER => {
+                    let value = ffi::lua_tonumber(self.state, -1);
+                    let Some(number) = Number::from_f64(value) else {
+                        return Err(self.unfit(format!("{value}, which JSON has no number for")));
+                    };
+                    self.size.add(8).map(|()| self.output.number(number))
+                }
+                ffi::LUA_TSTRING => {
+                    let bytes = self.bytes(-1);
+                    self.size.add(bytes.len() + 2)?;
+                    let text = self.utf8(&*bytes)?;
+                    Ok(self.output.text(text))
+                }
+                ffi::LUA_TTABLE => self.table(),
+                _ => {
+                    let kind = self.kind(-1);
+                    Err(self.unfit(format!(
+                        "a {kind}, which is no JSON; return a table, string, number or boolean"
+                    )))
+                }
             }
         }
     }
 
-    fn sized(&mut self, bytes: usize, json: Json) -> Result<Json, ConvertError> {
-        self.size.add(bytes)?;
-        Ok(json)
+    /// The bytes of the string at `index`, which has to be one: a number would be changed.
+    unsafe fn bytes(&self, index: c_int) -> *const [u8] {
+        let mut length = 0;
+        // SAFETY: As the caller says.
+        let bytes = unsafe { ffi::lua_tolstring(self.state, index, &raw mut length) };
+        ptr::slice_from_raw_parts(bytes.cast(), length)
     }
 
-    fn text(&self, text: &mlua::LuaString) -> Result<String, ConvertError> {
-        match text.to_str() {
-            Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(self.unfit(
+    fn utf8<'t>(&self, bytes: &'t [u8]) -> Result<&'t str, ConvertError> {
+        str::from_utf8(bytes).map_err(|_| {
+            self.unfit(
                 "a string that is not UTF-8, so no JSON; give bytes(s) as the whole payload, or encode it",
-            )),
+            )
+        })
+    }
+
+    fn kind(&self, index: c_int) -> &'static str {
+        // SAFETY: It is a name in static memory.
+        let name = unsafe { std::ffi::CStr::from_ptr(ffi::luaL_typename(self.state, index)) };
+        match name.to_str() {
+            Ok("userdata" | "light userdata") | Err(_) => "userdata",
+            Ok("function") => "function",
+            Ok("thread") => "thread",
+            Ok(_) => "value",
         }
     }
 
-    fn table(&mut self, table: &Table) -> Result<Json, ConvertError> {
-        let pointer = table.to_pointer();
-        if self.open.contains(&pointer) {
-            return Err(self.unfit("a table that contains itself"));
-        }
-        if self.open.len() >= DEPTH {
-            return Err(self.unfit(format!("nested more than {DEPTH} levels deep")));
-        }
-        let mark = table.metatable();
-        if mark.as_ref() == Some(&self.marks.bytes) {
-            return Err(self.unfit("bytes, which are a whole payload, and no part of JSON"));
-        }
-        self.size.add(2)?;
-        self.open.push(pointer);
-        let length = table.raw_len();
-        let json = if length > 0 || mark.as_ref() == Some(&self.marks.array) {
-            self.array(table, length)
-        } else {
-            self.object(table)
-        };
-        self.open.pop();
-        json
-    }
-
-    fn array(&mut self, table: &Table, length: usize) -> Result<Json, ConvertError> {
-        let mut count = 0;
-        for pair in table.pairs::<Value, Value>() {
-            let (key, _) = pair?;
-            count += 1;
-            let index = key.as_integer().and_then(|key| usize::try_from(key).ok());
-            if index.is_none_or(|index| index == 0 || index > length) {
-                return Err(self.unfit(format!(
-                    "a table with the keys 1 to {length} and also {}: neither an array nor an object",
-                    shown(&key)
-                )));
+    /// Returns whether the metatable that is kept under `key` is that of the table on top.
+    unsafe fn is_marked(&self, key: *const u8) -> bool {
+        // SAFETY: There are slots, as the caller has checked. Neither raises an error.
+        unsafe {
+            if ffi::lua_getmetatable(self.state, -1) == 0 {
+                return false;
             }
-            if count % VALUES == 0 {
-                self.watch.check()?;
-            }
+            ffi::lua_rawgetp(self.state, ffi::LUA_REGISTRYINDEX, key.cast());
+            let is_marked = ffi::lua_rawequal(self.state, -1, -2) != 0;
+            ffi::lua_pop(self.state, 2);
+            is_marked
         }
-        if count < length {
-            return Err(self
-                .unfit(format!("a table with {count} of the keys 1 to {length}: fill the gaps with null")));
-        }
-        let mut items = Vec::new();
-        for index in 1..=length {
-            self.path.push(Step::Index(index));
-            items.push(self.take(&table.raw_get(index)?)?);
-            self.path.pop();
-        }
-        Ok(Json::Array(items))
     }
 
-    fn object(&mut self, table: &Table) -> Result<Json, ConvertError> {
-        let mut members = Map::new();
-        for pair in table.pairs::<Value, Value>() {
-            let (key, value) = pair?;
-            let Value::String(name) = &key else {
-                return Err(self.unfit(format!(
-                    "a table with the key {}: an object has strings for keys, an array the keys 1 to n",
-                    shown(&key)
-                )));
+    unsafe fn table(&mut self) -> Result<O::Made, ConvertError> {
+        // SAFETY: The value on top is a table. What is called raises no error.
+        unsafe {
+            let pointer = ffi::lua_topointer(self.state, -1);
+            if self.open.contains(&pointer) {
+                return Err(self.unfit("a table that contains itself"));
+            }
+            if self.open.len() >= DEPTH {
+                return Err(self.unfit(format!("nested more than {DEPTH} levels deep")));
+            }
+            if ffi::lua_checkstack(self.state, 4) == 0 {
+                return Err(super::fault::out_of_memory().into());
+            }
+            if self.is_marked(&raw const BYTES) {
+                return Err(self.unfit("bytes, which are a whole payload, and no part of JSON"));
+            }
+            self.size.add(2)?;
+            self.open.push(pointer);
+            let length = ffi::lua_rawlen(self.state, -1);
+            let made = if length > 0 || self.is_marked(&raw const ARRAY) {
+                self.array(length)
+            } else {
+                self.object()
             };
-            // What a map keeps a member with.
-            self.size.add(name.as_bytes().len() + 4 + size_of::<String>())?;
-            let name = self.text(name)?;
-            self.path.push(Step::Key(name.clone()));
-            members.insert(name, self.take(&value)?);
-            self.path.pop();
+            self.open.pop();
+            made
         }
-        Ok(Json::Object(members))
+    }
+
+    /// Converts a table whose keys come in their order, as they do if it is an array. Otherwise counts them first.
+    unsafe fn array(&mut self, length: usize) -> Result<O::Made, ConvertError> {
+        let before = self.size.clone();
+        let mut items = self.output.begin_array();
+        let mut index = 0;
+        // SAFETY: The value on top is a table, which does not change. The key on the stack is one of it.
+        unsafe {
+            ffi::lua_pushnil(self.state);
+            while ffi::lua_next(self.state, -2) != 0 {
+                index += 1;
+                let is_next = ffi::lua_isinteger(self.state, -2) != 0
+                    && usize::try_from(ffi::lua_tointeger(self.state, -2)) == Ok(index);
+                if !is_next {
+                    ffi::lua_pop(self.state, 2);
+                    *self.size = before;
+                    self.output.discard(items);
+                    return self.unordered_array(length);
+                }
+                self.item(&mut items, index)?;
+                ffi::lua_pop(self.state, 1);
+            }
+        }
+        if index < length {
+            return Err(self.gaps(index, length));
+        }
+        Ok(self.output.end_array(items))
+    }
+
+    /// Converts the item on top.
+    unsafe fn item(&mut self, items: &mut O::Items, index: usize) -> Result<(), ConvertError> {
+        self.path.push(Step::Index(index));
+        self.output.begin_item(items);
+        let item = self.take()?;
+        self.output.end_item(items, item);
+        self.path.pop();
+        Ok(())
+    }
+
+    unsafe fn unordered_array(&mut self, length: usize) -> Result<O::Made, ConvertError> {
+        let mut count = 0;
+        // SAFETY: As above.
+        unsafe {
+            ffi::lua_pushnil(self.state);
+            while ffi::lua_next(self.state, -2) != 0 {
+                ffi::lua_pop(self.state, 1);
+                count += 1;
+                let index = (ffi::lua_isinteger(self.state, -1) != 0)
+                    .then(|| usize::try_from(ffi::lua_tointeger(self.state, -1)).ok())
+                    .flatten();
+                if index.is_none_or(|index| index == 0 || index > length) {
+                    let key = self.key(-1);
+                    return Err(self.unfit(format!(
+                        "a table with the keys 1 to {length} and also {key}: neither an array nor an object"
+                    )));
+                }
+                if count % VALUES == 0 {
+                    self.watch.check()?;
+                }
+            }
+            if count < length {
+                return Err(self.gaps(count, length));
+            }
+            let mut items = self.output.begin_array();
+            for index in 1..=length {
+                ffi::lua_rawgeti(self.state, -1, lua_Integer::try_from(index).unwrap_or(lua_Integer::MAX));
+                self.item(&mut items, index)?;
+                ffi::lua_pop(self.state, 1);
+            }
+            Ok(self.output.end_array(items))
+        }
+    }
+
+    fn gaps(&self, count: usize, length: usize) -> ConvertError {
+        self.unfit(format!("a table with {count} of the keys 1 to {length}: fill the gaps with null"))
+    }
+
+    unsafe fn object(&mut self) -> Result<O::Made, ConvertError> {
+        let mut members = self.output.begin_object();
+        // SAFETY: As above. A name stays valid while its table is on the stack.
+        unsafe {
+            ffi::lua_pushnil(self.state);
+            while ffi::lua_next(self.state, -2) != 0 {
+                if ffi::lua_type(self.state, -2) != ffi::LUA_TSTRING {
+                    let key = self.key(-2);
+                    return Err(self.unfit(format!(
+                        "a table with the key {key}: an object has strings for keys, an array the keys 1 to n"
+                    )));
+                }
+                let bytes = self.bytes(-2);
+                // What a map keeps a member with.
+                self.size.add(bytes.len() + 4 + size_of::<String>())?;
+                let name: *const str = self.utf8(&*bytes)?;
+                self.path.push(Step::Name(name));
+                self.output.begin_member(&mut members, &*name);
+                let member = self.take()?;
+                self.output.end_member(&mut members, &*name, member);
+                self.path.pop();
+                ffi::lua_pop(self.state, 1);
+            }
+        }
+        Ok(self.output.end_object(members))
     }
 
     fn unfit(&self, what: impl Into<String>) -> ConvertError {
@@ -410,7 +719,8 @@ impl Walk<'_> {
         for step in &self.path {
             let _ = match step {
                 Step::Index(index) => write!(path, "[{index}]"),
-                Step::Key(key) => write!(path, ".{key}"),
+                // SAFETY: Its table is on the stack.
+                Step::Name(name) => write!(path, ".{}", unsafe { &**name }),
             };
             if path.len() > LONGEST {
                 path.truncate(path.floor_char_boundary(LONGEST));
@@ -420,59 +730,27 @@ impl Walk<'_> {
         }
         ConvertError::Unfit { path, what: what.into() }
     }
+
+    /// A key in an error.
+    unsafe fn key(&self, index: c_int) -> String {
+        // SAFETY: It is there, and is not converted where it is no string.
+        unsafe {
+            match ffi::lua_type(self.state, index) {
+                ffi::LUA_TSTRING => shown_text(&*self.bytes(index)),
+                ffi::LUA_TNUMBER if ffi::lua_isinteger(self.state, index) != 0 => {
+                    ffi::lua_tointeger(self.state, index).to_string()
+                }
+                ffi::LUA_TNUMBER => ffi::lua_tonumber(self.state, index).to_string(),
+                ffi::LUA_TBOOLEAN => (ffi::lua_toboolean(self.state, index) != 0).to_string(),
+                ffi::LUA_TTABLE => "of type table".to_owned(),
+                _ => format!("of type {}", self.kind(index)),
+            }
+        }
+    }
 }
 
-/// A key in an error.
-fn shown(key: &Value) -> String {
-    match key {
-        Value::String(text) => {
-            let text: String = text.to_string_lossy().chars().take(40).collect();
-            format!("{text:?}")
-        }
-        Value::Integer(value) => value.to_string(),
-        Value::Number(value) => value.to_string(),
-        Value::Boolean(value) => value.to_string(),
-        other => format!("of type {}", other.type_name()),
-    }
-}
-
-/// What natives share: the call that runs, the marks, the failures, and the limits.
-pub(super) struct Shared {
-    pub(super) watch: Watch,
-    pub(super) host: HostCall,
-    pub(super) marks: Marks,
-    pub(super) failures: Failures,
-    pub(super) memory: usize,
-    pub(super) payload: usize,
-}
-
-impl Shared {
-    /// How much memory a VM has left. Where that seems to be little, what is no longer used is collected first.
-    pub(super) fn room(&self, lua: &Lua) -> mlua::Result<usize> {
-        let room = self.left(lua);
-        if room >= self.memory / 2 {
-            return Ok(room);
-        }
-        lua.gc_collect()?;
-        Ok(self.left(lua))
-    }
-
-    /// Whether so many bytes fit into a VM, and leave the script room to do something with them: as much again, or an eighth
-    /// of all its memory. Where they do not seem to, what is no longer used is collected first.
-    pub(super) fn has_room(&self, lua: &Lua, bytes: usize) -> bool {
-        let with_reserve = bytes.saturating_add(bytes.min(self.memory / 8));
-        with_reserve <= self.left(lua) || (lua.gc_collect().is_ok() && with_reserve <= self.left(lua))
-    }
-
-    /// A payload for a script, if there is [room](Self::has_room).
-    pub(super) fn give(&self, lua: &Lua, payload: &Payload) -> mlua::Result<Option<Value>> {
-        if self.has_room(lua, bytes_in_vm(payload)) {
-            return self.marks.give(lua, payload).map(Some);
-        }
-        Ok(None)
-    }
-
-    fn left(&self, lua: &Lua) -> usize {
-        self.memory.saturating_sub(lua.used_memory()).saturating_sub(self.failures.bytes())
-    }
+/// Some text in an error.
+fn shown_text(bytes: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(bytes).chars().take(40).collect();
+    format!("{text:?}")
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 
-use super::convert::Shared;
+use super::shared::Shared;
 use super::watch::{Over, Watch};
 use crate::error::{CallError, Cause, ErrorKind};
 use crate::printable::shortened;
@@ -114,7 +114,7 @@ pub(super) fn pass_on(error: CallError) -> mlua::Error {
 /// the function that failed, which shows as its text.
 pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::Result<Value> {
     let bytes = bytes(&error);
-    if bytes > shared.room(lua)? {
+    if !shared.fits(lua, bytes) {
         return Err(out_of_memory());
     }
     let table = lua.create_table_with_capacity(0, 4)?;

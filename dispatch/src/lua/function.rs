@@ -73,10 +73,10 @@ impl LuaFunction {
 impl Inner {
     async fn run(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
-        let turn = self.pool.turn(&ctx).await?;
+        let mut turn = self.pool.turn(&ctx).await?;
         // It may have held a thread in the meantime.
         self.unit.admit()?;
-        let ctx = ctx.with_timeout(self.config.time);
+        let ctx = turn.context(&ctx).with_timeout(self.config.time);
         let bounds = ctx.clone();
         let runtime = self.engine.runtime().cloned();
         let in_turn = self.run_in_turn(turn, ctx, payload);

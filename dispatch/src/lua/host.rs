@@ -8,8 +8,9 @@ use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, Table, Value};
 use tracing::Level;
 
 use super::bridge;
-use super::convert::{ConvertError, Shared};
+use super::convert::{self, ConvertError};
 use super::fault;
+use super::shared::Shared;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::log::{LONGEST, Log, LogBudget, LogFields};
@@ -30,7 +31,7 @@ pub(super) fn install(lua: &Lua, shared: &Arc<Shared>, frame: &Table) -> mlua::R
         let ctx = this.watch.ctx()?;
         let Some(value) = ctx.frame().public(&name.to_str()?) else { return Value::Nil.into_lua_multi(lua) };
         let value = value.map_err(|error| mlua::Error::runtime(format!("the value is not JSON: {error}")))?;
-        this.marks.give(lua, &Payload::Json(value))?.into_lua_multi(lua)
+        convert::give(lua, &Payload::Json(value))?.into_lua_multi(lua)
     })?;
     frame.raw_set("get", get)?;
 
@@ -111,25 +112,24 @@ impl Shared {
     /// The call that a script asks for, and what it is made from.
     fn task(&self, lua: &Lua, id: &Value, payload: &Value, options: &Value) -> Result<(Ctx, Task), Refusal> {
         let ctx = self.watch.ctx()?;
-        let room = self.room(lua)?;
         let Value::String(id) = id else {
             let message =
                 format!("the id of a function is a string, such as \"app:hello\", not a {}", id.type_name());
             return Err(CallError::invalid(message).into());
         };
         let id = id.to_string_lossy().parse().map_err(invalid)?;
-        let payload = self.marks.take(payload, "the payload", self.payload, &self.watch, room)?;
-        let options = self.options(options, room)?;
+        let payload = self.take(lua, payload, "the payload", self.payload)?;
+        let options = self.options(lua, options)?;
         Ok((ctx, Task::new(id).with_payload(payload).with_options(options)))
     }
 
     /// The options of something that a script asks for.
-    pub(super) fn options(&self, options: &Value, room: usize) -> Result<Options, Refusal> {
+    pub(super) fn options(&self, lua: &Lua, options: &Value) -> Result<Options, Refusal> {
         if options.is_nil() {
             return Ok(Options::new());
         }
         let largest = LARGEST_OPTIONS.min(self.payload);
-        let options = match self.marks.take_json(options, "the options", largest, &self.watch, room) {
+        let options = match self.take_json(lua, options, "the options", largest) {
             Err(ConvertError::TooLarge(_)) => {
                 let message =
                     format!("the options are larger than {largest} bytes: give data as the payload");
@@ -145,11 +145,10 @@ impl Shared {
         let message = message.as_bytes();
         // One more, so that it is seen that the message was longer.
         let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST + 1)]);
-        let room = self.room(lua)?;
         let fields = match fields {
             Value::Nil => None,
             fields => {
-                let fields = self.marks.take_json(fields, "the fields", LARGEST_FIELDS, &self.watch, room);
+                let fields = self.take_json(lua, fields, "the fields", LARGEST_FIELDS);
                 Some(LogFields::new(fields.map_err(|error| match error {
                     ConvertError::Lua(error) => error,
                     other => mlua::Error::runtime(other.to_string()),

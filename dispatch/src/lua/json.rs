@@ -6,8 +6,8 @@ use std::fmt;
 use mlua::{IntoLua, Lua, Value};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::convert::Shared;
 use super::fault;
+use super::shared::Shared;
 use crate::error::CallError;
 
 /// How many values are read between two looks at the clock.

@@ -29,9 +29,10 @@
 //!
 //! # What a script has
 //!
-//! Lua's own functions, but for `collectgarbage`, `dofile`, `loadfile`, `require` and `string.dump`, and its libraries,
-//! but for `debug`, `io`, `os` and `package`; `load` takes text only, `setmetatable` no `__gc`, and `print` and `warn` go
-//! to the log. And:
+//! Lua's own functions, except for `collectgarbage`, `dofile`, `loadfile`, `require` and `string.dump`, and its libraries,
+//! except for `debug`, `io` and `package`. Of `os` there are `time`, `date` and `clock`, all in UTC; `clock` counts from the
+//! start of the call. `load` takes text only, `setmetatable` refuses `__gc` and weak keys, and `print` and `warn` write to the
+//! log. `math.random` is seeded anew in every call, by the operating system. And:
 //!
 //! | | |
 //! |---|---|
@@ -101,18 +102,38 @@
 //! A call sees nothing of another. Calls of one function share VMs, one at a time, and every call has its own globals and
 //! its own copies of the libraries; a VM in which a call was ended is thrown away.
 //!
-//! A script is suspended every millisecond that it runs, so that others get the thread, and that is where cancelling, the
-//! deadline and the termination of its process end it: `pcall`, coroutines and `__close` hold nothing up. Where Lua cannot suspend it (in a message
-//! handler, or a metamethod that a library function calls) it is ended after 100 ms. Memory is limited, and so is the work
-//! that one call of a library function does.
+//! A script runs at the speed of plain Lua. Once it has run for a millisecond or two, its thread is sent a
+//! [signal](LuaEngineBuilder::signal), whose handler has the script suspended at its next instruction, so that others get the
+//! thread. That is also where cancelling, the deadline and the termination of its process end it: `pcall`, coroutines and
+//! `__close` hold nothing up. Where Lua cannot suspend a script (in a message handler, or a metamethod that a library function
+//! calls) it is ended after 100 ms. On systems without signals, scripts count their instructions instead, which takes about
+//! twice the time.
 //!
-//! One instruction cannot be interrupted, and one can do much: comparing two strings of many NUL bytes takes about 21 ns
-//! for each of them. In the worst case known, 28 comparisons of strings of 16 MB that one concatenation made, a script
-//! with the default [memory](LuaConfig::memory) ends about ten seconds late, and holds its thread up for as long. Half
-//! the memory halves that.
+//! Library functions are bounded as follows. "Suspended" means that the function is suspended as a script is, in the middle of
+//! its work.
 //!
-//! Where a function of the host or of a library fails, `pcall` and `xpcall` give the error as a string or a table, as
-//! above. A `__close` handler is given it as it is raised: as a userdata, whose text has the host's traceback.
+//! | | what bounds it |
+//! |---|---|
+//! | `string.find`, `match`, `gmatch`, `gsub` | suspended; the limits of patterns are those of plain Lua |
+//! | `string.rep` | the memory of the VM |
+//! | `string.pack`, `packsize`, `unpack` | a format of 64 KiB |
+//! | `string.format` | 10 000 values, and 1 MiB for `%q` |
+//! | the other string functions, `utf8` | the length of the strings: some milliseconds for each megabyte |
+//! | `table.sort` | suspended, also in a comparison function or `__lt`; stable |
+//! | `table.insert`, `remove`, `move` | what is in the table; suspended where that is much, or metamethods are called |
+//! | `table.concat`, `unpack`, `pack` | what is in the table, and the stack |
+//! | `load` | a source of 64 KiB, and 100 ms |
+//! | `os.date` | a format of 1 KiB |
+//! | a recursion | the memory of the VM: then the error is "stack overflow" |
+//! | JSON, as payloads or text | [`LuaConfig::payload`], and the memory of the VM |
+//!
+//! A few things are done within one instruction, and nothing can interrupt them. The worst known are a table assignment that
+//! rehashes integer keys made for that (a minute), one collection of weak tables chained by their keys (15 seconds; a script
+//! can still set `__mode` after `setmetatable`), and comparing two strings of many NUL bytes (21 ns for each). That is what a
+//! [`ScriptRuntime`](crate::ScriptRuntime) is for: on threads of its own such a script holds up no other, and is quarantined.
+//!
+//! Where a function of the host or of a library fails, `pcall`, `xpcall` and `__close` handlers are given the error as a
+//! string with the place in the script, or as a table, as above.
 
 mod base;
 mod bridge;
@@ -125,12 +146,14 @@ mod fault;
 mod function;
 mod host;
 mod json;
+mod memory;
 mod module;
 mod os;
 mod pattern;
 mod preempt;
 mod process;
 mod protect;
+mod shared;
 mod sort;
 mod table;
 mod text;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
 
 use super::bridge;
-use super::convert::Shared;
+use super::shared::Shared;
 use super::values::Values;
 use crate::ctx::Ctx;
 

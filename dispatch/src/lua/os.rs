@@ -10,7 +10,7 @@ use mlua::ffi::{self, lua_State};
 use mlua::{FromLuaMulti, Function, IntoLuaMulti, Lua, StdLib, Table, Value};
 
 use super::bridge;
-use super::convert::Shared;
+use super::shared::Shared;
 
 /// The longest format that `os.date` takes, in bytes.
 const LONGEST_FORMAT: usize = 1024;

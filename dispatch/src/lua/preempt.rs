@@ -17,7 +17,7 @@ use std::ptr;
 
 use mlua::ffi::{self, lua_Debug, lua_KContext, lua_State};
 
-use super::convert::Shared;
+use super::shared::Shared;
 use super::watch::Interrupt;
 use crate::script::clock;
 
@@ -98,6 +98,11 @@ pub(super) fn switch_to(state: *mut lua_State) -> *mut lua_State {
     CURRENT.with(|current| current.state.replace(state))
 }
 
+/// Returns the coroutine that runs; null if none does.
+pub(super) fn running() -> *mut lua_State {
+    CURRENT.with(|current| current.state.get())
+}
+
 /// Says which coroutine is the script's own.
 pub(super) fn set_main(state: *mut lua_State) {
     CURRENT.with(|current| current.main.set(state));
@@ -174,21 +179,12 @@ unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
             ffi::lua_sethook(state, None, 0, 0);
         }
         let is_yieldable = ffi::lua_isyieldable(state) != 0;
-        let is_deep = is_too_deep(state);
-        let interrupt = catch_unwind(AssertUnwindSafe(|| {
-            with_shared(|shared| shared.watch.interrupt(is_yieldable, is_deep))
-        }));
+        let interrupt =
+            catch_unwind(AssertUnwindSafe(|| with_shared(|shared| shared.watch.interrupt(is_yieldable))));
         match interrupt {
             Ok(Some(Interrupt::Suspend)) => {
                 set_suspension(Suspension::Interrupted);
                 ffi::lua_yield(state, 0);
-            }
-            Ok(Some(Interrupt::Overflow)) => {
-                CURRENT.with(|current| current.is_raising.set(true));
-                ffi::luaL_where(state, 0);
-                ffi::lua_pushstring(state, c"stack overflow".as_ptr());
-                ffi::lua_concat(state, 2);
-                ffi::lua_error(state);
             }
             Ok(Some(Interrupt::End)) | Err(_) => {
                 CURRENT.with(|current| current.is_raising.set(true));
@@ -197,17 +193,6 @@ unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
             Ok(Some(Interrupt::GoOn) | None) => {}
         }
     }
-}
-
-/// How deep functions of a script call each other at most. Plain Lua's limit is higher, but its stack would not fit into
-/// the memory of a VM, and the script would end with the wrong error.
-const DEEPEST: c_int = 100_000;
-
-#[allow(unsafe_code)]
-unsafe fn is_too_deep(state: *mut lua_State) -> bool {
-    let mut activation = std::mem::MaybeUninit::<lua_Debug>::uninit();
-    // SAFETY: It is written to, and not read.
-    unsafe { ffi::lua_getstack(state, DEEPEST, activation.as_mut_ptr()) != 0 }
 }
 
 /// Its address is the error that ends a script.
@@ -280,7 +265,7 @@ pub(super) unsafe fn pause(
 
 /// Looks at the clock, in the middle of a loop that cannot be suspended. Returns whether the script has to end.
 pub(super) fn has_to_end() -> bool {
-    matches!(with_shared(|shared| shared.watch.interrupt(false, false)), Some(Interrupt::End))
+    matches!(with_shared(|shared| shared.watch.interrupt(false)), Some(Interrupt::End))
 }
 
 /// Returns whether the call of the script that runs has ended.

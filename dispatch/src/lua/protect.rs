@@ -16,6 +16,8 @@ use super::text;
 /// What Lua says where a function that C code calls back yields.
 pub(super) const ACROSS_C: &CStr = c"attempt to yield across a C-call boundary";
 
+const STACK_OVERFLOW: &CStr = c"stack overflow";
+
 /// What makes a value for the script of an error of the host. Kept in the registry.
 static RECOVER: u8 = 0;
 
@@ -25,9 +27,11 @@ pub(super) fn install(lua: &Lua, base: &Table, recover: Function) -> mlua::Resul
     unsafe {
         base.raw_set("pcall", lua.create_c_function(pcall)?)?;
         base.raw_set("xpcall", lua.create_c_function(xpcall)?)?;
-        lua.exec_raw(recover, |state| {
+        lua.exec_raw::<()>(recover, |state| {
             ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&RECOVER).cast());
-        })
+        })?;
+        // Kept, so that pushing it takes no memory where there is none.
+        lua.set_named_registry_value("frame.overflow", STACK_OVERFLOW)
     }
 }
 
@@ -51,13 +55,25 @@ pub(super) unsafe fn recover(state: *mut lua_State, status: c_int) {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         if status == ffi::LUA_ERRMEM {
-            preempt::with_shared(|shared| shared.watch.note_exhausted());
+            note_exhausted(state);
         }
         if ffi::lua_type(state, -1) == ffi::LUA_TUSERDATA {
             ffi::luaL_checkstack(state, 3, ptr::null());
             ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&RECOVER).cast());
             ffi::lua_insert(state, -2);
             ffi::lua_call(state, 1, 1);
+        }
+    }
+}
+
+/// Notes that memory ran out. Where functions called each other too deeply, makes the error on top of the stack say so.
+unsafe fn note_exhausted(state: *mut lua_State) {
+    preempt::with_shared(|shared| shared.watch.note_exhausted());
+    if preempt::with_shared(|shared| shared.watch.is_overflow()) == Some(true) {
+        // SAFETY: There is nothing with a destructor.
+        unsafe {
+            ffi::lua_pop(state, 1);
+            ffi::lua_pushstring(state, STACK_OVERFLOW.as_ptr());
         }
     }
 }
@@ -169,7 +185,7 @@ unsafe extern "C-unwind" fn body_done(state: *mut lua_State, status: c_int, _: l
     // SAFETY: There is nothing with a destructor.
     unsafe {
         if status == ffi::LUA_ERRMEM {
-            preempt::with_shared(|shared| shared.watch.note_exhausted());
+            note_exhausted(state);
         }
         let is_ok = status == ffi::LUA_OK || status == ffi::LUA_YIELD;
         ffi::lua_pushboolean(state, is_ok.into());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use mlua::{Lua, Value};
 
-use super::convert::Shared;
 use super::fault;
 use super::host::Refusal;
 use super::json;
+use super::shared::Shared;
 use crate::error::CallError;
 
 /// Values between scripts and a [module](super::LuaModule), with the conventions and the limits of payloads, and what the
@@ -33,10 +33,8 @@ impl Values {
     /// If it is no JSON, larger than a [payload](super::LuaConfig::payload) can be, or needs more memory than the script
     /// has left.
     pub fn encode(&self, lua: &Lua, value: &Value, name: &'static str) -> mlua::Result<Vec<u8>> {
-        let Shared { marks, watch, payload, .. } = &*self.shared;
-        let room = self.shared.room(lua)?;
-        let json = marks.take_json(value, name, *payload, watch, room).map_err(Refusal::from)?;
-        serde_json::to_vec(&json).map_err(mlua::Error::external)
+        let text = self.shared.take_text(lua, value, name, self.shared.payload);
+        Ok(text.map_err(Refusal::from)?)
     }
 
     /// The text of JSON as a value for a script. `name` is what it is called in errors.

@@ -10,14 +10,15 @@ use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, ffi};
 
 use super::config::LuaConfig;
-use super::convert::{ConvertError, Marks, Shared};
+use super::convert::{self, ConvertError};
 use super::coroutine::{self, Stopped};
 use super::engine::{LuaEngine, LuaError};
-use super::fault::{self, Failures};
+use super::fault;
 use super::module::ModuleBuilder;
 use super::preempt::{self, Entered, Suspension};
-use super::watch::{Over, Watch};
-use super::{base, compile, host, os, protect, table, text};
+use super::shared::Shared;
+use super::watch::Over;
+use super::{base, compile, host, memory, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -51,14 +52,7 @@ impl Vm {
         let libraries = StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::UTF8 | StdLib::MATH;
         let lua = Lua::new_with(libraries, LuaOptions::new()).map_err(vm_error)?;
         preempt::prepare(&lua);
-        let shared = Arc::new(Shared {
-            watch: Watch::default(),
-            host: super::bridge::HostCall::default(),
-            marks: Marks::new(&lua).map_err(vm_error)?,
-            failures: Failures::new(&lua).map_err(vm_error)?,
-            memory: config.memory,
-            payload: config.payload,
-        });
+        let shared = Arc::new(Shared::new(&lua, config.memory, config.payload).map_err(vm_error)?);
         let libraries = lua.create_table().map_err(vm_error)?;
         let (resume, base) = own_libraries(&lua, &shared, &libraries).map_err(vm_error)?;
         let names = names(&base, &libraries).map_err(vm_error)?;
@@ -70,6 +64,7 @@ impl Vm {
         }
         let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
+        memory::watch(&lua);
         let vm = Self { lua, resume, body, script: None, shared, calls: 0, is_reusable: false };
         Ok((vm, names))
     }
@@ -137,7 +132,7 @@ impl Vm {
         let pid = ctx.unit();
         let given = {
             let _slice = clock::enter(unit, pid, Notice::Elsewhere);
-            self.shared.marks.give(&self.lua, &payload)
+            convert::give(&self.lua, &payload)
         };
         let result = match given {
             Ok(value) => {
@@ -223,15 +218,12 @@ impl Vm {
 
     fn result(&self, value: &Value) -> Result<Payload, CallError> {
         let shared = &self.shared;
-        let room = shared.room(&self.lua).map_err(|error| fault::take_error(&shared.watch, &error))?;
-        shared.marks.take(value, "the result", shared.payload, &shared.watch, room).map_err(|error| {
-            match error {
-                ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
-                ConvertError::TooLarge(message) | ConvertError::NoRoom(message) => {
-                    CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
-                }
-                unfit @ ConvertError::Unfit { .. } => CallError::new(ErrorKind::Internal, unfit.to_string()),
+        shared.take(&self.lua, value, "the result", shared.payload).map_err(|error| match error {
+            ConvertError::Lua(error) => fault::take_error(&shared.watch, &error),
+            ConvertError::TooLarge(message) | ConvertError::NoRoom(message) => {
+                CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
             }
+            unfit @ ConvertError::Unfit { .. } => CallError::new(ErrorKind::Internal, unfit.to_string()),
         })
     }
 
@@ -247,6 +239,12 @@ impl Vm {
         }
         let most = self.shared.memory / 4;
         self.lua.used_memory() <= most || (self.lua.gc_collect().is_ok() && self.lua.used_memory() <= most)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        memory::release(&self.lua);
     }
 }
 

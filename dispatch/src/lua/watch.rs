@@ -39,6 +39,8 @@ struct State {
     over: Option<End>,
     /// The script ran out of memory, whether or not it caught that.
     is_exhausted: bool,
+    /// It did so where its functions call each other deeply.
+    is_overflow: bool,
     panic: Option<String>,
     /// Where the script was when it raised the error that ended it.
     trace: Option<String>,
@@ -51,8 +53,6 @@ struct State {
 pub(super) enum Interrupt {
     GoOn,
     Suspend,
-    /// Its functions call each other too deeply.
-    Overflow,
     End,
 }
 
@@ -99,7 +99,9 @@ impl Watch {
 
     /// The script is resumed.
     pub(super) fn resume(&self) {
-        self.state().unsuspended = None;
+        let mut state = self.state();
+        state.unsuspended = None;
+        state.is_overflow = false;
     }
 
     /// Whether the script shall end; what it raises then cannot be caught.
@@ -119,7 +121,7 @@ impl Watch {
     }
 
     /// Decides what becomes of a script that is interrupted: by the hook, or by a library function that has run for a while.
-    pub(super) fn interrupt(&self, is_yieldable: bool, is_deep: bool) -> Interrupt {
+    pub(super) fn interrupt(&self, is_yieldable: bool) -> Interrupt {
         let mut state = self.state();
         if state.ctx.is_none() {
             return Interrupt::GoOn;
@@ -127,10 +129,10 @@ impl Watch {
         if state.over.is_none() {
             let is_due = if is_yieldable { clock::is_due() } else { clock::is_due_in_vain() };
             if !is_due {
-                return if is_deep { Interrupt::Overflow } else { Interrupt::GoOn };
+                return Interrupt::GoOn;
             }
             if is_yieldable {
-                return if is_deep { Interrupt::Overflow } else { Interrupt::Suspend };
+                return Interrupt::Suspend;
             }
             let now = Instant::now();
             let (since, times) = state.unsuspended.get_or_insert((now, 0));
@@ -138,7 +140,7 @@ impl Watch {
             let is_stuck = *times > INTERRUPTED_IN_VAIN && now - *since >= LONGEST_UNSUSPENDED;
             if !state.is_over() {
                 if !is_stuck {
-                    return if is_deep { Interrupt::Overflow } else { Interrupt::GoOn };
+                    return Interrupt::GoOn;
                 }
                 state.over = Some(End::Unsuspended);
             }
@@ -156,6 +158,15 @@ impl Watch {
 
     pub(super) fn note_exhausted(&self) {
         self.state().is_exhausted = true;
+    }
+
+    /// An allocation failed: because functions call each other too deeply, or for another reason.
+    pub(super) fn note_overflow(&self, is_overflow: bool) {
+        self.state().is_overflow |= is_overflow;
+    }
+
+    pub(super) fn is_overflow(&self) -> bool {
+        self.state().is_overflow
     }
 
     pub(super) fn is_exhausted(&self) -> bool {

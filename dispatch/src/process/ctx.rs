@@ -11,7 +11,7 @@ use super::instance::{Instance, LinkedStarter};
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use super::start::Start;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, WaitingCaller};
 use crate::payload::Payload;
 use crate::pid::Pid;
 
@@ -26,8 +26,8 @@ pub struct ProcessCtx {
 }
 
 impl ProcessCtx {
-    pub(super) fn new(instance: &Arc<Instance>) -> Self {
-        let ctx = Ctx::of_process(instance.manager.functions().clone(), Arc::clone(instance));
+    pub(super) fn new(instance: &Arc<Instance>, waiting: Option<WaitingCaller>) -> Self {
+        let ctx = Ctx::of_process(instance.manager.functions().clone(), Arc::clone(instance), waiting);
         Self { ctx, instance: Arc::clone(instance) }
     }
 

@@ -79,6 +79,12 @@ pub enum StartError {
         /// How that ended.
         source: CallError,
     },
+    /// The caller waits for the process, and is nested as deep as it can be.
+    #[error(transparent)]
+    TooDeep {
+        /// The limit, and what to do.
+        source: CallError,
+    },
     /// There is no such host.
     #[error("there is no host `{host}`; {}", instead(.nearest.as_ref()))]
     UnknownHost {
@@ -208,7 +214,7 @@ fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
 impl From<StartError> for CallError {
     fn from(error: StartError) -> Self {
         let kind = match &error {
-            StartError::Over { source } => source.kind(),
+            StartError::Over { source } | StartError::TooDeep { source } => source.kind(),
             StartError::StarterEnded { .. } => ErrorKind::Cancelled,
             StartError::UnknownHost { .. } | StartError::UnknownEntry { .. } => ErrorKind::NotFound,
             StartError::Denied { .. } | StartError::ResolverPanicked { .. } | StartError::Refused { .. } => {
@@ -219,8 +225,9 @@ impl From<StartError> for CallError {
             StartError::HostStopping { .. } => ErrorKind::Unavailable,
             _ => ErrorKind::Invalid,
         };
-        let failed = Self::new(kind, format!("the process was not started: {error}"))
-            .with_retryable(kind == ErrorKind::Exhausted);
+        let is_retryable = kind == ErrorKind::Exhausted && !matches!(error, StartError::TooDeep { .. });
+        let failed =
+            Self::new(kind, format!("the process was not started: {error}")).with_retryable(is_retryable);
         match error {
             StartError::Over { source } => failed.with_source(source),
             // Not the message that was not delivered, which can be large.

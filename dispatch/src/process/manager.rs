@@ -312,12 +312,15 @@ impl ProcessManager {
     /// # Errors
     ///
     /// [`ExecError::Start`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
-    /// [`ExecError::Over`] if `ctx` ended first: the process then goes on.
+    /// [`ExecError::Over`] if `ctx` ended first: the process then goes on. As a unit waits for what it runs so, the process
+    /// is nested in it as a call is, and waits for no permit that it holds: [`StartError::TooDeep`] past [`max_depth`](crate::FunctionsConfig::max_depth).
     ///
     /// # Cancel safety
     ///
     /// Where this is dropped the process goes on.
     pub async fn exec(&self, ctx: &Ctx, start: Start) -> Result<Payload, ExecError> {
+        let max_depth = self.functions().max_depth();
+        ctx.nesting().check(max_depth).map_err(|source| StartError::TooDeep { source })?;
         let (sender, exit) = tokio::sync::oneshot::channel();
         let instance = self.launch(ctx, start, Some(sender))?;
         let number = instance.pid.number();

@@ -16,7 +16,7 @@ use super::lifecycle::{Lifecycle, ProcessRef};
 use super::manager::ProcessManager;
 use super::message::Message;
 use super::{names, relations};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, WaitingCaller};
 use crate::error::{CallError, ErrorKind};
 use crate::frame::{self, PID, Refused};
 use crate::panics;
@@ -134,7 +134,7 @@ impl Started {
 }
 
 impl ProcessManager {
-    /// Starts a process, and tells `watcher` of its exit.
+    /// Starts a process. If there is a `watcher`, it receives the exit, and the caller waits for that.
     pub(super) fn launch(
         &self,
         ctx: &Ctx,
@@ -142,6 +142,7 @@ impl ProcessManager {
         watcher: Option<oneshot::Sender<Exit>>,
     ) -> Result<Arc<Instance>, StartError> {
         ctx.check().map_err(|source| StartError::Over { source })?;
+        let waiting = watcher.is_some().then(|| ctx.as_waiting_caller());
         let (entry, host) = self.what_and_where(&start)?;
         if let Some(name) = &start.name {
             names::check(name).map_err(|name| StartError::InvalidName { name })?;
@@ -185,7 +186,7 @@ impl ProcessManager {
         }
         running.is_started = true;
         let payload = start.payload;
-        let task = instance.host.runtime.spawn(running.run(payload));
+        let task = instance.host.runtime.spawn(running.run(payload, waiting));
         instance.spawned(task.abort_handle());
         Ok(instance)
     }
@@ -290,10 +291,10 @@ struct Running {
 
 impl Running {
     #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
-    fn run(mut self, payload: Payload) -> impl Future<Output = ()> + Send {
+    fn run(mut self, payload: Payload, waiting: Option<WaitingCaller>) -> impl Future<Output = ()> + Send {
         async move {
             let Self { instance, outcome, .. } = &mut self;
-            let process = || instance.entry.process.run(ProcessCtx::new(instance), payload);
+            let process = || instance.entry.process.run(ProcessCtx::new(instance, waiting), payload);
             *outcome = Some(panics::run(process).await);
         }
     }

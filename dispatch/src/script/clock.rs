@@ -278,10 +278,12 @@ impl Record {
         }
     }
 
+    #[cfg(feature = "lua")]
     fn is_due(&self) -> bool {
         self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
     }
 
+    #[cfg(feature = "lua")]
     /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
     fn reach(&self) -> bool {
         let is_due = self.is_due();

@@ -19,7 +19,8 @@ use crate::pool::PoolConfig;
 #[non_exhaustive]
 pub struct WasmConfig {
     /// How many calls run at once; at least one. Further calls wait for their turn, first come first served: until
-    /// their deadline, and no longer than `max_wait`. Default: 64.
+    /// their deadline, and no longer than `max_wait`. A call would wait for itself if one of its callers is a call of the
+    /// same function, so it is refused at once instead of waiting. Default: 64.
     pub calls: usize,
     /// How long a call waits for its turn at most, and then for one of the engine's instances. Default: 30 seconds.
     pub max_wait: Duration,

@@ -195,7 +195,7 @@ impl WasmEngineBuilder {
     }
 
     /// How many calls run at once, of all functions together; at least one. Further calls wait, as for the turn of
-    /// their function. Each takes address space for its memories, 4 GiB for each that a component may have, and no more
+    /// their function; one whose callers have an instance is refused at once where there is no other. Each takes address space for its memories, 4 GiB for each that a component may have, and no more
     /// than that until it runs. Default: 256.
     ///
     /// A process takes one for as long as it lives. One that is started where there is none waits for it, no longer than
@@ -248,7 +248,11 @@ impl WasmEngineBuilder {
             .map_err(|error| failed(format!("its clock cannot be started: {error}")))?;
         let shared = Shared {
             // How long a call waits for one is up to its function.
-            instances: Pool::new(turns(self.instances as usize, Duration::MAX), Vec::new()),
+            instances: Pool::of(
+                "the engine's instances",
+                turns(self.instances as usize, Duration::MAX),
+                Vec::new(),
+            ),
             runtime: self.runtime,
             modules: self.modules,
             table_elements: self.table_elements,

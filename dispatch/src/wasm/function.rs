@@ -100,15 +100,10 @@ impl Inner {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
         let waiting = ctx.with_timeout(self.config.max_wait);
-        let instance = self.engine.instances.turn(&waiting).await.map_err(|_| {
-            let size = self.engine.instances.statistics().size;
-            let message =
-                format!("all {size} instances of the engine were busy for as long as it could wait");
-            CallError::new(ErrorKind::Exhausted, message)
-        })?;
+        let mut instance = self.engine.instances.turn(&waiting).await?;
         // It may have held a thread in the meantime.
         self.unit.admit()?;
-        let ctx = ctx.with_timeout(self.config.time);
+        let ctx = instance.context(&turn.context(&ctx)).with_timeout(self.config.time);
         let bounds = ctx.clone();
         turn.instance(|| Ok::<_, CallError>(()))?;
         let Some(runtime) = self.engine.runtime.clone() else {

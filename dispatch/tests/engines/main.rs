@@ -2,6 +2,7 @@
 
 mod ends;
 mod language;
+mod own_chain;
 mod registry;
 mod retries;
 mod soak;

@@ -125,6 +125,19 @@ async fn the_spans_of_what_a_function_calls_are_inside() {
     assert_eq!((&*outer.fields["elapsed"], &*inner.fields["elapsed"]), ("250ms", "250ms"));
 }
 
+#[tokio::test]
+async fn what_a_function_does_before_its_future_is_polled_is_inside() {
+    record();
+    let functions = functions();
+    let begins = |_: Ctx, payload: Payload| {
+        let span = tracing::Span::current().metadata().map(tracing::Metadata::name);
+        assert_eq!(span, Some("call"));
+        async move { Ok(payload) }
+    };
+    functions.register(id("trace:begins"), read(&json!({ "traced": true })), begins).unwrap();
+    functions.root().call(task("trace:begins")).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_ends_a_call_is_its_outcome() {
     record();

@@ -145,6 +145,17 @@ async fn random_numbers_are_not_those_of_the_call_before() {
 }
 
 #[tokio::test]
+async fn random_numbers_of_many_calls_are_all_different() {
+    let script = Script::new("return tostring(math.random(0))");
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..5_000 {
+        let number = script.json(json!(null)).await;
+        assert!(seen.insert(number.to_string()), "{number} came twice");
+    }
+    assert_eq!(script.function.statistics().built, 1, "one VM after the other proves less");
+}
+
+#[tokio::test]
 async fn finalizers_are_refused_and_other_metamethods_are_not() {
     assert_eq!(returned("return pcall(setmetatable, {}, { __gc = print })").await, false);
     assert_eq!(returned("return pcall(setmetatable, {}, { __mode = 'v', __close = print })").await, true);

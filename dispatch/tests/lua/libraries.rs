@@ -133,3 +133,110 @@ async fn loaded_code_has_the_environment_of_its_call() {
     let error = failed("load('error(\\'in it\\')', '=loaded')()").await;
     assert_eq!(error.message(), "loaded:1: in it");
 }
+
+#[tokio::test]
+async fn os_tells_the_time_in_utc() {
+    let source = "local t = { year = 2026, month = 14, day = -3, hour = 25, min = 61, sec = 61 }
+                  local time = os.time(t)
+                  return { time, os.date('!%Y-%m-%d %H:%M:%S', time), os.date('%Y-%m-%d %H:%M:%S', time),
+                           t.year, t.month, t.day, t.hour, t.min, t.sec, t.wday, t.yday, t.isdst }";
+    // The day is 2027-01-28, and the time is past its end.
+    let expected = json!([
+        1_801_188_121,
+        "2027-01-29 02:02:01",
+        "2027-01-29 02:02:01",
+        2027,
+        1,
+        29,
+        2,
+        2,
+        1,
+        6,
+        29,
+        false
+    ]);
+    assert_eq!(returned(source).await, expected);
+    let source =
+        "for _, time in ipairs { 0, -1, 951782400, 951868800, 4102444800, -2208988800, -62167219200 } do
+                    local back = os.time(os.date('*t', time))
+                    if back ~= time then return { time, back } end
+                  end
+                  return os.date('*t', 951782400).month";
+    assert_eq!(returned(source).await, 2);
+    assert_eq!(returned("local now = os.time() return now > 1700000000 and math.type(now)").await, "integer");
+    assert_eq!(
+        returned("local c = os.clock() for i = 1, 1e5 do end return os.clock() > c and c < 60").await,
+        true
+    );
+    for (source, message) in [
+        ("os.time({})", "script:1: field 'year' missing in date table"),
+        ("os.time({ year = 'x', month = 1, day = 1 })", "field 'year' is not an integer"),
+        ("os.time({ year = 1 << 40, month = 1, day = 1 })", "field 'year' is out-of-bound"),
+        ("os.date(('%c'):rep(10000))", "bad argument #1 to 'date' (format too long)"),
+        ("os.date('%Ez', 0)", "invalid conversion specifier '%Ez'"),
+    ] {
+        let error = failed(source).await;
+        assert!(error.message().contains(message), "{source}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn errors_of_library_functions_name_the_place_in_the_script() {
+    for (source, message) in [
+        ("\ntable.insert({}, 5, 1)", "script:2: bad argument #2 to 'insert' (position out of bounds)"),
+        (
+            "\ntable.insert(setmetatable({}, {}), 5, 1)",
+            "script:2: bad argument #2 to 'insert' (position out of bounds)",
+        ),
+        ("\ntable.sort({ 1, 'x' })", "attempt to compare"),
+        (
+            "\ntable.sort({ 3, 2, 1 }, 5)",
+            "script:2: bad argument #2 to 'sort' (function expected, got number)",
+        ),
+        ("\ntable.concat({ 1, {}, 3 })", "script:2: invalid value (table) at index 2 in table for 'concat'"),
+        ("\nlocal t = table.unpack({}, 1, 1e7)", "script:2: too many results to unpack"),
+        (
+            "\nlocal s = ('x'):gsub('x', true)",
+            "script:2: bad argument #2 to 'gsub' (string/function/table expected, got boolean)",
+        ),
+        (
+            "\nlocal s = ('x'):gsub('x', function() return {} end)",
+            "script:2: invalid replacement value (a table)",
+        ),
+        ("\nlocal s = ('x'):find('[')", "script:2: malformed pattern (missing ']')"),
+        ("\nfor w in ('x'):gmatch('%') do end", "script:2: malformed pattern (ends with '%')"),
+        ("\nlocal s = ('x'):rep(1 << 60)", "script:2: resulting string too large"),
+        ("\ncoroutine.resume(5)", "script:2: bad argument #1 to 'resume' (coroutine expected, got number)"),
+        ("\ncoroutine.close(coroutine.running())", "script:2: cannot close a running coroutine"),
+        (
+            "\nsetmetatable({}, 5)",
+            "script:2: bad argument #2 to 'setmetatable' (nil or table expected, got number)",
+        ),
+        ("\nsetmetatable(_ENV, {})", "script:2: cannot change a protected metatable"),
+        ("\nload(5.5, {})", "script:2: bad argument #2 to 'load' (string expected, got table)"),
+        ("\nxpcall(print)", "script:2: bad argument #2 to 'xpcall' (function expected, got no value)"),
+        ("\ncall({})", "the id of a function is a string"),
+        ("\nframe.get({})", "script:2: "),
+        ("\nos.time(5)", "script:2: "),
+        ("\nstring.unpack(('x'):rep(70000), '')", "script:2: bad argument #1 to 'unpack' (format too long)"),
+    ] {
+        let error = failed(source).await;
+        assert!(error.message().contains(message), "{source}: {error}");
+        assert!(!error.message().contains("[frame]"), "{source}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn running_out_of_stack_is_no_lack_of_memory() {
+    for source in [
+        "local function f() return 1 + f() end f()",
+        "local function f(n) if n > 0 then f(n - 1) end end f(1e7 // 1 | 0)",
+        "coroutine.wrap(function() local function f() return 1 + f() end f() end)()",
+    ] {
+        let error = failed(source).await;
+        assert!(error.message().contains("stack overflow"), "{source}: {error}");
+        let caught = format!("local ok, e = pcall(function() {source} end) return e");
+        let caught = returned(&caught).await;
+        assert!(caught.as_str().is_some_and(|text| text.contains("stack overflow")), "{source}: {caught}");
+    }
+}

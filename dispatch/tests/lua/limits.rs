@@ -79,7 +79,8 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
 
 /// What no cancelling ends, but its own limits.
 pub(crate) fn ends_by_itself(name: &str) -> bool {
-    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"].contains(&name)
+    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"]
+        .contains(&name)
 }
 
 fn script(source: &str) -> Script {
@@ -121,8 +122,10 @@ async fn cancelling_ends_whatever_a_script_does_on_the_same_thread() {
             token.cancel();
         });
         let error = outcome.expect_err(name);
-        let expected = if ends_by_itself(name) { ErrorKind::Internal } else { ErrorKind::Cancelled };
-        assert_eq!(error.kind(), expected, "{name}: {error}");
+        // It may be interrupted before it gets to where it cannot be suspended.
+        let is_expected = error.kind() == ErrorKind::Cancelled
+            || (ends_by_itself(name) && error.kind() == ErrorKind::Internal);
+        assert!(is_expected, "{name}: {error}");
         assert_next_call_works(&script, name).await;
     }
 }

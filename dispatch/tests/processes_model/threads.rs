@@ -74,7 +74,8 @@ fn start() -> Start {
 
 /// Relates itself to those that it is sent the PIDs of, and ends when it is told how.
 async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
-    let mut monitored = HashSet::new();
+    // How often: once the exit is in the mailbox, though not received yet, a process can be monitored again.
+    let mut monitored = HashMap::<Pid, usize>::new();
     loop {
         match ctx.receive().await {
             Message::Sent { payload, .. } => {
@@ -88,17 +89,23 @@ async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
                     ("link", Ok(pid)) => drop(ctx.link(pid)),
                     ("unlink", Ok(pid)) => ctx.unlink(pid),
                     ("monitor", Ok(pid)) if ctx.monitor(pid).is_ok() => {
-                        assert!(monitored.insert(pid), "monitored twice");
+                        *monitored.entry(pid).or_default() += 1;
                     }
                     ("demonitor", Ok(pid)) => {
-                        assert_eq!(ctx.demonitor(pid), monitored.remove(&pid));
+                        assert_eq!(ctx.demonitor(pid), monitored.remove(&pid).is_some());
                         let is_it = |it: &Message| matches!(it, Message::Exited(exit) if exit.pid == pid);
                         assert!(ctx.try_receive_where(is_it).is_none(), "an exit behind `demonitor`");
                     }
                     _ => (),
                 }
             }
-            Message::Exited(exit) => assert!(monitored.remove(&exit.pid), "an exit that nobody waited for"),
+            Message::Exited(exit) => {
+                let left = monitored.get_mut(&exit.pid).expect("an exit of a monitored process");
+                *left -= 1;
+                if *left == 0 {
+                    monitored.remove(&exit.pid);
+                }
+            }
             Message::Cancelled { .. } => return Err(CallError::new(ErrorKind::Cancelled, "as it was asked")),
             _ => (),
         }

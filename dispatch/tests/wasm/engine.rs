@@ -82,7 +82,7 @@ async fn all_functions_of_an_engine_share_its_instances() {
     }
     let error = call(&functions, "app:echo", json!(1)).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
-    assert_eq!(error.message(), "all 2 instances of the engine were busy for as long as it could wait");
+    assert_eq!(error.message(), "all 2 of the engine's instances were busy for as long as it could wait");
     gate.add_permits(2);
     for running in running {
         running.await.unwrap().unwrap();

@@ -56,7 +56,8 @@ impl LuaModule for JsonModule {
             values.string(lua, &text, "the text")
         })?;
         let values = module.values();
-        module
-            .function("decode", move |lua, _, text: LuaString| values.decode(lua, &text.as_bytes(), "the text"))
+        module.function("decode", move |lua, _, text: LuaString| {
+            values.decode(lua, &text.as_bytes(), "the text")
+        })
     }
 }

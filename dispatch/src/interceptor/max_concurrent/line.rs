@@ -5,12 +5,16 @@ use std::convert::Infallible;
 
 use tokio::sync::oneshot;
 
+use crate::held::LimitId;
+
 /// Calls that keep one limit together: those that run, and those that wait, first come, first served.
 ///
 /// Their limits differ only while a function is replaced by one that is registered with another; one with a narrower
 /// limit then holds up those behind it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
+    /// It stays the same for as long as a call has a ticket.
+    id: LimitId,
     running: u32,
     /// By ticket, and so in the order they came.
     waiting: BTreeMap<u64, Waiting>,
@@ -39,12 +43,27 @@ pub(super) enum Entered {
     Full,
 }
 
+impl Default for Line {
+    fn default() -> Self {
+        Self { id: LimitId::next(), running: 0, waiting: BTreeMap::new(), next_ticket: 0 }
+    }
+}
+
 impl Line {
+    pub(super) const fn id(&self) -> LimitId {
+        self.id
+    }
+
+    /// Returns whether a call that may run with `calls` at once can run now.
+    pub(super) fn has_room(&self, calls: u32) -> bool {
+        self.waiting.is_empty() && self.running < calls
+    }
+
     /// A call comes that may run with `calls` at once, itself included, and wait with `max_waiting`.
     pub(super) fn enter(&mut self, calls: u32, max_waiting: Option<u32>) -> Entered {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        if self.waiting.is_empty() && self.running < calls {
+        if self.has_room(calls) {
             self.running += 1;
             return Entered::Runs { ticket };
         }

@@ -15,6 +15,7 @@ use super::{Interceptor, Next};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
+use crate::held::{Hold, LimitId};
 use crate::id::FunctionId;
 use crate::payload::Payload;
 use crate::task::Task;
@@ -27,8 +28,11 @@ use crate::task::Task;
 ///
 /// Calls wait in line, first come, first served: for a limit of their own in a line of its own, and only then, with all
 /// others, for the function's. In neither does a call wait behind more than both the function and the call allow. A call
-/// that waits until its deadline, or comes when too many wait, fails, of the kind [`Exhausted`](ErrorKind::Exhausted). A
-/// function that calls itself waits for itself: give such a call a deadline.
+/// that waits until its deadline, or comes when too many wait, fails, of the kind [`Exhausted`](ErrorKind::Exhausted).
+///
+/// A call would wait for itself if one of its callers keeps the same limit, as where a function calls itself. It is refused
+/// at once instead, of the same kind, and is not retryable. Two functions that call each other can wait for each other all
+/// the same, if two chains of calls begin at different ends: give such calls a deadline.
 #[frame_option(name = "max_concurrent", plain)]
 pub static MAX_CONCURRENT: FrameOption<MaxConcurrent>;
 
@@ -46,7 +50,9 @@ type Key = (FunctionId, Option<u32>);
 struct Place<'a> {
     places: &'a Places,
     line: Key,
+    id: LimitId,
     ticket: u64,
+    hold: Option<Hold>,
 }
 
 impl Places {
@@ -77,8 +83,15 @@ impl Places {
 
     /// Waits for a place in a line.
     async fn place(&self, line: Key, limit: MaxConcurrent, ctx: &Ctx) -> Result<Place<'_>, CallError> {
-        let entered = self.lines().entry(line.clone()).or_default().enter(limit.calls(), limit.max_waiting());
-        let place = |ticket| Place { places: self, line, ticket };
+        let (id, entered) = {
+            let mut lines = self.lines();
+            let line = lines.entry(line.clone()).or_default();
+            if !line.has_room(limit.calls()) && ctx.held().contains(line.id()) {
+                return Err(own_chain(limit));
+            }
+            (line.id(), line.enter(limit.calls(), limit.max_waiting()))
+        };
+        let place = |ticket| Place { places: self, line, id, ticket, hold: None };
         match entered {
             Entered::Runs { ticket } => Ok(place(ticket)),
             Entered::Waits { ticket, admission } => {
@@ -93,6 +106,25 @@ impl Places {
     fn lines(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Place<'_> {
+    /// The context of a call that has this place: calls made through it know that their chain has it.
+    fn context(&mut self, ctx: &Ctx) -> Ctx {
+        let (ctx, hold) = ctx.holding(self.id);
+        self.hold = Some(hold);
+        ctx
+    }
+}
+
+/// The failure of a call that would wait for its own callers.
+fn own_chain(limit: MaxConcurrent) -> CallError {
+    let message = format!(
+        "its limit of {} at once is reached, and a caller of this call counts there; raise the limit, or end the recursion \
+         earlier",
+        limit.calls()
+    );
+    CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
 }
 
 fn waited(ended: CallError, limit: MaxConcurrent) -> CallError {
@@ -145,8 +177,9 @@ impl Interceptor for Places {
         Box::pin(async move {
             let preset = next.preset().get(&MAX_CONCURRENT).copied();
             let own = task.options().get(&MAX_CONCURRENT).copied();
-            let _places = self.admit(next.function(), preset, own, ctx).await?;
-            next.call(ctx, task).await
+            let mut places = self.admit(next.function(), preset, own, ctx).await?;
+            let ctx = places.iter_mut().flatten().fold(ctx.clone(), |ctx, place| place.context(&ctx));
+            next.call(&ctx, task).await
         })
     }
 }

@@ -66,7 +66,7 @@ impl PlainLua {
         Self { lua, all }
     }
 
-    fn all(&self, subject: &[u8], pattern: &[u8], from: usize, replacement: &[u8]) -> mlua::String {
+    fn all(&self, subject: &[u8], pattern: &[u8], from: usize, replacement: &[u8]) -> mlua::LuaString {
         let [subject, pattern, replacement] =
             [subject, pattern, replacement].map(|bytes| self.lua.create_string(bytes).unwrap());
         self.all.call((subject, pattern, from + 1, replacement)).unwrap()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mlua::{IntoLua, Lua, Table, Value};
 use tokio::time::Instant;
 
-use crate::lua::convert::Shared;
 use crate::lua::fault;
+use crate::lua::shared::Shared;
 use crate::process::guest::in_words;
 use crate::process::{Exit, ExitReason, Message};
 

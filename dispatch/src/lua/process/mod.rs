@@ -9,10 +9,10 @@ use std::time::Duration;
 use mlua::{BorrowedStr, Lua, Value};
 
 use self::message::Received;
-use super::convert::Shared;
 use super::fault;
 use super::host::{Given, Refusal, invalid};
 use super::module::{LuaModule, ModuleBuilder};
+use super::shared::Shared;
 use crate::error::CallError;
 use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
@@ -301,8 +301,7 @@ fn to(process: &Value) -> Result<Destination<'static>, Refusal> {
 }
 
 fn payload_of(lua: &Lua, shared: &Shared, payload: &Value) -> Result<Payload, Refusal> {
-    let room = shared.room(lua)?;
-    Ok(shared.marks.take(payload, "the message", shared.payload, &shared.watch, room)?)
+    Ok(shared.take(lua, payload, "the message", shared.payload)?)
 }
 
 /// A time that a script gives. One that is too long to be counted is without end.

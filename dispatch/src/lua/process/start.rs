@@ -3,8 +3,8 @@
 use frame_registry::{Id, IdKind, nearest};
 use mlua::{Lua, Table, Value};
 
-use crate::lua::convert::Shared;
 use crate::lua::host::{Refusal, invalid};
+use crate::lua::shared::Shared;
 use crate::process::Start;
 
 const MEMBERS: [&str; 8] = ["entry", "host", "link", "messages", "monitor", "name", "options", "payload"];
@@ -21,20 +21,12 @@ pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, R
     check_members(table)?;
     let mut start = Start::new(id(table, "host")?, id(table, "entry")?);
     let payload: Value = table.raw_get("payload")?;
-    let room = shared.room(lua)?;
-    start = start.with_payload(shared.marks.take(
-        &payload,
-        "the payload",
-        shared.payload,
-        &shared.watch,
-        room,
-    )?);
-    start = start.with_options(shared.options(&table.raw_get("options")?, room)?);
+    start = start.with_payload(shared.take(lua, &payload, "the payload", shared.payload)?);
+    start = start.with_options(shared.options(lua, &table.raw_get("options")?)?);
     match table.raw_get("messages")? {
         Value::Nil => (),
         Value::Table(messages) => {
-            let messages =
-                shared.marks.take_all(&messages, "`messages`", shared.payload, &shared.watch, room)?;
+            let messages = shared.take_all(lua, &messages, "`messages`", shared.payload)?;
             for message in messages {
                 start = start.with_message(message);
             }
