@@ -5,11 +5,12 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
+use frame_dispatch::printable::{escape, escape_json, is_printable};
 
 /// An error with its causes, the outermost first.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
@@ -27,41 +28,18 @@ pub(crate) fn causes<'a>(
     std::iter::successors(error.source(), |&cause| cause.source())
 }
 
-/// Text that may be of somebody else, such as a script, so that it is nothing but text to a terminal: control characters
-/// are escaped, other than the end of a line and the tab.
+/// Escapes what is not [printable](is_printable) in a text that may be of a guest, other than the end of a line and the tab.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let is_plain = |character: char| !character.is_control() || matches!(character, '\n' | '\t');
-    if text.chars().all(is_plain) {
+    if text.chars().all(|character| matches!(character, '\n' | '\t') || is_printable(character)) {
         return Cow::Borrowed(text);
     }
-    let mut printable = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_plain(character) {
-            printable.push(character);
-        } else {
-            printable.extend(character.escape_default());
-        }
-    }
-    Cow::Owned(printable)
+    Cow::Owned(text.split('\n').map(escape).collect::<Vec<_>>().join("\n"))
 }
 
-/// The same for text that was escaped already as JSON has it, which leaves some as they are that a terminal obeys: all
-/// beyond ASCII, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
+/// Escapes what a terminal obeys in a text whose guests' parts are escaped already as JSON has it, which leaves what is
+/// beyond ASCII as it is, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
 pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {
-    let is_obeyed = |character: char| matches!(character, '\u{7f}'..='\u{9f}');
-    if !text.contains(is_obeyed) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if is_obeyed(character) {
-            // Writing to a string cannot fail.
-            let _ = write!(safe, "\\u{:04x}", u32::from(character));
-        } else {
-            safe.push(character);
-        }
-    }
-    Cow::Owned(safe)
+    escape_json(text)
 }
 
 /// Prints a line to standard output. A reader that has gone away, such as `head`, wanted no more of it.
@@ -113,16 +91,17 @@ mod tests {
     fn nothing_that_a_terminal_would_obey_is_left_of_a_text() {
         assert_eq!(printable("two\nlines\tä"), "two\nlines\tä");
         assert_eq!(printable("\u{1b}[2J\u{9b}m\r\u{7}"), "\\u{1b}[2J\\u{9b}m\\r\\u{7}");
+        assert_eq!(printable("\u{202e}\n\u{2028}\u{e0041}"), "\\u{202e}\n\\u{2028}\\u{e0041}");
         let shown = table(&["name"], [vec!["\u{1b}]0;title\u{7}".to_owned()]]).to_string();
         assert!(!shown.contains('\u{1b}') && shown.contains("title"), "{shown}");
     }
 
     #[test]
     fn json_is_the_same_and_nothing_that_a_terminal_would_obey() {
-        let json = serde_json::json!({ "\u{9b}31m": "a\u{7f}\u{85}\u{1b}ä" });
+        let json = serde_json::json!({ "\u{9b}31m": "a\u{7f}\u{85}\u{1b}\u{202e}\u{e0041}ä" });
         let text = json.to_string();
         let safe = terminal_safe(&text);
-        assert_eq!(safe, r#"{"\u009b31m":"a\u007f\u0085\u001bä"}"#);
+        assert_eq!(safe, r#"{"\u009b31m":"a\u007f\u0085\u001b\u202e\udb40\udc41ä"}"#);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&safe).unwrap(), json);
         assert!(matches!(terminal_safe("\u{1b}[1mä\n"), Cow::Borrowed(_)));
     }

@@ -40,6 +40,8 @@ pub mod handler;
 mod held;
 mod id;
 pub mod interceptor;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod log;
 #[cfg(feature = "lua")]
 pub mod lua;
 mod nesting;
@@ -48,7 +50,7 @@ mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
-mod printable;
+pub mod printable;
 pub mod process;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod script;
@@ -67,6 +69,8 @@ pub use crate::function::{BoxFuture, Function, IntoFunction};
 pub use crate::functions::{Functions, FunctionsConfig, Stopped};
 pub use crate::id::{FunctionId, FunctionKind};
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub use crate::log::LogFields;
 pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
 pub use crate::pid::{Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]

@@ -496,6 +496,32 @@ async fn an_assignment_that_rehashes_colliding_keys_is_found() {
 }
 
 #[tokio::test]
+async fn a_script_that_cannot_be_suspended_makes_room_and_is_not_quarantined() {
+    let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
+    let echo = async |_: Ctx, payload: Payload| Ok::<_, CallError>(payload);
+    scripts.functions.register(id("app:echo"), Options::new(), echo).unwrap();
+    let handler = scripts.register("handler", "xpcall(error, function() while true do end end)");
+    let source = "local t = {} for i = 1, 300000 do t[i] = i end for i = 1, 3 do call('app:echo', t) end";
+    let converts = scripts.register("converts", source);
+    for (name, function) in [("handler", handler), ("converts", converts)] {
+        // On a slow machine it may have ended before.
+        let makes_room = async {
+            loop {
+                let call = scripts.spawn(name);
+                until(|| scripts.runtime.statistics().blocked == 1 || call.is_finished()).await;
+                let has_made_room = !call.is_finished();
+                let _ = call.await.unwrap();
+                if has_made_room {
+                    break;
+                }
+            }
+        };
+        timeout(GENEROUS, makes_room).await.expect(name);
+        assert!(function.quarantine().is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_script_that_is_interrupted_now_and_then_is_not_quarantined() {
     let limit = Duration::from_millis(60);
     let scripts = Scripts::new(ScriptRuntime::builder().stall_limit(limit).build());

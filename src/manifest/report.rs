@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use frame_dispatch::printable::is_printable;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value as Json, json};
 
@@ -128,15 +129,19 @@ impl Shown {
     }
 }
 
-/// The same text, as long, without what a terminal would take for a command.
+/// Replaces what is not printable, each by a character of the same length, so that places in the text stay the same.
 fn printable(text: &str) -> String {
     let shown = |character: char| match character {
         '\n' | '\t' => character,
         // Only where the line ends, or the library would count one more.
         '\r' => ' ',
-        control if control.is_control() && control.len_utf8() == 1 => '?',
-        control if control.is_control() => '¿',
-        other => other,
+        other if is_printable(other) => other,
+        other => match other.len_utf8() {
+            1 => '?',
+            2 => '¿',
+            3 => '\u{fffd}',
+            _ => '🛇',
+        },
     };
     text.chars().map(shown).collect()
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use frame_dispatch::printable::is_printable;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use frame_dispatch::process::{EntryId, HostId};
 use frame_net::NetworkKind;
@@ -169,13 +170,13 @@ fn name(value: &Value<'_>) -> Read<String> {
     let is_name = !name.is_empty()
         && name.len() <= LONGEST_NAME
         && !name.starts_with('{')
-        && !name.chars().any(char::is_control);
+        && name.chars().all(is_printable);
     if is_name {
         return Ok(name.to_owned());
     }
     let problem = value.problem("no process can have this name");
     let help = format_args!(
-        "a name has 1 to {LONGEST_NAME} bytes, no control characters, and does not begin with `{{`, as PIDs do"
+        "a name has 1 to {LONGEST_NAME} bytes, no control or format characters, and does not begin with `{{`, as PIDs do"
     );
     Err(value.reader.report(problem.with_help(help)))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use frame_dispatch::interceptor::TIMEOUT;
 use frame_dispatch::lua::LuaConfig;
+use frame_dispatch::printable::is_printable;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -382,6 +383,15 @@ fn no_report_shows_a_secret() {
             assert!(!report.contains("ünter") && !report.contains("31337"), "{text}\n{report}");
         }
     }
+}
+
+#[test]
+fn no_report_can_reorder_or_hide_its_text() {
+    let hidden = "\u{ad}\u{202e}\u{2028}\u{e0041}";
+    let problems = parse(&format!("[functions.'a:{hidden}']\n['{hidden}']\n")).into_result().unwrap_err();
+    let report = problems.render(Look::Plain);
+    assert!(report.contains("¿\u{fffd}\u{fffd}🛇"), "{report}");
+    assert!(report.chars().all(|it| it == '\n' || is_printable(it)), "{report:?}");
 }
 
 #[test]

@@ -9,9 +9,11 @@ use frame_registry::nearest;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
 
+use super::format::{JsonLine, TextFields};
 use super::{AnyLayer, progress};
 use crate::report;
 
@@ -139,9 +141,8 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     fmt::layer()
-        .json()
-        .flatten_event(true)
-        .with_current_span(false)
+        .event_format(JsonLine)
+        .fmt_fields(JsonFields::new())
         .with_writer(Safe(writer))
         .log_internal_errors(false)
 }
@@ -150,11 +151,14 @@ fn pretty<W>(writer: W, is_colour: bool) -> impl Layer<Registry> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    fmt::layer().with_ansi(is_colour).with_writer(Safe(writer)).log_internal_errors(false)
+    fmt::layer()
+        .with_ansi(is_colour)
+        .fmt_fields(TextFields)
+        .with_writer(Safe(writer))
+        .log_internal_errors(false)
 }
 
-/// Writes what is [safe](report::terminal_safe): scripts and components log what they like, and what they log with a
-/// message is JSON.
+/// Writes what is [safe](report::terminal_safe), whatever the event was made of.
 struct Safe<W>(W);
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Safe<W> {
@@ -184,8 +188,11 @@ impl<W: Write> Write for Safe<W> {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::sync::{Arc, Mutex};
 
+    use frame_dispatch::LogFields;
+    use frame_dispatch::printable::is_printable;
     use serde_json::Value as Json;
     use tracing::{Level, info, info_span};
     use tracing_subscriber::layer::SubscriberExt;
@@ -259,21 +266,75 @@ mod tests {
         assert!(lines[0]["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 
-    #[test]
-    fn nothing_that_a_terminal_would_obey_is_in_what_is_logged_with_a_message() {
-        let fields = serde_json::json!({ "a": "\u{9b}31m\u{7f}" });
+    /// What `log` logs, as JSON and for people.
+    fn logged(log: impl FnOnce()) -> (Vec<Json>, String) {
         let (json_lines, lines) = (Written::default(), Written::default());
         let (json_writer, writer) = (json_lines.clone(), lines.clone());
         let layers: Vec<AnyLayer> =
             vec![json(move || json_writer.clone()).boxed(), pretty(move || writer.clone(), false).boxed()];
-        tracing::subscriber::with_default(Registry::default().with(layers), || {
-            info!(%fields, "said");
+        tracing::subscriber::with_default(Registry::default().with(layers), log);
+        let text = json_lines.text();
+        assert!(text.chars().all(|it| it == '\n' || is_printable(it)), "{text:?}");
+        let json_lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (json_lines, lines.text())
+    }
+
+    fn script_fields(fields: Json) -> impl tracing::Value {
+        Box::new(LogFields::new(fields)) as Box<dyn Error>
+    }
+
+    #[test]
+    fn fields_of_a_script_are_members_of_an_object_in_json() {
+        let fields =
+            serde_json::json!({ "ticks": 1, "level": "ERROR", "a\",\"b": { "list": [1.5, null, "x"] } });
+        let (json_lines, lines) = logged(|| info!(fields = script_fields(fields.clone()), "said"));
+        assert_eq!((&json_lines[0]["fields"], &json_lines[0]["level"]), (&fields, &Json::from("INFO")));
+        assert_eq!(json_lines[0].as_object().unwrap().len(), 5, "{json_lines:?}");
+        assert!(
+            lines.contains(r#"said fields={"a\",\"b":{"list":[1.5,null,"x"]},"level":"ERROR","ticks":1}"#),
+            "{lines}"
+        );
+    }
+
+    #[test]
+    fn text_that_looks_like_fields_stays_text() {
+        let (json_lines, _) = logged(|| info!(fields = r#"{"ticks":1}"#, other = %r#"{"a":1}"#, "said"));
+        assert_eq!(json_lines[0]["fields"], r#"{"ticks":1}"#);
+        assert_eq!(json_lines[0]["other"], r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn no_field_can_command_a_terminal_or_end_the_line() {
+        let hostile = "\u{1b}[2J\u{9b}m\u{7f}\r\n2026-01-01 INFO forged \u{202e}\u{2028}\u{e0041}\u{200d}";
+        let fields = serde_json::json!({ hostile: hostile });
+        let (json_lines, lines) = logged(|| {
+            let _in = info_span!("run", error = hostile, display = %hostile).entered();
+            info!(fields = script_fields(fields.clone()), text = hostile, display = %hostile, "{hostile}");
         });
-        for text in [json_lines.text(), lines.text()] {
-            assert!(text.contains("u009b31m") && !text.contains(['\u{9b}', '\u{7f}']), "{text:?}");
-        }
-        let line: Json = serde_json::from_str(&json_lines.text()).unwrap();
-        assert_eq!(line["message"], "said");
+        assert!(lines.ends_with('\n') && lines.trim_end().chars().all(is_printable), "{lines:?}");
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        let line = &json_lines[0];
+        assert_eq!(
+            (&line["fields"], &line["message"], &line["text"]),
+            (&fields, &hostile.into(), &hostile.into())
+        );
+        assert_eq!(line["spans"][0]["error"], hostile);
+    }
+
+    #[test]
+    fn an_error_is_logged_with_its_causes() {
+        let error = io::Error::other(io::Error::other("deeper"));
+        let wrapped =
+            crate::telemetry::FilterError { origin: None, directive: "x".to_owned(), suggestion: None };
+        let (json_lines, lines) = logged(|| {
+            info!(
+                error = &error as &(dyn Error + 'static),
+                wrapped = &wrapped as &(dyn Error + 'static),
+                "failed"
+            );
+        });
+        assert_eq!(json_lines[0]["error"], "deeper");
+        assert!(lines.contains("failed error=deeper wrapped=`x` is no level"), "{lines}");
     }
 
     #[test]

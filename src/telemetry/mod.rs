@@ -29,6 +29,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod format;
 mod log;
 #[cfg(feature = "otlp")]
 mod otlp;

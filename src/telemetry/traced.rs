@@ -8,9 +8,10 @@ use frame_dispatch::process::{IntoProcess, Process, ProcessCtx};
 use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, IntoFunction, PID, Payload};
 use frame_registry::Frame;
 use tokio::time::Instant;
-use tracing::field::{Empty, display};
+use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
+use crate::report::printable;
 use crate::trace::{TRACE_CONTEXT, TraceContext};
 
 /// The target of the spans.
@@ -125,7 +126,8 @@ async fn run<'a>(
     record.outcome = Some(match &outcome {
         Ok(_) => "ok",
         Err(error) => {
-            record.span.record("error", display(error));
+            // It may be in the words of a script.
+            record.span.record("error", &*printable(&error.to_string()));
             error.kind().as_str()
         }
     });

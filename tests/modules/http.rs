@@ -110,6 +110,14 @@ async fn what_is_no_request_is_refused_in_words() {
         ("http.get('http://h/', { headers = { a = 1 } })", "the header `a` is a string"),
         ("http.get('http://h/', { headers = { ['a b'] = '1' } })", "no header can be called `a b`"),
         ("http.get('http://h/', { headers = { a = 'x\\r\\nb: c' } })", "the value of the header `a`"),
+        (
+            "local s, h = ('x'):rep(1000000), {} for i = 1, 900 do h['a' .. i] = s end http.get('http://h/', { headers = h })",
+            "the headers of a request have at most 65536 bytes",
+        ),
+        (
+            "local h = {} for i = 1, 900 do h[i] = ('x'):rep(100) end http.get('http://h/', { headers = { a = h } })",
+            "the headers of a request have at most 65536 bytes",
+        ),
         ("http.request { method = 'A B', url = 'http://h/' }", "there is no method `A B`"),
         ("http.request { method = 'CONNECT', url = 'http://h/' }", "cannot have the method CONNECT"),
         ("http.request { }", "a request has a `url`; it is missing"),

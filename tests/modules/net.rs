@@ -4,9 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 
+use frame_dispatch::{ErrorKind, Task};
 use serde_json::{Value as Json, json};
 
-use crate::support::{GENEROUS, Script, server};
+use crate::support::{GENEROUS, Script, server, soon};
 
 /// A server that gives back what it gets, until the end, to any number of connections.
 fn echo() -> SocketAddr {
@@ -110,6 +111,41 @@ async fn a_call_has_so_many_connections_at_a_time() {
     let got = returned(source, echo().to_string()).await;
     let message = "a call has at most 2 connections at a time; close some";
     assert_eq!(got, json!([false, "exhausted", false, message]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_calls_together_have_so_many_connections_at_a_time() {
+    let source = r"
+        local to, wait = table.unpack(...)
+        local ok, one
+        repeat ok, one = pcall(net.connect, to) until ok
+        if wait then one:read(1) end
+        local two = net.connect(to)
+        return 'two'";
+    let script = Script::new(source);
+    let to = echo().to_string();
+    let (mut holds, wait) = (Vec::new(), json!([to, true]));
+    // Each waits for something to read, with one connection.
+    for _ in 0..2 {
+        let (functions, wait) = (script.functions.clone(), wait.clone());
+        let task = Task::new("app:script".parse().unwrap()).with_payload(wait);
+        holds.push(tokio::spawn(async move { functions.root().call(task).await }));
+    }
+    let refused = async {
+        loop {
+            if let Err(error) = script.call(json!([to, false])).await {
+                break error;
+            }
+        }
+    };
+    let error = soon(refused).await;
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true), "{error}");
+    for hold in holds {
+        hold.abort();
+        let _ = hold.await;
+    }
+    let freed = async { while script.call(json!([to, false])).await.is_err() {} };
+    soon(freed).await;
 }
 
 #[tokio::test]

@@ -34,6 +34,41 @@ fn logs_for_programs_are_an_object_a_line() {
     );
 }
 
+#[test]
+fn fields_of_a_script_are_members_for_programs_and_text_that_cannot_reorder_for_people() {
+    let script = "log.info('a\\u{202e}b', { ticks = 1, ['\\u{2066}'] = { '\\u{202e}', 2 } })";
+    let app = App::of_scripts(&[("fields", script)]);
+    let output = frame(&["call", &app.manifest, "app:fields", "--log", "json"]);
+    let said = stderr(&output);
+    let line: Value = said
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .find(|line: &Value| line["fields"].is_object())
+        .expect(&said);
+    assert_eq!(line["fields"], serde_json::json!({ "ticks": 1, "\u{2066}": ["\u{202e}", 2] }));
+    assert_eq!(line["message"], "a\\u{202e}b");
+    let output = frame(&["call", &app.manifest, "app:fields"]);
+    assert!(stderr(&output).contains(r#"fields={"ticks":1,"\u2066":["\u202e",2]}"#), "{}", stderr(&output));
+    for said in [said, stderr(&output)] {
+        assert!(!said.contains(['\u{202e}', '\u{2066}']), "{said:?}");
+    }
+}
+
+#[test]
+fn an_error_of_a_script_cannot_reorder_what_a_terminal_shows() {
+    let app = App::of_scripts(&[("fails", "error('a\\u{202e}b')"), ("returns", "return '\\u{202e}'")]);
+    for arguments in [
+        &["app:fails"][..],
+        &["app:fails", "--format", "json"],
+        &["app:returns"],
+        &["app:returns", "--format", "json"],
+    ] {
+        let output = frame(&[&["call", &app.manifest], arguments].concat());
+        let shown = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert!(shown.contains("202e") && !shown.contains('\u{202e}'), "{arguments:?}: {shown:?}");
+    }
+}
+
 fn with_filter(app: &App, variable: Option<&str>, arguments: &[&str]) -> Output {
     let mut command = command(&[&["call", &app.manifest, "app:outer"], arguments].concat());
     if let Some(level) = variable {

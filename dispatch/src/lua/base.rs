@@ -8,10 +8,11 @@ use std::ptr;
 use mlua::ffi::{self, lua_KContext, lua_State};
 use mlua::{Function, Lua, Table};
 
+use super::compile;
 use super::convert::Marks;
 use super::preempt;
 
-/// The longest source that `load` takes, in bytes. Nothing can interrupt the compiler.
+/// The longest source that `load` takes, in bytes. It cannot be suspended while it compiles.
 const LONGEST_CHUNK: usize = 64 << 10;
 
 /// Puts the functions into `base`, and returns the functions of `log`. `log` takes a level, a message and fields.
@@ -195,8 +196,12 @@ unsafe fn load_text(state: *mut lua_State) -> c_int {
             ffi::lua_pushfstring(state, c"attempt to load a text chunk (mode is '%s')".as_ptr(), mode);
             return 2;
         }
-        // Bytecode can break out of Lua.
-        if ffi::luaL_loadbufferx(state, source, length, name, c"t".as_ptr()) != ffi::LUA_OK {
+        let source = std::slice::from_raw_parts(source.cast(), length);
+        let status = compile::load(state, source, CStr::from_ptr(name), &mut preempt::has_to_end);
+        if status != ffi::LUA_OK {
+            if preempt::has_ended() {
+                return preempt::end(state);
+            }
             ffi::lua_pushnil(state);
             ffi::lua_insert(state, -2);
             return 2;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use frame_registry::Options;
 use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, Table, Value};
-use serde_json::Value as Json;
+use tracing::Level;
 
 use super::bridge;
 use super::convert::{self, ConvertError};
@@ -13,15 +13,12 @@ use super::fault;
 use super::shared::Shared;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind, WithCauses};
-use crate::executor::FUNCTION;
-use crate::frame::PID;
+use crate::log::{LONGEST, Log, LogBudget, LogFields};
 use crate::payload::Payload;
-use crate::printable::printable;
-use crate::process::PROCESS;
 use crate::task::Task;
 
-/// The longest message of an event, and its fields as JSON. What is longer is cut, or left out.
-const LONGEST_EVENT: usize = 16 << 10;
+/// How large the fields of a log message are at most, as JSON.
+const LARGEST_FIELDS: usize = 16 << 10;
 /// How large the options of a call are at most, as JSON: they are names and settings, and no payload.
 const LARGEST_OPTIONS: usize = 64 << 10;
 
@@ -146,38 +143,24 @@ impl Shared {
     fn log(&self, lua: &Lua, level: &str, message: &mlua::LuaString, fields: &Value) -> mlua::Result<()> {
         let ctx = self.watch.ctx()?;
         let message = message.as_bytes();
-        let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST_EVENT)]);
-        let message = printable(&message, LONGEST_EVENT);
+        // One more, so that it is seen that the message was longer.
+        let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST + 1)]);
         let fields = match fields {
             Value::Nil => None,
             fields => {
-                let fields = self.take_json(lua, fields, "the fields", LONGEST_EVENT);
-                Some(fields.map_err(|error| match error {
+                let fields = self.take_json(lua, fields, "the fields", LARGEST_FIELDS);
+                Some(LogFields::new(fields.map_err(|error| match error {
                     ConvertError::Lua(error) => error,
                     other => mlua::Error::runtime(other.to_string()),
-                })?)
+                })?))
             }
         };
-        emit(&ctx, level, &message, fields.as_ref());
+        let level = level.parse().unwrap_or(Level::ERROR);
+        Log::with_budget(ctx, self.watch.of_call::<LogBudget>()?).write(level, None, &message, fields);
         Ok(())
     }
 }
 
 pub(super) fn invalid(error: impl Display) -> CallError {
     CallError::invalid(error.to_string())
-}
-
-fn emit(ctx: &Ctx, level: &str, message: &str, fields: Option<&Json>) {
-    // It is the one or the other.
-    let function = ctx.frame().get(&FUNCTION).map(tracing::field::display);
-    let process = ctx.frame().get(&PROCESS).map(tracing::field::display);
-    let pid = ctx.frame().get(&PID).map(tracing::field::display);
-    let fields = fields.map(tracing::field::display);
-    match level {
-        "trace" => tracing::trace!(function, process, pid, fields, "{message}"),
-        "debug" => tracing::debug!(function, process, pid, fields, "{message}"),
-        "info" => tracing::info!(function, process, pid, fields, "{message}"),
-        "warn" => tracing::warn!(function, process, pid, fields, "{message}"),
-        _ => tracing::error!(function, process, pid, fields, "{message}"),
-    }
 }

@@ -38,7 +38,7 @@
 //! |---|---|
 //! | `call(id, payload, options)` | Calls another function, whose frame inherits from this call's, and returns its result. `options` is a table of declared options by name. A failure is raised as a table with `kind`, `message`, `retryable` and `function`. |
 //! | `frame.get(name)` | The value of a [public](frame_registry::Key::public) key of this call's frame, or `nil`. |
-//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID; also `trace`, `debug`, `warn` and `error`. |
+//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID, and `fields` as [`LogFields`](crate::LogFields); also `trace`, `debug`, `warn` and `error`. At most 10 000 lines or 1 MiB a call, then no more; a process as much each ten minutes. |
 //! | `null` | JSON's null inside a table, which cannot hold `nil`. |
 //! | `array(t)` | Marks a table as an array, where it is empty. |
 //! | `bytes(s)` | As a result or a payload: the bytes of a string, in place of JSON. |
@@ -106,7 +106,7 @@
 //! [signal](LuaEngineBuilder::signal), whose handler has the script suspended at its next instruction, so that others get the
 //! thread. That is also where cancelling, the deadline and the termination of its process end it: `pcall`, coroutines and
 //! `__close` hold nothing up. Where Lua cannot suspend a script (in a message handler, or a metamethod that a library function
-//! calls) it is ended after 200 ms. On systems without signals, scripts count their instructions instead, which takes about
+//! calls) it is ended after 100 ms. On systems without signals, scripts count their instructions instead, which takes about
 //! twice the time.
 //!
 //! Library functions are bounded as follows. "Suspended" means that the function is suspended as a script is, in the middle of
@@ -117,11 +117,12 @@
 //! | `string.find`, `match`, `gmatch`, `gsub` | suspended; the limits of patterns are those of plain Lua |
 //! | `string.rep` | the memory of the VM |
 //! | `string.pack`, `packsize`, `unpack` | a format of 64 KiB |
-//! | `string.format` and the other string functions, `utf8` | the length of the strings: some milliseconds for each megabyte |
+//! | `string.format` | 10 000 values, and 1 MiB for `%q` |
+//! | the other string functions, `utf8` | the length of the strings: some milliseconds for each megabyte |
 //! | `table.sort` | suspended, also in a comparison function or `__lt`; stable |
 //! | `table.insert`, `remove`, `move` | what is in the table; suspended where that is much, or metamethods are called |
 //! | `table.concat`, `unpack`, `pack` | what is in the table, and the stack |
-//! | `load` | a source of 64 KiB |
+//! | `load` | a source of 64 KiB, and 100 ms |
 //! | `os.date` | a format of 1 KiB |
 //! | a recursion | the memory of the VM: then the error is "stack overflow" |
 //! | JSON, as payloads or text | [`LuaConfig::payload`], and the memory of the VM |
@@ -136,6 +137,7 @@
 
 mod base;
 mod bridge;
+mod compile;
 mod config;
 mod convert;
 mod coroutine;

@@ -136,9 +136,13 @@ pub(super) fn install(number: Option<c_int>) -> std::io::Result<()> {
     fn interrupt() {
         CURRENT.with(|current| {
             let state = current.state.get();
-            if !state.is_null() {
-                // SAFETY: It is alive, and Lua allows this at any time, in a signal handler, too.
-                unsafe { ffi::lua_sethook(state, Some(hook), ffi::LUA_MASKCOUNT, 1) };
+            // Setting a hook visits every function that is active. With very many of them that takes longer than the time
+            // until the next signal, and the script would never get to the hook.
+            // SAFETY: It is alive, and Lua allows both at any time, in a signal handler, too.
+            unsafe {
+                if !state.is_null() && ffi::lua_gethookmask(state) == 0 {
+                    ffi::lua_sethook(state, Some(hook), ffi::LUA_MASKCOUNT, 1);
+                }
             }
         });
     }

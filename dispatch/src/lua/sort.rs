@@ -50,8 +50,11 @@ pub(super) unsafe extern "C-unwind" fn sort(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         let is_plain = is_plain(state, TABLE);
-        if !is_plain && ffi::lua_getmetatable(state, TABLE) == 0 {
-            ffi::luaL_checktype(state, TABLE, ffi::LUA_TTABLE);
+        if !is_plain {
+            if ffi::lua_getmetatable(state, TABLE) == 0 {
+                ffi::luaL_checktype(state, TABLE, ffi::LUA_TTABLE);
+            }
+            ffi::lua_pop(state, 1);
         }
         let count = ffi::luaL_len(state, TABLE);
         if count < 2 {

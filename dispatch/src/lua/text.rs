@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use std::mem::MaybeUninit;
 use std::{ptr, slice};
 
-use mlua::ffi::{self, lua_Integer, lua_KContext, lua_State};
+use mlua::ffi::{self, lua_CFunction, lua_Integer, lua_KContext, lua_State};
 use mlua::{Function, Lua, Table};
 
 use super::pattern::{Capture, Matcher, PatternError, PlainSearch, Progress, is_plain, split_anchor};
@@ -20,18 +20,26 @@ const STEPS: u64 = 2048;
 /// The longest format that the functions for binary data take. Each of its bytes can be an option that takes a while.
 const LONGEST_FORMAT: usize = 64 << 10;
 
+/// How many values `format` takes. A number takes it some microseconds.
+const MOST_FORMATTED: c_int = 10_000;
+
+/// How many bytes `%q` of `format` quotes in one call. Each can take as long as a number.
+const MOST_QUOTED: usize = 1 << 20;
+
 /// Puts the library into `library`.
 pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
     let own: Table = lua.globals().raw_get("string")?;
-    for name in ["byte", "char", "format", "len", "lower", "reverse", "sub", "upper"] {
+    for name in ["byte", "char", "len", "lower", "reverse", "sub", "upper"] {
         library.raw_set(name, own.raw_get::<Function>(name)?)?;
     }
     // SAFETY: Each is called by Lua only, follows the rules for a C function, and has the upvalue that it reads.
     unsafe {
-        for name in ["pack", "packsize", "unpack"] {
+        let bounded: [(&str, lua_CFunction); 4] =
+            [("format", format), ("pack", with_format), ("packsize", with_format), ("unpack", with_format)];
+        for (name, function) in bounded {
             let own: Function = own.raw_get(name)?;
             let function: Function =
-                lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
+                lua.exec_raw(own, move |state| ffi::lua_pushcclosure(state, function, 1))?;
             library.raw_set(name, function)?;
         }
         library.raw_set("find", lua.create_c_function(find)?)?;
@@ -602,5 +610,61 @@ unsafe extern "C-unwind" fn with_format(state: *mut lua_State) -> c_int {
             return ffi::luaL_argerror(state, 1, c"format too long".as_ptr());
         }
         stock(state)
+    }
+}
+
+/// Lua's own `format`, which is the upvalue, for as much as it formats without being interrupted.
+unsafe extern "C-unwind" fn format(state: *mut lua_State) -> c_int {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        let count = ffi::lua_gettop(state);
+        if count > MOST_FORMATTED {
+            return ffi::luaL_error(state, c"too many values to format".as_ptr());
+        }
+        let format = check_bytes(state, 1);
+        if memchr::memchr(b'q', format).is_some() {
+            let mut quoted = 0;
+            for index in quoted_values(format).take_while(|index| *index <= count) {
+                quoted += ffi::lua_rawlen(state, index);
+                if ffi::lua_type(state, index) == ffi::LUA_TSTRING && quoted > MOST_QUOTED {
+                    return ffi::luaL_argerror(state, index, c"string too long to be quoted".as_ptr());
+                }
+            }
+        }
+        stock(state)
+    }
+}
+
+/// The arguments of `format` that are formatted with `%q`.
+fn quoted_values(format: &[u8]) -> impl Iterator<Item = c_int> {
+    let mut rest = format.iter();
+    let mut index: c_int = 1;
+    std::iter::from_fn(move || {
+        loop {
+            rest.find(|byte| **byte == b'%')?;
+            // Flags, width and precision, which `%q` has none of, are before the letter.
+            match rest.find(|byte| !b"-+ #0123456789.".contains(byte))? {
+                b'%' => {}
+                letter => {
+                    index = index.saturating_add(1);
+                    if *letter == b'q' {
+                        return Some(index);
+                    }
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_quoted_are_found() {
+        let found = |format: &str| quoted_values(format.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(found("%q"), [2]);
+        assert_eq!(found("%s %% %5.2f %q%-10s%q%"), [4, 6]);
+        assert_eq!(found("q %%q %d"), [] as [c_int; 0]);
     }
 }

@@ -1,12 +1,13 @@
 //! One Lua VM, with a script in it.
 
+use std::ffi::CString;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, ffi};
 
 use super::config::LuaConfig;
 use super::convert::{self, ConvertError};
@@ -17,7 +18,7 @@ use super::module::ModuleBuilder;
 use super::preempt::{self, Entered, Suspension};
 use super::shared::Shared;
 use super::watch::Over;
-use super::{base, host, memory, os, protect, table, text};
+use super::{base, compile, host, memory, os, protect, table, text};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -27,6 +28,9 @@ use crate::script::{Unit, leave_stalled_thread};
 
 /// After so many calls a VM is thrown away, whatever it was used for.
 const CALLS: u32 = 1 << 16;
+
+/// How long a script may take to compile. The largest take far less than a second.
+const LONGEST_COMPILATION: Duration = Duration::from_secs(10);
 
 /// A VM. One call runs in it at a time.
 pub(super) struct Vm {
@@ -82,13 +86,31 @@ impl Vm {
     /// The script as a function of its environment. Every call makes the script anew, so that its functions share
     /// nothing with those of another call; the code is shared.
     fn compile(&self, chunk: &str, source: &str) -> Result<Function, LuaError> {
+        let name = CString::new(format!("={chunk}").replace('\0', "?")).unwrap_or_default();
         let load = |source: &str| {
-            let loaded =
-                self.lua.load(source).set_name(format!("={chunk}")).set_mode(ChunkMode::Text).into_function();
-            loaded.map_err(|error| match error {
-                mlua::Error::SyntaxError { message, .. } => LuaError::Syntax { message },
-                other => vm_error(other),
-            })
+            let began = Instant::now();
+            let mut is_given_up = || began.elapsed() >= LONGEST_COMPILATION;
+            // SAFETY: What could raise is called in protected mode. There is room for both values.
+            #[allow(unsafe_code)]
+            let loaded = unsafe {
+                self.lua.exec_raw::<(Option<Function>, Value)>((), |state| {
+                    let status = compile::load(state, source.as_bytes(), &name, &mut is_given_up);
+                    if status == ffi::LUA_ERRMEM {
+                        ffi::lua_error(state);
+                    }
+                    if status != ffi::LUA_OK {
+                        ffi::lua_pushnil(state);
+                        ffi::lua_insert(state, -2);
+                    }
+                })
+            };
+            match loaded.map_err(vm_error)? {
+                (Some(function), _) => Ok(function),
+                (None, Value::String(message)) => {
+                    Err(LuaError::Syntax { message: message.to_string_lossy() })
+                }
+                (None, _) => Err(LuaError::Syntax { message: "it is not text".to_owned() }),
+            }
         };
         // Alone, so that an error is one of the script itself, and it cannot end the function that is put around it.
         load(source)?;

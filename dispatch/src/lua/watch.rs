@@ -12,7 +12,7 @@ use crate::panics;
 use crate::script::clock;
 
 /// How long a script may run where it cannot be suspended: in a message handler, or in a function that C code calls back.
-const LONGEST_UNSUSPENDED: Duration = Duration::from_millis(200);
+const LONGEST_UNSUSPENDED: Duration = Duration::from_millis(100);
 /// And how often it is interrupted in vain before that counts: a thread that got no processor ran for no time.
 const INTERRUPTED_IN_VAIN: u32 = 50;
 
@@ -127,7 +127,8 @@ impl Watch {
             return Interrupt::GoOn;
         }
         if state.over.is_none() {
-            if !clock::is_due() {
+            let is_due = if is_yieldable { clock::is_due() } else { clock::is_due_in_vain() };
+            if !is_due {
                 return Interrupt::GoOn;
             }
             if is_yieldable {
@@ -196,7 +197,7 @@ impl Watch {
                 ErrorKind::Internal,
                 format!(
                     "ran for {} ms where a script cannot be suspended: in a message handler, a metamethod that a \
-                     library function calls, or a __close in coroutine.close",
+                     library function calls, a __close in coroutine.close, or load",
                     LONGEST_UNSUSPENDED.as_millis()
                 ),
             ),

@@ -10,6 +10,7 @@ use super::error::ProcessError;
 use super::instance::Instance;
 use super::manager::ProcessManager;
 use crate::pid::Pid;
+use crate::printable::is_printable;
 
 /// The longest name, in bytes.
 const LONGEST: usize = 255;
@@ -24,10 +25,8 @@ pub(super) struct Names {
 
 /// Whether a process can have a name; gives what to show of one that none can have.
 pub(super) fn check(name: &str) -> Result<(), String> {
-    let is_name = !name.is_empty()
-        && name.len() <= LONGEST
-        && !name.starts_with('{')
-        && !name.chars().any(char::is_control);
+    let is_name =
+        !name.is_empty() && name.len() <= LONGEST && !name.starts_with('{') && name.chars().all(is_printable);
     if is_name { Ok(()) } else { Err(name[..name.floor_char_boundary(LONGEST)].to_owned()) }
 }
 

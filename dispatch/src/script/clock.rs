@@ -122,17 +122,35 @@ pub(super) fn observe(observer: Arc<dyn Observer>) {
 /// Returns whether the current thread's slice has been used up. To ask is to reach a point where it can be interrupted.
 #[cfg(feature = "lua")]
 pub(crate) fn is_due() -> bool {
-    let is_due = RECORD.try_with(|registration| {
-        // It is borrowed only where a slice begins, which runs nothing else.
-        registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| record.reach()))
-    });
-    is_due.unwrap_or(false)
+    on_record(Record::reach)
 }
 
-/// Tells the clock that a loop of the host goes on, where it works for a guest and cannot be interrupted.
+/// The same, where the guest cannot be interrupted though its slice has been used up: it still holds its thread.
+#[cfg(feature = "lua")]
+pub(crate) fn is_due_in_vain() -> bool {
+    on_record(Record::is_due)
+}
+
+#[cfg(feature = "lua")]
+fn on_record(look: impl FnOnce(&Record) -> bool) -> bool {
+    let seen = RECORD.try_with(|registration| {
+        // It is borrowed only where a slice begins, which runs nothing else.
+        registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| look(record)))
+    });
+    seen.unwrap_or(false)
+}
+
+/// Tells the clock that a loop of the host goes on, where it works for a guest and cannot be interrupted. It holds its
+/// thread, and is not stalled.
 #[cfg(feature = "lua")]
 pub(crate) fn reach() {
-    is_due();
+    on_record(|record| {
+        let is_due = record.is_due();
+        if is_due {
+            record.steps.store(record.steps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
+        is_due
+    });
 }
 
 thread_local! {
@@ -180,6 +198,8 @@ struct Record {
     /// How often the thread has reached a point where it can be interrupted, in a slice that was used up. Only the thread
     /// itself changes it.
     reached: AtomicU64,
+    /// How many steps loops of the host have made. Only the thread itself changes it.
+    steps: AtomicU64,
     inside: Mutex<Inside>,
     thread: OsThread,
     observer: Option<Arc<dyn Observer>>,
@@ -213,6 +233,10 @@ struct Hold {
     ticks: u32,
     /// The processor time that the thread had used at the first of them.
     since: Option<Duration>,
+    /// The value of `steps` that the clock saw at its last tick.
+    steps: u64,
+    /// The processor time that the thread had used when the clock first saw that.
+    same_step_since: Option<Duration>,
     is_blocked: bool,
     is_stalled: bool,
 }
@@ -224,6 +248,7 @@ impl Record {
             number: AtomicU64::new(1),
             due: AtomicU64::new(0),
             reached: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
             inside: Mutex::default(),
             thread: OsThread::current(),
             observer,
@@ -253,10 +278,15 @@ impl Record {
         }
     }
 
+    #[cfg(feature = "lua")]
+    fn is_due(&self) -> bool {
+        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
     #[cfg(feature = "lua")]
     fn reach(&self) -> bool {
-        let is_due = self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed);
+        let is_due = self.is_due();
         if is_due {
             self.reached.store(self.reached.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
@@ -302,14 +332,22 @@ impl Record {
             return false;
         }
         hold.ticks += 1;
-        let used = self.thread.processor_time().map(|now| now.saturating_sub(*hold.since.get_or_insert(now)));
+        let now = self.thread.processor_time();
+        let used = now.map(|now| now.saturating_sub(*hold.since.get_or_insert(now)));
+        let steps = self.steps.load(Ordering::Relaxed);
+        if mem::replace(&mut hold.steps, steps) != steps {
+            hold.same_step_since = now;
+        }
+        let stalled = now.map(|now| now.saturating_sub(*hold.same_step_since.get_or_insert(now)));
         let has_used = |limit| used.is_some_and(|used| used >= limit);
         let was_blocked = hold.is_blocked;
         if !was_blocked && (has_used(BLOCKED_AFTER) || hold.ticks >= BLOCKED_AFTER_TICKS) {
             hold.is_blocked = true;
             observer.blocked();
         }
-        let (Some(unit), Some(used)) = (&running.unit, used) else { return hold.is_blocked && !was_blocked };
+        let (Some(unit), Some(used)) = (&running.unit, stalled) else {
+            return hold.is_blocked && !was_blocked;
+        };
         // Another thread that runs what is quarantined is not given the same time again.
         let limit = if unit.quarantine().is_some() { BLOCKED_AFTER } else { observer.stall_limit() };
         if !hold.is_stalled && used >= limit {

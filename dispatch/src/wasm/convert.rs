@@ -6,8 +6,8 @@ use frame_registry::Options;
 
 use super::bindings::frame::function::types;
 use super::json::{Budget, Unreadable};
-use super::log::LONGEST;
 use crate::error::{CallError, ErrorKind, WithCauses};
+use crate::log::LONGEST;
 use crate::payload::Payload;
 use crate::script::clock;
 

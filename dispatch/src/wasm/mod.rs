@@ -64,7 +64,6 @@ mod function;
 mod host;
 mod json;
 mod limits;
-mod log;
 mod module;
 mod process;
 mod state;

@@ -11,9 +11,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::config::WasmConfig;
 use super::epoch::Running;
 use super::limits::Limits;
-use super::log::Log;
 use super::wasi;
 use crate::ctx::Ctx;
+use crate::log::Log;
 use crate::script::clock;
 
 /// The data of a store, which is that of one call or one process: what the functions of a [`HostModule`](super::HostModule) get.

@@ -12,7 +12,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use super::log::{LONGEST, Log};
+use crate::log::{LONGEST, Log};
 
 /// Which of the two it is.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ impl Line {
             Stream::Stdout => (Level::INFO, "stdout"),
             Stream::Stderr => (Level::WARN, "stderr"),
         };
-        self.log.write(level, Some(stream), &String::from_utf8_lossy(&self.text));
+        self.log.write(level, Some(stream), &String::from_utf8_lossy(&self.text), None);
         self.text.clear();
     }
 }

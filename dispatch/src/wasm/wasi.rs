@@ -3,9 +3,9 @@
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
-use super::log::Log;
 use super::state::State;
 use super::stdio::{LogStream, Stream};
+use crate::log::Log;
 
 /// Adds the interfaces of WASI. Those of sockets and of name lookup are among them, because what is built with a standard
 /// library imports them whether it uses them or not; they deny everything, for [`context`] allows nothing.

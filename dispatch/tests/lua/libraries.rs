@@ -74,6 +74,41 @@ async fn sorting_survives_any_comparison() {
 }
 
 #[tokio::test]
+async fn what_has_a_metatable_is_sorted_through_it() {
+    let source = "local store = { 3, 1, 2 }
+                  local proxy = setmetatable({}, {
+                    __len = function() return #store end,
+                    __index = function(_, i) return store[i] end,
+                    __newindex = function(_, i, v) store[i] = v end,
+                  })
+                  table.sort(proxy)
+                  local sorted = table.concat(store, ',')
+                  table.sort(proxy, function(a, b) return a > b end)
+                  return { sorted, table.concat(store, ','), select(2, pcall(table.sort, proxy, {})) }";
+    let expected = json!(["1,2,3", "3,2,1", "bad argument #2 to '?' (function expected, got table)"]);
+    assert_eq!(returned(source).await, expected);
+}
+
+#[tokio::test]
+async fn format_takes_as_much_as_it_formats_at_once() {
+    let source = "local many = {} for i = 1, 10000 do many[i] = 1 end
+                  local function fails(...) local ok, e = pcall(string.format, ...) return not ok and e end
+                  return {
+                    #string.format('%q', ('x'):rep(1 << 20)),
+                    fails('%s %% %q', 1, ('x'):rep((1 << 20) + 1)),
+                    #string.format('%s q', ('x'):rep((1 << 20) + 1)),
+                    fails('', table.unpack(many)),
+                  }";
+    let expected = json!([
+        (1 << 20) + 2,
+        "bad argument #3 to '?' (string too long to be quoted)",
+        (1 << 20) + 3,
+        "too many values to format"
+    ]);
+    assert_eq!(returned(source).await, expected);
+}
+
+#[tokio::test]
 async fn a_callback_can_wait() {
     let script = Script::new(
         "local out = {}

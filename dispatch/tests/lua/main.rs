@@ -7,6 +7,7 @@ mod host;
 mod isolation;
 mod libraries;
 mod limits;
+mod logging;
 mod modules;
 mod patterns;
 mod processes;

@@ -54,7 +54,7 @@ struct Events(Arc<Mutex<Vec<String>>>);
 
 impl<S: Subscriber> Layer<S> for Events {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target().starts_with("frame_dispatch::wasm") {
+        if event.metadata().target() == "frame_dispatch::log" {
             let mut text = event.metadata().level().to_string();
             event.record(&mut Text(&mut text));
             self.0.lock().unwrap().push(text);

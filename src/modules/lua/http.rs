@@ -22,7 +22,7 @@ use crate::modules::connect;
 ///
 /// | option | |
 /// |---|---|
-/// | `headers` | A table of headers: a name with a string, or with a list of them. |
+/// | `headers` | A table of headers: a name with a string, or with a list of them. They have at most 64 KiB together. |
 /// | `body` | The body, as a string of bytes. For `request` only. |
 /// | `json` | The body, as a value that is written as JSON, with its `Content-Type` if none is given. Not for `get`. |
 /// | `timeout` | How many seconds the whole of it may take. |
@@ -243,40 +243,59 @@ fn told(error: HttpError, room: Option<u64>) -> CallError {
     }
 }
 
-fn with_headers(mut request: Request, headers: &Table) -> mlua::Result<Request> {
+/// How many bytes the headers of a request have at most, names and values. They are memory of the host.
+const LARGEST_HEADERS: usize = 64 << 10;
+
+fn with_headers(request: Request, headers: &Table) -> mlua::Result<Request> {
+    let mut headers_read = Headers { request, bytes: 0 };
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair?;
         let Value::String(name) = name else {
             let example = "headers = { accept = \"text/html\" }";
             return Err(invalid(format!("a header has a string for its name, as in `{example}`")));
         };
-        let shown = shown(&name.to_string_lossy());
-        let name = HeaderName::from_bytes(&name.as_bytes())
-            .map_err(|_| invalid(format!("no header can be called `{shown}`")))?;
-        let mut add = |value: &Value| {
-            let Value::String(value) = value else {
-                let kind = value.type_name();
-                return Err(invalid(format!(
-                    "the header `{shown}` is a string, or a list of strings; there is a {kind}"
-                )));
-            };
-            let value = HeaderValue::from_bytes(&value.as_bytes()).map_err(|_| {
-                invalid(format!("the value of the header `{shown}` is none that one can have"))
-            })?;
-            let with = request.clone().header(name.clone(), value);
-            request = with.map_err(|error| Values::raise(connect::of_http(error)))?;
-            Ok(())
-        };
         match &value {
             Value::Table(values) => {
                 for value in values.sequence_values::<Value>() {
-                    add(&value?)?;
+                    headers_read = headers_read.with(&name, &value?)?;
                 }
             }
-            value => add(value)?,
+            value => headers_read = headers_read.with(&name, value)?,
         }
     }
-    Ok(request)
+    Ok(headers_read.request)
+}
+
+/// A request whose headers are being read.
+struct Headers {
+    request: Request,
+    /// How many bytes the headers have so far.
+    bytes: usize,
+}
+
+impl Headers {
+    fn with(self, name: &mlua::LuaString, value: &Value) -> mlua::Result<Self> {
+        // Before anything is copied.
+        let bytes = self.bytes.saturating_add(name.as_bytes().len());
+        let bytes = bytes.saturating_add(value.as_string().map_or(0, |value| value.as_bytes().len()));
+        if bytes > LARGEST_HEADERS {
+            return Err(invalid(format!("the headers of a request have at most {LARGEST_HEADERS} bytes")));
+        }
+        let shown = shown(&name.to_string_lossy());
+        let name = HeaderName::from_bytes(&name.as_bytes())
+            .map_err(|_| invalid(format!("no header can be called `{shown}`")))?;
+        let Value::String(value) = value else {
+            let kind = value.type_name();
+            return Err(invalid(format!(
+                "the header `{shown}` is a string, or a list of strings; there is a {kind}"
+            )));
+        };
+        let value = HeaderValue::from_bytes(&value.as_bytes())
+            .map_err(|_| invalid(format!("the value of the header `{shown}` is none that one can have")))?;
+        let request = self.request.header(name, value);
+        let request = request.map_err(|error| Values::raise(connect::of_http(error)))?;
+        Ok(Self { request, bytes })
+    }
 }
 
 /// A response, on its way into a VM.

@@ -43,7 +43,7 @@ impl Visit for Fields<'_> {
 
 impl<S: tracing::Subscriber> Layer<S> for Events {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if event.metadata().target().ends_with("wasm::log") {
+        if event.metadata().target().ends_with("dispatch::log") {
             let mut fields = Vec::new();
             event.record(&mut Fields(&mut fields));
             self.0.lock().unwrap().push(fields);

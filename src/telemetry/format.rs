@@ -1,0 +1,205 @@
+//! How an event is written: as a line for people, or as an object of JSON for programs.
+//!
+//! Guests choose messages, fields and errors. None of these can pass for more than one line, for another member of the
+//! object, or for a command of a terminal.
+
+use std::error::Error;
+use std::fmt::{self, Debug, Write as _};
+use std::io;
+
+use frame_dispatch::LogFields;
+use frame_dispatch::printable::escape;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer as _};
+use serde_json::ser::{CompactFormatter, Compound};
+use serde_json::{Map, Value as Json};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::report;
+
+/// Writes an event as an object of JSON on one line: `timestamp`, `level`, the fields of the event, `target` and `spans`.
+/// The fields that a script logs are an object in the member `fields`.
+pub(super) struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let line = json_line(ctx, event).map_err(|_| fmt::Error)?;
+        writer.write_str(std::str::from_utf8(&line).map_err(|_| fmt::Error)?)?;
+        writer.write_char('\n')
+    }
+}
+
+fn json_line<S, N>(ctx: &FmtContext<'_, S, N>, event: &Event<'_>) -> serde_json::Result<Vec<u8>>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    let mut timestamp = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut timestamp)).map_err(serde::ser::Error::custom)?;
+    let mut line = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut line);
+    let mut members = serializer.serialize_map(None)?;
+    members.serialize_entry("timestamp", &timestamp)?;
+    members.serialize_entry("level", event.metadata().level().as_str())?;
+    let mut visitor = Members { members, result: Ok(()) };
+    event.record(&mut visitor);
+    let Members { mut members, result } = visitor;
+    result?;
+    members.serialize_entry("target", event.metadata().target())?;
+    let spans = ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()).map(|span| {
+        let fields = span.extensions();
+        let fields = fields.get::<FormattedFields<N>>().map_or("", |fields| fields.as_str());
+        let mut fields: Map<String, Json> = serde_json::from_str(fields).unwrap_or_default();
+        fields.insert("name".to_owned(), span.name().into());
+        fields
+    });
+    let spans = spans.collect::<Vec<_>>();
+    if !spans.is_empty() {
+        members.serialize_entry("spans", &spans)?;
+    }
+    members.end()?;
+    Ok(line)
+}
+
+/// Writes fields as members.
+struct Members<'a, W> {
+    members: Compound<'a, W, CompactFormatter>,
+    result: serde_json::Result<()>,
+}
+
+impl<W: io::Write> Members<'_, W> {
+    fn member(&mut self, field: &Field, value: &impl Serialize) {
+        if self.result.is_ok() {
+            self.result = self.members.serialize_entry(plain_name(field), value);
+        }
+    }
+}
+
+impl<W: io::Write> Visit for Members<'_, W> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.member(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field, &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field, &value);
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.member(field, &value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.member(field, &value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field, &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field, &value);
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        match value.downcast_ref::<LogFields>() {
+            Some(fields) => self.member(field, fields.as_json()),
+            None => self.member(field, &report::chain(value)),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.member(field, &format_args!("{value:?}"));
+    }
+}
+
+fn plain_name(field: &Field) -> &'static str {
+    let name = field.name();
+    name.strip_prefix("r#").unwrap_or(name)
+}
+
+/// Writes the fields of an event or a span as `name=value`, after the message, in which nothing but the host's own styles
+/// is a command to a terminal, or the end of the line.
+pub(super) struct TextFields;
+
+impl<'a> FormatFields<'a> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
+        let mut visitor = Words { writer, is_first: true, result: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct Words<'a> {
+    writer: Writer<'a>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Words<'_> {
+    fn word(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if self.result.is_ok() {
+            self.result = self.write(field, value);
+        }
+    }
+
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        let name = plain_name(field);
+        if name != "message" {
+            if self.writer.has_ansi_escapes() {
+                write!(self.writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m")?;
+            } else {
+                write!(self.writer, "{name}=")?;
+            }
+        }
+        write!(Escaping(&mut self.writer), "{value}")
+    }
+}
+
+impl Visit for Words<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.word(field, format_args!("{value}"));
+        } else {
+            self.word(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.word(field, format_args!("{}", report::chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.word(field, format_args!("{value:?}"));
+    }
+}
+
+/// Escapes what is written.
+struct Escaping<'a, 'b>(&'a mut Writer<'b>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&escape(text))
+    }
+}
