@@ -71,6 +71,8 @@ impl<'a> Entered<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         CURRENT.with(|current| {
             let state = current.state.replace(ptr::null_mut());
+            // The last script may have been ended where no message handler looked at it.
+            current.is_raising.set(false);
             Self { outer: (state, current.main.get(), current.shared.replace(shared)), shared: PhantomData }
         })
     }

@@ -128,6 +128,18 @@ async fn cancelling_ends_whatever_a_script_does_on_the_same_thread() {
 }
 
 #[tokio::test]
+async fn a_message_handler_is_called_after_a_caught_stack_overflow() {
+    let source = "local function deep() local result = deep() return result end
+                  local caught = {}
+                  for i = 1, 3 do caught[i] = select(2, pcall(deep)) end
+                  return { caught, select(2, xpcall(error, function(e) return 'handled ' .. e end, 'x')) }";
+    // It overflows at an interruption, which is not always that deep.
+    let config = LuaConfig::default().with_memory(256 << 20);
+    let result = Script::with_config(source, config).json(json!(null)).await;
+    assert_eq!(result[1], "handled x", "after {}", result[0]);
+}
+
+#[tokio::test]
 async fn the_functions_own_limit_of_time_counts_from_its_turn() {
     let config = LuaConfig::default()
         .with_time(Duration::from_millis(30))
