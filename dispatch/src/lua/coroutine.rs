@@ -166,7 +166,10 @@ unsafe fn resume_with(
             // In a function that C code calls back.
             if preempt::suspension() == Suspension::Waiting {
                 preempt::with_shared(|shared| shared.host.cancel());
-                ffi::lua_closethread(co, state);
+                close_thread(co, state);
+                if preempt::has_ended() {
+                    return Resumed::Return(preempt::end(state));
+                }
                 push(state, protect::ACROSS_C);
                 return Resumed::Failed;
             }

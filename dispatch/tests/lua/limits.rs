@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::Script;
 
 /// Each runs forever if it is let.
-pub(crate) const ENDLESS: [(&str, &str); 29] = [
+pub(crate) const ENDLESS: [(&str, &str); 30] = [
     ("a loop", "while true do end"),
     ("goto", "::a:: goto a"),
     ("pcall", "pcall(function() while true do end end)"),
@@ -68,6 +68,15 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
          end)
          coroutine.resume(co) coroutine.close(co)",
     ),
+    (
+        "__close of a coroutine that cannot wait",
+        "tostring(setmetatable({}, { __tostring = function()
+           coroutine.wrap(function()
+             local x <close> = setmetatable({}, { __close = function() while true do end end })
+             call('app:nothing')
+           end)()
+         end }))",
+    ),
     ("move", "table.move({}, 1, 1e15 // 1 | 0, 2)"),
     (
         "__len",
@@ -79,7 +88,16 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
 
 /// What no cancelling ends, but its own limits.
 pub(crate) fn ends_by_itself(name: &str) -> bool {
-    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"].contains(&name)
+    [
+        "handler",
+        "handlers",
+        "handler with pcall",
+        "__tostring",
+        "__len",
+        "__close in coroutine.close",
+        "__close of a coroutine that cannot wait",
+    ]
+    .contains(&name)
 }
 
 fn script(source: &str) -> Script {
