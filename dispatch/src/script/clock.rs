@@ -12,13 +12,14 @@ use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 #[cfg(feature = "lua")]
 use super::signal::Target;
+use super::slices::{Parking, Slices, Threads};
 use super::unit::Unit;
 
 /// The time between two ticks. A slice lasts between one and two ticks.
@@ -57,7 +58,7 @@ pub(crate) fn enter(unit: &Arc<Unit>, notice: Notice) -> io::Result<Slice> {
     let clock = Clock::current();
     let record = RECORD.try_with(|registration| registration.borrow_mut().record(clock));
     let record = record.map_err(io::Error::other)?;
-    let outer = record.switch(Some(Running { unit: Arc::clone(unit), notice }));
+    let outer = record.slices.switch(Some(Running { unit: Arc::clone(unit), notice }));
     let slice = Slice { record, outer, _not_send: PhantomData };
     clock.wake()?;
     Ok(slice)
@@ -65,7 +66,7 @@ pub(crate) fn enter(unit: &Arc<Unit>, notice: Notice) -> io::Result<Slice> {
 
 impl Drop for Slice {
     fn drop(&mut self) {
-        self.record.switch(self.outer.take());
+        self.record.slices.switch(self.outer.take());
     }
 }
 
@@ -73,7 +74,9 @@ impl Drop for Slice {
 pub(crate) fn is_due() -> bool {
     let is_due = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
-        registration.try_borrow().is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.is_due()))
+        registration
+            .try_borrow()
+            .is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.slices.is_due()))
     });
     is_due.unwrap_or(false)
 }
@@ -91,7 +94,7 @@ impl Registration {
             Some(record) if ptr::eq(record.clock, clock) => Arc::clone(record),
             _ => {
                 let record = Arc::new(Record::of_current_thread(clock));
-                clock.records().push(Arc::clone(&record));
+                clock.threads.add(&record);
                 if let Some(of_parent) = self.0.replace(Arc::clone(&record)) {
                     // Its lock may have been held, by a thread that the fork did not copy.
                     std::mem::forget(of_parent);
@@ -105,19 +108,14 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
-        // The clock holds this lock while it sends signals, so that none is sent to a thread that has ended.
-        record.clock.records().retain(|other| !Arc::ptr_eq(other, &record));
+        record.clock.threads.remove(&record);
     }
 }
 
 /// What the clock knows of a thread.
 struct Record {
     clock: &'static Clock,
-    /// The number of the current slice. Only the thread itself changes it, where a slice begins or ends.
-    number: AtomicU64,
-    /// The number of the last slice that was used up.
-    due: AtomicU64,
-    inside: Mutex<Inside>,
+    slices: Slices<Running>,
     #[cfg(feature = "lua")]
     target: Target,
 }
@@ -129,66 +127,30 @@ struct Running {
     notice: Notice,
 }
 
-#[derive(Default)]
-struct Inside {
-    /// The slice that the thread is inside of, if any.
-    running: Option<Running>,
-    /// The number of the slice that the clock saw at its last tick.
-    seen: u64,
-}
-
 impl Record {
     fn of_current_thread(clock: &'static Clock) -> Self {
         Self {
             clock,
-            number: AtomicU64::new(1),
-            due: AtomicU64::new(0),
-            inside: Mutex::default(),
+            slices: Slices::new(),
             #[cfg(feature = "lua")]
             target: Target::current_thread(),
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the current slice and begins the next, if there is one.
-    fn switch(&self, next: Option<Running>) -> Option<Running> {
-        let mut inside = self.inside();
-        // Nothing else writes to it.
-        self.number.store(self.number.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        std::mem::replace(&mut inside.running, next)
-    }
-
-    fn is_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
-    }
-
     /// Looks at the thread. Returns whether it has run guest code since the last tick.
     fn tick(&self) -> bool {
-        let mut inside = self.inside();
-        let number = self.number.load(Ordering::Relaxed);
-        if inside.seen != number {
-            inside.seen = number;
-            return true;
-        }
-        let Some(running) = &inside.running else { return false };
-        // Before the signal, whose receiver looks at it.
-        self.due.store(number, Ordering::Relaxed);
-        match running.notice {
+        self.slices.tick(|running| match running.notice {
             #[cfg(feature = "lua")]
             Notice::Signal => self.target.signal(),
             Notice::Elsewhere => (),
-        }
-        true
+        })
     }
 }
 
 /// The clock thread, and the threads that it knows.
 struct Clock {
-    records: Mutex<Vec<Arc<Record>>>,
-    is_parked: AtomicBool,
+    threads: Threads<Record>,
+    parking: Parking,
     /// Started with the first slice.
     thread: Mutex<Option<Thread>>,
 }
@@ -209,8 +171,8 @@ impl Clock {
     #[cold]
     fn start() -> &'static Self {
         let clock: &'static Self = Box::leak(Box::new(Self {
-            records: Mutex::default(),
-            is_parked: AtomicBool::new(true),
+            threads: Threads::new(),
+            parking: Parking::parked(),
             thread: Mutex::default(),
         }));
         let pointer = ptr::from_ref(clock).cast_mut();
@@ -222,30 +184,22 @@ impl Clock {
         clock
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sees to it that the clock ticks. The current thread's record says already that it is inside a slice.
     fn wake(&'static self) -> io::Result<()> {
-        // The lock of the record orders this against `park`: either that sees the slice, or this sees the flag.
-        if self.is_parked.load(Ordering::Relaxed) { self.unpark() } else { Ok(()) }
+        if self.parking.is_parked() { self.unpark() } else { Ok(()) }
     }
 
     #[cold]
     fn unpark(&'static self) -> io::Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*thread {
-            Some(thread) => {
-                self.is_parked.store(false, Ordering::Release);
-                thread.unpark();
-            }
-            None => {
-                let builder = thread::Builder::new().name("frame-clock".to_owned());
-                let spawned = builder.spawn(move || self.run())?;
-                self.is_parked.store(false, Ordering::Release);
-                *thread = Some(spawned.thread().clone());
-            }
+        if let Some(thread) = &*thread {
+            self.parking.leave();
+            thread.unpark();
+        } else {
+            let builder = thread::Builder::new().name("frame-clock".to_owned());
+            let spawned = builder.spawn(move || self.run())?;
+            self.parking.leave();
+            *thread = Some(spawned.thread().clone());
         }
         Ok(())
     }
@@ -255,7 +209,7 @@ impl Clock {
         loop {
             quiet = if self.tick() { 0 } else { quiet + 1 };
             if quiet >= LINGER {
-                self.park();
+                self.parking.park(|| self.tick(), thread::park);
                 quiet = 0;
             }
             thread::sleep(TICK);
@@ -263,23 +217,7 @@ impl Clock {
     }
 
     fn tick(&self) -> bool {
-        let mut has_run = false;
-        for record in self.records().iter() {
-            has_run |= record.tick();
-        }
-        has_run
-    }
-
-    /// Parks the thread until a slice begins, unless one has.
-    fn park(&self) {
-        self.is_parked.store(true, Ordering::SeqCst);
-        if self.tick() {
-            self.is_parked.store(false, Ordering::SeqCst);
-            return;
-        }
-        while self.is_parked.load(Ordering::Acquire) {
-            thread::park();
-        }
+        self.threads.tick(Record::tick)
     }
 }
 

@@ -3,6 +3,8 @@
 pub(crate) mod clock;
 #[cfg(feature = "lua")]
 pub(crate) mod signal;
+mod slices;
+mod sync;
 mod unit;
 
 pub(crate) use self::unit::Unit;
