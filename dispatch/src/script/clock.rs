@@ -108,7 +108,12 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let Some(record) = self.0.take() else { return };
-        record.clock.threads.remove(&record);
+        if ptr::eq(record.clock, CLOCK.load(Ordering::Acquire)) {
+            record.clock.threads.remove(&record);
+        } else {
+            // The locks of the parent's clock may have been held, by a thread that the fork did not copy.
+            std::mem::forget(record);
+        }
     }
 }
 
