@@ -315,7 +315,9 @@ unsafe extern "C-unwind" fn yield_(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         if preempt::is_main(state) {
-            return ffi::luaL_error(state, c"attempt to yield from outside a coroutine".as_ptr());
+            // Without a place, as Lua raises it.
+            push(state, c"attempt to yield from outside a coroutine");
+            return ffi::lua_error(state);
         }
         if ffi::lua_isyieldable(state) != 0 {
             preempt::set_suspension(Suspension::Script);

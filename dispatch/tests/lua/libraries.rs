@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Script, failed, returned};
 
 /// Each gives a string, the same in both.
-const SAME: [&str; 35] = [
+const SAME: [&str; 36] = [
     "local t = { 3, 1, 2 } table.sort(t) return table.concat(t, ',')",
     "local t = { 3, 1, 2 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ',')",
     "local t = {} for i = 1, 5000 do t[i] = (i * 7919) % 5003 end table.sort(t) return table.concat(t, ' ')",
@@ -49,6 +49,7 @@ const SAME: [&str; 35] = [
     "return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable())
        .. coroutine.wrap(function() return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable()) end)()",
     "local ok, e = pcall(coroutine.yield) return e",
+    "local ok, e = pcall(function() coroutine.yield() end) return e",
     "local f = load('return ...') return f(7) .. tostring(load('x =')) .. select(2, load('x =', '=name'))",
     "local n = 0 local f = load(function() n = n + 1 return ({ 'return ', '1 + ', '2' })[n] end) return f() .. ''",
     "local env = { y = 5 } return load('return y', 'c', 't', env)() .. tostring(load('return y', 'c', 't')())",
