@@ -86,10 +86,10 @@ mod unix {
             thread::sleep(Duration::from_millis(5));
         }
         let output = child.wait_with_output().unwrap();
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr))),
+        if output.status.success() {
+            return Ok(());
         }
+        Err(format!("{}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
     }
 
     // What the tests use -----------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ fn two_slices_that_begin_as_the_clock_parks_are_seen() {
         // Both have entered: the clock does not stay parked.
         assert!(!parking.is_parked(), "it was woken");
         let sleeps = AtomicUsize::new(0);
-        let tick = || both.iter().fold(false, |has_run, slices| slices.tick(|()| ()) || has_run);
+        let tick = || both[0].tick(|()| ()) | both[1].tick(|()| ());
         parking.park(tick, || {
             sleeps.fetch_add(1, Ordering::Relaxed);
         });
