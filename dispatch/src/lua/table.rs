@@ -13,9 +13,9 @@ use super::preempt;
 use super::sort;
 
 /// How many elements Lua's own functions move at most. It takes them some milliseconds.
-const MOST: lua_Integer = 1 << 19;
+const MOST: lua_Integer = if cfg!(test) { 4 } else { 1 << 19 };
 /// How many steps are between two looks at the clock.
-const STEPS: lua_KContext = 1024;
+const STEPS: lua_KContext = if cfg!(test) { 2 } else { 1024 };
 
 /// Puts the library into `library`.
 pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {

@@ -15,7 +15,7 @@ use super::preempt;
 use super::table::stock;
 
 /// How many steps are between two looks at the clock. They take some microseconds.
-const STEPS: u64 = 2048;
+const STEPS: u64 = if cfg!(test) { 3 } else { 2048 };
 
 /// The longest format that the functions for binary data take. Each of its bytes can be an option that takes a while.
 const LONGEST_FORMAT: usize = 64 << 10;
@@ -30,7 +30,8 @@ pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
     unsafe {
         for name in ["pack", "packsize", "unpack"] {
             let own: Function = own.raw_get(name)?;
-            let function: Function = lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
+            let function: Function =
+                lua.exec_raw(own, |state| ffi::lua_pushcclosure(state, with_format, 1))?;
             library.raw_set(name, function)?;
         }
         library.raw_set("find", lua.create_c_function(find)?)?;

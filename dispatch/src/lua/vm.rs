@@ -201,6 +201,16 @@ impl Vm {
         })
     }
 
+    #[cfg(test)]
+    pub(super) const fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> std::sync::Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
     /// Whether the last call left the VM fit for another.
     pub(super) const fn is_reusable(&self) -> bool {
         self.is_reusable

@@ -72,6 +72,10 @@ impl Drop for Slice {
 
 /// Returns whether the current thread's slice has been used up.
 pub(crate) fn is_due() -> bool {
+    #[cfg(test)]
+    if let Some(is_due) = FORCED.get() {
+        return is_due;
+    }
     let is_due = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
         registration
@@ -79,6 +83,12 @@ pub(crate) fn is_due() -> bool {
             .is_ok_and(|registration| registration.0.as_ref().is_some_and(|it| it.slices.is_due()))
     });
     is_due.unwrap_or(false)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What [`is_due`] returns on this thread, in place of what the clock says. For tests.
+    pub(crate) static FORCED: std::cell::Cell<Option<bool>> = const { std::cell::Cell::new(None) };
 }
 
 thread_local! {
