@@ -63,6 +63,7 @@ impl Vm {
             module.install(&mut builder).map_err(error)?;
             libraries.raw_set(module.name(), builder.finish()).map_err(error)?;
         }
+        name_functions(&lua, &base, &libraries).map_err(vm_error)?;
         let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
         let vm = Self { lua, resume, body, script: None, shared, calls: 0, is_reusable: false };
@@ -267,6 +268,16 @@ fn own_libraries(lua: &Lua, shared: &Arc<Shared>, libraries: &Table) -> mlua::Re
     base.raw_set("null", Value::NULL)?;
     base.raw_set("_VERSION", lua.globals().raw_get::<Value>("_VERSION")?)?;
     Ok((resume, base))
+}
+
+/// Lets Lua find the names of functions for its messages, where a function is called by `pcall` and has no name there.
+fn name_functions(lua: &Lua, base: &Table, libraries: &Table) -> mlua::Result<()> {
+    let loaded: Table = lua.named_registry_value("_LOADED")?;
+    for pair in libraries.pairs::<Value, Value>() {
+        let (name, library) = pair?;
+        loaded.raw_set(name, library)?;
+    }
+    loaded.raw_set("_G", base)
 }
 
 /// What scripts have, by name.

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Script, failed, returned};
 
 /// Each gives a string, the same in both.
-const SAME: [&str; 36] = [
+const SAME: [&str; 38] = [
     "local t = { 3, 1, 2 } table.sort(t) return table.concat(t, ',')",
     "local t = { 3, 1, 2 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ',')",
     "local t = {} for i = 1, 5000 do t[i] = (i * 7919) % 5003 end table.sort(t) return table.concat(t, ' ')",
@@ -50,6 +50,8 @@ const SAME: [&str; 36] = [
        .. coroutine.wrap(function() return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable()) end)()",
     "local ok, e = pcall(coroutine.yield) return e",
     "local ok, e = pcall(function() coroutine.yield() end) return e",
+    "return select(2, pcall(coroutine.wrap, {})) .. select(2, pcall(string.rep)) .. select(2, pcall(setmetatable))",
+    "return select(2, pcall(table.sort, 1)) .. select(2, pcall(string.gsub, 'x', 'x')) .. select(2, pcall(load, {}))",
     "local f = load('return ...') return f(7) .. tostring(load('x =')) .. select(2, load('x =', '=name'))",
     "local n = 0 local f = load(function() n = n + 1 return ({ 'return ', '1 + ', '2' })[n] end) return f() .. ''",
     "local env = { y = 5 } return load('return y', 'c', 't', env)() .. tostring(load('return y', 'c', 't')())",
