@@ -404,6 +404,41 @@ impl Generator {
         format!("function({parameters}) {body}return {result} end")
     }
 
+    /// A function in C where mostly one in Lua is.
+    fn c_function(&mut self) -> Option<String> {
+        if self.is_pure {
+            return None;
+        }
+        match self.variable(Kind::Wrapped) {
+            Some(wrapped) if self.rng.bool() => Some(wrapped),
+            _ => Some(
+                self.word("pcall coroutine.yield select rawequal coroutine.wrap type coroutine.running")
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// A call whose callback is a function in C, or whose function is.
+    fn c_call(&mut self) -> String {
+        let Some(function) = self.c_function() else { return self.number(1) };
+        let value = self.any(1);
+        match self.rng.u8(0..9) {
+            0 => format!("pcall(pcall, {function}, {value})"),
+            1 => format!("pcall(xpcall, {function}, text, {value})"),
+            2 => format!("pcall(coroutine.wrap({function}), {value})"),
+            3 => format!("coroutine.resume(coroutine.create({function}), {value})"),
+            4 => format!("xpcall(error, {function}, {value})"),
+            // Plain Lua cannot yield there.
+            5 if !self.is_plain => format!("pcall(string.gsub, \"abc\", \".\", {function})"),
+            6 if !self.is_plain => format!("pcall(table.sort, {{ 3, 1, 2 }}, {function})"),
+            7 if !self.is_plain => {
+                format!("pcall(coroutine.wrap(string.gsub), \"a b c\", \"%a\", {function})")
+            }
+            8 if !self.is_plain => format!("pcall(load, {function})"),
+            _ => format!("pcall({function}, {value})"),
+        }
+    }
+
     fn object(&mut self) -> Option<String> {
         // Metamethods may do anything.
         if self.is_pure { None } else { self.variable(Kind::Object) }
@@ -599,7 +634,7 @@ impl Generator {
             let value = self.any(2);
             return self.line(&format!("log({value})"));
         }
-        match self.rng.u8(0..44) {
+        match self.rng.u8(0..46) {
             0..=3 => {
                 let arguments = self.arguments(3);
                 self.line(&format!("log({arguments})"));
@@ -636,6 +671,10 @@ impl Generator {
                 self.line(&format!("log({})", format_args!("pcall(call, {}", &call[5..])));
             }
             41 => self.metatable(),
+            43 => {
+                let call = self.c_call();
+                self.line(&format!("log({call})"));
+            }
             42 => {
                 self.line("do");
                 self.nested();
@@ -1004,7 +1043,11 @@ impl Generator {
     }
 
     fn substitute(&mut self) {
-        let (text, pattern) = (self.text_expression(2), self.pattern());
+        let (text, pattern) = match self.rng.u8(0..5) {
+            // The result does not fit into the buffer on the stack.
+            0 => ("(\"ab \"):rep(400)".to_owned(), self.word("\"%a+\" \"(a)(b)\" \"%s()\"").to_owned()),
+            _ => (self.text_expression(2), self.pattern()),
+        };
         let was_pure = self.is_pure;
         self.is_pure |= self.is_plain;
         self.begin(&format!("log(pcall(string.gsub, {text}, {pattern}, function("));
@@ -1025,6 +1068,12 @@ impl Generator {
                    __shr __unm __bnot __concat __len __eq __lt __le __tostring __pairs __close";
         for _ in 0..self.rng.usize(2..9) {
             let event = self.word(all);
+            if self.one_in(8)
+                && let Some(function) = self.c_function()
+            {
+                self.line(&format!("{meta}.{event} = {function}"));
+                continue;
+            }
             self.begin(&format!("{meta}.{event} = function("));
             let statements = self.rng.usize(0..4);
             let may_yield = self.is_coroutine || self.one_in(3);

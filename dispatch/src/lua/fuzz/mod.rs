@@ -336,13 +336,21 @@ impl Machine {
         assert_freed(vm);
     }
 
-    /// Runs a program that has `room` bytes of memory only.
-    fn starve(&self, source: &str, interruptions: Interruptions, room: usize) -> Option<Outcome> {
+    /// Runs a program that has `room` bytes of memory only, from its interruption number `at` on.
+    fn starve(&self, source: &str, interruptions: Interruptions, at: usize, room: usize) -> Option<Outcome> {
         let mut vm = self.fresh();
-        let limit = vm.lua().used_memory() + room;
-        vm.lua().set_memory_limit(limit).unwrap();
+        let lua = vm.lua().clone();
+        let mut schedule = interruptions.schedule();
+        let mut count = 0;
+        let schedule = move || {
+            if count == at {
+                lua.set_memory_limit(lua.used_memory() + room).unwrap();
+            }
+            count += 1;
+            schedule()
+        };
         let ctx = self.functions.root();
-        let outcome = self.drive(&mut vm, &ctx, source, interruptions, interruptions.schedule(), usize::MAX);
+        let outcome = self.drive(&mut vm, &ctx, source, interruptions, Box::new(schedule), usize::MAX);
         assert_freed(vm);
         outcome
     }
@@ -436,7 +444,8 @@ fn check(machine: &mut Machine, seed: u64) {
         }
         2 => {
             let room = scaled(&mut rng, 19);
-            match machine.starve(source, interruptions, room).expect("it is not dropped") {
+            let at = scaled(&mut rng, 13);
+            match machine.starve(source, interruptions, at, room).expect("it is not dropped") {
                 // What it was told about memory may be in its text.
                 Ok(_) | Err((ErrorKind::Exhausted, _)) => {}
                 Err((kind, message)) => {
