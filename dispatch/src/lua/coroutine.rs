@@ -317,7 +317,7 @@ unsafe extern "C-unwind" fn yield_(state: *mut lua_State) -> c_int {
         if preempt::is_main(state) {
             // Without a place, as Lua raises it.
             push(state, c"attempt to yield from outside a coroutine");
-            return ffi::lua_error(state);
+            ffi::lua_error(state);
         }
         if ffi::lua_isyieldable(state) != 0 {
             preempt::set_suspension(Suspension::Script);
