@@ -21,7 +21,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -262,11 +262,7 @@ impl Machine {
         set_schedule(None);
         clock::FORCED.set(None);
         assert_eq!(FUTURES.load(Ordering::Relaxed), 0, "a host function's future outlives its call");
-        outcome.map(|result| match result {
-            Ok(Payload::Bytes(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
-            Ok(other) => Ok(format!("{other:?}")),
-            Err(error) => Err((error.kind(), error.message().to_owned())),
-        })
+        outcome.map(self::outcome)
     }
 
     /// Runs a program to its end, in the VM that is shared with others.
@@ -302,6 +298,32 @@ impl Machine {
         assert_eq!(outcome, Some(Ok("settled".to_owned())));
         vm.lua().gc_collect().unwrap();
         vm.lua().gc_collect().unwrap();
+    }
+
+    /// Runs a program every slice of which is on another thread.
+    fn migrate(&self, source: &str, seed: u64) -> Outcome {
+        let mut vm = self.fresh();
+        let ctx = self.functions.root();
+        let outcome = {
+            let payload = Payload::Bytes(source.as_bytes().to_vec());
+            let mut call = pin!(vm.run(&self.unit, &ctx, payload));
+            let mut slices = 0;
+            loop {
+                slices += 1;
+                let mut slice = || {
+                    let _runtime = self.runtime.enter();
+                    set_schedule(Some(Interruptions::Random(seed ^ slices, 40).schedule()));
+                    clock::FORCED.set(Some(true));
+                    call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+                };
+                let polled = thread::scope(|scope| scope.spawn(&mut slice).join());
+                if let Poll::Ready(result) = polled.expect("it does not panic") {
+                    break outcome(result);
+                }
+            }
+        };
+        assert_freed(vm);
+        outcome
     }
 
     /// Cancels a program at its interruption number `at`.
@@ -353,6 +375,14 @@ impl Machine {
         let outcome = self.drive(&mut vm, &ctx, source, interruptions, Box::new(schedule), usize::MAX);
         assert_freed(vm);
         outcome
+    }
+}
+
+fn outcome(result: Result<Payload, CallError>) -> Outcome {
+    match result {
+        Ok(Payload::Bytes(text)) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Ok(other) => Ok(format!("{other:?}")),
+        Err(error) => Err((error.kind(), error.message().to_owned())),
     }
 }
 
@@ -453,7 +483,7 @@ fn check(machine: &mut Machine, seed: u64) {
                 }
             }
         }
-        _ => {}
+        _ => assert_same(&expected, &machine.migrate(source, seed), "on many threads"),
     }
 }
 
