@@ -167,7 +167,8 @@ fn main() {
         let plain: Function = lua.load(*source).into_function().expect("it compiles");
         let id = format!("s{index}");
         sandbox.register(&id, source);
-        let expected: Json = plain.call::<Value>(()).and_then(|value| lua.from_value(value)).expect("it runs");
+        let expected: Json =
+            plain.call::<Value>(()).and_then(|value| lua.from_value(value)).expect("it runs");
         assert_eq!(sandbox.call(&id, json!(null)).as_json(), Some(&expected), "{name}");
         let times = fastest(
             || {

@@ -166,7 +166,10 @@ unsafe fn resume_with(
             // In a function that C code calls back.
             if preempt::suspension() == Suspension::Waiting {
                 preempt::with_shared(|shared| shared.host.cancel());
-                ffi::lua_closethread(co, state);
+                close_thread(co, state);
+                if preempt::has_ended() {
+                    return Resumed::Return(preempt::end(state));
+                }
                 push(state, protect::ACROSS_C);
                 return Resumed::Failed;
             }
@@ -312,7 +315,9 @@ unsafe extern "C-unwind" fn yield_(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
         if preempt::is_main(state) {
-            return ffi::luaL_error(state, c"attempt to yield from outside a coroutine".as_ptr());
+            // Without a place, as Lua raises it.
+            push(state, c"attempt to yield from outside a coroutine");
+            ffi::lua_error(state);
         }
         if ffi::lua_isyieldable(state) != 0 {
             preempt::set_suspension(Suspension::Script);

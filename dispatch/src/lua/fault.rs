@@ -184,7 +184,7 @@ pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
 
 /// Why a script failed, of an error that the host raised in it, or Lua.
 pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
-    if error.downcast_ref::<Over>().is_some() {
+    if watch.has_ended().is_some() || error.downcast_ref::<Over>().is_some() {
         return watch.end();
     }
     if is_memory(error) {

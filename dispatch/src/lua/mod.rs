@@ -144,6 +144,8 @@ mod coroutine;
 mod engine;
 mod fault;
 mod function;
+#[cfg(all(test, unix))]
+mod fuzz;
 mod host;
 mod json;
 mod memory;

@@ -71,6 +71,8 @@ impl<'a> Entered<'a> {
     pub(super) fn new(shared: &'a Shared) -> Self {
         CURRENT.with(|current| {
             let state = current.state.replace(ptr::null_mut());
+            // The last script may have been ended where no message handler looked at it.
+            current.is_raising.set(false);
             Self { outer: (state, current.main.get(), current.shared.replace(shared)), shared: PhantomData }
         })
     }
@@ -95,6 +97,8 @@ pub(super) fn with_shared<R>(f: impl FnOnce(&Shared) -> R) -> Option<R> {
 
 /// Says that the coroutine `state` runs now. Returns the one that ran before.
 pub(super) fn switch_to(state: *mut lua_State) -> *mut lua_State {
+    #[cfg(test)]
+    testing::arm(state);
     CURRENT.with(|current| current.state.replace(state))
 }
 
@@ -134,6 +138,10 @@ pub(super) fn take_raising() -> bool {
 pub(super) fn install(number: Option<c_int>) -> std::io::Result<()> {
     /// The handler. The coroutine is the one that runs, so it is alive.
     fn interrupt() {
+        #[cfg(test)]
+        if testing::is_scheduled() {
+            return;
+        }
         CURRENT.with(|current| {
             let state = current.state.get();
             // Setting a hook visits every function that is active. With very many of them that takes longer than the time
@@ -178,6 +186,8 @@ unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
         if cfg!(unix) {
             ffi::lua_sethook(state, None, 0, 0);
         }
+        #[cfg(test)]
+        testing::arm(state);
         let is_yieldable = ffi::lua_isyieldable(state) != 0;
         let interrupt =
             catch_unwind(AssertUnwindSafe(|| with_shared(|shared| shared.watch.interrupt(is_yieldable))));
@@ -271,4 +281,42 @@ pub(super) fn has_to_end() -> bool {
 /// Returns whether the call of the script that runs has ended.
 pub(super) fn has_ended() -> bool {
     with_shared(|shared| shared.watch.is_over()).unwrap_or(false)
+}
+
+/// Interrupts at chosen instructions, in place of the clock's signals.
+#[cfg(test)]
+pub(super) mod testing {
+    use std::cell::{Cell, RefCell};
+
+    use super::{c_int, ffi, hook, lua_State};
+
+    /// Returns after how many instructions the hook comes next.
+    pub(in crate::lua) type Schedule = Box<dyn FnMut() -> c_int>;
+
+    thread_local! {
+        static SCHEDULE: RefCell<Option<Schedule>> = const { RefCell::new(None) };
+        static IS_SCHEDULED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Interrupts the scripts that the current thread runs by a schedule only. `None` ends that.
+    pub(in crate::lua) fn set_schedule(schedule: Option<Schedule>) {
+        IS_SCHEDULED.set(schedule.is_some());
+        SCHEDULE.set(schedule);
+    }
+
+    pub(super) fn is_scheduled() -> bool {
+        IS_SCHEDULED.get()
+    }
+
+    /// Sets the hook for the next interruption.
+    #[allow(unsafe_code)]
+    pub(super) fn arm(state: *mut lua_State) {
+        let count = SCHEDULE.with_borrow_mut(|schedule| schedule.as_mut().map(|next| next()));
+        if let Some(count) = count
+            && !state.is_null()
+        {
+            // SAFETY: It is alive, and Lua allows this at any time.
+            unsafe { ffi::lua_sethook(state, Some(hook), ffi::LUA_MASKCOUNT, count) };
+        }
+    }
 }

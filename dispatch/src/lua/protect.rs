@@ -54,6 +54,8 @@ pub(super) unsafe fn type_error(state: *mut lua_State, index: c_int, expected: &
 pub(super) unsafe fn recover(state: *mut lua_State, status: c_int) {
     // SAFETY: There is nothing with a destructor.
     unsafe {
+        // It is caught, whether or not a message handler has seen it.
+        preempt::take_raising();
         if status == ffi::LUA_ERRMEM {
             note_exhausted(state);
         }

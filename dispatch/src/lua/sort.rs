@@ -11,10 +11,10 @@ use super::preempt::{self, has_to_end};
 use super::table::{is_plain, stock};
 
 /// How many elements Lua's own function sorts, and how long they are if they are strings. It takes it some milliseconds.
-const FEW: lua_Integer = 4096;
+const FEW: lua_Integer = if cfg!(test) { 4 } else { 4096 };
 const SHORT: usize = 1024;
 /// How many steps are between two looks at the clock.
-const STEPS: u32 = 256;
+const STEPS: u32 = if cfg!(test) { 2 } else { 256 };
 
 // Where values are on the stack.
 const TABLE: c_int = 1;

@@ -13,9 +13,9 @@ use super::preempt;
 use super::sort;
 
 /// How many elements Lua's own functions move at most. It takes them some milliseconds.
-const MOST: lua_Integer = 1 << 19;
+const MOST: lua_Integer = if cfg!(test) { 4 } else { 1 << 19 };
 /// How many steps are between two looks at the clock.
-const STEPS: lua_KContext = 1024;
+const STEPS: lua_KContext = if cfg!(test) { 2 } else { 1024 };
 
 /// Puts the library into `library`.
 pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
@@ -145,7 +145,8 @@ unsafe extern "C-unwind" fn remove(state: *mut lua_State) -> c_int {
         check_table(state, 1);
         let size = ffi::luaL_len(state, 1);
         let position = ffi::luaL_optinteger(state, 2, size);
-        if count != 1 && size.wrapping_add(1).wrapping_sub(position).cast_unsigned() > size.cast_unsigned() {
+        // As unsigned numbers, one comparison is enough.
+        if position != size && position.wrapping_sub(1).cast_unsigned() > size.cast_unsigned() {
             return ffi::luaL_argerror(state, 2, c"position out of bounds".as_ptr());
         }
         ffi::lua_settop(state, 1);

@@ -15,7 +15,7 @@ use super::preempt;
 use super::table::stock;
 
 /// How many steps are between two looks at the clock. They take some microseconds.
-const STEPS: u64 = 2048;
+const STEPS: u64 = if cfg!(test) { 3 } else { 2048 };
 
 /// The longest format that the functions for binary data take. Each of its bytes can be an option that takes a while.
 const LONGEST_FORMAT: usize = 64 << 10;

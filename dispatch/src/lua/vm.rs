@@ -62,6 +62,7 @@ impl Vm {
             module.install(&mut builder).map_err(error)?;
             libraries.raw_set(module.name(), builder.finish()).map_err(error)?;
         }
+        name_functions(&lua, &base, &libraries).map_err(vm_error)?;
         let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
         memory::watch(&lua);
@@ -227,6 +228,16 @@ impl Vm {
         })
     }
 
+    #[cfg(test)]
+    pub(super) const fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> std::sync::Weak<Shared> {
+        Arc::downgrade(&self.shared)
+    }
+
     /// Whether the last call left the VM fit for another.
     pub(super) const fn is_reusable(&self) -> bool {
         self.is_reusable
@@ -289,6 +300,16 @@ fn own_libraries(lua: &Lua, shared: &Arc<Shared>, libraries: &Table) -> mlua::Re
     base.raw_set("null", Value::NULL)?;
     base.raw_set("_VERSION", lua.globals().raw_get::<Value>("_VERSION")?)?;
     Ok((resume, base))
+}
+
+/// Lets Lua find the names of functions for its messages, where a function is called by `pcall` and has no name there.
+fn name_functions(lua: &Lua, base: &Table, libraries: &Table) -> mlua::Result<()> {
+    let loaded: Table = lua.named_registry_value("_LOADED")?;
+    for pair in libraries.pairs::<Value, Value>() {
+        let (name, library) = pair?;
+        loaded.raw_set(name, library)?;
+    }
+    loaded.raw_set("_G", base)
 }
 
 /// What scripts have, by name.

@@ -15,14 +15,15 @@
 use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 use std::{mem, ptr};
 
 #[cfg(feature = "lua")]
 use super::signal::Target;
+use super::slices::{Parking, Slices, Threads};
 use super::thread::OsThread;
 use super::unit::Unit;
 use crate::pid::Pid;
@@ -86,7 +87,7 @@ pub(crate) struct Slice {
 ///
 /// If the clock cannot be started, or the thread's locals are being destroyed: nothing would end the slice.
 pub(crate) fn enter(unit: &Arc<Unit>, pid: Option<Pid>, notice: Notice) -> io::Result<Slice> {
-    begin(Running { unit: Some(Arc::clone(unit)), pid, notice })
+    begin(Running { unit: Some(Arc::clone(unit)), pid, notice, hold: Hold::default() })
 }
 
 /// Enters a slice of the host on the current thread, if that has an observer: no unit is responsible for what runs there.
@@ -95,7 +96,7 @@ pub(crate) fn enter_host() -> Option<Slice> {
     if !is_observed.unwrap_or(false) {
         return None;
     }
-    begin(Running { unit: None, pid: None, notice: Notice::Elsewhere }).ok()
+    begin(Running { unit: None, pid: None, notice: Notice::Elsewhere, hold: Hold::default() }).ok()
 }
 
 fn begin(running: Running) -> io::Result<Slice> {
@@ -122,6 +123,10 @@ pub(super) fn observe(observer: Arc<dyn Observer>) {
 /// Returns whether the current thread's slice has been used up. To ask is to reach a point where it can be interrupted.
 #[cfg(feature = "lua")]
 pub(crate) fn is_due() -> bool {
+    #[cfg(test)]
+    if let Some(is_due) = FORCED.get() {
+        return is_due;
+    }
     on_record(Record::reach)
 }
 
@@ -153,6 +158,12 @@ pub(crate) fn reach() {
     });
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What [`is_due`] returns on this thread, in place of what the clock says. For tests.
+    pub(crate) static FORCED: std::cell::Cell<Option<bool>> = const { std::cell::Cell::new(None) };
+}
+
 thread_local! {
     static RECORD: RefCell<Registration> = const { RefCell::new(Registration { record: None, observer: None }) };
 }
@@ -169,7 +180,7 @@ impl Registration {
             Some(record) if ptr::eq(record.clock, clock) => Arc::clone(record),
             _ => {
                 let record = Arc::new(Record::of_current_thread(clock, self.observer.clone()));
-                clock.records().push(Arc::clone(&record));
+                clock.threads.add(&record);
                 if let Some(of_parent) = self.record.replace(Arc::clone(&record)) {
                     // Its lock may have been held, by a thread that the fork did not copy.
                     mem::forget(of_parent);
@@ -183,24 +194,24 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let Some(record) = self.record.take() else { return };
-        // The clock holds this lock while it sends signals, so that none is sent to a thread that has ended.
-        record.clock.records().retain(|other| !Arc::ptr_eq(other, &record));
+        if ptr::eq(record.clock, CLOCK.load(Ordering::Acquire)) {
+            record.clock.threads.remove(&record);
+        } else {
+            // The locks of the parent's clock may have been held, by a thread that the fork did not copy.
+            mem::forget(record);
+        }
     }
 }
 
 /// What the clock knows of a thread.
 struct Record {
     clock: &'static Clock,
-    /// The number of the current slice. Only the thread itself changes it, where a slice begins or ends.
-    number: AtomicU64,
-    /// The number of the last slice that was used up.
-    due: AtomicU64,
+    slices: Slices<Running>,
     /// How often the thread has reached a point where it can be interrupted, in a slice that was used up. Only the thread
     /// itself changes it.
     reached: AtomicU64,
     /// How many steps loops of the host have made. Only the thread itself changes it.
     steps: AtomicU64,
-    inside: Mutex<Inside>,
     thread: OsThread,
     observer: Option<Arc<dyn Observer>>,
     #[cfg(feature = "lua")]
@@ -213,14 +224,6 @@ struct Running {
     unit: Option<Arc<Unit>>,
     pid: Option<Pid>,
     notice: Notice,
-}
-
-#[derive(Default)]
-struct Inside {
-    /// The slice that the thread is inside of, if any.
-    running: Option<Running>,
-    /// The number of the slice that the clock saw at its last tick.
-    seen: u64,
     hold: Hold,
 }
 
@@ -245,11 +248,9 @@ impl Record {
     fn of_current_thread(clock: &'static Clock, observer: Option<Arc<dyn Observer>>) -> Self {
         Self {
             clock,
-            number: AtomicU64::new(1),
-            due: AtomicU64::new(0),
+            slices: Slices::new(),
             reached: AtomicU64::new(0),
             steps: AtomicU64::new(0),
-            inside: Mutex::default(),
             thread: OsThread::current(),
             observer,
             #[cfg(feature = "lua")]
@@ -257,30 +258,21 @@ impl Record {
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ends the current slice and begins the next, if there is one.
     fn switch(&self, next: Option<Running>) -> Option<Running> {
-        let mut inside = self.inside();
-        // Nothing else writes to it.
-        self.number.store(self.number.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        if mem::take(&mut inside.hold.is_blocked) {
-            self.unblocked();
-        }
-        mem::replace(&mut inside.running, next)
-    }
-
-    fn unblocked(&self) {
-        if let Some(observer) = &self.observer {
+        let mut last = self.slices.switch(next);
+        if let Some(last) = &mut last
+            && mem::take(&mut last.hold).is_blocked
+            && let Some(observer) = &self.observer
+        {
             observer.unblocked();
         }
+        last
     }
 
     #[cfg(feature = "lua")]
     fn is_due(&self) -> bool {
-        self.due.load(Ordering::Relaxed) == self.number.load(Ordering::Relaxed)
+        self.slices.is_due()
     }
 
     /// Returns whether the slice has been used up. If so, the thread has reached a point where it can be interrupted.
@@ -295,34 +287,29 @@ impl Record {
 
     /// Looks at the thread.
     fn tick(&self) -> Tick {
-        // A slice begins or ends where the lock is held. The thread may have the lowest priority, so the clock does not wait.
-        let mut inside = match self.inside.try_lock() {
-            Ok(inside) => inside,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Tick::Active,
-        };
-        let number = self.number.load(Ordering::Relaxed);
-        if inside.seen != number {
-            inside.seen = number;
-            inside.hold = Hold { reached: self.reached.load(Ordering::Relaxed), ..Hold::default() };
-            return Tick::Active;
-        }
-        let Inside { running: Some(running), hold, .. } = &mut *inside else { return Tick::Quiet };
-        // Before the signal, whose receiver looks at it.
-        self.due.store(number, Ordering::Relaxed);
-        match running.notice {
-            #[cfg(feature = "lua")]
-            Notice::Signal => self.target.signal(),
-            Notice::Elsewhere => (),
-        }
-        match &self.observer {
-            Some(observer) if self.watch(observer, running, hold) => Tick::Blocked(Arc::clone(observer)),
-            _ => Tick::Active,
+        let mut blocked = None;
+        let has_run = self.slices.tick(|running| {
+            match running.notice {
+                #[cfg(feature = "lua")]
+                Notice::Signal => self.target.signal(),
+                Notice::Elsewhere => (),
+            }
+            if let Some(observer) = &self.observer
+                && self.watch(observer, running)
+            {
+                blocked = Some(Arc::clone(observer));
+            }
+        });
+        match blocked {
+            Some(observer) => Tick::Blocked(observer),
+            None if has_run => Tick::Active,
+            None => Tick::Quiet,
         }
     }
 
     /// Looks at a slice that was used up. Returns whether it has just been found to block the thread.
-    fn watch(&self, observer: &Arc<dyn Observer>, running: &Running, hold: &mut Hold) -> bool {
+    fn watch(&self, observer: &Arc<dyn Observer>, running: &mut Running) -> bool {
+        let hold = &mut running.hold;
         let reached = self.reached.load(Ordering::Relaxed);
         if hold.reached != reached {
             if hold.is_blocked {
@@ -373,8 +360,8 @@ enum Tick {
 
 /// The clock thread, and the threads that it knows.
 struct Clock {
-    records: Mutex<Vec<Arc<Record>>>,
-    is_parked: AtomicBool,
+    threads: Threads<Record>,
+    parking: Parking,
     /// Started with the first slice.
     thread: Mutex<Option<Thread>>,
 }
@@ -395,8 +382,8 @@ impl Clock {
     #[cold]
     fn start() -> &'static Self {
         let clock: &'static Self = Box::leak(Box::new(Self {
-            records: Mutex::default(),
-            is_parked: AtomicBool::new(true),
+            threads: Threads::new(),
+            parking: Parking::parked(),
             thread: Mutex::default(),
         }));
         let pointer = ptr::from_ref(clock).cast_mut();
@@ -408,26 +395,21 @@ impl Clock {
         clock
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Arc<Record>>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sees to it that the clock ticks. The current thread's record says already that it is inside a slice.
     fn wake(&'static self) -> io::Result<()> {
-        // The lock of the record orders this against `park`: either that sees the slice, or this sees the flag.
-        if self.is_parked.load(Ordering::Relaxed) { self.unpark() } else { Ok(()) }
+        if self.parking.is_parked() { self.unpark() } else { Ok(()) }
     }
 
     #[cold]
     fn unpark(&'static self) -> io::Result<()> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
-            self.is_parked.store(false, Ordering::Release);
+            self.parking.leave();
             thread.unpark();
         } else {
             let builder = thread::Builder::new().name("frame-clock".to_owned());
             let spawned = builder.spawn(move || self.run())?;
-            self.is_parked.store(false, Ordering::Release);
+            self.parking.leave();
             *thread = Some(spawned.thread().clone());
         }
         Ok(())
@@ -438,7 +420,7 @@ impl Clock {
         loop {
             quiet = if self.tick() { 0 } else { quiet + 1 };
             if quiet >= LINGER {
-                self.park();
+                self.parking.park(|| self.tick(), thread::park);
                 quiet = 0;
             }
             thread::sleep(TICK);
@@ -446,31 +428,19 @@ impl Clock {
     }
 
     fn tick(&self) -> bool {
-        let (mut has_run, mut blocked) = (false, Vec::new());
-        for record in self.records().iter() {
-            match record.tick() {
-                Tick::Quiet => continue,
-                Tick::Active => (),
-                Tick::Blocked(observer) => blocked.push(observer),
+        let mut blocked = Vec::new();
+        let has_run = self.threads.tick(|record| match record.tick() {
+            Tick::Quiet => false,
+            Tick::Active => true,
+            Tick::Blocked(observer) => {
+                blocked.push(observer);
+                true
             }
-            has_run = true;
-        }
+        });
         for observer in blocked {
             observer.relieve();
         }
         has_run
-    }
-
-    /// Parks the thread until a slice begins, unless one has.
-    fn park(&self) {
-        self.is_parked.store(true, Ordering::SeqCst);
-        if self.tick() {
-            self.is_parked.store(false, Ordering::SeqCst);
-            return;
-        }
-        while self.is_parked.load(Ordering::Acquire) {
-            thread::park();
-        }
     }
 }
 

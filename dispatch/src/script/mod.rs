@@ -5,6 +5,8 @@ pub(crate) mod clock;
 mod runtime;
 #[cfg(feature = "lua")]
 pub(crate) mod signal;
+mod slices;
+mod sync;
 mod thread;
 mod unit;
 

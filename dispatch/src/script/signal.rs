@@ -5,10 +5,11 @@
 
 use std::ffi::c_int;
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The signal. `None` until a handler is installed.
-static NUMBER: Mutex<Option<c_int>> = Mutex::new(None);
+/// The signal. 0 until a handler is installed. No lock, which a fork could find locked.
+static NUMBER: AtomicI32 = AtomicI32::new(0);
 
 /// A thread that can be signalled.
 pub(super) struct Target {
@@ -30,9 +31,13 @@ impl Target {
     #[cfg_attr(unix, allow(unsafe_code))]
     pub(super) fn signal(&self) {
         #[cfg(unix)]
-        if let Some(number) = *NUMBER.lock().unwrap_or_else(PoisonError::into_inner) {
-            // SAFETY: A thread takes itself off the clock before it ends, and waits until the clock has sent its signals.
-            unsafe { libc::pthread_kill(self.thread, number) };
+        {
+            let number = NUMBER.load(Ordering::Relaxed);
+            if number != 0 {
+                // SAFETY: A thread takes itself off the clock before it ends, and waits until the clock has sent its
+                // signals.
+                unsafe { libc::pthread_kill(self.thread, number) };
+            }
         }
     }
 }
@@ -50,21 +55,29 @@ impl Target {
 #[cfg(unix)]
 #[allow(unsafe_code)]
 pub(crate) unsafe fn install(number: Option<c_int>, action: fn()) -> io::Result<()> {
-    let mut installed = NUMBER.lock().unwrap_or_else(PoisonError::into_inner);
-    let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    match (*installed, number) {
-        (None, _) => {}
-        (Some(installed), Some(number)) if installed != number => {
-            return invalid(format!("this process uses signal {installed} already; all engines share one"));
+    static INSTALLING: Mutex<()> = Mutex::new(());
+
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    let is_installed = || match (NUMBER.load(Ordering::Relaxed), number) {
+        (0, _) => Ok(false),
+        (installed, Some(number)) if installed != number => {
+            Err(invalid(format!("this process uses signal {installed} already; all engines share one")))
         }
-        (Some(_), _) => return Ok(()),
+        _ => Ok(true),
+    };
+    if is_installed()? {
+        return Ok(());
+    }
+    let _installing = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    if is_installed()? {
+        return Ok(());
     }
     let number = number.unwrap_or(libc::SIGURG);
     if signal_hook_registry::FORBIDDEN.contains(&number) {
-        return invalid(format!("signal {number} cannot be handled; choose another, such as SIGURG"));
+        return Err(invalid(format!("signal {number} cannot be handled; choose another, such as SIGURG")));
     }
     // SAFETY: What `action` does is allowed.
     unsafe { signal_hook_registry::register(number, action) }?;
-    *installed = Some(number);
+    NUMBER.store(number, Ordering::Relaxed);
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::{Script, failed, returned};
 
 /// Each gives a string, the same in both.
-const SAME: [&str; 34] = [
+const SAME: [&str; 38] = [
     "local t = { 3, 1, 2 } table.sort(t) return table.concat(t, ',')",
     "local t = { 3, 1, 2 } table.sort(t, function(a, b) return a > b end) return table.concat(t, ',')",
     "local t = {} for i = 1, 5000 do t[i] = (i * 7919) % 5003 end table.sort(t) return table.concat(t, ' ')",
@@ -15,6 +15,8 @@ const SAME: [&str; 34] = [
     "local t = {} for i = 1, 5000 do t[i] = i end return table.remove(t, 3) .. table.remove(t) .. t[3] .. #t",
     "local t = { 1, 2, 3 } return table.remove(t, 1) .. tostring(table.remove(t, 3)) .. #t",
     "return tostring(table.remove({}, 0)) .. tostring(table.remove({}))",
+    "local t = setmetatable({ [0] = 'x' }, { __len = function() return 0 end })
+     return table.remove(t, 0) .. tostring(table.remove(t)) .. tostring(table.remove(t, 1)) .. tostring(pcall(table.remove, t, 2))",
     "return table.concat(table.move({ 1, 2, 3, 4, 5 }, 2, 5, 1), ',')",
     "local t = {} for i = 1, 6000 do t[i] = i end table.move(t, 1, 6000, 3) return table.concat(t, ',', 1, 6) .. #t",
     "local t = {} for i = 1, 6000 do t[i] = i end table.move(t, 3, 6000, 1) return table.concat(t, ',', 1, 6) .. #t",
@@ -47,6 +49,9 @@ const SAME: [&str; 34] = [
     "return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable())
        .. coroutine.wrap(function() return tostring(select(2, coroutine.running())) .. tostring(coroutine.isyieldable()) end)()",
     "local ok, e = pcall(coroutine.yield) return e",
+    "local ok, e = pcall(function() coroutine.yield() end) return e",
+    "return select(2, pcall(coroutine.wrap, {})) .. select(2, pcall(string.rep)) .. select(2, pcall(setmetatable))",
+    "return select(2, pcall(table.sort, 1)) .. select(2, pcall(string.gsub, 'x', 'x')) .. select(2, pcall(load, {}))",
     "local f = load('return ...') return f(7) .. tostring(load('x =')) .. select(2, load('x =', '=name'))",
     "local n = 0 local f = load(function() n = n + 1 return ({ 'return ', '1 + ', '2' })[n] end) return f() .. ''",
     "local env = { y = 5 } return load('return y', 'c', 't', env)() .. tostring(load('return y', 'c', 't')())",

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::Script;
 
 /// Each runs forever if it is let.
-pub(crate) const ENDLESS: [(&str, &str); 29] = [
+pub(crate) const ENDLESS: [(&str, &str); 30] = [
     ("a loop", "while true do end"),
     ("goto", "::a:: goto a"),
     ("pcall", "pcall(function() while true do end end)"),
@@ -68,6 +68,15 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
          end)
          coroutine.resume(co) coroutine.close(co)",
     ),
+    (
+        "__close of a coroutine that cannot wait",
+        "tostring(setmetatable({}, { __tostring = function()
+           coroutine.wrap(function()
+             local x <close> = setmetatable({}, { __close = function() while true do end end })
+             call('app:nothing')
+           end)()
+         end }))",
+    ),
     ("move", "table.move({}, 1, 1e15 // 1 | 0, 2)"),
     (
         "__len",
@@ -79,8 +88,16 @@ pub(crate) const ENDLESS: [(&str, &str); 29] = [
 
 /// What no cancelling ends, but its own limits.
 pub(crate) fn ends_by_itself(name: &str) -> bool {
-    ["handler", "handlers", "handler with pcall", "__tostring", "__len", "__close in coroutine.close"]
-        .contains(&name)
+    [
+        "handler",
+        "handlers",
+        "handler with pcall",
+        "__tostring",
+        "__len",
+        "__close in coroutine.close",
+        "__close of a coroutine that cannot wait",
+    ]
+    .contains(&name)
 }
 
 fn script(source: &str) -> Script {
@@ -128,6 +145,18 @@ async fn cancelling_ends_whatever_a_script_does_on_the_same_thread() {
         assert!(is_expected, "{name}: {error}");
         assert_next_call_works(&script, name).await;
     }
+}
+
+#[tokio::test]
+async fn a_message_handler_is_called_after_a_caught_stack_overflow() {
+    let source = "local function deep() local result = deep() return result end
+                  local caught = {}
+                  for i = 1, 3 do caught[i] = select(2, pcall(deep)) end
+                  return { caught, select(2, xpcall(error, function(e) return 'handled ' .. e end, 'x')) }";
+    // It overflows at an interruption, which is not always that deep.
+    let config = LuaConfig::default().with_memory(256 << 20);
+    let result = Script::with_config(source, config).json(json!(null)).await;
+    assert_eq!(result[1], "handled x", "after {}", result[0]);
 }
 
 #[tokio::test]
