@@ -125,15 +125,15 @@ impl Log {
         level: Level,
         stream: Option<&'static str>,
         message: &str,
-        fields: Option<LogFields>,
+        fields: Option<&LogFields>,
     ) {
         // The level of an event is part of its place in the code.
         macro_rules! event {
             ($level:expr) => {
                 // What no subscriber wants does not count.
-                if tracing::enabled!($level) && self.admit(message, fields.as_ref()) {
+                if tracing::enabled!($level) && self.admit(message, fields) {
                     let (function, process, pid) = self.unit();
-                    let fields = fields.as_ref().map(|fields| fields as &(dyn Error + 'static));
+                    let fields = fields.map(|fields| fields as &(dyn Error + 'static));
                     let message = printable(message, LONGEST);
                     tracing::event!($level, function, process, pid, stream, fields, "{message}");
                 }

@@ -156,7 +156,12 @@ impl Shared {
             }
         };
         let level = level.parse().unwrap_or(Level::ERROR);
-        Log::with_budget(ctx, self.watch.of_call::<LogBudget>()?).write(level, None, &message, fields);
+        Log::with_budget(ctx, self.watch.of_call::<LogBudget>()?).write(
+            level,
+            None,
+            &message,
+            fields.as_ref(),
+        );
         Ok(())
     }
 }

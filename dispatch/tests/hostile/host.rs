@@ -34,7 +34,8 @@ fn conversions() {
         attack(
             "1 MB of JSON for ever",
             Deadline,
-            "local t = {} for i = 1, 10000 do t[i] = { name = 'name ' .. i, list = { i, i, i } } end while true do t = call('app:echo', t) end",
+            "local t = {} for i = 1, 10000 do t[i] = { name = 'name ' .. i, list = { i, i, i } } end
+             while true do t = call('app:echo', t) end",
         ),
         attack(
             "a string of 14 MB",
@@ -69,7 +70,8 @@ fn conversions() {
         attack(
             "a large table with gaps",
             Ends,
-            "local t = {} for i = 1, 300000 do t[i] = i end t[5] = nil t.x = 1 while true do pcall(call, 'app:echo', t) end",
+            "local t = {} for i = 1, 300000 do t[i] = i end t[5] = nil t.x = 1
+             while true do pcall(call, 'app:echo', t) end",
         ),
         attack(
             "long keys",
@@ -119,7 +121,8 @@ fn calls() {
         attack(
             "a call in a sort",
             Ends,
-            "while true do pcall(table.sort, { 3, 2, 1 }, function(a, b) call('app:echo') return a < b end) end",
+            "while true do pcall(table.sort, { 3, 2, 1 }, function(a, b) call('app:echo')
+             return a < b end) end",
         ),
     ]);
 }

@@ -16,7 +16,8 @@ const HOSTILE: [&str; 16] = [
     "while true do pcall(function() local t = {} while true do t = { t } end end) end",
     "local s = 'x' while true do s = s .. s end",
     "return (('a'):rep(1000000):find('.-.-b'))",
-    "local t = {} for i = 1, 100000 do t[i] = i * 7919 % 100003 end while true do table.sort(t, function(a, b) return a > b end) end",
+    "local t = {} for i = 1, 100000 do t[i] = i * 7919 % 100003 end
+     while true do table.sort(t, function(a, b) return a > b end) end",
     "while true do pcall(call, 'app:fail', 'x') end",
     "local t = {} for i = 1, 20000 do t[i] = { i } end while true do call('app:echo', t) end",
     "while true do local _ = ('x'):rep(4000000) end",
