@@ -3,8 +3,28 @@
 //! the model finds it.
 
 mod sync {
+    use std::sync::{LockResult, TryLockResult};
+
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-    pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(super) use loom::sync::{Arc, MutexGuard};
+
+    /// A mutex that is waited for where the clock would come again at its next tick: to the model that would be a loop
+    /// without end.
+    pub(super) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(super) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(super) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            self.0.lock()
+        }
+
+        pub(super) fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+            Ok(self.0.lock()?)
+        }
+    }
 }
 
 #[path = "../src/script/slices.rs"]

@@ -90,7 +90,8 @@ async fn what_has_a_metatable_is_sorted_through_it() {
                   local sorted = table.concat(store, ',')
                   table.sort(proxy, function(a, b) return a > b end)
                   return { sorted, table.concat(store, ','), select(2, pcall(table.sort, proxy, {})) }";
-    let expected = json!(["1,2,3", "3,2,1", "bad argument #2 to '?' (function expected, got table)"]);
+    let expected =
+        json!(["1,2,3", "3,2,1", "bad argument #2 to 'table.sort' (function expected, got table)"]);
     assert_eq!(returned(source).await, expected);
 }
 
@@ -106,7 +107,7 @@ async fn format_takes_as_much_as_it_formats_at_once() {
                   }";
     let expected = json!([
         (1 << 20) + 2,
-        "bad argument #3 to '?' (string too long to be quoted)",
+        "bad argument #3 to 'string.format' (string too long to be quoted)",
         (1 << 20) + 3,
         "too many values to format"
     ]);

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::grammar::Program;
 use super::config::LuaConfig;
 use super::engine::LuaEngine;
+use super::memory;
 use super::preempt::testing::{Schedule, set_schedule};
 use super::shared::Shared;
 use super::vm::Vm;
@@ -366,7 +367,10 @@ impl Machine {
         let mut count = 0;
         let schedule = move || {
             if count == at {
+                // By the allocator that it was made with, mlua knows the limit.
+                memory::release(&lua);
                 lua.set_memory_limit(lua.used_memory() + room).unwrap();
+                memory::watch(&lua);
             }
             count += 1;
             schedule()
