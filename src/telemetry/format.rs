@@ -19,7 +19,7 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use crate::report;
 
@@ -61,14 +61,18 @@ where
     let Members { mut members, result } = visitor;
     result?;
     members.serialize_entry("target", event.metadata().target())?;
-    let spans = ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()).map(|span| {
-        let fields = span.extensions();
-        let fields = fields.get::<FormattedFields<N>>().map_or("", |fields| fields.as_str());
-        let mut fields: Map<String, Json> = serde_json::from_str(fields).unwrap_or_default();
-        fields.insert("name".to_owned(), span.name().into());
-        fields
-    });
-    let spans = spans.collect::<Vec<_>>();
+    let spans: Vec<_> = ctx
+        .event_scope()
+        .into_iter()
+        .flat_map(Scope::from_root)
+        .map(|span| {
+            let fields = span.extensions();
+            let fields = fields.get::<FormattedFields<N>>().map_or("", |fields| fields.as_str());
+            let mut fields: Map<String, Json> = serde_json::from_str(fields).unwrap_or_default();
+            fields.insert("name".to_owned(), span.name().into());
+            fields
+        })
+        .collect();
     if !spans.is_empty() {
         members.serialize_entry("spans", &spans)?;
     }
