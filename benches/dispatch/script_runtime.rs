@@ -96,7 +96,7 @@ async fn measure(functions: &Functions, function: &str, in_flight: usize) -> (f6
     for caller in callers {
         calls += caller.await.expect("it does not panic");
     }
-    let (elapsed, processor) = (began.elapsed(), processor_time() - processor);
+    let (elapsed, processor) = (began.elapsed(), processor_time().saturating_sub(processor));
     (f64::from(calls) / elapsed.as_secs_f64(), processor.as_secs_f64() * 1e6 / f64::from(calls))
 }
 

@@ -110,9 +110,9 @@ unsafe fn push(state: *mut lua_State, json: &Json, depth: usize) {
             Json::Array(items) => {
                 ffi::lua_createtable(state, c_int::try_from(items.len()).unwrap_or(c_int::MAX), 0);
                 let mut index: lua_Integer = 0;
-                for item in items {
+                for (before, item) in items.iter().enumerate() {
                     index += 1;
-                    if index % (VALUES as lua_Integer) == 0 {
+                    if before.is_multiple_of(VALUES) {
                         clock::reach();
                     }
                     push(state, item, depth + 1);

@@ -112,6 +112,7 @@ unsafe fn check_thread(state: *mut lua_State) -> *mut lua_State {
 }
 
 /// What came of resuming a coroutine.
+#[derive(Clone, Copy)]
 enum Resumed {
     /// So many values, on the stack of who resumed it.
     Values(c_int),

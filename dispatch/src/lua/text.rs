@@ -547,7 +547,7 @@ unsafe extern "C-unwind" fn rep(state: *mut lua_State) -> c_int {
         let Some(length) = length.filter(|length| *length <= memory) else {
             return ffi::luaL_error(state, c"resulting string too large".as_ptr());
         };
-        if length <= ffi::LUAL_BUFFERSIZE as usize {
+        if length <= ffi::LUAL_BUFFERSIZE {
             let mut buffer = MaybeUninit::<ffi::luaL_Buffer>::uninit();
             let bytes: *mut u8 = ffi::luaL_buffinitsize(state, buffer.as_mut_ptr(), length).cast();
             bytes.write_bytes(0, length);
