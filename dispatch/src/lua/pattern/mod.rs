@@ -509,6 +509,9 @@ impl Matcher {
     }
 
     fn run(&mut self, input: &mut Input<'_>) -> Result<Progress, PatternError> {
+        if input.left == 0 && matches!(self.mode, Mode::Attempt) {
+            return Ok(Progress::Paused);
+        }
         let mut point = self.point;
         let mut flow = match self.mode {
             Mode::Attempt => Flow::Attempt,
@@ -523,6 +526,8 @@ impl Matcher {
                 Flow::Next => {
                     if point.p >= input.pattern.len() {
                         if Some(point.s) != self.not {
+                            // An empty pattern, which matches everywhere, takes no other step.
+                            input.left = input.left.saturating_sub(1);
                             self.point = point;
                             return Ok(Progress::Found);
                         }
