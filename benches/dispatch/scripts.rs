@@ -90,7 +90,7 @@ impl LuaModule for JsonText {
     }
 }
 
-/// About a megabyte of JSON, as a service gives it.
+/// About a megabyte of JSON, as a service returns it.
 fn megabyte() -> Json {
     let items: Vec<_> = (0..7600)
         .map(|n| {

@@ -333,7 +333,7 @@ impl Ctx {
 pin_project! {
     /// A future within the bounds of a context. It drops what it is given as soon as it is done.
     //
-    // It is no `async fn`: the future that one is given has its room there twice.
+    // Not an `async fn`, whose future would have room for its argument twice.
     pub(crate) struct Bound<'a, F> {
         ctx: &'a Ctx,
         #[pin]

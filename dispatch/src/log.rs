@@ -1,4 +1,4 @@
-//! What guests say, in the log.
+//! What guests write to the log.
 
 use std::error::Error;
 use std::fmt;
@@ -65,7 +65,7 @@ impl LogFields {
         Self { json, text }
     }
 
-    /// Returns them as the script gave them, with all characters.
+    /// Returns them as the script passed them, with all characters.
     pub const fn as_json(&self) -> &Json {
         &self.json
     }

@@ -26,7 +26,7 @@ pub(crate) async fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output
 pin_project! {
     /// A call within bounds, of which a panic is a failure.
     //
-    // It is no `async fn`: the future that one is given has its room there twice.
+    // Not an `async fn`, whose future would have room for its argument twice.
     pub(crate) struct Caught<F> {
         #[pin]
         call: F,

@@ -84,7 +84,7 @@ pub struct PoolStatistics {
     pub idle: usize,
     /// How many calls got their turn so far.
     pub admitted: u64,
-    /// How many calls waited in vain so far, or were refused because their own callers run in the pool.
+    /// How many calls so far got no turn in time, or were refused because their own callers run in the pool.
     pub refused: u64,
     /// How many instances were made so far.
     pub built: u64,

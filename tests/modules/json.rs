@@ -36,7 +36,7 @@ async fn what_is_no_json_is_invalid() {
     let error = Script::new("json.encode({ f = print })").call(json!(null)).await.unwrap_err();
     assert_eq!(
         error.message(),
-        "the value.f is a function, which is no JSON; return a table, string, number or boolean"
+        "the value.f is a function, which is not valid JSON; return a table, string, number or boolean"
     );
 }
 

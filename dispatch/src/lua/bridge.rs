@@ -25,7 +25,7 @@ use super::preempt::{self, Suspension};
 use super::protect;
 use super::shared::Shared;
 
-/// What a host function that waited gives the script. It is converted once the script has been resumed.
+/// What a host function that waited returns to the script. It is converted once the script has been resumed.
 type Finish = Box<dyn FnOnce(&Lua) -> mlua::Result<MultiValue> + Send>;
 
 /// What a host function waits for.

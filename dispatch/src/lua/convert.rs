@@ -67,7 +67,7 @@ pub(super) enum ConvertError {
     /// There is not enough memory left for it.
     #[error("{0}")]
     NoRoom(String),
-    /// Reading it failed, or the call is over.
+    /// Reading it failed, or the call has ended.
     #[error(transparent)]
     Lua(#[from] mlua::Error),
 }
@@ -533,7 +533,7 @@ impl<O: Output> Walk<'_, O> {
                 _ => {
                     let kind = self.kind(-1);
                     Err(self.unfit(format!(
-                        "a {kind}, which is no JSON; return a table, string, number or boolean"
+                        "a {kind}, which is not valid JSON; return a table, string, number or boolean"
                     )))
                 }
             }
@@ -733,7 +733,7 @@ impl<O: Output> Walk<'_, O> {
 
     /// A key in an error.
     unsafe fn key(&self, index: c_int) -> String {
-        // SAFETY: It is there, and is not converted where it is no string.
+        // SAFETY: It is there, and is converted only if it is a string.
         unsafe {
             match ffi::lua_type(self.state, index) {
                 ffi::LUA_TSTRING => shown_text(&*self.bytes(index)),

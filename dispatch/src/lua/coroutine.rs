@@ -1,8 +1,8 @@
 //! Coroutines of scripts, and the one that a script itself runs in.
 //!
 //! A coroutine yields for one of three [reasons](Suspension). What the script yields is for whatever resumed the coroutine.
-//! All else is passed outwards, coroutine by coroutine, to the driver of the VM; when that resumes the outermost, each goes on
-//! as if nothing had been.
+//! All else is passed outwards, coroutine by coroutine, to the driver of the VM. When that resumes the outermost coroutine, each
+//! continues as if nothing had happened.
 
 #![allow(unsafe_code)]
 

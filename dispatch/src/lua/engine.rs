@@ -105,8 +105,8 @@ impl LuaEngine {
     ///
     /// # Errors
     ///
-    /// [`LuaError::Syntax`] if it does not compile, [`LuaError::Bytecode`] or [`LuaError::TooLong`] if it is not even
-    /// tried, [`LuaError::Vm`] if no VM can be made with `config`.
+    /// [`LuaError::Syntax`] if it does not compile, or not within 10 seconds; [`LuaError::Bytecode`] or
+    /// [`LuaError::TooLong`] if it is not even tried; [`LuaError::Vm`] if no VM can be made with `config`.
     pub fn function(&self, chunk: &str, source: &str, config: LuaConfig) -> Result<LuaFunction, LuaError> {
         if source.starts_with('\x1b') {
             return Err(LuaError::Bytecode { chunk: chunk.to_owned() });
@@ -136,8 +136,8 @@ impl LuaEngineBuilder {
         self
     }
 
-    /// Runs the scripts on threads of their own, and quarantines those that hold one for too long. Default: a script runs on
-    /// the thread that polls its caller.
+    /// Runs the scripts on the threads of `runtime`, which quarantines a script that holds one for too long. Default: a script
+    /// runs on the thread that polls its caller.
     #[must_use]
     pub fn runtime(mut self, runtime: ScriptRuntime) -> Self {
         self.runtime = Some(runtime);
@@ -148,13 +148,13 @@ impl LuaEngineBuilder {
     /// process share one. Default: the signal of the engine that was built first, or else `SIGURG`, which the system
     /// ignores where no handler is installed.
     ///
-    /// The signal is sent to threads that run a script, once a millisecond at most, and to no others. A handler that the
-    /// program has installed before is called for these signals, too; one that is installed afterwards, without calling
-    /// the one before it, keeps scripts from being interrupted. System calls go on after the signal, as with
-    /// `SA_RESTART`, except for those that no signal handler lets go on, such as `poll` and `nanosleep`: a host function
-    /// that blocks in one should retry on `EINTR`, as the standard library does.
+    /// The signal is sent only to threads that run a script, at most once a millisecond. A handler that the program has
+    /// installed before is called for these signals, too. A handler that is installed later has to call the previous one;
+    /// otherwise scripts are not interrupted. System calls resume after the signal, as with `SA_RESTART`, except for those
+    /// that no signal handler can resume, such as `poll` and `nanosleep`. A host function that blocks in one of these
+    /// should retry on `EINTR`, as the standard library does.
     ///
-    /// Without effect where there are no signals: there scripts count their instructions.
+    /// Has no effect on systems without signals, where scripts count their instructions.
     #[must_use]
     pub const fn signal(mut self, number: i32) -> Self {
         self.signal = Some(number);

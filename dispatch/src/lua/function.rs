@@ -58,7 +58,7 @@ impl LuaFunction {
         self.inner.pool.statistics()
     }
 
-    /// Why its calls are refused, if they are: it has held a thread of its engine's
+    /// Returns the reason why its calls are refused, if it has held a thread of its engine's
     /// [runtime](super::LuaEngineBuilder::runtime) for too long.
     pub fn quarantine(&self) -> Option<Quarantine> {
         self.inner.unit.quarantine().cloned()
@@ -99,7 +99,7 @@ impl Inner {
             Vm::with_script(&self.engine, &self.config, &self.chunk, &self.source)
         };
         let vm = turn.instance(build).map_err(|error| {
-            CallError::new(ErrorKind::Unavailable, "there is no VM for it").with_source(error)
+            CallError::new(ErrorKind::Unavailable, "its VM could not be made").with_source(error)
         })?;
         let result = vm.run(&self.unit, &ctx, payload).await;
         if vm.is_reusable() {

@@ -30,15 +30,15 @@
 //! # What a script has
 //!
 //! Lua's own functions, except for `collectgarbage`, `dofile`, `loadfile`, `require` and `string.dump`, and its libraries,
-//! except for `debug`, `io` and `package`. Of `os` there are `time`, `date` and `clock`, all in UTC; `clock` counts from the
-//! start of the call. `load` takes text only, `setmetatable` refuses `__gc` and weak keys, and `print` and `warn` write to the
-//! log. `math.random` is seeded anew in every call, by the operating system. And:
+//! except for `debug`, `io` and `package`. Of `os` there are `time` and `date`, in UTC, and `clock`, which counts from the start
+//! of the call. `load` takes text only, `setmetatable` refuses `__gc` and weak keys, and `print` and `warn` write to the log.
+//! `math.random` is seeded by the operating system in every call. Scripts also have:
 //!
 //! | | |
 //! |---|---|
 //! | `call(id, payload, options)` | Calls another function, whose frame inherits from this call's, and returns its result. `options` is a table of declared options by name. A failure is raised as a table with `kind`, `message`, `retryable` and `function`. |
 //! | `frame.get(name)` | The value of a [public](frame_registry::Key::public) key of this call's frame, or `nil`. |
-//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID, and `fields` as [`LogFields`](crate::LogFields); also `trace`, `debug`, `warn` and `error`. At most 10 000 lines or 1 MiB a call, then no more; a process as much each ten minutes. |
+//! | `log.info(message, fields)` | An event of `tracing`, with the function's id and PID, and `fields` as [`LogFields`](crate::LogFields); also `trace`, `debug`, `warn` and `error`. A call writes at most 10 000 lines or 1 MiB; a process as much in every ten minutes. |
 //! | `null` | JSON's null inside a table, which cannot hold `nil`. |
 //! | `array(t)` | Marks a table as an array, where it is empty. |
 //! | `bytes(s)` | As a result or a payload: the bytes of a string, in place of JSON. |
@@ -103,14 +103,13 @@
 //! its own copies of the libraries; a VM in which a call was ended is thrown away.
 //!
 //! A script runs at the speed of plain Lua. Once it has run for a millisecond or two, its thread is sent a
-//! [signal](LuaEngineBuilder::signal), whose handler has the script suspended at its next instruction, so that others get the
-//! thread. That is also where cancelling, the deadline and the termination of its process end it: `pcall`, coroutines and
-//! `__close` hold nothing up. Where Lua cannot suspend a script (in a message handler, or a metamethod that a library function
-//! calls) it is ended after 100 ms. On systems without signals, scripts count their instructions instead, which takes about
-//! twice the time.
+//! [signal](LuaEngineBuilder::signal). The handler has Lua suspend the script at its next instruction, so that other tasks get
+//! the thread. There the script also ends if its call is cancelled or past its deadline, or its process is terminated; neither
+//! `pcall` nor coroutines nor `__close` delay that. Lua cannot suspend a script in some places, such as a message handler, or a
+//! metamethod that a library function calls. A script that stays in one is ended after 100 ms. On systems without signals,
+//! scripts count their instructions instead, and take about twice the time.
 //!
-//! Library functions are bounded as follows. "Suspended" means that the function is suspended as a script is, in the middle of
-//! its work.
+//! Library functions are bounded as follows. "Suspended" means that the function can be suspended midway, as a script is.
 //!
 //! | | what bounds it |
 //! |---|---|
@@ -119,21 +118,22 @@
 //! | `string.pack`, `packsize`, `unpack` | a format of 64 KiB |
 //! | `string.format` | 10 000 values, and 1 MiB for `%q` |
 //! | the other string functions, `utf8` | the length of the strings: some milliseconds for each megabyte |
-//! | `table.sort` | suspended, also in a comparison function or `__lt`; stable |
-//! | `table.insert`, `remove`, `move` | what is in the table; suspended where that is much, or metamethods are called |
-//! | `table.concat`, `unpack`, `pack` | what is in the table, and the stack |
+//! | `table.sort` | suspended, also in a comparison function or `__lt`; stable. Up to 4 096 numbers or short strings are sorted at once |
+//! | `table.insert`, `remove`, `move` | the size of the table; suspended if many elements move, or if the table has a metatable |
+//! | `table.concat`, `unpack`, `pack` | the size of the table, and the stack |
 //! | `load` | a source of 64 KiB, and 100 ms |
 //! | `os.date` | a format of 1 KiB |
-//! | a recursion | the memory of the VM: then the error is "stack overflow" |
+//! | recursion | the memory of the VM; the error is "stack overflow" |
 //! | JSON, as payloads or text | [`LuaConfig::payload`], and the memory of the VM |
 //!
-//! A few things are done within one instruction, and nothing can interrupt them. The worst known are a table assignment that
-//! rehashes integer keys made for that (a minute), one collection of weak tables chained by their keys (15 seconds; a script
-//! can still set `__mode` after `setmetatable`), and comparing two strings of many NUL bytes (21 ns for each). That is what a
-//! [`ScriptRuntime`](crate::ScriptRuntime) is for: on threads of its own such a script holds up no other, and is quarantined.
+//! A few operations take a single instruction, and nothing can interrupt them. The worst known are a table assignment that
+//! rehashes integer keys crafted to collide (a minute), one collection of weak tables chained by their keys (15 seconds; a
+//! script can still set `__mode` after `setmetatable`), and comparing two strings of NUL bytes (21 ns for each byte). A
+//! [`ScriptRuntime`](crate::ScriptRuntime) is the remedy: on its threads such a script holds up only the scripts that wait for
+//! it, and is quarantined.
 //!
-//! Where a function of the host or of a library fails, `pcall`, `xpcall` and `__close` handlers are given the error as a
-//! string with the place in the script, or as a table, as above.
+//! If a host or library function fails, `pcall`, `xpcall` and `__close` handlers receive the error as a string with the place
+//! in the script, or as a table, as above.
 
 mod base;
 mod bridge;

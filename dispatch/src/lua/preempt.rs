@@ -1,13 +1,13 @@
 //! Interrupts a running script from outside, and ends one whose call has ended.
 //!
 //! No hook is set while a script runs, so it runs at full speed. Once its slice has been used up, the clock sends its
-//! thread a signal, and the handler sets a hook that comes at the next instruction. Lua allows that in a handler. The hook
-//! suspends the script, which a script cannot see or hold up: [`coroutine`](super::coroutine) passes such a suspension on
-//! to the driver of the VM. Where Lua cannot suspend, in a function that C code calls back, the script runs on, until its
-//! call has ended or it has run there for too long. Then it is ended by an error which is raised anew at every
-//! instruction, so that no `pcall` holds it up.
+//! thread a signal, and the handler sets a hook that runs at the next instruction. Lua allows that in a handler. The hook
+//! suspends the script, which the script can neither see nor delay: [`coroutine`](super::coroutine) passes such a
+//! suspension on to the driver of the VM. Lua cannot suspend a function that C code calls back. There the script runs on
+//! until its call has ended, or it has run there for too long. Then it is ended by an error that is raised anew at every
+//! instruction, so that no `pcall` delays the end.
 //!
-//! Where there are no signals, the hook is always set, and comes every so many instructions.
+//! On systems without signals the hook is always set, and runs every 1 000 instructions.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -21,7 +21,7 @@ use super::shared::Shared;
 use super::watch::Interrupt;
 use crate::script::clock;
 
-/// How often the hook comes where there are no signals, in instructions.
+/// The number of instructions between two runs of the hook on systems without signals.
 #[cfg(not(unix))]
 const INSTRUCTIONS: c_int = 1000;
 

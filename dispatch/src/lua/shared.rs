@@ -38,8 +38,8 @@ impl Shared {
         })
     }
 
-    /// How much memory the VM has left, about. Collects what is no longer used if that seems to be little, but not again until
-    /// a good part of the memory was allocated: this is no answer to whether something fits.
+    /// Returns roughly how much memory the VM has left. Collects garbage if that seems to be little, but not again until
+    /// a good part of the memory was allocated. So the result does not tell whether something fits.
     pub(super) fn room(&self, lua: &Lua) -> mlua::Result<usize> {
         let used = lua.used_memory();
         let collected = self.collected.load(Ordering::Relaxed);

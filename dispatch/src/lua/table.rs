@@ -271,7 +271,7 @@ unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        // It ends at the first element that is no string, and all that are strings take memory.
+        // It ends at the first element that is not a string, and all that are strings take memory.
         if !has_metatable(state, 1) {
             return stock(state);
         }

@@ -438,7 +438,7 @@ unsafe fn substitute(state: *mut lua_State, substitution: *mut Substitution) -> 
     }
 }
 
-/// Appends what a function or a table gave, which is on top of the stack, and goes on to the next match.
+/// Appends what a function or a table returned, which is on top of the stack, and continues with the next match.
 unsafe fn add_value(state: *mut lua_State, substitution: *mut Substitution) {
     // SAFETY: There is nothing with a destructor.
     unsafe {

@@ -13,7 +13,7 @@ use crate::script::clock;
 
 /// How long a script may run where it cannot be suspended: in a message handler, or in a function that C code calls back.
 const LONGEST_UNSUSPENDED: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 100 });
-/// And how often it is interrupted in vain before that counts: a thread that got no processor ran for no time.
+/// How often it must also have been interrupted without effect: a thread that gets no processor does not run.
 const INTERRUPTED_IN_VAIN: u32 = 50;
 
 /// The error of a script whose call has ended. A script cannot catch it.
@@ -109,12 +109,12 @@ impl Watch {
         self.state().is_over()
     }
 
-    /// What ended the call, if it is known to be over.
+    /// The error for a call that is known to have ended.
     pub(super) fn has_ended(&self) -> Option<mlua::Error> {
         self.state().over.map(|_| mlua::Error::external(Over))
     }
 
-    /// Raises if the call is over: for what is bounded in another way.
+    /// Raises if the call has ended: for work that is bounded in another way.
     pub(super) fn check(&self) -> mlua::Result<()> {
         clock::reach();
         if self.is_over() { Err(mlua::Error::external(Over)) } else { Ok(()) }
@@ -189,7 +189,7 @@ impl Watch {
         self.state().text.take()
     }
 
-    /// Why the call is over.
+    /// Why the call has ended.
     pub(super) fn end(&self) -> CallError {
         let state = self.state();
         match (state.over, &state.ctx) {

@@ -115,7 +115,7 @@ pub enum StartError {
     },
     /// A name that no process can have.
     #[error(
-        "{name:?} is no name for a process: it has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
+        "{name:?} is not a valid name for a process; a name has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
     )]
     InvalidName {
         /// The name; of a long one the beginning.
@@ -324,7 +324,7 @@ pub enum ProcessError {
     },
     /// A name that no process can have.
     #[error(
-        "{name:?} is no name for a process: it has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
+        "{name:?} is not a valid name for a process; a name has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
     )]
     InvalidName {
         /// The name; of a long one the beginning.

@@ -312,8 +312,10 @@ impl ProcessManager {
     /// # Errors
     ///
     /// [`ExecError::Start`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
-    /// [`ExecError::Over`] if `ctx` ended first: the process then goes on. As a unit waits for what it runs so, the process
-    /// is nested in it as a call is, and waits for no permit that it holds: [`StartError::TooDeep`] past [`max_depth`](crate::FunctionsConfig::max_depth).
+    /// [`ExecError::Over`] if `ctx` ended first: the process then goes on.
+    ///
+    /// The process is nested in the caller, as a call is. So it fails with [`StartError::TooDeep`] past
+    /// [`max_depth`](crate::FunctionsConfig::max_depth), and is refused if it would wait for a permit that the caller holds.
     ///
     /// # Cancel safety
     ///

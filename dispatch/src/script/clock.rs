@@ -130,7 +130,7 @@ pub(crate) fn is_due() -> bool {
     on_record(Record::reach)
 }
 
-/// The same, where the guest cannot be interrupted though its slice has been used up: it still holds its thread.
+/// Returns the same where the guest cannot be interrupted. It still holds its thread.
 #[cfg(feature = "lua")]
 pub(crate) fn is_due_in_vain() -> bool {
     on_record(Record::is_due)
@@ -145,8 +145,8 @@ fn on_record(look: impl FnOnce(&Record) -> bool) -> bool {
     seen.unwrap_or(false)
 }
 
-/// Tells the clock that a loop of the host goes on, where it works for a guest and cannot be interrupted. It holds its
-/// thread, and is not stalled.
+/// Tells the clock that a loop of the host makes progress, which works for a guest and cannot be interrupted. The loop holds
+/// its thread, and does not stall it.
 #[cfg(feature = "lua")]
 pub(crate) fn reach() {
     on_record(|record| {
@@ -444,7 +444,7 @@ impl Clock {
     }
 }
 
-/// Gives forks of this process a clock of their own, because they have none of its threads.
+/// Has forks of this process start a clock of their own, because they have none of its threads.
 #[cfg(unix)]
 #[allow(unsafe_code)]
 fn forget_in_forks() {

@@ -1,10 +1,9 @@
 //! Threads of their own for scripts and components.
 //!
-//! All tasks wait in one queue, so that none is stranded on a thread which is stalled: neither tokio's slot
-//! for the task that was woken last, which no other worker takes from, nor a queue of each thread. A thread
-//! that the clock finds to be blocked does not count: another is started in its place. One that was given the
-//! lowest priority ends with the task that it runs, because a process without privileges cannot raise its
-//! priority again.
+//! All tasks wait in one queue, so that none is stranded on a stalled thread: there is no queue for each
+//! thread, and no slot for the task that was woken last, as tokio's workers have it. A thread that the clock
+//! finds to be blocked does not count, and another is started in its place. A thread that was given the lowest
+//! priority ends with its current task, because an unprivileged process cannot raise its priority again.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -35,21 +34,21 @@ use crate::pid::Pid;
 /// How long a thread beyond the usual number waits for a task before it ends.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// A pool of threads on which the calls and processes of [scripts](crate::lua) and [components](crate::wasm)
-/// run, so that one that holds its thread takes nothing from the rest of the program. Cloning it is one
+/// A pool of threads for the calls and processes of [scripts](crate::lua) and [components](crate::wasm), so
+/// that a script which holds its thread takes nothing from the rest of the program. Cloning it is one
 /// reference count. The threads end with the last clone, and with the last engine that uses it.
 ///
-/// Nearly all that a script or a component does is interrupted after a millisecond. Some operations are not:
-/// an assignment that makes a table grow whose keys all collide, a phase of Lua's garbage collector, a host
-/// function that computes. A few such operations at once would stop a whole runtime of tokio. On this one
-/// they do not:
+/// Nearly everything that a script or a component does can be interrupted after a millisecond. Some operations
+/// cannot: an assignment that makes a table grow whose keys all collide, a phase of Lua's garbage collector, a
+/// host function that computes. A few such operations at once would stop a whole tokio runtime, but not this
+/// one:
 ///
 /// - A thread that is held for 10 ms of processor time, or waits for the system for 100 ms, does not count,
 ///   and another is started in its place, up to a [limit](ScriptRuntimeBuilder::max_threads).
 /// - A thread that is held for longer than the [limit](ScriptRuntimeBuilder::stall_limit), 200 ms of
-///   processor time, gets the lowest priority (`SCHED_IDLE`), and the script or component is
-///   [quarantined](crate::Quarantine): further calls of it fail with [`Exhausted`](ErrorKind::Exhausted). Calls and
-///   processes of it that run go on. This is done on Linux only.
+///   processor time, gets the lowest priority (`SCHED_IDLE`). The script or component is
+///   [quarantined](crate::Quarantine): further calls of it fail with [`Exhausted`](ErrorKind::Exhausted). Its
+///   calls and processes that are already running continue. This is done on Linux only.
 ///
 /// ```
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine};
@@ -74,32 +73,36 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # What runs where
 ///
-/// A call that is made on any other thread is run as a task on this runtime, and awaited. A call that is made
-/// on one of its threads runs there: so a chain of calls changes threads once. Native functions that scripts
-/// call are part of the chain and run on its thread, with the runtime of tokio that the chain came from: its
-/// timers and sockets work, and what they spawn is spawned there.
+/// A call that is made on any other thread runs as a task on this runtime, and is awaited. A call that is made
+/// on one of its threads runs on that thread. So a chain of calls changes threads once, and again every few
+/// levels if it is [deep](crate::FunctionsConfig::max_depth). Native functions that scripts call are part of the
+/// chain and run on its thread, in the context of the tokio runtime that the chain came from: its timers and
+/// sockets work, and tasks are spawned there.
 ///
-/// Tracing spans are entered on the other thread, too. Task-locals and thread-locals of the caller are not
-/// seen there. A panic is the failure of the call. If the caller's future is dropped, that of the call is
-/// dropped soon after, on a thread of this runtime: the caller never waits for it. Its deadline is kept on
-/// the caller's thread, so it is on time even if the script's thread is held. The call keeps its place in the
-/// [pool](crate::PoolConfig::size) of its function until it has left the thread, so no function holds more
+/// The caller's tracing span is entered on the other thread, too. Its task-locals and thread-locals are not
+/// visible there. If the call panics, it fails. If the caller's future is dropped, that of the call is dropped
+/// soon after, on a thread of this runtime, and the caller does not wait for that. The call keeps its place in
+/// the [pool](crate::PoolConfig::size) of its function until it has left the thread, so no function holds more
 /// threads than that.
+///
+/// The deadline of a chain is kept on the thread of its outermost caller, so it is on time even if the script's
+/// thread is held. A script that waits for a call which holds the thread is held as well, whatever timeout it
+/// has set for that call.
 ///
 /// # Priority
 ///
-/// A thread of the lowest priority runs where a processor has nothing else to do, and gets about 0.3 % of one
-/// that has. So it does nothing but the operation that holds it: what is left of the call is done on another
-/// thread. If it is preempted while it holds a lock, others wait for that. The allocator of the C library has
-/// such locks, which threads share in groups. A thread that allocates all the time, on a machine without an
-/// idle processor, has made another wait for seconds there; an operation of Lua that holds a thread allocates
+/// A thread of the lowest priority runs while a processor has nothing else to do, and gets about 0.3 % of a
+/// busy one. So it finishes only the operation that holds it, and another thread does the rest of the call. If
+/// it is preempted while it holds a lock, others wait for that lock. The allocator of the C library has such
+/// locks, each shared by a group of threads. On a machine without an idle processor, a thread that allocated
+/// all the time has made another wait there for seconds. An operation of Lua that holds a thread allocates
 /// once or not at all.
 #[derive(Clone)]
 pub struct ScriptRuntime {
     handle: Arc<Handles>,
 }
 
-/// A [`ScriptRuntime`] to be made.
+/// Builds a [`ScriptRuntime`].
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until it is built"]
 pub struct ScriptRuntimeBuilder {
@@ -109,7 +112,7 @@ pub struct ScriptRuntimeBuilder {
     stall_limit: Duration,
 }
 
-/// What a [`ScriptRuntime`] does.
+/// The numbers of threads and tasks of a [`ScriptRuntime`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ScriptRuntimeStatistics {
@@ -119,20 +122,20 @@ pub struct ScriptRuntimeStatistics {
     pub idle: usize,
     /// How many are blocked, and do not count.
     pub blocked: usize,
-    /// How many are stalled: they have the lowest priority, and end with the task that they run.
+    /// How many are stalled: they have the lowest priority, and end with their current task.
     pub stalled: usize,
     /// How many tasks wait for a thread.
     pub queued: usize,
 }
 
 impl ScriptRuntime {
-    /// A runtime as it is by default.
+    /// Creates a runtime with the default settings.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A runtime to be configured.
+    /// Returns a builder with the default settings.
     pub fn builder() -> ScriptRuntimeBuilder {
         ScriptRuntimeBuilder {
             threads: thread::available_parallelism().map_or(2, usize::from).max(2),
@@ -142,7 +145,7 @@ impl ScriptRuntime {
         }
     }
 
-    /// What it does.
+    /// Returns how many threads and tasks there are.
     pub fn statistics(&self) -> ScriptRuntimeStatistics {
         let shared = self.shared();
         let state = shared.state();
@@ -193,21 +196,21 @@ impl fmt::Debug for ScriptRuntime {
 }
 
 impl ScriptRuntimeBuilder {
-    /// Sets how many threads run tasks, at least one; those that are blocked are not counted. They are
-    /// started when they are needed. Default: as many as there are processors, and at least two.
+    /// Sets how many threads run tasks, at least one. Blocked threads are not counted. Threads are started
+    /// when they are needed. Default: as many as there are processors, and at least two.
     pub const fn threads(mut self, threads: usize) -> Self {
         self.threads = threads;
         self
     }
 
-    /// Sets how many threads there are at most, with those that are blocked. Tasks wait when so many are
-    /// blocked. Default: 256.
+    /// Sets the maximum number of threads, blocked ones included. If all of them are blocked, tasks wait.
+    /// Default: 256.
     pub const fn max_threads(mut self, max_threads: usize) -> Self {
         self.max_threads = max_threads;
         self
     }
 
-    /// Sets the size of the threads' stacks, in bytes. Default: 4 MiB, of which a thread takes what it uses.
+    /// Sets the stack size of the threads, in bytes. Default: 4 MiB, of which a thread takes only what it uses.
     pub const fn stack_size(mut self, stack_size: usize) -> Self {
         self.stack_size = stack_size;
         self
@@ -216,14 +219,14 @@ impl ScriptRuntimeBuilder {
     /// Sets the processor time for which a script or a component may hold a thread without reaching a point
     /// where it can be interrupted. [`Duration::MAX`] is no limit. Default: 200 ms.
     ///
-    /// The time that a host function takes, until it returns or awaits, is the script's. So is the time in
-    /// which Lua converts a payload, compiles the script for a new VM, and collects its garbage.
+    /// The time that a host function takes until it returns or awaits counts as the script's. So does the time
+    /// to compile the script for a new VM, and to collect its garbage. Converting a payload does not.
     pub const fn stall_limit(mut self, stall_limit: Duration) -> Self {
         self.stall_limit = stall_limit;
         self
     }
 
-    /// Makes the runtime. No thread is started before there is a task.
+    /// Builds the runtime. The first thread is started with the first task.
     #[must_use]
     pub fn build(self) -> ScriptRuntime {
         let threads = self.threads.max(1);

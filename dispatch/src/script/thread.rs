@@ -34,7 +34,7 @@ impl OsThread {
         (failed == 0).then_some(time)
     }
 
-    /// Gives the thread the lowest priority. A process without privileges cannot raise that again.
+    /// Sets the lowest priority. An unprivileged process cannot raise it again.
     pub(super) fn demote(&self) {
         let priority = libc::sched_param { sched_priority: 0 };
         // SAFETY: The thread is one of this process, and the parameters are read. By number, because musl has

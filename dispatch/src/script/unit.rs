@@ -14,12 +14,12 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// `name` is what it is called in errors and in the log.
+    /// Creates a unit. `name` stands for it in errors and in the log.
     pub(crate) fn new(name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), quarantine: OnceLock::new() }
     }
 
-    /// Why its calls are refused, if they are.
+    /// Returns the reason why its calls are refused, if they are.
     pub(crate) fn quarantine(&self) -> Option<&Quarantine> {
         self.quarantine.get()
     }
@@ -45,12 +45,12 @@ impl Unit {
     }
 }
 
-/// Why the calls of a script or a component are refused: it held a thread of a
-/// [`ScriptRuntime`](crate::ScriptRuntime) in one operation that cannot be interrupted. Shown, it is a
+/// The reason why the calls of a script or a component are refused: it held a thread of a
+/// [`ScriptRuntime`](crate::ScriptRuntime) in an operation that cannot be interrupted. Its `Display` is a
 /// sentence.
 ///
-/// A quarantine is never lifted. A script that is compiled anew, from the same source or from another, has
-/// none.
+/// A quarantine is never lifted. A script that is compiled anew is not quarantined, even if its source is the
+/// same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantine {
     unit: Arc<str>,
@@ -58,7 +58,7 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// The processor time that it had used when it was found to hold the thread.
+    /// Returns the processor time that it had used when it was found to hold the thread.
     pub const fn processor_time(&self) -> Duration {
         self.processor_time
     }

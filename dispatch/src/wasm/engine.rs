@@ -187,16 +187,17 @@ impl WasmEngineBuilder {
         self
     }
 
-    /// Runs the components on threads of their own, and quarantines those that hold one for too long. Default: a component
-    /// runs on the thread that polls its caller.
+    /// Runs the components on the threads of `runtime`, which quarantines a component that holds one for too long. Default: a
+    /// component runs on the thread that polls its caller.
     pub fn runtime(mut self, runtime: ScriptRuntime) -> Self {
         self.runtime = Some(runtime);
         self
     }
 
     /// How many calls run at once, of all functions together; at least one. Further calls wait, as for the turn of
-    /// their function; one whose callers have an instance is refused at once where there is no other. Each takes address space for its memories, 4 GiB for each that a component may have, and no more
-    /// than that until it runs. Default: 256.
+    /// their function. A call whose own callers hold an instance does not wait: if all are taken, it is refused at once.
+    /// Each instance takes address space for its memories, 4 GiB for each that a component may have, and no more than that
+    /// until it runs. Default: 256.
     ///
     /// A process takes one for as long as it lives. One that is started where there is none waits for it, no longer than
     /// its [`max_wait`](WasmConfig::max_wait), and then fails with

@@ -71,7 +71,7 @@ impl WasmFunction {
         self.inner.pool.statistics()
     }
 
-    /// Why its calls are refused, if they are: it has held a thread of its engine's
+    /// Returns the reason why its calls are refused, if it has held a thread of its engine's
     /// [runtime](super::WasmEngineBuilder::runtime) for too long.
     pub fn quarantine(&self) -> Option<Quarantine> {
         self.inner.unit.quarantine().cloned()

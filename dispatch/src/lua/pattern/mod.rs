@@ -465,7 +465,7 @@ impl Matcher {
     /// Searches until there is a match, none, or no step left. Takes the steps that were needed off `steps`.
     ///
     /// All calls for one matcher are given the same subject and the same pattern. After an error or a match, the search
-    /// is over until it is restarted or advanced.
+    /// has ended until it is restarted or advanced.
     pub(super) fn resume(
         &mut self,
         subject: &[u8],

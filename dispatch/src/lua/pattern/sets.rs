@@ -184,7 +184,7 @@ impl Set {
             p += 1;
         }
         loop {
-            // The first byte is no end, also if it is a `]`.
+            // The first byte does not end the set, even if it is a `]`.
             let byte = *pattern.get(p).ok_or(PatternError::MISSING_BRACKET)?;
             p += 1;
             if byte == ESCAPE && p < pattern.len() {

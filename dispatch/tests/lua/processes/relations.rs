@@ -142,9 +142,10 @@ async fn names_are_of_processes_and_free_when_those_end() {
                   return { found, process.receive().payload, gone, process.whereis('also me') == nil, process.unregister('x') }";
     assert_eq!(world.ran(source).await, json!([true, 7, true, true, false]));
     assert_eq!(world.processes.whereis("me"), None);
-    for (source, words) in
-        [("process.register('')", "is no name for a process"), ("process.register('{x')", "no name")]
-    {
+    for (source, words) in [
+        ("process.register('')", "not a valid name for a process"),
+        ("process.register('{x')", "not a valid name"),
+    ] {
         let error = world.failed(source).await;
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.message().contains(words), "{error}");

@@ -48,7 +48,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         (format!("{{ {valid}, messages = {{ a = 1 }} }}"), ErrorKind::Invalid, "`messages` is no list"),
         (format!("{{ {valid}, messages = {{ 1, 2, 3 }} }}"), ErrorKind::Invalid, "its mailbox holds 2"),
         (format!("{{ {valid}, name = 1 }}"), ErrorKind::Invalid, "`name` is a string"),
-        (format!("{{ {valid}, name = '' }}"), ErrorKind::Invalid, "is no name for a process"),
+        (format!("{{ {valid}, name = '' }}"), ErrorKind::Invalid, "is not a valid name for a process"),
         (format!("{{ {valid}, link = 'yes' }}"), ErrorKind::Invalid, "`link` is `true` or `false`"),
         (format!("{{ {valid}, options = 1 }}"), ErrorKind::Invalid, ""),
         (

@@ -223,7 +223,10 @@ async fn what_a_host_refuses_is_an_error_that_says_why() {
         said[0],
         "e6:the process was not started: the host `app:host` has as many processes as it may have, 1"
     );
-    assert!(said[1].starts_with("e0:the process was not started: \"{no name\" is no name"), "{said:?}");
+    assert!(
+        said[1].starts_with("e0:the process was not started: \"{no name\" is not a valid name"),
+        "{said:?}"
+    );
     let error = all.processes.monitor("{local@app:host|0xfffffff}".parse::<Pid>().unwrap()).unwrap_err();
     assert_eq!(frame_dispatch::CallError::from(error).kind(), ErrorKind::NotFound);
 }
