@@ -127,7 +127,7 @@ enum Resumed {
 unsafe fn resume_with(
     state: *mut lua_State,
     co: *mut lua_State,
-    mut given: c_int,
+    given: c_int,
     next: ffi::lua_KFunction,
 ) -> Resumed {
     // SAFETY: There is nothing with a destructor.
@@ -137,48 +137,39 @@ unsafe fn resume_with(
             return Resumed::Failed;
         }
         ffi::lua_xmove(state, co, given);
-        loop {
-            let mut count = 0;
-            let status = resume_thread(co, state, given, &raw mut count);
-            let is_for_script = preempt::suspension() == Suspension::Script;
-            match status {
-                ffi::LUA_YIELD if !is_for_script => {}
-                ffi::LUA_OK | ffi::LUA_YIELD => {
-                    if ffi::lua_checkstack(state, count + 1) == 0 {
-                        ffi::lua_pop(co, count);
-                        push(state, c"too many results to resume");
-                        return Resumed::Failed;
-                    }
-                    ffi::lua_xmove(co, state, count);
-                    return Resumed::Values(count);
-                }
-                status => {
-                    if preempt::has_ended() {
-                        return Resumed::Return(preempt::end(state));
-                    }
-                    ffi::lua_xmove(co, state, 1);
-                    protect::recover(state, status);
+        let mut count = 0;
+        let status = preempt::pinned_by(state, || resume_thread(co, state, given, &raw mut count));
+        match status {
+            ffi::LUA_YIELD if preempt::suspension() != Suspension::Script => {}
+            ffi::LUA_OK | ffi::LUA_YIELD => {
+                if ffi::lua_checkstack(state, count + 1) == 0 {
+                    ffi::lua_pop(co, count);
+                    push(state, c"too many results to resume");
                     return Resumed::Failed;
                 }
+                ffi::lua_xmove(co, state, count);
+                return Resumed::Values(count);
             }
-            if ffi::lua_isyieldable(state) != 0 {
-                return Resumed::Return(ffi::lua_yieldk(state, 0, 0, Some(next)));
-            }
-            // In a function that C code calls back.
-            if preempt::suspension() == Suspension::Waiting {
-                preempt::with_shared(|shared| shared.host.cancel());
-                close_thread(co, state);
+            status => {
                 if preempt::has_ended() {
                     return Resumed::Return(preempt::end(state));
                 }
-                push(state, protect::ACROSS_C);
+                ffi::lua_xmove(co, state, 1);
+                protect::recover(state, status);
                 return Resumed::Failed;
             }
-            if preempt::has_ended() {
-                return Resumed::Return(preempt::end(state));
-            }
-            given = 0;
         }
+        if ffi::lua_isyieldable(state) != 0 {
+            return Resumed::Return(ffi::lua_yieldk(state, 0, 0, Some(next)));
+        }
+        // In a function that C code calls back. Only a host function that waits gets here: the hook suspends nothing there.
+        preempt::with_shared(|shared| shared.host.cancel());
+        close_thread(co, state);
+        if preempt::has_ended() {
+            return Resumed::Return(preempt::end(state));
+        }
+        push(state, protect::ACROSS_C);
+        Resumed::Failed
     }
 }
 

@@ -44,6 +44,9 @@ struct Current {
     main: Cell<*mut lua_State>,
     shared: Cell<*const Shared>,
     suspension: Cell<Suspension>,
+    /// How many coroutines were resumed by a function that cannot be suspended. If any was, nothing that yields gets out to
+    /// the driver of the VM.
+    pinned: Cell<u32>,
     /// The hook has raised an error, so that Lua calls a message handler with hooks switched off.
     is_raising: Cell<bool>,
 }
@@ -56,6 +59,7 @@ thread_local! {
             main: Cell::new(ptr::null_mut()),
             shared: Cell::new(ptr::null()),
             suspension: Cell::new(Suspension::Script),
+            pinned: Cell::new(0),
             is_raising: Cell::new(false),
         }
     };
@@ -63,7 +67,7 @@ thread_local! {
 
 /// The VM whose script the current thread runs, until this is dropped.
 pub(super) struct Entered<'a> {
-    outer: (*mut lua_State, *mut lua_State, *const Shared),
+    outer: (*mut lua_State, *mut lua_State, *const Shared, u32),
     shared: PhantomData<&'a Shared>,
 }
 
@@ -73,7 +77,9 @@ impl<'a> Entered<'a> {
             let state = current.state.replace(ptr::null_mut());
             // The last script may have been ended where no message handler looked at it.
             current.is_raising.set(false);
-            Self { outer: (state, current.main.get(), current.shared.replace(shared)), shared: PhantomData }
+            let outer =
+                (state, current.main.get(), current.shared.replace(shared), current.pinned.replace(0));
+            Self { outer, shared: PhantomData }
         })
     }
 }
@@ -84,6 +90,7 @@ impl Drop for Entered<'_> {
             current.state.set(self.outer.0);
             current.main.set(self.outer.1);
             current.shared.set(self.outer.2);
+            current.pinned.set(self.outer.3);
         });
     }
 }
@@ -100,6 +107,38 @@ pub(super) fn switch_to(state: *mut lua_State) -> *mut lua_State {
     #[cfg(test)]
     testing::arm(state);
     CURRENT.with(|current| current.state.replace(state))
+}
+
+/// Calls `resume`, which resumes a coroutine from `state`. While that cannot be suspended, nor can the coroutine, whatever Lua
+/// says of it.
+///
+/// # Safety
+///
+/// `state` is a valid thread of Lua, and no error leaves `resume`.
+#[allow(unsafe_code)]
+pub(super) unsafe fn pinned_by<R>(state: *mut lua_State, resume: impl FnOnce() -> R) -> R {
+    // SAFETY: As the caller says.
+    let is_pinning = unsafe { ffi::lua_isyieldable(state) } == 0;
+    let add = |number: i32| {
+        if is_pinning {
+            CURRENT.with(|current| current.pinned.set(current.pinned.get().wrapping_add_signed(number)));
+        }
+    };
+    add(1);
+    let resumed = resume();
+    add(-1);
+    resumed
+}
+
+/// Returns whether the running coroutine can be suspended, all the way out to the driver of the VM.
+///
+/// # Safety
+///
+/// `state` is a valid thread of Lua.
+#[allow(unsafe_code)]
+unsafe fn can_suspend(state: *mut lua_State) -> bool {
+    // SAFETY: As the caller says.
+    CURRENT.with(|current| current.pinned.get() == 0) && unsafe { ffi::lua_isyieldable(state) } != 0
 }
 
 /// Returns the coroutine that runs; null if none does.
@@ -188,7 +227,7 @@ unsafe extern "C-unwind" fn hook(state: *mut lua_State, _: *mut lua_Debug) {
         }
         #[cfg(test)]
         testing::arm(state);
-        let is_yieldable = ffi::lua_isyieldable(state) != 0;
+        let is_yieldable = can_suspend(state);
         let interrupt =
             catch_unwind(AssertUnwindSafe(|| with_shared(|shared| shared.watch.interrupt(is_yieldable))));
         match interrupt {
@@ -238,7 +277,7 @@ pub(super) unsafe fn end(state: *mut lua_State) -> c_int {
     }
     // SAFETY: As the caller says.
     unsafe {
-        if ffi::lua_isyieldable(state) == 0 {
+        if !can_suspend(state) {
             raise_ended(state);
         }
         set_suspension(Suspension::Interrupted);
@@ -261,7 +300,7 @@ pub(super) unsafe fn pause(
 ) {
     // SAFETY: As the caller says.
     unsafe {
-        if ffi::lua_isyieldable(state) == 0 {
+        if !can_suspend(state) {
             if has_to_end() {
                 raise_ended(state);
             }

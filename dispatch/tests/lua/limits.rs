@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::Script;
 
 /// Each runs forever if it is let.
-pub(crate) const ENDLESS: [(&str, &str); 30] = [
+pub(crate) const ENDLESS: [(&str, &str); 32] = [
     ("a loop", "while true do end"),
     ("goto", "::a:: goto a"),
     ("pcall", "pcall(function() while true do end end)"),
@@ -77,6 +77,16 @@ pub(crate) const ENDLESS: [(&str, &str); 30] = [
            end)()
          end }))",
     ),
+    (
+        "a coroutine in __tostring",
+        "tostring(setmetatable({}, { __tostring = function() coroutine.wrap(function() while true do end end)() end }))",
+    ),
+    (
+        "short coroutines in __tostring",
+        "tostring(setmetatable({}, { __tostring = function()
+           while true do coroutine.wrap(function() for i = 1, 1000 do end end)() end
+         end }))",
+    ),
     ("move", "table.move({}, 1, 1e15 // 1 | 0, 2)"),
     (
         "__len",
@@ -96,6 +106,8 @@ pub(crate) fn ends_by_itself(name: &str) -> bool {
         "__len",
         "__close in coroutine.close",
         "__close of a coroutine that cannot wait",
+        "a coroutine in __tostring",
+        "short coroutines in __tostring",
     ]
     .contains(&name)
 }
