@@ -147,11 +147,18 @@ impl<T> Pool<T> {
     fn own_chain(&self) -> CallError {
         self.refused.fetch_add(1, Ordering::Relaxed);
         let message = format!(
-            "all {} of {} are busy, and a caller of this call runs in one of them; raise their number, or limit the \
-             recursion",
-            self.config.size, self.instances
+            "{} busy, and a caller of this call runs in one of them; raise their number, or limit the recursion",
+            self.all("is", "are")
         );
         CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
+    }
+
+    /// All its instances, in a message, and the verb that goes with how many these are.
+    fn all(&self, singular: &str, plural: &str) -> String {
+        match self.config.size {
+            1 => format!("the only one of {} {singular}", self.instances),
+            size => format!("all {size} of {} {plural}", self.instances),
+        }
     }
 
     async fn wait(&self, ctx: &Ctx) -> Result<OwnedSemaphorePermit, CallError> {
@@ -167,8 +174,7 @@ impl<T> Pool<T> {
         // Nothing closes the semaphore.
         permit.and_then(Result::ok).ok_or_else(|| {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            let Self { config: PoolConfig { size, .. }, instances, .. } = self;
-            let message = format!("all {size} of {instances} were busy for as long as it could wait");
+            let message = format!("{} busy for as long as it could wait", self.all("was", "were"));
             CallError::new(ErrorKind::Exhausted, message)
         })
     }

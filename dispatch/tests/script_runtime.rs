@@ -538,3 +538,19 @@ async fn a_script_that_is_interrupted_now_and_then_is_not_quarantined() {
     assert_eq!(scripts.call("honest").await.unwrap(), json!("done").into());
     assert_eq!(honest.quarantine(), None);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_quarantined_process_that_is_cancelled_is_not_given_time_to_end() {
+    let scripts = Scripts::new(ScriptRuntime::new());
+    let held = scripts.engine.function("held.lua", "host.stall()", LuaConfig::process()).unwrap();
+    scripts.processes.register("app:held".parse().unwrap(), Options::new(), held.clone()).unwrap();
+    let start = Start::new("app:workers".parse().unwrap(), "app:held".parse().unwrap());
+    let pid = scripts.processes.start(&scripts.functions.root(), start).unwrap();
+    until(|| held.quarantine().is_some()).await;
+    let exit = scripts.processes.monitor(pid).unwrap();
+    // It could not read that it is to end, though it had a year for that.
+    scripts.processes.cancel(pid, "enough", Duration::from_secs(365 * 24 * 60 * 60)).unwrap();
+    let exit = timeout(GENEROUS, exit).await.expect("it ends at once");
+    assert!(matches!(exit.reason, ExitReason::Killed), "{exit:?}");
+}

@@ -109,6 +109,10 @@ impl Function for Code {
 }
 
 impl Process for Code {
+    fn is_quarantined(&self) -> bool {
+        self.quarantine().is_some()
+    }
+
     fn engine(&self) -> &'static str {
         match self {
             Self::Lua(process) => process.engine(),

@@ -56,7 +56,10 @@ impl fmt::Display for Stopped {
             said.push(format!("{} other processes killed", self.processes.killed));
         }
         if self.functions.cancelled > 0 {
-            said.push(format!("{} calls cancelled", self.functions.cancelled));
+            said.push(match self.functions.cancelled {
+                1 => "1 call cancelled".to_owned(),
+                count => format!("{count} calls cancelled"),
+            });
         }
         let running = self.processes.running.len().saturating_add(self.functions.running);
         if running > 0 {

@@ -79,6 +79,10 @@ impl<P: Process> Process for TracedUnit<P> {
         self.inner.engine()
     }
 
+    fn is_quarantined(&self) -> bool {
+        self.inner.is_quarantined()
+    }
+
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.run(ctx, payload) };
         let span = span(&self.id, ctx.frame(), trace, true);

@@ -123,6 +123,10 @@ impl Process for LuaFunction {
         "lua"
     }
 
+    fn is_quarantined(&self) -> bool {
+        self.quarantine().is_some()
+    }
+
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.call(ctx.into_ctx(), payload)
     }

@@ -38,6 +38,12 @@ pub trait Process: Send + Sync + 'static {
         "native"
     }
 
+    /// Returns whether the process is [quarantined](crate::ScriptRuntime), so that it may never look at its mailbox again. It is
+    /// then terminated when it is cancelled, without a grace period. Default: no.
+    fn is_quarantined(&self) -> bool {
+        false
+    }
+
     /// Runs the process with the mailbox and the frame of `ctx`.
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
 }

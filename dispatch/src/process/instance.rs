@@ -244,6 +244,10 @@ impl Instance {
         let reason = Arc::clone(reason);
         state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline, timer: None });
         self.tell(state, Message::Cancelled { reason, deadline });
+        // It may hold its thread, and would not read the message.
+        if matches!(panics::catch(|| self.entry.process.is_quarantined()), Ok(true)) {
+            self.terminate(ExitReason::Killed);
+        }
         true
     }
 

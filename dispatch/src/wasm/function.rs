@@ -90,6 +90,10 @@ impl Process for WasmFunction {
         "wasm"
     }
 
+    fn is_quarantined(&self) -> bool {
+        self.quarantine().is_some()
+    }
+
     fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.call(ctx.into_ctx(), payload)
     }

@@ -41,7 +41,7 @@ async fn recursion_deeper_than_the_pool_of_a_function_is_refused_at_once() {
             language.register_with(&functions, "app:f", Behaviour::Call, &Options::new(), limits).unwrap();
         add_back(&functions);
         let call = task("app:f").with_payload(language.calling("app:back", &json!(1), None));
-        let message = "all 1 of its instances are busy, and a caller of this call runs in one of them";
+        let message = "the only one of its instances is busy, and a caller of this call runs in one of them";
         assert_refused(functions.root().call(call), message).await;
         f.assert_idle();
         assert_eq!(f.statistics().unwrap().refused, 1, "{language:?}");
@@ -57,7 +57,8 @@ async fn recursion_deeper_than_the_engine_of_components_is_refused_at_once() {
         functions.register(id(name), Options::new(), function).unwrap();
     }
     let call = task("app:g").with_payload(Language::Wasm.calling("app:f", &json!(1), None));
-    let message = "all 1 of the engine's instances are busy, and a caller of this call runs in one of them";
+    let message =
+        "the only one of the engine's instances is busy, and a caller of this call runs in one of them";
     assert_refused(functions.root().call(call), message).await;
 }
 

@@ -93,10 +93,12 @@ impl Failed {
     fn lines(&self) -> String {
         let of =
             self.function.as_ref().map_or_else(String::new, |function| format!("call of `{function}`: "));
-        let mut lines = format!("{}: {of}{}", self.kind, self.message);
+        // A message may be a script's, and have several lines. None of them may pass for one of the program.
+        let indented = |text: &str| text.replace('\n', "\n    ");
+        let mut lines = format!("{}: {of}{}", self.kind, indented(&self.message));
         for cause in &self.causes {
             // Writing to a string cannot fail.
-            let _ = write!(lines, "\n  because: {cause}");
+            let _ = write!(lines, "\n  because: {}", indented(cause));
         }
         match self.retry_after {
             Some(time) => {

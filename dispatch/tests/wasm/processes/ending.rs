@@ -156,7 +156,7 @@ async fn one_that_finds_no_instance_in_time_fails_as_exhausted() {
     let exit = all.exit(second).await;
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Exhausted);
-    assert!(error.message().contains("all 1 of the engine's instances were busy"), "{error}");
+    assert!(error.message().contains("the only one of the engine's instances was busy"), "{error}");
 
     // One that waits for an instance is terminated as any other is.
     let third = all.start(start("app:few", b"r\n".to_vec()));
