@@ -58,7 +58,7 @@ const SCRIPTS: &[(&str, f64, &str)] = &[
     ("string.pack and unpack", 2.0, "local n = 0 for i = 1, 60000 do local a, b = string.unpack('<I4s2', string.pack('<I4s2', i, 'text')) n = n + a + #b end return n"),
     ("pcall", 1.1, "local x = 0 local function f(n) return n + 1 end for i = 1, 200000 do local _, y = pcall(f, i) x = x + y end return x"),
     ("pcall of an error", 1.5, "local x = 0 local function f() error('no', 0) end for i = 1, 60000 do if not pcall(f) then x = x + 1 end end return x"),
-    ("xpcall", 1.5, "local x = 0 local function f(n) return n + 1 end local function h(e) return e end for i = 1, 100000 do local _, y = xpcall(f, h, i) x = x + y end return x"),
+    ("xpcall", 2.0, "local x = 0 local function f(n) return n + 1 end local function h(e) return e end for i = 1, 100000 do local _, y = xpcall(f, h, i) x = x + y end return x"),
     ("coroutine switches", 1.1, "local co = coroutine.wrap(function() for i = 1, 200000 do coroutine.yield(i) end end)
         local x = 0 for i = 1, 200000 do x = x + co() end return x"),
     ("coroutines, made and resumed", 1.5, "local x = 0 for i = 1, 30000 do local co = coroutine.create(function(a) return a + 1 end)
