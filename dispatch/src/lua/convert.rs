@@ -84,6 +84,17 @@ pub(super) fn give(lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
     }
 }
 
+/// Returns whether a payload takes next to no time to convert.
+pub(super) fn is_quick(payload: &Payload) -> bool {
+    const SHORT: usize = 4 << 10;
+    match payload {
+        Payload::Json(Json::Null | Json::Bool(_) | Json::Number(_)) => true,
+        Payload::Json(Json::String(text)) => text.len() <= SHORT,
+        Payload::Json(Json::Array(_) | Json::Object(_)) => false,
+        Payload::Bytes(bytes) => bytes.len() <= SHORT,
+    }
+}
+
 unsafe fn push_text(state: *mut lua_State, text: &str) {
     // SAFETY: There is a slot, as below.
     unsafe { ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len()) };

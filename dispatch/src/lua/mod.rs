@@ -30,8 +30,8 @@
 //! # What a script has
 //!
 //! Lua's own functions, except for `collectgarbage`, `dofile`, `loadfile`, `require` and `string.dump`, and its libraries,
-//! except for `debug`, `io` and `package`. Of `os` there are `time` and `date`, in UTC, and `clock`, which counts from the start
-//! of the call. `load` takes text only, `setmetatable` refuses `__gc` and weak keys, and `print` and `warn` write to the log.
+//! except for `debug`, `io` and `package`. Of `os` there are `time` and `date`, in UTC, and `clock`, which counts from its
+//! first use in the call. `load` takes text only, `setmetatable` refuses `__gc` and weak keys, and `print` and `warn` write to the log.
 //! `math.random` is seeded by the operating system in every call. Scripts also have:
 //!
 //! | | |

@@ -26,6 +26,9 @@ use crate::pid::Pid;
 use crate::script::clock::{self, Notice};
 use crate::script::{Unit, leave_stalled_thread};
 
+/// What part of its memory a VM may use between calls: one so many-th.
+const CLEAN: usize = 4;
+
 /// After so many calls a VM is thrown away, whatever it was used for.
 const CALLS: u32 = 1 << 16;
 
@@ -132,7 +135,7 @@ impl Vm {
         let _running = shared.watch.begin(ctx);
         let pid = ctx.unit();
         let given = {
-            let _slice = clock::enter(unit, pid, Notice::Elsewhere);
+            let _slice = (!convert::is_quick(&payload)).then(|| clock::enter(unit, pid, Notice::Elsewhere));
             convert::give(&self.lua, &payload)
         };
         let result = match given {
@@ -142,8 +145,10 @@ impl Vm {
             }
             Err(error) => Err(error),
         };
-        // The result may be large, and there may be much garbage.
-        let _slice = clock::enter(unit, pid, Notice::Elsewhere);
+        // The result may be large, and there may be much garbage. Not every call pays for that.
+        let is_quick = matches!(&result, Ok((true, value)) if !value.is_table() && !value.is_string())
+            && self.lua.used_memory() <= self.shared.memory / CLEAN;
+        let _slice = (!is_quick).then(|| clock::enter(unit, pid, Notice::Elsewhere));
         let (is_ordinary, result) = match result {
             Ok((true, value)) => (true, self.result(&value)),
             Ok((false, value)) => (true, Err(fault::take(&shared.watch, &value))),
@@ -248,7 +253,7 @@ impl Vm {
         if watch.has_ended().is_some() || watch.is_exhausted() || self.calls >= CALLS {
             return false;
         }
-        let most = self.shared.memory / 4;
+        let most = self.shared.memory / CLEAN;
         self.lua.used_memory() <= most || (self.lua.gc_collect().is_ok() && self.lua.used_memory() <= most)
     }
 }

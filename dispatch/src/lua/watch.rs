@@ -30,7 +30,7 @@ pub(super) struct Watch {
 #[derive(Default)]
 struct State {
     ctx: Option<Ctx>,
-    /// When the call began.
+    /// When the call first asked for the time.
     began: Option<Instant>,
     /// What modules keep for it, by its type.
     kept: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
@@ -72,7 +72,7 @@ impl Watch {
 
     /// Makes `ctx` the call that runs, until the guard is dropped.
     pub(super) fn begin(&self, ctx: &Ctx) -> Running<'_> {
-        *self.state() = State { ctx: Some(ctx.clone()), began: Some(Instant::now()), ..State::default() };
+        *self.state() = State { ctx: Some(ctx.clone()), ..State::default() };
         Running(self)
     }
 
@@ -81,9 +81,9 @@ impl Watch {
         self.state().ctx.clone().ok_or_else(|| mlua::Error::external(Over))
     }
 
-    /// How long the call has run.
+    /// How long ago the call first asked this.
     pub(super) fn elapsed(&self) -> Duration {
-        self.state().began.map_or(Duration::ZERO, |began| began.elapsed())
+        self.state().began.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// What is kept of this type for the call that runs.
