@@ -79,9 +79,10 @@ impl Inner {
         let ctx = turn.context(&ctx).with_timeout(self.config.time);
         let bounds = ctx.clone();
         let runtime = self.engine.runtime().cloned();
-        let in_turn = self.run_in_turn(turn, ctx, payload);
+        // On the heap, because what bounds it would move it several times.
+        let in_turn = Box::pin(self.run_in_turn(turn, ctx, payload));
         match runtime {
-            Some(runtime) => bounds.bound_call(runtime.run(Box::pin(in_turn))).await,
+            Some(runtime) => bounds.bound_call(runtime.run(in_turn)).await,
             None => bounds.bound_call(behind_timers(in_turn)).await,
         }
     }

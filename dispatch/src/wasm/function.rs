@@ -112,7 +112,8 @@ impl Inner {
         turn.instance(|| Ok::<_, CallError>(()))?;
         let Some(runtime) = self.engine.runtime.clone() else {
             let store = self.store(ctx)?;
-            return bounds.bound_call(behind_timers(self.run(store, payload))).await;
+            // On the heap, because what bounds it would move it several times.
+            return bounds.bound_call(behind_timers(Box::pin(self.run(store, payload)))).await;
         };
         let run = async move {
             // They end with the thread that the component holds.
