@@ -214,7 +214,7 @@ unsafe fn returned(state: *mut lua_State) -> c_int {
     }
 }
 
-/// Returns whether the string on top of the stack says that memory ran out. Lua says so without a place.
+/// Returns whether the string on top of the stack is Lua's out-of-memory message, which has no place in the script.
 unsafe fn is_out_of_memory(state: *mut lua_State) -> bool {
     // SAFETY: It is a string.
     unsafe {

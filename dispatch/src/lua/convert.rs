@@ -78,7 +78,7 @@ pub(super) enum ConvertError {
 pub(super) fn give(lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
     match payload {
         Payload::Json(Json::Null) => Ok(Value::Nil),
-        // SAFETY: It pushes one value, and leaves nothing behind that has a destructor where Lua raises an error.
+        // SAFETY: It pushes one value. No frame that an error of Lua jumps over has a destructor.
         Payload::Json(json) => unsafe { lua.exec_raw((), |state| push(state, json, 0)) },
         Payload::Bytes(bytes) => lua.create_string(bytes).map(Value::String),
     }

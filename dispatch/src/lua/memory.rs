@@ -1,5 +1,5 @@
-//! Notes why memory ran out. Lua says "not enough memory" also where functions call each other until no memory is left, and
-//! by the time that a script or the host can see the error, the stack is no longer there to tell.
+//! Notes why memory ran out. Lua says "not enough memory" also where functions call each other until no memory is left.
+//! It has unwound the stack by the time that a script or the host sees the error.
 
 #![allow(unsafe_code)]
 

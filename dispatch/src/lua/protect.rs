@@ -30,7 +30,7 @@ pub(super) fn install(lua: &Lua, base: &Table, recover: Function) -> mlua::Resul
         lua.exec_raw::<()>(recover, |state| {
             ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, ptr::from_ref(&RECOVER).cast());
         })?;
-        // Kept, so that pushing it takes no memory where there is none.
+        // Kept alive, so that pushing it allocates nothing.
         lua.set_named_registry_value("frame.overflow", STACK_OVERFLOW)
     }
 }

@@ -51,7 +51,7 @@ impl Shared {
         Ok(self.left(lua))
     }
 
-    /// Returns whether so many bytes fit into the VM. Where they do not seem to, what is no longer used is collected first.
+    /// Returns whether so many bytes fit into the VM. Collects garbage first if they do not fit as it is.
     pub(super) fn fits(&self, lua: &Lua, bytes: usize) -> bool {
         bytes <= self.left(lua) || (lua.gc_collect().is_ok() && bytes <= self.left(lua))
     }
@@ -138,8 +138,7 @@ impl Shared {
         self.sized(lua, name, largest, |size| convert::take_text(lua, value, size, &self.watch))
     }
 
-    /// Converts within the memory that is left. If that is not enough, converts again once what is no longer used was
-    /// collected.
+    /// Converts within the memory that is left. If that is not enough, collects garbage and converts once more.
     fn sized<T>(
         &self,
         lua: &Lua,

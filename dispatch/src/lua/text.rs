@@ -121,7 +121,7 @@ unsafe fn push_capture(state: *mut lua_State, subject: &[u8], capture: Capture) 
     }
 }
 
-/// Pushes all captures, or the whole match if there are none. Returns how many values these are.
+/// Pushes all captures, or the whole match if the pattern has no captures. Returns the number of values.
 unsafe fn push_captures(state: *mut lua_State, subject: &[u8], matcher: &Matcher, or_whole: bool) -> c_int {
     let count = matcher.captures().max(usize::from(or_whole));
     let values = c_int::try_from(count).unwrap_or(0);

@@ -217,7 +217,7 @@ impl ScriptRuntimeBuilder {
     }
 
     /// Sets the processor time for which a script or a component may hold a thread without reaching a point
-    /// where it can be interrupted. [`Duration::MAX`] is no limit. Default: 200 ms.
+    /// where it can be interrupted. [`Duration::MAX`] disables the limit. Default: 200 ms.
     ///
     /// The time that a host function takes until it returns or awaits counts as the script's. So does the time
     /// to compile the script for a new VM, and to collect its garbage. Converting a payload does not.

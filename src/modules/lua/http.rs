@@ -291,7 +291,7 @@ impl Headers {
             )));
         };
         let value = HeaderValue::from_bytes(&value.as_bytes())
-            .map_err(|_| invalid(format!("the value of the header `{shown}` is none that one can have")))?;
+            .map_err(|_| invalid(format!("the value of the header `{shown}` is not a valid header value")))?;
         let request = self.request.header(name, value);
         let request = request.map_err(|error| Values::raise(connect::of_http(error)))?;
         Ok(Self { request, bytes })

@@ -18,7 +18,7 @@ impl Bytes {
         self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
     }
 
-    /// Adds the bytes from `first` through `last`, of which there are none if `last` is less.
+    /// Adds the bytes from `first` through `last`. Adds nothing if `last` is less than `first`.
     const fn insert_range(&mut self, first: u8, last: u8) {
         if first > last {
             return;
