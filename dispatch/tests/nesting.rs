@@ -1,12 +1,12 @@
 //! How deep calls can be nested, on worker threads with the stack that tokio gives them.
 
 use std::error::Error;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
 use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
@@ -486,6 +486,40 @@ fn without_a_runtime_a_deep_call_is_an_error() {
     let error = poll(DEEP - 1).unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false));
     assert!(error.message().contains("levels deep without a tokio runtime"), "{error}");
+}
+
+/// Each script resumes the next from inside coroutines. The innermost computes for a while.
+const IN_COROUTINES: &str = "local left = ...
+    if left == 0 then
+        local sum = 0
+        for i = 1, 10000000 do sum = sum + i end
+        return 'bottom'
+    end
+    local function inside(coroutines)
+        if coroutines == 0 then return call('app:script', left - 1) end
+        return coroutine.wrap(inside)(coroutines - 1)
+    end
+    return inside(20)";
+
+#[test]
+fn the_slice_of_a_script_does_not_count_what_it_calls() {
+    on_one_thread().block_on(async {
+        let functions = functions(DEEP);
+        let script = LUA.function("script", IN_COROUTINES, LuaConfig::default().with_time(AGES)).unwrap();
+        functions.register("app:script".parse().unwrap(), Options::new(), script).unwrap();
+        let root = functions.root();
+        // Calls as deep as share a stack: deeper ones are polled on their own.
+        let mut call = pin!(root.call(task("app:script", json!(6))));
+        let (mut polls, began) = (0, Instant::now());
+        let result = poll_fn(|context| {
+            polls += 1;
+            call.as_mut().poll(context)
+        });
+        assert_eq!(result.await.unwrap(), json!("bottom").into());
+        // Each poll is a slice of a millisecond, but for the first and last of each script.
+        let milliseconds = began.elapsed().as_millis();
+        assert!((10..milliseconds + 20).contains(&polls), "{polls} polls in {milliseconds} ms");
+    });
 }
 
 // Processes -----------------------------------------------------------------------------------------------------------

@@ -44,7 +44,7 @@ impl Core {
     /// Nothing runs yet, and nothing can be called.
     pub(super) fn new(manifest: &Manifest) -> Result<Self, Problem> {
         let (app, networks) = base::of(manifest)?;
-        let functions = Functions::new(app);
+        let functions = Functions::with_config(app, manifest.app.functions);
         let processes = ProcessManager::new(functions.clone());
         let engines = Engines::new(&processes, manifest.http.clone()).map_err(|error: BoxError| {
             let why = format!("the engines of the app were not made: {}", report::chain(&*error));

@@ -86,6 +86,10 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
         let help = format!("put back `{}`, or restart the app", before.app.name);
         problems.push(refused(&["app", "name"], "the name of the app".to_owned()).with_help(help));
     }
+    if before.app.functions != manifest.app.functions {
+        let help = format!("put back {}, or restart the app", before.app.functions.max_depth);
+        problems.push(refused(&["app", "max_depth"], "`max_depth`".to_owned()).with_help(help));
+    }
     for (id, host) in &manifest.hosts {
         if before.hosts.get(id).is_some_and(|before| before.identity != host.identity) {
             let help = "put back what it was, give the host another id, so that what lives there moves, or restart the app";

@@ -13,7 +13,10 @@ pub(super) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>
     let mut app = AppSection::default();
     let table = document.optional("app", |value| value.table("`[app]`", "{ name = \"hello\" }"));
     if let Ok(Some(table)) = table {
-        table.only(&["name", "options"]);
+        table.only(&["max_depth", "name", "options"]);
+        if let Ok(depth) = table.or("max_depth", None, |depth| depth.u32(1, "1000").map(Some)) {
+            app.functions = depth.map_or(app.functions, |depth| app.functions.with_max_depth(depth));
+        }
         if let Ok(name) = table.or("name", "", |name| name.str("\"hello\"")) {
             name.clone_into(&mut app.name);
         }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_dispatch::FunctionId;
 use frame_dispatch::lua::LuaConfig;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use frame_dispatch::process::{EntryId, HostConfig, HostId};
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::WasmConfig;
+use frame_dispatch::{FunctionId, FunctionsConfig};
 use frame_net::http::HttpConfig;
 use frame_net::{DirectConfig, NetworkConfig, NetworkId};
 use frame_registry::Options;
@@ -66,6 +66,8 @@ pub struct Given<T> {
 pub struct AppSection {
     /// The name, for logs and traces; otherwise that of the directory.
     pub name: String,
+    /// The limits of all calls.
+    pub functions: FunctionsConfig,
     /// The options of all that has not its own.
     pub options: Options,
     /// The same, as they are written.

@@ -222,6 +222,12 @@ impl<'t> Value<'t> {
         usize::try_from(number).map_err(|_| Reported)
     }
 
+    /// A whole number that fits a `u32`, from `least` on.
+    pub(super) fn u32(&self, least: u32, example: &str) -> Read<u32> {
+        let number = self.integer(u64::from(least)..=u64::from(u32::MAX), example)?;
+        u32::try_from(number).map_err(|_| Reported)
+    }
+
     /// A number with or without a fraction.
     pub(super) fn float(&self, example: &str) -> Read<f64> {
         let number = match self.inner {

@@ -122,6 +122,8 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[ap]", "ap", &["has no member `ap`", "`app`?", "`supervisors`"]),
     ("app = 3", "3", &["`app` has to be a table", "a whole number"]),
     ("[app]\nnaem = 'x'", "naem", &["`name`?"]),
+    ("[app]\nmax_depth = 0", "0", &["`max_depth`", "from 1 to 4294967295"]),
+    ("[app]\nmax_depth = 'deep'", "'deep'", &["`max_depth` has to be a whole number", "1000"]),
     ("[app]\noptions = { netwrk = 'a:b' }", "netwrk", &["did you mean `network`?", "there are", "`timeout`"]),
     ("[app]\noptions = { timeout = 5 }", "5", &["option `timeout`", "such as \"2s\""]),
     ("[app]\noptions = { timeout = 1979-05-27 }", "1979-05-27", &["date", "in quotes"]),

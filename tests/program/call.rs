@@ -1,5 +1,6 @@
 //! `frame call`.
 
+use std::fs;
 use std::process::Output;
 
 use serde_json::{Value, json};
@@ -231,4 +232,17 @@ fn what_was_meant_for_json_is_not_taken_for_a_text() {
         let said = stderr(&output);
         assert_eq!(said.contains("for a text write"), is_text, "{said}");
     }
+}
+
+#[test]
+fn calls_nest_as_deep_as_the_manifest_says() {
+    let recurse = ("deep", "local n = ... return n == 0 and 'done' or call('app:deep', n - 1)");
+    let app = App::of_scripts(&[recurse]);
+    assert_eq!(result(&app, &["app:deep", "20"]), json!("done"));
+    let manifest = fs::read_to_string(&app.manifest).unwrap();
+    app.write("app.toml", manifest.replace("[app]", "[app]\nmax_depth = 20"));
+    assert_eq!(result(&app, &["app:deep", "19"]), json!("done"));
+    let (code, said) = refusal(&app, &["app:deep", "20"]);
+    assert_eq!(code, Some(9), "{said}");
+    assert!(said.contains("nested 20 levels deep") && said.contains("max_depth"), "{said}");
 }

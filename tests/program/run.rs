@@ -270,6 +270,7 @@ fn what_is_wrong_changes_nothing_and_is_said() {
             &*format!("{manifest}[clearnet]\nallow = [\"127.0.0.1:1\"]\n"),
             "`[clearnet]` cannot change while the app runs",
         ),
+        (&*format!("[app]\nmax_depth = 9\n{manifest}"), "`max_depth` cannot change"),
         (&*manifest.replace("processes = 100", "processes = 99"), "the host `app:workers` cannot change"),
         (&*format!("{manifest}options = {{ network = \"app:none\" }}\n"), "app:none"),
     ] {

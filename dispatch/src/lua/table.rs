@@ -1,6 +1,9 @@
-//! Functions on tables. Lua's own are used where the work is bounded by what the table holds. A table whose length or whose
-//! elements its metatable makes up, or a border far past its elements, could keep these busy forever: then the work is done
-//! here, with a look at the clock now and then.
+//! Functions on tables.
+//!
+//! Lua's own `concat`, `move` and `sort` are used where the work is bounded by what the table holds. A table whose length or
+//! whose elements its metatable makes up, or a border far past its elements, could keep these busy forever: then the work is
+//! done here, with a look at the clock now and then. `insert`, `remove` and `unpack` are short, so calling Lua's own would
+//! take longer than what they do.
 
 #![allow(unsafe_code)]
 
@@ -22,14 +25,14 @@ pub(super) fn install(lua: &Lua, library: &Table) -> mlua::Result<()> {
     let stock: Table = lua.globals().raw_get("table")?;
     library.raw_set("pack", stock.raw_get::<Function>("pack")?)?;
     let less = lua.load("local a, b = ... return a < b").set_name("=[frame]").into_function()?;
-    let functions: [(&str, lua_CFunction); 6] = [
-        ("concat", concat),
-        ("insert", insert),
-        ("move", move_),
-        ("remove", remove),
-        ("sort", sort::sort),
-        ("unpack", unpack),
-    ];
+    let functions: [(&str, lua_CFunction); 3] = [("insert", insert), ("remove", remove), ("unpack", unpack)];
+    for (name, function) in functions {
+        // SAFETY: The function reads no upvalues.
+        let function: Function =
+            unsafe { lua.exec_raw((), move |state| ffi::lua_pushcfunction(state, function)) }?;
+        library.raw_set(name, function)?;
+    }
+    let functions: [(&str, lua_CFunction); 3] = [("concat", concat), ("move", move_), ("sort", sort::sort)];
     for (name, function) in functions {
         let own: Function = stock.raw_get(name)?;
         // SAFETY: The closure has the upvalues that it reads.
@@ -84,17 +87,28 @@ unsafe fn check_table(state: *mut lua_State, index: c_int) {
     }
 }
 
+/// Returns the length of the argument, which is a table without a metatable if `is_plain`.
+unsafe fn length(state: *mut lua_State, index: c_int, is_plain: bool) -> lua_Integer {
+    // SAFETY: There is nothing with a destructor.
+    unsafe {
+        if is_plain {
+            return raw_length(state, index);
+        }
+        check_table(state, index);
+        ffi::luaL_len(state, index)
+    }
+}
+
 unsafe extern "C-unwind" fn insert(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        // Appending moves nothing.
-        let count = ffi::lua_gettop(state);
-        if !has_metatable(state, 1) && (count == 2 || raw_length(state, 1) < MOST) {
-            return stock(state);
-        }
-        check_table(state, 1);
-        let end = ffi::luaL_len(state, 1).wrapping_add(1);
-        match count {
+        let is_plain = is_plain(state, 1);
+        let end = length(state, 1, is_plain).wrapping_add(1);
+        match ffi::lua_gettop(state) {
+            2 if is_plain => {
+                ffi::lua_rawseti(state, 1, end);
+                0
+            }
             2 => {
                 ffi::lua_seti(state, 1, end);
                 0
@@ -138,12 +152,14 @@ unsafe extern "C-unwind" fn insert_on(state: *mut lua_State, _: c_int, moved: lu
 unsafe extern "C-unwind" fn remove(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        let count = ffi::lua_gettop(state);
-        if !has_metatable(state, 1) && (count == 1 || raw_length(state, 1) < MOST) {
-            return stock(state);
+        let is_plain = is_plain(state, 1);
+        let size = length(state, 1, is_plain);
+        if is_plain && ffi::lua_gettop(state) == 1 {
+            ffi::lua_rawgeti(state, 1, size);
+            ffi::lua_pushnil(state);
+            ffi::lua_rawseti(state, 1, size);
+            return 1;
         }
-        check_table(state, 1);
-        let size = ffi::luaL_len(state, 1);
         let position = ffi::luaL_optinteger(state, 2, size);
         // As unsigned numbers, one comparison is enough.
         if position != size && position.wrapping_sub(1).cast_unsigned() > size.cast_unsigned() {
@@ -243,12 +259,12 @@ unsafe fn look(state: *mut lua_State, step: lua_Integer) {
 unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        if !has_metatable(state, 1) {
-            return stock(state);
-        }
+        let is_plain = is_plain(state, 1);
         let first = ffi::luaL_optinteger(state, 2, 1);
         let last = if ffi::lua_isnoneornil(state, 3) == 0 {
             ffi::luaL_checkinteger(state, 3)
+        } else if is_plain {
+            raw_length(state, 1)
         } else {
             ffi::luaL_len(state, 1)
         };
@@ -261,8 +277,12 @@ unsafe extern "C-unwind" fn unpack(state: *mut lua_State) -> c_int {
             return ffi::luaL_error(state, c"too many results to unpack".as_ptr());
         }
         for step in 0..lua_Integer::from(count) {
-            ffi::lua_geti(state, 1, first + step);
-            look(state, step);
+            if is_plain {
+                ffi::lua_rawgeti(state, 1, first + step);
+            } else {
+                ffi::lua_geti(state, 1, first + step);
+                look(state, step);
+            }
         }
         count
     }

@@ -4,11 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use frame_dispatch::lua::LuaConfig;
-use frame_dispatch::{ErrorKind, PoolConfig};
+use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, PoolConfig};
+use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Script;
+use crate::support::{Script, id};
 
 /// Each runs forever if it is let.
 pub(crate) const ENDLESS: [(&str, &str); 32] = [
@@ -442,4 +443,36 @@ async fn a_fresh_vm_for_every_call() {
     }
     let statistics = script.function.statistics();
     assert_eq!((statistics.built, statistics.idle, statistics.discarded), (3, 0, 3));
+}
+
+#[tokio::test]
+async fn a_script_that_uses_most_of_its_memory_is_not_collected_at_each_step() {
+    // An entry of a weak table lives until the next collection.
+    let script = Script::new(
+        "local held = {}
+        for i = 1, 24 do held[i] = ('x'):rep(1 << 20) .. i end
+        local canary, collections = setmetatable({}, { __mode = 'v' }), 0
+        local steps = {
+            rep = function() return ('x'):rep(1000) end,
+            gsub = function() return (('x'):rep(100):gsub('x', 'y')) end,
+            format = function() return ('%d %s'):format(1, 'x') end,
+            concat = function() return table.concat({ 'a', 'b', 'c' }) end,
+            log = function() log.info('a line', { n = 1 }) end,
+            call = function() return call('app:echo', { 1, 2, 3 }) end,
+        }
+        for i = 1, 500 do
+            steps[...]()
+            if not canary[1] then
+                collections = collections + 1
+                canary[1] = {}
+            end
+        end
+        return collections",
+    );
+    let echo = async |_: Ctx, payload: Payload| Ok::<_, CallError>(payload);
+    script.functions.register(id("app:echo"), Options::new(), echo).unwrap();
+    for step in ["rep", "gsub", "format", "concat", "log", "call"] {
+        let collections = script.json(json!(step)).await.as_u64().unwrap();
+        assert!(collections <= 10, "{step}: {collections} collections in 500 steps");
+    }
 }
