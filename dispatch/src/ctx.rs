@@ -138,10 +138,10 @@ impl Ctx {
         &self.held
     }
 
-    /// Adds a permit of `limit`, which counts until the mark is dropped.
-    pub(crate) fn holding(&self, limit: LimitId) -> (Self, Hold) {
-        let (held, mark) = self.held.with(limit);
-        (Self { held, ..self.clone() }, mark)
+    /// Adds a permit of `limit` and one of `second`, which count until the mark is dropped.
+    pub(crate) fn holding(self, limit: LimitId, second: Option<LimitId>) -> (Self, Hold) {
+        let (held, mark) = self.held.with(limit, second);
+        (Self { held, ..self }, mark)
     }
 
     pub(crate) const fn is_admitted(&self) -> bool {
@@ -245,9 +245,14 @@ impl Ctx {
     /// [`with_deadline`](Self::with_deadline), counted from now. A time too long to be counted is no deadline.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
+        self.clone().within(timeout)
+    }
+
+    /// Narrows the deadline as [`with_timeout`](Self::with_timeout) does.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
         match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.with_deadline(deadline),
-            None => self.clone(),
+            Some(deadline) => Self { bounds: self.bounds.with_deadline(deadline), ..self },
+            None => self,
         }
     }
 
@@ -306,13 +311,13 @@ impl Ctx {
         Bound { ctx: self, future: Some(future), is_checked: true, ended: None }
     }
 
-    /// [Bounds](Self::bound) a call, which has to be done [in time](Self::in_time).
+    /// [Bounds](Self::bound_checked) a call, which has to be done [in time](Self::in_time).
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) async fn bound_call(
         &self,
         call: impl Future<Output = Result<Payload, CallError>>,
     ) -> Result<Payload, CallError> {
-        self.in_time(self.bound(call).await?)
+        self.in_time(self.bound_checked(call).await?)
     }
 
     /// The result of a call. One that succeeds after the deadline, because it held its thread until then, is not done in time.

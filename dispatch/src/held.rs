@@ -22,6 +22,8 @@ pub(crate) struct HeldPermits(Option<Arc<Link>>);
 #[derive(Debug)]
 struct Link {
     limit: LimitId,
+    /// One that is acquired and released with it.
+    second: Option<LimitId>,
     /// False once the permit is released: a context can outlive its call.
     is_held: AtomicBool,
     outer: Option<Arc<Link>>,
@@ -32,16 +34,17 @@ struct Link {
 pub(crate) struct Hold(Arc<Link>);
 
 impl HeldPermits {
-    /// Adds a permit of `limit`, which counts until the mark is dropped.
-    pub(crate) fn with(&self, limit: LimitId) -> (Self, Hold) {
-        let link = Arc::new(Link { limit, is_held: AtomicBool::new(true), outer: self.0.clone() });
+    /// Adds a permit of `limit` and one of `second`, which count until the mark is dropped.
+    pub(crate) fn with(self, limit: LimitId, second: Option<LimitId>) -> (Self, Hold) {
+        let link = Arc::new(Link { limit, second, is_held: AtomicBool::new(true), outer: self.0 });
         (Self(Some(Arc::clone(&link))), Hold(link))
     }
 
     /// Returns whether one of the permits is of `limit`.
     pub(crate) fn contains(&self, limit: LimitId) -> bool {
         successors(self.0.as_deref(), |link| link.outer.as_deref())
-            .any(|link| link.limit == limit && link.is_held.load(Ordering::Acquire))
+            .filter(|link| link.limit == limit || link.second == Some(limit))
+            .any(|link| link.is_held.load(Ordering::Acquire))
     }
 }
 
@@ -67,23 +70,23 @@ mod tests {
 
     #[test]
     fn a_permit_counts_until_its_mark_is_dropped() {
-        let (outer, inner) = (LimitId::next(), LimitId::next());
+        let (outer, inner, second) = (LimitId::next(), LimitId::next(), LimitId::next());
         let none = HeldPermits::default();
-        let (first, first_hold) = none.with(outer);
-        let (second, second_hold) = first.with(inner);
-        assert!(second.contains(outer) && second.contains(inner));
+        let (first, first_hold) = none.clone().with(outer, None);
+        let (both, hold_of_both) = first.clone().with(inner, Some(second));
+        assert!(both.contains(outer) && both.contains(inner) && both.contains(second));
         assert!(first.contains(outer) && !first.contains(inner) && !none.contains(outer));
         drop(first_hold);
-        assert!(!second.contains(outer) && second.contains(inner));
-        drop(second_hold);
-        assert!(!second.contains(inner));
+        assert!(!both.contains(outer) && both.contains(inner) && both.contains(second));
+        drop(hold_of_both);
+        assert!(!both.contains(inner) && !both.contains(second));
     }
 
     #[test]
     fn a_long_chain_is_dropped_without_recursion() {
         let mut permits = HeldPermits::default();
         for _ in 0..1_000_000 {
-            permits = permits.with(LimitId::next()).0;
+            permits = permits.with(LimitId::next(), None).0;
         }
         drop(permits);
     }

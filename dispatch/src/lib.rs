@@ -57,8 +57,6 @@ mod script;
 mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-mod yielding;
 
 pub use crate::ctx::Ctx;
 pub use crate::entry::Retired;

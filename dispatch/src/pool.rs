@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use crate::ctx::Ctx;
@@ -98,7 +98,7 @@ pub(crate) struct Pool<T> {
     /// What errors call its instances.
     instances: &'static str,
     config: PoolConfig,
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
     /// The last used is the first reused.
     idle: Mutex<Vec<T>>,
     waiting: AtomicUsize,
@@ -121,7 +121,7 @@ impl<T> Pool<T> {
             id: LimitId::next(),
             instances,
             config: PoolConfig { size, ..config },
-            turns: Arc::new(Semaphore::new(size)),
+            turns: Semaphore::new(size),
             waiting: AtomicUsize::new(0),
             admitted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -133,14 +133,26 @@ impl<T> Pool<T> {
 
     /// Waits for a turn, unless the chain of calls that `ctx` is part of has one already.
     pub(crate) async fn turn(self: &Arc<Self>, ctx: &Ctx) -> Result<Turn<T>, CallError> {
-        let permit = match Arc::clone(&self.turns).try_acquire_owned() {
+        self.turn_within(self.config.max_wait, ctx).await
+    }
+
+    /// Waits for a turn no longer than `max_wait`.
+    pub(crate) async fn turn_within(
+        self: &Arc<Self>,
+        max_wait: Duration,
+        ctx: &Ctx,
+    ) -> Result<Turn<T>, CallError> {
+        let permit = match self.turns.try_acquire() {
             Ok(permit) => permit,
             Err(_) if ctx.held().contains(self.id) => return Err(self.own_chain()),
-            Err(_) => self.wait(ctx).await?,
+            Err(_) => self.wait(max_wait, ctx).await?,
         };
+        // The turn has the pool, and puts it back.
+        permit.forget();
         self.admitted.fetch_add(1, Ordering::Relaxed);
-        let instance = self.idle().pop();
-        Ok(Turn { pool: Arc::clone(self), instance, hold: None, _permit: permit })
+        let has_idle = self.config.idle.max(self.config.warm) > 0;
+        let instance = if has_idle { self.idle().pop() } else { None };
+        Ok(Turn { pool: Arc::clone(self), instance, hold: None })
     }
 
     /// The failure of a call that would wait for its own callers.
@@ -161,12 +173,12 @@ impl<T> Pool<T> {
         }
     }
 
-    async fn wait(&self, ctx: &Ctx) -> Result<OwnedSemaphorePermit, CallError> {
+    async fn wait(&self, max_wait: Duration, ctx: &Ctx) -> Result<SemaphorePermit<'_>, CallError> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
-        let longest = Instant::now().checked_add(self.config.max_wait);
+        let longest = Instant::now().checked_add(max_wait);
         let until = [longest, ctx.deadline()].into_iter().flatten().min();
-        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = self.turns.acquire();
         let permit = match until {
             Some(until) => timeout_at(until, turn).await.ok(),
             None => Some(turn.await),
@@ -216,13 +228,23 @@ pub(crate) struct Turn<T> {
     pool: Arc<Pool<T>>,
     instance: Option<T>,
     hold: Option<Hold>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl<T> Turn<T> {
     /// The context of what runs in this turn: calls made through it know that their chain has the turn.
-    pub(crate) fn context(&mut self, ctx: &Ctx) -> Ctx {
-        let (ctx, hold) = ctx.holding(self.pool.id);
+    #[cfg(feature = "lua")]
+    pub(crate) fn context(&mut self, ctx: Ctx) -> Ctx {
+        self.hold(ctx, None)
+    }
+
+    /// The same for what runs in this turn and in one of another pool, which ends with it.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn context_with<U>(&mut self, other: &Turn<U>, ctx: Ctx) -> Ctx {
+        self.hold(ctx, Some(other.pool.id))
+    }
+
+    fn hold(&mut self, ctx: Ctx, second: Option<LimitId>) -> Ctx {
+        let (ctx, hold) = ctx.holding(self.pool.id, second);
         self.hold = Some(hold);
         ctx
     }
@@ -256,6 +278,9 @@ impl<T> Drop for Turn<T> {
         if self.instance.take().is_some() {
             self.pool.discarded.fetch_add(1, Ordering::Relaxed);
         }
+        // Before the call that gets the turn can look for its own.
+        self.hold = None;
+        self.pool.turns.add_permits(1);
     }
 }
 

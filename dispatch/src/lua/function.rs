@@ -14,7 +14,6 @@ use crate::pool::{Pool, PoolStatistics, Turn};
 use crate::process::{Process, ProcessCtx};
 use crate::script::clock::{self, Notice};
 use crate::script::{Quarantine, Unit};
-use crate::yielding::behind_timers;
 
 /// A script as a function. Cloning it is one reference count: a clone that is kept tells what the registered one does.
 #[derive(Clone)]
@@ -74,16 +73,17 @@ impl Inner {
     async fn run(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
-        // It may have held a thread in the meantime.
+        // It may have held a thread in the meantime, and the call may have ended.
         self.unit.admit()?;
-        let ctx = turn.context(&ctx).with_timeout(self.config.time);
+        ctx.check()?;
+        let ctx = turn.context(ctx).within(self.config.time);
         let bounds = ctx.clone();
         let runtime = self.engine.runtime().cloned();
         // On the heap, because what bounds it would move it several times.
         let in_turn = Box::pin(self.run_in_turn(turn, ctx, payload));
         match runtime {
             Some(runtime) => bounds.bound_call(runtime.run(in_turn)).await,
-            None => bounds.bound_call(behind_timers(in_turn)).await,
+            None => bounds.bound_call(in_turn).await,
         }
     }
 

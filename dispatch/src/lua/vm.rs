@@ -1,13 +1,15 @@
 //! One Lua VM, with a script in it.
 
 use std::ffi::CString;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use mlua::chunk::ChunkMode;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, ffi};
+use tokio::task::yield_now;
 
 use super::config::LuaConfig;
 use super::convert::{self, ConvertError};
@@ -182,7 +184,7 @@ impl Vm {
             }
             // What is done at once, again and again, must not hold the thread.
             if began.is_some_and(|began: Instant| began.elapsed() >= clock::TICK) {
-                context.waker().wake_by_ref();
+                wake_again(context);
                 return Poll::Pending;
             }
             let (stopped, first, second) = match self.slice(unit, pid, start.take()) {
@@ -198,7 +200,7 @@ impl Vm {
                     if self.shared.watch.is_over() {
                         return Poll::Ready(Err(mlua::Error::external(Over)));
                     }
-                    context.waker().wake_by_ref();
+                    wake_again(context);
                     return Poll::Pending;
                 }
             }
@@ -278,6 +280,12 @@ fn vm_error(error: mlua::Error) -> LuaError {
 }
 
 /// Puts all libraries but the modules into `libraries`. Returns what resumes a script, and the basic functions.
+/// Wakes the task that is being polled. Tokio polls a task that wakes itself again before it looks at timers and sockets, which
+/// it does every so many polls only; and a poll of a script takes a whole slice. This comes after that look.
+fn wake_again(context: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(context);
+}
+
 fn own_libraries(lua: &Lua, shared: &Arc<Shared>, libraries: &Table) -> mlua::Result<(Function, Table)> {
     let library = |name: &str| {
         let library = lua.create_table()?;

@@ -15,8 +15,9 @@ use crate::script::clock;
 pub(crate) fn to_guest(payload: Payload) -> types::Payload {
     let _slice = clock::enter_host();
     match payload {
-        // Its `Display` writes what `serde_json::to_string` does, and cannot fail.
-        Payload::Json(json) => types::Payload::Json(json.to_string()),
+        Payload::Json(json) => {
+            types::Payload::Json(serde_json::to_string(&json).expect("a JSON value has a text"))
+        }
         Payload::Bytes(bytes) => types::Payload::Bytes(bytes),
     }
 }

@@ -5,8 +5,9 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
-use wasmtime::Store;
+use tokio::task::yield_now;
 use wasmtime::component::InstancePre;
+use wasmtime::{Store, UpdateDeadline};
 
 use super::bindings::ProcessPre;
 use super::config::WasmConfig;
@@ -23,7 +24,6 @@ use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessCtx};
 use crate::script::clock::{self, Notice};
 use crate::script::{Quarantine, Unit};
-use crate::yielding::behind_timers;
 
 /// A component as a function. Cloning it is one reference count, and clones share its turns: so keep one, to see its
 /// [`statistics`](Self::statistics).
@@ -80,7 +80,7 @@ impl WasmFunction {
 
 impl Function for WasmFunction {
     fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        Box::pin(Arc::clone(&self.inner).call(ctx, payload))
+        Box::pin(self.inner.call(ctx, payload))
     }
 }
 
@@ -100,26 +100,25 @@ impl Process for WasmFunction {
 }
 
 impl Inner {
-    async fn call(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+    async fn call(self: &Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
-        let waiting = ctx.with_timeout(self.config.max_wait);
-        let mut instance = self.engine.instances.turn(&waiting).await?;
-        // It may have held a thread in the meantime.
+        let instance = self.engine.instances.turn_within(self.config.max_wait, &ctx).await?;
+        // It may have held a thread in the meantime, and the call may have ended.
         self.unit.admit()?;
-        let ctx = instance.context(&turn.context(&ctx)).with_timeout(self.config.time);
+        ctx.check()?;
+        let ctx = turn.context_with(&instance, ctx).within(self.config.time);
         let bounds = ctx.clone();
         turn.instance(|| Ok::<_, CallError>(()))?;
         let Some(runtime) = self.engine.runtime.clone() else {
-            let store = self.store(ctx)?;
-            // On the heap, because what bounds it would move it several times.
-            return bounds.bound_call(behind_timers(Box::pin(self.run(store, payload)))).await;
+            return bounds.bound_call(pin!(self.run(ctx, payload))).await;
         };
+        let inner = Arc::clone(self);
         let run = async move {
             // They end with the thread that the component holds.
             let _turns = (turn, instance);
-            let (unit, pid) = (Arc::clone(&self.unit), ctx.unit());
-            let mut run = pin!(async { self.run(self.store(ctx)?, payload).await });
+            let (unit, pid) = (Arc::clone(&inner.unit), ctx.unit());
+            let mut run = pin!(inner.run(ctx, payload));
             poll_fn(|context| {
                 let _slice = clock::enter(&unit, pid, Notice::Elsewhere);
                 run.as_mut().poll(context)
@@ -136,7 +135,7 @@ impl Inner {
             module.prepare(&mut state)?;
         }
         if self.imports_wasi {
-            let mut wasi = wasi::context(&state.log);
+            let mut wasi = wasi::context(state.log());
             for module in &self.engine.modules {
                 module.wasi(state.ctx(), &mut wasi)?;
             }
@@ -145,14 +144,17 @@ impl Inner {
         let mut store = Store::new(&self.engine.engine, state);
         store.limiter(|state| &mut state.limits);
         store.set_hostcall_fuel(self.config.payload);
-        // At every tick of the clock it lets others run, which is when it can be ended, too.
+        // At every tick of the clock it lets others run, which is when it can be ended, too. Tokio polls a task that wakes itself
+        // before it looks at timers and sockets, which it does every so many polls only, and a guest's takes a whole tick. Its
+        // own way to yield comes after that look.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now()))));
         Ok(store)
     }
 
     /// Runs the guest. Dropping the future unwinds its stack, and frees all that it has.
-    async fn run(&self, mut store: Store<State>, payload: Payload) -> Result<Payload, CallError> {
+    async fn run(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+        let mut store = self.store(ctx)?;
         let payload = to_guest(payload);
         let returned = async {
             let instance = self.component.instantiate_async(&mut store).await?;

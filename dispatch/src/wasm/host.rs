@@ -52,7 +52,7 @@ impl log::Host for State {
             log::Level::Warn => Level::WARN,
             log::Level::Error => Level::ERROR,
         };
-        self.log.write(level, None, &message, None);
+        self.log().write(level, None, &message, None);
         Ok(())
     }
 }

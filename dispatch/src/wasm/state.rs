@@ -23,8 +23,8 @@ pub struct State {
     pub(crate) payload: usize,
     pub(crate) json_memory: usize,
     running: Running,
-    /// Where what the guest says goes.
-    pub(crate) log: Log,
+    /// Made when the guest first logs something.
+    log: Option<Box<Log>>,
     table: ResourceTable,
     wasi: Option<Box<WasiCtx>>,
     /// At most one of a type.
@@ -34,8 +34,8 @@ pub struct State {
 impl State {
     pub(crate) fn new(ctx: Ctx, config: &WasmConfig, running: Running) -> Self {
         Self {
-            log: Log::new(ctx.clone()),
             ctx,
+            log: None,
             limits: Limits::new(config),
             payload: config.payload,
             json_memory: config.json_memory,
@@ -48,6 +48,11 @@ impl State {
 
     pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
         self.wasi = Some(Box::new(wasi));
+    }
+
+    /// Where what the guest says goes.
+    pub(crate) fn log(&mut self) -> &Log {
+        self.log.get_or_insert_with(|| Box::new(Log::new(self.ctx.clone())))
     }
 
     /// Waits for something outside of the guest, which needs no clock for as long, and is not responsible for it.
@@ -99,7 +104,8 @@ impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         // It is made before the call where the component imports WASI itself; a host module may have a use for it
         // where the component does not.
-        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi::context(&self.log).build()));
+        let log = self.log.get_or_insert_with(|| Box::new(Log::new(self.ctx.clone())));
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(wasi::context(log).build()));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }

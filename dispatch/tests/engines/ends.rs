@@ -1,9 +1,15 @@
 //! Calls that end before they are done: PARITY X9, X13 and X14 in three languages.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::ErrorKind;
 use serde_json::json;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::language::{Behaviour, LANGUAGES, Language, Limits, functions, options, task};
@@ -21,6 +27,36 @@ async fn a_deadline_reaches_a_function_that_runs_without_end() {
         let error = functions.root().call(timed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Deadline, "{language:?}: {error}");
         function.assert_idle();
+    }
+}
+
+/// Tokio by itself looks at timers after 61 polls of a task that wakes itself, and each takes a whole slice here.
+#[tokio::test]
+async fn a_timer_waits_for_a_few_slices_of_a_guest_and_not_for_many() {
+    for language in [Language::Lua, Language::Wasm] {
+        let functions = functions();
+        let function = language.register(&functions, "app:spin", Behaviour::Spin);
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let guest = tokio::spawn(async move {
+            let root = functions.root();
+            let mut call = pin!(root.call(task("app:spin")));
+            poll_fn(|context| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                call.as_mut().poll(context)
+            })
+            .await
+        });
+        while polls.load(Ordering::Relaxed) == 0 {
+            yield_now().await;
+        }
+        let before = polls.load(Ordering::Relaxed);
+        sleep(Duration::from_millis(2)).await;
+        let slices = polls.load(Ordering::Relaxed) - before;
+        guest.abort();
+        assert!(guest.await.unwrap_err().is_cancelled());
+        function.assert_idle();
+        assert!((1..20).contains(&slices), "{language:?}: {slices} slices");
     }
 }
 
@@ -54,7 +90,7 @@ async fn dropping_a_call_ends_it() {
         let root = functions.root();
         let mut call = Box::pin(root.call(task("app:spin")));
         for _ in 0..3 {
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await;
+            let polled = poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await;
             assert!(polled.is_pending(), "{language:?}");
         }
         drop(call);

@@ -110,8 +110,8 @@ impl Places {
 
 impl Place<'_> {
     /// The context of a call that has this place: calls made through it know that their chain has it.
-    fn context(&mut self, ctx: &Ctx) -> Ctx {
-        let (ctx, hold) = ctx.holding(self.id);
+    fn context(&mut self, ctx: Ctx) -> Ctx {
+        let (ctx, hold) = ctx.holding(self.id, None);
         self.hold = Some(hold);
         ctx
     }
@@ -178,7 +178,7 @@ impl Interceptor for Places {
             let preset = next.preset().get(&MAX_CONCURRENT).copied();
             let own = task.options().get(&MAX_CONCURRENT).copied();
             let mut places = self.admit(next.function(), preset, own, ctx).await?;
-            let ctx = places.iter_mut().flatten().fold(ctx.clone(), |ctx, place| place.context(&ctx));
+            let ctx = places.iter_mut().flatten().fold(ctx.clone(), |ctx, place| place.context(ctx));
             next.call(&ctx, task).await
         })
     }
