@@ -4,7 +4,7 @@
 mod harness;
 
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{Functions, Task};
+use frame_dispatch::{FunctionId, Functions, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use harness::{Suite, opaque};
 use serde_json::json;
@@ -18,9 +18,8 @@ fn main() {
     let functions = Functions::new(app.build());
     let engine = WasmEngine::new().expect("this machine can");
     let function = engine.function(&echo, WasmConfig::default()).expect("it is of the world");
-    functions
-        .register("bench:echo".parse().expect("it is one"), Options::new(), function)
-        .expect("it is free");
+    let id: FunctionId = "bench:echo".parse().expect("it is one");
+    functions.register(id.clone(), Options::new(), function).expect("it is free");
     let root = functions.root();
     let alone = Alone::new(&echo);
     // A call that a tick comes into waits for its next turn.
@@ -34,7 +33,7 @@ fn main() {
             assert_eq!(result, Ok(Payload::Json("41".to_owned())));
         })
         .case("gives back a number", || {
-            let task = Task::new("bench:echo".parse().expect("it is one")).with_payload(json!(41));
+            let task = Task::new(id.clone()).with_payload(json!(41));
             assert!(runtime.block_on(root.call(task)).is_ok());
         });
     suite.finish();

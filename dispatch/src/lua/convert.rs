@@ -246,7 +246,7 @@ pub(super) fn length_of_list(values: &Table, name: &str) -> Result<usize, Conver
                 Value::Integer(value) => value.to_string(),
                 Value::Number(value) => value.to_string(),
                 Value::Boolean(value) => value.to_string(),
-                other => format!("of type {}", other.type_name()),
+                other => type_of(other).to_owned(),
             };
             return Err(unfit(format!("no list, which has the keys 1 to n only, but has {key}")));
         }
@@ -757,6 +757,21 @@ impl<O: Output> Walk<'_, O> {
                 _ => format!("of type {}", self.kind(index)),
             }
         }
+    }
+}
+
+/// Returns the type of a value for an error, with its article.
+pub(super) const fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "nil",
+        Value::Boolean(_) => "a boolean",
+        Value::Integer(_) | Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Table(_) => "a table",
+        Value::Function(_) => "a function",
+        Value::Thread(_) => "a coroutine",
+        Value::Error(_) => "an error",
+        Value::LightUserData(_) | Value::UserData(_) | Value::Other(_) => "a userdata",
     }
 }
 

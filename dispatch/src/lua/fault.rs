@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 
+use super::convert;
 use super::shared::Shared;
 use super::watch::{Over, Watch};
 use crate::error::{CallError, Cause, ErrorKind};
@@ -173,7 +174,10 @@ pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
         Value::Table(table) => return take_table(watch, table),
         other => CallError::new(
             ErrorKind::Internal,
-            format!("raised a {}; raise a string, or a table with `kind` and `message`", other.type_name()),
+            format!(
+                "raised {}; raise a string, or a table with `kind` and `message`",
+                convert::type_of(other)
+            ),
         ),
     };
     match watch.take_trace() {
@@ -232,7 +236,7 @@ pub(super) fn raised(value: Value) -> mlua::Error {
         Value::Error(error) => *error,
         Value::String(text) if text.as_bytes() == OUT_OF_MEMORY.as_bytes() => out_of_memory(),
         Value::String(text) => mlua::Error::runtime(text.to_string_lossy()),
-        other => mlua::Error::runtime(format!("raised a {}", other.type_name())),
+        other => mlua::Error::runtime(format!("raised {}", convert::type_of(&other))),
     }
 }
 

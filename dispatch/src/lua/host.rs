@@ -113,8 +113,8 @@ impl Shared {
     fn task(&self, lua: &Lua, id: &Value, payload: &Value, options: &Value) -> Result<(Ctx, Task), Refusal> {
         let ctx = self.watch.ctx()?;
         let Value::String(id) = id else {
-            let message =
-                format!("the id of a function is a string, such as \"app:hello\", not a {}", id.type_name());
+            let kind = convert::type_of(id);
+            let message = format!("the id of a function is a string, such as \"app:hello\", not {kind}");
             return Err(CallError::invalid(message).into());
         };
         let id = id.to_string_lossy().parse().map_err(invalid)?;
@@ -148,7 +148,7 @@ impl Shared {
         let fields = match fields {
             Value::Nil => None,
             fields => {
-                let fields = self.take_json(lua, fields, "the fields", LARGEST_FIELDS);
+                let fields = self.take_json(lua, fields, "fields", LARGEST_FIELDS);
                 Some(LogFields::new(fields.map_err(|error| match error {
                     ConvertError::Lua(error) => error,
                     other => mlua::Error::runtime(other.to_string()),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, Value};
 
+use super::convert;
 use super::fault;
 use super::host::Refusal;
 use super::json;
@@ -75,6 +76,11 @@ impl Values {
     /// If no call runs.
     pub fn of_call<T: Default + Any + Send + Sync>(&self) -> mlua::Result<Arc<T>> {
         self.shared.watch.of_call()
+    }
+
+    /// Returns the type of a value for an error, with its article: `a number`, `nil`.
+    pub const fn type_of(value: &Value) -> &'static str {
+        convert::type_of(value)
     }
 
     /// An error that is raised as a failed call.

@@ -44,7 +44,7 @@ async fn a_script_fails_with_a_kind_of_its_own() {
 #[tokio::test]
 async fn any_value_can_be_raised() {
     for (source, message) in [
-        ("error()", "raised a nil"),
+        ("error()", "raised nil"),
         ("error(true)", "raised a boolean"),
         ("error({})", "raised a table without a `message`"),
         ("error(print)", "raised a function"),

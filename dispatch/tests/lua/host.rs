@@ -155,5 +155,5 @@ async fn a_script_logs() {
         "log.info('one', { n = 1 }) log.warn('two') print('three', 3, nil, {1}) warn('@on') warn('four', 4)";
     assert_eq!(returned(source).await, json!(null));
     let error = failed("log.info('one', { f = print })").await;
-    assert!(error.message().contains("script:1: the fields.f is a function"), "{error}");
+    assert!(error.message().contains("script:1: fields.f is a function"), "{error}");
 }

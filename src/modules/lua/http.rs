@@ -285,9 +285,9 @@ impl Headers {
         let name = HeaderName::from_bytes(&name.as_bytes())
             .map_err(|_| invalid(format!("no header can be called `{shown}`")))?;
         let Value::String(value) = value else {
-            let kind = value.type_name();
+            let kind = Values::type_of(value);
             return Err(invalid(format!(
-                "the header `{shown}` is a string, or a list of strings; there is a {kind}"
+                "the header `{shown}` is a string, or a list of strings; there is {kind}"
             )));
         };
         let value = HeaderValue::from_bytes(&value.as_bytes())

@@ -19,10 +19,8 @@ impl Members {
         for pair in table.iter().flat_map(|table| table.pairs::<Value, Value>()) {
             let (key, _) = pair?;
             let Value::String(name) = &key else {
-                return Err(invalid(format!(
-                    "{what} has named members, and none under a {}",
-                    key.type_name()
-                )));
+                let kind = Values::type_of(&key);
+                return Err(invalid(format!("{what} has named members, and none under {kind}")));
             };
             let name = name.to_string_lossy();
             if known.contains(&name.as_str()) {
@@ -95,7 +93,7 @@ fn unfit(name: &str, expected: &str, given: &Value) -> mlua::Error {
     let given = match given {
         Value::Integer(number) => number.to_string(),
         Value::Number(number) => number.to_string(),
-        other => format!("a {}", other.type_name()),
+        other => Values::type_of(other).to_owned(),
     };
     invalid(format!("`{name}` is {expected}; it is {given}"))
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mlua::{BorrowedStr, Lua, Value};
 
 use self::message::Received;
+use super::convert;
 use super::fault;
 use super::host::{Given, Refusal, invalid};
 use super::module::{LuaModule, ModuleBuilder};
@@ -284,9 +285,8 @@ fn raised(error: impl Into<CallError>) -> mlua::Error {
 /// What a script names a process with.
 fn text(process: &Value) -> Result<BorrowedStr, Refusal> {
     let Value::String(text) = process else {
-        let kind = process.type_name();
-        let message =
-            format!("a process is given by its PID or its name, which are strings, not by a {kind}");
+        let kind = convert::type_of(process);
+        let message = format!("a process is given by its PID or its name, which are strings, not by {kind}");
         return Err(CallError::invalid(message).into());
     };
     Ok(text.to_str()?)

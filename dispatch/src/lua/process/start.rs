@@ -3,6 +3,7 @@
 use frame_registry::{Id, IdKind, nearest};
 use mlua::{Lua, Table, Value};
 
+use crate::lua::convert;
 use crate::lua::host::{Refusal, invalid};
 use crate::lua::shared::Shared;
 use crate::process::Start;
@@ -12,10 +13,10 @@ const MEMBERS: [&str; 8] = ["entry", "host", "link", "messages", "monitor", "nam
 /// What a script wants to start.
 pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, Refusal> {
     let Value::Table(table) = start else {
-        let kind = start.type_name();
+        let kind = convert::type_of(start);
         let example = "{ host = \"app:workers\", entry = \"app:worker\" }";
         return Err(
-            invalid(format!("a process is started with a table such as {example}, not a {kind}")).into()
+            invalid(format!("a process is started with a table such as {example}, not {kind}")).into()
         );
     };
     check_members(table)?;
@@ -55,8 +56,8 @@ fn check_members(table: &Table) -> Result<(), Refusal> {
             Value::String(name) => name.to_string_lossy(),
             other => {
                 return Err(invalid(format!(
-                    "a process is started with named members, and not with one under a {}",
-                    other.type_name()
+                    "a process is started with named members, and not with one under {}",
+                    convert::type_of(other)
                 ))
                 .into());
             }
@@ -90,6 +91,6 @@ fn flag(table: &Table, member: &str) -> Result<bool, Refusal> {
 }
 
 fn unfit(member: &str, expected: &str, given: &Value) -> Refusal {
-    let given = if given.is_nil() { "missing" } else { given.type_name() };
+    let given = if given.is_nil() { "missing" } else { convert::type_of(given) };
     invalid(format!("`{member}` is {expected}; it is {given}")).into()
 }

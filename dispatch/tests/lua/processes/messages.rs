@@ -156,7 +156,7 @@ async fn what_is_no_destination_is_refused_in_words() {
     let world = World::new();
     for (source, kind, words) in [
         ("process.send({}, 1)", ErrorKind::Invalid, "which are strings, not by a table"),
-        ("process.send(nil, 1)", ErrorKind::Invalid, "which are strings, not by a nil"),
+        ("process.send(nil, 1)", ErrorKind::Invalid, "which are strings, not by nil"),
         ("process.send('{what|0x1', 1)", ErrorKind::Invalid, "is no PID"),
         ("process.send('{local@no:host|0x00001}', 1)", ErrorKind::NotFound, "there is no such host"),
         ("process.send(('x'):rep(1000), 1)", ErrorKind::Invalid, "too long"),

@@ -35,7 +35,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
             "`host` is the id of a host, such as \"app:workers\"; it is missing",
         ),
         ("{ host = 'app:host' }".to_owned(), ErrorKind::Invalid, "`entry` is the id of a process"),
-        ("{ host = 1 }".to_owned(), ErrorKind::Invalid, "it is integer"),
+        ("{ host = 1 }".to_owned(), ErrorKind::Invalid, "it is a number"),
         ("{ host = 'nonsense' }".to_owned(), ErrorKind::Invalid, "nonsense"),
         (format!("{{ {valid}, payloud = 1 }}"), ErrorKind::Invalid, "`payloud`; did you mean `payload`?"),
         (
