@@ -129,8 +129,9 @@ impl Ctx {
         self.nesting
     }
 
-    pub(crate) fn with_nesting(&self, nesting: Nesting) -> Self {
-        Self { nesting, ..self.clone() }
+    /// For what runs as a task of its own.
+    pub(crate) fn on_fresh_stack(self) -> Self {
+        Self { nesting: self.nesting.on_fresh_stack(), ..self }
     }
 
     /// The permits that this unit and its callers hold.

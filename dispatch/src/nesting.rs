@@ -41,7 +41,8 @@ impl Nesting {
         Self { depth: self.depth + 1, is_on_fresh_stack: false }
     }
 
-    const fn on_fresh_stack(self) -> Self {
+    /// The same, of a unit that runs as a task of its own.
+    pub(crate) const fn on_fresh_stack(self) -> Self {
         Self { is_on_fresh_stack: true, ..self }
     }
 
@@ -89,7 +90,7 @@ fn spawn(functions: &Functions, ctx: &Ctx, task: Task) -> Result<SpawnedCall, Ca
     let nesting = ctx.nesting();
     nesting.check(functions.max_depth())?;
     let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-    let (functions, ctx) = (functions.clone(), ctx.with_nesting(nesting.on_fresh_stack()));
+    let (functions, ctx) = (functions.clone(), ctx.clone().on_fresh_stack());
     let call = async move { functions.call(&ctx, task).await };
     let call = call.instrument(Span::current()).with_current_subscriber();
     let slot = Arc::new(CallSlot(Mutex::new(Some(Box::pin(call)))));

@@ -366,7 +366,35 @@ thread_local! {
 }
 
 #[tokio::test]
-async fn a_chain_of_calls_changes_threads_once_and_timers_work_there() {
+async fn a_script_is_not_held_by_what_it_calls() {
+    let scripts = Scripts::new(ScriptRuntime::new());
+    scripts.register("stall", "host.stall()");
+    scripts
+        .register("hasty", "local ok, e = pcall(call, 'app:stall', nil, { timeout = '20ms' }) return e.kind");
+    scripts.register("outer", "return call('app:hasty')");
+    assert_eq!(scripts.call("outer").await.unwrap(), json!("deadline").into());
+    assert_eq!(scripts.staller.begun(), 1);
+}
+
+/// Two scripts that call each other do not keep the only thread for themselves.
+#[tokio::test]
+async fn calls_come_before_other_tasks_for_a_slice_only() {
+    let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
+    scripts.register("echo", "return 1");
+    scripts.register("calls", "while true do call('app:echo') end");
+    scripts.register("quick", "return 'done'");
+    let calls = [scripts.spawn("calls"), scripts.spawn("calls")];
+    for _ in 0..20 {
+        assert_eq!(scripts.call("quick").await.unwrap(), json!("done").into());
+    }
+    for call in calls {
+        assert!(!call.is_finished());
+        call.abort();
+    }
+}
+
+#[tokio::test]
+async fn each_script_of_a_chain_is_polled_on_its_own_and_timers_work_there() {
     let scripts = Scripts::new(ScriptRuntime::new());
     scripts.register("outer", "return call('app:between')");
     scripts.register("inner", "return call('app:last')");
@@ -387,7 +415,7 @@ async fn a_chain_of_calls_changes_threads_once_and_timers_work_there() {
         Ok(Payload::from(json!([IS_INSIDE.get(), name.starts_with("frame-script-")])))
     };
     scripts.functions.register(id("app:last"), Options::new(), last).unwrap();
-    assert_eq!(scripts.call("outer").await.unwrap(), json!([true, true]).into());
+    assert_eq!(scripts.call("outer").await.unwrap(), json!([false, true]).into());
     let spawned = async |ctx: Ctx, _: Payload| {
         tokio::spawn(async move { ctx.call(Task::new(id("app:inner"))).await }).await.unwrap()
     };

@@ -78,12 +78,13 @@ impl Inner {
         ctx.check()?;
         let ctx = turn.context(ctx).within(self.config.time);
         let bounds = ctx.clone();
-        let runtime = self.engine.runtime().cloned();
         // On the heap, because what bounds it would move it several times.
-        let in_turn = Box::pin(self.run_in_turn(turn, ctx, payload));
-        match runtime {
-            Some(runtime) => bounds.bound_call(runtime.run(in_turn)).await,
-            None => bounds.bound_call(in_turn).await,
+        match self.engine.runtime().cloned() {
+            Some(runtime) => {
+                let in_turn = Box::pin(self.run_in_turn(turn, ctx.on_fresh_stack(), payload));
+                bounds.bound_call(runtime.run(in_turn)).await
+            }
+            None => bounds.bound_call(Box::pin(self.run_in_turn(turn, ctx, payload))).await,
         }
     }
 

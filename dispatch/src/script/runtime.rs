@@ -5,7 +5,7 @@
 //! finds to be blocked does not count, and another is started in its place. A thread that was given the lowest
 //! priority ends with its current task, because an unprivileged process cannot raise its priority again.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
@@ -73,21 +73,20 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 ///
 /// # What runs where
 ///
-/// A call that is made on any other thread runs as a task on this runtime, and is awaited. A call that is made
-/// on one of its threads runs on that thread. So a chain of calls changes threads once, and again every few
-/// levels if it is [deep](crate::FunctionsConfig::max_depth). Native functions that scripts call are part of the
-/// chain and run on its thread, in the context of the tokio runtime that the chain came from: its timers and
-/// sockets work, and tasks are spawned there.
+/// Each call of a script or a component runs as a task on this runtime, and its caller awaits it. If the caller
+/// runs on this runtime too, its thread runs the call next, and after the call the caller, so a chain of calls
+/// mostly stays on one thread. Native functions that scripts call are part of the script's task, in the
+/// context of the tokio runtime that the chain came from: its timers and sockets work, and tasks are spawned
+/// there.
 ///
-/// The caller's tracing span is entered on the other thread, too. Its task-locals and thread-locals are not
-/// visible there. If the call panics, it fails. If the caller's future is dropped, that of the call is dropped
-/// soon after, on a thread of this runtime, and the caller does not wait for that. The call keeps its place in
-/// the [pool](crate::PoolConfig::size) of its function until it has left the thread, so no function holds more
+/// The caller's tracing span is entered for the call. Its task-locals and thread-locals are not visible there.
+/// If the call panics, it fails. If the caller's future is dropped, that of the call is dropped soon after, on
+/// a thread of this runtime, and the caller does not wait for that. The call keeps its place in the
+/// [pool](crate::PoolConfig::size) of its function until it has left the thread, so no function holds more
 /// threads than that.
 ///
-/// The deadline of a chain is kept on the thread of its outermost caller, so it is on time even if the script's
-/// thread is held. A script that waits for a call which holds the thread is held as well, whatever timeout it
-/// has set for that call.
+/// Deadlines are kept by callers. A call that holds its thread ends on time for its caller, whether that is a
+/// native function or another script.
 ///
 /// # Priority
 ///
@@ -162,9 +161,9 @@ impl ScriptRuntime {
         &self.handle.0
     }
 
-    /// Runs a call on a thread of this runtime: on the current one, where that is one of them.
+    /// Runs a call as a task on this runtime.
     pub(crate) const fn run(self, future: Call) -> OnRuntime {
-        OnRuntime { runtime: self, task: Task::Here(Some(future)) }
+        OnRuntime { runtime: self, task: Task::New(Some(future)) }
     }
 
     fn spawn(&self, future: Call) -> FallibleTask<Outcome> {
@@ -175,7 +174,10 @@ impl ScriptRuntime {
         // A panic goes to the caller, as if the future had been polled there.
         let builder = async_task::Builder::new().propagate_panic(true);
         let (runnable, task) = builder.spawn(|()| future, WithInfo(schedule));
+        // Whatever makes the call waits for it now.
+        TURN.with(|turn| turn.is_handing_over.set(true));
         runnable.schedule();
+        TURN.with(|turn| turn.is_handing_over.set(false));
         task.fallible()
     }
 }
@@ -278,6 +280,43 @@ struct State {
 thread_local! {
     /// The current thread, if it is one of a runtime.
     static CURRENT: OnceCell<Arc<Worker>> = const { OnceCell::new() };
+    static TURN: Turn = const { Turn::new() };
+}
+
+/// How the tasks of a thread hand it over to each other: a call is run next by the thread that made it, and after that its
+/// caller. No other thread has to be woken for either.
+struct Turn {
+    /// Whether the current task has come to its end, or waits for what it queues.
+    is_handing_over: Cell<bool>,
+    has_handed_over: Cell<bool>,
+    /// When the first of them handed the thread over.
+    began: Cell<Option<Instant>>,
+}
+
+impl Turn {
+    const fn new() -> Self {
+        Self { is_handing_over: Cell::new(false), has_handed_over: Cell::new(false), began: Cell::new(None) }
+    }
+
+    /// Returns whether the current thread runs next what is queued. Together such tasks keep the thread no longer than one
+    /// that uses up its slice.
+    fn hand_over(&self) -> bool {
+        let began = self.began.get();
+        let is_left = began.is_none_or(|began| began.elapsed() < clock::TICK);
+        if is_left {
+            self.began.set(began.or_else(|| Some(Instant::now())));
+            self.has_handed_over.set(true);
+        }
+        is_left
+    }
+
+    /// The current task was run.
+    fn end(&self) {
+        self.is_handing_over.set(false);
+        if !self.has_handed_over.take() {
+            self.began.set(None);
+        }
+    }
 }
 
 fn current<T>(look: impl FnOnce(&Arc<Worker>) -> T) -> Option<T> {
@@ -305,6 +344,7 @@ impl Shared {
     /// Queues a task. `is_rerun` says that the current thread has just run it, and takes the next from the
     /// queue.
     fn push(self: &Arc<Self>, runnable: Runnable, is_rerun: bool) {
+        let is_handed_over = TURN.with(|turn| turn.is_handing_over.get()) && self.is_current();
         let mut state = self.state();
         if state.is_closed && state.threads == 0 {
             // Its caller has given it up. Dropping it drops its future.
@@ -312,8 +352,12 @@ impl Shared {
             drop(runnable);
             return;
         }
+        if is_handed_over && TURN.with(Turn::hand_over) {
+            state.queue.push_front(runnable);
+            return;
+        }
         state.queue.push_back(runnable);
-        if !is_rerun {
+        if !is_rerun && !is_handed_over {
             self.provide(state);
         }
     }
@@ -375,6 +419,7 @@ impl Shared {
                 // That a future panics is told to its caller. This is of one that panics as it is dropped.
                 let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
             }
+            TURN.with(Turn::end);
             if worker.is_stalled() {
                 self.stalled.fetch_sub(1, Ordering::Relaxed);
                 self.thread_ended();
@@ -384,10 +429,14 @@ impl Shared {
     }
 
     /// Waits for a task. `None` if the thread has to end, and is not counted any more.
-    fn next(&self) -> Option<Runnable> {
+    fn next(self: &Arc<Self>) -> Option<Runnable> {
         let mut state = self.state();
         loop {
             if let Some(runnable) = state.queue.pop_front() {
+                // A task may hand over to more than one.
+                if state.queue.len() > state.woken {
+                    self.provide(state);
+                }
                 return Some(runnable);
             }
             if state.is_closed {
@@ -483,8 +532,8 @@ pub(crate) struct OnRuntime {
 
 enum Task {
     /// It has not left the thread that polls it. `None` while it does.
-    Here(Option<Call>),
-    There(FallibleTask<Outcome>),
+    New(Option<Call>),
+    Spawned(FallibleTask<Outcome>),
 }
 
 impl Future for OnRuntime {
@@ -494,14 +543,11 @@ impl Future for OnRuntime {
         let this = self.get_mut();
         loop {
             match &mut this.task {
-                Task::Here(Some(future)) if this.runtime.shared().is_current() => {
-                    return future.as_mut().poll(context);
-                }
-                Task::Here(future) => {
+                Task::New(future) => {
                     let Some(future) = future.take() else { return Poll::Pending };
-                    this.task = Task::There(this.runtime.spawn(future));
+                    this.task = Task::Spawned(this.runtime.spawn(future));
                 }
-                Task::There(task) => {
+                Task::Spawned(task) => {
                     let abandoned =
                         || CallError::new(ErrorKind::Unavailable, "no thread for it could be started");
                     let outcome = Pin::new(task).poll(context);
@@ -526,7 +572,10 @@ impl Future for Surrounded {
         let Self { tokio, span, future } = &mut *self;
         let _tokio = tokio.as_ref().map(Handle::enter);
         let _span = span.enter();
-        future.as_mut().map_or(Poll::Pending, |future| future.as_mut().poll(context))
+        let polled = future.as_mut().map_or(Poll::Pending, |future| future.as_mut().poll(context));
+        // What is woken by the end of this is its caller.
+        TURN.with(|turn| turn.is_handing_over.set(polled.is_ready()));
+        polled
     }
 }
 

@@ -113,7 +113,7 @@ impl Inner {
         let Some(runtime) = self.engine.runtime.clone() else {
             return bounds.bound_call(pin!(self.run(ctx, payload))).await;
         };
-        let inner = Arc::clone(self);
+        let (inner, ctx) = (Arc::clone(self), ctx.on_fresh_stack());
         let run = async move {
             // They end with the thread that the component holds.
             let _turns = (turn, instance);
