@@ -2,6 +2,10 @@
 //! what it shows; those in `ui/fail/` stand beside the compiler's output (`TRYBUILD=overwrite` writes it anew). The words that
 //! are not the macros' own are those of rustc 1.95.
 
+use std::fs;
+
+use frame_tests::{BuildOptions, Project, workspace};
+
 /// All in one set: a program that must build makes trybuild build the others too, not only check them, and two
 /// resolvers of one name are refused only then.
 #[test]
@@ -15,4 +19,96 @@ fn what_compiles_and_what_the_compiler_says_of_the_rest() {
 #[test]
 fn a_function_that_does_not_fit_is_refused_with_what_to_write() {
     trybuild::TestCases::new().compile_fail("ui/functions/*.rs");
+}
+
+/// Clippy with all of its lints that a crate may reasonably deny, over the program of the case `lint_deny_warnings` and
+/// the one that the README shows.
+#[test]
+fn clippy_has_nothing_to_say_of_what_is_emitted() {
+    let project = Project::new("clippy");
+    let case =
+        fs::read_to_string(workspace().join("tests/ui/pass/lint_deny_warnings.rs")).expect("it is there");
+    let readme = fs::read_to_string(workspace().join("README.md")).expect("it is there");
+    let steps = readme.split("## In three steps").nth(1).expect("the README has three steps");
+    let steps =
+        steps.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("they are code");
+    project.package("case", "", &[Project::registry()], "src/main.rs", &case);
+    project.package("steps", "", &[Project::registry()], "src/main.rs", steps);
+    for package in ["case", "steps"] {
+        let output = project
+            .cargo(&["clippy", "--offline", "--quiet", "--package", package])
+            .args(["--", "-Dwarnings", "-Wclippy::pedantic", "-Wclippy::nursery"])
+            .env("CARGO_TARGET_DIR", project.target())
+            .output()
+            .expect("Cargo runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{package}:\n{stderr}");
+    }
+}
+
+#[test]
+fn documentation_of_private_items_shows_nothing_that_is_emitted() {
+    let project = Project::new("documented");
+    let source =
+        fs::read_to_string(workspace().join("tests/ui/pass/lint_deny_warnings.rs")).expect("it is there");
+    project.package("case", "", &[Project::registry()], "src/main.rs", &source);
+    let output = project
+        .cargo(&["doc", "--offline", "--quiet", "--no-deps", "--document-private-items", "--package", "case"])
+        .env("CARGO_TARGET_DIR", project.target())
+        .output()
+        .expect("Cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = fs::read_dir(project.target().join("doc/case")).expect("it is documented");
+    let shown =
+        shown.map(|entry| entry.expect("it is there").file_name().into_string().expect("it is UTF-8"));
+    let mut items: Vec<_> = shown.filter(|name| name.contains('.')).collect();
+    items.sort();
+    let expected = [
+        "all.html",
+        "fn.main.html",
+        "fn.tenant.html",
+        "index.html",
+        "sidebar-items.js",
+        "static.RETRIES.html",
+        "static.TENANT.html",
+        "static.TENANT_OF.html",
+    ];
+    assert_eq!(items, expected);
+}
+
+/// A framework that exports the registry, and a program that knows nothing but the framework.
+#[test]
+fn each_attribute_that_is_reached_by_reexport_without_its_path_is_one_error() {
+    let project = Project::new("reexported");
+    project.package(
+        "framework",
+        "",
+        &[Project::registry()],
+        "src/lib.rs",
+        "pub use frame_registry as wiring;",
+    );
+    let source = "use framework::wiring::*;\n\
+        #[frame_option(name = \"tenant\")]\n\
+        pub static TENANT: FrameOption<String>;\n\
+        #[frame_key(name = \"tenant\", stays)]\n\
+        pub static TENANT_OF: Key<String>;\n\
+        #[frame_resolver(order = 1, covers(TENANT))]\n\
+        fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {\n\
+            Ok(options.pair(&TENANT, &TENANT_OF))\n\
+        }\n\
+        require_resolvers!(\"tenant\");\n\
+        fn main() {}";
+    project.package("app", "", &[Project::sibling("framework")], "src/main.rs", source);
+    let built = project.build("app", BuildOptions::default());
+    assert!(!built.is_ok);
+    let lines: Vec<_> = built
+        .stderr
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with("error[") || line.starts_with("-->"))
+        .collect();
+    let error = "error[E0433]: cannot find `frame_registry` in the crate root";
+    let places = [2, 4, 6, 10].map(|line| format!("--> app/src/main.rs:{line}:1"));
+    let expected: Vec<_> = places.iter().flat_map(|place| [error, place.as_str()]).collect();
+    assert_eq!(lines, expected, "{}", built.stderr);
 }

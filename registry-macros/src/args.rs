@@ -97,11 +97,20 @@ fn examples(known: &[Known]) -> String {
 
 /// `= "name"`.
 pub(crate) fn name(argument: &Ident, input: ParseStream<'_>) -> Result<Name> {
+    Name::of_literal(&name_literal(argument, input)?)
+}
+
+/// `= "name.of.parts"`.
+pub(crate) fn key_name(argument: &Ident, input: ParseStream<'_>) -> Result<Name> {
+    Name::of_key(&name_literal(argument, input)?)
+}
+
+fn name_literal(argument: &Ident, input: ParseStream<'_>) -> Result<LitStr> {
     expect_equals(argument, input, "name = \"…\"")?;
     if !input.peek(LitStr) {
         return Err(input.error("the name is a string literal: write `name = \"…\"`"));
     }
-    Name::of_literal(&input.parse()?)
+    input.parse()
 }
 
 /// `= path`.
@@ -153,6 +162,10 @@ impl Errors {
     /// The value, or the place to say that there is none.
     pub(crate) fn take<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
+    }
+
+    pub(crate) fn into_compile_error(self) -> Option<TokenStream> {
+        self.0.map(Error::into_compile_error)
     }
 
     pub(crate) fn into_result(self) -> Result<()> {

@@ -1,7 +1,9 @@
 //! The macros of `frame-registry`, which re-exports them; see its documentation.
 
 mod args;
+mod declaration;
 mod item;
+mod key;
 mod name;
 mod option;
 mod paths;
@@ -55,6 +57,7 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 ///   two options of one name do not link, nor an option that no linked resolver covers.
 /// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
 /// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
+/// - `secret`: its values are hidden, in `Debug` and in errors.
 /// - `empty_is_unset`: given as text, an empty string is as good as no option at all: what the option would have
 ///   been without it, it is. As with a form field, or an environment variable, that was left empty.
 /// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
@@ -71,6 +74,48 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
     option::frame_option(args.into(), item.into()).into()
+}
+
+/// Declares a key of frames that says what happens to its values between nodes, once in the program.
+///
+/// It goes on a `static` of type `Key<T>` without an initialiser. A key that never leaves its node needs no declaration:
+/// `Key::new` makes one.
+///
+/// Arguments:
+///
+/// - `name = "net.overlay"`: the key's name on the wire, in `Debug` and for scripts. Parts of ASCII letters, digits and `_`
+///   with `.` between them: it becomes part of a symbol, by which two keys of one name do not link.
+/// - `propagates`: where a frame is carried to another node, the pair goes with it. The values implement
+///   `serde::Serialize` and `serde::de::DeserializeOwned`. Needs the feature `json`.
+/// - `stays`: the pair is left out there, because its values mean nothing on another node. A key has this argument or the
+///   one before.
+/// - `inherit`, `inherit_forked`, `public`, `secret`: as the methods of `Key` of these names. A key that propagates
+///   is inherited in one of the two ways.
+/// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
+///
+/// ```
+/// # extern crate frame_registry;
+/// use frame_registry::{Frame, Key, declared_key, frame_key};
+///
+/// /// The region that work stays in.
+/// #[frame_key(name = "region", propagates, inherit)]
+/// pub static REGION: Key<String>;
+///
+/// /// The directory that is open here.
+/// #[frame_key(name = "directory", stays, inherit)]
+/// pub static DIRECTORY: Key<std::path::PathBuf>;
+///
+/// let frame: Frame = [REGION.pair("eu".to_owned()), DIRECTORY.pair("/srv".into())].into_iter().collect();
+/// let sent: Vec<_> = frame.iter().filter_map(|pair| Some((pair.name(), serde_json::to_value(pair.propagated()?)))).collect();
+/// assert!(matches!(&sent[..], [("region", Ok(value))] if value == "eu"));
+///
+/// let received = declared_key("region")?.deserialize_pair(&serde_json::json!("eu"))?;
+/// assert_eq!(received.get(&REGION).unwrap(), "eu");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[proc_macro_attribute]
+pub fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
+    key::frame_key(args.into(), item.into()).into()
 }
 
 /// Names resolvers that this program relies on: where one is not linked, the program does not link.

@@ -16,6 +16,20 @@ impl Name {
         Self::new(literal.value(), literal.span())
     }
 
+    /// The name of a key, which may have parts: `net.overlay`.
+    pub(crate) fn of_key(literal: &LitStr) -> Result<Self> {
+        let (text, span) = (literal.value(), literal.span());
+        if text.split('.').any(str::is_empty) {
+            let error = "the name or a part of it is empty; write `name = \"…\"` with parts separated by `.`";
+            return Err(Error::new(span, error));
+        }
+        // Each part is a name, and the dots between them can be part of a symbol, too.
+        for part in text.split('.') {
+            Self::new(part.to_owned(), span)?;
+        }
+        Ok(Self { text, span })
+    }
+
     pub(crate) fn of_function(ident: &Ident) -> Result<Self> {
         let text = ident.unraw().to_string();
         if text.is_ascii() {
@@ -65,6 +79,11 @@ impl Name {
     /// Defined by each resolver of this name, and referred to by who requires it.
     pub(crate) fn linked_resolver_symbol(&self) -> String {
         format!("frame_resolver_{}_is_not_linked", self.text)
+    }
+
+    /// The symbol of the static of a key; strong, so two of a name do not link.
+    pub(crate) fn unique_key_symbol(&self) -> String {
+        format!("frame_key_{}_is_declared_more_than_once", self.text)
     }
 
     /// The symbol of the option's own static.

@@ -92,14 +92,20 @@ fn parenthesized(tokens: TokenStream, span: Span) -> TokenTree {
 
 /// A function of assembly, never called. It is a function only because assembly at the level of items is not allowed
 /// in a block; a naked function is the same, emitted once.
-pub(crate) fn assembly(lines: &[String], operands: &[TokenStream]) -> TokenStream {
+///
+/// `place` is part of the section's name, which is what linkers say of a symbol that is defined in it.
+pub(crate) fn assembly(place: &str, lines: &[String], operands: &[TokenStream]) -> TokenStream {
+    let used = quote!(#(#operands)*);
+    let function = fresh("__frame_registry_assembly", &used);
+    let kept = fresh("__FRAME_REGISTRY_ASSEMBLY", &used);
+    // `R`: kept by the linker, though nothing refers to it.
+    let section = format!(".pushsection \".data.rel.ro.{place}\", \"awR\", %progbits");
     quote! {
         // SAFETY: never called, and its lines make symbols and data that only these macros refer to.
         #[unsafe(naked)]
-        extern "C" fn __frame_registry_assembly() {
+        extern "C" fn #function() {
             ::core::arch::naked_asm!(
-                // `R`: kept by the linker, though nothing refers to it.
-                ".pushsection .data.rel.ro.frame_registry_guards, \"awR\", %progbits",
+                #section,
                 ".balign 8",
                 #(#lines,)*
                 ".popsection",
@@ -108,8 +114,23 @@ pub(crate) fn assembly(lines: &[String], operands: &[TokenStream]) -> TokenStrea
         }
 
         #[used]
-        static __FRAME_REGISTRY_ASSEMBLY: extern "C" fn() = __frame_registry_assembly;
+        static #kept: extern "C" fn() = #function;
     }
+}
+
+/// The place in the section's name where none is needed.
+pub(crate) const NO_PLACE: &str = "frame_registry_guards";
+
+/// The file and the line of the attribute, as they can stand in a string of the assembler.
+pub(crate) fn location() -> String {
+    let span = proc_macro::Span::call_site();
+    format!("{}:{}", quotable(&span.file()), span.line())
+}
+
+/// `text`, with `_` for what means something in a string of the assembler, or in the template of assembly.
+pub(crate) fn quotable(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || " _-./+@,=~:`()[]<>".contains(letter);
+    text.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect()
 }
 
 /// Refers to symbols as hidden ones, which have to be in the same file: without this a shared library would link with
@@ -117,7 +138,31 @@ pub(crate) fn assembly(lines: &[String], operands: &[TokenStream]) -> TokenStrea
 pub(crate) fn require_here(symbols: &[String]) -> TokenStream {
     let lines: Vec<_> =
         symbols.iter().flat_map(|symbol| [format!(".hidden {symbol}"), format!(".quad {symbol}")]).collect();
-    assembly(&lines, &[])
+    assembly(NO_PLACE, &lines, &[])
+}
+
+/// All that is emitted, but the user's item. It goes through one macro of the registry, so that a path which does not lead
+/// there is one error, and not one for each name.
+pub(crate) fn emit(private: &TokenStream, tokens: &TokenStream) -> TokenStream {
+    quote!(#private::emit! { #tokens })
+}
+
+/// An identifier that begins with `base` and is none of the user's in `tokens`, in whose scope it is.
+pub(crate) fn fresh(base: &str, tokens: impl ToTokens) -> Ident {
+    let mut name = base.to_owned();
+    while contains(tokens.to_token_stream(), &name) {
+        name.push('_');
+    }
+    Ident::new(&name, Span::call_site())
+}
+
+/// Whether the identifier `name` is among `tokens`.
+pub(crate) fn contains(tokens: TokenStream, name: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => ident == name,
+        TokenTree::Group(group) => contains(group.stream(), name),
+        _ => false,
+    })
 }
 
 /// Emits `guarded` where the linker guards the wiring, and `otherwise` elsewhere.

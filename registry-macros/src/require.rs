@@ -8,7 +8,7 @@ use syn::{Error, Ident, LitStr, Path, Result, Token};
 
 use crate::args;
 use crate::name::Name;
-use crate::paths::{at, private, require_here, where_link_guarded};
+use crate::paths::{at, emit, private, require_here, where_link_guarded};
 
 pub(crate) fn require_resolvers(tokens: TokenStream) -> TokenStream {
     match parse.parse2(tokens) {
@@ -67,7 +67,7 @@ fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
     let count = names.len();
     let symbols: Vec<_> = names.iter().map(Name::linked_resolver_symbol).collect();
     let required_here = where_link_guarded(&private, &require_here(&symbols), &TokenStream::new());
-    quote! {
+    let tokens = quote! {
         const _: () = {
             // SAFETY: only `#[frame_resolver]` defines symbols of these names, each as the address of a resolver.
             unsafe extern "C" {
@@ -77,5 +77,6 @@ fn expand(krate: Option<&Path>, names: &[Name]) -> TokenStream {
             static __FRAME_RESOLVERS: [&&#private::LinkedResolver; #count] = [#(&#idents),*];
             #required_here
         };
-    }
+    };
+    emit(&private, &tokens)
 }

@@ -72,6 +72,18 @@ pub enum WiringError {
         /// The other.
         second: Location,
     },
+    /// Two keys have one wire name.
+    #[error(
+        "frame key `{name}` is declared twice, at {first} and at {second}; give one of them another `name`"
+    )]
+    DuplicateKey {
+        /// The name.
+        name: &'static str,
+        /// One place.
+        first: Location,
+        /// The other.
+        second: Location,
+    },
     /// Two options have one name.
     #[error(
         "frame option `{name}` is declared twice, at {first} and at {second}; give one of them another `name`"

@@ -1,6 +1,6 @@
 //! Options given as JSON, by the names they were declared with.
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value as Json;
 
 use crate::__private::DeclaredReader;
@@ -62,9 +62,10 @@ impl Options {
             .ok_or_else(|| OptionError::NotText { option: option.name, expected: option.type_name() })?;
         let value = (parser.parse)(value).map_err(|source| OptionError::WrongType {
             option: option.name,
-            given: shown(value),
+            given: if option.is_secret { kind(value).to_owned() } else { shown(value) },
             expected: option.type_name(),
-            source,
+            // serde quotes what it read.
+            source: if option.is_secret { serde_json::Error::custom(HIDDEN) } else { source },
         })?;
         self.set_value(OptionValue::new(option, value));
         Ok(())
@@ -121,8 +122,11 @@ pub enum OptionError {
     },
 }
 
-fn did_you_mean(suggestion: Option<&'static str>) -> String {
-    suggestion.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+pub(crate) fn did_you_mean(suggestion: Option<&'static str>) -> String {
+    match suggestion {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => "; is the crate that declares it linked? write `use that_crate as _;`".to_owned(),
+    }
 }
 
 fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
@@ -142,7 +146,7 @@ fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
 }
 
 /// A name in an error, cut where it is longer than any name should be.
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     const LONGEST: usize = 100;
     if name.len() <= LONGEST {
         return name.to_owned();
@@ -150,18 +154,31 @@ fn shortened(name: &str) -> String {
     format!("{}…", &name[..name.floor_char_boundary(LONGEST)])
 }
 
+/// What is said of the value of an option that is secret.
+const HIDDEN: &str = "the value is hidden, because the option is declared with `secret`";
+
+/// The kind of a value in an error.
+fn kind(json: &Json) -> &'static str {
+    match json {
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
+
 /// A value in an error: its kind, and itself where it is short.
 fn shown(json: &Json) -> String {
     const LONGEST: usize = 40;
     match json {
-        Json::Null => "null".to_owned(),
         Json::Bool(value) => format!("the boolean {value}"),
         Json::Number(value) => format!("the number {value}"),
         Json::String(value) if value.is_empty() => "an empty string".to_owned(),
         Json::String(value) if value.chars().count() <= LONGEST => format!("the string {value:?}"),
         Json::String(value) => format!("a string of {} characters", value.chars().count()),
-        Json::Array(_) => "a list".to_owned(),
-        Json::Object(_) => "an object".to_owned(),
+        Json::Null | Json::Array(_) | Json::Object(_) => kind(json).to_owned(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::boundary::{Boundary, Declaration};
 use crate::pair::Pair;
 use crate::value::{FrameValue, Value};
 
@@ -35,14 +36,20 @@ use crate::value::{FrameValue, Value};
 /// ```
 ///
 /// Values are small standard types (stored inline), `'static` references ([`pair_static`](Self::pair_static)) or
-/// shared behind an [`Arc`]: cloning a pair never clones the value. The name `propagate` is reserved for keys
-/// whose values cross to another node.
+/// shared behind an [`Arc`]: cloning a pair never clones the value.
+///
+/// A key made with [`Key::new`] is for its own node: what it [inherits](Self::inherit) there cannot follow a call to
+/// another. One that is declared with [`#[frame_key]`](macro@crate::frame_key) says whether it does.
 pub struct Key<T: 'static> {
     raw: RawKey,
     value: PhantomData<fn() -> T>,
 }
 
 /// A value that decides itself what a forked frame gets in its place.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not decide what a forked frame gets in its place",
+    note = "implement `frame_registry::Fork` for it, or write `inherit` to copy the pair"
+)]
 pub trait Fork: Sized {
     /// The value for the child frame; `None` leaves the key off it.
     fn fork(&self) -> Option<Self>;
@@ -151,9 +158,31 @@ impl<T: FrameValue> Key<T> {
 }
 
 impl<T> Key<T> {
-    /// The name given to [`Key::new`].
+    pub(crate) const fn declare(name: &'static str, declaration: Declaration) -> Self {
+        let mut raw = RawKey::new(name);
+        raw.declaration = Some(declaration);
+        Self { raw, value: PhantomData }
+    }
+
+    /// A key of any type, for a declaration that is an error already.
+    pub(crate) const fn refused(name: &'static str) -> Self {
+        Self { raw: RawKey::new(name), value: PhantomData }
+    }
+
+    /// The name given to [`Key::new`] or [`#[frame_key]`](macro@crate::frame_key).
     pub const fn name(&self) -> &'static str {
         self.raw.name
+    }
+
+    /// Whether a fork of a frame has a pair of this key if the frame does, be it a copy or what [`Fork`] makes.
+    pub const fn is_inherited(&self) -> bool {
+        self.raw.is_inherited()
+    }
+
+    /// What happens to pairs of this key at the boundary of a node; `None` unless it is declared with
+    /// [`#[frame_key]`](macro@crate::frame_key).
+    pub const fn boundary(&self) -> Option<Boundary> {
+        self.raw.boundary()
     }
 
     pub(crate) const fn raw(&self) -> &RawKey {
@@ -174,6 +203,7 @@ pub(crate) struct RawKey {
     on_fork: OnFork,
     #[cfg(feature = "json")]
     to_json: Option<fn(&Value) -> serde_json::Result<serde_json::Value>>,
+    declaration: Option<Declaration>,
     /// Never read. A type with interior mutability is not promoted to a `'static` temporary, which is what keeps
     /// a key in a `const` from compiling.
     _not_promotable: AtomicBool,
@@ -194,6 +224,7 @@ impl RawKey {
             on_fork: OnFork::Stay,
             #[cfg(feature = "json")]
             to_json: None,
+            declaration: None,
             _not_promotable: AtomicBool::new(false),
         }
     }
@@ -204,6 +235,21 @@ impl RawKey {
 
     pub(crate) fn is_secret(&self) -> bool {
         self.secret
+    }
+
+    pub(crate) const fn is_inherited(&self) -> bool {
+        !matches!(self.on_fork, OnFork::Stay)
+    }
+
+    pub(crate) const fn declaration(&self) -> Option<&Declaration> {
+        self.declaration.as_ref()
+    }
+
+    pub(crate) const fn boundary(&self) -> Option<Boundary> {
+        match &self.declaration {
+            Some(declaration) => Some(declaration.boundary()),
+            None => None,
+        }
     }
 
     /// The value as JSON, if the key is public.

@@ -41,13 +41,15 @@
 //!
 //! # Cargo features
 //!
-//! - `json` (default): options can be given as JSON, by their declared names.
+//! - `json` (default): options can be given as JSON, by their declared names; values of keys can be read by scripts as
+//!   JSON, and propagate to other nodes through serde.
 
 #[doc(hidden)]
 #[path = "private.rs"]
 #[allow(missing_docs)]
 pub mod __private;
 mod app;
+mod boundary;
 mod context;
 mod error;
 mod frame;
@@ -76,6 +78,9 @@ mod sync;
 mod value;
 
 pub use crate::app::{App, AppBuilder, AppError};
+pub use crate::boundary::{Boundary, DeclaredKey, declared_keys};
+#[cfg(feature = "json")]
+pub use crate::boundary::{KeyError, Propagated, declared_key};
 pub use crate::context::Context;
 pub use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
@@ -100,4 +105,4 @@ pub use crate::resolvers::FrameResolvers;
 pub use crate::suggest::nearest;
 pub use crate::value::FrameValue;
 
-pub use frame_registry_macros::{frame_option, frame_resolver, require_resolvers};
+pub use frame_registry_macros::{frame_key, frame_option, frame_resolver, require_resolvers};

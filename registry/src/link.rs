@@ -11,6 +11,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
+use crate::boundary;
 use crate::error::WiringError;
 use crate::location::Location;
 use crate::option::DeclaredOption;
@@ -138,7 +139,7 @@ impl LinkedTable {
         if let Some((name, first, second)) = duplicate(&names) {
             return Err(WiringError::DuplicateResolver { name, first, second });
         }
-        Ok(())
+        boundary::check()
     }
 }
 
@@ -160,7 +161,7 @@ fn is_in_order(view: &[&'static LinkedResolver], elements: &'static [LinkedResol
 ///
 /// Needs no memory but a set of bits on the stack, one a hash: only where two names share a bit are they
 /// compared with each other.
-fn duplicate(
+pub(crate) fn duplicate(
     names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
 ) -> Option<(&'static str, Location, Location)> {
     const WORDS: usize = 1024;

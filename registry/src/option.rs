@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 use crate::link;
 use crate::location::Location;
 use crate::resolver::LinkedResolver;
-use crate::value::FrameValue;
 
 /// An option that a call may be given, declared with [`#[frame_option]`](macro@crate::frame_option).
 ///
@@ -34,13 +33,11 @@ pub struct FrameOption<T: 'static> {
     value: PhantomData<fn() -> T>,
 }
 
-impl<T: FrameValue> FrameOption<T> {
+impl<T> FrameOption<T> {
     pub(crate) const fn declare(declared: DeclaredOption) -> Self {
         Self { declared, value: PhantomData }
     }
-}
 
-impl<T> FrameOption<T> {
     /// The name that the option has in text, unique in the program.
     pub const fn name(&self) -> &'static str {
         self.declared.name
@@ -91,6 +88,7 @@ pub struct DeclaredOption {
     pub(crate) location: Location,
     pub(crate) type_name: &'static str,
     pub(crate) empty_is_unset: bool,
+    pub(crate) is_secret: bool,
     pub(crate) parser: Option<Parser>,
     /// The linked resolver that covers it, where the linker vouches for one.
     pub(crate) covered_by: Option<&'static &'static LinkedResolver>,
@@ -114,7 +112,7 @@ impl DeclaredOption {
         self.kind
     }
 
-    /// Its documentation comment, as written, with one space before each line.
+    /// Its documentation comment, without the marks of a comment and the indentation of all lines.
     pub const fn doc(&self) -> &'static str {
         self.doc
     }
@@ -132,6 +130,11 @@ impl DeclaredOption {
     /// Whether an empty string, given as text, is as good as no option: `#[frame_option(…, empty_is_unset)]`.
     pub const fn empty_is_unset(&self) -> bool {
         self.empty_is_unset
+    }
+
+    /// Whether its values are hidden, in `Debug` and in errors: `#[frame_option(…, secret)]`.
+    pub const fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// The crate that declares it.

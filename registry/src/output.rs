@@ -7,8 +7,8 @@ use crate::pair::{Pair, Pairs};
 
 /// The first argument of a resolver.
 #[diagnostic::on_unimplemented(
-    message = "the first argument of a frame resolver is `&Context<'_>`, not `{Self}`",
-    label = "write `&Context<'_>`"
+    message = "the first argument of a frame resolver is `&frame_registry::Context<'_>`, not `{Self}`",
+    label = "write `&frame_registry::Context<'_>`"
 )]
 pub trait ContextArgument<'a> {
     /// It, from what the dispatcher gave.
@@ -25,8 +25,8 @@ impl<'a> ContextArgument<'a> for &'a Context<'a> {
 
 /// The second argument of a resolver.
 #[diagnostic::on_unimplemented(
-    message = "the second argument of a frame resolver is `&Options`, not `{Self}`",
-    label = "write `&Options`"
+    message = "the second argument of a frame resolver is `&frame_registry::Options`, not `{Self}`",
+    label = "write `&frame_registry::Options`"
 )]
 pub trait OptionsArgument<'a> {
     /// It, from what the dispatcher gave.
@@ -45,7 +45,7 @@ impl<'a> OptionsArgument<'a> for &'a Options {
 #[diagnostic::on_unimplemented(
     message = "a frame resolver returns a `Result` of pairs, not `{Self}`",
     label = "write `Result<Option<Pair>, E>`",
-    note = "the pairs are anything that is `IntoIterator<Item = Pair>`; a resolver that cannot fail has the error `std::convert::Infallible`"
+    note = "the pairs are anything that is `IntoIterator<Item = frame_registry::Pair>`; a resolver that cannot fail has the error `std::convert::Infallible`"
 )]
 pub trait ResolverOutput {
     /// Appends the pairs.
@@ -73,7 +73,7 @@ impl<I: IntoPairs, E: IntoCause> ResolverOutput for Result<I, E> {
 #[diagnostic::on_unimplemented(
     message = "the `Ok` of what a frame resolver returns is pairs, not `{Self}`",
     label = "write `Result<Option<Pair>, E>`",
-    note = "pairs are anything that is `IntoIterator<Item = Pair>`: `Option<Pair>`, `[Pair; N]`, `Vec<Pair>`"
+    note = "pairs are anything that is `IntoIterator<Item = frame_registry::Pair>`: `Option<Pair>`, `[Pair; N]`, `Vec<Pair>`"
 )]
 pub trait IntoPairs {
     #[doc(hidden)]

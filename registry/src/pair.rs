@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::boundary::Boundary;
+#[cfg(feature = "json")]
+use crate::boundary::Propagated;
 use crate::inline_vec::{self, InlineVec};
 use crate::key::{Key, RawKey};
 use crate::value::{FrameValue, Value};
@@ -52,6 +55,24 @@ impl Pair {
     #[cfg(feature = "json")]
     pub fn public(&self) -> Option<serde_json::Result<serde_json::Value>> {
         self.key.to_json(&self.value)
+    }
+
+    /// Whether a fork of a frame gets this pair, or what [`Fork`](crate::Fork) makes of it.
+    pub fn is_inherited(&self) -> bool {
+        self.key.is_inherited()
+    }
+
+    /// What happens to the pair where its frame is carried to another node; `None` if its key is not
+    /// [declared](macro@crate::frame_key), so that this is not known.
+    pub fn boundary(&self) -> Option<Boundary> {
+        self.key.boundary()
+    }
+
+    /// The value, to be serialized in any format, if the key [propagates](Boundary::Propagates).
+    /// [`DeclaredKey::deserialize_pair`](crate::DeclaredKey::deserialize_pair) reads it.
+    #[cfg(feature = "json")]
+    pub fn propagated(&self) -> Option<Propagated<'_>> {
+        Propagated::of(self.key, &self.value)
     }
 
     /// What `Debug` shows of the value: `<secret>` for a key that is marked so.

@@ -4,6 +4,9 @@ use std::marker::PhantomData;
 
 pub use linkme;
 
+#[cfg(feature = "json")]
+pub use crate::boundary::Propagate;
+pub use crate::boundary::{KEYS, ListedKey, Wire};
 pub use crate::context::Context;
 pub use crate::error::BoxError;
 pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
@@ -13,6 +16,8 @@ pub use crate::output::{ContextArgument, OptionsArgument, ResolverOutput};
 pub use crate::pair::Pairs;
 pub use crate::resolver::{IsFrameOption, LinkedResolver};
 
+use crate::boundary::Declaration;
+use crate::key::Key;
 use crate::location::Location;
 use crate::option::FrameOption;
 use crate::value::FrameValue;
@@ -43,6 +48,7 @@ pub struct OptionParts {
     pub type_name: &'static str,
     pub kind: OptionKind,
     pub empty_is_unset: bool,
+    pub is_secret: bool,
     pub doc: &'static str,
     pub module: &'static str,
     pub file: &'static str,
@@ -52,10 +58,16 @@ pub struct OptionParts {
 }
 
 #[must_use]
-#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
-    let OptionParts { name, type_name, kind, empty_is_unset, doc, module, file, line, parser, covered_by } =
-        parts;
+    refused_option(parts)
+}
+
+/// An option of any type, for a declaration that is an error already.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
+pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
+    let OptionParts { name, type_name, kind, empty_is_unset, is_secret, doc, module, .. } = parts;
+    let OptionParts { file, line, parser, covered_by, .. } = parts;
     let location = Location::new(file, line);
     FrameOption::declare(DeclaredOption {
         name,
@@ -65,6 +77,7 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
         location,
         type_name,
         empty_is_unset,
+        is_secret,
         parser,
         covered_by,
     })
@@ -77,6 +90,76 @@ pub const fn listed_option<T>(
     line: u32,
 ) -> ListedOption {
     ListedOption { option: option.declared(), location: Location::new(file, line) }
+}
+
+/// What `#[frame_key]` knows of its static.
+#[derive(Debug)]
+pub struct KeyParts {
+    pub name: &'static str,
+    pub type_name: &'static str,
+    pub doc: &'static str,
+    pub module: &'static str,
+    pub file: &'static str,
+    pub line: u32,
+    pub wire: Option<Wire>,
+}
+
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
+pub const fn frame_key<T: FrameValue>(parts: KeyParts) -> Key<T> {
+    let KeyParts { name, type_name, doc, module, file, line, wire } = parts;
+    Key::declare(name, Declaration { type_name, doc, module, location: Location::new(file, line), wire })
+}
+
+/// A key of any type, for a declaration that is an error already.
+#[must_use]
+pub const fn refused_key<T>(name: &'static str) -> Key<T> {
+    Key::refused(name)
+}
+
+#[must_use]
+pub const fn listed_key<T>(key: &'static Key<T>, file: &'static str, line: u32) -> ListedKey {
+    ListedKey::new(key, Location::new(file, line))
+}
+
+/// What a static under `#[frame_key]` has as its type.
+#[diagnostic::on_unimplemented(
+    message = "the type of a frame key is `Key<T>`, not `{Self}`",
+    label = "write `Key<T>`, where `T` is the type of the key's values"
+)]
+pub trait IsKey {
+    /// `A`; see [`IsDeclaration::Same`].
+    type Same<A>;
+}
+
+impl<T> IsKey for Key<T> {
+    type Same<A> = A;
+}
+
+/// Its argument, if `D` is the type of a key; as [`checked`].
+#[must_use]
+pub const fn checked_key<D, A>(value: A) -> D::Same<A>
+where
+    D: IsKey<Same<A> = A>,
+{
+    value
+}
+
+/// The type of a key that can propagate.
+#[cfg(feature = "json")]
+pub trait CanPropagate {
+    const WIRE: Wire;
+}
+
+#[cfg(feature = "json")]
+impl<T: Propagate> CanPropagate for Key<T> {
+    const WIRE: Wire = Wire::of::<T>();
+}
+
+#[cfg(feature = "json")]
+#[must_use]
+pub const fn wire<D: CanPropagate, A: Copy>(_: A) -> Wire {
+    D::WIRE
 }
 
 /// What a static under `#[frame_option]` has as its type.
@@ -116,6 +199,14 @@ pub trait NoReader {
 
 impl<D> NoReader for DeclaredReader<D> {}
 
+/// All that the macros emit beside the user's items. Where their path of this crate is wrong, this macro is what is not
+/// found, once.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __emit {
+    ($($tokens:tt)*) => { $($tokens)* };
+}
+
 /// Emits the first part where the linker guards the wiring, and the second elsewhere. Decided here, for the crate that
 /// expands the macro knows nothing of this crate's `cfg`s.
 #[doc(hidden)]
@@ -133,4 +224,22 @@ macro_rules! __where_link_guarded {
     ({ $($guarded:tt)* } else { $($otherwise:tt)* }) => { $($otherwise)* };
 }
 
+/// Emits the first part where the feature `json` is on, and the second elsewhere.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "json")]
+macro_rules! __where_json {
+    ({ $($with:tt)* } else { $($without:tt)* }) => { $($with)* };
+}
+
+/// Emits the first part where the feature `json` is on, and the second elsewhere.
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "json"))]
+macro_rules! __where_json {
+    ({ $($with:tt)* } else { $($without:tt)* }) => { $($without)* };
+}
+
+pub use crate::__emit as emit;
+pub use crate::__where_json as where_json;
 pub use crate::__where_link_guarded as where_link_guarded;

@@ -17,6 +17,8 @@ static LABELS: FrameOption<Vec<String>>;
 static HOOK: FrameOption<fn() -> u32>;
 #[frame_option(name = "profile", plain, empty_is_unset)]
 static PROFILE: FrameOption<String>;
+#[frame_option(name = "pin", plain, secret)]
+static PIN: FrameOption<u32>;
 #[frame_option(name = "borrowed", plain)]
 static BORROWED: FrameOption<&'static str>;
 
@@ -70,10 +72,25 @@ fn refused(json: &serde_json::Value, message: &str) -> OptionError {
 fn an_option_that_nobody_declares_is_refused_with_the_nearest_name() {
     refused(&json!({ "netwrok": "tor:main" }), "no option is named `netwrok`; did you mean `network`?");
     refused(&json!({ "Network": "tor:main" }), "no option is named `Network`; did you mean `network`?");
+}
+
+#[test]
+fn an_option_that_is_like_no_other_is_refused_with_the_question_whether_its_crate_is_linked() {
+    let hint = "is the crate that declares it linked? write `use that_crate as _;`";
     let long = "x".repeat(1 << 22);
-    refused(&json!({ &long: 1 }), &format!("no option is named `{}…`", &long[..100]));
-    refused(&json!({ "colour": 1 }), "no option is named `colour`");
-    refused(&json!({ "": 1 }), "no option is named ``");
+    refused(&json!({ &long: 1 }), &format!("no option is named `{}…`; {hint}", &long[..100]));
+    refused(&json!({ "colour": 1 }), &format!("no option is named `colour`; {hint}"));
+    refused(&json!({ "": 1 }), &format!("no option is named ``; {hint}"));
+}
+
+#[test]
+fn the_value_of_a_secret_option_is_in_no_error() {
+    let error = refused(&json!({ "pin": "hunter2" }), "option `pin` is a string, which is not a `u32`");
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(source, "the value is hidden, because the option is declared with `secret`");
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    let pin = frame_registry::declared_options().into_iter().find(|option| option.name() == "pin").unwrap();
+    assert!(pin.is_secret());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What only the linker can show: little Cargo projects, built as a user would build them.
 
 mod artifacts;
+mod covers;
+mod keys;
 mod order;
 mod third_party;
 mod wiring;

@@ -123,11 +123,17 @@ impl Project {
         self.root.join(path)
     }
 
+    /// The target directory of all projects.
+    #[must_use]
+    pub fn target(&self) -> PathBuf {
+        shared_directory().join("target")
+    }
+
     /// Builds one package.
     #[must_use]
     pub fn build(&self, package: &str, options: BuildOptions<'_>) -> Built {
         let host = host();
-        let target = shared_directory().join("target");
+        let target = self.target();
         // With a target given, the flags are not those of macros and build scripts, which are then built once.
         let output = self
             .cargo(&["build", "--offline", "--quiet", "--package", package, "--target", &host])

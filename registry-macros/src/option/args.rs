@@ -10,6 +10,7 @@ pub(crate) struct Args {
     pub(crate) name: Name,
     pub(crate) kind: Kind,
     pub(crate) empty_is_unset: bool,
+    pub(crate) is_secret: bool,
     pub(crate) krate: Option<Path>,
 }
 
@@ -25,13 +26,15 @@ const KNOWN: &[Known] = &[
     Known { name: "runtime", example: "runtime" },
     Known { name: "plain", example: "plain" },
     Known { name: "empty_is_unset", example: "empty_is_unset" },
+    Known { name: "secret", example: "secret" },
     Known { name: "crate", example: "crate = path::to::frame_registry" },
 ];
 
 impl Args {
     /// The arguments, with a stand-in for a name that is missing or wrong, so that the static can still be emitted.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
-        let (mut name, mut kind, mut empty_is_unset, mut krate) = (None, Kind::Linked, false, None);
+        let (mut name, mut kind, mut krate) = (None, Kind::Linked, None);
+        let (mut empty_is_unset, mut is_secret) = (false, false);
         let parsed = args::parse(tokens, KNOWN, |argument, input| {
             let given = match argument.to_string().as_str() {
                 "name" => {
@@ -42,6 +45,10 @@ impl Args {
                 "plain" => Kind::Plain,
                 "empty_is_unset" => {
                     empty_is_unset = true;
+                    return Ok(());
+                }
+                "secret" => {
+                    is_secret = true;
                     return Ok(());
                 }
                 _ => {
@@ -60,6 +67,6 @@ impl Args {
             errors.push(Error::new(Span::call_site(), error));
         }
         let name = name.unwrap_or_else(|| Name::placeholder(Span::call_site()));
-        Self { name, kind, empty_is_unset, krate }
+        Self { name, kind, empty_is_unset, is_secret, krate }
     }
 }

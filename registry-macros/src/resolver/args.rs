@@ -1,7 +1,6 @@
 //! The arguments of `#[frame_resolver]`.
 
 use proc_macro2::{Span, TokenStream};
-use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::parse::ParseStream;
 use syn::{
@@ -121,8 +120,7 @@ fn parse_covers(argument: &Ident, input: ParseStream<'_>) -> Result<Vec<Path>> {
     }
     let mut covers: Vec<Path> = Vec::new();
     for path in paths {
-        let text = path.to_token_stream().to_string();
-        if covers.iter().any(|other| other.to_token_stream().to_string() == text) {
+        if covers.iter().any(|other| segments(other) == segments(&path)) {
             return Err(Error::new_spanned(path, "this option is covered already; name it once"));
         }
         covers.push(path);
@@ -134,4 +132,11 @@ fn parse_option(input: ParseStream<'_>) -> Result<Path> {
     let at = input.span();
     let error = "expected the path of an option's static: write `covers(OPTION)`";
     input.call(Path::parse_mod_style).map_err(|_| Error::new(at, error))
+}
+
+/// The segments of a path, by which two paths of one scope are compared: `self::OPTION` is `OPTION`.
+pub(crate) fn segments(path: &Path) -> Vec<String> {
+    let names = path.segments.iter().map(|segment| segment.ident.unraw().to_string());
+    let skipped = usize::from(path.segments.len() > 1 && path.segments[0].ident == "self");
+    path.leading_colon.iter().map(|_| String::new()).chain(names.skip(skipped)).collect()
 }

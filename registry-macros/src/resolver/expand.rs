@@ -3,40 +3,42 @@
 use proc_macro2::{Delimiter, Group, Ident, Literal, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{FnArg, ReturnType};
+use syn::{FnArg, Path, ReturnType};
 
-use super::args::Args;
+use super::args::{Args, segments};
 use super::function::Function;
 use crate::item;
 use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name};
-use crate::paths::{Place, assembly, at, private, where_link_guarded};
+use crate::paths::{NO_PLACE, Place, assembly, at, emit, fresh, location, private, where_link_guarded};
 
 pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let private = &private(args.krate.as_ref());
     let Args { order, name, covers, .. } = args;
-    let conditions = item::conditions(&function.attrs);
+    let inherited = item::inherited(&function.attrs);
     let text = Literal::string(&name.text);
-    let run = run(private, function);
+    let names = Names::new(function, covers);
+    let Names { run, element, .. } = &names;
+    let run_function = run_function(private, function, run);
     let covers_spanned = covers.iter().map(|path| quote_spanned!(at(path.span())=> &#path));
-    let unique = unique(private, args);
-    let guarded = guarded(private, args);
-    let not_guarded = not_guarded(private, args);
+    let unique = unique(private, args, &names);
+    let guarded = guarded(private, args, &names);
+    let not_guarded = not_guarded(private, args, &names);
     let keyed = where_link_guarded(private, &guarded, &not_guarded);
 
     let body = quote! {
         __Registered = {
-            #run
+            #run_function
 
             #[#private::linkme::distributed_slice(#private::RESOLVERS)]
             #[linkme(crate = #private::linkme)]
-            static __FRAME_RESOLVER: #private::LinkedResolver = #private::linked_resolver(#private::ResolverParts {
+            static #element: #private::LinkedResolver = #private::linked_resolver(#private::ResolverParts {
                 name: #text,
                 order: #order,
                 module: ::core::module_path!(),
                 file: ::core::file!(),
                 line: ::core::line!(),
                 covers: &[#(#covers_spanned),*],
-                run: __frame_resolver_run,
+                run: #run,
             });
 
             #unique
@@ -44,54 +46,97 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
             0
         }
     };
-    let item = item_that_no_impl_takes(name, body);
+    let item = item_that_no_impl_takes(name, &name.unique_resolver_symbol(), body);
+    let covered_once = covers.iter().filter_map(covered_symbol).map(|symbol| {
+        let item = item_that_no_impl_takes(name, &symbol, TokenStream::new());
+        quote!(#(#inherited)* #[doc(hidden)] #[allow(dead_code)] #item)
+    });
+    let emitted = emit(
+        private,
+        &quote! {
+            #(#inherited)*
+            #[doc(hidden)]
+            #item
+            #(#covered_once)*
+        },
+    );
     quote! {
         #function
+        #emitted
+    }
+}
 
-        #(#conditions)*
-        #item
+/// Names of what is emitted, each another than those of the user's that are used beside it.
+struct Names {
+    run: Ident,
+    element: Ident,
+    sorted: Ident,
+    unique: Ident,
+    linked: Ident,
+}
+
+impl Names {
+    fn new(function: &Function, covers: &[Path]) -> Self {
+        let function = &function.sig.ident;
+        let used = quote!(#function #(#covers)*);
+        Self {
+            run: fresh("__frame_resolver_run", &used),
+            element: fresh("__FRAME_RESOLVER", &used),
+            sorted: fresh("__FRAME_RESOLVER_SORTED", &used),
+            unique: fresh("__FRAME_RESOLVER_IS_UNIQUE", &used),
+            linked: fresh("__FRAME_RESOLVER_IS_LINKED", &used),
+        }
     }
 }
 
 /// What holds all that is emitted beside the function. Under the attribute in an `impl` or a `trait` the function cannot
 /// be called by its name; this is an item that the compiler refuses there as a whole, so that it is one error.
 /// The name of the item is what is said of two resolvers of one name in one module.
-fn item_that_no_impl_takes(name: &Name, body: TokenStream) -> TokenStream {
+fn item_that_no_impl_takes(name: &Name, ident: &str, body: TokenStream) -> TokenStream {
     let span = at(name.span);
-    let ident = Ident::new(&name.unique_resolver_symbol(), span);
+    let ident = Ident::new(ident, span);
     let mut body = Group::new(Delimiter::Brace, body);
     body.set_span(span);
     quote_spanned!(span=> enum #ident #body)
 }
 
+/// The name of an item that two resolvers of one module have in common if they cover one option by one path: that, the
+/// compiler finds before the linker does. `None` for a path that is another in each macro that writes it.
+fn covered_symbol(path: &Path) -> Option<String> {
+    let segments = segments(path);
+    let is_of_macro = segments.iter().any(|segment| segment == "$crate");
+    (!is_of_macro).then(|| format!("frame_option_{}{COVERED_ONCE_SUFFIX}", segments.join("__")))
+}
+
 /// The function that the table points to. Its three expressions are what checks the user's types, each standing
 /// at the type it checks; a type that does not fit is one error.
-fn run(private: &TokenStream, function: &Function) -> TokenStream {
+fn run_function(private: &TokenStream, function: &Function, run: &Ident) -> TokenStream {
+    // Not the user's, should the function have the name of one of these.
+    let [ctx, options, pairs] =
+        ["ctx", "options", "pairs"].map(|name| Ident::new(name, proc_macro2::Span::mixed_site()));
     let traits = [quote!(ContextArgument), quote!(OptionsArgument)];
-    let values = [quote!(__frame_context), quote!(__frame_options)];
-    let arguments = function.sig.inputs.iter().zip(traits).zip(values).map(|((input, trait_name), value)| {
-        let place = match input {
-            FnArg::Typed(input) => Place::of(&input.ty),
-            FnArg::Receiver(receiver) => Place::of(receiver),
-        };
-        place.put_call(quote!(#private::#trait_name::of), quote!(#value))
-    });
+    let arguments =
+        function.sig.inputs.iter().zip(traits).zip([&ctx, &options]).map(|((input, trait_name), value)| {
+            let place = match input {
+                FnArg::Typed(input) => Place::of(&input.ty),
+                FnArg::Receiver(receiver) => Place::of(receiver),
+            };
+            place.put_call(quote!(#private::#trait_name::of), quote!(#value))
+        });
     let output = match &function.sig.output {
         ReturnType::Type(_, ty) => Place::of(ty),
         ReturnType::Default => Place::of(&function.sig.ident),
     };
     let call = output.put_call(function.sig.ident.to_token_stream(), quote!(#(#arguments),*));
     let append = output.put(quote!(#private::ResolverOutput::append_to));
-    let deprecated = function.attrs.iter().any(|attr| attr.path().is_ident("deprecated"));
-    let allow = deprecated.then(|| quote!(#[allow(deprecated)]));
     quote! {
-        #allow
-        fn __frame_resolver_run(
-            __frame_context: &#private::Context<'_>,
-            __frame_options: &#private::Options,
-            __frame_pairs: &mut #private::Pairs,
+        #[allow(deprecated)]
+        fn #run(
+            #ctx: &#private::Context<'_>,
+            #options: &#private::Options,
+            #pairs: &mut #private::Pairs,
         ) -> ::core::result::Result<(), #private::BoxError> {
-            #append(#call, __frame_pairs)
+            #append(#call, #pairs)
         }
     }
 }
@@ -101,14 +146,15 @@ fn run(private: &TokenStream, function: &Function) -> TokenStream {
 ///
 /// On ELF it is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
 /// nothing of a second definition in a section that it leaves out.
-fn unique(private: &TokenStream, args: &Args) -> TokenStream {
+fn unique(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+    let ident = &names.unique;
     let symbol = args.name.unique_resolver_symbol();
     let span = at(args.name.span);
     let guard = quote_spanned! {span=>
         // SAFETY: the name is one that only this macro makes, and nothing reads the static by it. A second static
         // of the name is a link error, which is what it is for.
         #[unsafe(export_name = #symbol)]
-        static __FRAME_RESOLVER_IS_UNIQUE: u8 = 0;
+        static #ident: ::core::primitive::u8 = 0;
     };
     let kept = quote_spanned! {span=>
         // SAFETY: nothing reads the section, and nothing else is in it.
@@ -119,47 +165,85 @@ fn unique(private: &TokenStream, args: &Args) -> TokenStream {
 }
 
 /// On 64-bit ELF: the element of the sorted view, and the symbols that others refer to.
-fn guarded(private: &TokenStream, args: &Args) -> TokenStream {
-    let section = format!(".frame_resolvers.{:08x}.{}", sort_key(args.order), args.name.text);
-    let linked = args.name.linked_resolver_symbol();
+fn guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+    let Args { name, covers, order, .. } = args;
+    let Names { element, sorted, .. } = names;
+    let section = format!(".frame_resolvers.{:08x}.{}", sort_key(*order), name.text);
+    let linked = name.linked_resolver_symbol();
     let mut lines = vec![
         format!(".weak {linked}"),
         format!(".hidden {linked}"),
         format!("{linked}:"),
         // A shared library has no reason to export it.
-        format!(".hidden {}", args.name.unique_resolver_symbol()),
+        format!(".hidden {}", name.unique_resolver_symbol()),
     ];
-    let mut operands = vec![quote!(element = sym __FRAME_RESOLVER)];
-    for (index, path) in args.covers.iter().enumerate() {
+    let mut operands = vec![quote!(element = sym #element)];
+    for (index, path) in covers.iter().enumerate() {
         let option = format_ident!("option{index}", span = at(path.span()));
-        lines.push(format!(".hidden {{{option}}}"));
-        for suffix in [COVERED_ONCE_SUFFIX, COVERED_SUFFIX] {
-            let symbol = format!("{{{option}}}{suffix}");
-            lines.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
-        }
+        lines.extend(covering(&name.text, &format!("{{{option}}}")));
         operands.push(quote_spanned!(at(path.span())=> #option = sym #path));
     }
     lines.push(".quad {element}".to_owned());
-    let assembly = assembly(&lines, &operands);
+    let place = if covers.is_empty() {
+        NO_PLACE.to_owned()
+    } else {
+        format!("frame resolver {} ({})", name.text, location())
+    };
+    let assembly = assembly(&place, &lines, &operands);
 
     quote! {
         // SAFETY: sections of this name hold one static of this type each, which is what `frame_registry` reads
         // there; see `sorted_view.rs`.
         #[used]
         #[unsafe(link_section = #section)]
-        static __FRAME_RESOLVER_SORTED: &#private::LinkedResolver = &__FRAME_RESOLVER;
+        static #sorted: &#private::LinkedResolver = &#element;
 
         #assembly
     }
 }
 
+/// The symbols of one option that resolver `name` covers. Two resolvers that define them do not link; the section that
+/// they are in says which resolvers these are. Should both be in one object file, the assembler finds the first one's
+/// symbol, and a macro that the first left for this.
+fn covering(name: &str, option: &str) -> Vec<String> {
+    let covered = format!("{option}{COVERED_SUFFIX}");
+    let once = format!("{option}{COVERED_ONCE_SUFFIX}");
+    let own = format!(".L{once}_here_by_{name}");
+    let resolver = format!("`{name}` ({})", location());
+    vec![
+        format!(".hidden {option}"),
+        format!(".ifdef {own}"),
+        format!(".error \"{option} is named twice in the `covers(…)` of {resolver}; name it once\""),
+        ".else".to_owned(),
+        format!("{own}:"),
+        format!(".ifdef {once}"),
+        format!("{once}_by \"{resolver}\""),
+        ".else".to_owned(),
+        format!(".globl {once}"),
+        format!(".hidden {once}"),
+        format!("{once}:"),
+        // Weak, so that of two resolvers one symbol is reported, and not both.
+        format!(".weak {covered}"),
+        format!(".hidden {covered}"),
+        format!("{covered}:"),
+        format!(".macro {once}_by other"),
+        format!(
+            ".error \"{option} is covered by two resolvers, {resolver} and \\other; remove it from the `covers(…)` of one\""
+        ),
+        ".endm".to_owned(),
+        ".endif".to_owned(),
+        ".endif".to_owned(),
+    ]
+}
+
 /// Elsewhere: the symbol that `require_resolvers!` refers to.
-fn not_guarded(private: &TokenStream, args: &Args) -> TokenStream {
+fn not_guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+    let Names { linked: ident, element, .. } = names;
     let linked = args.name.linked_resolver_symbol();
     quote! {
         // SAFETY: the name is one that only this macro makes.
         #[unsafe(export_name = #linked)]
-        static __FRAME_RESOLVER_IS_LINKED: &#private::LinkedResolver = &__FRAME_RESOLVER;
+        static #ident: &#private::LinkedResolver = &#element;
     }
 }
 

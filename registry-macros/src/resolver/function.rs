@@ -5,6 +5,8 @@ use quote::{ToTokens, quote};
 use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Result, Signature, Visibility};
 
+use crate::item;
+
 /// A function whose body is not looked into: while it is half typed the rest still works in an editor.
 pub(crate) struct Function {
     pub(crate) attrs: Vec<Attribute>,
@@ -45,6 +47,11 @@ impl Function {
 impl ToTokens for Function {
     fn to_tokens(&self, tokens: &mut TokenStream) {
         let Self { attrs, vis, sig, body } = self;
-        tokens.extend(quote!(#(#attrs)* #vis #sig #body));
+        let attrs = item::own(attrs);
+        tokens.extend(quote! {
+            // The `Result` is what every resolver returns. First, so that the user's own levels win.
+            #[allow(clippy::unnecessary_wraps)]
+            #(#attrs)* #vis #sig #body
+        });
     }
 }

@@ -10,6 +10,7 @@ use quote::quote;
 
 use crate::args::Errors;
 use crate::item;
+use crate::paths::quotable;
 
 pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
     if let (kind, span) = item::kind(&item)
@@ -21,8 +22,7 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
     }
     let function: function::Function = match syn::parse2(item.clone()) {
         Ok(function) => function,
-        // Not a function the compiler could read either, and its error is the better one.
-        Err(_) => return item,
+        Err(error) => return unread(&error, item),
     };
     let mut errors = Errors::default();
     let args = errors.take(args::Args::parse(args, &function));
@@ -35,5 +35,29 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
             quote!(#error #function)
         }
         (Ok(()), None) => unreachable!("arguments are missing only where there is an error"),
+    }
+}
+
+/// A function that the compiler could not read either, and says so; or one in a syntax newer than this macro, which must
+/// not be left out in silence. The compiler comes to the assembly only if it has found no error.
+fn unread(error: &syn::Error, mut item: TokenStream) -> TokenStream {
+    let line =
+        format!(".error \"`#[frame_resolver]` cannot read a function: {}\"", quotable(&error.to_string()));
+    item.extend(quote!(::core::arch::global_asm!(#line, options(raw));));
+    item
+}
+
+#[cfg(test)]
+mod tests {
+    use quote::quote;
+
+    use super::frame_resolver;
+
+    #[test]
+    fn a_function_that_cannot_be_read_stays_and_is_an_error() {
+        let function = quote!(fn tenant(ctx: &Context<'_>, options {new: syntax}) {});
+        let emitted = frame_resolver(quote!(order = 200), function.clone()).to_string();
+        assert!(emitted.starts_with(&function.to_string()), "{emitted}");
+        assert!(emitted.contains(".error"), "{emitted}");
     }
 }

@@ -1,4 +1,4 @@
-//! Nor does it give warnings there.
+//! Nor does it give warnings there. Clippy checks this file, too, with more of its lints; see `compile.rs`.
 #![deny(
     missing_docs,
     warnings,
@@ -8,7 +8,6 @@
     unreachable_pub,
     missing_debug_implementations
 )]
-#![warn(clippy::pedantic)]
 
 use frame_registry::{
     App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,

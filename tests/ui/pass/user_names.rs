@@ -33,6 +33,7 @@ struct Result;
 struct Option;
 struct Box;
 struct usize;
+struct u8;
 struct i32;
 struct isize;
 struct str;
@@ -99,6 +100,44 @@ fn declared(
     ::std::result::Result::Ok([])
 }
 
+/// Named like what is emitted for a resolver.
+#[frame_resolver(order = 3)]
+fn __frame_context(
+    _: &frame_registry::Context<'_>,
+    _: &frame_registry::Options,
+) -> ::std::result::Result<[frame_registry::Pair; 0], ::std::convert::Infallible> {
+    ::std::result::Result::Ok([])
+}
+
+mod named_like_what_is_emitted {
+    use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
+    use std::convert::Infallible;
+
+    #[frame_option(name = "option")]
+    static __FRAME_OPTION: FrameOption<u32>;
+    #[frame_option(name = "covered")]
+    static __FRAME_OPTION_COVERED_BY: FrameOption<u32>;
+    #[frame_option(name = "resolver")]
+    static __FRAME_RESOLVER: FrameOption<u32>;
+    #[frame_key(name = "key", stays)]
+    static __FRAME_KEY: Key<u32>;
+
+    #[frame_resolver(order = 4, covers(__FRAME_OPTION, __FRAME_OPTION_COVERED_BY, __FRAME_RESOLVER))]
+    fn __frame_resolver_run(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+        Ok(options.pair(&__FRAME_OPTION, &__FRAME_KEY))
+    }
+
+    #[frame_resolver(order = 5)]
+    fn ctx(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+        Ok(None)
+    }
+
+    pub fn options() -> Options {
+        let options = Options::new().with(&__FRAME_OPTION, 1).with(&__FRAME_OPTION_COVERED_BY, 2);
+        options.with(&__FRAME_RESOLVER, 3)
+    }
+}
+
 fn main() {
     let app = frame_registry::App::builder().build();
     let options = frame_registry::Options::new().with(&TENANT, 7);
@@ -106,4 +145,8 @@ fn main() {
     let ctx = frame_registry::Context::new(&app, ::std::option::Option::None);
     FrameResolvers::linked().resolve(&ctx, &options, frame.pairs_mut()).unwrap();
     ::std::assert_eq!(*frame.get(&KEY).unwrap(), 7);
+
+    let mut pairs = frame_registry::Pairs::new();
+    FrameResolvers::linked().resolve(&ctx, &named_like_what_is_emitted::options(), &mut pairs).unwrap();
+    ::std::assert_eq!(pairs.len(), 1);
 }

@@ -1,0 +1,6 @@
+use frame_registry::{Key, frame_key};
+
+#[frame_key(name = "tenant", stays)]
+pub static TENANT: Key<_>;
+
+fn main() {}

@@ -1,0 +1,8 @@
+use frame_registry::{FrameOption, frame_option};
+
+unsafe extern "C" {
+    #[frame_option(name = "tenant", plain)]
+    pub safe static TENANT: FrameOption<String>;
+}
+
+fn main() {}

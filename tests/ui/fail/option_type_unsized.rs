@@ -1,0 +1,6 @@
+use frame_registry::{FrameOption, frame_option};
+
+#[frame_option(name = "tenant", plain)]
+pub static TENANT: FrameOption<dyn std::fmt::Debug + Send + Sync>;
+
+fn main() {}

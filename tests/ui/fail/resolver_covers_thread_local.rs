@@ -1,0 +1,13 @@
+use frame_registry::{Context, Options, Pair, frame_resolver};
+use std::convert::Infallible;
+
+thread_local! {
+    static TENANT: u32 = 1;
+}
+
+#[frame_resolver(order = 200, covers(TENANT))]
+fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+fn main() {}

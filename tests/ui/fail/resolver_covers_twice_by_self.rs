@@ -1,0 +1,12 @@
+use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+use std::convert::Infallible;
+
+#[frame_option(name = "tenant")]
+pub static TENANT: FrameOption<String>;
+
+#[frame_resolver(order = 200, covers(TENANT, self::TENANT))]
+fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(None)
+}
+
+fn main() {}
