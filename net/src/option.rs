@@ -1,6 +1,6 @@
 //! The option that chooses an overlay network, and the frame key that carries the choice.
 
-use frame_registry::{FrameOption, Key, frame_option};
+use frame_registry::{FrameOption, Key, frame_key, frame_option};
 
 use crate::id::NetworkId;
 
@@ -25,7 +25,8 @@ use crate::id::NetworkId;
 pub static NETWORK: FrameOption<NetworkId>;
 
 /// The overlay network of a frame; forks inherit it. A frame without one is on the app's default, or on clearnet.
-pub static OVERLAY: Key<NetworkId> = Key::new("net.overlay").inherit().public();
+#[frame_key(name = "net.overlay", propagates, inherit, public)]
+pub static OVERLAY: Key<NetworkId>;
 
 #[cfg(test)]
 mod tests {

@@ -58,7 +58,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
@@ -90,7 +90,8 @@ pub static FS_ROOT: FrameOption<FsRoot>;
 /// The directory of a frame; forks inherit it. A frame without one has no file system.
 ///
 /// Scripts and components can read of it whether it is there, and `read_only`.
-pub static ROOT: Key<Root> = Key::new("fs.root").inherit().public();
+#[frame_key(name = "fs.root", stays, inherit, public)]
+pub static ROOT: Key<Root>;
 
 /// What the app has to give: the directory that roots are below, where the caller has none of its own.
 pub static FS_BASE: Key<Root> = Key::new("fs.base");

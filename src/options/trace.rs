@@ -50,7 +50,7 @@ mod tracestate;
 
 use std::fmt;
 
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -66,7 +66,8 @@ pub use self::tracestate::{TraceState, TracestateError};
 pub static TRACE: FrameOption<Trace>;
 
 /// Which span of which trace the frame is. A fork of the frame is a child of it.
-pub static TRACE_CONTEXT: Key<TraceContext> = Key::new("trace").inherit_forked().public();
+#[frame_key(name = "trace", propagates, inherit_forked, public)]
+pub static TRACE_CONTEXT: Key<TraceContext>;
 
 /// Puts on the frame what [`TRACE`] says, where that is not what the frame inherits.
 ///
@@ -138,15 +139,6 @@ pub enum Trace {
     Join(TraceContext),
 }
 
-/// The headers, as members.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Headers {
-    traceparent: String,
-    #[serde(default)]
-    tracestate: String,
-}
-
 impl<'de> Deserialize<'de> for Trace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TraceVisitor)
@@ -174,9 +166,6 @@ impl<'de> Visitor<'de> for TraceVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Trace, A::Error> {
-        let headers = Headers::deserialize(MapAccessDeserializer::new(members))?;
-        TraceContext::parse(&headers.traceparent, &headers.tracestate)
-            .map(Trace::Join)
-            .map_err(A::Error::custom)
+        TraceContext::deserialize(MapAccessDeserializer::new(members)).map(Trace::Join)
     }
 }

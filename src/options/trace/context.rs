@@ -3,8 +3,9 @@
 use std::fmt;
 
 use frame_registry::Fork;
+use serde::de::Error;
 use serde::ser::SerializeStruct;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ids::{SpanId, TraceId};
 use super::traceparent::{self, Traceparent, TraceparentError};
@@ -155,6 +156,23 @@ impl Serialize for TraceContext {
             members.serialize_field("tracestate", state)?;
         }
         members.end()
+    }
+}
+
+/// The headers, as members.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Headers {
+    traceparent: String,
+    #[serde(default)]
+    tracestate: String,
+}
+
+/// Reads it as [parsed](TraceContext::parse): whoever wrote it is elsewhere.
+impl<'de> Deserialize<'de> for TraceContext {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Headers { traceparent, tracestate } = Headers::deserialize(deserializer)?;
+        Self::parse(&traceparent, &tracestate).map_err(D::Error::custom)
     }
 }
 
