@@ -21,6 +21,27 @@ fn a_function_that_does_not_fit_is_refused_with_what_to_write() {
     trybuild::TestCases::new().compile_fail("ui/functions/*.rs");
 }
 
+/// The program of the README.
+fn three_steps() -> String {
+    let readme = fs::read_to_string(workspace().join("README.md")).expect("it is there");
+    let steps = readme.split("## In three steps").nth(1).expect("the README has three steps");
+    let code = steps.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
+    code.expect("they are code").to_owned()
+}
+
+#[test]
+fn the_three_steps_of_the_readme_are_a_program_that_prints_what_they_say() {
+    let project = Project::new("steps");
+    project.package("steps", "", &[Project::registry()], "src/main.rs", &three_steps());
+    let printed = project.build("steps", BuildOptions::default()).run("steps", &[]);
+    assert_eq!(printed, "Frame {\"tenant\": \"acme\"}\n");
+    assert!(three_steps().contains(&format!("// {printed}")));
+}
+
+fn registry_with_json() -> String {
+    Project::registry().replace("default-features = false", "features = [\"json\"]")
+}
+
 /// Clippy with all of its lints that a crate may reasonably deny, over the program of the case `lint_deny_warnings` and
 /// the one that the README shows.
 #[test]
@@ -32,8 +53,8 @@ fn clippy_has_nothing_to_say_of_what_is_emitted() {
     let steps = readme.split("## In three steps").nth(1).expect("the README has three steps");
     let steps =
         steps.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).expect("they are code");
-    project.package("case", "", &[Project::registry()], "src/main.rs", &case);
-    project.package("steps", "", &[Project::registry()], "src/main.rs", steps);
+    project.package("case", "", &[registry_with_json()], "src/main.rs", &case);
+    project.package("steps", "", &[registry_with_json()], "src/main.rs", &three_steps());
     for package in ["case", "steps"] {
         let output = project
             .cargo(&["clippy", "--offline", "--quiet", "--package", package])
@@ -51,7 +72,7 @@ fn documentation_of_private_items_shows_nothing_that_is_emitted() {
     let project = Project::new("documented");
     let source =
         fs::read_to_string(workspace().join("tests/ui/pass/lint_deny_warnings.rs")).expect("it is there");
-    project.package("case", "", &[Project::registry()], "src/main.rs", &source);
+    project.package("case", "", &[registry_with_json()], "src/main.rs", &source);
     let output = project
         .cargo(&["doc", "--offline", "--quiet", "--no-deps", "--document-private-items", "--package", "case"])
         .env("CARGO_TARGET_DIR", project.target())
@@ -111,4 +132,28 @@ fn each_attribute_that_is_reached_by_reexport_without_its_path_is_one_error() {
     let places = [2, 4, 6, 10].map(|line| format!("--> app/src/main.rs:{line}:1"));
     let expected: Vec<_> = places.iter().flat_map(|place| [error, place.as_str()]).collect();
     assert_eq!(lines, expected, "{}", built.stderr);
+}
+
+#[test]
+fn a_key_that_needs_serde_without_the_feature_is_one_error_that_names_the_feature() {
+    let project = Project::new("keys-without-json");
+    for (package, argument) in [("wire", "propagates, inherit"), ("scripts", "stays, public")] {
+        let source = format!(
+            "use frame_registry::{{Key, frame_key}};\n\
+             #[frame_key(name = \"stays\", stays, inherit)]\n\
+             pub static STAYS: Key<String>;\n\
+             #[frame_key(name = \"tenant\", {argument})]\n\
+             pub static TENANT: Key<String>;\n\
+             fn main() {{}}"
+        );
+        project.package(package, "", &[Project::registry()], "src/main.rs", &source);
+        let built = project.build(package, BuildOptions::default());
+        let errors: Vec<_> = built.stderr.lines().filter(|line| line.starts_with("error")).collect();
+        let word = if package == "wire" { "propagates" } else { "public" };
+        let expected = [
+            format!("error: `{word}` needs the feature `json` of `frame-registry`"),
+            format!("error: could not compile `{package}` (bin \"{package}\") due to 1 previous error"),
+        ];
+        assert_eq!(errors, expected, "{}", built.stderr);
+    }
 }

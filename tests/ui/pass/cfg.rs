@@ -2,7 +2,8 @@
 #![deny(warnings)]
 
 use frame_registry::{
-    Context, FrameOption, FrameResolvers, Options, Pair, declared_options, frame_option, frame_resolver,
+    Context, FrameOption, FrameResolvers, Key, Options, Pair, declared_keys, declared_options, frame_key,
+    frame_option, frame_resolver,
 };
 use std::convert::Infallible;
 
@@ -82,6 +83,14 @@ static OFF_ABOVE: FrameOption<u32>;
 #[cfg_attr(all(), cfg(any()))]
 static OFF_BY_ATTRIBUTE: FrameOption<u32>;
 
+#[frame_key(name = "on", stays)]
+#[cfg(all())]
+static KEY_ON: Key<u32>;
+
+#[frame_key(name = "off", stays)]
+#[cfg(any())]
+static KEY_OFF: Key<u32>;
+
 fn main() {
     let resolvers: Vec<_> = FrameResolvers::linked().iter().collect();
     let names: Vec<_> = resolvers.iter().map(|resolver| resolver.name()).collect();
@@ -90,4 +99,8 @@ fn main() {
     let options: Vec<_> = declared_options().iter().map(|option| option.name()).collect();
     assert_eq!(options, ["on"]);
     assert_eq!(ON.name(), "on");
+
+    let keys: Vec<_> = declared_keys().iter().map(|key| key.name()).collect();
+    assert_eq!(keys, ["on"]);
+    assert_eq!(KEY_ON.name(), "on");
 }

@@ -7,13 +7,14 @@ extern crate self as frame_registry;
 use registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
 use std::convert::Infallible;
 
-pub static TENANT_OF: Key<String> = Key::new("tenant");
-
 #[macro_export]
 macro_rules! tenant {
     () => {
         #[$crate::registry::frame_option(name = "tenant", crate = $crate::registry)]
         pub static TENANT: FrameOption<String>;
+
+        #[$crate::registry::frame_key(name = "tenant", stays, public, crate = $crate::registry)]
+        pub static TENANT_OF: Key<String>;
 
         #[$crate::registry::frame_resolver(order = 200, covers(TENANT), crate = $crate::registry)]
         pub fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {

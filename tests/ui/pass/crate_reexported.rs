@@ -8,13 +8,15 @@ pub mod inner {
 extern crate self as frame_registry;
 
 use inner::registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    frame_resolver,
 };
 use std::convert::Infallible;
 
 inner::registry::require_resolvers!(crate = crate::inner::registry, "tenant",);
 
-pub static TENANT_OF: Key<String> = Key::new("tenant");
+#[frame_key(name = "tenant", propagates, inherit, crate = crate::inner::registry)]
+pub static TENANT_OF: Key<String>;
 
 #[frame_option(name = "tenant", crate = crate::inner::registry)]
 pub static TENANT: FrameOption<String>;

@@ -5,13 +5,15 @@ extern crate frame_registry as renamed_registry;
 extern crate self as frame_registry;
 
 use renamed_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    frame_resolver,
 };
 use std::convert::Infallible;
 
 renamed_registry::require_resolvers!(crate = renamed_registry, "tenant");
 
-pub static TENANT_OF: Key<String> = Key::new("tenant");
+#[frame_key(name = "tenant", propagates, inherit, crate = renamed_registry)]
+pub static TENANT_OF: Key<String>;
 
 #[frame_option(name = "tenant", crate = renamed_registry)]
 pub static TENANT: FrameOption<String>;

@@ -34,7 +34,9 @@ mod inner {
 fn sent(frame: &Frame) -> Result<Vec<(&'static str, serde_json::Value)>, &'static str> {
     let inherited = frame.fork().seal();
     let pairs = inherited.iter().filter(|pair| pair.boundary() != Some(Boundary::Stays));
-    pairs.map(|pair| Ok((pair.name(), serde_json::to_value(pair.propagated().ok_or(pair.name())?).unwrap()))).collect()
+    pairs
+        .map(|pair| Ok((pair.name(), serde_json::to_value(pair.propagated().ok_or(pair.name())?).unwrap())))
+        .collect()
 }
 
 fn received(message: &[(&str, serde_json::Value)]) -> Vec<Pair> {
@@ -42,7 +44,8 @@ fn received(message: &[(&str, serde_json::Value)]) -> Vec<Pair> {
 }
 
 fn main() -> Result<(), Infallible> {
-    let frame: Frame = [TENANT.pair("acme".to_owned()), OPEN.pair(Arc::new(1)), PIN.pair(1234)].into_iter().collect();
+    let frame: Frame =
+        [TENANT.pair("acme".to_owned()), OPEN.pair(Arc::new(1)), PIN.pair(1234)].into_iter().collect();
     let message = sent(&frame).unwrap();
     assert_eq!(message, [("app.tenant", "acme".into()), ("pin", 1234.into())]);
 
@@ -61,7 +64,10 @@ fn main() -> Result<(), Infallible> {
     assert_eq!(refused.to_string(), "the value of key `pin` is not valid");
     let refused = declared_key("app.tenant").unwrap().deserialize_pair(serde_json::json!(7)).unwrap_err();
     assert_eq!(refused.to_string(), "key `app.tenant`: invalid type: integer `7`, expected a string");
-    assert_eq!(declared_key("tenant").unwrap_err().to_string().split(';').next(), Some("no key has the wire name `tenant`"));
+    assert_eq!(
+        declared_key("tenant").unwrap_err().to_string().split(';').next(),
+        Some("no key has the wire name `tenant`")
+    );
 
     let listed: Vec<_> =
         declared_keys().iter().map(|key| (key.name(), key.boundary().as_str(), key.type_name())).collect();

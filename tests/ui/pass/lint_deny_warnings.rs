@@ -10,7 +10,8 @@
 )]
 
 use frame_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    frame_resolver,
 };
 use std::convert::Infallible;
 
@@ -25,7 +26,8 @@ pub(crate) static TENANT: FrameOption<String>;
 pub(crate) static RETRIES: FrameOption<u32>;
 
 /// The tenant of this frame.
-pub(crate) static TENANT_OF: Key<String> = Key::new("tenant");
+#[frame_key(name = "tenant", propagates, inherit)]
+pub(crate) static TENANT_OF: Key<String>;
 
 /// Puts the tenant on the frame.
 ///

@@ -2,7 +2,8 @@
 #![forbid(missing_docs, unsafe_code, unused, nonstandard_style, improper_ctypes)]
 
 use frame_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    frame_resolver,
 };
 use std::convert::Infallible;
 
@@ -17,7 +18,8 @@ pub static TENANT: FrameOption<String>;
 pub static RETRIES: FrameOption<u32>;
 
 /// The tenant of this frame.
-pub static TENANT_OF: Key<String> = Key::new("tenant");
+#[frame_key(name = "tenant", propagates, inherit)]
+pub static TENANT_OF: Key<String>;
 
 /// Puts the tenant on the frame.
 ///
