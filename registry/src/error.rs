@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use crate::link::LinkedTable;
 use crate::location::Location;
 
 /// The cause of a resolver's failure.
@@ -39,8 +40,8 @@ pub enum ResolveError {
     /// An option is set that no resolver of this registry reads, so that ignoring it could let something through
     /// that the option was to stop.
     #[error(
-        "option `{option}` (declared at {location}) is set, but no resolver of this registry covers it; \
-         register one with `.covers(…)`, or do not set the option"
+        "option `{option}` (declared at {location}) is set, but no resolver of this registry covers it; {}",
+        remedy(option)
     )]
     NotCovered {
         /// The option's name.
@@ -51,6 +52,17 @@ pub enum ResolveError {
     /// The program is put together wrongly, and the linker missed it.
     #[error("the program's resolvers are wired wrongly")]
     Wiring(#[from] WiringError),
+}
+
+/// What to do where no resolver of a registry covers the option of this name. If a linked one does, the registry is not
+/// that of the program: the app was not given it.
+fn remedy(option: &str) -> &'static str {
+    let mut linked = LinkedTable::get().resolvers().iter().flat_map(|resolver| resolver.covers);
+    if linked.any(|covered| covered.declared().name == option) {
+        "a linked resolver does, so give the app those: `builder.set_resolvers(FrameResolvers::linked())`"
+    } else {
+        "register one with `.covers(…)`, or do not set the option"
+    }
 }
 
 /// The program is put together wrongly.
