@@ -208,7 +208,7 @@ fn placeholder(tokens: impl ToTokens) -> Option<Span> {
 pub(crate) fn value_type(ty: &Type) -> String {
     let written =
         arguments(ty).map_or_else(|| ty.to_token_stream(), |arguments| arguments.args.to_token_stream());
-    // The tokens, without the spaces that nobody writes between them.
+    // Rust code has no spaces in these places.
     let spaces = [
         (" :: ", "::"),
         (":: ", "::"),

@@ -105,12 +105,11 @@ pub(crate) fn is_named(attr: &Attribute, name: &str) -> bool {
     attr.path().segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-/// What else is emitted for an item is under these attributes: the conditions under which the item is there at all, and
-/// the levels of lints that the user chose for it.
+/// The attributes of an item that hold for what is emitted beside it: conditions, and levels of lints.
 pub(crate) fn inherited(attrs: &[Attribute]) -> Vec<TokenStream> {
     let is_inherited =
         |path: &Path| path.is_ident("cfg") || LINT_LEVELS.iter().any(|level| path.is_ident(level));
-    // Expected is what the item itself does.
+    // Only the item itself does what is expected.
     mapped(attrs, &|meta| {
         is_inherited(meta.path()).then(|| with_level(meta, "allow").unwrap_or(meta.clone()))
     })
@@ -118,8 +117,7 @@ pub(crate) fn inherited(attrs: &[Attribute]) -> Vec<TokenStream> {
 
 const LINT_LEVELS: &[&str] = &["allow", "warn", "deny", "forbid", "expect"];
 
-/// The item's own attributes, without what the macro makes untrue: the table uses the item, so nobody can expect it to
-/// be unused.
+/// The item's own attributes. `expect(dead_code)` becomes `allow(dead_code)`: the table uses the item.
 pub(crate) fn own(attrs: &[Attribute]) -> Vec<TokenStream> {
     attrs
         .iter()

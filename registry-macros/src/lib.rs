@@ -76,7 +76,7 @@ pub fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
     option::frame_option(args.into(), item.into()).into()
 }
 
-/// Declares a key of frames that says what happens to its values between nodes, once in the program.
+/// Declares a key of frames and what happens to its pairs between nodes, once in the program.
 ///
 /// It goes on a `static` of type `Key<T>` without an initialiser. A key that never leaves its node needs no declaration:
 /// `Key::new` makes one.

@@ -8,6 +8,8 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::error::WiringError;
+#[cfg(feature = "json")]
+use crate::json::{did_you_mean, shortened};
 use crate::key::{Key, RawKey};
 use crate::link::duplicate;
 use crate::location::Location;
@@ -57,7 +59,7 @@ impl Boundary {
     }
 }
 
-/// What `#[frame_key]` says of a key beside its name.
+/// What is known of a declared key beside its name.
 pub(crate) struct Declaration {
     pub(crate) type_name: &'static str,
     pub(crate) doc: &'static str,
@@ -156,7 +158,7 @@ impl DeclaredKey {
         self.declaration.location
     }
 
-    /// Reads a value that [`Pair::propagated`] wrote, as the pair that it was. The format is the caller's choice.
+    /// Deserializes a value that [`Pair::propagated`] serialized, as a pair of this key. Any format will do.
     ///
     /// The key is also a [`DeserializeSeed`], for a value inside of a larger message.
     ///
@@ -252,12 +254,12 @@ pub fn declared_keys() -> Vec<DeclaredKey> {
 ///
 /// ```
 /// # use frame_registry::{Key, declared_key, frame_key};
-/// #[frame_key(name = "region", propagates, inherit)]
-/// pub static REGION: Key<String>;
+/// #[frame_key(name = "customer", propagates, inherit)]
+/// pub static CUSTOMER: Key<String>;
 ///
-/// assert_eq!(declared_key("region")?.type_name(), "String");
-/// let error = declared_key("regoin").unwrap_err();
-/// assert_eq!(error.to_string(), "no key has the wire name `regoin`; did you mean `region`?");
+/// assert_eq!(declared_key("customer")?.type_name(), "String");
+/// let error = declared_key("costumer").unwrap_err();
+/// assert_eq!(error.to_string(), "no key has the wire name `costumer`; did you mean `customer`?");
 /// # Ok::<(), frame_registry::KeyError>(())
 /// ```
 ///
@@ -267,13 +269,22 @@ pub fn declared_keys() -> Vec<DeclaredKey> {
 /// program have one name.
 #[cfg(feature = "json")]
 pub fn declared_key(name: &str) -> Result<DeclaredKey, KeyError> {
-    check()?;
     let keys = KEYS.static_slice();
-    let named = keys.iter().find(|listed| listed.key.name() == name);
-    named.and_then(|listed| DeclaredKey::of(listed.key)).ok_or_else(|| KeyError::Unknown {
-        name: crate::json::shortened(name),
-        suggestion: nearest(name, keys.iter().map(|listed| listed.key.name())),
-    })
+    let mut named = keys
+        .iter()
+        .filter(|listed| listed.key.name() == name)
+        .filter_map(|listed| Some((DeclaredKey::of(listed.key)?, listed.location)));
+    match (named.next(), named.next()) {
+        (Some((key, _)), None) => Ok(key),
+        (Some((key, one)), Some((_, other))) => {
+            let (first, second) = (one.min(other), one.max(other));
+            Err(WiringError::DuplicateKey { name: key.name(), first, second }.into())
+        }
+        (None, _) => Err(KeyError::Unknown {
+            name: shortened(name),
+            suggestion: nearest(name, keys.iter().map(|listed| listed.key.name())),
+        }),
+    }
 }
 
 /// Whether every key of the program has a name of its own, where the linker did not see to that.
@@ -291,7 +302,7 @@ pub(crate) fn check() -> Result<(), WiringError> {
 #[non_exhaustive]
 pub enum KeyError {
     /// No crate of the program declares the key.
-    #[error("no key has the wire name `{name}`{}", crate::json::did_you_mean(*.suggestion))]
+    #[error("no key has the wire name `{name}`{}", did_you_mean(*.suggestion))]
     Unknown {
         /// The name that was given.
         name: String,

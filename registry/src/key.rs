@@ -38,8 +38,8 @@ use crate::value::{FrameValue, Value};
 /// Values are small standard types (stored inline), `'static` references ([`pair_static`](Self::pair_static)) or
 /// shared behind an [`Arc`]: cloning a pair never clones the value.
 ///
-/// A key made with [`Key::new`] is for its own node: what it [inherits](Self::inherit) there cannot follow a call to
-/// another. One that is declared with [`#[frame_key]`](macro@crate::frame_key) says whether it does.
+/// A key made with [`Key::new`] is for one node: a pair that is [inherited](Self::inherit) under it cannot follow a call to
+/// another node. Declare a key with [`#[frame_key]`](macro@crate::frame_key) to choose whether its pairs do.
 pub struct Key<T: 'static> {
     raw: RawKey,
     value: PhantomData<fn() -> T>,

@@ -1,4 +1,4 @@
-//! What is forgotten most often, and what the error then says to write.
+//! The commonest omissions, and the remedies that their errors name.
 
 use std::convert::Infallible;
 

@@ -106,7 +106,7 @@ fn in_two_modules_of_one_crate_both_resolvers_and_their_places_are_named() {
         let (error, first, second) = if built.stderr.contains("duplicate symbol") {
             ("duplicate symbol", "frame resolver first (", "frame resolver second (")
         } else {
-            ("is covered by two resolvers, ", "`first` (", "`second` (")
+            ("error: frame_option_network is covered by two", "`first` (", "`second` (")
         };
         assert_refused(&built, &[first, second, places[0], places[1]], error);
     }

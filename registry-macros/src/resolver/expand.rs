@@ -66,7 +66,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     }
 }
 
-/// Names of what is emitted, each another than those of the user's that are used beside it.
+/// Names of emitted items, none of which is a name of the user's items that are used beside them.
 struct Names {
     run: Ident,
     element: Ident,
@@ -202,9 +202,9 @@ fn guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
     }
 }
 
-/// The symbols of one option that resolver `name` covers. Two resolvers that define them do not link; the section that
-/// they are in says which resolvers these are. Should both be in one object file, the assembler finds the first one's
-/// symbol, and a macro that the first left for this.
+/// The symbols of one option that resolver `name` covers. Two resolvers that define them do not link, and the linker names
+/// their sections. If both are in one object file, the second finds the symbol defined, and reports both resolvers with a
+/// macro of the assembler that the first has left.
 fn covering(name: &str, option: &str) -> Vec<String> {
     let covered = format!("{option}{COVERED_SUFFIX}");
     let once = format!("{option}{COVERED_ONCE_SUFFIX}");

@@ -38,8 +38,8 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
     }
 }
 
-/// A function that the compiler could not read either, and says so; or one in a syntax newer than this macro, which must
-/// not be left out in silence. The compiler comes to the assembly only if it has found no error.
+/// The function and an error, if this macro cannot read it. Usually the compiler cannot either, and reports that; then it
+/// never assembles anything, and the second error does not show. But a syntax newer than this macro must not pass in silence.
 fn unread(error: &syn::Error, mut item: TokenStream) -> TokenStream {
     let line =
         format!(".error \"`#[frame_resolver]` cannot read a function: {}\"", quotable(&error.to_string()));

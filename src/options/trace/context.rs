@@ -168,7 +168,7 @@ struct Headers {
     tracestate: String,
 }
 
-/// Reads it as [parsed](TraceContext::parse): whoever wrote it is elsewhere.
+/// The span is that of a remote caller, as after [`parse`](TraceContext::parse).
 impl<'de> Deserialize<'de> for TraceContext {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Headers { traceparent, tracestate } = Headers::deserialize(deserializer)?;
