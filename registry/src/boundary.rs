@@ -11,7 +11,6 @@ use crate::error::WiringError;
 #[cfg(feature = "json")]
 use crate::json::{did_you_mean, shortened};
 use crate::key::{Key, RawKey};
-use crate::link::duplicate;
 use crate::location::Location;
 use crate::option::crate_of;
 #[cfg(feature = "json")]
@@ -36,6 +35,12 @@ pub struct ListedKey {
 impl ListedKey {
     pub(crate) const fn new<T>(key: &'static Key<T>, location: Location) -> Self {
         Self { key: key.raw(), location }
+    }
+
+    /// The error that `other` has the same name.
+    fn twin(&self, other: &Self) -> WiringError {
+        let (first, second) = (self.location.min(other.location), self.location.max(other.location));
+        WiringError::DuplicateKey { name: self.key.name(), first, second }
     }
 }
 
@@ -270,30 +275,28 @@ pub fn declared_keys() -> Vec<DeclaredKey> {
 #[cfg(feature = "json")]
 pub fn declared_key(name: &str) -> Result<DeclaredKey, KeyError> {
     let keys = KEYS.static_slice();
-    let mut named = keys
-        .iter()
-        .filter(|listed| listed.key.name() == name)
-        .filter_map(|listed| Some((DeclaredKey::of(listed.key)?, listed.location)));
-    match (named.next(), named.next()) {
-        (Some((key, _)), None) => Ok(key),
-        (Some((key, one)), Some((_, other))) => {
-            let (first, second) = (one.min(other), one.max(other));
-            Err(WiringError::DuplicateKey { name: key.name(), first, second }.into())
-        }
-        (None, _) => Err(KeyError::Unknown {
-            name: shortened(name),
-            suggestion: nearest(name, keys.iter().map(|listed| listed.key.name())),
-        }),
+    let mut named = keys.iter().filter(|listed| listed.key.name() == name);
+    let (one, other) = (named.next(), named.next());
+    if let (Some(one), Some(other)) = (one, other) {
+        return Err(one.twin(other).into());
     }
+    one.and_then(|listed| DeclaredKey::of(listed.key)).ok_or_else(|| KeyError::Unknown {
+        name: shortened(name),
+        suggestion: nearest(name, keys.iter().map(|listed| listed.key.name())),
+    })
 }
 
-/// Whether every key of the program has a name of its own, where the linker did not see to that.
+/// Checks that every key of the program has a name of its own, where the linker did not. Programs declare a few keys, so
+/// each is compared with each.
 pub(crate) fn check() -> Result<(), WiringError> {
-    let names = KEYS.static_slice().iter().map(|listed| (listed.key.name(), listed.location));
-    match duplicate(&names) {
-        Some((name, first, second)) => Err(WiringError::DuplicateKey { name, first, second }),
-        None => Ok(()),
+    let mut rest = KEYS.static_slice();
+    while let Some((one, others)) = rest.split_first() {
+        if let Some(other) = others.iter().find(|other| other.key.name() == one.key.name()) {
+            return Err(one.twin(other));
+        }
+        rest = others;
     }
+    Ok(())
 }
 
 /// A wire name stands for no key.

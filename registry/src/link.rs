@@ -161,7 +161,7 @@ fn is_in_order(view: &[&'static LinkedResolver], elements: &'static [LinkedResol
 ///
 /// Needs no memory but a set of bits on the stack, one a hash: only where two names share a bit are they
 /// compared with each other.
-pub(crate) fn duplicate(
+fn duplicate(
     names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
 ) -> Option<(&'static str, Location, Location)> {
     const WORDS: usize = 1024;
