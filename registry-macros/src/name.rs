@@ -97,6 +97,10 @@ impl Name {
     }
 }
 
+/// Defined by the registry, and referred to by every resolver and option: the table that they are in is read by the
+/// registry of the same file, the program or a shared library, and by no other.
+pub(crate) const READER_SYMBOL: &str = "frame_registry_is_in_another_library";
+
 /// What [`Name::covered_option_symbol`] adds to the option's own symbol. A resolver knows an option only by its
 /// path, from which the assembler has the symbol.
 pub(crate) const COVERED_SUFFIX: &str = "_has_no_linked_resolver";

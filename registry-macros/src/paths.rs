@@ -136,9 +136,14 @@ pub(crate) fn quotable(text: &str) -> String {
 /// Refers to symbols as hidden ones, which have to be in the same file: without this a shared library would link with
 /// a symbol undefined, and fail only when it is loaded.
 pub(crate) fn require_here(symbols: &[String]) -> TokenStream {
-    let lines: Vec<_> =
-        symbols.iter().flat_map(|symbol| [format!(".hidden {symbol}"), format!(".quad {symbol}")]).collect();
+    let lines: Vec<_> = symbols.iter().flat_map(|symbol| require_here_lines(symbol)).collect();
     assembly(NO_PLACE, &lines, &[])
+}
+
+/// The lines of assembly that refer to one symbol. It is a distance and not an address, so that the loader has nothing
+/// to fill in when the program starts.
+pub(crate) fn require_here_lines(symbol: &str) -> [String; 2] {
+    [format!(".hidden {symbol}"), format!(".long {symbol} - .")]
 }
 
 /// All that is emitted, but the user's item. It goes through one macro of the registry, so that a path which does not lead

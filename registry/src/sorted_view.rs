@@ -8,6 +8,9 @@ use crate::resolver::LinkedResolver;
 
 // Two words, filled in by whoever loads the program: strong references to the script's symbols would not link
 // where there is no script, and `extern` statics cannot be weak.
+//
+// Their second name is what the macros refer to from every resolver and option. It is hidden, so it is not found where
+// the registry is in a shared library and the resolver outside of it, which this reader would never see.
 #[cfg(link_guarded)]
 std::arch::global_asm!(
     ".pushsection .data.rel.ro.frame_registry_sorted_bounds, \"aw\", %progbits",
@@ -17,7 +20,10 @@ std::arch::global_asm!(
     ".hidden __frame_registry_sorted_stop",
     ".globl frame_registry_sorted_bounds",
     ".hidden frame_registry_sorted_bounds",
+    ".globl frame_registry_is_in_another_library",
+    ".hidden frame_registry_is_in_another_library",
     ".balign 8",
+    "frame_registry_is_in_another_library:",
     "frame_registry_sorted_bounds:",
     ".quad __frame_registry_sorted_start",
     ".quad __frame_registry_sorted_stop",

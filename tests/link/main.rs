@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod covers;
+mod dylib;
 mod keys;
 mod order;
 mod third_party;

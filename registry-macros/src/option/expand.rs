@@ -7,6 +7,7 @@ use syn::Type;
 use super::args::{Args, Kind};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
+use crate::name::READER_SYMBOL;
 use crate::paths::{Place, at, emit, fresh, private, require_here, where_link_guarded};
 
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
@@ -112,7 +113,7 @@ fn covered_by(private: &TokenStream, args: &Args, ty: &Type) -> TokenStream {
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { ident, ty, .. } = declaration;
     // The option itself, too: another library's of the same name must not take its place.
-    let mut here = vec![args.name.option_symbol()];
+    let mut here = vec![args.name.option_symbol(), READER_SYMBOL.to_owned()];
     if args.kind == Kind::Linked {
         here.push(args.name.covered_option_symbol());
     }

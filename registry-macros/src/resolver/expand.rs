@@ -8,8 +8,10 @@ use syn::{FnArg, Path, ReturnType};
 use super::args::{Args, segments};
 use super::function::Function;
 use crate::item;
-use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name};
-use crate::paths::{NO_PLACE, Place, assembly, at, emit, fresh, location, private, where_link_guarded};
+use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name, READER_SYMBOL};
+use crate::paths::{
+    NO_PLACE, Place, assembly, at, emit, fresh, location, private, require_here_lines, where_link_guarded,
+};
 
 pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let private = &private(args.krate.as_ref());
@@ -184,6 +186,7 @@ fn guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
         operands.push(quote_spanned!(at(path.span())=> #option = sym #path));
     }
     lines.push(".quad {element}".to_owned());
+    lines.extend(require_here_lines(READER_SYMBOL));
     let place = if covers.is_empty() {
         NO_PLACE.to_owned()
     } else {

@@ -1,0 +1,96 @@
+//! A Rust `dylib` that contains the registry: what is outside of it is not in its table, so it does not link.
+
+use std::process::Command;
+
+use frame_tests::{BuildOptions, Built, Project};
+
+use crate::order::{GNU_LD, MOLD, is_mold_installed};
+
+const READER: &str = "frame_registry_is_in_another_library";
+
+/// A framework as a shared library, with a resolver and the registry inside, and programs on it.
+fn project() -> Project {
+    let project = Project::new("dylib");
+    let framework = "pub use frame_registry;\n\
+        use frame_registry::{Context, FrameResolvers, Options, Pair, frame_resolver};\n\
+        #[frame_resolver(order = 1)]\n\
+        fn inside(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n\
+        pub fn names() -> Vec<String> { FrameResolvers::linked().iter().map(|r| r.name().to_owned()).collect() }\n";
+    let kind = "[lib]\ncrate-type = [\"dylib\"]";
+    project.package("framework", kind, &[Project::registry()], "src/lib.rs", framework);
+
+    let program = |name: &str, item: &str| {
+        let source = format!("{item}\nfn main() {{ println!(\"{{:?}}\", framework::names()); }}");
+        project.package(name, "", &[Project::sibling("framework")], "src/main.rs", &source);
+    };
+    program("bare", "");
+    program(
+        "with-resolver",
+        "use framework::frame_registry::{Context, Options, Pair, frame_resolver};\n\
+         #[frame_resolver(order = 2, crate = framework::frame_registry)]\n\
+         fn own(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }",
+    );
+    for (name, kind) in [("with-plain-option", "plain"), ("with-runtime-option", "runtime")] {
+        let option = format!(
+            "use framework::frame_registry::{{FrameOption, frame_option}};\n\
+             #[frame_option(name = \"tenant\", {kind}, crate = framework::frame_registry)]\n\
+             pub static TENANT: FrameOption<u32>;"
+        );
+        program(name, &option);
+    }
+    project
+}
+
+/// Flags for each linker, all of which prefer a `dylib`.
+fn linkers() -> Vec<Vec<&'static str>> {
+    let mold = is_mold_installed().then_some(MOLD);
+    let linkers = [&[], GNU_LD].into_iter().chain(mold);
+    linkers.map(|flags| [&["-Cprefer-dynamic"], flags].concat()).collect()
+}
+
+#[track_caller]
+fn assert_not_linked(built: &Built, what: &str) {
+    assert!(!built.is_ok, "{what} linked");
+    assert!(built.stderr.contains(READER), "{what}: `{READER}` is not in:\n{}", built.stderr);
+}
+
+#[test]
+fn a_resolver_outside_of_the_library_that_has_the_registry_does_not_link() {
+    let project = project();
+    for rustflags in linkers() {
+        for profile in ["dev", "release"] {
+            let options = BuildOptions { profile, rustflags: &rustflags, ..BuildOptions::default() };
+            let built = project.build("with-resolver", options);
+            assert_not_linked(&built, &format!("{profile}, {rustflags:?}"));
+        }
+    }
+}
+
+#[test]
+fn an_option_outside_of_the_library_that_has_the_registry_does_not_link() {
+    let project = project();
+    for rustflags in linkers() {
+        for name in ["with-plain-option", "with-runtime-option"] {
+            let options = BuildOptions { rustflags: &rustflags, ..BuildOptions::default() };
+            assert_not_linked(&project.build(name, options), &format!("{name}, {rustflags:?}"));
+        }
+    }
+}
+
+#[test]
+fn resolvers_inside_of_the_library_run() {
+    let project = project();
+    let sysroot = Command::new("rustc").args(["--print", "target-libdir"]).output().expect("rustc runs");
+    let sysroot = String::from_utf8(sysroot.stdout).expect("it is a path");
+    for rustflags in linkers() {
+        let options = BuildOptions { rustflags: &rustflags, ..BuildOptions::default() };
+        let built = project.build("bare", options);
+        let libraries = format!("{}:{}", sysroot.trim(), built.artifacts.join("deps").display());
+        let output = Command::new(built.artifact("bare"))
+            .env("LD_LIBRARY_PATH", libraries)
+            .output()
+            .expect("it is a program");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(printed, "[\"inside\"]\n", "{rustflags:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
