@@ -91,6 +91,14 @@ impl Name {
         format!("frame_option_{}", self.text)
     }
 
+    /// Defined by each option, of its crate: two in one file are the same crate twice, as in a unit test of a crate that
+    /// one of its dev-dependencies depends on. `None` where the crate is not known.
+    pub(crate) fn twice_in_test_symbol(&self) -> Option<String> {
+        let variable = |name| std::env::var(name).ok();
+        let krate = format!("{}_{}", variable("CARGO_CRATE_NAME")?, variable("CARGO_PKG_VERSION")?);
+        Some(format!("frame_crate_{}_is_in_the_test_twice_with_option_{}", suggestion(&krate), self.text))
+    }
+
     /// Defined by the resolver that covers the option, and referred to by the option.
     pub(crate) fn covered_option_symbol(&self) -> String {
         format!("{}{COVERED_SUFFIX}", self.option_symbol())
@@ -108,6 +116,7 @@ pub(crate) const COVERED_SUFFIX: &str = "_has_no_linked_resolver";
 /// Added to the option's own symbol by each resolver that covers it; strong, so two do not link.
 pub(crate) const COVERED_ONCE_SUFFIX: &str = "_is_covered_more_than_once";
 
+/// `text`, made of what a symbol can have.
 fn suggestion(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }

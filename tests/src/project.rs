@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The root of this workspace.
@@ -132,23 +132,32 @@ impl Project {
     /// Builds one package.
     #[must_use]
     pub fn build(&self, package: &str, options: BuildOptions<'_>) -> Built {
-        let host = host();
-        let target = self.target();
-        // With a target given, the flags are not those of macros and build scripts, which are then built once.
-        let output = self
-            .cargo(&["build", "--offline", "--quiet", "--package", package, "--target", &host])
-            .args(["--profile", options.profile])
-            .env("CARGO_ENCODED_RUSTFLAGS", options.rustflags.join("\u{1f}"))
-            .env("CARGO_TARGET_DIR", &target)
-            .envs(options.env.iter().copied())
-            .output()
-            .expect("Cargo runs");
+        let output = self.compile("build", package, options).output().expect("Cargo runs");
         let directory = if options.profile == "dev" { "debug" } else { options.profile };
         Built {
             is_ok: output.status.success(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            artifacts: target.join(host).join(directory),
+            artifacts: self.target().join(host()).join(directory),
         }
+    }
+
+    /// Builds and runs the tests of one package; `arguments` choose which.
+    #[must_use]
+    pub fn test(&self, package: &str, arguments: &[&str]) -> Output {
+        let mut cargo = self.compile("test", package, BuildOptions::default());
+        cargo.args(arguments).output().expect("Cargo runs")
+    }
+
+    fn compile(&self, command: &str, package: &str, options: BuildOptions<'_>) -> Command {
+        // With a target given, the flags are not those of macros and build scripts, which are then built once.
+        let mut cargo =
+            self.cargo(&[command, "--offline", "--quiet", "--package", package, "--target", &host()]);
+        cargo
+            .args(["--profile", options.profile])
+            .env("CARGO_ENCODED_RUSTFLAGS", options.rustflags.join("\u{1f}"))
+            .env("CARGO_TARGET_DIR", self.target())
+            .envs(options.env.iter().copied());
+        cargo
     }
 
     /// A Cargo command in the project's directory, with nothing of the test's own build in its environment.

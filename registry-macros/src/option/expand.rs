@@ -8,7 +8,9 @@ use super::args::{Args, Kind};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
 use crate::name::READER_SYMBOL;
-use crate::paths::{Place, at, emit, fresh, private, require_here, where_link_guarded};
+use crate::paths::{
+    NO_PLACE, Place, assembly, at, emit, fresh, private, require_here, require_here_lines, where_link_guarded,
+};
 
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
 /// that what uses it compiles.
@@ -94,11 +96,17 @@ fn export(args: &Args) -> TokenStream {
 }
 
 /// The resolver that covers the option: a symbol that is undefined, in plain words, where none is linked.
+///
+/// Unit tests have none of another crate, see [`is_unit_test`]: there the option links without one, and is refused when
+/// it is set, unless a resolver covers it.
 fn covered_by(private: &TokenStream, args: &Args, ty: &Type) -> TokenStream {
     let symbol = args.name.covered_option_symbol();
     let ident = fresh("__FRAME_OPTION_COVERED_BY", ty);
+    let is_unit_test = is_unit_test();
     let guarded = quote! {
-        {
+        if ::core::cfg!(#is_unit_test) {
+            ::core::option::Option::None
+        } else {
             // SAFETY: only the assembly of `#[frame_resolver]` defines the symbol, as the address of a resolver.
             unsafe extern "C" {
                 #[link_name = #symbol]
@@ -110,14 +118,19 @@ fn covered_by(private: &TokenStream, args: &Args, ty: &Type) -> TokenStream {
     where_link_guarded(private, &guarded, &quote!(::core::option::Option::None))
 }
 
+/// A condition for `cfg`: whether these are the unit tests of the crate that declares the option. The crate of the
+/// resolver depends on that crate, and so would bring it a second time.
+///
+/// Integration tests and benchmarks are crates of their own. They can depend on the resolver's crate, or have it.
+fn is_unit_test() -> TokenStream {
+    // Cargo sets the variable for these alone.
+    let is_crate_of_its_own = std::env::var_os("CARGO_TARGET_TMPDIR").is_some();
+    if is_crate_of_its_own { quote!(any()) } else { quote!(test) }
+}
+
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { ident, ty, .. } = declaration;
-    // The option itself, too: another library's of the same name must not take its place.
-    let mut here = vec![args.name.option_symbol(), READER_SYMBOL.to_owned()];
-    if args.kind == Kind::Linked {
-        here.push(args.name.covered_option_symbol());
-    }
-    let required_here = where_link_guarded(private, &require_here(&here), &TokenStream::new());
+    let guards = where_link_guarded(private, &guards(args), &TokenStream::new());
     let listed = fresh("__FRAME_OPTION", quote!(#ident #ty));
     let option = checked(args, ty, quote!(&#ident));
     quote! {
@@ -127,6 +140,27 @@ fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> Toke
         #[linkme(crate = #private::linkme)]
         static #listed: #private::ListedOption =
             #private::listed_option(#option, ::core::file!(), ::core::line!());
-        #required_here
+        #guards
     }
+}
+
+/// On 64-bit ELF: what has to be in the same file as the option, and what must not be there twice.
+fn guards(args: &Args) -> TokenStream {
+    // The option itself, too: another library's of the same name must not take its place.
+    let mut lines = Vec::new();
+    lines.extend(require_here_lines(&args.name.option_symbol()));
+    lines.extend(require_here_lines(READER_SYMBOL));
+    if let Some(symbol) = args.name.twice_in_test_symbol() {
+        lines.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
+    }
+    let guards = assembly(NO_PLACE, &lines, &[]);
+    let resolver_here = (args.kind == Kind::Linked).then(|| {
+        let required = require_here(&[args.name.covered_option_symbol()]);
+        let is_unit_test = is_unit_test();
+        quote! {
+            #[cfg(not(#is_unit_test))]
+            const _: () = { #required };
+        }
+    });
+    quote!(#guards #resolver_here)
 }
