@@ -5,10 +5,10 @@
 //! program with the same compiler, linker, flags and target, and looks at the file that comes out.
 
 use std::env;
-use std::fmt::Write as _;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const SCRIPT: &str = "frame_registry.ld";
 const SWITCH: &str = "FRAME_REGISTRY_LINK_SORT";
@@ -36,9 +36,21 @@ fn main() {
     let out = env::var("OUT_DIR").expect("Cargo sets OUT_DIR");
     let out = Path::new(&out);
     fs::copy(SCRIPT, out.join(SCRIPT)).expect("OUT_DIR is writable");
-    if probe(out).unwrap_or(false) {
-        println!("cargo::rustc-link-search=native={}", out.display());
-        println!("cargo::rustc-link-lib=dylib:+verbatim={SCRIPT}");
+    match probe(out) {
+        Ok(true) => {
+            println!("cargo::rustc-link-search=native={}", out.display());
+            println!("cargo::rustc-link-lib=dylib:+verbatim={SCRIPT}");
+        }
+        Ok(false) => {}
+        Err(failure) => {
+            println!(
+                "cargo::warning=cannot tell whether this linker sorts the table of resolvers, so it is sorted at first \
+                 use: a minimal program fails to link with these flags; to skip the attempt, set {SWITCH}=off"
+            );
+            for line in failure.lines() {
+                println!("cargo::warning={line}");
+            }
+        }
     }
 }
 
@@ -51,46 +63,70 @@ fn is_guarded_target() -> bool {
         && env::var_os("CARGO_CFG_MIRI").is_none()
 }
 
-/// Whether the linker of this build accepts the script and sorts by it.
-fn probe(out: &Path) -> Option<bool> {
-    const MARKERS: [&[u8; 8]; 3] = [b"fr-prb-1", b"fr-prb-2", b"fr-prb-3"];
+const MARKERS: [&str; 3] = ["fr-prb-1", "fr-prb-2", "fr-prb-3"];
 
-    let source = out.join("probe.rs");
-    let program = out.join("probe");
+/// Whether the linker of this build accepts the script and sorts by it, or what it says to a program without the script.
+fn probe(out: &Path) -> Result<bool, String> {
     // The elements hold an address, like the real ones, so that they land in the relocated, read-only segment.
-    let mut text = String::from("struct E([u8; 8], &'static u8); static X: u8 = 1;\n");
-    for index in [1, 0, 2] {
-        let marker = std::str::from_utf8(MARKERS[index]).ok()?;
-        writeln!(
-            text,
+    let elements = [1, 0, 2].map(|index| {
+        format!(
             "#[used] #[unsafe(link_section = \".frame_resolvers.0000000{index}.probe\")] \
-             static E{index}: E = E(*b\"{marker}\", &X);"
+             static E{index}: E = E(*b\"{}\", &X);\n",
+            MARKERS[index]
         )
-        .ok()?;
-    }
-    text += "fn main() {}\n";
-    fs::write(&source, text).ok()?;
+    });
+    let source =
+        format!("struct E([u8; 8], &'static u8); static X: u8 = 1;\n{}fn main() {{}}\n", elements.concat());
+    fs::write(out.join("probe.rs"), source).map_err(|error| error.to_string())?;
 
-    let mut rustc = Command::new(env::var_os("RUSTC")?);
-    rustc.arg(&source).args(["--crate-name", "probe", "--edition", "2024", "--crate-type", "bin"]);
-    rustc.arg("--target").arg(env::var_os("TARGET")?);
+    if link(out, &["-L", ".", &format!("-ldylib:+verbatim={SCRIPT}")]).is_err() {
+        // That a linker does not take the script is expected. That it links nothing is not.
+        return link(out, &[]).map(|()| false);
+    }
+    let file = fs::read(out.join("probe")).map_err(|error| error.to_string())?;
+    let place = |marker: &str| file.windows(8).position(|bytes| bytes == marker.as_bytes());
+    let places: Vec<_> = MARKERS.iter().filter_map(|marker| place(marker)).collect();
+    Ok(places.len() == 3 && places[1] == places[0] + 16 && places[2] == places[1] + 16)
+}
+
+/// Links the probe with the compiler, the linker, the flags and the target of this build; or what the linker says.
+fn link(out: &Path, arguments: &[&str]) -> Result<(), String> {
+    let variable = |name| env::var_os(name).ok_or_else(|| format!("Cargo does not set {name}"));
+    let mut rustc = Command::new(variable("RUSTC")?);
+    // What the flags have the linker write with a relative path is written there.
+    rustc.current_dir(out);
+    rustc.args([
+        "probe.rs",
+        "-o",
+        "probe",
+        "--crate-name",
+        "probe",
+        "--edition",
+        "2024",
+        "--crate-type",
+        "bin",
+    ]);
+    rustc.arg("--target").arg(variable("TARGET")?);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        let mut flag = std::ffi::OsString::from("-Clinker=");
+        let mut flag = OsString::from("-Clinker=");
         flag.push(linker);
         rustc.arg(flag);
     }
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
     rustc.args(flags.split('\x1f').filter(|flag| !flag.is_empty()));
     // Flags that forbid warnings are not meant for the probe.
-    rustc.args(["--cap-lints", "allow"]);
-    rustc.arg("-L").arg(out).arg(format!("-ldylib:+verbatim={SCRIPT}")).arg("-o").arg(&program);
-    let linked = rustc.stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?.success();
-    if !linked {
-        return Some(false);
-    }
+    rustc.args(["--cap-lints", "allow"]).args(arguments);
+    let output =
+        rustc.output().map_err(|error| format!("{}: {error}", rustc.get_program().to_string_lossy()))?;
+    if output.status.success() { Ok(()) } else { Err(first_lines(&String::from_utf8_lossy(&output.stderr))) }
+}
 
-    let file = fs::read(&program).ok()?;
-    let at: Vec<usize> =
-        MARKERS.iter().filter_map(|marker| file.windows(8).position(|bytes| bytes == *marker)).collect();
-    Some(at.len() == 3 && at[1] == at[0] + 16 && at[2] == at[1] + 16)
+/// What went wrong, without the command, which is long.
+fn first_lines(stderr: &str) -> String {
+    let lines = stderr
+        .lines()
+        .map(|line| line.trim_start_matches([' ', '|', '=']).trim_start_matches("note:").trim());
+    let left_out = ["\"", "some arguments are omitted", "error: aborting"];
+    let told = lines.filter(|line| !line.is_empty() && !left_out.iter().any(|start| line.starts_with(start)));
+    told.take(4).collect::<Vec<_>>().join("\n")
 }

@@ -6,5 +6,6 @@ mod dylib;
 mod keys;
 mod option_only;
 mod order;
+mod probe;
 mod third_party;
 mod wiring;

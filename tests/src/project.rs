@@ -150,8 +150,7 @@ impl Project {
 
     fn compile(&self, command: &str, package: &str, options: BuildOptions<'_>) -> Command {
         // With a target given, the flags are not those of macros and build scripts, which are then built once.
-        let mut cargo =
-            self.cargo(&[command, "--offline", "--quiet", "--package", package, "--target", &host()]);
+        let mut cargo = self.cargo(&[command, "--offline", "--package", package, "--target", &host()]);
         cargo
             .args(["--profile", options.profile])
             .env("CARGO_ENCODED_RUSTFLAGS", options.rustflags.join("\u{1f}"))
