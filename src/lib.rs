@@ -50,5 +50,6 @@ mod guide {
         overlays = "overlays.md",
         processes = "processes.md",
         embedding = "embedding.md",
+        testing = "testing.md",
     }
 }

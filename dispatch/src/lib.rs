@@ -6,7 +6,7 @@
 //! the task's pairs, run every resolver of the app over the merged options, seal. If a resolver refuses, the
 //! function never starts. Nothing here knows any option.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_dispatch::{Ctx, Functions, Json, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use serde_json::json;

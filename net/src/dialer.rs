@@ -22,7 +22,7 @@ use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, re
 /// A frame that carries no overlay network is on the app's default, and on clearnet where there is none. A
 /// resolved frame carries the default already; one that somebody built by hand must not get around it.
 ///
-/// ```
+/// ```standalone_crate
 /// use frame_net::{NetConfig, Route, dialer};
 /// use frame_registry::{App, FrameBuilder, FrameResolvers};
 ///

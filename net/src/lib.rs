@@ -7,7 +7,7 @@
 //! The call's option wins over the preset of the entry (the dispatcher merges those two), then comes what the
 //! parent's frame carries, then the default of the app, then clearnet.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_net::{NETWORK, NetConfig, dialer};
 //! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;

@@ -11,7 +11,7 @@ use crate::value::FrameValue;
 /// Application-wide values, each written once before the app is built, and the app's [`FrameResolvers`].
 /// Cloning it is one reference count.
 ///
-/// ```
+/// ```standalone_crate
 /// use frame_registry::{App, FrameResolvers, Key};
 ///
 /// static NODE: Key<String> = Key::new("node");

@@ -28,7 +28,7 @@ use crate::resolver::{LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// of the same compiler and the same version of this crate, it can register and resolve there; before it is closed, see
 /// [`Registration::unregister_and_wait`].
 ///
-/// ```
+/// ```standalone_crate
 /// use frame_registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
 /// use frame_registry::{frame_option, frame_resolver};
 /// use std::convert::Infallible;

@@ -1,6 +1,6 @@
 //! How the frames of a call came to be: every pair, and who put it there.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use frame_runtime::explain::Explain;

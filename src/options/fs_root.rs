@@ -8,7 +8,7 @@
 //! exception: it is a path inside that. Scripts and components cannot put another in its place, which could be wider, or
 //! one that is not read-only.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
 //! use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FsRoot, ROOT, Root};
 //!

@@ -17,7 +17,7 @@
 //! Since `true` starts a trace where there is none, as a default it belongs under the options of every unit. On a frame that
 //! all units inherit from it would make one trace of all that ever runs.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
 //! use frame_runtime::trace::TRACE_CONTEXT;
 //! use serde_json::json;

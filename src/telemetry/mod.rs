@@ -7,7 +7,7 @@
 //! - **Traces**: a function or a process that was [`traced`] runs in a span with the ids of its frame's
 //!   [`TraceContext`](crate::trace::TraceContext), which an `Exporter` (feature `otlp`) sends to an OpenTelemetry collector.
 //!
-//! ```
+//! ```standalone_crate
 //! use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use frame_runtime::telemetry::traced;

@@ -4,6 +4,7 @@ mod artifacts;
 mod covers;
 mod dylib;
 mod keys;
+mod messages;
 mod option_only;
 mod order;
 mod probe;

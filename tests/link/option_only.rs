@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use frame_tests::Project;
+use frame_tests::{BuildOptions, Project};
 
 const DECLARES: &str = r#"
 use frame_registry::{FrameOption, frame_option};
@@ -47,6 +47,10 @@ fn project(name: &str, source: &str) -> Project {
     project
 }
 
+fn test(project: &Project, arguments: &[&str]) -> Output {
+    project.test("declares", BuildOptions::default(), arguments)
+}
+
 fn printed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -88,14 +92,14 @@ fn unit_tests_link_and_refuse_the_option_until_a_resolver_covers_it() {
     "#;
     let source = format!("#[cfg(test)]\nmod tests {{\nuse super::*;\n{RESOLVE}{tests}}}");
     let project = project("option-only-unit-tests", &source);
-    assert_passed(&project.test("declares", &["--lib"]), 2);
+    assert_passed(&test(&project, &["--lib"]), 2);
 }
 
 #[test]
 fn unit_tests_that_link_the_resolver_of_a_dev_dependency_say_that_the_crate_is_there_twice() {
     let project = project("option-only-twice", "#[cfg(test)]\nuse covers as _;");
     let symbol = "frame_crate_declares_0_1_0_is_in_the_test_twice_with_option_tenant";
-    assert_not_linked(&project.test("declares", &["--lib"]), symbol);
+    assert_not_linked(&test(&project, &["--lib"]), symbol);
 }
 
 #[test]
@@ -117,9 +121,9 @@ fn integration_tests_link_with_the_resolver_and_not_without() {
         project.write(&format!("declares/tests/{name}.rs"), &test);
     }
     for name in ["linked", "stubbed"] {
-        assert_passed(&project.test("declares", &["--test", name]), 1);
+        assert_passed(&test(&project, &["--test", name]), 1);
     }
-    let neither = project.test("declares", &["--test", "neither"]);
+    let neither = test(&project, &["--test", "neither"]);
     assert_not_linked(&neither, "frame_option_tenant_has_no_linked_resolver");
 }
 
@@ -140,10 +144,10 @@ fn doctests_link_with_the_resolver_of_a_dev_dependency_and_not_without() {
     let linked = doctest("/// # use covers as _;\n");
     let source = format!("{linked}pub fn one() {{}}\n{linked}pub fn two() {{}}");
     let with = project("option-only-doctests", &source);
-    assert_passed(&with.test("declares", &["--doc"]), 2);
+    assert_passed(&test(&with, &["--doc"]), 2);
     drop(with);
 
     let without = project("option-only-doctests", &format!("{}pub fn one() {{}}", doctest("")));
-    let tested = without.test("declares", &["--doc"]);
+    let tested = test(&without, &["--doc"]);
     assert_not_linked(&tested, "frame_option_tenant_has_no_linked_resolver");
 }

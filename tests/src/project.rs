@@ -143,8 +143,8 @@ impl Project {
 
     /// Builds and runs the tests of one package; `arguments` choose which.
     #[must_use]
-    pub fn test(&self, package: &str, arguments: &[&str]) -> Output {
-        let mut cargo = self.compile("test", package, BuildOptions::default());
+    pub fn test(&self, package: &str, options: BuildOptions<'_>, arguments: &[&str]) -> Output {
+        let mut cargo = self.compile("test", package, options);
         cargo.args(arguments).output().expect("Cargo runs")
     }
 

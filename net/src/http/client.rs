@@ -25,7 +25,7 @@ use crate::dialer::Dialer;
 ///
 /// There is no request without a [`Dialer`]: see [the module](super) for what goes through which connection.
 ///
-/// ```
+/// ```standalone_crate
 /// use frame_net::http::{HttpClient, HttpConfig, Request};
 /// use frame_net::{NetConfig, dialer};
 /// use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};

@@ -48,7 +48,7 @@ const LARGEST_READ: u64 = 16 << 20;
 /// has begun there goes on to its end. A file that is being written can be seen half-written; to replace one at
 /// once, write another, and rename that. There is no quota: what scripts write is bounded by the file system.
 ///
-/// ```
+/// ```standalone_crate
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine};
 /// use frame_dispatch::{Functions, Task};
 /// use frame_registry::{App, FrameResolvers, Options};
