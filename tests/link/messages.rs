@@ -118,6 +118,8 @@ fn the_guide_quotes_what_linkers_print_of_wrong_wiring() {
                 project.build(package, BuildOptions { rustflags: &rustflags, ..BuildOptions::default() });
             assert!(!built.is_ok, "{linker}: {heading}: it linked");
             assert_printed(&built.stderr, &quoted_of(linker, heading), linker);
+            // Nor does it name what is not the cause.
+            assert!(!built.stderr.contains("is_in_the_test_twice"), "{linker}: {heading}:\n{}", built.stderr);
         }
         let options = BuildOptions { rustflags, ..BuildOptions::default() };
         let tested = project.test("declares", options, &["--lib"]);

@@ -151,7 +151,15 @@ fn guards(args: &Args) -> TokenStream {
     lines.extend(require_here_lines(&args.name.option_symbol()));
     lines.extend(require_here_lines(READER_SYMBOL));
     if let Some(symbol) = args.name.twice_in_test_symbol() {
-        lines.extend([format!(".globl {symbol}"), format!(".hidden {symbol}"), format!("{symbol}:")]);
+        lines.extend([
+            // Apart from the references: linkers name the symbol before a reference as the place of that.
+            ".pushsection .rodata.frame_registry_guards, \"aR\", %progbits".to_owned(),
+            format!(".globl {symbol}"),
+            format!(".hidden {symbol}"),
+            format!("{symbol}:"),
+            ".byte 0".to_owned(),
+            ".popsection".to_owned(),
+        ]);
     }
     let guards = assembly(NO_PLACE, &lines, &[]);
     let resolver_here = (args.kind == Kind::Linked).then(|| {
