@@ -35,6 +35,11 @@ pub mod telemetry;
 pub use crate::command::main;
 pub use crate::options::{fs_root, trace};
 
+/// The README's code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The guide's code compiles, and runs.
 #[cfg(doctest)]
 mod guide {

@@ -13,7 +13,9 @@ fn documents() -> Vec<PathBuf> {
         paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
     };
     let root = workspace();
-    let directories = [root.clone(), root.join("docs/src"), root.join("benches"), root.join("examples")];
+    let directories =
+        ["", "docs/src", "benches", "examples", "registry", "registry-macros", "net", "dispatch"];
+    let directories = directories.map(|directory| root.join(directory));
     directories.iter().flat_map(|directory| in_directory(directory)).collect()
 }
 

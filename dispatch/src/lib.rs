@@ -27,6 +27,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod bounds;
 mod ctx;
 mod entry;
@@ -77,7 +79,6 @@ pub use crate::pool::{PoolConfig, PoolStatistics};
 pub use crate::script::{Quarantine, ScriptRuntime, ScriptRuntimeBuilder, ScriptRuntimeStatistics};
 pub use crate::task::Task;
 
-/// The README's code compiles.
-#[cfg(all(doctest, feature = "lua"))]
-#[doc = include_str!("../../README.md")]
-pub struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

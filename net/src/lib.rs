@@ -51,6 +51,8 @@
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 //! - `wireguard`: networks of kind `wireguard`, in user space: `wireguard::WireGuard`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod address;
 mod boot;
 mod config;
@@ -104,3 +106,7 @@ pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_net
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;
 pub use crate::secret::Secret;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -135,3 +135,7 @@ pub fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn require_resolvers(names: TokenStream) -> TokenStream {
     require::require_resolvers(names.into()).into()
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

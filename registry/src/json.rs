@@ -151,7 +151,9 @@ pub(crate) fn shortened(name: &str) -> String {
     if name.len() <= LONGEST {
         return name.to_owned();
     }
-    format!("{}…", &name[..name.floor_char_boundary(LONGEST)])
+    // `str::floor_char_boundary` asks for Rust 1.91.
+    let end = (0..=LONGEST).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
+    format!("{}…", &name[..end])
 }
 
 /// What is said of the value of an option that is secret.

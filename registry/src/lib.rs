@@ -44,6 +44,8 @@
 //! - `json` (default): options can be given as JSON, by their declared names; values of keys can be read by scripts as
 //!   JSON, and propagate to other nodes through serde.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[doc(hidden)]
 #[path = "private.rs"]
 #[allow(missing_docs)]
@@ -106,3 +108,7 @@ pub use crate::suggest::nearest;
 pub use crate::value::FrameValue;
 
 pub use frame_registry_macros::{frame_key, frame_option, frame_resolver, require_resolvers};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

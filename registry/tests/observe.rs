@@ -23,7 +23,7 @@ static TENANT_OF: Key<String> = Key::new("tenant").inherit();
 static TOKEN: Key<u32> = Key::new("token").secret();
 static MARK: Key<u32> = Key::new("mark");
 
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_secs(60);
 
 #[frame_resolver(order = 100, covers(TENANT))]
 #[allow(clippy::unnecessary_wraps, reason = "a resolver returns a `Result`")]

@@ -14,7 +14,7 @@ use frame_registry::{
 use proptest::prelude::*;
 
 static MARK: Key<u32> = Key::new("mark");
-const LONG: Duration = Duration::from_mins(1);
+const LONG: Duration = Duration::from_secs(60);
 
 #[frame_resolver(order = 50)]
 #[allow(clippy::unnecessary_wraps, reason = "a resolver returns a `Result`")]
