@@ -1,7 +1,9 @@
 //! What the documents of this repository refer to is there.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use frame_tests::workspace;
 
@@ -96,5 +98,25 @@ fn the_guide_has_all_of_its_chapters() {
     for chapter in fs::read_dir(&guide).expect("it is there") {
         let name = chapter.expect("it can be read").file_name().into_string().expect("it is UTF-8");
         assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "`{name}` is in no summary");
+    }
+}
+
+#[test]
+fn packages_have_a_readme_and_both_licences() {
+    for name in ["frame-registry-macros", "frame-registry", "frame-net", "frame-dispatch"] {
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.current_dir(workspace()).args([
+            "package",
+            "--list",
+            "--offline",
+            "--allow-dirty",
+            "--package",
+            name,
+        ]);
+        let listed = cargo.output().expect("Cargo runs");
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        for file in ["README.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+            assert!(listed.lines().any(|line| line == file), "{name}: no `{file}` in\n{listed}");
+        }
     }
 }

@@ -219,7 +219,7 @@ impl Tree<'_> {
 
     fn report_cycle<'a>(&self, last: &'a ChildDraft, path: impl Iterator<Item = &'a EntryId>) {
         let cycle: Vec<_> = path.chain([&last.process.value]).map(Id::as_str).collect();
-        let message = format_args!("a supervisor is below itself: {}", cycle.join(" > "));
+        let message = format!("a supervisor is below itself: {}", cycle.join(" > "));
         let problem = self.reader.problem(last.process.span.clone(), message);
         self.reader.report(problem.with_help("take one of them out of the children of the other"));
     }
