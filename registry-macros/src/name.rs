@@ -105,7 +105,7 @@ impl Name {
     }
 }
 
-/// Defined by the registry, and referred to by every resolver and option: the table that they are in is read by the
+/// Defined by the registry, and referred to by every resolver, option and declared key: the table that they are in is read by the
 /// registry of the same file, the program or a shared library, and by no other.
 pub(crate) const READER_SYMBOL: &str = "frame_registry_is_in_another_library";
 

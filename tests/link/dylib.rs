@@ -38,6 +38,12 @@ fn project() -> Project {
         );
         program(name, &option);
     }
+    program(
+        "with-key",
+        "use framework::frame_registry::{Key, frame_key};\n\
+         #[frame_key(name = \"tenant\", stays, crate = framework::frame_registry)]\n\
+         pub static TENANT: Key<u32>;",
+    );
     project
 }
 
@@ -67,10 +73,10 @@ fn a_resolver_outside_of_the_library_that_has_the_registry_does_not_link() {
 }
 
 #[test]
-fn an_option_outside_of_the_library_that_has_the_registry_does_not_link() {
+fn an_option_or_a_key_outside_of_the_library_that_has_the_registry_does_not_link() {
     let project = project();
     for rustflags in linkers() {
-        for name in ["with-plain-option", "with-runtime-option"] {
+        for name in ["with-plain-option", "with-runtime-option", "with-key"] {
             let options = BuildOptions { rustflags: &rustflags, ..BuildOptions::default() };
             assert_not_linked(&project.build(name, options), &format!("{name}, {rustflags:?}"));
         }

@@ -7,6 +7,7 @@ use syn::Type;
 use super::args::{Args, Boundary};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
+use crate::name::READER_SYMBOL;
 use crate::paths::{Place, at, emit, fresh, private, require_here, where_link_guarded};
 
 /// The static, and its entry in the list of declared keys. One that was refused stays a static of its type, so that what
@@ -97,7 +98,7 @@ fn export(args: &Args) -> TokenStream {
 
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { ident, ty, .. } = declaration;
-    let here = [args.name.unique_key_symbol()];
+    let here = [args.name.unique_key_symbol(), READER_SYMBOL.to_owned()];
     let required_here = where_link_guarded(private, &require_here(&here), &TokenStream::new());
     let listed = fresh("__FRAME_KEY", quote!(#ident #ty));
     let key = checked(args, ty, quote!(&#ident));
