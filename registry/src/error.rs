@@ -1,6 +1,7 @@
 //! Why a frame was not resolved, or a resolver not registered.
 
 use std::error::Error;
+use std::fmt;
 
 use crate::link::LinkedTable;
 use crate::location::Location;
@@ -8,10 +9,12 @@ use crate::location::Location;
 /// The cause of a resolver's failure.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A frame's context could not be resolved, so what it was for must not start.
+/// A frame's context could not be resolved, so the unit that the frame was for must not start.
+///
+/// One word, so that a caller tests a register for `Ok`. [`kind`](Self::kind) says what went wrong.
 ///
 /// ```
-/// use frame_registry::{App, Context, FrameResolvers, Options, Pairs, ResolveError, Resolver};
+/// use frame_registry::{App, Context, FrameResolvers, Options, Pairs, ResolveErrorKind, Resolver};
 ///
 /// let app = App::builder().build();
 /// let _registration = app.resolvers().register(Resolver::new("broken", 1, |_: &Context<'_>, _: &Options| {
@@ -19,14 +22,44 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// }))?;
 ///
 /// let resolved = app.resolvers().resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new());
-/// let ResolveError::Failed { resolver, source, .. } = resolved.unwrap_err() else { unreachable!() };
+/// let error = resolved.unwrap_err();
+/// let ResolveErrorKind::Failed { resolver, source, .. } = error.kind() else { unreachable!() };
 /// assert_eq!(resolver, "broken");
 /// assert_eq!(source.to_string(), "out of order");
 /// # Ok::<(), frame_registry::RegisterError>(())
 /// ```
+#[derive(thiserror::Error)]
+#[error(transparent)]
+pub struct ResolveError(Box<ResolveErrorKind>);
+
+impl ResolveError {
+    #[cold]
+    pub(crate) fn new(kind: ResolveErrorKind) -> Self {
+        Self(Box::new(kind))
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &ResolveErrorKind {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<WiringError> for ResolveError {
+    fn from(wrong: WiringError) -> Self {
+        Self::new(wrong.into())
+    }
+}
+
+/// What went wrong in a resolve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ResolveError {
+pub enum ResolveErrorKind {
     /// A resolver failed; those after it did not run.
     #[error("frame resolver `{resolver}` ({location}) failed")]
     Failed {

@@ -84,7 +84,7 @@ pub use crate::boundary::{Boundary, DeclaredKey, declared_keys};
 #[cfg(feature = "json")]
 pub use crate::boundary::{KeyError, Propagated, declared_key};
 pub use crate::context::Context;
-pub use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
+pub use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
 pub use crate::hold::StillInUse;
 pub use crate::id::{Id, IdError, IdKind};

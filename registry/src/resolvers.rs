@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use crate::context::Context;
-use crate::error::{BoxError, RegisterError, ResolveError, WiringError};
+use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
 use crate::merged::{Merged, Overlay};
@@ -129,7 +129,11 @@ fn cloned(wrong: &WiringError) -> WiringError {
 #[cold]
 pub(crate) fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError {
     let failed = resolver.describe();
-    ResolveError::Failed { resolver: failed.name().to_owned(), location: failed.location(), source }
+    ResolveError::new(ResolveErrorKind::Failed {
+        resolver: failed.name().to_owned(),
+        location: failed.location(),
+        source,
+    })
 }
 
 impl FrameResolvers {
@@ -155,8 +159,8 @@ impl FrameResolvers {
     ///
     /// # Errors
     ///
-    /// [`ResolveError::NotCovered`] if an option is set that no resolver reads; [`ResolveError::Failed`] at the
-    /// first resolver that fails; [`ResolveError::Wiring`] if the program has duplicates that the linker missed.
+    /// [`ResolveErrorKind::NotCovered`] if an option is set that no resolver reads; [`ResolveErrorKind::Failed`] at the
+    /// first resolver that fails; [`ResolveErrorKind::Wiring`] if the program has duplicates that the linker missed.
     /// Everything that was appended is dropped, the newest first, and `pairs` are as they were; the same goes for
     /// a resolver that panics.
     #[inline]
@@ -266,7 +270,8 @@ impl FrameResolvers {
         }
         for option in options.iter() {
             if !self.covers(resolvers, option) {
-                return Err(ResolveError::NotCovered { option: option.name, location: option.location });
+                let (option, location) = (option.name, option.location);
+                return Err(ResolveError::new(ResolveErrorKind::NotCovered { option, location }));
             }
         }
         Ok(())

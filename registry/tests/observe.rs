@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use frame_registry::{
     App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Observation, Options, Outcome, Pair,
-    Pairs, Resolution, ResolveError, Resolver, StillInUse, frame_option, frame_resolver,
+    Pairs, Resolution, ResolveError, ResolveErrorKind, Resolver, StillInUse, frame_option, frame_resolver,
 };
 
 #[frame_option(name = "tenant")]
@@ -68,10 +68,10 @@ fn described(resolution: &Resolution<'_>) -> String {
     }
     line + &match resolution.outcome() {
         Outcome::Resolved => String::new(),
-        Outcome::Refused(ResolveError::Failed { resolver, source, .. }) => {
-            format!(" refused by {resolver}: {source}")
-        }
-        Outcome::Refused(error) => format!(" refused: {}", error.to_string().split(' ').nth(1).unwrap()),
+        Outcome::Refused(error) => match error.kind() {
+            ResolveErrorKind::Failed { resolver, source, .. } => format!(" refused by {resolver}: {source}"),
+            kind => format!(" refused: {}", kind.to_string().split(' ').nth(1).unwrap()),
+        },
         Outcome::Panicked(message) => format!(" panicked: {message:?}"),
         other => format!(" {other:?}"),
     }
@@ -152,7 +152,7 @@ fn an_observer_is_told_of_the_resolver_that_refused_and_of_the_pairs_that_are_dr
     let mut pairs = Pairs::new();
     pairs.push(MARK.pair(0));
     let refused = resolve(&resolvers, &options, &mut pairs).unwrap_err();
-    assert!(matches!(refused, ResolveError::Failed { resolver, .. } if resolver == "refusing"));
+    assert!(matches!(refused.kind(), ResolveErrorKind::Failed { resolver, .. } if resolver == "refusing"));
     assert_eq!(
         log.take(),
         [r#"[mark=0] (tenant) tenant(tenant)[tenant="acme"] refusing()[] refused by refusing: out of order"#]
@@ -165,8 +165,8 @@ fn an_observer_is_told_of_an_option_that_nobody_covers() {
     let resolvers = FrameResolvers::empty();
     let log = Log::default();
     let _observation = log.observe(&resolvers);
-    let refused = resolve(&resolvers, &Options::new().with(&REGION, 7), &mut Pairs::new());
-    assert!(matches!(refused, Err(ResolveError::NotCovered { option: "region", .. })));
+    let refused = resolve(&resolvers, &Options::new().with(&REGION, 7), &mut Pairs::new()).unwrap_err();
+    assert!(matches!(refused.kind(), ResolveErrorKind::NotCovered { option: "region", .. }));
     assert_eq!(log.take(), ["[] (region) refused: `region`"]);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use frame_registry::{
     App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin,
-    Pair, Pairs, RegisterError, ResolveError, Resolver, declared_options, frame_option, frame_resolver,
+    Pair, Pairs, RegisterError, ResolveError, ResolveErrorKind, Resolver, declared_options, frame_option, frame_resolver,
 };
 
 /// Who this frame works for.
@@ -123,7 +123,7 @@ fn first_error_stops_and_names_the_resolver_and_keeps_its_cause() {
 
     let mut pairs: Pairs = [MARK.pair(0)].into_iter().collect();
     let error = resolve(&app, &Options::new().with(&TENANT, String::new()), &mut pairs).unwrap_err();
-    let ResolveError::Failed { resolver, location, .. } = &error else { panic!("{error:?}") };
+    let ResolveErrorKind::Failed { resolver, location, .. } = error.kind() else { panic!("{error:?}") };
     assert_eq!((resolver.as_str(), location.file()), ("tenant", file!()));
     let line =
         include_str!("resolve.rs").lines().position(|line| line.contains("order = 100, covers")).unwrap();
@@ -140,7 +140,7 @@ fn an_app_without_resolvers_resolves_to_nothing_unless_an_option_is_set() {
     resolve(&app, &Options::new(), &mut pairs).unwrap();
     assert!(pairs.is_empty());
     let error = resolve(&app, &Options::new().with(&TENANT, "acme".to_owned()), &mut pairs).unwrap_err();
-    assert!(matches!(error, ResolveError::NotCovered { option: "tenant", .. }), "{error:?}");
+    assert!(matches!(error.kind(), ResolveErrorKind::NotCovered { option: "tenant", .. }), "{error:?}");
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn a_runtime_option_is_refused_until_a_resolver_covers_it_and_again_when_that_is
     let app = app(FrameResolvers::linked());
     let options = Options::new().with(&REGION, 4);
     assert!(matches!(
-        resolve(&app, &options, &mut Pairs::new()).unwrap_err(),
-        ResolveError::NotCovered { option: "region", .. }
+        resolve(&app, &options, &mut Pairs::new()).unwrap_err().kind(),
+        ResolveErrorKind::NotCovered { option: "region", .. }
     ));
     let region = Resolver::new("region", 1, |_: &Context<'_>, options: &Options| {
         Ok::<_, TenantError>(options.pair(&REGION, &REGION_OF))

@@ -1,6 +1,6 @@
 //! Who decides, in every combination.
 
-use frame_registry::{Frame, FrameBuilder, FrameResolvers, ResolveError};
+use frame_registry::{Frame, FrameBuilder, FrameResolvers, ResolveError, ResolveErrorKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -72,7 +72,7 @@ fn options(network: Option<NetworkId>) -> Options {
 }
 
 fn not_found(error: &ResolveError) -> (&NetworkId, ChosenBy, Missing) {
-    let ResolveError::Failed { resolver, source, .. } = error else { panic!("{error:?}") };
+    let ResolveErrorKind::Failed { resolver, source, .. } = error.kind() else { panic!("{error:?}") };
     assert_eq!(resolver, "overlay");
     match source.downcast_ref() {
         Some(NetworkError::NotFound { id, chosen_by, missing }) => (id, *chosen_by, *missing),
@@ -164,7 +164,7 @@ fn four(number: u8) -> NetworkId {
 }
 
 fn not_selectable(error: &ResolveError) -> (&NetworkId, &InsteadOf) {
-    let ResolveError::Failed { source, .. } = error else { panic!("{error:?}") };
+    let ResolveErrorKind::Failed { source, .. } = error.kind() else { panic!("{error:?}") };
     match source.downcast_ref() {
         Some(error @ NetworkError::NotSelectable { id, instead_of }) => {
             assert!(!error.is_retryable());
