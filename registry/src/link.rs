@@ -14,7 +14,8 @@ use std::sync::OnceLock;
 use crate::boundary;
 use crate::error::WiringError;
 use crate::location::Location;
-use crate::option::DeclaredOption;
+use crate::options::Options;
+use crate::option::{DeclaredOption, OptionKind};
 use crate::resolver::LinkedResolver;
 use crate::sorted_view::sorted_by_linker;
 
@@ -122,12 +123,14 @@ impl LinkedTable {
         }
     }
 
-    /// Whether the linker vouches that a resolver of this table covers `option`.
+    /// Whether each of `options` is plain, or covered by a resolver of this table according to the linker.
     #[inline]
-    pub(crate) fn covers_by_link(&self, option: &DeclaredOption) -> bool {
-        option
-            .covered_by
-            .is_some_and(|resolver| self.elements.as_ptr_range().contains(&std::ptr::from_ref(*resolver)))
+    pub(crate) fn covers_all_by_link(&self, options: &Options) -> bool {
+        let elements = self.elements.as_ptr_range();
+        options.iter().all(|option| match option.covered_by {
+            Some(resolver) => elements.contains(&std::ptr::from_ref(*resolver)),
+            None => option.kind == OptionKind::Plain,
+        })
     }
 
     fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {

@@ -1,29 +1,46 @@
 //! How a change of the overlay is published: the protocol between registering, unregistering and resolving.
 //!
-//! - The **gate** is one number that says whether there is anything to resolve at all. It is all that the empty
-//!   path reads.
+//! - The **gate** is one number that says what a resolve has to do. It is all that the empty path reads, and the index
+//!   of the function that does the rest.
 //! - The **snapshot** is the whole merged table, replaced as one; `None` while nothing is registered.
-//! - Writers hold the lock. They publish the snapshot first and open the gate after it, so that who sees the gate
-//!   open sees what it was opened for.
-//! - Removing the last resolver leaves the gate open. The next resolve finds nothing to do and closes it: under
-//!   the lock, and only after it has looked once more, for a resolver may have been registered in between. It
-//!   does not wait for the lock; if a writer has it, some later resolve will close the gate.
-//! - Before anything was ever registered the gate is neither open nor closed, and the first resolve that finds nothing
-//!   closes it, unless it was opened in the meantime.
+//! - Writers hold the lock. They publish the snapshot first and open the gate after it, so that a resolve which reads
+//!   an open gate finds the snapshot it was opened for.
+//! - A gate at **rest** says that only the base counts: it is *closed* if the base is empty, and *base* if it is not. The
+//!   base does not change, so a gate always comes to rest in the same state.
+//! - Removing the last resolver leaves the gate open. The next resolve finds no snapshot and brings the gate to rest:
+//!   under the lock, and only after a second look, for a resolver may have been registered in between. It does not wait
+//!   for the lock; while a writer holds it, the gate is left to a later resolve.
+//! - Before anything was registered or resolved the gate is *unknown*. The first resolve checks the base and brings the
+//!   gate to rest, unless it was opened in the meantime.
 
 use std::ops::Deref;
 use std::sync::{Arc, TryLockError};
 
 use super::sync::{AtomicUsize, Mutex, Ordering, SnapshotCell};
 
-/// Whether there may be something to resolve.
+/// What a resolve has to do.
 pub(crate) struct Gate(AtomicUsize);
 
+/// The state of a gate while nothing is registered.
+#[derive(Clone, Copy)]
+pub(crate) enum Rest {
+    /// The base is empty.
+    Closed = Gate::CLOSED as isize,
+    /// The base is not empty, and was checked.
+    Base = Gate::BASE as isize,
+}
+
 impl Gate {
-    const CLOSED: usize = 0;
-    /// Nothing has been registered yet, and nobody has looked at the base.
-    const UNKNOWN: usize = 1;
-    const OPEN: usize = 2;
+    /// There is nothing to run. Zero, so that the empty path can look at the options in the same compare.
+    pub(crate) const CLOSED: usize = 0;
+    /// The base was checked and is all there is to run.
+    pub(crate) const BASE: usize = 1;
+    /// Nothing was registered yet, and the base was not looked at.
+    pub(crate) const UNKNOWN: usize = 2;
+    /// There may be a snapshot.
+    pub(crate) const OPEN: usize = 3;
+    /// How many states there are, a power of two.
+    pub(crate) const STATES: usize = 4;
 
     pub(crate) const fn closed() -> Self {
         Self(AtomicUsize::new(Self::CLOSED))
@@ -33,12 +50,12 @@ impl Gate {
         Self(AtomicUsize::new(Self::UNKNOWN))
     }
 
-    /// Closes a gate through which nothing was ever registered. It needs no lock: registering leaves another state.
-    pub(crate) fn close_if_unknown(&self) {
-        let _ = self.0.compare_exchange(Self::UNKNOWN, Self::CLOSED, Ordering::AcqRel, Ordering::Relaxed);
+    /// Brings a gate to rest that was never opened. It needs no lock: registering leaves another state.
+    pub(crate) fn rest_if_unknown(&self, rest: Rest) {
+        let _ = self.0.compare_exchange(Self::UNKNOWN, rest as usize, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Zero if the gate is closed.
+    /// The state.
     #[inline]
     pub(crate) fn read(&self) -> usize {
         self.0.load(Ordering::Acquire)
@@ -93,15 +110,15 @@ impl<T> Published<T> {
         drop(replaced);
     }
 
-    /// Closes the gate if nothing is published. Never waits: while a writer is at work it does nothing.
-    pub(crate) fn close_if_nothing(&self, gate: &Gate) {
+    /// Brings the gate to rest if nothing is published. Never waits: while a writer holds the lock it does nothing.
+    pub(crate) fn rest_if_nothing(&self, gate: &Gate, rest: Rest) {
         let _lock = match self.writer.try_lock() {
             Ok(lock) => lock,
             Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
         if self.snapshot.load().is_none() {
-            gate.set(Gate::CLOSED);
+            gate.set(rest as usize);
         }
     }
 }

@@ -10,10 +10,10 @@ use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
 use crate::merged::{Merged, Overlay};
 use crate::observe::{Observation, ObserverFn, Resolution};
-use crate::option::{DeclaredOption, OptionKind};
+use crate::option::OptionKind;
 use crate::options::Options;
 use crate::pair::Pairs;
-use crate::publish::{Gate, Published};
+use crate::publish::{Gate, Published, Rest};
 use crate::registration::Registration;
 use crate::resolver::{LinkedResolver, Resolve, Resolver, ResolverInfo};
 
@@ -75,27 +75,11 @@ impl Base {
         }
     }
 
-    /// The same, unless something is wrong with the program. The table is looked up once.
-    #[inline]
-    fn checked_resolvers(self) -> Result<&'static [&'static LinkedResolver], WiringError> {
-        let Self::Linked = self else { return Ok(&[]) };
-        let table = LinkedTable::get();
-        match table.checked() {
-            Ok(()) => Ok(table.resolvers()),
-            Err(wrong) => Err(cloned(wrong)),
-        }
-    }
-
-    #[inline]
-    fn covers_by_link(self, option: &DeclaredOption) -> bool {
-        match self {
-            Self::Linked => LinkedTable::get().covers_by_link(option),
-            Self::Empty => false,
-        }
-    }
-
     fn checked(self) -> Result<(), WiringError> {
-        self.checked_resolvers().map(|_| ())
+        match self {
+            Self::Linked => LinkedTable::get().checked().map_err(WiringError::clone),
+            Self::Empty => Ok(()),
+        }
     }
 }
 
@@ -104,7 +88,8 @@ impl Base {
 /// A library opened with `dlopen` has a copy of this crate to itself, with statics of its own: another table, and other
 /// lists of who reads a snapshot. What touches these has to be the code that they belong to, whoever calls it.
 struct Image {
-    resolve: fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>,
+    /// What a resolve does, by the state of the gate.
+    resolve: [ResolveFn; Gate::STATES],
     register: fn(&FrameResolvers, Resolver) -> Result<Registration, RegisterError>,
     observe: fn(&FrameResolvers, Box<ObserverFn>) -> Result<Observation, WiringError>,
     check: fn(&FrameResolvers) -> Result<(), WiringError>,
@@ -112,19 +97,22 @@ struct Image {
     layout: fn() -> Layout,
 }
 
+type ResolveFn = fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>;
+
 static IMAGE: Image = Image {
-    resolve: FrameResolvers::resolve_any,
+    resolve: {
+        let mut by_state: [ResolveFn; Gate::STATES] = [FrameResolvers::resolve_unknown; Gate::STATES];
+        by_state[Gate::CLOSED] = FrameResolvers::resolve_nothing;
+        by_state[Gate::BASE] = FrameResolvers::resolve_base;
+        by_state[Gate::OPEN] = FrameResolvers::resolve_open;
+        by_state
+    },
     register: FrameResolvers::register_here,
     observe: FrameResolvers::observe_here,
     check: |resolvers| resolvers.base.checked(),
     list: FrameResolvers::list,
     layout: || LinkedTable::get().layout(),
 };
-
-#[cold]
-fn cloned(wrong: &WiringError) -> WiringError {
-    wrong.clone()
-}
 
 #[cold]
 pub(crate) fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError {
@@ -172,78 +160,82 @@ impl FrameResolvers {
     ) -> Result<(), ResolveError> {
         // An option that is set needs a resolver, so an empty registry lets nothing but empty options through.
         // One number says both, so that this costs no more than the load, the compare and the branch.
-        if self.gate.read() | options.len() == 0 {
+        let state = self.gate.read();
+        if state | options.len() == 0 {
             return Ok(());
         }
-        (self.image.resolve)(self, ctx, options, pairs)
+        (self.image.resolve[state % Gate::STATES])(self, ctx, options, pairs)
     }
 
-    fn resolve_any(
+    /// The gate is closed: there is nothing to run, but an option is set.
+    fn resolve_nothing(
         &self,
-        ctx: &Context<'_>,
+        _: &Context<'_>,
         options: &Options,
-        pairs: &mut Pairs,
+        _: &mut Pairs,
     ) -> Result<(), ResolveError> {
-        // Kept small: what is rare, and what needs room on the stack, has a function of its own.
-        if let Some(overlay) = self.overlay.get() {
-            return self.resolve_merged(overlay, ctx, options, pairs);
-        }
-        self.resolve_base(ctx, options, pairs)
+        refuse_uncovered::<&LinkedResolver>(&[], options)
     }
 
-    #[inline(never)]
-    fn resolve_merged(
-        &self,
-        overlay: &Overlay,
-        ctx: &Context<'_>,
-        options: &Options,
-        pairs: &mut Pairs,
-    ) -> Result<(), ResolveError> {
-        match &*overlay.load() {
-            Some(merged) if merged.is_observed() => self.resolve_observed(merged, ctx, options, pairs),
-            Some(merged) => {
-                self.base.checked()?;
-                self.run(&merged.entries, ctx, options, pairs)
-            }
-            None => self.resolve_base(ctx, options, pairs),
-        }
-    }
-
-    // Both callers are of a few lines; outlined, it saves and restores all registers a second time.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
+    /// The table was checked, and nothing is registered.
     fn resolve_base(
         &self,
         ctx: &Context<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
-        let base = self.base.checked_resolvers()?;
-        if base.is_empty() {
-            self.close_gate();
+        let table = LinkedTable::get();
+        if !table.covers_all_by_link(options) {
+            refuse_uncovered(table.resolvers(), options)?;
         }
-        self.run(base, ctx, options, pairs)
+        run(table.resolvers(), ctx, options, pairs)
     }
 
-    #[inline]
-    fn run<R: Resolve>(
+    /// Something may be registered.
+    fn resolve_open(
         &self,
-        resolvers: &[R],
         ctx: &Context<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
-        if !options.is_empty() {
-            self.refuse_uncovered(resolvers, options)?;
-        }
-        let mut appended = Appending::to(pairs);
-        for resolver in resolvers {
-            if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
-                return Err(failed(resolver, source));
+        // The gate is opened by what makes the overlay.
+        let Some(overlay) = self.overlay.get() else { return self.resolve_unknown(ctx, options, pairs) };
+        match &*overlay.load() {
+            Some(merged) if merged.is_observed() => self.resolve_observed(merged, ctx, options, pairs),
+            Some(merged) => {
+                self.refuse_uncovered_over_base(merged, options)?;
+                run(&merged.entries, ctx, options, pairs)
             }
+            None => self.resolve_unknown(ctx, options, pairs),
         }
-        appended.keep();
-        Ok(())
+    }
+
+    /// Nothing is registered, or not any more, and the gate does not say so yet.
+    #[cold]
+    fn resolve_unknown(
+        &self,
+        ctx: &Context<'_>,
+        options: &Options,
+        pairs: &mut Pairs,
+    ) -> Result<(), ResolveError> {
+        self.base.checked()?;
+        let resolvers = self.base.resolvers();
+        let rest = if resolvers.is_empty() { Rest::Closed } else { Rest::Base };
+        match self.overlay.get() {
+            Some(overlay) => overlay.rest_if_nothing(&self.gate, rest),
+            None => self.gate.rest_if_unknown(rest),
+        }
+        refuse_uncovered(resolvers, options)?;
+        run(resolvers, ctx, options, pairs)
+    }
+
+    /// Refuses an option that no resolver covers, of the base or registered over it. The base was checked before
+    /// anything was registered over it.
+    #[inline]
+    fn refuse_uncovered_over_base(&self, merged: &Merged, options: &Options) -> Result<(), ResolveError> {
+        let covers_all = options.is_empty()
+            || matches!(self.base, Base::Linked) && LinkedTable::get().covers_all_by_link(options);
+        if covers_all { Ok(()) } else { refuse_uncovered(&merged.entries, options) }
     }
 
     #[cold]
@@ -255,33 +247,8 @@ impl FrameResolvers {
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
-        let checked = || {
-            self.base.checked()?;
-            if options.is_empty() { Ok(()) } else { self.refuse_uncovered(&merged.entries, options) }
-        };
+        let checked = || self.refuse_uncovered_over_base(merged, options);
         merged.resolve_observed(checked, ctx, options, pairs)
-    }
-
-    #[inline(never)]
-    fn refuse_uncovered<R: Resolve>(&self, resolvers: &[R], options: &Options) -> Result<(), ResolveError> {
-        // Whatever the resolvers are, two options of one name are not told apart.
-        if let Err(wrong @ WiringError::DuplicateOption { .. }) = LinkedTable::get().checked() {
-            return Err(cloned(wrong).into());
-        }
-        for option in options.iter() {
-            if !self.covers(resolvers, option) {
-                let (option, location) = (option.name, option.location);
-                return Err(ResolveError::new(ResolveErrorKind::NotCovered { option, location }));
-            }
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn covers<R: Resolve>(&self, resolvers: &[R], option: &DeclaredOption) -> bool {
-        option.kind == OptionKind::Plain
-            || self.base.covers_by_link(option)
-            || resolvers.iter().any(|resolver| resolver.covers(option))
     }
 
     /// Whether the program is put together rightly, which is otherwise found at the first use.
@@ -291,14 +258,6 @@ impl FrameResolvers {
     /// [`WiringError`], which every other use of the registry gives, too.
     pub fn check(&self) -> Result<(), WiringError> {
         (self.image.check)(self)
-    }
-
-    #[cold]
-    fn close_gate(&self) {
-        match self.overlay.get() {
-            Some(overlay) => overlay.close_if_nothing(&self.gate),
-            None => self.gate.close_if_unknown(),
-        }
     }
 
     fn overlay(&self) -> &Arc<Overlay> {
@@ -416,6 +375,46 @@ impl FrameResolvers {
     /// How the program's table came into order.
     pub fn layout(&self) -> Layout {
         (self.image.layout)()
+    }
+}
+
+/// Runs `resolvers` in order. What they appended is dropped if one fails or panics.
+#[inline]
+fn run<R: Resolve>(
+    resolvers: &[R],
+    ctx: &Context<'_>,
+    options: &Options,
+    pairs: &mut Pairs,
+) -> Result<(), ResolveError> {
+    let mut appended = Appending::to(pairs);
+    for resolver in resolvers {
+        if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
+            return Err(failed(resolver, source));
+        }
+    }
+    appended.keep();
+    Ok(())
+}
+
+/// Refuses the options if one is set that none of `resolvers` covers.
+#[inline(never)]
+fn refuse_uncovered<R: Resolve>(resolvers: &[R], options: &Options) -> Result<(), ResolveError> {
+    if options.is_empty() {
+        return Ok(());
+    }
+    // Whatever the resolvers are, also if none is linked: two options of one name are not told apart.
+    if let Err(wrong @ WiringError::DuplicateOption { .. }) = LinkedTable::get().checked() {
+        return Err(wrong.clone().into());
+    }
+    let mut uncovered = options.iter().filter(|option| {
+        option.kind != OptionKind::Plain && !resolvers.iter().any(|resolver| resolver.covers(option))
+    });
+    match uncovered.next() {
+        None => Ok(()),
+        Some(option) => {
+            let (option, location) = (option.name, option.location);
+            Err(ResolveError::new(ResolveErrorKind::NotCovered { option, location }))
+        }
     }
 }
 

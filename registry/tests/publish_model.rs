@@ -1,5 +1,5 @@
 //! The publish protocol under every interleaving: `src/publish.rs` itself, compiled with loom's primitives in place
-//! of the real ones. And the same with two bugs put into the primitives, to show that the model finds them.
+//! of the real ones. And the same with three bugs put into the primitives, to show that the model finds them.
 
 #![allow(clippy::duplicate_mod, reason = "that is the point: once for each set of primitives")]
 
@@ -49,6 +49,20 @@ mod no_exclusion {
     pub(crate) mod publish;
 }
 
+/// The second look under the lock, before the gate comes to rest, sees nothing.
+#[path = "."]
+mod no_second_look {
+    pub(crate) mod sync {
+        pub(crate) use crate::AtomicUsize;
+        pub(crate) use crate::blind::{Mutex, SnapshotCell};
+        pub(crate) use std::sync::atomic::Ordering;
+    }
+
+    #[path = "../src/publish.rs"]
+    #[allow(dead_code, reason = "the tests use what they need of it")]
+    pub(crate) mod publish;
+}
+
 /// A loom atomic that can be made in a `const fn`: it comes to be at its first use.
 pub(crate) struct AtomicUsize {
     initial: usize,
@@ -83,7 +97,7 @@ impl AtomicUsize {
     }
 }
 
-/// What `ArcSwapOption` promises, and no more: a load gives some value that was stored, and acquires what its store
+/// What `ArcSwap` promises, and no more: a load gives some value that was stored, and acquires what its store
 /// released.
 pub(crate) struct SnapshotCell<T> {
     /// Every value that ever was; not a part of the model.
@@ -236,29 +250,85 @@ mod careless {
     }
 }
 
+mod blind {
+    use super::{Arc, Loaded, RealMutex};
+    use std::sync::{LockResult, TryLockError, TryLockResult};
+
+    /// The thread that looks again. A thread of loom, not of the system.
+    static LOOKING: RealMutex<Option<loom::thread::ThreadId>> = RealMutex::new(None);
+
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    pub(crate) struct Looking<'a, T> {
+        _lock: loom::sync::MutexGuard<'a, T>,
+    }
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> LockResult<loom::sync::MutexGuard<'_, T>> {
+            self.0.lock()
+        }
+
+        pub(crate) fn try_lock(&self) -> TryLockResult<Looking<'_, T>> {
+            let Ok(lock) = self.0.try_lock() else { return Err(TryLockError::WouldBlock) };
+            *LOOKING.lock().unwrap() = Some(loom::thread::current().id());
+            Ok(Looking { _lock: lock })
+        }
+    }
+
+    impl<T> Drop for Looking<'_, T> {
+        fn drop(&mut self) {
+            *LOOKING.lock().unwrap() = None;
+        }
+    }
+
+    pub(crate) struct SnapshotCell<T>(super::SnapshotCell<T>);
+
+    impl<T> SnapshotCell<T> {
+        pub(crate) fn empty() -> Self {
+            Self(super::SnapshotCell::empty())
+        }
+
+        pub(crate) fn load(&self) -> Loaded<T> {
+            let loaded = self.0.load();
+            let is_looking = *LOOKING.lock().unwrap() == Some(loom::thread::current().id());
+            if is_looking { Loaded(None) } else { loaded }
+        }
+
+        pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+            self.0.swap(value)
+        }
+    }
+}
+
 /// What the tests do with the protocol, over each set of primitives.
 macro_rules! registry {
     ($primitives:ident) => {
-        use crate::$primitives::publish::{Gate, Published};
+        use crate::$primitives::publish::{Gate, Published, Rest};
 
-        /// As `FrameResolvers` with nothing linked, where a resolver is a number.
+        /// As `FrameResolvers`, where a resolver is a number.
         pub(crate) struct Registry {
+            base: &'static [u32],
             gate: Gate,
             published: Published<Vec<u32>>,
         }
 
         impl Registry {
-            pub(crate) fn new() -> std::sync::Arc<Self> {
-                Self::with(Gate::closed())
+            /// Nothing was registered or resolved yet.
+            pub(crate) fn new(base: &'static [u32]) -> std::sync::Arc<Self> {
+                Self::with(base, Gate::unknown())
             }
 
-            /// Nobody has looked yet whether anything is linked.
-            pub(crate) fn fresh() -> std::sync::Arc<Self> {
-                Self::with(Gate::unknown())
+            /// Nothing is linked, and the gate is closed from the start.
+            pub(crate) fn empty() -> std::sync::Arc<Self> {
+                Self::with(&[], Gate::closed())
             }
 
-            fn with(gate: Gate) -> std::sync::Arc<Self> {
-                let registry = Self { gate, published: Published::nothing() };
+            fn with(base: &'static [u32], gate: Gate) -> std::sync::Arc<Self> {
+                let registry = Self { base, gate, published: Published::nothing() };
                 // Now, before it is shared, the gate's atomic comes to be.
                 registry.gate.read();
                 std::sync::Arc::new(registry)
@@ -266,7 +336,8 @@ macro_rules! registry {
 
             pub(crate) fn register(&self, resolver: u32) {
                 let added: Result<(), std::convert::Infallible> = self.published.add(&self.gate, |before| {
-                    Ok(before.into_iter().flatten().copied().chain([resolver]).collect())
+                    let before = before.map_or(self.base, Vec::as_slice);
+                    Ok(before.iter().copied().chain([resolver]).collect())
                 });
                 added.unwrap_or_else(|never| match never {});
             }
@@ -274,74 +345,88 @@ macro_rules! registry {
             pub(crate) fn unregister(&self, resolver: u32) {
                 self.published.remove(|before| {
                     let left: Vec<_> = before.iter().copied().filter(|other| *other != resolver).collect();
-                    (!left.is_empty()).then_some(left)
+                    (left != self.base).then_some(left)
                 });
             }
 
             /// The resolvers that a resolve runs.
             pub(crate) fn resolve(&self) -> Vec<u32> {
-                if self.gate.read() == 0 {
-                    return Vec::new();
+                match self.gate.read() {
+                    Gate::CLOSED => return Vec::new(),
+                    Gate::BASE => return self.base.to_vec(),
+                    _ => {}
                 }
                 if let Some(snapshot) = &*self.published.load() {
                     return snapshot.to_vec();
                 }
-                self.published.close_if_nothing(&self.gate);
-                Vec::new()
+                self.published.rest_if_nothing(&self.gate, self.rest());
+                self.base.to_vec()
             }
 
             /// The first resolve, which found that there was no overlay yet when it looked.
             pub(crate) fn resolve_before_there_is_an_overlay(&self) {
-                self.gate.close_if_unknown();
+                self.gate.rest_if_unknown(self.rest());
+            }
+
+            fn rest(&self) -> Rest {
+                if self.base.is_empty() { Rest::Closed } else { Rest::Base }
             }
 
             pub(crate) fn assert_that_an_open_gate_shows_its_snapshot(&self) {
-                if self.gate.read() != 0 {
+                if self.gate.read() == Gate::OPEN {
                     assert!(self.published.load().is_some(), "the gate is open and nothing is published");
                 }
             }
 
-            pub(crate) fn is_gate_closed(&self) -> bool {
-                self.gate.read() == 0
+            pub(crate) fn is_at_rest(&self) -> bool {
+                self.gate.read() == self.rest() as usize
+            }
+
+            /// What a resolve runs if this is registered over the base.
+            pub(crate) fn over_base(&self, registered: &[u32]) -> Vec<u32> {
+                [self.base, registered].concat()
             }
         }
 
-        /// A gate that is open over nothing, for the next resolve to close.
-        pub(crate) fn left_open() -> std::sync::Arc<Registry> {
-            let registry = Registry::new();
+        /// A gate that is open though nothing is registered, for the next resolve to bring to rest.
+        pub(crate) fn left_open(base: &'static [u32]) -> std::sync::Arc<Registry> {
+            let registry = Registry::new(base);
             registry.register(9);
             registry.unregister(9);
             registry
         }
 
-        /// A resolver that was registered while another thread closes the gate is run by every later resolve.
-        pub(crate) fn register_while_closing() {
-            let registry = left_open();
-            let closing = loom::thread::spawn({
+        /// A resolver that was registered while another thread brings the gate to rest is run by every later resolve.
+        pub(crate) fn register_while_coming_to_rest(base: &'static [u32]) {
+            let registry = left_open(base);
+            let resting = loom::thread::spawn({
                 let registry = std::sync::Arc::clone(&registry);
-                move || assert!([vec![], vec![1]].contains(&registry.resolve()))
+                move || {
+                    let seen = registry.resolve();
+                    assert!([registry.over_base(&[]), registry.over_base(&[1])].contains(&seen));
+                }
             });
             registry.register(1);
-            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
-            closing.join().unwrap();
-            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+            assert_eq!(registry.resolve(), registry.over_base(&[1]), "a registered resolver was not run");
+            resting.join().unwrap();
+            assert_eq!(registry.resolve(), registry.over_base(&[1]), "a registered resolver was not run");
         }
 
-        /// The same, while the first resolve of all closes the gate.
-        pub(crate) fn register_while_closing_for_the_first_time() {
-            let registry = Registry::fresh();
-            let closing = loom::thread::spawn({
+        /// The same, while the first resolve of all brings the gate to rest.
+        pub(crate) fn register_while_coming_to_rest_for_the_first_time(base: &'static [u32]) {
+            let registry = Registry::new(base);
+            let resting = loom::thread::spawn({
                 let registry = std::sync::Arc::clone(&registry);
                 move || registry.resolve_before_there_is_an_overlay()
             });
             registry.register(1);
-            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
-            closing.join().unwrap();
-            assert_eq!(registry.resolve(), [1], "a registered resolver was not run");
+            assert_eq!(registry.resolve(), registry.over_base(&[1]), "a registered resolver was not run");
+            resting.join().unwrap();
+            assert_eq!(registry.resolve(), registry.over_base(&[1]), "a registered resolver was not run");
         }
 
-        pub(crate) fn register_while_looking() {
-            let registry = Registry::new();
+        pub(crate) fn register_while_looking(base: &'static [u32]) {
+            let registry = Registry::new(base);
             let looking = loom::thread::spawn({
                 let registry = std::sync::Arc::clone(&registry);
                 move || registry.assert_that_an_open_gate_shows_its_snapshot()
@@ -362,56 +447,93 @@ mod with_gate_first {
 }
 
 mod with_no_exclusion {
-    #![allow(dead_code, reason = "one of the tests")]
+    #![allow(dead_code, reason = "some of the tests")]
     registry!(no_exclusion);
+}
+
+mod with_no_second_look {
+    #![allow(dead_code, reason = "some of the tests")]
+    registry!(no_second_look);
 }
 
 use with_sound::{Registry, left_open};
 
+/// Nothing is linked: the gate rests closed.
+const EMPTY: &[u32] = &[];
+/// One resolver is linked: the gate rests at the base.
+const LINKED: &[u32] = &[7];
+
 #[test]
-fn who_sees_the_gate_open_sees_what_it_was_opened_for() {
-    loom::model(with_sound::register_while_looking);
+fn a_resolve_that_reads_an_open_gate_finds_its_snapshot() {
+    loom::model(|| with_sound::register_while_looking(EMPTY));
+    loom::model(|| with_sound::register_while_looking(LINKED));
 }
 
 #[test]
 #[should_panic(expected = "the gate is open and nothing is published")]
 fn the_model_finds_a_gate_that_opens_before_the_snapshot_is_published() {
-    loom::model(with_gate_first::register_while_looking);
+    loom::model(|| with_gate_first::register_while_looking(EMPTY));
 }
 
 #[test]
-fn a_resolver_registered_while_the_gate_is_closed_is_not_lost() {
-    loom::model(with_sound::register_while_closing);
-}
-
-#[test]
-#[should_panic(expected = "a registered resolver was not run")]
-fn the_model_finds_a_gate_that_is_closed_without_keeping_writers_out() {
-    loom::model(with_no_exclusion::register_while_closing);
-}
-
-#[test]
-fn a_resolver_registered_while_the_first_resolve_closes_the_gate_is_not_lost() {
-    loom::model(with_sound::register_while_closing_for_the_first_time);
+fn a_resolver_registered_while_the_gate_comes_to_rest_is_not_lost() {
+    loom::model(|| with_sound::register_while_coming_to_rest(EMPTY));
+    loom::model(|| with_sound::register_while_coming_to_rest(LINKED));
 }
 
 #[test]
 #[should_panic(expected = "a registered resolver was not run")]
-fn the_model_finds_a_gate_that_is_closed_though_it_was_opened() {
-    loom::model(with_no_exclusion::register_while_closing_for_the_first_time);
+fn the_model_finds_a_gate_that_closes_without_keeping_writers_out() {
+    loom::model(|| with_no_exclusion::register_while_coming_to_rest(EMPTY));
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_rests_at_the_base_without_keeping_writers_out() {
+    loom::model(|| with_no_exclusion::register_while_coming_to_rest(LINKED));
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_rests_at_the_base_without_a_second_look() {
+    loom::model(|| with_no_second_look::register_while_coming_to_rest(LINKED));
+}
+
+#[test]
+fn a_resolver_registered_while_the_first_resolve_brings_the_gate_to_rest_is_not_lost() {
+    loom::model(|| with_sound::register_while_coming_to_rest_for_the_first_time(EMPTY));
+    loom::model(|| with_sound::register_while_coming_to_rest_for_the_first_time(LINKED));
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_closes_though_it_was_opened() {
+    loom::model(|| with_no_exclusion::register_while_coming_to_rest_for_the_first_time(EMPTY));
+}
+
+#[test]
+#[should_panic(expected = "a registered resolver was not run")]
+fn the_model_finds_a_gate_that_rests_at_the_base_though_it_was_opened() {
+    loom::model(|| with_no_exclusion::register_while_coming_to_rest_for_the_first_time(LINKED));
+}
+
+/// As [`loom::model`], over either base and from a gate that is closed from the start.
+fn model_each(test: impl Fn(Arc<Registry>) + Send + Sync + Copy + 'static) {
+    loom::model(move || test(Registry::empty()));
+    loom::model(move || test(Registry::new(EMPTY)));
+    loom::model(move || test(Registry::new(LINKED)));
 }
 
 #[test]
 fn a_resolve_sees_a_whole_snapshot_and_never_an_older_one_than_before() {
-    loom::model(|| {
-        let registry = Registry::new();
+    model_each(|registry| {
         let reading = loom::thread::spawn({
             let registry = Arc::clone(&registry);
             move || {
                 let (first, second) = (registry.resolve(), registry.resolve());
-                let states: [&[u32]; 4] = [&[], &[1], &[1, 2], &[2]];
+                let states = [&[][..], &[1], &[1, 2], &[2]].map(|state| registry.over_base(state));
                 let index =
-                    |seen: &[u32]| states.iter().position(|state| *state == seen).expect("a whole snapshot");
+                    |seen: &Vec<u32>| states.iter().position(|state| state == seen).expect("a whole snapshot");
                 assert!(index(&first) <= index(&second), "{first:?}, then {second:?}");
             }
         });
@@ -419,46 +541,52 @@ fn a_resolve_sees_a_whole_snapshot_and_never_an_older_one_than_before() {
         registry.register(2);
         registry.unregister(1);
         reading.join().unwrap();
-        assert_eq!(registry.resolve(), [2]);
+        assert_eq!(registry.resolve(), registry.over_base(&[2]));
     });
 }
 
 #[test]
 fn two_that_register_at_once_are_both_registered() {
-    loom::model(|| {
-        let registry = left_open();
-        let threads: Vec<_> = [1, 2]
-            .into_iter()
-            .map(|resolver| {
-                let registry = Arc::clone(&registry);
-                loom::thread::spawn(move || {
-                    registry.register(resolver);
-                    assert!(registry.resolve().contains(&resolver));
-                })
+    loom::model(|| two_register_at_once(&left_open(EMPTY)));
+    loom::model(|| two_register_at_once(&left_open(LINKED)));
+}
+
+fn two_register_at_once(registry: &Arc<Registry>) {
+    let threads: Vec<_> = [1, 2]
+        .into_iter()
+        .map(|resolver| {
+            let registry = Arc::clone(registry);
+            loom::thread::spawn(move || {
+                registry.register(resolver);
+                assert!(registry.resolve().contains(&resolver));
             })
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let mut all = registry.resolve();
-        all.sort_unstable();
-        assert_eq!(all, [1, 2]);
-    });
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let mut all = registry.resolve();
+    all.sort_unstable();
+    let mut expected = registry.over_base(&[1, 2]);
+    expected.sort_unstable();
+    assert_eq!(all, expected);
 }
 
 #[test]
-fn an_unregistered_resolver_is_not_run_again_and_the_gate_closes() {
-    loom::model(|| {
-        let registry = Registry::new();
+fn an_unregistered_resolver_is_not_run_again_and_the_gate_comes_to_rest() {
+    model_each(|registry| {
         registry.register(1);
         let reading = loom::thread::spawn({
             let registry = Arc::clone(&registry);
-            move || assert!([vec![], vec![1]].contains(&registry.resolve()))
+            move || {
+                let seen = registry.resolve();
+                assert!([registry.over_base(&[]), registry.over_base(&[1])].contains(&seen));
+            }
         });
         registry.unregister(1);
-        assert_eq!(registry.resolve(), [0; 0], "an unregistered resolver was run");
+        assert_eq!(registry.resolve(), registry.over_base(&[]), "an unregistered resolver was run");
         reading.join().unwrap();
-        assert_eq!(registry.resolve(), [0; 0], "an unregistered resolver was run");
-        assert!(registry.is_gate_closed());
+        assert_eq!(registry.resolve(), registry.over_base(&[]), "an unregistered resolver was run");
+        assert!(registry.is_at_rest());
     });
 }
