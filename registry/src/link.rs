@@ -64,13 +64,10 @@ impl Layout {
 pub(crate) struct LinkedTable {
     /// Where the elements themselves are.
     elements: &'static [LinkedResolver],
-    sorted: Sorted,
+    /// The elements in the order they run.
+    sorted: &'static [&'static LinkedResolver],
+    layout: Layout,
     checked: Result<(), WiringError>,
-}
-
-enum Sorted {
-    ByLinker(&'static [&'static LinkedResolver]),
-    Here(Box<[&'static LinkedResolver]>),
 }
 
 impl LinkedTable {
@@ -85,33 +82,28 @@ impl LinkedTable {
         by_linker: Option<&'static [&'static LinkedResolver]>,
         options: &[ListedOption],
     ) -> Self {
-        let sorted = match by_linker {
-            Some(view) if is_in_order(view, elements) => Sorted::ByLinker(view),
+        let (sorted, layout) = match by_linker {
+            Some(view) if is_in_order(view, elements) => (view, Layout::LinkTime),
             _ => {
-                let mut view: Box<[_]> = elements.iter().collect();
+                let mut view: Vec<_> = elements.iter().collect();
                 view.sort_unstable_by_key(|resolver| run_order(resolver));
-                Sorted::Here(view)
+                // The table is made once and lives as long as the program, so this is not a leak.
+                (&*view.leak(), Layout::FirstUse)
             }
         };
-        let mut table = Self { elements, sorted, checked: Ok(()) };
+        let mut table = Self { elements, sorted, layout, checked: Ok(()) };
         table.checked = table.check(options);
         table
     }
 
     /// The resolvers in the order they run.
     #[inline]
-    pub(crate) fn resolvers(&self) -> &[&'static LinkedResolver] {
-        match &self.sorted {
-            Sorted::ByLinker(view) => view,
-            Sorted::Here(view) => view,
-        }
+    pub(crate) fn resolvers(&self) -> &'static [&'static LinkedResolver] {
+        self.sorted
     }
 
     pub(crate) fn layout(&self) -> Layout {
-        match self.sorted {
-            Sorted::ByLinker(_) => Layout::LinkTime,
-            Sorted::Here(_) => Layout::FirstUse,
-        }
+        self.layout
     }
 
     /// What is wrong with the program, if anything.
@@ -126,6 +118,9 @@ impl LinkedTable {
     /// Whether each of `options` is plain, or covered by a resolver of this table according to the linker.
     #[inline]
     pub(crate) fn covers_all_by_link(&self, options: &Options) -> bool {
+        if options.is_empty() {
+            return true;
+        }
         let elements = self.elements.as_ptr_range();
         options.iter().all(|option| match option.covered_by {
             Some(resolver) => elements.contains(&std::ptr::from_ref(*resolver)),

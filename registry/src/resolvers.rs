@@ -387,10 +387,13 @@ fn run<R: Resolve>(
     pairs: &mut Pairs,
 ) -> Result<(), ResolveError> {
     let mut appended = Appending::to(pairs);
-    for resolver in resolvers {
+    // Not an iterator over the slice: for that the compiler keeps one more register, and saves it.
+    let mut rest = resolvers;
+    while let [resolver, later @ ..] = rest {
         if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
             return Err(failed(resolver, source));
         }
+        rest = later;
     }
     appended.keep();
     Ok(())
