@@ -193,6 +193,9 @@ impl<'a> Appending<'a> {
 }
 
 impl Drop for Appending<'_> {
+    // So that this is two values, and need not be in memory for a call.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     fn drop(&mut self) {
         self.pairs.roll_back(self.kept);
     }

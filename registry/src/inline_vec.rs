@@ -1,26 +1,34 @@
 //! A vector whose first elements live inline.
 
-use std::{array, iter, mem, vec};
+use std::{array, iter, mem, slice, vec};
 
-/// The first `N` elements are inline, those after them on the heap: growing past `N` moves nothing.
+/// Up to `N` elements are inline; more of them are all on the heap.
 ///
 /// Room is an `Option` that is `None`, on the heap too, so that pushing is to find the slot and to write it.
+#[derive(Clone)]
 pub(crate) struct InlineVec<T, const N: usize> {
     len: usize,
-    inline: [Option<T>; N],
+    slots: Slots<T, N>,
+}
+
+#[derive(Clone)]
+enum Slots<T, const N: usize> {
+    Inline([Option<T>; N]),
     /// As long as there is room.
-    spilled: Vec<Option<T>>,
+    Heap(Vec<Option<T>>),
 }
 
 impl<T, const N: usize> InlineVec<T, N> {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { len: 0, inline: array::from_fn(|_| None), spilled: Vec::new() }
+        Self { len: 0, slots: Slots::Inline(array::from_fn(|_| None)) }
     }
 
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        let room = iter::repeat_with(|| None).take(capacity.saturating_sub(N));
-        Self { spilled: room.collect(), ..Self::new() }
+        if capacity <= N {
+            return Self::new();
+        }
+        Self { len: 0, slots: Slots::Heap((0..capacity).map(|_| None).collect()) }
     }
 
     #[inline]
@@ -30,11 +38,11 @@ impl<T, const N: usize> InlineVec<T, N> {
 
     #[inline]
     pub(crate) fn push(&mut self, element: T) {
-        if self.slot(self.len).is_none() {
-            grow(self);
-        }
         // The element does not go through `grow`: it would have to be in memory for that, to be read again at once.
-        let Some(slot) = self.slot(self.len) else { no_room() };
+        let slot = match self.slot(self.len) {
+            Some(slot) => slot,
+            None => grow(self),
+        };
         // Nothing is there to drop.
         mem::forget(slot.replace(element));
         self.len += 1;
@@ -42,10 +50,7 @@ impl<T, const N: usize> InlineVec<T, N> {
 
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        match self.inline.get(index) {
-            Some(slot) => slot.as_ref(),
-            None => self.spilled.get(index - N)?.as_ref(),
-        }
+        self.slots().get(index)?.as_ref()
     }
 
     pub(crate) fn pop(&mut self) -> Option<T> {
@@ -56,74 +61,83 @@ impl<T, const N: usize> InlineVec<T, N> {
     /// Removes the element at `index`, keeping the order of the others.
     pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
         let removed = self.slot(index)?.take()?;
-        for later in index + 1..self.len {
-            let moved = self.slot(later).and_then(Option::take);
-            if let Some(slot) = self.slot(later - 1) {
-                *slot = moved;
-            }
-        }
+        let len = self.len;
+        // The empty slot goes behind the others.
+        self.slots_mut()[index..len].rotate_left(1);
         self.len -= 1;
         Some(removed)
     }
 
     #[inline]
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + Clone {
-        let (inline, spilled) = self.filled();
-        self.inline[..inline].iter().chain(&self.spilled[..spilled]).flatten()
+    pub(crate) fn iter(&self) -> Iter<'_, T> {
+        self.slots().iter().flatten()
     }
 
     #[inline]
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
-        let (inline, spilled) = self.filled();
-        self.inline[..inline].iter_mut().chain(&mut self.spilled[..spilled]).flatten()
+        self.slots_mut().iter_mut().flatten()
     }
 
     pub(crate) fn into_iter(self) -> IntoIter<T, N> {
-        self.inline.into_iter().chain(self.spilled).flatten()
+        let (inline, heap) = match self.slots {
+            Slots::Inline(slots) => (slots, Vec::new()),
+            Slots::Heap(slots) => (array::from_fn(|_| None), slots),
+        };
+        inline.into_iter().chain(heap).flatten()
     }
 
-    /// How many slots are filled inline, and how many on the heap.
+    /// The slots, those that are room included.
     #[inline]
-    fn filled(&self) -> (usize, usize) {
-        (self.len.min(N), self.len.saturating_sub(N))
+    fn slots(&self) -> &[Option<T>] {
+        match &self.slots {
+            Slots::Inline(slots) => slots,
+            Slots::Heap(slots) => slots,
+        }
+    }
+
+    #[inline]
+    fn slots_mut(&mut self) -> &mut [Option<T>] {
+        match &mut self.slots {
+            Slots::Inline(slots) => slots,
+            Slots::Heap(slots) => slots,
+        }
     }
 
     #[inline]
     fn slot(&mut self, index: usize) -> Option<&mut Option<T>> {
-        match index.checked_sub(N) {
-            None => self.inline.get_mut(index),
-            Some(index) => self.spilled.get_mut(index),
+        // Not of `slots_mut`: each arm by itself is half as many instructions.
+        match &mut self.slots {
+            Slots::Inline(slots) => slots.get_mut(index),
+            Slots::Heap(slots) => slots.get_mut(index),
         }
     }
 }
 
-/// Makes room for more.
+/// Makes room for more, and returns the first slot of it.
 ///
 /// A C function does not unwind, which spares every caller that pushes what an iterator makes the code to drop an
 /// iterator half done. Nothing here does unwind: an allocation that fails ends the program in any case.
 #[cold]
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "it is not for C")]
-extern "C" fn grow<T, const N: usize>(list: &mut InlineVec<T, N>) {
-    let room = (list.spilled.len() * 2).max(N);
-    list.spilled.resize_with(room, || None);
+extern "C" fn grow<T, const N: usize>(list: &mut InlineVec<T, N>) -> &mut Option<T> {
+    let filled = list.len;
+    match &mut list.slots {
+        Slots::Inline(inline) => {
+            let mut slots = Vec::with_capacity(N * 2);
+            slots.extend(inline.iter_mut().map(Option::take));
+            slots.resize_with(N * 2, || None);
+            list.slots = Slots::Heap(slots);
+        }
+        Slots::Heap(slots) => slots.resize_with(filled * 2, || None),
+    }
+    &mut list.slots_mut()[filled]
 }
 
-/// Ends the program: [`grow`] has made room.
-#[cold]
-#[inline(never)]
-extern "C" fn no_room() -> ! {
-    unreachable!("there is room")
-}
+pub(crate) type Iter<'a, T> = iter::Flatten<slice::Iter<'a, Option<T>>>;
 
 pub(crate) type IntoIter<T, const N: usize> =
     iter::Flatten<iter::Chain<array::IntoIter<Option<T>, N>, vec::IntoIter<Option<T>>>>;
-
-impl<T: Clone, const N: usize> Clone for InlineVec<T, N> {
-    fn clone(&self) -> Self {
-        Self { len: self.len, inline: self.inline.clone(), spilled: self.spilled.clone() }
-    }
-}
 
 #[cfg(test)]
 mod tests {

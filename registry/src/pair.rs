@@ -175,6 +175,8 @@ impl Pairs {
     }
 
     /// Drops the pairs behind the first `len`, the newest first.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn roll_back(&mut self, len: usize) {
         while self.len() > len {
             self.list.pop();

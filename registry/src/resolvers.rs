@@ -124,6 +124,13 @@ pub(crate) fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError 
     })
 }
 
+/// By index, so that the loop which calls this need not keep the resolver.
+#[cold]
+#[inline(never)]
+fn failed_at<R: Resolve>(resolvers: &[R], index: usize, source: BoxError) -> ResolveError {
+    failed(&resolvers[index], source)
+}
+
 impl FrameResolvers {
     /// The resolvers linked into the program. Nothing happens here, so that it can be the value of a `static`:
     /// the first [`resolve`](Self::resolve) checks the table.
@@ -387,13 +394,13 @@ fn run<R: Resolve>(
     pairs: &mut Pairs,
 ) -> Result<(), ResolveError> {
     let mut appended = Appending::to(pairs);
-    // Not an iterator over the slice: for that the compiler keeps one more register, and saves it.
-    let mut rest = resolvers;
-    while let [resolver, later @ ..] = rest {
+    // By index, for which the compiler keeps a register less than for an iterator.
+    let mut index = 0;
+    while let Some(resolver) = resolvers.get(index) {
         if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
-            return Err(failed(resolver, source));
+            return Err(failed_at(resolvers, index, source));
         }
-        rest = later;
+        index += 1;
     }
     appended.keep();
     Ok(())
