@@ -81,7 +81,7 @@ impl<T> Published<T> {
 
     /// The current snapshot. Never waits.
     #[inline]
-    pub(crate) fn load(&self) -> impl Deref<Target = Option<Arc<T>>> {
+    pub(crate) fn load(&self) -> impl Deref<Target = Arc<Option<T>>> {
         self.snapshot.load()
     }
 
@@ -92,8 +92,8 @@ impl<T> Published<T> {
         change: impl FnOnce(Option<&T>) -> Result<T, E>,
     ) -> Result<(), E> {
         let lock = lock(&self.writer);
-        let next = change(self.snapshot.load().as_deref())?;
-        let replaced = self.snapshot.swap(Some(Arc::new(next)));
+        let next = change(self.snapshot.load().as_ref().as_ref())?;
+        let replaced = self.snapshot.swap(Arc::new(Some(next)));
         gate.set(Gate::OPEN);
         drop(lock);
         // Outside the lock: this may run the destructor of somebody's resolver.
@@ -104,8 +104,8 @@ impl<T> Published<T> {
     /// Publishes what `change` leaves of the current snapshot. The gate stays as it is.
     pub(crate) fn remove(&self, change: impl FnOnce(&T) -> Option<T>) {
         let lock = lock(&self.writer);
-        let next = self.snapshot.load().as_deref().and_then(change);
-        let replaced = self.snapshot.swap(next.map(Arc::new));
+        let next = self.snapshot.load().as_ref().as_ref().and_then(change);
+        let replaced = self.snapshot.swap(Arc::new(next));
         drop(lock);
         drop(replaced);
     }

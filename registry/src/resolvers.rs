@@ -207,7 +207,7 @@ impl FrameResolvers {
     ) -> Result<(), ResolveError> {
         // The gate is opened by what makes the overlay.
         let Some(overlay) = self.overlay.get() else { return self.resolve_unknown(ctx, options, pairs) };
-        match &*overlay.load() {
+        match &**overlay.load() {
             Some(merged) if merged.is_observed() => self.resolve_observed(merged, ctx, options, pairs),
             Some(merged) => {
                 self.refuse_uncovered_over_base(merged, options)?;
@@ -372,11 +372,12 @@ impl FrameResolvers {
     }
 
     fn list(&self) -> Vec<ResolverInfo> {
-        let merged = self.overlay.get().and_then(|overlay| overlay.load().clone());
-        match merged {
-            Some(merged) => merged.entries.iter().map(Resolve::describe).collect(),
-            None => self.base.resolvers().iter().map(Resolve::describe).collect(),
+        if let Some(overlay) = self.overlay.get()
+            && let Some(merged) = &**overlay.load()
+        {
+            return merged.entries.iter().map(Resolve::describe).collect();
         }
+        self.base.resolvers().iter().map(Resolve::describe).collect()
     }
 
     /// How the program's table came into order.

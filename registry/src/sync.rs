@@ -3,26 +3,27 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 
 pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A cell that holds a shared value or none; reads never wait for writes.
-pub(crate) struct SnapshotCell<T>(ArcSwapOption<T>);
+/// A cell that holds a shared value or none; reads never wait for writes. That there is none is a shared value, too: a
+/// read is then the same few instructions whatever is there.
+pub(crate) struct SnapshotCell<T>(ArcSwap<Option<T>>);
 
 impl<T> SnapshotCell<T> {
     pub(crate) fn empty() -> Self {
-        Self(ArcSwapOption::empty())
+        Self(ArcSwap::from_pointee(None))
     }
 
     #[inline]
-    pub(crate) fn load(&self) -> arc_swap::Guard<Option<Arc<T>>> {
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Option<T>>> {
         self.0.load()
     }
 
-    /// Gives back what was there, for the caller to drop.
-    pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+    /// Returns the value before, for the caller to drop.
+    pub(crate) fn swap(&self, value: Arc<Option<T>>) -> Arc<Option<T>> {
         self.0.swap(value)
     }
 }

@@ -101,15 +101,15 @@ impl AtomicUsize {
 /// released.
 pub(crate) struct SnapshotCell<T> {
     /// Every value that ever was; not a part of the model.
-    versions: RealMutex<Vec<Option<Arc<T>>>>,
+    versions: RealMutex<Vec<Arc<Option<T>>>>,
     /// The index of the current one.
     current: Arc<loom::sync::atomic::AtomicUsize>,
 }
 
-pub(crate) struct Loaded<T>(Option<Arc<T>>);
+pub(crate) struct Loaded<T>(Arc<Option<T>>);
 
 impl<T> Deref for Loaded<T> {
-    type Target = Option<Arc<T>>;
+    type Target = Arc<Option<T>>;
 
     fn deref(&self) -> &Self::Target {
         &self.0
@@ -119,7 +119,7 @@ impl<T> Deref for Loaded<T> {
 impl<T> SnapshotCell<T> {
     pub(crate) fn empty() -> Self {
         let current = Arc::new(loom::sync::atomic::AtomicUsize::new(0));
-        Self { versions: RealMutex::new(vec![None]), current }
+        Self { versions: RealMutex::new(vec![Arc::new(None)]), current }
     }
 
     pub(crate) fn load(&self) -> Loaded<T> {
@@ -127,13 +127,13 @@ impl<T> SnapshotCell<T> {
         Loaded(self.versions.lock().unwrap()[current].clone())
     }
 
-    pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+    pub(crate) fn swap(&self, value: Arc<Option<T>>) -> Arc<Option<T>> {
         let new = self.add(value);
         let old = self.current.swap(new, std::sync::atomic::Ordering::AcqRel);
         self.versions.lock().unwrap()[old].clone()
     }
 
-    fn add(&self, value: Option<Arc<T>>) -> usize {
+    fn add(&self, value: Arc<Option<T>>) -> usize {
         let mut versions = self.versions.lock().unwrap();
         versions.push(value);
         versions.len() - 1
@@ -181,11 +181,11 @@ mod overtaking {
     pub(crate) struct SnapshotCell<T>(super::SnapshotCell<T>);
 
     impl<T> SnapshotCell<T> {
-        pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        pub(crate) fn swap(&self, value: Arc<Option<T>>) -> Arc<Option<T>> {
             let new = self.0.add(value);
             let current = Arc::clone(&self.0.current);
             *DELAYED.lock().unwrap() = Some(Box::new(move || current.store(new, Ordering::Release)));
-            None
+            Arc::new(None)
         }
 
         pub(crate) fn empty() -> Self {
@@ -295,10 +295,10 @@ mod blind {
         pub(crate) fn load(&self) -> Loaded<T> {
             let loaded = self.0.load();
             let is_looking = *LOOKING.lock().unwrap() == Some(loom::thread::current().id());
-            if is_looking { Loaded(None) } else { loaded }
+            if is_looking { Loaded(Arc::new(None)) } else { loaded }
         }
 
-        pub(crate) fn swap(&self, value: Option<Arc<T>>) -> Option<Arc<T>> {
+        pub(crate) fn swap(&self, value: Arc<Option<T>>) -> Arc<Option<T>> {
             self.0.swap(value)
         }
     }
@@ -356,7 +356,7 @@ macro_rules! registry {
                     Gate::BASE => return self.base.to_vec(),
                     _ => {}
                 }
-                if let Some(snapshot) = &*self.published.load() {
+                if let Some(snapshot) = &**self.published.load() {
                     return snapshot.to_vec();
                 }
                 self.published.rest_if_nothing(&self.gate, self.rest());
