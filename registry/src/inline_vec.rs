@@ -73,6 +73,12 @@ impl<T, const N: usize> InlineVec<T, N> {
         self.slots().iter().flatten()
     }
 
+    /// As [`iter`](Self::iter), but only forwards: it ends at the first slot that is room, and looks at no other.
+    #[inline]
+    pub(crate) fn forwards(&self) -> impl Iterator<Item = &T> {
+        self.slots().iter().map_while(Option::as_ref)
+    }
+
     #[inline]
     pub(crate) fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
         self.slots_mut().iter_mut().flatten()

@@ -122,7 +122,7 @@ impl LinkedTable {
             return true;
         }
         let elements = self.elements.as_ptr_range();
-        options.iter().all(|option| match option.covered_by {
+        options.all(|option| match option.covered_by {
             Some(resolver) => elements.contains(&std::ptr::from_ref(*resolver)),
             None => option.kind == OptionKind::Plain,
         })

@@ -171,6 +171,11 @@ impl Options {
         self.len() == 0
     }
 
+    #[inline]
+    pub(crate) fn all(&self, is: impl Fn(&'static DeclaredOption) -> bool) -> bool {
+        self.list.forwards().all(|entry| is(entry.option))
+    }
+
     pub(crate) fn set_value(&mut self, mut new: OptionValue) {
         if let Some(entry) = self.list.iter_mut().find(|entry| entry.option.is(new.option)) {
             new.replaces_trusted |= !new.is_trusted && (entry.is_trusted || entry.replaces_trusted);
@@ -182,7 +187,7 @@ impl Options {
 
     #[inline]
     fn find(&self, option: &DeclaredOption) -> Option<&OptionValue> {
-        self.list.iter().find(|entry| entry.option.is(option))
+        self.list.forwards().find(|entry| entry.option.is(option))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::pair::Pairs;
 use crate::publish::{Gate, Published, Rest};
 use crate::registration::Registration;
-use crate::resolver::{LinkedResolver, Resolve, Resolver, ResolverInfo};
+use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 
 /// The resolvers that decide what goes on a frame.
 ///
@@ -124,13 +124,6 @@ pub(crate) fn failed(resolver: &impl Resolve, source: BoxError) -> ResolveError 
     })
 }
 
-/// By index, so that the loop which calls this need not keep the resolver.
-#[cold]
-#[inline(never)]
-fn failed_at<R: Resolve>(resolvers: &[R], index: usize, source: BoxError) -> ResolveError {
-    failed(&resolvers[index], source)
-}
-
 impl FrameResolvers {
     /// The resolvers linked into the program. Nothing happens here, so that it can be the value of a `static`:
     /// the first [`resolve`](Self::resolve) checks the table.
@@ -195,7 +188,7 @@ impl FrameResolvers {
         if !table.covers_all_by_link(options) {
             refuse_uncovered(table.resolvers(), options)?;
         }
-        run(table.resolvers(), ctx, options, pairs)
+        run_base(table.resolvers(), ctx, options, pairs)
     }
 
     /// Something may be registered.
@@ -211,7 +204,7 @@ impl FrameResolvers {
             Some(merged) if merged.is_observed() => self.resolve_observed(merged, ctx, options, pairs),
             Some(merged) => {
                 self.refuse_uncovered_over_base(merged, options)?;
-                run(&merged.entries, ctx, options, pairs)
+                run_merged(&merged.entries, ctx, options, pairs)
             }
             None => self.resolve_unknown(ctx, options, pairs),
         }
@@ -233,7 +226,7 @@ impl FrameResolvers {
             None => self.gate.rest_if_unknown(rest),
         }
         refuse_uncovered(resolvers, options)?;
-        run(resolvers, ctx, options, pairs)
+        run_base(resolvers, ctx, options, pairs)
     }
 
     /// Refuses an option that no resolver covers, of the base or registered over it. The base was checked before
@@ -388,8 +381,8 @@ impl FrameResolvers {
 
 /// Runs `resolvers` in order. What they appended is dropped if one fails or panics.
 #[inline]
-fn run<R: Resolve>(
-    resolvers: &[R],
+fn run_base(
+    resolvers: &[&'static LinkedResolver],
     ctx: &Context<'_>,
     options: &Options,
     pairs: &mut Pairs,
@@ -402,6 +395,31 @@ fn run<R: Resolve>(
             return Err(failed_at(resolvers, index, source));
         }
         index += 1;
+    }
+    appended.keep();
+    Ok(())
+}
+
+/// Takes an index so that the loop need not keep the resolver.
+#[cold]
+#[inline(never)]
+fn failed_at(resolvers: &[&'static LinkedResolver], index: usize, source: BoxError) -> ResolveError {
+    failed(&resolvers[index], source)
+}
+
+/// As [`run_base`].
+#[inline]
+fn run_merged(
+    entries: &[Entry],
+    ctx: &Context<'_>,
+    options: &Options,
+    pairs: &mut Pairs,
+) -> Result<(), ResolveError> {
+    let mut appended = Appending::to(pairs);
+    for entry in entries {
+        if let Err(source) = entry.run(ctx, options, appended.pairs()) {
+            return Err(failed(entry, source));
+        }
     }
     appended.keep();
     Ok(())
