@@ -87,10 +87,8 @@ impl fmt::Debug for Frame {
 
 /// The one owner that may still write to a frame. [`seal`](Self::seal) makes the [`Frame`] of it, and by taking
 /// the builder makes a later write impossible.
-#[derive(Clone, Default)]
 pub struct FrameBuilder {
-    /// Where the frame will have them, so that sealing moves nothing. Shared only between clones of a builder, of
-    /// which the first that writes takes a copy.
+    /// Where the frame will have them, so that sealing moves nothing. Shared with nothing before that.
     pairs: Arc<Pairs>,
 }
 
@@ -98,7 +96,8 @@ impl FrameBuilder {
     /// A builder for a frame without a parent.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        // The only constructor of an `Arc` that makes the value in place.
+        Self { pairs: Arc::default() }
     }
 
     /// Sets `key` to `value`.
@@ -147,16 +146,28 @@ impl FrameBuilder {
     /// The pairs so far, to hand to [`FrameResolvers::resolve`](crate::FrameResolvers::resolve).
     #[inline]
     pub fn pairs_mut(&mut self) -> &mut Pairs {
-        Arc::make_mut(&mut self.pairs)
+        Arc::get_mut(&mut self.pairs).unwrap_or_else(|| unreachable!("a builder shares its pairs with nothing"))
     }
 
     /// The frame. Of several pairs with one key it keeps the last and drops the others.
     #[must_use]
     pub fn seal(mut self) -> Frame {
-        if self.pairs.has_outdone() {
-            self.pairs_mut().compact();
+        if !self.pairs.is_distinct() {
+            self.pairs_mut().remove_outdone();
         }
         Frame { pairs: self.pairs }
+    }
+}
+
+impl Clone for FrameBuilder {
+    fn clone(&self) -> Self {
+        Self { pairs: Arc::new(Pairs::clone(&self.pairs)) }
+    }
+}
+
+impl Default for FrameBuilder {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

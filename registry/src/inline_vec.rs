@@ -7,7 +7,9 @@ use std::{array, iter, mem, slice, vec};
 /// Room is an `Option` that is `None`, on the heap too, so that pushing is to find the slot and to write it.
 #[derive(Clone)]
 pub(crate) struct InlineVec<T, const N: usize> {
-    len: usize,
+    // Both in one word, to be written as one when a list is made.
+    len: u32,
+    marked: u32,
     slots: Slots<T, N>,
 }
 
@@ -21,25 +23,37 @@ enum Slots<T, const N: usize> {
 impl<T, const N: usize> InlineVec<T, N> {
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { len: 0, slots: Slots::Inline(array::from_fn(|_| None)) }
+        Self { len: 0, marked: 0, slots: Slots::Inline(array::from_fn(|_| None)) }
     }
 
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         if capacity <= N {
             return Self::new();
         }
-        Self { len: 0, slots: Slots::Heap((0..capacity).map(|_| None).collect()) }
+        Self { len: 0, marked: 0, slots: Slots::Heap((0..capacity).map(|_| None).collect()) }
     }
 
     #[inline]
     pub(crate) const fn len(&self) -> usize {
-        self.len
+        self.len as usize
+    }
+
+    /// How many of the first elements the owner of the list has marked; 0 at first. Removing an element takes the mark
+    /// from those that come after it.
+    #[inline]
+    pub(crate) const fn marked(&self) -> usize {
+        self.marked as usize
+    }
+
+    #[inline]
+    pub(crate) fn mark_all(&mut self) {
+        self.marked = self.len;
     }
 
     #[inline]
     pub(crate) fn push(&mut self, element: T) {
         // The element does not go through `grow`: it would have to be in memory for that, to be read again at once.
-        let slot = match self.slot(self.len) {
+        let slot = match self.slot(self.len()) {
             Some(slot) => slot,
             None => grow(self),
         };
@@ -48,23 +62,20 @@ impl<T, const N: usize> InlineVec<T, N> {
         self.len += 1;
     }
 
-    #[inline]
-    pub(crate) fn get(&self, index: usize) -> Option<&T> {
-        self.slots().get(index)?.as_ref()
-    }
-
     pub(crate) fn pop(&mut self) -> Option<T> {
         self.len = self.len.checked_sub(1)?;
-        self.slot(self.len)?.take()
+        self.marked = self.marked.min(self.len);
+        self.slot(self.len())?.take()
     }
 
     /// Removes the element at `index`, keeping the order of the others.
     pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
         let removed = self.slot(index)?.take()?;
-        let len = self.len;
+        let len = self.len();
         // The empty slot goes behind the others.
         self.slots_mut()[index..len].rotate_left(1);
         self.len -= 1;
+        self.marked = u32::try_from(index).map_or(self.marked, |index| self.marked.min(index));
         Some(removed)
     }
 
@@ -90,6 +101,12 @@ impl<T, const N: usize> InlineVec<T, N> {
             Slots::Heap(slots) => (array::from_fn(|_| None), slots),
         };
         inline.into_iter().chain(heap).flatten()
+    }
+
+    /// The slots with an element.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[Option<T>] {
+        &self.slots()[..self.len()]
     }
 
     /// The slots, those that are room included.
@@ -127,7 +144,9 @@ impl<T, const N: usize> InlineVec<T, N> {
 #[inline(never)]
 #[allow(improper_ctypes_definitions, reason = "it is not for C")]
 extern "C" fn grow<T, const N: usize>(list: &mut InlineVec<T, N>) -> &mut Option<T> {
-    let filled = list.len;
+    let filled = list.len();
+    // The program ends where a number would not do: of memory there is none for so many.
+    assert!(u32::try_from(filled * 2).is_ok(), "a list has at most `u32::MAX` elements");
     match &mut list.slots {
         Slots::Inline(inline) => {
             let mut slots = Vec::with_capacity(N * 2);

@@ -210,11 +210,13 @@ pub(crate) struct RawKey {
 }
 
 #[derive(Clone, Copy)]
-enum OnFork {
+pub(crate) enum OnFork {
     Stay,
     Copy,
-    Ask(fn(&Value) -> Option<Value>),
+    Ask(ForkFn),
 }
+
+pub(crate) type ForkFn = fn(&Value) -> Option<Value>;
 
 impl RawKey {
     const fn new(name: &'static str) -> Self {
@@ -258,13 +260,9 @@ impl RawKey {
         self.to_json.map(|to_json| to_json(value))
     }
 
-    /// What a fork gets for `value`.
+    /// What becomes of the value in a fork.
     #[inline]
-    pub(crate) fn fork(&self, value: &Value) -> Option<Value> {
-        match self.on_fork {
-            OnFork::Stay => None,
-            OnFork::Copy => Some(value.clone()),
-            OnFork::Ask(fork) => fork(value),
-        }
+    pub(crate) fn on_fork(&self) -> OnFork {
+        self.on_fork
     }
 }

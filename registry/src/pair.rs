@@ -6,7 +6,7 @@ use crate::boundary::Boundary;
 #[cfg(feature = "json")]
 use crate::boundary::Propagated;
 use crate::inline_vec::{self, InlineVec};
-use crate::key::{Key, RawKey};
+use crate::key::{ForkFn, Key, OnFork, RawKey};
 use crate::value::{FrameValue, Value};
 
 /// A [`Key`] with its value; made with [`Key::pair`]. Cloning it does not clone the value.
@@ -41,10 +41,6 @@ impl Pair {
     #[inline]
     pub(crate) fn is(&self, key: &RawKey) -> bool {
         std::ptr::eq(self.key, key)
-    }
-
-    pub(crate) fn key(&self) -> &'static RawKey {
-        self.key
     }
 
     /// The value as JSON, if the key is [`public`](Key::public).
@@ -116,6 +112,7 @@ pub struct Pairs {
     list: InlineVec<Pair, { Pairs::INLINE }>,
 }
 
+
 impl Pairs {
     /// How many pairs are held without an allocation for them.
     pub const INLINE: usize = 8;
@@ -162,15 +159,23 @@ impl Pairs {
         self.list.iter()
     }
 
-    /// Adds what a fork gets of these pairs.
+    /// Adds to `child`, which is empty, what a fork gets of these pairs, which are of distinct keys.
+    #[inline]
     pub(crate) fn fork_into(&self, child: &mut Self) {
-        // By index: each pair is then copied from slot to slot, and not through the states of an iterator.
-        for index in 0..self.len() {
-            if let Some(Pair { key, value }) = self.list.get(index)
-                && let Some(value) = key.fork(value)
-            {
-                child.push(Pair { key, value });
+        for pair in self.list.forwards() {
+            match pair.key.on_fork() {
+                OnFork::Stay => {}
+                OnFork::Copy => child.push(pair.clone()),
+                OnFork::Ask(fork) => child.push_forked(pair, fork),
             }
+        }
+        child.list.mark_all();
+    }
+
+    #[inline(never)]
+    fn push_forked(&mut self, Pair { key, value }: &Pair, fork: ForkFn) {
+        if let Some(value) = fork(value) {
+            self.push(Pair { key, value });
         }
     }
 
@@ -183,13 +188,19 @@ impl Pairs {
         }
     }
 
-    /// Whether a pair is outdone by a later one with the same key.
-    pub(crate) fn has_outdone(&self) -> bool {
-        (0..self.len()).any(|index| self.is_outdone(index))
+    /// Whether all pairs are of distinct keys. Those that are marked are, and are not compared again.
+    #[inline]
+    pub(crate) fn is_distinct(&self) -> bool {
+        let pairs = self.list.filled();
+        (self.list.marked()..pairs.len()).all(|index| match (&pairs[index], &pairs[..index]) {
+            (Some(pair), earlier) => !earlier.iter().flatten().any(|earlier| earlier.is(pair.key)),
+            (None, _) => true,
+        })
     }
 
     /// Drops every pair that is outdone by a later one with the same key.
-    pub(crate) fn compact(&mut self) {
+    #[cold]
+    pub(crate) fn remove_outdone(&mut self) {
         for index in (0..self.len()).rev() {
             if self.is_outdone(index) {
                 self.list.remove(index);
@@ -197,16 +208,14 @@ impl Pairs {
         }
     }
 
-    #[inline]
     fn is_outdone(&self, index: usize) -> bool {
-        self.list.get(index).is_some_and(|pair| {
-            let mut later = (index + 1..self.len()).filter_map(|later| self.list.get(later));
-            later.any(|later| later.is(pair.key()))
-        })
+        let mut from = self.list.forwards().skip(index);
+        from.next().is_some_and(|pair| from.any(|later| later.is(pair.key)))
     }
 }
 
 impl Default for Pairs {
+    #[inline]
     fn default() -> Self {
         Self::new()
     }
