@@ -100,8 +100,8 @@ fn remedy(option: &str) -> &'static str {
 
 /// The program is put together wrongly.
 ///
-/// The linker refuses duplicates, except under thin LTO and on platforms without link-time guards; there they are
-/// found at the first use, and at every use after it.
+/// The linker refuses duplicates, except under thin LTO, where it is told to allow them, and on platforms without
+/// link-time guards; there they are found at the first use, and at every use after it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WiringError {
@@ -139,6 +139,23 @@ pub enum WiringError {
         /// One place.
         first: Location,
         /// The other.
+        second: Location,
+    },
+    /// Two linked resolvers cover one option, so that the pairs of one would hide those of the other.
+    #[error(
+        "frame option `{option}` is covered by two resolvers, `{}` at {first} and `{}` at {second}; \
+         remove it from the `covers(…)` of one of them",
+        resolvers[0],
+        resolvers[1]
+    )]
+    DuplicateCover {
+        /// The option's name.
+        option: &'static str,
+        /// The names of the resolvers.
+        resolvers: [&'static str; 2],
+        /// Where the first of them is.
+        first: Location,
+        /// Where the second of them is.
         second: Location,
     },
 }

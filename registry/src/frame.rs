@@ -1,7 +1,8 @@
 //! Frames: what a spawned unit reads its surroundings from.
 
-use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::{fmt, mem};
 
 use crate::key::Key;
 use crate::pair::{Pair, Pairs};
@@ -124,7 +125,13 @@ impl FrameBuilder {
     ) -> Result<&mut Self, E> {
         let mut added = Appending::to(self.pairs_mut());
         for pair in pairs {
-            added.pairs().push(pair?);
+            match pair {
+                Ok(pair) => added.pairs().push(pair),
+                Err(error) => {
+                    added.undo();
+                    return Err(error);
+                }
+            }
         }
         added.keep();
         Ok(self)
@@ -178,8 +185,8 @@ impl fmt::Debug for FrameBuilder {
     }
 }
 
-/// Pairs that are being appended. Unless they are kept, dropping this drops them, the newest first, and leaves
-/// the pairs that were there before: on an early return as on a panic.
+/// Pairs that are being appended, until they are [kept](Self::keep) or [undone](Self::undo). If neither happens a panic
+/// is on its way, and dropping this undoes them, too.
 pub(crate) struct Appending<'a> {
     pairs: &'a mut Pairs,
     kept: usize,
@@ -199,7 +206,20 @@ impl<'a> Appending<'a> {
 
     #[inline]
     pub(crate) fn keep(self) {
-        std::mem::forget(self);
+        mem::forget(self);
+    }
+
+    /// Drops the pairs that were appended, the newest first, and leaves those that were there before.
+    ///
+    /// # Panics
+    ///
+    /// If dropping a pair panics, after all of them were dropped.
+    pub(crate) fn undo(self) {
+        let undone = self.pairs.roll_back(self.kept);
+        mem::forget(self);
+        if let Some(panic) = undone {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -208,6 +228,7 @@ impl Drop for Appending<'_> {
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn drop(&mut self) {
-        self.pairs.roll_back(self.kept);
+        // The first panic goes on; a second one would end the program.
+        mem::forget(self.pairs.roll_back(self.kept));
     }
 }

@@ -8,8 +8,8 @@
 //! - The guards: one strong symbol a name, so that two of a name do not link, and one undefined symbol for each
 //!   option, so that an option without a resolver does not link.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
+use std::{mem, ptr};
 
 use crate::boundary;
 use crate::error::WiringError;
@@ -74,7 +74,10 @@ impl LinkedTable {
     /// The program's table; the first call checks it.
     pub(crate) fn get() -> &'static Self {
         static TABLE: OnceLock<LinkedTable> = OnceLock::new();
-        TABLE.get_or_init(|| Self::new(RESOLVERS.static_slice(), sorted_by_linker(), options()))
+        TABLE.get_or_init(|| {
+            let elements = RESOLVERS.static_slice();
+            Self::new(elements, sorted_by_linker(elements), options())
+        })
     }
 
     fn new(
@@ -83,7 +86,7 @@ impl LinkedTable {
         options: &[ListedOption],
     ) -> Self {
         let (sorted, layout) = match by_linker {
-            Some(view) if is_in_order(view, elements) => (view, Layout::LinkTime),
+            Some(view) if is_in_order(view) => (view, Layout::LinkTime),
             _ => {
                 let mut view: Vec<_> = elements.iter().collect();
                 view.sort_unstable_by_key(|resolver| run_order(resolver));
@@ -123,22 +126,58 @@ impl LinkedTable {
         }
         let elements = self.elements.as_ptr_range();
         options.all(|option| match option.covered_by {
-            Some(resolver) => elements.contains(&std::ptr::from_ref(*resolver)),
+            Some(resolver) => elements.contains(&ptr::from_ref(*resolver)),
             None => option.kind == OptionKind::Plain,
         })
     }
 
     fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {
-        let names = options.iter().map(|listed| (listed.option.name, listed.location));
-        if let Some((name, first, second)) = duplicate(&names) {
-            return Err(WiringError::DuplicateOption { name, first, second });
+        let hash = |listed: &&ListedOption| listed.option.name_hash;
+        let name = |listed: &&ListedOption| listed.option.name;
+        if let Some((one, other)) = duplicate(options.iter(), hash, |one, other| name(one) == name(other)) {
+            let (first, second) = in_order(one.location, other.location);
+            return Err(WiringError::DuplicateOption { name: one.option.name, first, second });
         }
-        let names = self.resolvers().iter().map(|resolver| (resolver.name, resolver.location));
-        if let Some((name, first, second)) = duplicate(&names) {
-            return Err(WiringError::DuplicateResolver { name, first, second });
+
+        let hash = |resolver: &&LinkedResolver| resolver.name_hash;
+        let resolvers = self.sorted.iter().copied();
+        if let Some((one, other)) = duplicate(resolvers, hash, |one, other| one.name == other.name) {
+            let (first, second) = in_order(one.location, other.location);
+            return Err(WiringError::DuplicateResolver { name: one.name, first, second });
         }
+
+        self.check_covers()?;
         boundary::check()
     }
+
+    fn check_covers(&self) -> Result<(), WiringError> {
+        if self.sorted.iter().all(|resolver| resolver.covers.is_empty()) {
+            return Ok(());
+        }
+        let covers = self.sorted.iter().flat_map(|resolver| {
+            resolver.covers.iter().map(|option| Cover { option: option.declared(), resolver })
+        });
+        // A resolver that names an option twice covers it once.
+        let are_same =
+            |one: &Cover, other: &Cover| one.option.is(other.option) && !ptr::eq(one.resolver, other.resolver);
+        if let Some((one, other)) = duplicate(covers, |cover| cover.option.name_hash, are_same) {
+            let place = |cover: &Cover| (cover.resolver.location, cover.resolver.name);
+            let ((first, one_name), (second, other_name)) = in_order(place(&one), place(&other));
+            let (option, resolvers) = (one.option.name, [one_name, other_name]);
+            return Err(WiringError::DuplicateCover { option, resolvers, first, second });
+        }
+        Ok(())
+    }
+}
+
+/// An option, and a resolver that covers it.
+struct Cover {
+    option: &'static DeclaredOption,
+    resolver: &'static LinkedResolver,
+}
+
+fn in_order<T: Ord>(one: T, other: T) -> (T, T) {
+    if one <= other { (one, other) } else { (other, one) }
 }
 
 /// Order first, then name, then place: the last only tells duplicates apart the same way in every build.
@@ -146,37 +185,127 @@ fn run_order(resolver: &LinkedResolver) -> (i32, &'static str, Location) {
     (resolver.order, resolver.name, resolver.location)
 }
 
-/// Whether `view` holds each of `elements` once, in the order they run: as many, each one of them, and each
-/// behind the one before it.
-fn is_in_order(view: &[&'static LinkedResolver], elements: &'static [LinkedResolver]) -> bool {
-    let known = elements.as_ptr_range();
-    view.len() == elements.len()
-        && view.iter().all(|resolver| known.contains(&std::ptr::from_ref(*resolver)))
-        && view.is_sorted_by(|left, right| run_order(left) < run_order(right))
+/// Whether `view`, which has as many elements as the table and none that is not of it, is in the order they run.
+fn is_in_order(view: &[&'static LinkedResolver]) -> bool {
+    let Some((mut last, later)) = view.split_first() else { return true };
+    later.iter().all(|resolver| {
+        // Most are told apart by the order alone.
+        let last = mem::replace(&mut last, resolver);
+        last.order < resolver.order || (last.order == resolver.order && run_order(last) < run_order(resolver))
+    })
 }
 
-/// The first name that appears twice, with both places.
+/// The hash of a name: FNV-1a, which a `const fn` can compute, so that the first use of the table need not.
+pub(crate) const fn name_hash(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let mut hash = 0x811c_9dc5_u32;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u32).wrapping_mul(0x0100_0193);
+        index += 1;
+    }
+    hash
+}
+
+/// The first two items that are the same. Those have the same hash.
 ///
-/// Needs no memory but a set of bits on the stack, one a hash: only where two names share a bit are they
-/// compared with each other.
-fn duplicate(
-    names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
-) -> Option<(&'static str, Location, Location)> {
-    const WORDS: usize = 1024;
-    // Of fewer than two names none is there twice, and clearing the bits would be most of the work.
-    names.clone().nth(1)?;
-    let mut seen = [0_u64; WORDS];
-    for (index, (name, location)) in names.clone().enumerate() {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        let hash = usize::try_from(hasher.finish() % (WORDS as u64 * 64)).expect("a small number");
-        let (word, bit) = (hash / 64, 1 << (hash % 64));
-        if seen[word] & bit != 0
-            && let Some((_, first)) = names.clone().take(index).find(|(earlier, _)| *earlier == name)
+/// Needs no memory but a set of bits on the stack, two a hash: only an item whose bits are both set is compared with
+/// those before it.
+fn duplicate<T>(
+    items: impl Iterator<Item = T> + Clone,
+    hash: impl Fn(&T) -> u32,
+    are_same: impl Fn(&T, &T) -> bool,
+) -> Option<(T, T)> {
+    // Of fewer than two items none is there twice, and clearing the bits would be most of the work.
+    items.clone().nth(1)?;
+    let mut seen = Seen([0; 1 << Seen::WORD_BITS]);
+    for (index, item) in items.clone().enumerate() {
+        if seen.insert(hash(&item))
+            && let Some(earlier) = earlier(items.clone().take(index), &item, &hash, &are_same)
         {
-            return Some((name, first.min(location), first.max(location)));
+            return Some((earlier, item));
         }
-        seen[word] |= bit;
     }
     None
+}
+
+/// Not a part of the loop that calls this, which would keep what this needs in memory.
+#[cold]
+#[inline(never)]
+fn earlier<T>(
+    mut items: impl Iterator<Item = T>,
+    item: &T,
+    hash: impl Fn(&T) -> u32,
+    are_same: impl Fn(&T, &T) -> bool,
+) -> Option<T> {
+    items.find(|earlier| hash(earlier) == hash(item) && are_same(earlier, item))
+}
+
+/// A set of hashes that may take one for another: a Bloom filter, of two bits in one word for each.
+struct Seen([u64; 1 << Self::WORD_BITS]);
+
+impl Seen {
+    const WORD_BITS: u32 = 10;
+
+    /// Whether the hash may have been inserted before.
+    #[inline]
+    fn insert(&mut self, hash: u32) -> bool {
+        let word = &mut self.0[(hash >> (u32::BITS - Self::WORD_BITS)) as usize];
+        let bits = 1 << (hash % 64) | 1 << ((hash / 64) % 64);
+        let before = *word;
+        *word |= bits;
+        *word == before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::__private::{ResolverParts, linked_resolver};
+
+    /// A table of resolvers with these names. What they cover is checked in whole programs.
+    fn table(names: &[&'static str]) -> LinkedTable {
+        let elements: Vec<_> = names
+            .iter()
+            .zip(1..)
+            .map(|(name, line)| {
+                linked_resolver(ResolverParts {
+                    name,
+                    order: 0,
+                    module: "test",
+                    file: "test.rs",
+                    line,
+                    covers: &[],
+                    run: |_, _, _| Ok(()),
+                })
+            })
+            .collect();
+        LinkedTable::new(elements.leak(), None, &[])
+    }
+
+    #[test]
+    fn names_whose_hashes_collide_are_told_apart_and_duplicates_among_them_are_found() {
+        // Known collisions of the 32 bits of FNV-1a.
+        for [one, other] in [["costarring", "liquid"], ["declinate", "macallums"], ["altarage", "zinke"]] {
+            assert_eq!(name_hash(one), name_hash(other));
+            assert_eq!(table(&[one, other]).checked(), Ok(()));
+            let twice = table(&[other, one, "overlay", other]);
+            let Err(WiringError::DuplicateResolver { name, first, second }) = twice.checked() else {
+                panic!("not found")
+            };
+            assert_eq!((*name, first.line(), second.line()), (other, 1, 4));
+        }
+    }
+
+    #[test]
+    fn every_name_of_a_large_table_is_told_apart() {
+        // So many that hundreds of them share a bit.
+        let names: Vec<&'static str> = (0..10_000).map(|number| &*format!("resolver{number}").leak()).collect();
+        assert_eq!(table(&names).checked(), Ok(()));
+        let twice: Vec<_> = names.iter().copied().chain(["resolver7777"]).collect();
+        assert!(matches!(
+            table(&twice).checked(),
+            Err(WiringError::DuplicateResolver { name: "resolver7777", .. })
+        ));
+    }
 }

@@ -247,7 +247,10 @@ impl Merged {
                 appended.keep();
                 Ok(())
             }
-            End::Refused(error) => Err(error),
+            End::Refused(error) => {
+                appended.undo();
+                Err(error)
+            }
             End::Panicked(panic) => resume_unwind(panic),
         }
     }

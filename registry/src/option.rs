@@ -82,6 +82,7 @@ impl OptionKind {
 /// What is known of a declared option beside its type.
 pub struct DeclaredOption {
     pub(crate) name: &'static str,
+    pub(crate) name_hash: u32,
     pub(crate) kind: OptionKind,
     pub(crate) doc: &'static str,
     pub(crate) module: &'static str,

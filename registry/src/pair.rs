@@ -1,6 +1,8 @@
 //! One key with its value, and lists of them.
 
-use std::fmt;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{fmt, mem};
 
 use crate::boundary::Boundary;
 #[cfg(feature = "json")]
@@ -179,13 +181,24 @@ impl Pairs {
         }
     }
 
-    /// Drops the pairs behind the first `len`, the newest first.
+    /// Drops the pairs after the first `len`, the newest first, whether or not dropping one of them panics. Returns what
+    /// the first panic was, if there was one.
     #[cold]
     #[inline(never)]
-    pub(crate) fn roll_back(&mut self, len: usize) {
+    pub(crate) fn roll_back(&mut self, len: usize) -> Option<Box<dyn Any + Send>> {
+        let mut first = None;
         while self.len() > len {
-            self.list.pop();
+            // The pair is off the list before it is dropped, so a panic leaves nothing half done.
+            let pair = self.list.pop();
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(pair))) {
+                match first {
+                    None => first = Some(panic),
+                    // The panic hook has reported it. Dropping what was thrown could panic again.
+                    Some(_) => mem::forget(panic),
+                }
+            }
         }
+        first
     }
 
     /// Whether all pairs are of distinct keys. Those that are marked are, and are not compared again.

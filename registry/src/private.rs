@@ -18,6 +18,7 @@ pub use crate::resolver::{IsFrameOption, LinkedResolver};
 
 use crate::boundary::Declaration;
 use crate::key::Key;
+use crate::link::name_hash;
 use crate::location::Location;
 use crate::option::FrameOption;
 use crate::value::FrameValue;
@@ -38,7 +39,8 @@ pub struct ResolverParts {
 #[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn linked_resolver(parts: ResolverParts) -> LinkedResolver {
     let ResolverParts { name, order, module, file, line, covers, run } = parts;
-    LinkedResolver { name, order, module, location: Location::new(file, line), covers, run }
+    let location = Location::new(file, line);
+    LinkedResolver { name, order, name_hash: name_hash(name), module, location, covers, run }
 }
 
 /// What `#[frame_option]` knows of its static.
@@ -71,6 +73,7 @@ pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
     let location = Location::new(file, line);
     FrameOption::declare(DeclaredOption {
         name,
+        name_hash: name_hash(name),
         kind,
         doc,
         module,

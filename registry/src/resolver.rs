@@ -89,11 +89,12 @@ impl fmt::Debug for Resolver {
 
 /// A resolver that [`#[frame_resolver]`](macro@crate::frame_resolver) put into the program.
 ///
-/// The layout is fixed, name first, so that a tool can read the table out of a program's file.
+/// The layout is fixed, name and order first, so that a tool can read the table out of a program's file.
 #[repr(C)]
 pub struct LinkedResolver {
     pub(crate) name: &'static str,
     pub(crate) order: i32,
+    pub(crate) name_hash: u32,
     pub(crate) module: &'static str,
     pub(crate) location: Location,
     pub(crate) covers: &'static [&'static dyn IsFrameOption],
@@ -114,11 +115,11 @@ impl fmt::Debug for LinkedResolver {
 )]
 pub trait IsFrameOption: Sync {
     /// The declaration.
-    fn declared(&self) -> &DeclaredOption;
+    fn declared(&'static self) -> &'static DeclaredOption;
 }
 
 impl<T> IsFrameOption for FrameOption<T> {
-    fn declared(&self) -> &DeclaredOption {
+    fn declared(&'static self) -> &'static DeclaredOption {
         FrameOption::declared(self)
     }
 }

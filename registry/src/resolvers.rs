@@ -392,7 +392,7 @@ fn run_base(
     let mut index = 0;
     while let Some(resolver) = resolvers.get(index) {
         if let Err(source) = resolver.run(ctx, options, appended.pairs()) {
-            return Err(failed_at(resolvers, index, source));
+            return Err(failed_at(resolvers, index, source, appended));
         }
         index += 1;
     }
@@ -403,8 +403,21 @@ fn run_base(
 /// Takes an index so that the loop need not keep the resolver.
 #[cold]
 #[inline(never)]
-fn failed_at(resolvers: &[&'static LinkedResolver], index: usize, source: BoxError) -> ResolveError {
-    failed(&resolvers[index], source)
+fn failed_at(
+    resolvers: &[&'static LinkedResolver],
+    index: usize,
+    source: BoxError,
+    appended: Appending<'_>,
+) -> ResolveError {
+    failed_and_undone(&resolvers[index], source, appended)
+}
+
+#[cold]
+#[inline(never)]
+fn failed_and_undone(resolver: &impl Resolve, source: BoxError, appended: Appending<'_>) -> ResolveError {
+    let error = failed(resolver, source);
+    appended.undo();
+    error
 }
 
 /// As [`run_base`].
@@ -418,7 +431,7 @@ fn run_merged(
     let mut appended = Appending::to(pairs);
     for entry in entries {
         if let Err(source) = entry.run(ctx, options, appended.pairs()) {
-            return Err(failed(entry, source));
+            return Err(failed_and_undone(entry, source, appended));
         }
     }
     appended.keep();

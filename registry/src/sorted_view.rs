@@ -30,31 +30,45 @@ std::arch::global_asm!(
     ".popsection",
 );
 
-/// The table as the linker sorted it, if it did.
+/// The table as the linker sorted it, if it did: each of `elements` once.
 #[cfg(link_guarded)]
-pub(crate) fn sorted_by_linker() -> Option<&'static [&'static LinkedResolver]> {
-    type Element = &'static LinkedResolver;
+pub(crate) fn sorted_by_linker(
+    elements: &'static [LinkedResolver],
+) -> Option<&'static [&'static LinkedResolver]> {
+    /// What a section named `.frame_resolvers.*` holds. Read as this before it is known that nothing else is in
+    /// between: a sanitizer may put padding there.
+    type Element = Option<NonNull<LinkedResolver>>;
 
     // SAFETY: the assembly above defines the symbol as two aligned words, each null or an address.
     unsafe extern "C" {
-        #[allow(improper_ctypes)]
+        #[allow(improper_ctypes, reason = "two addresses")]
         #[link_name = "frame_registry_sorted_bounds"]
         safe static BOUNDS: [Option<NonNull<Element>>; 2];
     }
 
     let [start, stop] = BOUNDS;
     let (start, stop) = (start?, stop?);
-    // SAFETY: both symbols are defined, so the linker took the script of `build.rs`, which puts between them the
-    // sections named `.frame_resolvers.*` and nothing else. Only `#[frame_resolver]` makes such sections, each
-    // one static of type `Element`; all have its size and alignment, so that no padding is between them.
-    // They are part of the program and are not written after it was loaded.
-    unsafe {
-        let len = usize::try_from(stop.offset_from(start)).ok()?;
-        Some(std::slice::from_raw_parts(start.as_ptr(), len))
+    // Without room for padding, which must not even be looked at where a sanitizer put it.
+    if stop.addr().get().checked_sub(start.addr().get())? != size_of::<Element>() * elements.len() {
+        return None;
     }
+    // SAFETY: both symbols are defined, so the linker took the script of `build.rs`, which puts between them the
+    // sections named `.frame_resolvers.*` and nothing else. There is one word in each, and each resolver makes one such
+    // section, so as many bytes as that are all of these words. They are part of the program and are not written after
+    // it was loaded.
+    let words = unsafe { std::slice::from_raw_parts(start.as_ptr(), elements.len()) };
+    // One compare for each: what is below the table is, less its address, far above its size.
+    let (table, size) = (elements.as_ptr().addr(), size_of_val(elements));
+    let offset = |word: &Element| word.map_or(0, |word| word.addr().get()).wrapping_sub(table);
+    if !words.iter().all(|word| offset(word) < size) {
+        return None;
+    }
+    // SAFETY: each word is an address of the table, where only `#[frame_resolver]` refers to: to the start of an
+    // element. A reference has the layout of such a word.
+    Some(unsafe { std::slice::from_raw_parts(start.as_ptr().cast::<&LinkedResolver>(), words.len()) })
 }
 
 #[cfg(not(link_guarded))]
-pub(crate) fn sorted_by_linker() -> Option<&'static [&'static LinkedResolver]> {
+pub(crate) fn sorted_by_linker(_: &[LinkedResolver]) -> Option<&'static [&'static LinkedResolver]> {
     None
 }

@@ -281,6 +281,86 @@ fn a_panic_while_pairs_are_made_drops_those_that_were() {
     assert_eq!(DROPPED.lock().unwrap().len(), 3);
 }
 
+/// Says when it is dropped, and then panics.
+#[derive(Debug)]
+struct Bomb(&'static str, &'static Mutex<Vec<&'static str>>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(self.0);
+        std::panic::panic_any(self.0);
+    }
+}
+
+static BOMB: Key<Bomb> = Key::new("bomb");
+
+/// Appends noisy pairs with two that panic when they are dropped between them, and then ends as `end` does.
+fn resolve_over_bombs(
+    dropped: &'static Mutex<Vec<&'static str>>,
+    is_observed: bool,
+    end: impl Fn() -> Result<[Pair; 0], TenantError> + Send + Sync + 'static,
+) -> Box<dyn std::any::Any + Send> {
+    let app = app(FrameResolvers::empty());
+    let makes = move |_: &Context<'_>, _: &Options| {
+        Ok::<_, TenantError>([
+            NOISY.pair(Noisy("a", dropped)),
+            BOMB.pair(Bomb("b", dropped)),
+            NOISY.pair(Noisy("c", dropped)),
+            BOMB.pair(Bomb("d", dropped)),
+            NOISY.pair(Noisy("e", dropped)),
+        ])
+    };
+    app.resolvers().register(Resolver::new("makes", 1, makes)).unwrap().detach();
+    app.resolvers().register(Resolver::new("ends", 2, move |_: &Context<'_>, _: &Options| end())).unwrap().detach();
+    if is_observed {
+        app.resolvers().observe(|_| ()).unwrap().detach();
+    }
+
+    let mut pairs: Pairs = [NOISY.pair(Noisy("caller's", dropped)), MARK.pair(0)].into_iter().collect();
+    let panic = catch_unwind(AssertUnwindSafe(|| resolve(&app, &Options::new(), &mut pairs))).unwrap_err();
+    let order = std::mem::take(&mut *dropped.lock().unwrap());
+    assert_eq!(order, ["e", "d", "c", "b", "a"]);
+    assert_eq!(pairs.iter().map(Pair::name).collect::<Vec<_>>(), ["noisy", "mark"], "the caller's are kept");
+    drop(pairs);
+    dropped.lock().unwrap().clear();
+    panic
+}
+
+#[test]
+fn an_error_drops_all_that_was_appended_though_dropping_some_of_it_panics() {
+    static DROPPED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    for is_observed in [false, true] {
+        let panic = resolve_over_bombs(&DROPPED, is_observed, || Err(TenantError));
+        assert_eq!(panic.downcast_ref(), Some(&"d"), "the first of the panics goes on");
+    }
+}
+
+#[test]
+fn a_panic_drops_all_that_was_appended_though_dropping_some_of_it_panics() {
+    static DROPPED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    for is_observed in [false, true] {
+        let panic = resolve_over_bombs(&DROPPED, is_observed, || panic!("out of order"));
+        assert_eq!(panic.downcast_ref(), Some(&"out of order"), "the first of the panics goes on");
+    }
+}
+
+#[test]
+fn an_error_while_a_frame_is_extended_drops_all_pairs_though_dropping_some_panics() {
+    static DROPPED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let mut frame = FrameBuilder::new();
+    frame.set(&MARK, 1);
+    let added = [
+        Ok(NOISY.pair(Noisy("a", &DROPPED))),
+        Ok(BOMB.pair(Bomb("b", &DROPPED))),
+        Ok(BOMB.pair(Bomb("c", &DROPPED))),
+        Err(TenantError),
+    ];
+    catch_unwind(AssertUnwindSafe(|| frame.try_extend(added).map(|_| ()))).unwrap_err();
+    assert_eq!(*DROPPED.lock().unwrap(), ["c", "b", "a"]);
+    assert_eq!(marks(frame.pairs_mut()), [1]);
+    assert_eq!(frame.seal().len(), 1);
+}
+
 #[test]
 fn what_is_registered_and_declared_can_be_listed() {
     let resolvers = FrameResolvers::linked();

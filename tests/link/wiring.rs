@@ -109,18 +109,25 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
     library(&project, "right", &[], option);
     let body = "\
         let error = resolve(&FrameResolvers::linked(), &Options::new()).unwrap_err();\n\
-        println!(\"{}\", std::error::Error::source(&error).unwrap());";
+        println!(\"{}\", std::error::Error::source(&error).unwrap());\n\
+        let empty = FrameResolvers::empty();\n\
+        let set = Options::new().with(&left::NETWORK, 1);\n\
+        println!(\"{}\", resolve(&empty, &set).unwrap_err());\n\
+        let new = Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
+        let _registered = empty.register(new.covers(&left::NETWORK)).unwrap();\n\
+        println!(\"{}\", resolve(&empty, &set).unwrap_err());\n\
+        println!(\"{:?}\", resolve(&empty, &Options::new()));";
     program(&project, "both", &["left", "right"], body);
     for profile in PROFILES_THAT_GUARD {
         let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
         assert_not_linked(&built, &["frame_option_network"]);
     }
     let built = project.build("both", BuildOptions { profile: "thin", ..BuildOptions::default() });
-    assert_eq!(
-        built.run("both", &[]).trim_end(),
-        "frame option `network` is declared twice, at left/src/lib.rs:6 and at right/src/lib.rs:6; \
-         give one of them another `name`"
-    );
+    let printed = built.run("both", &[]);
+    let refused = "frame option `network` is declared twice, at left/src/lib.rs:6 and at right/src/lib.rs:6; \
+                   give one of them another `name`";
+    let wired_wrongly = "the program's resolvers are wired wrongly";
+    assert_eq!(printed.lines().collect::<Vec<_>>(), [refused, wired_wrongly, wired_wrongly, "Ok(0)"]);
 }
 
 #[test]
@@ -209,6 +216,35 @@ fn an_option_covered_in_two_crates_does_not_link() {
     for profile in ["dev", "release", "thin", "fat"] {
         let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
         assert_not_linked(&built, &["frame_option_network_is_covered_more_than_once"]);
+    }
+}
+
+/// Where the linker does not look, or is told not to.
+#[test]
+fn two_resolvers_that_cover_one_option_are_refused_at_use_where_they_link() {
+    let project = Project::new("twice-covered-linked");
+    let options = "#[frame_option(name = \"network\")]\npub static NETWORK: FrameOption<u32>;\n\
+        #[frame_option(name = \"tenant\")]\npub static TENANT: FrameOption<u32>;\n";
+    let tenant = resolver("tenant", "order = 1, covers(TENANT)");
+    library(&project, "declares", &[], &format!("{options}{tenant}"));
+    for name in ["left", "right"] {
+        library(&project, name, &["declares"], &resolver(name, "order = 200, covers(declares::NETWORK)"));
+    }
+    let body = "let linked = FrameResolvers::linked();\n\
+        println!(\"{}\", linked.check().unwrap_err());\n\
+        println!(\"{}\", resolve(&linked, &Options::new()).is_err());\n\
+        println!(\"{}\", linked.register(Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
+        println!(\"{:?}\", resolve(&FrameResolvers::empty(), &Options::new()));";
+    program(&project, "both", &["declares", "left", "right"], body);
+    program(&project, "one", &["declares", "left"], "println!(\"{:?}\", FrameResolvers::linked().check());");
+    let allowed = ["-Clink-arg=-Wl,--allow-multiple-definition"];
+    for rustflags in [&["--cfg=miri"], &allowed] {
+        let options = BuildOptions { rustflags, ..BuildOptions::default() };
+        let printed = project.build("both", options).run("both", &[]);
+        let refused = "frame option `network` is covered by two resolvers, `left` at left/src/lib.rs:6 and \
+                       `right` at right/src/lib.rs:6; remove it from the `covers(…)` of one of them";
+        assert_eq!(printed.lines().collect::<Vec<_>>(), [refused, "true", "true", "Ok(0)"]);
+        assert_eq!(project.build("one", options).run("one", &[]), "Ok(())\n");
     }
 }
 
