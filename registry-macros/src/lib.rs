@@ -60,6 +60,7 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `secret`: its values are hidden, in `Debug` and in errors.
 /// - `empty_is_unset`: given as text, an empty string is as good as no option at all: what the option would have
 ///   been without it, it is. As with a form field, or an environment variable, that was left empty.
+/// - `secret`: its values are hidden where options are shown with `Debug`.
 /// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
 ///
 /// ```

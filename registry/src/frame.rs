@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::{fmt, mem};
 
 use crate::key::Key;
-use crate::pair::{Pair, Pairs};
+use crate::pair::{Iter, Pair, Pairs};
 use crate::value::FrameValue;
 
 /// A sealed, shared, immutable set of pairs. Cloning it is one reference count.
@@ -50,7 +50,7 @@ impl Frame {
     }
 
     /// The pairs, one a key, in the order they were last set.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
+    pub fn iter(&self) -> Iter<'_> {
         self.pairs.iter()
     }
 
@@ -70,6 +70,15 @@ impl Frame {
         let mut child = FrameBuilder::new();
         self.pairs.fork_into(child.pairs_mut());
         child
+    }
+}
+
+impl<'a> IntoIterator for &'a Frame {
+    type Item = &'a Pair;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 
@@ -114,6 +123,22 @@ impl FrameBuilder {
         self
     }
 
+    /// Removes `key`, such as one that the parent's frame hands down; returns its pair if it had one.
+    ///
+    /// ```
+    /// use frame_registry::{Frame, Key};
+    ///
+    /// static TOKEN: Key<u32> = Key::new("token").inherit();
+    ///
+    /// let parent: Frame = [TOKEN.pair(7)].into_iter().collect();
+    /// let mut child = parent.fork();
+    /// assert_eq!(child.remove(&TOKEN).unwrap().get(&TOKEN), Some(&7));
+    /// assert!(child.seal().get(&TOKEN).is_none());
+    /// ```
+    pub fn remove<T: FrameValue>(&mut self, key: &Key<T>) -> Option<Pair> {
+        self.pairs_mut().remove(key.raw())
+    }
+
     /// Sets all the pairs, or none: where the iterator panics, or ends in an error, the builder is as it was.
     ///
     /// # Errors
@@ -153,7 +178,8 @@ impl FrameBuilder {
     /// The pairs so far, to hand to [`FrameResolvers::resolve`](crate::FrameResolvers::resolve).
     #[inline]
     pub fn pairs_mut(&mut self) -> &mut Pairs {
-        Arc::get_mut(&mut self.pairs).unwrap_or_else(|| unreachable!("a builder shares its pairs with nothing"))
+        Arc::get_mut(&mut self.pairs)
+            .unwrap_or_else(|| unreachable!("a builder shares its pairs with nothing"))
     }
 
     /// The frame. Of several pairs with one key it keeps the last and drops the others.

@@ -1,12 +1,16 @@
 //! Options given as JSON, by the names they were declared with.
 
-use serde::de::{DeserializeOwned, Error as _};
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::ser::{Error as _, SerializeMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
 use crate::__private::DeclaredReader;
 use crate::link;
 use crate::location::Location;
-use crate::option::{DeclaredOption, FrameOption, Parser};
+use crate::option::{DeclaredOption, FrameOption, Parser, Writer};
 use crate::options::{OptionValue, Options};
 use crate::suggest::nearest;
 use crate::value::{FrameValue, Value};
@@ -65,10 +69,99 @@ impl Options {
             given: if option.is_secret { kind(value).to_owned() } else { shown(value) },
             expected: option.type_name(),
             // serde quotes what it read.
-            source: if option.is_secret { serde_json::Error::custom(HIDDEN) } else { source },
+            source: if option.is_secret { serde::de::Error::custom(HIDDEN) } else { source },
         })?;
         self.set_value(OptionValue::new(option, value));
         Ok(())
+    }
+}
+
+/// What is written beside the options: which are not trusted, and which of these stand over a trusted one. No option has
+/// such a name.
+const UNTRUSTED: &str = "$untrusted";
+const REPLACES_TRUSTED: &str = "$replaces_trusted";
+
+/// As a map of values by declared names, those of secret options included.
+///
+/// Values that are not [trusted](Options::is_trusted) stay so: their names are the member `$untrusted`, and of those that
+/// [replace a trusted one](Options::replaces_trusted) also `$replaces_trusted`.
+///
+/// # Errors
+///
+/// If the type of an option does not implement `Serialize`.
+impl Serialize for Options {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let names = |is: fn(&OptionValue) -> bool| {
+            self.values().filter(|entry| is(entry)).map(|entry| entry.option.name).collect::<Vec<_>>()
+        };
+        let marks = [
+            (UNTRUSTED, names(|entry| !entry.is_trusted)),
+            (REPLACES_TRUSTED, names(|entry| entry.replaces_trusted)),
+        ];
+        let marks = marks.iter().filter(|(_, names)| !names.is_empty());
+        let mut map = serializer.serialize_map(Some(self.len() + marks.clone().count()))?;
+        for OptionValue { option, value, .. } in self.values() {
+            let Some(writer) = option.writer else {
+                let (name, ty) = (option.name, option.type_name);
+                return Err(S::Error::custom(format_args!(
+                    "option `{name}` cannot be written as text: `{ty}` does not implement `Serialize`"
+                )));
+            };
+            map.serialize_entry(option.name, &(writer.write)(value).map_err(S::Error::custom)?)?;
+        }
+        for (mark, names) in marks {
+            map.serialize_entry(mark, names)?;
+        }
+        map.end()
+    }
+}
+
+/// From a map of values by declared names. A value is trusted unless the map says otherwise, so what comes from code that
+/// is not trusted is marked with [`untrusted`](Options::untrusted) by its reader. Of a format that describes itself, such
+/// as JSON or TOML.
+///
+/// # Errors
+///
+/// As [`set_json`](Options::set_json), and if an option is given twice.
+impl<'de> Deserialize<'de> for Options {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OptionsVisitor)
+    }
+}
+
+struct OptionsVisitor;
+
+impl<'de> Visitor<'de> for OptionsVisitor {
+    type Value = Options;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("options, by their declared names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Options, A::Error> {
+        let mut options = Options::new();
+        let (mut untrusted, mut replaces_trusted) = (Vec::<String>::new(), Vec::<String>::new());
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                UNTRUSTED => untrusted = map.next_value()?,
+                REPLACES_TRUSTED => replaces_trusted = map.next_value()?,
+                name if options.iter().any(|option| option.name == name) => {
+                    return Err(A::Error::custom(format_args!("option `{name}` is given twice")));
+                }
+                name => options.set_json(name, &map.next_value()?).map_err(A::Error::custom)?,
+            }
+        }
+        for (mark, names) in [(UNTRUSTED, untrusted), (REPLACES_TRUSTED, replaces_trusted)] {
+            for name in names {
+                let option = declared(&name).map_err(A::Error::custom)?;
+                // It may have been an empty string that is as good as none.
+                if let Some(entry) = options.values_mut().find(|entry| entry.option.is(option)) {
+                    entry.is_trusted = false;
+                    entry.replaces_trusted |= mark == REPLACES_TRUSTED;
+                }
+            }
+        }
+        Ok(options)
     }
 }
 
@@ -187,4 +280,10 @@ fn shown(json: &Json) -> String {
 impl<T: FrameValue + DeserializeOwned> DeclaredReader<FrameOption<T>> {
     /// Reads it from JSON.
     pub const PARSER: Option<Parser> = Some(Parser { parse: |json| T::deserialize(json).map(Value::new) });
+}
+
+impl<T: FrameValue + Serialize> DeclaredReader<FrameOption<T>> {
+    /// Writes it as JSON.
+    pub const WRITER: Option<Writer> =
+        Some(Writer { write: |value| value.get::<T>().map_or(Ok(Json::Null), serde_json::to_value) });
 }

@@ -14,8 +14,8 @@ use std::{mem, ptr};
 use crate::boundary;
 use crate::error::WiringError;
 use crate::location::Location;
-use crate::options::Options;
 use crate::option::{DeclaredOption, OptionKind};
+use crate::options::Options;
 use crate::resolver::LinkedResolver;
 use crate::sorted_view::sorted_by_linker;
 
@@ -132,16 +132,14 @@ impl LinkedTable {
     }
 
     fn check(&self, options: &[ListedOption]) -> Result<(), WiringError> {
-        let hash = |listed: &&ListedOption| listed.option.name_hash;
-        let name = |listed: &&ListedOption| listed.option.name;
-        if let Some((one, other)) = duplicate(options.iter(), hash, |one, other| name(one) == name(other)) {
-            let (first, second) = in_order(one.location, other.location);
-            return Err(WiringError::DuplicateOption { name: one.option.name, first, second });
+        let names = options.iter().map(|listed| (listed.option.name, listed.location));
+        if let Some((name, first, second)) = duplicate(&names) {
+            return Err(WiringError::DuplicateOption { name, first, second });
         }
 
         let hash = |resolver: &&LinkedResolver| resolver.name_hash;
         let resolvers = self.sorted.iter().copied();
-        if let Some((one, other)) = duplicate(resolvers, hash, |one, other| one.name == other.name) {
+        if let Some((one, other)) = first_same(resolvers, hash, |one, other| one.name == other.name) {
             let (first, second) = in_order(one.location, other.location);
             return Err(WiringError::DuplicateResolver { name: one.name, first, second });
         }
@@ -158,9 +156,10 @@ impl LinkedTable {
             resolver.covers.iter().map(|option| Cover { option: option.declared(), resolver })
         });
         // A resolver that names an option twice covers it once.
-        let are_same =
-            |one: &Cover, other: &Cover| one.option.is(other.option) && !ptr::eq(one.resolver, other.resolver);
-        if let Some((one, other)) = duplicate(covers, |cover| cover.option.name_hash, are_same) {
+        let are_same = |one: &Cover, other: &Cover| {
+            one.option.is(other.option) && !ptr::eq(one.resolver, other.resolver)
+        };
+        if let Some((one, other)) = first_same(covers, |cover| name_hash(cover.option.name), are_same) {
             let place = |cover: &Cover| (cover.resolver.location, cover.resolver.name);
             let ((first, one_name), (second, other_name)) = in_order(place(&one), place(&other));
             let (option, resolvers) = (one.option.name, [one_name, other_name]);
@@ -207,11 +206,22 @@ pub(crate) const fn name_hash(name: &str) -> u32 {
     hash
 }
 
+/// The first name that appears twice, with both places.
+fn duplicate(
+    names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
+) -> Option<(&'static str, Location, Location)> {
+    let same = first_same(names.clone(), |(name, _)| name_hash(name), |(one, _), (other, _)| one == other);
+    same.map(|((name, one), (_, other))| {
+        let (first, second) = in_order(one, other);
+        (name, first, second)
+    })
+}
+
 /// The first two items that are the same. Those have the same hash.
 ///
 /// Needs no memory but a set of bits on the stack, two a hash: only an item whose bits are both set is compared with
 /// those before it.
-fn duplicate<T>(
+fn first_same<T>(
     items: impl Iterator<Item = T> + Clone,
     hash: impl Fn(&T) -> u32,
     are_same: impl Fn(&T, &T) -> bool,
@@ -300,7 +310,8 @@ mod tests {
     #[test]
     fn every_name_of_a_large_table_is_told_apart() {
         // So many that hundreds of them share a bit.
-        let names: Vec<&'static str> = (0..10_000).map(|number| &*format!("resolver{number}").leak()).collect();
+        let names: Vec<&'static str> =
+            (0..10_000).map(|number| &*format!("resolver{number}").leak()).collect();
         assert_eq!(table(&names).checked(), Ok(()));
         let twice: Vec<_> = names.iter().copied().chain(["resolver7777"]).collect();
         assert!(matches!(

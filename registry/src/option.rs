@@ -3,9 +3,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::__private::DeclaredReader;
 use crate::link;
 use crate::location::Location;
+use crate::options::OptionValue;
 use crate::resolver::LinkedResolver;
+use crate::value::{FrameValue, Value};
 
 /// An option that a call may be given, declared with [`#[frame_option]`](macro@crate::frame_option).
 ///
@@ -37,7 +40,17 @@ impl<T> FrameOption<T> {
     pub(crate) const fn declare(declared: DeclaredOption) -> Self {
         Self { declared, value: PhantomData }
     }
+}
 
+impl<T: FrameValue> FrameOption<T> {
+    /// A value for this option, to collect into [`Options`](crate::Options).
+    #[must_use]
+    pub fn value(&'static self, value: T) -> OptionValue {
+        OptionValue::new(self.declared(), Value::new(value))
+    }
+}
+
+impl<T> FrameOption<T> {
     /// The name that the option has in text, unique in the program.
     pub const fn name(&self) -> &'static str {
         self.declared.name
@@ -82,7 +95,6 @@ impl OptionKind {
 /// What is known of a declared option beside its type.
 pub struct DeclaredOption {
     pub(crate) name: &'static str,
-    pub(crate) name_hash: u32,
     pub(crate) kind: OptionKind,
     pub(crate) doc: &'static str,
     pub(crate) module: &'static str,
@@ -91,6 +103,8 @@ pub struct DeclaredOption {
     pub(crate) empty_is_unset: bool,
     pub(crate) is_secret: bool,
     pub(crate) parser: Option<Parser>,
+    pub(crate) writer: Option<Writer>,
+    pub(crate) equality: Option<Equality>,
     /// The linked resolver that covers it, where the linker vouches for one.
     pub(crate) covered_by: Option<&'static &'static LinkedResolver>,
 }
@@ -99,7 +113,26 @@ pub struct DeclaredOption {
 #[derive(Debug, Clone, Copy)]
 pub struct Parser {
     #[cfg(feature = "json")]
-    pub(crate) parse: fn(&serde_json::Value) -> Result<crate::value::Value, serde_json::Error>,
+    pub(crate) parse: fn(&serde_json::Value) -> Result<Value, serde_json::Error>,
+}
+
+/// Writes an option's value as text.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    #[cfg(feature = "json")]
+    pub(crate) write: fn(&Value) -> Result<serde_json::Value, serde_json::Error>,
+}
+
+/// Compares an option's values.
+#[derive(Debug, Clone, Copy)]
+pub struct Equality {
+    pub(crate) are_equal: fn(&Value, &Value) -> bool,
+}
+
+impl<T: FrameValue + PartialEq> DeclaredReader<FrameOption<T>> {
+    /// Compares two of them.
+    pub const EQUALITY: Option<Equality> =
+        Some(Equality { are_equal: |one, other| one.get::<T>() == other.get::<T>() });
 }
 
 impl DeclaredOption {

@@ -5,12 +5,16 @@ use std::fmt;
 use crate::inline_vec::InlineVec;
 use crate::key::Key;
 use crate::option::{DeclaredOption, FrameOption};
-use crate::pair::Pair;
+use crate::pair::{Pair, Secret};
 use crate::value::{FrameValue, Value};
 
 /// Values for declared options; at most one an option.
 ///
-/// The first four are held without allocating. `Debug` shows names only: a value may be a secret.
+/// The first four are held without allocating. `Debug` shows the values, but not those of options that are declared with
+/// `secret`.
+///
+/// Two are equal if the same options are set in both, to equal values that are [trusted](Self::is_trusted) alike. Values
+/// of a type without `PartialEq` are equal only if one is a copy of the other.
 ///
 /// ```
 /// # use frame_registry::{FrameOption, Options, frame_option};
@@ -31,18 +35,58 @@ pub struct Options {
     list: InlineVec<OptionValue, 4>,
 }
 
+/// An option with its value; made with [`FrameOption::value`].
+///
+/// ```
+/// # use frame_registry::{FrameOption, Options, frame_option};
+/// #[frame_option(name = "retries", plain)]
+/// pub static RETRIES: FrameOption<u32>;
+/// #[frame_option(name = "label", plain)]
+/// pub static LABEL: FrameOption<String>;
+///
+/// let options: Options = [RETRIES.value(3), LABEL.value("nightly".to_owned())].into_iter().collect();
+/// assert_eq!(options, Options::new().with(&LABEL, "nightly".to_owned()).with(&RETRIES, 3));
+/// ```
 #[derive(Clone)]
-pub(crate) struct OptionValue {
+pub struct OptionValue {
     pub(crate) option: &'static DeclaredOption,
-    value: Value,
-    is_trusted: bool,
+    pub(crate) value: Value,
+    pub(crate) is_trusted: bool,
     /// It is not trusted, and there was one before it that was.
-    replaces_trusted: bool,
+    pub(crate) replaces_trusted: bool,
 }
 
 impl OptionValue {
     pub(crate) const fn new(option: &'static DeclaredOption, value: Value) -> Self {
         Self { option, value, is_trusted: true, replaces_trusted: false }
+    }
+
+    /// The option.
+    pub const fn option(&self) -> &'static DeclaredOption {
+        self.option
+    }
+
+    fn shown(&self) -> &dyn fmt::Debug {
+        if self.option.is_secret { &Secret } else { self.value.as_debug() }
+    }
+}
+
+impl PartialEq for OptionValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.option.is(other.option)
+            && self.is_trusted == other.is_trusted
+            && self.replaces_trusted == other.replaces_trusted
+            && (self.value.is_same(&other.value)
+                || self
+                    .option
+                    .equality
+                    .is_some_and(|equality| (equality.are_equal)(&self.value, &other.value)))
+    }
+}
+
+impl fmt::Debug for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OptionValue").field(&self.option.name).field(self.shown()).finish()
     }
 }
 
@@ -138,8 +182,8 @@ impl Options {
         self.list.iter().map(|entry| OptionEntry { entry })
     }
 
-    /// Takes the value of `option` away; says whether it had one.
-    pub fn unset<T>(&mut self, option: &FrameOption<T>) -> bool {
+    /// Removes the value of `option`; returns whether it had one.
+    pub fn remove<T>(&mut self, option: &FrameOption<T>) -> bool {
         let index = self.list.iter().position(|entry| entry.option.is(option.declared()));
         index.and_then(|index| self.list.remove(index)).is_some()
     }
@@ -169,6 +213,16 @@ impl Options {
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    #[cfg(feature = "json")]
+    pub(crate) fn values(&self) -> impl Iterator<Item = &OptionValue> {
+        self.list.forwards()
+    }
+
+    #[cfg(feature = "json")]
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut OptionValue> {
+        self.list.iter_mut()
     }
 
     #[inline]
@@ -234,6 +288,7 @@ impl fmt::Debug for OptionEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OptionEntry")
             .field("option", &self.option().name())
+            .field("value", self.entry.shown())
             .field("is_trusted", &self.is_trusted())
             .finish_non_exhaustive()
     }
@@ -245,9 +300,53 @@ impl Default for Options {
     }
 }
 
+/// The order in which they were set does not count.
+impl PartialEq for Options {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len()
+            && self.list.forwards().all(|entry| other.find(entry.option).is_some_and(|other| entry == other))
+    }
+}
+
+impl Extend<OptionValue> for Options {
+    /// As [`set`](Self::set), one after the other.
+    fn extend<I: IntoIterator<Item = OptionValue>>(&mut self, values: I) {
+        for value in values {
+            self.set_value(value);
+        }
+    }
+}
+
+impl FromIterator<OptionValue> for Options {
+    fn from_iter<I: IntoIterator<Item = OptionValue>>(values: I) -> Self {
+        let mut options = Self::new();
+        options.extend(values);
+        options
+    }
+}
+
+/// Some of the entries of other options. Values are shared, and stay [untrusted](Self::untrusted).
+///
+/// ```
+/// # use frame_registry::{FrameOption, OptionKind, Options, frame_option};
+/// # #[frame_option(name = "retries", plain)]
+/// # pub static RETRIES: FrameOption<u32>;
+/// # #[frame_option(name = "tenant", runtime)]
+/// # pub static TENANT: FrameOption<u32>;
+/// let options = Options::new().with(&RETRIES, 3).with(&TENANT, 7);
+/// let plain: Options =
+///     options.entries().filter(|entry| entry.option().kind() == OptionKind::Plain).collect();
+/// assert_eq!(plain, Options::new().with(&RETRIES, 3));
+/// ```
+impl<'a> FromIterator<OptionEntry<'a>> for Options {
+    fn from_iter<I: IntoIterator<Item = OptionEntry<'a>>>(entries: I) -> Self {
+        entries.into_iter().map(|entry| entry.entry.clone()).collect()
+    }
+}
+
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Options ")?;
-        f.debug_set().entries(self.iter().map(DeclaredOption::name)).finish()
+        f.debug_map().entries(self.list.iter().map(|entry| (entry.option.name, entry.shown()))).finish()
     }
 }

@@ -61,13 +61,18 @@ impl<I: IntoPairs, E: IntoCause> ResolverOutput for Result<I, E> {
     fn append_to(self, pairs: &mut Pairs) -> Result<(), BoxError> {
         match self {
             Ok(made) => {
-                made.append_to(pairs);
+                made.append_to(pairs, Sealed);
                 Ok(())
             }
-            Err(cause) => Err(cause.into_cause()),
+            Err(cause) => Err(cause.into_cause(Sealed)),
         }
     }
 }
+
+/// Seals [`IntoPairs`] and [`IntoCause`]: other crates have no name for it, so they can neither implement the methods
+/// that take it nor call them. A supertrait would be the one that the compiler misses, in place of what it says here.
+#[derive(Debug)]
+pub struct Sealed;
 
 /// What a resolver succeeds with: anything that is `IntoIterator<Item = Pair>`.
 #[diagnostic::on_unimplemented(
@@ -77,13 +82,13 @@ impl<I: IntoPairs, E: IntoCause> ResolverOutput for Result<I, E> {
 )]
 pub trait IntoPairs {
     #[doc(hidden)]
-    fn append_to(self, pairs: &mut Pairs);
+    fn append_to(self, pairs: &mut Pairs, _: Sealed);
 }
 
 #[diagnostic::do_not_recommend]
 impl<I: IntoIterator<Item = Pair>> IntoPairs for I {
     #[inline]
-    fn append_to(self, pairs: &mut Pairs) {
+    fn append_to(self, pairs: &mut Pairs, _: Sealed) {
         pairs.extend(self);
     }
 }
@@ -97,13 +102,13 @@ impl<I: IntoIterator<Item = Pair>> IntoPairs for I {
 )]
 pub trait IntoCause {
     #[doc(hidden)]
-    fn into_cause(self) -> BoxError;
+    fn into_cause(self, _: Sealed) -> BoxError;
 }
 
 #[diagnostic::do_not_recommend]
 impl<E: Into<BoxError>> IntoCause for E {
     #[cold]
-    fn into_cause(self) -> BoxError {
+    fn into_cause(self, _: Sealed) -> BoxError {
         self.into()
     }
 }

@@ -80,7 +80,7 @@ impl Pair {
 }
 
 /// Stands for a value that is not shown.
-struct Secret;
+pub(crate) struct Secret;
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +113,6 @@ impl fmt::Debug for Pair {
 pub struct Pairs {
     list: InlineVec<Pair, { Pairs::INLINE }>,
 }
-
 
 impl Pairs {
     /// How many pairs are held without an allocation for them.
@@ -157,8 +156,17 @@ impl Pairs {
     }
 
     /// The pairs, in the order they were added.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Pair> + Clone {
-        self.list.iter()
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { list: self.list.iter() }
+    }
+
+    /// Removes every pair of `key`, and returns the last.
+    pub(crate) fn remove(&mut self, key: &RawKey) -> Option<Pair> {
+        let mut removed = None;
+        while let Some(index) = self.list.iter().position(|pair| pair.is(key)) {
+            removed = self.list.remove(index);
+        }
+        removed
     }
 
     /// Adds to `child`, which is empty, what a fork gets of these pairs, which are of distinct keys.
@@ -253,6 +261,45 @@ impl FromIterator<Pair> for Pairs {
         let mut list = Self::new();
         list.extend(pairs);
         list
+    }
+}
+
+impl<'a> IntoIterator for &'a Pairs {
+    type Item = &'a Pair;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// The pairs of a [`Pairs`] or of a [`Frame`](crate::Frame).
+#[derive(Clone)]
+pub struct Iter<'a> {
+    list: inline_vec::Iter<'a, Pair>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a Pair;
+
+    fn next(&mut self) -> Option<&'a Pair> {
+        self.list.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.list.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.list.next_back()
+    }
+}
+
+impl fmt::Debug for Iter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
     }
 }
 

@@ -10,7 +10,7 @@ pub use crate::boundary::{KEYS, ListedKey, Wire};
 pub use crate::context::Context;
 pub use crate::error::BoxError;
 pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
-pub use crate::option::{DeclaredOption, OptionKind, Parser};
+pub use crate::option::{DeclaredOption, Equality, OptionKind, Parser, Writer};
 pub use crate::options::Options;
 pub use crate::output::{ContextArgument, OptionsArgument, ResolverOutput};
 pub use crate::pair::Pairs;
@@ -56,6 +56,8 @@ pub struct OptionParts {
     pub file: &'static str,
     pub line: u32,
     pub parser: Option<Parser>,
+    pub writer: Option<Writer>,
+    pub equality: Option<Equality>,
     pub covered_by: Option<&'static &'static LinkedResolver>,
 }
 
@@ -69,11 +71,10 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
 #[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
     let OptionParts { name, type_name, kind, empty_is_unset, is_secret, doc, module, .. } = parts;
-    let OptionParts { file, line, parser, covered_by, .. } = parts;
+    let OptionParts { file, line, parser, writer, equality, covered_by, .. } = parts;
     let location = Location::new(file, line);
     FrameOption::declare(DeclaredOption {
         name,
-        name_hash: name_hash(name),
         kind,
         doc,
         module,
@@ -82,6 +83,8 @@ pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
         empty_is_unset,
         is_secret,
         parser,
+        writer,
+        equality,
         covered_by,
     })
 }
@@ -190,14 +193,16 @@ where
     value
 }
 
-/// Says at compile time whether the values of an option of type `D` can be read from text:
+/// Says at compile time whether the values of an option of type `D` can be read from text, written as text, and compared:
 /// `DeclaredReader::<D>::PARSER` is the inherent constant where its bounds hold, and that of [`NoReader`] where they
-/// do not, be it that `D` is not the type of an option at all.
+/// do not, be it that `D` is not the type of an option at all. The same goes for `WRITER` and `EQUALITY`.
 #[derive(Debug)]
 pub struct DeclaredReader<D>(PhantomData<D>);
 
 pub trait NoReader {
     const PARSER: Option<Parser> = None;
+    const WRITER: Option<Writer> = None;
+    const EQUALITY: Option<Equality> = None;
 }
 
 impl<D> NoReader for DeclaredReader<D> {}

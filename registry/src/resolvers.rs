@@ -168,12 +168,7 @@ impl FrameResolvers {
     }
 
     /// The gate is closed: there is nothing to run, but an option is set.
-    fn resolve_nothing(
-        &self,
-        _: &Context<'_>,
-        options: &Options,
-        _: &mut Pairs,
-    ) -> Result<(), ResolveError> {
+    fn resolve_nothing(&self, _: &Context<'_>, options: &Options, _: &mut Pairs) -> Result<(), ResolveError> {
         refuse_uncovered::<&LinkedResolver>(&[], options)
     }
 

@@ -121,7 +121,19 @@ fn an_app_is_written_once() {
     assert_eq!(builder.build().get(&REGION).unwrap(), "eu");
 }
 
-static KEYS: [Key<u32>; 12] = [const { Key::new("k") }; 12];
+#[test]
+fn a_pair_that_is_removed_is_not_on_the_frame_however_often_it_was_set() {
+    let mut builder = FrameBuilder::new();
+    builder.set(&ATTEMPT, 1).set(&SAME_NAME, 2).set(&ATTEMPT, 3);
+    assert_eq!(builder.remove(&ATTEMPT).unwrap().get(&ATTEMPT), Some(&3));
+    assert!(builder.remove(&ATTEMPT).is_none());
+    assert_eq!((builder.get(&ATTEMPT), builder.get(&SAME_NAME)), (None, Some(&2)));
+    let frame = builder.seal();
+    assert_eq!((&frame).into_iter().map(Pair::name).collect::<Vec<_>>(), ["attempt"]);
+    assert_eq!(frame.iter().next().unwrap().get(&SAME_NAME), Some(&2));
+}
+
+static KEYS: [Key<u32>; 12] = [const { Key::new("k").inherit() }; 12];
 
 proptest! {
     /// A sealed frame is the map that the writes make, whatever their number.
@@ -144,6 +156,35 @@ proptest! {
         }
         let order: Vec<_> = frame.iter().map(|pair| KEYS.iter().position(|key| pair.get(key).is_some()).unwrap()).collect();
         prop_assert_eq!(order, last_written);
+    }
+
+    /// The same, where a child writes over what it inherits, and removes some of it.
+    #[test]
+    fn a_fork_is_the_map_of_its_parent_and_its_writes(
+        inherited in prop::collection::vec((0..KEYS.len(), any::<u32>()), 0..20),
+        writes in prop::collection::vec((0..KEYS.len(), any::<Option<u32>>()), 0..20),
+    ) {
+        let parent: Frame = inherited.iter().map(|(key, value)| KEYS[*key].pair(*value)).collect();
+        let mut model: std::collections::BTreeMap<_, _> = inherited.into_iter().collect();
+        let mut builder = parent.fork();
+        for (key, value) in writes {
+            match value {
+                Some(value) => {
+                    builder.set(&KEYS[key], value);
+                    model.insert(key, value);
+                }
+                None => {
+                    let removed = builder.remove(&KEYS[key]);
+                    prop_assert_eq!(removed.and_then(|pair| pair.get(&KEYS[key]).copied()), model.remove(&key));
+                }
+            }
+        }
+        for frame in [builder.clone().seal(), builder.seal().fork().seal()] {
+            prop_assert_eq!(frame.len(), model.len());
+            for (index, key) in KEYS.iter().enumerate() {
+                prop_assert_eq!(frame.get(key), model.get(&index));
+            }
+        }
     }
 
     #[test]

@@ -15,12 +15,20 @@ static LABELS: FrameOption<Vec<String>>;
 /// Cannot be read from text.
 #[frame_option(name = "hook", plain)]
 static HOOK: FrameOption<fn() -> u32>;
+#[frame_option(name = "token", plain, secret)]
+static TOKEN: FrameOption<String>;
+#[frame_option(name = "opaque", plain)]
+static OPAQUE: FrameOption<Opaque>;
 #[frame_option(name = "profile", plain, empty_is_unset)]
 static PROFILE: FrameOption<String>;
 #[frame_option(name = "pin", plain, secret)]
 static PIN: FrameOption<u32>;
 #[frame_option(name = "borrowed", plain)]
 static BORROWED: FrameOption<&'static str>;
+
+/// Cannot be compared.
+#[derive(Debug)]
+struct Opaque;
 
 #[test]
 fn an_option_holds_one_value_of_its_type() {
@@ -30,14 +38,91 @@ fn an_option_holds_one_value_of_its_type() {
     assert_eq!((options.get(&RETRIES), options.len()), (Some(&2), 2));
     assert_eq!(options.get(&HOOK).unwrap()(), 7);
     assert!(options.contains(&HOOK) && !options.contains(&NETWORK));
-    assert!(options.unset(&RETRIES) && !options.unset(&RETRIES));
+    assert!(options.remove(&RETRIES) && !options.remove(&RETRIES));
     assert_eq!(options.iter().map(DeclaredOption::name).collect::<Vec<_>>(), ["hook"]);
 }
 
 #[test]
-fn debug_shows_names_and_no_values() {
-    let options = Options::new().with(&NETWORK, "secret".to_owned()).with(&RETRIES, 3);
-    assert_eq!(format!("{options:?}"), r#"Options {"network", "retries"}"#);
+fn debug_shows_values_and_hides_secrets() {
+    let options = Options::new().with(&TOKEN, "xyzzy".to_owned()).with(&RETRIES, 3);
+    assert_eq!(format!("{options:?}"), r#"Options {"token": <secret>, "retries": 3}"#);
+    assert_eq!(format!("{:?}", TOKEN.value("xyzzy".to_owned())), r#"OptionValue("token", <secret>)"#);
+    let entry = format!("{:?}", options.entries().next().unwrap());
+    assert_eq!(entry, r#"OptionEntry { option: "token", value: <secret>, is_trusted: true, .. }"#);
+}
+
+#[test]
+fn options_are_equal_if_they_are_set_to_equal_values_of_equal_trust() {
+    let options = || Options::new().with(&RETRIES, 3).with(&NETWORK, "tor".to_owned());
+    assert_eq!(options(), Options::new().with(&NETWORK, "tor".to_owned()).with(&RETRIES, 3));
+    assert_ne!(options(), options().with(&RETRIES, 4));
+    assert_ne!(options(), Options::new().with(&RETRIES, 3));
+    assert_ne!(options(), options().with(&LABELS, Vec::new()));
+    assert_ne!(options(), options().untrusted());
+    assert_ne!(options().merged_under(&options().untrusted()), options().untrusted());
+
+    // Of a type without `PartialEq` a value is equal to its copies alone.
+    let opaque = Options::new().with(&OPAQUE, Opaque);
+    assert_eq!(opaque, opaque.clone());
+    assert_ne!(opaque, Options::new().with(&OPAQUE, Opaque));
+}
+
+#[test]
+fn values_and_entries_are_collected_into_options() {
+    let values = [RETRIES.value(1), NETWORK.value("tor".to_owned()), RETRIES.value(2)];
+    let options: Options = values.into_iter().collect();
+    assert_eq!(options, Options::new().with(&RETRIES, 2).with(&NETWORK, "tor".to_owned()));
+
+    let mixed = options.merged_under(&Options::new().with(&RETRIES, 3).untrusted());
+    let some: Options = mixed.entries().filter(|entry| entry.option().name() == "retries").collect();
+    assert_eq!((some.get(&RETRIES), some.len()), (Some(&3), 1));
+    assert!(!some.is_trusted(&RETRIES) && some.replaces_trusted(&RETRIES));
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+struct Job {
+    name: String,
+    options: Options,
+}
+
+#[test]
+fn options_are_a_field_of_what_is_stored() {
+    let options = Options::new().with(&NETWORK, "tor:main".to_owned()).with(&RETRIES, 3);
+    let job = Job { name: "nightly".to_owned(), options };
+    let json = serde_json::to_value(&job).unwrap();
+    let expected = json!({ "name": "nightly", "options": { "network": "tor:main", "retries": 3 } });
+    assert_eq!(json, expected);
+    assert_eq!(serde_json::from_value::<Job>(json).unwrap(), job);
+}
+
+#[test]
+fn options_that_are_stored_stay_untrusted() {
+    let preset = Options::new().with(&NETWORK, "tor:main".to_owned()).with(&LABELS, vec!["a".to_owned()]);
+    let script = Options::new().with(&NETWORK, "clearnet".to_owned()).with(&RETRIES, 3).untrusted();
+    let options = preset.merged_under(&script);
+    let text = serde_json::to_string(&options).unwrap();
+    let expected = r#"{"network":"clearnet","labels":["a"],"retries":3,"$untrusted":["network","retries"],"$replaces_trusted":["network"]}"#;
+    assert_eq!(text, expected);
+    let read: Options = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, options);
+    assert!(!read.is_trusted(&NETWORK) && read.replaces_trusted(&NETWORK));
+    assert!(!read.is_trusted(&RETRIES) && read.is_trusted(&LABELS));
+}
+
+#[test]
+fn what_cannot_be_stored_or_read_is_an_error() {
+    let error = serde_json::to_string(&Options::new().with(&HOOK, || 7)).unwrap_err();
+    let expected = "option `hook` cannot be written as text: `fn() -> u32` does not implement `Serialize`";
+    assert_eq!(error.to_string(), expected);
+
+    let refused = |text: &str| serde_json::from_str::<Options>(text).unwrap_err().to_string();
+    let unknown = refused(r#"{ "retires": 1 }"#);
+    assert!(unknown.starts_with("no option is named `retires`; did you mean `retries`?"), "{unknown}");
+    let twice = refused(r#"{ "retries": 1, "retries": 2 }"#);
+    assert!(twice.starts_with("option `retries` is given twice"), "{twice}");
+    let marked = refused(r#"{ "retries": 1, "$untrusted": ["retires"] }"#);
+    assert!(marked.starts_with("no option is named `retires`; did you mean `retries`?"), "{marked}");
+    assert!(refused("3").contains("expected options, by their declared names"));
 }
 
 #[test]
@@ -173,7 +258,7 @@ proptest! {
     /// No text makes an option of a name that nobody declares, and none panics.
     #[test]
     fn only_declared_names_are_taken(name in ".{0,12}", value in any::<i64>()) {
-        let declared = ["network", "retries", "labels", "hook", "profile", "borrowed"].contains(&name.as_str());
+        let declared = ["network", "retries", "labels", "hook", "token", "opaque", "profile", "borrowed"].contains(&name.as_str());
         prop_assume!(!declared);
         let is_unknown = matches!(
             Options::from_json(&json!({ name.as_str(): value })),

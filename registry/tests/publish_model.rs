@@ -532,8 +532,9 @@ fn a_resolve_sees_a_whole_snapshot_and_never_an_older_one_than_before() {
             move || {
                 let (first, second) = (registry.resolve(), registry.resolve());
                 let states = [&[][..], &[1], &[1, 2], &[2]].map(|state| registry.over_base(state));
-                let index =
-                    |seen: &Vec<u32>| states.iter().position(|state| state == seen).expect("a whole snapshot");
+                let index = |seen: &Vec<u32>| {
+                    states.iter().position(|state| state == seen).expect("a whole snapshot")
+                };
                 assert!(index(&first) <= index(&second), "{first:?}, then {second:?}");
             }
         });

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use frame_registry::{
     App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin,
-    Pair, Pairs, RegisterError, ResolveError, ResolveErrorKind, Resolver, declared_options, frame_option, frame_resolver,
+    Pair, Pairs, RegisterError, ResolveError, ResolveErrorKind, Resolver, declared_options, frame_option,
+    frame_resolver,
 };
 
 /// Who this frame works for.
@@ -311,7 +312,10 @@ fn resolve_over_bombs(
         ])
     };
     app.resolvers().register(Resolver::new("makes", 1, makes)).unwrap().detach();
-    app.resolvers().register(Resolver::new("ends", 2, move |_: &Context<'_>, _: &Options| end())).unwrap().detach();
+    app.resolvers()
+        .register(Resolver::new("ends", 2, move |_: &Context<'_>, _: &Options| end()))
+        .unwrap()
+        .detach();
     if is_observed {
         app.resolvers().observe(|_| ()).unwrap().detach();
     }

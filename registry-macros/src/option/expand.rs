@@ -1,7 +1,7 @@
 //! What a static under `#[frame_option]` becomes.
 
 use proc_macro2::{Literal, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::Type;
 
 use super::args::{Args, Kind};
@@ -27,12 +27,12 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
         Kind::Runtime => (quote!(Runtime), quote!(::core::option::Option::None)),
         Kind::Plain => (quote!(Plain), quote!(::core::option::Option::None)),
     };
+    let can = |constant| if_implemented(args, private, ty, constant);
+    let none = || quote!(::core::option::Option::None);
     // That `Deserialize` is not implemented for a reference of every lifetime is an error, and not something to choose by.
-    let parser = if is_refused || declaration.has_reference() {
-        quote!(::core::option::Option::None)
-    } else {
-        parser(args, private, ty)
-    };
+    let parser = if is_refused || declaration.has_reference() { none() } else { can("PARSER") };
+    let writer = if is_refused { none() } else { can("WRITER") };
+    let equality = if is_refused { none() } else { can("EQUALITY") };
     let (export, listed) = if is_refused {
         (quote!(#[allow(dead_code)]), TokenStream::new())
     } else {
@@ -51,6 +51,8 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
             file: ::core::file!(),
             line: ::core::line!(),
             parser: #parser,
+            writer: #writer,
+            equality: #equality,
             covered_by: #covered_by,
         }
     };
@@ -72,15 +74,16 @@ fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
     Place::of(ty).put_check(args.krate.as_ref(), "checked", ty, value)
 }
 
-/// What reads the option from text, if its type can be.
-fn parser(args: &Args, private: &TokenStream, ty: &Type) -> TokenStream {
+/// What the type of the option can do if it implements the trait for it: the constant of this name.
+fn if_implemented(args: &Args, private: &TokenStream, ty: &Type, constant: &str) -> TokenStream {
+    let constant = format_ident!("{constant}");
     // Where the path has the user's tokens in it, the lint would speak of them.
     let allow = args.krate.is_some().then(|| quote!(#[allow(unused_imports)]));
     quote! {
         {
             #allow
             use #private::NoReader as _;
-            #private::DeclaredReader::<#ty>::PARSER
+            #private::DeclaredReader::<#ty>::#constant
         }
     }
 }
