@@ -139,7 +139,7 @@ impl LinkedTable {
 
         let hash = |resolver: &&LinkedResolver| resolver.name_hash;
         let resolvers = self.sorted.iter().copied();
-        if let Some((one, other)) = first_same(resolvers, hash, |one, other| one.name == other.name) {
+        if let Some((one, other)) = first_same(&resolvers, hash, |one, other| one.name == other.name) {
             let (first, second) = in_order(one.location, other.location);
             return Err(WiringError::DuplicateResolver { name: one.name, first, second });
         }
@@ -159,7 +159,7 @@ impl LinkedTable {
         let are_same = |one: &Cover, other: &Cover| {
             one.option.is(other.option) && !ptr::eq(one.resolver, other.resolver)
         };
-        if let Some((one, other)) = first_same(covers, |cover| name_hash(cover.option.name), are_same) {
+        if let Some((one, other)) = first_same(&covers, |cover| name_hash(cover.option.name), are_same) {
             let place = |cover: &Cover| (cover.resolver.location, cover.resolver.name);
             let ((first, one_name), (second, other_name)) = in_order(place(&one), place(&other));
             let (option, resolvers) = (one.option.name, [one_name, other_name]);
@@ -210,7 +210,7 @@ pub(crate) const fn name_hash(name: &str) -> u32 {
 fn duplicate(
     names: &(impl Iterator<Item = (&'static str, Location)> + Clone),
 ) -> Option<(&'static str, Location, Location)> {
-    let same = first_same(names.clone(), |(name, _)| name_hash(name), |(one, _), (other, _)| one == other);
+    let same = first_same(names, |(name, _)| name_hash(name), |(one, _), (other, _)| one == other);
     same.map(|((name, one), (_, other))| {
         let (first, second) = in_order(one, other);
         (name, first, second)
@@ -222,7 +222,7 @@ fn duplicate(
 /// Needs no memory but a set of bits on the stack, two a hash: only an item whose bits are both set is compared with
 /// those before it.
 fn first_same<T>(
-    items: impl Iterator<Item = T> + Clone,
+    items: &(impl Iterator<Item = T> + Clone),
     hash: impl Fn(&T) -> u32,
     are_same: impl Fn(&T, &T) -> bool,
 ) -> Option<(T, T)> {

@@ -103,6 +103,7 @@ pub struct DeclaredOption {
     pub(crate) empty_is_unset: bool,
     pub(crate) is_secret: bool,
     pub(crate) parser: Option<Parser>,
+    #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "there is nothing to write it as"))]
     pub(crate) writer: Option<Writer>,
     pub(crate) equality: Option<Equality>,
     /// The linked resolver that covers it, where the linker vouches for one.

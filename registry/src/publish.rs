@@ -23,11 +23,12 @@ pub(crate) struct Gate(AtomicUsize);
 
 /// The state of a gate while nothing is registered.
 #[derive(Clone, Copy)]
+#[repr(usize)]
 pub(crate) enum Rest {
     /// The base is empty.
-    Closed = Gate::CLOSED as isize,
+    Closed = Gate::CLOSED,
     /// The base is not empty, and was checked.
-    Base = Gate::BASE as isize,
+    Base = Gate::BASE,
 }
 
 impl Gate {

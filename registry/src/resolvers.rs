@@ -168,13 +168,18 @@ impl FrameResolvers {
     }
 
     /// The gate is closed: there is nothing to run, but an option is set.
-    fn resolve_nothing(&self, _: &Context<'_>, options: &Options, _: &mut Pairs) -> Result<(), ResolveError> {
+    fn resolve_nothing(
+        _: &Self,
+        _: &Context<'_>,
+        options: &Options,
+        _: &mut Pairs,
+    ) -> Result<(), ResolveError> {
         refuse_uncovered::<&LinkedResolver>(&[], options)
     }
 
     /// The table was checked, and nothing is registered.
     fn resolve_base(
-        &self,
+        _: &Self,
         ctx: &Context<'_>,
         options: &Options,
         pairs: &mut Pairs,

@@ -168,15 +168,12 @@ proptest! {
         let mut model: std::collections::BTreeMap<_, _> = inherited.into_iter().collect();
         let mut builder = parent.fork();
         for (key, value) in writes {
-            match value {
-                Some(value) => {
-                    builder.set(&KEYS[key], value);
-                    model.insert(key, value);
-                }
-                None => {
-                    let removed = builder.remove(&KEYS[key]);
-                    prop_assert_eq!(removed.and_then(|pair| pair.get(&KEYS[key]).copied()), model.remove(&key));
-                }
+            if let Some(value) = value {
+                builder.set(&KEYS[key], value);
+                model.insert(key, value);
+            } else {
+                let removed = builder.remove(&KEYS[key]);
+                prop_assert_eq!(removed.and_then(|pair| pair.get(&KEYS[key]).copied()), model.remove(&key));
             }
         }
         for frame in [builder.clone().seal(), builder.seal().fork().seal()] {
