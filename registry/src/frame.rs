@@ -28,6 +28,12 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// A builder for a frame without a parent.
+    #[must_use]
+    pub fn builder() -> FrameBuilder {
+        FrameBuilder::new()
+    }
+
     /// The value of `key`.
     #[inline]
     pub fn get<T: FrameValue>(&self, key: &Key<T>) -> Option<&T> {

@@ -39,10 +39,16 @@
 //! - **Free when unused**: a registry without resolvers costs one compare.
 //! - **Open at runtime**: [`FrameResolvers::register`] adds resolvers while other threads resolve.
 //!
+//! # Conventions
+//!
+//! Builders, which are [`AppBuilder`] and [`FrameBuilder`], have setters that take and return `&mut self`, and end by value
+//! in [`build`](AppBuilder::build) or [`seal`](FrameBuilder::seal). What is not a builder is extended by value:
+//! [`Options::with`], [`Resolver::covers`], [`Key::inherit`].
+//!
 //! # Cargo features
 //!
-//! - `json` (default): options can be given as JSON, by their declared names; values of keys can be read by scripts as
-//!   JSON, and propagate to other nodes through serde.
+//! - `json` (default): options can be given as JSON, by their declared names, and implement serde's traits; values of keys
+//!   can be read by scripts as JSON, and propagate to other nodes through serde.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

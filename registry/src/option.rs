@@ -182,14 +182,9 @@ impl DeclaredOption {
         self.module
     }
 
-    /// The source file that declares it, as the compiler names it.
-    pub const fn file(&self) -> &'static str {
-        self.location.file
-    }
-
-    /// The line in [`file`](Self::file).
-    pub const fn line(&self) -> u32 {
-        self.location.line
+    /// Where it is declared.
+    pub const fn location(&self) -> Location {
+        self.location
     }
 
     #[inline]

@@ -243,16 +243,6 @@ impl ResolverInfo {
         }
     }
 
-    /// The file of [`location`](Self::location).
-    pub fn file(&self) -> &'static str {
-        self.location().file
-    }
-
-    /// The line of [`location`](Self::location).
-    pub fn line(&self) -> u32 {
-        self.location().line
-    }
-
     /// The options it covers.
     pub fn covers(&self) -> Vec<&'static DeclaredOption> {
         match &self.entry {
@@ -262,7 +252,7 @@ impl ResolverInfo {
     }
 
     /// Whether it covers `option`.
-    pub fn is_covering(&self, option: &DeclaredOption) -> bool {
+    pub(crate) fn is_covering(&self, option: &DeclaredOption) -> bool {
         self.entry.covers(option)
     }
 

@@ -373,7 +373,10 @@ fn what_is_registered_and_declared_can_be_listed() {
     let list: Vec<_> = resolvers.iter().collect();
     let [mine, tenant] = &list[..] else { panic!("{list:?}") };
     assert_eq!((mine.name(), mine.order(), mine.origin()), ("mine", -1, Origin::Registered));
-    assert_eq!((mine.crate_name(), mine.module(), mine.file()), (Some("resolve"), Some("resolve"), file!()));
+    assert_eq!(
+        (mine.crate_name(), mine.module(), mine.location().file()),
+        (Some("resolve"), Some("resolve"), file!())
+    );
     assert_eq!((tenant.name(), tenant.order(), tenant.origin()), ("tenant", 100, Origin::Linked));
     assert_eq!((tenant.crate_name(), tenant.module()), (Some("resolve"), Some("resolve")));
     assert_eq!(tenant.covers()[0].name(), "tenant");
@@ -389,6 +392,6 @@ fn what_is_registered_and_declared_can_be_listed() {
     ];
     assert_eq!(shown, expected);
     assert_eq!(options[1].doc(), "Who this frame works for.");
-    assert_eq!((options[1].crate_name(), options[1].file()), ("resolve", file!()));
+    assert_eq!((options[1].crate_name(), options[1].location().file()), ("resolve", file!()));
     assert!(matches!(resolvers.layout(), Layout::LinkTime | Layout::FirstUse));
 }

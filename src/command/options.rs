@@ -51,8 +51,8 @@ impl Row {
             doc: option.doc(),
             krate: option.crate_name(),
             module: option.module(),
-            file: option.file(),
-            line: option.line(),
+            file: option.location().file(),
+            line: option.location().line(),
             covered_by: covering.map(|resolver| resolver.name().to_owned()).collect(),
         }
     }

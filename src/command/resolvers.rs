@@ -55,8 +55,8 @@ impl From<ResolverInfo> for Row {
             order: resolver.order(),
             krate: resolver.crate_name(),
             module: resolver.module(),
-            file: resolver.file(),
-            line: resolver.line(),
+            file: resolver.location().file(),
+            line: resolver.location().line(),
             covers: resolver.covers().iter().map(|option| option.name()).collect(),
             origin: resolver.origin().as_str(),
         }
