@@ -38,6 +38,11 @@ impl<T, const N: usize> InlineVec<T, N> {
         self.len as usize
     }
 
+    #[inline]
+    pub(crate) const fn count(&self) -> u32 {
+        self.len
+    }
+
     /// How many of the first elements the owner of the list has marked; 0 at first. Removing an element takes the mark
     /// from those that come after it.
     #[inline]

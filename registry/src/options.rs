@@ -215,6 +215,12 @@ impl Options {
         self.len() == 0
     }
 
+    /// As [`len`](Self::len), as it is in memory.
+    #[inline]
+    pub(crate) const fn count(&self) -> u32 {
+        self.list.count()
+    }
+
     #[cfg(feature = "json")]
     pub(crate) fn values(&self) -> impl Iterator<Item = &OptionValue> {
         self.list.forwards()

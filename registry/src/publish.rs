@@ -16,14 +16,14 @@
 use std::ops::Deref;
 use std::sync::{Arc, TryLockError};
 
-use super::sync::{AtomicUsize, Mutex, Ordering, SnapshotCell};
+use super::sync::{AtomicU32, Mutex, Ordering, SnapshotCell};
 
 /// What a resolve has to do.
-pub(crate) struct Gate(AtomicUsize);
+pub(crate) struct Gate(AtomicU32);
 
 /// The state of a gate while nothing is registered.
 #[derive(Clone, Copy)]
-#[repr(usize)]
+#[repr(u32)]
 pub(crate) enum Rest {
     /// The base is empty.
     Closed = Gate::CLOSED,
@@ -33,36 +33,36 @@ pub(crate) enum Rest {
 
 impl Gate {
     /// There is nothing to run. Zero, so that the empty path can look at the options in the same compare.
-    pub(crate) const CLOSED: usize = 0;
+    pub(crate) const CLOSED: u32 = 0;
     /// The base was checked and is all there is to run.
-    pub(crate) const BASE: usize = 1;
+    pub(crate) const BASE: u32 = 1;
     /// Nothing was registered yet, and the base was not looked at.
-    pub(crate) const UNKNOWN: usize = 2;
+    pub(crate) const UNKNOWN: u32 = 2;
     /// There may be a snapshot.
-    pub(crate) const OPEN: usize = 3;
+    pub(crate) const OPEN: u32 = 3;
     /// How many states there are, a power of two.
     pub(crate) const STATES: usize = 4;
 
     pub(crate) const fn closed() -> Self {
-        Self(AtomicUsize::new(Self::CLOSED))
+        Self(AtomicU32::new(Self::CLOSED))
     }
 
     pub(crate) const fn unknown() -> Self {
-        Self(AtomicUsize::new(Self::UNKNOWN))
+        Self(AtomicU32::new(Self::UNKNOWN))
     }
 
     /// Brings a gate to rest that was never opened. It needs no lock: registering leaves another state.
     pub(crate) fn rest_if_unknown(&self, rest: Rest) {
-        let _ = self.0.compare_exchange(Self::UNKNOWN, rest as usize, Ordering::AcqRel, Ordering::Relaxed);
+        let _ = self.0.compare_exchange(Self::UNKNOWN, rest as u32, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// The state.
     #[inline]
-    pub(crate) fn read(&self) -> usize {
+    pub(crate) fn read(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
-    fn set(&self, state: usize) {
+    fn set(&self, state: u32) {
         // A swap rather than a store, so that all changes of the gate read the one before: loom takes a store to be able
         // to come before a compare-and-exchange that did not see it.
         self.0.swap(state, Ordering::AcqRel);
@@ -119,7 +119,7 @@ impl<T> Published<T> {
             Err(TryLockError::WouldBlock) => return,
         };
         if self.snapshot.load().is_none() {
-            gate.set(rest as usize);
+            gate.set(rest as u32);
         }
     }
 }

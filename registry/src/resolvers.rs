@@ -102,9 +102,9 @@ type ResolveFn = fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Resu
 static IMAGE: Image = Image {
     resolve: {
         let mut by_state: [ResolveFn; Gate::STATES] = [FrameResolvers::resolve_unknown; Gate::STATES];
-        by_state[Gate::CLOSED] = FrameResolvers::resolve_nothing;
-        by_state[Gate::BASE] = FrameResolvers::resolve_base;
-        by_state[Gate::OPEN] = FrameResolvers::resolve_open;
+        by_state[Gate::CLOSED as usize] = FrameResolvers::resolve_nothing;
+        by_state[Gate::BASE as usize] = FrameResolvers::resolve_base;
+        by_state[Gate::OPEN as usize] = FrameResolvers::resolve_open;
         by_state
     },
     register: FrameResolvers::register_here,
@@ -160,14 +160,15 @@ impl FrameResolvers {
     ) -> Result<(), ResolveError> {
         // An option that is set needs a resolver, so an empty registry lets nothing but empty options through.
         // One number says both, so that this costs no more than the load, the compare and the branch.
-        let state = self.gate.read();
-        if state | options.len() == 0 {
+        if self.gate.read() | options.count() == 0 {
             return Ok(());
         }
-        (self.image.resolve[state % Gate::STATES])(self, ctx, options, pairs)
+        // Read again: to keep the number would be one instruction more on the path above.
+        let state = self.gate.read() as usize % Gate::STATES;
+        (self.image.resolve[state])(self, ctx, options, pairs)
     }
 
-    /// The gate is closed: there is nothing to run, but an option is set.
+    /// The gate is closed: there is nothing to run, but an option may be set.
     fn resolve_nothing(
         _: &Self,
         _: &Context<'_>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub(crate) use std::sync::Mutex;
-pub(crate) use std::sync::atomic::{AtomicUsize, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A cell that holds a shared value or none; reads never wait for writes. That there is none is a shared value, too: a
 /// read is then the same few instructions whatever is there.

@@ -11,7 +11,7 @@ use std::sync::Mutex as RealMutex;
 #[path = "."]
 mod sound {
     pub(crate) mod sync {
-        pub(crate) use crate::{AtomicUsize, SnapshotCell};
+        pub(crate) use crate::{AtomicU32, SnapshotCell};
         pub(crate) use loom::sync::Mutex;
         pub(crate) use std::sync::atomic::Ordering;
     }
@@ -25,7 +25,7 @@ mod sound {
 #[path = "."]
 mod gate_first {
     pub(crate) mod sync {
-        pub(crate) use crate::overtaking::{AtomicUsize, SnapshotCell};
+        pub(crate) use crate::overtaking::{AtomicU32, SnapshotCell};
         pub(crate) use loom::sync::Mutex;
         pub(crate) use std::sync::atomic::Ordering;
     }
@@ -40,7 +40,7 @@ mod gate_first {
 mod no_exclusion {
     pub(crate) mod sync {
         pub(crate) use crate::SnapshotCell;
-        pub(crate) use crate::careless::{AtomicUsize, Mutex};
+        pub(crate) use crate::careless::{AtomicU32, Mutex};
         pub(crate) use std::sync::atomic::Ordering;
     }
 
@@ -53,7 +53,7 @@ mod no_exclusion {
 #[path = "."]
 mod no_second_look {
     pub(crate) mod sync {
-        pub(crate) use crate::AtomicUsize;
+        pub(crate) use crate::AtomicU32;
         pub(crate) use crate::blind::{Mutex, SnapshotCell};
         pub(crate) use std::sync::atomic::Ordering;
     }
@@ -64,35 +64,35 @@ mod no_second_look {
 }
 
 /// A loom atomic that can be made in a `const fn`: it comes to be at its first use.
-pub(crate) struct AtomicUsize {
-    initial: usize,
-    cell: std::sync::OnceLock<loom::sync::atomic::AtomicUsize>,
+pub(crate) struct AtomicU32 {
+    initial: u32,
+    cell: std::sync::OnceLock<loom::sync::atomic::AtomicU32>,
 }
 
-impl AtomicUsize {
-    pub(crate) const fn new(initial: usize) -> Self {
+impl AtomicU32 {
+    pub(crate) const fn new(initial: u32) -> Self {
         Self { initial, cell: std::sync::OnceLock::new() }
     }
 
-    fn cell(&self) -> &loom::sync::atomic::AtomicUsize {
-        self.cell.get_or_init(|| loom::sync::atomic::AtomicUsize::new(self.initial))
+    fn cell(&self) -> &loom::sync::atomic::AtomicU32 {
+        self.cell.get_or_init(|| loom::sync::atomic::AtomicU32::new(self.initial))
     }
 
-    pub(crate) fn load(&self, ordering: std::sync::atomic::Ordering) -> usize {
+    pub(crate) fn load(&self, ordering: std::sync::atomic::Ordering) -> u32 {
         self.cell().load(ordering)
     }
 
-    pub(crate) fn swap(&self, value: usize, ordering: std::sync::atomic::Ordering) -> usize {
+    pub(crate) fn swap(&self, value: u32, ordering: std::sync::atomic::Ordering) -> u32 {
         self.cell().swap(value, ordering)
     }
 
     pub(crate) fn compare_exchange(
         &self,
-        current: usize,
-        new: usize,
+        current: u32,
+        new: u32,
         success: std::sync::atomic::Ordering,
         failure: std::sync::atomic::Ordering,
-    ) -> Result<usize, usize> {
+    ) -> Result<u32, u32> {
         self.cell().compare_exchange(current, new, success, failure)
     }
 }
@@ -147,28 +147,28 @@ mod overtaking {
     /// The publication that a change of the gate is about to overtake; the models have one writer.
     static DELAYED: RealMutex<Option<Box<dyn FnOnce() + Send>>> = RealMutex::new(None);
 
-    pub(crate) struct AtomicUsize(super::AtomicUsize);
+    pub(crate) struct AtomicU32(super::AtomicU32);
 
-    impl AtomicUsize {
-        pub(crate) const fn new(initial: usize) -> Self {
-            Self(super::AtomicUsize::new(initial))
+    impl AtomicU32 {
+        pub(crate) const fn new(initial: u32) -> Self {
+            Self(super::AtomicU32::new(initial))
         }
 
         pub(crate) fn compare_exchange(
             &self,
-            current: usize,
-            new: usize,
+            current: u32,
+            new: u32,
             success: Ordering,
             failure: Ordering,
-        ) -> Result<usize, usize> {
+        ) -> Result<u32, u32> {
             self.0.compare_exchange(current, new, success, failure)
         }
 
-        pub(crate) fn load(&self, ordering: Ordering) -> usize {
+        pub(crate) fn load(&self, ordering: Ordering) -> u32 {
             self.0.load(ordering)
         }
 
-        pub(crate) fn swap(&self, value: usize, ordering: Ordering) -> usize {
+        pub(crate) fn swap(&self, value: u32, ordering: Ordering) -> u32 {
             let before = self.0.swap(value, ordering);
             let delayed = DELAYED.lock().unwrap().take();
             if let Some(publish) = delayed {
@@ -202,29 +202,29 @@ mod careless {
     use std::sync::atomic::Ordering;
     use std::sync::{LockResult, TryLockResult};
 
-    pub(crate) struct AtomicUsize(super::AtomicUsize);
+    pub(crate) struct AtomicU32(super::AtomicU32);
 
-    impl AtomicUsize {
-        pub(crate) const fn new(initial: usize) -> Self {
-            Self(super::AtomicUsize::new(initial))
+    impl AtomicU32 {
+        pub(crate) const fn new(initial: u32) -> Self {
+            Self(super::AtomicU32::new(initial))
         }
 
-        pub(crate) fn load(&self, ordering: Ordering) -> usize {
+        pub(crate) fn load(&self, ordering: Ordering) -> u32 {
             self.0.load(ordering)
         }
 
-        pub(crate) fn swap(&self, value: usize, ordering: Ordering) -> usize {
+        pub(crate) fn swap(&self, value: u32, ordering: Ordering) -> u32 {
             self.0.swap(value, ordering)
         }
 
         #[allow(clippy::unnecessary_wraps, reason = "the bug")]
         pub(crate) fn compare_exchange(
             &self,
-            current: usize,
-            new: usize,
+            current: u32,
+            new: u32,
             success: Ordering,
             _: Ordering,
-        ) -> Result<usize, usize> {
+        ) -> Result<u32, u32> {
             self.0.swap(new, success);
             Ok(current)
         }
@@ -351,6 +351,9 @@ macro_rules! registry {
 
             /// The resolvers that a resolve runs.
             pub(crate) fn resolve(&self) -> Vec<u32> {
+                if self.gate.read() == Gate::CLOSED {
+                    return Vec::new();
+                }
                 match self.gate.read() {
                     Gate::CLOSED => return Vec::new(),
                     Gate::BASE => return self.base.to_vec(),
@@ -379,7 +382,7 @@ macro_rules! registry {
             }
 
             pub(crate) fn is_at_rest(&self) -> bool {
-                self.gate.read() == self.rest() as usize
+                self.gate.read() == self.rest() as u32
             }
 
             /// What a resolve runs if this is registered over the base.
