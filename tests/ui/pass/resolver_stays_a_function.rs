@@ -36,6 +36,6 @@ fn main() {
     }
     let resolvers: Vec<_> = FrameResolvers::linked().iter().collect();
     let lines: Vec<_> =
-        resolvers.iter().map(|resolver| (resolver.line(), resolver.file().ends_with(".rs"))).collect();
+        resolvers.iter().map(|resolver| (resolver.location().line(), resolver.location().file().ends_with(".rs"))).collect();
     assert_eq!(lines, [(11, true), (20, true)]);
 }
