@@ -152,6 +152,15 @@ fn order_is_the_same_with_the_probe_turned_off() {
     assert_sorted_at_first_use(&[], &[("FRAME_REGISTRY_LINK_SORT", "off")]);
 }
 
+/// It reports every read of the padding.
+#[test]
+fn padding_that_a_sanitizer_puts_between_the_elements_is_not_read() {
+    let project = project("order-sanitized");
+    let env = [("RUSTC_BOOTSTRAP", "1")];
+    let options = BuildOptions { rustflags: &["-Zsanitizer=address"], env: &env, ..BuildOptions::default() };
+    assert_runs_in_order(&project.build("sorted", options), "sorted", "first-use");
+}
+
 #[test]
 fn a_misspelt_switch_of_the_probe_is_refused() {
     let project = project("order-switch");
