@@ -303,5 +303,5 @@ fn a_policy_is_checked_where_it_is_made() {
     policy().with_attempt_timeout(Duration::ZERO).unwrap_err();
     assert_eq!((RetryPolicy::new(0).attempts(), RetryPolicy::new(7).attempts()), (1, 7));
     let shown = format!("{:?}", Options::new().with(&RETRY, policy()));
-    assert_eq!(shown, r#"Options {"retry"}"#);
+    assert!(shown.starts_with(r#"Options {"retry": RetryPolicy { attempts: 3, "#), "{shown}");
 }

@@ -14,7 +14,8 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use crate::support::{
-    BOUND, exit_of, manager, manager_with, register, register_saying, said, start, tenant_option, within,
+    BOUND, all_gone, exit_of, manager, manager_with, register, register_saying, said, start, tenant_option,
+    within,
 };
 
 #[tokio::test]
@@ -93,7 +94,8 @@ async fn where_holders_end_meanwhile_all_come_to_one_that_lived() {
     for pid in started {
         assert!(exit_of(&processes, pid).await.reason.is_normal());
     }
-    assert_eq!((processes.len(), processes.whereis("holder")), (0, None));
+    all_gone(&processes).await;
+    assert_eq!(processes.whereis("holder"), None);
 }
 
 #[tokio::test]
