@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -58,7 +59,14 @@ where
 
 /// Runs what may panic, which gives the message.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic))
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let message = message(&*panic);
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            // It could go on like that.
+            mem::forget(again);
+        }
+        message
+    })
 }
 
 pub(crate) fn message(panic: &(dyn Any + Send)) -> String {

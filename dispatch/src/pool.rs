@@ -152,7 +152,7 @@ impl<T> Pool<T> {
         self.admitted.fetch_add(1, Ordering::Relaxed);
         let has_idle = self.config.idle.max(self.config.warm) > 0;
         let instance = if has_idle { self.idle().pop() } else { None };
-        Ok(Turn { pool: Arc::clone(self), instance, hold: None })
+        Ok(Turn { pool: Arc::clone(self), instance, is_used: false, hold: None })
     }
 
     /// The failure of a call that would wait for its own callers.
@@ -204,6 +204,16 @@ impl<T> Pool<T> {
         }
     }
 
+    /// Keeps an instance for another call. Returns it if there are enough.
+    fn keep(&self, instance: T) -> Option<T> {
+        let mut idle = self.idle();
+        if idle.len() >= self.config.idle {
+            return Some(instance);
+        }
+        idle.push(instance);
+        None
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<T>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,10 +233,12 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A call's turn, until it is dropped, and the instance it runs in. Unless that is given back it is thrown away.
+/// A call's turn, until it is dropped, and the instance it runs in. Once that is used it is thrown away, unless it is given back.
 pub(crate) struct Turn<T> {
     pool: Arc<Pool<T>>,
     instance: Option<T>,
+    /// Whether anything may have run in the instance.
+    is_used: bool,
     hold: Option<Hold>,
 }
 
@@ -251,6 +263,7 @@ impl<T> Turn<T> {
 
     /// The instance, made with `build` if none waited.
     pub(crate) fn instance<E>(&mut self, build: impl FnOnce() -> Result<T, E>) -> Result<&mut T, E> {
+        self.is_used = true;
         if self.instance.is_none() {
             self.instance = Some(build()?);
             self.pool.built.fetch_add(1, Ordering::Relaxed);
@@ -261,22 +274,17 @@ impl<T> Turn<T> {
     /// Ends the turn, and keeps the instance for another.
     #[cfg(any(feature = "lua", test))]
     pub(crate) fn give_back(mut self) {
-        let Some(instance) = self.instance.take() else { return };
-        let mut idle = self.pool.idle();
-        if idle.len() < self.pool.config.idle {
-            idle.push(instance);
-            return;
-        }
-        drop(idle);
-        self.pool.discarded.fetch_add(1, Ordering::Relaxed);
-        drop(instance);
+        self.is_used = false;
     }
 }
 
 impl<T> Drop for Turn<T> {
     fn drop(&mut self) {
-        if self.instance.take().is_some() {
-            self.pool.discarded.fetch_add(1, Ordering::Relaxed);
+        if let Some(instance) = self.instance.take() {
+            let surplus = if self.is_used { Some(instance) } else { self.pool.keep(instance) };
+            if surplus.is_some() {
+                self.pool.discarded.fetch_add(1, Ordering::Relaxed);
+            }
         }
         // Before the call that gets the turn can look for its own.
         self.hold = None;

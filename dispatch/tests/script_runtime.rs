@@ -17,6 +17,7 @@ use frame_dispatch::{
 };
 use frame_registry::{App, Options};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
@@ -390,6 +391,96 @@ async fn calls_come_before_other_tasks_for_a_slice_only() {
     for call in calls {
         assert!(!call.is_finished());
         call.abort();
+    }
+}
+
+/// A native function that blocks its thread waits for a call that another thread runs.
+#[tokio::test]
+async fn a_call_is_not_kept_by_a_thread_that_does_not_return_to_it() {
+    let scripts = Scripts::new(ScriptRuntime::builder().threads(2).build());
+    scripts.register("echo", "return 1");
+    let blocking = async |ctx: Ctx, payload: Payload| {
+        if payload != Payload::default() {
+            thread::sleep(Duration::from_millis(150));
+        }
+        for _ in 0..3 {
+            Handle::current().block_on(ctx.call(Task::new(id("app:echo"))))?;
+        }
+        Ok::<_, CallError>(Payload::default())
+    };
+    scripts.functions.register(id("app:blocking"), Options::new(), blocking).unwrap();
+    scripts.register("at_once", "return call('app:blocking')");
+    scripts.register("blocked_before", "return call('app:blocking', true)");
+    for name in ["at_once", "blocked_before"] {
+        assert_eq!(scripts.call(name).await.unwrap(), Payload::default(), "{name}");
+    }
+}
+
+/// Panics as it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "dropped");
+    }
+}
+
+#[tokio::test]
+async fn what_panics_as_it_is_dropped_ends_nothing_else() {
+    let scripts = Scripts::new(ScriptRuntime::new());
+    let begun = Arc::new(Notify::new());
+    let begins = Arc::clone(&begun);
+    let native = move |_: Ctx, _: Payload| {
+        let begins = Arc::clone(&begins);
+        async move {
+            let _bomb = Bomb;
+            begins.notify_one();
+            pending::<Result<Payload, CallError>>().await
+        }
+    };
+    scripts.functions.register(id("app:native"), Options::new(), native).unwrap();
+    scripts.register("outer", "return call('app:native')");
+    let call = scripts.spawn("outer");
+    timeout(GENEROUS, begun.notified()).await.unwrap();
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    scripts.register("echo", "return 1");
+    assert_eq!(scripts.call("echo").await.unwrap(), json!(1).into());
+}
+
+#[tokio::test]
+async fn calls_made_at_once_run_in_their_order_and_do_not_keep_others_out() {
+    let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
+    let (ran, mut order) = mpsc::unbounded_channel();
+    let note = move |_: Ctx, payload: Payload| {
+        let _ = ran.send(payload.as_json().and_then(serde_json::Value::as_u64).unwrap_or_default());
+        async { Ok::<_, CallError>(Payload::default()) }
+    };
+    scripts.functions.register(id("app:note"), Options::new(), note).unwrap();
+    scripts.register("noting", "call('app:note', ...)");
+    let joins = async |ctx: Ctx, _: Payload| {
+        let call = |n: u64| ctx.call(Task::new(id("app:noting")).with_payload(json!(n)));
+        let (a, b, c) = tokio::join!(call(1), call(2), call(3));
+        a.and(b).and(c)
+    };
+    scripts.functions.register(id("app:joins"), Options::new(), joins).unwrap();
+    scripts.register("once", "call('app:joins')");
+    scripts.call("once").await.unwrap();
+    assert_eq!([order.recv().await, order.recv().await, order.recv().await], [Some(1), Some(2), Some(3)]);
+
+    scripts.register("for_ever", "while true do call('app:joins') end");
+    scripts.register("echo", "return 1");
+    let callers = [scripts.spawn("for_ever"), scripts.spawn("for_ever")];
+    order.recv().await;
+    while order.try_recv().is_ok() {}
+    for _ in 0..10 {
+        assert_eq!(scripts.call("echo").await.unwrap(), json!(1).into());
+    }
+    // A turn is over after a millisecond, in which some dozens of calls are made.
+    let noted = order.len();
+    assert!(noted < 10_000, "{noted} calls of others while ten were made");
+    for caller in callers {
+        caller.abort();
     }
 }
 

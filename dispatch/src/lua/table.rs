@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 use mlua::ffi::{self, lua_CFunction, lua_Integer, lua_KContext, lua_State};
 use mlua::{Function, Lua, Table};
@@ -77,12 +77,23 @@ unsafe fn raw_length(state: *mut lua_State, index: c_int) -> lua_Integer {
     lua_Integer::try_from(unsafe { ffi::lua_rawlen(state, index) }).unwrap_or(lua_Integer::MAX)
 }
 
-/// Checks that the argument is a table, or something that has what a table has.
-unsafe fn check_table(state: *mut lua_State, index: c_int) {
+/// What a value that is not a table needs to be used as one.
+const READ: &CStr = c"__index";
+const WRITE: &CStr = c"__newindex";
+const LENGTH: &CStr = c"__len";
+
+/// Checks that the argument is a table, or has the metamethods that stand for one.
+unsafe fn check_table(state: *mut lua_State, index: c_int, metamethods: &[&CStr]) {
     // SAFETY: There is nothing with a destructor.
     unsafe {
-        if ffi::lua_type(state, index) != ffi::LUA_TTABLE && ffi::lua_getmetatable(state, index) == 0 {
-            ffi::luaL_checktype(state, index, ffi::LUA_TTABLE);
+        if ffi::lua_type(state, index) == ffi::LUA_TTABLE {
+            return;
+        }
+        for metamethod in metamethods {
+            if ffi::luaL_getmetafield(state, index, metamethod.as_ptr()) == ffi::LUA_TNIL {
+                ffi::luaL_checktype(state, index, ffi::LUA_TTABLE);
+            }
+            ffi::lua_pop(state, 1);
         }
     }
 }
@@ -94,7 +105,7 @@ unsafe fn length(state: *mut lua_State, index: c_int, is_plain: bool) -> lua_Int
         if is_plain {
             return raw_length(state, index);
         }
-        check_table(state, index);
+        check_table(state, index, &[READ, WRITE, LENGTH]);
         ffi::luaL_len(state, index)
     }
 }
@@ -206,8 +217,8 @@ unsafe extern "C-unwind" fn move_(state: *mut lua_State) -> c_int {
         if is_short && is_plain(state, 1) && is_plain(state, into) {
             return stock(state);
         }
-        check_table(state, 1);
-        check_table(state, into);
+        check_table(state, 1, &[READ]);
+        check_table(state, into, &[WRITE]);
         if last >= first {
             if first <= 0 && last >= lua_Integer::MAX + first {
                 return ffi::luaL_argerror(state, 3, c"too many elements to move".as_ptr());
@@ -295,7 +306,7 @@ unsafe extern "C-unwind" fn concat(state: *mut lua_State) -> c_int {
         if !has_metatable(state, 1) {
             return stock(state);
         }
-        check_table(state, 1);
+        check_table(state, 1, &[READ, LENGTH]);
         let mut length = 0;
         let separator = ffi::luaL_optlstring(state, 2, c"".as_ptr(), &raw mut length);
         let first = ffi::luaL_optinteger(state, 3, 1);

@@ -279,13 +279,13 @@ fn vm_error(error: mlua::Error) -> LuaError {
     LuaError::Vm { source: error }
 }
 
-/// Puts all libraries but the modules into `libraries`. Returns what resumes a script, and the basic functions.
 /// Wakes the task that is being polled. Tokio polls a task that wakes itself again before it looks at timers and sockets, which
 /// it does every so many polls only; and a poll of a script takes a whole slice. This comes after that look.
 fn wake_again(context: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(context);
 }
 
+/// Puts all libraries but the modules into `libraries`. Returns what resumes a script, and the basic functions.
 fn own_libraries(lua: &Lua, shared: &Arc<Shared>, libraries: &Table) -> mlua::Result<(Function, Table)> {
     let library = |name: &str| {
         let library = lua.create_table()?;

@@ -53,11 +53,14 @@ pub(crate) trait Observer: Send + Sync {
     /// The thread is not blocked any more.
     fn unblocked(&self);
 
+    /// Returns whether there are tasks that the thread was to run next. Others may run them if it goes on with another.
+    fn keeps_tasks(&self) -> bool;
+
     /// The thread has used up the limit. It has the lowest priority from now on, and `unit` is quarantined. `is_first` says
     /// whether it was not before.
     fn stalled(&self, unit: &Arc<Unit>, pid: Option<Pid>, is_first: bool);
 
-    /// A thread was found to be blocked, a moment ago.
+    /// A thread was found to be blocked, or to keep tasks, a moment ago.
     fn relieve(&self);
 }
 
@@ -287,7 +290,7 @@ impl Record {
 
     /// Looks at the thread.
     fn tick(&self) -> Tick {
-        let mut blocked = None;
+        let mut relieved = None;
         let has_run = self.slices.tick(|running| {
             match running.notice {
                 #[cfg(feature = "lua")]
@@ -297,17 +300,18 @@ impl Record {
             if let Some(observer) = &self.observer
                 && self.watch(observer, running)
             {
-                blocked = Some(Arc::clone(observer));
+                relieved = Some(Arc::clone(observer));
             }
         });
-        match blocked {
-            Some(observer) => Tick::Blocked(observer),
+        match relieved {
+            Some(observer) => Tick::Relieved(observer),
             None if has_run => Tick::Active,
             None => Tick::Quiet,
         }
     }
 
-    /// Looks at a slice that was used up. Returns whether it has just been found to block the thread.
+    /// Looks at a slice that was used up. Returns whether the thread has to be relieved: it has just been found to be blocked,
+    /// or keeps tasks.
     fn watch(&self, observer: &Arc<dyn Observer>, running: &mut Running) -> bool {
         let hold = &mut running.hold;
         let reached = self.reached.load(Ordering::Relaxed);
@@ -332,9 +336,8 @@ impl Record {
             hold.is_blocked = true;
             observer.blocked();
         }
-        let (Some(unit), Some(used)) = (&running.unit, stalled) else {
-            return hold.is_blocked && !was_blocked;
-        };
+        let is_relieved = hold.is_blocked && !was_blocked || observer.keeps_tasks();
+        let (Some(unit), Some(used)) = (&running.unit, stalled) else { return is_relieved };
         // Another thread that runs what is quarantined is not given the same time again.
         let limit = if unit.quarantine().is_some() { BLOCKED_AFTER } else { observer.stall_limit() };
         if !hold.is_stalled && used >= limit {
@@ -344,7 +347,7 @@ impl Record {
             self.thread.demote();
             observer.stalled(unit, running.pid, is_first);
         }
-        hold.is_blocked && !was_blocked
+        is_relieved
     }
 }
 
@@ -354,8 +357,8 @@ enum Tick {
     Quiet,
     /// It has run guest code since the last tick.
     Active,
-    /// The same, and the thread has just been found to be blocked.
-    Blocked(Arc<dyn Observer>),
+    /// The same, and the thread has to be relieved.
+    Relieved(Arc<dyn Observer>),
 }
 
 /// The clock thread, and the threads that it knows.
@@ -428,16 +431,16 @@ impl Clock {
     }
 
     fn tick(&self) -> bool {
-        let mut blocked = Vec::new();
+        let mut relieved = Vec::new();
         let has_run = self.threads.tick(|record| match record.tick() {
             Tick::Quiet => false,
             Tick::Active => true,
-            Tick::Blocked(observer) => {
-                blocked.push(observer);
+            Tick::Relieved(observer) => {
+                relieved.push(observer);
                 true
             }
         });
-        for observer in blocked {
+        for observer in relieved {
             observer.relieve();
         }
         has_run

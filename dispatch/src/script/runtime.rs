@@ -175,9 +175,7 @@ impl ScriptRuntime {
         let builder = async_task::Builder::new().propagate_panic(true);
         let (runnable, task) = builder.spawn(|()| future, WithInfo(schedule));
         // Whatever makes the call waits for it now.
-        TURN.with(|turn| turn.is_handing_over.set(true));
-        runnable.schedule();
-        TURN.with(|turn| turn.is_handing_over.set(false));
+        handing_over(|| runnable.schedule());
         task.fallible()
     }
 }
@@ -221,7 +219,8 @@ impl ScriptRuntimeBuilder {
     /// Sets the processor time for which a script or a component may hold a thread without reaching a point
     /// where it can be interrupted. [`Duration::MAX`] disables the limit. Default: 200 ms.
     ///
-    /// The time that a host function takes until it returns or awaits counts as the script's. So does the time
+    /// The time that a function of a host module takes until it returns or awaits counts as the script's. That of a native
+    /// function that it calls does not. So does the time
     /// to compile the script for a new VM, and to collect its garbage. Converting a payload does not.
     pub const fn stall_limit(mut self, stall_limit: Duration) -> Self {
         self.stall_limit = stall_limit;
@@ -267,6 +266,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Runnable>,
+    /// How many tasks at the front of the queue were handed over.
+    handed_over: usize,
     threads: usize,
     /// The number of threads that wait and have not been woken.
     idle: usize,
@@ -284,39 +285,35 @@ thread_local! {
 }
 
 /// How the tasks of a thread hand it over to each other: a call is run next by the thread that made it, and after that its
-/// caller. No other thread has to be woken for either.
+/// caller. No other thread has to be woken for either, unless the current task goes on for more than a slice.
 struct Turn {
     /// Whether the current task has come to its end, or waits for what it queues.
     is_handing_over: Cell<bool>,
-    has_handed_over: Cell<bool>,
-    /// When the first of them handed the thread over.
+    /// When the first of the tasks that follow each other handed the thread over.
     began: Cell<Option<Instant>>,
 }
 
 impl Turn {
     const fn new() -> Self {
-        Self { is_handing_over: Cell::new(false), has_handed_over: Cell::new(false), began: Cell::new(None) }
+        Self { is_handing_over: Cell::new(false), began: Cell::new(None) }
     }
 
-    /// Returns whether the current thread runs next what is queued. Together such tasks keep the thread no longer than one
-    /// that uses up its slice.
-    fn hand_over(&self) -> bool {
-        let began = self.began.get();
-        let is_left = began.is_none_or(|began| began.elapsed() < clock::TICK);
-        if is_left {
-            self.began.set(began.or_else(|| Some(Instant::now())));
-            self.has_handed_over.set(true);
-        }
-        is_left
+    /// Returns whether what is handed over comes next. Together such tasks keep the thread no longer than one that uses up
+    /// its slice.
+    fn is_left(&self) -> bool {
+        let now = Instant::now();
+        let began = self.began.get().unwrap_or(now);
+        self.began.set(Some(began));
+        now - began < clock::TICK
     }
+}
 
-    /// The current task was run.
-    fn end(&self) {
-        self.is_handing_over.set(false);
-        if !self.has_handed_over.take() {
-            self.began.set(None);
-        }
-    }
+/// Hands the current thread over to whatever `queue` queues.
+fn handing_over<T>(queue: impl FnOnce() -> T) -> T {
+    let was_handing_over = TURN.with(|turn| turn.is_handing_over.replace(true));
+    let queued = queue();
+    TURN.with(|turn| turn.is_handing_over.set(was_handing_over));
+    queued
 }
 
 fn current<T>(look: impl FnOnce(&Arc<Worker>) -> T) -> Option<T> {
@@ -352,12 +349,19 @@ impl Shared {
             drop(runnable);
             return;
         }
-        if is_handed_over && TURN.with(Turn::hand_over) {
-            state.queue.push_front(runnable);
+        if is_handed_over {
+            current(|worker| worker.keeps_tasks.store(true, Ordering::Relaxed));
+            if TURN.with(Turn::is_left) {
+                let last = state.handed_over;
+                state.queue.insert(last, runnable);
+                state.handed_over += 1;
+            } else {
+                state.queue.push_back(runnable);
+            }
             return;
         }
         state.queue.push_back(runnable);
-        if !is_rerun && !is_handed_over {
+        if !is_rerun {
             self.provide(state);
         }
     }
@@ -397,6 +401,7 @@ impl Shared {
         state.threads -= 1;
         // Nothing else would run them. Their callers are told.
         let abandoned = if state.threads == 0 { mem::take(&mut state.queue) } else { VecDeque::new() };
+        state.handed_over = state.handed_over.min(state.queue.len());
         drop(state);
         drop(abandoned);
     }
@@ -410,16 +415,21 @@ impl Shared {
 
     /// Runs tasks, on a thread of its own.
     fn work(self: Arc<Self>) {
-        let worker = Arc::new(Worker { shared: Arc::clone(&self), is_stalled: AtomicBool::new(false) });
+        let worker = Arc::new(Worker {
+            shared: Arc::clone(&self),
+            is_stalled: AtomicBool::new(false),
+            keeps_tasks: AtomicBool::new(false),
+        });
         CURRENT.with(|current| _ = current.set(Arc::clone(&worker)));
         clock::observe(worker.clone());
         while let Some(runnable) = self.next() {
             {
                 let _slice = clock::enter_host();
-                // That a future panics is told to its caller. This is of one that panics as it is dropped.
+                // That a future panics is told to its caller.
                 let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
             }
-            TURN.with(Turn::end);
+            TURN.with(|turn| turn.is_handing_over.set(false));
+            worker.keeps_tasks.store(false, Ordering::Relaxed);
             if worker.is_stalled() {
                 self.stalled.fetch_sub(1, Ordering::Relaxed);
                 self.thread_ended();
@@ -433,6 +443,10 @@ impl Shared {
         let mut state = self.state();
         loop {
             if let Some(runnable) = state.queue.pop_front() {
+                match state.handed_over.checked_sub(1) {
+                    Some(left) => state.handed_over = left,
+                    None => TURN.with(|turn| turn.began.set(None)),
+                }
                 // A task may hand over to more than one.
                 if state.queue.len() > state.woken {
                     self.provide(state);
@@ -479,6 +493,8 @@ impl Shared {
 struct Worker {
     shared: Arc<Shared>,
     is_stalled: AtomicBool,
+    /// Whether the current task has handed the thread over, and still runs.
+    keeps_tasks: AtomicBool,
 }
 
 impl Worker {
@@ -498,6 +514,10 @@ impl Observer for Worker {
 
     fn unblocked(&self) {
         self.shared.blocked.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn keeps_tasks(&self) -> bool {
+        self.keeps_tasks.load(Ordering::Relaxed)
     }
 
     fn stalled(&self, unit: &Arc<Unit>, pid: Option<Pid>, is_first: bool) {
@@ -558,6 +578,13 @@ impl Future for OnRuntime {
     }
 }
 
+impl Drop for OnRuntime {
+    fn drop(&mut self) {
+        // What is dropped comes before what waits: it has places in pools, and may have callees to drop.
+        handing_over(|| self.task = Task::New(None));
+    }
+}
+
 /// A future with the surroundings of the caller that it was spawned by.
 struct Surrounded {
     tokio: Option<Handle>,
@@ -593,7 +620,8 @@ impl Drop for Surrounded {
         };
         match stalled {
             Some(shared) => shared.run_once(drop),
-            None => drop(),
+            // A panic out of here would abort the program.
+            None => _ = catch_unwind(AssertUnwindSafe(drop)),
         }
     }
 }

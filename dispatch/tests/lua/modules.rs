@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaError, LuaModule, ModuleBuilder, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, PID};
@@ -252,4 +252,63 @@ async fn the_future_of_a_function_is_dropped_with_its_call() {
     });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(dropped.load(Ordering::SeqCst), 1);
+}
+
+/// A list that is not a table.
+#[derive(Default)]
+struct List(Mutex<Vec<mlua::Value>>);
+
+impl mlua::UserData for List {
+    fn add_methods<M: mlua::UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method(mlua::MetaMethod::Len, |_, list, ()| Ok(list.0.lock().unwrap().len()));
+        methods.add_meta_method(mlua::MetaMethod::Index, |_, list, index: usize| {
+            Ok(list.0.lock().unwrap().get(index.wrapping_sub(1)).cloned())
+        });
+        methods.add_meta_method(mlua::MetaMethod::NewIndex, |_, list, (index, value)| {
+            let (mut list, index): (_, usize) = (list.0.lock().unwrap(), index);
+            let length = list.len().max(index);
+            list.resize(length, mlua::Value::Nil);
+            list[index - 1] = value;
+            while list.last().is_some_and(mlua::Value::is_nil) {
+                list.pop();
+            }
+            Ok(())
+        });
+    }
+}
+
+struct Lists;
+
+impl LuaModule for Lists {
+    fn name(&self) -> &'static str {
+        "lists"
+    }
+
+    fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+        module.function("new", |lua, _: Ctx, ()| lua.create_userdata(List::default()))
+    }
+}
+
+#[tokio::test]
+async fn functions_on_tables_take_what_has_the_metamethods_and_give_none_of_them_away() {
+    let engine = LuaEngine::builder().module(Lists).build().unwrap();
+    let source = "local list = lists.new()
+        table.insert(list, 'b')
+        table.insert(list, 1, 'a')
+        table.insert(list, 'c')
+        local removed = { table.remove(list), table.remove(list, 1) }
+        table.insert(list, 'd')
+        local errors = {}
+        for _, wrong in ipairs({ 'text', 1, true }) do
+            for _, name in ipairs({ 'insert', 'remove', 'concat' }) do
+                errors[#errors + 1] = select(2, pcall(table[name], wrong, 1))
+            end
+        end
+        return { removed = removed, concat = table.concat(list, ','), errors = errors }";
+    let result = Script::with_engine(&engine, source, LuaConfig::default()).json(json!(null)).await;
+    assert_eq!((&result["removed"], &result["concat"]), (&json!(["c", "a"]), &json!("b,d")));
+    for error in result["errors"].as_array().unwrap() {
+        let error = error.as_str().unwrap();
+        assert!(error.contains("bad argument #1") && error.contains("table expected, got"), "{error}");
+    }
 }
