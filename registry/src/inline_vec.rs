@@ -13,6 +13,9 @@ pub(crate) struct InlineVec<T, const N: usize> {
     slots: Slots<T, N>,
 }
 
+/// Nothing hands out a pinned element.
+impl<T, const N: usize> Unpin for InlineVec<T, N> {}
+
 #[derive(Clone)]
 enum Slots<T, const N: usize> {
     Inline([Option<T>; N]),

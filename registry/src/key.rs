@@ -146,14 +146,14 @@ impl<T: FrameValue> Key<T> {
     #[inline]
     #[must_use]
     pub fn pair_static(&'static self, value: &'static T) -> Pair {
-        Pair::new(&self.raw, Value::Static(value))
+        Pair::new(&self.raw, Value::borrowed(value))
     }
 
     /// A pair of this key and a value that is shared already. Does not allocate.
     #[inline]
     #[must_use]
     pub fn pair_shared(&'static self, value: Arc<T>) -> Pair {
-        Pair::new(&self.raw, Value::Shared(value))
+        Pair::new(&self.raw, Value::shared(value))
     }
 }
 

@@ -56,6 +56,9 @@ pub struct OptionValue {
     pub(crate) replaces_trusted: bool,
 }
 
+/// Nothing hands out a pinned value.
+impl Unpin for OptionValue {}
+
 impl OptionValue {
     pub(crate) const fn new(option: &'static DeclaredOption, value: Value) -> Self {
         Self { option, value, is_trusted: true, replaces_trusted: false }

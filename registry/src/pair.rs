@@ -12,6 +12,8 @@ use crate::key::{ForkFn, Key, OnFork, RawKey};
 use crate::value::{FrameValue, Value};
 
 /// A [`Key`] with its value; made with [`Key::pair`]. Cloning it does not clone the value.
+///
+/// A pair is not [`Unpin`], which makes lists of pairs cheaper to drop; [`Pairs`] and frames are.
 #[derive(Clone)]
 pub struct Pair {
     key: &'static RawKey,
@@ -317,6 +319,9 @@ impl IntoIterator for Pairs {
 pub struct IntoIter {
     list: inline_vec::IntoIter<Pair, { Pairs::INLINE }>,
 }
+
+// As an iterator of a list, it pins nothing either.
+impl Unpin for IntoIter {}
 
 impl Iterator for IntoIter {
     type Item = Pair;

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::marker::PhantomPinned;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,28 +15,48 @@ pub trait FrameValue: Any + Debug + Send + Sync {}
 impl<T: Any + Debug + Send + Sync> FrameValue for T {}
 
 /// A value of unknown type: inline where it is a small standard one, borrowed where it is a static, else shared.
+///
+/// It has two variants, so that dropping or cloning it is one compare. It is not `Unpin`, because rustc declares the
+/// pointer to an `Unpin` value that is dropped as `noalias`. LLVM then keeps a mark between this compare and the one that
+/// finds a slot of a list empty, and does not make one of the two.
 #[derive(Clone)]
 pub(crate) enum Value {
+    Unshared(Unshared),
+    Shared(Arc<dyn FrameValue>, PhantomPinned),
+}
+
+/// A value that is cloned by copying it, and is not dropped.
+#[derive(Clone, Copy)]
+pub(crate) enum Unshared {
     Inline(Scalar),
     Static(&'static dyn FrameValue),
-    Shared(Arc<dyn FrameValue>),
 }
 
 impl Value {
     #[inline]
     pub(crate) fn new<T: FrameValue>(value: T) -> Self {
         match Scalar::of(&value) {
-            Some(scalar) => Self::Inline(scalar),
-            None => Self::Shared(Arc::new(value)),
+            Some(scalar) => Self::Unshared(Unshared::Inline(scalar)),
+            None => Self::shared(Arc::new(value)),
         }
+    }
+
+    #[inline]
+    pub(crate) fn borrowed(value: &'static dyn FrameValue) -> Self {
+        Self::Unshared(Unshared::Static(value))
+    }
+
+    #[inline]
+    pub(crate) fn shared(value: Arc<dyn FrameValue>) -> Self {
+        Self::Shared(value, PhantomPinned)
     }
 
     #[inline]
     pub(crate) fn get<T: FrameValue>(&self) -> Option<&T> {
         let any: &dyn Any = match self {
-            Self::Inline(scalar) => scalar.as_any(),
-            Self::Static(value) => *value,
-            Self::Shared(value) => &**value,
+            Self::Unshared(Unshared::Inline(scalar)) => scalar.as_any(),
+            Self::Unshared(Unshared::Static(value)) => *value,
+            Self::Shared(value, _) => &**value,
         };
         any.downcast_ref()
     }
@@ -43,9 +64,11 @@ impl Value {
     /// Whether one is a copy of the other, which of two that are inline only means that they are equal.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Inline(one), Self::Inline(other)) => one == other,
-            (Self::Static(one), Self::Static(other)) => std::ptr::addr_eq(*one, *other),
-            (Self::Shared(one), Self::Shared(other)) => {
+            (Self::Unshared(Unshared::Inline(one)), Self::Unshared(Unshared::Inline(other))) => one == other,
+            (Self::Unshared(Unshared::Static(one)), Self::Unshared(Unshared::Static(other))) => {
+                std::ptr::addr_eq(*one, *other)
+            }
+            (Self::Shared(one, _), Self::Shared(other, _)) => {
                 std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
             }
             _ => false,
@@ -54,9 +77,9 @@ impl Value {
 
     pub(crate) fn as_debug(&self) -> &dyn Debug {
         match self {
-            Self::Inline(scalar) => scalar.as_debug(),
-            Self::Static(value) => value,
-            Self::Shared(value) => value,
+            Self::Unshared(Unshared::Inline(scalar)) => scalar.as_debug(),
+            Self::Unshared(Unshared::Static(value)) => value,
+            Self::Shared(value, _) => value,
         }
     }
 }
@@ -135,7 +158,7 @@ mod tests {
         assert_eq!(Value::new("text").get::<&'static str>(), Some(&"text"));
         assert_eq!(Value::new(text.clone()).get::<String>(), Some(&text));
         assert_eq!(Value::new(text).get::<&'static str>(), None);
-        assert!(std::ptr::eq(Value::Static(&BORROWED).get::<String>().unwrap(), &raw const BORROWED));
+        assert!(std::ptr::eq(Value::borrowed(&BORROWED).get::<String>().unwrap(), &raw const BORROWED));
     }
 
     #[test]
@@ -144,8 +167,8 @@ mod tests {
         let shared = Value::new("text".to_owned());
         assert!(shared.is_same(&shared.clone()));
         assert!(!shared.is_same(&Value::new("text".to_owned())));
-        assert!(Value::Static(&BORROWED).is_same(&Value::Static(&BORROWED)));
-        assert!(!Value::Static(&BORROWED).is_same(&Value::new(String::new())));
+        assert!(Value::borrowed(&BORROWED).is_same(&Value::borrowed(&BORROWED)));
+        assert!(!Value::borrowed(&BORROWED).is_same(&Value::new(String::new())));
         assert!(Value::new(7_u32).is_same(&Value::new(7_u32)), "inline values have no identity");
         assert!(!Value::new(7_u32).is_same(&Value::new(8_u32)));
         assert!(!Value::new(7_u32).is_same(&Value::new(7_u64)));
@@ -153,9 +176,9 @@ mod tests {
 
     #[test]
     fn standard_scalars_are_inline() {
-        assert!(matches!(Value::new(()), Value::Inline(_)));
-        assert!(matches!(Value::new(Duration::from_secs(1)), Value::Inline(_)));
-        assert!(matches!(Value::new(Instant::now()), Value::Inline(_)));
-        assert!(matches!(Value::new(Box::new(1)), Value::Shared(_)));
+        assert!(matches!(Value::new(()), Value::Unshared(Unshared::Inline(_))));
+        assert!(matches!(Value::new(Duration::from_secs(1)), Value::Unshared(Unshared::Inline(_))));
+        assert!(matches!(Value::new(Instant::now()), Value::Unshared(Unshared::Inline(_))));
+        assert!(matches!(Value::new(Box::new(1)), Value::Shared(..)));
     }
 }

@@ -3,13 +3,27 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use frame_registry::{App, AppError, Fork, Frame, FrameBuilder, FrameResolvers, Key, Pair, Pairs};
+use frame_registry::{
+    App, AppError, Fork, Frame, FrameBuilder, FrameResolvers, Key, OptionValue, Options, Pair, Pairs,
+};
 use proptest::prelude::*;
 
 static REGION: Key<String> = Key::new("region").inherit();
 static ATTEMPT: Key<u32> = Key::new("attempt");
 static SAME_NAME: Key<u32> = Key::new("attempt");
 static TOKEN: Key<&'static str> = Key::new("token").secret().inherit();
+
+/// Pairs are not `Unpin`, for the sake of how they are dropped. What holds them must not pass that on to users' types.
+#[test]
+fn what_holds_pairs_and_values_is_unpin() {
+    fn is_unpin<T: Unpin>() {}
+    is_unpin::<Pairs>();
+    is_unpin::<<Pairs as IntoIterator>::IntoIter>();
+    is_unpin::<Frame>();
+    is_unpin::<FrameBuilder>();
+    is_unpin::<Options>();
+    is_unpin::<OptionValue>();
+}
 
 #[test]
 fn forks_carry_what_is_inherited_and_leave_the_parent_as_it_was() {
