@@ -90,31 +90,45 @@ fn parenthesized(tokens: TokenStream, span: Span) -> TokenTree {
     group.into()
 }
 
-/// A function of assembly, never called. It is a function only because assembly at the level of items is not allowed
-/// in a block; a naked function is the same, emitted once.
-///
-/// `place` is part of the section's name, which is what linkers say of a symbol that is defined in it.
+/// Lines of assembly that are part of the program. They are an item of their own, with a static that keeps it.
 pub(crate) fn assembly(place: &str, lines: &[String], operands: &[TokenStream]) -> TokenStream {
     let used = quote!(#(#operands)*);
     let function = fresh("__frame_registry_assembly", &used);
     let kept = fresh("__FRAME_REGISTRY_ASSEMBLY", &used);
-    // `R`: kept by the linker, though nothing refers to it.
-    let section = format!(".pushsection \".data.rel.ro.{place}\", \"awR\", %progbits");
+    let assembly = assembly_function(&function, &section(place, lines), operands);
+    quote! {
+        #assembly
+
+        #[used]
+        static #kept: extern "C" fn() = #function;
+    }
+}
+
+/// Lines of assembly in a section, which the linker keeps though nothing refers to it (`R`).
+///
+/// `place` is part of the section's name, which is what linkers say of a symbol that is defined in it.
+pub(crate) fn section(place: &str, lines: &[String]) -> Vec<String> {
+    named_section(&format!(".data.rel.ro.{place}"), lines)
+}
+
+/// As [`section`], in the section of exactly this name.
+pub(crate) fn named_section(name: &str, lines: &[String]) -> Vec<String> {
+    let begin = format!(".pushsection \"{name}\", \"awR\", %progbits");
+    let mut section = vec![begin, ".balign 8".to_owned()];
+    section.extend_from_slice(lines);
+    section.push(".popsection".to_owned());
+    section
+}
+
+/// A function of assembly, never called. It is a function only because assembly at the level of items is not allowed
+/// in a block; a naked function is the same, emitted once. Something that is kept has to refer to it.
+pub(crate) fn assembly_function(function: &Ident, lines: &[String], operands: &[TokenStream]) -> TokenStream {
     quote! {
         // SAFETY: never called, and its lines make symbols and data that only these macros refer to.
         #[unsafe(naked)]
         extern "C" fn #function() {
-            ::core::arch::naked_asm!(
-                #section,
-                ".balign 8",
-                #(#lines,)*
-                ".popsection",
-                #(#operands),*
-            )
+            ::core::arch::naked_asm!(#(#lines,)* #(#operands),*)
         }
-
-        #[used]
-        static #kept: extern "C" fn() = #function;
     }
 }
 

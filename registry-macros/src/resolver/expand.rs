@@ -10,7 +10,8 @@ use super::function::Function;
 use crate::item;
 use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name, READER_SYMBOL};
 use crate::paths::{
-    NO_PLACE, Place, assembly, at, emit, fresh, location, private, require_here_lines, where_link_guarded,
+    NO_PLACE, Place, assembly_function, at, emit, fresh, location, named_section, private,
+    require_here_lines, section, where_link_guarded,
 };
 
 pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
@@ -22,8 +23,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let Names { run, element, .. } = &names;
     let run_function = run_function(private, function, run);
     let covers_spanned = covers.iter().map(|path| quote_spanned!(at(path.span())=> &#path));
-    let unique = unique(private, args, &names);
-    let guarded = guarded(private, args, &names);
+    let guarded = guarded(args, &names);
     let not_guarded = not_guarded(private, args, &names);
     let keyed = where_link_guarded(private, &guarded, &not_guarded);
 
@@ -43,7 +43,6 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
                 run: #run,
             });
 
-            #unique
             #keyed
             0
         }
@@ -72,7 +71,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
 struct Names {
     run: Ident,
     element: Ident,
-    sorted: Ident,
+    assembly: Ident,
     unique: Ident,
     linked: Ident,
 }
@@ -84,7 +83,7 @@ impl Names {
         Self {
             run: fresh("__frame_resolver_run", &used),
             element: fresh("__FRAME_RESOLVER", &used),
-            sorted: fresh("__FRAME_RESOLVER_SORTED", &used),
+            assembly: fresh("__frame_resolver_assembly", &used),
             unique: fresh("__FRAME_RESOLVER_IS_UNIQUE", &used),
             linked: fresh("__FRAME_RESOLVER_IS_LINKED", &used),
         }
@@ -145,63 +144,71 @@ fn run_function(private: &TokenStream, function: &Function, run: &Ident) -> Toke
 
 /// The guard against a second resolver of the name. It stands at the name, which is where the compiler points when
 /// both are in one crate.
-///
-/// On ELF it is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
-/// nothing of a second definition in a section that it leaves out.
-fn unique(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+fn unique(
+    args: &Args,
+    names: &Names,
+    attributes: &TokenStream,
+    ty: &TokenStream,
+    value: &TokenStream,
+) -> TokenStream {
     let ident = &names.unique;
     let symbol = args.name.unique_resolver_symbol();
-    let span = at(args.name.span);
-    let guard = quote_spanned! {span=>
+    quote_spanned! {at(args.name.span)=>
         // SAFETY: the name is one that only this macro makes, and nothing reads the static by it. A second static
         // of the name is a link error, which is what it is for.
         #[unsafe(export_name = #symbol)]
-        static #ident: ::core::primitive::u8 = 0;
-    };
-    let kept = quote_spanned! {span=>
-        // SAFETY: nothing reads the section, and nothing else is in it.
-        #[unsafe(link_section = "frame_registry_guards")]
-        #guard
-    };
-    where_link_guarded(private, &kept, &guard)
+        #attributes
+        static #ident: #ty = #value;
+    }
 }
 
-/// On 64-bit ELF: the element of the sorted view, and the symbols that others refer to.
-fn guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+/// On 64-bit ELF: assembly with the element of the sorted view and the symbols that others refer to, kept by the guard.
+///
+/// The guard is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
+/// nothing of a second definition in a section that it leaves out.
+fn guarded(args: &Args, names: &Names) -> TokenStream {
     let Args { name, covers, order, .. } = args;
-    let Names { element, sorted, .. } = names;
-    let section = format!(".frame_resolvers.{:08x}.{}", sort_key(*order), name.text);
+    let Names { element, assembly, .. } = names;
     let linked = name.linked_resolver_symbol();
-    let mut lines = vec![
-        format!(".weak {linked}"),
-        format!(".hidden {linked}"),
-        format!("{linked}:"),
-        // A shared library has no reason to export it.
-        format!(".hidden {}", name.unique_resolver_symbol()),
-    ];
+    // Sections of this name hold one address each, which is what `frame_registry` reads there; see `sorted_view.rs`.
+    let mut lines = named_section(
+        &format!(".frame_resolvers.{:08x}.{}", sort_key(*order), name.text),
+        &[
+            format!(".weak {linked}"),
+            format!(".hidden {linked}"),
+            format!("{linked}:"),
+            // A shared library has no reason to export it.
+            format!(".hidden {}", name.unique_resolver_symbol()),
+            ".quad {element}".to_owned(),
+        ],
+    );
     let mut operands = vec![quote!(element = sym #element)];
+    let mut symbols = Vec::new();
     for (index, path) in covers.iter().enumerate() {
         let option = format_ident!("option{index}", span = at(path.span()));
-        lines.extend(covering(&name.text, &format!("{{{option}}}")));
+        symbols.extend(covering(&name.text, &format!("{{{option}}}")));
         operands.push(quote_spanned!(at(path.span())=> #option = sym #path));
     }
-    lines.push(".quad {element}".to_owned());
-    lines.extend(require_here_lines(READER_SYMBOL));
     let place = if covers.is_empty() {
         NO_PLACE.to_owned()
     } else {
+        // What the symbol of a covered option points to.
+        symbols.push(".quad {element}".to_owned());
         format!("frame resolver {} ({})", name.text, location())
     };
-    let assembly = assembly(&place, &lines, &operands);
+    symbols.extend(require_here_lines(READER_SYMBOL));
+    lines.extend(section(&place, &symbols));
+    let function = assembly_function(assembly, &lines, &operands);
+    let kept = quote! {
+        // SAFETY: nothing reads the section, and it holds nothing but such guards.
+        #[unsafe(link_section = "frame_registry_guards")]
+        #[used]
+    };
+    let unique = unique(args, names, &kept, &quote!(extern "C" fn()), &quote!(#assembly));
 
     quote! {
-        // SAFETY: sections of this name hold one static of this type each, which is what `frame_registry` reads
-        // there; see `sorted_view.rs`.
-        #[used]
-        #[unsafe(link_section = #section)]
-        static #sorted: &#private::LinkedResolver = &#element;
-
-        #assembly
+        #function
+        #unique
     }
 }
 
@@ -239,11 +246,14 @@ fn covering(name: &str, option: &str) -> Vec<String> {
     ]
 }
 
-/// Elsewhere: the symbol that `require_resolvers!` refers to.
+/// Elsewhere: the guard, and the symbol that `require_resolvers!` refers to.
 fn not_guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
     let Names { linked: ident, element, .. } = names;
     let linked = args.name.linked_resolver_symbol();
+    let unique = unique(args, names, &TokenStream::new(), &quote!(::core::primitive::u8), &quote!(0));
     quote! {
+        #unique
+
         // SAFETY: the name is one that only this macro makes.
         #[unsafe(export_name = #linked)]
         static #ident: &#private::LinkedResolver = &#element;
