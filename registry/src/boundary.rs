@@ -211,21 +211,36 @@ impl fmt::Debug for DeclaredKey {
 #[cfg(feature = "json")]
 #[derive(Clone, Copy)]
 pub struct Propagated<'a> {
+    key: &'static RawKey,
     value: &'a dyn erased_serde::Serialize,
+}
+
+/// The error of a value whose key is secret.
+#[cfg(feature = "json")]
+pub(crate) fn hidden<E: serde::ser::Error>(key: &RawKey) -> E {
+    E::custom(format_args!(
+        "the value of key `{}` cannot be written; the error is hidden, because the key is secret",
+        key.name()
+    ))
 }
 
 #[cfg(feature = "json")]
 impl<'a> Propagated<'a> {
-    pub(crate) fn of(key: &RawKey, value: &'a Value) -> Option<Self> {
+    pub(crate) fn of(key: &'static RawKey, value: &'a Value) -> Option<Self> {
         let wire = key.declaration()?.wire?;
-        (wire.serialize)(value).map(|value| Self { value })
+        (wire.serialize)(value).map(|value| Self { key, value })
     }
 }
 
+/// # Errors
+///
+/// What the value or the format fails with. For a key that is [secret](Key::secret), the name of the key alone.
 #[cfg(feature = "json")]
 impl Serialize for Propagated<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        erased_serde::serialize(self.value, serializer)
+        let serialized = erased_serde::serialize(self.value, serializer);
+        // The type may quote its value.
+        serialized.map_err(|error| if self.key.is_secret() { hidden(self.key) } else { error })
     }
 }
 

@@ -58,9 +58,14 @@ impl Options {
     /// [`OptionError::DeclaredTwice`] if two crates declare it. The options are then as they were.
     pub fn set_json(&mut self, name: &str, value: &Json) -> Result<(), OptionError> {
         let option = declared(name)?;
-        if option.empty_is_unset && value.as_str() == Some("") {
+        if is_as_good_as_unset(option, value) {
             return Ok(());
         }
+        self.set_declared(option, value)
+    }
+
+    /// [`set_json`](Self::set_json), where an empty string is a value like any other.
+    fn set_declared(&mut self, option: &'static DeclaredOption, value: &Json) -> Result<(), OptionError> {
         let parser = option
             .parser
             .ok_or_else(|| OptionError::NotText { option: option.name, expected: option.type_name() })?;
@@ -76,43 +81,86 @@ impl Options {
     }
 }
 
-/// What is written beside the options: which are not trusted, and which of these stand over a trusted one. No option has
-/// such a name.
+/// The marks that are written beside the options. No option has such a name.
+///
+/// Options whose value is not trusted.
 const UNTRUSTED: &str = "$untrusted";
+/// Options whose value is not trusted, and stands over a trusted one.
 const REPLACES_TRUSTED: &str = "$replaces_trusted";
+/// Options that are set to the empty string, though one that is given as text leaves them unset.
+const EMPTY: &str = "$empty";
 
 /// As a map of values by declared names, those of secret options included.
 ///
 /// Values that are not [trusted](Options::is_trusted) stay so: their names are the member `$untrusted`, and of those that
-/// [replace a trusted one](Options::replaces_trusted) also `$replaces_trusted`.
+/// [replace a trusted one](Options::replaces_trusted) also `$replaces_trusted`. An option that is declared with
+/// `empty_is_unset` and was set to the empty string by [`set`](Options::set) stays set: its name is also in `$empty`.
+///
+/// Each value is read back as it was, as far as its type reads the JSON that it writes. JSON has no numbers that are not
+/// finite: of an `f64` they are an error, but of an `Option<f64>` they are read back as `None`.
 ///
 /// # Errors
 ///
-/// If the type of an option does not implement `Serialize`.
+/// If the type of an option does not implement `Serialize`, or does not write a value. The error names the option, and
+/// hides what the type says of the value if the option is secret.
 impl Serialize for Options {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let names = |is: fn(&OptionValue) -> bool| {
-            self.values().filter(|entry| is(entry)).map(|entry| entry.option.name).collect::<Vec<_>>()
+        let written = self
+            .values()
+            .map(|entry| written(entry).map(|value| (entry, value)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(S::Error::custom)?;
+        let names = |is: fn(&OptionValue, &Json) -> bool| {
+            let marked = written.iter().filter(|(entry, value)| is(entry, value));
+            marked.map(|(entry, _)| entry.option.name).collect::<Vec<_>>()
         };
         let marks = [
-            (UNTRUSTED, names(|entry| !entry.is_trusted)),
-            (REPLACES_TRUSTED, names(|entry| entry.replaces_trusted)),
+            (UNTRUSTED, names(|entry, _| !entry.is_trusted)),
+            (REPLACES_TRUSTED, names(|entry, _| entry.replaces_trusted)),
+            (EMPTY, names(|entry, value| is_as_good_as_unset(entry.option, value))),
         ];
         let marks = marks.iter().filter(|(_, names)| !names.is_empty());
-        let mut map = serializer.serialize_map(Some(self.len() + marks.clone().count()))?;
-        for OptionValue { option, value, .. } in self.values() {
-            let Some(writer) = option.writer else {
-                let (name, ty) = (option.name, option.type_name);
-                return Err(S::Error::custom(format_args!(
-                    "option `{name}` cannot be written as text: `{ty}` does not implement `Serialize`"
-                )));
-            };
-            map.serialize_entry(option.name, &(writer.write)(value).map_err(S::Error::custom)?)?;
+        let mut map = serializer.serialize_map(Some(written.len() + marks.clone().count()))?;
+        for (entry, value) in &written {
+            map.serialize_entry(entry.option.name, value)?;
         }
         for (mark, names) in marks {
             map.serialize_entry(mark, names)?;
         }
         map.end()
+    }
+}
+
+/// The value of an option as JSON, or why there is none.
+fn written(OptionValue { option, value, .. }: &OptionValue) -> Result<Json, String> {
+    let (name, ty) = (option.name, option.type_name);
+    let Some(writer) = option.writer else {
+        return Err(format!(
+            "option `{name}` cannot be written as text: `{ty}` does not implement `Serialize`"
+        ));
+    };
+    let json = (writer.write)(value).map_err(|error| {
+        // A type may quote its value.
+        let why = if option.is_secret { HIDDEN.to_owned() } else { error.to_string() };
+        format!("option `{name}` cannot be written: {why}")
+    })?;
+    // `null` also stands for numbers that JSON does not have. Whether it does, only the type knows.
+    let is_refused = |parser: Parser| has_null(&json) && (parser.parse)(&json).is_err();
+    if option.parser.is_some_and(is_refused) {
+        return Err(format!(
+            "option `{name}` cannot be written: its value contains `null` as JSON, as for a number that is not finite, \
+             and `{ty}` does not read that back"
+        ));
+    }
+    Ok(json)
+}
+
+fn has_null(json: &Json) -> bool {
+    match json {
+        Json::Null => true,
+        Json::Array(values) => values.iter().any(has_null),
+        Json::Object(members) => members.values().any(has_null),
+        Json::Bool(_) | Json::Number(_) | Json::String(_) => false,
     }
 }
 
@@ -122,7 +170,8 @@ impl Serialize for Options {
 ///
 /// # Errors
 ///
-/// As [`set_json`](Options::set_json), and if an option is given twice.
+/// As [`set_json`](Options::set_json), and if an option or a mark is given twice. The message includes what the type of
+/// the option says of the value, unless the option is secret.
 impl<'de> Deserialize<'de> for Options {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(OptionsVisitor)
@@ -140,28 +189,47 @@ impl<'de> Visitor<'de> for OptionsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Options, A::Error> {
         let mut options = Options::new();
-        let (mut untrusted, mut replaces_trusted) = (Vec::<String>::new(), Vec::<String>::new());
+        // `$empty` first, so that the others find the options it sets.
+        let mut marks: [(&str, Option<Vec<String>>); 3] =
+            [(EMPTY, None), (UNTRUSTED, None), (REPLACES_TRUSTED, None)];
         while let Some(name) = map.next_key::<String>()? {
-            match name.as_str() {
-                UNTRUSTED => untrusted = map.next_value()?,
-                REPLACES_TRUSTED => replaces_trusted = map.next_value()?,
-                name if options.iter().any(|option| option.name == name) => {
-                    return Err(A::Error::custom(format_args!("option `{name}` is given twice")));
+            if let Some((mark, names)) = marks.iter_mut().find(|(mark, _)| *mark == name) {
+                if names.is_some() {
+                    return Err(A::Error::custom(format_args!("mark `{mark}` is given twice")));
                 }
-                name => options.set_json(name, &map.next_value()?).map_err(A::Error::custom)?,
+                *names = Some(map.next_value()?);
+            } else if options.iter().any(|option| option.name == name) {
+                return Err(A::Error::custom(format_args!("option `{name}` is given twice")));
+            } else {
+                options.set_json(&name, &map.next_value()?).map_err(with_cause)?;
             }
         }
-        for (mark, names) in [(UNTRUSTED, untrusted), (REPLACES_TRUSTED, replaces_trusted)] {
-            for name in names {
+        for (mark, names) in marks {
+            for name in names.into_iter().flatten() {
                 let option = declared(&name).map_err(A::Error::custom)?;
-                // It may have been an empty string that is as good as none.
-                if let Some(entry) = options.values_mut().find(|entry| entry.option.is(option)) {
-                    entry.is_trusted = false;
-                    entry.replaces_trusted |= mark == REPLACES_TRUSTED;
+                let entry = options.values_mut().find(|entry| entry.option.is(option));
+                match (mark, entry) {
+                    (EMPTY, None) => {
+                        options.set_declared(option, &Json::String(String::new())).map_err(with_cause)?;
+                    }
+                    // It is set to what the map says; or it was an empty string that is as good as none.
+                    (EMPTY, Some(_)) | (_, None) => {}
+                    (_, Some(entry)) => {
+                        entry.is_trusted = false;
+                        entry.replaces_trusted |= mark == REPLACES_TRUSTED;
+                    }
                 }
             }
         }
         Ok(options)
+    }
+}
+
+/// The error with its cause in the message: an error of a format keeps nothing else of it.
+fn with_cause<E: serde::de::Error>(error: OptionError) -> E {
+    match std::error::Error::source(&error) {
+        Some(source) => E::custom(format_args!("{error}: {source}")),
+        None => E::custom(error),
     }
 }
 
@@ -247,6 +315,11 @@ pub(crate) fn shortened(name: &str) -> String {
     // `str::floor_char_boundary` asks for Rust 1.91.
     let end = (0..=LONGEST).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
     format!("{}…", &name[..end])
+}
+
+/// Whether `value` is the empty string, and `option` is declared with `empty_is_unset`.
+fn is_as_good_as_unset(option: &DeclaredOption, value: &Json) -> bool {
+    option.empty_is_unset && value.as_str() == Some("")
 }
 
 /// What is said of the value of an option that is secret.

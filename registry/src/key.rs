@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+#[cfg(feature = "json")]
+use crate::boundary::hidden;
 use crate::boundary::{Boundary, Declaration};
 use crate::pair::Pair;
 use crate::value::{FrameValue, Value};
@@ -257,7 +259,9 @@ impl RawKey {
     /// The value as JSON, if the key is public.
     #[cfg(feature = "json")]
     pub(crate) fn to_json(&self, value: &Value) -> Option<serde_json::Result<serde_json::Value>> {
-        self.to_json.map(|to_json| to_json(value))
+        let written = self.to_json?(value);
+        // The type may quote its value.
+        Some(written.map_err(|error| if self.secret { hidden(self) } else { error }))
     }
 
     /// What becomes of the value in a fork.

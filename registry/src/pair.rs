@@ -51,7 +51,7 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// What the value's `Serialize` fails with.
+    /// What the value's `Serialize` fails with. For a key that is [secret](Key::secret), the name of the key alone.
     #[cfg(feature = "json")]
     pub fn public(&self) -> Option<serde_json::Result<serde_json::Value>> {
         self.key.to_json(&self.value)

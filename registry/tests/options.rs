@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use frame_registry::{DeclaredOption, FrameOption, OptionError, Options, frame_option};
+use frame_registry::{DeclaredOption, FrameOption, Key, OptionError, Options, frame_key, frame_option};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -26,9 +26,41 @@ static PIN: FrameOption<u32>;
 #[frame_option(name = "borrowed", plain)]
 static BORROWED: FrameOption<&'static str>;
 
+#[frame_option(name = "region", plain)]
+static REGION: FrameOption<Region>;
+#[frame_option(name = "wide", plain)]
+static WIDE: FrameOption<u128>;
+#[frame_option(name = "ratio", plain)]
+static RATIO: FrameOption<f64>;
+#[frame_option(name = "ratios", plain)]
+static RATIOS: FrameOption<Vec<f64>>;
+#[frame_option(name = "limit", plain)]
+static LIMIT: FrameOption<Option<u32>>;
+#[frame_option(name = "password", plain, secret)]
+static PASSWORD: FrameOption<Quoted>;
+#[frame_key(name = "password", propagates, inherit, public, secret)]
+static PASSWORD_OF: Key<Quoted>;
+
 /// Cannot be compared.
 #[derive(Debug)]
 struct Opaque;
+
+#[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Region {
+    Eu,
+    Us,
+}
+
+/// Quotes itself where it fails, which it always does.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Quoted(String);
+
+impl serde::Serialize for Quoted {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom(format_args!("{} is too weak", self.0)))
+    }
+}
 
 #[test]
 fn an_option_holds_one_value_of_its_type() {
@@ -123,6 +155,74 @@ fn what_cannot_be_stored_or_read_is_an_error() {
     let marked = refused(r#"{ "retries": 1, "$untrusted": ["retires"] }"#);
     assert!(marked.starts_with("no option is named `retires`; did you mean `retries`?"), "{marked}");
     assert!(refused("3").contains("expected options, by their declared names"));
+}
+
+#[test]
+fn errors_of_serde_name_the_option_and_the_cause() {
+    let unknown = serde_json::from_str::<Options>(r#"{ "region": "mars" }"#).unwrap_err().to_string();
+    let expected = "option `region` is the string \"mars\", which is not a `Region`: unknown variant `mars`, expected `eu` or `us`";
+    assert!(unknown.starts_with(expected), "{unknown}");
+    let wide = serde_json::to_string(&Options::new().with(&WIDE, u128::MAX)).unwrap_err().to_string();
+    assert_eq!(wide, "option `wide` cannot be written: number out of range");
+}
+
+#[test]
+fn the_value_of_a_secret_that_cannot_be_written_is_in_no_error() {
+    let value = Quoted("hunter2".to_owned());
+    let error = serde_json::to_string(&Options::new().with(&PASSWORD, value.clone())).unwrap_err();
+    let expected = "option `password` cannot be written: the value is hidden, because the option is declared with `secret`";
+    assert_eq!(error.to_string(), expected);
+    assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+
+    let pair = PASSWORD_OF.pair(value);
+    let propagated = serde_json::to_value(pair.propagated().unwrap()).unwrap_err();
+    let public = pair.public().unwrap().unwrap_err();
+    let expected =
+        "the value of key `password` cannot be written; the error is hidden, because the key is secret";
+    assert_eq!([propagated, public].map(|error| error.to_string()), [expected; 2]);
+
+    let read = serde_json::from_str::<Options>(r#"{ "pin": "hunter2" }"#).unwrap_err();
+    assert!(!read.to_string().contains("hunter2"), "{read}");
+}
+
+#[test]
+fn a_mark_that_is_given_twice_is_refused() {
+    for mark in ["$untrusted", "$replaces_trusted", "$empty"] {
+        let text = format!(r#"{{ "{mark}": ["retries"], "retries": 1, "{mark}": [] }}"#);
+        let error = serde_json::from_str::<Options>(&text).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("mark `{mark}` is given twice")), "{error}");
+    }
+}
+
+#[test]
+fn an_option_that_was_set_to_an_empty_string_stays_set_when_it_is_stored() {
+    let options = Options::new().with(&PROFILE, String::new()).untrusted().with(&RETRIES, 3);
+    let text = serde_json::to_string(&options).unwrap();
+    assert_eq!(text, r#"{"profile":"","retries":3,"$untrusted":["profile"],"$empty":["profile"]}"#);
+    let read: Options = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, options);
+    assert!(!read.is_trusted(&PROFILE));
+
+    let given: Options = serde_json::from_str(r#"{ "profile": "", "$untrusted": ["profile"] }"#).unwrap();
+    assert!(given.is_empty(), "as text that someone wrote");
+}
+
+#[test]
+fn a_number_that_json_does_not_have_cannot_be_stored() {
+    let refused = |options: &Options| serde_json::to_string(options).unwrap_err().to_string();
+    let why = "its value contains `null` as JSON, as for a number that is not finite, and";
+    let ratio = refused(&Options::new().with(&RATIO, f64::NAN));
+    assert_eq!(ratio, format!("option `ratio` cannot be written: {why} `f64` does not read that back"));
+    let ratios = refused(&Options::new().with(&RATIOS, vec![1.0, f64::INFINITY]));
+    assert_eq!(
+        ratios,
+        format!("option `ratios` cannot be written: {why} `Vec<f64>` does not read that back")
+    );
+
+    let limit = Options::new().with(&LIMIT, None);
+    let text = serde_json::to_string(&limit).unwrap();
+    assert_eq!(text, r#"{"limit":null}"#, "a type may mean `null`");
+    assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), limit);
 }
 
 #[test]
@@ -258,8 +358,7 @@ proptest! {
     /// No text makes an option of a name that nobody declares, and none panics.
     #[test]
     fn only_declared_names_are_taken(name in ".{0,12}", value in any::<i64>()) {
-        let declared = ["network", "retries", "labels", "hook", "token", "opaque", "profile", "borrowed"].contains(&name.as_str());
-        prop_assume!(!declared);
+        prop_assume!(frame_registry::declared_options().iter().all(|option| option.name() != name));
         let is_unknown = matches!(
             Options::from_json(&json!({ name.as_str(): value })),
             Err(OptionError::Unknown { .. })
