@@ -21,6 +21,23 @@ pub(crate) struct Words {
     pub(crate) ty: &'static str,
 }
 
+pub(crate) const OPTION: Words = Words { attribute: "frame_option", thing: "option", ty: "FrameOption<T>" };
+pub(crate) const KEY: Words = Words { attribute: "frame_key", thing: "key", ty: "Key<T>" };
+const THINGS: [&Words; 2] = [&OPTION, &KEY];
+
+impl Words {
+    fn other(&self) -> &'static Self {
+        if self.attribute == KEY.attribute { &OPTION } else { &KEY }
+    }
+
+    /// Whether `ty` is `FrameOption<…>`, or `Key<…>`. Without arguments it may be an alias.
+    fn is_type_of(&self, ty: &Type) -> bool {
+        let Type::Path(path) = ty else { return false };
+        let name = self.ty.trim_end_matches("<T>");
+        arguments(ty).is_some() && path.path.segments.last().is_some_and(|segment| segment.ident == name)
+    }
+}
+
 pub(crate) struct Declaration {
     pub(crate) attrs: Vec<Attribute>,
     pub(crate) vis: Visibility,
@@ -29,6 +46,8 @@ pub(crate) struct Declaration {
     pub(crate) ident: Ident,
     /// The type, and where it was a reference, what it referred to.
     pub(crate) ty: Type,
+    /// Whether the type is that of a static under the other attribute.
+    pub(crate) is_other_thing: bool,
     reference: Option<TokenStream>,
     initialiser: Option<TokenStream>,
     pub(crate) semicolon: Token![;],
@@ -42,28 +61,30 @@ impl Declaration {
         errors: &mut Errors,
     ) -> std::result::Result<Self, TokenStream> {
         let Words { attribute, ty, .. } = words;
-        if let (kind, span) = item::kind(&item)
-            && kind != "a static"
-        {
+        let (kind, span) = item::kind(&item);
+        if kind != "a static" {
             let error =
                 format!("`#[{attribute}]` goes on a static, and this is {kind}: write `static NAME: {ty};`");
             let mut error = Error::new(span, error).into_compile_error();
             error.extend(item);
             return Err(error);
         }
-        if let Some(qualifier) = foreign_qualifier(&item) {
+        // `safe` or `unsafe`, as only a static of an `extern` block has it.
+        if let Some(qualifier) = item::first_word(&item).filter(|word| word != "static") {
             let error = format!(
                 "a frame {} is not in an `extern` block: move it out, and remove this word",
                 words.thing
             );
-            let mut emitted = Error::new(qualifier, error).into_compile_error();
+            let mut emitted = Error::new(qualifier.span(), error).into_compile_error();
             emitted.extend(quote!(#[allow(improper_ctypes)] #item));
             return Err(emitted);
         }
         match (|input: ParseStream<'_>| Self::parse(input, words)).parse2(item.clone()) {
             Ok(Some(mut declaration)) => {
                 declaration.check(words, errors);
-                declaration.attrs.retain(|attr| !item::is_named(attr, attribute));
+                declaration
+                    .attrs
+                    .retain(|attr| !THINGS.iter().any(|thing| item::is_named(attr, thing.attribute)));
                 declaration.replace_arguments();
                 Ok(declaration)
             }
@@ -100,18 +121,45 @@ impl Declaration {
         let initialiser = if input.peek(Token![=]) { Some(initialiser(input)?) } else { None };
         let semicolon = input.parse()?;
         input.parse::<TokenStream>()?;
-        Ok(Some(Self { attrs, vis, keyword, mutability, ident, ty, reference, initialiser, semicolon }))
+        let is_other_thing = words.other().is_type_of(&ty);
+        Ok(Some(Self {
+            attrs,
+            vis,
+            keyword,
+            mutability,
+            ident,
+            ty,
+            is_other_thing,
+            reference,
+            initialiser,
+            semicolon,
+        }))
     }
 
     /// Puts another type in place of one that the type cannot have as its argument, so that what uses the static has no
     /// part in the mistake.
     fn replace_arguments(&mut self) {
-        let is_refused = placeholder(&self.ty).is_some() || unsized_value(&self.ty).is_some();
+        let is_refused = placeholder(&self.ty).is_some()
+            || impl_trait(&self.ty).is_some()
+            || unsized_value(&self.ty).is_some();
         if let Type::Path(path) = &mut self.ty
             && let Some(last) = path.path.segments.last_mut()
             && is_refused
         {
             last.arguments = PathArguments::AngleBracketed(syn::parse_quote!(<()>));
+        }
+    }
+
+    /// The static in a place where it needs no value, for a type that this macro has none of.
+    pub(crate) fn without_value(&self) -> TokenStream {
+        let Self { attrs, vis, keyword, ident, ty, semicolon, .. } = self;
+        let attrs = item::own(attrs);
+        quote! {
+            #[allow(dead_code, improper_ctypes)]
+            unsafe extern "C" {
+                #(#attrs)*
+                #vis safe #keyword #ident: #ty #semicolon
+            }
         }
     }
 
@@ -125,15 +173,30 @@ impl Declaration {
         if let Some(second) = item::find(&self.attrs, attribute) {
             errors.refuse(second, format!("a static is one {thing}: remove this attribute"));
         }
+        let other = words.other();
+        if let Some(second) = item::find(&self.attrs, other.attribute) {
+            let error =
+                "a static is a frame option or a frame key, not both: remove one of the two attributes";
+            errors.refuse(second, error);
+        } else if self.is_other_thing {
+            let error = format!(
+                "the type of a frame {thing} is `{ty}`: write that, or `#[{}(…)]` for a frame {}",
+                other.attribute, other.thing
+            );
+            errors.refuse(&self.ty, error);
+        }
         if let Some(unsized_type) = unsized_value(&self.ty) {
             let error = format!("the values of a frame {thing} have a size: put this into a `Box`");
             errors.refuse(unsized_type, error);
         }
+        let written_out = || {
+            format!("the type of a frame {thing} is written out: write `{ty}` with the type of the values")
+        };
         if let Some(placeholder) = placeholder(&self.ty) {
-            let error = format!(
-                "the type of a frame {thing} is written out: write `{ty}` with the type of the values"
-            );
-            errors.push(Error::new(placeholder, error));
+            errors.push(Error::new(placeholder, written_out()));
+        }
+        if let Some(impl_trait) = impl_trait(&self.ty) {
+            errors.refuse(impl_trait, written_out());
         }
         if let Some(token) = &self.mutability {
             errors.refuse(token, format!("a frame {thing} is shared by the whole program: remove `mut`"));
@@ -146,18 +209,6 @@ impl Declaration {
             errors.refuse(tokens, error);
         }
     }
-}
-
-/// `safe` or `unsafe`, as only a static of an `extern` block has it.
-fn foreign_qualifier(item: &TokenStream) -> Option<Span> {
-    let parser = |input: ParseStream<'_>| {
-        input.call(Attribute::parse_outer)?;
-        input.parse::<Visibility>()?;
-        let (is_static, span) = (input.peek(Token![static]), input.span());
-        input.parse::<TokenStream>()?;
-        Ok((!is_static).then_some(span))
-    };
-    parser.parse2(item.clone()).ok().flatten()
 }
 
 /// `= …`, up to the `;`.
@@ -191,6 +242,14 @@ fn unsized_value(ty: &Type) -> Option<&Type> {
     arguments(ty)?.args.iter().find_map(|argument| match argument {
         GenericArgument::Type(ty @ (Type::TraitObject(_) | Type::Slice(_))) => Some(ty),
         GenericArgument::Type(ty @ Type::Path(path)) if path.path.is_ident("str") => Some(ty),
+        _ => None,
+    })
+}
+
+/// `FrameOption<impl Trait>`.
+fn impl_trait(ty: &Type) -> Option<&Type> {
+    arguments(ty)?.args.iter().find_map(|argument| match argument {
+        GenericArgument::Type(ty @ Type::ImplTrait(_)) => Some(ty),
         _ => None,
     })
 }

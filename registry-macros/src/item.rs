@@ -2,10 +2,14 @@
 
 use proc_macro2::{Literal, Span, TokenStream};
 use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Attribute, Expr, ExprGroup, ExprLit, Ident, Lit, LitStr, Meta, MetaList, Path, Token, Visibility};
+use syn::{
+    Attribute, Expr, ExprGroup, ExprLit, Ident, Lit, LitStr, Meta, MetaList, Path, Token, Visibility,
+    parse_quote,
+};
 
 /// What kind of item `tokens` are, in words, and the token that says so.
 pub(crate) fn kind(tokens: &TokenStream) -> (&'static str, Span) {
@@ -113,6 +117,29 @@ pub(crate) fn inherited(attrs: &[Attribute]) -> Vec<TokenStream> {
     mapped(attrs, &|meta| {
         is_inherited(meta.path()).then(|| with_level(meta, "allow").unwrap_or(meta.clone()))
     })
+}
+
+/// `#[allow(deprecated)]` if the item with `attrs` is deprecated, for what is emitted and uses it. Otherwise nothing:
+/// the user's crate may forbid to allow it.
+pub(crate) fn allow_deprecated(attrs: &[Attribute]) -> Vec<TokenStream> {
+    mapped(attrs, &|meta| meta.path().is_ident("deprecated").then(|| parse_quote!(allow(deprecated))))
+}
+
+/// An attribute that makes a static one which may be unused, also where the user's crate forbids to allow that.
+pub(crate) fn unused() -> TokenStream {
+    quote!(#[used])
+}
+
+/// The word after the attributes and the visibility of an item.
+pub(crate) fn first_word(tokens: &TokenStream) -> Option<Ident> {
+    let parser = |input: ParseStream<'_>| {
+        input.call(Attribute::parse_outer)?;
+        input.parse::<Visibility>()?;
+        let word = input.call(Ident::parse_any)?;
+        input.parse::<TokenStream>()?;
+        Ok(word)
+    };
+    parser.parse2(tokens.clone()).ok()
 }
 
 const LINT_LEVELS: &[&str] = &["allow", "warn", "deny", "forbid", "expect"];

@@ -57,11 +57,14 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 ///   two options of one name do not link, nor an option that no linked resolver covers.
 /// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
 /// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
-/// - `secret`: its values are hidden, in `Debug` and in errors.
+/// - `secret`: its values are hidden, in `Debug` and in errors. They are shown where options are serialized.
 /// - `empty_is_unset`: given as text, an empty string is as good as no option at all: what the option would have
 ///   been without it, it is. As with a form field, or an environment variable, that was left empty.
-/// - `secret`: its values are hidden where options are shown with `Debug`.
 /// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
+///
+/// An option can be given as text if `T` implements `serde::de::DeserializeOwned`. One of a reference, such as
+/// `FrameOption<&'static str>`, can be set only by code. Where `T` is an alias or a struct that borrows, the compiler
+/// reports that "implementation of `Deserialize` is not general enough": write an owned type, such as `String`.
 ///
 /// ```
 /// # extern crate frame_registry;
@@ -87,7 +90,8 @@ pub fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `name = "net.overlay"`: the key's name on the wire, in `Debug` and for scripts. Parts of ASCII letters, digits and `_`
 ///   with `.` between them: it becomes part of a symbol, by which two keys of one name do not link.
 /// - `propagates`: where a frame is carried to another node, the pair goes with it. The values implement
-///   `serde::Serialize` and `serde::de::DeserializeOwned`. Needs the feature `json`.
+///   `serde::Serialize` and `serde::de::DeserializeOwned`: they are owned types, such as `String`. The compiler reports
+///   one that borrows as "implementation of `Deserialize` is not general enough". Needs the feature `json`.
 /// - `stays`: the pair is left out there, because its values mean nothing on another node. A key has this argument or the
 ///   one before.
 /// - `inherit`, `inherit_forked`, `public`, `secret`: as the methods of `Key` of these names. A key that propagates

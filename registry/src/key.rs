@@ -64,13 +64,6 @@ impl<T: FrameValue> Key<T> {
         Self { raw: RawKey::new(name), value: PhantomData }
     }
 
-    /// Copies the pair to every fork of the frame.
-    #[must_use]
-    pub const fn inherit(mut self) -> Self {
-        self.raw.on_fork = OnFork::Copy;
-        self
-    }
-
     /// Asks the value, through [`Fork`], what a fork of the frame gets.
     ///
     /// ```
@@ -100,13 +93,6 @@ impl<T: FrameValue> Key<T> {
         T: Fork,
     {
         self.raw.on_fork = OnFork::Ask(|value| value.get::<T>()?.fork().map(Value::new));
-        self
-    }
-
-    /// Hides the value where a frame is shown with `Debug`.
-    #[must_use]
-    pub const fn secret(mut self) -> Self {
-        self.raw.secret = true;
         self
     }
 
@@ -169,6 +155,20 @@ impl<T> Key<T> {
     /// A key of any type, for a declaration that is an error already.
     pub(crate) const fn refused(name: &'static str) -> Self {
         Self { raw: RawKey::new(name), value: PhantomData }
+    }
+
+    /// Copies the pair to every fork of the frame.
+    #[must_use]
+    pub const fn inherit(mut self) -> Self {
+        self.raw.on_fork = OnFork::Copy;
+        self
+    }
+
+    /// Hides the value where a frame is shown with `Debug`, and in errors.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.raw.secret = true;
+        self
     }
 
     /// The name given to [`Key::new`] or [`#[frame_key]`](macro@crate::frame_key).

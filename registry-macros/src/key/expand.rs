@@ -13,12 +13,15 @@ use crate::paths::{Place, at, emit, fresh, private, require_here, where_link_gua
 /// The static, and its entry in the list of declared keys. One that was refused stays a static of its type, so that what
 /// uses it compiles.
 pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -> TokenStream {
+    if declaration.is_other_thing {
+        return declaration.without_value();
+    }
     let private = &private(args.krate.as_ref());
     let Declaration { attrs, vis, keyword, ident, ty, semicolon, .. } = declaration;
     let name = Literal::string(&args.name.text);
     let (attributes, value) = if is_refused {
         let refused = Place::of(ty).put_call(quote!(#private::refused_key), quote!(#name));
-        (quote!(#[allow(dead_code)]), emit(private, &checked(args, ty, refused)))
+        (item::unused(), emit(private, &checked(args, ty, refused)))
     } else {
         let listed = listed(args, private, declaration);
         let value = value(args, private, declaration, &name);
@@ -97,14 +100,14 @@ fn export(args: &Args) -> TokenStream {
 }
 
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
-    let Declaration { ident, ty, .. } = declaration;
+    let Declaration { attrs, ident, ty, .. } = declaration;
+    let allow_deprecated = item::allow_deprecated(attrs);
     let here = [args.name.unique_key_symbol(), READER_SYMBOL.to_owned()];
     let required_here = where_link_guarded(private, &require_here(&here), &TokenStream::new());
     let listed = fresh("__FRAME_KEY", quote!(#ident #ty));
     let key = checked(args, ty, quote!(&#ident));
     quote! {
-        // The key may be deprecated.
-        #[allow(deprecated)]
+        #(#allow_deprecated)*
         #[#private::linkme::distributed_slice(#private::KEYS)]
         #[linkme(crate = #private::linkme)]
         static #listed: #private::ListedKey =

@@ -7,14 +7,12 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::args::Errors;
-use crate::declaration::{Declaration, Words};
-
-const WORDS: Words = Words { attribute: "frame_key", thing: "key", ty: "Key<T>" };
+use crate::declaration::{Declaration, KEY};
 
 pub(crate) fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = args::Args::parse(args, &mut errors);
-    match Declaration::read(item, &WORDS, &mut errors) {
+    match Declaration::read(item, &KEY, &mut errors) {
         Ok(declaration) => {
             if let args::Boundary::Propagates(_) = args.boundary
                 && declaration.has_reference()

@@ -15,6 +15,9 @@ use crate::paths::{
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
 /// that what uses it compiles.
 pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -> TokenStream {
+    if declaration.is_other_thing {
+        return declaration.without_value();
+    }
     let private = &private(args.krate.as_ref());
     let Declaration { attrs, vis, keyword, ident, ty, semicolon, .. } = declaration;
     let Args { empty_is_unset, is_secret, .. } = args;
@@ -34,7 +37,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     let writer = if is_refused { none() } else { can("WRITER") };
     let equality = if is_refused { none() } else { can("EQUALITY") };
     let (export, listed) = if is_refused {
-        (quote!(#[allow(dead_code)]), TokenStream::new())
+        (item::unused(), TokenStream::new())
     } else {
         (export(args), listed(args, private, declaration))
     };
@@ -77,12 +80,13 @@ fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
 /// What the type of the option can do if it implements the trait for it: the constant of this name.
 fn if_implemented(args: &Args, private: &TokenStream, ty: &Type, constant: &str) -> TokenStream {
     let constant = format_ident!("{constant}");
-    // Where the path has the user's tokens in it, the lint would speak of them.
-    let allow = args.krate.is_some().then(|| quote!(#[allow(unused_imports)]));
+    // Where the path has the user's tokens in it, the lint of unused imports would speak of them. This uses the import:
+    // `()` is not the type of an option.
+    let used = args.krate.is_some().then(|| quote!(_ = #private::DeclaredReader::<()>::#constant;));
     quote! {
         {
-            #allow
             use #private::NoReader as _;
+            #used
             #private::DeclaredReader::<#ty>::#constant
         }
     }
@@ -132,13 +136,13 @@ fn is_unit_test() -> TokenStream {
 }
 
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
-    let Declaration { ident, ty, .. } = declaration;
+    let Declaration { attrs, ident, ty, .. } = declaration;
+    let allow_deprecated = item::allow_deprecated(attrs);
     let guards = where_link_guarded(private, &guards(args), &TokenStream::new());
     let listed = fresh("__FRAME_OPTION", quote!(#ident #ty));
     let option = checked(args, ty, quote!(&#ident));
     quote! {
-        // The option may be deprecated.
-        #[allow(deprecated)]
+        #(#allow_deprecated)*
         #[#private::linkme::distributed_slice(#private::OPTIONS)]
         #[linkme(crate = #private::linkme)]
         static #listed: #private::ListedOption =

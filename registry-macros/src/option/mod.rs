@@ -7,14 +7,12 @@ use proc_macro2::TokenStream;
 use quote::quote;
 
 use crate::args::Errors;
-use crate::declaration::{Declaration, Words};
-
-const WORDS: Words = Words { attribute: "frame_option", thing: "option", ty: "FrameOption<T>" };
+use crate::declaration::{Declaration, OPTION};
 
 pub(crate) fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let args = args::Args::parse(args, &mut errors);
-    match Declaration::read(item, &WORDS, &mut errors) {
+    match Declaration::read(item, &OPTION, &mut errors) {
         Ok(declaration) => {
             let error = errors.into_compile_error();
             let expanded = expand::expand(&args, &declaration, error.is_some());

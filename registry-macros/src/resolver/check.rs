@@ -8,13 +8,14 @@ use super::function::Function;
 use crate::args::Errors;
 
 const SIGNATURE: &str = "write `fn name(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, E>`";
+pub(super) const NO_BODY: &str =
+    "a frame resolver is a free function with a body: move it out of where functions have none";
 const ONE_CALL: &str = "a frame resolver is called with references that live for one call";
 
 pub(crate) fn check(function: &Function, errors: &mut Errors) {
     let signature = &function.sig;
     if !function.has_body() {
-        let why = "a frame resolver is a free function with a body: move it out of where functions have none";
-        return errors.refuse(&signature.ident, why);
+        return errors.refuse(&signature.ident, NO_BODY);
     }
     check_qualifiers(signature, errors);
     check_generics(&signature.generics, errors);

@@ -21,6 +21,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let text = Literal::string(&name.text);
     let names = Names::new(function, covers);
     let Names { run, element, .. } = &names;
+    let allow_deprecated = item::allow_deprecated(&function.attrs);
     let run_function = run_function(private, function, run);
     let covers_spanned = covers.iter().map(|path| quote_spanned!(at(path.span())=> &#path));
     let guarded = guarded(args, &names);
@@ -29,6 +30,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
 
     let body = quote! {
         __Registered = {
+            #(#allow_deprecated)*
             #run_function
 
             #[#private::linkme::distributed_slice(#private::RESOLVERS)]
@@ -50,7 +52,7 @@ pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
     let item = item_that_no_impl_takes(name, &name.unique_resolver_symbol(), body);
     let covered_once = covers.iter().filter_map(covered_symbol).map(|symbol| {
         let item = item_that_no_impl_takes(name, &symbol, TokenStream::new());
-        quote!(#(#inherited)* #[doc(hidden)] #[allow(dead_code)] #item)
+        quote!(#(#inherited)* #[doc(hidden)] #item)
     });
     let emitted = emit(
         private,
@@ -131,7 +133,6 @@ fn run_function(private: &TokenStream, function: &Function, run: &Ident) -> Toke
     let call = output.put_call(function.sig.ident.to_token_stream(), quote!(#(#arguments),*));
     let append = output.put(quote!(#private::ResolverOutput::append_to));
     quote! {
-        #[allow(deprecated)]
         fn #run(
             #ctx: &#private::Context<'_>,
             #options: &#private::Options,

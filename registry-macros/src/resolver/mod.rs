@@ -13,16 +13,15 @@ use crate::item;
 use crate::paths::quotable;
 
 pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
-    if let (kind, span) = item::kind(&item)
-        && kind != "a function"
-    {
+    let (kind, span) = item::kind(&item);
+    if kind != "a function" {
         let error = format!("`#[frame_resolver]` goes on a free function, and this is {kind}");
         let error = syn::Error::new(span, error).into_compile_error();
         return quote!(#error #item);
     }
     let function: function::Function = match syn::parse2(item.clone()) {
         Ok(function) => function,
-        Err(error) => return unread(&error, item),
+        Err(error) => return unread(error, item),
     };
     let mut errors = Errors::default();
     let args = errors.take(args::Args::parse(args, &function));
@@ -40,7 +39,14 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
 
 /// The function and an error, if this macro cannot read it. Usually the compiler cannot either, and reports that; then it
 /// never assembles anything, and the second error does not show. But a syntax newer than this macro must not pass in silence.
-fn unread(error: &syn::Error, mut item: TokenStream) -> TokenStream {
+///
+/// `safe` is no such syntax: a function has it only in an `extern` block.
+fn unread(error: syn::Error, mut item: TokenStream) -> TokenStream {
+    if let Some(safe) = item::first_word(&item).filter(|word| word == "safe") {
+        let error = format!("{}, and remove this word", check::NO_BODY);
+        let error = syn::Error::new(safe.span(), error).into_compile_error();
+        return quote!(#error #item);
+    }
     let line =
         format!(".error \"`#[frame_resolver]` cannot read a function: {}\"", quotable(&error.to_string()));
     item.extend(quote!(::core::arch::global_asm!(#line, options(raw));));

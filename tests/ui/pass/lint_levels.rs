@@ -1,7 +1,7 @@
 //! The levels of lints that the user sets hold for what is emitted, too, and what the user expects is fulfilled.
 #![deny(warnings)]
 
-use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
 use std::convert::Infallible;
 
 #[deprecated = "use `customer`"]
@@ -35,6 +35,10 @@ fn expecting(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infalli
 fn uncalled(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
+
+#[cfg_attr(all(), deprecated)]
+#[frame_key(name = "tenant", stays)]
+pub static TENANT_OF: Key<String>;
 
 #[deprecated]
 #[frame_resolver(order = 400)]

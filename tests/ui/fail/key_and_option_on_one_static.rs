@@ -1,0 +1,9 @@
+use frame_registry::{Key, frame_key, frame_option};
+
+#[frame_key(name = "tenant", stays)]
+#[frame_option(name = "tenant", plain)]
+pub static TENANT: Key<String>;
+
+fn main() {
+    let _ = TENANT.name();
+}

@@ -1,0 +1,8 @@
+#![forbid(dead_code)]
+
+use frame_registry::{FrameOption, frame_option};
+
+#[frame_option(name = "ten-ant", plain)]
+static TENANT: FrameOption<String>;
+
+fn main() {}

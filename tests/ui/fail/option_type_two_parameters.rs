@@ -1,0 +1,6 @@
+use frame_registry::{FrameOption, frame_option};
+
+#[frame_option(name = "tenant", plain)]
+pub static TENANT: FrameOption<String, u32>;
+
+fn main() {}
