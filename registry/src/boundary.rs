@@ -92,8 +92,9 @@ pub struct Wire {
 #[cfg(feature = "json")]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot propagate to another node",
-    label = "`{Self}` does not implement `Serialize` and `DeserializeOwned`",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or write `stays` in place of `propagates`"
+    label = "`{Self}` does not implement `Serialize` and `DeserializeOwned`, or is not a `FrameValue`",
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, or write `stays` in place of `propagates`",
+    note = "a `FrameValue` is `Debug`, `Send` and `Sync`, such as an `Arc` in place of an `Rc`"
 )]
 pub trait Propagate: FrameValue + Serialize + DeserializeOwned {}
 
@@ -238,9 +239,9 @@ impl<'a> Propagated<'a> {
 #[cfg(feature = "json")]
 impl Serialize for Propagated<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let serialized = erased_serde::serialize(self.value, serializer);
+        let result = erased_serde::serialize(self.value, serializer);
         // The type may quote its value.
-        serialized.map_err(|error| if self.key.is_secret() { hidden(self.key) } else { error })
+        result.map_err(|error| if self.key.is_secret() { hidden(self.key) } else { error })
     }
 }
 

@@ -111,8 +111,14 @@ pub struct KeyParts {
 }
 
 #[must_use]
-#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn frame_key<T: FrameValue>(parts: KeyParts) -> Key<T> {
+    propagating_key(parts)
+}
+
+/// A key whose [`wire`] asks more of the type than [`frame_key`] does: what the type lacks is one error.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
+pub const fn propagating_key<T>(parts: KeyParts) -> Key<T> {
     let KeyParts { name, type_name, doc, module, file, line, wire } = parts;
     Key::declare(name, Declaration { type_name, doc, module, location: Location::new(file, line), wire })
 }

@@ -39,9 +39,9 @@ fn value(args: &Args, private: &TokenStream, declaration: &Declaration, name: &L
     let Declaration { attrs, ty, .. } = declaration;
     let doc = item::doc(attrs);
     let type_name = Literal::string(&value_type(ty));
-    let wire = match &args.boundary {
-        Boundary::Propagates(propagates) => wire(args, private, ty, propagates),
-        Boundary::Stays => quote!(::core::option::Option::None),
+    let (function, wire) = match &args.boundary {
+        Boundary::Propagates(propagates) => (quote!(propagating_key), wire(args, private, ty, propagates)),
+        Boundary::Stays => (quote!(frame_key), quote!(::core::option::Option::None)),
     };
     let parts = quote! {
         #private::KeyParts {
@@ -54,7 +54,7 @@ fn value(args: &Args, private: &TokenStream, declaration: &Declaration, name: &L
             wire: #wire,
         }
     };
-    let mut value = Place::of(ty).put_call(quote!(#private::frame_key), parts);
+    let mut value = Place::of(ty).put_call(quote!(#private::#function), parts);
     for method in [&args.inherit, &args.secret].into_iter().flatten() {
         value.extend(call(method));
     }

@@ -21,7 +21,7 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
     }
     let function: function::Function = match syn::parse2(item.clone()) {
         Ok(function) => function,
-        Err(error) => return unread(error, item),
+        Err(error) => return unread(&error, item),
     };
     let mut errors = Errors::default();
     let args = errors.take(args::Args::parse(args, &function));
@@ -41,7 +41,7 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
 /// never assembles anything, and the second error does not show. But a syntax newer than this macro must not pass in silence.
 ///
 /// `safe` is no such syntax: a function has it only in an `extern` block.
-fn unread(error: syn::Error, mut item: TokenStream) -> TokenStream {
+fn unread(error: &syn::Error, mut item: TokenStream) -> TokenStream {
     if let Some(safe) = item::first_word(&item).filter(|word| word == "safe") {
         let error = format!("{}, and remove this word", check::NO_BODY);
         let error = syn::Error::new(safe.span(), error).into_compile_error();
