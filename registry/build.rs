@@ -35,7 +35,9 @@ fn main() {
 
     let out = env::var("OUT_DIR").expect("Cargo sets OUT_DIR");
     let out = Path::new(&out);
-    fs::copy(SCRIPT, out.join(SCRIPT)).expect("OUT_DIR is writable");
+    // Not `fs::copy`, which makes a copy that is read-only if the sources are, and cannot be written over.
+    let script = fs::read(SCRIPT).expect("the script is beside this");
+    fs::write(out.join(SCRIPT), script).expect("OUT_DIR is writable");
     match probe(out) {
         Ok(true) => {
             println!("cargo::rustc-link-search=native={}", out.display());

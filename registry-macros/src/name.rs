@@ -81,7 +81,7 @@ impl Name {
         format!("frame_resolver_{}_is_not_linked", self.text)
     }
 
-    /// The symbol of the static of a key; strong, so two of a name do not link.
+    /// Defined by each key of this name; strong, so two do not link.
     pub(crate) fn unique_key_symbol(&self) -> String {
         format!("frame_key_{}_is_declared_more_than_once", self.text)
     }

@@ -147,6 +147,27 @@ pub(crate) fn quotable(text: &str) -> String {
     text.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect()
 }
 
+/// The guard against a second item of a name: a static named `ident` that defines `symbol`. It stands at the name, which
+/// is where the compiler points when both are in one crate.
+///
+/// On ELF it is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
+/// nothing of a second definition in a section that it leaves out.
+pub(crate) fn unique(private: &TokenStream, ident: &Ident, symbol: &str, name: Span) -> TokenStream {
+    let span = at(name);
+    let guard = quote_spanned! {span=>
+        // SAFETY: the name is one that only these macros make, and nothing reads the static by it. A second static
+        // of the name is a link error, which is what it is for.
+        #[unsafe(export_name = #symbol)]
+        static #ident: ::core::primitive::u8 = 0;
+    };
+    let kept = quote_spanned! {span=>
+        // SAFETY: nothing reads the section, and nothing else is in it.
+        #[unsafe(link_section = "frame_registry_guards")]
+        #guard
+    };
+    where_link_guarded(private, &kept, &guard)
+}
+
 /// Refers to symbols as hidden ones, which have to be in the same file: without this a shared library would link with
 /// a symbol undefined, and fail only when it is loaded.
 pub(crate) fn require_here(symbols: &[String]) -> TokenStream {

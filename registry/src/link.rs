@@ -6,7 +6,8 @@
 //!   name, and the linker script lays these sections side by side in the order of their names. It is there only
 //!   where the linker took the script (`build.rs`), which its two bounds tell: weak, so null without the script.
 //! - The guards: one strong symbol a name, so that two of a name do not link, and one undefined symbol for each
-//!   option, so that an option without a resolver does not link.
+//!   option, so that an option without a resolver does not link. They are hidden, but for the symbols of the options
+//!   themselves: a program refers to those where they are in a shared library together with the registry.
 
 use std::sync::OnceLock;
 use std::{mem, ptr};
@@ -31,8 +32,9 @@ pub static OPTIONS: [ListedOption];
 #[derive(Debug)]
 pub struct ListedOption {
     pub(crate) option: &'static DeclaredOption,
-    /// The entry's own: under thin LTO two options of one name become one static, and this is what is left to tell
-    /// where the other was.
+    /// The entry's own, as the next: under thin LTO two options of one name become one static, and this is what is left of
+    /// the other.
+    pub(crate) is_secret: bool,
     pub(crate) location: Location,
 }
 
@@ -118,6 +120,15 @@ impl LinkedTable {
         }
     }
 
+    /// What is wrong with the options and keys of the program, if anything, whatever its resolvers are.
+    pub(crate) fn declarations_checked(&self) -> Result<(), &WiringError> {
+        // These are looked for first, so no other error hides them.
+        match self.checked() {
+            Err(WiringError::DuplicateResolver { .. } | WiringError::DuplicateCover { .. }) => Ok(()),
+            checked => checked,
+        }
+    }
+
     /// Whether each of `options` is plain, or covered by a resolver of this table according to the linker.
     #[inline]
     pub(crate) fn covers_all_by_link(&self, options: &Options) -> bool {
@@ -136,6 +147,7 @@ impl LinkedTable {
         if let Some((name, first, second)) = duplicate(&names) {
             return Err(WiringError::DuplicateOption { name, first, second });
         }
+        boundary::check()?;
 
         let hash = |resolver: &&LinkedResolver| resolver.name_hash;
         let resolvers = self.sorted.iter().copied();
@@ -144,8 +156,7 @@ impl LinkedTable {
             return Err(WiringError::DuplicateResolver { name: one.name, first, second });
         }
 
-        self.check_covers()?;
-        boundary::check()
+        self.check_covers()
     }
 
     fn check_covers(&self) -> Result<(), WiringError> {

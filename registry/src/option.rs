@@ -172,6 +172,13 @@ impl DeclaredOption {
         self.is_secret
     }
 
+    /// Whether its values are hidden: also where it is another option of the name that is secret, which may be taken for
+    /// this one if the linker missed that there are two.
+    pub(crate) fn is_hidden(&self) -> bool {
+        self.is_secret
+            || link::options().iter().any(|listed| listed.is_secret && listed.option.name == self.name)
+    }
+
     /// The crate that declares it.
     pub fn crate_name(&self) -> &'static str {
         crate_of(self.module)

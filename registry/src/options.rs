@@ -70,7 +70,7 @@ impl OptionValue {
     }
 
     fn shown(&self) -> &dyn fmt::Debug {
-        if self.option.is_secret { &Secret } else { self.value.as_debug() }
+        if self.option.is_hidden() { &Secret } else { self.value.as_debug() }
     }
 }
 

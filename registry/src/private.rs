@@ -92,10 +92,11 @@ pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
 #[must_use]
 pub const fn listed_option<T>(
     option: &'static FrameOption<T>,
+    is_secret: bool,
     file: &'static str,
     line: u32,
 ) -> ListedOption {
-    ListedOption { option: option.declared(), location: Location::new(file, line) }
+    ListedOption { option: option.declared(), is_secret, location: Location::new(file, line) }
 }
 
 /// What `#[frame_key]` knows of its static.

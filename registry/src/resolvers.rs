@@ -77,9 +77,10 @@ impl Base {
 
     fn checked(self) -> Result<(), WiringError> {
         match self {
-            Self::Linked => LinkedTable::get().checked().map_err(WiringError::clone),
-            Self::Empty => Ok(()),
+            Self::Linked => LinkedTable::get().checked(),
+            Self::Empty => LinkedTable::get().declarations_checked(),
         }
+        .map_err(WiringError::clone)
     }
 }
 
@@ -446,9 +447,7 @@ fn refuse_uncovered<R: Resolve>(resolvers: &[R], options: &Options) -> Result<()
         return Ok(());
     }
     // Whatever the resolvers are, also if none is linked: two options of one name are not told apart.
-    if let Err(wrong @ WiringError::DuplicateOption { .. }) = LinkedTable::get().checked() {
-        return Err(wrong.clone().into());
-    }
+    LinkedTable::get().declarations_checked().map_err(WiringError::clone)?;
     let mut uncovered = options.iter().filter(|option| {
         option.kind != OptionKind::Plain && !resolvers.iter().any(|resolver| resolver.covers(option))
     });

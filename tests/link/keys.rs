@@ -2,7 +2,7 @@
 
 use frame_tests::{BuildOptions, Project};
 
-use crate::order::GNU_LD;
+use crate::order::{GNU_LD, MOLD, is_mold_installed};
 
 const REGISTRY: &str = "use frame_registry::*;\n";
 
@@ -21,6 +21,12 @@ fn twins() -> Project {
              println!(\"{{}}{{}}\", left::OVERLAY.name(), right::OVERLAY.name());\n\
              println!(\"{{}}\", declared_key(\"net.overlay\").unwrap_err());\n\
              println!(\"{{}}\", FrameResolvers::linked().check().unwrap_err());\n\
+             let empty = FrameResolvers::empty();\n\
+             println!(\"{{}}\", empty.check().unwrap_err());\n\
+             let new = Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
+             println!(\"{{}}\", std::error::Error::source(&empty.register(new).unwrap_err()).unwrap());\n\
+             let frame: Frame = [left::OVERLAY.pair(1)].into_iter().collect();\n\
+             println!(\"{{:?}}\", frame.get(&right::OVERLAY));\n\
          }}"
     );
     let dependencies = [registry, Project::sibling("left"), Project::sibling("right")];
@@ -31,7 +37,10 @@ fn twins() -> Project {
 #[test]
 fn two_keys_of_one_name_do_not_link() {
     let project = twins();
-    let builds = [("dev", &[][..]), ("release", &[]), ("fat", &[]), ("dev", GNU_LD)];
+    let mut builds = vec![("dev", &[][..]), ("release", &[]), ("fat", &[]), ("dev", GNU_LD)];
+    if is_mold_installed() {
+        builds.extend([("dev", MOLD), ("release", MOLD)]);
+    }
     for (profile, rustflags) in builds {
         let built = project.build("both", BuildOptions { profile, rustflags, ..BuildOptions::default() });
         assert!(!built.is_ok, "it linked");
@@ -49,6 +58,7 @@ fn where_the_linker_misses_two_keys_of_one_name_every_use_by_name_is_an_error() 
         let refused = "frame key `net.overlay` is declared twice, at left/src/lib.rs:2 and at right/src/lib.rs:2; \
                        give one of them another `name`";
         let printed = built.run("both", &[]);
-        assert_eq!(printed.lines().skip(1).collect::<Vec<_>>(), [refused, refused], "{profile}");
+        let expected = [refused, refused, refused, refused, "None"];
+        assert_eq!(printed.lines().skip(1).collect::<Vec<_>>(), expected, "{profile}");
     }
 }

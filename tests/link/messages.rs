@@ -76,6 +76,17 @@ fn project() -> Project {
     let covers = resolver("covers", "order = 1, covers(declares::NETWORK)");
     package("covers", "", &["declares"], "src/lib.rs", &format!("{HEAD}{covers}"));
     let overlay = resolver("overlay", "order = 200");
+    for (name, twins) in [("option", ["option-one", "option-other"]), ("key", ["key-one", "key-other"])] {
+        for twin in twins {
+            let key = "use frame_registry::{Key, frame_key};\n\
+                #[frame_key(name = \"net.overlay\", stays)]\npub static OVERLAY: Key<u32>;\n";
+            let option = "use frame_registry::{FrameOption, frame_option};\n\
+                #[frame_option(name = \"network\", plain)]\npub static NETWORK: FrameOption<u32>;\n";
+            package(twin, "", &[], "src/lib.rs", if name == "key" { key } else { option });
+        }
+        let used = twins.map(|twin| format!("use {} as _;\n", twin.replace('-', "_"))).concat();
+        package(&format!("{name}-twice"), "", &twins, "src/main.rs", &format!("{used}fn main() {{}}"));
+    }
     package("left", "", &[], "src/lib.rs", &format!("{HEAD}{overlay}"));
     package("right", "", &[], "src/lib.rs", &format!("{HEAD}\n\n{overlay}"));
     let kind = "[lib]\ncrate-type = [\"dylib\"]";
@@ -99,6 +110,8 @@ fn project() -> Project {
 
 const OPTION: &str = "An option without its resolver";
 const TWICE: &str = "Two resolvers of one name";
+const OPTION_TWICE: &str = "Two options of one name";
+const KEY_TWICE: &str = "Two keys of one name";
 const REQUIRED: &str = "A resolver that is required";
 const AGAIN: &str = "A unit test that links its own crate again";
 const ELSEWHERE: &str = "A registry in another library";
@@ -110,6 +123,8 @@ fn the_guide_quotes_what_linkers_print_of_wrong_wiring() {
         for (heading, package, more) in [
             (OPTION, "without", None),
             (TWICE, "both", None),
+            (OPTION_TWICE, "option-twice", None),
+            (KEY_TWICE, "key-twice", None),
             (REQUIRED, "requires", None),
             (ELSEWHERE, "outside", Some("-Cprefer-dynamic")),
         ] {
@@ -125,6 +140,15 @@ fn the_guide_quotes_what_linkers_print_of_wrong_wiring() {
         let tested = project.test("declares", options, &["--lib"]);
         assert!(!tested.status.success(), "{linker}: {AGAIN}: it linked");
         assert_printed(&String::from_utf8_lossy(&tested.stderr), &quoted_of(linker, AGAIN), linker);
+    }
+}
+
+#[test]
+fn the_guide_quotes_what_fat_lto_says_of_duplicates() {
+    let built = project().build("option-twice", BuildOptions { profile: "fat", ..BuildOptions::default() });
+    assert!(!built.is_ok, "it linked");
+    for line in quoted("Duplicates under fat LTO") {
+        assert_printed(&built.stderr, &line, "fat LTO");
     }
 }
 

@@ -114,13 +114,18 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
         let set = Options::new().with(&left::NETWORK, 1);\n\
         println!(\"{}\", resolve(&empty, &set).unwrap_err());\n\
         let new = Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
-        let _registered = empty.register(new.covers(&left::NETWORK)).unwrap();\n\
-        println!(\"{}\", resolve(&empty, &set).unwrap_err());\n\
+        println!(\"{}\", empty.register(new.covers(&left::NETWORK)).unwrap_err());\n\
         println!(\"{:?}\", resolve(&empty, &Options::new()));";
     program(&project, "both", &["left", "right"], body);
     for profile in PROFILES_THAT_GUARD {
         let built = project.build("both", BuildOptions { profile, ..BuildOptions::default() });
         assert_not_linked(&built, &["frame_option_network"]);
+    }
+    for rustflags in other_linkers() {
+        for profile in ["dev", "release"] {
+            let built = project.build("both", BuildOptions { profile, rustflags, ..BuildOptions::default() });
+            assert_not_linked(&built, &["frame_option_network"]);
+        }
     }
     let built = project.build("both", BuildOptions { profile: "thin", ..BuildOptions::default() });
     let printed = built.run("both", &[]);
@@ -128,6 +133,30 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
                    give one of them another `name`";
     let wired_wrongly = "the program's resolvers are wired wrongly";
     assert_eq!(printed.lines().collect::<Vec<_>>(), [refused, wired_wrongly, wired_wrongly, "Ok(0)"]);
+}
+
+/// Where the linker misses that there are two, one may be taken for the other.
+#[test]
+fn the_value_of_an_option_is_hidden_if_any_option_of_its_name_is_secret() {
+    let project = Project::new("secret-twins");
+    for (name, kind) in [("left", "plain, secret"), ("right", "plain")] {
+        let option =
+            format!("#[frame_option(name = \"password\", {kind})]\npub static PASSWORD: FrameOption<&str>;");
+        library(&project, name, &[], &option);
+    }
+    let body = "println!(\"{:?}\", Options::new().with(&left::PASSWORD, \"xyzzy\"));\n\
+        println!(\"{:?}\", Options::new().with(&right::PASSWORD, \"xyzzy\"));";
+    program(&project, "both", &["left", "right"], body);
+    program(&project, "other-way", &["right", "left"], body);
+    let allowed = ["-Clink-arg=-Wl,--allow-multiple-definition"];
+    for name in ["both", "other-way"] {
+        for (profile, rustflags) in [("thin", &[][..]), ("dev", &allowed)] {
+            let options = BuildOptions { profile, rustflags, ..BuildOptions::default() };
+            let printed = project.build(name, options).run(name, &[]);
+            assert!(!printed.contains("xyzzy"), "{profile}: {printed}");
+            assert_eq!(printed.lines().count(), 2);
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use super::args::{Args, Boundary};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
 use crate::name::READER_SYMBOL;
-use crate::paths::{Place, at, emit, fresh, private, require_here, where_link_guarded};
+use crate::paths::{
+    NO_PLACE, Place, assembly, at, emit, fresh, private, require_here_lines, unique, where_link_guarded,
+};
 
 /// The static, and its entry in the list of declared keys. One that was refused stays a static of its type, so that what
 /// uses it compiles.
@@ -25,7 +27,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     } else {
         let listed = listed(args, private, declaration);
         let value = value(args, private, declaration, &name);
-        (export(args), emit(private, &quote!({ #listed #value })))
+        (TokenStream::new(), emit(private, &quote!({ #listed #value })))
     };
     let attrs = item::own(attrs);
     quote! {
@@ -90,20 +92,16 @@ fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
     Place::of(ty).put_check(args.krate.as_ref(), "checked_key", ty, value)
 }
 
-/// The static's symbol: a second key of the name does not link.
-fn export(args: &Args) -> TokenStream {
-    let symbol = args.name.unique_key_symbol();
-    quote_spanned! {at(args.name.span)=>
-        // SAFETY: the name is one that only this macro makes.
-        #[unsafe(export_name = #symbol)]
-    }
-}
-
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { attrs, ident, ty, .. } = declaration;
     let allow_deprecated = item::allow_deprecated(attrs);
-    let here = [args.name.unique_key_symbol(), READER_SYMBOL.to_owned()];
-    let required_here = where_link_guarded(private, &require_here(&here), &TokenStream::new());
+    let symbol = args.name.unique_key_symbol();
+    let unique =
+        unique(private, &fresh("__FRAME_KEY_IS_UNIQUE", quote!(#ident #ty)), &symbol, args.name.span);
+    // A shared library has no reason to export the guard. The key has a name of its own, by which programs find it there.
+    let lines: Vec<_> =
+        [format!(".hidden {symbol}")].into_iter().chain(require_here_lines(READER_SYMBOL)).collect();
+    let guards = where_link_guarded(private, &assembly(NO_PLACE, &lines, &[]), &TokenStream::new());
     let listed = fresh("__FRAME_KEY", quote!(#ident #ty));
     let key = checked(args, ty, quote!(&#ident));
     quote! {
@@ -112,6 +110,7 @@ fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> Toke
         #[linkme(crate = #private::linkme)]
         static #listed: #private::ListedKey =
             #private::listed_key(#key, ::core::file!(), ::core::line!());
-        #required_here
+        #unique
+        #guards
     }
 }

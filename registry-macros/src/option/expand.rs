@@ -94,11 +94,19 @@ fn if_implemented(args: &Args, private: &TokenStream, ty: &Type, constant: &str)
 
 /// The static's symbol. A second option of the name is a link error, and the assembly of a resolver that covers the
 /// option makes the symbol in [`covered_by`] of it.
+///
+/// On ELF it is in a section that linkers keep, as [`unique`](crate::paths::unique) is: all refer to the first option of
+/// the name, so mold would leave the second out and say nothing.
 fn export(args: &Args) -> TokenStream {
     let symbol = args.name.option_symbol();
     quote_spanned! {at(args.name.span)=>
         // SAFETY: the name is one that only this macro makes.
         #[unsafe(export_name = #symbol)]
+        #[cfg_attr(
+            any(target_os = "linux", target_os = "android"),
+            // SAFETY: nothing reads the section, and all that is in it are options.
+            unsafe(link_section = "frame_registry_options")
+        )]
     }
 }
 
@@ -138,6 +146,7 @@ fn is_unit_test() -> TokenStream {
 fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { attrs, ident, ty, .. } = declaration;
     let allow_deprecated = item::allow_deprecated(attrs);
+    let is_secret = args.is_secret;
     let guards = where_link_guarded(private, &guards(args), &TokenStream::new());
     let listed = fresh("__FRAME_OPTION", quote!(#ident #ty));
     let option = checked(args, ty, quote!(&#ident));
@@ -146,16 +155,16 @@ fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> Toke
         #[#private::linkme::distributed_slice(#private::OPTIONS)]
         #[linkme(crate = #private::linkme)]
         static #listed: #private::ListedOption =
-            #private::listed_option(#option, ::core::file!(), ::core::line!());
+            #private::listed_option(#option, #is_secret, ::core::file!(), ::core::line!());
         #guards
     }
 }
 
 /// On 64-bit ELF: what has to be in the same file as the option, and what must not be there twice.
 fn guards(args: &Args) -> TokenStream {
-    // The option itself, too: another library's of the same name must not take its place.
-    let mut lines = Vec::new();
-    lines.extend(require_here_lines(&args.name.option_symbol()));
+    // Found from outside of a shared library of Rust, whose programs use the option, but another library's of the same name
+    // does not take its place inside.
+    let mut lines = vec![format!(".protected {}", args.name.option_symbol())];
     lines.extend(require_here_lines(READER_SYMBOL));
     if let Some(symbol) = args.name.twice_in_test_symbol() {
         lines.extend([

@@ -222,7 +222,6 @@ fn covering(name: &str, option: &str) -> Vec<String> {
     let own = format!(".L{once}_here_by_{name}");
     let resolver = format!("`{name}` ({})", location());
     vec![
-        format!(".hidden {option}"),
         format!(".ifdef {own}"),
         format!(".error \"{option} is named twice in the `covers(…)` of {resolver}; name it once\""),
         ".else".to_owned(),
