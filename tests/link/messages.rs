@@ -139,7 +139,10 @@ fn the_guide_quotes_what_linkers_print_of_wrong_wiring() {
         let options = BuildOptions { rustflags, ..BuildOptions::default() };
         let tested = project.test("declares", options, &["--lib"]);
         assert!(!tested.status.success(), "{linker}: {AGAIN}: it linked");
-        assert_printed(&String::from_utf8_lossy(&tested.stderr), &quoted_of(linker, AGAIN), linker);
+        let printed = String::from_utf8_lossy(&tested.stderr);
+        assert_printed(&printed, &quoted_of(linker, AGAIN), linker);
+        // Both copies of the option are reported, too.
+        assert_printed(&printed, &quoted_of(linker, OPTION_TWICE), linker);
     }
 }
 
