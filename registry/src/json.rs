@@ -71,10 +71,10 @@ impl Options {
             .ok_or_else(|| OptionError::NotText { option: option.name, expected: option.type_name() })?;
         let value = (parser.parse)(value).map_err(|source| OptionError::WrongType {
             option: option.name,
-            given: if option.is_secret { kind(value).to_owned() } else { shown(value) },
+            given: if option.is_hidden() { kind(value).to_owned() } else { shown(value) },
             expected: option.type_name(),
             // serde quotes what it read.
-            source: if option.is_secret { serde::de::Error::custom(HIDDEN) } else { source },
+            source: if option.is_hidden() { serde::de::Error::custom(HIDDEN) } else { source },
         })?;
         self.set_value(OptionValue::new(option, value));
         Ok(())
@@ -141,7 +141,7 @@ fn written(OptionValue { option, value, .. }: &OptionValue) -> Result<Json, Stri
     };
     let json = (writer.write)(value).map_err(|error| {
         // A type may quote its value.
-        let why = if option.is_secret { HIDDEN.to_owned() } else { error.to_string() };
+        let why = if option.is_hidden() { HIDDEN.to_owned() } else { error.to_string() };
         format!("option `{name}` cannot be written: {why}")
     })?;
     // `null` also stands for numbers that JSON does not have. Whether it does, only the type knows.
