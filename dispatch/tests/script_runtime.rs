@@ -476,7 +476,7 @@ async fn calls_made_at_once_run_in_their_order_and_do_not_keep_others_out() {
     for _ in 0..10 {
         assert_eq!(scripts.call("echo").await.unwrap(), json!(1).into());
     }
-    // A turn is over after a millisecond, in which some dozens of calls are made.
+    // A turn ends after a millisecond, in which some dozens of calls are made.
     let noted = order.len();
     assert!(noted < 10_000, "{noted} calls of others while ten were made");
     for caller in callers {

@@ -187,7 +187,7 @@ pub(crate) fn emit(private: &TokenStream, tokens: &TokenStream) -> TokenStream {
     quote!(#private::emit! { #tokens })
 }
 
-/// An identifier that begins with `base` and is none of the user's in `tokens`, in whose scope it is.
+/// An identifier that begins with `base` and does not occur in `tokens`, the user's code in whose scope it stands.
 pub(crate) fn fresh(base: &str, tokens: impl ToTokens) -> Ident {
     let mut name = base.to_owned();
     while contains(tokens.to_token_stream(), &name) {

@@ -80,7 +80,7 @@ impl<T, const N: usize> InlineVec<T, N> {
     pub(crate) fn remove(&mut self, index: usize) -> Option<T> {
         let removed = self.slot(index)?.take()?;
         let len = self.len();
-        // The empty slot goes behind the others.
+        // Moves the empty slot to the end.
         self.slots_mut()[index..len].rotate_left(1);
         self.len -= 1;
         self.marked = u32::try_from(index).map_or(self.marked, |index| self.marked.min(index));
@@ -153,7 +153,7 @@ impl<T, const N: usize> InlineVec<T, N> {
 #[allow(improper_ctypes_definitions, reason = "it is not for C")]
 extern "C" fn grow<T, const N: usize>(list: &mut InlineVec<T, N>) -> &mut Option<T> {
     let filled = list.len();
-    // The program ends where a number would not do: of memory there is none for so many.
+    // A longer list does not fit into memory, so this is never reached.
     assert!(u32::try_from(filled * 2).is_ok(), "a list has at most `u32::MAX` elements");
     match &mut list.slots {
         Slots::Inline(inline) => {

@@ -131,7 +131,7 @@ impl Serialize for Options {
     }
 }
 
-/// The value of an option as JSON, or why there is none.
+/// Returns the value of an option as JSON, or the reason why it cannot be written.
 fn written(OptionValue { option, value, .. }: &OptionValue) -> Result<Json, String> {
     let (name, ty) = (option.name, option.type_name);
     let Some(writer) = option.writer else {

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A cell that holds a shared value or none; reads never wait for writes. That there is none is a shared value, too: a
-/// read is then the same few instructions whatever is there.
+/// A cell that may hold a shared value; reads never wait for writes. An empty cell holds a shared `None`, so that a read
+/// takes the same few instructions whether the cell is empty or not.
 pub(crate) struct SnapshotCell<T>(ArcSwap<Option<T>>);
 
 impl<T> SnapshotCell<T> {

@@ -129,8 +129,8 @@
 //! A few operations take a single instruction, and nothing can interrupt them. The worst known are a table assignment that
 //! rehashes integer keys crafted to collide (a minute), one collection of weak tables chained by their keys (15 seconds; a
 //! script can still set `__mode` after `setmetatable`), and comparing two strings of NUL bytes (21 ns for each byte). A
-//! [`ScriptRuntime`](crate::ScriptRuntime) is the remedy: on its threads such a script holds up only the scripts that wait for
-//! it, and is quarantined.
+//! [`ScriptRuntime`](crate::ScriptRuntime) is the remedy: on its threads such a script holds up only its own call, and is
+//! quarantined.
 //!
 //! If a host or library function fails, `pcall`, `xpcall` and `__close` handlers receive the error as a string with the place
 //! in the script, or as a table, as above.

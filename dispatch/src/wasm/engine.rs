@@ -195,7 +195,7 @@ impl WasmEngineBuilder {
     }
 
     /// How many calls run at once, of all functions together; at least one. Further calls wait, as for the turn of
-    /// their function. A call whose own callers hold an instance is refused at once if all are taken.
+    /// their function. If no instance is free, a call whose own callers hold one is refused at once.
     /// Each instance takes address space for its memories, 4 GiB for each that a component may have, and no more than that
     /// until it runs. Default: 256.
     ///

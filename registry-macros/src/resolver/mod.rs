@@ -40,7 +40,7 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
 /// The function and an error, if this macro cannot read it. Usually the compiler cannot either, and reports that; then it
 /// never assembles anything, and the second error does not show. But a syntax newer than this macro must not pass in silence.
 ///
-/// `safe` is no such syntax: a function has it only in an `extern` block.
+/// `safe` is not newer syntax. Only functions in an `extern` block have it.
 fn unread(error: &syn::Error, mut item: TokenStream) -> TokenStream {
     if let Some(safe) = item::first_word(&item).filter(|word| word == "safe") {
         let error = format!("{}, and remove this word", check::NO_BODY);
