@@ -25,7 +25,7 @@ use crate::settings::Settings;
 ///             "kind": "socks5",
 ///             "proxy": "127.0.0.1:9050",
 ///             "credentials": { "username": "app", "password": "secret" },
-///             "deadline_ms": 60_000,
+///             "deadline": "1m",
 ///         },
 ///         "host:lan": { "kind": "direct" },
 ///     },
@@ -177,7 +177,7 @@ mod tests {
             error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" })).contains("unknown field `user`")
         );
         assert!(error(&json!({ "kind": "socks5" })).contains("missing field `proxy`"));
-        assert!(error(&json!({ "kind": "direct", "deadline_ms": 0 })).contains("nonzero"));
+        assert!(error(&json!({ "kind": "direct", "deadline": "0s" })).contains("longer than zero"));
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
             socks5("credentials", json!("u:31337")),
             socks5("credentials", json!(31337)),
             socks5("isolate", json!("31337")),
-            socks5("deadline_ms", json!("31337")),
+            socks5("deadline", json!("31337")),
             socks5("via", json!(31337)),
             socks5("proxy", json!("socks5://u:31337@h:1")),
             socks5("proxy", json!("u:31337@h")),

@@ -1,11 +1,11 @@
 //! One deadline over all steps of a connection.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
-use serde::Deserialize;
-use std::num::NonZeroU64;
+use serde::Deserializer;
+use serde::de::{Error, Visitor};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::{Cause, DriverError, Step};
@@ -66,7 +66,86 @@ impl Deadline {
     }
 }
 
-/// Reads a deadline in milliseconds. Zero would refuse everything.
-pub(crate) fn from_millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    NonZeroU64::deserialize(deserializer).map(|millis| Duration::from_millis(millis.get()))
+/// Reads a duration with its unit, such as `5s`. Zero would refuse everything.
+pub(crate) fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let duration = zero_or_more(deserializer)?;
+    if duration.is_zero() {
+        return Err(D::Error::custom("a duration here has to be longer than zero"));
+    }
+    Ok(duration)
+}
+
+/// The same, for a field that may be left out.
+#[cfg(feature = "i2p")]
+pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    from_text(deserializer).map(Some)
+}
+
+/// Reads a duration that may be zero. No error shows the text: settings can be secret.
+pub(crate) fn zero_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Text;
+
+    impl Text {
+        fn needs_a_unit<E: Error>() -> Result<Duration, E> {
+            Err(E::custom(r#"a duration is a string with its unit; write "5s", "500ms" or "1m30s""#))
+        }
+    }
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(r#"a duration with its unit, such as "5s", "500ms" or "1m30s""#)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            humantime::parse_duration(text)
+                .map_err(|_| E::custom(r#"not a valid duration; write "5s", "500ms" or "1m30s""#))
+        }
+
+        fn visit_u64<E: Error>(self, _: u64) -> Result<Duration, E> {
+            Self::needs_a_unit()
+        }
+
+        fn visit_i64<E: Error>(self, _: i64) -> Result<Duration, E> {
+            Self::needs_a_unit()
+        }
+
+        fn visit_f64<E: Error>(self, _: f64) -> Result<Duration, E> {
+            Self::needs_a_unit()
+        }
+    }
+
+    // A string alone would be asked for, but then the error for a number is not this one.
+    deserializer.deserialize_any(Text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_duration_is_a_string_with_its_unit() {
+        for (text, millis) in [("5s", 5_000), ("500ms", 500), ("1m30s", 90_000), ("1h 1m", 3_660_000)] {
+            assert_eq!(from_text(json!(text)).unwrap(), Duration::from_millis(millis));
+        }
+        assert_eq!(zero_or_more(json!("0s")).unwrap(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_not_a_duration_is_refused_with_what_to_write_and_not_shown() {
+        let error = |value: Value| from_text(value).unwrap_err().to_string();
+        for number in [json!(31337), json!(-31337), json!(31337.5)] {
+            assert_eq!(
+                error(number),
+                r#"a duration is a string with its unit; write "5s", "500ms" or "1m30s""#
+            );
+        }
+        for text in ["31337", "31337 parsecs", "", "-5s", "31337 y 999999999999999999 years"] {
+            assert_eq!(error(json!(text)), r#"not a valid duration; write "5s", "500ms" or "1m30s""#);
+        }
+        assert_eq!(error(json!("0s")), "a duration here has to be longer than zero");
+    }
 }

@@ -212,7 +212,7 @@ async fn a_configuration_in_code_is_the_same_as_in_text() {
         "deny": ["10.0.0.0/8:25"],
         "default": "deny",
         "listen": ["::1"],
-        "deadline_ms": 500,
+        "deadline": "500ms",
     });
     assert_eq!(serde_json::from_value::<DirectConfig>(text).unwrap(), config);
     assert_eq!(serde_json::from_value::<DirectConfig>(json!({})).unwrap(), DirectConfig::default());
@@ -229,7 +229,7 @@ fn a_configuration_that_is_wrong_says_what_to_write() {
         (json!({ "listen": [8080] }), "expected an address, such as \"127.0.0.1\""),
         (json!({ "listen": ["127.0.0.1:0"] }), "has no port from 1 to 65535"),
         (json!({ "default": "refuse" }), "unknown variant `refuse`, expected `allow` or `deny`"),
-        (json!({ "deadline_ms": 0 }), "expected a nonzero"),
+        (json!({ "deadline": "0s" }), "longer than zero"),
     ] {
         let error = misconfigured(config);
         assert!(error.contains(text), "{error}");
@@ -312,7 +312,7 @@ async fn a_connection_that_is_not_answered_ends_at_the_deadline() {
         queued.push(tokio::spawn(socket.connect(address)));
     }
     tokio::task::yield_now().await;
-    let network = direct(json!({ "allow": ["127.0.0.1"], "deadline_ms": 1234 }));
+    let network = direct(json!({ "allow": ["127.0.0.1"], "deadline": "1234ms" }));
     let begun = tokio::time::Instant::now();
     let error = network.connect(&address.try_into().unwrap(), None).await.unwrap_err();
     assert!(matches!(error.cause(), Cause::TimedOut { limit } if limit.as_millis() == 1234), "{error:?}");

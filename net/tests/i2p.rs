@@ -132,7 +132,7 @@ async fn settings_are_in_the_requests() {
 #[tokio::test]
 async fn what_comes_with_the_status_is_delivered() {
     let bridge = Bridge::new().await;
-    let (app, _) = app(&bridge, &json!({ "first_byte_timeout_ms": 1 }));
+    let (app, _) = app(&bridge, &json!({ "first_byte_timeout": "1ms" }));
     let script = async {
         let control = bridge.session(1).await;
         let mut socket = bridge.request("STREAM CONNECT").await;
@@ -288,7 +288,7 @@ fn at_step(error: &NetworkError) -> &DriverError {
 async fn silence_ends_with_the_deadline() {
     for step in STEPS {
         let bridge = Bridge::new().await;
-        let (app, _) = app(&bridge, &json!({ "deadline_ms": 500, "session_deadline_ms": 500 }));
+        let (app, _) = app(&bridge, &json!({ "deadline": "500ms", "session_deadline": "500ms" }));
         let (dialled, socket) = connect(&dialer(&app), play_to(&bridge, step)).await;
         let error = dialled.unwrap_err();
         assert_eq!(at_step(&error).step(), step);
@@ -571,7 +571,7 @@ async fn a_session_answers_whether_it_is_there() {
 #[tokio::test]
 async fn a_session_whose_bridge_does_not_read_is_over() {
     let bridge = Bridge::new().await;
-    let (app, _) = app(&bridge, &json!({ "deadline_ms": 500 }));
+    let (app, _) = app(&bridge, &json!({ "deadline": "500ms" }));
     let dialer = dialer(&app);
     let (stream, mut socket) = connect(&dialer, bridge.session_and_connection(1)).await;
     let ping = format!("PING {}\n", "x".repeat(60_000));
@@ -614,7 +614,7 @@ async fn a_session_that_is_being_created_ends_with_the_network() {
 #[tokio::test]
 async fn where_it_is_asked_the_first_byte_has_its_time() {
     let bridge = Bridge::new().await;
-    let (app, _) = app(&bridge, &json!({ "first_byte_timeout_ms": 50 }));
+    let (app, _) = app(&bridge, &json!({ "first_byte_timeout": "50ms" }));
     let (stream, mut socket) = connect(&dialer(&app), bridge.session_and_connection(1)).await;
     let mut stream = stream.unwrap();
     // The client may speak first.
@@ -634,7 +634,7 @@ async fn where_it_is_asked_the_first_byte_has_its_time() {
 #[tokio::test]
 async fn the_first_byte_ends_the_wait_for_it() {
     let bridge = Bridge::new().await;
-    let (app, _) = app(&bridge, &json!({ "first_byte_timeout_ms": 500 }));
+    let (app, _) = app(&bridge, &json!({ "first_byte_timeout": "500ms" }));
     let connected = Instant::now();
     let (stream, mut socket) = connect(&dialer(&app), bridge.session_and_connection(1)).await;
     let mut stream = stream.unwrap();

@@ -162,7 +162,7 @@ async fn two_destinations_reach_each_other() {
 async fn what_cannot_be_reached_is_an_error() {
     let Some(router) = I2pd::start().await else { return };
     let mut impatient = config(&router);
-    impatient["first_byte_timeout_ms"] = json!(500);
+    impatient["first_byte_timeout"] = json!("500ms");
     let (app, _) = app(json!({ "networks": { "app:i2p": impatient, "app:silent": config(&router) } }));
     let (client, silent) = (dialer(&app, "app:i2p"), dialer(&app, "app:silent"));
     let nowhere = endpoint(&format!("{}.b32.i2p:80", "a".repeat(52)));

@@ -220,7 +220,7 @@ async fn one_deadline_covers_all_networks_in_a_row() {
     let behind = silent.local_addr().unwrap();
     let (front, _requests) = serve(Relay::bind("127.0.0.1:0").await.unwrap(), behind);
     let (app, _) = app(json!({ "networks": {
-        "app:behind": { "kind": "socks5", "proxy": "h:1", "via": "app:front", "deadline_ms": 100 },
+        "app:behind": { "kind": "socks5", "proxy": "h:1", "via": "app:front", "deadline": "100ms" },
         "app:front": { "kind": "socks5", "proxy": front },
     } }));
     let dialer = dialer(&frame(&app, &json!({ "network": "app:behind" })), &app).unwrap();

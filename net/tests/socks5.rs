@@ -149,7 +149,7 @@ async fn one_deadline_ends_silence_at_every_stage() {
             ];
             let proxy = Scripted::new(&script[..moves], Then::Wait).await;
             let mut config = with_credentials(&proxy.address);
-            config["deadline_ms"] = json!(1_000);
+            config["deadline"] = json!("1s");
             let error = assert_refused(proxy, config, &bait, stage).await;
             assert!(matches!(cause(&error), Cause::TimedOut { limit } if limit.as_millis() == 1_000));
             assert!(error.is_retryable());
@@ -169,7 +169,7 @@ async fn the_deadline_covers_the_connection_to_the_proxy() {
     let address = full.local_addr().unwrap();
     let _queued = std::net::TcpStream::connect(address).unwrap();
 
-    let config = json!({ "proxy": address.to_string(), "deadline_ms": 100 });
+    let config = json!({ "proxy": address.to_string(), "deadline": "100ms" });
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
     bait.assert_untouched();
     assert_eq!(failure(&error).0, Step::Connect);

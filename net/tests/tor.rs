@@ -123,7 +123,7 @@ async fn the_deadline_holds_where_tor_is_patient() {
     let Some(tor) = Tor::offline_and_patient().await else { return };
     let mut config = through(&tor);
     // Long enough for a tor on a busy machine to get to the request.
-    config["deadline_ms"] = json!(5_000);
+    config["deadline"] = json!("5s");
     let error = connect_through(config, &endpoint("does-not.invalid:80")).await.unwrap_err();
     let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.step(), Step::Socks5(Stage::Request));

@@ -13,7 +13,7 @@
 //! proxy = "127.0.0.1:9050"
 //!
 //! [http]                          # for the modules `http`: `frame_net::http::HttpConfig`
-//! time_limit_ms = 10_000
+//! time_limit = "10s"
 //!
 //! [fs]                            # what `fs_root` can be below; without it there are no files for anyone
 //! base = "data"

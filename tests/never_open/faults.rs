@@ -19,7 +19,7 @@ fn wireguard(endpoint: &str, allowed_ips: &[&str]) -> Json {
         "private_key": "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=",
         "addresses": ["10.8.0.2/24", "fd00::2/64"],
         "bind": "127.0.0.1",
-        "deadline_ms": 300,
+        "deadline": "300ms",
         "peers": [{
             "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
             "endpoint": endpoint,
@@ -41,7 +41,7 @@ async fn refused_by(world: &World, moves: &[Move], then: Then, deadline_ms: u64)
         let before = connections_opened();
         let proxy = Scripted::new(moves, then).await;
         let mut config = socks5(&proxy.address);
-        config["deadline_ms"] = json!(deadline_ms);
+        config["deadline"] = json!(format!("{deadline_ms}ms"));
         let sandbox = Sandbox::new(&config);
         // The proxy plays once, and is gone for all that follows.
         assert_shut(&sandbox.call("app:try", json!(to)).await.unwrap());
@@ -75,7 +75,7 @@ sealed_tests! {
 
     async fn a_bridge_of_i2p_that_is_down(world: World) {
         let sandbox = Sandbox::new(&json!({
-            "kind": "i2p", "sam": "127.0.0.1:1", "deadline_ms": 300, "session_deadline_ms": 300,
+            "kind": "i2p", "sam": "127.0.0.1:1", "deadline": "300ms", "session_deadline": "300ms",
         }));
         try_all(&sandbox, &world).await;
         // What is not on I2P is not even asked for.

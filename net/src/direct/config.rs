@@ -9,7 +9,7 @@ use super::text;
 use crate::deadline;
 
 /// The settings of a [`Direct`](crate::Direct) network: whom it may reach. In text: `allow`, `deny`, `default`,
-/// `listen`, `deadline_ms`.
+/// `listen`, `deadline`.
 ///
 /// ```
 /// use frame_net::DirectConfig;
@@ -19,7 +19,7 @@ use crate::deadline;
 ///     "allow": ["10.0.8.0/24:5432", "[fd00:8::/64]:5432", "64:ff9b::/96"],
 ///     "deny": ["*.ads.example", "198.41.0.4", "*:25"],
 ///     "listen": ["127.0.0.1:8000-8999"],
-///     "deadline_ms": 500,
+///     "deadline": "500ms",
 /// }))?;
 /// assert_eq!((config.allow.len(), config.deadline.as_millis()), (3, 500));
 ///
@@ -106,7 +106,7 @@ pub struct DirectConfig {
     #[serde(deserialize_with = "text::list")]
     pub listen: Vec<AddressRule>,
     /// How long a connection may take, looking the name up included: 30 seconds unless given.
-    #[serde(rename = "deadline_ms", deserialize_with = "deadline::from_millis")]
+    #[serde(deserialize_with = "deadline::from_text")]
     pub deadline: Duration,
 }
 

@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer};
 use super::error::HttpError;
 use crate::deadline;
 
-/// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and times are
-/// `time_limit_ms` and `idle_timeout_ms`; whom to [`trust`](HttpConfig::trust) is set in code only.
+/// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and durations
+/// their units; whom to [`trust`](HttpConfig::trust) is set in code only.
 ///
 /// ```
 /// use frame_net::http::HttpConfig;
 ///
-/// let config: HttpConfig = serde_json::from_str(r#"{ "time_limit_ms": 500, "max_redirects": 3 }"#)?;
+/// let config: HttpConfig = serde_json::from_str(r#"{ "time_limit": "500ms", "max_redirects": 3 }"#)?;
 /// assert_eq!((config.time_limit.as_millis(), config.max_redirects), (500, 3));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -27,7 +27,7 @@ use crate::deadline;
 pub struct HttpConfig {
     /// How long a request may take with everything that belongs to it: connections, redirects and the whole body of
     /// the response. 30 seconds unless given. What the network allows for a connection holds beside it.
-    #[serde(rename = "time_limit_ms", deserialize_with = "deadline::from_millis")]
+    #[serde(deserialize_with = "deadline::from_text")]
     pub time_limit: Duration,
     /// How many redirects are followed: 10 unless given. Where it is 0 a redirect is a response as any other.
     pub max_redirects: usize,
@@ -50,7 +50,7 @@ pub struct HttpConfig {
     /// How many connections are kept for one host, of one network and one isolation key: 8 unless given.
     pub max_idle_per_host: usize,
     /// How long a connection is kept that nobody uses: 90 seconds unless given.
-    #[serde(rename = "idle_timeout_ms", deserialize_with = "deadline::from_millis")]
+    #[serde(deserialize_with = "deadline::from_text")]
     pub idle_timeout: Duration,
     /// Whether HTTP/2 is offered to servers that speak TLS. It is unless given.
     pub http2: bool,

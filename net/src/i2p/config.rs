@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::settings::Settings;
 
 /// The settings of an [`I2p`](super::I2p) network. In text: `sam`, `user` and `password`, `destination`, `options`,
-/// `via`, `deadline_ms`, `session_deadline_ms`, `first_byte_timeout_ms`.
+/// `via`, `deadline`, `session_deadline`, `first_byte_timeout`.
 ///
 /// ```
 /// use frame_net::i2p::{I2pConfig, LocalDestination};
@@ -23,7 +23,7 @@ use crate::settings::Settings;
 ///     "sam": "127.0.0.1:7656",
 ///     "destination": { "signature_type": 7 },
 ///     "options": { "inbound.quantity": 3, "outbound.quantity": 3, "i2cp.leaseSetEncType": "4,0" },
-///     "first_byte_timeout_ms": 60000
+///     "first_byte_timeout": "1m"
 /// }"#;
 /// let config: I2pConfig = serde_json::from_str(json)?;
 /// assert_eq!(config.destination, LocalDestination::Transient { signature_type: 7 });
@@ -118,16 +118,12 @@ struct Given {
     options: SessionOptions,
     #[serde(default)]
     via: Option<NetworkId>,
-    #[serde(default, deserialize_with = "millis")]
-    deadline_ms: Option<Duration>,
-    #[serde(default, deserialize_with = "millis")]
-    session_deadline_ms: Option<Duration>,
-    #[serde(default, deserialize_with = "millis")]
-    first_byte_timeout_ms: Option<Duration>,
-}
-
-fn millis<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    deadline::from_millis(deserializer).map(Some)
+    #[serde(default, deserialize_with = "deadline::optional")]
+    deadline: Option<Duration>,
+    #[serde(default, deserialize_with = "deadline::optional")]
+    session_deadline: Option<Duration>,
+    #[serde(default, deserialize_with = "deadline::optional")]
+    first_byte_timeout: Option<Duration>,
 }
 
 impl TryFrom<Given> for I2pConfig {
@@ -147,9 +143,9 @@ impl TryFrom<Given> for I2pConfig {
             destination: given.destination,
             options: given.options,
             via: given.via,
-            deadline: given.deadline_ms.unwrap_or(DEADLINE),
-            session_deadline: given.session_deadline_ms.unwrap_or(SESSION_DEADLINE),
-            first_byte_timeout: given.first_byte_timeout_ms,
+            deadline: given.deadline.unwrap_or(DEADLINE),
+            session_deadline: given.session_deadline.unwrap_or(SESSION_DEADLINE),
+            first_byte_timeout: given.first_byte_timeout,
         })
     }
 }
@@ -231,9 +227,10 @@ mod tests {
             (json!({ "user": "u\0", "password": "31337" }), "the SAM user name"),
             (json!({ "options": { "a": "31337 b" } }), "the value of `a`"),
             (json!({ "options": { "a b": "31337" } }), "the name of a session option"),
-            (json!({ "deadline_ms": 0 }), "nonzero"),
-            (json!({ "session_deadline_ms": 0 }), "nonzero"),
-            (json!({ "first_byte_timeout_ms": 0 }), "nonzero"),
+            (json!({ "deadline": "0s" }), "longer than zero"),
+            (json!({ "session_deadline": "0s" }), "longer than zero"),
+            (json!({ "first_byte_timeout": "0s" }), "longer than zero"),
+            (json!({ "first_byte_timeout": 31337 }), "write \"5s\""),
             (json!({ "sma": 1 }), "unknown field `sma`"),
         ];
         for (settings, expected) in wrong {

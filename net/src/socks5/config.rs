@@ -10,12 +10,12 @@ use crate::id::NetworkId;
 use crate::socks5::Credentials;
 
 /// The settings of a [`Socks5`](super::Socks5) network. In text: `proxy`, `credentials` or `isolate`, `via`,
-/// `deadline_ms`.
+/// `deadline`.
 ///
 /// ```
 /// use frame_net::socks5::{Authentication, Socks5Config};
 ///
-/// let json = r#"{ "proxy": "[::1]:9050", "isolate": true, "deadline_ms": 60000 }"#;
+/// let json = r#"{ "proxy": "[::1]:9050", "isolate": true, "deadline": "1m" }"#;
 /// let config: Socks5Config = serde_json::from_str(json)?;
 /// assert_eq!((config.authentication, config.deadline.as_secs()), (Authentication::Isolate, 60));
 /// # Ok::<(), serde_json::Error>(())
@@ -90,11 +90,7 @@ struct Given {
     isolate: bool,
     #[serde(default)]
     via: Option<NetworkId>,
-    #[serde(
-        rename = "deadline_ms",
-        default = "deadline::default",
-        deserialize_with = "deadline::from_millis"
-    )]
+    #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
     deadline: Duration,
 }
 

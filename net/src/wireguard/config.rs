@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::wireguard::PublicKey;
 
 /// The settings of a [`WireGuard`](super::WireGuard) network. In text: `private_key`, `addresses`, `peers`, `bind`,
-/// `listen_port`, `mtu`, `dns`, `deadline_ms`.
+/// `listen_port`, `mtu`, `dns`, `deadline`.
 ///
 /// ```
 /// use frame_net::wireguard::WireGuardConfig;
@@ -28,7 +28,7 @@ use crate::wireguard::PublicKey;
 ///         "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
 ///         "endpoint": "vpn.example.com:51820",
 ///         "allowed_ips": ["10.8.0.0/24", "fd00::/64"],
-///         "keepalive_s": 25,
+///         "keepalive": "25s",
 ///     }],
 /// }))?;
 /// assert_eq!((config.mtu, config.peers.len()), (1420, 1));
@@ -63,15 +63,11 @@ pub struct WireGuardConfig {
     pub dns: Vec<IpAddr>,
     /// How long a connection may take, from the question for a name to the answer of the far end, with a handshake of
     /// the tunnel in between if that is due: 30 seconds unless given.
-    #[serde(
-        rename = "deadline_ms",
-        default = "deadline::default",
-        deserialize_with = "deadline::from_millis"
-    )]
+    #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
     pub deadline: Duration,
 }
 
-/// The settings of one peer. In text: `public_key`, `preshared_key`, `endpoint`, `allowed_ips`, `keepalive_s`.
+/// The settings of one peer. In text: `public_key`, `preshared_key`, `endpoint`, `allowed_ips`, `keepalive`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -91,10 +87,10 @@ pub struct PeerConfig {
     /// is taken from this peer only. An address that is in several prefixes belongs to the peer with the longest.
     #[serde(deserialize_with = "networks")]
     pub allowed_ips: Vec<IpNet>,
-    /// After how many seconds without a packet one is sent, so that a NAT in between does not forget this end: never
-    /// unless given.
-    #[serde(default)]
-    pub keepalive_s: Option<u16>,
+    /// The time without a packet after which one is sent, so that a NAT in between does not forget this end: whole
+    /// seconds, up to 65535. Never unless given, and if it is zero.
+    #[serde(default, deserialize_with = "keepalive")]
+    pub keepalive: Option<Duration>,
 }
 
 impl WireGuardConfig {
@@ -125,7 +121,7 @@ impl PeerConfig {
     /// The settings of a peer that owns these addresses, and has to be the first to say something.
     #[must_use]
     pub const fn new(public_key: PublicKey, allowed_ips: Vec<IpNet>) -> Self {
-        Self { public_key, preshared_key: None, endpoint: None, allowed_ips, keepalive_s: None }
+        Self { public_key, preshared_key: None, endpoint: None, allowed_ips, keepalive: None }
     }
 
     /// At this endpoint.
@@ -138,6 +134,10 @@ impl PeerConfig {
 /// The usual MTU: of 1500 bytes a tunnel through IPv6 leaves as many.
 const fn mtu() -> usize {
     1420
+}
+
+fn keepalive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    deadline::zero_or_more(deserializer).map(Some)
 }
 
 /// Reads prefixes, and addresses in the place of prefixes.

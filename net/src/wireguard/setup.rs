@@ -92,6 +92,12 @@ pub enum SetupError {
         /// The peer.
         peer: PublicKey,
     },
+    /// The time between packets to a peer is not one that the protocol's timer has.
+    #[error("the `keepalive` of the peer {peer} has to be whole seconds, at most {}", u16::MAX)]
+    Keepalive {
+        /// The peer.
+        peer: PublicKey,
+    },
     /// A name server is where no peer is.
     #[error("the name server {server} in `dns` is in no peer's `allowed_ips`")]
     NameServer {
@@ -198,8 +204,15 @@ fn peers(peers: &[PeerConfig], own: x25519::PublicKey) -> Result<Vec<PeerSetup>,
                 .transpose()
                 .map_err(|source| SetupError::PresharedKey { peer, source })?,
             endpoint: config.endpoint.clone(),
-            keepalive: config.keepalive_s.filter(|&seconds| seconds > 0),
+            keepalive: keepalive(config)?,
         })
     });
     checked.collect()
+}
+
+/// Whole seconds; zero is as good as none.
+fn keepalive(config: &PeerConfig) -> Result<Option<u16>, SetupError> {
+    let Some(time) = config.keepalive.filter(|time| !time.is_zero()) else { return Ok(None) };
+    let seconds = u16::try_from(time.as_secs()).ok().filter(|_| time.subsec_nanos() == 0);
+    seconds.map(Some).ok_or(SetupError::Keepalive { peer: config.public_key })
 }

@@ -25,7 +25,7 @@ async fn refused_within(world: &World, moves: &[Move], then: Then, password: boo
     for to in world.ways_to_the_decoy() {
         let proxy = Scripted::new(moves, then).await;
         let mut config = if password { with_password(&proxy.address) } else { socks5(&proxy.address) };
-        config["deadline_ms"] = json!(deadline_ms);
+        config["deadline"] = json!(format!("{deadline_ms}ms"));
         let (app, _, frame) = app_with(&config);
         let error = connect(&app, &frame, &to).await.unwrap_err();
         assert!(matches!(error, NetworkError::Connect { .. }), "{error:?}");
@@ -116,7 +116,7 @@ sealed_tests! {
     async fn a_network_that_is_replaced_in_the_middle_of_a_handshake(world: World) {
         let mut old = Scripted::new(&[expect(GREETING)], Then::Wait).await;
         let mut config = socks5(&old.address);
-        config["deadline_ms"] = json!(60_000);
+        config["deadline"] = json!("60s");
         let (app, networks, frame) = app_with(&config);
         let to = world.ways_to_the_decoy()[0].clone();
         {
@@ -145,7 +145,7 @@ sealed_tests! {
             for to in world.ways_to_the_decoy() {
                 let mut proxy = Scripted::new(moves, Then::Wait).await;
                 let mut config = socks5(&proxy.address);
-                config["deadline_ms"] = json!(60_000);
+                config["deadline"] = json!("60s");
                 let (app, _, frame) = app_with(&config);
                 tokio::select! {
                     _ = connect(&app, &frame, &to) => panic!("the proxy is silent"),

@@ -12,7 +12,7 @@ const HELLO: &str = "HELLO VERSION MIN=3.1 MAX=3.3\n";
 const TO: &str = "ukeu3k5oycgaauneqgtnvselmt4yemvoilkln7jpvamvfx7dnkdq.b32.i2p:80";
 
 fn i2p(bridge: &str) -> Value {
-    json!({ "kind": "i2p", "sam": bridge, "deadline_ms": 300, "session_deadline_ms": 300 })
+    json!({ "kind": "i2p", "sam": bridge, "deadline": "300ms", "session_deadline": "300ms" })
 }
 
 sealed_tests! {

@@ -25,7 +25,7 @@ fn tunnel(endpoint: &str, allowed_ips: &[&str]) -> Value {
         "private_key": PRIVATE,
         "addresses": ["10.8.0.2/24", "fd00::2/64"],
         "bind": "127.0.0.1",
-        "deadline_ms": 1_000,
+        "deadline": "1s",
         "peers": [{ "public_key": PUBLIC_OF_ANOTHER, "endpoint": endpoint, "allowed_ips": allowed_ips }],
     })
 }
@@ -134,7 +134,7 @@ sealed_tests! {
         let (peer, address) = deaf();
         peer.set_nonblocking(false).unwrap();
         let mut config = tunnel(&address, &["0.0.0.0/0", "::/0"]);
-        config["deadline_ms"] = json!(60_000);
+        config["deadline"] = json!("60s");
         let (app, networks, frame) = app_with(&config);
         let asked = tokio::task::spawn_blocking(move || peer.recv_from(&mut [0; 2048]).is_ok());
         let to = &world.ways_to_the_decoy()[0];

@@ -59,7 +59,10 @@ async fn an_error_says_what_is_wrong() {
         ("`preshared_key` of the peer", |s| s["peers"][0]["preshared_key"] = json!("AQID")),
         ("the port is missing", |s| s["peers"][0]["endpoint"] = json!("vpn.example")),
         ("192.0.2.53 in `dns` is in no peer's", |s| s["dns"] = json!(["192.0.2.53"])),
-        ("nonzero", |s| s["deadline_ms"] = json!(0)),
+        ("longer than zero", |s| s["deadline"] = json!("0s")),
+        ("write \"5s\"", |s| s["deadline"] = json!(5)),
+        ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1500ms")),
+        ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1day")),
         ("cannot be bound to port 7", |s| (s["bind"], s["listen_port"]) = (json!("192.0.2.1"), json!(7))),
     ];
     for (expected, change) in cases {

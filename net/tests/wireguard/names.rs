@@ -118,7 +118,7 @@ async fn an_answer_that_is_too_long_for_a_datagram_comes_by_stream() {
 async fn a_server_that_is_silent_is_waited_for_until_the_deadline() {
     let pair = Pair::with(|left, _| {
         left["dns"] = json!(["10.9.0.2"]);
-        left["deadline_ms"] = json!(300);
+        left["deadline"] = json!("300ms");
     });
     let _silent = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
     let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();

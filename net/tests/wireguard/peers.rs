@@ -107,7 +107,7 @@ async fn a_peer_is_answered_where_it_was_last_heard_from() {
 async fn a_keepalive_is_sent_though_there_is_nothing_to_say() {
     let mut peer = Raw::new(RIGHT, LEFT).await;
     let mut settings = left(peer.address());
-    settings["peers"][0]["keepalive_s"] = json!(1);
+    settings["peers"][0]["keepalive"] = json!("1s");
     let _left = network(settings);
     let mut lens = Vec::new();
     for _ in 0..4 {

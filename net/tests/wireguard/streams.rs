@@ -195,7 +195,7 @@ async fn a_peer_with_another_key_is_waited_for_until_the_deadline() {
     let other = json!(crate::pair::public(crate::pair::OTHER));
     let pair = Pair::with(|left, _| {
         left["peers"][0]["public_key"] = other;
-        left["deadline_ms"] = json!(300);
+        left["deadline"] = json!("300ms");
     });
     let error = pair.left.connect("10.9.0.2:80").await.unwrap_err();
     assert!(matches!(&error, NetworkError::Connect { .. }) && error.is_retryable());
@@ -212,7 +212,7 @@ async fn both_ends_have_to_have_the_preshared_key() {
     pair.connected().await;
     let pair = Pair::with(|left, _| {
         left["peers"][0]["preshared_key"] = preshared;
-        left["deadline_ms"] = json!(300);
+        left["deadline"] = json!("300ms");
     });
     let error = pair.left.connect("10.9.0.2:80").await.unwrap_err();
     assert!(matches!(cause(&error), Cause::TimedOut { .. }), "{error:?}");

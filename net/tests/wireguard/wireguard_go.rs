@@ -66,7 +66,7 @@ async fn inside() {
     }
 
     let mut settings = left("127.0.0.1:51820");
-    settings["peers"][0]["keepalive_s"] = json!(1);
+    settings["peers"][0]["keepalive"] = json!("1s");
     let tunnel = network(settings);
     for address in ["10.9.0.2", "[fd09::2]"] {
         streams(&tunnel, address).await;

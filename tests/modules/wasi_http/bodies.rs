@@ -32,7 +32,7 @@ async fn a_body_that_is_too_large_is_not_sent() {
 #[tokio::test]
 async fn bodies_that_are_on_their_way_are_limited_together() {
     let origin = Origin::silent().await;
-    let world = World::with(&loopback(), json!({ "max_request_body": 100_000, "time_limit_ms": 1_000 }));
+    let world = World::with(&loopback(), json!({ "max_request_body": 100_000, "time_limit": "1s" }));
     let ask = Ask { count: 3, ..Ask::post(origin.address, vec![7; 40_000]) };
     let outcomes = world.call(&ask, &json!({})).await.unwrap();
     let refused = outcomes.iter().filter(|&outcome| *outcome == Outcome::Failed("HTTP-request-body-size"));
@@ -140,7 +140,7 @@ async fn a_response_comes_no_faster_than_the_guest_reads() {
     /// What the kernel holds between two of its sockets, and hyper for a connection.
     const IN_BETWEEN: usize = 16 << 20;
     let (address, taken, stalled) = flood(LENGTH).await;
-    let world = World::with(&loopback(), json!({ "max_response_body": LENGTH, "time_limit_ms": 600_000 }));
+    let world = World::with(&loopback(), json!({ "max_response_body": LENGTH, "time_limit": "600s" }));
     let gate = Gate::new();
     let ask = Ask::get(address).does(ONLY_COUNTS | WAITS);
     let task = World::task(&ask, &json!({})).with_pair(GATE.pair(Arc::clone(&gate)));

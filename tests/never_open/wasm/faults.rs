@@ -19,7 +19,7 @@ async fn refused_by(world: &World, moves: &[Move], then: Then, password: bool, c
     for to in world.ways_to_the_decoy() {
         let proxy = Scripted::new(moves, then).await;
         let mut config = socks5(&proxy.address);
-        config["deadline_ms"] = json!(if matches!(then, Then::Wait) { 500 } else { 10_000 });
+        config["deadline"] = json!(if matches!(then, Then::Wait) { "500ms" } else { "10s" });
         if password {
             config["credentials"] = json!({ "username": "app", "password": "xyzzy" });
         }
@@ -167,7 +167,7 @@ sealed_tests! {
             for to in world.ways_to_the_decoy() {
                 let mut proxy = Scripted::new(moves, Then::Wait).await;
                 let mut config = socks5(&proxy.address);
-                config["deadline_ms"] = json!(60_000);
+                config["deadline"] = json!("60s");
                 let (app, ask) = (app_with(&config), Ask::get(&to));
                 tokio::select! {
                     outcome = app.ask(&ask, Some("app:overlay")) => panic!("{outcome:?}"),

@@ -9,7 +9,7 @@ use crate::sealed::{LOCAL_NAME, REMOTE_NAME};
 use crate::{app_with, refused, sealed_tests};
 
 fn i2p(bridge: &str) -> Value {
-    json!({ "kind": "i2p", "sam": bridge, "deadline_ms": 300, "session_deadline_ms": 300 })
+    json!({ "kind": "i2p", "sam": bridge, "deadline": "300ms", "session_deadline": "300ms" })
 }
 
 /// A tunnel whose peer, at `endpoint`, owns these addresses.
@@ -19,7 +19,7 @@ fn tunnel(endpoint: &str, allowed_ips: &[&str]) -> Value {
         "private_key": "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=",
         "addresses": ["10.8.0.2/24", "fd00::2/64"],
         "bind": "127.0.0.1",
-        "deadline_ms": 500,
+        "deadline": "500ms",
         "peers": [{
             "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
             "endpoint": endpoint,
