@@ -42,7 +42,8 @@ pub fn boot_with(
     config: NetConfig,
     drivers: Drivers,
 ) -> Result<NetworkRegistry, BootError> {
-    let networks = NetworkRegistry::with_drivers(Arc::new(Direct::new(config.clearnet)), drivers);
+    let clearnet = Arc::new(Direct::new(config.clearnet));
+    let networks = NetworkRegistry::with_limits(clearnet, drivers, &config.limits);
     let built = config.networks.into_iter().map(|(id, network)| {
         let built = networks.build_registered(&id, &network)?;
         Ok((id, built))

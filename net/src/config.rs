@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::direct::DirectConfig;
 use crate::id::NetworkId;
+use crate::limits::LimitsConfig;
 use crate::settings::Settings;
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
@@ -44,6 +45,8 @@ pub struct NetConfig {
     pub clearnet: DirectConfig,
     /// The overlay networks.
     pub networks: BTreeMap<NetworkId, NetworkConfig>,
+    /// How many connections and lookups there may be.
+    pub limits: LimitsConfig,
 }
 
 impl NetConfig {
@@ -51,6 +54,12 @@ impl NetConfig {
     #[must_use]
     pub fn with_clearnet(self, clearnet: DirectConfig) -> Self {
         Self { clearnet, ..self }
+    }
+
+    /// With other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: LimitsConfig) -> Self {
+        Self { limits, ..self }
     }
 }
 

@@ -8,10 +8,13 @@ use frame_registry::{App, Frame};
 
 use crate::address::LocalEndpoint;
 use crate::endpoint::Endpoint;
-use crate::error::{ChosenBy, Missing, NetworkError, Step};
+use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
 use crate::host::HostName;
 use crate::id::NetworkId;
 use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
+use crate::limits::{
+    Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, UNIT_OF, Unit, account,
+};
 use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
 use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, require};
@@ -51,19 +54,24 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     };
     let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
-    Ok(Dialer { networks, route, chosen_by, isolation })
+    let unit = app.get(&UNIT_OF).and_then(|unit_of| unit_of(frame)).unwrap_or_default();
+    Ok(Dialer { networks, route, chosen_by, isolation, unit })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
 ///
 /// It names a network rather than holding it: each connection goes through the network that is registered at
 /// that moment, and through none if it was unregistered.
+///
+/// Connections, listeners, sockets for datagrams and lookups count towards the [limits](crate::LimitsConfig) of the
+/// frame's [unit](UNIT_OF) and of all. What is over a limit is refused at once, with [`Cause::Limit`].
 #[derive(Debug, Clone)]
 pub struct Dialer {
     networks: NetworkRegistry,
     route: Route,
     chosen_by: ChosenBy,
     isolation: Option<IsolationKey>,
+    unit: Unit,
 }
 
 impl Dialer {
@@ -75,6 +83,11 @@ impl Dialer {
     /// The key whose connections may be seen to belong together.
     pub const fn isolation(&self) -> Option<&IsolationKey> {
         self.isolation.as_ref()
+    }
+
+    /// The unit that connections are counted for.
+    pub const fn unit(&self) -> &Unit {
+        &self.unit
     }
 
     /// The same dialer, with another isolation key than the frame's. A network that cannot keep connections apart
@@ -104,7 +117,7 @@ impl Dialer {
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`].
     pub async fn connect(&self, to: &Endpoint) -> Result<BoxStream, NetworkError> {
-        self.connect_through(&*self.network()?, to).await
+        Ok(Box::new(self.connect_through(&*self.network()?, to).await?))
     }
 
     /// Accepts connections at `at`, an address on the network.
@@ -121,7 +134,10 @@ impl Dialer {
         let network = &self.network()?.network;
         let listens = async {
             network.check_shared(Step::Listen, at, self.isolation())?;
-            network.listen(at).await
+            let permit = self.permit().map_err(|error| limited(Step::Listen, at, error))?;
+            let listener = account(self.account(), network.listen(at)).await?;
+            Ok(Box::new(CountedListener { listener, account: self.account(), _permit: permit })
+                as BoxListener)
         };
         listens.await.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
     }
@@ -140,7 +156,10 @@ impl Dialer {
         let network = &self.network()?.network;
         let bound = async {
             network.check_shared(Step::Bind, at, self.isolation())?;
-            network.bind_datagram(at).await
+            let permit = self.permit().map_err(|error| limited(Step::Bind, at, error))?;
+            let datagrams = account(self.account(), network.bind_datagram(at)).await?;
+            let counted = CountedDatagrams { datagrams, account: self.account(), _permit: permit };
+            Ok(Box::new(counted) as BoxDatagrams)
         };
         bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
     }
@@ -159,7 +178,7 @@ impl Dialer {
         let network = &self.network()?.network;
         let found = async {
             network.check_shared(Step::Lookup, name, self.isolation())?;
-            network.lookup(name).await
+            account(self.account(), network.lookup(name)).await
         };
         found.await.map_err(|source| NetworkError::Lookup {
             name: name.clone(),
@@ -173,13 +192,25 @@ impl Dialer {
         &self,
         registered: &Registered,
         to: &Endpoint,
-    ) -> Result<BoxStream, NetworkError> {
-        let connected = registered.network.dial(to, self.isolation()).await;
-        connected.map_err(|source| NetworkError::Connect {
-            to: to.clone(),
-            route: self.route.clone(),
-            source,
-        })
+    ) -> Result<Counted, NetworkError> {
+        let failed = |source| NetworkError::Connect { to: to.clone(), route: self.route.clone(), source };
+        let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
+        let dialled = registered.network.dial(to, self.isolation());
+        let stream = account(self.account(), dialled).await.map_err(failed)?;
+        Ok(Counted::new(stream, permit))
+    }
+
+    /// The limits that hold for what is dialled.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        self.networks.limits()
+    }
+
+    fn permit(&self) -> Result<Permit, LimitReached> {
+        self.limits().connection(&self.unit)
+    }
+
+    fn account(&self) -> Account {
+        Account { limits: Arc::clone(self.limits()), unit: self.unit.clone() }
     }
 
     /// The network of this moment.
@@ -194,6 +225,10 @@ impl Dialer {
             missing: Missing::Network,
         })
     }
+}
+
+fn limited(step: Step, peer: impl fmt::Display, error: LimitReached) -> DriverError {
+    DriverError::new(step, peer, Cause::Limit(error))
 }
 
 /// What a frame's connections go through.

@@ -13,6 +13,7 @@ use crate::host::HostName;
 #[cfg(feature = "i2p")]
 use crate::i2p::{self, SamError};
 use crate::id::NetworkId;
+use crate::limits::LimitReached;
 use crate::socks5::{HandshakeError, Stage};
 
 use frame_registry::BoxError;
@@ -257,7 +258,7 @@ impl DriverError {
                 use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
                 !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
             }
-            Cause::TimedOut { .. } | Cause::Closed | Cause::Transient(_) => true,
+            Cause::TimedOut { .. } | Cause::Closed | Cause::Limit(_) | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
             #[cfg(feature = "wireguard")]
             Cause::WireGuard(refusal) => refusal.is_retryable(),
@@ -361,6 +362,9 @@ pub enum Cause {
     /// The network that this one goes through made no connection.
     #[error(transparent)]
     Via(Box<NetworkError>),
+    /// A limit that units share was reached.
+    #[error(transparent)]
+    Limit(#[from] LimitReached),
     /// The rules of the network do not let it.
     #[error(transparent)]
     Denied(Box<Denied>),

@@ -69,6 +69,8 @@ pub mod http;
 pub mod i2p;
 mod id;
 mod isolation;
+mod limits;
+mod lookup;
 mod network;
 mod option;
 mod registry;
@@ -97,6 +99,7 @@ pub use crate::id::{NetworkId, NetworkKind};
 pub use crate::isolation::{
     ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
 };
+pub use crate::limits::{LimitReached, Limited, LimitsConfig, UNIT_OF, Unit, Whose};
 pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
 };

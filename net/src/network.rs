@@ -1,6 +1,7 @@
 //! What a network does.
 
 use std::fmt;
+use std::future::ready;
 use std::net::IpAddr;
 use std::pin::Pin;
 
@@ -177,15 +178,16 @@ pub trait Network: Send + Sync + 'static {
 
 impl dyn Network {
     /// [`connect`](Network::connect), with the isolation it lacks refused.
-    pub(crate) async fn dial(
-        &self,
-        to: &Endpoint,
-        isolation: Option<&IsolationKey>,
-    ) -> Result<BoxStream, DriverError> {
+    pub(crate) fn dial<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        isolation: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
         if isolation.is_some() && self.isolation() == Isolation::None {
-            return Err(self.not_supported(Step::Connect, to, "isolating connections"));
+            let refused = self.not_supported(Step::Connect, to, "isolating connections");
+            return Box::pin(ready(Err(refused)));
         }
-        self.connect(to, isolation).await
+        self.connect(to, isolation)
     }
 
     /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.

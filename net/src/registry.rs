@@ -14,6 +14,7 @@ use crate::config::NetworkConfig;
 use crate::driver::Drivers;
 use crate::error::{ChosenBy, Missing, NetworkError};
 use crate::id::NetworkId;
+use crate::limits::{Limits, LimitsConfig};
 use crate::network::Network;
 
 pub use self::changes::NetworkChanges;
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     table: ArcSwap<Table>,
     writer: Mutex<()>,
     drivers: Drivers,
+    limits: Arc<Limits>,
 }
 
 type Table = BTreeMap<NetworkId, Arc<Registered>>;
@@ -100,11 +102,17 @@ impl NetworkRegistry {
 
     /// The same, with other drivers to make networks of their configurations.
     pub fn with_drivers(clearnet: Arc<dyn Network>, drivers: Drivers) -> Self {
+        Self::with_limits(clearnet, drivers, &LimitsConfig::default())
+    }
+
+    /// The same, with other limits than those that follow from how many descriptors this process may have now.
+    pub fn with_limits(clearnet: Arc<dyn Network>, drivers: Drivers, limits: &LimitsConfig) -> Self {
         let inner = Inner {
             clearnet: Registered::new(clearnet, false),
             table: ArcSwap::default(),
             writer: Mutex::new(()),
             drivers,
+            limits: Limits::new(limits),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -259,6 +267,10 @@ impl NetworkRegistry {
 
     pub(crate) fn clearnet(&self) -> Arc<Registered> {
         Arc::clone(&self.inner.clearnet)
+    }
+
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.inner.limits
     }
 
     /// For networks that go through others: they must not keep alive the registry that keeps them alive.

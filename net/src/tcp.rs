@@ -7,13 +7,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 
 use crate::deadline::Deadline;
 use crate::direct::Denied;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
+use crate::{limits, lookup};
 
 /// Connects to the first address of `to` that answers, as [`connect_to`]. A name that is not of the DNS is not looked
 /// up: a proxy of that name is one that somebody forgot the `via` of.
@@ -41,23 +42,31 @@ pub(crate) async fn connect_to(
         }
         &[address] => deadline.bound(Step::Connect, to, open(address)).await,
         _ => {
-            let race = async { happy_eyeballs::race(addresses, open).await.map_err(all_failed) };
+            let race = async { happy_eyeballs::race(addresses, attempt).await.map_err(all_failed) };
             deadline.bound(Step::Connect, to, race).await
         }
     }
 }
 
-/// The addresses of `name`, with `port`, as this host sees them.
-///
-/// The operating system is asked on a thread of its own. That cannot be called off: if the deadline passes, or the
-/// future is dropped, nobody waits for the answer any more, and the thread ends when it is there.
+/// Returns the addresses of `name`, with `port`, as this host sees them: see [`lookup`].
 pub(crate) async fn addresses(
     name: &HostName,
     port: u16,
     deadline: Deadline,
 ) -> Result<Vec<SocketAddr>, DriverError> {
-    let found = deadline.bound(Step::Lookup, name, lookup_host((name.as_str(), port))).await?;
-    Ok(found.collect())
+    let found = deadline.timeout(lookup::addresses(name)).await.and_then(|found| found);
+    let found = found.map_err(|cause| DriverError::new(Step::Lookup, name, cause))?;
+    Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+}
+
+/// An attempt to connect to `address`, unless there is no room for one beside others.
+fn attempt(address: SocketAddr, is_beside: bool) -> Option<impl Future<Output = io::Result<TcpStream>>> {
+    let permit = if is_beside { limits::attempt_permit().ok()? } else { None };
+    Some(async move {
+        let opened = open(address).await;
+        drop(permit);
+        opened
+    })
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {

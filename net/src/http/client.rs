@@ -187,6 +187,7 @@ impl HttpClient {
             let connection = if let Some(waiting) = waiting {
                 waiting
             } else {
+                pool.attach(dialer.limits());
                 let server_name = hop.target.server_name.clone();
                 let connected = within(steps.connect, async {
                     let stream = dialer.connect_through(&registered, &origin.endpoint).await?;

@@ -44,10 +44,12 @@ pub struct HttpConfig {
     /// How many headers a response may have over HTTP/1.1: 100 unless given, and at most 10 000.
     #[serde(deserialize_with = "max_response_headers")]
     pub max_response_headers: usize,
-    /// How many connections are kept for later requests, those of all networks and isolation keys together: 1 024
-    /// unless given. Beyond that the one that was used longest ago is closed. Where it is 0 none is kept.
-    pub max_idle: usize,
-    /// How many connections are kept for one host, of one network and one isolation key: 8 unless given.
+    /// How many connections are kept for later requests, those of all units, networks and isolation keys together. Unless
+    /// given, a quarter of the [connections](crate::LimitsConfig::connections) that there may be. Beyond that one is
+    /// closed that was used longest ago, of a unit that has more than its even share. Those that are kept count as
+    /// connections, and are closed where there is no room for new ones. Where it is 0 none is kept.
+    pub max_idle: Option<usize>,
+    /// How many connections are kept for one host, of one unit, one network and one isolation key: 8 unless given.
     pub max_idle_per_host: usize,
     /// How long a connection is kept that nobody uses: 90 seconds unless given.
     #[serde(deserialize_with = "deadline::from_text")]
@@ -104,7 +106,7 @@ impl Default for HttpConfig {
             max_response_body: 16 << 20,
             max_response_head: 64 << 10,
             max_response_headers: 100,
-            max_idle: 1024,
+            max_idle: None,
             max_idle_per_host: 8,
             idle_timeout: Duration::from_secs(90),
             http2: true,

@@ -18,6 +18,7 @@ use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
 use super::request::Hop;
 use super::tls;
+use crate::limits::{Counted, Permit};
 use crate::network::BoxStream;
 
 /// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
@@ -27,6 +28,8 @@ pub(super) struct Connection {
     spent: CancellationToken,
     /// Closes it.
     open: Arc<DropGuard>,
+    /// What it counts as.
+    permit: Permit,
 }
 
 enum Sender {
@@ -48,12 +51,14 @@ pub(super) enum Sent {
 impl Connection {
     /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
     pub(super) async fn open(
-        stream: BoxStream,
+        stream: Counted,
         server_name: Option<ServerName<'static>>,
         peer: &Peer,
         tls: &TlsConnector,
         config: &HttpConfig,
     ) -> Result<Self, HttpError> {
+        let permit = stream.permit().clone();
+        let stream = Box::new(stream) as BoxStream;
         let (stream, is_http2) = match server_name {
             None => (stream, false),
             Some(name) => {
@@ -62,7 +67,8 @@ impl Connection {
                 (Box::new(stream) as BoxStream, is_http2)
             }
         };
-        let opened = if is_http2 { http2(stream, config).await } else { http1(stream, config).await };
+        let opened =
+            if is_http2 { http2(stream, permit, config).await } else { http1(stream, permit, config).await };
         opened.map_err(|error| HttpError::of_connection(peer, error))
     }
 
@@ -74,6 +80,7 @@ impl Connection {
                 sender: Sender::Http2(sender.clone()),
                 spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
+                permit: self.permit.clone(),
             }),
         }
     }
@@ -81,6 +88,18 @@ impl Connection {
     /// Whether it carries several requests at a time.
     pub(super) const fn is_shared(&self) -> bool {
         matches!(self.sender, Sender::Http2(_))
+    }
+
+    /// Whether nothing is sent over it, and nothing else holds it.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.open) == 1
+    }
+
+    /// Closes it, if nothing else holds it. It does not count any more then, though its task may take a moment to end.
+    pub(super) fn close(self) {
+        if self.is_idle() {
+            self.permit.release();
+        }
     }
 
     /// Whether a request can be sent now.
@@ -120,24 +139,24 @@ impl Connection {
     }
 }
 
-async fn http1(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connection> {
+async fn http1(stream: BoxStream, permit: Permit, config: &HttpConfig) -> hyper::Result<Connection> {
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_response_headers);
     builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
     let tasks = Tasks::new();
     let open = tasks.closer();
-    Ok(Connection { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open })
+    Ok(Connection { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open, permit })
 }
 
-async fn http2(stream: BoxStream, config: &HttpConfig) -> hyper::Result<Connection> {
+async fn http2(stream: BoxStream, permit: Permit, config: &HttpConfig) -> hyper::Result<Connection> {
     let tasks = Tasks::new();
     let open = tasks.closer();
     let mut builder = http2::Builder::new(tasks.clone());
     builder.max_header_list_size(config.max_response_head);
     // Nothing that a server pushes is asked for.
     let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-    Ok(Connection { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open })
+    Ok(Connection { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open, permit })
 }
 
 /// Runs what drives a connection, until we close that.

@@ -1,8 +1,8 @@
 //! Connections that are kept for later requests.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
@@ -15,9 +15,11 @@ use super::target::Origin;
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::{Isolation, IsolationKey};
+use crate::limits::{Keeper, Limits, Unit};
 use crate::registry::Registered;
 
-/// Whose a connection is. Nobody else gets it.
+/// Whose a connection is. Nobody else gets it, and no other unit: it counts for the one that made it, and whether there is
+/// one would tell another unit what this one does.
 #[derive(Clone)]
 pub(super) struct Place {
     /// The network in its place, which says the route, too. It is not kept alive, and its address is not taken by
@@ -25,6 +27,7 @@ pub(super) struct Place {
     network: Weak<Registered>,
     retired: CancellationToken,
     isolation: Option<IsolationKey>,
+    unit: Unit,
     origin: Origin,
     /// What drives the connection. While nobody runs that, the connection stands still.
     runtime: runtime::Id,
@@ -40,7 +43,8 @@ impl Place {
         };
         let (network, retired) = (Arc::downgrade(registered), registered.retired.clone());
         let runtime = Handle::current().id();
-        Some(Self { network, retired, isolation, origin: origin.clone(), runtime })
+        let unit = dialer.unit().clone();
+        Some(Self { network, retired, isolation, unit, origin: origin.clone(), runtime })
     }
 }
 
@@ -48,6 +52,7 @@ impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
         self.network.ptr_eq(&other.network)
             && self.isolation == other.isolation
+            && self.unit == other.unit
             && self.origin == other.origin
             && self.runtime == other.runtime
     }
@@ -59,6 +64,7 @@ impl Hash for Place {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.network.as_ptr().hash(state);
         self.isolation.hash(state);
+        self.unit.hash(state);
         self.origin.hash(state);
         self.runtime.hash(state);
     }
@@ -66,7 +72,8 @@ impl Hash for Place {
 
 /// All connections that a client keeps.
 pub(super) struct Pool {
-    max_idle: usize,
+    /// Known once there is a connection, unless it was set.
+    max_idle: OnceLock<usize>,
     max_idle_per_host: usize,
     idle_timeout: Duration,
     table: Mutex<Table>,
@@ -79,6 +86,8 @@ struct Table {
     order: BTreeMap<Id, Place>,
     /// In each place the connection that was parked last is the last.
     places: HashMap<Place, Vec<Parked>>,
+    /// Those of each unit.
+    units: HashMap<Unit, BTreeSet<Id>>,
 }
 
 type Id = u64;
@@ -100,8 +109,16 @@ impl Drop for Watch {
 
 impl Pool {
     pub(super) fn new(config: &HttpConfig) -> Self {
-        let (max_idle, max_idle_per_host) = (config.max_idle, config.max_idle_per_host);
-        Self { max_idle, max_idle_per_host, idle_timeout: config.idle_timeout, table: Mutex::default() }
+        let max_idle = config.max_idle.map_or_else(OnceLock::new, OnceLock::from);
+        let (max_idle_per_host, idle_timeout) = (config.max_idle_per_host, config.idle_timeout);
+        Self { max_idle, max_idle_per_host, idle_timeout, table: Mutex::default() }
+    }
+
+    /// Closes connections from now on where others need room within `limits`. Unless it was set, a quarter of what these
+    /// allow is kept at most.
+    pub(super) fn attach(self: &Arc<Self>, limits: &Limits) {
+        self.max_idle.get_or_init(|| limits.connections() / 4);
+        limits.attach(self);
     }
 
     /// A connection that waits in `place`. One that carries several requests at a time stays there, too.
@@ -128,21 +145,22 @@ impl Pool {
 
     fn insert(self: &Arc<Self>, table: &mut Table, place: &Place, connection: Connection, runtime: &Handle) {
         let is_spare = connection.is_shared() && table.has_shared(place);
-        if place.retired.is_cancelled() || is_spare || self.max_idle == 0 || self.max_idle_per_host == 0 {
+        let max_idle = self.max_idle.get().copied().unwrap_or(0);
+        if place.retired.is_cancelled() || is_spare || max_idle == 0 || self.max_idle_per_host == 0 {
             return;
         }
         table.last += 1;
         let id = table.last;
         let watch = Watch(runtime.spawn(self.watch(id, place, &connection)).abort_handle());
         table.order.insert(id, place.clone());
+        table.units.entry(place.unit.clone()).or_default().insert(id);
         let here = table.places.entry(place.clone()).or_default();
         here.push(Parked { id, connection, _watch: watch });
 
         let surplus_here = (here.len() > self.max_idle_per_host).then(|| here[0].id);
-        let oldest = |table: &Table| table.order.first_key_value().map(|(id, _)| *id);
-        let surplus = surplus_here.or_else(|| (table.order.len() > self.max_idle).then(|| oldest(table))?);
-        if let Some(id) = surplus {
-            table.remove(id);
+        let surplus = surplus_here.or_else(|| table.surplus(max_idle, &place.unit));
+        if let Some(surplus) = surplus.and_then(|id| table.remove(id)) {
+            surplus.close();
         }
     }
 
@@ -171,7 +189,45 @@ impl Pool {
     }
 }
 
+impl Keeper for Pool {
+    fn close_oldest(&self, unit: Option<&Unit>) -> bool {
+        let mut table = self.table();
+        let oldest = match unit {
+            Some(unit) => {
+                table.units.get(unit).and_then(|ids| ids.iter().copied().find(|&id| table.is_idle(id)))
+            }
+            None => table.order.keys().copied().find(|&id| table.is_idle(id)),
+        };
+        let closed = oldest.and_then(|id| table.remove(id));
+        drop(table);
+        closed.map(Connection::close).is_some()
+    }
+
+    fn len(&self) -> usize {
+        self.table().order.len()
+    }
+}
+
 impl Table {
+    /// The connection that makes room for another one of `unit`, if there are more than `max`: the oldest of a unit that
+    /// has more than its even share, and of this one rather than of another.
+    fn surplus(&self, max: usize, unit: &Unit) -> Option<Id> {
+        if self.order.len() <= max {
+            return None;
+        }
+        let share = max / self.units.len().max(1);
+        let own = self.units.get(unit).filter(|ids| ids.len() > share);
+        own.and_then(BTreeSet::first).copied().or_else(|| {
+            let has_more = |place: &Place| self.units.get(&place.unit).is_some_and(|ids| ids.len() > share);
+            self.order.iter().find_map(|(id, place)| has_more(place).then_some(*id))
+        })
+    }
+
+    fn is_idle(&self, id: Id) -> bool {
+        let here = self.order.get(&id).and_then(|place| self.places.get(place));
+        here.into_iter().flatten().any(|parked| parked.id == id && parked.connection.is_idle())
+    }
+
     fn pop(&mut self, place: &Place) -> Option<Connection> {
         let id = self.places.get(place)?.last()?.id;
         self.remove(id)
@@ -179,6 +235,12 @@ impl Table {
 
     fn remove(&mut self, id: Id) -> Option<Connection> {
         let place = self.order.remove(&id)?;
+        if let Some(ids) = self.units.get_mut(&place.unit) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.units.remove(&place.unit);
+            }
+        }
         let here = self.places.get_mut(&place)?;
         let index = here.iter().position(|parked| parked.id == id)?;
         let removed = here.remove(index);

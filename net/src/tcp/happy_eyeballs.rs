@@ -15,15 +15,16 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// order in which they failed.
 ///
 /// IPv6 and IPv4 take turns, IPv6 first, so that a family that is broken costs one delay. An attempt starts when the
-/// one before it has failed, or has been going on for [`ATTEMPT_DELAY`].
+/// one before it has failed, or has been going on for [`ATTEMPT_DELAY`]. `open` is told whether there are others beside it
+/// and may refuse it then: it is tried again after the same time.
 pub(super) async fn race<T, E, F>(
     addresses: &[SocketAddr],
-    mut open: impl FnMut(SocketAddr) -> F,
+    mut open: impl FnMut(SocketAddr, bool) -> Option<F>,
 ) -> Result<T, Vec<(SocketAddr, E)>>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let mut waiting = interleave(addresses);
+    let mut waiting = interleave(addresses).peekable();
     let mut failed = Vec::new();
     // In the order in which they started.
     let mut running: Vec<(SocketAddr, Pin<Box<F>>)> = Vec::new();
@@ -46,9 +47,12 @@ where
             if !may_start && delay.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
-            match waiting.next() {
-                Some(address) => {
-                    running.push((address, Box::pin(open(address))));
+            match waiting.peek() {
+                Some(&address) => {
+                    if let Some(attempt) = open(address, !running.is_empty()) {
+                        running.push((address, Box::pin(attempt)));
+                        waiting.next();
+                    }
                     delay.as_mut().reset(Instant::now() + ATTEMPT_DELAY);
                 }
                 None if running.is_empty() => return Poll::Ready(Err(std::mem::take(&mut failed))),

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::direct::Denied;
 use crate::endpoint::Endpoint;
 use crate::host::Host;
+use crate::lookup;
 use crate::wireguard::outer::Outer;
 use crate::wireguard::packets::Packets;
 use crate::wireguard::shared::Shared;
@@ -139,9 +139,12 @@ impl Drop for Task {
 }
 
 async fn addresses(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-    if let Host::Name(name) = endpoint.host() {
-        Denied::check_foreign(name).map_err(io::Error::other)?;
-    }
-    let found = lookup_host((endpoint.host().to_string(), endpoint.port())).await?;
-    Ok(found.collect())
+    let found = match endpoint.host() {
+        Host::Address(address) => vec![*address],
+        Host::Name(name) => {
+            Denied::check_foreign(name).map_err(io::Error::other)?;
+            lookup::addresses(name).await.map_err(io::Error::other)?
+        }
+    };
+    Ok(found.into_iter().map(|address| SocketAddr::new(address, endpoint.port())).collect())
 }

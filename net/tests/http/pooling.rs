@@ -270,7 +270,7 @@ async fn no_more_connections_are_kept_than_allowed() {
     for (max_idle, max_idle_per_host, kept) in [(2, 8, 2), (8, 3, 3), (0, 8, 0), (8, 0, 0)] {
         let mut origin = Origin::new(|_| ok("hello")).await;
         let mut config = HttpConfig::default();
-        (config.max_idle, config.max_idle_per_host) = (max_idle, max_idle_per_host);
+        (config.max_idle, config.max_idle_per_host) = (Some(max_idle), max_idle_per_host);
         let world = world_with(&json!({}), config);
         let mut responses = Vec::new();
         for number in 0..5 {

@@ -289,7 +289,7 @@ async fn no_tls_session_is_resumed() {
     let authority = Authority::new();
     let (address, mut handshakes) = http2_server(authority.server("shop.internal", &[b"h2"]), 1).await;
     let mut config = authority.trusted();
-    config.max_idle = 0;
+    config.max_idle = Some(0);
     let world = overlay(address, config).await;
     for number in 0..3 {
         assert_eq!(get(&world, "https://shop.internal/").await.unwrap(), format!("{number} shop.internal 0"));

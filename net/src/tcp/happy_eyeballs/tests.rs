@@ -65,18 +65,18 @@ fn run(attempts: &[Attempt]) -> Outcome {
         let addresses: Vec<_> =
             attempts.iter().enumerate().map(|(index, attempt)| address(index, attempt.is_v6)).collect();
         let (mut started, dropped) = (Vec::new(), Rc::default());
-        let raced = race(&addresses, |address| {
+        let raced = race(&addresses, |address, _| {
             let index = index(address);
             let attempt = attempts[index];
             started.push((index, now()));
             let going = Going { index, has_ended: false, dropped: Rc::clone(&dropped) };
-            async move {
+            Some(async move {
                 if attempt.millis > 0 {
                     sleep(Duration::from_millis(attempt.millis)).await;
                 }
                 going.end();
                 if attempt.succeeds { Ok(index) } else { Err(index) }
-            }
+            })
         });
         let result = raced.await.map_err(|failed| {
             assert!(failed.iter().all(|&(address, error)| index(address) == error));

@@ -1,0 +1,69 @@
+//! How much there is.
+
+use std::num::NonZero;
+
+use serde::Deserialize;
+
+/// What all units of an app share, and the most that one of them may have.
+///
+/// Whatever is set here, a unit gets one more only while it has less than what is free. So one greedy unit leaves half to
+/// the others, two leave a third, and whoever has nothing finds room.
+///
+/// ```
+/// use frame_net::LimitsConfig;
+///
+/// let config: LimitsConfig = serde_json::from_str(r#"{ "connections": 1000, "lookups_per_unit": 20 }"#)?;
+/// assert_eq!(config.connections(), 1000);
+/// assert!(serde_json::from_str::<LimitsConfig>(r#"{ "connections": 0 }"#).is_err());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// How many connections, listeners and sockets for datagrams may be open, those that are being made and those that
+    /// are kept for later requests included. Unless given, half of the descriptors that this process may have when its
+    /// networks are made, and at most 65 536.
+    pub connections: Option<NonZero<usize>>,
+    /// How many of these one unit may have. There is no such limit unless given.
+    pub connections_per_unit: Option<NonZero<usize>>,
+    /// How many names this host may look up at a time. Unless given, as many as an eighth of the descriptors, and at most
+    /// 4 096: each takes one.
+    pub lookups: Option<NonZero<usize>>,
+    /// How many names one unit may look up at a time. There is no such limit unless given.
+    pub lookups_per_unit: Option<NonZero<usize>>,
+}
+
+/// Connections take memory of the kernel, too, of which descriptors say nothing.
+const MOST_CONNECTIONS: usize = 65_536;
+
+/// Where the operating system looks names up each takes a thread, and there are 512 for everything.
+const MOST_LOOKUPS: usize = if cfg!(any(not(unix), target_vendor = "apple")) { 64 } else { 4_096 };
+
+impl LimitsConfig {
+    /// Returns how many connections there may be.
+    pub fn connections(&self) -> usize {
+        let derived = || (descriptors() / 2).clamp(1, MOST_CONNECTIONS);
+        self.connections.map_or_else(derived, NonZero::get)
+    }
+
+    /// Returns how many lookups there may be.
+    pub fn lookups(&self) -> usize {
+        let derived = || (descriptors() / 8).clamp(1, MOST_LOOKUPS);
+        self.lookups.map_or_else(derived, NonZero::get)
+    }
+}
+
+/// How many descriptors this process may have. The others are for files, for what waits for events, and for whatever else
+/// the program opens.
+fn descriptors() -> usize {
+    #[cfg(unix)]
+    {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+    #[cfg(not(unix))]
+    {
+        8_192
+    }
+}

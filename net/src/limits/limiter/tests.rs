@@ -1,0 +1,95 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn unit(number: usize) -> Unit {
+    Unit::new("unit", number.to_string())
+}
+
+fn limiter(total: usize) -> Arc<Limiter> {
+    Arc::new(Limiter::new(Limited::Connections, total, usize::MAX))
+}
+
+/// Takes all that the unit gets.
+fn take_all(limiter: &Arc<Limiter>, unit: &Unit) -> Vec<Permit> {
+    std::iter::from_fn(|| limiter.acquire(unit).ok()).collect()
+}
+
+#[test]
+fn greedy_units_leave_one_share_more_than_there_are_of_them() {
+    for greedy in 1..=20 {
+        let limiter = limiter(1000);
+        let mut taken: Vec<_> = (0..greedy).map(|number| take_all(&limiter, &unit(number))).collect();
+        // Those that came first took more than their share, and get no more until they have given back what they have.
+        for _ in 0..2000 {
+            for (number, taken) in taken.iter_mut().enumerate() {
+                taken.pop();
+                taken.extend(take_all(&limiter, &unit(number)));
+            }
+        }
+        let share = 1000 / (greedy + 1);
+        let free = 1000 - taken.iter().map(Vec::len).sum::<usize>();
+        assert!(free.abs_diff(share) <= greedy, "{greedy} units leave {free} of 1000");
+        assert!(take_all(&limiter, &unit(99)).len() >= share / 2);
+    }
+}
+
+#[test]
+fn a_permit_is_given_back_once() {
+    let limiter = limiter(4);
+    let (one, other) = (limiter.acquire(&unit(1)).unwrap(), limiter.acquire(&unit(1)).unwrap());
+    let clone = one.clone();
+    clone.0.release();
+    drop((one, clone));
+    assert_eq!(limiter.table().held, 1);
+    drop(other);
+    assert_eq!(limiter.table().held, 0);
+    assert!(limiter.table().units.is_empty(), "units that hold nothing take no memory");
+}
+
+#[test]
+fn an_error_says_which_limit_it_is() {
+    let fixed = Arc::new(Limiter::new(Limited::Lookups, 10, 2));
+    let _two = take_all(&fixed, &unit(1));
+    assert_eq!(
+        fixed.acquire(&unit(1)).err().unwrap().to_string(),
+        "this unit has 2 lookups, which is the limit for one unit; close some, or try again later"
+    );
+    let limiter = limiter(3);
+    let _first = take_all(&limiter, &unit(1));
+    assert_eq!(limiter.acquire(&unit(1)).err().unwrap().whose, Whose::Share);
+    let _second = take_all(&limiter, &unit(2));
+    assert_eq!(limiter.acquire(&unit(3)).err().unwrap().whose, Whose::All);
+}
+
+proptest! {
+    /// Beside a model that is one list of who holds what.
+    #[test]
+    fn as_the_rule_says(
+        total in 1usize..30,
+        per_unit in 1usize..40,
+        steps in proptest::collection::vec((0usize..6, any::<bool>(), any::<prop::sample::Index>()), 0..200),
+    ) {
+        let limiter = Arc::new(Limiter::new(Limited::Connections, total, per_unit));
+        let mut held: Vec<(usize, Permit)> = Vec::new();
+        for (number, takes, index) in steps {
+            if takes {
+                let own = held.iter().filter(|(holder, _)| *holder == number).count();
+                let free = total - held.len();
+                let missing = limiter.missing(&unit(number));
+                let acquired = limiter.acquire(&unit(number));
+                prop_assert_eq!(acquired.is_ok(), own < free && own < per_unit);
+                prop_assert_eq!(missing == Some(0), acquired.is_ok());
+                if own == 0 && free > 0 {
+                    prop_assert!(acquired.is_ok(), "who has nothing finds room");
+                }
+                if let Ok(permit) = acquired {
+                    held.push((number, permit));
+                }
+            } else if !held.is_empty() {
+                held.swap_remove(index.index(held.len()));
+            }
+            prop_assert_eq!(limiter.table().held, held.len());
+        }
+    }
+}

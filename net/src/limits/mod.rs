@@ -1,0 +1,122 @@
+//! What units share, and how much of it each may have: connections and lookups.
+
+mod config;
+mod counted;
+mod limiter;
+mod unit;
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use self::limiter::Limiter;
+use crate::network::BoxFuture;
+
+pub use self::config::LimitsConfig;
+pub(crate) use self::counted::{Counted, CountedDatagrams, CountedListener};
+pub(crate) use self::limiter::Permit;
+pub use self::limiter::{LimitReached, Limited, Whose};
+pub use self::unit::{UNIT_OF, Unit};
+
+/// The limits of an app's networks.
+pub(crate) struct Limits {
+    connections: Arc<Limiter>,
+    lookups: Arc<Limiter>,
+    /// Those that keep connections which nobody uses.
+    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+}
+
+/// Keeps connections that nobody uses, and can do without them.
+pub(crate) trait Keeper: Send + Sync {
+    /// Closes the oldest of the unit, or of all, and returns whether there was one. Its permit is given back by then.
+    fn close_oldest(&self, unit: Option<&Unit>) -> bool;
+
+    /// Returns how many there are.
+    fn len(&self) -> usize;
+}
+
+impl Limits {
+    pub(crate) fn new(config: &LimitsConfig) -> Arc<Self> {
+        let limiter = |what, total: usize, per_unit: Option<_>| {
+            Arc::new(Limiter::new(what, total, per_unit.map_or(usize::MAX, std::num::NonZero::get)))
+        };
+        Arc::new(Self {
+            connections: limiter(Limited::Connections, config.connections(), config.connections_per_unit),
+            lookups: limiter(Limited::Lookups, config.lookups(), config.lookups_per_unit),
+            keepers: Mutex::default(),
+        })
+    }
+
+    /// Returns how many connections all units together may have.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.total()
+    }
+
+    /// Has `keeper` close connections where others need room.
+    pub(crate) fn attach(&self, keeper: &Arc<impl Keeper + 'static>) {
+        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |known: &Weak<dyn Keeper>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(keeper));
+        if !keepers.iter().any(is_same) {
+            keepers.retain(|known| known.strong_count() > 0);
+            let keeper: Weak<dyn Keeper> = Arc::downgrade(keeper) as _;
+            keepers.push(keeper);
+        }
+    }
+
+    /// Takes room for a connection of `unit`. If there is none, connections that nobody uses are closed: the oldest of the
+    /// unit first, then, if that makes room, the oldest of all.
+    pub(crate) fn connection(&self, unit: &Unit) -> Result<Permit, LimitReached> {
+        let refused = match self.connections.acquire(unit) {
+            Ok(permit) => return Ok(permit),
+            Err(refused) => refused,
+        };
+        let keepers: Vec<_> = {
+            let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
+            keepers.iter().filter_map(Weak::upgrade).collect()
+        };
+        while keepers.iter().any(|keeper| keeper.close_oldest(Some(unit))) {
+            if let Ok(permit) = self.connections.acquire(unit) {
+                return Ok(permit);
+            }
+        }
+        let missing = self.connections.missing(unit);
+        if missing.is_some_and(|missing| missing <= keepers.iter().map(|keeper| keeper.len()).sum()) {
+            while keepers.iter().any(|keeper| keeper.close_oldest(None)) {
+                if let Ok(permit) = self.connections.acquire(unit) {
+                    return Ok(permit);
+                }
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Whom something is done for.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) unit: Unit,
+}
+
+tokio::task_local! {
+    static ACCOUNT: Account;
+}
+
+/// Does `work`, whose lookups and further connections count for `account`. Networks pass nothing on for that: what one
+/// does by way of another is done by the same task.
+pub(crate) fn account<'a, T>(
+    account: Account,
+    work: BoxFuture<'a, T>,
+) -> impl Future<Output = T> + use<'a, T> {
+    ACCOUNT.scope(account, work)
+}
+
+/// Takes room for a lookup, unless it is done for no unit: a network's own are not limited.
+pub(crate) fn lookup_permit() -> Result<Option<Permit>, LimitReached> {
+    let acquired = ACCOUNT.try_with(|account| account.limits.lookups.acquire(&account.unit));
+    acquired.ok().transpose()
+}
+
+/// Takes room for an attempt to connect that is made beside others for one connection.
+pub(crate) fn attempt_permit() -> Result<Option<Permit>, LimitReached> {
+    let acquired = ACCOUNT.try_with(|account| account.limits.connections.acquire(&account.unit));
+    acquired.ok().transpose()
+}
