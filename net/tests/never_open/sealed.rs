@@ -102,6 +102,13 @@ impl World {
         }
     }
 
+    /// What the DNS server was asked next, if it was.
+    #[allow(dead_code)]
+    pub(crate) fn dns_question(&self) -> Option<Vec<u8>> {
+        let mut buffer = [0; 512];
+        self.dns.recv_from(&mut buffer).ok().map(|(len, _)| buffer[..len].to_vec())
+    }
+
     /// Fails unless the decoy and the DNS server saw nothing, no datagram was sent to anybody, and `opened` TCP
     /// connections were begun since the process started, as the kernel counted them.
     pub(crate) fn assert_silent_but_for(&self, opened: u64) {
