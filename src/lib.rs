@@ -23,6 +23,8 @@ mod command;
 #[cfg(unix)]
 mod control;
 mod demo;
+#[cfg(unix)]
+mod descriptors;
 mod exit;
 pub mod explain;
 mod files;
@@ -31,6 +33,7 @@ pub mod modules;
 mod options;
 mod report;
 pub mod telemetry;
+mod unit;
 
 pub use crate::command::main;
 pub use crate::options::{fs_root, trace};

@@ -13,7 +13,7 @@ use crate::host::HostName;
 use crate::id::NetworkId;
 use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
 use crate::limits::{
-    Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, UNIT_OF, Unit, account,
+    Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, Unit, account,
 };
 use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
@@ -54,7 +54,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     };
     let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
-    let unit = app.get(&UNIT_OF).and_then(|unit_of| unit_of(frame)).unwrap_or_default();
+    let unit = Unit::of(frame, app);
     Ok(Dialer { networks, route, chosen_by, isolation, unit })
 }
 
@@ -64,7 +64,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
 /// that moment, and through none if it was unregistered.
 ///
 /// Connections, listeners, sockets for datagrams and lookups count towards the [limits](crate::LimitsConfig) of the
-/// frame's [unit](UNIT_OF) and of all. What is over a limit is refused at once, with [`Cause::Limit`].
+/// frame's [unit](crate::UNIT_OF) and of all. What is over a limit is refused at once, with [`Cause::Limit`].
 #[derive(Debug, Clone)]
 pub struct Dialer {
     networks: NetworkRegistry,

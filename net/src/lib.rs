@@ -99,7 +99,7 @@ pub use crate::id::{NetworkId, NetworkKind};
 pub use crate::isolation::{
     ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
 };
-pub use crate::limits::{LimitReached, Limited, LimitsConfig, UNIT_OF, Unit, Whose};
+pub use crate::limits::{LimitReached, Limited, LimitsConfig, Reserved, UNIT_OF, Unit, Whose, reserve};
 pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
 };

@@ -67,6 +67,13 @@ impl<K> Id<K> {
     }
 }
 
+/// Both parts, with the colon. It is shared, not copied.
+impl<K> From<Id<K>> for Arc<str> {
+    fn from(id: Id<K>) -> Self {
+        id.text
+    }
+}
+
 impl<K: IdKind> FromStr for Id<K> {
     type Err = IdError;
 

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
-    NetworkChanges, NetworkRegistry, Step,
+    NetworkChanges, NetworkRegistry, Step, UNIT_OF,
 };
 use frame_registry::{App, AppBuilder, FrameResolvers};
 
 use crate::fs_root::{FS_BASE, Root};
 use crate::manifest::{Manifest, Problem};
 use crate::report;
+use crate::unit::unit_of;
 
 /// The app of a manifest, its networks still to be registered.
 pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem> {
-    let clearnet = NetConfig::default().with_clearnet(manifest.clearnet.clone());
+    let config = NetConfig::default().with_clearnet(manifest.clearnet.clone());
+    let config = config.with_limits(manifest.limits.clone());
     let mut app = builder(manifest)?;
-    let networks = frame_net::boot(&mut app, clearnet).map_err(|error| unbootable(manifest, &error))?;
+    let networks = frame_net::boot(&mut app, config).map_err(|error| unbootable(manifest, &error))?;
     Ok((app.build(), networks))
 }
 
@@ -56,6 +58,7 @@ impl Network for Hollow {
 fn builder(manifest: &Manifest) -> Result<AppBuilder, Problem> {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, &error.into()))?;
+    app.set(&UNIT_OF, unit_of).map_err(|error| unbootable(manifest, &error.into()))?;
     if let Some(base) = &manifest.base {
         let wrong = |why: String| Problem::new(&manifest.file, base.span.clone(), why);
         let root = Root::open(&base.value)

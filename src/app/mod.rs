@@ -31,7 +31,7 @@
 //! it has changed. Where a process does not start as what it is now, everything is put back.
 //!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
-//! `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
+//! `[limits]`, `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
 
 mod base;
 mod changes;

@@ -74,6 +74,7 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
     // What they say is read when an app is booted, and is part of values that are written once.
     let written_once = [
         ("clearnet", before.clearnet != manifest.clearnet),
+        ("limits", before.limits != manifest.limits),
         ("http", http(before) != http(manifest)),
         ("fs", base(before) != base(manifest)),
         ("telemetry", before.otlp != manifest.otlp),

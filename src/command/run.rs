@@ -58,6 +58,8 @@ impl Args {
         let manifest = manifest::read(&self.manifest).map_err(|problems| Failure::of_manifest(&problems))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
+        #[cfg(unix)]
+        crate::descriptors::raise();
         let runtime = Builder::new_multi_thread().enable_all().build()?;
         let exit = runtime.block_on(self.serve(manifest));
         // A thread that is still blocked runs what was told to end, and killed: it is not waited for.

@@ -15,10 +15,11 @@ use super::reader::{self, Read, Table};
 use super::{app, fs, network, settings, supervisor, telemetry, tree};
 
 /// The sections that there are.
-pub(super) const SECTIONS: [&str; 10] = [
+pub(super) const SECTIONS: [&str; 11] = [
     "app",
     "clearnet",
     "networks",
+    "limits",
     "http",
     "fs",
     "telemetry",
@@ -52,6 +53,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
         directory: document.reader.directory.clone(),
         app: app::app(document, &networks.known),
         clearnet: settings::section(document, "clearnet"),
+        limits: settings::section(document, "limits"),
         http: settings::section(document, "http"),
         base: fs::base(document),
         otlp: telemetry::otlp(document),

@@ -12,6 +12,10 @@
 //! kind = "socks5"
 //! proxy = "127.0.0.1:9050"
 //!
+//! [limits]                        # what functions and processes share: `frame_net::LimitsConfig`
+//! connections = 10_000
+//! connections_per_unit = 500
+//!
 //! [http]                          # for the modules `http`: `frame_net::http::HttpConfig`
 //! time_limit = "10s"
 //!

@@ -14,7 +14,7 @@ use frame_dispatch::process::{EntryId, HostConfig, HostId};
 use frame_dispatch::wasm::WasmConfig;
 use frame_dispatch::{FunctionId, FunctionsConfig};
 use frame_net::http::HttpConfig;
-use frame_net::{DirectConfig, NetworkConfig, NetworkId};
+use frame_net::{DirectConfig, LimitsConfig, NetworkConfig, NetworkId};
 use frame_registry::Options;
 use serde_json::{Map, Value as Json};
 
@@ -34,6 +34,8 @@ pub struct Manifest {
     pub clearnet: DirectConfig,
     /// `[networks]`.
     pub networks: BTreeMap<NetworkId, Given<NetworkConfig>>,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
     /// `[http]`.
     pub http: HttpConfig,
     /// `[fs]`: the directory that every `fs_root` is below.

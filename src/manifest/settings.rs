@@ -1,4 +1,4 @@
-//! Sections that another crate says how to read: `[clearnet]` and `[http]`.
+//! Sections that another crate says how to read: `[clearnet]`, `[limits]` and `[http]`.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;

@@ -71,6 +71,7 @@ fn the_documented_example_reads_into_what_it_says() {
     assert_eq!(manifest.app.options.get(&TIMEOUT).unwrap().duration(), Duration::from_mins(1));
     assert_eq!(manifest.clearnet.allow.len(), 1);
     assert_eq!(manifest.networks[&"app:tor".parse().unwrap()].value.kind(), "socks5");
+    assert_eq!(manifest.limits.connections(), 10_000);
     assert_eq!(manifest.http.time_limit, Duration::from_secs(10));
     assert!(manifest.base.unwrap().value.ends_with("data"));
     let otlp = manifest.otlp.unwrap();
@@ -139,6 +140,9 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[clearnet]\ndeadline = '0s'", "'0s'", &["clearnet.deadline", "longer than zero"]),
     ("[clearnet]\ndeadline = 5", "5", &["clearnet.deadline", "write \"5s\""]),
     ("[clearnet]\ndeadline_ms = 5", "deadline_ms", &["did you mean `deadline`?"]),
+    ("[limits]\nconections = 5", "conections", &["did you mean `connections`?"]),
+    ("[limits]\nlookups = 0", "0", &["limits.lookups", "at least 1"]),
+    ("[limits]\nconnections_per_unit = '5'", "'5'", &["limits.connections_per_unit", "a whole number"]),
     ("[http]\ntime_limit_ms = 5", "time_limit_ms", &["did you mean `time_limit`?"]),
     ("[http]\nidle_timeout = '5 fortnights'", "'5 fortnights'", &["http.idle_timeout", "\"1m30s\""]),
     ("[http]\nmax_response_head = 1_000_000", "1_000_000", &["at most 409600"]),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 use frame_net::http::{HttpClient, HttpError, Request, Response};
-use frame_net::{BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, NetworkError};
+use frame_net::{BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError};
 use tracing::Instrument as _;
 
 use crate::telemetry::progress;
@@ -135,6 +135,7 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
     };
     match cause {
         Cause::Denied(_) => ErrorKind::Denied,
+        Cause::Limit(_) => ErrorKind::Exhausted,
         Cause::TimedOut { .. } => ErrorKind::Deadline,
         Cause::Via(error) => network_kind(error),
         _ => ErrorKind::Unavailable,
@@ -157,7 +158,23 @@ fn failed(kind: ErrorKind, is_retryable: bool, error: impl Error + Send + Sync +
             }
             texts.join(": ")
         }
+        ErrorKind::Exhausted => match limit_reached(&error) {
+            Some(limit) => format!("{error}: {limit}"),
+            None => error.to_string(),
+        },
         _ => error.to_string(),
     };
     CallError::new(kind, message).with_retryable(is_retryable).with_source(error)
+}
+
+/// The limit that an error is about, if it is about one.
+fn limit_reached<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LimitReached> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(Cause::Limit(limit)) = error.downcast_ref() {
+            return Some(limit);
+        }
+        next = error.source();
+    }
+    None
 }

@@ -114,7 +114,7 @@ async fn a_call_has_so_many_connections_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_calls_together_have_so_many_connections_at_a_time() {
+async fn all_calls_of_a_unit_share_what_it_may_have() {
     let source = r"
         local to, wait = table.unpack(...)
         local ok, one
@@ -122,7 +122,9 @@ async fn all_calls_together_have_so_many_connections_at_a_time() {
         if wait then one:read(1) end
         local two = net.connect(to)
         return 'two'";
-    let script = Script::new(source);
+    let networks =
+        json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "limits": { "connections_per_unit": 3 } });
+    let script = Script::with_networks(source, networks);
     let to = echo().to_string();
     let (mut holds, wait) = (Vec::new(), json!([to, true]));
     // Each waits for something to read, with one connection.
@@ -140,6 +142,8 @@ async fn all_calls_together_have_so_many_connections_at_a_time() {
     };
     let error = soon(refused).await;
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true), "{error}");
+    let said = "this unit has 3 connections, which is the limit for one unit; close some, or try again later";
+    assert!(error.message().ends_with(said), "{error}");
     for hold in holds {
         hold.abort();
         let _ = hold.await;

@@ -41,7 +41,7 @@ impl Script {
         let functions = Functions::new(app.build());
         let engine = LuaEngine::builder()
             .module(HttpModule::new(HttpClient::new(http).unwrap()))
-            .module(NetModule::new().with_connections(2).with_all_connections(3))
+            .module(NetModule::new().with_connections(2))
             .module(JsonModule::new())
             .build()
             .unwrap();

@@ -88,7 +88,11 @@ impl App {
         command.arg("run").arg(self.path().join("app.toml")).args(arguments);
         command.env("XDG_CACHE_HOME", self.path().join("cache")).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = with(&mut command).spawn().expect("it was built");
+        Self::spawn(with(&mut command))
+    }
+
+    fn spawn(command: &mut Command) -> Run {
+        let mut child = command.spawn().expect("it was built");
         let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -659,4 +663,21 @@ fn the_example_with_everything_ticks_until_it_is_stopped() {
     run.signal(Signal::TERM);
     assert!(run.end().success());
     assert!(run.has_said("its supervisor is shutting down"), "{}", run.said.join("\n"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_of_open_files_is_raised() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("one"))]);
+    // Of a shell that has lowered the soft limit the program is told nothing but that.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 256; exec \"$0\" run \"$1\""]).arg(env!("CARGO_BIN_EXE_frame"));
+    command.arg(app.path().join("app.toml")).env("XDG_CACHE_HOME", app.path().join("cache"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut run = App::spawn(&mut command);
+    run.wait_for("one is up");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", run.child.id())).expect("it runs");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("it is limited");
+    let [soft, hard] = [3, 4].map(|column| files.split_whitespace().nth(column).expect("two limits"));
+    assert_eq!(soft, hard, "{files}");
 }

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// What all units of an app share, and the most that one of them may have.
 ///
@@ -24,13 +24,17 @@ pub struct LimitsConfig {
     /// How many connections, listeners and sockets for datagrams may be open, those that are being made and those that
     /// are kept for later requests included. Unless given, half of the descriptors that this process may have when its
     /// networks are made, and at most 65 536.
+    #[serde(deserialize_with = "at_least_one")]
     pub connections: Option<NonZero<usize>>,
     /// How many of these one unit may have. There is no such limit unless given.
+    #[serde(deserialize_with = "at_least_one")]
     pub connections_per_unit: Option<NonZero<usize>>,
     /// How many names this host may look up at a time. Unless given, as many as an eighth of the descriptors, and at most
     /// 4 096: each takes one.
+    #[serde(deserialize_with = "at_least_one")]
     pub lookups: Option<NonZero<usize>>,
     /// How many names one unit may look up at a time. There is no such limit unless given.
+    #[serde(deserialize_with = "at_least_one")]
     pub lookups_per_unit: Option<NonZero<usize>>,
 }
 
@@ -52,6 +56,11 @@ impl LimitsConfig {
         let derived = || (descriptors() / 8).clamp(1, MOST_LOOKUPS);
         self.lookups.map_or_else(derived, NonZero::get)
     }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZero<usize>>, D::Error> {
+    let invalid = |_| serde::de::Error::custom("it has to be a whole number, at least 1, such as 1000");
+    NonZero::deserialize(deserializer).map(Some).map_err(invalid)
 }
 
 /// How many descriptors this process may have. The others are for files, for what waits for events, and for whatever else

@@ -5,10 +5,14 @@ mod counted;
 mod limiter;
 mod unit;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use frame_registry::{App, Frame};
 
 use self::limiter::Limiter;
 use crate::network::BoxFuture;
+use crate::registry::NETWORKS;
 
 pub use self::config::LimitsConfig;
 pub(crate) use self::counted::{Counted, CountedDatagrams, CountedListener};
@@ -86,6 +90,28 @@ impl Limits {
             }
         }
         Err(refused)
+    }
+}
+
+/// Takes room for something that `frame`'s unit keeps open and that is not a connection, such as a file. It counts as one.
+///
+/// # Errors
+///
+/// [`LimitReached`] if there is none. An app without networks has no limits.
+pub fn reserve(frame: &Frame, app: &App) -> Result<Reserved, LimitReached> {
+    let Some(networks) = app.get(&NETWORKS) else { return Ok(Reserved { _permit: None }) };
+    let permit = networks.limits().connection(&Unit::of(frame, app))?;
+    Ok(Reserved { _permit: Some(permit) })
+}
+
+/// Room for something that is open, until it is dropped; from [`reserve`].
+pub struct Reserved {
+    _permit: Option<Permit>,
+}
+
+impl fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reserved")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use frame_registry::{Frame, Key};
+use frame_registry::{App, Frame, Key};
 
 /// Says which unit a frame is of. The embedder sets it on the app; the frames of an app without it are all of one unit.
 ///
@@ -29,6 +29,11 @@ impl Unit {
     /// The unit of this kind and name.
     pub fn new(kind: &'static str, name: impl Into<Arc<str>>) -> Self {
         Self(Some((kind, name.into())))
+    }
+
+    /// The unit of `frame`, as the app names it.
+    pub(crate) fn of(frame: &Frame, app: &App) -> Self {
+        app.get(&UNIT_OF).and_then(|unit_of| unit_of(frame)).unwrap_or_default()
     }
 }
 

@@ -105,6 +105,8 @@ impl Args {
         let manifest = manifest::read(&self.manifest).map_err(|problems| refused(&problems, self.format))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
+        #[cfg(unix)]
+        crate::descriptors::raise();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let called = runtime.block_on(call(manifest, task, self.timeout, self.format, self.explain));
         // What blocks its thread is not waited for.

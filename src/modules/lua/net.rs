@@ -9,7 +9,6 @@ use frame_dispatch::lua::{LuaModule, ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, ErrorKind};
 use frame_net::{Endpoint, Host, Route};
 use mlua::{Table, Value};
-use tokio::sync::Semaphore;
 
 use self::connection::{Connections, Handle, Opened};
 use super::members::{Members, invalid};
@@ -41,8 +40,8 @@ use crate::modules::connect;
 /// | `close()` | Closes it. |
 ///
 /// Connections are closed when the call ends that made them, at the latest, and before that where a script has them in a
-/// variable that is `<close>`. A call, or a process, has [some](Self::with_connections) at a
-/// time, and so have [all together](Self::with_all_connections).
+/// variable that is `<close>`. A call, or a process, has [some](Self::with_connections) at a time. All calls of a function
+/// together, and all functions and processes, have as many as the [limits](frame_net::LimitsConfig) of the app say.
 ///
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
 /// address, `denied` where the rules of the network forbid it, `deadline` where it took too long, `exhausted` where a limit
@@ -65,37 +64,24 @@ use crate::modules::connect;
 #[derive(Debug, Clone)]
 pub struct NetModule {
     connections: usize,
-    /// What is left of the connections of all calls.
-    all: Arc<Semaphore>,
 }
 
-/// How many connections all calls have at a time, where nothing else is said: half of the descriptors that a process has on
-/// most systems.
-const ALL_CONNECTIONS: usize = 512;
-
 impl NetModule {
-    /// The module, with which a call has up to 64 connections at a time, and all calls together have 512.
+    /// The module, with which a call has up to 64 connections at a time.
     #[must_use]
     pub fn new() -> Self {
-        Self { connections: 64, all: Arc::new(Semaphore::new(ALL_CONNECTIONS)) }
+        Self { connections: 64 }
     }
 
     /// The same, where a call has up to so many connections at a time.
     #[must_use]
     pub fn with_connections(self, connections: usize) -> Self {
-        Self { connections, ..self }
-    }
-
-    /// The same, where all calls together have up to so many connections at a time, those that are being made included.
-    /// Each is a descriptor of the program. Clones share the limit.
-    #[must_use]
-    pub fn with_all_connections(self, connections: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))), ..self }
+        Self { connections }
     }
 
     fn install_connect(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         connection::register(module)?;
-        let (values, most, all) = (module.values(), self.connections, Arc::clone(&self.all));
+        let (values, most) = (module.values(), self.connections);
         module.prepared_function("connect", move |lua, ctx, (host, port, options): Connect| {
             let (to, options) = destination(&host, port, options)?;
             let options = Members::new(options, "the options of `net.connect`", &["isolation", "timeout"])?;
@@ -113,14 +99,10 @@ impl NetModule {
                     CallError::new(ErrorKind::Exhausted, message).with_retryable(false),
                 ));
             }
-            let permit = Arc::clone(&all).try_acquire_owned().map_err(|_| {
-                let message = "all calls together have as many connections as they can; try again later";
-                Values::raise(CallError::new(ErrorKind::Exhausted, message))
-            })?;
             Ok(async move {
                 let stream = connect::connect(&dialer, &to, timeout).await.map_err(Values::raise)?;
                 let name = format!("{to} through {}", dialer.route());
-                Ok(Opened(Handle::new(&connections, name, stream, permit)))
+                Ok(Opened(Handle::new(&connections, name, stream)))
             })
         })
     }

@@ -15,6 +15,7 @@ use frame_dispatch::wasm::wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, OpenMode};
 use frame_dispatch::wasm::{HostModule, State, wasmtime};
+use frame_net::Reserved;
 
 use super::MAX_RESOURCES;
 use crate::files::{self, OpenError, Opened};
@@ -25,8 +26,7 @@ use crate::fs_root::ROOT;
 const PREOPENS: &str = "wasi:filesystem/preopens@0.2.12";
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
-/// How many files and directories a call has open at once. What is open counts for the whole program, which needs some
-/// for its sockets.
+/// How many files and directories a call has open at once. Those of a unit count as its connections do.
 const MOST_OPEN: usize = 128;
 
 /// Gives components the [root](crate::fs_root) of the call that runs as their one directory, `/`: what is built with a
@@ -90,20 +90,21 @@ type SetTimesAt = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTim
 struct Handles {
     /// That of the root, for as long as the call lasts.
     root: Option<Dir>,
-    others: Vec<Weak<std::fs::File>>,
+    others: Vec<(Weak<std::fs::File>, Reserved)>,
 }
 
 impl Handles {
     fn has_room(&mut self) -> bool {
-        self.others.retain(|handle| handle.strong_count() > 0);
+        self.others.retain(|(handle, _)| handle.strong_count() > 0);
         self.others.len() < MOST_OPEN
     }
 
-    fn add(&mut self, descriptor: &Descriptor) {
-        self.others.push(Arc::downgrade(match descriptor {
+    fn add(&mut self, descriptor: &Descriptor, reserved: Reserved) {
+        let handle = match descriptor {
             Descriptor::File(file) => &file.file,
             Descriptor::Dir(directory) => &directory.dir,
-        }));
+        };
+        self.others.push((Arc::downgrade(handle), reserved));
     }
 }
 
@@ -161,6 +162,9 @@ async fn open_at(
     if !state.slot::<Handles>().has_room() {
         return Ok(Err(ErrorCode::InsufficientMemory));
     }
+    let Ok(reserved) = frame_net::reserve(state.ctx().frame(), state.ctx().app()) else {
+        return Ok(Err(ErrorCode::InsufficientMemory));
+    };
     let (perms, mode, wants_directory) = (directory.perms, opening.mode, opening.wants_directory);
     let opened = in_directory(directory.dir, move |directory| opening.open(directory, Path::new(&path)));
     let descriptor = match opened.await {
@@ -172,7 +176,7 @@ async fn open_at(
         Err(error) => return Ok(Err(error)),
     };
     let (handles, table) = state.slot_and_table::<Handles>();
-    handles.add(&descriptor);
+    handles.add(&descriptor, reserved);
     Ok(Ok(table.push(descriptor)?))
 }
 

@@ -9,7 +9,6 @@ use frame_dispatch::{CallError, ErrorKind};
 use frame_net::BoxStream;
 use mlua::{AnyUserData, IntoLua, Lua, UserDataFields as _, UserDataRegistry, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::modules::lua::members::invalid;
 
@@ -35,8 +34,6 @@ struct Connection {
     name: String,
     /// A script does one thing at a time, so that nobody waits for this.
     stream: tokio::sync::Mutex<BufReader<BoxStream>>,
-    /// Its place among those of all calls.
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Connections {
@@ -60,17 +57,12 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn new(
-        connections: &Arc<Connections>,
-        name: String,
-        stream: BoxStream,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(connections: &Arc<Connections>, name: String, stream: BoxStream) -> Self {
         let stream = tokio::sync::Mutex::new(BufReader::new(stream));
         let mut open = connections.open();
         open.last += 1;
         let number = open.last;
-        open.by_number.insert(number, Arc::new(Connection { name, stream, _permit: permit }));
+        open.by_number.insert(number, Arc::new(Connection { name, stream }));
         Self { connections: Arc::downgrade(connections), number }
     }
 
