@@ -17,7 +17,8 @@ use crate::limits::{
 };
 use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
-use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, require};
+use crate::registered::Registered;
+use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
 
 /// The dialer of `frame`: what the unit of that frame makes its connections with, and the only thing that makes
 /// connections for it.
@@ -131,7 +132,7 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Listen`]: through many
     /// networks nobody can be reached, and then nothing listens.
     pub async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, NetworkError> {
-        let network = &self.network()?.network;
+        let network = self.network()?;
         let listens = async {
             network.check_shared(Step::Listen, at, self.isolation())?;
             let permit = self.permit().map_err(|error| limited(Step::Listen, at, error))?;
@@ -153,7 +154,7 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
     /// no datagrams, and then none is sent.
     pub async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
-        let network = &self.network()?.network;
+        let network = self.network()?;
         let bound = async {
             network.check_shared(Step::Bind, at, self.isolation())?;
             let permit = self.permit().map_err(|error| limited(Step::Bind, at, error))?;
@@ -175,7 +176,7 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
     /// cannot look names up, and then nobody is asked.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
-        let network = &self.network()?.network;
+        let network = self.network()?;
         let found = async {
             network.check_shared(Step::Lookup, name, self.isolation())?;
             account(self.account(), network.lookup(name)).await
@@ -195,7 +196,7 @@ impl Dialer {
     ) -> Result<Counted, NetworkError> {
         let failed = |source| NetworkError::Connect { to: to.clone(), route: self.route.clone(), source };
         let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
-        let dialled = registered.network.dial(to, self.isolation());
+        let dialled = registered.connect(to, self.isolation());
         let stream = account(self.account(), dialled).await.map_err(failed)?;
         Ok(Counted::new(stream, permit))
     }

@@ -11,6 +11,7 @@ use crate::config::NetworkConfig;
 use crate::direct::DirectDriver;
 use crate::network::Network;
 use crate::registry::NetworkRegistry;
+use crate::shield::{Held, Panicked};
 use crate::socks5::Socks5Driver;
 
 /// Makes networks of one kind.
@@ -72,7 +73,9 @@ pub trait Driver: Send + Sync + 'static {
     fn create(&self, config: Self::Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError>;
 }
 
-type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> + Send + Sync;
+type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Result<Arc<dyn Network>, BoxError>, Panicked>
+    + Send
+    + Sync;
 
 /// A [`Driver`] for each kind.
 #[derive(Clone, Default)]
@@ -99,8 +102,9 @@ impl Drivers {
     /// With this driver, in the place of an earlier one of its kind.
     #[must_use]
     pub fn with<D: Driver>(mut self, driver: D) -> Self {
+        let driver = Held::new(driver);
         let create = move |config: &NetworkConfig, networks: &NetworkRegistry| {
-            driver.create(config.settings::<D::Config>()?, networks)
+            driver.call(|driver| driver.create(config.settings::<D::Config>()?, networks))
         };
         self.by_kind.insert(D::KIND, Arc::new(create));
         self
@@ -120,8 +124,9 @@ impl Drivers {
             let (kind, known) = (config.kind().to_owned(), self.kinds().collect());
             return Err(ConfigError::UnknownKind { kind, known });
         };
-        create(config, networks)
-            .map_err(|source| ConfigError::Invalid { kind: config.kind().to_owned(), source })
+        let kind = || config.kind().to_owned();
+        let created = create(config, networks).map_err(|Panicked| ConfigError::Panicked { kind: kind() })?;
+        created.map_err(|source| ConfigError::Invalid { kind: kind(), source })
     }
 }
 
@@ -143,6 +148,12 @@ pub enum ConfigError {
         kind: String,
         /// The kinds that there are drivers for.
         known: Vec<&'static str>,
+    },
+    /// The driver panicked. The panic hook has reported how.
+    #[error("the driver of {kind} networks panicked")]
+    Panicked {
+        /// The kind.
+        kind: String,
     },
     /// The driver refuses the settings.
     #[error("the settings of a {kind} network are wrong")]

@@ -67,6 +67,12 @@ pub enum NetworkError {
         /// Why.
         source: ConfigError,
     },
+    /// A network panicked when it was asked of what kind it is, what it goes through and what it keeps apart.
+    #[error("network `{id}` panicked when it was registered")]
+    Panicked {
+        /// The network.
+        id: NetworkId,
+    },
     /// A network is to go through one that is not there.
     #[error("network `{id}` goes via `{via}`, which is not registered; register that one first")]
     ViaNotRegistered {
@@ -134,6 +140,7 @@ impl NetworkError {
             | Self::Bind { source, .. }
             | Self::Lookup { source, .. } => source.is_retryable(),
             Self::Config { .. }
+            | Self::Panicked { .. }
             | Self::ViaNotRegistered { .. }
             | Self::ViaCycle { .. }
             | Self::NotFound { .. }
@@ -265,7 +272,7 @@ impl DriverError {
             #[cfg(feature = "i2p")]
             Cause::Sam(error) => error.is_retryable(),
             Cause::Via(error) => error.is_retryable(),
-            Cause::Denied(_) | Cause::NotSupported { .. } | Cause::Permanent(_) => false,
+            Cause::Denied(_) | Cause::NotSupported { .. } | Cause::Panicked | Cause::Permanent(_) => false,
         }
     }
 }
@@ -376,6 +383,9 @@ pub enum Cause {
         /// What was asked of it.
         what: &'static str,
     },
+    /// The network, which is none of this crate's, panicked. The panic hook has reported how.
+    #[error("the network panicked")]
+    Panicked,
     /// A [`WireGuard`](crate::wireguard::WireGuard) network does not carry this.
     #[cfg(feature = "wireguard")]
     #[error(transparent)]

@@ -1,7 +1,6 @@
 //! What a network does.
 
 use std::fmt;
-use std::future::ready;
 use std::net::IpAddr;
 use std::pin::Pin;
 
@@ -102,6 +101,10 @@ impl fmt::Debug for dyn Datagrams {
 ///
 /// What a network cannot do it refuses with [`Cause::NotSupported`]; it never does it over another network instead.
 /// Dropping it closes it; connections that it made may outlive it, and go on through it.
+///
+/// [`kind`](Network::kind), [`via`](Network::via) and [`isolation`](Network::isolation) are read once, when the network is
+/// registered. A registered network that panics, in a method, a future or its `Drop`, fails the one call with
+/// [`Cause::Panicked`] and harms nothing else. What it has returned, such as a stream, belongs to the caller.
 pub trait Network: Send + Sync + 'static {
     /// The kind of driver, such as `socks5`.
     fn kind(&self) -> &'static str;
@@ -132,6 +135,21 @@ pub trait Network: Send + Sync + 'static {
         to: &'a Endpoint,
         isolation: Option<&'a IsolationKey>,
     ) -> BoxFuture<'a, Result<BoxStream, DriverError>>;
+
+    /// Connects to `to`, the far end of a network that goes [`via`](Network::via) this one: its proxy, for example. The
+    /// address is part of the configuration and not chosen by a unit, so a network whose
+    /// [`connect`](Network::connect) has rules for units may carry it all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// As with `connect`.
+    ///
+    /// # Errors
+    ///
+    /// As `connect`.
+    fn carry<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        self.connect(to, None)
+    }
 
     /// Accepts connections at `at`.
     ///
@@ -173,34 +191,6 @@ pub trait Network: Send + Sync + 'static {
     /// [`Cause::NotSupported`], unless the network has a way to ask.
     fn lookup<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DriverError>> {
         Box::pin(async move { Err(self.not_supported(Step::Lookup, name, "looking names up")) })
-    }
-}
-
-impl dyn Network {
-    /// [`connect`](Network::connect), with the isolation it lacks refused.
-    pub(crate) fn dial<'a>(
-        &'a self,
-        to: &'a Endpoint,
-        isolation: Option<&'a IsolationKey>,
-    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
-        if isolation.is_some() && self.isolation() == Isolation::None {
-            let refused = self.not_supported(Step::Connect, to, "isolating connections");
-            return Box::pin(ready(Err(refused)));
-        }
-        self.connect(to, isolation)
-    }
-
-    /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.
-    pub(crate) fn check_shared(
-        &self,
-        step: Step,
-        peer: impl fmt::Display,
-        isolation: Option<&IsolationKey>,
-    ) -> Result<(), DriverError> {
-        match isolation {
-            None => Ok(()),
-            Some(_) => Err(self.not_supported(step, peer, "anything but connecting, with an isolation key,")),
-        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use frame_registry::{App, Key};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::NetworkConfig;
 use crate::driver::Drivers;
@@ -16,6 +15,7 @@ use crate::error::{ChosenBy, Missing, NetworkError};
 use crate::id::NetworkId;
 use crate::limits::{Limits, LimitsConfig};
 use crate::network::Network;
+use crate::registered::Registered;
 
 pub use self::changes::NetworkChanges;
 
@@ -78,22 +78,6 @@ pub(crate) struct Inner {
 
 type Table = BTreeMap<NetworkId, Arc<Registered>>;
 
-/// A network in its place. The same network in another place, or there again, is another, and so is one that goes
-/// through another than before.
-pub(crate) struct Registered {
-    pub(crate) network: Arc<dyn Network>,
-    /// Whether code that is not trusted may choose it.
-    pub(crate) is_selectable: bool,
-    /// Cancelled once it is not registered any more.
-    pub(crate) retired: CancellationToken,
-}
-
-impl Registered {
-    fn new(network: Arc<dyn Network>, is_selectable: bool) -> Arc<Self> {
-        Arc::new(Self { network, is_selectable, retired: CancellationToken::new() })
-    }
-}
-
 impl NetworkRegistry {
     /// A registry without overlay networks. `clearnet` is where frames without one go.
     pub fn new(clearnet: Arc<dyn Network>) -> Self {
@@ -146,7 +130,7 @@ impl NetworkRegistry {
                 }
                 table.insert(id.clone(), Arc::clone(network));
             }
-            networks.iter().try_for_each(|(id, _)| check_via(table, id))
+            networks.iter().try_for_each(|(id, _)| check(table, id))
         })
     }
 
@@ -169,7 +153,7 @@ impl NetworkRegistry {
                 return Err(NetworkError::NotRegistered { id: id.clone() });
             };
             let old = std::mem::replace(place, Arc::clone(new));
-            check_via(table, id)?;
+            check(table, id)?;
             Ok([vec![old], renew_behind(table, id)].concat())
         })?;
         retire(&replaced);
@@ -227,13 +211,13 @@ impl NetworkRegistry {
 
     /// The kind of the network registered as `id`.
     pub fn kind(&self, id: &NetworkId) -> Option<&'static str> {
-        self.inner.table.load().get(id).map(|registered| registered.network.kind())
+        self.inner.table.load().get(id).map(|registered| registered.kind())
     }
 
     /// The ids of the registered networks with their kinds, by id.
     pub fn list(&self) -> Vec<(NetworkId, &'static str)> {
         let table = self.inner.table.load();
-        table.iter().map(|(id, registered)| (id.clone(), registered.network.kind())).collect()
+        table.iter().map(|(id, registered)| (id.clone(), registered.kind())).collect()
     }
 
     /// Makes the network that is described, which is to be `id`, and does not register it: to see whether it can be made,
@@ -243,11 +227,7 @@ impl NetworkRegistry {
     ///
     /// # Errors
     ///
-    /// [`NetworkError::Config`] if no driver can make it.
-    ///
-    /// # Panics
-    ///
-    /// Outside a Tokio runtime, for kinds that need one from the start.
+    /// [`NetworkError::Config`] if no driver can make it, or if the driver panics: some need a Tokio runtime.
     pub fn build(&self, id: &NetworkId, config: &NetworkConfig) -> Result<Arc<dyn Network>, NetworkError> {
         let built = self.inner.drivers.create(config, self);
         built.map_err(|source| NetworkError::Config { id: id.clone(), source })
@@ -309,13 +289,13 @@ fn retire(networks: &[Arc<Registered>]) {
 /// Registers all networks anew that go through `id`, which has changed, and gives back what they were registered as: who
 /// keeps connections of theirs is not to use these any more.
 fn renew_behind(table: &mut Table, id: &NetworkId) -> Vec<Arc<Registered>> {
-    let goes_via = |registered: &Registered, id| registered.network.via() == Some(id);
+    let goes_via = |registered: &Registered, id| registered.via() == Some(id);
     let behind: Vec<_> =
         table.iter().filter(|(_, behind)| goes_via(behind, id)).map(|(id, _)| id.clone()).collect();
     let mut renewed = Vec::new();
     for id in behind {
         if let Some(place) = table.get_mut(&id) {
-            let new = Registered::new(Arc::clone(&place.network), place.is_selectable);
+            let new = place.renewed();
             renewed.push(std::mem::replace(place, new));
         }
         renewed.extend(renew_behind(table, &id));
@@ -323,12 +303,15 @@ fn renew_behind(table: &mut Table, id: &NetworkId) -> Vec<Arc<Registered>> {
     renewed
 }
 
-/// Refuses `id` if what it goes through is not there, or leads back to it.
-fn check_via(table: &Table, id: &NetworkId) -> Result<(), NetworkError> {
+/// Refuses `id` if it panicked when it was asked what it is, or if what it goes through is not there or leads back to it.
+fn check(table: &Table, id: &NetworkId) -> Result<(), NetworkError> {
+    if table.get(id).is_some_and(|registered| !registered.is_described()) {
+        return Err(NetworkError::Panicked { id: id.clone() });
+    }
     let mut passed = vec![id.clone()];
     loop {
         let Some(here) = passed.last() else { return Ok(()) };
-        let Some(via) = table.get(here).and_then(|registered| registered.network.via()) else {
+        let Some(via) = table.get(here).and_then(|registered| registered.via()) else {
             return Ok(());
         };
         // What others go through may have been unregistered since, and then they are refused when they dial.

@@ -71,7 +71,7 @@ impl Via {
             let (id, missing) = (id.clone(), Missing::Network);
             return Err(failed(NetworkError::NotFound { id, chosen_by: ChosenBy::Chain, missing }));
         };
-        let dialled = deadline.timeout(registered.network.dial(to, None)).await;
+        let dialled = deadline.timeout(registered.carry(to)).await;
         let dialled = dialled.map_err(|cause| DriverError::new(Step::Connect, to, cause))?;
         match dialled {
             Ok(stream) => Ok((stream, registered.retired.clone())),

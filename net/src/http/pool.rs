@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::{Isolation, IsolationKey};
 use crate::limits::{Keeper, Limits, Unit};
-use crate::registry::Registered;
+use crate::registered::Registered;
 
 /// Whose a connection is. Nobody else gets it, and no other unit: it counts for the one that made it, and whether there is
 /// one would tell another unit what this one does.
@@ -37,7 +37,7 @@ impl Place {
     /// Where connections to `origin` are kept that `dialer` makes through `registered`. There is none where no two of
     /// them may be seen to belong together.
     pub(super) fn new(registered: &Arc<Registered>, dialer: &Dialer, origin: &Origin) -> Option<Self> {
-        let isolation = match (registered.network.isolation(), dialer.isolation()) {
+        let isolation = match (registered.isolation(), dialer.isolation()) {
             (Isolation::ByKey, None) => return None,
             (Isolation::ByKey | Isolation::None, isolation) => isolation.cloned(),
         };

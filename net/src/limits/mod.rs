@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use frame_registry::{App, Frame};
 
 use self::limiter::Limiter;
-use crate::network::BoxFuture;
 use crate::registry::NETWORKS;
 
 pub use self::config::LimitsConfig;
@@ -128,10 +127,7 @@ tokio::task_local! {
 
 /// Does `work`, whose lookups and further connections count for `account`. Networks pass nothing on for that: what one
 /// does by way of another is done by the same task.
-pub(crate) fn account<'a, T>(
-    account: Account,
-    work: BoxFuture<'a, T>,
-) -> impl Future<Output = T> + use<'a, T> {
+pub(crate) fn account<F: Future>(account: Account, work: F) -> impl Future<Output = F::Output> + use<F> {
     ACCOUNT.scope(account, work)
 }
 

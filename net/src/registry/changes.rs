@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{NetworkRegistry, Registered, check_via, renew_behind, retire};
+use super::{NetworkRegistry, check, renew_behind, retire};
 use crate::config::NetworkConfig;
 use crate::error::NetworkError;
 use crate::id::NetworkId;
 use crate::network::Network;
+use crate::registered::Registered;
 
 /// What becomes of networks: of each that is named here, the last thing that was said. Nothing happens to them before
 /// [`NetworkRegistry::apply`].
@@ -92,7 +93,7 @@ impl NetworkRegistry {
                 });
             }
             let put = changes.networks.iter().filter(|(_, network)| network.is_some());
-            put.map(|(id, _)| id).try_for_each(|id| check_via(table, id))?;
+            put.map(|(id, _)| id).try_for_each(|id| check(table, id))?;
             for id in changes.networks.keys() {
                 replaced.extend(renew_behind(table, id));
             }
@@ -106,7 +107,7 @@ impl NetworkRegistry {
 impl std::fmt::Debug for NetworkChanges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kinds = self.networks.iter().map(|(id, network)| {
-            let kind = network.as_ref().map(|registered| registered.network.kind());
+            let kind = network.as_ref().map(|registered| registered.kind());
             (id, kind)
         });
         f.write_str("NetworkChanges ")?;

@@ -10,7 +10,7 @@ use super::*;
 use crate::direct::Direct;
 use crate::driver::{ConfigError, Driver};
 use crate::endpoint::Endpoint;
-use crate::error::DriverError;
+use crate::error::{Cause, DriverError};
 use crate::isolation::IsolationKey;
 use crate::network::{BoxFuture, BoxStream};
 
@@ -74,7 +74,7 @@ fn the_old_network_is_closed_outside_the_lock_once_its_last_user_is_done() {
     let user = networks.get(&id("a:b")).unwrap();
     assert!(!user.retired.is_cancelled());
     networks.replace(&id("a:b"), Arc::new(Direct::default())).unwrap();
-    assert_eq!((user.network.kind(), networks.kind(&id("a:b"))), ("test", Some("direct")));
+    assert_eq!((user.kind(), networks.kind(&id("a:b"))), ("test", Some("direct")));
     assert!(user.retired.is_cancelled());
     assert!(!dropped.load(Ordering::Relaxed), "it has a user");
     drop(user);
@@ -357,9 +357,130 @@ proptest! {
             let there = table.iter().map(|(id, registered)| {
                 let number = |id: &NetworkId| id.name().parse().unwrap();
                 prop_assert!(!registered.retired.is_cancelled());
-                Ok((number(id), registered.network.via().map(number)))
+                Ok((number(id), registered.via().map(number)))
             });
             prop_assert_eq!(&there.collect::<Result<BTreeMap<u8, _>, _>>()?, &model.0);
         }
     }
+}
+
+/// Where a [`Bomb`] panics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum At {
+    Kind,
+    Connect,
+    Poll,
+    Drop,
+}
+
+/// A network of another crate, with a bug.
+struct Bomb(At);
+
+impl Network for Bomb {
+    fn kind(&self) -> &'static str {
+        assert_ne!(self.0, At::Kind, "kind");
+        "bomb"
+    }
+
+    fn connect<'a>(
+        &'a self,
+        _: &'a Endpoint,
+        _: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        assert_ne!(self.0, At::Connect, "connect");
+        Box::pin(async { panic!("poll") })
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert_ne!(self.0, At::Drop, "drop");
+    }
+}
+
+#[test]
+fn a_network_whose_drop_panics_is_taken_away_all_the_same() {
+    let networks = networks();
+    let register = || networks.register(id("a:b"), Arc::new(Bomb(At::Drop)));
+    register().unwrap();
+    register().unwrap_err();
+    assert!(networks.unregister(&id("a:b")));
+    register().unwrap();
+    networks.replace(&id("a:b"), Arc::new(Bomb(At::Drop))).unwrap();
+    let mut changes = NetworkChanges::default();
+    changes.put(id("a:b"), Arc::new(Bomb(At::Drop)), false).put(id("a:b"), Arc::new(Bomb(At::Drop)), true);
+    networks.apply(changes).unwrap();
+    assert_eq!(networks.list(), [(id("a:b"), "bomb")]);
+    let mut unused = NetworkChanges::default();
+    unused.put(id("a:c"), Arc::new(Bomb(At::Drop)), false);
+    drop(unused);
+    drop(networks);
+}
+
+#[test]
+fn a_network_that_panics_when_it_is_asked_what_it_is_is_not_registered() {
+    let networks = networks();
+    let refused = networks.register(id("a:b"), Arc::new(Bomb(At::Kind))).unwrap_err();
+    assert!(matches!(&refused, NetworkError::Panicked { id } if id.as_str() == "a:b"), "{refused:?}");
+    networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
+    networks.replace(&id("a:b"), Arc::new(Bomb(At::Kind))).unwrap_err();
+    let mut changes = NetworkChanges::default();
+    changes.put(id("a:b"), Arc::new(Bomb(At::Kind)), false);
+    assert!(format!("{changes:?}").contains("unknown"));
+    networks.apply(changes).unwrap_err();
+    assert_eq!(networks.list(), [(id("a:b"), "direct")]);
+}
+
+#[tokio::test]
+async fn a_network_that_panics_fails_the_one_call() {
+    let networks = networks();
+    let to = "h:1".parse().unwrap();
+    for at in [At::Connect, At::Poll] {
+        networks.register(id("a:b"), Arc::new(Bomb(at))).unwrap();
+        let registered = networks.get(&id("a:b")).unwrap();
+        for error in
+            [registered.connect(&to, None).await.unwrap_err(), registered.carry(&to).await.unwrap_err()]
+        {
+            assert!(matches!(error.cause(), Cause::Panicked) && !error.is_retryable(), "{error:?}");
+        }
+        assert!(networks.unregister(&id("a:b")));
+    }
+}
+
+/// A driver that panics where the setting says, or else makes a network.
+struct BombDriver;
+
+impl Driver for BombDriver {
+    type Config = BTreeMap<String, bool>;
+    const KIND: &'static str = "bomb";
+
+    fn create(
+        &self,
+        config: Self::Config,
+        _: &NetworkRegistry,
+    ) -> Result<Arc<dyn Network>, frame_registry::BoxError> {
+        assert!(config.is_empty(), "create");
+        Ok(Arc::new(Bomb(At::Drop)))
+    }
+}
+
+impl Drop for BombDriver {
+    fn drop(&mut self) {
+        panic!("drop of a driver");
+    }
+}
+
+#[test]
+fn a_driver_that_panics_is_an_error_of_the_configuration() {
+    let drivers = Drivers::standard().with(BombDriver).with(BombDriver);
+    let networks = NetworkRegistry::with_drivers(Arc::new(Direct::default()), drivers);
+    let config = |json| serde_json::from_value(json).unwrap();
+    let error = networks.create(id("a:b"), &config(json!({ "kind": "bomb", "fuse": true }))).unwrap_err();
+    assert!(
+        matches!(&error, NetworkError::Config { source: ConfigError::Panicked { kind }, .. } if kind == "bomb"),
+        "{error:?}"
+    );
+    networks.create(id("a:b"), &config(json!({ "kind": "bomb" }))).unwrap();
+    networks.update(&id("a:b"), &config(json!({ "kind": "bomb" }))).unwrap();
+    drop(networks);
 }
