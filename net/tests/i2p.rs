@@ -253,6 +253,41 @@ async fn a_refused_greeting_is_permanent() {
     }
 }
 
+#[tokio::test]
+async fn a_router_that_fails_at_the_greeting_is_not_taken_for_one_that_asks_for_a_password() {
+    let bridge = Bridge::new().await;
+    let (app, _) = app(&bridge, &json!({}));
+    let script = async {
+        let mut socket = bridge.socket().await;
+        socket.line().await;
+        socket.send("HELLO REPLY RESULT=I2P_ERROR MESSAGE=\"starting up\"\n").await;
+        socket
+    };
+    let error = connect(&dialer(&app), script).await.0.unwrap_err();
+    let source = session_error(&error);
+    assert_eq!(source.step(), Step::Sam(Stage::Greeting));
+    let text = source.cause().to_string();
+    assert!(text.contains("the router failed (I2P_ERROR)") && text.contains("starting up"), "{text}");
+    assert!(!text.contains("password") && error.is_retryable(), "{text}");
+}
+
+#[tokio::test]
+async fn a_bridge_that_never_ends_its_line_fails_with_the_deadline() {
+    let bridge = Bridge::new().await;
+    let (app, _) = app(&bridge, &json!({ "deadline": "500ms", "session_deadline": "500ms" }));
+    let script = async {
+        let mut socket = bridge.socket().await;
+        socket.line().await;
+        socket.send("HELLO REPLY RESULT=OK").await;
+        socket
+    };
+    let error = connect(&dialer(&app), script).await.0.unwrap_err();
+    let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((source.step(), source.peer()), (Step::Sam(Stage::Greeting), &*bridge.address()));
+    assert!(matches!(source.cause(), Cause::TimedOut { limit } if limit.as_millis() == 500), "{error:?}");
+    assert!(error.is_retryable());
+}
+
 /// Plays the beginning of a connection up to `step`: the socket that is then waited on, and others to keep open.
 async fn play_to(bridge: &Bridge, step: Step) -> Socket {
     match step {

@@ -14,7 +14,7 @@ use crate::host::HostName;
 use crate::i2p::I2pConfig;
 use crate::i2p::bridge::Bridge;
 use crate::i2p::destination::Destination;
-use crate::i2p::error::SamError;
+use crate::i2p::error::{SamError, failed};
 use crate::i2p::exchange::{Request, Stage};
 use crate::i2p::listener::I2pListener;
 use crate::i2p::name::I2pName;
@@ -111,7 +111,7 @@ impl I2p {
     ///
     /// [`DriverError`], with a [`SamError`] if the name is not on I2P or the router does not find it.
     pub async fn destination(&self, name: &HostName) -> Result<Destination, DriverError> {
-        let failed = |error| DriverError::new(Step::Lookup, name, Cause::from(error));
+        let failed = |error| failed(Step::Lookup, name, error);
         let i2p_name = I2pName::new(name).map_err(failed)?;
         let session = self.sessions.get().await.map_err(failed)?;
         self.look_up(&session, i2p_name, Deadline::after(self.config().deadline)).await
@@ -132,7 +132,7 @@ impl I2p {
     }
 
     async fn dial(&self, to: &Endpoint) -> Result<I2pStream, DriverError> {
-        let failed = |error| DriverError::new(Step::Connect, to, Cause::from(error));
+        let failed = |error| failed(Step::Connect, to, error);
         let name = I2pName::of(to.host()).map_err(failed)?;
         let session = self.sessions.get().await.map_err(failed)?;
         match self.dial_in(session, &name, to.port()).await {

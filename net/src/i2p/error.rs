@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Cause, DriverError};
+use crate::error::{Cause, DriverError, Step};
 use crate::i2p::destination::DestinationError;
 use crate::i2p::message::MalformedError;
 use crate::i2p::refusal::SamRefusal;
@@ -22,7 +22,8 @@ pub enum SamError {
         /// What it says about that, as far as it can be shown.
         message: Option<Box<str>>,
     },
-    /// The bridge does not want to talk: most likely it asks for a user name and a password, or for others.
+    /// The bridge does not want to talk to who has the credentials that are configured: most likely it asks for others. If
+    /// none are configured it is [`Refused`](Self::Refused), which may pass.
     #[error("the router refused the greeting, most likely the user name and the password{}", said(.message.as_deref()))]
     GreetingRefused {
         /// What it says about that, as far as it can be shown.
@@ -122,6 +123,17 @@ impl SamError {
     pub(super) fn is_refusal(&self, of: &SamRefusal) -> bool {
         matches!(self, Self::Refused { refusal, .. } if refusal == of)
     }
+}
+
+/// The error of `step`, done with `peer`. If the deadline passed while the session was created, then it is an error of
+/// that, and of the kind that passed deadlines have everywhere.
+pub(super) fn failed(step: Step, peer: impl Display, error: SamError) -> DriverError {
+    if let SamError::Session(source) = &error
+        && let Cause::TimedOut { limit } = *source.cause()
+    {
+        return DriverError::new(source.step(), source.peer(), Cause::TimedOut { limit });
+    }
+    DriverError::new(step, peer, Cause::from(error))
 }
 
 impl From<SamError> for Cause {

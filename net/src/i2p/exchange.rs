@@ -19,6 +19,8 @@ use crate::i2p::{LocalDestination, SamCredentials};
 /// that comes before something is sent that it should answer. It does not matter in which pieces the answers arrive.
 pub(super) struct Exchange<'a> {
     request: Request<'a>,
+    /// Whether the greeting says who this is.
+    has_credentials: bool,
     stage: Stage,
     version: Version,
     line: Line,
@@ -103,6 +105,7 @@ impl<'a> Exchange<'a> {
         greeting.extend(["HELLO VERSION MIN=", &min, " MAX=", &max, &pairs, "\n"]);
         Self {
             request,
+            has_credentials: credentials.is_some(),
             stage: Stage::Greeting,
             version: Version::MIN,
             line: Line::default(),
@@ -152,8 +155,9 @@ impl<'a> Exchange<'a> {
 
     /// The same, where the request was made and is not needed any more.
     pub(super) fn detached(self) -> Exchange<'static> {
-        let Self { stage, version, line, output, outcome, .. } = self;
-        Exchange { request: Request::Accept { id: "" }, stage, version, line, output, outcome }
+        let Self { has_credentials, stage, version, line, output, outcome, .. } = self;
+        let request = Request::Accept { id: "" };
+        Exchange { request, has_credentials, stage, version, line, output, outcome }
     }
 
     /// What came of it; none if it is not over.
@@ -176,9 +180,9 @@ impl<'a> Exchange<'a> {
             Stage::Lookup | Stage::Connect | Stage::Accept | Stage::Incoming => "STREAM STATUS",
         };
         match check(&answer, expected) {
-            // There is no code of its own for it.
+            // There is no code of its own for credentials. Without any it is what it says: the router failed.
             Err(SamError::Refused { refusal: SamRefusal::I2pError, message })
-                if self.stage == Stage::Greeting =>
+                if self.stage == Stage::Greeting && self.has_credentials =>
             {
                 return Err(SamError::GreetingRefused { message });
             }

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::i2p::backoff::{self, Backoff};
 use crate::i2p::bridge::Socket;
 use crate::i2p::client::is_over;
-use crate::i2p::error::SamError;
+use crate::i2p::error::{SamError, failed};
 use crate::i2p::exchange::{Action, Answer, Exchange, Incoming, Request, Stage};
 use crate::i2p::session::Session;
 use crate::i2p::sessions::{Listening, Sessions};
@@ -41,7 +41,7 @@ impl I2pListener {
     ///
     /// Dropping the future leaves nothing that waits.
     pub(super) async fn new(sessions: &Arc<Sessions>, at: &LocalEndpoint) -> Result<Self, DriverError> {
-        let failed = |error| DriverError::new(Step::Listen, at, Cause::from(error));
+        let failed = |error| failed(Step::Listen, at, error);
         let listening = sessions.listen().map_err(failed)?;
         let session = sessions.get().await.map_err(failed)?;
         let local = NetworkAddr::new(Host::Name(session.key().destination().host_name()), at.port);
@@ -66,7 +66,7 @@ impl Listener for I2pListener {
         Box::pin(async {
             let accepted = self.accepted.recv().await;
             // The runtime of the task is shutting down.
-            accepted.unwrap_or_else(|| Err(failed(&self.local, Cause::from(SamError::SessionEnded))))
+            accepted.unwrap_or_else(|| Err(failed(Step::Accept, &self.local, SamError::SessionEnded)))
         })
     }
 }
@@ -102,7 +102,7 @@ async fn work(sessions: Arc<Sessions>, local: NetworkAddr, first: Waiting, accep
         }
         waiting = match sessions.get().await {
             Ok(session) => Waiting::new(&sessions, session).await,
-            Err(error) => Err(failed(&local, Cause::from(error))),
+            Err(error) => Err(failed(Step::Accept, &local, error)),
         };
     }
 }
@@ -132,7 +132,7 @@ impl Waiting {
                 session.end();
             }
             refused?;
-            return Err(failed(&bridge.config.sam, Cause::from(SamError::SessionEnded)));
+            return Err(failed(Step::Accept, &bridge.config.sam, SamError::SessionEnded));
         }
         Ok(Self { socket, exchange: exchange.detached(), session })
     }
@@ -157,8 +157,4 @@ impl Waiting {
             }
         }
     }
-}
-
-fn failed(at: impl std::fmt::Display, cause: Cause) -> DriverError {
-    DriverError::new(Step::Accept, at, cause)
 }
