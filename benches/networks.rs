@@ -240,7 +240,8 @@ async fn main() {
     let Some(dante) = Dante::start().await else { return };
     let to = origin();
     let proxy = dante.address;
-    let overlay = json!({ "bench:dante": { "kind": "socks5", "proxy": proxy.to_string() } });
+    let overlay =
+        json!({ "bench:dante": { "kind": "socks5", "proxy": proxy.to_string(), "allow": ["127.0.0.1"] } });
     let cases = [
         (
             "SOCKS5, through a frame's dialer",

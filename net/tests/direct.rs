@@ -188,8 +188,8 @@ async fn a_refusal_says_what_it_was_and_what_to_write() {
     }
     assert_eq!(
         refused(&direct(json!({ "default": "deny" })), "a.invalid:80").await,
-        "`a.invalid` matches no rule of `allow`, and the default is to deny; to allow it, add \"a.invalid:80\" to \
-         `allow`"
+        "`a.invalid` matches no name rule of `allow`, and the default is to deny without looking it up; to allow it, \
+         add \"a.invalid:80\" to `allow`"
     );
     let error = soon(network.connect(&endpoint("1.1.1.1:25"), None)).await.unwrap_err();
     assert_eq!((error.to_string().as_str(), error.peer()), ("connecting to 1.1.1.1:25 failed", "1.1.1.1:25"));

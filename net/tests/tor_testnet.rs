@@ -44,6 +44,7 @@ impl Isolating {
         let mut network = through(tor);
         network["kind"] = json!("socks5");
         network["isolate"] = json!(true);
+        network["allow"] = json!(["127.0.0.1"]);
         Self { app: app(json!({ "networks": { "app:tor": network } })).0 }
     }
 

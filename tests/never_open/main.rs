@@ -116,7 +116,7 @@ fn open_direct() -> Json {
 }
 
 fn socks5(proxy: &str) -> Json {
-    json!({ "kind": "socks5", "proxy": proxy, "deadline": "10s" })
+    json!({ "kind": "socks5", "proxy": proxy, "allow": support::everything(), "deadline": "10s" })
 }
 
 /// What is no way out.

@@ -40,6 +40,10 @@ use crate::deadline;
 /// 3. The [`default`](Self::default) is to allow, or a rule of `allow` has the address or the name: allowed.
 /// 4. Else denied.
 ///
+/// Where the default is to deny, a name needs a **name** rule: `10.0.0.0/8` allows `10.1.2.3`, and no name that has such
+/// an address. Otherwise every name would have to be looked up, and whoever chooses names could tell their name server
+/// anything.
+///
 /// Special is what is in the registries of IANA for special-purpose addresses, whether or not it is globally reachable
 /// there: private, loopback, link-local, shared (CGNAT), unspecified, documentation, benchmarking, protocol
 /// assignments, and reserved addresses, IPv6 unique local and site-local ones, Teredo, 6to4, NAT64, and whatever else
@@ -51,8 +55,8 @@ use crate::deadline;
 /// allow `64:ff9b::/96`: that opens what is public behind it, and not `64:ff9b::127.0.0.1`. A NAT64 prefix of your
 /// own is not known here, and it is for rules of `deny` to close what is behind it.
 ///
-/// A **name** that a rule of `deny` has is refused before it is looked up, and so is one that nothing could allow. All
-/// others are looked up once; if *one* of the addresses is denied then nothing is dialled, else these and no others
+/// A **name** that a rule of `deny` has is refused before it is looked up, and so is one that no name rule allows where
+/// the default is to deny. All others are looked up once; if *one* of the addresses is denied then nothing is dialled, else these and no others
 /// are. A name is compared as it is given: aliases, and what the host appends to short names, are not.
 ///
 /// A name below `.onion`, `.i2p` or `.alt` is not of the DNS (RFC 7686, RFC 9476), and to ask a name server for it would
@@ -96,7 +100,7 @@ pub struct DirectConfig {
     /// Who may not be reached, even if `allow` has it. Nobody unless given.
     #[serde(deserialize_with = "text::list")]
     pub deny: Vec<Rule>,
-    /// What is decided for public addresses that no rule has: to allow them unless given.
+    /// What is decided for names and public addresses that no rule has: to allow them unless given.
     pub default: DirectDefault,
     /// Where connections may be accepted, and datagrams sent from and received. Nowhere unless given.
     ///
@@ -110,7 +114,7 @@ pub struct DirectConfig {
     pub deadline: Duration,
 }
 
-/// What a [`Direct`](crate::Direct) network decides for public addresses that no rule has. In text: `allow` or `deny`.
+/// What a network decides for names and public addresses that no rule has. In text: `allow` or `deny`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectDefault {

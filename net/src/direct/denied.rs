@@ -12,7 +12,7 @@ use super::rule::{AddressRule, NameRule, Rule};
 use super::special::SpecialRange;
 use crate::host::HostName;
 
-/// The rules of a [`Direct`](crate::Direct) network do not let it do what was asked. It says which name, which address,
+/// The rules of a network do not let it do what was asked. It says which name, which address,
 /// which rule or range, and what to configure where it is meant to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
@@ -34,7 +34,10 @@ pub enum DeniedBy {
     Special(SpecialRange),
     /// The name is another network's, and no rule of `allow` has it, but for `*`. It was not looked up.
     ForeignName(ForeignName),
-    /// The `default` is to deny, and no rule of `allow` matches.
+    /// The name is `localhost` or below it, which is the far end of the network itself, and no rule of `allow` has it, but
+    /// for `*`.
+    LocalName,
+    /// The `default` is to deny, and no rule of `allow` matches. A name was not looked up.
     Default,
     /// No rule of `listen` has the address and port.
     NotListening,
@@ -73,8 +76,9 @@ impl Denied {
             // There is a way to lift it, too: whoever wrote the rule knows it, and few want the other.
             DeniedBy::Rule(_) | DeniedBy::ForeignName(_) => None,
             DeniedBy::Special(_) | DeniedBy::NotListening => address.map(by_address),
-            // What was resolved is allowed by its name as well, but a rule for the name outlives the address.
-            DeniedBy::Default => self.name.as_ref().map(by_name).or_else(|| address.map(by_address)),
+            DeniedBy::LocalName | DeniedBy::Default => {
+                self.name.as_ref().map(by_name).or_else(|| address.map(by_address))
+            }
         }
     }
 }
@@ -98,6 +102,14 @@ impl fmt::Display for Denied {
                 "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it: with \
                  the option `network`, or with `via` for a proxy"
             )?,
+            DeniedBy::LocalName => {
+                f.write_str("is a name of the host at the far end, such as the proxy's, and in no name rule of `allow`")?;
+            }
+            DeniedBy::Default if self.name.is_some() => {
+                f.write_str(
+                    "matches no name rule of `allow`, and the default is to deny without looking it up",
+                )?;
+            }
             DeniedBy::Default => f.write_str("matches no rule of `allow`, and the default is to deny")?,
             DeniedBy::NotListening => f.write_str("is in no rule of `listen`")?,
         }

@@ -6,10 +6,12 @@ use super::config::{DirectConfig, DirectDefault};
 use super::denied::{Denied, DeniedBy};
 use super::embedded::embedded;
 use super::foreign::ForeignName;
+use super::pattern::is_localhost;
 use super::rule::{AddressRule, NameRule, Rule};
 use super::special::SpecialRange;
 use crate::address::LocalEndpoint;
-use crate::host::HostName;
+use crate::endpoint::Endpoint;
+use crate::host::{Host, HostName};
 
 /// The rules of a [`DirectConfig`], which says what they mean.
 #[derive(Debug, Clone)]
@@ -18,6 +20,31 @@ pub(super) struct Guard {
     allow: Rules,
     deny: Rules,
     listen: Box<[AddressRule]>,
+}
+
+/// The rules of a network whose far end looks names up and dials, such as a proxy. Names are judged as they are given,
+/// because their addresses are not known here.
+#[derive(Debug)]
+pub(crate) struct OverlayGuard(Guard);
+
+impl OverlayGuard {
+    pub(crate) fn new(allow: &[Rule], deny: &[Rule], default: DirectDefault) -> Self {
+        Self(Guard {
+            default,
+            allow: allow.iter().cloned().collect(),
+            deny: deny.iter().cloned().flat_map(with_mapped).collect(),
+            listen: Box::default(),
+        })
+    }
+
+    /// Returns an error if no unit may reach `to`.
+    pub(crate) fn check(&self, to: &Endpoint) -> Result<(), Box<Denied>> {
+        let port = Some(to.port());
+        match to.host() {
+            Host::Address(address) => self.0.literal(port).check(*address),
+            Host::Name(name) => self.0.check_unresolved(name, port),
+        }
+    }
 }
 
 /// Rules, apart by what they are about.
@@ -59,8 +86,6 @@ pub(super) struct Target<'a> {
     guard: &'a Guard,
     name: Option<&'a HostName>,
     port: Option<u16>,
-    /// Whether a rule allows the name.
-    name_allowed: bool,
 }
 
 impl Guard {
@@ -75,16 +100,33 @@ impl Guard {
 
     /// A target that is given by its address.
     pub(super) const fn literal(&self, port: Option<u16>) -> Target<'_> {
-        Target { guard: self, name: None, port, name_allowed: false }
+        Target { guard: self, name: None, port }
     }
 
-    /// A target that is given by its name, unless it is plain without an answer that the name, or whatever address it
-    /// has, is denied.
+    /// A target that is given by its name, unless it is plain without an answer that the name is denied.
     pub(super) fn named<'a>(
         &'a self,
         name: &'a HostName,
         port: Option<u16>,
     ) -> Result<Target<'a>, Box<Denied>> {
+        self.check_name(name, port, |name| ForeignName::of(name).map(DeniedBy::ForeignName))?;
+        Ok(Target { guard: self, name: Some(name), port })
+    }
+
+    /// Judges a name that this host does not look up.
+    fn check_unresolved(&self, name: &HostName, port: Option<u16>) -> Result<(), Box<Denied>> {
+        self.check_name(name, port, |name| is_localhost(name).then_some(DeniedBy::LocalName))
+    }
+
+    /// Returns an error if a rule denies `name`, if it is `reserved` and no rule but `*` allows it, or if the default is
+    /// to deny and no rule allows it. Rules for addresses say nothing of names: to find out whether they match, the name
+    /// would have to be looked up, which would tell a name server about it.
+    fn check_name(
+        &self,
+        name: &HostName,
+        port: Option<u16>,
+        reserved: impl FnOnce(&HostName) -> Option<DeniedBy>,
+    ) -> Result<(), Box<Denied>> {
         let denied = |reason| {
             Box::new(Denied { name: Some(name.clone()), address: None, embedded: None, port, reason })
         };
@@ -93,18 +135,14 @@ impl Guard {
             return Err(denied(DeniedBy::Rule(Rule::Name(rule.clone()))));
         }
         let mut allowing = self.allow.names.iter().filter(|rule| rule.ports.allow(port) && rule.covers(name));
-        // Whoever has a name server that knows such names has to say so: `*` does not mean them.
-        if let Some(foreign) = ForeignName::of(name).filter(|_| allowing.clone().all(NameRule::is_any)) {
-            return Err(denied(DeniedBy::ForeignName(foreign)));
+        // Whoever means such names has to say so: `*` does not mean them.
+        if let Some(reason) = reserved(name).filter(|_| allowing.clone().all(NameRule::is_any)) {
+            return Err(denied(reason));
         }
-        let name_allowed = allowing.next().is_some();
-        let may_be_allowed = self.default == DirectDefault::Allow
-            || name_allowed
-            || self.allow.addresses.iter().any(|rule| rule.ports.allow(port));
-        if !may_be_allowed {
+        if self.default == DirectDefault::Deny && allowing.next().is_none() {
             return Err(denied(DeniedBy::Default));
         }
-        Ok(Target { guard: self, name: Some(name), port, name_allowed })
+        Ok(())
     }
 
     /// The address to take for `at`.
@@ -162,7 +200,8 @@ impl Target<'_> {
         // What a name stands for is up to whoever has the name: a rule for it does not open a range that is special.
         match SpecialRange::of(address) {
             Some(range) if !address_allowed() => Err(DeniedBy::Special(range)),
-            None if *default == DirectDefault::Deny && !self.name_allowed && !address_allowed() => {
+            // A name got this far because a rule allows it, or the default does.
+            None if *default == DirectDefault::Deny && self.name.is_none() && !address_allowed() => {
                 Err(DeniedBy::Default)
             }
             Some(_) | None => Ok(()),

@@ -37,9 +37,13 @@ use crate::tcp;
 pub use self::config::{DirectConfig, DirectDefault};
 pub use self::denied::{Denied, DeniedBy};
 pub use self::foreign::ForeignName;
+pub(crate) use self::guard::OverlayGuard;
 pub use self::rule::{AddressRule, NameRule, Rule};
 pub use self::rule_error::RuleError;
 pub use self::special::SpecialRange;
+#[cfg(feature = "http")]
+pub(crate) use self::special::is_special;
+pub(crate) use self::text::list as rule_list;
 
 /// A network that is none: it dials from this host. Whom it may reach, [`DirectConfig`] says; unless that is given it
 /// is the public internet, and not this host or what is near it.

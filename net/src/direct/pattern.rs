@@ -58,6 +58,11 @@ pub(super) fn bare(name: &HostName) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
+/// Whether `name` is `localhost`, or below that (RFC 6761, section 6.3).
+pub(crate) fn is_localhost(name: &HostName) -> bool {
+    bare(name).rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,6 +5,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+#[cfg(feature = "http")]
+use super::{embedded::embedded, pattern::is_localhost};
+#[cfg(feature = "http")]
+use crate::host::Host;
+
+/// Whether `host` is not of the public internet for all that can be told without looking it up: an address in a
+/// [`SpecialRange`], or that holds one, or `localhost` and what is below it.
+#[cfg(feature = "http")]
+pub(crate) fn is_special(host: &Host) -> bool {
+    match host {
+        Host::Name(name) => is_localhost(name),
+        Host::Address(IpAddr::V4(address)) => SpecialRange::of((*address).into()).is_some(),
+        Host::Address(IpAddr::V6(address)) => {
+            SpecialRange::of((*address).into()).is_some()
+                || embedded(*address).any(|(_, held)| SpecialRange::of(held.into()).is_some())
+        }
+    }
+}
+
 /// A range of addresses that is not the public internet, or not only that. It is shown as what it is, and its block:
 /// `loopback (127.0.0.0/8)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

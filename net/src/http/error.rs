@@ -248,6 +248,10 @@ pub enum RedirectError {
     /// No request can go there.
     #[error(transparent)]
     Url(#[from] UrlError),
+    /// It leads to a special address, such as a private one, or to `localhost`, and from neither. No rule of a network
+    /// allows that.
+    #[error("a redirect must not lead from a public host to a special address or `localhost`")]
+    Special,
     /// It leads from `https` to `http`.
     #[error("a redirect must not lead from `https` to `http`")]
     Downgrade,

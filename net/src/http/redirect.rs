@@ -6,6 +6,7 @@ use url::Url;
 use super::error::{RedirectError, UrlError};
 use super::request::{Hop, SECRET};
 use super::target::{Scheme, Target};
+use crate::direct::is_special;
 
 /// These describe a body.
 const OF_BODY: [HeaderName; 4] =
@@ -25,6 +26,9 @@ pub(super) struct Refused {
 
 /// What `from` becomes where it is redirected to `location`.
 ///
+/// It leads to a special address, or to `localhost`, only from there, whatever the network allows: that is for who makes
+/// requests to choose, and not for servers.
+///
 /// The method and the body change as the Fetch standard says, which browsers follow. What is secret, and where the
 /// redirect comes from, stays within an origin.
 pub(super) fn next(
@@ -37,6 +41,10 @@ pub(super) fn next(
     let is_downgrade = from.target.origin.scheme == Scheme::Https && target.origin.scheme == Scheme::Http;
     if is_downgrade && !allow_downgrade {
         return Err(Refused { to: shown(&target.url), why: RedirectError::Downgrade });
+    }
+
+    if is_special(target.origin.endpoint.host()) && !is_special(from.target.origin.endpoint.host()) {
+        return Err(Refused { to: shown(&target.url), why: RedirectError::Special });
     }
 
     let mut hop = Hop { target, ..from.clone() };

@@ -7,6 +7,7 @@ use frame_registry::BoxError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::deadline::Deadline;
+use crate::direct::OverlayGuard;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
@@ -20,7 +21,8 @@ use crate::via::Via;
 
 /// A network behind a SOCKS5 proxy.
 ///
-/// Names go to the proxy as they are, to be looked up there. It has no way to look a name up and not connect, to
+/// Names go to the proxy as they are, to be looked up there. Whom it may be asked for, [`Socks5Config`] says; unless that
+/// is given special addresses and `localhost` are refused. It has no way to look a name up and not connect, to
 /// listen, or to carry datagrams: what RFC 1928 has for the latter two, Tor has not.
 ///
 /// ```no_run
@@ -38,6 +40,7 @@ use crate::via::Via;
 #[derive(Debug)]
 pub struct Socks5 {
     config: Socks5Config,
+    guard: OverlayGuard,
     via: Via,
     isolator: Isolator,
 }
@@ -61,7 +64,8 @@ impl Socks5 {
     #[must_use]
     pub fn new(config: Socks5Config, networks: &NetworkRegistry) -> Self {
         let via = Via::new(config.via.clone(), networks);
-        Self { config, via, isolator: Isolator::default() }
+        let guard = OverlayGuard::new(&config.allow, &config.deny, config.default);
+        Self { config, guard, via, isolator: Isolator::default() }
     }
 
     async fn tunnel(
@@ -145,6 +149,14 @@ impl Network for Socks5 {
         to: &'a Endpoint,
         isolation: Option<&'a IsolationKey>,
     ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
-        Box::pin(self.tunnel(to, isolation))
+        Box::pin(async move {
+            let denied = |denied| DriverError::new(Step::Connect, to, Cause::Denied(denied));
+            self.guard.check(to).map_err(denied)?;
+            self.tunnel(to, isolation).await
+        })
+    }
+
+    fn carry<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        Box::pin(self.tunnel(to, None))
     }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::deadline;
+use crate::direct::{DirectDefault, Rule, rule_list};
 use crate::endpoint::Endpoint;
 use crate::id::NetworkId;
 use crate::socks5::Credentials;
 
 /// The settings of a [`Socks5`](super::Socks5) network. In text: `proxy`, `credentials` or `isolate`, `via`,
-/// `deadline`.
+/// `allow`, `deny`, `default`, `deadline`.
 ///
 /// ```
 /// use frame_net::socks5::{Authentication, Socks5Config};
@@ -20,6 +21,22 @@ use crate::socks5::Credentials;
 /// assert_eq!((config.authentication, config.deadline.as_secs()), (Authentication::Isolate, 60));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
+///
+/// # Who may be reached
+///
+/// Before anything is sent to the proxy, in this order:
+///
+/// 1. A rule of [`deny`](Self::deny) has the address, or the name, and the port: denied.
+/// 2. The address is special, as [`DirectConfig`](crate::DirectConfig) says, or holds one that is: it is allowed if an
+///    address rule of [`allow`](Self::allow) has it, else denied. `localhost` and what is below it need a name rule
+///    other than `*`.
+/// 3. The [`default`](Self::default) is to allow, or a rule of `allow` has the address or the name: allowed.
+/// 4. Else denied.
+///
+/// A name is judged as it is written, because its addresses are not known here. What it leads to is for the proxy to
+/// refuse: one that runs beside private services has to have rules of its own.
+///
+/// Connections that another network makes to its own proxy via this one are not judged.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Given")]
 #[non_exhaustive]
@@ -31,6 +48,12 @@ pub struct Socks5Config {
     pub authentication: Authentication,
     /// The network that the proxy is reached through, if it is not by this host.
     pub via: Option<NetworkId>,
+    /// Who may be reached, beside what the default allows. Nobody unless given.
+    pub allow: Vec<Rule>,
+    /// Who may not be reached, even if `allow` has it. Nobody unless given.
+    pub deny: Vec<Rule>,
+    /// What is decided for names and public addresses that no rule has: to allow them unless given.
+    pub default: DirectDefault,
     /// How long a connection may take, from looking the proxy up to the end of the handshake: 30 seconds unless
     /// given.
     pub deadline: Duration,
@@ -57,7 +80,15 @@ impl Socks5Config {
     /// The settings for a proxy that asks nobody who they are.
     #[must_use]
     pub const fn new(proxy: Endpoint) -> Self {
-        Self { proxy, authentication: Authentication::None, via: None, deadline: deadline::DEFAULT }
+        Self {
+            proxy,
+            authentication: Authentication::None,
+            via: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            default: DirectDefault::Allow,
+            deadline: deadline::DEFAULT,
+        }
     }
 
     /// With another way of authentication.
@@ -70,6 +101,24 @@ impl Socks5Config {
     #[must_use]
     pub fn with_via(self, via: NetworkId) -> Self {
         Self { via: Some(via), ..self }
+    }
+
+    /// With these rules to allow, instead of those it has.
+    #[must_use]
+    pub fn with_allow(self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        Self { allow: rules.into_iter().collect(), ..self }
+    }
+
+    /// With these rules to deny, instead of those it has.
+    #[must_use]
+    pub fn with_deny(self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        Self { deny: rules.into_iter().collect(), ..self }
+    }
+
+    /// With another default.
+    #[must_use]
+    pub fn with_default(self, default: DirectDefault) -> Self {
+        Self { default, ..self }
     }
 
     /// With another deadline.
@@ -90,6 +139,12 @@ struct Given {
     isolate: bool,
     #[serde(default)]
     via: Option<NetworkId>,
+    #[serde(default, deserialize_with = "rule_list")]
+    allow: Vec<Rule>,
+    #[serde(default, deserialize_with = "rule_list")]
+    deny: Vec<Rule>,
+    #[serde(default)]
+    default: DirectDefault,
     #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
     deadline: Duration,
 }
@@ -98,7 +153,7 @@ impl TryFrom<Given> for Socks5Config {
     type Error = &'static str;
 
     fn try_from(given: Given) -> Result<Self, Self::Error> {
-        let Given { proxy, credentials, isolate, via, deadline } = given;
+        let Given { proxy, credentials, isolate, via, allow, deny, default, deadline } = given;
         let authentication = match (credentials, isolate) {
             (Some(_), true) => {
                 return Err(
@@ -110,7 +165,7 @@ impl TryFrom<Given> for Socks5Config {
             (None, true) => Authentication::Isolate,
             (None, false) => Authentication::None,
         };
-        Ok(Self { proxy, authentication, via, deadline })
+        Ok(Self { proxy, authentication, via, allow, deny, default, deadline })
     }
 }
 

@@ -28,7 +28,14 @@ fn world(networks: &Value) -> World {
     world_with(networks, HttpConfig::default())
 }
 
+/// Through proxies everything may be reached.
 fn world_with(networks: &Value, config: HttpConfig) -> World {
+    let mut networks = networks.clone();
+    for network in
+        networks.as_object_mut().unwrap().values_mut().filter(|network| network["kind"] == "socks5")
+    {
+        network["allow"] = support::everything();
+    }
     let (app, networks) = app(json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "networks": networks }));
     World { app, networks, client: HttpClient::new(config).unwrap() }
 }

@@ -1,6 +1,6 @@
 //! Requests through an overlay network, where names are known that nobody knows here.
 
-use frame_net::http::{HttpError, Request, StatusCode};
+use frame_net::http::{HttpError, RedirectError, Request, StatusCode};
 use frame_net::socks5::{Refusal, Relay};
 use frame_net::{ChosenBy, NetworkError};
 use serde_json::json;
@@ -51,7 +51,8 @@ async fn every_hop_of_a_redirect_goes_through_the_network() {
     let bait = Bait::new();
     let to_bait = format!("http://{}/", bait.endpoint());
     let origin = Origin::new(move |seen| match seen.path() {
-        "/other" => redirect(302, "http://other.invalid:81/bait"),
+        "/other" => redirect(302, "http://other.invalid:81/address"),
+        "/address" => redirect(302, "http://8.8.8.8:82/"),
         "/bait" => redirect(302, &to_bait),
         _ => ok("arrived"),
     })
@@ -62,8 +63,16 @@ async fn every_hop_of_a_redirect_goes_through_the_network() {
     let request = Request::get("http://shop.internal/other").unwrap();
     let response = soon(world.client.send(&dialer, request)).await.unwrap();
     assert_eq!((response.status(), response.url().path()), (StatusCode::OK, "/"));
-    for to in [endpoint("shop.internal:80"), endpoint("other.invalid:81"), bait.endpoint()] {
-        assert_eq!(soon(asked.recv()).await.unwrap().to, to);
+    for to in ["shop.internal:80", "other.invalid:81", "8.8.8.8:82"] {
+        assert_eq!(soon(asked.recv()).await.unwrap().to, endpoint(to));
+    }
+    // Not even where the network leads there, which it does here, is a server to choose that.
+    let request = Request::get("http://shop.internal/bait").unwrap();
+    let error = soon(world.client.send(&dialer, request)).await.unwrap_err();
+    assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{error:?}");
+    assert!(!error.is_retryable());
+    while let Ok(request) = asked.try_recv() {
+        assert_eq!(request.to, endpoint("shop.internal:80"));
     }
     bait.assert_untouched();
 }

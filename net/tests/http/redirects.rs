@@ -177,6 +177,7 @@ async fn a_redirect_does_not_get_around_the_guard_of_clearnet() {
     })
     .await;
     let world = world(&json!({}));
+    // The origin's own address is special, so the guard decides.
     for path in ["/loopback", "/10.0.0.1", "/192.168.0.1", "/169.254.169.254", "/[fd00::1]", "/0xa000001"] {
         let error = world.get(&origin.url(path)).await.unwrap_err();
         assert!(!error.is_retryable(), "{path}: {}", causes(&error));

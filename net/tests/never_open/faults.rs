@@ -1,7 +1,7 @@
 //! Faults of a proxy, at every step.
 
 use frame_net::socks5::Refusal;
-use frame_net::{LocalEndpoint, NetworkError};
+use frame_net::{Cause, LocalEndpoint, NetworkError};
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -209,6 +209,67 @@ sealed_tests! {
             assert!(!error.is_retryable(), "{error:?}");
         }
         world.assert_silent_but_for(0);
+    }
+
+    async fn what_the_rules_of_a_proxy_refuse_is_not_asked_of_the_proxy(world: World) {
+        let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = socks5(&proxy.local_addr().unwrap().to_string());
+        config.as_object_mut().unwrap().remove("allow");
+        let (app, _, frame) = app_with(&config);
+        let port = world.port();
+        let local = [
+            format!("127.0.0.1:{port}"),
+            format!("[::1]:{port}"),
+            format!("[::ffff:127.0.0.1]:{port}"),
+            format!("[64:ff9b::127.0.0.1]:{port}"),
+            format!("[2a00::5efe:10.0.0.1]:{port}"),
+            format!("0.0.0.0:{port}"),
+            format!("169.254.169.254:{port}"),
+            format!("localhost:{port}"),
+            format!("LOCALHOST.:{port}"),
+            format!("a.localhost:{port}"),
+        ];
+        let refused = async |app, frame, to: &str| {
+            let NetworkError::Connect { source, .. } = connect(app, frame, to).await.unwrap_err() else {
+                panic!("{to}")
+            };
+            assert!(matches!(source.cause(), Cause::Denied(_)) && !source.is_retryable(), "{to}: {source:?}");
+            world.assert_silent_but_for(0);
+        };
+        for to in &local {
+            refused(&app, &frame, to).await;
+        }
+        config["default"] = json!("deny");
+        config["allow"] = json!(["0.0.0.0/0", "::/0", "other.example"]);
+        let (app, _, frame) = app_with(&config);
+        for name in [sealed::LOCAL_NAME, sealed::REMOTE_NAME] {
+            refused(&app, &frame, &format!("{name}:{port}")).await;
+        }
+    }
+
+    async fn names_without_a_rule_are_not_looked_up_where_the_default_is_to_deny(world: World) {
+        let (app, _) = crate::support::app(json!({
+            "clearnet": {
+                "default": "deny",
+                "allow": ["0.0.0.0/0", "::/0", "other.example", "*.below.example"],
+                "listen": ["127.0.0.1"],
+            },
+        }));
+        let dialer = frame_net::dialer(&crate::frame(&app, &json!({})), &app).unwrap();
+        let datagrams = dialer.bind_datagram(&LocalEndpoint::new("127.0.0.1".parse().unwrap(), 0)).await.unwrap();
+        for name in [sealed::REMOTE_NAME, sealed::LOCAL_NAME, "secret.other.example", "below.example"] {
+            let to = endpoint(&format!("{name}:{}", world.port()));
+            let errors = [
+                connect(&app, &crate::frame(&app, &json!({})), &to.to_string()).await.unwrap_err().to_string(),
+                dialer.lookup(&name.parse().unwrap()).await.unwrap_err().to_string(),
+                datagrams.send_to(b"x", &to).await.unwrap_err().to_string(),
+            ];
+            assert!(errors.iter().all(|error| error.contains(name)), "{errors:?}");
+            world.assert_silent_but_for(0);
+        }
+        // A rule for the name has it looked up.
+        dialer.lookup(&"a.below.example".parse().unwrap()).await.unwrap_err();
+        assert!(world.dns_was_asked());
     }
 
     async fn names_go_to_the_proxy_as_they_are(world: World) {

@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
-use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
+use frame_net::http::{HttpClient, HttpConfig, HttpError, RedirectError, Request};
 use frame_net::socks5::{Refusal, Relay};
 use frame_net::{NetworkError, dialer};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::sealed::PUBLIC;
+use crate::sealed::{LOCAL_NAME, PUBLIC};
 use crate::support::{self, endpoint, frame, soon};
 use crate::{app_with, sealed_tests, socks5};
 
@@ -74,10 +74,25 @@ sealed_tests! {
             let (address, served) = server(PUBLIC, vec![redirect(to)]);
             let request = Request::get(&format!("http://{address}/")).unwrap();
             let error = soon(client().send(&dialer(&on_clearnet, &app).unwrap(), request)).await.unwrap_err();
-            assert!(matches!(network_error(&error), NetworkError::Connect { .. }), "{to}: {error:?}");
+            assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{to}: {error:?}");
             assert!(!error.is_retryable(), "{to}: {error:?}");
             served.join().unwrap();
             world.assert_silent_but_for(tried as u64 + 1);
+        }
+    }
+
+    async fn a_redirect_over_clearnet_that_leads_everywhere_to_a_private_address(world: World) {
+        let (app, _, _) = app_with(&socks5("127.0.0.1:1"));
+        let on_clearnet = frame(&app, &json!({}));
+        let port = world.port();
+        for (tried, to) in [format!("127.0.0.1:{port}"), format!("localhost:{port}")].iter().enumerate() {
+            let (address, served) = server(PUBLIC, vec![redirect(to)]);
+            let request = Request::get(&format!("http://{LOCAL_NAME}:{}/", address.port())).unwrap();
+            let error = soon(client().send(&dialer(&on_clearnet, &app).unwrap(), request)).await.unwrap_err();
+            assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{to}: {error:?}");
+            served.join().unwrap();
+            // One to the name's IPv6 address, where the server is not, and one to the other.
+            world.assert_silent_but_for(2 * (tried as u64 + 1));
         }
     }
 
@@ -92,15 +107,23 @@ sealed_tests! {
             if request.to.to_string() == "origin.example:80" { Ok(origin) } else { Err(Refusal::NotAllowed) }
         }));
         let client = client();
-        for (tried, to) in ways.iter().enumerate() {
+        let mut opened = 0;
+        for to in &ways {
             let request = Request::get("http://origin.example/").unwrap();
             let error = soon(client.send(&dialer(&frame, &app).unwrap(), request)).await.unwrap_err();
-            assert!(matches!(error, HttpError::Network(_)), "{to}: {error:?}");
             assert_eq!(soon(requests.recv()).await.unwrap(), endpoint("origin.example:80"));
-            assert_eq!(soon(requests.recv()).await.unwrap(), endpoint(to));
-            // Two to the relay, and the relay's own to the origin.
-            world.assert_silent_but_for(3 * (tried as u64 + 1));
+            // One to the relay, and the relay's own to the origin.
+            opened += 2;
+            if to.starts_with("127.") {
+                assert!(matches!(error, HttpError::Redirect { .. }), "{to}: {error:?}");
+            } else {
+                assert!(matches!(error, HttpError::Network(_)), "{to}: {error:?}");
+                assert_eq!(soon(requests.recv()).await.unwrap(), endpoint(to));
+                opened += 1;
+            }
+            world.assert_silent_but_for(opened);
         }
+        assert!(requests.try_recv().is_err());
         served.join().unwrap();
     }
 

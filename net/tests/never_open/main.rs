@@ -38,7 +38,7 @@ fn app_with(overlay: &Value) -> (App, NetworkRegistry, Frame) {
 
 /// The settings of a SOCKS5 network.
 fn socks5(proxy: &str) -> Value {
-    json!({ "kind": "socks5", "proxy": proxy, "deadline": "10s" })
+    json!({ "kind": "socks5", "proxy": proxy, "allow": support::everything(), "deadline": "10s" })
 }
 
 fn with_password(proxy: &str) -> Value {

@@ -7,7 +7,7 @@
 # default folder by themselves, another one by FRAME_TEST_SERVERS.
 set -euo pipefail
 
-packages=(tor i2pd dante-server microsocks wireguard-go wireguard-tools)
+packages=(tor i2pd dante-server microsocks tinyproxy-bin wireguard-go wireguard-tools)
 
 workspace=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 folder=${1:-${CARGO_TARGET_DIR:-$workspace/target}/servers}
@@ -38,6 +38,7 @@ all_start() {
         starts "i2pd version" usr/sbin/i2pd --version &&
         starts "Dante v" usr/sbin/danted -v &&
         starts "SOCKS5 Server" usr/bin/microsocks -h &&
+        starts "tinyproxy " usr/bin/tinyproxy -v &&
         starts "wireguard-go v" usr/bin/wireguard-go --version &&
         starts "wireguard-tools v" usr/bin/wg --version
 }

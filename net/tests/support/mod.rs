@@ -41,10 +41,17 @@ pub fn frame(app: &App, options: &Value) -> Frame {
     frame.seal()
 }
 
-/// Connects to `to` as a call with the option `network` does that names the network `socks5` describes.
-pub async fn connect_through(mut socks5: Value, to: &Endpoint) -> Result<BoxStream, NetworkError> {
-    socks5["kind"] = json!("socks5");
-    let (app, _) = app(json!({ "networks": { "app:proxy": socks5 } }));
+/// The rules of a proxy's network that lets everything pass, this host included.
+pub fn everything() -> Value {
+    json!(["0.0.0.0/0", "::/0", "localhost", "*.localhost"])
+}
+
+/// Connects to `to` as a call with the option `network` does that names the network `proxy` describes: one of kind
+/// `socks5`, that everything may be reached through, unless it says otherwise.
+pub async fn connect_through(proxy: Value, to: &Endpoint) -> Result<BoxStream, NetworkError> {
+    let mut network = json!({ "kind": "socks5", "allow": everything() });
+    network.as_object_mut().unwrap().extend(proxy.as_object().unwrap().clone());
+    let (app, _) = app(json!({ "networks": { "app:proxy": network } }));
     let frame = frame(&app, &json!({ "network": "app:proxy" }));
     soon(frame_net::dialer(&frame, &app)?.connect(to)).await
 }

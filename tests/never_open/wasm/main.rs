@@ -43,7 +43,7 @@ fn app_with_all(networks: &Value) -> App {
 
 /// The settings of a SOCKS5 network.
 fn socks5(proxy: &str) -> Value {
-    json!({ "kind": "socks5", "proxy": proxy, "deadline": "10s" })
+    json!({ "kind": "socks5", "proxy": proxy, "allow": support::everything(), "deadline": "10s" })
 }
 
 /// What a component is told that makes a request through the overlay network, over each scheme in turn.

@@ -245,17 +245,11 @@ fn to_deny_by_default_leaves_what_a_rule_allows() {
     assert_eq!(literal(&guard, "1.1.1.1", 80), Some(DeniedBy::Default));
     assert_eq!(literal(&guard, "8.8.8.8", 443), Some(DeniedBy::Default));
     assert_eq!(named(&guard, "x.a.example", 80, &["8.8.8.8"]), Ok(()));
-    assert_eq!(named(&guard, "other.example", 443, &["1.1.1.1"]), Ok(()));
+    // A rule for addresses is none for the names that lead there.
     assert_eq!(
-        named(&guard, "other.example", 443, &["1.1.1.1", "8.8.8.8"]).unwrap_err(),
-        "`other.example` has the address 8.8.8.8, which matches no rule of `allow`, and the default is to deny; to \
-         allow it, add \"other.example:443\" to `allow`"
-    );
-    // Nothing that it could resolve to is allowed at this port, so nobody is asked.
-    assert_eq!(
-        named(&guard, "other.example", 80, &[]).unwrap_err(),
-        "`other.example` matches no rule of `allow`, and the default is to deny; to allow it, add \
-         \"other.example:80\" to `allow`"
+        named(&guard, "other.example", 443, &[]).unwrap_err(),
+        "`other.example` matches no name rule of `allow`, and the default is to deny without looking it up; to allow \
+         it, add \"other.example:443\" to `allow`"
     );
 }
 
@@ -280,10 +274,12 @@ fn what_is_public_behind_an_allowed_translator_is_open() {
     assert_eq!(literal(&open, "64:ff9b::8.8.8.8", 443), None);
     let by_name = guard(json!({ "allow": ["64:ff9b::/96", "a.example"], "default": "deny" }));
     assert_eq!(named(&by_name, "a.example", 443, &["64:ff9b::8.8.8.8"]), Ok(()));
+    let by_address = guard(json!({ "allow": ["64:ff9b::/96"], "default": "deny" }));
+    let held = by_address.literal(Some(443)).check("64:ff9b::8.8.8.8".parse().unwrap()).unwrap_err();
     assert_eq!(
-        named(&by_name, "b.example", 443, &["64:ff9b::8.8.8.8"]).unwrap_err(),
-        "`b.example` has the address 64:ff9b::808:808, which is the NAT64 form of 8.8.8.8, which matches no rule of \
-         `allow`, and the default is to deny; to allow it, add \"b.example:443\" to `allow`"
+        held.to_string(),
+        "64:ff9b::808:808 is the NAT64 form of 8.8.8.8, which matches no rule of `allow`, and the default is to deny; \
+         to allow it, add \"8.8.8.8:443\" to `allow`"
     );
 }
 
@@ -301,8 +297,9 @@ fn a_lookup_is_denied_by_rules_for_all_ports_and_allowed_by_rules_for_one() {
     };
     assert!(lookup("a.example", "8.8.8.8").is_ok());
     assert!(lookup("a.example", "1.1.1.1").is_ok());
-    assert!(lookup("b.example", "10.0.0.1").is_ok());
-    assert!(lookup("b.example", "8.8.8.8").is_err());
+    assert!(lookup("a.example", "10.0.0.1").is_ok());
+    // The rule for the address is none for a name.
+    assert!(lookup("b.example", "10.0.0.1").is_err());
     assert!(lookup("c.example", "10.0.0.1").is_err());
     assert!(lookup("a.example", "9.9.9.9").is_err());
     assert_eq!(
@@ -458,6 +455,7 @@ proptest! {
             !denied && (by_address || is_public && (name_allowed || !default_is_deny))
         };
         let expected = !deny.iter().any(|rule| rule.has_name(name))
+            && (name.is_none() || name_allowed || !default_is_deny)
             && may_reach(address, false)
             && (!is_nat64 || may_reach(address, true));
         prop_assert_eq!(decided, expected, "{} {:?} {}:{}", config, name, shown, port);
@@ -493,5 +491,78 @@ proptest! {
         for outer in [format!("{inner}"), format!("::ffff:{inner}"), format!("64:ff9b::{inner}"), format!("2a00::200:5efe:{inner}")] {
             prop_assert_eq!(literal(&guard, &outer, 80), Some(rule.clone()), "{}", outer);
         }
+    }
+}
+
+/// Whether the rules of an overlay network let `to` pass.
+fn overlay(config: &Value, to: &str) -> Result<(), String> {
+    let config: crate::socks5::Socks5Config = {
+        let mut config = config.clone();
+        config["proxy"] = json!("127.0.0.1:1080");
+        serde_json::from_value(config).unwrap()
+    };
+    let guard = OverlayGuard::new(&config.allow, &config.deny, config.default);
+    guard.check(&to.parse().unwrap()).map_err(|denied| denied.to_string())
+}
+
+#[test]
+fn an_overlay_denies_what_is_special_and_local_unless_a_rule_allows_it() {
+    for [_, first, last, ..] in SPECIAL {
+        for address in [first, last] {
+            let to = if address.contains(':') { format!("[{address}]:80") } else { format!("{address}:80") };
+            assert!(overlay(&json!({ "allow": ["*"] }), &to).is_err(), "{to}");
+            assert_eq!(overlay(&json!({ "allow": ["0.0.0.0/0", "::/0"] }), &to), Ok(()), "{to}");
+        }
+    }
+    for name in ["localhost", "LOCALHOST.", "a.b.localhost", "a.LocalHost."] {
+        for allow in [json!([]), json!(["*", "0.0.0.0/0", "::/0", "localhost:81"])] {
+            let denied = overlay(&json!({ "allow": allow }), &format!("{name}:80")).unwrap_err();
+            assert!(denied.contains("is a name of the host at the far end"), "{denied}");
+        }
+        let allowed = json!({ "allow": ["localhost", "*.localhost"] });
+        assert_eq!(overlay(&allowed, &format!("{name}:80")), Ok(()), "{name}");
+    }
+    assert_eq!(
+        overlay(&json!({}), "localhost:80").unwrap_err(),
+        "`localhost` is a name of the host at the far end, such as the proxy's, and in no name rule of `allow`; to allow \
+         it, add \"localhost:80\" to `allow`"
+    );
+    assert_eq!(
+        overlay(&json!({}), "[2a00::5efe:10.0.0.1]:80").unwrap_err(),
+        "2a00::5efe:a00:1 is the ISATAP form of 10.0.0.1, which is private (10.0.0.0/8), and in no address rule of \
+         `allow`; to allow it, add \"10.0.0.1:80\" to `allow`"
+    );
+    for to in [
+        "8.8.8.8:80",
+        "[2a00::1]:80",
+        "a.example:80",
+        "a.onion:80",
+        "localhost.example:80",
+        "notlocalhost:80",
+    ] {
+        assert_eq!(overlay(&json!({}), to), Ok(()), "{to}");
+    }
+}
+
+#[test]
+fn an_overlay_has_the_rules_of_clearnet_for_what_it_is_asked_for() {
+    let config = json!({
+        "allow": ["8.8.8.0/24:53", "*.a.example", "10.0.0.0/8"],
+        "deny": ["10.1.0.0/16", "x.a.example:25", "::ffff:8.8.8.9"],
+        "default": "deny",
+    });
+    for to in ["8.8.8.8:53", "b.a.example:25", "x.a.example:80", "10.0.0.1:1"] {
+        assert_eq!(overlay(&config, to), Ok(()), "{to}");
+    }
+    for to in [
+        "8.8.8.8:54",
+        "8.8.8.9:53",
+        "a.example:80",
+        "x.A.example.:25",
+        "10.1.0.1:1",
+        "b.example:53",
+        "9.9.9.9:53",
+    ] {
+        assert!(overlay(&config, to).is_err(), "{to}");
     }
 }

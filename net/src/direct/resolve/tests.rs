@@ -36,15 +36,21 @@ async fn a_name_that_is_denied_is_not_looked_up() {
         json!({ "deny": ["*:80"] }),
         json!({ "default": "deny" }),
         json!({ "default": "deny", "allow": ["b.example", "a.example:81", "10.0.0.0/8:81"] }),
+        json!({ "default": "deny", "allow": ["10.0.0.0/8", "0.0.0.0/0", "::/0"] }),
     ] {
         let error = names.dial(config, "a.example:80").await.unwrap_err();
         assert!(matches!(error.cause(), Cause::Denied(denied) if denied.address().is_none()), "{error:?}");
         assert!(!error.is_retryable());
     }
-    let guard = Guard::new(serde_json::from_value(json!({ "deny": ["a.example"] })).unwrap());
-    let denied = "a.example".parse().unwrap();
-    let error = name(&guard, &denied, |name, port| names.lookup(name, port)).await.unwrap_err();
-    assert_eq!((error.step(), error.peer()), (Step::Lookup, "a.example"));
+    for config in [
+        json!({ "deny": ["a.example"] }),
+        json!({ "default": "deny", "allow": ["b.example", "0.0.0.0/0", "::/0"] }),
+    ] {
+        let guard = Guard::new(serde_json::from_value(config).unwrap());
+        let denied = "a.example".parse().unwrap();
+        let error = name(&guard, &denied, |name, port| names.lookup(name, port)).await.unwrap_err();
+        assert_eq!((error.step(), error.peer()), (Step::Lookup, "a.example"));
+    }
     assert_eq!(names.asked.get(), 0);
 }
 

@@ -79,6 +79,35 @@ fn a_downgrade_must_be_allowed() {
 }
 
 #[test]
+fn a_redirect_from_a_public_host_to_a_special_one_is_refused() {
+    let special = [
+        "http://127.0.0.1/",
+        "http://0x7f.1:81/",
+        "http://10.0.0.1/",
+        "http://169.254.169.254/latest/31337",
+        "http://[::1]/",
+        "http://[::ffff:8.8.8.8]/",
+        "http://[64:ff9b::10.0.0.1]/",
+        "http://[2a00::5efe:10.0.0.1]/",
+        "http://localhost/",
+        "http://LOCALHOST.:8080/",
+        "http://a.b.localhost/",
+    ];
+    for to in special {
+        for from in ["http://a.example/", "http://8.8.8.8/", "http://[2a00::1]/", "http://notlocalhost/"] {
+            let from = hop(&Method::GET, from, &[], "");
+            let refused = next(&from, StatusCode::FOUND, &to.parse().unwrap(), true).unwrap_err();
+            assert_eq!(refused.why, RedirectError::Special, "{to}");
+            assert!(!refused.to.contains("31337"), "{}", refused.to);
+        }
+        for from in special {
+            follow(from, to).unwrap();
+            follow(from, "http://a.example/").unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_value_that_is_marked_stays_within_the_origin() {
     let mut from = hop(&Method::GET, "http://a.example/", &[("x-key", "a"), ("x-other", "b")], "");
     from.headers.get_mut("x-key").unwrap().set_sensitive(true);
