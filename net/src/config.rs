@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use frame_registry::BoxError;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::direct::DirectConfig;
 use crate::id::NetworkId;
 use crate::limits::LimitsConfig;
-use crate::settings::Settings;
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
 ///
@@ -104,9 +102,9 @@ impl NetworkConfig {
         self.is_selectable
     }
 
-    /// The settings as a driver has them. An error says where in them it is, and not what is there.
-    pub(crate) fn settings<T: DeserializeOwned>(&self) -> Result<T, BoxError> {
-        Ok(serde_path_to_error::deserialize(Settings(Value::Object(self.settings.clone())))?)
+    /// The settings as a driver has them.
+    pub(crate) fn settings(&self) -> &Map<String, Value> {
+        &self.settings
     }
 }
 
@@ -181,11 +179,12 @@ mod tests {
         }
         let unknown = error(&json!({ "kind": "sock5" }));
         assert!(unknown.contains("no kind of network `sock5`; there are direct, "), "{unknown}");
-        assert!(error(&json!({ "kind": "direct", "proxy": "h:1" })).contains("unknown field `proxy`"));
+        assert!(error(&json!({ "kind": "direct", "proxy": "h:1" })).contains("unknown key `proxy`"));
         assert!(
-            error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" })).contains("unknown field `user`")
+            error(&json!({ "kind": "socks5", "proxy": "h:1", "user": "" }))
+                .contains("unknown key `user`; did you mean `credentials.username`?")
         );
-        assert!(error(&json!({ "kind": "socks5" })).contains("missing field `proxy`"));
+        assert!(error(&json!({ "kind": "socks5" })).contains("missing key `proxy`"));
         assert!(error(&json!({ "kind": "direct", "deadline": "0s" })).contains("longer than zero"));
     }
 

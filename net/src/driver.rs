@@ -11,6 +11,8 @@ use crate::config::NetworkConfig;
 use crate::direct::DirectDriver;
 use crate::network::Network;
 use crate::registry::NetworkRegistry;
+use crate::setting::SettingErrors;
+use crate::settings::read_settings;
 use crate::shield::{Held, Panicked};
 use crate::socks5::Socks5Driver;
 
@@ -18,7 +20,7 @@ use crate::socks5::Socks5Driver;
 ///
 /// ```
 /// use frame_net::{BoxFuture, BoxStream, Direct, DriverError, Driver, Drivers, Endpoint, Network};
-/// use frame_net::{NetworkConfig, NetworkRegistry};
+/// use frame_net::{NetworkConfig, NetworkRegistry, SettingError};
 /// use frame_registry::BoxError;
 /// use serde::Deserialize;
 /// use serde_json::json;
@@ -37,6 +39,9 @@ use crate::socks5::Socks5Driver;
 ///     const KIND: &'static str = "loop";
 ///
 ///     fn create(&self, config: LoopConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
+///         if config.size == 0 {
+///             return Err(SettingError::new("size", "a loop of no bytes carries none").into());
+///         }
 ///         Ok(Arc::new(Loop { size: config.size }))
 ///     }
 /// }
@@ -55,6 +60,12 @@ use crate::socks5::Socks5Driver;
 /// let config: NetworkConfig = serde_json::from_value(json!({ "kind": "loop", "size": 64 }))?;
 /// networks.create("test:loop".parse()?, &config)?;
 /// assert_eq!(networks.kind(&"test:loop".parse()?), Some("loop"));
+///
+/// let empty: NetworkConfig = serde_json::from_value(json!({ "kind": "loop", "size": 0 }))?;
+/// let error = networks.create("test:empty".parse()?, &empty).unwrap_err();
+/// # use std::error::Error;
+/// let settings = error.source().and_then(|error| error.source()).unwrap();
+/// assert_eq!(settings.to_string(), "`size`: a loop of no bytes carries none");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Driver: Send + Sync + 'static {
@@ -65,15 +76,20 @@ pub trait Driver: Send + Sync + 'static {
     /// What the kind is called in a configuration.
     const KIND: &'static str;
 
+    /// What other programs call a setting, and what it is called here: for errors, where the names are too far apart
+    /// for a slip. A setting inside of another is given with a dot, such as `("password", "credentials.password")`.
+    const SYNONYMS: &'static [(&'static str, &'static str)] = &[];
+
     /// Makes a network with these settings, which is to be registered in `networks`. Nothing is connected yet.
     ///
     /// # Errors
     ///
-    /// If settings that can be read make no sense together.
+    /// If settings that can be read make no sense together. A [`SettingError`](crate::SettingError) says which of them it is about, and
+    /// [`SettingErrors`] is several of these.
     fn create(&self, config: Self::Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError>;
 }
 
-type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Result<Arc<dyn Network>, BoxError>, Panicked>
+type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Result<Arc<dyn Network>, SettingErrors>, Panicked>
     + Send
     + Sync;
 
@@ -104,7 +120,11 @@ impl Drivers {
     pub fn with<D: Driver>(mut self, driver: D) -> Self {
         let driver = Held::new(driver);
         let create = move |config: &NetworkConfig, networks: &NetworkRegistry| {
-            driver.call(|driver| driver.create(config.settings::<D::Config>()?, networks))
+            let settings = match read_settings::<D::Config>(config.settings(), D::SYNONYMS) {
+                Ok(settings) => settings,
+                Err(errors) => return Ok(Err(errors)),
+            };
+            driver.call(|driver| driver.create(settings, networks).map_err(SettingErrors::from))
         };
         self.by_kind.insert(D::KIND, Arc::new(create));
         self
@@ -160,8 +180,8 @@ pub enum ConfigError {
     Invalid {
         /// The kind.
         kind: String,
-        /// What is wrong. It does not show secrets.
-        source: BoxError,
+        /// What is wrong, setting by setting. It does not show secrets.
+        source: SettingErrors,
     },
 }
 

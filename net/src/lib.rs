@@ -77,6 +77,7 @@ mod registered;
 mod registry;
 mod resolver;
 mod secret;
+mod setting;
 mod settings;
 mod shield;
 pub mod socks5;
@@ -111,6 +112,8 @@ pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_net
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;
 pub use crate::secret::Secret;
+pub use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment};
+pub use crate::settings::read_settings;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::settings::Settings;
+use crate::settings;
 
 /// A text that is not shown: not in `Debug`, and not in an error about a configuration that has something else in
 /// its place. Its memory is overwritten when it is dropped; what a parser read it from, and the environment, are not.
@@ -90,7 +90,7 @@ impl<'de> Deserialize<'de> for Secret {
         match Value::deserialize(deserializer)? {
             Value::String(text) => Ok(Self::new(text)),
             members @ Value::Object(_) => {
-                let Given { env } = Given::deserialize(Settings(members)).map_err(D::Error::custom)?;
+                let Given { env } = settings::nested(members)?;
                 Self::from_environment(&env).map_err(D::Error::custom)
             }
             _ => Err(D::Error::custom(

@@ -1,23 +1,192 @@
-//! Settings read so that no error shows them.
+//! Settings read so that no error shows them, and each says which of them it is about.
 
 use std::fmt::{self, Display};
 
+use frame_registry::nearest;
+use serde::de::DeserializeOwned;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{self, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment};
+
+/// Reads settings, without showing them in errors. A type says what it does not know with `deny_unknown_fields`, and
+/// `synonyms` are as [`Driver::SYNONYMS`](crate::Driver::SYNONYMS).
+///
+/// An error that a type has about several of its fields, such as one of `#[serde(try_from = "…")]`, is taken to be about
+/// the first field that its text names in backticks.
+///
+/// # Errors
+///
+/// Everything that can be found wrong at once.
+///
+/// ```
+/// use frame_net::{DirectConfig, read_settings};
+/// use serde_json::{Map, json};
+///
+/// let settings: Map<_, _> = serde_json::from_value(json!({ "alow": [], "deny": ["nonsense:x"] }))?;
+/// let errors = read_settings::<DirectConfig>(&settings, &[]).unwrap_err();
+/// let paths: Vec<_> = errors.iter().map(|error| error.path().to_string()).collect();
+/// assert_eq!(paths, ["alow", "deny[0]"]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+pub fn read_settings<T: DeserializeOwned>(
+    settings: &Map<String, Value>,
+    synonyms: &[(&str, &str)],
+) -> Result<T, SettingErrors> {
+    let mut left = Value::Object(settings.clone());
+    let mut errors: Vec<SettingError> = Vec::new();
+    loop {
+        let error = match serde_path_to_error::deserialize(Settings(left.clone())) {
+            Ok(read) if errors.is_empty() => return Ok(read),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let path = path(error.path());
+        let error = place(error.into_inner(), path, &left, synonyms);
+        let is_missing = matches!(error.fault(), SettingFault::Missing);
+        // What an earlier error took out, or was meant to be, is not missing as well.
+        let follows = is_missing && errors.iter().any(|earlier| explains(earlier, error.path()));
+        // Without what is wrong, or has something missing in it, the rest can be read.
+        let wrong = if is_missing { error.path().parent() } else { Some(error.path().clone()) };
+        let is_removed = wrong.is_some_and(|wrong| remove(&mut left, &wrong));
+        if !follows {
+            errors.push(error);
+        }
+        if !is_removed {
+            break;
+        }
+    }
+    Err(SettingErrors::new(errors))
+}
 
 /// A value whose deserializer has errors that say what kind of thing was found, and not what it was: it may be a
 /// password in the wrong place.
 pub(crate) struct Settings(pub(crate) Value);
 
+fn path(path: &serde_path_to_error::Path) -> SettingPath {
+    use serde_path_to_error::Segment;
+
+    let known = path.iter().take_while(|segment| !matches!(segment, Segment::Unknown));
+    known.fold(SettingPath::new(), |path, segment| match segment {
+        Segment::Map { key } => path.key(key.as_str()),
+        Segment::Seq { index } => path.index(*index),
+        Segment::Enum { .. } | Segment::Unknown => path,
+    })
+}
+
+/// The error of a type, at the setting that it is about. `path` is how far the type came.
+fn place(
+    error: SettingsError,
+    path: SettingPath,
+    settings: &Value,
+    synonyms: &[(&str, &str)],
+) -> SettingError {
+    let members = at(settings, &path).and_then(Value::as_object);
+    match error {
+        SettingsError::Unknown { name, known } => {
+            let is_member = members.is_some_and(|members| members.contains_key(&name));
+            let path = if is_member { path.key(name.as_str()) } else { path };
+            let meant = meant(&name, known, synonyms).map(str::to_owned);
+            let known = known.iter().map(|&name| name.to_owned()).collect();
+            SettingError::with_fault(path, SettingFault::Unknown { known, meant })
+        }
+        SettingsError::Missing { name } => SettingError::with_fault(path.key(name), SettingFault::Missing),
+        SettingsError::Other(message) => {
+            let named = message.split('`').skip(1).step_by(2);
+            let named =
+                members.and_then(|members| named.into_iter().find(|&name| members.contains_key(name)));
+            let path = match named {
+                Some(name) => path.key(name),
+                None => path,
+            };
+            SettingError::new(path, message)
+        }
+    }
+}
+
+/// The setting that was most likely meant by `name`, which is none.
+fn meant<'a>(name: &str, known: &[&'a str], synonyms: &[(&str, &'a str)]) -> Option<&'a str> {
+    // `credentials.password` is one if `credentials` is known here.
+    let is_known = |setting: &str| setting.split('.').next().is_some_and(|first| known.contains(&first));
+    let is_same = |other: &str| letters(other).eq(letters(name));
+    let synonym = synonyms.iter().find(|(other, setting)| is_same(other) && is_known(setting));
+    synonym.map(|&(_, setting)| setting).or_else(|| nearest(name, known.iter().copied()))
+}
+
+/// A name without its case and what separates its words.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    name.chars().filter(|letter| !"-_ ".contains(*letter)).map(|letter| letter.to_ascii_lowercase())
+}
+
+/// Whether `missing` is missing because of what this error is about.
+fn explains(error: &SettingError, missing: &SettingPath) -> bool {
+    let is_meant = match error.fault() {
+        SettingFault::Unknown { meant: Some(meant), .. } => {
+            let meant = meant.split('.').next().unwrap_or_default();
+            error.path().parent().map(|parent| parent.key(meant)).as_ref() == Some(missing)
+        }
+        _ => false,
+    };
+    is_meant || error.path().segments().starts_with(missing.segments())
+}
+
+/// What is at a path.
+fn at<'a>(settings: &'a Value, path: &SettingPath) -> Option<&'a Value> {
+    path.segments().iter().try_fold(settings, |value, segment| match segment {
+        SettingSegment::Key(key) => value.get(&**key),
+        SettingSegment::Index(index) => value.get(index),
+    })
+}
+
+/// Takes a setting out; an element with the list that it is in, as others would take its place.
+fn remove(settings: &mut Value, path: &SettingPath) -> bool {
+    let Some((last, parents)) = path.segments().split_last() else { return false };
+    let mut value = settings;
+    for (place, segment) in parents.iter().enumerate() {
+        let is_list_of_last = place + 1 == parents.len() && matches!(last, SettingSegment::Index(_));
+        let next = match segment {
+            SettingSegment::Key(key) if is_list_of_last => {
+                return value.as_object_mut().is_some_and(|members| members.remove(&**key).is_some());
+            }
+            SettingSegment::Key(key) => value.get_mut(&**key),
+            SettingSegment::Index(index) => value.get_mut(index),
+        };
+        let Some(next) = next else { return false };
+        value = next;
+    }
+    let SettingSegment::Key(key) = last else { return false };
+    value.as_object_mut().is_some_and(|members| members.remove(&**key).is_some())
+}
+
+/// Reads a part of settings, whatever it is a part of.
+pub(crate) fn nested<'de, T: de::Deserialize<'de>, E: de::Error>(value: Value) -> Result<T, E> {
+    T::deserialize(Settings(value)).map_err(|error| match error {
+        SettingsError::Unknown { name, known } => E::unknown_field(&name, known),
+        SettingsError::Missing { name } => E::missing_field(name),
+        SettingsError::Other(message) => E::custom(message),
+    })
+}
+
 /// What is wrong with settings, without showing them.
 #[derive(Debug)]
-pub(crate) struct SettingsError(String);
+pub(crate) enum SettingsError {
+    /// A field that the type does not have.
+    Unknown { name: String, known: &'static [&'static str] },
+    /// A field that has to be there.
+    Missing { name: &'static str },
+    /// Anything else.
+    Other(String),
+}
 
 impl Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Unknown { name, .. } => write!(f, "unknown field `{name}`"),
+            Self::Missing { name } => write!(f, "missing field `{name}`"),
+            Self::Other(message) => f.write_str(message),
+        }
     }
 }
 
@@ -25,20 +194,28 @@ impl std::error::Error for SettingsError {}
 
 impl de::Error for SettingsError {
     fn custom<T: Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self::Other(message.to_string())
+    }
+
+    fn unknown_field(name: &str, known: &'static [&'static str]) -> Self {
+        Self::Unknown { name: name.to_owned(), known }
+    }
+
+    fn missing_field(name: &'static str) -> Self {
+        Self::Missing { name }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self(format!("invalid type: {}, expected {expected}", kind(found)))
+        Self::Other(format!("invalid type: {}, expected {expected}", kind(found)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self(format!("invalid value: {}, expected {expected}", kind(found)))
+        Self::Other(format!("invalid value: {}, expected {expected}", kind(found)))
     }
 
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
         let known: Vec<_> = known.iter().map(|variant| format!("`{variant}`")).collect();
-        Self(format!("unknown variant, expected one of {}", known.join(", ")))
+        Self::Other(format!("unknown variant, expected one of {}", known.join(", ")))
     }
 }
 
@@ -133,11 +310,17 @@ impl<'de> Deserializer<'de> for Settings {
 mod tests {
     use std::collections::BTreeMap;
     use std::net::IpAddr;
+    use std::sync::Arc;
 
     use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
+    use crate::config::NetworkConfig;
+    use crate::direct::Direct;
+    use crate::driver::ConfigError;
+    use crate::error::NetworkError;
+    use crate::registry::NetworkRegistry;
 
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -204,5 +387,66 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What is wrong with the settings of a network, in order.
+    fn wrong(config: Value) -> Vec<String> {
+        let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+        let config: NetworkConfig = serde_json::from_value(config).unwrap();
+        let error = networks.create("app:tor".parse().unwrap(), &config).unwrap_err();
+        let NetworkError::Config { source: ConfigError::Invalid { source, .. }, .. } = &error else {
+            panic!("{error:?}")
+        };
+        source.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn everything_wrong_is_said_at_once_of_the_setting_that_it_is_about() {
+        let errors = wrong(json!({
+            "kind": "socks5", "adress": "h:1", "proxy": "h", "credentials": { "user": "u", "password": 5 },
+            "via": "tor", "isolate": "yes", "deadline": 5,
+        }));
+        assert_eq!(
+            errors,
+            [
+                "unknown key `adress`; available keys: `proxy`, `credentials`, `isolate`, `via`, `deadline`",
+                "`credentials.password`: a secret is a string, or `env` with the name of an environment variable",
+                "unknown key `credentials.user`; did you mean `username`?",
+                r#"`deadline`: a duration is a string with its unit; write "5s", "500ms" or "1m30s""#,
+                "`isolate`: invalid type: a string, expected a boolean",
+                "`proxy`: the port is missing; write `host:port`, such as `127.0.0.1:9050`",
+                r#"`via`: network id "tor" has no namespace; write `namespace:name`, such as `app:tor`"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_another_program_calls_it_is_known() {
+        let meant = |kind: &str, key: &str| {
+            let mut config = json!({ "kind": kind });
+            config[key] = json!("31337");
+            wrong(config)
+        };
+        assert_eq!(meant("socks5", "address"), ["unknown key `address`; did you mean `proxy`?"]);
+        assert_eq!(meant("socks5", "Server")[0], "unknown key `Server`; did you mean `proxy`?");
+        assert_eq!(
+            meant("socks5", "password"),
+            ["unknown key `password`; did you mean `credentials.password`?", "missing key `proxy`"]
+        );
+        assert_eq!(meant("direct", "deadline_ms"), ["unknown key `deadline_ms`; did you mean `deadline`?"]);
+        assert_eq!(meant("i2p", "bridge"), ["unknown key `bridge`; did you mean `sam`?"]);
+        assert_eq!(meant("wireguard", "AllowedIPs")[0], "unknown key `AllowedIPs`; did you mean `peers`?");
+    }
+
+    #[test]
+    fn an_error_about_several_settings_is_at_the_first_that_it_names() {
+        let credentials = json!({ "username": "u", "password": "p" });
+        let errors =
+            wrong(json!({ "kind": "socks5", "proxy": "h:1", "isolate": true, "credentials": credentials }));
+        assert!(errors[0].starts_with("`isolate` needs credentials of its own"), "{errors:?}");
+        let errors = wrong(json!({ "kind": "i2p", "sam": "h:1", "password": "31337" }));
+        assert!(errors[0].starts_with("`user` and `password` belong together"), "{errors:?}");
+        let errors = wrong(json!({ "kind": "i2p", "sam": "h:1", "destination": { "key": "31337" } }));
+        assert_eq!(errors, ["unknown key `destination.key`; did you mean `private_key`?"]);
     }
 }

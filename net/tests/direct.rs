@@ -246,7 +246,7 @@ fn an_error_in_a_network_says_which_rule_it_is() {
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     assert!(
-        text.contains("`app:lan`") && text.contains("allow[1]: the rule `10.1.0.0/8` has bits"),
+        text.contains("`app:lan`") && text.contains("`allow[1]`: the rule `10.1.0.0/8` has bits"),
         "{text}"
     );
 }

@@ -7,8 +7,8 @@ use std::thread::available_parallelism;
 
 use frame_dispatch::lua::LuaError;
 use frame_dispatch::process::{HostConfig, HostId};
-use frame_net::{NetworkId, NetworkRegistry};
-use frame_registry::{Id, Options};
+use frame_net::{ConfigError, NetworkConfig, NetworkError, NetworkId, NetworkRegistry};
+use frame_registry::{Id, Options, nearest};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -16,7 +16,7 @@ use tokio::task::spawn_blocking;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
-use crate::manifest::{Function, Given, Limits, Manifest, Problem, Problems, SourceFile};
+use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::progress;
 
@@ -180,17 +180,37 @@ fn make_networks(
                 let (span, identity) = (given.span.clone(), given.identity.clone());
                 networks.insert(id.clone(), Given { value, span, identity });
             }
-            Err(error) => {
-                problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
-            }
+            Err(error) => problems.extend(unmakeable(manifest, id, given, &error)),
         }
     }
     for (id, given) in &networks {
         if let Some(why) = no_way(manifest, &networks, id, given) {
-            problems.push(Problem::new(&manifest.file, given.span.clone(), why));
+            let via = manifest.places.get(id).map(|places| places.key(&"via".into()));
+            let problem = Problem::new(&manifest.file, via.unwrap_or_else(|| given.span.clone()), why);
+            let others = manifest.networks.keys().filter(|&other| other != id).map(Id::as_str);
+            let meant = given.value.network.via().filter(|via| !manifest.networks.contains_key(*via));
+            problems.push(match meant.and_then(|via| nearest(via.as_str(), others)) {
+                Some(near) => problem.with_label(format_args!("did you mean `{near}`?")),
+                None => problem,
+            });
         }
     }
     (networks, problems)
+}
+
+/// What is wrong with a network, at the settings that it is about.
+fn unmakeable(
+    manifest: &Manifest,
+    id: &NetworkId,
+    given: &Given<NetworkConfig>,
+    error: &NetworkError,
+) -> Vec<Problem> {
+    match (error, manifest.places.get(id)) {
+        (NetworkError::Config { source: ConfigError::Invalid { kind, source, .. }, .. }, Some(places)) => {
+            places.problems(&manifest.file, &format!("a {kind} network"), PointAt::Key, source)
+        }
+        _ => vec![Problem::new(&manifest.file, given.span.clone(), report::chain(error))],
+    }
 }
 
 /// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.

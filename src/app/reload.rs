@@ -70,12 +70,11 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
     };
     let mut problems = Vec::new();
     let base = |manifest: &Manifest| manifest.base.as_ref().map(|base| base.identity.clone());
-    let http = |manifest: &Manifest| sections::section(&manifest.file, "http");
     // What they say is read when an app is booted, and is part of values that are written once.
     let written_once = [
         ("clearnet", before.clearnet != manifest.clearnet),
         ("limits", before.limits != manifest.limits),
-        ("http", http(before) != http(manifest)),
+        ("http", before.http_identity != manifest.http_identity),
         ("fs", base(before) != base(manifest)),
         ("telemetry", before.otlp != manifest.otlp),
     ];

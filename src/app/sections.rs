@@ -22,12 +22,6 @@ pub(super) fn place(file: &SourceFile, path: &[&str]) -> Option<Range<usize>> {
     Some(if value.start >= key.end { key.start..value.end } else { key })
 }
 
-/// The section of this name, without how it is written.
-pub(super) fn section(file: &SourceFile, name: &str) -> Option<toml::Value> {
-    let mut document: toml::Table = file.text.parse().ok()?;
-    document.remove(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,12 +40,5 @@ mod tests {
         assert_eq!(text(&["app"]), Some("app"));
         assert_eq!(text(&["app", "name"]), None);
         assert_eq!(text(&["telemetry"]), None);
-    }
-
-    #[test]
-    fn a_section_is_the_same_however_it_is_written() {
-        let (one, other) = (file("[fs]\nbase = \"a\""), file("# here\nfs = { base = 'a' }"));
-        assert_eq!(section(&one, "fs"), section(&other, "fs"));
-        assert_ne!(section(&one, "fs"), section(&file("[fs]\nbase = \"b\""), "fs"));
     }
 }

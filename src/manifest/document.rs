@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::function::{Role, function};
 use super::host::host;
 use super::model::{Given, Manifest};
+use super::places::Places;
 use super::reader::{self, Read, Table};
 use super::{app, fs, network, settings, supervisor, telemetry, tree};
 
@@ -48,15 +49,22 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let supervisors = section(document, "supervisors", "a supervisor", |table| {
         Ok(supervisor::read(table, &networks.known))
     });
+    let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
+    let (limits, _) = settings::section(document, "limits", &[]);
+    let (http, http_identity) = settings::section(document, "http", settings::HTTP);
+    let (otlp, collector) = telemetry::otlp(document).unzip();
     Manifest {
         file: Arc::clone(&document.reader.file),
         directory: document.reader.directory.clone(),
         app: app::app(document, &networks.known),
-        clearnet: settings::section(document, "clearnet"),
-        limits: settings::section(document, "limits"),
-        http: settings::section(document, "http"),
+        clearnet,
+        limits,
+        http,
+        http_identity,
+        places: places(document),
         base: fs::base(document),
-        otlp: telemetry::otlp(document),
+        otlp,
+        collector,
         functions: section(document, "functions", "a function", |table| {
             function(table, Role::Function, &networks.known)
         })
@@ -90,6 +98,15 @@ fn section<K: IdKind, T>(
         }
     }
     section
+}
+
+/// Where the settings of networks are.
+fn places(document: &Table<'_>) -> BTreeMap<NetworkId, Places> {
+    let networks =
+        document.get("networks").into_iter().flat_map(|section| section.members().collect::<Vec<_>>());
+    networks
+        .filter_map(|(id, network)| Some((id.parse().ok()?, Places::of(&network, network.key.clone()))))
+        .collect()
 }
 
 /// Reports an id that nothing has.

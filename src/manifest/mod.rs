@@ -79,8 +79,15 @@
 //! # What is wrong with one
 //!
 //! [`examine`] reads all that can be read, and says everything that is wrong at once: each [`Problem`] with the bytes that it
-//! is about, and what would be right. [`Problems::render`] shows them to people, [`Problems::to_json`] to programs. Neither shows
-//! a setting of a network, nor a header for a collector: these may be secret.
+//! is about, and what would be right. [`Problems::render`] shows them to people, [`Problems::to_json`] to programs. Of the settings
+//! of a network and the headers for a collector they show the names, and not the values: these may be secret.
+//!
+//! # Environment variables
+//!
+//! `${NAME}` in a string of `[clearnet]`, `[networks]`, `[http]` and `[telemetry]` is replaced by the value of an environment
+//! variable, which is read with the manifest, and so again at a reload. A variable that is not set, or empty, is an error. `$${`
+//! is the text `${`, and every other `$` is itself. No report shows a value. The `kind` of a network, and strings everywhere else,
+//! have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
 
 mod app;
 mod document;
@@ -92,6 +99,7 @@ mod limits;
 mod model;
 mod network;
 mod options;
+mod places;
 mod problem;
 mod reader;
 mod reading;
@@ -105,6 +113,7 @@ mod syntax;
 mod telemetry;
 mod tree;
 mod units;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -112,6 +121,7 @@ mod tests;
 pub use self::model::{
     AppSection, Child, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
 };
+pub(crate) use self::places::PointAt;
 pub use self::problem::{Problem, Problems, SourceFile};
 pub use self::reading::{Reading, examine, read};
 pub use self::report::Look;

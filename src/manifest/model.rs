@@ -18,6 +18,7 @@ use frame_net::{DirectConfig, LimitsConfig, NetworkConfig, NetworkId};
 use frame_registry::Options;
 use serde_json::{Map, Value as Json};
 
+use super::places::Places;
 use super::problem::SourceFile;
 
 /// An app, as its manifest says. Whatever one can see by reading is right: what is left is to compile what has a
@@ -36,12 +37,18 @@ pub struct Manifest {
     pub networks: BTreeMap<NetworkId, Given<NetworkConfig>>,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// Where the settings of networks are.
+    pub(crate) places: BTreeMap<NetworkId, Places>,
     /// `[http]`.
     pub http: HttpConfig,
+    /// What `[http]` is, without how it is written.
+    pub(crate) http_identity: Json,
     /// `[fs]`: the directory that every `fs_root` is below.
     pub base: Option<Given<PathBuf>>,
     /// `[telemetry]`.
     pub otlp: Option<Otlp>,
+    /// The endpoint there as it is written, to be shown: values of variables may be secret.
+    pub(crate) collector: Option<String>,
     /// `[functions]`.
     pub functions: BTreeMap<FunctionId, Given<Function>>,
     /// `[hosts]`.

@@ -19,7 +19,7 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
         Err(table.reader.report(unknown(problem, kind, &kinds, "there are")))
     });
     let selectable = table.or("selectable", false, Value::bool);
-    let settings = table.json();
+    let settings = table.settings();
     let (kind, selectable, mut settings) = (kind?, selectable?, settings?);
     settings.remove("kind");
     settings.remove("selectable");

@@ -27,7 +27,7 @@ pub(super) fn options(
     let Some(table) = table else { return Ok((options, given)) };
     let mut is_right = Ok(());
     for (name, value) in table.entries() {
-        let read = value.json().and_then(|json| {
+        let read = value.option().and_then(|json| {
             options.set_json(name.text, &json).map_err(|error| {
                 let is_name = matches!(error, OptionError::Unknown { .. });
                 let span = if is_name { name.span.clone() } else { value.span.clone() };

@@ -1,5 +1,6 @@
 //! Reading tables that have spans: whatever is wrong is collected, and reading goes on.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -12,7 +13,7 @@ use serde_json::{Map, Number, Value as Json};
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, SourceFile};
-use super::units;
+use super::{units, variables};
 
 /// Something was not read, and a problem says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl<'t> Table<'t> {
     /// The member `name`, if it is there.
     pub(super) fn get(&self, name: &str) -> Option<Value<'t>> {
         let (key, value) = self.members.get_key_value(name)?;
-        Some(Value::new(self.reader, key.get_ref(), value.get_ref(), value.span()))
+        Some(Value::new(self.reader, key.get_ref(), value.get_ref(), key.span(), value.span()))
     }
 
     /// The member `name`, which has to be there. `example` shows what to write.
@@ -115,7 +116,7 @@ impl<'t> Table<'t> {
         let reader = self.reader;
         self.members.iter().map(move |(key, value)| {
             let name = Name { text: key.get_ref(), span: key.span() };
-            (name, Value::new(reader, key.get_ref(), value.get_ref(), value.span()))
+            (name, Value::new(reader, key.get_ref(), value.get_ref(), key.span(), value.span()))
         })
     }
 
@@ -152,12 +153,20 @@ pub(super) struct Value<'t> {
     pub(super) reader: &'t Reader,
     pub(super) name: &'t str,
     inner: &'t DeValue<'t>,
+    /// Where the key is; for an element of a list, where that itself is.
+    pub(super) key: Range<usize>,
     pub(super) span: Range<usize>,
 }
 
 impl<'t> Value<'t> {
-    fn new(reader: &'t Reader, name: &'t str, value: &'t DeValue<'t>, span: Range<usize>) -> Self {
-        Self { reader, name, inner: value, span }
+    fn new(
+        reader: &'t Reader,
+        name: &'t str,
+        value: &'t DeValue<'t>,
+        key: Range<usize>,
+        span: Range<usize>,
+    ) -> Self {
+        Self { reader, name, inner: value, key, span }
     }
 
     /// A problem with this value.
@@ -176,8 +185,56 @@ impl<'t> Value<'t> {
         self.reader.report(problem.with_help(format_args!("write `{} = {example}`", self.name)))
     }
 
+    /// A string in which no variable is replaced.
     pub(super) fn str(&self, example: &str) -> Read<&'t str> {
-        self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))
+        let text = self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))?;
+        self.without_variables(text)?;
+        Ok(text)
+    }
+
+    /// A string in which variables are replaced.
+    pub(super) fn text(&self, example: &str) -> Read<Cow<'t, str>> {
+        let text = self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))?;
+        self.with_variables(text)
+    }
+
+    fn with_variables<'a>(&self, text: &'a str) -> Read<Cow<'a, str>> {
+        variables::resolve(text).map_err(|error| {
+            let problem = self.reader.problem(self.key.clone(), format_args!("`{}`: {error}", self.name));
+            self.reader.report(problem.with_help(error.help()))
+        })
+    }
+
+    /// Refuses text that looks as if a variable were meant to be replaced where none is.
+    fn without_variables(&self, text: &str) -> Read<()> {
+        let names = variables::names(text);
+        let Some(name) = names.first() else { return Ok(()) };
+        let message = format_args!("`${{{name}}}` is not replaced here");
+        let help = format_args!("environment variables are replaced in strings of {}", variables::SECTIONS);
+        Err(self.reader.report(self.problem(message).with_help(help)))
+    }
+
+    /// The string that it is, if it is one.
+    pub(super) fn text_as_written(&self) -> Option<&'t str> {
+        self.inner.as_str()
+    }
+
+    /// The members of a table; none of anything else.
+    pub(super) fn members(&self) -> impl Iterator<Item = (&'t str, Value<'t>)> + use<'t> {
+        let reader = self.reader;
+        self.inner.as_table().into_iter().flat_map(|table| table.iter()).map(move |(key, value)| {
+            let name: &str = key.get_ref();
+            (name, Value::new(reader, name, value.get_ref(), key.span(), value.span()))
+        })
+    }
+
+    /// The elements of a list, each with the name of the list; none of anything else.
+    pub(super) fn elements(&self) -> Vec<Value<'t>> {
+        let elements = self.inner.as_array().into_iter().flat_map(|array| array.iter());
+        let element = |value: &'t toml::Spanned<DeValue<'t>>| {
+            Value::new(self.reader, self.name, value.get_ref(), value.span(), value.span())
+        };
+        elements.map(element).collect()
     }
 
     pub(super) fn bool(&self) -> Read<bool> {
@@ -193,11 +250,10 @@ impl<'t> Value<'t> {
 
     /// The elements of a list; each has the name of the list.
     pub(super) fn array(&self, example: &str) -> Read<Vec<Value<'t>>> {
-        let array = self.inner.as_array().ok_or_else(|| self.wrong_type("a list", example))?;
-        let element = |value: &'t toml::Spanned<DeValue<'t>>| {
-            Value::new(self.reader, self.name, value.get_ref(), value.span())
-        };
-        Ok(array.iter().map(element).collect())
+        match self.inner {
+            DeValue::Array(_) => Ok(self.elements()),
+            _ => Err(self.wrong_type("a list", example)),
+        }
     }
 
     /// A whole number within a range.
@@ -309,8 +365,23 @@ impl<'t> Value<'t> {
         })
     }
 
-    /// The value as JSON, in which there are no dates, and no numbers that are none.
+    /// The value as JSON, in which there are no dates, and no numbers that are none. Strings are as they are written: they
+    /// are for scripts.
     pub(super) fn json(&self) -> Read<Json> {
+        self.json_of(&|_, text| Ok(text.to_owned()))
+    }
+
+    /// The same of settings, whose strings can have variables in them, which are replaced.
+    pub(super) fn settings(&self) -> Read<Json> {
+        self.json_of(&|value, text| value.with_variables(text).map(Cow::into_owned))
+    }
+
+    /// The same of options, whose strings cannot.
+    pub(super) fn option(&self) -> Read<Json> {
+        self.json_of(&|value, text| value.without_variables(text).map(|()| text.to_owned()))
+    }
+
+    fn json_of(&self, string: &dyn Fn(&Self, &str) -> Read<String>) -> Read<Json> {
         let number = |number: Option<Number>| {
             number.map(Json::Number).ok_or_else(|| {
                 let problem =
@@ -321,7 +392,7 @@ impl<'t> Value<'t> {
         };
         match self.inner {
             _ if self.span.is_empty() && self.inner.is_integer() => Err(Reported),
-            DeValue::String(text) => Ok(Json::String(text.clone().into_owned())),
+            DeValue::String(text) => string(self, text).map(Json::String),
             DeValue::Boolean(value) => Ok(Json::Bool(*value)),
             DeValue::Integer(integer) => {
                 let (digits, radix) = (integer.as_str(), integer.radix());
@@ -335,37 +406,26 @@ impl<'t> Value<'t> {
                 Err(self.reader.report(problem.with_help("write it in quotes, as a string")))
             }
             DeValue::Array(_) => {
-                let elements: Vec<_> = self.array("[]")?.iter().map(Value::json).collect();
+                let elements: Vec<_> =
+                    self.elements().iter().map(|element| element.json_of(string)).collect();
                 elements.into_iter().collect::<Read<_>>().map(Json::Array)
             }
-            DeValue::Table(_) => self.table("it", "{}")?.json().map(Json::Object),
+            DeValue::Table(_) => {
+                let members: Vec<_> = self
+                    .members()
+                    .map(|(name, value)| Ok((name.to_owned(), value.json_of(string)?)))
+                    .collect();
+                members.into_iter().collect::<Read<_>>().map(Json::Object)
+            }
         }
-    }
-
-    /// The value that a path of names and indices leads to, as far as there is one.
-    pub(super) fn at(&self, path: &serde_path_to_error::Path) -> Range<usize> {
-        use serde_path_to_error::Segment;
-
-        let (mut value, mut span) = (self.inner, self.span.clone());
-        for segment in path {
-            let next = match (segment, value) {
-                (Segment::Map { key }, DeValue::Table(table)) => table.get(key.as_str()),
-                (Segment::Seq { index }, DeValue::Array(array)) => array.get(*index),
-                (Segment::Enum { .. }, _) => continue,
-                _ => None,
-            };
-            let Some(next) = next else { break };
-            (value, span) = (next.get_ref(), next.span());
-        }
-        span
     }
 }
 
 impl Table<'_> {
-    /// The table as JSON.
-    pub(super) fn json(&self) -> Read<Map<String, Json>> {
+    /// The table as [settings](Value::settings).
+    pub(super) fn settings(&self) -> Read<Map<String, Json>> {
         let members: Vec<_> =
-            self.entries().map(|(name, value)| Ok((name.text.to_owned(), value.json()?))).collect();
+            self.entries().map(|(name, value)| Ok((name.text.to_owned(), value.settings()?))).collect();
         members.into_iter().collect()
     }
 }

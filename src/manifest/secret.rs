@@ -5,7 +5,8 @@
 //! long, with `*` for all of these.
 //!
 //! Two passes say what they are, and either is enough to hide something. One looks at what was read. The other looks
-//! at lines, for what was not read: comments, and whatever is behind a mistake in the syntax.
+//! at lines, for what was not read: comments, and whatever is behind a mistake in the syntax. Of what either hides, the
+//! names of settings are shown all the same if the whole text was read, so that a report can point at them.
 
 use std::ops::Range;
 
@@ -19,6 +20,12 @@ pub(super) fn redacted(text: &str, document: &DeTable<'_>, is_whole: bool) -> St
     in_document(document, &mut secrets);
     in_lines(text, is_whole, &mut secrets);
     secrets.sort_by_key(|span: &Range<usize>| span.start);
+    let mut names = Vec::new();
+    if is_whole {
+        setting_names(text, document, &mut names);
+    }
+    names.sort_by_key(|span: &Range<usize>| span.start);
+    let mut names = names.into_iter().peekable();
     let mut shown = String::with_capacity(text.len());
     let mut secrets = secrets.into_iter().peekable();
     let mut hidden_until = 0;
@@ -26,7 +33,9 @@ pub(super) fn redacted(text: &str, document: &DeTable<'_>, is_whole: bool) -> St
         while let Some(span) = secrets.next_if(|span| span.start <= offset) {
             hidden_until = hidden_until.max(span.end);
         }
-        let is_hidden = offset < hidden_until && !"\r\n".contains(character);
+        while names.next_if(|name| name.end <= offset).is_some() {}
+        let is_name = names.peek().is_some_and(|name| name.contains(&offset));
+        let is_hidden = offset < hidden_until && !is_name && !"\r\n".contains(character);
         shown.push(if is_hidden { star(character) } else { character });
     }
     shown
@@ -82,6 +91,38 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
         }
         _ => secrets.push(span),
     }
+}
+
+/// The names of all settings in sections with secrets.
+fn setting_names(text: &str, document: &DeTable<'_>, names: &mut Vec<Range<usize>>) {
+    for (section, value) in document {
+        if harmless_members(section.get_ref()).is_some() {
+            names_in(text, value.get_ref(), names);
+        }
+    }
+}
+
+fn names_in(text: &str, value: &DeValue<'_>, names: &mut Vec<Range<usize>>) {
+    match value {
+        DeValue::Table(table) => {
+            for (name, value) in table {
+                names.extend(
+                    Some(name.span()).filter(|span| text.get(span.clone()).is_some_and(is_setting_name)),
+                );
+                names_in(text, value.get_ref(), names);
+            }
+        }
+        DeValue::Array(array) => array.iter().for_each(|value| names_in(text, value.get_ref(), names)),
+        _ => {}
+    }
+}
+
+/// Whether a key can be the name of a setting, and is too short and plain for a secret in the wrong place.
+fn is_setting_name(key: &str) -> bool {
+    const LONGEST: usize = 32;
+    let name = key.trim_matches(['"', '\'']);
+    let is_in_name = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);
+    name.len() <= LONGEST && name.chars().all(is_in_name)
 }
 
 /// Whether what a harmless member says is so, too: a URL can have a password or a token in it.

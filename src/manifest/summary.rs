@@ -19,7 +19,8 @@ pub(crate) struct Summary<'a>(pub(crate) &'a Manifest);
 
 impl Summary<'_> {
     pub(crate) fn to_json(&self) -> Json {
-        let Manifest { app, networks, base, otlp, functions, hosts, processes, supervisors, .. } = self.0;
+        let Manifest { app, networks, base, collector, functions, hosts, processes, supervisors, .. } =
+            self.0;
         let functions = functions.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let processes = processes.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let hosts = hosts.iter().map(|(id, Given { value, .. })| {
@@ -42,7 +43,7 @@ impl Summary<'_> {
             "options": app.given,
             "networks": networks.collect::<Vec<_>>(),
             "fs": base.as_ref().map(|base| base.value.display().to_string()),
-            "telemetry": otlp.as_ref().map(|otlp| &otlp.endpoint),
+            "telemetry": collector,
             "functions": functions.collect::<Vec<_>>(),
             "processes": processes.collect::<Vec<_>>(),
             "hosts": hosts.collect::<Vec<_>>(),
@@ -91,7 +92,8 @@ impl Summary<'_> {
 /// For people: a table for what there can be many of.
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Manifest { app, networks, base, otlp, functions, hosts, processes, supervisors, .. } = self.0;
+        let Manifest { app, networks, base, collector, functions, hosts, processes, supervisors, .. } =
+            self.0;
         writeln!(f, "app: {}", app.name)?;
         if !app.given.is_empty() {
             writeln!(f, "options of everything: {}", members(&app.given))?;
@@ -99,8 +101,8 @@ impl fmt::Display for Summary<'_> {
         if let Some(base) = base {
             writeln!(f, "files below: {}", base.value.display())?;
         }
-        if let Some(otlp) = otlp {
-            writeln!(f, "traces to: {}", otlp.endpoint)?;
+        if let Some(collector) = collector {
+            writeln!(f, "traces to: {collector}")?;
         }
         let functions: Vec<_> = functions.iter().map(row).collect();
         let processes: Vec<_> = processes.iter().map(row).collect();

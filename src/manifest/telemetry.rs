@@ -7,8 +7,8 @@ use http::{HeaderName, HeaderValue, Uri};
 use super::model::Otlp;
 use super::reader::{Read, Table, Value};
 
-/// Where traces are sent, if anywhere.
-pub(super) fn otlp(document: &Table<'_>) -> Option<Otlp> {
+/// Where traces are sent, if anywhere; and how that is written.
+pub(super) fn otlp(document: &Table<'_>) -> Option<(Otlp, String)> {
     const EXAMPLE: &str = "\"http://127.0.0.1:4318\"";
     let table = document
         .optional("telemetry", |value| value.table("`[telemetry]`", "{ otlp = \"http://127.0.0.1:4318\" }"));
@@ -24,11 +24,13 @@ pub(super) fn otlp(document: &Table<'_>) -> Option<Otlp> {
     }
     let endpoint = table.required("otlp", EXAMPLE).and_then(|value| endpoint(&value, EXAMPLE));
     let headers = table.or("headers", BTreeMap::new(), headers);
-    Some(Otlp { endpoint: endpoint.ok()?, headers: headers.ok()? })
+    let written = table.get("otlp").and_then(|value| value.text_as_written());
+    let otlp = Otlp { endpoint: endpoint.ok()?, headers: headers.ok()? };
+    Some((otlp, written.unwrap_or_default().to_owned()))
 }
 
 fn endpoint(value: &Value<'_>, example: &str) -> Read<String> {
-    let text = value.str(example)?;
+    let text = value.text(example)?;
     let uri = text.parse::<Uri>().ok().filter(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     });
@@ -37,12 +39,12 @@ fn endpoint(value: &Value<'_>, example: &str) -> Read<String> {
         return Err(value.reader.report(problem.with_help(format_args!("write `otlp = {example}`"))));
     };
     // The exporter refuses these, too, and by then the URL has been shown.
-    if has_more_than_a_place(text, &uri) {
+    if has_more_than_a_place(&text, &uri) {
         let problem = value.problem("`otlp` has a user, a password or a query in it, and none is sent");
         let help = format_args!("write `otlp = {example}`, and what is secret as one of the `headers`");
         return Err(value.reader.report(problem.with_help(help)));
     }
-    Ok(text.to_owned())
+    Ok(text.into_owned())
 }
 
 /// Whether there is something in a URL that can be secret. A fragment is looked for in the text: no parsed one has any.
@@ -62,8 +64,8 @@ fn headers(value: &Value<'_>) -> Read<BTreeMap<String, String>> {
                 let problem = table.reader.problem(name.span.clone(), message);
                 table.reader.report(problem.with_help("a name is of ASCII letters, digits and `-`"))
             });
-            let text = value.str("\"…\"").and_then(|text| {
-                let valid = text.parse::<HeaderValue>().map(|_| text.to_owned());
+            let text = value.text("\"…\"").and_then(|text| {
+                let valid = text.parse::<HeaderValue>().map(|_| text.into_owned());
                 valid.map_err(|_| {
                     let message =
                         format_args!("the header `{}` has a character that none can have", name.text);

@@ -136,21 +136,39 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     ("[app]\noptions = { network = 'a:tr' }", "'a:tr'", &["no networks", "[networks.\"a:tr\"]"]),
     ("[clearnet]\nalow = []", "alow", &["`allow`?", "`deny`"]),
-    ("[clearnet]\nallow = ['10.0.0.0/8', 'nonsense:x']", "'nonsense:x'", &["clearnet.allow[1]"]),
-    ("[clearnet]\ndeadline = '0s'", "'0s'", &["clearnet.deadline", "longer than zero"]),
-    ("[clearnet]\ndeadline = 5", "5", &["clearnet.deadline", "write \"5s\""]),
+    ("[clearnet]\nallow = ['10.0.0.0/8', 'nonsense:x']", "'nonsense:x'", &["`allow[1]`"]),
+    ("[clearnet]\ndeadline = '0s'", "'0s'", &["`deadline`", "longer than zero"]),
+    ("[clearnet]\ndeadline = 5", "5", &["`deadline`", "write \"5s\""]),
     ("[clearnet]\ndeadline_ms = 5", "deadline_ms", &["did you mean `deadline`?"]),
     ("[limits]\nconections = 5", "conections", &["did you mean `connections`?"]),
     ("[limits]\nlookups = 0", "0", &["limits.lookups", "at least 1"]),
     ("[limits]\nconnections_per_unit = '5'", "'5'", &["limits.connections_per_unit", "a whole number"]),
     ("[http]\ntime_limit_ms = 5", "time_limit_ms", &["did you mean `time_limit`?"]),
-    ("[http]\nidle_timeout = '5 fortnights'", "'5 fortnights'", &["http.idle_timeout", "\"1m30s\""]),
+    ("[http]\nidle_timeout = '5 fortnights'", "'5 fortnights'", &["`idle_timeout`", "\"1m30s\""]),
     ("[http]\nmax_response_head = 1_000_000", "1_000_000", &["at most 409600"]),
-    ("[http]\nhttp2 = 'yes'", "'yes'", &["http.http2", "boolean"]),
+    ("[http]\ntimeout = '5s'", "timeout", &["unknown key", "did you mean `time_limit`?"]),
+    ("[http]\nhttp2 = 'yes'", "'yes'", &["`http2`", "boolean"]),
     ("[networks.tor]\nkind = 'direct'", "tor", &["namespace"]),
     ("[networks.'a:b']\nproxy = 'h:1'", "[networks.'a:b']", &["no `kind`", "kind = \"socks5\""]),
     ("[networks.'a:b']\nkind = 'sock5'", "'sock5'", &["no kind", "`socks5`?", "`wireguard`"]),
     ("[networks.'a:b']\nkind = 5", "*", &["has to be a string"]),
+    (
+        "[networks.'a:b']\nkind = 'socks5'\nproxy = '${NOT_SET_ANYWHERE}:1'",
+        "proxy",
+        &["variable `NOT_SET_ANYWHERE` is not set", "write the value here"],
+    ),
+    (
+        "[networks.'a:b']\nkind = 'socks5'\nproxy = '${PATH:-h:1}'",
+        "proxy",
+        &["is not followed by the name", "a default is not supported", "`$${`"],
+    ),
+    ("[networks.'a:b']\nkind = '${PATH}'", "'${PATH}'", &["`${PATH}` is not replaced here", "`[clearnet]`"]),
+    ("[clearnet]\nallow = ['${NOT_SET_ANYWHERE}']", "'${NOT_SET_ANYWHERE}'", &["is not set"]),
+    ("[clearnet]\nallow = ['${PATH}']", "'${PATH}'", &["not valid with the value of `${PATH}`", "not shown"]),
+    ("[http]\ntime_limit = '${PATH}'", "'${PATH}'", &["not a valid duration"]),
+    ("[telemetry]\notlp = 'http://${NOT_SET_ANYWHERE}'", "otlp", &["is not set"]),
+    ("[fs]\nbase = '${HOME}'", "'${HOME}'", &["is not replaced here"]),
+    ("[app]\noptions = { network = '${HOME}' }", "'${HOME}'", &["is not replaced here"]),
     ("[fs]\nbase = 'dat'", "'dat'", &["no directory", "paths begin at"]),
     ("[fs]\nbase = 'greet.lua'", "'greet.lua'", &["is no directory"]),
     ("[fs]", "[fs]", &["no `base`"]),
@@ -421,6 +439,33 @@ fn an_identity_changes_with_what_it_is_and_not_with_how_it_is_written() {
     let one = network("[networks.'a:b']\nkind = 'direct'\ndeny = ['10.0.0.0/8']");
     assert_ne!(one, network("[networks.'a:b']\nkind = 'direct'\ndeny = ['11.0.0.0/8']"));
     assert!(!one.to_string().contains("10.0.0.0"), "{one}");
+}
+
+/// A reload reads the variables again, and makes anew what has another identity.
+#[test]
+fn an_identity_changes_with_the_value_of_a_variable() {
+    let network = |proxy: &str| {
+        let text = format!("[networks.'a:b']\nkind = 'socks5'\nproxy = '{proxy}'");
+        good(&text).networks[&"a:b".parse().unwrap()].identity.clone()
+    };
+    // A variable that is set wherever tests run.
+    let path = std::env::var("PATH").unwrap();
+    assert_eq!(network("${PATH}"), network(&path));
+    assert_ne!(network("${PATH}"), network("$${PATH}"));
+    let http = |limit: &str| good(&format!("[http]\ntime_limit = '{limit}'")).http_identity;
+    assert_eq!(http("1m"), http("1m"));
+    assert_ne!(http("1m"), http("2m"));
+}
+
+#[test]
+fn what_a_script_is_given_has_no_variables() {
+    let manifest = good(
+        "[hosts.'a:h']\n[processes]\n'a:p' = { engine = 'lua', source = 'ticker.lua' }\n\
+         [supervisors.'a:s']\nhost = 'a:h'\n\
+         children = [{ id = 'x', process = 'a:p', payload = { template = 'Dear ${NAME}' } }]\n",
+    );
+    let main = &manifest.supervisors[&"a:s".parse().unwrap()].value;
+    assert_eq!(main.children[0].value.payload["template"], "Dear ${NAME}");
 }
 
 #[test]

@@ -37,6 +37,51 @@ fn everything_wrong_is_reported_at_once() {
     assert_is_kept(&String::from_utf8(output.stderr).unwrap(), "wrong.stderr");
 }
 
+/// Settings of networks are read by their drivers.
+#[test]
+fn everything_wrong_with_networks_is_at_the_setting_that_it_is_about() {
+    let output = Command::new(env!("CARGO_BIN_EXE_frame"))
+        .current_dir(directory())
+        .args(["check", "networks.toml"])
+        .envs([("PROXY_PORT", "hunter2"), ("EMPTY", "")])
+        .env_remove("NOT_SET")
+        .output()
+        .expect("it was built");
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!stderr.contains("hunter"), "{stderr}");
+    assert_is_kept(&stderr, "networks.stderr");
+}
+
+#[test]
+fn variables_are_replaced_in_settings() {
+    let manifest = "[networks.'app:tor']\nkind = 'socks5'\nproxy = '${PROXY}'\n\
+                    credentials = { username = 'a', password = 'x${PASSWORD}$${y}' }\n\
+                    [clearnet]\nallow = ['${ALLOWED}:443']\n[http]\ntime_limit = '${LIMIT}'\n\
+                    [telemetry]\notlp = 'http://${COLLECTOR}'\nheaders = { authorization = 'Bearer ${TOKEN}' }\n";
+    let app = tempfile::tempdir().unwrap();
+    std::fs::write(app.path().join("app.toml"), manifest).unwrap();
+    let check = |proxy: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
+        command.current_dir(app.path()).arg("check").env("PROXY", proxy).envs([
+            ("PASSWORD", "hunter2"),
+            ("ALLOWED", "10.0.0.0/8"),
+            ("LIMIT", "5s"),
+            ("COLLECTOR", "localhost:4318"),
+            ("TOKEN", "hunter3"),
+        ]);
+        command.output().expect("it was built")
+    };
+    let good = check("127.0.0.1:9050");
+    assert!(good.status.success(), "{good:?}");
+    // As it is written.
+    assert!(String::from_utf8_lossy(&good.stdout).contains("traces to: http://${COLLECTOR}"), "{good:?}");
+    let wrong = check("hunter4");
+    let shown = format!("{wrong:?}");
+    assert!(!wrong.status.success() && shown.contains("the port is missing"), "{shown}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}
+
 #[test]
 fn the_same_is_reported_to_programs() {
     let output = check("wrong.toml", "json");
@@ -147,9 +192,7 @@ fn what_resolvers_and_drivers_would_refuse_is_told_before_anything_runs() {
                     [functions.'app:f']\nengine = 'lua'\nsource = 'f.lua'\noptions = { fs_root = 'data' }\n";
     let problems = wrong(manifest, &[("f.lua", b"return 1")]);
     assert_eq!(problems.len(), 2, "{problems:?}");
-    for (problem, part) in
-        problems.iter().zip(["the settings of a socks5 network are wrong", "`[fs] base = \"data\"`"])
-    {
+    for (problem, part) in problems.iter().zip(["`proxy`: the port is missing", "`[fs] base = \"data\"`"]) {
         assert!(message(problem).contains(part), "{part}: {problem}");
     }
 }

@@ -102,7 +102,10 @@ fn manifests_of_the_guide_are_right() {
             fs::write(&manifest, block).expect("it can be written");
             let output = Command::new(env!("CARGO_BIN_EXE_frame"))
                 .args([Path::new("check"), &manifest])
+                .env("PROXY_HOST", "proxy.example.com")
                 .env("PROXY_PASSWORD", "xyzzy")
+                .env("COLLECTOR", "127.0.0.1:4318")
+                .env("COLLECTOR_TOKEN", "xyzzy")
                 .env("OFFICE_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=")
                 .output()
                 .expect("it was built");

@@ -77,6 +77,20 @@ impl Driver for DirectDriver {
     type Config = DirectConfig;
     const KIND: &'static str = "direct";
 
+    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
+        ("allowed", "allow"),
+        ("allowlist", "allow"),
+        ("permit", "allow"),
+        ("whitelist", "allow"),
+        ("block", "deny"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
+        ("forbid", "deny"),
+        ("policy", "default"),
+        ("bind", "listen"),
+        ("timeout", "deadline"),
+    ];
+
     fn create(&self, config: DirectConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
         Ok(Arc::new(Direct::new(config)))
     }

@@ -84,6 +84,23 @@ pub struct I2pDriver;
 impl Driver for I2pDriver {
     type Config = I2pConfig;
     const KIND: &'static str = "i2p";
+    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
+        ("address", "sam"),
+        ("bridge", "sam"),
+        ("endpoint", "sam"),
+        ("host", "sam"),
+        ("proxy", "sam"),
+        ("server", "sam"),
+        ("login", "user"),
+        ("username", "user"),
+        ("pass", "password"),
+        ("key", "destination.private_key"),
+        ("private_key", "destination.private_key"),
+        ("signature_type", "destination.signature_type"),
+        ("key", "private_key"),
+        ("through", "via"),
+        ("timeout", "deadline"),
+    ];
 
     fn create(&self, config: I2pConfig, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
         Ok(Arc::new(I2p::new(config, networks)))

@@ -11,7 +11,7 @@ use crate::endpoint::Endpoint;
 use crate::i2p::{PrivateKey, SamCredentials, SessionOptions};
 use crate::id::NetworkId;
 use crate::secret::Secret;
-use crate::settings::Settings;
+use crate::settings;
 
 /// The settings of an [`I2p`](super::I2p) network. In text: `sam`, `user` and `password`, `destination`, `options`,
 /// `via`, `deadline`, `session_deadline`, `first_byte_timeout`.
@@ -167,7 +167,7 @@ impl<'de> Deserialize<'de> for LocalDestination {
                 "a destination is an object with `private_key` or `signature_type`, and nothing else",
             ));
         };
-        let given = Given::deserialize(Settings(members)).map_err(D::Error::custom)?;
+        let given: Given = settings::nested(members)?;
         match (given.private_key, given.signature_type) {
             (Some(key), None) => PrivateKey::new(key).map(Self::PrivateKey).map_err(D::Error::custom),
             (None, given) => Ok(Self::Transient { signature_type: given.unwrap_or(SIGNATURE_TYPE) }),
@@ -223,8 +223,8 @@ mod tests {
             (json!({ "destination": { "private_key": "31337", "signature_type": 7 } }), "leave `sign"),
             (json!({ "password": "31337" }), "belong together"),
             (json!({ "user": "u" }), "belong together"),
-            (json!({ "user": "u", "password": "31337\n" }), "the SAM password"),
-            (json!({ "user": "u\0", "password": "31337" }), "the SAM user name"),
+            (json!({ "user": "u", "password": "31337\n" }), "the SAM `password`"),
+            (json!({ "user": "u\0", "password": "31337" }), "the SAM `user`"),
             (json!({ "options": { "a": "31337 b" } }), "the value of `a`"),
             (json!({ "options": { "a b": "31337" } }), "the name of a session option"),
             (json!({ "deadline": "0s" }), "longer than zero"),

@@ -36,7 +36,7 @@ impl SamCredentials {
     /// [`SamCredentialsError`] if one of them is empty, too long, or has a control character in it.
     pub fn new(user: impl Into<Box<str>>, password: Secret) -> Result<Self, SamCredentialsError> {
         let user = user.into();
-        for (text, part) in [(&*user, "user name"), (password.expose(), "password")] {
+        for (text, part) in [(&*user, "user"), (password.expose(), "password")] {
             if text.is_empty() || text.len() > Self::MAX_LEN || text.contains(char::is_control) {
                 return Err(SamCredentialsError { part });
             }
@@ -54,7 +54,7 @@ impl SamCredentials {
 /// A user name or a password cannot be sent to a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the SAM {part} must have 1 to {} bytes, and no control character among them",
+    "the SAM `{part}` must have 1 to {} bytes, and no control character among them",
     SamCredentials::MAX_LEN
 )]
 pub struct SamCredentialsError {

@@ -52,6 +52,27 @@ pub struct Socks5Driver;
 impl Driver for Socks5Driver {
     type Config = Socks5Config;
     const KIND: &'static str = "socks5";
+    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
+        ("address", "proxy"),
+        ("endpoint", "proxy"),
+        ("host", "proxy"),
+        ("server", "proxy"),
+        ("url", "proxy"),
+        ("auth", "credentials"),
+        ("login", "credentials.username"),
+        ("user", "credentials.username"),
+        ("username", "credentials.username"),
+        ("pass", "credentials.password"),
+        ("password", "credentials.password"),
+        ("login", "username"),
+        ("name", "username"),
+        ("user", "username"),
+        ("pass", "password"),
+        ("secret", "password"),
+        ("isolation", "isolate"),
+        ("through", "via"),
+        ("timeout", "deadline"),
+    ];
 
     fn create(&self, config: Socks5Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
         Ok(Arc::new(Socks5::new(config, networks)))

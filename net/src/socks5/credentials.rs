@@ -40,7 +40,7 @@ impl Credentials {
     }
 
     fn with_secret(username: Box<str>, password: Secret) -> Result<Self, CredentialsError> {
-        for (part, called) in [(&*username, "user name"), (password.expose(), "password")] {
+        for (part, called) in [(&*username, "username"), (password.expose(), "password")] {
             if part.is_empty() || part.len() > Self::MAX_LEN {
                 return Err(CredentialsError { part: called, len: part.len() });
             }
@@ -69,7 +69,7 @@ impl fmt::Debug for Credentials {
 
 /// A user name or a password is empty, or too long.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the SOCKS5 {part} has {len} bytes; it must have 1 to {}", Credentials::MAX_LEN)]
+#[error("the SOCKS5 `{part}` has {len} bytes; it must have 1 to {}", Credentials::MAX_LEN)]
 pub struct CredentialsError {
     part: &'static str,
     len: usize,
@@ -120,6 +120,6 @@ mod tests {
             assert!(Credentials::new(username, password).is_err());
         }
         let error = Credentials::new("u", longest + "x").unwrap_err();
-        assert_eq!(error.to_string(), "the SOCKS5 password has 256 bytes; it must have 1 to 255");
+        assert_eq!(error.to_string(), "the SOCKS5 `password` has 256 bytes; it must have 1 to 255");
     }
 }

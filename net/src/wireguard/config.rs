@@ -153,13 +153,7 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
 
         fn visit_seq<A: de::SeqAccess<'de>>(self, mut texts: A) -> Result<Vec<IpNet>, A::Error> {
             let mut networks = Vec::new();
-            while let Some(text) = texts.next_element::<String>()? {
-                let address = || text.parse::<IpAddr>().map(IpNet::from);
-                let network = text.parse().or_else(|_| address()).map_err(|_| {
-                    A::Error::custom(format_args!(
-                        "`{text}` is no prefix and no address; write 10.8.0.0/24, or fd00::1"
-                    ))
-                })?;
+            while let Some(Prefix(network)) = texts.next_element()? {
                 networks.push(network);
             }
             Ok(networks)
@@ -167,4 +161,19 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     }
 
     deserializer.deserialize_seq(Networks)
+}
+
+/// One of them, so that an error is at its index.
+struct Prefix(IpNet);
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        text.parse().or_else(|_| address()).map(Self).map_err(|_| {
+            D::Error::custom(format_args!(
+                "`{text}` is no prefix and no address; write 10.8.0.0/24, or fd00::1"
+            ))
+        })
+    }
 }

@@ -18,6 +18,7 @@ use crate::host::HostName;
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
 use crate::registry::NetworkRegistry;
+use crate::setting::SettingError;
 use crate::wireguard::datagrams::{Port, TunnelDatagrams};
 use crate::wireguard::listener::TunnelListener;
 use crate::wireguard::lookup::Resolver;
@@ -90,9 +91,33 @@ pub struct WireGuardDriver;
 impl Driver for WireGuardDriver {
     type Config = WireGuardConfig;
     const KIND: &'static str = KIND;
+    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
+        ("ip", "addresses"),
+        ("key", "private_key"),
+        ("port", "listen_port"),
+        ("server", "peers"),
+        ("endpoint", "peers"),
+        ("public_key", "peers"),
+        ("allowed_ips", "peers"),
+        ("preshared_key", "peers"),
+        ("address", "endpoint"),
+        ("host", "endpoint"),
+        ("server", "endpoint"),
+        ("key", "public_key"),
+        ("psk", "preshared_key"),
+        ("routes", "allowed_ips"),
+        ("persistent_keepalive", "keepalive"),
+        ("timeout", "deadline"),
+    ];
 
     fn create(&self, config: WireGuardConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
-        Ok(Arc::new(WireGuard::new(&config)?))
+        let network = WireGuard::new(&config).map_err(|error| -> BoxError {
+            match error.setting(&config) {
+                Some(path) => SettingError::new(path, error).into(),
+                None => error.into(),
+            }
+        });
+        Ok(Arc::new(network?))
     }
 }
 

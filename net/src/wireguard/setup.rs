@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use crate::endpoint::Endpoint;
+use crate::setting::SettingPath;
 use crate::wireguard::allowed_ips::AllowedIps;
 use crate::wireguard::key::{self, KeyError};
 use crate::wireguard::packet;
@@ -118,6 +119,44 @@ pub enum SetupError {
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
+}
+
+impl SetupError {
+    /// The setting of `config` that this is about.
+    pub(super) fn setting(&self, config: &WireGuardConfig) -> Option<SettingPath> {
+        let peer = |peer: &PublicKey| {
+            let place = config.peers.iter().rposition(|config| config.public_key == *peer);
+            SettingPath::from("peers").index(place.unwrap_or_default())
+        };
+        let own = |address: &IpAddr| {
+            let place = config.addresses.iter().rposition(|own| own.addr() == *address);
+            SettingPath::from("addresses").index(place.unwrap_or_default())
+        };
+        Some(match self {
+            Self::PrivateKey(_) => "private_key".into(),
+            Self::PresharedKey { peer: key, .. } => peer(key).key("preshared_key"),
+            Self::Addresses { .. } => "addresses".into(),
+            Self::DuplicateAddress { address } | Self::NotUnicast { address } => own(address),
+            Self::Mtu { .. } => "mtu".into(),
+            Self::NoPeers => "peers".into(),
+            Self::DuplicatePeer { peer: key } | Self::OwnKey { peer: key } => peer(key).key("public_key"),
+            Self::DuplicateAllowedIps { prefix } => {
+                let of_peer =
+                    |config: &PeerConfig| config.allowed_ips.iter().rposition(|ip| ip.trunc() == *prefix);
+                let owner = config.peers.iter().rposition(|peer| of_peer(peer).is_some())?;
+                let place = of_peer(&config.peers[owner])?;
+                SettingPath::from("peers").index(owner).key("allowed_ips").index(place)
+            }
+            Self::NoAllowedIps { peer: key } => peer(key).key("allowed_ips"),
+            Self::Keepalive { peer: key } => peer(key).key("keepalive"),
+            Self::NameServer { server } => {
+                SettingPath::from("dns").index(config.dns.iter().position(|dns| dns == server)?)
+            }
+            Self::Socket { .. } if config.listen_port > 0 => "listen_port".into(),
+            Self::Socket { .. } if config.bind.is_some() => "bind".into(),
+            Self::Socket { .. } | Self::NoRuntime | Self::Random(_) => return None,
+        })
+    }
 }
 
 /// Settings that make sense.
