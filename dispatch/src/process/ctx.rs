@@ -185,6 +185,16 @@ impl ProcessCtx {
         self.instance.trap_ends()
     }
 
+    /// Lets a process outlive this one that it owns.
+    pub(super) fn disown(&self, pid: Pid) {
+        self.instance.disown(pid);
+    }
+
+    /// Gives a process that this one owns another rank.
+    pub(super) fn rank(&self, pid: Pid, rank: u64) {
+        self.instance.rank(pid, rank);
+    }
+
     /// Why this process was [cancelled](ProcessManager::cancel), if it was; also before it has received that.
     pub fn cancel_reason(&self) -> Option<Arc<str>> {
         self.instance.cancel_reason()

@@ -37,13 +37,13 @@ pub enum ExitReason {
     Cancelled(Arc<str>),
     /// It was terminated: at once, or when it was cancelled and its grace period was over.
     Killed,
-    /// A process that it was linked to failed.
+    /// A process that it was linked to failed, or its [owner](super::Start::with_owner) ended.
     LinkDown(LinkDown),
     /// Its host stopped before it had ended, or the runtime that the host spawned it on was shut down.
     HostStopped,
 }
 
-/// The process that failed first, where one linked process took the next with it.
+/// The process that ended first, where one took the next with it, by a link or as its owner.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LinkDown {
@@ -72,7 +72,7 @@ impl ExitReason {
         }
     }
 
-    /// Why a process ends that is linked to one which ended so.
+    /// Why a process ends that is linked to one which ended so, or owned by it.
     pub(super) fn to_link_down(&self, pid: Pid) -> Self {
         match self {
             // The first is what is to be looked into, and a chain of all in between could be long.

@@ -1,7 +1,8 @@
 //! One process: what it is, what it is related to, and how it ends.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
 use super::message::Message;
+use super::owner::Owner;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
 use crate::pid::Pid;
@@ -95,6 +97,18 @@ pub(super) struct Relations {
     pub(super) monitored: HashSet<Pid, FxBuildHasher>,
     /// Those that are told of its exit, by a number that is theirs alone.
     pub(super) watchers: HashMap<u64, Watcher, FxBuildHasher>,
+    pub(super) owner: Option<Owner>,
+    /// Those that end with it, whatever they trap: by rank, the last first.
+    pub(super) owned: BTreeSet<(u64, Pid)>,
+    /// Its exit, until it is told: that waits for what it owned.
+    pub(super) untold: Option<Exit>,
+}
+
+impl Relations {
+    /// What it owns, the first first.
+    pub(super) fn owned(&self) -> Vec<Pid> {
+        self.owned.iter().map(|&(_, pid)| pid).collect()
+    }
 }
 
 /// Who is told of an exit.
@@ -106,6 +120,20 @@ pub(super) enum Watcher {
 }
 
 impl State {
+    /// Notes why it is terminated, unless it is already, or has ended. Of several reasons the first counts.
+    pub(super) fn decide_end(&mut self, reason: ExitReason) -> bool {
+        let is_open = !self.is_ending();
+        if is_open {
+            self.end = Some(reason);
+        }
+        is_open
+    }
+
+    /// Whether it is being terminated, or has ended.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.exit.is_some() || self.end.is_some()
+    }
+
     pub(super) fn relations(&mut self) -> &mut Relations {
         self.relations.get_or_insert_default()
     }
@@ -187,23 +215,18 @@ impl Instance {
         state.task = Some(task);
     }
 
-    /// Ends it wherever it is. Of several reasons the first counts. Says whether this is that.
+    /// Ends it wherever it is, and [all that it owns](Self::terminate_in). Of several reasons the first counts. Says whether
+    /// this is that.
     pub(super) fn terminate(&self, reason: ExitReason) -> bool {
         self.terminate_in(self.state(), reason)
     }
 
-    fn terminate_in(&self, mut state: MutexGuard<'_, State>, reason: ExitReason) -> bool {
-        if state.exit.is_some() || state.end.is_some() {
-            return false;
-        }
-        state.end = Some(reason);
-        let task = state.task.clone();
-        drop(state);
+    /// Drops its future, once its end is decided.
+    pub(super) fn abort(&self, task: Option<AbortHandle>) {
         self.note_terminated();
         if let Some(task) = task {
             task.abort();
         }
-        true
     }
 
     /// Why it is being terminated.
@@ -294,8 +317,9 @@ impl Instance {
         }
     }
 
-    /// It has ended: tells all who want to know, exactly once. Whoever is told finds its place free.
-    pub(super) fn ended(&self, exit: &Exit, is_started: bool, place: &mut Place) {
+    /// It has ended: ends what it owned, and tells all who want to know, exactly once. Whoever is told finds its place free, and
+    /// those of all that it owned.
+    pub(super) fn ended(self: &Arc<Self>, exit: &Exit, is_started: bool, place: &mut Place) {
         let mut state = self.state();
         if state.exit.is_some() {
             return;
@@ -303,7 +327,10 @@ impl Instance {
         state.exit = Some(Exit { result: None, ..exit.clone() });
         state.task = None;
         let timer = state.cancelled.as_mut().and_then(|cancelled| cancelled.timer.take());
-        let relations = state.relations.take();
+        let (names, owned) = match state.relations.as_deref_mut() {
+            Some(relations) => (mem::take(&mut relations.names), relations.owned()),
+            None => (Vec::new(), Vec::new()),
+        };
         self.has_ended.store(true, Ordering::Release);
         drop(state);
         if let Some((_, timer)) = timer {
@@ -311,13 +338,17 @@ impl Instance {
         }
         // What is left of it, such as a task that it spawned, ends with it.
         self.note_terminated();
+        self.end_owned(owned, &exit.reason);
         shielded(|| drop(self.mailbox.close()));
-        let names = relations.as_ref().map_or(&[][..], |relations| &relations.names);
         // One that was never started is none to remember, or the real ones would be forgotten for it.
-        let forgotten = self.manager.forget(self, names, is_started.then_some(exit));
+        let forgotten = self.manager.forget(self, &names, is_started.then_some(exit));
         shielded(|| drop(forgotten));
         place.vacate();
-        let Some(relations) = relations else { return };
+        self.tell_exit(exit.clone());
+    }
+
+    /// Tells those of its exit that it is related to.
+    pub(super) fn tell_related(&self, exit: &Exit, relations: Relations) {
         for watcher in relations.watchers.into_values() {
             match watcher {
                 Watcher::Process(pid) => {

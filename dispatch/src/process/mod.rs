@@ -70,6 +70,7 @@ mod manager;
 mod message;
 mod monitor;
 mod names;
+mod owner;
 mod recent;
 mod relations;
 mod send;

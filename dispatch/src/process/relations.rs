@@ -10,29 +10,51 @@ use super::instance::{Instance, State, Watcher, both};
 use super::manager::ProcessManager;
 use super::message::Message;
 use super::monitor::Monitor;
+use super::owner;
 use crate::pid::Pid;
 
-/// Links a process that starts another to it, and monitors it, before anything of it runs. Fails where the first has ended.
-pub(super) fn begin(starter: &Instance, child: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
-    if link {
-        child.state().relations().starter = Some(starter.pid);
+/// Relates a process to the one that starts it, before anything of it runs: makes that the owner, with a rank, links both, and
+/// has the starter monitor it. Fails where the starter has ended or is being terminated.
+pub(super) fn begin(
+    starter: &Arc<Instance>,
+    child: &Instance,
+    (owner, link, monitor): (Option<u64>, bool, bool),
+) -> Result<(), StarterEnded> {
+    let (mut a, mut b) = both(starter, child);
+    // What is terminated has no part in what it started behind that.
+    if a.is_ending() {
+        return Err(StarterEnded);
     }
-    relate(starter, child, link, monitor)
+    if let Some(rank) = owner {
+        owner::own((starter, &mut a), (child, &mut b), rank);
+    }
+    if link {
+        b.relations().starter = Some(starter.pid);
+    }
+    join((starter.pid, &mut a), (child.pid, &mut b), link, monitor);
+    Ok(())
 }
+
+/// The process that starts another has ended, or is about to.
+pub(super) struct StarterEnded;
 
 /// Links a process to another, and has it monitor that; what is so already stays. Fails where one of them has ended.
 pub(super) fn relate(one: &Instance, other: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
     let (mut a, mut b) = both(one, other);
     living(&a, &b)?;
+    join((one.pid, &mut a), (other.pid, &mut b), link, monitor);
+    Ok(())
+}
+
+fn join((one, a): (Pid, &mut State), (other, b): (Pid, &mut State), link: bool, monitor: bool) {
     if link {
-        a.relations().links.insert(other.pid);
-        b.relations().links.insert(one.pid);
+        a.relations().links.insert(other);
+        b.relations().links.insert(one);
     }
     if monitor {
-        a.relations().monitored.insert(other.pid);
-        b.relations().watchers.insert(one.pid.number(), Watcher::Process(one.pid));
+        a.relations().monitored.insert(other);
+        b.relations().watchers.insert(one.number(), Watcher::Process(one));
     }
-    Ok(())
 }
 
 /// Links two processes; fails with the exit of one that has ended.

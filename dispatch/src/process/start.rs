@@ -42,6 +42,8 @@ pub struct Start {
     pub(super) messages: Vec<Payload>,
     pub(super) monitor: bool,
     pub(super) link: bool,
+    /// The rank, if the process that starts it is its owner.
+    pub(super) owner: Option<u64>,
 }
 
 impl Start {
@@ -58,6 +60,7 @@ impl Start {
             messages: Vec::new(),
             monitor: false,
             link: false,
+            owner: None,
         }
     }
 
@@ -110,6 +113,16 @@ impl Start {
     #[must_use]
     pub const fn with_link(mut self) -> Self {
         self.link = true;
+        self
+    }
+
+    /// Makes the process that starts it its owner: when that ends, however it ends, this one is terminated. It cannot trap
+    /// that, nor end the relation. Of several the youngest is terminated first, each after what it owns itself, and the exit
+    /// of the owner is told when all of them have ended. Where another process has the name and is
+    /// [signalled](ProcessManager::start_or_signal), that keeps the owner it has.
+    #[must_use]
+    pub const fn with_owner(mut self) -> Self {
+        self.owner = Some(0);
         self
     }
 }
@@ -181,8 +194,8 @@ impl ProcessManager {
             instance.state().relations().watchers.insert(instance.pid.number(), Watcher::Monitor(watcher));
         }
         if let Some(starter) = starter {
-            relations::begin(&starter, &instance, start.link, start.monitor)
-                .map_err(|_exit| StartError::StarterEnded { starter: starter.pid })?;
+            relations::begin(&starter, &instance, (start.owner, start.link, start.monitor))
+                .map_err(|relations::StarterEnded| StartError::StarterEnded { starter: starter.pid })?;
         }
         running.is_started = true;
         let payload = start.payload;
@@ -193,7 +206,7 @@ impl ProcessManager {
 
     /// The process that starts another, if it is to be related to that.
     pub(super) fn starter(&self, ctx: &Ctx, start: &Start) -> Result<Option<Arc<Instance>>, StartError> {
-        if !start.link && !start.monitor {
+        if !start.link && !start.monitor && start.owner.is_none() {
             return Ok(None);
         }
         match ctx.process().filter(|starter| starter.manager.is(self)) {

@@ -77,7 +77,8 @@ impl ProcessManager {
         // Whether they ended in time shows in what is left.
         let _ = timeout_at(deadline, idle(hosts)).await;
         let left = self.living_on(hosts);
-        let killed = left.iter().filter(|instance| instance.terminate(ExitReason::HostStopped)).count();
+        // The youngest first, so that each is counted: one that is owned ends with its owner.
+        let killed = left.iter().rev().filter(|instance| instance.terminate(ExitReason::HostStopped)).count();
         drop(left);
         let running = self.killed_on(hosts).await.iter().map(|instance| instance.pid).collect();
         HostStopped { cancelled, killed, running }

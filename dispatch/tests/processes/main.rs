@@ -18,6 +18,7 @@
 //! | P12 | a monitor gives one exit; twice, or of nobody, is an error; of one that has ended, at once | `monitors::a_process_is_told_of_an_exit_once`, `monitors::monitoring_twice_oneself_or_nobody_is_an_error`, `monitors::the_exit_of_one_that_has_ended_is_given_at_once` |
 //! | P13 | links go both ways, are idempotent, and take down on failure only, or send a message | `links::a_failure_ends_the_linked_process_either_way_round`, `links::linking_again_is_no_second_link`, `links::a_normal_end_leaves_the_other`, `links::who_traps_is_told_and_goes_on` |
 //! | P14 | exec is start, monitor and wait | `exits::exec_gives_what_the_process_gave_or_how_it_ended` |
+//! | P17 | what a process owns ends with it, however it ends | `owners::what_is_owned_ends_with_its_owner_however_that_ends_and_whatever_it_traps` |
 //! | P16 | a destination is a PID, then a name | `messages::a_destination_is_a_pid_or_a_name` |
 
 mod ending;
@@ -31,6 +32,7 @@ mod links;
 mod messages;
 mod monitors;
 mod names;
+mod owners;
 mod signalling;
 mod starting;
 mod stopping;

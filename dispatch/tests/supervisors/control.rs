@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use frame_dispatch::Payload;
-use frame_dispatch::process::ProcessCtx;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, ChildState, ControlError, Restart, SpecError, Strategy,
 };
+use frame_dispatch::process::{HostConfig, ProcessCtx};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -299,4 +299,51 @@ async fn many_children_come_and_go() {
     let stopped: Vec<_> = said.split(' ').filter(|said| said.starts_with('-')).collect();
     assert_eq!((stopped.len(), stopped[0], stopped[2_499]), (2_500, "-4999", "-1"));
     field.gone().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_can_be_put_in_another_order_and_nothing_is_restarted_for_that() {
+    for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
+        let mut field = Field::new();
+        let top = field.up(supervisor(strategy, ["a", "b", "c", "d"])).await;
+        assert_eq!(field.said().await, "+a +b +c +d");
+        // One that there is not, and one that is said twice, change nothing.
+        within("the test", top.handle.arrange(["d", "none", "b", "d"])).await.unwrap();
+        let ids: Vec<_> = top.children().await.into_iter().map(|child| child.id).collect();
+        assert_eq!(ids, ["d", "b", "a", "c"]);
+        assert_eq!(field.said().await, "");
+        field.tell(top.pid_of("b").await, "fail");
+        let expected = match strategy {
+            Strategy::OneForOne => "!b +b",
+            Strategy::OneForAll => "!b -c -a -d +d +b +a +c",
+            _ => "!b -c -a +b +a +c",
+        };
+        assert_eq!(field.said().await, expected);
+        field.processes.cancel(top.pid, "a test", BOUND).unwrap();
+        assert!(top.exit().await.reason.is_normal());
+        assert_eq!(field.said().await, "-c -a -b -d");
+    }
+}
+
+/// Children that wait, end and start keep what was decided of them.
+#[tokio::test(start_paused = true)]
+async fn children_can_be_put_in_another_order_while_they_are_restarted() {
+    let mut field = Field::new();
+    let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
+    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b"]).with_child(slow)).await;
+    field.tell(top.pid_of("a").await, "fail");
+    assert_eq!(field.said().await, "+a +b +c !a -c");
+    within("the test", top.handle.arrange(["c", "b", "a"])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(field.said().await, "-b +c +b +a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_says_why_a_child_was_not_started() {
+    let field = Field::on(HostConfig::default().with_processes(1));
+    let top = field.up(supervisor(Strategy::OneForOne, [])).await;
+    let error = within("the test", top.handle.add(&field.root, spec("a"))).await.unwrap_err();
+    let expected =
+        "the child `a` was not started: the host `test:host` has as many processes as it may have, 1";
+    assert_eq!(error.to_string(), expected);
 }

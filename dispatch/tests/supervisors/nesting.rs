@@ -55,22 +55,20 @@ async fn a_supervisor_that_gives_up_is_restarted_by_its_own_and_known_to_its_han
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_inner_supervisor_shuts_down_in_order_where_the_outer_is_killed() {
+async fn killed_a_tree_ends_at_once_from_its_last_leaf_to_its_first() {
     let mut field = Field::new();
     let (top, handle) = nested(&field, supervisor(Strategy::OneForOne, ["x", "y"]));
     let top = field.up(top).await;
     field.said().await;
     let inner = within("the test for the inner supervisor", handle.ready()).await;
-    let exit = field.processes.monitor(inner).unwrap();
+    let inner = field.processes.monitor(inner).unwrap();
     field.processes.terminate(top.pid).unwrap();
-    let exit = within("a monitor", exit).await;
-    let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
-    let expected = format!("{}, which started this supervisor, ended: it was terminated", top.pid);
-    assert_eq!(error.message(), expected);
-    let said = field.said().await;
-    let inner: Vec<_> = said.split(' ').filter(|said| said.ends_with(['x', 'y'])).collect();
-    assert_eq!(inner, ["-y", "-x"], "{said}");
-    field.gone().await;
+    let exit = within("a monitor", inner).await;
+    let ExitReason::LinkDown(down) = &exit.reason else { panic!("{exit:?}") };
+    assert_eq!((down.origin, down.reason.as_str()), (top.pid, "killed"));
+    assert!(matches!(top.exit().await.reason, ExitReason::Killed));
+    assert!(field.processes.is_empty(), "the exit is told when all have ended");
+    assert_eq!(field.said().await, "!b !y !x !a");
 }
 
 /// Whoever links itself to it does that for its own sake.

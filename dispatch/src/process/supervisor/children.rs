@@ -1,6 +1,6 @@
 //! The children of a supervisor that runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use frame_registry::Frame;
@@ -14,6 +14,9 @@ use crate::pid::Pid;
 
 /// A child's place in the order in which they are started; never another's.
 pub(super) type Key = u64;
+
+/// The new keys of children, by those that they had.
+pub(super) type Rekeyed = HashMap<Key, Key, FxBuildHasher>;
 
 /// The children, found by their place, their id and their process.
 #[derive(Default)]
@@ -56,8 +59,18 @@ pub(super) enum Life {
     Stopping {
         pid: Pid,
         since: Instant,
+        /// How often it is waited for again; none where it was not killed yet.
+        waits: Option<u32>,
     },
     Down,
+}
+
+/// What was known of a process that has ended.
+pub(super) struct Ended {
+    /// When it was started.
+    pub(super) since: Instant,
+    /// Whether its supervisor killed it.
+    pub(super) was_killed: bool,
 }
 
 impl Life {
@@ -160,17 +173,42 @@ impl Children {
         child.answer(&Ok(pid));
     }
 
-    /// A process has ended. Gives the child whose it was, which is down, and since when it ran.
-    pub(super) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, Instant)> {
+    /// A process has ended. Gives the child whose it was, which is down, and what was known of it.
+    pub(super) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, Ended)> {
         let key = self.by_pid.remove(&pid)?;
         let child = self.in_order.get_mut(&key)?;
-        match child.life {
-            Life::Running { since, .. } | Life::Stopping { since, .. } => {
-                child.life = Life::Down;
-                Some((key, child, since))
-            }
-            Life::Down => None,
+        let ended = match child.life {
+            Life::Running { since, .. } => Ended { since, was_killed: false },
+            Life::Stopping { since, waits, .. } => Ended { since, was_killed: waits.is_some() },
+            Life::Down => return None,
+        };
+        child.life = Life::Down;
+        Some((key, child, ended))
+    }
+
+    /// Puts the children of these ids first, in this order; the others stay behind them in theirs. Returns the new key of each;
+    /// none where all are in order.
+    pub(super) fn arrange(&mut self, ids: &[Arc<str>]) -> Rekeyed {
+        let mut order: Vec<Key> = ids.iter().filter_map(|id| self.find(id)).collect();
+        let mut is_placed = HashSet::with_hasher(FxBuildHasher);
+        order.retain(|&key| is_placed.insert(key));
+        order.extend(self.in_order.keys().filter(|key| !is_placed.contains(key)));
+        if self.in_order.keys().eq(&order) {
+            return Rekeyed::default();
         }
+        let mut rekeyed = Rekeyed::default();
+        for old in order {
+            let Some(child) = self.in_order.remove(&old) else { continue };
+            let new = self.next;
+            self.next += 1;
+            self.by_id.insert(Arc::clone(&child.spec.id), new);
+            if let Some(pid) = child.life.pid() {
+                self.by_pid.insert(pid, new);
+            }
+            self.in_order.insert(new, child);
+            rekeyed.insert(old, new);
+        }
+        rekeyed
     }
 
     /// In order.

@@ -79,6 +79,7 @@ pub(super) enum Command {
     Add(Box<ChildSpec>, Option<Frame>, Reply<Pid>),
     Remove(Arc<str>, Reply<()>),
     Restart(Arc<str>, Reply<Pid>),
+    Arrange(Vec<Arc<str>>, Reply<()>),
 }
 
 impl Command {
@@ -87,7 +88,7 @@ impl Command {
         match self {
             Self::Children(reply) => _ = reply.send(Err(error.clone())),
             Self::Add(_, _, reply) | Self::Restart(_, reply) => _ = reply.send(Err(error.clone())),
-            Self::Remove(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::Remove(_, reply) | Self::Arrange(_, reply) => _ = reply.send(Err(error.clone())),
         }
     }
 }
@@ -242,6 +243,25 @@ impl SupervisorHandle {
     /// Where the future is dropped the child may be restarted or not.
     pub async fn restart(&self, id: &str) -> Result<Pid, ControlError> {
         self.ask(|reply| Command::Restart(id.into(), reply)).await
+    }
+
+    /// Puts the children of these ids first, in this order, and the others behind them in the order that they have. Nothing is
+    /// started or ended for that; it is the order in which children are started from now on, and shut down from the last to
+    /// the first. Ids that no child has are ignored: it may have been temporary, and be done.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`children`](Self::children).
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped the children may be in this order or not.
+    pub async fn arrange(
+        &self,
+        ids: impl IntoIterator<Item = impl Into<Arc<str>>>,
+    ) -> Result<(), ControlError> {
+        let ids = ids.into_iter().map(Into::into).collect();
+        self.ask(|reply| Command::Arrange(ids, reply)).await
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ControlError> {

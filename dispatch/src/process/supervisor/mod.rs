@@ -1,8 +1,8 @@
 //! Supervisors: processes that start others, and start them again when they fail.
 //!
 //! A [`Supervisor`] is built from [children](ChildSpec), registered as any process is, and started as any. It starts its
-//! children in order, linked to it. When one ends that should not have, it starts that one again, and with it those that
-//! its [`Strategy`] says. When it is cancelled it shuts them down, the last first. A child may itself be a supervisor.
+//! children in order, each linked to it and [owned](super::Start::with_owner) by it. When one ends that should not have, it
+//! starts that one again, and with it those that its [`Strategy`] says. When it is cancelled it shuts them down, the last first. A child may itself be a supervisor.
 //!
 //! ```
 //! use std::time::Duration;
@@ -92,16 +92,19 @@
 //! # How it ends
 //!
 //! Cancelled, it shuts its children down one by one, the last first, each as its [`Shutdown`] says, and ends normally. Its
-//! own grace period is to be as long as that takes: where it is over before, or the supervisor is killed, all its children
-//! end at once, for they are linked to it. So a supervisor is to be a child with [`Shutdown::Unlimited`]. Where the process
-//! that started it is linked to it, it ends with that, however that ends, and shuts its children down first: normally if
-//! that did, too, and else with an error of the kind [`Cancelled`](crate::ErrorKind::Cancelled) that says how. Not linked,
-//! or [unlinked](super::ProcessManager::unlink) since, it outlives whoever started it.
+//! own grace period is to be as long as that takes. When it passes, or the supervisor is killed, all that is below it is killed
+//! at once, from the last leaf of the tree to the first: the supervisor owns its children, and no child can trap its end. So a
+//! supervisor is to be a child with [`Shutdown::Unlimited`]. Its exit is told when all of them have ended.
+//!
+//! Where a process that started it otherwise is linked to it, it ends with that, however that ends, and shuts its children
+//! down first: normally if that ended normally, and else with an error of the kind
+//! [`Cancelled`](crate::ErrorKind::Cancelled) that says how. Neither owned nor linked, or
+//! [unlinked](super::ProcessManager::unlink) since, it outlives the process that started it.
 //!
 //! A host that stops cancels all that live on it at the same time. Where the order counts cancel the supervisor first.
 //!
 //! No child keeps it from ending: one that has not ended 5 seconds after it was killed, because it blocks its thread, is
-//! logged and left behind.
+//! logged and left behind. A pause of the whole program, such as by `SIGSTOP`, counts as one of these seconds at most.
 //!
 //! # For those who know Erlang
 //!

@@ -1,10 +1,11 @@
 //! The children that are to be down, and then up again.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use tokio::time::Instant;
 
-use super::children::Key;
+use super::children::{Key, Rekeyed};
 use super::schedule::{Due, Schedule};
 
 /// Those that are to be down, and then up again, each not before its time.
@@ -41,6 +42,13 @@ impl Recovering {
     pub(super) fn clear(&mut self) {
         self.up.clear();
         self.down.clear();
+    }
+
+    /// Knows the children by other keys.
+    pub(super) fn rekey(&mut self, keys: &Rekeyed) {
+        let up = mem::take(&mut self.up);
+        self.up = up.into_iter().map(|(key, due)| (keys.get(&key).copied().unwrap_or(key), due)).collect();
+        self.down.rekey(keys);
     }
 
     pub(super) fn contains(&self, key: Key) -> bool {

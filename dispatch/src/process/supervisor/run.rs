@@ -26,8 +26,12 @@ use crate::process::instance::LinkedStarter;
 use crate::process::start::LONGEST_REASON;
 use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
 
-/// How long a child that was killed is waited for. Ending it takes no time unless it blocks its thread.
-const KILLED_WAIT: Duration = Duration::from_secs(5);
+/// How long a child that was killed is waited for: so many times a second, each counted from when the one before was seen to be
+/// over. So a pause of the whole program, however long, is one of them. Ending a child takes no time unless it blocks its thread.
+const KILLED_WAITS: u32 = 5;
+const KILLED_WAIT: Duration = Duration::from_secs(1);
+/// How many messages are taken before anything else is done.
+const BATCH: usize = 256;
 
 /// What there is to do, and what came of it so far.
 pub(super) struct Run<'a> {
@@ -41,7 +45,7 @@ pub(super) struct Run<'a> {
     /// With the strategy one-for-one each is on its own; with the others the last is stopped first, and when all are down
     /// they are started in order.
     recovering: Recovering,
-    /// Those that were told to end, with the time after which they are waited for no more.
+    /// Those that were told to end, with the time at which they are killed, or, where they were, waited for no more.
     stopping: Schedule,
     /// What it ends with, when all children have.
     ending: Option<Result<(), CallError>>,
@@ -67,6 +71,11 @@ impl<'a> Run<'a> {
         let is_up = self.ending.is_none();
         let mut commands = is_up.then(|| self.supervisor.handle.enter(self.ctx.pid()));
         loop {
+            // Before any time that has come: one who is waited for may have ended while nothing here ran.
+            for _ in 0..BATCH {
+                let Some(message) = self.ctx.try_receive() else { break };
+                self.received(message);
+            }
             self.advance();
             if self.children.is_empty()
                 && let Some(end) = self.ending.take()
@@ -105,7 +114,7 @@ impl<'a> Run<'a> {
 
     fn received(&mut self, message: Message) {
         match message {
-            Message::Exited(exit) => self.exited(exit.pid, exit.reason),
+            Message::Exited(exit) => self.exited(exit.pid, &exit.reason),
             Message::Cancelled { .. } => self.end(Ok(())),
             Message::LinkDown(exit) if self.starter == LinkedStarter::Lives(exit.pid) => {
                 let message =
@@ -122,23 +131,30 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn exited(&mut self, pid: Pid, reason: ExitReason) {
-        let Some((key, child, since)) = self.children.ended(pid) else { return };
+    fn exited(&mut self, pid: Pid, reason: &ExitReason) {
+        self.down(pid, DownReason::Exited(reason.clone()), |restart| restart.is_due(reason));
+    }
+
+    /// A child is down, or as good as.
+    fn down(&mut self, pid: Pid, reason: DownReason, is_due: impl FnOnce(Restart) -> bool) {
+        let Some((key, child, ended)) = self.children.ended(pid) else { return };
         self.stopping.remove(key);
-        if self.supervisor.backoff.is_reset_by(since.elapsed()) {
+        if self.supervisor.backoff.is_reset_by(ended.since.elapsed()) {
             child.failures = 0;
+        }
+        if let (true, Shutdown::Within(time)) = (ended.was_killed, child.spec.shutdown) {
+            let (supervisor, child) = (self.ctx.pid(), &*child.spec.id);
+            tracing::warn!(%supervisor, child, %pid, "a child was killed, because it had not ended after {time:?}");
         }
         let restart = child.spec.restart;
         let is_recovering = self.recovering.ended(key);
         // One that somebody waits for is started again, whatever it is.
         let is_gone = restart == Restart::Temporary && child.starting.is_empty();
         let is_unwanted = !child.removing.is_empty() || self.ending.is_some();
-        let is_due = restart.is_due(&reason);
-        let reason = DownReason::Exited(reason);
         child.last = Some(reason.clone());
         if is_gone || is_unwanted {
             self.forget(key);
-        } else if !is_recovering && is_due {
+        } else if !is_recovering && is_due(restart) {
             self.failed(key, reason);
         }
     }
@@ -218,6 +234,24 @@ impl<'a> Run<'a> {
             Command::Add(spec, parent, reply) => self.add(*spec, parent, reply),
             Command::Remove(id, reply) => self.remove(id, reply),
             Command::Restart(id, reply) => self.restart(id, reply),
+            Command::Arrange(ids, reply) => {
+                self.arrange(&ids);
+                let _ = reply.send(Ok(()));
+            }
+        }
+    }
+
+    fn arrange(&mut self, ids: &[Arc<str>]) {
+        let keys = self.children.arrange(ids);
+        if keys.is_empty() {
+            return;
+        }
+        self.recovering.rekey(&keys);
+        self.stopping.rekey(&keys);
+        for (key, child) in self.children.iter() {
+            if let Some(pid) = child.life.pid() {
+                self.ctx.rank(pid, key);
+            }
         }
     }
 
@@ -278,7 +312,7 @@ impl<'a> Run<'a> {
 
     /// Does what can be done now.
     fn advance(&mut self) {
-        self.give_up_on_blocked();
+        self.hurry_stopping();
         if self.ending.is_none() {
             match self.supervisor.strategy {
                 Strategy::OneForOne => self.recover_each(),
@@ -358,7 +392,8 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, key: Key) -> Result<(), StartError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
-        let start = child.spec.start.clone();
+        let mut start = child.spec.start.clone();
+        start.owner = Some(key);
         let pid = match &child.parent {
             Parent::Supervisor => self.ctx.start(start)?,
             Parent::Other(frame) => {
@@ -378,6 +413,8 @@ impl<'a> Run<'a> {
                 let message = format!("the supervisor can start nothing any more: {source}");
                 self.end(Err(CallError::new(source.kind(), message)));
             }
+            // It is being terminated, and all that it started with it.
+            StartError::StarterEnded { .. } => self.end(Ok(())),
             StartError::HostStopping { host } if Some(host) == self.host.as_ref() => self.end(Ok(())),
             _ => return false,
         }
@@ -388,29 +425,48 @@ impl<'a> Run<'a> {
     fn stop(&mut self, key: Key, reason: &str) {
         let Some(child) = self.children.get_mut(key) else { return };
         let Life::Running { pid, since } = child.life else { return };
-        child.life = Life::Stopping { pid, since };
-        let processes = self.ctx.processes();
-        // It may have ended already: then its exit is on its way.
-        let (_, grace) = match child.spec.shutdown {
-            Shutdown::Within(grace) => (processes.cancel(pid, reason, grace), grace),
-            Shutdown::AtOnce => (processes.terminate(pid), Duration::ZERO),
-            Shutdown::Unlimited => (processes.cancel(pid, reason, Duration::MAX), Duration::MAX),
+        child.life = Life::Stopping { pid, since, waits: None };
+        let grace = match child.spec.shutdown {
+            Shutdown::AtOnce => return self.kill(key),
+            Shutdown::Within(grace) => grace,
+            Shutdown::Unlimited => Duration::MAX,
         };
-        self.stopping.set(key, Due::after(Instant::now(), grace.saturating_add(KILLED_WAIT)));
+        // It may have ended already: then its exit is on its way.
+        let _ = self.ctx.processes().cancel(pid, reason, grace);
+        self.stopping.set(key, Due::after(Instant::now(), grace));
     }
 
-    /// Goes on without those that were killed and do not end.
-    fn give_up_on_blocked(&mut self) {
+    /// Kills a child that was told to end.
+    fn kill(&mut self, key: Key) {
+        let Some(child) = self.children.get_mut(key) else { return };
+        let Life::Stopping { pid, waits, .. } = &mut child.life else { return };
+        *waits = Some(KILLED_WAITS);
+        let _ = self.ctx.processes().terminate(*pid);
+        self.stopping.set(key, Due::after(Instant::now(), KILLED_WAIT));
+    }
+
+    /// Kills those whose time to end is over, and goes on without those that were killed and do not end.
+    fn hurry_stopping(&mut self) {
         for key in self.stopping.due(Instant::now()) {
-            self.stopping.remove(key);
-            let pid = self.children.get_mut(key).and_then(|child| child.life.pid());
-            let Some(pid) = pid else { continue };
-            tracing::error!(
-                %pid,
-                "a child was killed and has not ended, because it blocks its thread; its supervisor goes on without it"
-            );
-            self.ctx.demonitor(pid);
-            self.exited(pid, ExitReason::Killed);
+            let Some(child) = self.children.get_mut(key) else { continue };
+            let Life::Stopping { pid, waits, .. } = &mut child.life else { continue };
+            let pid = *pid;
+            match waits {
+                None => self.kill(key),
+                Some(2..) => {
+                    *waits = waits.map(|left| left - 1);
+                    self.stopping.set(key, Due::after(Instant::now(), KILLED_WAIT));
+                }
+                Some(_) => {
+                    tracing::error!(
+                        %pid,
+                        "a child was killed and has not ended, because it blocks its thread; its supervisor goes on without it"
+                    );
+                    self.ctx.demonitor(pid);
+                    self.ctx.disown(pid);
+                    self.down(pid, DownReason::Blocked, |restart| restart.is_due(&ExitReason::Killed));
+                }
+            }
         }
     }
 }

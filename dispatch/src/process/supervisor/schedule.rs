@@ -1,12 +1,13 @@
 //! When something about a child is to be done.
 
 use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
 use tokio::time::Instant;
 
-use super::children::Key;
+use super::children::{Key, Rekeyed};
 
 /// When something is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,15 @@ impl Schedule {
     pub(super) fn clear(&mut self) {
         self.times.clear();
         self.in_time.clear();
+    }
+
+    /// Knows the children by other keys.
+    pub(super) fn rekey(&mut self, keys: &Rekeyed) {
+        let times = mem::take(&mut self.times);
+        self.in_time.clear();
+        for (key, due) in times {
+            self.set(keys.get(&key).copied().unwrap_or(key), due);
+        }
     }
 
     pub(super) fn get(&self, key: Key) -> Option<Due> {

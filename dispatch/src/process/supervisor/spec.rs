@@ -40,7 +40,7 @@ impl ChildSpec {
     pub fn new(id: impl Into<Arc<str>>, start: Start) -> Self {
         Self {
             id: id.into(),
-            start: start.with_link().with_monitor(),
+            start: start.with_owner().with_link().with_monitor(),
             restart: Restart::default(),
             shutdown: Shutdown::default(),
         }
