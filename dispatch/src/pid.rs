@@ -178,6 +178,16 @@ pub enum PidError {
         /// The text; of a long one the beginning.
         text: String,
     },
+    /// It has more parts than a PID, and there is no host of which all but the last are the name.
+    #[error(
+        "{text:?} has {parts} parts, and a PID has two: its host and its number, such as `{{local@app:workers|0x00001}}`"
+    )]
+    Parts {
+        /// The text; of a long one the beginning.
+        text: String,
+        /// How many parts it has.
+        parts: usize,
+    },
     /// Its host never was, so nothing can have this PID.
     #[error("nothing has the PID {text:?}, because there is no such host")]
     UnknownHost {
@@ -194,8 +204,14 @@ impl FromStr for Pid {
 
     fn from_str(text: &str) -> Result<Self, PidError> {
         let shown = || text[..text.floor_char_boundary(SHOWN)].to_owned();
-        let malformed = || PidError::Malformed { text: shown() };
         let inside = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
+        // The name of a host may contain a bar, so a text is of too many parts only where it is no PID.
+        let parts = inside.map(|text| text.split('|').count()).filter(|&parts| parts > 2);
+        let refused = |other: fn(String) -> PidError| match parts {
+            Some(parts) => PidError::Parts { text: shown(), parts },
+            None => other(shown()),
+        };
+        let malformed = || refused(|text| PidError::Malformed { text });
         let (host, number) = inside.and_then(|text| text.rsplit_once('|')).ok_or_else(malformed)?;
         let digits = number.strip_prefix("0x").ok_or_else(malformed)?;
         // What `from_str_radix` takes as well.
@@ -203,7 +219,7 @@ impl FromStr for Pid {
             return Err(malformed());
         }
         let number = u64::from_str_radix(digits, 16).ok().and_then(NonZeroU64::new).ok_or_else(malformed)?;
-        let host = Host::known(host).ok_or_else(|| PidError::UnknownHost { text: shown() })?;
+        let host = Host::known(host).ok_or_else(|| refused(|text| PidError::UnknownHost { text }))?;
         Ok(Self { number, host })
     }
 }
@@ -268,7 +284,11 @@ mod tests {
                     prop_assert!(digits.chars().all(|digit| digit.is_ascii_hexdigit()), "{text:?}");
                     prop_assert_eq!(u64::from_str_radix(digits, 16), Ok(pid.number()));
                 }
-                Err(PidError::Malformed { text: shown } | PidError::UnknownHost { text: shown }) => {
+                Err(
+                    PidError::Malformed { text: shown }
+                    | PidError::Parts { text: shown, .. }
+                    | PidError::UnknownHost { text: shown },
+                ) => {
                     prop_assert!(text.starts_with(&shown) && shown.len() <= SHOWN);
                 }
             }
@@ -308,6 +328,8 @@ mod tests {
         for text in malformed {
             assert_eq!(text.parse::<Pid>(), Err(PidError::Malformed { text: text.to_owned() }));
         }
+        let parts = "{local@test:parsed|0x1|0x2}";
+        assert_eq!(parts.parse::<Pid>(), Err(PidError::Parts { text: parts.to_owned(), parts: 3 }));
         let elsewhere = "{elsewhere@test:parsed|0x1}";
         assert_eq!(elsewhere.parse::<Pid>(), Err(PidError::UnknownHost { text: elsewhere.to_owned() }));
         assert!(Host::known("elsewhere@test:parsed").is_none(), "it is not kept");

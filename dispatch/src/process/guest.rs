@@ -184,7 +184,7 @@ pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
     Destination::from_text(text).map_err(|error| {
         let kind = match error {
             PidError::UnknownHost { .. } => ErrorKind::NotFound,
-            PidError::Malformed { .. } => ErrorKind::Invalid,
+            PidError::Malformed { .. } | PidError::Parts { .. } => ErrorKind::Invalid,
         };
         CallError::new(kind, error.to_string())
     })

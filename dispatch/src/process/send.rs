@@ -29,7 +29,9 @@ impl ProcessManager {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future means that nothing was sent.
+    /// Dropping the future means that nothing was sent. A future that waits is given room before it is polled again, in the order
+    /// in which they began to wait, and keeps that until it is polled or dropped. So poll it to its end, or drop it: one that was
+    /// polled once and is only kept takes the room of a message from all others.
     pub async fn send<'a>(
         &self,
         ctx: &Ctx,
@@ -109,7 +111,9 @@ impl ProcessManager {
             let reason = match to {
                 Destination::Pid(pid) if self.recent_exit(*pid).is_some() => SendErrorReason::Ended,
                 Destination::Name(name) => match Destination::from_text(name) {
-                    Err(error @ PidError::Malformed { .. }) => SendErrorReason::NoPid(error),
+                    Err(error @ (PidError::Malformed { .. } | PidError::Parts { .. })) => {
+                        SendErrorReason::NoPid(error)
+                    }
                     _ => SendErrorReason::NotFound,
                 },
                 Destination::Pid(_) => SendErrorReason::NotFound,

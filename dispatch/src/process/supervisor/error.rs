@@ -62,6 +62,8 @@ pub enum DownReason {
     Exited(ExitReason),
     /// It did not start.
     NotStarted(Arc<StartError>),
+    /// It was killed and has not ended, because it blocks its thread.
+    Blocked,
 }
 
 impl fmt::Display for DownReason {
@@ -71,6 +73,7 @@ impl fmt::Display for DownReason {
             Self::NotStarted(error) => {
                 write!(f, "it was not started: {}", WithCauses(&**error))
             }
+            Self::Blocked => f.write_str("it was killed and still blocks its thread"),
         }
     }
 }
@@ -103,42 +106,36 @@ pub struct TooManyRestarts {
     pub reason: DownReason,
 }
 
-/// A supervisor did not do what it was asked through its [handle](super::SupervisorHandle).
-#[derive(Debug, Clone, thiserror::Error)]
+/// A supervisor did not do what it was asked through its [handle](super::SupervisorHandle). Shown, it says the causes as well, so
+/// it has no [source](std::error::Error::source).
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ControlError {
     /// No process of the supervisor runs, or it has not started its children yet.
-    #[error("no process of this supervisor runs, with its children started; wait for `ready`")]
     NotRunning,
     /// Several processes of the supervisor run.
-    #[error("{} processes of this supervisor run; choose one with `of`", running.len())]
     Several {
         /// Which.
         running: Vec<Pid>,
     },
     /// The supervisor is shutting down its children, or has ended.
-    #[error("the supervisor is shutting down")]
     ShuttingDown,
     /// There is no child of the id.
-    #[error("the supervisor has no child `{id}`")]
     UnknownChild {
         /// The id.
         id: Arc<str>,
     },
     /// The child was removed before it was up.
-    #[error("the child `{id}` was removed")]
     Removed {
         /// The id.
         id: Arc<str>,
     },
     /// The child cannot be added as it is.
-    #[error("the child was not added: {source}")]
     Spec {
         /// Why.
         source: SpecError,
     },
     /// The child was not started.
-    #[error("the child `{id}` was not started")]
     NotStarted {
         /// The id.
         id: Arc<str>,
@@ -146,6 +143,28 @@ pub enum ControlError {
         source: Arc<StartError>,
     },
 }
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning => {
+                f.write_str("no process of this supervisor runs, with its children started; wait for `ready`")
+            }
+            Self::Several { running } => {
+                write!(f, "{} processes of this supervisor run; choose one with `of`", running.len())
+            }
+            Self::ShuttingDown => f.write_str("the supervisor is shutting down"),
+            Self::UnknownChild { id } => write!(f, "the supervisor has no child `{id}`"),
+            Self::Removed { id } => write!(f, "the child `{id}` was removed"),
+            Self::Spec { source } => write!(f, "the child was not added: {source}"),
+            Self::NotStarted { id, source } => {
+                write!(f, "the child `{id}` was not started: {}", WithCauses(&**source))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
 
 impl From<ControlError> for CallError {
     fn from(error: ControlError) -> Self {
@@ -155,10 +174,12 @@ impl From<ControlError> for CallError {
             ControlError::Several { .. } | ControlError::Spec { .. } => ErrorKind::Invalid,
             ControlError::NotStarted { .. } => ErrorKind::Internal,
         };
-        let failed = Self::new(kind, error.to_string());
         match error {
-            ControlError::NotStarted { source, .. } => failed.with_source(source),
-            _ => failed,
+            // Each cause is said once.
+            ControlError::NotStarted { id, source } => {
+                Self::new(kind, format!("the child `{id}` was not started")).with_source(source)
+            }
+            error => Self::new(kind, error.to_string()),
         }
     }
 }
