@@ -8,13 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::unit::Unit;
 
 /// Lends out `total` things. A unit gets one more only while it has less than are free (the dynamic threshold of Choudhury
-/// and Hahne), so that however many units take what they can, one more finds room.
+/// and Hahne), so that however many units take what they can, one more finds room. Where there are many units, what is
+/// free is little: the last of it is for units that have few.
 pub(super) struct Limiter {
     what: Limited,
     total: usize,
     per_unit: usize,
+    /// A unit that has fewer gets one of the last, too.
+    few: usize,
     table: Mutex<Table>,
 }
+
+/// One part of so many is the last.
+const LAST: usize = 16;
 
 #[derive(Default)]
 struct Table {
@@ -25,7 +31,16 @@ struct Table {
 
 impl Limiter {
     pub(super) fn new(what: Limited, total: usize, per_unit: usize) -> Self {
-        Self { what, total, per_unit, table: Mutex::default() }
+        let few = match what {
+            Limited::Connections => 4,
+            Limited::Lookups => 1,
+        };
+        Self { what, total, per_unit, few, table: Mutex::default() }
+    }
+
+    /// How many of `free` a unit may have that has `held`.
+    const fn threshold(&self, free: usize, held: usize) -> usize {
+        if held < self.few { free } else { free.saturating_sub(self.total / LAST) }
     }
 
     pub(super) const fn total(&self) -> usize {
@@ -47,7 +62,7 @@ impl Limiter {
         if free == 0 {
             return Err(refused(Whose::All, self.total));
         }
-        if held >= free {
+        if held >= self.threshold(free, held) {
             return Err(refused(Whose::Share, self.total));
         }
         *entry.or_insert(0) += 1;
@@ -62,7 +77,7 @@ impl Limiter {
         let table = self.table();
         let held = table.units.get(unit).copied().unwrap_or(0);
         let free = self.total.saturating_sub(table.held);
-        (held < self.per_unit).then(|| (held + 1).saturating_sub(free))
+        (held < self.per_unit).then(|| (held + 1).saturating_sub(self.threshold(free, held)))
     }
 
     fn release(&self, unit: &Unit) {

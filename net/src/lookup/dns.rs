@@ -141,7 +141,8 @@ async fn over_udp(server: SocketAddr, asked: &mut [Asked]) -> io::Result<()> {
     for asked in asked.iter() {
         socket.send(&asked.bytes).await?;
     }
-    let mut buffer = vec![0; LONGEST_DATAGRAM.into()];
+    // Some servers send more than they were told can be received.
+    let mut buffer = vec![0; 4096];
     while asked.iter().any(|asked| asked.answer.is_none()) {
         let received = socket.recv(&mut buffer).await?;
         take(asked, &buffer[..received]);

@@ -46,7 +46,7 @@ async fn a_greedy_unit_leaves_half_to_others_and_two_leave_a_third() {
     assert_eq!((first.len(), limit(&error).whose), (15, Whose::Share));
     assert!(error.is_retryable());
     let (second, _) = take_all(&dialer_of(&app, "second"), &to).await;
-    assert_eq!(second.len(), 8);
+    assert_eq!(second.len(), 7);
     let (third, _) = take_all(&dialer_of(&app, "third"), &to).await;
     assert_eq!(third.len(), 4);
     // What the first gives back it gets again as far as others have left it.

@@ -182,6 +182,7 @@ pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(World) -
         .unwrap();
     let shown = [output.stdout, output.stderr].concat();
     let shown = String::from_utf8_lossy(&shown);
+    print!("{shown}");
     // A name that is no test's would run nothing, successfully.
     assert!(output.status.success() && shown.contains("1 passed"), "{name}, sealed:\n{shown}");
 }
