@@ -20,6 +20,7 @@ pub(super) struct Body {
     limit: Deadline,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a body is `Coming` nearly all of its life")]
 enum State {
     Coming { incoming: Incoming, lease: Lease },
     Whole,

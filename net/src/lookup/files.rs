@@ -95,6 +95,7 @@ impl Hosts {
 
 /// `/etc/resolv.conf`.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "these are the options that the file has")]
 pub(super) struct Servers {
     /// In the order in which they are asked. There is at least one.
     pub(super) addresses: Vec<SocketAddr>,

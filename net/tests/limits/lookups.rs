@@ -1,5 +1,6 @@
 //! Lookups, where the name server is silent.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use frame_net::{HostName, Limited};
@@ -45,7 +46,7 @@ sealed_tests! {
         timeout(Duration::from_secs(5), read).await.expect("files can be read").unwrap();
         let other = dialer_of(&app, "other");
         let found = timeout(Duration::from_secs(5), other.lookup(&name(LOCAL_NAME))).await;
-        let expected: [std::net::IpAddr; 2] = [PUBLIC, PUBLIC_V6].map(|address| address.parse().unwrap());
+        let expected: [IpAddr; 2] = [PUBLIC, PUBLIC_V6].map(|address| address.parse().unwrap());
         assert_eq!(found.expect("names can be looked up").unwrap(), expected);
     }
 
@@ -84,7 +85,7 @@ sealed_tests! {
         let app = app(everywhere());
         let dialer = dialer_of(&app, "unit");
         for text in ["localhost", "LocalHost.", "db.localhost"] {
-            assert!(soon(dialer.lookup(&name(text))).await.unwrap().iter().all(|address| address.is_loopback()));
+            assert!(soon(dialer.lookup(&name(text))).await.unwrap().iter().all(IpAddr::is_loopback));
         }
         world.assert_silent_but_for(0);
     }
@@ -97,7 +98,7 @@ sealed_tests! {
 
         std::fs::write("/etc/hosts", "192.0.2.7 new.example\n").unwrap();
         let found = soon(dialer.lookup(&name("new.example"))).await.unwrap();
-        assert_eq!(found, ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+        assert_eq!(found, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
         while world.dns_was_asked() {}
         std::fs::write("/etc/resolv.conf", "nameserver 127.0.0.1\nsearch corp.example\noptions timeout:1 attempts:1\n")
             .unwrap();
