@@ -137,8 +137,8 @@ impl Dialer {
             network.check_shared(Step::Listen, at, self.isolation())?;
             let permit = self.permit().map_err(|error| limited(Step::Listen, at, error))?;
             let listener = account(self.account(), network.listen(at)).await?;
-            Ok(Box::new(CountedListener { listener, account: self.account(), _permit: permit })
-                as BoxListener)
+            let counted = CountedListener::new(listener, self.account(), permit);
+            Ok(Box::new(counted.map_err(|panicked| panicked.at(Step::Listen, at))?) as BoxListener)
         };
         listens.await.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
     }
@@ -159,8 +159,8 @@ impl Dialer {
             network.check_shared(Step::Bind, at, self.isolation())?;
             let permit = self.permit().map_err(|error| limited(Step::Bind, at, error))?;
             let datagrams = account(self.account(), network.bind_datagram(at)).await?;
-            let counted = CountedDatagrams { datagrams, account: self.account(), _permit: permit };
-            Ok(Box::new(counted) as BoxDatagrams)
+            let counted = CountedDatagrams::new(datagrams, self.account(), permit);
+            Ok(Box::new(counted.map_err(|panicked| panicked.at(Step::Bind, at))?) as BoxDatagrams)
         };
         bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
     }

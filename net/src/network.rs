@@ -103,8 +103,8 @@ impl fmt::Debug for dyn Datagrams {
 /// Dropping it closes it; connections that it made may outlive it, and go on through it.
 ///
 /// [`kind`](Network::kind), [`via`](Network::via) and [`isolation`](Network::isolation) are read once, when the network is
-/// registered. A registered network that panics, in a method, a future or its `Drop`, fails the one call with
-/// [`Cause::Panicked`] and harms nothing else. What it has returned, such as a stream, belongs to the caller.
+/// registered. If a registered network, or a stream, listener or socket of it, panics in a method, a future or its `Drop`,
+/// then the one call fails with [`Cause::Panicked`].
 pub trait Network: Send + Sync + 'static {
     /// The kind of driver, such as `socks5`.
     fn kind(&self) -> &'static str;

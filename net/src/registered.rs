@@ -115,7 +115,7 @@ impl Registered {
         make: impl FnOnce(&'a dyn Network) -> BoxFuture<'a, Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
         let called = Shielded::new(self.network.call(|network| make(&**network))).await;
-        called.unwrap_or_else(|Panicked| Err(DriverError::new(step, peer, Cause::Panicked)))
+        called.unwrap_or_else(|panicked| Err(panicked.at(step, peer)))
     }
 
     /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.

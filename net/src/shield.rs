@@ -1,15 +1,32 @@
 //! Calls into networks and drivers of other crates, whose panics stay there.
 
 use std::any::Any;
+use std::fmt::Display;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::error::{Cause, DriverError, Step};
 use crate::network::BoxFuture;
 
 /// A call panicked. The panic hook has reported how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Panicked;
+
+impl Panicked {
+    /// The panic as the failure of `step`.
+    pub(crate) fn at(self, step: Step, peer: impl Display) -> DriverError {
+        let Self = self;
+        DriverError::new(step, peer, Cause::Panicked)
+    }
+}
+
+impl From<Panicked> for io::Error {
+    fn from(_: Panicked) -> Self {
+        Self::other(Cause::Panicked)
+    }
+}
 
 /// Calls `foreign`, whose panic becomes an error.
 // What it leaves half-done is its own, and is not used again by this crate.
@@ -39,6 +56,12 @@ impl<T> Held<T> {
     pub(crate) fn call<'a, U>(&'a self, call: impl FnOnce(&'a T) -> U) -> Result<U, Panicked> {
         // It is there until it is dropped.
         let value = self.0.as_ref().ok_or(Panicked)?;
+        self::call(|| call(value))
+    }
+
+    /// Calls the value, and changes it.
+    pub(crate) fn call_mut<'a, U>(&'a mut self, call: impl FnOnce(&'a mut T) -> U) -> Result<U, Panicked> {
+        let value = self.0.as_mut().ok_or(Panicked)?;
         self::call(|| call(value))
     }
 }

@@ -13,21 +13,31 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::Host;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener};
+use crate::shield::{Held, Panicked, Shielded};
 
 /// A connection with its permit.
 pub(crate) struct Counted {
-    stream: BoxStream,
+    stream: Held<BoxStream>,
     permit: Permit,
 }
 
 impl Counted {
     pub(crate) const fn new(stream: BoxStream, permit: Permit) -> Self {
-        Self { stream, permit }
+        Self { stream: Held::new(stream), permit }
     }
 
     #[cfg(feature = "http")]
     pub(crate) const fn permit(&self) -> &Permit {
         &self.permit
+    }
+
+    /// Polls the connection, whose panic is an error of this poll.
+    fn poll<T>(
+        &mut self,
+        poll: impl FnOnce(Pin<&mut BoxStream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let polled = self.stream.call_mut(|stream| poll(Pin::new(stream)));
+        polled.unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
     }
 }
 
@@ -37,21 +47,21 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        self.poll(|stream| stream.poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.poll(|stream| stream.poll_write(cx, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.poll(|stream| stream.poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.poll(|stream| stream.poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -59,34 +69,47 @@ impl AsyncWrite for Counted {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        self.poll(|stream| stream.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.call(AsyncWrite::is_write_vectored).unwrap_or(false)
     }
 }
 
 /// A listener with its permit. Connections that it accepts are counted, too.
 pub(crate) struct CountedListener {
-    pub(crate) listener: BoxListener,
-    pub(crate) account: Account,
-    pub(crate) _permit: Permit,
+    listener: Held<BoxListener>,
+    local: NetworkAddr,
+    account: Account,
+    _permit: Permit,
+}
+
+impl CountedListener {
+    /// # Errors
+    ///
+    /// If the listener panics.
+    pub(crate) fn new(listener: BoxListener, account: Account, permit: Permit) -> Result<Self, Panicked> {
+        let listener = Held::new(listener);
+        let local = listener.call(|listener| listener.local())?;
+        Ok(Self { listener, local, account, _permit: permit })
+    }
 }
 
 impl Listener for CountedListener {
     fn local(&self) -> NetworkAddr {
-        self.listener.local()
+        self.local.clone()
     }
 
     fn accept(&mut self) -> BoxFuture<'_, Result<(BoxStream, NetworkAddr), DriverError>> {
         Box::pin(async move {
-            let (stream, peer) = self.listener.accept().await?;
+            let accepted = Shielded::new(self.listener.call_mut(|listener| listener.accept())).await;
+            let (stream, peer) =
+                accepted.unwrap_or_else(|panicked| Err(panicked.at(Step::Accept, &self.local)))?;
             // Closed if there is no room for it: whoever connected learns at once.
             let permit = self.account.limits.connection(&self.account.unit);
-            let permit = permit.map_err(|error| {
-                DriverError::new(Step::Accept, self.listener.local(), Cause::Limit(error))
-            })?;
+            let permit =
+                permit.map_err(|error| DriverError::new(Step::Accept, &self.local, Cause::Limit(error)))?;
             Ok((Box::new(Counted::new(stream, permit)) as BoxStream, peer))
         })
     }
@@ -94,28 +117,47 @@ impl Listener for CountedListener {
 
 /// A socket for datagrams with its permit. The names that it sends to are looked up for its unit.
 pub(crate) struct CountedDatagrams {
-    pub(crate) datagrams: BoxDatagrams,
-    pub(crate) account: Account,
-    pub(crate) _permit: Permit,
+    datagrams: Held<BoxDatagrams>,
+    local: NetworkAddr,
+    account: Account,
+    _permit: Permit,
+}
+
+impl CountedDatagrams {
+    /// # Errors
+    ///
+    /// If the socket panics.
+    pub(crate) fn new(datagrams: BoxDatagrams, account: Account, permit: Permit) -> Result<Self, Panicked> {
+        let datagrams = Held::new(datagrams);
+        let local = datagrams.call(|datagrams| datagrams.local())?;
+        Ok(Self { datagrams, local, account, _permit: permit })
+    }
 }
 
 impl Datagrams for CountedDatagrams {
     fn local(&self) -> NetworkAddr {
-        self.datagrams.local()
+        self.local.clone()
     }
 
     fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
-        let sent = self.datagrams.send_to(payload, to);
-        match to.host() {
-            Host::Address(_) => sent,
-            Host::Name(_) => Box::pin(account(self.account.clone(), sent)),
-        }
+        let sent = Shielded::new(self.datagrams.call(|datagrams| datagrams.send_to(payload, to)));
+        Box::pin(async move {
+            let sent = match to.host() {
+                Host::Address(_) => sent.await,
+                Host::Name(_) => account(self.account.clone(), sent).await,
+            };
+            sent.unwrap_or_else(|panicked| Err(panicked.at(Step::Send, to)))
+        })
     }
 
     fn receive_from<'a>(
         &'a self,
         buffer: &'a mut [u8],
     ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>> {
-        self.datagrams.receive_from(buffer)
+        let received = Shielded::new(self.datagrams.call(|datagrams| datagrams.receive_from(buffer)));
+        Box::pin(async move {
+            let received = received.await;
+            received.unwrap_or_else(|panicked| Err(panicked.at(Step::Receive, &self.local)))
+        })
     }
 }
