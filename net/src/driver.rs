@@ -108,6 +108,8 @@ impl Drivers {
     /// The drivers of this crate, as far as its cargo features have them.
     pub fn standard() -> Self {
         let drivers = Self::none().with(DirectDriver).with(Socks5Driver);
+        #[cfg(feature = "http-connect")]
+        let drivers = drivers.with(crate::http_connect::HttpConnectDriver);
         #[cfg(feature = "i2p")]
         let drivers = drivers.with(crate::i2p::I2pDriver);
         #[cfg(feature = "wireguard")]
@@ -187,7 +189,7 @@ pub enum ConfigError {
 
 /// What to do about a kind that this crate has, and this build of it does not.
 fn feature(kind: &str) -> String {
-    let has_feature = ["i2p", "wireguard"].contains(&kind);
+    let has_feature = ["http-connect", "i2p", "wireguard"].contains(&kind);
     if has_feature {
         format!(" in this build, for want of the cargo feature `{kind}`")
     } else {

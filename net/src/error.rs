@@ -10,6 +10,8 @@ use crate::direct::Denied;
 use crate::driver::ConfigError;
 use crate::endpoint::Endpoint;
 use crate::host::HostName;
+#[cfg(feature = "http-connect")]
+use crate::http_connect::{ConnectStage, HttpConnectError};
 #[cfg(feature = "i2p")]
 use crate::i2p::{self, SamError};
 use crate::id::NetworkId;
@@ -267,6 +269,10 @@ impl DriverError {
             }
             Cause::TimedOut { .. } | Cause::Closed | Cause::Limit(_) | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
+            #[cfg(feature = "http-connect")]
+            Cause::HttpConnect(error) => error.is_retryable(),
+            #[cfg(feature = "http-connect")]
+            Cause::Tls(error) => !crate::tls::is_of_rustls(error),
             #[cfg(feature = "wireguard")]
             Cause::WireGuard(refusal) => refusal.is_retryable(),
             #[cfg(feature = "i2p")]
@@ -309,6 +315,9 @@ pub enum Step {
     Receive,
     /// A stage of the SOCKS5 handshake.
     Socks5(Stage),
+    /// A stage of the connection through an HTTP proxy.
+    #[cfg(feature = "http-connect")]
+    HttpConnect(ConnectStage),
     /// A stage of what is said to the SAM bridge of an I2P router.
     #[cfg(feature = "i2p")]
     Sam(i2p::Stage),
@@ -330,6 +339,10 @@ impl Display for Step {
             Self::Socks5(Stage::Greeting) => "agreeing on an authentication method with SOCKS5 proxy",
             Self::Socks5(Stage::Authentication) => "authentication with SOCKS5 proxy",
             Self::Socks5(Stage::Request) => "the CONNECT request to SOCKS5 proxy",
+            #[cfg(feature = "http-connect")]
+            Self::HttpConnect(ConnectStage::Tls) => "the TLS handshake with HTTP proxy",
+            #[cfg(feature = "http-connect")]
+            Self::HttpConnect(ConnectStage::Request) => "the CONNECT request to HTTP proxy",
             #[cfg(feature = "i2p")]
             Self::Sam(stage) => match stage {
                 i2p::Stage::Greeting => "agreeing on a version with SAM bridge",
@@ -362,6 +375,14 @@ pub enum Cause {
     /// The SOCKS5 proxy refused, or broke the protocol.
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
+    /// The HTTP proxy refused, or broke the protocol.
+    #[cfg(feature = "http-connect")]
+    #[error(transparent)]
+    HttpConnect(#[from] HttpConnectError),
+    /// There is no TLS with the proxy. Where certificates are to blame there is an error of rustls in it.
+    #[cfg(feature = "http-connect")]
+    #[error(transparent)]
+    Tls(io::Error),
     /// The SAM bridge of an I2P router refused or broke the protocol, or was not asked in the first place.
     #[cfg(feature = "i2p")]
     #[error(transparent)]

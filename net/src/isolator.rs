@@ -8,21 +8,22 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::isolation::IsolationKey;
-use crate::socks5::Credentials;
 
 /// Makes up credentials: new ones each time, or the same for the same key. Neither the key, nor that two networks
 /// were given the same one, can be told from them.
 #[derive(Default)]
-pub(super) struct Isolator {
+pub(crate) struct Isolator {
     /// What makes the credentials of a key differ from those of the same key elsewhere.
     salt: OnceLock<[u8; 32]>,
 }
 
 impl Isolator {
+    /// A user name and a password, of hexadecimal digits.
+    ///
     /// # Errors
     ///
     /// If the operating system has no random bytes.
-    pub(super) fn credentials(&self, key: Option<&IsolationKey>) -> io::Result<Credentials> {
+    pub(crate) fn credentials(&self, key: Option<&IsolationKey>) -> io::Result<[String; 2]> {
         let bytes = match key {
             None => random()?,
             Some(key) => {
@@ -31,8 +32,7 @@ impl Isolator {
         };
         let (username, password) = bytes.split_at(bytes.len() / 2);
         // Tor gives a meaning to user names that begin with `<torS0X>`; these never do.
-        let credentials = Credentials::new(HEXLOWER.encode(username), HEXLOWER.encode(password));
-        credentials.map_err(io::Error::other)
+        Ok([username, password].map(|half| HEXLOWER.encode(half)))
     }
 
     fn salt(&self) -> io::Result<&[u8; 32]> {
@@ -74,8 +74,7 @@ mod tests {
             one.credentials(None).unwrap(),
         ];
         for (index, credentials) in distinct.iter().enumerate() {
-            assert!(distinct[..index].iter().all(|earlier| earlier.username() != credentials.username()));
-            assert!(distinct[..index].iter().all(|earlier| earlier.password() != credentials.password()));
+            assert!(distinct[..index].iter().flatten().all(|earlier| !credentials.contains(earlier)));
         }
     }
 }

@@ -47,6 +47,7 @@
 //! # Cargo features
 //!
 //! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame.
+//! - `http-connect`: networks of kind `http-connect`, through an HTTP proxy, also over TLS: `http_connect::HttpConnect`.
 //! - `i2p`: networks of kind `i2p`, through the SAM bridge of an I2P router: `i2p::I2p`.
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 //! - `wireguard`: networks of kind `wireguard`, in user space: `wireguard::WireGuard`.
@@ -56,6 +57,7 @@
 mod address;
 mod boot;
 mod config;
+mod credentials;
 mod deadline;
 mod dialer;
 mod direct;
@@ -65,10 +67,13 @@ mod error;
 mod host;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http-connect")]
+pub mod http_connect;
 #[cfg(feature = "i2p")]
 pub mod i2p;
 mod id;
 mod isolation;
+mod isolator;
 mod limits;
 mod lookup;
 mod network;
@@ -82,6 +87,8 @@ mod settings;
 mod shield;
 pub mod socks5;
 mod tcp;
+#[cfg(any(feature = "http", feature = "http-connect"))]
+mod tls;
 mod via;
 #[cfg(feature = "wireguard")]
 pub mod wireguard;

@@ -43,6 +43,14 @@ impl Isolating {
     fn new(tor: &TorTestnet) -> Self {
         let mut network = through(tor);
         network["kind"] = json!("socks5");
+        Self::with(network)
+    }
+
+    fn over_http(tor: &TorTestnet) -> Self {
+        Self::with(json!({ "kind": "http-connect", "proxy": tor.http.to_string() }))
+    }
+
+    fn with(mut network: Value) -> Self {
         network["isolate"] = json!(true);
         network["allow"] = json!(["127.0.0.1"]);
         Self { app: app(json!({ "networks": { "app:tor": network } })).0 }
@@ -183,4 +191,16 @@ async fn without_an_isolation_key_each_stream_takes_a_circuit_of_its_own() {
     let first = streams.held(&json!({})).await;
     let second = streams.held(&json!({})).await;
     assert_ne!(first.circuit(&tor).await, second.circuit(&tor).await);
+}
+
+#[tokio::test]
+async fn its_http_proxy_keeps_two_isolation_keys_apart_as_well() {
+    let Some(tor) = TorTestnet::shared().await else { return };
+    let isolating = Isolating::over_http(&tor);
+    let one = isolating.held(&json!({ "isolation": "one" })).await;
+    let same = isolating.held(&json!({ "isolation": "one" })).await;
+    let other = isolating.held(&json!({ "isolation": "other" })).await;
+    let (one, same, other) = (one.circuit(&tor).await, same.circuit(&tor).await, other.circuit(&tor).await);
+    assert_eq!(one, same);
+    assert_ne!(one, other);
 }

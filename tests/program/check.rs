@@ -101,7 +101,7 @@ fn the_same_is_reported_to_programs() {
             "text": "\"sock5\"",
             "message": "there is no kind of network `sock5`",
             "label": "did you mean `socks5`?",
-            "help": "there are `direct`, `i2p`, `socks5`, `wireguard`",
+            "help": "there are `direct`, `http-connect`, `i2p`, `socks5`, `wireguard`",
             "related": [],
         })
     );

@@ -1,15 +1,13 @@
 //! What a client may do, and how much of it.
 
-use std::fmt::{self, Display};
-use std::sync::Arc;
+use std::fmt::Display;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
 use crate::deadline;
+use crate::tls::Trust;
 
 /// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and durations
 /// their units; whom to [`trust`](HttpConfig::trust) is set in code only.
@@ -111,39 +109,6 @@ impl Default for HttpConfig {
             idle_timeout: Duration::from_secs(90),
             http2: true,
             trust: Trust::default(),
-        }
-    }
-}
-
-/// Whose certificates count. Neither the operating system's store nor any file or variable is asked.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum Trust {
-    /// Mozilla's roots, as they were when this program was built, and these.
-    Mozilla {
-        /// Further roots.
-        and: Vec<CertificateDer<'static>>,
-    },
-    /// These roots and no others.
-    Only(Vec<CertificateDer<'static>>),
-    /// What a configuration of rustls says, client certificates included. Its ALPN protocols and its resumption of
-    /// sessions are not used: the first follow [`HttpConfig::http2`], and a session that is resumed would show that
-    /// two connections belong together.
-    Custom(Arc<ClientConfig>),
-}
-
-impl Default for Trust {
-    fn default() -> Self {
-        Self::Mozilla { and: Vec::new() }
-    }
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mozilla { and } => write!(f, "Mozilla and {} others", and.len()),
-            Self::Only(roots) => write!(f, "Only {} roots", roots.len()),
-            Self::Custom(_) => f.write_str("Custom"),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::host::HostError;
+use crate::tls::is_of_rustls;
 
 /// A request could not be made, or its response could not be had. None of these ever means that another network was
 /// tried.
@@ -188,11 +189,6 @@ impl From<NetworkError> for HttpError {
     fn from(error: NetworkError) -> Self {
         Self::Network(Box::new(error))
     }
-}
-
-/// The error is about what was said, and not about the connection that it was said over.
-fn is_of_rustls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// A server, and what is between it and us.

@@ -57,8 +57,9 @@ pub use rustls;
 pub use url::Url;
 
 pub use self::client::HttpClient;
-pub use self::config::{HttpConfig, Trust};
+pub use self::config::HttpConfig;
 pub use self::error::{HttpError, Peer, RedirectError, UrlError};
 pub use self::json::JsonError;
 pub use self::request::Request;
 pub use self::response::Response;
+pub use crate::tls::Trust;

@@ -6,9 +6,9 @@ use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::error::UrlError;
-use super::tls;
 use crate::endpoint::Endpoint;
 use crate::host::Host;
+use crate::tls;
 
 /// What a URL names before the path. Requests to one may share connections, and secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ impl TryFrom<Url> for Target {
         let endpoint = Endpoint::new(host, port).map_err(|_| UrlError::Port)?;
         let server_name = match scheme {
             Scheme::Http => None,
-            Scheme::Https => Some(tls::server_name(endpoint.host())?),
+            Scheme::Https => Some(tls::server_name(endpoint.host()).map_err(|_| UrlError::Certificate)?),
         };
         Ok(Self { url, origin: Origin { scheme, endpoint }, server_name })
     }

@@ -1,6 +1,7 @@
 //! The socket around the handshake.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
 use frame_registry::BoxError;
@@ -13,9 +14,9 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::id::NetworkId;
 use crate::isolation::{Isolation, IsolationKey};
+use crate::isolator::Isolator;
 use crate::network::{BoxFuture, BoxStream, Network};
 use crate::registry::NetworkRegistry;
-use crate::socks5::isolator::Isolator;
 use crate::socks5::{Action, Authentication, Credentials, Handshake, Socks5Config, Stage};
 use crate::via::Via;
 
@@ -114,10 +115,12 @@ impl Socks5 {
             Authentication::None => None,
             Authentication::Credentials(credentials) => Some(Cow::Borrowed(credentials)),
             Authentication::Isolate => {
-                let made = self.isolator.credentials(isolation).map_err(|error| {
+                let made = self.isolator.credentials(isolation).and_then(|[username, password]| {
+                    Credentials::new(username, password).map_err(io::Error::other)
+                });
+                Some(Cow::Owned(made.map_err(|error| {
                     DriverError::new(Step::Socks5(Stage::Greeting), &self.config.proxy, Cause::Io(error))
-                })?;
-                Some(Cow::Owned(made))
+                })?))
             }
         })
     }

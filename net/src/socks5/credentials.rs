@@ -3,9 +3,9 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error};
 
+use crate::credentials::GivenCredentials;
 use crate::secret::Secret;
 
 /// A user name and a password (RFC 1929), each of 1 to 255 bytes. The password is never shown: not in `Debug`, and
@@ -77,34 +77,8 @@ pub struct CredentialsError {
 
 impl<'de> Deserialize<'de> for Credentials {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(CredentialsVisitor)
-    }
-}
-
-/// Derived code would quote a string that stands where the object belongs: most likely `user:password`.
-struct CredentialsVisitor;
-
-impl<'de> Visitor<'de> for CredentialsVisitor {
-    type Value = Credentials;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `username` and `password`")
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Credentials, E> {
-        Err(E::custom("SOCKS5 credentials are an object with `username` and `password`, not a string"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Credentials, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Given {
-            username: String,
-            password: Secret,
-        }
-
-        let Given { username, password } = Given::deserialize(MapAccessDeserializer::new(map))?;
-        Credentials::with_secret(username.into(), password).map_err(A::Error::custom)
+        let GivenCredentials { username, password } = GivenCredentials::deserialize(deserializer)?;
+        Self::with_secret(username.into(), password).map_err(D::Error::custom)
     }
 }
 

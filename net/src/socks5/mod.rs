@@ -6,7 +6,6 @@ mod client;
 mod config;
 mod credentials;
 mod handshake;
-mod isolator;
 mod refusal;
 #[cfg(feature = "relay")]
 mod relay;

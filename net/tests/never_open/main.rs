@@ -6,6 +6,7 @@
 mod faults;
 mod frames;
 mod http;
+mod http_connect;
 mod i2p;
 #[path = "../wireguard/raw.rs"]
 mod raw;

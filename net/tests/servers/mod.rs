@@ -11,6 +11,7 @@ pub mod origin;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod tinyproxy;
 pub mod tor;
 pub mod tor_control;
 pub mod tor_testnet;

@@ -74,6 +74,8 @@ ConfluxEnabled 0
 /// of the domain [`test`](crate::servers::names::DOMAIN) are names of 127.0.0.1 there, and no others exist.
 pub struct TorTestnet {
     pub socks: SocketAddr,
+    /// The client's HTTP proxy.
+    pub http: SocketAddr,
     pub control: SocketAddr,
     // All end before their folder goes.
     client: Process,
@@ -120,12 +122,13 @@ impl TorTestnet {
             );
             relays.push(spawn(&name, &config));
         }
-        let (socks, control) = (port::free_v4(), port::free_v4());
-        let client = spawn("client", &format!("{CLIENT}SocksPort {socks}\nControlPort {control}\n"));
+        let [socks, http, control] = [(); 3].map(|()| port::free_v4());
+        let ports = format!("SocksPort {socks}\nHTTPTunnelPort {http}\nControlPort {control}\n");
+        let client = spawn("client", &format!("{CLIENT}{ports}"));
         for relay in &relays {
             relay.logged("Bootstrapped 0%").await;
         }
-        let network = Self { socks, control, client, relays, _names: names, _folder: folder };
+        let network = Self { socks, http, control, client, relays, _names: names, _folder: folder };
         // The first list may be one without exits.
         network.client.logged("The current consensus contains exit nodes").await;
         network.client.logged("Bootstrapped 100%").await;

@@ -6,6 +6,7 @@ use std::io;
 use frame_dispatch::wasm::wasmtime;
 use frame_net::http::rustls;
 use frame_net::http::{HttpConfig, HttpError};
+use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
 use frame_net::{Cause, DriverError, NetworkError, Route, Step};
 use tracing::debug;
@@ -107,6 +108,8 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
         Cause::Denied(denied) if denied.address().is_some() => Error::DestinationIpProhibited,
         Cause::Denied(_) => Error::HttpRequestDenied,
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
+        Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => Error::HttpRequestDenied,
+        Cause::HttpConnect(HttpConnectError::Refused { status: 504 }) => Error::ConnectionTimeout,
         Cause::NotSupported { .. } => Error::ConfigurationError,
         Cause::Io(_) if failed.step() == Step::Lookup => Error::DnsError { rcode: None, info_code: None },
         Cause::Io(error) if is_destination => of_io(error),

@@ -1,0 +1,219 @@
+//! The socket around the request.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use frame_registry::BoxError;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+
+use super::config::{HttpConnectConfig, ProxyAuthentication};
+use super::credentials::BasicCredentials;
+use super::request::{ConnectAction, ConnectRequest, ConnectStage};
+use super::tunnel;
+use crate::deadline::Deadline;
+use crate::direct::OverlayGuard;
+use crate::driver::Driver;
+use crate::endpoint::Endpoint;
+use crate::error::{Cause, DriverError, Step};
+use crate::id::NetworkId;
+use crate::isolation::{Isolation, IsolationKey};
+use crate::isolator::Isolator;
+use crate::network::{BoxFuture, BoxStream, Network};
+use crate::registry::NetworkRegistry;
+use crate::tls;
+use crate::via::Via;
+
+/// A network behind an HTTP proxy that serves CONNECT.
+///
+/// Names go to the proxy as they are, to be looked up there. Whom it may be asked for, [`HttpConnectConfig`] says; unless
+/// that is given special addresses and `localhost` are refused. It has no way to look a name up and not connect, to
+/// listen, or to carry datagrams.
+///
+/// Many proxies connect to few ports: Squid to 443 unless it is configured otherwise.
+///
+/// ```no_run
+/// use frame_net::http_connect::{HttpConnect, HttpConnectConfig, Trust};
+/// use frame_net::{Direct, Network, NetworkRegistry};
+/// use std::sync::Arc;
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+/// let config = HttpConnectConfig::new("proxy.example:3129".parse()?).with_tls(Trust::default());
+/// let proxy = HttpConnect::new(config, &networks)?;
+/// let stream = proxy.connect(&"example.com:443".parse()?, None).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct HttpConnect {
+    config: HttpConnectConfig,
+    guard: OverlayGuard,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    via: Via,
+    isolator: Isolator,
+}
+
+/// Makes [`HttpConnect`] networks.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpConnectDriver;
+
+impl Driver for HttpConnectDriver {
+    type Config = HttpConnectConfig;
+    const KIND: &'static str = "http-connect";
+
+    fn create(
+        &self,
+        config: HttpConnectConfig,
+        networks: &NetworkRegistry,
+    ) -> Result<Arc<dyn Network>, BoxError> {
+        Ok(Arc::new(HttpConnect::new(config, networks)?))
+    }
+}
+
+/// TLS with a proxy cannot be configured so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HttpConnectTlsError {
+    /// A root certificate is none.
+    #[error("TLS with the proxy cannot be configured so: {0}")]
+    Config(#[from] rustls::Error),
+    /// No certificate can have the name of the proxy.
+    #[error("no certificate can have the name of the proxy, so that it can never be proven")]
+    Name,
+}
+
+impl HttpConnect {
+    /// A network with these settings. The one that it goes through, if any, is looked up among `networks` when it
+    /// connects. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpConnectTlsError`] if TLS with the proxy cannot be configured so.
+    pub fn new(config: HttpConnectConfig, networks: &NetworkRegistry) -> Result<Self, HttpConnectTlsError> {
+        let tls = match &config.tls {
+            None => None,
+            Some(trust) => {
+                let name = tls::server_name(config.proxy.host()).map_err(|_| HttpConnectTlsError::Name)?;
+                Some((tls::connector(trust, &[b"http/1.1"])?, name))
+            }
+        };
+        let guard = OverlayGuard::new(&config.allow, &config.deny, config.default);
+        let via = Via::new(config.via.clone(), networks);
+        Ok(Self { config, guard, tls, via, isolator: Isolator::default() })
+    }
+
+    async fn tunnel(
+        &self,
+        to: &Endpoint,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<BoxStream, DriverError> {
+        let HttpConnectConfig { proxy, deadline, .. } = &self.config;
+        let deadline = Deadline::after(*deadline);
+        let credentials = self.credentials(isolation)?;
+        let stream = self.via.connect(proxy, deadline).await?;
+        let mut stage = ConnectStage::Tls;
+        let opened = deadline.timeout(async {
+            let stream = match &self.tls {
+                None => stream,
+                Some((tls, name)) => {
+                    let stream = tls.connect(name.clone(), stream).await.map_err(Cause::Tls)?;
+                    Box::new(stream) as BoxStream
+                }
+            };
+            stage = ConnectStage::Request;
+            exchange(stream, ConnectRequest::new(to, credentials.as_deref())).await
+        });
+        let opened = opened.await.and_then(|opened| opened);
+        opened.map_err(|cause| DriverError::new(Step::HttpConnect(stage), proxy, cause))
+    }
+
+    fn credentials(
+        &self,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<Option<Cow<'_, BasicCredentials>>, DriverError> {
+        Ok(match &self.config.authentication {
+            ProxyAuthentication::None => None,
+            ProxyAuthentication::Credentials(credentials) => Some(Cow::Borrowed(credentials)),
+            ProxyAuthentication::Isolate => {
+                let made = self.isolator.credentials(isolation).and_then(|[username, password]| {
+                    BasicCredentials::new(username, password).map_err(io::Error::other)
+                });
+                Some(Cow::Owned(made.map_err(|error| {
+                    let step = Step::HttpConnect(ConnectStage::Request);
+                    DriverError::new(step, &self.config.proxy, Cause::Io(error))
+                })?))
+            }
+        })
+    }
+}
+
+/// Does what the request says, until the tunnel is open.
+async fn exchange(mut stream: BoxStream, mut request: ConnectRequest) -> Result<BoxStream, Cause> {
+    // Most heads fit, and what follows one is not read twice.
+    let mut input = [0; 1024];
+    let mut unread = 0..0;
+    loop {
+        match request.action() {
+            ConnectAction::Send(bytes) => {
+                stream.write_all(bytes).await?;
+                // A network in between may gather what it is given.
+                stream.flush().await?;
+                request.sent();
+            }
+            ConnectAction::Receive => {
+                let received = stream.read(&mut input).await?;
+                if received == 0 {
+                    return Err(Cause::Closed);
+                }
+                unread = request.receive(&input[..received])..received;
+            }
+            ConnectAction::Open => return Ok(tunnel::after(&input[unread], stream)),
+            ConnectAction::Failed(error) => return Err(Cause::HttpConnect(error)),
+        }
+    }
+}
+
+impl Network for HttpConnect {
+    fn kind(&self) -> &'static str {
+        HttpConnectDriver::KIND
+    }
+
+    fn via(&self) -> Option<&NetworkId> {
+        self.via.id()
+    }
+
+    fn isolation(&self) -> Isolation {
+        match self.config.authentication {
+            ProxyAuthentication::Isolate => Isolation::ByKey,
+            ProxyAuthentication::None | ProxyAuthentication::Credentials(_) => Isolation::None,
+        }
+    }
+
+    fn connect<'a>(
+        &'a self,
+        to: &'a Endpoint,
+        isolation: Option<&'a IsolationKey>,
+    ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        Box::pin(async move {
+            let denied = |denied| DriverError::new(Step::Connect, to, Cause::Denied(denied));
+            self.guard.check(to).map_err(denied)?;
+            self.tunnel(to, isolation).await
+        })
+    }
+
+    fn carry<'a>(&'a self, to: &'a Endpoint) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
+        Box::pin(self.tunnel(to, None))
+    }
+}
+
+impl fmt::Debug for HttpConnect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpConnect")
+            .field("config", &self.config)
+            .field("via", &self.via)
+            .finish_non_exhaustive()
+    }
+}

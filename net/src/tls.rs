@@ -1,0 +1,87 @@
+//! What TLS has in common, to servers of HTTP and to proxies.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+use crate::host::Host;
+
+/// Whose certificates count. Neither the operating system's store nor any file or variable is asked.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Mozilla's roots, as they were when this program was built, and these.
+    Mozilla {
+        /// Further roots.
+        and: Vec<CertificateDer<'static>>,
+    },
+    /// These roots and no others.
+    Only(Vec<CertificateDer<'static>>),
+    /// What a configuration of rustls says, client certificates included. Its ALPN protocols and its resumption of
+    /// sessions are not used: the first follow from what is spoken inside, and a session that is resumed would show that
+    /// two connections belong together.
+    Custom(Arc<ClientConfig>),
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Mozilla { and: Vec::new() }
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mozilla { and } => write!(f, "Mozilla and {} others", and.len()),
+            Self::Only(roots) => write!(f, "Only {} roots", roots.len()),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
+}
+
+/// Connects to who `trust` proves, and offers these protocols.
+pub(crate) fn connector(trust: &Trust, protocols: &[&[u8]]) -> Result<TlsConnector, rustls::Error> {
+    let mut tls = match trust {
+        Trust::Mozilla { and } => trusting(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), and)?,
+        Trust::Only(roots) => trusting(RootCertStore::empty(), roots)?,
+        Trust::Custom(tls) => ClientConfig::clone(tls),
+    };
+    // A ticket of one connection, shown in another, tells the server that both are of the same client: over two
+    // routes, or for two isolation keys. Connections that may be seen to belong together are kept instead.
+    tls.resumption = Resumption::disabled();
+    tls.enable_early_data = false;
+    tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(Arc::new(tls).into())
+}
+
+fn trusting(
+    mut roots: RootCertStore,
+    further: &[CertificateDer<'static>],
+) -> Result<ClientConfig, rustls::Error> {
+    for root in further {
+        roots.add(root.clone())?;
+    }
+    // Named, because a process may have another as its default, or two and so none.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Who a server at `host` must prove to be. Not every name that a network may know can be in a certificate.
+pub(crate) fn server_name(host: &Host) -> Result<ServerName<'static>, InvalidDnsNameError> {
+    match host {
+        Host::Name(name) => name.as_str().to_owned().try_into(),
+        Host::Address(address) => Ok(IpAddr::clone(address).into()),
+    }
+}
+
+/// Whether the error is about what was said, and not about the connection that it was said over.
+pub(crate) fn is_of_rustls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
