@@ -5,6 +5,7 @@ use std::fmt;
 
 use frame_registry::Id;
 use serde::Serialize;
+use serde_json::Value as Json;
 
 use super::plan::Plan;
 use crate::manifest::Given;
@@ -25,6 +26,8 @@ pub struct Changes {
     pub processes: Changed,
     /// Supervisors.
     pub supervisors: Changed,
+    /// Supervisors that have the same children in another order.
+    pub reordered: Vec<String>,
     /// Children that were restarted as something else, and supervisors that were restarted with all their children.
     pub restarted: Vec<String>,
 }
@@ -43,13 +46,24 @@ pub struct Changed {
 
 impl Changes {
     pub(super) fn between(old: &Plan, new: &Plan, restarted: Vec<String>) -> Self {
+        let mut supervisors = Changed::between(&old.supervisors, &new.supervisors);
+        let is_reordered = |id: &String| {
+            let of = |plan: &Plan| {
+                let mut all = plan.supervisors.iter();
+                all.find(|(other, _)| other.as_str() == id).map(|(_, given)| without_order(&given.identity))
+            };
+            of(old) == of(new)
+        };
+        let (reordered, replaced) = supervisors.replaced.into_iter().partition(is_reordered);
+        supervisors.replaced = replaced;
         Self {
             options: old.defaults.identity != new.defaults.identity,
             networks: Changed::between(&old.networks, &new.networks),
             functions: Changed::between(&old.functions, &new.functions),
             hosts: Changed::between(&old.hosts, &new.hosts),
             processes: Changed::between(&old.processes, &new.processes),
-            supervisors: Changed::between(&old.supervisors, &new.supervisors),
+            supervisors,
+            reordered,
             restarted,
         }
     }
@@ -58,6 +72,15 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// What a supervisor is, whatever the order of its children.
+fn without_order(identity: &Json) -> Json {
+    let mut identity = identity.clone();
+    if let Some(children) = identity.get_mut("children").and_then(Json::as_array_mut) {
+        children.sort_by_cached_key(Json::to_string);
+    }
+    identity
 }
 
 impl Changed {
@@ -97,6 +120,9 @@ impl fmt::Display for Changes {
                     said.push(format!("{kind} {what}: {}", ids.join(", ")));
                 }
             }
+        }
+        if !self.reordered.is_empty() {
+            said.push(format!("supervisors reordered: {}", self.reordered.join(", ")));
         }
         if !self.restarted.is_empty() {
             said.push(format!("restarted: {}", self.restarted.join(", ")));

@@ -1,8 +1,8 @@
 //! Making the supervisors that run be as a plan says, with as little as possible restarted.
 //!
-//! Children come and go through the handle of a supervisor that is at the top. What cannot be changed in one that runs, its
-//! strategy or who its host is, and the children of one that is itself a child, whose frame they are to inherit from, is
-//! changed by restarting it.
+//! Children come and go through the handle of a supervisor that is at the top, and any that runs puts them in another order. What
+//! cannot be changed in one that runs, its strategy or who its host is, and the children of one that is itself a child, whose
+//! frame they are to inherit from, is changed by restarting it.
 
 use std::time::Duration;
 
@@ -42,13 +42,13 @@ pub(super) async fn regroup(
     let stays = |id: &EntryId| is_top(id) && !is_root_new;
     let gone: Vec<_> = live.tops.keys().filter(|id| !stays(id)).cloned().collect();
     let mut restarted: Vec<_> = gone.iter().filter(|id| is_top(id)).map(ToString::to_string).collect();
-    supervise::stop(core, live, gone, REASON, grace).await;
+    stop(core, live, gone, grace).await;
 
     let mut regroup = Regroup { core, live, plan, grace, restarted: Vec::new() };
     for (id, _) in &tops {
         if regroup.live.tops.contains_key(id) && regroup.walk(id, true).await? == Verdict::Restart {
             regroup.restarted.push(id.to_string());
-            supervise::stop(core, regroup.live, [(*id).clone()], REASON, grace).await;
+            stop(core, regroup.live, [(*id).clone()], grace).await;
         }
     }
     restarted.append(&mut regroup.restarted);
@@ -58,6 +58,16 @@ pub(super) async fn regroup(
         }
     }
     Ok(restarted)
+}
+
+/// Stops supervisors at the top, and says which were killed for that.
+async fn stop(core: &Core, live: &mut Live, ids: impl IntoIterator<Item = EntryId>, grace: Duration) {
+    for id in supervise::stop(core, live, ids, REASON, grace).await {
+        tracing::warn!(
+            supervisor = %id,
+            "a supervisor was killed, with all that it supervises, because it had not ended after {grace:?}"
+        );
+    }
 }
 
 struct Regroup<'a> {
@@ -90,7 +100,11 @@ impl Regroup<'_> {
                 return Ok(Verdict::Restart);
             }
             // One that is a child in two places has no handle of its own.
-            if handle.running().len() > 1 {
+            let processes = handle.running();
+            if processes.len() > 1 {
+                for pid in processes {
+                    self.arrange(&handle.of(pid), id, &edits).await?;
+                }
                 return Ok(if self.is_replaced_below(id) { Verdict::Restart } else { Verdict::Nothing });
             }
             self.edit(&handle, id, &edits).await?;
@@ -128,10 +142,23 @@ impl Regroup<'_> {
             self.now_runs(id, |children| children.push((*child).clone()));
             supervise::mark_started(self.live, self.plan, id, &child.value);
         }
-        // In the order in which they are started the next time.
-        if let Some(planned) = self.plan.supervisors.get(id) {
-            self.now_runs(id, |children| children.clone_from(&planned.value.children));
+        self.arrange(handle, id, edits).await
+    }
+
+    /// Puts the children in the order in which they are started the next time.
+    async fn arrange(
+        &mut self,
+        handle: &SupervisorHandle,
+        id: &EntryId,
+        edits: &Edits<'_>,
+    ) -> Result<(), Problem> {
+        let Some(planned) = self.plan.supervisors.get(id) else { return Ok(()) };
+        if edits.are_moved {
+            let ids = planned.value.children.iter().map(|child| child.value.id.as_str());
+            let arranged = handle.arrange(ids).await;
+            arranged.map_err(|error| self.plan.problem(planned, report::chain(&error)))?;
         }
+        self.now_runs(id, |children| children.clone_from(&planned.value.children));
         Ok(())
     }
 
@@ -221,7 +248,10 @@ struct Edits<'a> {
     removed: Vec<&'a Given<Child>>,
     added: Vec<&'a Given<Child>>,
     kept: Vec<&'a Given<Child>>,
-    /// Whether it would come to the same as starting the planned one, children that are added being the last.
+    /// Whether the children are in another order when those are removed and these added behind the others.
+    are_moved: bool,
+    /// Whether it would come to the same as starting the planned one: where children depend on those before them, what is added
+    /// has to be behind all that stay.
     can_be_made: bool,
 }
 
@@ -235,29 +265,28 @@ impl<'a> Edits<'a> {
             planned.children.iter().partition(|child| is_in(&running.children, child));
         let (stay, removed): (Vec<_>, Vec<_>) =
             running.children.iter().partition(|child| is_in(&planned.children, child));
-        let ids = |children: &mut dyn Iterator<Item = &&Given<Child>>| -> Vec<String> {
-            children.map(|child| child.value.id.clone()).collect()
+        let ids = |children: &[&Given<Child>]| -> Vec<String> {
+            children.iter().map(|child| child.value.id.clone()).collect()
         };
-        let comes_to = ids(&mut stay.iter().chain(&added));
-        let wanted = ids(&mut planned.children.iter().collect::<Vec<_>>().iter());
-        // Where children do not depend on each other their order decides nothing but who is started first.
+        let wanted = ids(&planned.children.iter().collect::<Vec<_>>());
         let is_ordered = running.strategy != Strategy::OneForOne;
         Self {
             has_other_rules: rules(running) != rules(planned),
+            are_moved: [ids(&stay), ids(&added)].concat() != wanted,
+            can_be_made: !is_ordered || [ids(&kept), ids(&added)].concat() == wanted,
             removed,
             added,
             kept,
-            can_be_made: !is_ordered || comes_to == wanted,
         }
     }
 
     /// Whether the children are the same, in whatever order.
     fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.added.is_empty() && self.can_be_made
+        self.removed.is_empty() && self.added.is_empty()
     }
 
     fn is_nothing(&self) -> bool {
-        self.is_empty() && !self.has_other_rules
+        self.is_empty() && !self.are_moved && !self.has_other_rules
     }
 }
 
@@ -316,10 +345,27 @@ mod tests {
     fn where_the_order_counts_children_are_only_added_behind_the_others() {
         for strategy in [Strategy::RestForOne, Strategy::OneForAll] {
             assert!(edits(strategy, &[("a", 1), ("b", 1)], &[("a", 1), ("c", 1)]).1);
+            assert!(edits(strategy, &[("a", 1), ("b", 1)], &[("b", 1), ("a", 1), ("c", 1)]).1);
             assert!(!edits(strategy, &[("a", 1), ("b", 1)], &[("a", 2), ("b", 1)]).1);
-            assert!(!edits(strategy, &[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]).1);
+            assert!(!edits(strategy, &[("a", 1), ("b", 1)], &[("c", 1), ("b", 1), ("a", 1)]).1);
         }
-        assert!(edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]).1);
+        assert!(edits(Strategy::OneForOne, &[("a", 1), ("b", 1)], &[("c", 1), ("b", 1), ("a", 1)]).1);
+    }
+
+    #[test]
+    fn children_in_another_order_are_moved_with_every_strategy() {
+        for strategy in [Strategy::OneForOne, Strategy::RestForOne, Strategy::OneForAll] {
+            let are_moved = |from: &[(&str, i32)], to: &[(&str, i32)]| {
+                let (from, to) = (supervisor(strategy, from), supervisor(strategy, to));
+                let edits = Edits::between(&from, &to);
+                assert!(edits.can_be_made || strategy != Strategy::OneForOne);
+                edits.are_moved
+            };
+            assert!(are_moved(&[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]));
+            // Added behind the others, and then moved to the place that it had.
+            assert!(are_moved(&[("a", 1), ("b", 1)], &[("a", 2), ("b", 1)]));
+            assert!(!are_moved(&[("a", 1), ("b", 1)], &[("b", 1), ("c", 1)]));
+        }
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub(super) enum Life {
 pub(super) struct Ended {
     /// When it was started.
     pub(super) since: Instant,
-    /// Whether its supervisor killed it.
-    pub(super) was_killed: bool,
+    /// Whether its supervisor had told it to end.
+    pub(super) was_stopping: bool,
 }
 
 impl Life {
@@ -178,8 +178,8 @@ impl Children {
         let key = self.by_pid.remove(&pid)?;
         let child = self.in_order.get_mut(&key)?;
         let ended = match child.life {
-            Life::Running { since, .. } => Ended { since, was_killed: false },
-            Life::Stopping { since, waits, .. } => Ended { since, was_killed: waits.is_some() },
+            Life::Running { since, .. } => Ended { since, was_stopping: false },
+            Life::Stopping { since, .. } => Ended { since, was_stopping: true },
             Life::Down => return None,
         };
         child.life = Life::Down;

@@ -142,7 +142,8 @@ impl<'a> Run<'a> {
         if self.supervisor.backoff.is_reset_by(ended.since.elapsed()) {
             child.failures = 0;
         }
-        if let (true, Shutdown::Within(time)) = (ended.was_killed, child.spec.shutdown) {
+        let was_killed = matches!(reason, DownReason::Exited(ExitReason::Killed));
+        if let (true, true, Shutdown::Within(time)) = (was_killed, ended.was_stopping, child.spec.shutdown) {
             let (supervisor, child) = (self.ctx.pid(), &*child.spec.id);
             tracing::warn!(%supervisor, child, %pid, "a child was killed, because it had not ended after {time:?}");
         }
