@@ -36,6 +36,11 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.split('\n').map(escape).collect::<Vec<_>>().join("\n"))
 }
 
+/// The same in one line: of what a guest says nothing is to pass for a line of its own.
+pub(crate) fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
 /// Escapes what a terminal obeys in a text whose guests' parts are escaped already as JSON has it, which leaves what is
 /// beyond ASCII as it is, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
 pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {

@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use super::base;
 use super::engines::Engines;
 use super::frames;
+use super::health::{AppDown, Degraded};
 use super::plan::{self, Plan, Unit};
 use super::quarantine::Quarantines;
-use super::supervise::{SupervisorDown, Top};
+use super::supervise::Top;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::telemetry::traced;
@@ -36,8 +37,10 @@ pub(super) struct Core {
     pub(super) engines: Arc<Engines>,
     pub(super) quarantines: Quarantines,
     root: ArcSwap<Frame>,
-    /// The first supervisor that failed for good.
-    pub(super) down: watch::Sender<Option<Arc<SupervisorDown>>>,
+    /// The first reason for which the app cannot go on.
+    pub(super) down: watch::Sender<Option<Arc<AppDown>>>,
+    /// Set while the app is not what its manifest says.
+    pub(super) degraded: watch::Sender<Option<Arc<Degraded>>>,
 }
 
 impl Core {
@@ -58,6 +61,7 @@ impl Core {
             quarantines: Quarantines::default(),
             root: ArcSwap::from_pointee(FrameBuilder::new().seal()),
             down: watch::Sender::new(None),
+            degraded: watch::Sender::new(None),
         })
     }
 

@@ -30,6 +30,10 @@
 //! more is removed last. A function or a process that is [quarantined](Quarantines) is compiled anew, even if nothing of
 //! it has changed. Where a process does not start as what it is now, everything is put back.
 //!
+//! Where that fails as well, because another process has taken a name for example, the app is [degraded](Degraded). It is put
+//! back later, after longer and longer delays, and is [down](RunningApp::down) if that has failed too often. A reload or a
+//! stop in the meantime comes before that.
+//!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
 //! `[limits]`, `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
 
@@ -38,6 +42,7 @@ mod changes;
 mod compile;
 mod engines;
 mod frames;
+mod health;
 mod live;
 mod plan;
 mod quarantine;
@@ -49,24 +54,29 @@ mod supervise;
 
 use std::fmt;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use frame_dispatch::process::ProcessManager;
+use frame_dispatch::process::{EntryId, ProcessManager};
 use frame_dispatch::{Ctx, Functions};
 use frame_net::NetworkRegistry;
 use frame_registry::Options;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
 
 pub use self::changes::{Changed, Changes};
 use self::compile::compile;
+pub(crate) use self::health::Health;
+pub use self::health::{AppDown, Degraded};
 use self::live::{Core, Live};
 pub use self::plan::{Counts, Plan};
 pub use self::quarantine::{Quarantined, Quarantines};
+use self::reload::NotReloaded;
 pub use self::stop::Stopped;
 pub use self::supervise::SupervisorDown;
 use crate::manifest::{Manifest, Problem, Problems};
+use crate::report;
 
 /// Everything that a manifest describes, in place. Cloning it is one reference count.
 #[derive(Clone)]
@@ -77,6 +87,8 @@ pub struct RunningApp {
 struct Inner {
     core: Core,
     state: Mutex<State>,
+    /// Puts the app back after a reload that failed. Outside of the state, so that it does not hold up who ends it.
+    restoring: std::sync::Mutex<Option<AbortHandle>>,
 }
 
 struct State {
@@ -116,7 +128,7 @@ impl RunningApp {
         let mut live = Live::default();
         live.put(&core, &plan).map_err(one)?;
         let state = Mutex::new(State { manifest, plan, live, is_stopped: false });
-        Ok(Self { inner: Arc::new(Inner { core, state }) })
+        Ok(Self { inner: Arc::new(Inner { core, state, restoring: std::sync::Mutex::default() }) })
     }
 
     /// Starts the supervisors that are nobody's child, and waits until each has started its children.
@@ -142,21 +154,66 @@ impl RunningApp {
     /// # Errors
     ///
     /// All that is wrong with the manifest; what cannot change while the app runs; and a process that does not start as what
-    /// it is now. The app is then what it was before.
+    /// it is now. The app is then what it was before, unless it is [degraded](Self::degraded).
     ///
     /// # Cancel safety
     ///
     /// Where the future is dropped the app is something between the two: it can be reloaded again, or stopped.
     pub async fn reload(&self, manifest: Manifest, grace: Duration) -> Result<Changes, Problems> {
+        self.restore_no_more();
         let mut state = self.inner.state.lock().await;
         let State { manifest: before, plan, live, is_stopped } = &mut *state;
         if *is_stopped {
             return Err(one(Problem::new(&manifest.file, 0..0, "the app has stopped")));
         }
-        let (new, changes) = reload::reload(&self.inner.core, live, (before, plan), &manifest, grace).await?;
-        state.plan = new;
-        state.manifest = manifest;
-        Ok(changes)
+        let core = &self.inner.core;
+        match reload::reload(core, live, (before, plan), &manifest, grace).await {
+            Ok((new, changes)) => {
+                core.degraded.send_replace(None);
+                state.plan = new;
+                state.manifest = manifest;
+                Ok(changes)
+            }
+            Err(NotReloaded { problems, not_restored }) => {
+                if let Some(problem) = not_restored {
+                    state.degrade(core, &problem, 1);
+                    self.restore_later(grace);
+                } else if core.degraded.borrow().is_some() {
+                    // What was wrong with the manifest was seen before anything changed.
+                    self.restore_later(grace);
+                }
+                Err(problems)
+            }
+        }
+    }
+
+    /// Puts the app back until that succeeds or was tried too often.
+    fn restore_later(&self, grace: Duration) {
+        let restoring = tokio::spawn(restore(Arc::downgrade(&self.inner), grace)).abort_handle();
+        let earlier = self.restoring().replace(restoring);
+        if let Some(earlier) = earlier {
+            earlier.abort();
+        }
+    }
+
+    fn restore_no_more(&self) {
+        if let Some(restoring) = self.restoring().take() {
+            restoring.abort();
+        }
+    }
+
+    fn restoring(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.inner.restoring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the app is not what its manifest says, if so.
+    pub fn degraded(&self) -> Option<Arc<Degraded>> {
+        self.inner.core.degraded.borrow().clone()
+    }
+
+    /// The same, with each change.
+    pub(crate) fn health(&self) -> Health {
+        self.inner.core.degraded.subscribe()
     }
 
     /// Stops everything: supervisors, each with its children, the last first; then what else lives on the hosts; then calls
@@ -166,6 +223,7 @@ impl RunningApp {
     ///
     /// Where the future is dropped some of it is stopped.
     pub async fn stop(&self, deadline: Instant) -> Stopped {
+        self.restore_no_more();
         let mut state = self.inner.state.lock().await;
         state.is_stopped = true;
         let stopped = stop::stop(&self.inner.core, &mut state.live, deadline).await;
@@ -173,12 +231,13 @@ impl RunningApp {
         stopped
     }
 
-    /// Waits until a supervisor at the top has ended though nobody stopped it.
+    /// Waits until the app cannot go on: a supervisor at the top has ended though nothing stopped it, or the app could not be put
+    /// back after a reload that failed.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn down(&self) -> Arc<SupervisorDown> {
+    pub async fn down(&self) -> Arc<AppDown> {
         let mut down = self.inner.core.down.subscribe();
         let first = down.wait_for(Option::is_some).await.ok().and_then(|first| first.clone());
         match first {
@@ -231,6 +290,40 @@ impl fmt::Debug for RunningApp {
             .field("processes", self.processes())
             .field("networks", self.networks())
             .finish()
+    }
+}
+
+impl State {
+    /// The app is not what the plan says, since the `attempts`-th time that it was to be put back.
+    fn degrade(&self, core: &Core, problem: &Problem, attempts: u32) {
+        let is_down = |id: &&EntryId| self.live.is_supervised && !self.live.tops.contains_key(*id);
+        let supervisors = self.plan.tops().map(|(id, _)| id).filter(is_down).cloned().collect();
+        let reason = problem.message.clone();
+        core.degraded.send_replace(Some(Arc::new(Degraded { supervisors, reason, attempts })));
+    }
+}
+
+/// Puts an app back, later and later, until it is what its plan says or that was tried too often.
+async fn restore(app: Weak<Inner>, grace: Duration) {
+    for attempts in 2..=health::ATTEMPTS {
+        sleep(health::BACKOFF.delay(attempts - 1, 0.0)).await;
+        let Some(app) = app.upgrade() else { return };
+        let mut state = app.state.lock().await;
+        let State { plan, live, is_stopped, .. } = &mut *state;
+        if *is_stopped {
+            return;
+        }
+        let Err(problem) = reload::restore(&app.core, live, plan, grace).await else {
+            app.core.degraded.send_replace(None);
+            tracing::info!(attempts, "the app is what it was before the reload that failed");
+            return;
+        };
+        tracing::warn!(attempts, "the app was not put back: {}", report::one_line(&problem.message));
+        state.degrade(&app.core, &problem, attempts);
+        if attempts == health::ATTEMPTS {
+            let reason = problem.message;
+            supervise::tell_down(&app.core.down, AppDown::NotRestored { reason, attempts });
+        }
     }
 }
 

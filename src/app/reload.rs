@@ -10,26 +10,40 @@ use super::regroup::regroup;
 use super::sections;
 use crate::manifest::{Manifest, Problem, Problems};
 
+/// An app was not made what a manifest says.
+pub(super) struct NotReloaded {
+    /// All that is wrong.
+    pub(super) problems: Problems,
+    /// Why it was not put back either, if it was not.
+    pub(super) not_restored: Option<Problem>,
+}
+
+impl From<Vec<Problem>> for NotReloaded {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self { problems: Problems(problems), not_restored: None }
+    }
+}
+
 /// Makes the app what `manifest` says. Gives the plan of that and what changed.
 ///
 /// # Errors
 ///
-/// All that is wrong. The app is then what `old` says.
+/// All that is wrong. The app is then what `old` says, unless it could not be put back.
 pub(super) async fn reload(
     core: &Core,
     live: &mut Live,
     (before, old): (&Manifest, &Plan),
     manifest: &Manifest,
     grace: Duration,
-) -> Result<(Plan, Changes), Problems> {
+) -> Result<(Plan, Changes), NotReloaded> {
     // Whatever can be wrong is to be known before anything changes.
     let mut problems = unchangeable(before, manifest);
     let new = match compile(manifest, &core.networks, &core.engines, Some(old)).await {
         Ok(new) if problems.is_empty() => new,
-        Ok(_) => return Err(Problems(problems)),
+        Ok(_) => return Err(problems.into()),
         Err(Problems(more)) => {
             problems.extend(more);
-            return Err(Problems(problems));
+            return Err(problems.into());
         }
     };
     match become_as(core, live, &new, grace).await {
@@ -39,15 +53,27 @@ pub(super) async fn reload(
             Ok((new, changes))
         }
         Err(problem) => {
-            let mut problems = vec![problem];
-            if let Err(problem) = become_as(core, live, old, grace).await {
+            let mut refused = NotReloaded::from(vec![problem]);
+            refused.not_restored = restore(core, live, old, grace).await.err();
+            refused.problems.0.extend(refused.not_restored.clone().map(|problem| {
                 let why = format!("the app is not what it was before this reload: {}", problem.message);
-                problems.push(Problem { message: why, ..problem });
-            }
-            live.sweep(core, old, grace).await;
-            Err(Problems(problems))
+                Problem { message: why, ..problem }
+            }));
+            Err(refused)
         }
     }
+}
+
+/// Makes the app what `plan` says, from whatever it is after a reload that failed.
+pub(super) async fn restore(
+    core: &Core,
+    live: &mut Live,
+    plan: &Plan,
+    grace: Duration,
+) -> Result<(), Problem> {
+    let restored = become_as(core, live, plan, grace).await;
+    live.sweep(core, plan, grace).await;
+    restored.map(drop)
 }
 
 /// Puts everything of the plan in its place, new versions before old ones are asked to end; gives what was restarted for that.

@@ -9,6 +9,7 @@ use frame_dispatch::process::{EntryId, ExitReason, Start};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::health::AppDown;
 use super::live::{Core, Family, Live};
 use super::plan::Plan;
 use crate::manifest::{Child, Given, Problem, SupervisorSpec};
@@ -17,6 +18,9 @@ use crate::report;
 /// How much longer than its grace period the end of a process is waited for. It is killed then, which takes no time unless
 /// it blocks its thread.
 pub(super) const KILLED_WAIT: Duration = Duration::from_secs(6);
+/// The same in steps, each of which begins when the one before was seen to be over. So a pause of the whole program, however
+/// long, is one of them.
+const KILLED_STEPS: u32 = 6;
 
 /// A supervisor that is nobody's child has ended, though nobody stopped it: nothing starts again what it was there for.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -27,6 +31,17 @@ pub struct SupervisorDown {
     pub supervisor: EntryId,
     /// How it ended.
     pub reason: ExitReason,
+}
+
+/// Tells that an app is down. Of several reasons the first counts.
+pub(super) fn tell_down(to: &watch::Sender<Option<Arc<AppDown>>>, down: AppDown) {
+    to.send_if_modified(|first| {
+        let is_first = first.is_none();
+        if is_first {
+            *first = Some(Arc::new(down));
+        }
+        is_first
+    });
 }
 
 /// A supervisor that was started.
@@ -118,12 +133,25 @@ pub(super) async fn stop(
     }
     let mut killed = Vec::new();
     for (id, mut top) in tops {
-        let ended = timeout(grace.saturating_add(KILLED_WAIT), exit_of(&mut top.exit)).await;
-        if matches!(ended, Err(_) | Ok(ExitReason::Killed | ExitReason::HostStopped)) {
+        let ended = ended_within(&mut top.exit, grace).await;
+        if matches!(ended, None | Some(ExitReason::Killed | ExitReason::HostStopped)) {
             killed.push(id);
         }
     }
     killed
+}
+
+/// Waits for the end of a process that has `grace` to end and is killed then; none if it does not end for all that.
+async fn ended_within(exit: &mut watch::Receiver<Option<ExitReason>>, grace: Duration) -> Option<ExitReason> {
+    if let Ok(reason) = timeout(grace, exit_of(exit)).await {
+        return Some(reason);
+    }
+    for _ in 0..KILLED_STEPS {
+        if let Ok(reason) = timeout(KILLED_WAIT / KILLED_STEPS, exit_of(exit)).await {
+            return Some(reason);
+        }
+    }
+    None
 }
 
 async fn exit_of(exit: &mut watch::Receiver<Option<ExitReason>>) -> ExitReason {
@@ -136,7 +164,7 @@ async fn exit_of(exit: &mut watch::Receiver<Option<ExitReason>>) -> ExitReason {
 struct Watched {
     id: EntryId,
     is_expected: Arc<AtomicBool>,
-    down: watch::Sender<Option<Arc<SupervisorDown>>>,
+    down: watch::Sender<Option<Arc<AppDown>>>,
 }
 
 impl Watched {
@@ -144,13 +172,6 @@ impl Watched {
         if self.is_expected.load(Ordering::SeqCst) {
             return;
         }
-        let down = Arc::new(SupervisorDown { supervisor: self.id, reason });
-        self.down.send_if_modified(|first| {
-            let is_first = first.is_none();
-            if is_first {
-                *first = Some(down);
-            }
-            is_first
-        });
+        tell_down(&self.down, SupervisorDown { supervisor: self.id, reason }.into());
     }
 }

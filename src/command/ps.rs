@@ -13,7 +13,8 @@ use crate::control::{AskError, Place, Process, Running, ask};
 use crate::exit::Exit;
 use crate::report;
 
-/// Lists the processes of an app that `frame run` runs, and what of it is quarantined.
+/// Lists the processes of an app that `frame run` runs, what of it is quarantined, and whether it is degraded: a reload failed and
+/// could not be undone.
 ///
 /// The run is found by its manifest, or by the socket that it was given with `--control`. Nobody but its user and root is
 /// told anything.
@@ -77,6 +78,9 @@ fn print(running: Running<Process>) -> io::Result<()> {
         if count == 1 { "process" } else { "processes" }
     );
     report::print(&report::printable(&header))?;
+    if let Some(degraded) = &running.degraded {
+        report::print(&report::one_line(&format!("degraded: {degraded}")))?;
+    }
     let (omitted, quarantined) = (running.omitted, running.quarantined);
     if count > 0 {
         print_processes(running.processes, omitted)?;

@@ -104,8 +104,9 @@ impl Args {
         let end = tokio::select! {
             stop = stops.next() => End::Asked(stop),
             down = app.down() => {
-                // Why may be in the words of a script, of which none is to pass for a line of its own.
-                tracing::error!("{}", report::printable(&down.to_string()).replace('\n', "\\n"));
+                let down = report::one_line(&down.to_string());
+                tracing::error!("{down}");
+                notify::degraded(&down);
                 End::Down
             }
             never = self.reload_whenever(reloads, app) => match never {},
@@ -120,13 +121,27 @@ impl Args {
         self.stop(app, stops, exit).await
     }
 
-    /// Reloads one time for all signals that come while another reload runs.
+    /// Reloads one time for all signals that come while another reload runs. A reload that failed and was not undone is not done
+    /// before it is.
     async fn reload_whenever(&self, reloads: &mut Reloads, app: &RunningApp) -> Infallible {
+        let mut health = app.health();
+        let mut was_degraded = false;
         loop {
-            reloads.next().await;
-            notify::reloading();
-            self.reload(app).await;
-            notify::ready();
+            tokio::select! {
+                () = reloads.next() => {
+                    notify::reloading();
+                    self.reload(app).await;
+                }
+                // The other side is in the app.
+                _ = health.changed(), if was_degraded => (),
+            }
+            let degraded = health.borrow_and_update().clone();
+            match &degraded {
+                Some(degraded) => notify::degraded(&report::one_line(&degraded.to_string())),
+                None if was_degraded => notify::restored(),
+                None => notify::ready(),
+            }
+            was_degraded = degraded.is_some();
         }
     }
 
@@ -145,7 +160,21 @@ impl Args {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
                 self.say(&problems);
-                tracing::error!(problems = problems.0.len(), "not reloaded: the app goes on as it was");
+                match app.degraded() {
+                    None => {
+                        tracing::error!(
+                            problems = problems.0.len(),
+                            "not reloaded: the app goes on as it was"
+                        );
+                    }
+                    Some(degraded) => {
+                        let degraded = report::one_line(&degraded.to_string());
+                        tracing::error!(
+                            problems = problems.0.len(),
+                            "not reloaded, and not as it was: {degraded}"
+                        );
+                    }
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"version":1,"command":"ps"}
-//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0,"quarantined":[]}}
+//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0,"quarantined":[],"degraded":null}}
 //! ```
 //!
 //! An answer may have a member `error`, a text, in the place of what was asked for.
@@ -69,6 +69,10 @@ pub(crate) struct Running<P> {
     /// The functions and processes whose calls are refused. A run of an earlier version has none.
     #[serde(default)]
     pub(crate) quarantined: Vec<Quarantined>,
+    /// How the app is not what its manifest says, if so: a reload failed and was not undone. A run of an earlier version does
+    /// not tell.
+    #[serde(default)]
+    pub(crate) degraded: Option<String>,
 }
 
 /// A process, as it is read from an answer: of `frame_dispatch::process::ProcessInfo` what a table shows.
@@ -210,7 +214,8 @@ mod tests {
 
     fn running(processes: Vec<Process>) -> Running<Process> {
         let (app, manifest) = ("hello".to_owned(), "/srv/app.toml".to_owned());
-        Running { app, manifest, pid: 4711, uptime: 2.5, processes, omitted: 0, quarantined: Vec::new() }
+        let (omitted, quarantined) = (0, Vec::new());
+        Running { app, manifest, pid: 4711, uptime: 2.5, processes, omitted, quarantined, degraded: None }
     }
 
     #[test]

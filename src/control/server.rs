@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::place::{BindError, Claim, Place};
 use super::protocol::{self, Command, MAX_REQUEST, Running};
-use crate::app::Quarantines;
+use crate::app::{Health, Quarantines};
 
 /// How many are served at once. Others wait until they are accepted.
 const CONNECTIONS: usize = 8;
@@ -38,6 +38,8 @@ pub(crate) struct ControlHandle {
     pub(crate) processes: ProcessManager,
     /// What of it is quarantined.
     pub(crate) quarantines: Quarantines,
+    /// Whether it is what its manifest says.
+    pub(crate) health: Health,
 }
 
 impl ControlHandle {
@@ -51,6 +53,7 @@ impl ControlHandle {
             processes: processes.iter().collect(),
             omitted: 0,
             quarantined: self.quarantines.list(),
+            degraded: self.health.borrow().as_ref().map(ToString::to_string),
         })
     }
 }
@@ -169,6 +172,7 @@ mod tests {
             started: Instant::now(),
             processes: processes.clone(),
             quarantines: Quarantines::default(),
+            health: tokio::sync::watch::Sender::new(None).subscribe(),
         }
     }
 

@@ -11,6 +11,8 @@ mod ps;
 #[cfg(unix)]
 mod run;
 mod telemetry;
+#[cfg(unix)]
+mod trees;
 
 use std::fs;
 use std::io::Write;

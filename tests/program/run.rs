@@ -14,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// How long anything may take that takes no time on a machine that has any.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process that says when it is up, and when it is told to end.
-fn worker(version: &str) -> String {
+pub(crate) fn worker(version: &str) -> String {
     format!(
         "log.info('{version} is up')
          repeat local message = process.receive() until message.kind == 'cancelled'
@@ -33,9 +33,9 @@ const CALLER: &str = "log.info('the caller is up')
     until message and message.kind == 'cancelled'";
 
 /// What all manifests here begin with.
-const HOST: &str = "[hosts.\"app:workers\"]\nprocesses = 100\n";
+pub(crate) const HOST: &str = "[hosts.\"app:workers\"]\nprocesses = 100\n";
 
-fn process(name: &str) -> String {
+pub(crate) fn process(name: &str) -> String {
     format!("[processes.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n")
 }
 
@@ -43,11 +43,11 @@ fn function(name: &str) -> String {
     format!("[functions.\"app:{name}\"]\nengine = \"lua\"\nsource = \"{name}.lua\"\n")
 }
 
-fn supervisor(settings: &str) -> String {
+pub(crate) fn supervisor(settings: &str) -> String {
     format!("[supervisors.\"app:main\"]\nhost = \"app:workers\"\n{settings}\n")
 }
 
-fn child(name: &str, settings: &str) -> String {
+pub(crate) fn child(name: &str, settings: &str) -> String {
     format!("[[supervisors.\"app:main\".children]]\nid = \"{name}\"\nprocess = \"app:{name}\"\n{settings}\n")
 }
 
@@ -57,12 +57,12 @@ fn one_worker() -> String {
 }
 
 /// An app in a directory of its own.
-struct App {
+pub(crate) struct App {
     directory: TempDir,
 }
 
 impl App {
-    fn new(manifest: &str, sources: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(manifest: &str, sources: &[(&str, &str)]) -> Self {
         let app = Self { directory: tempfile::tempdir().expect("a directory") };
         app.write("app.toml", manifest);
         for (name, source) in sources {
@@ -71,19 +71,23 @@ impl App {
         app
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path().join(name), text).expect("it is written");
     }
 
-    fn run(&self, arguments: &[&str]) -> Run {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.run_with(arguments, |command| command)
     }
 
-    fn run_with(&self, arguments: &[&str], with: impl FnOnce(&mut Command) -> &mut Command) -> Run {
+    pub(crate) fn run_with(
+        &self,
+        arguments: &[&str],
+        with: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
         command.arg("run").arg(self.path().join("app.toml")).args(arguments);
         command.env("XDG_CACHE_HOME", self.path().join("cache")).env("NO_COLOR", "1");
@@ -107,16 +111,16 @@ impl App {
 }
 
 /// The program, as it runs. It is killed when this is dropped.
-struct Run {
-    child: Child,
+pub(crate) struct Run {
+    pub(crate) child: Child,
     lines: Receiver<String>,
     /// What it has said so far.
-    said: Vec<String>,
+    pub(crate) said: Vec<String>,
 }
 
 impl Run {
     /// Waits for a line with this in it, behind those that were waited for before.
-    fn wait_for(&mut self, text: &str) -> String {
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -135,25 +139,25 @@ impl Run {
     }
 
     /// Waits until it has said so as often, those before included.
-    fn wait_for_times(&mut self, text: &str, times: usize) {
+    pub(crate) fn wait_for_times(&mut self, text: &str, times: usize) {
         while self.times(text) < times {
             self.wait_for(text);
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("it runs");
     }
 
     /// Sends SIGHUP, and waits until that is done.
-    fn reload(&mut self) -> String {
+    pub(crate) fn reload(&mut self) -> String {
         self.signal(Signal::HUP);
         self.wait_for("reloaded")
     }
 
     /// Waits until it has ended, and all it said is known.
-    fn end(&mut self) -> ExitStatus {
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -165,17 +169,17 @@ impl Run {
     }
 
     /// Stops it, and sees that all ended by itself.
-    fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal(Signal::TERM);
         let status = self.end();
         assert!(self.has_said("all ended in time") && status.success(), "{status}\n{}", self.said.join("\n"));
     }
 
-    fn has_said(&self, text: &str) -> bool {
+    pub(crate) fn has_said(&self, text: &str) -> bool {
         self.times(text) > 0
     }
 
-    fn times(&self, text: &str) -> usize {
+    pub(crate) fn times(&self, text: &str) -> usize {
         self.said.iter().filter(|line| line.contains(text)).count()
     }
 }

@@ -27,8 +27,8 @@ pub(super) fn serve(
         None => Place::OfManifest(canonical.clone()),
     };
     let (started, processes) = (Instant::now(), app.processes().clone());
-    let quarantines = app.quarantines();
-    let handle = ControlHandle { app: name, manifest: canonical, started, processes, quarantines };
+    let (quarantines, health) = (app.quarantines(), app.health());
+    let handle = ControlHandle { app: name, manifest: canonical, started, processes, quarantines, health };
     match Server::bind(&place, handle) {
         Ok(server) => {
             tracing::debug!(socket = %server.socket().display(), "`frame ps` can ask");

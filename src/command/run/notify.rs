@@ -6,9 +6,19 @@ pub(super) fn ready() {
     send(State::Ready);
 }
 
+/// The app runs again as its manifest says.
+pub(super) fn restored() {
+    send(State::Restored);
+}
+
 /// The manifest is read again.
 pub(super) fn reloading() {
     send(State::Reloading);
+}
+
+/// The app is not what its manifest says, and the reload that it is of is not done.
+pub(super) fn degraded(how: &str) {
+    send(State::Degraded(how));
 }
 
 /// The app is told to end.
@@ -17,18 +27,22 @@ pub(super) fn stopping() {
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum State<'a> {
     Ready,
+    Restored,
     Reloading,
+    Degraded(&'a str),
     Stopping,
 }
 
 #[cfg(target_os = "linux")]
-fn send(state: State) {
+fn send(state: State<'_>) {
     use sd_notify::{NotifyState, notify};
 
     let sent = match state {
         State::Ready => notify(&[NotifyState::Ready]),
+        State::Restored => notify(&[NotifyState::Ready, NotifyState::Status("ready")]),
+        State::Degraded(how) => notify(&[NotifyState::Status(how)]),
         State::Reloading => {
             NotifyState::monotonic_usec_now().and_then(|since| notify(&[NotifyState::Reloading, since]))
         }
@@ -41,4 +55,4 @@ fn send(state: State) {
 
 /// Nobody listens here.
 #[cfg(not(target_os = "linux"))]
-fn send(_: State) {}
+fn send(_: State<'_>) {}
