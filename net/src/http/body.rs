@@ -81,6 +81,16 @@ impl Body {
                 Ok(None) => None,
             };
             let Some(frame) = frame else {
+                // hyper takes a stream that is reset with `NO_ERROR` for one that has ended.
+                let is_cut = match &self.state {
+                    State::Coming { incoming, lease } => {
+                        lease.connection.is_shared() && !incoming.is_end_stream()
+                    }
+                    State::Whole | State::Failed(_) => false,
+                };
+                if is_cut {
+                    return Err(self.fail(Failure::Broken, None));
+                }
                 self.finish();
                 return Ok(None);
             };

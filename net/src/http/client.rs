@@ -10,15 +10,19 @@ use tokio_rustls::TlsConnector;
 
 use super::body::Body;
 use super::config::HttpConfig;
-use super::connection::{Connection, Sent};
+use super::connection::Connection;
 use super::error::{HttpError, Peer};
+use super::gate::Gates;
 use super::pool::{Lease, Place, Pool};
 use super::redirect;
 use super::request::{Hop, Request, StepLimits};
 use super::response::Response;
+use super::retry::{Attempts, Failure};
 use super::tls;
+use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
+use crate::registered::Registered;
 
 /// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
 /// needs one.
@@ -84,6 +88,7 @@ struct Inner {
     config: HttpConfig,
     tls: TlsConnector,
     pool: Arc<Pool>,
+    gates: Gates,
 }
 
 /// A response, and the connection that its body comes over.
@@ -99,7 +104,7 @@ impl HttpClient {
     pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
         config.check()?;
         let (tls, pool) = (tls::connector(&config)?, Arc::new(Pool::new(&config)));
-        Ok(Self { inner: Arc::new(Inner { config, tls, pool }) })
+        Ok(Self { inner: Arc::new(Inner { config, tls, pool, gates: Gates::default() }) })
     }
 
     /// Its settings.
@@ -173,48 +178,129 @@ impl HttpClient {
         }
     }
 
-    /// Sends `hop` over a connection that waits, or else over a new one.
+    /// Sends `hop`, again if that is safe, and waits for the head of the response.
     async fn exchange(&self, dialer: &Dialer, hop: &Hop, steps: StepLimits) -> Result<Answer, HttpError> {
-        let Inner { config, tls, pool } = &*self.inner;
+        let pool = &self.inner.pool;
         let peer = peer(dialer, hop);
-        let origin = &hop.target.origin;
+        let mut attempts = Attempts::first();
         loop {
             // Asked before any connection is looked for: one that still waits must not outlive its network.
             let registered = dialer.network()?;
-            let place = Place::new(&registered, dialer, origin);
-            let waiting = place.as_ref().and_then(|place| pool.take(place));
-            let is_new = waiting.is_none();
-            let connection = if let Some(waiting) = waiting {
-                waiting
-            } else {
-                pool.attach(dialer.limits());
-                let server_name = hop.target.server_name.clone();
-                let connected = within(steps.connect, async {
-                    let stream = dialer.connect_through(&registered, &origin.endpoint).await?;
-                    Connection::open(stream, server_name, &peer, tls, config).await
-                });
-                let timed_out = |limit| HttpError::ConnectTimedOut { peer: peer.clone(), limit };
-                let new = connected.await.map_err(timed_out)??;
-                if let Some((place, shared)) = place.as_ref().zip(new.share()) {
-                    pool.park(place, shared, &Handle::current());
-                }
-                new
-            };
+            let place =
+                if attempts.are_alone() { None } else { Place::new(&registered, dialer, &hop.target.origin) };
+            let connected = within(steps.connect, self.connection(dialer, &registered, hop, place.as_ref()));
+            let timed_out = |limit| HttpError::ConnectTimedOut { peer: peer.clone(), limit };
+            let (connection, is_reused) = connected.await.map_err(timed_out)??;
             let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
+            if !lease.connection.enter().await {
+                // The connection has ended, and nothing was sent: this is no attempt.
+                continue;
+            }
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
             let unanswered = lease.connection.spent().clone().drop_guard();
             let sent = within(steps.answer, lease.connection.send(hop)).await;
             let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer.clone(), limit })?;
             unanswered.disarm();
-            match sent? {
-                Sent::Response(response) => return Ok((response, lease)),
-                // The server closed a connection that waited. It has seen nothing of the request, so that it can be
-                // sent again, whatever its method is.
-                Sent::Unsent(_) if !is_new => {}
-                Sent::Unsent(error) | Sent::Failed(error) => {
-                    return Err(HttpError::of_connection(&peer, error));
+            let failure = match sent? {
+                Ok(response) => {
+                    self.check_head(&peer, &response)?;
+                    return Ok((response, lease));
+                }
+                Err(failure) => failure,
+            };
+            let Some(pause) = attempts.again(&failure, is_reused, &hop.method) else {
+                return Err(self.failed(&peer, failure, attempts.made(), lease.connection.observed()));
+            };
+            // An HTTP/1.1 connection is closed before the next is made.
+            drop(lease);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    /// A connection for `hop`, and whether it has been used or shared before.
+    async fn connection(
+        &self,
+        dialer: &Dialer,
+        registered: &Arc<Registered>,
+        hop: &Hop,
+        place: Option<&Place>,
+    ) -> Result<(Connection, bool), HttpError> {
+        let Inner { config, tls, pool, gates } = &*self.inner;
+        let waiting = || place.and_then(|place| pool.take(place)).map(|connection| (connection, true));
+        if let Some(waiting) = waiting() {
+            return Ok(waiting);
+        }
+        let may_be_shared = config.http2 && hop.target.server_name.is_some();
+        let place = place.filter(|_| may_be_shared);
+        let turn = match place {
+            Some(place) => gates.enter(place).await,
+            None => None,
+        };
+        if place.is_some()
+            && let Some(waiting) = waiting()
+        {
+            return Ok(waiting);
+        }
+        pool.attach(dialer.limits());
+        let opened = async {
+            let origin = &hop.target.origin;
+            let stream = dialer.connect_through(registered, &origin.endpoint).await?;
+            Connection::open(stream, hop.target.server_name.clone(), &peer(dialer, hop), tls, config).await
+        };
+        let opened = match opened.await {
+            Ok(opened) => opened,
+            Err(error) => {
+                if let Some(turn) = turn {
+                    turn.failed();
+                }
+                return Err(error);
+            }
+        };
+        if let Some(place) = place {
+            if let Some(shared) = opened.share() {
+                pool.park(place, shared, &Handle::current());
+            }
+            gates.learn(place, opened.is_shared());
+        }
+        Ok((opened, false))
+    }
+
+    /// Holds the head of a response against the limits that hyper does not check, or not for both versions.
+    fn check_head(&self, peer: &Peer, response: &http::Response<Incoming>) -> Result<(), HttpError> {
+        let HttpConfig { max_response_head, max_response_headers, .. } = self.inner.config;
+        if response.headers().len() > max_response_headers {
+            return Err(HttpError::TooManyResponseHeaders {
+                peer: peer.clone(),
+                limit: max_response_headers,
+            });
+        }
+        // As HTTP/1.1 writes them.
+        let lines = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        if lines.sum::<usize>() > usize::try_from(max_response_head).unwrap_or(usize::MAX) {
+            return Err(HttpError::HeadTooLarge { peer: peer.clone(), limit: max_response_head });
+        }
+        Ok(())
+    }
+
+    /// The error of a request that is not sent again.
+    fn failed(&self, peer: &Peer, failure: Failure, attempts: u32, observed: &Observed) -> HttpError {
+        let HttpConfig { max_response_head, max_response_headers, .. } = self.inner.config;
+        let peer = peer.clone();
+        if observed.is_flooded() {
+            return HttpError::TooManyInterim { peer, limit: MAX_INTERIM };
+        }
+        match failure {
+            Failure::Unprocessed(source) => HttpError::Unprocessed { peer, attempts, source },
+            Failure::Broken(source) if source.is_parse_too_large() => {
+                if observed.headers() > max_response_headers {
+                    HttpError::TooManyResponseHeaders { peer, limit: max_response_headers }
+                } else {
+                    HttpError::HeadTooLarge { peer, limit: max_response_head }
                 }
             }
+            Failure::Unanswered(source) | Failure::Broken(source) => HttpError::of_connection(&peer, source),
         }
     }
 }

@@ -17,7 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
 use super::request::Hop;
+use super::retry::{Failure, Lost};
 use super::tls;
+use super::wire::{Observed, Reservation, Wire};
 use crate::limits::{Counted, Permit};
 use crate::network::BoxStream;
 
@@ -30,6 +32,10 @@ pub(super) struct Connection {
     open: Arc<DropGuard>,
     /// What it counts as.
     permit: Permit,
+    /// What has arrived on it.
+    observed: Arc<Observed>,
+    /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
+    reservation: Option<Reservation>,
 }
 
 enum Sender {
@@ -38,15 +44,6 @@ enum Sender {
 }
 
 type Message = http::Request<Full<Bytes>>;
-
-/// What became of a request.
-pub(super) enum Sent {
-    Response(http::Response<Incoming>),
-    /// The connection was closed before it took the request, of which not one byte was sent.
-    Unsent(hyper::Error),
-    /// The connection broke, and what arrived of the request is not known.
-    Failed(hyper::Error),
-}
 
 impl Connection {
     /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
@@ -67,8 +64,12 @@ impl Connection {
                 (Box::new(stream) as BoxStream, is_http2)
             }
         };
-        let opened =
-            if is_http2 { http2(stream, permit, config).await } else { http1(stream, permit, config).await };
+        let (wire, observed) = Wire::new(stream, is_http2);
+        let opened = if is_http2 {
+            http2(wire, observed, permit, config).await
+        } else {
+            http1(wire, observed, permit, config).await
+        };
         opened.map_err(|error| HttpError::of_connection(peer, error))
     }
 
@@ -81,6 +82,8 @@ impl Connection {
                 spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
                 permit: self.permit.clone(),
+                observed: Arc::clone(&self.observed),
+                reservation: None,
             }),
         }
     }
@@ -125,38 +128,102 @@ impl Connection {
         &self.spent
     }
 
-    /// Sends `hop`, and waits for the head of the response.
-    pub(super) async fn send(&mut self, hop: &Hop) -> Result<Sent, UrlError> {
+    /// What has arrived on it.
+    pub(super) fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Waits until the server takes the request of this handle. Returns whether it ever will.
+    pub(super) async fn enter(&mut self) -> bool {
+        if self.is_shared() {
+            self.reservation = self.observed.reserve(&self.spent).await;
+            return self.reservation.is_some();
+        }
+        true
+    }
+
+    /// Sends `hop`, and waits for the head of the response. The request must have [entered](Self::enter).
+    pub(super) async fn send(
+        &mut self,
+        hop: &Hop,
+    ) -> Result<Result<http::Response<Incoming>, Failure>, UrlError> {
+        let received = self.observed.begin();
         let sent = match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(message(hop, Version::HTTP_11)?).await,
-            Sender::Http2(sender) => sender.try_send_request(message(hop, Version::HTTP_2)?).await,
+            Sender::Http1(sender) => {
+                let sent = sender.try_send_request(message(hop, Version::HTTP_11)?).await;
+                sent.map_err(|error| {
+                    let is_unanswered = self.observed.received() == received;
+                    (error, Lost { is_unanswered, is_unsent: false })
+                })
+            }
+            Sender::Http2(sender) => {
+                let message = message(hop, Version::HTTP_2)?;
+                let reservation = self.reservation.take().expect("the request has entered");
+                let (sending, handed) = reservation.hand(|| sender.try_send_request(message));
+                match sending.await {
+                    Ok(response) => {
+                        handed.answered();
+                        Ok(response)
+                    }
+                    Err(error) => {
+                        let is_unsent = handed.failed();
+                        Err((error, Lost { is_unanswered: true, is_unsent }))
+                    }
+                }
+            }
         };
-        Ok(match sent {
-            Ok(response) => Sent::Response(response),
-            Err(error) if error.message().is_some() => Sent::Unsent(TrySendError::into_error(error)),
-            Err(error) => Sent::Failed(error.into_error()),
-        })
+        Ok(sent.map_err(|(error, lost)| {
+            let is_unsent = lost.is_unsent || error.message().is_some();
+            Failure::new(TrySendError::into_error(error), Lost { is_unsent, ..lost })
+        }))
     }
 }
 
-async fn http1(stream: BoxStream, permit: Permit, config: &HttpConfig) -> hyper::Result<Connection> {
+async fn http1(
+    wire: Wire,
+    observed: Arc<Observed>,
+    permit: Permit,
+    config: &HttpConfig,
+) -> hyper::Result<Connection> {
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_response_headers);
     builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
-    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+    let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
     let tasks = Tasks::new();
     let open = tasks.closer();
-    Ok(Connection { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open, permit })
+    Ok(Connection {
+        sender: Sender::Http1(sender),
+        spent: tasks.spawn_main(driver),
+        open,
+        permit,
+        observed,
+        reservation: None,
+    })
 }
 
-async fn http2(stream: BoxStream, permit: Permit, config: &HttpConfig) -> hyper::Result<Connection> {
+async fn http2(
+    wire: Wire,
+    observed: Arc<Observed>,
+    permit: Permit,
+    config: &HttpConfig,
+) -> hyper::Result<Connection> {
+    /// The client measures heads as HTTP/1.1 writes them. Here a header counts 32 bytes more, and one that exceeds this
+    /// fails without a reason that could be told.
+    const ROOM: u32 = 4;
     let tasks = Tasks::new();
     let open = tasks.closer();
     let mut builder = http2::Builder::new(tasks.clone());
-    builder.max_header_list_size(config.max_response_head);
+    builder.max_header_list_size(config.max_response_head.saturating_mul(ROOM));
     // Nothing that a server pushes is asked for.
-    let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-    Ok(Connection { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open, permit })
+    let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
+    Ok(Connection {
+        sender: Sender::Http2(sender),
+        spent: tasks.spawn_main(driver),
+        open,
+        permit,
+        observed,
+        reservation: None,
+    })
 }
 
 /// Runs what drives a connection, until we close that.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::json::JsonError;
+use super::retry;
 use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -48,7 +49,7 @@ pub enum HttpError {
     #[error("the body cannot be written as JSON")]
     Encode(#[source] JsonError),
     /// The body of the request is longer than the configuration allows. Nothing was sent.
-    #[error("the body of the request has more than {limit} bytes")]
+    #[error("the body of the request has more than {limit} bytes, the limit of `max_request_body`")]
     RequestTooLarge {
         /// How many bytes it may have.
         limit: u64,
@@ -83,8 +84,17 @@ pub enum HttpError {
         /// How, the first time that it is reported.
         source: Option<hyper::Error>,
     },
-    /// What the server sent is not HTTP/1.1, or its headers are larger than the configuration allows. Over HTTP/2 such
-    /// a connection counts as broken.
+    /// The server did not process the request, as it said or as the connection shows, however often it was sent.
+    #[error("{peer} did not process the request, which was sent {attempts} times")]
+    Unprocessed {
+        /// The server.
+        peer: Peer,
+        /// How often the request was sent.
+        attempts: u32,
+        /// How the last attempt failed.
+        source: hyper::Error,
+    },
+    /// What the server sent is not HTTP.
     #[error("{peer} breaks the protocol")]
     Protocol {
         /// The server.
@@ -92,8 +102,38 @@ pub enum HttpError {
         /// How.
         source: hyper::Error,
     },
+    /// The head of the response is longer than [`HttpConfig::max_response_head`](super::HttpConfig::max_response_head)
+    /// allows.
+    #[error(
+        "the head of the response from {peer} has more than {limit} bytes, the limit of `max_response_head`"
+    )]
+    HeadTooLarge {
+        /// The server.
+        peer: Peer,
+        /// How many bytes the head may have.
+        limit: u32,
+    },
+    /// The response has more headers than
+    /// [`HttpConfig::max_response_headers`](super::HttpConfig::max_response_headers) allows.
+    #[error("the response from {peer} has more than {limit} headers, the limit of `max_response_headers`")]
+    TooManyResponseHeaders {
+        /// The server.
+        peer: Peer,
+        /// How many headers a response may have.
+        limit: usize,
+    },
+    /// Too many interim responses, such as 103, precede the response.
+    #[error("{peer} sends more than {limit} interim responses")]
+    TooManyInterim {
+        /// The server.
+        peer: Peer,
+        /// How many interim responses may precede a response.
+        limit: usize,
+    },
     /// The body of the response is longer than what is allowed.
-    #[error("the body of the response from {peer} has more than {limit} bytes")]
+    #[error(
+        "the body of the response from {peer} has more than {limit} bytes, the limit of `max_response_body`"
+    )]
     BodyTooLarge {
         /// The server.
         peer: Peer,
@@ -125,7 +165,7 @@ pub enum HttpError {
         limit: Duration,
     },
     /// There were more redirects than are followed.
-    #[error("more than {limit} redirects, the last of them from {peer}")]
+    #[error("more than {limit} redirects, the limit of `max_redirects`; the last of them is from {peer}")]
     TooManyRedirects {
         /// Who sent the last of them.
         peer: Peer,
@@ -167,6 +207,7 @@ impl HttpError {
             Self::Network(error) => error.is_retryable(),
             Self::Tls { source, .. } => !is_of_rustls(source),
             Self::Broken { .. }
+            | Self::Unprocessed { .. }
             | Self::TimedOut { .. }
             | Self::ConnectTimedOut { .. }
             | Self::AnswerTimedOut { .. } => true,
@@ -177,7 +218,8 @@ impl HttpError {
     /// What hyper reports of a connection to `peer`.
     pub(super) fn of_connection(peer: &Peer, source: hyper::Error) -> Self {
         let peer = peer.clone();
-        if source.is_parse() {
+        // Over HTTP/2 it is this side that resets what breaks the protocol.
+        if source.is_parse() || retry::of_h2(&source).is_some_and(h2::Error::is_library) {
             Self::Protocol { peer, source }
         } else {
             Self::Broken { peer, source: Some(source) }

@@ -13,6 +13,8 @@
 //!   since that shows the server that two connections belong together.
 //! - When a network is replaced or unregistered the connections that wait are closed at once. Requests that are on
 //!   their way are served to their end, and what they went over is not used again.
+//! - While the first connection to an origin is made that may speak HTTP/2, further requests that may share it wait for
+//!   it. If the server speaks HTTP/1.1 each of them makes its own.
 //! - Where an answer over HTTP/2 is not there in time, or nobody waits for it any longer, the connection may be dead.
 //!   It serves those requests that are on their way, and no others.
 //!
@@ -30,26 +32,32 @@
 //!
 //! # What is tried again
 //!
-//! A request over a connection that waited, and that turns out to be closed before it took one byte of the request,
-//! goes over another. That cannot make the server get it twice, whatever the method is. Nothing else is tried again.
+//! A request that the server has not processed is sent again, whatever its method is: the connection was closed before
+//! it took the request, or over HTTP/2 the server said so, with `GOAWAY` or `REFUSED_STREAM`. A request of an idempotent
+//! method (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`, `DELETE`) is also sent again if a connection that had been used
+//! before closes without one byte of the response. Nothing else is tried again. A request is sent at most 8 times, within
+//! its limits of time.
 //!
 //! # Limits
 //!
-//! [`HttpConfig`] limits the time for everything, the bodies, the headers, and the connections that wait. A request
-//! has at most 1 000 headers.
+//! [`HttpConfig`] limits the time for everything and for single steps, the bodies, the headers, and the connections that
+//! wait. A request has at most 1 000 headers, and a response is preceded by at most 32 interim responses such as 103.
 
 mod body;
 mod client;
 mod config;
 mod connection;
 mod error;
+mod gate;
 mod json;
 mod pool;
 mod redirect;
 mod request;
 mod response;
+mod retry;
 mod target;
 mod tls;
+mod wire;
 
 pub use bytes::Bytes;
 pub use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};

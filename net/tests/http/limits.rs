@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::origin::{Answer, Event, Origin, ok, redirect};
 use crate::support::soon;
-use crate::{World, causes, world, world_with};
+use crate::{World, world, world_with};
 
 fn raw(text: &'static str) -> Answer {
     Answer::Close(text.into())
@@ -88,7 +88,7 @@ async fn what_is_slow_ends_at_the_time_limit_and_its_connection_with_it() {
         // Says nothing, or not the rest of the head.
         "/silent" => Answer::Keep(Vec::new()),
         "/head" => Answer::Keep(b"HTTP/1.1 200 OK\r\nX-A:".to_vec()),
-        _ => Answer::Drip(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec()),
+        _ => Answer::Keep(b"HTTP/1.1 103 Early Hints\r\n\r\n".to_vec()),
     })
     .await;
     let mut config = HttpConfig::default();
@@ -208,11 +208,31 @@ async fn headers_have_a_limit() {
     .await;
     let world = world(&json!({}));
     world.get(&origin.url("/fit")).await.unwrap();
-    for path in ["/many", "/long", "/endless"] {
+    let error = world.get(&origin.url("/many")).await.unwrap_err();
+    assert!(matches!(error, HttpError::TooManyResponseHeaders { limit: 100, .. }), "{error:?}");
+    assert!(error.to_string().contains("`max_response_headers`") && !error.is_retryable(), "{error}");
+    for path in ["/long", "/endless"] {
         let error = world.get(&origin.url(path)).await.unwrap_err();
-        assert!(matches!(error, HttpError::Protocol { .. }), "{path}: {error:?}");
-        assert!(causes(&error).contains("too large"), "{}", causes(&error));
+        assert!(matches!(error, HttpError::HeadTooLarge { limit: 0x1_0000, .. }), "{path}: {error:?}");
+        assert!(error.to_string().contains("`max_response_head`") && !error.is_retryable(), "{error}");
     }
+}
+
+#[tokio::test]
+async fn interim_responses_over_http_1_1_are_bounded() {
+    let origin = Origin::new(|seen| {
+        let hints =
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(seen.path()[1..].parse().unwrap());
+        Answer::Keep(format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").into())
+    })
+    .await;
+    let world = world(&json!({}));
+    for _ in 0..2 {
+        assert_eq!(world.text(&origin.url("/32")).await, "hello");
+    }
+    let error = world.get(&origin.url("/33")).await.unwrap_err();
+    assert!(matches!(error, HttpError::TooManyInterim { limit: 32, .. }), "{error:?}");
+    assert!(!error.is_retryable());
 }
 
 #[test]

@@ -6,8 +6,12 @@ mod limits;
 mod origin;
 mod overlay;
 mod pooling;
+mod real;
 mod redirects;
 mod requests;
+mod scripted;
+#[path = "../servers/mod.rs"]
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

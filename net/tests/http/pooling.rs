@@ -363,18 +363,57 @@ async fn what_a_server_cannot_have_seen_is_sent_again() {
     assert!(connections.is_empty());
 }
 
+/// Answers at `/`. At other paths it closes the connection, without a byte or after the first ones, but if asked
+/// over its first connection only.
+async fn closing(bytes: &'static str, is_always: bool) -> Origin {
+    Origin::new(move |seen| {
+        if seen.path() == "/" || seen.connection > 0 && !is_always {
+            ok("hello")
+        } else {
+            Answer::Close(bytes.into())
+        }
+    })
+    .await
+}
+
 #[tokio::test]
-async fn what_a_server_may_have_seen_is_not_sent_again() {
-    for method in [Method::GET, Method::POST] {
-        let mut origin =
-            Origin::new(|seen| if seen.path() == "/" { ok("hello") } else { Answer::Close(Vec::new()) })
-                .await;
+async fn an_idempotent_request_is_sent_again_if_a_kept_connection_closes_without_an_answer() {
+    for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS] {
+        let mut origin = closing("", false).await;
         let world = world(&json!({}));
         world.text(&origin.url("/")).await;
-        let request = Request::new(method, &origin.url("/silence")).unwrap();
-        let error = world.send(request).await.unwrap_err();
-        assert!(matches!(error, HttpError::Broken { .. }) && error.is_retryable(), "{error:?}");
+        let request = Request::new(method.clone(), &origin.url("/closed")).unwrap();
+        assert_eq!(world.send(request).await.unwrap().status(), 200, "{method}");
         assert_eq!((origin.request().await.connection, origin.request().await.connection), (0, 0));
+        // The next attempt and the end of the first connection are in any order.
+        let mut events = [format!("{:?}", origin.event().await), format!("{:?}", origin.event().await)];
+        events.sort();
+        assert!(events[0] == "Closed(0)" && events[1].contains("connection: 1"), "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_may_have_seen_is_not_sent_again() {
+    let cases = [
+        // Not idempotent.
+        (Method::POST, "", true),
+        (Method::PATCH, "", true),
+        // Something of an answer came.
+        (Method::GET, "HTTP/1.1 2", true),
+        // The connection is new.
+        (Method::GET, "", false),
+    ];
+    for (method, bytes, is_kept) in cases {
+        let mut origin = closing(bytes, true).await;
+        let world = world(&json!({}));
+        if is_kept {
+            world.text(&origin.url("/")).await;
+            origin.request().await;
+        }
+        let request = Request::new(method.clone(), &origin.url("/closed")).unwrap();
+        let error = world.send(request).await.unwrap_err();
+        assert!(matches!(error, HttpError::Broken { .. }) && error.is_retryable(), "{method}: {error:?}");
+        assert_eq!(origin.request().await.connection, 0);
         assert_eq!(origin.closed().await, 0);
         origin.assert_silent();
     }

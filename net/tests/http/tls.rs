@@ -52,6 +52,18 @@ impl Authority {
         Arc::new(config).into()
     }
 
+    /// The certificate of a server that is `name`, and its key.
+    pub(crate) fn pem(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// Its own certificate.
+    pub(crate) fn root_pem(&self) -> String {
+        self.0.pem()
+    }
+
     pub(crate) fn trusted(&self) -> HttpConfig {
         let mut config = HttpConfig::default();
         config.trust = Trust::Only(vec![self.root()]);

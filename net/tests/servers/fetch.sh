@@ -7,7 +7,9 @@
 # default folder by themselves, another one by FRAME_TEST_SERVERS.
 set -euo pipefail
 
-packages=(tor i2pd dante-server microsocks tinyproxy-bin wireguard-go wireguard-tools)
+packages=(
+    tor i2pd dante-server microsocks tinyproxy-bin wireguard-go wireguard-tools nginx nghttp2-server haproxy caddy
+)
 
 workspace=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 folder=${1:-${CARGO_TARGET_DIR:-$workspace/target}/servers}
@@ -40,7 +42,11 @@ all_start() {
         starts "SOCKS5 Server" usr/bin/microsocks -h &&
         starts "tinyproxy " usr/bin/tinyproxy -v &&
         starts "wireguard-go v" usr/bin/wireguard-go --version &&
-        starts "wireguard-tools v" usr/bin/wg --version
+        starts "wireguard-tools v" usr/bin/wg --version &&
+        starts "nginx version" usr/sbin/nginx -v &&
+        starts "nghttpd nghttp2/" usr/sbin/nghttpd --version &&
+        starts "HAProxy version" usr/sbin/haproxy -v &&
+        starts "Usage:" usr/bin/caddy help
 }
 
 # Two that run at the same time wait for each other.

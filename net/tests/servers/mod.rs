@@ -15,6 +15,7 @@ pub mod tinyproxy;
 pub mod tor;
 pub mod tor_control;
 pub mod tor_testnet;
+pub mod web;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,103 @@
+//! Why a request got no response, and whether it is sent again.
+
+use std::error::Error;
+use std::time::Duration;
+
+use h2::Reason;
+use http::Method;
+
+/// Why a request got no response, by what is known of the server's part in it.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server has not processed the request: it was not sent, or the server said so.
+    Unprocessed(hyper::Error),
+    /// The connection was closed before one byte of the response arrived.
+    Unanswered(hyper::Error),
+    /// Anything else. What the server did with the request is not known.
+    Broken(hyper::Error),
+}
+
+/// What the connection knows of a request without a response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost {
+    /// Nothing of the request was sent, or its stream is above those of the server's GOAWAY.
+    pub(super) is_unsent: bool,
+    /// No byte of a response was received. Over HTTP/2 only an error of the whole connection leaves that open.
+    pub(super) is_unanswered: bool,
+}
+
+impl Failure {
+    /// Classifies `error`, which came instead of a response.
+    pub(super) fn new(error: hyper::Error, lost: Lost) -> Self {
+        let source = of_h2(&error);
+        // The server wants fewer requests, and not the same again.
+        let wants_calm = source
+            .is_some_and(|source| source.is_remote() && source.reason() == Some(Reason::ENHANCE_YOUR_CALM));
+        // RFC 9113, sections 6.8 and 8.7. A stream fails with the server's GOAWAY only if its number is above the last
+        // one that the server may have processed.
+        let is_refused = source.is_some_and(|source| {
+            let is_reset = source.is_reset() && source.reason() == Some(Reason::REFUSED_STREAM);
+            source.is_remote() && (source.is_go_away() || is_reset)
+        });
+        if !wants_calm && (lost.is_unsent || is_refused) {
+            Self::Unprocessed(error)
+        } else if lost.is_unanswered && source.is_none() {
+            Self::Unanswered(error)
+        } else {
+            Self::Broken(error)
+        }
+    }
+}
+
+/// The error of HTTP/2 that `error` is about.
+pub(super) fn of_h2(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut causes = std::iter::successors(error.source(), |&error| error.source());
+    causes.find_map(|cause| cause.downcast_ref())
+}
+
+/// How often a request is sent, at most. The limits of the request bound the time.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    made: u32,
+}
+
+impl Attempts {
+    pub(super) const fn first() -> Self {
+        Self { made: 1 }
+    }
+
+    pub(super) const fn made(&self) -> u32 {
+        self.made
+    }
+
+    /// Whether the next attempt needs a connection of its own. A server that takes few requests over a connection
+    /// processes the first one; among many that share a connection, a request could be refused every time.
+    pub(super) const fn are_alone(&self) -> bool {
+        self.made > 2
+    }
+
+    /// Returns how long to wait before the request is sent again, or nothing if it must not be.
+    ///
+    /// `is_reused` is whether the connection had been used or shared before: only such a connection may have been closed
+    /// for being idle.
+    pub(super) fn again(&mut self, failure: &Failure, is_reused: bool, method: &Method) -> Option<Duration> {
+        const FIRST: Duration = Duration::from_millis(10);
+        let is_safe = match failure {
+            Failure::Unprocessed(_) => true,
+            Failure::Unanswered(_) => is_reused && method.is_idempotent(),
+            Failure::Broken(_) => false,
+        };
+        if !is_safe || self.made == MAX_ATTEMPTS {
+            return None;
+        }
+        self.made += 1;
+        // The second attempt is immediate: mostly the connection had come to its end.
+        Some(match self.made {
+            2 => Duration::ZERO,
+            made => FIRST * 2_u32.pow(made - 3),
+        })
+    }
+}

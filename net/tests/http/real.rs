@@ -1,0 +1,142 @@
+//! Real servers that close connections after a number of requests: no request is lost, and none is repeated.
+
+use std::sync::Arc;
+
+use frame_net::http::{HttpConfig, Request, Version};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::servers::web::{Identity, Web};
+use crate::servers::{file, folder};
+use crate::tls::Authority;
+use crate::{World, world_with};
+
+/// A certificate for 127.0.0.1 in files, and who trusts it.
+struct Certified {
+    identity: Identity,
+    authority: Authority,
+    _folder: tempfile::TempDir,
+}
+
+impl Certified {
+    fn new() -> Self {
+        let (authority, folder) = (Authority::new(), folder());
+        let (certificate, key) = authority.pem("127.0.0.1");
+        let identity = Identity {
+            certificate: file(folder.path(), "certificate.pem", &certificate),
+            key: file(folder.path(), "key.pem", &key),
+        };
+        Self { identity, authority, _folder: folder }
+    }
+
+    fn world(&self) -> World {
+        world_with(&json!({}), self.authority.trusted())
+    }
+}
+
+/// Sends `count` requests of `POST` to paths of their own, `together` at a time, each of which must be answered with 200.
+async fn post_all(world: &World, base: &str, count: usize, together: usize, expected: Version) {
+    let dialer = world.dialer(&json!({}));
+    let permits = Arc::new(Semaphore::new(together));
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..count {
+        let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+        let (client, dialer) = (world.client.clone(), dialer.clone());
+        let request = Request::post(&format!("{base}/{number}")).unwrap().body("body");
+        requests.spawn(async move {
+            let response =
+                client.send(&dialer, request).await.map_err(|error| format!("{number}: {error:?}"))?;
+            assert_eq!((response.status().as_u16(), response.version()), (200, expected));
+            let text = response.text().await.map_err(|error| format!("{number}: {error:?}"))?;
+            drop(permit);
+            Ok::<_, String>(text)
+        });
+    }
+    while let Some(done) = requests.join_next().await {
+        assert_eq!(done.unwrap().unwrap(), "whole");
+    }
+}
+
+/// Each of `count` paths was asked for once, and nothing else.
+async fn assert_each_once(server: &Web, count: usize) {
+    let paths = server.paths(count).await;
+    let repeated: Vec<_> = paths.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(repeated.is_empty(), "{repeated:?}");
+    assert_eq!(paths.len(), count);
+}
+
+/// How many requests nginx serves over a connection, and how many are sent: 10 000 together.
+const LIMITS: [(usize, usize); 4] = [(1, 300), (7, 1_700), (50, 3_000), (1_000, 5_000)];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_loses_no_request_over_http_2_however_few_it_takes_over_a_connection() {
+    let certified = Certified::new();
+    for (limit, count) in LIMITS {
+        let settings = format!("keepalive_requests {limit}; location / {{ return 200 whole; }}");
+        let Some(server) = Web::nginx(Some(&certified.identity), &settings).await else { return };
+        let base = format!("https://{}", server.address);
+        post_all(&certified.world(), &base, count, 100, Version::HTTP_2).await;
+        assert_each_once(&server, count).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nginx_loses_no_request_over_http_1_1_however_few_it_takes_over_a_connection() {
+    for (limit, count) in LIMITS {
+        let settings = format!("keepalive_requests {limit}; location / {{ return 200 whole; }}");
+        let Some(server) = Web::nginx(None, &settings).await else { return };
+        let base = format!("http://{}", server.address);
+        post_all(&world_with(&json!({}), HttpConfig::default()), &base, count, 16, Version::HTTP_11).await;
+        assert_each_once(&server, count).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cold_origin_of_http_2_gets_one_connection_for_many_requests() {
+    let certified = Certified::new();
+    let settings = "location / { return 200 whole; }";
+    let Some(server) = Web::nginx(Some(&certified.identity), settings).await else { return };
+    post_all(&certified.world(), &format!("https://{}", server.address), 100, 100, Version::HTTP_2).await;
+    assert_each_once(&server, 100).await;
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_requests_than_a_server_of_http_2_takes_at_once_are_all_answered() {
+    let certified = Certified::new();
+    let settings = "http2_max_concurrent_streams 3; keepalive_requests 20; location / { return 200 whole; }";
+    let Some(server) = Web::nginx(Some(&certified.identity), settings).await else { return };
+    post_all(&certified.world(), &format!("https://{}", server.address), 300, 100, Version::HTTP_2).await;
+    assert_each_once(&server, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn haproxy_and_caddy_lose_no_request() {
+    let certified = Certified::new();
+    let Some(backend) = Web::nginx(None, "location / { return 200 whole; }").await else { return };
+    let Some(haproxy) = Web::haproxy(&certified.identity, backend.address, "").await else { return };
+    let world = certified.world();
+    post_all(&world, &format!("https://{}", haproxy.address), 500, 50, Version::HTTP_2).await;
+    assert_each_once(&backend, 500).await;
+    let Some(caddy) = Web::caddy(&certified.identity, "  respond whole 200").await else { return };
+    post_all(&world, &format!("https://{}", caddy.address), 500, 50, Version::HTTP_2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nghttpd_serves_many_requests_over_one_connection() {
+    let certified = Certified::new();
+    let files = [("0", "whole")];
+    // It refuses streams beyond this before the client knows the limit.
+    let arguments = ["--max-concurrent-streams=5"];
+    let Some(server) = Web::nghttpd(&certified.identity, &files, &arguments).await else { return };
+    let world = certified.world();
+    let (url, dialer) = (format!("https://{}/0", server.address), world.dialer(&json!({})));
+    let mut requests = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let (client, dialer, request) = (world.client.clone(), dialer.clone(), Request::get(&url).unwrap());
+        requests.spawn(async move { client.send(&dialer, request).await?.text().await });
+    }
+    while let Some(done) = requests.join_next().await {
+        assert_eq!(done.unwrap().unwrap(), "whole");
+    }
+}

@@ -1,0 +1,151 @@
+//! Servers of HTTP: nginx, nghttpd, HAProxy and Caddy.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::servers::process::{PATIENCE, Process};
+use crate::servers::program::Program;
+use crate::servers::{file, folder, port};
+
+/// The files of a certificate and its key, in PEM.
+pub struct Identity {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A web server on 127.0.0.1. Dropping it ends it.
+pub struct Web {
+    pub address: SocketAddr,
+    pub process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Web {
+    /// nginx, with TLS and HTTP/2 if it is given an identity. `settings` go into its server.
+    pub async fn nginx(identity: Option<&Identity>, settings: &str) -> Option<Self> {
+        let program = Program::find(&["nginx"])?;
+        let (folder, address) = (folder(), port::free_v4());
+        let root = folder.path().display().to_string();
+        let (protocol, tls) = match identity {
+            None => ("", String::new()),
+            Some(Identity { certificate, key }) => (
+                " ssl http2",
+                format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display()),
+            ),
+        };
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|name| format!("{name}_temp_path {root}/{name};\n"))
+            .collect();
+        let text = format!(
+            "daemon off; master_process off; pid {root}/pid; error_log stderr notice;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{\n\
+             log_format seen '$connection $request_method $request_uri $status';\n\
+             access_log {root}/access seen;\n\
+             {temporary}\
+             server {{ listen {address}{protocol}; {tls}\n{settings}\n}}\n}}\n"
+        );
+        let configuration = file(folder.path(), "nginx.conf", &text);
+        let mut command = program.command();
+        command.arg("-p").arg(folder.path()).arg("-c").arg(configuration).args(["-e", "stderr"]);
+        let process = Process::spawn("nginx", command);
+        process.accepts(address).await;
+        Some(Self { address, process, folder })
+    }
+
+    /// nghttpd, which speaks HTTP/2, and serves the files that it is given.
+    pub async fn nghttpd(identity: &Identity, files: &[(&str, &str)], arguments: &[&str]) -> Option<Self> {
+        let program = Program::find(&["nghttpd"])?;
+        let (folder, address) = (folder(), port::free_v4());
+        for (name, text) in files {
+            file(folder.path(), name, text);
+        }
+        let mut command = program.command();
+        command.args(["--address", "127.0.0.1", "-d"]).arg(folder.path()).args(arguments);
+        command.arg(address.port().to_string()).args([&identity.key, &identity.certificate]);
+        let process = Process::spawn("nghttpd", command);
+        process.accepts(address).await;
+        Some(Self { address, process, folder })
+    }
+
+    /// `HAProxy` before `backend`, with TLS and HTTP/2. `settings` go into its frontend.
+    pub async fn haproxy(identity: &Identity, backend: SocketAddr, settings: &str) -> Option<Self> {
+        let program = Program::find(&["haproxy"])?;
+        let (folder, address) = (folder(), port::free_v4());
+        let both = [&identity.certificate, &identity.key].map(|path| std::fs::read_to_string(path).unwrap());
+        let pem = file(folder.path(), "both.pem", &both.concat());
+        let text = format!(
+            "global\n  log stderr local0\ndefaults\n  mode http\n  timeout client 60s\n  timeout server 60s\n  timeout \
+             connect 10s\nfrontend in\n  bind {address} ssl crt {} alpn h2,http/1.1\n  {settings}\n  default_backend \
+             out\nbackend out\n  server one {backend}\n",
+            pem.display()
+        );
+        let configuration = file(folder.path(), "haproxy.cfg", &text);
+        let mut command = program.command();
+        command.arg("-db").arg("-f").arg(configuration);
+        let process = Process::spawn("haproxy", command);
+        process.accepts(address).await;
+        Some(Self { address, process, folder })
+    }
+
+    /// Caddy, with TLS and HTTP/2. `settings` go into its site.
+    pub async fn caddy(identity: &Identity, settings: &str) -> Option<Self> {
+        let program = Program::find(&["caddy"])?;
+        let (folder, address) = (folder(), port::free_v4());
+        let text = format!(
+            "{{\n  admin off\n  auto_https off\n  storage file_system {}\n}}\nhttps://:{} {{\n  bind 127.0.0.1\n  tls {} \
+             {}\n{settings}\n}}\n",
+            folder.path().join("storage").display(),
+            address.port(),
+            identity.certificate.display(),
+            identity.key.display()
+        );
+        let configuration = file(folder.path(), "Caddyfile", &text);
+        let mut command = program.command();
+        command
+            .env("HOME", folder.path())
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(configuration);
+        let process = Process::spawn("caddy", command);
+        process.accepts(address).await;
+        Some(Self { address, process, folder })
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What nginx has logged of each path, once it has logged `count` requests: how often it was asked for. nginx logs a
+    /// request after it was answered.
+    pub async fn paths(&self, count: usize) -> BTreeMap<String, usize> {
+        let logged = async {
+            while self.lines().len() < count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // Fewer are for the test to report.
+        let _ = timeout(PATIENCE, logged).await;
+        let mut paths = BTreeMap::new();
+        for line in self.lines() {
+            *paths.entry(line.split(' ').nth(2).unwrap().to_owned()).or_insert(0) += 1;
+        }
+        paths
+    }
+
+    /// Over how many connections nginx has been asked.
+    pub fn connections(&self) -> usize {
+        let lines = self.lines();
+        let connections = lines.iter().map(|line| line.split(' ').next().unwrap());
+        connections.collect::<std::collections::BTreeSet<_>>().len()
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(self.folder.path().join("access")).unwrap();
+        log.lines().map(str::to_owned).collect()
+    }
+}
