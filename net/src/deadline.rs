@@ -76,7 +76,7 @@ pub(crate) fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Du
 }
 
 /// The same, for a field that may be left out.
-#[cfg(feature = "i2p")]
+#[cfg(any(feature = "http", feature = "i2p"))]
 pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     from_text(deserializer).map(Some)
 }

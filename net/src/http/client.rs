@@ -150,7 +150,10 @@ impl HttpClient {
         let config = &self.inner.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
         let max_body = request.max_response_body.unwrap_or(config.max_response_body);
-        let steps = request.steps;
+        let steps = StepLimits {
+            connect: request.steps.connect.or(Some(config.connect_limit)),
+            answer: request.steps.answer.or(config.answer_limit),
+        };
         let mut hop = request.hop;
         let mut followed = 0;
         loop {

@@ -27,6 +27,14 @@ pub struct HttpConfig {
     /// the response. 30 seconds unless given. What the network allows for a connection holds beside it.
     #[serde(deserialize_with = "deadline::from_text")]
     pub time_limit: Duration,
+    /// How long each connection may take, TLS included: 15 seconds unless given. What the network allows for a connection
+    /// holds beside it.
+    #[serde(deserialize_with = "deadline::from_text")]
+    pub connect_limit: Duration,
+    /// How long each server may take from when there is a connection until the head of its response is there. There is no
+    /// such limit unless given.
+    #[serde(deserialize_with = "deadline::optional")]
+    pub answer_limit: Option<Duration>,
     /// How many redirects are followed: 10 unless given. Where it is 0 a redirect is a response as any other.
     pub max_redirects: usize,
     /// Whether a redirect may lead from `https` to `http`. It may not unless given.
@@ -98,6 +106,8 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             time_limit: Duration::from_secs(30),
+            connect_limit: Duration::from_secs(15),
+            answer_limit: None,
             max_redirects: 10,
             allow_downgrade: false,
             max_request_body: 16 << 20,

@@ -148,7 +148,8 @@ pub enum HttpError {
         /// How long everything may take.
         limit: Duration,
     },
-    /// There was no connection within what [`Request::connect_limit`](super::Request::connect_limit) allows.
+    /// There was no connection within what [`HttpConfig::connect_limit`](super::HttpConfig::connect_limit) allows, or that of
+    /// the request.
     #[error("there was no connection to {peer} within {limit:?}")]
     ConnectTimedOut {
         /// The server.
@@ -156,7 +157,8 @@ pub enum HttpError {
         /// How long the connection may take.
         limit: Duration,
     },
-    /// There was no answer within what [`Request::answer_limit`](super::Request::answer_limit) allows.
+    /// There was no answer within what [`HttpConfig::answer_limit`](super::HttpConfig::answer_limit) allows, or that of the
+    /// request.
     #[error("{peer} did not answer within {limit:?}")]
     AnswerTimedOut {
         /// The server.
@@ -293,4 +295,7 @@ pub enum RedirectError {
     /// It leads from `https` to `http`.
     #[error("a redirect must not lead from `https` to `http`")]
     Downgrade,
+    /// It would send the body of the request to another origin.
+    #[error("the body of a request goes to another origin only if the request allows it; set `forward_body`")]
+    Body,
 }

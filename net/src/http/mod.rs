@@ -28,7 +28,8 @@
 //!
 //! Of 301, 302, 303, 307 and 308 with `Location`, at most [`HttpConfig::max_redirects`] are followed, to `http` and
 //! `https` only, and not from `https` to `http`. Where a `POST` is answered with 301 or 302, and anything but a `HEAD`
-//! with 303, a `GET` without body follows. Secrets stay within an origin, see [`Request::header`].
+//! with 303, a `GET` without body follows. Secrets stay within an origin, see [`Request::header`], and so does a body unless
+//! the request says otherwise, see [`Request::forward_body`].
 //!
 //! # What is tried again
 //!

@@ -1,10 +1,12 @@
 //! Where a response sends its request on to.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::error::{RedirectError, UrlError};
-use super::request::{Hop, SECRET};
+use super::request::{Hop, is_secret};
 use super::target::{Scheme, Target};
 use crate::direct::is_special;
 
@@ -56,6 +58,9 @@ pub(super) fn next(
         }
     }
     if hop.target.origin != from.target.origin {
+        if !hop.body.is_empty() && !hop.forwards_body {
+            return Err(Refused { to: shown(&hop.target.url), why: RedirectError::Body });
+        }
         hop.headers =
             hop.headers.iter().filter(|(name, value)| !is_private(name, value)).map(owned).collect();
     }
@@ -71,7 +76,7 @@ fn becomes_get(status: StatusCode, method: &Method) -> bool {
 }
 
 fn is_private(name: &HeaderName, value: &HeaderValue) -> bool {
-    value.is_sensitive() || SECRET.contains(name) || name == header::REFERER || name == header::ORIGIN
+    value.is_sensitive() || is_secret(name) || name == header::REFERER || name == header::ORIGIN
 }
 
 fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue) {
@@ -80,14 +85,34 @@ fn owned((name, value): (&HeaderName, &HeaderValue)) -> (HeaderName, HeaderValue
 
 fn target(from: &Target, location: &HeaderValue) -> Result<Target, Refused> {
     let invalid = |error: UrlError| Refused { to: "what is no URL".to_owned(), why: error.into() };
-    // A server may send UTF-8, which is percent-encoded then.
-    let text = std::str::from_utf8(location.as_bytes()).unwrap_or("//");
-    let mut url = from.url.join(text).map_err(|error| invalid(error.into()))?;
+    let text = location_text(location.as_bytes());
+    let mut url = from.url.join(&text).map_err(|error| invalid(error.into()))?;
     if url.fragment().is_none() {
         url.set_fragment(from.url.fragment());
     }
     let to = shown(&url);
     Target::try_from(url).map_err(|error| Refused { to, why: error.into() })
+}
+
+/// UTF-8 as it is, which becomes part of the URL percent-encoded. Of other text, such as Latin-1, each byte is
+/// percent-encoded, so that the server gets back what it sent.
+fn location_text(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return text.into();
+    }
+    let mut text = String::new();
+    for &byte in bytes {
+        if byte.is_ascii() {
+            text.push(char::from(byte));
+        } else {
+            text.extend(['%', hex(byte >> 4), hex(byte & 0xf)]);
+        }
+    }
+    text.into()
+}
+
+fn hex(digit: u8) -> char {
+    char::from(b"0123456789ABCDEF"[usize::from(digit)])
 }
 
 /// The scheme, and the host with its port.

@@ -47,6 +47,8 @@ pub(super) struct Hop {
     pub(super) target: Target,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// Whether the body may go to another origin.
+    pub(super) forwards_body: bool,
 }
 
 /// These say where a message ends, whom it is for, or what becomes of the connection. Who could set them could make
@@ -64,14 +66,48 @@ const RESERVED: [HeaderName; 8] = [
 const RESERVED_TOO: [&str; 3] = ["http2-settings", "keep-alive", "proxy-connection"];
 
 /// These are secrets whatever is in them.
-pub(super) const SECRET: [HeaderName; 3] =
-    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+const SECRET: [HeaderName; 5] = [
+    header::AUTHORIZATION,
+    header::COOKIE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::WWW_AUTHENTICATE,
+];
+const SECRET_TOO: [&str; 11] = [
+    "api-key",
+    "cookie2",
+    "x-access-token",
+    "x-amz-security-token",
+    "x-api-key",
+    "x-auth",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-goog-api-key",
+    "x-vault-token",
+    "x-xsrf-token",
+];
+
+/// Whether a header of this name is a secret whatever its value is.
+pub(super) fn is_secret(name: &HeaderName) -> bool {
+    SECRET.contains(name) || SECRET_TOO.contains(&name.as_str())
+}
 
 /// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
 const MAX_HEADERS: usize = 1000;
 
+/// The method that `method` is another way to write.
+fn normalized(method: Method) -> Method {
+    const NORMALIZED: [Method; 6] =
+        [Method::DELETE, Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::PUT];
+    let same = |known: &Method| known.as_str().eq_ignore_ascii_case(method.as_str());
+    NORMALIZED.into_iter().find(same).unwrap_or(method)
+}
+
 impl Request {
     /// A request of `method` for `url`.
+    ///
+    /// As in the Fetch standard, `DELETE`, `GET`, `HEAD`, `OPTIONS`, `POST` and `PUT` may be given in lower case. Other
+    /// methods are sent as they are.
     ///
     /// An international name is taken in its ASCII form. What is behind `#` is not sent.
     ///
@@ -79,11 +115,12 @@ impl Request {
     ///
     /// [`HttpError::Url`] if no request can go there, and [`HttpError::Method`] for `CONNECT`, which asks for a tunnel.
     pub fn new(method: Method, url: &str) -> Result<Self, HttpError> {
-        if method == Method::CONNECT {
+        if method.as_str().eq_ignore_ascii_case("connect") {
             return Err(HttpError::Method { method });
         }
+        let method = normalized(method);
         let target = Target::parse(url)?;
-        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new() };
+        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new(), forwards_body: false };
         Ok(Self {
             hop,
             time_limit: None,
@@ -113,8 +150,11 @@ impl Request {
 
     /// With this header, beside others of its name.
     ///
-    /// `Authorization`, `Cookie`, `Proxy-Authorization`, and each value that [is marked as
-    /// sensitive](HeaderValue::set_sensitive), go to the origin of the URL, and not to others that it redirects to.
+    /// Secrets go to the origin of the URL, and not to others that it redirects to. These are `Authorization`, `Cookie`,
+    /// `Cookie2`, `Proxy-Authenticate`, `Proxy-Authorization`, `WWW-Authenticate`, the usual names of keys and tokens
+    /// (`Api-Key`, `X-Access-Token`, `X-Amz-Security-Token`, `X-Api-Key`, `X-Auth`, `X-Auth-Token`, `X-Csrf-Token`,
+    /// `X-Goog-Api-Key`, `X-Vault-Token`, `X-Xsrf-Token`), and each value that [is marked as
+    /// sensitive](HeaderValue::set_sensitive).
     ///
     /// # Errors
     ///
@@ -131,7 +171,7 @@ impl Request {
         if RESERVED.contains(&name) || RESERVED_TOO.contains(&name.as_str()) {
             return Err(HttpError::ReservedHeader { name });
         }
-        if SECRET.contains(&name) {
+        if is_secret(&name) {
             value.set_sensitive(true);
         }
         if self.hop.headers.len() >= MAX_HEADERS {
@@ -183,16 +223,22 @@ impl Request {
         Self { time_limit: Some(limit), ..self }
     }
 
-    /// With at most this long for each connection that is made, TLS included. There is no such limit unless given; that
-    /// of everything, and what the network allows for a connection, hold beside it.
+    /// Whether the body goes along where a redirect with 307 or 308 leads to another origin. It does not unless given: such
+    /// a redirect is an error then.
+    #[must_use]
+    pub fn forward_body(mut self, does: bool) -> Self {
+        self.hop.forwards_body = does;
+        self
+    }
+
+    /// With this in the place of [`HttpConfig::connect_limit`](super::HttpConfig::connect_limit).
     #[must_use]
     pub fn connect_limit(mut self, limit: Duration) -> Self {
         self.steps.connect = Some(limit);
         self
     }
 
-    /// With at most this long from when there is a connection until the head of the response is there, for each server
-    /// that is asked. There is no such limit unless given; that of everything holds beside it.
+    /// With this in the place of [`HttpConfig::answer_limit`](super::HttpConfig::answer_limit).
     #[must_use]
     pub fn answer_limit(mut self, limit: Duration) -> Self {
         self.steps.answer = Some(limit);
