@@ -6,19 +6,22 @@ use crate::id::NetworkId;
 
 /// The overlay network that the frame's traffic goes through: `namespace:name`.
 ///
-/// In text, an empty string is as good as no option, as a form field or an environment variable that was left empty.
-/// Anything else that is no [`NetworkId`] is refused.
+/// In text, whatever is no [`NetworkId`] is refused, an empty string included: a variable that was left empty does not
+/// mean clearnet. Of a script or a component an empty string is as good as no option, so that it has the network that
+/// it would have without.
 ///
 /// ```
 /// use frame_net::{NETWORK, NetworkId};
 /// use frame_registry::Options;
 /// use serde_json::json;
 ///
-/// let preset = Options::from_json(&json!({ "network": "app:tor" }))?;
-/// let call = Options::from_json(&json!({ "network": "" }))?;
-/// assert_eq!(preset.merged_under(&call).get(&NETWORK).unwrap().as_str(), "app:tor");
-///
+/// let error = Options::from_json(&json!({ "network": "" })).unwrap_err();
+/// assert_eq!(error.to_string(), "option `network` is empty; leave it out, or give it a value");
 /// assert!(Options::from_json(&json!({ "network": null })).is_err());
+///
+/// let preset = Options::from_json(&json!({ "network": "app:tor" }))?;
+/// let call = Options::from_untrusted_json(&json!({ "network": "" }))?;
+/// assert_eq!(preset.merged_under(&call).get(&NETWORK).unwrap().as_str(), "app:tor");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[frame_option(name = "network", empty_is_unset)]

@@ -57,7 +57,7 @@ async fn a_frame_that_nothing_decides_for_is_on_clearnet() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to: Endpoint = listener.local_addr().unwrap().try_into().unwrap();
     let (app, _) = app(open());
-    let dialer = frame_net::dialer(&frame(&app, &json!({ "network": "" })), &app).unwrap();
+    let dialer = frame_net::dialer(&frame(&app, &json!({})), &app).unwrap();
     assert_eq!(dialer.route(), &Route::Clearnet);
     let stream = soon(dialer.connect(&to)).await.unwrap();
     soon(listener.accept()).await.unwrap();

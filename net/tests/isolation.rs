@@ -111,7 +111,7 @@ async fn forks_inherit_the_key_and_may_choose_another() {
     let parent = frame(&app, &json!({ "network": "app:tor", "isolation": "a" }));
     let of = |frame: &Frame| dialer(frame, &app).unwrap();
     let a = username(&of(&parent), &mut requests).await;
-    let inherits = fork(&parent, &app, &json!({ "isolation": "" }));
+    let inherits = fork(&parent, &app, &json!({}));
     assert_eq!(username(&of(&inherits), &mut requests).await, a);
     let chooses = fork(&parent, &app, &json!({ "isolation": "b" }));
     assert_ne!(username(&of(&chooses), &mut requests).await, a);

@@ -58,8 +58,9 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
 /// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
 /// - `secret`: its values are hidden, in `Debug` and in errors. They are shown where options are serialized.
-/// - `empty_is_unset`: given as text, an empty string is as good as no option at all: what the option would have
-///   been without it, it is. As with a form field, or an environment variable, that was left empty.
+/// - `empty_is_unset`: an empty string that a script or a component gives is as good as no option at all: the option is
+///   what it would have been without. Trusted text with an empty string, such as that of an environment variable that is
+///   not set, is refused.
 /// - `crate = path`: where `frame_registry` is, if not at `::frame_registry`.
 ///
 /// An option can be given as text if `T` implements `serde::de::DeserializeOwned`. One of a reference, such as

@@ -47,19 +47,39 @@ impl Options {
         Ok(options)
     }
 
-    /// Gives the option declared as `name` a value, in place of the one it has.
+    /// Reads options that a script or a component gives: as [`from_json`](Self::from_json), but marked as
+    /// [untrusted](Self::untrusted), and an empty string leaves an option unset that is declared with `empty_is_unset`.
+    /// So what a caller or an entry decided is kept.
     ///
-    /// An empty string for an option that is declared with `empty_is_unset` does nothing.
+    /// # Errors
+    ///
+    /// As [`from_json`](Self::from_json).
+    pub fn from_untrusted_json(json: &Json) -> Result<Self, OptionError> {
+        let Json::Object(members) = json else {
+            return Err(OptionError::NotAnObject { given: shown(json) });
+        };
+        let mut options = Self::new();
+        for (name, value) in members {
+            let option = declared(name)?;
+            if !is_as_good_as_unset(option, value) {
+                options.set_declared(option, value)?;
+            }
+        }
+        Ok(options.untrusted())
+    }
+
+    /// Gives the option declared as `name` a value, in place of the one it has.
     ///
     /// # Errors
     ///
     /// [`OptionError::Unknown`] if no crate of the program declares the option, [`OptionError::WrongType`] if the
-    /// value is not one of its type, [`OptionError::NotText`] if its type cannot be read from text, and
+    /// value is not one of its type, [`OptionError::Empty`] if it is an empty string and the option is declared with
+    /// `empty_is_unset`, [`OptionError::NotText`] if its type cannot be read from text, and
     /// [`OptionError::DeclaredTwice`] if two crates declare it. The options are then as they were.
     pub fn set_json(&mut self, name: &str, value: &Json) -> Result<(), OptionError> {
         let option = declared(name)?;
         if is_as_good_as_unset(option, value) {
-            return Ok(());
+            return Err(OptionError::Empty { option: option.name });
         }
         self.set_declared(option, value)
     }
@@ -192,17 +212,30 @@ impl<'de> Visitor<'de> for OptionsVisitor {
         // `$empty` first, so that the others find the options it sets.
         let mut marks: [(&str, Option<Vec<String>>); 3] =
             [(EMPTY, None), (UNTRUSTED, None), (REPLACES_TRUSTED, None)];
+        // What an empty string means is known once all marks are.
+        let mut empty: Vec<&'static DeclaredOption> = Vec::new();
         while let Some(name) = map.next_key::<String>()? {
             if let Some((mark, names)) = marks.iter_mut().find(|(mark, _)| *mark == name) {
                 if names.is_some() {
                     return Err(A::Error::custom(format_args!("mark `{mark}` is given twice")));
                 }
                 *names = Some(map.next_value()?);
-            } else if options.iter().any(|option| option.name == name) {
+            } else if options.iter().chain(empty.iter().copied()).any(|option| option.name == name) {
                 return Err(A::Error::custom(format_args!("option `{name}` is given twice")));
             } else {
-                options.set_json(&name, &map.next_value()?).map_err(with_cause)?;
+                let (option, value) = (declared(&name).map_err(with_cause)?, map.next_value()?);
+                if is_as_good_as_unset(option, &value) {
+                    empty.push(option);
+                } else {
+                    options.set_declared(option, &value).map_err(with_cause)?;
+                }
             }
+        }
+        let is_marked = |option: &&DeclaredOption| {
+            marks.iter().any(|(_, names)| names.iter().flatten().any(|name| name == option.name))
+        };
+        if let Some(option) = empty.iter().find(|option| !is_marked(option)) {
+            return Err(with_cause(OptionError::Empty { option: option.name }));
         }
         for (mark, names) in marks {
             for name in names.into_iter().flatten() {
@@ -262,6 +295,13 @@ pub enum OptionError {
         expected: &'static str,
         /// What the type says of it.
         source: serde_json::Error,
+    },
+    /// The value is an empty string, and the option is declared with `empty_is_unset`: only
+    /// [untrusted code](Options::from_untrusted_json) leaves it unset so.
+    #[error("option `{option}` is empty; leave it out, or give it a value")]
+    Empty {
+        /// The option.
+        option: &'static str,
     },
     /// The option's type does not implement `serde::de::DeserializeOwned`.
     #[error("option `{option}` cannot be given as text: `{expected}` does not implement `Deserialize`")]

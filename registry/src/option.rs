@@ -162,7 +162,8 @@ impl DeclaredOption {
         self.parser.is_some()
     }
 
-    /// Whether an empty string, given as text, is as good as no option: `#[frame_option(…, empty_is_unset)]`.
+    /// Whether an empty string is as good as no option if a script or a component gives it, and refused otherwise:
+    /// `#[frame_option(…, empty_is_unset)]`.
     pub const fn empty_is_unset(&self) -> bool {
         self.empty_is_unset
     }

@@ -204,7 +204,11 @@ fn an_option_that_was_set_to_an_empty_string_stays_set_when_it_is_stored() {
     assert!(!read.is_trusted(&PROFILE));
 
     let given: Options = serde_json::from_str(r#"{ "profile": "", "$untrusted": ["profile"] }"#).unwrap();
-    assert!(given.is_empty(), "as text that someone wrote");
+    assert!(given.is_empty(), "as text that a script wrote");
+    let error = serde_json::from_str::<Options>(r#"{ "profile": "" }"#).unwrap_err();
+    assert!(error.to_string().starts_with("option `profile` is empty; leave it out"), "{error}");
+    let error = serde_json::from_str::<Options>(r#"{ "profile": "", "profile": "" }"#).unwrap_err();
+    assert!(error.to_string().starts_with("option `profile` is given twice"), "{error}");
 }
 
 #[test]
@@ -332,16 +336,29 @@ fn a_refused_value_leaves_the_options_as_they_were() {
 
 #[test]
 fn an_empty_string_is_no_value_where_the_option_says_so() {
-    let mut options = Options::from_json(&json!({ "profile": "" })).unwrap();
-    assert!(options.is_empty());
-    options.set_json("profile", &json!("fast")).unwrap();
-    options.set_json("profile", &json!("")).unwrap();
-    assert_eq!(options.get(&PROFILE).unwrap(), "fast", "as if it had not been given");
-    let preset = options.merged_under(&Options::from_json(&json!({ "profile": "" })).unwrap());
-    assert_eq!(preset.get(&PROFILE).unwrap(), "fast");
+    let error = Options::from_json(&json!({ "profile": "" })).unwrap_err();
+    assert!(matches!(error, OptionError::Empty { option: "profile" }), "{error:?}");
+    let mut options = Options::from_json(&json!({ "profile": "fast" })).unwrap();
+    options.set_json("profile", &json!("")).unwrap_err();
+    assert_eq!(options.get(&PROFILE).unwrap(), "fast", "as it was");
     options.set_json("profile", &json!(null)).expect_err("null is not an empty string");
     let network = Options::from_json(&json!({ "network": "" })).unwrap();
     assert_eq!(network.get(&NETWORK).unwrap(), "", "a value like any other elsewhere");
+}
+
+#[test]
+fn an_empty_string_of_untrusted_code_leaves_what_is_there() {
+    let given = Options::from_untrusted_json(&json!({ "profile": "", "retries": 3 })).unwrap();
+    assert_eq!(
+        (given.get(&PROFILE), given.get(&RETRIES), given.is_trusted(&RETRIES)),
+        (None, Some(&3), false)
+    );
+    let preset = Options::from_json(&json!({ "profile": "fast" })).unwrap();
+    let merged = preset.merged_under(&given);
+    assert_eq!((merged.get(&PROFILE).unwrap().as_str(), merged.is_trusted(&PROFILE)), ("fast", true));
+    Options::from_untrusted_json(&json!({ "profile": null })).expect_err("null is not an empty string");
+    Options::from_untrusted_json(&json!({ "retires": "" })).expect_err("there is no such option");
+    Options::from_untrusted_json(&json!([])).expect_err("not an object");
 }
 
 #[test]

@@ -17,7 +17,9 @@ pub(super) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>
         if let Ok(depth) = table.or("max_depth", None, |depth| depth.u32(1, "1000").map(Some)) {
             app.functions = depth.map_or(app.functions, |depth| app.functions.with_max_depth(depth));
         }
-        if let Ok(name) = table.or("name", "", |name| name.str("\"hello\"")) {
+        if let Ok(name) = table
+            .or("name", "", |name| name.filled("\"hello\"", "leave it out for the name of the directory"))
+        {
             name.clone_into(&mut app.name);
         }
         if let Ok((options, given)) = options(&table, Taker::Everything, networks) {

@@ -16,7 +16,8 @@ pub(super) fn base(document: &Table<'_>) -> Option<Given<PathBuf>> {
 }
 
 fn directory(value: &Value<'_>) -> Read<Given<PathBuf>> {
-    let path = value.reader.directory.join(value.str("\"data\"")?);
+    let path =
+        value.reader.directory.join(value.filled("\"data\"", "write `.` for the directory of the manifest")?);
     let refused = |message: String, help: &str| {
         let from = value.reader.directory.display();
         let problem = value.problem(message).with_help(format_args!("{help}; paths begin at `{from}`"));

@@ -192,6 +192,16 @@ impl<'t> Value<'t> {
         Ok(text)
     }
 
+    /// A string that is not empty. `help` is what to do for what an empty one could mean.
+    pub(super) fn filled(&self, example: &str, help: &str) -> Read<&'t str> {
+        let text = self.str(example)?;
+        if text.is_empty() {
+            let problem = self.problem(format_args!("`{}` is empty", self.name));
+            return Err(self.reader.report(problem.with_help(help)));
+        }
+        Ok(text)
+    }
+
     /// A string in which variables are replaced.
     pub(super) fn text(&self, example: &str) -> Read<Cow<'t, str>> {
         let text = self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))?;

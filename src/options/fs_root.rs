@@ -71,7 +71,7 @@ pub use cap_std;
 /// The directory that the call sees, inside that of its caller: a path such as `reports/2026`, or a table such as
 /// `{ path = "reports", read_only = true }`.
 ///
-/// See [the module](self). In text, an empty string is as good as no option.
+/// See [the module](self). Of a script or a component an empty string is as good as no option; elsewhere it is refused.
 ///
 /// ```
 /// use frame_registry::Options;

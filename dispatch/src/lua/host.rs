@@ -137,7 +137,7 @@ impl Shared {
             }
             options => options?,
         };
-        Ok(Options::from_json(&options).map_err(|error| invalid(WithCauses(&error)))?.untrusted())
+        Ok(Options::from_untrusted_json(&options).map_err(|error| invalid(WithCauses(&error)))?)
     }
 
     fn log(&self, lua: &Lua, level: &str, message: &mlua::LuaString, fields: &Value) -> mlua::Result<()> {

@@ -83,9 +83,7 @@ pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Optio
     let json = json
         .read(text)
         .map_err(|error| error.into_error(&format!("the options for {whom} are"), ErrorKind::Invalid))?;
-    let options =
-        Options::from_json(&json).map_err(|error| CallError::invalid(WithCauses(&error).to_string()))?;
-    Ok(options.untrusted())
+    Options::from_untrusted_json(&json).map_err(|error| CallError::invalid(WithCauses(&error).to_string()))
 }
 
 impl From<&CallError> for types::Error {

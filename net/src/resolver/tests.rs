@@ -205,7 +205,7 @@ fn an_untrusted_choice_that_is_nowhere_is_not_found() {
 
 #[test]
 fn an_untrusted_empty_option_leaves_the_preset() {
-    let empty = Options::from_json(&serde_json::json!({ "network": "" })).unwrap().untrusted();
+    let empty = Options::from_untrusted_json(&serde_json::json!({ "network": "" })).unwrap();
     let options = options(Some(four(1))).merged_under(&empty);
     assert_eq!(resolve(&app_of_four([false; 4], None), &options, None, true).unwrap(), Some(four(1)));
 }

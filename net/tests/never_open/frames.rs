@@ -18,6 +18,7 @@ sealed_tests! {
             json!("app:"),
             json!(" "),
             json!("app:overlay\n"),
+            json!(""),
         ];
         for network in wrong {
             Options::from_json(&json!({ "network": network })).unwrap_err();
@@ -25,9 +26,9 @@ sealed_tests! {
         world.assert_silent_but_for(0);
     }
 
-    async fn an_empty_option_keeps_what_was_chosen_before(world: World) {
+    async fn an_empty_option_of_a_script_keeps_what_was_chosen_before(world: World) {
         let (app, _, parent) = app_with(&socks5("127.0.0.1:1"));
-        let call = Options::from_json(&json!({ "network": "" })).unwrap();
+        let call = Options::from_untrusted_json(&json!({ "network": "" })).unwrap();
         let preset = Options::from_json(&json!({ "network": "app:overlay" })).unwrap();
         let mut by_preset = FrameBuilder::new();
         app.resolvers()

@@ -86,6 +86,11 @@ mod tests {
     fn what_is_wrong_is_said_with_what_would_be_right() {
         let error = |text| parse(text).unwrap_err();
         assert!(error("network").contains("NAME=VALUE"));
+        // As from a variable of the shell that is not set.
+        for given in ["network=", "network=\"\"", "isolation=", "fs_root="] {
+            let error = error(given);
+            assert!(error.ends_with("is empty; leave it out, or give it a value"), "{error}");
+        }
         assert_eq!(error("netwrok=app:tor"), "no option is named `netwrok`; did you mean `network`?");
         let unclosed = error("retry={\"attempts\":3");
         assert!(unclosed.contains("`retry`") && unclosed.contains("nor is it JSON: EOF"), "{unclosed}");
