@@ -80,7 +80,7 @@ async fn run(size: Size) {
     let (origin, proxy) = (servers.origin, servers.proxy);
     let head = format!(
         "[clearnet]\nallow = [\"127.0.0.0/8\"]\n[limits]\nconnections = {}\nlookups = {}\n\
-         [networks.\"app:proxy\"]\nkind = \"socks5\"\nproxy = \"127.0.0.1:{proxy}\"\nisolate = true\n",
+         [networks.\"app:proxy\"]\nkind = \"socks5\"\nproxy = \"127.0.0.1:{proxy}\"\nisolate = true\nallow = [\"127.0.0.0/8\"]\n",
         size.scripts * 8,
         size.scripts + size.scripts / 2,
     );

@@ -76,7 +76,7 @@ async fn get(client: &HttpClient, dialer: &Dialer, origin: &str) {
 fn five_thousand_requests_with_different_keys_use_up_no_files() {
     let name = "descriptors::five_thousand_requests_with_different_keys_use_up_no_files";
     with_files(256, name, async |origin, proxy| {
-        let tor = json!({ "kind": "socks5", "proxy": proxy, "isolate": true });
+        let tor = json!({ "kind": "socks5", "proxy": proxy, "isolate": true, "allow": ["127.0.0.0/8"] });
         let app = app(json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "networks": { "app:tor": tor } }));
         let client = HttpClient::new(HttpConfig::default()).unwrap();
         let honest = dialer(&frame(&app, "honest", &json!({})), &app).unwrap();
