@@ -36,7 +36,7 @@ pub mod telemetry;
 mod unit;
 
 pub use crate::command::main;
-pub use crate::options::{fs_root, trace};
+pub use crate::options::{fs_root, spawn, trace};
 
 /// The README's code compiles.
 #[cfg(doctest)]

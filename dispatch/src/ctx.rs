@@ -91,6 +91,11 @@ impl Ctx {
         self.process.as_ref().filter(|_| self.is_process)
     }
 
+    /// The process whose own this is, or that called the function whose own this is, itself or through others.
+    pub(crate) const fn containing_process(&self) -> Option<&Arc<Instance>> {
+        self.process.as_ref()
+    }
+
     /// The unit whose own this is, be it a process or a function. A process is known without its frame, where a pair can
     /// stand in the place of its PID.
     pub(crate) fn unit(&self) -> Option<Pid> {

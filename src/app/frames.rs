@@ -2,12 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use frame_registry::{App, Context, Frame, FrameBuilder, OptionError, OptionKind, Options, declared_options};
+use frame_dispatch::process::HostId;
+use frame_registry::{
+    App, Context, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, declared_options, nearest,
+};
 use serde_json::{Map, Value as Json};
 
 use super::{base, sections};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
+use crate::spawn::SPAWN;
 use crate::trace::TRACE;
 
 /// The options of `[app]`, by who reads them.
@@ -92,6 +96,16 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
     for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
         checked.children(&root, &top.value);
     }
+    checked.hosts(&["app", "options"], &defaults.frame, &defaults.frame.value);
+    for (id, function) in &manifest.functions {
+        checked.hosts(&["functions", id.as_str(), "options"], function, &function.value.options);
+    }
+    for (id, process) in &manifest.processes {
+        checked.hosts(&["processes", id.as_str(), "options"], process, &process.value.options);
+    }
+    for child in manifest.supervisors.values().flat_map(|supervisor| &supervisor.value.children) {
+        checked.hosts(&[], child, &child.value.options);
+    }
     checked.problems
 }
 
@@ -119,6 +133,22 @@ impl Checked<'_> {
                 None
             }
         }
+    }
+
+    /// Hosts that are granted and that there are not.
+    fn hosts<T>(&mut self, path: &[&str], given: &Given<T>, options: &Options) {
+        let file = &self.manifest.file;
+        let unknown = |host: &&HostId| !self.manifest.hosts.contains_key(*host);
+        let Some(host) = options.get(&SPAWN).and_then(|hosts| hosts.iter().find(unknown)) else { return };
+        let place = [path, &[SPAWN.name()]].concat();
+        let span = sections::place(file, &place).unwrap_or_else(|| given.span.clone());
+        let problem =
+            Problem::new(file, span, format!("`spawn` grants the host `{host}`, which is not in `[hosts]`"));
+        let hosts = self.manifest.hosts.keys().map(Id::as_str);
+        self.problems.push(match nearest(host.as_str(), hosts) {
+            Some(nearest) => problem.with_help(format!("did you mean `{nearest}`?")),
+            None => problem,
+        });
     }
 
     /// The children of a supervisor that has this frame, and theirs.

@@ -8,6 +8,7 @@ use super::error::{ExecError, ProcessError, StartError};
 use super::exit::{ExitReason, LinkDown};
 use super::manager::{ProcessManager, WeakManager};
 use super::message::Destination;
+use super::spawn;
 use super::start::{Start, Started};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
@@ -48,7 +49,8 @@ impl Access {
         }
     }
 
-    /// The same, for a guest that starts one of them: a function cannot be linked to it, nor be told of its exit.
+    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_HOSTS) only. A function cannot be
+    /// linked to it, nor be told of its exit.
     pub(crate) fn starting(&self, ctx: &Ctx, start: &Start) -> Result<ProcessManager, CallError> {
         if start.monitor {
             process(ctx, "monitor")?;
@@ -56,7 +58,27 @@ impl Access {
         if start.link {
             process(ctx, "link")?;
         }
+        if !self.is_trusted && !spawn::may_spawn(ctx, &start.host) {
+            return Err(self.not_granted(ctx, start));
+        }
         self.manager(ctx)
+    }
+
+    /// Why a guest may not start a process on a host. One that there is not is most likely misspelt.
+    fn not_granted(&self, ctx: &Ctx, start: &Start) -> CallError {
+        let found = match self.manager(ctx) {
+            Ok(manager) => manager.what_and_where(start),
+            Err(error) => return error,
+        };
+        match found {
+            Err(error @ StartError::UnknownHost { .. }) => error.into(),
+            _ => {
+                let host = &start.host;
+                let message =
+                    format!("not allowed to start processes on `{host}`; grant it by the option `spawn`");
+                CallError::new(ErrorKind::Denied, message)
+            }
+        }
     }
 
     /// As [`ProcessManager::start_or_signal`], where who has the name is monitored and linked to only if it may be.

@@ -216,7 +216,7 @@ impl ProcessManager {
         }
     }
 
-    fn what_and_where(&self, start: &Start) -> Result<(Arc<Entry>, Arc<Host>), StartError> {
+    pub(super) fn what_and_where(&self, start: &Start) -> Result<(Arc<Entry>, Arc<Host>), StartError> {
         let (host, entry) = match (self.host(&start.host), self.entry(&start.entry)) {
             (Some(host), Some(entry)) => (host, entry),
             // They were there.

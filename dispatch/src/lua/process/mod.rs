@@ -102,8 +102,9 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// them, and take their names. For the exit of a process tells its result, a link ends the other as well, and the
 /// rest needs no reason. Where all scripts are [trusted](Self::trusted) they can do so to all.
 ///
-/// Every process, and every name, is there to be started or taken by every script: hosts
-/// [bound](crate::process::HostConfig::processes) how many.
+/// A script may start every process, and take every name. It may do so on its own host, that of the process that it is or is
+/// called by, and on those that its frame [grants](crate::process::SPAWN_HOSTS); hosts
+/// [bound](crate::process::HostConfig::processes) how many. Where all scripts are trusted they may do so on every host.
 ///
 /// [`ExitReason::as_str`]: crate::process::ExitReason::as_str
 #[derive(Debug, Clone)]

@@ -62,8 +62,9 @@ use crate::process::guest::Access;
 /// terminate them, and take their names. For the exit of a process tells its result, a link ends the other as well, and
 /// the rest needs no reason. Where all components are [trusted](Self::trusted) they can do so to all.
 ///
-/// Every process, and every name, is there to be started or taken by every component: hosts
-/// [bound](crate::process::HostConfig::processes) how many.
+/// A component may start every process, and take every name. It may do so on its own host, that of the process that it is or is
+/// called by, and on those that its frame [grants](crate::process::SPAWN_HOSTS); hosts
+/// [bound](crate::process::HostConfig::processes) how many. Where all components are trusted they may do so on every host.
 #[derive(Debug, Clone)]
 pub struct ProcessModule {
     access: Access,

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod ending;
+mod grants;
 mod messages;
 mod reach;
 mod relations;

@@ -1,5 +1,6 @@
 //! What scripts may do to processes that they did not start.
 
+use frame_dispatch::process::{SPAWN_HOSTS, SpawnHosts};
 use frame_dispatch::{ErrorKind, Task};
 use serde_json::json;
 
@@ -93,7 +94,8 @@ async fn a_function_can_do_what_needs_no_mailbox() {
                   process.terminate(ended)
                   return { found, process.exec { host = 'app:host', entry = 'app:double', payload = 21 } }";
     world.function("app:function", source);
-    let task = |id: &str| Task::new(id.parse().unwrap());
+    let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let task = |id: &str| Task::new(id.parse().unwrap()).with_pair(host.clone());
     let result = within("the function", world.root.call(task("app:function"))).await.unwrap();
     assert_eq!(result, json!([true, 42]).into());
 

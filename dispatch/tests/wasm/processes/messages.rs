@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessCtx};
+use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessCtx, SPAWN_HOSTS, SpawnHosts};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig};
 use frame_dispatch::{CallError, Payload, Task};
 use frame_registry::Options;
@@ -182,7 +182,8 @@ async fn a_component_as_a_function_does_all_but_what_needs_a_mailbox() {
         "x\napp:host\napp:steps\nS\n\n\n0\n0",
     ]
     .join("\n");
-    let task = Task::new(id("app:function")).with_payload(script.into_bytes());
+    let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let task = Task::new(id("app:function")).with_payload(script.into_bytes()).with_pair(host);
     let said = lines(&within("a test for a function", all.root.call(task)).await.unwrap());
     assert_eq!(said[0], "-");
     for (said, what) in said[1..9].iter().zip([

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{ExitReason, HostConfig, ManagerConfig, Message, ProcessCtx};
+use frame_dispatch::process::{
+    ExitReason, HostConfig, ManagerConfig, Message, ProcessCtx, SPAWN_HOSTS, SpawnHosts,
+};
 use frame_dispatch::wasm::ProcessModule;
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use frame_registry::Options;
@@ -62,6 +64,22 @@ async fn a_component_executes_another_and_has_its_result_or_its_failure() {
     );
     assert_eq!(said[3], "e1:the process was not started: there is no host `app:nowhere`; register it");
     assert!(said[4].starts_with("e0:host id \"nowhere\" has no namespace"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_component_starts_others_on_its_own_host_and_on_those_that_it_is_granted() {
+    let all = surroundings();
+    all.processes.register_host("app:other".parse().unwrap(), HostConfig::default()).unwrap();
+    let on = |way: &str, host: &str| format!("{way}\n{host}\napp:steps\nr|0\n\n\n0\n0");
+    let tries = [on("x", "app:host"), on("x", "app:other"), on("b", "app:other"), on("o", "app:other")];
+    let tries: Vec<_> = tries.iter().map(String::as_str).collect();
+    let said = all.run(steps(&tries)).await;
+    let denied = "e2:not allowed to start processes on `app:other`; grant it by the option `spawn`";
+    assert_eq!((&*said[0], &said[2..]), ("-", &[denied; 3].map(str::to_owned)[..]));
+    let other = SPAWN_HOSTS.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let said = all.run(steps(&tries).with_pair(other)).await;
+    assert!(said.iter().all(|said| !said.starts_with('e')), "{said:?}");
+    within("a test for the end of all", all.processes.stop(Duration::ZERO)).await;
 }
 
 #[tokio::test]
