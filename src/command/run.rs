@@ -3,6 +3,8 @@
 #[cfg(unix)]
 mod control;
 mod notify;
+#[cfg(unix)]
+mod orphans;
 mod signals;
 
 use std::convert::Infallible;
@@ -71,6 +73,8 @@ impl Args {
 
     async fn serve(&self, manifest: Manifest) -> Result<Exit, Failure> {
         let (mut reloads, mut stops) = (Reloads::listen()?, Stops::listen()?);
+        #[cfg(unix)]
+        let _reaping = orphans::reap()?;
         #[cfg(unix)]
         let name = manifest.app.name.clone();
         let booted = tokio::select! {

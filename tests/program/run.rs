@@ -52,7 +52,7 @@ pub(crate) fn child(name: &str, settings: &str) -> String {
 }
 
 /// One supervised process, `app:worker`.
-fn one_worker() -> String {
+pub(crate) fn one_worker() -> String {
     [HOST, &process("worker"), &supervisor(""), &child("worker", "")].concat()
 }
 
@@ -119,6 +119,22 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Runs a command that is the program, or becomes it.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it was built");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, said: Vec::new() }
+    }
+
     /// Waits for a line with this in it, behind those that were waited for before.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;

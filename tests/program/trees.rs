@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::json_of;
-use crate::run::{App, HOST, PATIENCE, Run, child, process, supervisor, worker};
+use crate::run::{App, HOST, PATIENCE, Run, child, one_worker, process, supervisor, worker};
 
 /// Traps the ends of linked processes, and ignores that it is told to end.
 const TRAP: &str = "process.trap_links(true)
@@ -224,4 +224,86 @@ fn a_pause_of_the_program_leaves_no_child_behind_that_was_told_to_end() {
     assert!(run.has_said("a child was killed, because it had not ended after 1s"), "{}", run.said.join("\n"));
     assert!(!run.has_said("goes on without it"), "{}", run.said.join("\n"));
     assert_eq!(entries(&app), ["app:main", "app:trap"]);
+}
+
+/// Fills a host until that is refused.
+const FILL: &str = "local started = 0
+    local ok, error
+    repeat
+      ok, error = pcall(process.start, { host = 'app:others', entry = 'app:idle' })
+      if ok then started = started + 1 end
+    until not ok
+    log.info('started ' .. started .. ', then ' .. error.kind)
+    repeat local message = process.receive() until message.kind == 'cancelled'";
+
+#[test]
+fn a_script_fills_no_host_but_its_own_and_those_that_the_manifest_grants() {
+    let with = |options: &str| {
+        [
+            HOST,
+            "[hosts.\"app:others\"]\nprocesses = 7\n",
+            &process("fill"),
+            options,
+            &process("idle"),
+            &supervisor(""),
+            &child("fill", ""),
+        ]
+        .concat()
+    };
+    let app = App::new(&with(""), &[("fill.lua", FILL), ("idle.lua", &worker("an idle one"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("started 0, then denied");
+    app.write("app.toml", &with("options = { spawn = [\"app:others\"] }\n"));
+    assert!(run.reload().contains("restarted: fill"));
+    run.wait_for_times("started 7, then exhausted", 1);
+    app.write("app.toml", &with("options = { spawn = [\"app:other\"] }\n"));
+    run.signal(Signal::HUP);
+    let wrong = run.wait_for("which is not in `[hosts]`");
+    assert!(wrong.contains("`spawn` grants the host `app:other`"), "{wrong}");
+    run.wait_for("not reloaded");
+    assert!(run.has_said("did you mean `app:others`?"), "{}", run.said.join("\n"));
+    run.stop();
+}
+
+/// The states of the children of a process, as the kernel knows them: `Z` is one that has ended and was not waited for.
+#[cfg(target_os = "linux")]
+fn children_of(pid: u32) -> Vec<char> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let stat = |child: &str| std::fs::read_to_string(format!("/proc/{child}/stat")).ok();
+    let state = |stat: String| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    children.split_whitespace().filter_map(stat).filter_map(state).collect()
+}
+
+/// A shell is PID 1 of a namespace of its own, leaves processes behind, some of which have ended, and becomes the program.
+#[cfg(target_os = "linux")]
+#[test]
+fn as_pid_1_it_reaps_what_is_left_without_a_parent() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1"))]);
+    let manifest = app.path().join("app.toml");
+    let go_on = app.path().join("go_on");
+    let made = std::process::Command::new("mkfifo").arg(&go_on).status().expect("there is mkfifo");
+    assert!(made.success());
+    // Each in a shell that ends at once, so that it is an orphan; the second lives until it is told.
+    let script = "(true &); (read line < \"$3\" &); exec \"$1\" run \"$2\"";
+    let mut run = Run::spawn(
+        std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"])
+            .arg(env!("CARGO_BIN_EXE_frame"))
+            .args([&manifest, &go_on])
+            .env("XDG_CACHE_HOME", app.path().join("cache")),
+    );
+    run.wait_for_times("v1 is up", 1);
+    let unshare = run.child.id();
+    let frame = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children"));
+    let frame: u32 = frame.expect("unshare waits").trim().parse().expect("one child");
+    let until = std::time::Instant::now() + PATIENCE;
+    let wait_for = |count: usize| {
+        while children_of(frame).len() != count || children_of(frame).contains(&'Z') {
+            assert!(std::time::Instant::now() < until, "{:?}", children_of(frame));
+            std::thread::yield_now();
+        }
+    };
+    wait_for(1);
+    std::fs::write(&go_on, "go on\n").expect("it is read");
+    wait_for(0);
 }
