@@ -391,6 +391,11 @@ impl ProcessManager {
         }
     }
 
+    /// The [owner](Start::with_owner) of a process that lives, if it has one.
+    pub fn owner(&self, pid: Pid) -> Option<Pid> {
+        self.find(pid).and_then(|instance| instance.owner())
+    }
+
     /// How many processes can live at once.
     pub(super) fn most_processes(&self) -> usize {
         let hosts = self.inner.hosts.load();

@@ -98,6 +98,11 @@ impl Instance {
         owner.map(|Owner { instance, rank }| (instance, rank, self.pid))
     }
 
+    /// The process that ends this one with its own end.
+    pub(super) fn owner(&self) -> Option<Pid> {
+        self.state().relations.as_deref().and_then(|relations| Some(relations.owner.as_ref()?.instance.pid))
+    }
+
     /// Owns a process no more, such as one that was terminated and does not end.
     pub(super) fn disown(&self, pid: Pid) {
         let Some(child) = self.manager.find(pid) else { return };

@@ -14,4 +14,5 @@ mod restarts;
 mod specs;
 mod starter;
 mod strategies;
+mod stress;
 mod support;
