@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use frame_net::wireguard::{PeerConfig, PublicKey, WireGuard, WireGuardConfig};
+use frame_net::wireguard::{PeerConfig, PublicKey, StackChoice, WireGuard, WireGuardConfig, helper};
 use frame_net::{BoxStream, LocalEndpoint, Network as _, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,8 +20,9 @@ const KEYS: [&str; 2] =
 const ADDRESSES: [&str; 2] = ["10.8.0.1/32", "10.8.0.2/32"];
 
 /// The settings of an end.
-fn config(end: usize) -> WireGuardConfig {
+fn config(end: usize, stack: StackChoice) -> WireGuardConfig {
     let mut config = WireGuardConfig::new(Secret::new(KEYS[end]), vec![ADDRESSES[end].parse().unwrap()]);
+    config.stack = stack;
     config.bind = Some("127.0.0.1".parse().unwrap());
     config
 }
@@ -33,10 +34,10 @@ fn peer(end: usize) -> PeerConfig {
 }
 
 /// Both ends of a connection through the tunnel.
-async fn tunnel() -> [BoxStream; 2] {
-    let server = WireGuard::new(&config(1).with_peer(peer(1))).unwrap();
+async fn tunnel(stack: StackChoice) -> [BoxStream; 2] {
+    let server = WireGuard::new(&config(1, stack).with_peer(peer(1))).unwrap();
     let endpoint = server.local_address().try_into().unwrap();
-    let client = WireGuard::new(&config(0).with_peer(peer(0).with_endpoint(endpoint))).unwrap();
+    let client = WireGuard::new(&config(0, stack).with_peer(peer(0).with_endpoint(endpoint))).unwrap();
     let mut listener = server.listen(&LocalEndpoint::port(80)).await.unwrap();
     let to = "10.8.0.2:80".parse().unwrap();
     let (connected, accepted) = tokio::join!(client.connect(&to, None), listener.accept());
@@ -100,10 +101,15 @@ fn median(mut turns: Vec<f64>) -> f64 {
 }
 
 fn main() {
+    helper::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut cases = [("plain TCP", plain().await), ("WireGuard", tunnel().await)];
-        let mut figures = [const { (Vec::new(), Vec::new()) }; 2];
+        let mut cases = [
+            ("plain TCP", plain().await),
+            ("kernel", tunnel(StackChoice::Kernel).await),
+            ("user space", tunnel(StackChoice::User).await),
+        ];
+        let mut figures = [const { (Vec::new(), Vec::new()) }; 3];
         for _ in 0..TURNS {
             for ((_, ends), (bulks, trips)) in cases.iter_mut().zip(&mut figures) {
                 bulks.push(bulk(ends).await);

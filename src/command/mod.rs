@@ -23,8 +23,10 @@ use crate::exit::Exit;
 /// What the program is called, in its help and its manual.
 const NAME: &str = "frame";
 
-/// Runs the program with the arguments that the process was given.
+/// Runs the program with the arguments that the process was given. Call it first in `main`.
 pub fn main() -> ExitCode {
+    // In the helper process of a network this does not return.
+    frame_net::wireguard::helper::init();
     let exit = Cli::parse().run().unwrap_or_else(|failure| {
         failure.print();
         failure.exit()

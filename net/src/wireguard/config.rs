@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,10 +12,10 @@ use serde::{Deserialize, de};
 use crate::deadline;
 use crate::endpoint::Endpoint;
 use crate::secret::Secret;
-use crate::wireguard::PublicKey;
+use crate::wireguard::{PublicKey, StackChoice};
 
 /// The settings of a [`WireGuard`](super::WireGuard) network. In text: `private_key`, `addresses`, `peers`, `bind`,
-/// `listen_port`, `mtu`, `dns`, `deadline`.
+/// `listen_port`, `mtu`, `dns`, `stack`, `max_connections`, `deadline`.
 ///
 /// ```
 /// use frame_net::wireguard::WireGuardConfig;
@@ -42,8 +43,8 @@ pub struct WireGuardConfig {
     /// The key of this end: 32 bytes in base64.
     pub private_key: Secret,
     /// The addresses of this end, inside the tunnel. An address without a prefix is as good as one with the longest.
-    /// From which of them a connection comes is decided by its destination: the first of that family whose prefix has
-    /// the destination in it, else the first of that family.
+    /// From which of them a connection comes is decided by its destination: the one with the longest prefix
+    /// around the destination, else the first of that family.
     #[serde(deserialize_with = "networks")]
     pub addresses: Vec<IpNet>,
     /// Who is at the other ends.
@@ -61,6 +62,13 @@ pub struct WireGuardConfig {
     /// The name servers, at addresses that a peer owns: names are asked for inside the tunnel, or not at all.
     #[serde(default)]
     pub dns: Vec<IpAddr>,
+    /// Whose TCP and UDP is used inside the tunnel: the kernel's where it can be unless given.
+    #[serde(default)]
+    pub stack: StackChoice,
+    /// How many TCP connections there may be through the tunnel at once: 512 unless given. Each may hold up to 2 MiB of
+    /// the host's memory. Beyond that, connecting fails and incoming connections wait.
+    #[serde(default = "max_connections")]
+    pub max_connections: NonZeroU16,
     /// How long a connection may take, from the question for a name to the answer of the far end, with a handshake of
     /// the tunnel in between if that is due: 30 seconds unless given.
     #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
@@ -105,6 +113,8 @@ impl WireGuardConfig {
             listen_port: 0,
             mtu: mtu(),
             dns: Vec::new(),
+            stack: StackChoice::Auto,
+            max_connections: max_connections(),
             deadline: deadline::DEFAULT,
         }
     }
@@ -138,6 +148,14 @@ const fn mtu() -> usize {
 
 fn keepalive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     deadline::zero_or_more(deserializer).map(Some)
+}
+
+/// As many as a program with the usual limit of descriptors has room for beside others.
+const fn max_connections() -> NonZeroU16 {
+    match NonZeroU16::new(512) {
+        Some(most) => most,
+        None => NonZeroU16::MIN,
+    }
 }
 
 /// Reads prefixes, and addresses in the place of prefixes.

@@ -12,10 +12,8 @@ use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
-use crate::wireguard::datagrams::Port;
 use crate::wireguard::dns::{Answer, Query};
-use crate::wireguard::shared::User;
-use crate::wireguard::stream::Stream;
+use crate::wireguard::inside::Inside;
 use crate::wireguard::{KIND, Refusal};
 
 /// Where name servers listen.
@@ -27,14 +25,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Asks the name servers in the tunnel, and nobody else.
 #[derive(Clone)]
 pub(super) struct Resolver {
-    user: Arc<User>,
+    inside: Arc<Inside>,
     servers: Arc<[IpAddr]>,
 }
 
 impl Resolver {
     /// One that asks these servers, each that follows if those before it have no answer.
-    pub(super) const fn new(user: Arc<User>, servers: Arc<[IpAddr]>) -> Self {
-        Self { user, servers }
+    pub(super) const fn new(inside: Arc<Inside>, servers: Arc<[IpAddr]>) -> Self {
+        Self { inside, servers }
     }
 
     /// The addresses of what is to be connected to.
@@ -59,8 +57,7 @@ impl Resolver {
         let mut refused = Refusal::NoAddress;
         let mut reachable = Vec::with_capacity(addresses.len());
         for address in addresses.iter().rev() {
-            let source = self.user.stack().source(address.ip());
-            match source.and_then(|_| self.user.routes.check(address.ip())) {
+            match self.inside.check(address.ip()) {
                 Ok(()) => reachable.push(*address),
                 Err(refusal) => refused = refusal,
             }
@@ -131,7 +128,7 @@ impl Resolver {
 
     /// Asks until there is an answer, from a port that is not to be guessed.
     async fn ask_by_datagram(&self, query: &Query, server: SocketAddr) -> Result<Answer, Cause> {
-        let port = Port::bind(&self.user, &LocalEndpoint::default())?;
+        let port = self.inside.bind(&LocalEndpoint::default()).await?;
         let message = query.to_bytes();
         let mut buffer = vec![0; 4096];
         loop {
@@ -152,7 +149,7 @@ impl Resolver {
     }
 
     async fn ask_by_stream(&self, query: &Query, server: SocketAddr) -> Result<Answer, Cause> {
-        let mut stream = Stream::connect(&self.user, server).await?;
+        let mut stream = self.inside.connect(server).await?;
         let message = query.to_bytes();
         // No question is as long as an answer can be.
         let len = u16::try_from(message.len()).unwrap_or(u16::MAX);

@@ -1,23 +1,31 @@
-//! WireGuard, in user space: the protocol by [boringtun](boringtun::noise), TCP and UDP in the tunnel by
-//! [smoltcp].
+//! WireGuard without privileges: the protocol by [boringtun](boringtun::noise), and TCP and UDP in the tunnel by one of
+//! two [stacks](Stack).
 //!
-//! `Tunnel` is the peers and who owns what, and `Stack` is the connections, both without any I/O: packets and datagrams
-//! in memory go in and come out. A task goes round between them and the UDP socket.
+//! - **The kernel's**, on Linux: a network namespace of its own, which a helper process owns. See [`helper`] for what a
+//!   program has to do for that.
+//! - **In user space**, by [smoltcp], everywhere else. It is as fast while nothing is lost, but its TCP recovers slowly:
+//!   it does not read selective acknowledgements, and waits at least a second before it sends anything again. At 5 % loss
+//!   transfers may take minutes. It does not reassemble fragments and does not heed ICMP. Each packet is shown to every
+//!   connection until one takes it, so some thousands of them at once are slow.
 //!
-//! Not there: packets in fragments, inside the tunnel or outside of it, and what a host in between says with ICMP about a
-//! connection. Each packet is shown to every connection until one takes it, so some thousands of them at once are slow.
+//! `Tunnel` is the peers and who owns what, without any I/O: packets and datagrams in memory go in and come out. A task
+//! goes round between the stack, the tunnel and the UDP socket.
 //!
 //! [`WireGuard`] is the network, [`WireGuardConfig`] its settings.
 
 // The name of the protocol is a word of the text, too.
 #![allow(clippy::doc_markdown)]
 
+mod addresses;
 mod allowed_ips;
 mod config;
 mod datagrams;
 mod dns;
+pub mod helper;
+mod inside;
+#[cfg(target_os = "linux")]
+mod kernel;
 mod key;
-mod listener;
 mod lookup;
 mod network;
 mod outer;
@@ -27,19 +35,19 @@ mod peer;
 mod refusal;
 mod routes;
 mod setup;
-mod shared;
 mod stack;
-mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod user;
 
 pub use self::config::{PeerConfig, WireGuardConfig};
 pub use self::key::{KeyError, PublicKey};
 pub use self::network::{WireGuard, WireGuardDriver};
 pub use self::refusal::Refusal;
 pub use self::setup::SetupError;
+pub use self::stack::{Stack, StackChoice};
 
 /// What the kind of network is called.
 const KIND: &str = "wireguard";

@@ -1,12 +1,12 @@
 //! The network.
 
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use frame_registry::BoxError;
-use ipnet::IpNet;
 use tokio::runtime::Handle;
 
 use crate::address::LocalEndpoint;
@@ -19,20 +19,21 @@ use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
 use crate::registry::NetworkRegistry;
 use crate::setting::SettingError;
-use crate::wireguard::datagrams::{Port, TunnelDatagrams};
-use crate::wireguard::listener::TunnelListener;
+use crate::wireguard::addresses::Addresses;
+use crate::wireguard::datagrams::TunnelDatagrams;
+use crate::wireguard::inside::{Backend, Inside};
+#[cfg(target_os = "linux")]
+use crate::wireguard::kernel;
 use crate::wireguard::lookup::Resolver;
 use crate::wireguard::outer::{self, Outer};
 use crate::wireguard::routes::Routes;
 use crate::wireguard::setup::{Setup, SetupError};
-use crate::wireguard::shared::{Shared, User};
-use crate::wireguard::stack::Stack;
-use crate::wireguard::stream::Stream;
-use crate::wireguard::task::Task;
+use crate::wireguard::task::{Interface, Task};
 use crate::wireguard::tunnel::Tunnel;
-use crate::wireguard::{KIND, PublicKey, WireGuardConfig};
+use crate::wireguard::user::{self, Shared, User, UserInterface};
+use crate::wireguard::{KIND, PublicKey, Stack, StackChoice, WireGuardConfig};
 
-/// A network of WireGuard peers, in user space: no privileges, no device, and nothing of the host's routes.
+/// A network of WireGuard peers that needs no privileges, and nothing of the host's routes and devices.
 ///
 /// What goes to an address goes to the peer that owns it. An address that no peer owns is refused at once, as is a
 /// name unless there is a name server in the tunnel: neither ever takes another way. What comes from a peer comes from
@@ -77,8 +78,9 @@ use crate::wireguard::{KIND, PublicKey, WireGuardConfig};
 /// # }
 /// ```
 pub struct WireGuard {
-    user: Arc<User>,
+    inside: Arc<Inside>,
     resolver: Resolver,
+    stack: Stack,
     public_key: PublicKey,
     local_address: SocketAddr,
     deadline: Duration,
@@ -134,6 +136,7 @@ impl WireGuard {
         let runtime = Handle::try_current().map_err(|_| SetupError::NoRuntime)?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(SetupError::Random)?;
+        let addresses = Arc::new(Addresses::new(addresses));
         let port = config.listen_port;
         let in_socket = |source| SetupError::Socket { port, source };
         let socket = outer::bind(config.bind, port).map_err(in_socket)?;
@@ -141,15 +144,19 @@ impl WireGuard {
         let outer = Outer::new(socket).map_err(in_socket)?;
 
         let routes = Arc::new(Routes::new(routes, peers.iter().map(|peer| peer.endpoint.is_some())));
-        let own = addresses.iter().map(IpNet::addr).collect();
+        let own = addresses.iter().map(|own| own.addr()).collect();
         let tunnel = Tunnel::new(private_key, own, peers, Arc::clone(&routes), config.mtu);
-        let seed = u64::from_le_bytes(seed);
-        let shared = Shared::new(routes, |now| Stack::new(addresses, config.mtu, seed, now));
-        runtime.spawn(Task::new(Arc::clone(&shared), tunnel, outer).run());
+        let carrier = Carrier { tunnel, outer, runtime };
+        let (backend, stack) = carrier.start(config, &addresses, u64::from_le_bytes(seed))?;
 
-        let user = Arc::new(User(shared));
-        let resolver = Resolver::new(Arc::clone(&user), config.dns.clone().into());
-        Ok(Self { user, resolver, public_key, local_address, deadline: config.deadline })
+        let inside = Arc::new(Inside { addresses, routes, mtu: config.mtu, backend });
+        let resolver = Resolver::new(Arc::clone(&inside), config.dns.clone().into());
+        Ok(Self { inside, resolver, stack, public_key, local_address, deadline: config.deadline })
+    }
+
+    /// Whose TCP and UDP is used inside the tunnel.
+    pub const fn stack(&self) -> &Stack {
+        &self.stack
     }
 
     /// The public key of this end.
@@ -170,14 +177,69 @@ impl WireGuard {
         let mut last = None;
         for (index, address) in addresses.iter().enumerate() {
             let share = deadline.share(addresses.len() - index);
-            let connecting = Stream::connect(&self.user, *address);
+            let connecting = self.inside.connect(*address);
             match share.timeout(connecting).await {
-                Ok(Ok(stream)) => return Ok(Box::new(stream)),
+                Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(cause)) | Err(cause) => last = Some(failed(cause)),
             }
         }
         Err(last.unwrap_or_else(|| failed(Cause::Closed)))
     }
+}
+
+/// What a task carries packets with.
+struct Carrier {
+    tunnel: Tunnel,
+    outer: Outer,
+    runtime: Handle,
+}
+
+impl Carrier {
+    /// Starts the stack that was chosen, and the task that carries its packets.
+    fn start(
+        self,
+        config: &WireGuardConfig,
+        addresses: &Arc<Addresses>,
+        seed: u64,
+    ) -> Result<(Backend, Stack), SetupError> {
+        let why = if config.stack == StackChoice::User {
+            None
+        } else {
+            match kernel(config, addresses) {
+                #[cfg(target_os = "linux")]
+                Ok((kernel, interface)) => {
+                    self.carry(interface);
+                    return Ok((Backend::Kernel(kernel), Stack::Kernel));
+                }
+                #[cfg(not(target_os = "linux"))]
+                Ok(never) => match never {},
+                Err(error) if config.stack == StackChoice::Kernel => return Err(SetupError::Kernel(error)),
+                Err(error) => Some(error.to_string()),
+            }
+        };
+        let most = usize::from(config.max_connections.get());
+        let stack = |now| user::Stack::new(Addresses::clone(addresses), config.mtu, most, seed, now);
+        let shared = Shared::new(stack);
+        self.carry(UserInterface(Arc::clone(&shared)));
+        Ok((Backend::User(Arc::new(User(shared))), Stack::User { why }))
+    }
+
+    fn carry(self, interface: impl Interface) {
+        self.runtime.spawn(Task::new(interface, self.tunnel, self.outer).run());
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn kernel(
+    config: &WireGuardConfig,
+    addresses: &Arc<Addresses>,
+) -> io::Result<(Arc<kernel::Kernel>, kernel::Interface)> {
+    kernel::Kernel::start(addresses, config.mtu, usize::from(config.max_connections.get()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kernel(_: &WireGuardConfig, _: &Arc<Addresses>) -> io::Result<std::convert::Infallible> {
+    Err(io::Error::other("this system is not Linux"))
 }
 
 impl Network for WireGuard {
@@ -195,9 +257,8 @@ impl Network for WireGuard {
 
     fn listen<'a>(&'a self, at: &'a LocalEndpoint) -> BoxFuture<'a, Result<BoxListener, DriverError>> {
         Box::pin(async move {
-            let listener = TunnelListener::new(&self.user, at);
-            let listener = listener.map_err(|cause| DriverError::new(Step::Listen, at, cause))?;
-            Ok(Box::new(listener) as BoxListener)
+            let listener = self.inside.listen(at).await;
+            listener.map_err(|cause| DriverError::new(Step::Listen, at, cause))
         })
     }
 
@@ -206,7 +267,7 @@ impl Network for WireGuard {
         at: &'a LocalEndpoint,
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {
         Box::pin(async move {
-            let port = Port::bind(&self.user, at);
+            let port = self.inside.bind(at).await;
             let port = port.map_err(|cause| DriverError::new(Step::Bind, at, cause))?;
             let (resolver, deadline) = (self.resolver.clone(), self.deadline);
             Ok(Box::new(TunnelDatagrams { port, resolver, deadline }) as BoxDatagrams)

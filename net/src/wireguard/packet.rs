@@ -5,6 +5,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// The protocol number of TCP.
 const TCP: u8 = 6;
 
+/// The headers of UDP, IPv4 and IPv6.
+const UDP_HEADER: usize = 8;
+const V4_HEADER: usize = 20;
+const V6_HEADER: usize = 40;
+
+/// WireGuard pads what it carries to a multiple of this, as far as the MTU allows.
+const PADDING: usize = 16;
+
+/// The longest payload of a datagram to `to` that fits into one packet.
+pub(super) const fn longest_datagram(to: IpAddr, mtu: usize) -> usize {
+    mtu - UDP_HEADER - if to.is_ipv4() { V4_HEADER } else { V6_HEADER }
+}
+
+/// The length that a packet of `len` bytes is padded to.
+pub(super) fn padded(len: usize, mtu: usize) -> usize {
+    len.next_multiple_of(PADDING).min(mtu).max(len)
+}
+
 /// The source and the destination of an IP packet.
 pub(super) fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match packet.first()? >> 4 {

@@ -41,10 +41,10 @@ impl<M: Copy> Packets<M> {
         self.commit(packet.len(), meta);
     }
 
-    /// The packet in front.
-    pub(super) fn front(&self) -> Option<(&[u8], M)> {
-        let (range, meta) = self.queue.get(self.taken)?;
-        Some((&self.bytes[range.clone()], *meta))
+    /// The packet `ahead` of the one in front.
+    pub(super) fn get(&self, ahead: usize) -> Option<&[u8]> {
+        let (range, _) = self.queue.get(self.taken + ahead)?;
+        Some(&self.bytes[range.clone()])
     }
 
     /// Takes the packet in front.

@@ -44,6 +44,12 @@ pub enum Refusal {
         /// The longest that there can be.
         most: usize,
     },
+    /// The network has as many connections as it may have.
+    #[error("the network has {most} connections open, and may not have more")]
+    TooManyConnections {
+        /// How many it may have.
+        most: usize,
+    },
     /// The name servers know no address of a name.
     #[error("the name has no address")]
     NoAddress,
@@ -63,7 +69,7 @@ impl Refusal {
         /// What a name server answers that has troubles of its own.
         const SERVER_FAILURE: u8 = 2;
         match self {
-            Self::NoEndpoint { .. } => true,
+            Self::NoEndpoint { .. } | Self::TooManyConnections { .. } => true,
             Self::NameServer { code, .. } => code == SERVER_FAILURE,
             Self::NoPeer { .. }
             | Self::NoSource { .. }

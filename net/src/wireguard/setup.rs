@@ -116,6 +116,9 @@ pub enum SetupError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel's stack was chosen and cannot be used.
+    #[error("the kernel's stack cannot be used here, and `stack = \"kernel\"` allows no other")]
+    Kernel(#[source] io::Error),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -138,6 +141,7 @@ impl SetupError {
             Self::Addresses { .. } => "addresses".into(),
             Self::DuplicateAddress { address } | Self::NotUnicast { address } => own(address),
             Self::Mtu { .. } => "mtu".into(),
+            Self::Kernel(_) => "stack".into(),
             Self::NoPeers => "peers".into(),
             Self::DuplicatePeer { peer: key } | Self::OwnKey { peer: key } => peer(key).key("public_key"),
             Self::DuplicateAllowedIps { prefix } => {

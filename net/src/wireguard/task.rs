@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,18 +16,32 @@ use crate::host::Host;
 use crate::lookup;
 use crate::wireguard::outer::Outer;
 use crate::wireguard::packets::Packets;
-use crate::wireguard::shared::Shared;
 use crate::wireguard::tunnel::{Datagrams, Tunnel};
 
 /// How often the tunnel is told the time.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Carries packets between the stack and the tunnel, and the tunnel's datagrams to and from its peers, until nobody
-/// uses the stack any more.
-///
-/// The stack is locked only while it takes and gives packets: what is encrypted, sent and received is so outside.
-pub(super) struct Task {
-    shared: Arc<Shared>,
+/// The stack behind a tunnel, as the task that carries its packets sees it. Dropping it ends its connections.
+pub(super) trait Interface: Send + 'static {
+    /// Takes the packets that came out of the tunnel, and adds those that are to go into it. Returns after how long
+    /// there is more to do if nothing happens before.
+    fn exchange(&mut self, inbound: &mut Packets, outbound: &mut Packets) -> Option<Duration>;
+
+    /// Waits until there may be something to exchange, or nothing more to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    fn ready(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Returns whether the tunnel has no users any more, and what they wrote has been delivered.
+    fn is_done(&mut self) -> bool;
+}
+
+/// Carries packets between the stack and the tunnel, and the tunnel's datagrams to and from its peers, until the
+/// stack has no users any more.
+pub(super) struct Task<I> {
+    interface: I,
     tunnel: Tunnel,
     outer: Outer,
     lookups: JoinSet<(usize, io::Result<Vec<SocketAddr>>)>,
@@ -38,10 +51,10 @@ pub(super) struct Task {
     next_tick: Instant,
 }
 
-impl Task {
-    pub(super) fn new(shared: Arc<Shared>, tunnel: Tunnel, outer: Outer) -> Self {
+impl<I: Interface> Task<I> {
+    pub(super) fn new(interface: I, tunnel: Tunnel, outer: Outer) -> Self {
         Self {
-            shared,
+            interface,
             tunnel,
             outer,
             lookups: JoinSet::new(),
@@ -65,7 +78,7 @@ impl Task {
             self.tick();
             self.look_up();
             poll_fn(|cx| self.outer.poll_send(cx, &mut self.datagrams)).await;
-            if self.is_done() {
+            if self.interface.is_done() {
                 return;
             }
             if has_more || due == Some(Duration::ZERO) {
@@ -78,8 +91,7 @@ impl Task {
 
     /// Gives the stack what came for it, sends what it has, and says when it has more.
     fn exchange(&mut self) -> Option<Duration> {
-        let now = self.shared.now();
-        let due = self.shared.stack().poll(now, &mut self.inbound, &mut self.outbound);
+        let due = self.interface.exchange(&mut self.inbound, &mut self.outbound);
         self.inbound.clear();
         while let Some((packet, ())) = self.outbound.pop() {
             self.tunnel.send(packet, &mut self.datagrams);
@@ -103,10 +115,6 @@ impl Task {
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.shared.is_unused() && self.shared.stack().is_delivered()
-    }
-
     /// Waits until there is something to do.
     async fn wait(&mut self, mut timer: Pin<&mut Sleep>, due: Option<Duration>) {
         let due = due.map_or(self.next_tick, |due| self.next_tick.min(Instant::now() + due));
@@ -114,7 +122,7 @@ impl Task {
         if due < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(due);
         }
-        let mut rung = pin!(self.shared.bell().notified());
+        let mut ready = pin!(self.interface.ready());
         let (lookups, tunnel) = (&mut self.lookups, &mut self.tunnel);
         let (outer, datagrams) = (&self.outer, &mut self.datagrams);
         poll_fn(|cx: &mut Context<'_>| {
@@ -122,19 +130,12 @@ impl Task {
                 tunnel.resolved(index, &found.unwrap_or_default(), datagrams);
                 return Poll::Ready(());
             }
-            let is_awake = rung.as_mut().poll(cx).is_ready()
+            let is_awake = ready.as_mut().poll(cx).is_ready()
                 || outer.poll_receive_ready(cx).is_ready()
                 || timer.as_mut().poll(cx).is_ready();
             if is_awake { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-}
-
-impl Drop for Task {
-    /// Also where the runtime ends before who uses the tunnel.
-    fn drop(&mut self) {
-        self.shared.stack().end();
     }
 }
 

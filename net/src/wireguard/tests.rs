@@ -10,11 +10,12 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 
+use super::addresses::Addresses;
 use super::packets::Packets;
 use super::routes::Routes;
 use super::setup::Setup;
-use super::stack::{ListenerId, Stack};
 use super::tunnel::{Datagrams, Tunnel};
+use super::user::{ListenerId, Stack};
 use super::{PeerConfig, PublicKey, WireGuardConfig};
 use crate::secret::Secret;
 
@@ -53,7 +54,7 @@ impl End {
         let (inbound, outbound, datagrams) = Default::default();
         Self {
             tunnel: Tunnel::new(private_key, own, peers, routes, 1420),
-            stack: Stack::new(addresses, 1420, 7, Instant::ZERO),
+            stack: Stack::new(Addresses::new(addresses), 1420, 1_000, 7, Instant::ZERO),
             inbound,
             outbound,
             datagrams,

@@ -8,7 +8,7 @@ use crate::support::app;
 
 /// The error and all its causes, of the settings of the left end with this change.
 fn error(change: impl FnOnce(&mut Value)) -> String {
-    let mut settings = left("127.0.0.1:1");
+    let mut settings = left("auto", "127.0.0.1:1");
     settings["kind"] = json!("wireguard");
     change(&mut settings);
     let config: NetworkConfig = serde_json::from_value(settings).unwrap();
@@ -63,6 +63,8 @@ async fn an_error_says_what_is_wrong() {
         ("write \"5s\"", |s| s["deadline"] = json!(5)),
         ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1500ms")),
         ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1day")),
+        ("unknown stack `kernl`; it is one of `auto`, `kernel` and `user`", |s| s["stack"] = json!("kernl")),
+        ("nonzero", |s| s["max_connections"] = json!(0)),
         ("cannot be bound to port 7", |s| (s["bind"], s["listen_port"]) = (json!("192.0.2.1"), json!(7))),
     ];
     for (expected, change) in cases {
@@ -78,7 +80,8 @@ fn without_a_runtime_there_is_no_tunnel() {
 
 #[tokio::test]
 async fn secrets_are_not_shown() {
-    let network = crate::pair::network(left("127.0.0.1:1"));
-    let config: frame_net::wireguard::WireGuardConfig = serde_json::from_value(left("127.0.0.1:1")).unwrap();
+    let network = crate::pair::network(left("auto", "127.0.0.1:1"));
+    let config: frame_net::wireguard::WireGuardConfig =
+        serde_json::from_value(left("auto", "127.0.0.1:1")).unwrap();
     assert!(!format!("{network:?} {config:?}").contains(LEFT));
 }

@@ -4,58 +4,62 @@ use frame_net::wireguard::Refusal;
 use frame_net::{Cause, LocalEndpoint};
 use serde_json::json;
 
-use crate::pair::Pair;
+use crate::pair::{Pair, on_both_stacks};
 use crate::support::{endpoint, soon};
 
-#[tokio::test]
-async fn datagrams_go_there_and_back() {
-    let pair = Pair::new();
-    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
-    let mut buffer = [0; 4];
-    for (to, from) in [("10.9.0.2:53", "10.9.0.1"), ("[fd09::2]:53", "fd09::1")] {
-        client.send_to(b"question", &endpoint(to)).await.unwrap();
-        let (len, address) = soon(server.receive_from(&mut buffer)).await.unwrap();
-        assert_eq!((&buffer[..len], address.host.to_string().as_str()), (&b"ques"[..], from));
-        assert_eq!(address.port, client.local().port);
-        server.send_to(b"", &endpoint(&address.to_string())).await.unwrap();
-        let (len, address) = soon(client.receive_from(&mut buffer)).await.unwrap();
-        assert_eq!((len, address.to_string().as_str()), (0, to));
+on_both_stacks! {
+    async fn datagrams_go_there_and_back(stack) {
+        let pair = Pair::new(stack);
+        let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
+        let mut buffer = [0; 4];
+        for (to, from) in [("10.9.0.2:53", "10.9.0.1"), ("[fd09::2]:53", "fd09::1")] {
+            client.send_to(b"question", &endpoint(to)).await.unwrap();
+            let (len, address) = soon(server.receive_from(&mut buffer)).await.unwrap();
+            assert_eq!((&buffer[..len], address.host.to_string().as_str()), (&b"ques"[..], from));
+            assert_eq!(address.port, client.local().port);
+            server.send_to(b"", &endpoint(&address.to_string())).await.unwrap();
+            let (len, address) = soon(client.receive_from(&mut buffer)).await.unwrap();
+            assert_eq!((len, address.to_string().as_str()), (0, to));
+        }
     }
 }
 
-#[tokio::test]
-async fn a_datagram_that_is_too_long_is_refused_and_not_cut() {
-    let pair = Pair::with(|left, _| left["mtu"] = json!(1280));
-    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
-    for (to, most) in [("10.9.0.2:53", 1252), ("[fd09::2]:53", 1232)] {
-        let error = client.send_to(&vec![1; most + 1], &endpoint(to)).await.unwrap_err();
-        let expected = Refusal::TooLong { len: most + 1, most };
+on_both_stacks! {
+    async fn a_datagram_that_is_too_long_is_refused_and_not_cut(stack) {
+        let pair = Pair::with(stack, |left, _| left["mtu"] = json!(1280));
+        let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
+        for (to, most) in [("10.9.0.2:53", 1252), ("[fd09::2]:53", 1232)] {
+            let error = client.send_to(&vec![1; most + 1], &endpoint(to)).await.unwrap_err();
+            let expected = Refusal::TooLong { len: most + 1, most };
+            assert!(matches!(error.cause(), Cause::WireGuard(refusal) if *refusal == expected), "{error:?}");
+            assert!(!error.is_retryable());
+            client.send_to(&vec![2; most], &endpoint(to)).await.unwrap();
+            let mut buffer = [0; 2000];
+            let (len, _) = soon(server.receive_from(&mut buffer)).await.unwrap();
+            assert!(len == most && buffer[..most].iter().all(|&byte| byte == 2));
+        }
+    }
+}
+
+on_both_stacks! {
+    async fn a_datagram_to_what_no_peer_owns_is_refused(stack) {
+        let pair = Pair::new(stack);
+        let port = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
+        let error = port.send_to(b"x", &endpoint("192.0.2.1:53")).await.unwrap_err();
+        let expected = Refusal::NoPeer { address: "192.0.2.1".parse().unwrap() };
         assert!(matches!(error.cause(), Cause::WireGuard(refusal) if *refusal == expected), "{error:?}");
-        assert!(!error.is_retryable());
-        client.send_to(&vec![2; most], &endpoint(to)).await.unwrap();
-        let mut buffer = [0; 2000];
-        let (len, _) = soon(server.receive_from(&mut buffer)).await.unwrap();
-        assert!(len == most && buffer[..most].iter().all(|&byte| byte == 2));
     }
 }
 
-#[tokio::test]
-async fn a_datagram_to_what_no_peer_owns_is_refused() {
-    let pair = Pair::new();
-    let port = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
-    let error = port.send_to(b"x", &endpoint("192.0.2.1:53")).await.unwrap_err();
-    let expected = Refusal::NoPeer { address: "192.0.2.1".parse().unwrap() };
-    assert!(matches!(error.cause(), Cause::WireGuard(refusal) if *refusal == expected), "{error:?}");
-}
-
-#[tokio::test]
-async fn a_port_is_free_again_when_it_is_dropped() {
-    let pair = Pair::new();
-    let at = LocalEndpoint::port(53);
-    let port = pair.left.dialer.bind_datagram(&at).await.unwrap();
-    pair.left.dialer.bind_datagram(&at).await.unwrap_err();
-    drop(port);
-    pair.left.dialer.bind_datagram(&at).await.unwrap();
+on_both_stacks! {
+    async fn a_port_is_free_again_when_it_is_dropped(stack) {
+        let pair = Pair::new(stack);
+        let at = LocalEndpoint::port(53);
+        let port = pair.left.dialer.bind_datagram(&at).await.unwrap();
+        pair.left.dialer.bind_datagram(&at).await.unwrap_err();
+        drop(port);
+        pair.left.dialer.bind_datagram(&at).await.unwrap();
+    }
 }

@@ -7,14 +7,14 @@ use frame_net::{BoxDatagrams, BoxListener, Cause, LocalEndpoint, NetworkError, S
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::pair::{Pair, Side, cause, left};
+use crate::pair::{Pair, Side, cause, left, on_both_stacks};
 use crate::support::{Bait, endpoint, soon};
 
 const A: u8 = 1;
 
 /// A pair whose left end asks the right one.
-fn with_server() -> Pair {
-    Pair::with(|left, _| left["dns"] = json!(["10.9.0.2"]))
+fn with_server(stack: &str) -> Pair {
+    Pair::with(stack, |left, _| left["dns"] = json!(["10.9.0.2"]))
 }
 
 /// The answer to a query: `host.example` is at these addresses, and there is no other name.
@@ -58,69 +58,74 @@ async fn serve_streams(mut listener: BoxListener) {
     }
 }
 
-#[tokio::test]
-async fn without_a_server_in_the_tunnel_nobody_is_asked() {
-    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
-    peer.set_nonblocking(true).unwrap();
-    let left = Side::new(left(peer.local_addr().unwrap()));
-    let bait = Bait::new();
-    for name in ["localhost", "host.example"] {
-        let error = left.connect(&format!("{name}:{}", bait.endpoint().port())).await.unwrap_err();
-        assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == Step::Lookup));
-        assert!(matches!(cause(&error), Cause::NotSupported { kind: "wireguard", .. }), "{error:?}");
-        let error = left.dialer.lookup(&name.parse().unwrap()).await.unwrap_err();
-        assert!(matches!(cause(&error), Cause::NotSupported { .. }) && !error.is_retryable(), "{error:?}");
+on_both_stacks! {
+    async fn without_a_server_in_the_tunnel_nobody_is_asked(stack) {
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let left = Side::new(left(stack, peer.local_addr().unwrap()));
+        let bait = Bait::new();
+        for name in ["localhost", "host.example"] {
+            let error = left.connect(&format!("{name}:{}", bait.endpoint().port())).await.unwrap_err();
+            assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == Step::Lookup));
+            assert!(matches!(cause(&error), Cause::NotSupported { kind: "wireguard", .. }), "{error:?}");
+            let error = left.dialer.lookup(&name.parse().unwrap()).await.unwrap_err();
+            assert!(matches!(cause(&error), Cause::NotSupported { .. }) && !error.is_retryable(), "{error:?}");
+        }
+        bait.assert_untouched();
+        let nothing = peer.recv(&mut [0; 1]).unwrap_err();
+        assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     }
-    bait.assert_untouched();
-    let nothing = peer.recv(&mut [0; 1]).unwrap_err();
-    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
 }
 
-#[tokio::test]
-async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out() {
-    let pair = with_server();
-    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    tokio::spawn(serve_datagrams(port, 0));
-    let found = soon(pair.left.dialer.lookup(&"Host.example".parse().unwrap())).await.unwrap();
-    assert_eq!(found, ["10.9.0.9", "10.9.0.2"].map(|address| address.parse::<std::net::IpAddr>().unwrap()));
+on_both_stacks! {
+    async fn a_name_is_looked_up_in_the_tunnel_and_what_no_peer_owns_is_left_out(stack) {
+        let pair = with_server(stack);
+        let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        tokio::spawn(serve_datagrams(port, 0));
+        let found = soon(pair.left.dialer.lookup(&"Host.example".parse().unwrap())).await.unwrap();
+        assert_eq!(found, ["10.9.0.9", "10.9.0.2"].map(|address| address.parse::<std::net::IpAddr>().unwrap()));
 
-    let mut listener = pair.right.listen(80).await;
-    let (connected, accepted) = tokio::join!(pair.left.connect("host.example:80"), soon(listener.accept()));
-    assert!(connected.is_ok() && accepted.is_ok());
+        let mut listener = pair.right.listen(80).await;
+        let (connected, accepted) = tokio::join!(pair.left.connect("host.example:80"), soon(listener.accept()));
+        assert!(connected.is_ok() && accepted.is_ok());
 
-    let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(54)).await.unwrap();
-    let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
-    soon(client.send_to(b"x", &endpoint("host.example:54"))).await.unwrap();
-    assert_eq!(soon(server.receive_from(&mut [0; 1])).await.unwrap().0, 1);
+        let server = pair.right.dialer.bind_datagram(&LocalEndpoint::port(54)).await.unwrap();
+        let client = pair.left.dialer.bind_datagram(&LocalEndpoint::default()).await.unwrap();
+        soon(client.send_to(b"x", &endpoint("host.example:54"))).await.unwrap();
+        assert_eq!(soon(server.receive_from(&mut [0; 1])).await.unwrap().0, 1);
+    }
 }
 
-#[tokio::test]
-async fn a_name_that_is_not_there_is_refused() {
-    let pair = with_server();
-    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    tokio::spawn(serve_datagrams(port, 0));
-    let error = pair.left.connect("nowhere.example:80").await.unwrap_err();
-    assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoAddress)), "{error:?}");
-    assert!(!error.is_retryable());
+on_both_stacks! {
+    async fn a_name_that_is_not_there_is_refused(stack) {
+        let pair = with_server(stack);
+        let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        tokio::spawn(serve_datagrams(port, 0));
+        let error = pair.left.connect("nowhere.example:80").await.unwrap_err();
+        assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoAddress)), "{error:?}");
+        assert!(!error.is_retryable());
+    }
 }
 
-#[tokio::test]
-async fn an_answer_that_is_too_long_for_a_datagram_comes_by_stream() {
-    let pair = with_server();
-    let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    tokio::spawn(serve_datagrams(port, 2));
-    tokio::spawn(serve_streams(pair.right.listen(53).await));
-    let found = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap();
-    assert_eq!(found.len(), 2);
+on_both_stacks! {
+    async fn an_answer_that_is_too_long_for_a_datagram_comes_by_stream(stack) {
+        let pair = with_server(stack);
+        let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        tokio::spawn(serve_datagrams(port, 2));
+        tokio::spawn(serve_streams(pair.right.listen(53).await));
+        let found = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap();
+        assert_eq!(found.len(), 2);
+    }
 }
 
-#[tokio::test]
-async fn a_server_that_is_silent_is_waited_for_until_the_deadline() {
-    let pair = Pair::with(|left, _| {
-        left["dns"] = json!(["10.9.0.2"]);
-        left["deadline"] = json!("300ms");
-    });
-    let _silent = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
-    let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();
-    assert!(matches!(cause(&error), Cause::TimedOut { .. }) && error.is_retryable(), "{error:?}");
+on_both_stacks! {
+    async fn a_server_that_is_silent_is_waited_for_until_the_deadline(stack) {
+        let pair = Pair::with(stack, |left, _| {
+            left["dns"] = json!(["10.9.0.2"]);
+            left["deadline"] = json!("300ms");
+        });
+        let _silent = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();
+        assert!(matches!(cause(&error), Cause::TimedOut { .. }) && error.is_retryable(), "{error:?}");
+    }
 }

@@ -84,6 +84,10 @@ pub fn datagram(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), payload: &[u8]) -> V
     packet.extend([0, 0, 0, 0, 64, 17, 0, 0]);
     packet.extend(from.0.octets());
     packet.extend(to.0.octets());
+    let words = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let sum: u32 = words.sum();
+    let checksum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
     packet.extend([from.1.to_be_bytes(), to.1.to_be_bytes(), len.to_be_bytes(), [0, 0]].concat());
     packet.extend(payload);
     packet

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-use crate::pair::{LEFT, RIGHT, left, network, public};
+use crate::pair::{LEFT, RIGHT, has_kernel_stack, left, network, public};
 use crate::servers::process::Process;
 use crate::servers::program::{Program, run, skipped};
 use crate::support::{endpoint, soon};
@@ -65,12 +65,15 @@ async fn inside() {
         run(Command::new("ip").args(arguments.split(' ')));
     }
 
-    let mut settings = left("127.0.0.1:51820");
-    settings["peers"][0]["keepalive"] = json!("1s");
-    let tunnel = network(settings);
-    for address in ["10.9.0.2", "[fd09::2]"] {
-        streams(&tunnel, address).await;
-        datagrams(&tunnel, address).await;
+    let stacks = if has_kernel_stack() { &["user", "kernel"][..] } else { &["user"] };
+    for stack in stacks {
+        let mut settings = left(stack, "127.0.0.1:51820");
+        settings["peers"][0]["keepalive"] = json!("1s");
+        let tunnel = network(settings);
+        for address in ["10.9.0.2", "[fd09::2]"] {
+            streams(&tunnel, address).await;
+            datagrams(&tunnel, address).await;
+        }
     }
 }
 

@@ -3,10 +3,8 @@
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 
+use crate::wireguard::packet;
 use crate::wireguard::packets::Packets;
-
-/// WireGuard pads what it carries to a multiple of this, as far as the MTU allows.
-const PADDING: usize = 16;
 
 /// What came out of the tunnel, and what is to go into it.
 pub(super) struct Queues<'a> {
@@ -69,7 +67,7 @@ impl RxToken for Inbound<'_> {
 
 impl TxToken for Outbound<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let padded = len.next_multiple_of(PADDING).min(self.mtu).max(len);
+        let padded = packet::padded(len, self.mtu);
         let room = self.packets.room(padded);
         room[len..].fill(0);
         let written = f(&mut room[..len]);

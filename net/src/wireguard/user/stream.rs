@@ -10,14 +10,14 @@ use std::task::{Context, Poll, ready};
 use smoltcp::iface::SocketHandle;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::User;
 use crate::error::Cause;
-use crate::wireguard::shared::User;
 
 /// A connection. What is written goes into the buffer that the stack sends from, and what is read comes from the one
 /// that it receives into.
 ///
 /// Dropping it closes it, behind what was written.
-pub(super) struct Stream {
+pub(in crate::wireguard) struct Stream {
     user: Arc<User>,
     handle: SocketHandle,
 }
@@ -33,8 +33,7 @@ impl Stream {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection that was being made.
-    pub(super) async fn connect(user: &Arc<User>, to: SocketAddr) -> Result<Self, Cause> {
-        user.routes.check(to.ip())?;
+    pub(in crate::wireguard) async fn connect(user: &Arc<User>, to: SocketAddr) -> Result<Self, Cause> {
         let handle = user.stack().connect(to)?;
         let stream = Self::new(Arc::clone(user), handle);
         user.ring();

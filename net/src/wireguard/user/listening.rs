@@ -9,7 +9,7 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use super::Stack;
-use super::connection::{over, socket};
+use super::connection::{buffer, over, socket};
 use super::ports::Use;
 use crate::error::Cause;
 use crate::wireguard::packet::Segment;
@@ -57,13 +57,13 @@ impl Stack {
         address: Option<IpAddr>,
         port: u16,
     ) -> Result<(ListenerId, SocketAddr), Cause> {
-        self.check_local(address)?;
+        self.addresses.check_local(address)?;
         let port = self.port(port, Use::Listener(address))?;
         let id = self.next_listener;
         self.next_listener = ListenerId(id.0 + 1);
         let (pending, ready) = (Vec::new(), VecDeque::new());
         self.listeners.insert(id, Listening { address, port, pending, ready, waker: None });
-        Ok((id, SocketAddr::new(self.shown(address), port)))
+        Ok((id, SocketAddr::new(self.addresses.shown(address), port)))
     }
 
     /// The next connection, and who made it.
@@ -109,10 +109,11 @@ impl Stack {
         let Some((&listener, listening)) = self.listeners.iter().find(|(_, listening)| at(listening)) else {
             return Ok(None);
         };
-        if listening.pending.len() + listening.ready.len() >= BACKLOG || remote.port() == 0 {
+        let is_full = listening.pending.len() + listening.ready.len() >= BACKLOG || self.is_full();
+        if is_full || remote.port() == 0 {
             return Err(Ignored);
         }
-        let mut socket = socket();
+        let mut socket = socket(buffer(self.connections.len()));
         socket.listen(local).map_err(|_| Ignored)?;
         Ok(Some(Opened { listener, handle: self.insert(socket, local, remote) }))
     }

@@ -1,17 +1,21 @@
-//! TCP and UDP inside the tunnel, without I/O.
+//! TCP and UDP inside the tunnel in user space, by [smoltcp]: the fallback where the kernel's stack is not available.
+//!
+//! [`Stack`] does no I/O: packets in memory go in and come out, and time is a parameter.
 
 mod acknowledgement;
 mod connection;
 mod device;
+mod listener;
 mod listening;
 mod ports;
+mod shared;
+mod stream;
 mod udp;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv6Address};
@@ -19,10 +23,14 @@ use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Address, Ipv6Address};
 use self::connection::Connection;
 use self::device::Queues;
 use self::listening::Listening;
-use crate::wireguard::Refusal;
+use crate::wireguard::addresses::Addresses;
 use crate::wireguard::packets::Packets;
 
+pub(super) use self::listener::TunnelListener;
 pub(super) use self::listening::ListenerId;
+pub(super) use self::shared::{Interface as UserInterface, Shared, User};
+pub(super) use self::stream::Stream;
+pub(super) use self::udp::Port;
 
 /// How many packets the stack may send before others have a turn.
 const BURST: usize = 128;
@@ -34,8 +42,10 @@ const BURST: usize = 128;
 pub(super) struct Stack {
     interface: Interface,
     sockets: SocketSet<'static>,
-    addresses: Vec<IpNet>,
+    addresses: Addresses,
     mtu: usize,
+    /// How many connections there may be.
+    most: usize,
     connections: HashMap<SocketHandle, Connection>,
     /// The local and the remote end of each connection.
     tuples: HashMap<(SocketAddr, SocketAddr), SocketHandle>,
@@ -55,14 +65,14 @@ pub(super) struct Stack {
 
 impl Stack {
     /// A stack at these addresses. `seed` is not to be guessed.
-    pub(super) fn new(addresses: Vec<IpNet>, mtu: usize, seed: u64, now: Instant) -> Self {
+    pub(super) fn new(addresses: Addresses, mtu: usize, most: usize, seed: u64, now: Instant) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let (mut inbound, mut outbound) = (Packets::default(), Packets::default());
         let mut queues = Queues { inbound: &mut inbound, outbound: &mut outbound, mtu, most: BURST };
         let mut interface = Interface::new(config, &mut queues, now);
         interface.update_ip_addrs(|own| {
-            for address in addresses.iter().map(IpNet::addr) {
+            for address in addresses.iter().map(|own| own.addr()) {
                 // The longest prefix: which of the others are neighbours is for the tunnel to know.
                 let full = if address.is_ipv4() { 32 } else { 128 };
                 // There are no more of them than there is room for; `Setup` has seen to it.
@@ -78,6 +88,7 @@ impl Stack {
             sockets: SocketSet::new(Vec::new()),
             addresses,
             mtu,
+            most,
             connections: HashMap::new(),
             tuples: HashMap::new(),
             orphans: Vec::new(),
@@ -117,7 +128,7 @@ impl Stack {
     }
 
     fn take(&mut self, inbound: &mut Packets, outbound: &mut Packets) {
-        while let Some((packet, ())) = inbound.front() {
+        while let Some(packet) = inbound.get(0) {
             let Ok(opened) = self.open(packet) else {
                 inbound.skip(1);
                 continue;
@@ -148,31 +159,5 @@ impl Stack {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.connections.len()
-    }
-
-    /// The address that what goes to `to` comes from.
-    pub(super) fn source(&self, to: IpAddr) -> Result<IpAddr, Refusal> {
-        let is_none = to.is_unspecified() || to.is_multicast() || to.is_loopback();
-        if is_none || self.addresses.iter().any(|own| own.addr() == to) {
-            return Err(Refusal::NotRemote { address: to });
-        }
-        let family = self.addresses.iter().filter(|own| own.addr().is_ipv4() == to.is_ipv4());
-        let nearest = family.clone().find(|own| own.contains(&to)).or(family.clone().next());
-        nearest.map(IpNet::addr).ok_or(Refusal::NoSource { address: to })
-    }
-
-    /// Refuses to listen at an address that is not one of this end.
-    fn check_local(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
-        match address {
-            Some(address) if !self.addresses.iter().any(|own| own.addr() == address) => {
-                Err(Refusal::NotLocal { address })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// An address for who asks where something is that is at all of them.
-    fn shown(&self, address: Option<IpAddr>) -> IpAddr {
-        address.unwrap_or_else(|| self.addresses[0].addr())
     }
 }

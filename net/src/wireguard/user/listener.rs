@@ -4,15 +4,14 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::listening::ListenerId;
+use super::{Stream, User};
 use crate::address::{LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::network::{BoxFuture, BoxStream, Listener};
-use crate::wireguard::shared::User;
-use crate::wireguard::stack::ListenerId;
-use crate::wireguard::stream::Stream;
 
 /// A port of this end. The network's settings say which addresses that has.
-pub(super) struct TunnelListener {
+pub(in crate::wireguard) struct TunnelListener {
     user: Arc<User>,
     id: ListenerId,
     local: SocketAddr,
@@ -20,7 +19,7 @@ pub(super) struct TunnelListener {
 
 impl TunnelListener {
     /// Accepts connections at `at`.
-    pub(super) fn new(user: &Arc<User>, at: &LocalEndpoint) -> Result<Self, Cause> {
+    pub(in crate::wireguard) fn new(user: &Arc<User>, at: &LocalEndpoint) -> Result<Self, Cause> {
         let (id, local) = user.stack().listen(at.address, at.port)?;
         Ok(Self { user: Arc::clone(user), id, local })
     }

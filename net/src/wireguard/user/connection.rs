@@ -13,19 +13,31 @@ use tokio::io::ReadBuf;
 use super::Stack;
 use super::ports::Use;
 use crate::error::Cause;
+use crate::wireguard::Refusal;
 
-/// How many bytes each direction of a connection can have on its way: what fits there in 50 ms at 80 Mbit/s. The
-/// memory is that of who uses it: a page of it is taken when it is first written to.
-const BUFFER: usize = 512 * 1024;
+/// How many bytes each direction of a connection can have on its way, by how many connections there are: up to 64 as many
+/// as arrive in 50 ms at 80 Mbit/s, and fewer beyond. So a script that opens many holds little more memory than one that
+/// opens 64: with 512, at most 128 MiB. A page of it is taken when it is first written to.
+pub(super) const fn buffer(connections: usize) -> usize {
+    match connections {
+        0..64 => 512 * 1024,
+        64..256 => 128 * 1024,
+        _ => 32 * 1024,
+    }
+}
 
-/// Of how many bytes read the far end is told, if it does not hear of them anyway.
-const NEWS: usize = BUFFER / 8;
+/// The share of a buffer that has to be read for the far end to be told, if it does not hear of it anyway.
+const NEWS: usize = 8;
 
 /// How long a connection that nobody has any more may take to deliver what was written, and to close.
 const LINGER: Duration = Duration::from_secs(30);
 
 /// How many connections are kept that are closed, and only wait for packets that come late.
 const MOST_WAITING: usize = 64;
+
+/// How much memory connections may hold that no user has any more. Beyond that the oldest is reset, as it is if there are
+/// more of them than there may be connections with a user.
+const MOST_ORPHANED: usize = 16 * 1024 * 1024;
 
 /// How often connections that are closed are looked at: more often than smoltcp forgets them, which takes 10 s.
 const KEEP: Duration = Duration::from_secs(2);
@@ -36,6 +48,9 @@ pub(super) struct Connection {
     remote: SocketAddr,
     /// The sequence number behind all that was sent.
     pub(super) sent: Option<u32>,
+    /// How many bytes were read and written. As many of each buffer have been touched, up to its length.
+    read: usize,
+    written: usize,
     /// How many bytes were read that the far end may not have been told of.
     unannounced: usize,
     /// What is left to read of a connection that both ends closed. smoltcp forgets it after a while.
@@ -44,9 +59,9 @@ pub(super) struct Connection {
     orphaned: Option<Instant>,
 }
 
-/// A socket that sends what it is given at once.
-pub(super) fn socket() -> Socket<'static> {
-    let buffer = || SocketBuffer::new(vec![0; BUFFER]);
+/// A socket that sends what it is given at once, with buffers of this length.
+pub(super) fn socket(buffer: usize) -> Socket<'static> {
+    let buffer = || SocketBuffer::new(vec![0; buffer]);
     let mut socket = Socket::new(buffer(), buffer());
     // Who writes a small piece wants it sent; who does not, buffers.
     socket.set_nagle_enabled(false);
@@ -56,10 +71,13 @@ pub(super) fn socket() -> Socket<'static> {
 impl Stack {
     /// Begins a connection.
     pub(in crate::wireguard) fn connect(&mut self, to: SocketAddr) -> Result<SocketHandle, Cause> {
-        let from = self.source(to.ip())?;
+        if self.is_full() {
+            return Err(Refusal::TooManyConnections { most: self.most }.into());
+        }
+        let from = self.addresses.source(to.ip())?;
         let port = self.port(0, Use::Connection(from, &to))?;
         let from = SocketAddr::new(from, port);
-        let mut socket = socket();
+        let mut socket = socket(buffer(self.connections.len()));
         let begun = socket.connect(self.interface.context(), to, from);
         begun.map_err(|error| io::Error::new(io::ErrorKind::AddrNotAvailable, error))?;
         Ok(self.insert(socket, from, to))
@@ -73,10 +91,25 @@ impl Stack {
         remote: SocketAddr,
     ) -> SocketHandle {
         let handle = self.sockets.add(socket);
-        let connection = Connection { local, remote, sent: None, unannounced: 0, end: None, orphaned: None };
+        let connection = Connection {
+            local,
+            remote,
+            sent: None,
+            read: 0,
+            written: 0,
+            unannounced: 0,
+            end: None,
+            orphaned: None,
+        };
         self.connections.insert(handle, connection);
         self.tuples.insert((local, remote), handle);
         handle
+    }
+
+    /// Returns whether there may be no more connections. Those that have no user any more do not count: they have a
+    /// budget of their own.
+    pub(super) fn is_full(&self) -> bool {
+        self.connections.len().saturating_sub(self.orphans.len()) >= self.most
     }
 
     /// Removes a connection at once, and says nothing about it to the far end.
@@ -158,8 +191,9 @@ impl Stack {
             }
         };
         if read > 0 || buffer.remaining() == 0 {
+            connection.read = connection.read.saturating_add(read);
             connection.unannounced += read;
-            let is_news = connection.unannounced >= NEWS;
+            let is_news = connection.unannounced >= socket.recv_capacity() / NEWS;
             if is_news {
                 connection.unannounced = 0;
             }
@@ -186,13 +220,18 @@ impl Stack {
         if self.connections.get(&handle).is_none_or(|connection| connection.end.is_some()) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let socket = self.tcp(handle);
+        let socket = self.sockets.get_mut::<Socket<'_>>(handle);
         match socket.send_slice(bytes) {
             Ok(0) if !bytes.is_empty() => {
                 socket.register_send_waker(cx.waker());
                 Poll::Pending
             }
-            Ok(len) => Poll::Ready(Ok(len)),
+            Ok(len) => {
+                if let Some(connection) = self.connections.get_mut(&handle) {
+                    connection.written = connection.written.saturating_add(len);
+                }
+                Poll::Ready(Ok(len))
+            }
             Err(_) if socket.state() == State::Closed => Poll::Ready(Err(lost(is_over))),
             // This end said that nothing more comes.
             Err(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -224,16 +263,22 @@ impl Stack {
         self.tcp(handle).abort();
     }
 
-    /// Resets connections that nobody has any more: where something came that nobody will read, as RFC 2525 has it,
-    /// and where the far end does not answer.
+    /// Resets connections that have no user any more: those with received bytes that remain unread, as RFC 2525 has it,
+    /// those whose far end does not answer, and the oldest if all of them hold too much.
     pub(super) fn reap(&mut self) {
         let now = self.now;
-        for handle in &self.orphans {
-            let until = self.connections[handle].orphaned;
+        let (mut count, mut held) = (0, 0_usize);
+        // The newest first, because it is for the oldest that there is no room.
+        for handle in self.orphans.iter().rev() {
+            let connection = &self.connections[handle];
             let socket = self.sockets.get_mut::<Socket<'_>>(*handle);
+            let is_waiting = socket.state() == State::TimeWait;
+            count += usize::from(!is_waiting && socket.state() != State::Closed);
+            held = held.saturating_add(connection.held(socket));
             let is_unread = socket.recv_queue() > 0 && socket.send_queue() == 0;
-            let is_late = until.is_some_and(|until| until <= now) && socket.state() != State::TimeWait;
-            if is_unread || is_late {
+            let is_late = connection.orphaned.is_some_and(|until| until <= now) && !is_waiting;
+            let is_beyond = count > self.most || held > MOST_ORPHANED;
+            if is_unread || is_late || is_beyond {
                 socket.abort();
             }
         }
@@ -292,6 +337,14 @@ impl Stack {
                 connection.end = Some(end);
             }
         }
+    }
+}
+
+impl Connection {
+    /// How much memory the buffers of the connection's socket hold.
+    fn held(&self, socket: &Socket<'_>) -> usize {
+        let received = self.read.saturating_add(socket.recv_queue());
+        received.min(socket.recv_capacity()) + self.written.min(socket.send_capacity())
     }
 }
 

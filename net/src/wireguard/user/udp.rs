@@ -1,16 +1,19 @@
 //! Datagrams in the stack.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket, UdpMetadata};
 use smoltcp::wire::IpListenEndpoint;
 
-use super::Stack;
 use super::connection::over;
 use super::ports::Use;
+use super::{Stack, User};
+use crate::address::LocalEndpoint;
 use crate::error::Cause;
 use crate::wireguard::Refusal;
 
@@ -19,10 +22,42 @@ use crate::wireguard::Refusal;
 const DATAGRAMS: usize = 256;
 const BUFFER: usize = 256 * 1024;
 
-/// The headers of UDP, IPv4 and IPv6.
-const UDP_HEADER: usize = 8;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
+/// A UDP port of this end.
+pub(in crate::wireguard) struct Port {
+    user: Arc<User>,
+    handle: SocketHandle,
+    local: SocketAddr,
+}
+
+impl Port {
+    /// Takes a port at `at`.
+    pub(in crate::wireguard) fn bind(user: &Arc<User>, at: &LocalEndpoint) -> Result<Self, Cause> {
+        let (handle, local) = user.stack().bind(at.address, at.port)?;
+        Ok(Self { user: Arc::clone(user), handle, local })
+    }
+
+    pub(in crate::wireguard) const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends a datagram, whole or not at all.
+    pub(in crate::wireguard) async fn send(&self, payload: &[u8], to: SocketAddr) -> Result<(), Cause> {
+        poll_fn(|cx| self.user.stack().poll_send_to(self.handle, cx, payload, to)).await?;
+        self.user.ring();
+        Ok(())
+    }
+
+    /// Receives a datagram. Returns how many bytes of it fit, and the sender.
+    pub(in crate::wireguard) async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        poll_fn(|cx| self.user.stack().poll_receive_from(self.handle, cx, buffer)).await
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.user.stack().unbind(self.handle);
+    }
+}
 
 impl Stack {
     /// Takes a port for datagrams, and says which.
@@ -31,7 +66,7 @@ impl Stack {
         address: Option<IpAddr>,
         port: u16,
     ) -> Result<(SocketHandle, SocketAddr), Cause> {
-        self.check_local(address)?;
+        self.addresses.check_local(address)?;
         let port = self.port(port, Use::Datagrams(address))?;
         let buffer = || {
             let len = BUFFER.max(self.mtu);
@@ -42,7 +77,7 @@ impl Stack {
         bound.map_err(|error| io::Error::new(io::ErrorKind::AddrNotAvailable, error))?;
         let handle = self.sockets.add(socket);
         self.bound.push((handle, address, port));
-        Ok((handle, SocketAddr::new(self.shown(address), port)))
+        Ok((handle, SocketAddr::new(self.addresses.shown(address), port)))
     }
 
     /// Frees a port.
@@ -59,15 +94,10 @@ impl Stack {
         payload: &[u8],
         to: SocketAddr,
     ) -> Poll<Result<(), Cause>> {
-        let local = match self.source(to.ip()) {
+        let local = match self.addresses.source(to.ip()) {
             Ok(local) => local,
             Err(refusal) => return Poll::Ready(Err(refusal.into())),
         };
-        let header = if to.is_ipv4() { V4_HEADER } else { V6_HEADER };
-        let most = self.mtu - header - UDP_HEADER;
-        if payload.len() > most {
-            return Poll::Ready(Err(Refusal::TooLong { len: payload.len(), most }.into()));
-        }
         if self.is_over {
             return Poll::Ready(Err(over().into()));
         }

@@ -1,0 +1,69 @@
+//! Which of the stacks a network uses.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, de};
+
+/// The TCP and UDP that a network is to use. In text: `auto`, `kernel` or `user`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StackChoice {
+    /// The kernel's if it can be used here, else the one in user space.
+    #[default]
+    Auto,
+    /// The kernel's, or no network.
+    Kernel,
+    /// The one in user space.
+    User,
+}
+
+impl<'de> Deserialize<'de> for StackChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+
+        impl de::Visitor<'_> for Choice {
+            type Value = StackChoice;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto`, `kernel` or `user`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<StackChoice, E> {
+                match text {
+                    "auto" => Ok(StackChoice::Auto),
+                    "kernel" => Ok(StackChoice::Kernel),
+                    "user" => Ok(StackChoice::User),
+                    _ => Err(E::custom(format_args!(
+                        "unknown stack `{text}`; it is one of `auto`, `kernel` and `user`"
+                    ))),
+                }
+            }
+        }
+
+        deserializer.deserialize_str(Choice).map_err(D::Error::custom)
+    }
+}
+
+/// The TCP and UDP that a network uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stack {
+    /// The kernel's, in a namespace of its own.
+    Kernel,
+    /// The one in user space.
+    User {
+        /// Why it is not the kernel's. `None` if this one was chosen.
+        why: Option<String>,
+    },
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => f.write_str("the kernel's TCP and UDP, in a namespace of its own"),
+            Self::User { why: None } => f.write_str("TCP and UDP in user space"),
+            Self::User { why: Some(why) } => write!(f, "TCP and UDP in user space, because {why}"),
+        }
+    }
+}
