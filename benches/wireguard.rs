@@ -1,19 +1,31 @@
 //! What a tunnel costs: back and forth, and in bulk, between two WireGuard networks of one process over UDP on loopback,
-//! with all of it on one thread; and the same over plain TCP beside it.
+//! with all of it on one thread, with each of the stacks; and the same over plain TCP beside it. Then how much gets through,
+//! and with what pauses, over a relay that delays, loses and reorders datagrams.
 //!
-//! What is shown is the median of the turns. `cargo bench -p frame-benches --bench wireguard`
+//! Of the first, what is shown is the median of the turns. `cargo bench -p frame-benches --bench wireguard`
 
-use std::time::Instant;
+#[path = "../net/tests/wireguard/relay.rs"]
+mod relay;
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use frame_net::wireguard::{PeerConfig, PublicKey, StackChoice, WireGuard, WireGuardConfig, helper};
 use frame_net::{BoxStream, LocalEndpoint, Network as _, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use relay::{Faults, relay};
 
 const TURNS: usize = 9;
 const ROUND_TRIPS: u32 = 10_000;
 const BULK: usize = 256 << 20;
 const PIECE: usize = 256 << 10;
+/// How long what is lossy is measured.
+const LOSSY: Duration = Duration::from_secs(15);
 
 const KEYS: [&str; 2] =
     ["dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=", "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM="];
@@ -33,10 +45,10 @@ fn peer(end: usize) -> PeerConfig {
     PeerConfig::new(key, vec![ADDRESSES[1 - end].parse().unwrap()])
 }
 
-/// Both ends of a connection through the tunnel.
-async fn tunnel(stack: StackChoice) -> [BoxStream; 2] {
+/// Both ends of a connection through the tunnel, which reaches the server by this way.
+async fn tunnel(stack: StackChoice, way: impl FnOnce(SocketAddr) -> SocketAddr) -> [BoxStream; 2] {
     let server = WireGuard::new(&config(1, stack).with_peer(peer(1))).unwrap();
-    let endpoint = server.local_address().try_into().unwrap();
+    let endpoint = way(server.local_address()).try_into().unwrap();
     let client = WireGuard::new(&config(0, stack).with_peer(peer(0).with_endpoint(endpoint))).unwrap();
     let mut listener = server.listen(&LocalEndpoint::port(80)).await.unwrap();
     let to = "10.8.0.2:80".parse().unwrap();
@@ -100,14 +112,67 @@ fn median(mut turns: Vec<f64>) -> f64 {
     turns[turns.len() / 2]
 }
 
+/// What is between the two ends in the second part: each has 20 ms there and back.
+fn ways() -> [(&'static str, Faults); 5] {
+    let clean = Faults { delay: Duration::from_millis(10), ..Faults::default() };
+    [
+        ("nothing lost", clean),
+        ("1 % lost", Faults { lost: 10, ..clean }),
+        ("5 % lost", Faults { lost: 50, ..clean }),
+        ("2 % are 2 ms late", Faults { late: (20, Duration::from_millis(2)), ..clean }),
+        ("20 Mbit/s, 50 queued", Faults { bottleneck: Some((20_000_000, 50)), ..clean }),
+    ]
+}
+
+/// A relay on a thread of its own, until the program ends.
+fn relay_to(peer: SocketAddr, faults: Faults) -> SocketAddr {
+    let (started, address) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            started.send(relay(peer, faults, 0x5eed).await.0).unwrap();
+            std::future::pending::<()>().await;
+        });
+    });
+    address.recv().unwrap()
+}
+
+/// Megabits in a second, and the longest time in milliseconds in which nothing arrived.
+async fn over(stack: StackChoice, faults: Faults) -> (f64, f64) {
+    let [mut writer, mut reader] = tunnel(stack, |server| relay_to(server, faults)).await;
+    let writing = async {
+        let piece = vec![7; PIECE];
+        while writer.write_all(&piece).await.is_ok() {}
+    };
+    let reading = async {
+        let mut piece = vec![0; PIECE];
+        let begun = Instant::now();
+        let (mut received, mut silence, mut last) = (0, Duration::ZERO, begun);
+        while begun.elapsed() < LOSSY {
+            if let Ok(len) = timeout(LOSSY, reader.read(&mut piece)).await {
+                received += len.unwrap();
+            }
+            silence = silence.max(last.elapsed());
+            last = Instant::now();
+        }
+        let megabits = f64::from(u32::try_from(received).unwrap()) * 8.0 / 1e6;
+        (megabits / begun.elapsed().as_secs_f64(), silence.as_secs_f64() * 1e3)
+    };
+    tokio::select! {
+        () = writing => unreachable!("the reader is there"),
+        figures = reading => figures,
+    }
+}
+
 fn main() {
     helper::init();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        let direct = |server| server;
         let mut cases = [
             ("plain TCP", plain().await),
-            ("kernel", tunnel(StackChoice::Kernel).await),
-            ("user space", tunnel(StackChoice::User).await),
+            ("kernel", tunnel(StackChoice::Kernel, direct).await),
+            ("user space", tunnel(StackChoice::User, direct).await),
         ];
         let mut figures = [const { (Vec::new(), Vec::new()) }; 3];
         for _ in 0..TURNS {
@@ -119,6 +184,15 @@ fn main() {
         println!("{:<12}{:>10}{:>16}", "", "MB/s", "round trip, µs");
         for ((name, _), (bulks, trips)) in cases.iter().zip(figures) {
             println!("{name:<12}{:>10.0}{:>16.1}", median(bulks), median(trips));
+        }
+        let control = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control");
+        println!("\nat 20 ms; the kernel's congestion control is {}", control.unwrap_or_default().trim());
+        println!("{:<22}{:<12}{:>8}{:>14}", "", "", "Mbit/s", "silence, ms");
+        for (way, faults) in ways() {
+            for (name, stack) in [("kernel", StackChoice::Kernel), ("user space", StackChoice::User)] {
+                let (rate, silence) = over(stack, faults).await;
+                println!("{way:<22}{name:<12}{rate:>8.1}{silence:>14.0}");
+            }
         }
     });
 }

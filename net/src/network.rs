@@ -114,6 +114,11 @@ pub trait Network: Send + Sync + 'static {
         None
     }
 
+    /// What its operator should know about how it works on this host, if there is something.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// How far it keeps connections apart from each other. Whoever asks for more is refused before
     /// [`connect`](Network::connect) is called, and before the other methods, which keep nothing apart.
     fn isolation(&self) -> Isolation {

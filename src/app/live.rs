@@ -149,6 +149,9 @@ impl Live {
             Problem::new(&plan.file, span, report::chain(&error))
         })?;
         for (id, made) in new {
+            if let Some(remark) = made.value.network.remark() {
+                tracing::info!(network = %id, "{remark}");
+            }
             self.networks.insert(id.clone(), made.identity.clone());
         }
         Ok(())

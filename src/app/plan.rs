@@ -75,6 +75,12 @@ impl Plan {
         }
     }
 
+    /// What the operator should know about how networks work on this host.
+    pub fn remarks(&self) -> BTreeMap<NetworkId, String> {
+        let remarks = self.networks.iter();
+        remarks.filter_map(|(id, made)| Some((id.clone(), made.value.network.remark()?))).collect()
+    }
+
     /// The supervisors that are nobody's child.
     pub(super) fn tops(&self) -> impl Iterator<Item = (&EntryId, &Given<SupervisorSpec>)> {
         let children: BTreeSet<_> = self

@@ -1,5 +1,6 @@
 //! `frame check`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tokio::runtime::Builder;
@@ -26,10 +27,12 @@ impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut reading = examine(&self.manifest);
         // What could be read is looked at further in any case, so that everything is said at once.
+        let mut remarks = BTreeMap::new();
         if let Some(manifest) = &reading.manifest {
             let runtime = Builder::new_multi_thread().enable_all().build()?;
-            if let Err(further) = runtime.block_on(app::check(manifest)) {
-                reading.problems.extend(further.0);
+            match runtime.block_on(app::check(manifest)) {
+                Ok(plan) => remarks = plan.remarks(),
+                Err(further) => reading.problems.extend(further.0),
             }
             runtime.shutdown_background();
         }
@@ -42,7 +45,7 @@ impl Args {
             }
             (Err(problems), Format::Table) => return Err(Failure::of_manifest(&problems)),
         };
-        let summary = Summary(&manifest);
+        let summary = Summary(&manifest, &remarks);
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&summary.to_json())?)?,
             Format::Table => report::print(&summary.to_string().trim_end())?,

@@ -1,12 +1,13 @@
 //! What a manifest would run, for people and programs to read.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::slice;
 use std::time::Duration;
 
 use frame_dispatch::process::EntryId;
 use frame_dispatch::process::supervisor::{Shutdown, Strategy};
+use frame_net::NetworkId;
 use frame_registry::Id;
 use serde_json::{Map, Value as Json, json};
 
@@ -14,8 +15,8 @@ use super::model::{Child, Function, Given, Limits, Manifest};
 use super::units::size_text;
 use crate::report::table;
 
-/// What a manifest would run. Of networks it has the kinds, and no settings.
-pub(crate) struct Summary<'a>(pub(crate) &'a Manifest);
+/// What a manifest would run, with remarks on its networks. Of networks it has the kinds, and no settings.
+pub(crate) struct Summary<'a>(pub(crate) &'a Manifest, pub(crate) &'a BTreeMap<NetworkId, String>);
 
 impl Summary<'_> {
     pub(crate) fn to_json(&self) -> Json {
@@ -26,7 +27,13 @@ impl Summary<'_> {
         let hosts = hosts.iter().map(|(id, Given { value, .. })| {
             json!({ "id": id, "processes": value.processes, "mailbox": value.mailbox, "engines": value.engines })
         });
-        let networks = networks.iter().map(|(id, network)| json!({ "id": id, "kind": network.value.kind() }));
+        let networks = networks.iter().map(|(id, network)| {
+            let mut shown = json!({ "id": id, "kind": network.value.kind() });
+            if let Some(remark) = self.1.get(id) {
+                shown["remark"] = json!(remark);
+            }
+            shown
+        });
         let supervisors = supervisors.iter().map(|(id, Given { value, .. })| {
             json!({
                 "id": id,
@@ -122,6 +129,9 @@ impl fmt::Display for Summary<'_> {
         if !networks.is_empty() {
             let rows = networks.iter().map(|(id, given)| vec![id.to_string(), given.value.kind().to_owned()]);
             writeln!(f, "\n{}", table(&["network", "kind"], rows))?;
+            for (id, remark) in self.1 {
+                writeln!(f, "{id}: {remark}")?;
+            }
         }
         let mut shown = HashSet::new();
         for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {

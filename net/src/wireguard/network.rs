@@ -247,6 +247,10 @@ impl Network for WireGuard {
         KIND
     }
 
+    fn remark(&self) -> Option<String> {
+        Some(self.stack.to_string())
+    }
+
     fn connect<'a>(
         &'a self,
         to: &'a Endpoint,
