@@ -409,7 +409,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "unknown key `adress`; available keys: `proxy`, `credentials`, `isolate`, `via`, `deadline`",
+                "unknown key `adress`; available keys: `proxy`, `credentials`, `isolate`, `via`, `allow`, `deny`, `default`, `deadline`",
                 "`credentials.password`: a secret is a string, or `env` with the name of an environment variable",
                 "unknown key `credentials.user`; did you mean `username`?",
                 r#"`deadline`: a duration is a string with its unit; write "5s", "500ms" or "1m30s""#,

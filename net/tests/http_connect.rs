@@ -456,7 +456,8 @@ proptest! {
         follows in vec(any::<u8>(), 0..40),
         cuts in vec(any::<Index>(), 0..20),
     ) {
-        let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields = fields.concat();
         let head = format!(
             "{}HTTP/1.1 {status} {reason}\r\n{fields}\r\n", "HTTP/1.1 102 Processing\r\nx: y\r\n\r\n".repeat(interim)
         );

@@ -210,4 +210,6 @@ impl Target<'_> {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -143,7 +143,7 @@ async fn a_server_that_goes_away_answers_what_it_has_taken() {
     assert_eq!(stage.connection().await, "0");
     stage.script.go_away.notify_one();
     // It goes over the other connection once the client has heard of it.
-    soon(async { while stage.connection().await == "0" {} }).await;
+    soon(Box::pin(async { while stage.connection().await == "0" {} })).await;
     stage.end(response).await;
 }
 
