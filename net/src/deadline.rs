@@ -8,7 +8,9 @@ use serde::Deserializer;
 use serde::de::{Error, Visitor};
 use tokio::time::{Instant, timeout_at};
 
+use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
+use crate::host::Host;
 
 /// How long a connection may take where the configuration does not say.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(30);
@@ -24,6 +26,8 @@ pub(crate) struct Deadline {
     at: Instant,
     /// How long it was away when it was set.
     pub(crate) limit: Duration,
+    /// Whether what waits for an event also waits for the deadline.
+    is_covered: bool,
 }
 
 impl Deadline {
@@ -31,7 +35,7 @@ impl Deadline {
     pub(crate) fn after(limit: Duration) -> Self {
         /// A clock does not go on for ever: longer than this is not to be added to it.
         const LONGEST: Duration = Duration::from_hours(24 * 365);
-        Self { at: Instant::now() + limit.min(LONGEST), limit }
+        Self { at: Instant::now() + limit.min(LONGEST), limit, is_covered: false }
     }
 
     /// An equal share of the time that is left, for the first of `parts` that follow on each other.
@@ -40,7 +44,7 @@ impl Deadline {
         let now = Instant::now();
         let left = self.at.saturating_duration_since(now);
         let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
-        Self { at: now + left / parts, limit: self.limit }
+        Self { at: now + left / parts, limit: self.limit, is_covered: false }
     }
 
     /// Does `io`, unless the deadline passes before it is done.
@@ -54,6 +58,13 @@ impl Deadline {
         done.map_err(|cause| DriverError::new(step, peer, cause))
     }
 
+    /// The same deadline, for connecting to `proxy` as a step of an event that the caller waits for with
+    /// [`timeout`](Self::timeout), which needs no timer of its own. A name has to be looked up first, and to tell which of
+    /// the two took too long it does.
+    pub(crate) const fn covered_for(self, proxy: &Endpoint) -> Self {
+        Self { is_covered: matches!(proxy.host(), Host::Address(_)), ..self }
+    }
+
     /// Waits for `event`, unless the deadline passes before it is there. What passed is passed, even if the event is
     /// there at once: data that never stop coming must not go on for ever. A timer costs a system call or two, so
     /// several steps do better to have one.
@@ -61,6 +72,9 @@ impl Deadline {
         let passed = || Cause::TimedOut { limit: self.limit };
         if Instant::now() >= self.at {
             return Err(passed());
+        }
+        if self.is_covered {
+            return Ok(event.await);
         }
         timeout_at(self.at, event).await.map_err(|_| passed())
     }

@@ -90,6 +90,7 @@ pub mod socks5;
 mod tcp;
 #[cfg(any(feature = "http", feature = "http-connect"))]
 mod tls;
+mod tunnel;
 mod via;
 #[cfg(feature = "wireguard")]
 pub mod wireguard;

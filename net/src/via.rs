@@ -1,8 +1,9 @@
 //! The way to the far end of a network: from this host, or through another network.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
+#[cfg(feature = "i2p")]
 use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
@@ -11,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
 use crate::id::NetworkId;
 use crate::network::BoxStream;
+use crate::registered::Registered;
 use crate::registry::{self, NetworkRegistry};
 use crate::tcp;
 
@@ -45,22 +47,33 @@ impl Via {
 
     /// Connects to `to`, before `deadline`.
     pub(crate) async fn connect(&self, to: &Endpoint, deadline: Deadline) -> Result<BoxStream, DriverError> {
-        let (stream, _) = self.connect_watched(to, deadline).await?;
+        let (stream, _) = self.dial(to, deadline).await?;
         Ok(stream)
     }
 
     /// [`connect`](Self::connect), and a token that is cancelled once the way is another: for what is kept, and must
     /// not be continued on that one.
+    #[cfg(feature = "i2p")]
     pub(crate) async fn connect_watched(
         &self,
         to: &Endpoint,
         deadline: Deadline,
     ) -> Result<(BoxStream, CancellationToken), DriverError> {
+        let (stream, registered) = self.dial(to, deadline).await?;
+        Ok((stream, registered.map(|registered| registered.retired.clone()).unwrap_or_default()))
+    }
+
+    /// Connects to `to`, through the network that is given back if it is not by this host.
+    async fn dial(
+        &self,
+        to: &Endpoint,
+        deadline: Deadline,
+    ) -> Result<(BoxStream, Option<Arc<Registered>>), DriverError> {
         let failed = |error| DriverError::new(Step::Connect, to, Cause::Via(Box::new(error)));
         let (id, registered) = match self {
             Self::Host => {
                 let stream = Box::new(tcp::connect(to, deadline).await?) as BoxStream;
-                return Ok((stream, CancellationToken::new()));
+                return Ok((stream, None));
             }
             Self::Network { id, networks } => {
                 let networks = NetworkRegistry::upgrade(networks);
@@ -74,7 +87,7 @@ impl Via {
         let dialled = deadline.timeout(registered.carry(to)).await;
         let dialled = dialled.map_err(|cause| DriverError::new(Step::Connect, to, cause))?;
         match dialled {
-            Ok(stream) => Ok((stream, registered.retired.clone())),
+            Ok(stream) => Ok((stream, Some(registered))),
             Err(source) => {
                 let (to, route) = (to.clone(), Route::Network(id.clone()));
                 Err(failed(NetworkError::Connect { to, route, source }))

@@ -13,7 +13,6 @@ use tokio_rustls::TlsConnector;
 use super::config::{HttpConnectConfig, ProxyAuthentication};
 use super::credentials::BasicCredentials;
 use super::request::{ConnectAction, ConnectRequest, ConnectStage};
-use super::tunnel;
 use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
 use crate::driver::Driver;
@@ -25,6 +24,7 @@ use crate::isolator::Isolator;
 use crate::network::{BoxFuture, BoxStream, Network};
 use crate::registry::NetworkRegistry;
 use crate::tls;
+use crate::tunnel;
 use crate::via::Via;
 
 /// A network behind an HTTP proxy that serves CONNECT.
@@ -113,21 +113,31 @@ impl HttpConnect {
         let HttpConnectConfig { proxy, deadline, .. } = &self.config;
         let deadline = Deadline::after(*deadline);
         let credentials = self.credentials(isolation)?;
-        let stream = self.via.connect(proxy, deadline).await?;
-        let mut stage = ConnectStage::Tls;
+        let mut step = Step::Connect;
+        // One timer for all of it.
         let opened = deadline.timeout(async {
-            let stream = match &self.tls {
-                None => stream,
-                Some((tls, name)) => {
-                    let stream = tls.connect(name.clone(), stream).await.map_err(Cause::Tls)?;
-                    Box::new(stream) as BoxStream
-                }
+            let stream = self.via.connect(proxy, deadline.covered_for(proxy)).await?;
+            step = Step::HttpConnect(ConnectStage::Tls);
+            let stream = match self.encrypt(stream).await {
+                Ok(stream) => stream,
+                Err(error) => return Ok(Err(Cause::Tls(error))),
             };
-            stage = ConnectStage::Request;
-            exchange(stream, ConnectRequest::new(to, credentials.as_deref())).await
+            step = Step::HttpConnect(ConnectStage::Request);
+            Ok(exchange(stream, ConnectRequest::new(to, credentials.as_deref())).await)
         });
-        let opened = opened.await.and_then(|opened| opened);
-        opened.map_err(|cause| DriverError::new(Step::HttpConnect(stage), proxy, cause))
+        match opened.await {
+            Ok(Ok(Ok(stream))) => Ok(stream),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Err(cause))) | Err(cause) => Err(DriverError::new(step, proxy, cause)),
+        }
+    }
+
+    /// `stream`, with TLS inside if the proxy speaks that.
+    async fn encrypt(&self, stream: BoxStream) -> io::Result<BoxStream> {
+        match &self.tls {
+            None => Ok(stream),
+            Some((tls, name)) => Ok(Box::new(tls.connect(name.clone(), stream).await?)),
+        }
     }
 
     fn credentials(

@@ -7,7 +7,6 @@ mod client;
 mod config;
 mod credentials;
 mod request;
-mod tunnel;
 
 pub use self::client::{HttpConnect, HttpConnectDriver, HttpConnectTlsError};
 pub use self::config::{HttpConnectConfig, ProxyAuthentication};

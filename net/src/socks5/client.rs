@@ -18,6 +18,7 @@ use crate::isolator::Isolator;
 use crate::network::{BoxFuture, BoxStream, Network};
 use crate::registry::NetworkRegistry;
 use crate::socks5::{Action, Authentication, Credentials, Handshake, Socks5Config, Stage};
+use crate::tunnel;
 use crate::via::Via;
 
 /// A network behind a SOCKS5 proxy.
@@ -98,13 +99,21 @@ impl Socks5 {
         let Socks5Config { proxy, deadline, .. } = &self.config;
         let deadline = Deadline::after(*deadline);
         let credentials = self.credentials(isolation)?;
-        let mut stream = self.via.connect(proxy, deadline).await?;
         let mut handshake = Handshake::new(to, credentials.as_deref());
-        let exchanged = deadline.timeout(exchange(&mut stream, &mut handshake)).await;
-        match exchanged.and_then(|exchanged| exchanged) {
-            Ok(()) => Ok(stream),
-            Err(cause) => Err(DriverError::new(Step::Socks5(handshake.stage()), proxy, cause)),
-        }
+        let mut is_connected = false;
+        // One timer for all of it.
+        let opened = deadline.timeout(async {
+            let stream = self.via.connect(proxy, deadline.covered_for(proxy)).await?;
+            is_connected = true;
+            Ok(exchange(stream, &mut handshake).await)
+        });
+        let cause = match opened.await {
+            Ok(Ok(Ok(stream))) => return Ok(stream),
+            Ok(Err(error)) => return Err(error),
+            Ok(Ok(Err(cause))) | Err(cause) => cause,
+        };
+        let step = if is_connected { Step::Socks5(handshake.stage()) } else { Step::Connect };
+        Err(DriverError::new(step, proxy, cause))
     }
 
     fn credentials(
@@ -127,8 +136,11 @@ impl Socks5 {
 }
 
 /// Does what the handshake says, until the connection is open.
-async fn exchange(stream: &mut BoxStream, handshake: &mut Handshake<'_>) -> Result<(), Cause> {
-    let mut input = [0; 32];
+async fn exchange(mut stream: BoxStream, handshake: &mut Handshake<'_>) -> Result<BoxStream, Cause> {
+    // More than a proxy says at a time: a read that leaves room in the buffer needs no second one to find out that there
+    // is no more. What comes after the handshake is for whoever gets the stream.
+    let mut input = [0; 64];
+    let mut unread = 0..0;
     loop {
         match handshake.action() {
             Action::Send(bytes) => {
@@ -137,16 +149,17 @@ async fn exchange(stream: &mut BoxStream, handshake: &mut Handshake<'_>) -> Resu
                 stream.flush().await?;
                 handshake.sent();
             }
-            Action::Receive(most) => {
-                // Never more than belongs to the handshake: what follows is for whoever gets the stream.
-                let most = most.min(input.len());
-                let received = stream.read(&mut input[..most]).await?;
-                if received == 0 {
-                    return Err(Cause::Closed);
+            Action::Receive(_) => {
+                if unread.is_empty() {
+                    let received = stream.read(&mut input).await?;
+                    if received == 0 {
+                        return Err(Cause::Closed);
+                    }
+                    unread = 0..received;
                 }
-                handshake.receive(&input[..received]);
+                unread.start += handshake.receive(&input[unread.clone()]);
             }
-            Action::Open => return Ok(()),
+            Action::Open => return Ok(tunnel::after(&input[unread], stream)),
             Action::Failed(error) => return Err(Cause::Handshake(error)),
         }
     }

@@ -80,7 +80,8 @@ impl<'a> Handshake<'a> {
     pub fn new(to: &'a Endpoint, credentials: Option<&'a Credentials>) -> Self {
         let authentication = credentials
             .map_or(0, |credentials| 3 + credentials.username().len() + credentials.password().len());
-        let longest = authentication.max(3 + wire::MAX_ENDPOINT_LEN);
+        // No more than that: all of it is overwritten when it is dropped.
+        let longest = authentication.max(3 + wire::endpoint_len(to));
         let mut output = Zeroizing::new(Vec::with_capacity(longest));
         output.extend([wire::VERSION, 1, offered(credentials)]);
         Self {

@@ -29,8 +29,15 @@ pub(super) mod address {
     pub(in crate::socks5) const IPV6: u8 = 4;
 }
 
-/// The longest [`push_endpoint`] writes: type, length, name, port.
-pub(super) const MAX_ENDPOINT_LEN: usize = 1 + 1 + u8::MAX as usize + 2;
+/// How many bytes [`push_endpoint`] writes.
+pub(super) fn endpoint_len(endpoint: &Endpoint) -> usize {
+    let host = match endpoint.host() {
+        Host::Name(name) => 1 + name.as_str().len(),
+        Host::Address(IpAddr::V4(_)) => 4,
+        Host::Address(IpAddr::V6(_)) => 16,
+    };
+    1 + host + 2
+}
 
 /// Writes a one-byte length and `bytes`, which have at most 255.
 pub(super) fn push_counted(output: &mut Vec<u8>, bytes: &[u8]) {

@@ -1,4 +1,4 @@
-//! A tunnel of which the beginning arrived with the head of the proxy's answer.
+//! A tunnel of which the beginning arrived with the answer of the proxy.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::network::BoxStream;
 
 /// `stream`, after what was read of it already.
-pub(super) fn after(unread: &[u8], stream: BoxStream) -> BoxStream {
+pub(crate) fn after(unread: &[u8], stream: BoxStream) -> BoxStream {
     if unread.is_empty() { stream } else { Box::new(Tunnel { unread: unread.to_vec(), position: 0, stream }) }
 }
 
