@@ -20,13 +20,23 @@ use crate::{limits, lookup};
 /// up: a proxy of that name is one that somebody forgot the `via` of.
 pub(crate) async fn connect(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, DriverError> {
     match to.host() {
-        Host::Address(address) => connect_to(to, &[SocketAddr::new(*address, to.port())], deadline).await,
-        Host::Name(name) => {
-            let denied = |denied| DriverError::new(Step::Lookup, name, Cause::Denied(denied));
-            Denied::check_foreign(name).map_err(denied)?;
-            connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await
+        Host::Address(address) => {
+            let address = SocketAddr::new(*address, to.port());
+            deadline.bound(Step::Connect, to, open(address)).await
         }
+        // On the heap: a future that looks a name up and races its addresses is large, and is moved for every connection.
+        Host::Name(name) => Box::pin(connect_by_name(to, name, deadline)).await,
     }
+}
+
+async fn connect_by_name(
+    to: &Endpoint,
+    name: &HostName,
+    deadline: Deadline,
+) -> Result<TcpStream, DriverError> {
+    let denied = |denied| DriverError::new(Step::Lookup, name, Cause::Denied(denied));
+    Denied::check_foreign(name).map_err(denied)?;
+    connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await
 }
 
 /// Connects to the one of `addresses` that answers first, in a race as in RFC 8305. They are those of `to`.
