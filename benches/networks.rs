@@ -1,4 +1,5 @@
-//! What a network costs: to connect, back and forth, and in bulk; this crate's beside its peers, through the same Dante.
+//! What a network costs: to connect, back and forth, and in bulk; this crate's beside its peers, through the same Dante,
+//! and through tinyproxy what is asked of an HTTP proxy.
 //!
 //! All cases of a table take turns within one run, so that a clock that changes its mind changes it for all of them; a
 //! ratio is the median of the ratios of the turns. The origin has a thread of its own.
@@ -21,6 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use servers::dante::Dante;
+use servers::tinyproxy::Tinyproxy;
 
 const TURNS: usize = 25;
 const CONNECTS: u32 = 20;
@@ -237,11 +239,14 @@ async fn table(
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let Some(dante) = Dante::start().await else { return };
+    let (Some(dante), Some(tinyproxy)) = (Dante::start().await, Tinyproxy::start().await) else { return };
     let to = origin();
     let proxy = dante.address;
     let overlay =
         json!({ "bench:dante": { "kind": "socks5", "proxy": proxy.to_string(), "allow": ["127.0.0.1"] } });
+    let http = json!({ "bench:tinyproxy": {
+        "kind": "http-connect", "proxy": tinyproxy.address.to_string(), "allow": ["127.0.0.1"],
+    } });
     let cases = [
         (
             "SOCKS5, through a frame's dialer",
@@ -249,6 +254,10 @@ async fn main() {
         ),
         ("SOCKS5, tokio-socks with a deadline", Way::TokioSocks(proxy)),
         ("SOCKS5, fast-socks5 with a deadline", Way::FastSocks5(proxy)),
+        (
+            "HTTP CONNECT, through a frame's dialer",
+            Way::Frame(dialer(&http, &json!({ "network": "bench:tinyproxy" }))),
+        ),
         ("clearnet, through a frame's dialer", Way::Frame(dialer(&json!({}), &json!({})))),
         ("TCP, tokio", Way::Tcp),
     ];
