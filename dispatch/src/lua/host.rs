@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use frame_registry::Options;
-use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, Table, Value};
+use mlua::{FromLuaMulti, Function, IntoLua, IntoLuaMulti, Lua, LuaString, Table, Value};
 use tracing::Level;
 
 use super::bridge;
@@ -117,7 +117,7 @@ impl Shared {
             let message = format!("the id of a function is a string, such as \"app:hello\", not {kind}");
             return Err(CallError::invalid(message).into());
         };
-        let id = id.to_string_lossy().parse().map_err(invalid)?;
+        let id = utf8(id, "the id of a function")?.parse().map_err(invalid)?;
         let payload = self.take(lua, payload, "the payload", self.payload)?;
         let options = self.options(lua, options)?;
         Ok((ctx, Task::new(id).with_payload(payload).with_options(options)))
@@ -164,6 +164,13 @@ impl Shared {
         );
         Ok(())
     }
+}
+
+/// The text of a string of a script, which is `what`. What is not UTF-8 is refused: replaced by other characters, two
+/// strings could become one.
+pub(super) fn utf8(string: &LuaString, what: &str) -> Result<String, CallError> {
+    let text = string.to_str().map_err(|_| invalid(format_args!("{what} has to be text in UTF-8")))?;
+    Ok(text.to_owned())
 }
 
 pub(super) fn invalid(error: impl Display) -> CallError {

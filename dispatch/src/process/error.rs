@@ -3,7 +3,7 @@
 use frame_registry::{BoxError, Id, IdKind, ResolveError};
 
 use super::entry::EntryId;
-use super::exit::{Exit, ExitReason};
+use super::exit::{Exit, ExitReason, in_words};
 use super::host::HostId;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -354,7 +354,12 @@ impl From<ProcessError> for CallError {
             ProcessError::Unknown { .. } | ProcessError::Ended { .. } => ErrorKind::NotFound,
             _ => ErrorKind::Invalid,
         };
-        Self::new(kind, error.to_string())
+        // A guest may be told, and is not told why another unit failed.
+        let message = match &error {
+            ProcessError::Ended { exit } => format!("{} has ended: {}", exit.pid, in_words(&exit.reason)),
+            error => error.to_string(),
+        };
+        Self::new(kind, message)
     }
 }
 
@@ -402,5 +407,20 @@ impl From<ExecError> for CallError {
             }
             reason => Self::new(kind, format!("{ended}: {reason}")).with_retryable(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::Exit;
+
+    #[test]
+    fn who_refers_to_a_process_that_has_ended_is_not_told_what_caused_its_failure() {
+        let failed = CallError::new(ErrorKind::Denied, "not allowed").with_source("10.0.0.1 is private");
+        let pid = Pid::next(crate::Host::named("local@app:workers"));
+        let exit = Exit { pid, reason: ExitReason::Failed(failed.into()), result: None };
+        let told = CallError::from(ProcessError::Ended { exit });
+        assert_eq!(told.message(), format!("{pid} has ended: it failed: not allowed"));
     }
 }

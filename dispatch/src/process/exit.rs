@@ -8,6 +8,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::error::{CallError, WithCauses};
 use crate::payload::Payload;
 use crate::pid::Pid;
+use crate::printable::shortened;
 
 /// The end of a process, as those that monitor it or are linked to it are told. Cloning it is a few reference counts.
 #[derive(Debug, Clone)]
@@ -143,5 +144,16 @@ impl fmt::Display for ExitReason {
             }
             Self::HostStopped => f.write_str("its host stopped"),
         }
+    }
+}
+
+/// Why a process ended, without what caused the failure: a guest is not told that of a call that failed, either.
+pub(crate) fn in_words(reason: &ExitReason) -> String {
+    match reason {
+        ExitReason::Failed(error) => shortened(&format!("it failed: {error}")),
+        ExitReason::LinkDown(LinkDown { origin, reason }) => {
+            format!("a process that it was linked to, {origin}, ended before: {}", in_words(reason))
+        }
+        other => shortened(&other.to_string()),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ctx::ProcessCtx;
 use super::error::{ExecError, ProcessError, StartError};
-use super::exit::{ExitReason, LinkDown};
+use super::exit::in_words;
 use super::manager::{ProcessManager, WeakManager};
 use super::message::Destination;
 use super::spawn;
@@ -212,17 +212,6 @@ pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
     })
 }
 
-/// Why a process ended, without what caused the failure: a guest is not told that of a call that failed, either.
-pub(crate) fn in_words(reason: &ExitReason) -> String {
-    match reason {
-        ExitReason::Failed(error) => shortened(&format!("it failed: {error}")),
-        ExitReason::LinkDown(LinkDown { origin, reason }) => {
-            format!("a process that it was linked to, {origin}, ended before: {}", in_words(reason))
-        }
-        other => shortened(&other.to_string()),
-    }
-}
-
 /// What a guest is told that did not start a process. It may keep that for as long as it likes, so what it sent is not kept
 /// with it, nor how another process ended.
 pub(crate) fn start_error(error: StartError) -> CallError {
@@ -231,7 +220,8 @@ pub(crate) fn start_error(error: StartError) -> CallError {
             (holder, "sent the messages", source.reason.to_string(), CallError::from(*source))
         }
         StartError::NotMonitored { holder, source } => {
-            (holder, "monitored", source.to_string(), CallError::from(*source))
+            let cause = CallError::from(*source);
+            (holder, "monitored", cause.message().to_owned(), cause)
         }
         error => return error.into(),
     };

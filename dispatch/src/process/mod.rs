@@ -58,7 +58,7 @@ mod config;
 mod ctx;
 mod entry;
 mod error;
-mod exit;
+pub(crate) mod exit;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub(crate) mod guest;
 mod host;

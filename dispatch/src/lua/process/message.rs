@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::lua::fault;
 use crate::lua::shared::Shared;
-use crate::process::guest::in_words;
+use crate::process::exit::in_words;
 use crate::process::{Exit, ExitReason, Message};
 
 /// How much memory a message takes besides what was sent or given back, with all its texts.

@@ -11,7 +11,7 @@ use mlua::{BorrowedStr, Lua, Value};
 use self::message::Received;
 use super::convert;
 use super::fault;
-use super::host::{Given, Refusal, invalid};
+use super::host::{Given, Refusal, invalid, utf8};
 use super::module::{LuaModule, ModuleBuilder};
 use super::shared::Shared;
 use crate::error::CallError;
@@ -202,7 +202,8 @@ impl ProcessModule {
             "cancel",
             move |_, ctx, (process, reason, grace): (Value, mlua::LuaString, Option<f64>)| {
                 let grace = grace.map(|grace| seconds(grace, "the grace period")).transpose()?;
-                let cancelled = access.cancel(&ctx, &text(&process)?, &reason.to_string_lossy(), grace);
+                let reason = utf8(&reason, "the reason").map_err(fault::raise)?;
+                let cancelled = access.cancel(&ctx, &text(&process)?, &reason, grace);
                 cancelled.map_err(fault::raise)
             },
         )?;

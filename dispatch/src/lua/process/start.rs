@@ -4,7 +4,7 @@ use frame_registry::{Id, IdKind, nearest};
 use mlua::{Lua, Table, Value};
 
 use crate::lua::convert;
-use crate::lua::host::{Refusal, invalid};
+use crate::lua::host::{Refusal, invalid, utf8};
 use crate::lua::shared::Shared;
 use crate::process::Start;
 
@@ -36,7 +36,7 @@ pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, R
     }
     match table.raw_get("name")? {
         Value::Nil => (),
-        Value::String(name) => start = start.with_name(&*name.to_str()?),
+        Value::String(name) => start = start.with_name(utf8(&name, "`name`")?),
         other => return Err(unfit("name", "a string", &other)),
     }
     if flag(table, "monitor")? {
@@ -77,7 +77,7 @@ fn check_members(table: &Table) -> Result<(), Refusal> {
 
 fn id<K: IdKind>(table: &Table, member: &str) -> Result<Id<K>, Refusal> {
     match table.raw_get(member)? {
-        Value::String(id) => Ok(id.to_string_lossy().parse().map_err(invalid)?),
+        Value::String(id) => Ok(utf8(&id, &format!("`{member}`"))?.parse().map_err(invalid)?),
         other => Err(unfit(member, &format!("the id of a {}, such as \"{}\"", K::NOUN, K::EXAMPLE), &other)),
     }
 }

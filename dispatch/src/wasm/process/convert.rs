@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
-use crate::process::guest::in_words;
+use crate::process::exit::in_words;
 use crate::process::{Exit, ExitReason, LinkDown, Message, Start};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::{self, to_guest_within};
