@@ -8,79 +8,104 @@ use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 use frame_net::http::{HttpClient, HttpError, Request, Response};
-use frame_net::{BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError};
+use frame_net::{
+    BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError, Route,
+};
 use tracing::Instrument as _;
 
+use super::refusal;
 use crate::telemetry::progress;
 
-/// The dialer of the frame of the call that runs. With `isolation` its connections are kept apart further, below the key
-/// that the frame carries.
-///
-/// # Errors
-///
-/// If the network of the frame is not there, or `isolation` is no key.
-pub(crate) fn dialer(ctx: &Ctx, isolation: Option<&str>) -> Result<Dialer, CallError> {
-    let dialer = frame_net::dialer(ctx.frame(), ctx.app()).map_err(of_network)?;
-    let Some(isolation) = isolation else { return Ok(dialer) };
-    let invalid = |error: frame_net::IsolationKeyError| CallError::invalid(format!("`isolation`: {error}"));
-    let key: IsolationKey = isolation.parse().map_err(invalid)?;
-    dialer.isolated_within(&key).map_err(invalid)
+/// The way out of a call: the dialer of its frame, and the call, for the log.
+#[derive(Clone)]
+pub(crate) struct Way {
+    dialer: Dialer,
+    call: Ctx,
 }
 
-/// Connects to `to`, within `timeout` if there is one.
-///
-/// # Cancel safety
-///
-/// Dropping the future closes the connection that was being made.
-///
-/// # Errors
-///
-/// As [`of_network`] has them, and of the kind `deadline` if `timeout` passed.
-pub(crate) async fn connect(
-    dialer: &Dialer,
-    to: &Endpoint,
-    timeout: Option<Duration>,
-) -> Result<BoxStream, CallError> {
-    let connecting = shown(dialer.connect(to), "connecting to", to, dialer);
-    let connected = match timeout {
-        None => connecting.await,
-        Some(timeout) => tokio::time::timeout(timeout, connecting).await.map_err(|_| {
-            let message = format!("no connection to {to} through {} within {timeout:?}", dialer.route());
-            CallError::new(ErrorKind::Deadline, message).with_retryable(true)
-        })?,
-    };
-    connected.map_err(of_network)
-}
+impl Way {
+    /// The way out of the call that runs. With `isolation` its connections are kept apart further, below the key that the
+    /// frame carries.
+    ///
+    /// # Errors
+    ///
+    /// If the network of the frame is not there, or `isolation` is no key.
+    pub(crate) fn of(call: &Ctx, isolation: Option<&str>) -> Result<Self, CallError> {
+        let dialer = frame_net::dialer(call.frame(), call.app()).map_err(|error| {
+            refusal::log(call, &error);
+            of_network(error)
+        })?;
+        let way = Self { dialer, call: call.clone() };
+        let Some(isolation) = isolation else { return Ok(way) };
+        let invalid =
+            |error: frame_net::IsolationKeyError| CallError::invalid(format!("`isolation`: {error}"));
+        let key: IsolationKey = isolation.parse().map_err(invalid)?;
+        Ok(Self { dialer: way.dialer.isolated_within(&key).map_err(invalid)?, ..way })
+    }
 
-/// The addresses of `name`, as the network of the dialer sees them.
-///
-/// # Cancel safety
-///
-/// Dropping the future abandons the answer.
-///
-/// # Errors
-///
-/// As [`of_network`] has them.
-pub(crate) async fn lookup(dialer: &Dialer, name: &HostName) -> Result<Vec<IpAddr>, CallError> {
-    shown(dialer.lookup(name), "looking up", name.as_str(), dialer).await.map_err(of_network)
-}
+    /// The network that it goes through.
+    pub(crate) fn route(&self) -> &Route {
+        self.dialer.route()
+    }
 
-/// Makes a request.
-///
-/// # Cancel safety
-///
-/// As [`HttpClient::send`].
-///
-/// # Errors
-///
-/// As [`HttpClient::send`]; [`of_http`] makes them those of a call.
-pub(crate) async fn send(
-    client: &HttpClient,
-    dialer: &Dialer,
-    request: Request,
-) -> Result<Response, HttpError> {
-    let endpoint = request.endpoint().clone();
-    shown(client.send(dialer, request), "asking", endpoint, dialer).await
+    /// Connects to `to`, within `timeout` if there is one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection that was being made.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_network`] has them, and of the kind `deadline` if `timeout` passed.
+    pub(crate) async fn connect(
+        &self,
+        to: &Endpoint,
+        timeout: Option<Duration>,
+    ) -> Result<BoxStream, CallError> {
+        let connecting = shown(self.dialer.connect(to), "connecting to", to, &self.dialer);
+        let connected = match timeout {
+            None => connecting.await,
+            Some(timeout) => tokio::time::timeout(timeout, connecting).await.map_err(|_| {
+                let message = format!("no connection to {to} through {} within {timeout:?}", self.route());
+                CallError::new(ErrorKind::Deadline, message).with_retryable(true)
+            })?,
+        };
+        connected.map_err(|error| self.failed(error))
+    }
+
+    /// The addresses of `name`, as the network sees them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_network`] has them.
+    pub(crate) async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, CallError> {
+        let looked_up = shown(self.dialer.lookup(name), "looking up", name.as_str(), &self.dialer).await;
+        looked_up.map_err(|error| self.failed(error))
+    }
+
+    /// Makes a request.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`HttpClient::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClient::send`], and in the log already; [`of_http`] makes them those of a call.
+    pub(crate) async fn send(&self, client: &HttpClient, request: Request) -> Result<Response, HttpError> {
+        let endpoint = request.endpoint().clone();
+        let sent = shown(client.send(&self.dialer, request), "asking", endpoint, &self.dialer).await;
+        sent.inspect_err(|error| refusal::log(&self.call, error))
+    }
+
+    fn failed(&self, error: NetworkError) -> CallError {
+        refusal::log(&self.call, &error);
+        of_network(error)
+    }
 }
 
 /// How long something takes before somebody would ask what is going on: an overlay network may have tunnels to build first,
@@ -97,10 +122,33 @@ async fn shown<F: Future>(doing: F, what: &str, whom: impl Display, dialer: &Dia
     doing.instrument(span).await
 }
 
-/// A failure of a network as that of a call.
+/// A failure of a network as that of a call. The message is what a guest may know: what it asked for, and not how names
+/// are resolved, which rules there are, or what proxies say. The rest is the source.
 pub(crate) fn of_network(error: NetworkError) -> CallError {
     let (kind, is_retryable) = (network_kind(&error), error.is_retryable());
-    failed(kind, is_retryable, error)
+    CallError::new(kind, network_message(&error, kind)).with_retryable(is_retryable).with_source(error)
+}
+
+fn network_message(error: &NetworkError, kind: ErrorKind) -> String {
+    match (error, kind) {
+        (NetworkError::Connect { to, route, .. }, ErrorKind::Denied) => {
+            format!("connecting to {to} through {route} is not allowed")
+        }
+        (NetworkError::Lookup { name, route, .. }, ErrorKind::Denied) => {
+            format!("looking up {name} through {route} is not allowed")
+        }
+        (
+            NetworkError::Connect { .. }
+            | NetworkError::Lookup { .. }
+            | NetworkError::Listen { .. }
+            | NetworkError::Bind { .. },
+            _,
+        ) => match limit_reached(error) {
+            Some(limit) => format!("{error}: {limit}"),
+            None => error.to_string(),
+        },
+        _ => "the network of this call is not available".to_owned(),
+    }
 }
 
 /// A failure of a request as that of a call.
@@ -120,8 +168,14 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         HttpError::TimedOut { .. } => ErrorKind::Deadline,
         _ => ErrorKind::Unavailable,
     };
+    let message = match &error {
+        HttpError::Network(error) => network_message(error, kind),
+        // It is about what the guest gave, or about what an origin answered.
+        error if matches!(kind, ErrorKind::Invalid | ErrorKind::Denied) => with_causes(error),
+        error => error.to_string(),
+    };
     let is_retryable = error.is_retryable();
-    failed(kind, is_retryable, error)
+    CallError::new(kind, message).with_retryable(is_retryable).with_source(error)
 }
 
 fn network_kind(error: &NetworkError) -> ErrorKind {
@@ -141,32 +195,6 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
         _ => ErrorKind::Unavailable,
     }
 }
-
-/// What a caller can do something about is told with its causes; of all else the causes are for the log.
-fn failed(kind: ErrorKind, is_retryable: bool, error: impl Error + Send + Sync + 'static) -> CallError {
-    let message = match kind {
-        ErrorKind::Denied | ErrorKind::Invalid => {
-            let mut texts: Vec<String> = Vec::new();
-            let mut next: Option<&(dyn Error + 'static)> = Some(&error);
-            while let Some(error) = next {
-                let text = error.to_string();
-                // A transparent error says what its cause says.
-                if texts.last() != Some(&text) {
-                    texts.push(text);
-                }
-                next = error.source();
-            }
-            texts.join(": ")
-        }
-        ErrorKind::Exhausted => match limit_reached(&error) {
-            Some(limit) => format!("{error}: {limit}"),
-            None => error.to_string(),
-        },
-        _ => error.to_string(),
-    };
-    CallError::new(kind, message).with_retryable(is_retryable).with_source(error)
-}
-
 /// The limit that an error is about, if it is about one.
 fn limit_reached<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LimitReached> {
     let mut next = Some(error);
@@ -177,4 +205,12 @@ fn limit_reached<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LimitReache
         next = error.source();
     }
     None
+}
+
+/// An error with its causes. A transparent one says what its cause says.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    let mut texts: Vec<String> = chain.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
 }

@@ -2,5 +2,6 @@
 
 mod connect;
 pub mod lua;
+mod refusal;
 #[cfg(feature = "wasm")]
 pub mod wasm;

@@ -178,7 +178,7 @@ async fn what_the_network_forbids_is_denied() {
     );
     let got = script.call(json!(null)).await.unwrap();
     assert_eq!(got[0], "denied");
-    assert!(got[1].as_str().unwrap().starts_with("no connection to 127.0.0.1:1 through clearnet: "), "{got}");
+    assert_eq!(got[1], "connecting to 127.0.0.1:1 through clearnet is not allowed");
 }
 
 #[tokio::test]
@@ -205,4 +205,96 @@ async fn a_script_is_told_its_route_and_the_addresses_of_a_name() {
     let got = script.call_with(&root, json!(null), json!({ "network": "app:tor" })).await.unwrap();
     assert_eq!(got, json!(["app:tor", "unavailable", "10.0.0.1"]));
     assert_eq!(returned("return net.route()", json!(null)).await, "clearnet");
+}
+
+/// Replaced by U+FFFD they would all be one key, and so one identity.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_utf8_is_refused_and_not_replaced() {
+    let source = r#"
+        local function refused(f, ...)
+          local ok, e = pcall(f, ...)
+          return { ok, e.kind, e.message }
+        end
+        return {
+          refused(net.connect, "127.0.0.1:1", { isolation = "\xff" }),
+          refused(net.connect, "127.0.0.1\xff:1"), refused(net.connect, "a\xff", 1),
+          refused(net.lookup, "a\xff.example"),
+          refused(http.get, "http://127.0.0.1:1/", { isolation = "\xfe" }),
+          refused(http.get, "http://127.0.0.1:1/\xff"),
+          refused(call, "app:script\xff"),
+          refused(call, "app:script", nil, { isolation = "\xff" }),
+        }"#;
+    let refused = returned(source, json!(null)).await;
+    for (index, what) in
+        ["`isolation`", "the host", "the host", "the name", "`isolation`", "the URL", "the id", ""]
+            .iter()
+            .enumerate()
+    {
+        let refused = &refused[index];
+        assert_eq!((&refused[0], &refused[1]), (&json!(false), &json!("invalid")), "{refused}");
+        let message = refused[2].as_str().unwrap();
+        assert!(message.contains(what) && message.contains("UTF-8"), "{message}");
+    }
+}
+
+/// A name that leads to a special address, addresses, and rules: a script learns that it may not, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_says_nothing_of_addresses_rules_or_remedies() {
+    let networks = json!({
+        "clearnet": { "deny": ["*.corp.example", "127.0.0.2"], "allow": ["*.test.example"] },
+        "networks": {
+            "app:guarded": { "kind": "socks5", "proxy": "proxy.corp.example:1080" },
+            "app:behind": { "kind": "socks5", "proxy": "127.0.0.2:1080", "via": "app:guarded" },
+        },
+    });
+    let source = r#"
+        local function refused(f, ...)
+          local ok, e = pcall(f, ...)
+          return { e.kind, e.message, tostring(e) }
+        end
+        return {
+          refused(net.connect, "localhost", 80), refused(net.lookup, "localhost"),
+          refused(net.connect, "db.corp.example", 80), refused(net.connect, "127.0.0.2", 80),
+          refused(net.lookup, "x.onion"), refused(http.get, "http://localhost/secret?path"),
+        }"#;
+    let script = Script::with_networks(source, networks.clone());
+    let refused = script.call(json!(null)).await.unwrap();
+    let expected = [
+        "connecting to localhost:80 through clearnet is not allowed",
+        "looking up localhost through clearnet is not allowed",
+        "connecting to db.corp.example:80 through clearnet is not allowed",
+        "connecting to 127.0.0.2:80 through clearnet is not allowed",
+        "looking up x.onion through clearnet is not allowed",
+        "connecting to localhost:80 through clearnet is not allowed",
+    ];
+    for (refused, expected) in refused.as_array().unwrap().iter().zip(expected) {
+        assert_eq!(
+            (&refused[0], &refused[1], &refused[2]),
+            (&json!("denied"), &json!(expected), &json!(expected))
+        );
+    }
+
+    // The caller of the program has the whole story.
+    let uncaught = Script::with_networks("return net.connect('localhost', 80)", networks.clone());
+    let error = uncaught.call(json!(null)).await.unwrap_err();
+    assert_eq!(error.message(), "connecting to localhost:80 through clearnet is not allowed");
+    let causes = std::iter::successors(std::error::Error::source(&error), |error| error.source());
+    let story = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    assert!(story.contains("loopback") && story.contains("to allow it, add"), "{story}");
+
+    // Where a proxy cannot be reached, nothing of the proxy.
+    let script = Script::with_networks(
+        "local _, e = pcall(net.connect, 'shop.example', 80) return e.message",
+        networks,
+    );
+    for network in ["app:guarded", "app:behind"] {
+        let told =
+            script.call_with(&script.functions.root(), json!(null), json!({ "network": network })).await;
+        let told = told.unwrap().to_string();
+        assert!(told.contains("shop.example:80"), "{told}");
+        assert!(
+            !["corp", "127.0", "1080", "deny", "rule"].iter().any(|secret| told.contains(secret)),
+            "{told}"
+        );
+    }
 }

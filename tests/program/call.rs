@@ -246,3 +246,37 @@ fn calls_nest_as_deep_as_the_manifest_says() {
     assert_eq!(code, Some(9), "{said}");
     assert!(said.contains("nested 20 levels deep") && said.contains("max_depth"), "{said}");
 }
+
+/// What a script is not told of a refusal is in the log, with the unit; and a script that is refused over and over does not
+/// fill that.
+#[test]
+fn why_a_script_is_refused_is_in_the_log() {
+    let app = App::of_scripts(&[
+        ("caught", "return select(2, pcall(net.connect, 'localhost', 80)).message"),
+        ("often", "for _ = 1, 200 do pcall(net.connect, 'localhost', 80) end"),
+        ("uncaught", "net.connect('localhost', 80)"),
+    ]);
+    let caught = call(&app, &["app:caught"]);
+    assert_eq!(caught.stdout, b"\"connecting to localhost:80 through clearnet is not allowed\"\n");
+    let log = stderr(&caught);
+    assert!(log.contains("app:caught") && log.contains("is loopback"), "{log}");
+    assert!(log.contains("to allow it, add"), "{log}");
+
+    let log = stderr(&call(&app, &["app:often"]));
+    assert_eq!(log.matches("to allow it, add").count(), 10, "{log}");
+
+    let uncaught = call(&app, &["app:uncaught"]);
+    let said = stderr(&uncaught);
+    assert!(!uncaught.status.success());
+    assert!(said.contains("not allowed") && said.matches("to allow it, add").count() == 2, "{said}");
+}
+
+#[test]
+fn an_empty_option_is_refused_and_never_means_clearnet() {
+    let app = App::of_scripts(&[ECHO]);
+    for option in ["network=", "isolation=", "fs_root="] {
+        let (code, said) = refusal(&app, &["app:echo", "-o", option]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("is empty; leave it out, or give it a value"), "{said}");
+    }
+}

@@ -2,12 +2,11 @@
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::Dialer;
 use frame_net::http::{Bytes, HeaderMap, HeaderName, HeaderValue, HttpClient, HttpError, Method, Request};
 use mlua::{IntoLua, Lua, Table, Value};
 
-use super::members::{Members, invalid, shown};
-use crate::modules::connect;
+use super::members::{Members, invalid, shown, utf8};
+use crate::modules::connect::{self, Way};
 
 /// A [module](LuaModule) with which scripts make HTTP requests; they find it under `http`.
 ///
@@ -166,7 +165,7 @@ struct Sender {
 /// A request that was read.
 struct Asked {
     request: Request,
-    dialer: Dialer,
+    way: Way,
     /// How many bytes the script has room for, if that is what limits the response.
     room: Option<u64>,
 }
@@ -182,7 +181,7 @@ impl Sender {
     ) -> mlua::Result<Asked> {
         let config = self.client.config();
         let failed = |error| Values::raise(connect::of_http(error));
-        let mut request = Request::new(method.clone(), &url.to_string_lossy()).map_err(failed)?;
+        let mut request = Request::new(method.clone(), &utf8(url, "the URL")?).map_err(failed)?;
         if let Some(headers) = options.table("headers")? {
             request = with_headers(request, &headers)?;
         }
@@ -197,9 +196,9 @@ impl Sender {
         let max_body = options.count("max_body")?.unwrap_or(u64::MAX).min(config.max_response_body);
         let room = u64::try_from(self.values.room(lua)?).unwrap_or(u64::MAX);
         request = request.max_response_body(max_body.min(room));
-        let isolation = options.string("isolation")?.map(|key| key.to_string_lossy());
-        let dialer = connect::dialer(ctx, isolation.as_deref()).map_err(Values::raise)?;
-        Ok(Asked { request, dialer, room: (room < max_body).then_some(room) })
+        let isolation = options.text("isolation")?;
+        let way = Way::of(ctx, isolation.as_deref()).map_err(Values::raise)?;
+        Ok(Asked { request, way, room: (room < max_body).then_some(room) })
     }
 
     fn with_body(
@@ -222,9 +221,9 @@ impl Sender {
     }
 
     async fn send(self, asked: Asked) -> mlua::Result<Answer> {
-        let Asked { request, dialer, room } = asked;
+        let Asked { request, way, room } = asked;
         let told = |error| Values::raise(told(error, room));
-        let response = connect::send(&self.client, &dialer, request).await.map_err(told)?;
+        let response = way.send(&self.client, request).await.map_err(told)?;
         let (status, url) = (response.status().as_u16(), response.url().to_string());
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(told)?;

@@ -48,6 +48,11 @@ impl Members {
         }
     }
 
+    /// A string of text.
+    pub(super) fn text(&self, name: &str) -> mlua::Result<Option<String>> {
+        self.string(name)?.map(|text| utf8(&text, &format!("`{name}`"))).transpose()
+    }
+
     pub(super) fn table(&self, name: &str) -> mlua::Result<Option<Table>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
@@ -96,6 +101,13 @@ fn unfit(name: &str, expected: &str, given: &Value) -> mlua::Error {
         other => Values::type_of(other).to_owned(),
     };
     invalid(format!("`{name}` is {expected}; it is {given}"))
+}
+
+/// The text of a string of a script, which is `what`. What is not UTF-8 is refused: replaced by other characters, two
+/// strings could become one.
+pub(super) fn utf8(string: &mlua::LuaString, what: &str) -> mlua::Result<String> {
+    let text = string.to_str().map_err(|_| invalid(format!("{what} has to be text in UTF-8")))?;
+    Ok(text.to_owned())
 }
 
 /// A name of a script's in an error.

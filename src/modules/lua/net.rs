@@ -11,8 +11,8 @@ use frame_net::{Endpoint, Host, Route};
 use mlua::{Table, Value};
 
 use self::connection::{Connections, Handle, Opened};
-use super::members::{Members, invalid};
-use crate::modules::connect;
+use super::members::{Members, invalid, utf8};
+use crate::modules::connect::Way;
 
 /// A [module](LuaModule) with which scripts make connections; they find it under `net`.
 ///
@@ -45,7 +45,9 @@ use crate::modules::connect;
 ///
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
 /// address, `denied` where the rules of the network forbid it, `deadline` where it took too long, `exhausted` where a limit
-/// was reached, and `unavailable` for all else.
+/// was reached, and `unavailable` for all else. The message names what the script asked for. Addresses that a name has, rules,
+/// proxies and remedies are in the log, and in the sources of the error that the caller of the program gets. Text that is not
+/// UTF-8 is refused.
 ///
 /// ```
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine};
@@ -86,8 +88,8 @@ impl NetModule {
             let (to, options) = destination(&host, port, options)?;
             let options = Members::new(options, "the options of `net.connect`", &["isolation", "timeout"])?;
             let timeout = options.seconds("timeout")?;
-            let isolation = options.string("isolation")?.map(|key| key.to_string_lossy());
-            let dialer = connect::dialer(&ctx, isolation.as_deref()).map_err(Values::raise)?;
+            let isolation = options.text("isolation")?;
+            let way = Way::of(&ctx, isolation.as_deref()).map_err(Values::raise)?;
             let connections: Arc<Connections> = values.of_call()?;
             if connections.len() >= most {
                 // Those that no variable has any more are closed.
@@ -100,8 +102,8 @@ impl NetModule {
                 ));
             }
             Ok(async move {
-                let stream = connect::connect(&dialer, &to, timeout).await.map_err(Values::raise)?;
-                let name = format!("{to} through {}", dialer.route());
+                let stream = way.connect(&to, timeout).await.map_err(Values::raise)?;
+                let name = format!("{to} through {}", way.route());
                 Ok(Opened(Handle::new(&connections, name, stream)))
             })
         })
@@ -122,19 +124,20 @@ impl LuaModule for NetModule {
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         self.install_connect(module)?;
         module.prepared_function("lookup", |_, ctx, name: mlua::LuaString| {
-            let host: Host = name.to_string_lossy().parse().map_err(|error| invalid(format!("{error}")))?;
-            let dialer = connect::dialer(&ctx, None).map_err(Values::raise)?;
+            let host = utf8(&name, "the name")?;
+            let host: Host = host.parse().map_err(|error| invalid(format!("{error}")))?;
+            let way = Way::of(&ctx, None).map_err(Values::raise)?;
             Ok(async move {
                 let addresses = match host {
                     Host::Address(address) => vec![address],
-                    Host::Name(name) => connect::lookup(&dialer, &name).await.map_err(Values::raise)?,
+                    Host::Name(name) => way.lookup(&name).await.map_err(Values::raise)?,
                 };
                 Ok(addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>())
             })
         })?;
         module.function("route", |_, ctx, ()| {
-            let dialer = connect::dialer(&ctx, None).map_err(Values::raise)?;
-            Ok(match dialer.route() {
+            let way = Way::of(&ctx, None).map_err(Values::raise)?;
+            Ok(match way.route() {
                 Route::Clearnet => "clearnet".to_owned(),
                 Route::Network(id) => id.to_string(),
             })
@@ -151,7 +154,7 @@ fn destination(
     port: Value,
     options: Option<Table>,
 ) -> mlua::Result<(Endpoint, Option<Table>)> {
-    let host = host.to_string_lossy();
+    let host = utf8(host, "the host")?;
     match port {
         Value::Nil => Ok((endpoint(&host)?, options)),
         Value::Table(table) if options.is_none() => Ok((endpoint(&host)?, Some(table))),

@@ -32,6 +32,8 @@ async fn an_address_that_clearnet_does_not_lead_to() {
         let outcome = world.ask(&Ask::get(format!("{host}:{port}")), None).await;
         assert_eq!(outcome, Outcome::Failed("destination-IP-prohibited"), "{host}");
     }
+    let outcome = world.ask(&Ask::get(format!("localhost:{port}")), None).await;
+    assert_eq!(outcome, Outcome::Failed("HTTP-request-denied"), "nothing is said of the addresses of a name");
     let outcome = world.ask(&Ask::get(format!("hidden.onion:{port}")), None).await;
     assert_eq!(outcome, Outcome::Failed("HTTP-request-denied"), "a name of another network is not looked up");
     assert!(origin.is_untouched());

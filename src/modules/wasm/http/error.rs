@@ -18,20 +18,19 @@ pub(super) fn of_request(failed: &HttpError) -> Error {
     told(failed, code(failed))
 }
 
-/// Why there is no network to send a request through.
+/// Why there is no network to send a request through, which the caller writes to the log.
 pub(super) fn of_network(failed: &NetworkError) -> Error {
-    told(failed, network(failed))
+    network(failed)
 }
 
-/// Why there is no head of a response.
+/// Why there is no head of a response, which the caller writes to the log.
 pub(super) fn before_the_body(failed: &HttpError, config: &HttpConfig) -> Error {
-    let code = match failed {
+    match failed {
         HttpError::Protocol { source, .. } if source.is_parse_too_large() => {
             Error::HttpResponseHeaderSectionSize(Some(config.max_response_head))
         }
         failed => code(failed),
-    };
-    told(failed, code)
+    }
 }
 
 /// Why there is no more of a body.
@@ -105,7 +104,10 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
     match failed.cause() {
         Cause::TimedOut { .. } if failed.step() == Step::Lookup => Error::DnsTimeout,
         Cause::TimedOut { .. } => Error::ConnectionTimeout,
-        Cause::Denied(denied) if denied.address().is_some() => Error::DestinationIpProhibited,
+        // Of a name, which addresses it has is not for a guest to know.
+        Cause::Denied(denied) if denied.address().is_some() && denied.name().is_none() => {
+            Error::DestinationIpProhibited
+        }
         Cause::Denied(_) => Error::HttpRequestDenied,
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
         Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => Error::HttpRequestDenied,

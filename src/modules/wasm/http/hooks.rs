@@ -13,6 +13,7 @@ use wasmtime_wasi_http::{
 
 use super::budget::{Budget, Share};
 use super::{error, request, response};
+use crate::modules::refusal;
 
 /// How many bytes a guest writes of a body before somebody has to take them. There is room for two such pieces.
 const BODY_CHUNK: usize = 16 << 10;
@@ -35,7 +36,11 @@ impl Hooks {
         let place = self.budget.request()?;
         let dialer = frame_net::dialer(self.call.frame(), self.call.app());
         Ok(Outgoing {
-            dialer: dialer.map_err(|failed| error::of_network(&failed))?,
+            dialer: dialer.map_err(|failed| {
+                refusal::log(&self.call, &failed);
+                error::of_network(&failed)
+            })?,
+            call: self.call.clone(),
             client: self.client.clone(),
             budget: self.budget.clone(),
             place,
@@ -83,6 +88,7 @@ impl WasiHttpHooks for Hooks {
 /// A request on its way.
 struct Outgoing {
     dialer: Dialer,
+    call: Ctx,
     client: HttpClient,
     budget: Budget,
     place: Share,
@@ -100,7 +106,10 @@ impl Outgoing {
             request = request.answer_limit(limit);
         }
         let sent = self.client.send(&self.dialer, request).await;
-        let response = sent.map_err(|failed| error::before_the_body(&failed, self.client.config()))?;
+        let response = sent.map_err(|failed| {
+            refusal::log(&self.call, &failed);
+            error::before_the_body(&failed, self.client.config())
+        })?;
         Ok(response::of(response, between_bytes_timeout.unwrap_or(Duration::MAX), self.place))
     }
 }

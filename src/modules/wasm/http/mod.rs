@@ -80,8 +80,8 @@ const MAX_FIELDS: usize = 32 << 10;
 ///
 /// # What a guest is told of failures
 ///
-/// Only the code of `wasi:http`. The hosts and routes are in an event at the level `DEBUG`; paths, headers and bodies,
-/// where secrets may be, are nowhere.
+/// Only the code of `wasi:http`: of a name, not even whether it is the name or one of its addresses that is not allowed. The
+/// hosts and routes are in an event of the log, with the unit; paths, headers and bodies, where secrets may be, are nowhere.
 #[derive(Clone)]
 pub struct HttpModule {
     client: HttpClient,
