@@ -10,6 +10,8 @@ mod lists;
 mod ps;
 #[cfg(unix)]
 mod run;
+#[cfg(unix)]
+mod stress;
 mod telemetry;
 #[cfg(unix)]
 mod trees;

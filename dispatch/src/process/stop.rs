@@ -15,6 +15,9 @@ use crate::pid::Pid;
 /// How long processes that were killed are waited for, if none of them ends in that time. Ending one takes no time unless it
 /// blocks its thread.
 const LAST_WAIT: Duration = Duration::from_secs(1);
+/// The same in steps, each of which begins when the one before was seen to be over. So a pause of the whole program, however
+/// long, is one of them.
+const LAST_STEPS: u32 = 4;
 
 /// What became of the processes that lived on a host, or on all, when that was stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -88,8 +91,10 @@ impl ProcessManager {
     async fn killed_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<Instance>> {
         loop {
             let before = self.living_on(hosts);
-            if timeout(LAST_WAIT, idle(hosts)).await.is_ok() {
-                return Vec::new();
+            for _ in 0..LAST_STEPS {
+                if timeout(LAST_WAIT / LAST_STEPS, idle(hosts)).await.is_ok() {
+                    return Vec::new();
+                }
             }
             let left = self.living_on(hosts);
             if left.len() >= before.len() {
