@@ -13,9 +13,26 @@ pub(crate) const NAMES: [&str; 3] = ["frame-dispatch", "ractor", "kameo"];
 
 /// One of [`NAMES`], with what it needs alive.
 pub(crate) enum Contender {
-    Frames { frames: Box<Frames>, nothing: Box<Start>, player: Pid, one: Vec<Pid>, many: Vec<Pid> },
-    Ractor { players: with_ractor::Players, one: with_ractor::Senders, many: with_ractor::Senders },
-    Kameo { players: with_kameo::Players, one: with_kameo::Senders, many: with_kameo::Senders },
+    Frames {
+        frames: Box<Frames>,
+        nothing: Box<Start>,
+        player: Pid,
+        caller: Pid,
+        one: Vec<Pid>,
+        many: Vec<Pid>,
+    },
+    Ractor {
+        players: with_ractor::Players,
+        caller: with_ractor::Caller,
+        one: with_ractor::Senders,
+        many: with_ractor::Senders,
+    },
+    Kameo {
+        players: with_kameo::Players,
+        caller: with_kameo::Caller,
+        one: with_kameo::Senders,
+        many: with_kameo::Senders,
+    },
 }
 
 impl Contender {
@@ -23,16 +40,19 @@ impl Contender {
     pub(crate) async fn all() -> [Self; 3] {
         let frames = Box::new(Frames::new());
         let nothing = Box::new(frames.of("bench:nothing"));
-        let (player, one, many) = (frames.players(), frames.senders(1), frames.senders(MANY));
+        let (player, caller) = (frames.players(), frames.caller());
+        let (one, many) = (frames.senders(1), frames.senders(MANY));
         [
-            Self::Frames { frames, nothing, player, one, many },
+            Self::Frames { frames, nothing, player, caller, one, many },
             Self::Ractor {
                 players: with_ractor::Players::new().await,
+                caller: with_ractor::Caller::new().await,
                 one: with_ractor::Senders::new(1).await,
                 many: with_ractor::Senders::new(MANY).await,
             },
             Self::Kameo {
                 players: with_kameo::Players::new().await,
+                caller: with_kameo::Caller::new(),
                 one: with_kameo::Senders::new(1),
                 many: with_kameo::Senders::new(MANY),
             },
@@ -63,6 +83,15 @@ impl Contender {
             Self::Frames { frames, player, .. } => frames.play(*player, count).await,
             Self::Ractor { players, .. } => players.play(count).await,
             Self::Kameo { players, .. } => players.play(count).await,
+        }
+    }
+
+    /// A call of one by another, and the reply.
+    pub(crate) async fn calls(&self, count: u32) {
+        match self {
+            Self::Frames { frames, caller, .. } => frames.call(*caller, count).await,
+            Self::Ractor { caller, .. } => caller.call(count).await,
+            Self::Kameo { caller, .. } => caller.call(count).await,
         }
     }
 

@@ -31,6 +31,10 @@ fn main() {
         suite.case(&case, || runtime.block_on(opaque(contender).round_trips(100)));
     }
     for (contender, name) in each() {
+        let case = format!("100 calls and replies: {name}");
+        suite.case(&case, || runtime.block_on(opaque(contender).calls(100)));
+    }
+    for (contender, name) in each() {
         let case = format!("100 messages, 1 to 1: {name}");
         suite.case(&case, || runtime.block_on(opaque(contender).one_to_one(100)));
     }

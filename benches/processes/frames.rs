@@ -66,6 +66,8 @@ impl Frames {
             Ok(Payload::default())
         });
         frames.register("bench:player", player);
+        frames.register("bench:caller", caller);
+        frames.register("bench:replier", replier);
         frames.register("bench:sender", sender);
         frames.register("bench:receiver", receiver);
         frames
@@ -141,6 +143,17 @@ impl Frames {
             .forget();
     }
 
+    /// One that calls another.
+    pub(crate) fn caller(&self) -> Pid {
+        let replier = self.start("bench:replier", json!(null));
+        self.start("bench:caller", json!(replier))
+    }
+
+    pub(crate) async fn call(&self, caller: Pid, count: u32) {
+        self.send(caller, count).await;
+        self.is_done(1).await;
+    }
+
     /// So many that send to one.
     pub(crate) fn senders(&self, count: u32) -> Vec<Pid> {
         let receiver = self.start("bench:receiver", json!(null));
@@ -183,7 +196,7 @@ impl Idle<'_> {
 /// Sends the number that it receives, less one, to whoever it is from: the first to its partner.
 async fn player(done: Arc<Semaphore>, mut ctx: ProcessCtx, partner: Payload) -> Result<Payload, CallError> {
     let partner: Option<Pid> = partner.as_json().and_then(|json| serde_json::from_value(json.clone()).ok());
-    while let Message::Sent { from, payload } = ctx.receive().await {
+    while let Message::Sent { from, payload, .. } = ctx.receive().await {
         match payload.as_json().and_then(serde_json::Value::as_u64) {
             Some(left @ 1..) => {
                 let to = from.or(partner).expect("one of both knows the other");
@@ -193,6 +206,29 @@ async fn player(done: Arc<Semaphore>, mut ctx: ProcessCtx, partner: Payload) -> 
         }
     }
     Ok(Payload::default())
+}
+
+/// Calls the other as often as it is told, with numbers down to zero.
+async fn caller(done: Arc<Semaphore>, mut ctx: ProcessCtx, replier: Payload) -> Result<Payload, CallError> {
+    let replier = replier.as_json().and_then(|json| serde_json::from_value::<Pid>(json.clone()).ok());
+    let replier = replier.ok_or_else(|| CallError::invalid("the replier is its payload"))?;
+    while let Message::Sent { payload, .. } = ctx.receive().await {
+        let count = payload.as_json().and_then(serde_json::Value::as_u64).unwrap_or_default();
+        for left in (0..count).rev() {
+            let reply = ctx.call(replier, json!(left)).await?;
+            assert_eq!(reply.as_json().and_then(serde_json::Value::as_u64), Some(left + 1));
+        }
+        done.add_permits(1);
+    }
+    Ok(Payload::default())
+}
+
+async fn replier(_: Arc<Semaphore>, mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+    loop {
+        let message = ctx.receive().await;
+        let number = message.payload().and_then(Payload::as_json).and_then(serde_json::Value::as_u64);
+        message.reply(json!(number.unwrap_or_default() + 1))?;
+    }
 }
 
 /// Sends as many numbers as it is told, down to zero.

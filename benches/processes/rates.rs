@@ -22,10 +22,11 @@ const MAILBOX: usize = 1024;
 const TURNS: usize = 15;
 
 /// What is compared, and how often it is done in one turn.
-const WORK: [(&str, u32); 5] = [
+const WORK: [(&str, u32); 6] = [
     ("start, exit, one after the other", 10_000),
     ("start, exit, 10 000 at once", 10_000),
     ("round trip of a message", 50_000),
+    ("call and reply", 50_000),
     ("message, 1 to 1", 160_000),
     ("message, 16 to 1", 160_000),
 ];
@@ -36,7 +37,8 @@ async fn work(contender: &Contender, case: usize) {
         0 => contender.exec(count).await,
         1 => contender.exec_all(count).await,
         2 => contender.round_trips(count).await,
-        3 => contender.one_to_one(count).await,
+        3 => contender.calls(count).await,
+        4 => contender.one_to_one(count).await,
         _ => contender.many_to_one(count).await,
     }
 }

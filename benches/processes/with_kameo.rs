@@ -43,7 +43,32 @@ macro_rules! actors {
     )*};
 }
 
-actors! { Nothing Waiting Player Sender Receiver }
+/// Asks the other as often as it is told.
+struct Asking(ActorRef<Adding>, Arc<Semaphore>);
+
+/// Adds one.
+struct Adding;
+
+actors! { Nothing Waiting Player Sender Receiver Asking Adding }
+
+impl Message<u64> for Adding {
+    type Reply = u64;
+
+    async fn handle(&mut self, number: u64, _: &mut Context<Self, u64>) -> u64 {
+        number + 1
+    }
+}
+
+impl Message<u64> for Asking {
+    type Reply = ();
+
+    async fn handle(&mut self, count: u64, _: &mut Context<Self, ()>) {
+        for left in (0..count).rev() {
+            assert_eq!(self.0.ask(left).await.expect("it lives"), left + 1);
+        }
+        self.1.add_permits(1);
+    }
+}
 
 impl Message<Partner> for Player {
     type Reply = ();
@@ -115,6 +140,21 @@ impl Players {
 
     pub(crate) async fn play(&self, round_trips: u32) {
         self.0.tell(u64::from(round_trips) * 2).await.expect("it lives");
+        self.1.acquire().await.expect("it is open").forget();
+    }
+}
+
+pub(crate) struct Caller(ActorRef<Asking>, Arc<Semaphore>);
+
+impl Caller {
+    pub(crate) fn new() -> Self {
+        let done = Arc::new(Semaphore::new(0));
+        let adding = Adding::spawn_with_mailbox(Adding, bounded(MAILBOX));
+        Self(Asking::spawn_with_mailbox(Asking(adding, Arc::clone(&done)), bounded(MAILBOX)), done)
+    }
+
+    pub(crate) async fn call(&self, count: u32) {
+        self.0.tell(u64::from(count)).await.expect("it lives");
         self.1.acquire().await.expect("it is open").forget();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::sync::Semaphore;
 
 /// Ends as soon as it is started, which only a message can tell it.
@@ -137,6 +137,55 @@ impl Players {
 
     pub(crate) async fn play(&self, round_trips: u32) {
         self.0.send_message(Ball::Left(u64::from(round_trips) * 2)).expect("it lives");
+        self.1.acquire().await.expect("it is open").forget();
+    }
+}
+
+enum Ask {
+    Times(u64),
+    Number(u64, RpcReplyPort<u64>),
+}
+
+/// Calls the other as often as it is told, or is the other, which adds one.
+struct Asks(Option<ActorRef<Ask>>, Arc<Semaphore>);
+
+impl Actor for Asks {
+    type Msg = Ask;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Ask>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Ask>, ask: Ask, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        match ask {
+            Ask::Number(number, reply) => reply.send(number + 1)?,
+            Ask::Times(count) => {
+                let other = self.0.as_ref().expect("it has another to call");
+                for left in (0..count).rev() {
+                    let reply = other.call(|reply| Ask::Number(left, reply), None).await?;
+                    assert_eq!(reply.expect("it replies"), left + 1);
+                }
+                self.1.add_permits(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) struct Caller(ActorRef<Ask>, Arc<Semaphore>);
+
+impl Caller {
+    pub(crate) async fn new() -> Self {
+        let done = Arc::new(Semaphore::new(0));
+        let other = Actor::spawn(None, Asks(None, Arc::clone(&done)), ()).await.expect("it starts").0;
+        let asks = Asks(Some(other), Arc::clone(&done));
+        Self(Actor::spawn(None, asks, ()).await.expect("it starts").0, done)
+    }
+
+    pub(crate) async fn call(&self, count: u32) {
+        self.0.send_message(Ask::Times(u64::from(count))).expect("it lives");
         self.1.acquire().await.expect("it is open").forget();
     }
 }

@@ -81,9 +81,27 @@ impl Ctx {
         Self { frame, nesting, held, process: Some(process), is_process: true, ..Self::root(functions) }
     }
 
-    /// What a process has to know of this unit if this waits for it.
-    pub(crate) fn as_waiting_caller(&self) -> WaitingCaller {
-        WaitingCaller { nesting: self.nesting.inside(), held: self.held.clone() }
+    /// What a process has to know of this unit if this waits for it, and the mark that it does.
+    pub(crate) fn as_waiting_caller(&self) -> (WaitingCaller, Option<Hold>) {
+        let (held, mark) = match &self.process {
+            Some(process) => {
+                let (held, mark) = self.held.clone().with(LimitId::mailbox_of(process.pid()), None);
+                (held, Some(mark))
+            }
+            None => (self.held.clone(), None),
+        };
+        (WaitingCaller { nesting: self.nesting.inside(), held }, mark)
+    }
+
+    /// The process that this unit is part of: the process itself, or the one that called the function.
+    pub(crate) const fn owner(&self) -> Option<&Arc<Instance>> {
+        self.process.as_ref()
+    }
+
+    /// Returns whether a process is, or waits for, this unit, so that it does not receive before this is done.
+    pub(crate) fn is_awaited_by(&self, process: Pid) -> bool {
+        self.owner().is_some_and(|owner| owner.pid() == process)
+            || self.held.contains(LimitId::mailbox_of(process))
     }
 
     /// The process whose own this is.

@@ -4,6 +4,8 @@ use std::iter::successors;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::pid::Pid;
+
 /// Identifies a limit that calls hold permits of, such as a pool. No two limits have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LimitId(u64);
@@ -12,6 +14,12 @@ impl LimitId {
     pub(crate) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The mailbox of a process. A process that waits for the chain of calls holds it, because it receives nothing meanwhile.
+    pub(crate) const fn mailbox_of(process: Pid) -> Self {
+        // Numbers of PIDs and of other limits both count up from zero, and neither gets as far as this bit.
+        Self(process.number() | 1 << 63)
     }
 }
 

@@ -119,16 +119,18 @@ async fn watcher(mut ctx: ProcessCtx, payload: Payload, counts: &Counts) -> Resu
     let text = payload.as_json().and_then(|json| json.as_str()).expect("a PID");
     let pid: Pid = text.parse().expect("a PID");
     match ctx.monitor(pid) {
-        Ok(()) => {
-            let Message::Exited(exit) = ctx.receive().await else { panic!("it was told something else") };
+        Ok(monitor) => {
+            let Message::Exited { exit, .. } = ctx.receive().await else {
+                panic!("it was told something else")
+            };
             assert_eq!(exit.pid, pid);
             counts.told.fetch_add(1, Ordering::Relaxed);
+            assert!(!ctx.demonitor(monitor), "it was told twice");
         }
         // It ended while thousands of others did.
         Err(ProcessError::Unknown { .. }) => (),
         Err(error) => panic!("{error}"),
     }
-    assert!(!ctx.demonitor(pid), "it was told twice");
     assert!(ctx.try_receive().is_none(), "it was told twice");
     Ok(Payload::default())
 }

@@ -6,7 +6,13 @@
 ;;   p <to> <JSON>, t <to> <JSON>      sends, tries to send
 ;;   b, o, x <host> <entry> <payload> <name, or none> <message, or none> <monitor, 0 or 1> <link>
 ;;                                     starts, starts or signals, executes
-;;   m, d, l, u <process>              monitors, demonitors, links, unlinks
+;;   C <to> <JSON> <milliseconds, or none>
+;;                                     calls
+;;   M <sender, or none> <pattern, or none> <milliseconds, or none>
+;;                                     receives what matches
+;;   R <JSON>, D, A                    replies to the call that it received last, drops it, says whether it is awaited
+;;   m, l, u <process>                 monitors, links, unlinks
+;;   d <monitor>                       demonitors; `%` is the monitor that it made last
 ;;   T <0 or 1>                        traps links
 ;;   k <process> <reason> <milliseconds, or none>
 ;;                                     cancels
@@ -22,6 +28,12 @@
 (import "frame:function/processes@0.1.0" "self" (func $self (param i32)))
 (import "frame:function/processes@0.1.0" "cancelled" (func $cancelled (param i32)))
 (import "frame:function/processes@0.1.0" "receive" (func $receive (param i32 i64 i32)))
+(import "frame:function/processes@0.1.0" "receive-matching"
+  (func $receive_matching (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32)))
+(import "frame:function/processes@0.1.0" "call" (func $call (param i32 i32 i32 i32 i32 i32 i64 i32)))
+(import "frame:function/processes@0.1.0" "[static]reply-to.send" (func $reply (param i32 i32 i32 i32 i32)))
+(import "frame:function/processes@0.1.0" "[method]reply-to.is-awaited" (func $is_awaited (param i32) (result i32)))
+(import "frame:function/processes@0.1.0" "[resource-drop]reply-to" (func $drop_reply (param i32)))
 (import "frame:function/processes@0.1.0" "send" (func $send (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "try-send" (func $try_send (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "start" (func $start (param i32 i32)))
@@ -38,12 +50,16 @@
 (import "frame:function/processes@0.1.0" "unregister" (func $unregister (param i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "whereis" (func $whereis (param i32 i32 i32)))
 
-;; The steps that are left, what came of those before, and the process that was started last.
+;; The steps that are left, what came of those before, the process that was started last, the monitor that was made last, and
+;; where the reply to the call goes that was received last.
 (global $in (mut i32) (i32.const 0))
 (global $end (mut i32) (i32.const 0))
 (global $out (mut i32) (i32.const 0))
 (global $last (mut i32) (i32.const 0))
 (global $last_length (mut i32) (i32.const 0))
+(global $monitor (mut i32) (i32.const 0))
+(global $monitor_length (mut i32) (i32.const 0))
+(global $reply (mut i32) (i32.const 0))
 
 (func $byte (param $byte i32)
   (i32.store8 (global.get $out) (local.get $byte))
@@ -75,6 +91,22 @@
       (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 0x24))
         (then (local.set $at (global.get $last)) (local.set $length (global.get $last_length))))))
   (local.get $at) (local.get $length))
+
+;; The reference of a monitor.
+(func $reference (result i32 i32)
+  (local $at i32) (local $length i32)
+  (call $process) (local.set $length) (local.set $at)
+  (if (i32.eq (local.get $length) (i32.const 1))
+    (then
+      (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 0x25))
+        (then (local.set $at (global.get $monitor)) (local.set $length (global.get $monitor_length))))))
+  (local.get $at) (local.get $length))
+
+;; The next line as an optional text, as arguments.
+(func $maybe (result i32 i32 i32)
+  (local $at i32) (local $length i32)
+  (call $process) (local.set $length) (local.set $at)
+  (i32.ne (local.get $length) (i32.const 0)) (local.get $at) (local.get $length))
 
 ;; The next line as an optional number.
 (func $number (result i32 i64)
@@ -138,7 +170,7 @@
 (func $optional_text
   (if (call $worked (i32.const 68)) (then (call $optional_at (i32.const 68)))))
 
-;; `s`, from whom, a space and what; `x` or `l`, the number of the reason, a space and the result; `c` and why; or `-`.
+;; `s`, or `q` for a call, from whom, a space and what; `x` or `l`, the number of the reason, a space and the result; `c` and why; or `-`.
 (func $received
   (if (i32.eqz (call $worked (i32.const 72))) (then return))
   (if (i32.eqz (i32.load8_u (i32.const 72))) (then (call $byte (i32.const 0x2d)) return))
@@ -147,7 +179,8 @@
       (block $exited
         (block $sent
           (br_table $sent $exited $down $cancelled (i32.load8_u (i32.const 80))))
-        (call $byte (i32.const 0x73))
+        (call $byte (select (i32.const 0x71) (i32.const 0x73) (i32.load8_u (i32.const 112))))
+        (if (i32.load8_u (i32.const 112)) (then (global.set $reply (i32.load (i32.const 116)))))
         (call $optional_at (i32.const 88))
         (call $byte (i32.const 0x20))
         (call $text_at (i32.const 104))
@@ -235,9 +268,35 @@
       (call $exec (call $spec) (i32.const 64))
       (if (call $worked (i32.const 68)) (then (call $text_at (i32.const 72))))))
   (if (i32.eq (local.get $letter) (i32.const 0x6d)) ;; m
-    (then (call $monitor (call $process) (i32.const 64)) (call $nothing)))
+    (then
+      (call $monitor (call $process) (i32.const 64))
+      (if (call $worked (i32.const 68))
+        (then
+          (global.set $monitor (i32.load (i32.const 68)))
+          (global.set $monitor_length (i32.load (i32.const 72)))
+          (call $text_at (i32.const 68))))))
   (if (i32.eq (local.get $letter) (i32.const 0x64)) ;; d
-    (then (call $demonitor (call $process) (i32.const 64)) (call $flag)))
+    (then (call $demonitor (call $reference) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x43)) ;; C
+    (then
+      (call $call (call $process) (i32.const 0) (call $line) (call $number) (i32.const 64))
+      (if (call $worked (i32.const 68)) (then (call $text_at (i32.const 72))))))
+  (if (i32.eq (local.get $letter) (i32.const 0x4d)) ;; M
+    (then
+      (call $receive_matching
+        (i32.const 0) (i32.const 0)
+        (call $maybe)
+        (i32.const 0) (i32.const 0) (i32.const 0)
+        (call $maybe)
+        (call $number)
+        (i32.const 64))
+      (call $received)))
+  (if (i32.eq (local.get $letter) (i32.const 0x52)) ;; R
+    (then (call $reply (global.get $reply) (i32.const 0) (call $line) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x44)) ;; D
+    (then (call $drop_reply (global.get $reply)) (call $byte (i32.const 0x2e))))
+  (if (i32.eq (local.get $letter) (i32.const 0x41)) ;; A
+    (then (call $byte (i32.add (i32.const 48) (call $is_awaited (global.get $reply))))))
   (if (i32.eq (local.get $letter) (i32.const 0x6c)) ;; l
     (then (call $link (call $process) (i32.const 64)) (call $nothing)))
   (if (i32.eq (local.get $letter) (i32.const 0x75)) ;; u

@@ -6,10 +6,12 @@ use std::time::Duration;
 use frame_registry::Frame;
 use tokio::time::{Instant, timeout};
 
+use super::call::ProcessCallError;
 use super::error::{ProcessError, SendError, StartError};
 use super::instance::{Instance, LinkedStarter};
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
+use super::monitor::MonitorRef;
 use super::start::Start;
 use crate::ctx::{Ctx, WaitingCaller};
 use crate::payload::Payload;
@@ -133,6 +135,41 @@ impl ProcessCtx {
         self.instance.manager.try_send(&self.ctx, to, payload)
     }
 
+    /// [Calls](ProcessManager::call) a process, and waits for its reply.
+    ///
+    /// # Errors
+    ///
+    /// A [`ProcessCallError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`ProcessManager::call`].
+    pub async fn call<'a>(
+        &self,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<Payload, ProcessCallError> {
+        self.instance.manager.call(&self.ctx, to, payload).await
+    }
+
+    /// The same, for no longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// A [`ProcessCallError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`ProcessManager::call`].
+    pub async fn call_timeout<'a>(
+        &self,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+        time: Duration,
+    ) -> Result<Payload, ProcessCallError> {
+        self.instance.manager.call_timeout(&self.ctx, to, payload, time).await
+    }
+
     /// [Starts](ProcessManager::start) a process.
     ///
     /// # Errors
@@ -142,21 +179,26 @@ impl ProcessCtx {
         self.instance.manager.start(&self.ctx, start)
     }
 
-    /// Has this process [told](Message::Exited) of the exit of another, once; at once if that has ended, as long as that is
-    /// [remembered](super::ManagerConfig::exits).
+    /// Monitors another process: its [exit](Message::Exited) is delivered once, with the reference that this returns. The exit
+    /// is delivered at once if the process has ended, as long as that is [remembered](super::ManagerConfig::exits).
+    ///
+    /// Any number of monitors of one process are kept apart, so that a helper does not disturb its caller.
     ///
     /// # Errors
     ///
-    /// [`ProcessError::Monitored`] if it is monitored already, [`ProcessError::Itself`] if it is this one,
-    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known, and [`ProcessError::Ended`] if this one has.
-    pub fn monitor(&self, pid: Pid) -> Result<(), ProcessError> {
+    /// [`ProcessError::Itself`] if it is this process, [`ProcessError::Unknown`] if no process has the PID, as far as is known,
+    /// [`ProcessError::TooManyMonitors`] if this process has as many as it may have, and [`ProcessError::Ended`] if this one
+    /// has.
+    pub fn monitor(&self, pid: Pid) -> Result<MonitorRef, ProcessError> {
         self.instance.monitor(pid)
     }
 
-    /// Monitors another no more: nothing of its exit is in the mailbox, or will be. Says whether it was monitored, or its
-    /// exit not yet received.
-    pub fn demonitor(&self, pid: Pid) -> bool {
-        self.instance.demonitor(pid)
+    /// Ends a monitor: its exit is not in the mailbox afterwards, and will not be. Returns whether there was anything to undo: a
+    /// monitor, or an exit not yet received. Other monitors of the same process stay.
+    ///
+    /// A PID stands for the monitor that [a start](Start::with_monitor) set up.
+    pub fn demonitor(&self, monitor: impl Into<MonitorRef>) -> bool {
+        self.instance.demonitor(monitor.into())
     }
 
     /// [Links](ProcessManager::link) this process to another.

@@ -310,11 +310,13 @@ pub enum ProcessError {
         /// How.
         exit: Exit,
     },
-    /// It is monitored already.
-    #[error("{pid} is monitored already")]
-    Monitored {
-        /// Which.
+    /// The process has as many monitors as it may have.
+    #[error("{pid} has {limit} monitors, which is the limit; end one first")]
+    TooManyMonitors {
+        /// The process.
         pid: Pid,
+        /// The [limit](super::ManagerConfig::monitors).
+        limit: usize,
     },
     /// A process cannot monitor itself.
     #[error("{pid} cannot monitor itself")]
@@ -352,6 +354,7 @@ impl From<ProcessError> for CallError {
     fn from(error: ProcessError) -> Self {
         let kind = match &error {
             ProcessError::Unknown { .. } | ProcessError::Ended { .. } => ErrorKind::NotFound,
+            ProcessError::TooManyMonitors { .. } => ErrorKind::Exhausted,
             _ => ErrorKind::Invalid,
         };
         // A guest may be told, and is not told why another unit failed.

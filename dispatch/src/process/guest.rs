@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
+use super::call::ProcessCallError;
 use super::ctx::ProcessCtx;
 use super::error::{ExecError, ProcessError, StartError};
 use super::exit::in_words;
 use super::manager::{ProcessManager, WeakManager};
-use super::message::Destination;
+use super::message::{Destination, Message};
+use super::monitor::MonitorRef;
+use super::pattern::Pattern;
 use super::spawn;
 use super::start::{Start, Started};
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
 use crate::printable::shortened;
 
@@ -93,6 +97,19 @@ impl Access {
         })
     }
 
+    /// Calls a process, for `timeout` or as long as configured.
+    pub(crate) async fn call(
+        &self,
+        ctx: &Ctx,
+        to: Destination<'_>,
+        request: Payload,
+        timeout: Option<Duration>,
+    ) -> Result<Payload, CallError> {
+        let manager = self.manager(ctx)?;
+        let timeout = timeout.unwrap_or(manager.config().call_timeout);
+        manager.call_timeout(ctx, to, request, timeout).await.map_err(process_call_error)
+    }
+
     pub(crate) fn cancel(
         &self,
         ctx: &Ctx,
@@ -109,7 +126,7 @@ impl Access {
         Ok(manager.terminate(pid)?)
     }
 
-    pub(crate) fn monitor(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+    pub(crate) fn monitor(&self, ctx: &Ctx, other: &str) -> Result<MonitorRef, CallError> {
         let process = process(ctx, "monitor")?;
         let (_, pid) = self.own(ctx, other, "monitor")?;
         Ok(process.monitor(pid)?)
@@ -184,13 +201,39 @@ pub(crate) fn process(ctx: &Ctx, to_do: &str) -> Result<ProcessCtx, CallError> {
         .ok_or_else(|| CallError::invalid(format!("`{to_do}` is for processes, and this is a function")))
 }
 
-pub(crate) fn demonitor(ctx: &Ctx, other: &str) -> Result<bool, CallError> {
-    let process = process(ctx, "demonitor")?;
-    Ok(match destination(other)? {
-        Destination::Pid(pid) => process.demonitor(pid),
-        Destination::Name(name) => {
-            process.processes().whereis(&name).is_some_and(|pid| process.demonitor(pid))
-        }
+/// A PID in text.
+pub(crate) fn pid(text: &str) -> Result<Pid, CallError> {
+    check_length(text)?;
+    text.parse().map_err(pid_error)
+}
+
+/// Receives a message that matches, for no longer than `timeout`.
+pub(crate) async fn receive_matching(
+    mut process: ProcessCtx,
+    wanted: Pattern,
+    timeout: Option<Duration>,
+) -> Option<Message> {
+    let matches = |message: &Message| wanted.matches(message);
+    match timeout {
+        None => Some(process.receive_where(matches).await),
+        Some(Duration::ZERO) => process.try_receive_where(matches),
+        Some(timeout) => process.receive_where_timeout(timeout, matches).await,
+    }
+}
+
+/// Ends a monitor, given by its reference in text.
+pub(crate) fn demonitor(ctx: &Ctx, monitor: &str) -> Result<bool, CallError> {
+    Ok(process(ctx, "demonitor")?.demonitor(monitor_ref(monitor)?))
+}
+
+/// The reference of a monitor in text.
+pub(crate) fn monitor_ref(text: &str) -> Result<MonitorRef, CallError> {
+    check_length(text)?;
+    text.parse().map_err(|error| match error {
+        PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
+            "{text:?} is not the reference of a monitor; pass what `monitor` returned, or the PID if the start set it up"
+        )),
+        error @ PidError::UnknownHost { .. } => pid_error(error),
     })
 }
 
@@ -200,16 +243,23 @@ pub(crate) fn register(ctx: &Ctx, name: &str) -> Result<(), CallError> {
 }
 
 pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
+    check_length(text)?;
+    Destination::from_text(text).map_err(pid_error)
+}
+
+fn check_length(text: &str) -> Result<(), CallError> {
     if text.len() > LONGEST_DESTINATION {
         return Err(CallError::invalid(format!("{} bytes are too long for a PID or a name", text.len())));
     }
-    Destination::from_text(text).map_err(|error| {
-        let kind = match error {
-            PidError::UnknownHost { .. } => ErrorKind::NotFound,
-            PidError::Malformed { .. } | PidError::Parts { .. } => ErrorKind::Invalid,
-        };
-        CallError::new(kind, error.to_string())
-    })
+    Ok(())
+}
+
+fn pid_error(error: PidError) -> CallError {
+    let kind = match error {
+        PidError::UnknownHost { .. } => ErrorKind::NotFound,
+        PidError::Malformed { .. } | PidError::Parts { .. } => ErrorKind::Invalid,
+    };
+    CallError::new(kind, error.to_string())
 }
 
 /// What a guest is told that did not start a process. It may keep that for as long as it likes, so what it sent is not kept
@@ -227,6 +277,18 @@ pub(crate) fn start_error(error: StartError) -> CallError {
     };
     let message = format!("the process was not started: {holder} has the name, and was not {what}: {reason}");
     CallError::new(cause.kind(), message).with_retryable(cause.is_retryable())
+}
+
+/// The failure of a call that a guest made, without what caused the end of the other process.
+pub(crate) fn process_call_error(error: ProcessCallError) -> CallError {
+    let message = match &error {
+        ProcessCallError::Ended { exit } => {
+            format!("{} ended before it replied: {}", exit.pid, in_words(&exit.reason))
+        }
+        _ => return error.into(),
+    };
+    let error = CallError::from(error);
+    CallError::new(error.kind(), message).with_retryable(error.is_retryable())
 }
 
 /// What a guest is told that waited for the result of a process.

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use super::entry::EntryId;
 use super::host::HostId;
 use super::instance::Instance;
+use super::monitor::MonitorRef;
 use crate::pid::Pid;
 
 /// What a process was like at one moment.
@@ -104,12 +105,13 @@ impl Instance {
         if let Some(relations) = &state.relations {
             names.extend(relations.names.iter().map(ToString::to_string));
             links.extend(&relations.links);
-            monitors.extend(&relations.monitored);
+            monitors.extend(relations.monitored.iter().map(MonitorRef::pid));
         }
         drop(state);
         names.sort_unstable();
         links.sort_unstable();
         monitors.sort_unstable();
+        monitors.dedup();
         ProcessInfo {
             pid: self.pid,
             names,

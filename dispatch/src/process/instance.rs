@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
 use super::message::Message;
+use super::monitor::MonitorRef;
 use super::owner::Owner;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
@@ -39,6 +40,8 @@ pub(crate) struct Instance {
     frame: Frame,
     state: Mutex<State>,
     has_ended: AtomicBool,
+    /// How many calls wait for their replies.
+    pub(super) calls: AtomicU32,
     /// It ends, or has ended: so does all that was called in it.
     is_terminated: AtomicBool,
     terminated: Notify,
@@ -93,9 +96,9 @@ pub(super) struct Relations {
     pub(super) links: HashSet<Pid, FxBuildHasher>,
     /// The process that started it linked to itself, also when that has ended, but not when the link was.
     pub(super) starter: Option<Pid>,
-    /// Those that it monitors. The exit of one is delivered only while it is here.
-    pub(super) monitored: HashSet<Pid, FxBuildHasher>,
-    /// Those that are told of its exit, by a number that is theirs alone.
+    /// Its monitors of others. An exit is delivered only while its monitor is here.
+    pub(super) monitored: HashSet<MonitorRef, FxBuildHasher>,
+    /// Those that are told of its exit, by their [key](MonitorRef::watcher_key).
     pub(super) watchers: HashMap<u64, Watcher, FxBuildHasher>,
     pub(super) owner: Option<Owner>,
     /// Those that end with it, whatever they trap: by rank, the last first.
@@ -113,8 +116,8 @@ impl Relations {
 
 /// Who is told of an exit.
 pub(super) enum Watcher {
-    /// A process, in its mailbox.
-    Process(Pid),
+    /// A process, in its mailbox, with the reference of its monitor.
+    Process(Pid, MonitorRef),
     /// A [`Monitor`](super::Monitor).
     Monitor(oneshot::Sender<Exit>),
 }
@@ -163,6 +166,7 @@ impl Instance {
             frame,
             state: Mutex::default(),
             has_ended: AtomicBool::new(false),
+            calls: AtomicU32::new(0),
             is_terminated: AtomicBool::new(false),
             terminated: Notify::new(),
         })
@@ -351,9 +355,9 @@ impl Instance {
     pub(super) fn tell_related(&self, exit: &Exit, relations: Relations) {
         for watcher in relations.watchers.into_values() {
             match watcher {
-                Watcher::Process(pid) => {
+                Watcher::Process(pid, monitor) => {
                     if let Some(watcher) = self.manager.find(pid) {
-                        shielded(|| watcher.deliver(exit));
+                        shielded(|| watcher.deliver(monitor, exit));
                     }
                 }
                 // Whoever wanted to know may be gone.
@@ -366,9 +370,9 @@ impl Instance {
             }
         }
         // Whoever lives long would otherwise keep all that ever monitored it.
-        for pid in relations.monitored {
-            if let Some(monitored) = self.manager.find(pid) {
-                monitored.unwatch(self.pid.number());
+        for monitor in relations.monitored {
+            if let Some(monitored) = self.manager.find(monitor.pid()) {
+                monitored.unwatch(monitor.watcher_key(self.pid));
             }
         }
     }
@@ -377,8 +381,12 @@ impl Instance {
     /// can be would say at once, is ended: nothing else bounds how much that is.
     fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
         let told = self.mailbox.tell(message, self.mailbox.capacity()).or_else(|message| {
-            let most =
-                self.manager.most_processes().saturating_mul(2).saturating_add(self.mailbox.capacity());
+            let most = self
+                .manager
+                .most_processes()
+                .saturating_mul(2)
+                .saturating_add(self.mailbox.capacity())
+                .saturating_add(self.manager.config().monitors);
             self.mailbox.tell(message, most)
         });
         let Ok(receiver) = told else {
@@ -394,15 +402,15 @@ impl Instance {
     }
 
     /// A process ended that this one monitors, or has monitored.
-    pub(super) fn deliver(&self, exit: &Exit) {
+    pub(super) fn deliver(&self, monitor: MonitorRef, exit: &Exit) {
         let mut state = self.state();
-        if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&exit.pid)) {
+        if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&monitor)) {
             let mut exit = exit.clone();
             // A result can be large. So no more are kept than messages.
             if self.mailbox.told() >= self.mailbox.capacity() {
                 exit.result = None;
             }
-            self.tell(state, Message::Exited(exit));
+            self.tell(state, Message::Exited { monitor, exit: Box::new(exit) });
         }
     }
 
@@ -414,9 +422,9 @@ impl Instance {
             return;
         }
         match state.traps_links {
-            Traps::Ends => self.tell(state, Message::LinkDown(exit.clone())),
+            Traps::Ends => self.tell(state, Message::LinkDown(Box::new(exit.clone()))),
             _ if exit.reason.is_normal() => (),
-            Traps::Failures => self.tell(state, Message::LinkDown(exit.clone())),
+            Traps::Failures => self.tell(state, Message::LinkDown(Box::new(exit.clone()))),
             Traps::Nothing => _ = self.terminate_in(state, exit.reason.to_link_down(exit.pid)),
         }
     }

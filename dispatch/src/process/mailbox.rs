@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::cooperative;
@@ -29,11 +29,30 @@ struct State {
     /// How many the runtime itself said.
     told: usize,
     /// Those that wait for room, first come first served, by numbers that ascend.
-    senders: VecDeque<(u64, Waker)>,
+    senders: VecDeque<Sender>,
     /// The number of the last.
     last_sender: u64,
     receiver: Option<Waker>,
+    /// Whether the receiver waits for certain messages only. It has to be woken for those of senders that wait for room, too.
+    is_selective: bool,
     is_closed: bool,
+}
+
+/// A sender that waits for room.
+struct Sender {
+    number: u64,
+    waker: Waker,
+    message: Arc<Offer>,
+}
+
+/// The message of a sender that waits, for both the sender and a receiver that looks at it.
+#[derive(Default)]
+struct Offer(Mutex<Option<Message>>);
+
+impl Offer {
+    fn message(&self) -> MutexGuard<'_, Option<Message>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A message was not put into a mailbox.
@@ -117,68 +136,109 @@ impl Mailbox {
     /// Puts a message into it as soon as there is room. The message stays where it is if there never will be, because the
     /// mailbox is closed; or where this is dropped.
     pub(super) async fn send(&self, message: &mut Option<Message>) {
-        let mut sending = Sending { mailbox: self, number: None };
-        poll_fn(|waker| sending.poll(message, waker)).await;
+        let mut sending = Sending { mailbox: self, message, waiting: None };
+        poll_fn(|waker| sending.poll(waker)).await;
     }
 
     /// Takes the oldest message.
     pub(super) fn try_receive(&self) -> Option<Message> {
-        Self::take(self.state()).ok()
+        self.take(self.state()).ok()
     }
 
     /// Waits for a message and takes it.
     pub(super) async fn receive(&self) -> Message {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let receive = poll_fn(|waker| match Self::take(self.state()) {
+        let receive = poll_fn(|waker| match self.take(self.state()) {
             Ok(message) => receiving.done(message),
-            Err(state) => receiving.wait(state, waker),
+            Err(state) => receiving.wait(state, waker, false),
         });
         // A process that always finds a message lets others run, too.
         cooperative(receive).await
     }
 
     /// Takes the oldest message; gives the lock back if there is none.
-    fn take(mut state: MutexGuard<'_, State>) -> Result<Message, MutexGuard<'_, State>> {
+    fn take<'a>(&self, mut state: MutexGuard<'a, State>) -> Result<Message, MutexGuard<'a, State>> {
         let Some(message) = state.queue.pop_front() else { return Err(state) };
-        Self::taken(state, &message);
+        self.taken(state, &message);
         Ok(message)
     }
 
     /// A message is taken out.
-    fn taken(mut state: MutexGuard<'_, State>, message: &Message) {
+    fn taken(&self, mut state: MutexGuard<'_, State>, message: &Message) {
         give_back(&mut state.queue);
         if message.takes_room() {
-            Self::free(state);
+            self.free(state);
         } else {
             state.told -= 1;
         }
     }
 
     /// Room for a message is free: that of whoever waits longest, or else anybody's.
-    fn free(mut state: MutexGuard<'_, State>) {
-        let Some((_, sender)) = state.senders.pop_front() else {
+    fn free(&self, mut state: MutexGuard<'_, State>) {
+        // More is held than there is room for if a sender was let in because its message was waited for.
+        let next = if state.held > self.capacity { None } else { state.senders.pop_front() };
+        let Some(sender) = next else {
             state.held -= 1;
             return;
         };
         give_back(&mut state.senders);
         drop(state);
-        sender.wake();
+        sender.waker.wake();
     }
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
     pub(super) fn try_receive_where(&self, mut is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
-        self.take_where(&mut 0, &mut is_wanted).ok()
+        let taken = self.take_where(&mut 0, &mut is_wanted).ok();
+        if taken.is_none() {
+            self.let_in(&mut 0, &mut is_wanted);
+        }
+        taken
     }
 
     /// Waits for a message that `is_wanted` and takes it, and leaves the others where they are.
     pub(super) async fn receive_where(&self, mut is_wanted: impl FnMut(&Message) -> bool) -> Message {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let mut seen = 0;
+        let (mut seen, mut last_seen) = (0, 0);
         let receive = poll_fn(|waker| match self.take_where(&mut seen, &mut is_wanted) {
             Ok(message) => receiving.done(message),
-            Err(state) => receiving.wait(state, waker),
+            Err(state) => {
+                let pending = receiving.wait(state, waker, true);
+                // After that, so that it is woken for senders that it does not see here.
+                self.let_in(&mut last_seen, &mut is_wanted);
+                pending
+            }
         });
         cooperative(receive).await
+    }
+
+    /// Lets in the first sender after `last_seen` that waits for room with a message that is wanted. Otherwise a full mailbox
+    /// would keep out what its receiver waits for.
+    fn let_in(&self, last_seen: &mut u64, is_wanted: &mut dyn FnMut(&Message) -> bool) {
+        loop {
+            let state = self.state();
+            // A receiver that gave up before what was let in arrived has left it in the mailbox.
+            if state.held >= self.capacity.saturating_mul(2) {
+                return;
+            }
+            let next = state.senders.partition_point(|sender| sender.number <= *last_seen);
+            let Some(sender) = state.senders.get(next) else { return };
+            let (number, offer) = (sender.number, Arc::clone(&sender.message));
+            drop(state);
+            *last_seen = number;
+            if !offer.message().as_ref().is_some_and(&mut *is_wanted) {
+                continue;
+            }
+            let mut state = self.state();
+            // It may have given up, or been let in.
+            let Ok(place) = state.place(number) else { continue };
+            let sender = state.senders.remove(place);
+            state.held += 1;
+            drop(state);
+            if let Some(sender) = sender {
+                sender.waker.wake();
+            }
+            return;
+        }
     }
 
     /// Takes the oldest message behind the first `seen` that is wanted. Those are not in the mailbox while they are looked
@@ -200,7 +260,7 @@ impl Mailbox {
                     let message = looked.messages.remove(*seen);
                     drop(looked);
                     let message = message.expect("it was there just now");
-                    Self::taken(self.state(), &message);
+                    self.taken(self.state(), &message);
                     return Ok(message);
                 }
                 *seen += 1;
@@ -217,8 +277,8 @@ impl Mailbox {
         let senders = mem::take(&mut state.senders);
         drop(state);
         drop(receiver);
-        for (_, sender) in senders {
-            sender.wake();
+        for sender in senders {
+            sender.waker.wake();
         }
         messages
     }
@@ -245,40 +305,55 @@ fn give_back<T>(queue: &mut VecDeque<T>) {
 /// A sender, which may wait. Where it is dropped as it does, the room that is kept for it is that of the next.
 struct Sending<'a> {
     mailbox: &'a Mailbox,
-    /// That by which it waits.
-    number: Option<u64>,
+    /// What it sends, unless it waits.
+    message: &'a mut Option<Message>,
+    /// The number by which it waits, and what it sends.
+    waiting: Option<(u64, Arc<Offer>)>,
 }
 
 impl Sending<'_> {
-    fn poll(&mut self, message: &mut Option<Message>, waker: &Context<'_>) -> Poll<()> {
+    fn poll(&mut self, waker: &Context<'_>) -> Poll<()> {
         let mut state = self.mailbox.state();
         if state.is_closed {
             return Poll::Ready(());
         }
-        match self.number {
+        match &self.waiting {
             None if state.held < self.mailbox.capacity => state.held += 1,
             None => {
                 state.last_sender += 1;
                 let number = state.last_sender;
-                state.senders.push_back((number, waker.waker().clone()));
-                self.number = Some(number);
+                let message = Arc::new(Offer(Mutex::new(self.message.take())));
+                self.waiting = Some((number, Arc::clone(&message)));
+                state.senders.push_back(Sender { number, waker: waker.waker().clone(), message });
+                let receiver = if state.is_selective { state.receiver.take() } else { None };
+                drop(state);
+                if let Some(receiver) = receiver {
+                    receiver.wake();
+                }
                 return Poll::Pending;
             }
-            Some(number) => {
-                if let Ok(place) = state.place(number) {
-                    let before = mem::replace(&mut state.senders[place].1, waker.waker().clone());
+            Some((number, offer)) => {
+                if let Ok(place) = state.place(*number) {
+                    let before = mem::replace(&mut state.senders[place].waker, waker.waker().clone());
                     drop(state);
                     // Outside of the lock, because a waker may be the last that keeps something.
                     drop(before);
                     return Poll::Pending;
                 }
-                // Whoever made room for it took it from the line.
-                self.number = None;
+                // What made room for it took it from the line. A receiver may still look at the message, and take the lock of the
+                // mailbox meanwhile.
+                drop(state);
+                *self.message = offer.message().take();
+                self.waiting = None;
+                state = self.mailbox.state();
+                if state.is_closed {
+                    return Poll::Ready(());
+                }
             }
         }
-        match message.take() {
+        match self.message.take() {
             Some(message) => Mailbox::put(state, message),
-            None => Mailbox::free(state),
+            None => self.mailbox.free(state),
         }
         Poll::Ready(())
     }
@@ -286,18 +361,23 @@ impl Sending<'_> {
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        let Some(number) = self.number else { return };
+        let Some((number, offer)) = self.waiting.take() else { return };
         let mut state = self.mailbox.state();
-        if state.is_closed {
-            return;
+        let mut receiver = None;
+        if let Ok(place) = state.place(number) {
+            let sender = state.senders.remove(place);
+            drop(state);
+            drop(sender);
+        } else if state.is_closed {
+            drop(state);
+        } else {
+            // The receiver may have let it in, and looks for another then.
+            receiver = if state.is_selective { state.receiver.take() } else { None };
+            self.mailbox.free(state);
         }
-        match state.place(number) {
-            Ok(place) => {
-                let sender = state.senders.remove(place);
-                drop(state);
-                drop(sender);
-            }
-            Err(_) => Mailbox::free(state),
+        *self.message = offer.message().take();
+        if let Some(receiver) = receiver {
+            receiver.wake();
         }
     }
 }
@@ -305,7 +385,7 @@ impl Drop for Sending<'_> {
 impl State {
     /// Where a sender waits; an error if it does not any more.
     fn place(&self, number: u64) -> Result<usize, usize> {
-        self.senders.binary_search_by_key(&number, |sender| sender.0)
+        self.senders.binary_search_by_key(&number, |sender| sender.number)
     }
 }
 
@@ -316,7 +396,13 @@ struct Receiving<'a> {
 }
 
 impl Receiving<'_> {
-    fn wait(&mut self, mut state: MutexGuard<'_, State>, waker: &Context<'_>) -> Poll<Message> {
+    fn wait(
+        &mut self,
+        mut state: MutexGuard<'_, State>,
+        waker: &Context<'_>,
+        is_selective: bool,
+    ) -> Poll<Message> {
+        state.is_selective = is_selective;
         let before = state.receiver.replace(waker.waker().clone());
         drop(state);
         // Outside of the lock, because a waker may be the last that keeps something.
@@ -363,7 +449,6 @@ mod tests {
     use std::future::Future;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::pin::Pin;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::Wake;
 
@@ -374,7 +459,7 @@ mod tests {
 
     /// A message of somebody, which takes room.
     fn sent(number: u64) -> Message {
-        Message::Sent { from: None, payload: json!(number).into() }
+        Message::Sent { from: None, payload: json!(number).into(), reply: None }
     }
 
     /// What the runtime says, which takes none.
@@ -436,9 +521,27 @@ mod tests {
         })
     }
 
-    fn receive(mailbox: &Arc<Mailbox>) -> Polled<Message> {
-        let mailbox = Arc::clone(mailbox);
-        Polled::new(async move { mailbox.receive().await })
+    /// A receiver of any message, or of those whose number `divisor` divides.
+    struct Receiver {
+        divisor: Option<u64>,
+        polled: Polled<Message>,
+    }
+
+    impl Receiver {
+        fn new(mailbox: &Arc<Mailbox>, divisor: Option<u64>) -> Self {
+            let mailbox = Arc::clone(mailbox);
+            let polled = Polled::new(async move {
+                match divisor {
+                    None => mailbox.receive().await,
+                    Some(divisor) => mailbox.receive_where(|it| number_of(it).is_multiple_of(divisor)).await,
+                }
+            });
+            Self { divisor, polled }
+        }
+
+        fn wants(&self, number: u64) -> bool {
+            self.divisor.is_none_or(|divisor| number.is_multiple_of(divisor))
+        }
     }
 
     #[derive(Debug, Clone)]
@@ -454,6 +557,8 @@ mod tests {
         ReceiveWhere(u64),
         /// Begins to wait, or goes on.
         Wait,
+        /// The same for the oldest whose number this divides.
+        WaitWhere(u64),
         WaitNoMore,
         /// What was told, of those whose number this divides.
         Discard(u64),
@@ -470,6 +575,7 @@ mod tests {
             3 => Just(Step::Receive),
             2 => (1..4_u64).prop_map(Step::ReceiveWhere),
             2 => Just(Step::Wait),
+            3 => (1..4_u64).prop_map(Step::WaitWhere),
             1 => Just(Step::WaitNoMore),
             1 => (1..4_u64).prop_map(Step::Discard),
         ]
@@ -501,6 +607,16 @@ mod tests {
             }
         }
 
+        /// A receiver found nothing in the queue that it wants.
+        fn let_in(&mut self, wants: impl Fn(u64) -> bool) {
+            if self.held() < 2 * self.capacity
+                && let Some(place) = self.waiting.iter().position(|number| wants(*number))
+            {
+                let number = self.waiting.remove(place);
+                self.granted.push(number);
+            }
+        }
+
         fn take(&mut self, place: Option<usize>) -> Option<u64> {
             let message = self.queue.remove(place?);
             self.grant();
@@ -508,18 +624,23 @@ mod tests {
         }
 
         /// Looks whether the mailbox is so, and those are woken who are to be, and no others.
-        fn compare(&self, mailbox: &Mailbox, senders: &[(u64, Sender)], receiver: Option<&Polled<Message>>) {
+        fn compare(&self, mailbox: &Mailbox, senders: &[(u64, Sender)], receiver: Option<&Receiver>) {
             assert_eq!(mailbox.len(), self.queue.len());
             for (number, sender) in senders {
                 let is_told = self.is_closed || self.granted.contains(number);
                 assert_eq!(sender.is_woken(), is_told, "{number}");
             }
-            if let Some(receiver) = receiver {
-                let is_waiting = self.queue.is_empty() && !receiver.is_woken();
-                // Where it is closed nobody is there to wait.
-                assert!(self.is_closed || mailbox.is_waited_at() == is_waiting);
-                assert!(receiver.is_woken() || self.queue.is_empty(), "it is woken for a message");
+            let Some(receiver) = receiver else { return };
+            if receiver.polled.is_woken() || self.is_closed {
+                return;
             }
+            assert!(mailbox.is_waited_at());
+            let wants = |message| receiver.wants(number_of(message));
+            assert!(!self.queue.iter().any(wants), "it is woken for a message");
+            let mut waiting = self.waiting.iter().filter(|number| receiver.wants(**number));
+            let is_let_in = self.granted.iter().any(|number| receiver.wants(*number));
+            let is_crowded = receiver.divisor.is_none() || self.held() >= 2 * self.capacity;
+            assert!(waiting.next().is_none() || is_let_in || is_crowded, "it is woken for a sender");
         }
     }
 
@@ -528,7 +649,7 @@ mod tests {
         let mailbox = Arc::new(Mailbox::new(capacity));
         let mut model = Model { capacity, queue: vec![], waiting: vec![], granted: vec![], is_closed: false };
         let mut senders: Vec<(u64, Sender)> = vec![];
-        let mut receiver: Option<Polled<Message>> = None;
+        let mut receiver: Option<Receiver> = None;
         for (number, step) in (1..).zip(steps) {
             match step {
                 Step::TrySend => match mailbox.try_send(sent(number)) {
@@ -600,19 +721,31 @@ mod tests {
                     let place = model.queue.iter().position(is_wanted);
                     let message = mailbox.try_receive_where(is_wanted);
                     assert_eq!(message.as_ref().map(number_of), model.take(place));
+                    if message.is_none() {
+                        model.let_in(|number| number.is_multiple_of(divisor));
+                    }
                 }
-                Step::Wait => {
-                    let waits = receiver.get_or_insert_with(|| receive(&mailbox));
-                    match waits.poll() {
+                Step::Wait | Step::WaitWhere(_) => {
+                    let divisor = if let Step::WaitWhere(divisor) = step { Some(divisor) } else { None };
+                    let waits = receiver.get_or_insert_with(|| Receiver::new(&mailbox, divisor));
+                    let place = model.queue.iter().position(|message| waits.wants(number_of(message)));
+                    match waits.polled.poll() {
                         Poll::Ready(message) => {
-                            assert_eq!(Some(number_of(&message)), model.take(Some(0)));
+                            assert!(place.is_some());
+                            assert_eq!(Some(number_of(&message)), model.take(place));
                             receiver = None;
                         }
-                        Poll::Pending => assert!(model.queue.is_empty()),
+                        Poll::Pending => {
+                            assert_eq!(place, None);
+                            if waits.divisor.is_some() && !model.is_closed {
+                                model.let_in(|number| waits.wants(number));
+                            }
+                        }
                     }
                 }
                 Step::WaitNoMore => receiver = None,
-                Step::Discard(divisor) => {
+                // A process that waits for certain messages does nothing else meanwhile.
+                Step::Discard(divisor) if receiver.as_ref().is_none_or(|it| it.divisor.is_none()) => {
                     let is_unwanted = |it: &Message| number_of(it).is_multiple_of(divisor);
                     let before = model.queue.len();
                     model.queue.retain(|it| it.takes_room() || !is_unwanted(it));
@@ -659,6 +792,29 @@ mod tests {
         assert!(matches!(second.poll(), Poll::Ready(None)));
         assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(2));
         assert!(matches!(later.poll(), Poll::Ready(None)));
+    }
+
+    #[test]
+    fn a_receiver_finds_what_it_wants_although_others_have_filled_the_mailbox() {
+        let mailbox = Arc::new(Mailbox::new(1));
+        mailbox.try_send(sent(1)).unwrap();
+        let mut receiver = Receiver::new(&mailbox, Some(2));
+        assert!(receiver.polled.poll().is_pending());
+        let (mut other, mut wanted) = (send(&mailbox, sent(3)), send(&mailbox, sent(4)));
+        assert!(other.poll().is_pending() && wanted.poll().is_pending());
+        assert!(receiver.polled.is_woken() && receiver.polled.poll().is_pending());
+        assert!(wanted.is_woken() && !other.is_woken());
+
+        // One that gives up after it was let in makes place for the next.
+        drop(wanted);
+        let mut wanted = send(&mailbox, sent(6));
+        assert!(wanted.poll().is_pending());
+        assert!(receiver.polled.is_woken() && receiver.polled.poll().is_pending());
+        assert!(matches!(wanted.poll(), Poll::Ready(None)));
+        assert!(matches!(receiver.polled.poll(), Poll::Ready(it) if number_of(&it) == 6));
+        assert!(other.poll().is_pending(), "there is no room for more than before");
+        assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(1));
+        assert!(matches!(other.poll(), Poll::Ready(None)));
     }
 
     #[test]

@@ -324,7 +324,8 @@ impl ProcessManager {
         let max_depth = self.functions().max_depth();
         ctx.nesting().check(max_depth).map_err(|source| StartError::TooDeep { source })?;
         let (sender, exit) = tokio::sync::oneshot::channel();
-        let instance = self.launch(ctx, start, Some(sender))?;
+        let (waiting, _waits) = ctx.as_waiting_caller();
+        let instance = self.launch(ctx, start, Some((sender, waiting)))?;
         let number = instance.pid.number();
         let monitor = Monitor::waiting(exit, &instance, number);
         let pid = monitor.pid();

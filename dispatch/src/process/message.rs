@@ -6,25 +6,35 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::call::{ReplyError, ReplyTo};
 use super::exit::Exit;
+use super::monitor::MonitorRef;
+use crate::ctx::Ctx;
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
 
 /// What a process receives.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Message {
-    /// What somebody sent.
+    /// A message that was sent, or a [call](super::ProcessManager::call).
     Sent {
-        /// The process that sent it; none where it was no process.
+        /// The process that sent it, itself or through a function that it called; none if it was no process.
         from: Option<Pid>,
-        /// What it sent.
+        /// The payload.
         payload: Payload,
+        /// Where the reply goes, if the sender waits for one. Dropping it tells the sender that there is no reply.
+        reply: Option<ReplyTo>,
     },
     /// A process that this one monitors ended.
-    Exited(Exit),
+    Exited {
+        /// The monitor that delivers it.
+        monitor: MonitorRef,
+        /// The exit. On the heap, so that messages that are sent stay small.
+        exit: Box<Exit>,
+    },
     /// A process that this one is linked to failed, and this one [traps](super::ProcessCtx::trap_links) that.
-    LinkDown(Exit),
+    LinkDown(Box<Exit>),
     /// Somebody wants the process to end. It is terminated when the grace period is over.
     Cancelled {
         /// Why.
@@ -36,11 +46,37 @@ pub enum Message {
 }
 
 impl Message {
-    /// What was sent, if it is that.
+    /// A message of `ctx`.
+    pub(super) fn sent(ctx: &Ctx, payload: Payload, reply: Option<ReplyTo>) -> Self {
+        Self::Sent { from: ctx.owner().map(|owner| owner.pid()), payload, reply }
+    }
+
+    /// The payload, if the message was sent.
+    pub const fn payload(&self) -> Option<&Payload> {
+        match self {
+            Self::Sent { payload, .. } => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// The payload, if the message was sent. A call gets no reply.
     pub fn into_payload(self) -> Option<Payload> {
         match self {
             Self::Sent { payload, .. } => Some(payload),
             _ => None,
+        }
+    }
+
+    /// Replies to a [call](super::ProcessManager::call).
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError::NotCalled`] if the message is not a call, [`ReplyError::Late`] if the caller waits no longer. The payload
+    /// is dropped.
+    pub fn reply(self, payload: impl Into<Payload>) -> Result<(), ReplyError> {
+        match self {
+            Self::Sent { reply: Some(reply), .. } => reply.send(payload),
+            _ => Err(ReplyError::NotCalled),
         }
     }
 

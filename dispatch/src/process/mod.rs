@@ -54,6 +54,7 @@
 //! thread cannot be ended from outside.
 
 mod admission;
+mod call;
 mod config;
 mod ctx;
 mod entry;
@@ -71,6 +72,8 @@ mod message;
 mod monitor;
 mod names;
 mod owner;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub(crate) mod pattern;
 mod recent;
 mod relations;
 mod send;
@@ -82,6 +85,7 @@ pub mod supervisor;
 mod sync;
 mod turns;
 
+pub use self::call::{ProcessCallError, ReplyError, ReplyTo};
 pub use self::config::ManagerConfig;
 pub use self::ctx::ProcessCtx;
 pub use self::entry::{EntryId, EntryKind, IntoProcess, Process};
@@ -92,7 +96,7 @@ pub use self::info::{ProcessInfo, ProcessState, ProcessTable};
 pub use self::lifecycle::{Lifecycle, ProcessRef};
 pub use self::manager::ProcessManager;
 pub use self::message::{Destination, Message};
-pub use self::monitor::Monitor;
+pub use self::monitor::{Monitor, MonitorRef};
 pub use self::spawn::{SPAWN_HOSTS, SpawnHosts};
 pub use self::start::{PROCESS, Start, Started};
 pub use self::stop::HostStopped;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::str::FromStr;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
@@ -10,7 +11,92 @@ use tokio::sync::oneshot;
 
 use super::exit::Exit;
 use super::instance::Instance;
-use crate::pid::Pid;
+use crate::pid::{Pid, PidError};
+
+/// Names one monitor of a process: whom it monitors, and a number that no other monitor has.
+///
+/// A process can have any number of monitors of another, each of which delivers the exit with its own reference. The monitor
+/// that a start [sets up](super::Start::with_monitor) has the PID for its reference: `MonitorRef::from(pid)`.
+///
+/// ```
+/// # use frame_dispatch::{Host, Pid};
+/// # use frame_dispatch::process::MonitorRef;
+/// let pid = Pid::next(Host::named("local@app:workers"));
+/// let of_start = MonitorRef::from(pid);
+/// assert_eq!(of_start.to_string(), pid.to_string());
+/// assert_eq!(of_start.to_string().parse::<MonitorRef>()?, of_start);
+/// # Ok::<(), frame_dispatch::PidError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MonitorRef {
+    pid: Pid,
+    /// From the numbers of PIDs. Its own if a start set it up.
+    number: u64,
+}
+
+impl MonitorRef {
+    /// A reference of a new monitor.
+    pub(super) fn next(pid: Pid) -> Self {
+        Self { pid, number: Pid::next(pid.host()).number() }
+    }
+
+    /// The monitored process.
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Whether a start set it up.
+    const fn is_of_start(&self) -> bool {
+        self.number == self.pid.number()
+    }
+
+    /// The key of a watcher that is told with this reference.
+    pub(super) const fn watcher_key(&self, watcher: Pid) -> u64 {
+        // Several processes can have the reference of a start.
+        if self.is_of_start() { watcher.number() } else { self.number }
+    }
+}
+
+/// The monitor that a start sets up.
+impl From<Pid> for MonitorRef {
+    fn from(pid: Pid) -> Self {
+        Self { pid, number: pid.number() }
+    }
+}
+
+/// The PID; if no start set the monitor up, `#` and a number follow.
+impl fmt::Display for MonitorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pid.fmt(f)?;
+        if self.is_of_start() { Ok(()) } else { write!(f, "#{:#x}", self.number) }
+    }
+}
+
+impl fmt::Debug for MonitorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MonitorRef {
+    type Err = PidError;
+
+    fn from_str(text: &str) -> Result<Self, PidError> {
+        // A PID ends with its brace, whatever its host is called.
+        let end = text.rfind('}').map_or(text.len(), |brace| brace + 1);
+        let (pid, number) = text.split_at(end);
+        let pid = pid.parse()?;
+        if number.is_empty() {
+            return Ok(Self::from(pid));
+        }
+        let malformed = || PidError::Malformed { text: text.to_owned() };
+        // `from_str_radix` takes a sign as well.
+        let digits = number.strip_prefix("#0x").filter(|digits| !digits.starts_with('+'));
+        let digits = digits.ok_or_else(malformed)?;
+        let number = u64::from_str_radix(digits, 16).map_err(|_not_a_number| malformed())?;
+        Ok(Self { pid, number })
+    }
+}
 
 /// A future of the exit of a process: for whoever is no process; one that is
 /// [has it in its mailbox](super::ProcessCtx::monitor). Dropping it changes nothing about the process.

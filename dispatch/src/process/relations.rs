@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::instance::{Instance, State, Watcher, both};
 use super::manager::ProcessManager;
 use super::message::Message;
-use super::monitor::Monitor;
+use super::monitor::{Monitor, MonitorRef};
 use super::owner;
 use crate::pid::Pid;
 
@@ -52,8 +52,9 @@ fn join((one, a): (Pid, &mut State), (other, b): (Pid, &mut State), link: bool, 
         b.relations().links.insert(one);
     }
     if monitor {
-        a.relations().monitored.insert(other);
-        b.relations().watchers.insert(one.number(), Watcher::Process(one));
+        let monitor = MonitorRef::from(other);
+        a.relations().monitored.insert(monitor);
+        b.relations().watchers.insert(monitor.watcher_key(one), Watcher::Process(one, monitor));
     }
 }
 
@@ -124,8 +125,8 @@ impl ProcessManager {
 }
 
 impl Instance {
-    /// Has it told of the exit of another, at once if that has ended.
-    pub(crate) fn monitor(&self, other: Pid) -> Result<(), ProcessError> {
+    /// Monitors `other`. Delivers the exit at once if it has ended.
+    pub(crate) fn monitor(&self, other: Pid) -> Result<MonitorRef, ProcessError> {
         if other == self.pid {
             return Err(ProcessError::Itself { pid: other });
         }
@@ -133,44 +134,48 @@ impl Instance {
         if let Some(exit) = state.exit.clone() {
             return Err(ProcessError::Ended { exit });
         }
-        // Before it is looked for, so that whatever finds it ended can deliver that.
-        if !state.relations().monitored.insert(other) {
-            return Err(ProcessError::Monitored { pid: other });
+        let limit = self.manager.config().monitors;
+        if state.relations().monitored.len() >= limit {
+            return Err(ProcessError::TooManyMonitors { pid: self.pid, limit });
         }
+        // Before it is looked for, so that whatever finds it ended can deliver that.
+        let monitor = MonitorRef::next(other);
+        state.relations().monitored.insert(monitor);
         drop(state);
         let exit = match self.manager.find(other) {
-            Some(found) => found.tells(self.pid),
+            Some(found) => found.tells(self.pid, monitor),
             None => Some(self.manager.recent_exit(other).ok_or_else(|| {
-                self.state().removes(|relations| relations.monitored.remove(&other));
+                self.state().removes(|relations| relations.monitored.remove(&monitor));
                 self.manager.gone(other)
             })?),
         };
         if let Some(exit) = exit {
-            self.deliver(&exit);
+            self.deliver(monitor, &exit);
         }
-        Ok(())
+        Ok(monitor)
     }
 
-    /// Tells a process of its exit, unless it has ended: then it gives that.
-    fn tells(&self, watcher: Pid) -> Option<Exit> {
+    /// Tells a process of its exit, unless it has ended: then it returns the exit.
+    fn tells(&self, watcher: Pid, monitor: MonitorRef) -> Option<Exit> {
         let mut state = self.state();
         if state.exit.is_none() {
-            state.relations().watchers.insert(watcher.number(), Watcher::Process(watcher));
+            let watchers = &mut state.relations().watchers;
+            watchers.insert(monitor.watcher_key(watcher), Watcher::Process(watcher, monitor));
         }
         state.exit.clone()
     }
 
-    /// Monitors another no more: nothing of its exit is in the mailbox, or will be.
-    pub(crate) fn demonitor(&self, other: Pid) -> bool {
+    /// Ends a monitor. Its exit is not in the mailbox afterwards, and will not be.
+    pub(crate) fn demonitor(&self, monitor: MonitorRef) -> bool {
         let mut state = self.state();
-        if state.removes(|relations| relations.monitored.remove(&other)) {
+        if state.removes(|relations| relations.monitored.remove(&monitor)) {
             drop(state);
-            if let Some(found) = self.manager.find(other) {
-                found.unwatch(self.pid.number());
+            if let Some(found) = self.manager.find(monitor.pid()) {
+                found.unwatch(monitor.watcher_key(self.pid));
             }
             return true;
         }
-        let is_told = |message: &Message| matches!(message, Message::Exited(exit) if exit.pid == other);
+        let is_told = |message: &Message| matches!(message, Message::Exited { monitor: other, .. } if *other == monitor);
         let told = self.mailbox.discard(is_told);
         drop(state);
         // Dropped outside of all locks: an error in it may be the last of its kind, and do anything.
@@ -184,8 +189,7 @@ impl Instance {
             return Monitor::ended(exit.clone());
         }
         let (sender, exit) = oneshot::channel();
-        // PIDs are numbers that are never given twice.
-        let number = Pid::next(self.pid.host()).number();
+        let number = MonitorRef::next(self.pid).watcher_key(self.pid);
         state.relations().watchers.insert(number, Watcher::Monitor(sender));
         drop(state);
         Monitor::waiting(exit, self, number)

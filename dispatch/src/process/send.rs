@@ -1,6 +1,7 @@
 //! How messages are sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
@@ -15,9 +16,12 @@ use crate::payload::Payload;
 use crate::pid::PidError;
 
 impl ProcessManager {
-    /// Sends a message to a process, given by its PID or its name, from that of `ctx`, if it is one's. Waits where its mailbox
-    /// is full: as long as `ctx` may, and no longer than [configured](super::ManagerConfig::max_wait); a process does not wait
-    /// for room in its own. Messages of one sender arrive in the order in which they were sent.
+    /// Sends a message to a process, given by its PID or its name. It is from the process of `ctx`, if there is one: the
+    /// process itself, or the one that called the function.
+    ///
+    /// Waits if the mailbox is full, as long as `ctx` may, and no longer than [configured](super::ManagerConfig::max_wait). It
+    /// does not wait for room in the mailbox of its own process, nor of a process that waits for it. Messages of one sender
+    /// arrive in the order in which they were sent.
     ///
     /// # Errors
     ///
@@ -42,7 +46,10 @@ impl ProcessManager {
         // One that always finds room lets others run, too.
         consume_budget().await;
         match self.resolve(&to) {
-            Ok(instance) => self.deliver(ctx, &instance, payload).await,
+            Ok(instance) => {
+                let message = Message::sent(ctx, payload, None);
+                self.deliver(ctx, &instance, message, self.config().max_wait).await
+            }
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
         }
     }
@@ -61,7 +68,7 @@ impl ProcessManager {
         let payload = payload.into();
         match self.resolve(&to.into()) {
             Ok(instance) => {
-                let sent = instance.mailbox.try_send(message(ctx, payload));
+                let sent = instance.mailbox.try_send(Message::sent(ctx, payload, None));
                 sent.map_err(|refused| not_sent(&instance, refused))
             }
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
@@ -72,37 +79,22 @@ impl ProcessManager {
         &self,
         ctx: &Ctx,
         instance: &Instance,
-        payload: Payload,
+        message: Message,
+        max_wait: Duration,
     ) -> Result<(), SendError> {
-        match instance.mailbox.try_send(message(ctx, payload)) {
+        match instance.mailbox.try_send(message) {
             Ok(()) => Ok(()),
-            // Nobody else makes room there.
-            Err(Refused::Full(message)) if ctx.process().is_some_and(|own| own.pid == instance.pid) => {
+            // It makes no room before this is done.
+            Err(Refused::Full(message)) if ctx.is_awaited_by(instance.pid) => {
                 Err(not_sent(instance, Refused::Full(message)))
             }
             // On the heap, so that what sends does not carry room for waiting.
-            Err(Refused::Full(message)) => Box::pin(self.deliver_later(ctx, instance, message)).await,
+            Err(Refused::Full(message)) => Box::pin(deliver_later(ctx, instance, message, max_wait)).await,
             Err(refused) => Err(not_sent(instance, refused)),
         }
     }
 
-    /// The same where there was no room.
-    async fn deliver_later(&self, ctx: &Ctx, instance: &Instance, message: Message) -> Result<(), SendError> {
-        let mut waiting = Some(message);
-        let send = instance.mailbox.send(&mut waiting);
-        let waited = ctx.bound(timeout(self.config().max_wait, send)).await;
-        let Some(message) = waiting else { return Ok(()) };
-        Err(match waited {
-            Ok(Ok(())) => not_sent(instance, Refused::Closed(message)),
-            Ok(Err(_)) => not_sent(instance, Refused::Full(message)),
-            Err(over) => SendError {
-                reason: SendErrorReason::Over(over),
-                ..not_sent(instance, Refused::Closed(message))
-            },
-        })
-    }
-
-    fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
+    pub(super) fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
         let found = match to {
             Destination::Pid(pid) => self.find(*pid),
             Destination::Name(name) => self.names().holder(name),
@@ -123,8 +115,24 @@ impl ProcessManager {
     }
 }
 
-fn message(ctx: &Ctx, payload: Payload) -> Message {
-    Message::Sent { from: ctx.process().map(|process| process.pid), payload }
+/// The same where there was no room.
+async fn deliver_later(
+    ctx: &Ctx,
+    instance: &Instance,
+    message: Message,
+    max_wait: Duration,
+) -> Result<(), SendError> {
+    let mut waiting = Some(message);
+    let send = instance.mailbox.send(&mut waiting);
+    let waited = ctx.bound(timeout(max_wait, send)).await;
+    let Some(message) = waiting else { return Ok(()) };
+    Err(match waited {
+        Ok(Ok(())) => not_sent(instance, Refused::Closed(message)),
+        Ok(Err(_)) => not_sent(instance, Refused::Full(message)),
+        Err(over) => {
+            SendError { reason: SendErrorReason::Over(over), ..not_sent(instance, Refused::Closed(message)) }
+        }
+    })
 }
 
 fn not_sent(instance: &Instance, refused: Refused) -> SendError {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::error::{ProcessError, SendError, SendErrorReason, StartError};
 use super::instance::Instance;
 use super::manager::ProcessManager;
+use super::message::Message;
 use super::start::{Start, Started};
 use super::{names, relations};
 use crate::ctx::Ctx;
@@ -107,7 +108,8 @@ impl ProcessManager {
     async fn signal(&self, ctx: &Ctx, holder: &Instance, start: &mut Start) -> Result<bool, StartError> {
         let mut messages = mem::take(&mut start.messages).into_iter();
         while let Some(payload) = messages.next() {
-            match self.deliver(ctx, holder, payload).await {
+            let message = Message::sent(ctx, payload, None);
+            match self.deliver(ctx, holder, message, self.config().max_wait).await {
                 Ok(()) => (),
                 Err(SendError { reason: SendErrorReason::Ended, payload, .. }) => {
                     start.messages = once(*payload).chain(messages).collect();

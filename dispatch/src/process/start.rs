@@ -147,15 +147,15 @@ impl Started {
 }
 
 impl ProcessManager {
-    /// Starts a process. If there is a `watcher`, it receives the exit, and the caller waits for that.
+    /// Starts a process. A `watcher` receives the exit, and is the caller, which waits for that.
     pub(super) fn launch(
         &self,
         ctx: &Ctx,
         start: Start,
-        watcher: Option<oneshot::Sender<Exit>>,
+        watcher: Option<(oneshot::Sender<Exit>, WaitingCaller)>,
     ) -> Result<Arc<Instance>, StartError> {
         ctx.check().map_err(|source| StartError::Over { source })?;
-        let waiting = watcher.is_some().then(|| ctx.as_waiting_caller());
+        let (watcher, waiting) = watcher.unzip();
         let (entry, host) = self.what_and_where(&start)?;
         if let Some(name) = &start.name {
             names::check(name).map_err(|name| StartError::InvalidName { name })?;
@@ -177,8 +177,7 @@ impl ProcessManager {
         running.handle(&self.handlers())?;
         // Before anybody can find it, who may fill its mailbox.
         for payload in start.messages {
-            let from = ctx.process().map(|process| process.pid);
-            let _ = instance.mailbox.try_send(Message::Sent { from, payload });
+            let _ = instance.mailbox.try_send(Message::sent(ctx, payload, None));
         }
         instance
             .host

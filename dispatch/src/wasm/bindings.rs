@@ -6,11 +6,14 @@ wasmtime::component::bindgen!({
     imports: {
         "frame:function/functions.call": async | trappable,
         "frame:function/processes.receive": async | trappable,
+        "frame:function/processes.receive-matching": async | trappable,
+        "frame:function/processes.call": async | trappable,
         "frame:function/processes.send": async | trappable,
         "frame:function/processes.start-or-signal": async | trappable,
         "frame:function/processes.exec": async | trappable,
         default: trappable,
     },
     exports: { default: async },
+    with: { "frame:function/processes.reply-to": crate::process::ReplyTo },
     require_store_data_send: true,
 });

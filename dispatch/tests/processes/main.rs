@@ -21,6 +21,7 @@
 //! | P17 | what a process owns ends with it, however it ends | `owners::what_is_owned_ends_with_its_owner_however_that_ends_and_whatever_it_traps` |
 //! | P16 | a destination is a PID, then a name | `messages::a_destination_is_a_pid_or_a_name` |
 
+mod calls;
 mod ending;
 mod exits;
 mod faults;

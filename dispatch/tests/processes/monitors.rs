@@ -1,7 +1,9 @@
 //! Who is told of an exit.
 
+use std::collections::HashMap;
+
 use frame_dispatch::process::{
-    Exit, HostConfig, ManagerConfig, Message, ProcessCtx, ProcessError, ProcessManager,
+    Exit, HostConfig, ManagerConfig, Message, MonitorRef, ProcessCtx, ProcessError, ProcessManager,
 };
 use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid};
 use serde_json::json;
@@ -16,20 +18,26 @@ enum Said {
     Did(Result<bool, ProcessError>),
 }
 
-/// A process that monitors and demonitors as it is told, and says what it is told of.
+/// A process that monitors, and ends the last monitor, as it is told, and says what it is told of.
 fn watcher(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Said>) {
     let receiver = register_saying(processes, "test:watch", async |mut ctx: ProcessCtx, _, say| {
+        let mut last = HashMap::new();
         loop {
             let message = ctx.receive().await;
             let said = match message {
-                Message::Exited(exit) => Said::Exited(exit),
+                Message::Exited { exit, .. } => Said::Exited(*exit),
                 Message::Sent { ref payload, .. } => {
                     let [what, whom]: [String; 2] =
                         serde_json::from_value(payload.as_json().unwrap().clone()).unwrap();
-                    let whom = whom.parse().unwrap();
+                    let whom: Pid = whom.parse().unwrap();
                     Said::Did(match &*what {
-                        "monitor" => ctx.monitor(whom).map(|()| true),
-                        "demonitor" => Ok(ctx.demonitor(whom)),
+                        "monitor" => ctx.monitor(whom).map(|monitor| {
+                            last.insert(whom, monitor);
+                            true
+                        }),
+                        "demonitor" => {
+                            Ok(ctx.demonitor(last.get(&whom).copied().unwrap_or_else(|| whom.into())))
+                        }
                         _ => unreachable!("{what}"),
                     })
                 }
@@ -89,7 +97,7 @@ async fn a_process_is_told_of_an_exit_once() {
 }
 
 #[tokio::test]
-async fn monitoring_twice_oneself_or_nobody_is_an_error() {
+async fn monitoring_oneself_or_an_unknown_process_is_an_error() {
     let (processes, root) = manager(HostConfig::default());
     let (watcher, mut receiver) = watcher(&processes, &root);
     let pid = processes.start(&root, start("test:obey")).unwrap();
@@ -97,7 +105,6 @@ async fn monitoring_twice_oneself_or_nobody_is_an_error() {
     did(&mut receiver).await.unwrap();
     let never = Pid::next(Host::named("local@test:host"));
     for (whom, text, kind) in [
-        (pid, format!("{pid} is monitored already"), ErrorKind::Invalid),
         (watcher, format!("{watcher} cannot monitor itself"), ErrorKind::Invalid),
         (
             never,
@@ -115,6 +122,70 @@ async fn monitoring_twice_oneself_or_nobody_is_an_error() {
     processes.terminate(pid).unwrap();
     assert_eq!(exited(&mut receiver).await.pid, pid);
     is_told_nothing(&processes, &root, watcher, &mut receiver).await;
+}
+
+#[tokio::test]
+async fn each_of_several_monitors_of_one_process_delivers_its_exit_and_ends_alone() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, _, say| {
+        let pid = ctx.start(start("test:obey").with_monitor())?;
+        let [first, helper, second] = [(); 3].map(|()| ctx.monitor(pid).unwrap());
+        assert!(ctx.demonitor(helper) && !ctx.demonitor(helper));
+        assert_eq!(
+            ctx.processes().info(ctx.pid()).unwrap().monitors,
+            [pid],
+            "one line, however many there are"
+        );
+        ctx.send(pid, json!("done")).await?;
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let Message::Exited { monitor, exit } = ctx.receive().await else { panic!("something else") };
+            assert_eq!((monitor.pid(), exit.pid), (pid, pid));
+            told.push(monitor);
+        }
+        told.sort_unstable();
+        assert_eq!(told, [MonitorRef::from(pid), first, second]);
+
+        // Of two exits in the mailbox `demonitor` takes its own.
+        let [one, other] = [(); 2].map(|()| ctx.monitor(pid).unwrap());
+        assert!(ctx.demonitor(one));
+        let Some(Message::Exited { monitor, .. }) = ctx.try_receive() else { panic!("nothing is left") };
+        assert_eq!(monitor, other);
+        say.send(ctx.try_receive().is_none()).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:watch")).unwrap();
+    assert!(said(&mut receiver).await);
+}
+
+#[tokio::test]
+async fn a_process_has_no_more_monitors_than_configured() {
+    let (processes, root) = manager_with(ManagerConfig::default().with_monitors(2), HostConfig::default());
+    let mut receiver = register_saying(&processes, "test:watch", async |ctx, _, say| {
+        let pid = ctx.start(start("test:obey"))?;
+        let first = ctx.monitor(pid)?;
+        ctx.monitor(pid)?;
+        let refused = ctx.monitor(pid).unwrap_err();
+        ctx.demonitor(first);
+        say.send((refused, ctx.monitor(pid).is_ok())).unwrap();
+        Ok(Payload::default())
+    });
+    processes.start(&root, start("test:watch")).unwrap();
+    let (refused, is_monitored) = said(&mut receiver).await;
+    assert!(matches!(refused, ProcessError::TooManyMonitors { limit: 2, .. }) && is_monitored);
+    assert_eq!(CallError::from(refused).kind(), ErrorKind::Exhausted);
+}
+
+#[test]
+fn a_reference_is_read_from_its_text() {
+    let pid = Pid::next(Host::named("local@test:}#0x1"));
+    for text in [pid.to_string(), format!("{pid}#0x7")] {
+        let monitor: MonitorRef = text.parse().unwrap();
+        assert_eq!((monitor.pid(), monitor.to_string()), (pid, text));
+    }
+    for text in ["", "#0x1", "{local@test:none|0x00001}", &format!("{pid}#0x"), &format!("{pid}#7")] {
+        assert!(text.parse::<MonitorRef>().is_err(), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -147,7 +218,7 @@ async fn all_who_monitor_are_told_each_once() {
         ctx.monitor(payload.as_json().unwrap().as_str().unwrap().parse().unwrap())?;
         say.send(None).unwrap();
         loop {
-            if let Message::Exited(exit) = ctx.receive().await {
+            if let Message::Exited { exit, .. } = ctx.receive().await {
                 say.send(Some((ctx.pid(), exit.pid))).unwrap();
             }
         }
@@ -206,7 +277,7 @@ async fn an_exit_in_the_mailbox_is_gone_with_the_monitor() {
             tokio::task::yield_now().await;
         }
         say.send((ctx.demonitor(pids[0]), ctx.demonitor(pids[0]))).unwrap();
-        let Some(Message::Exited(exit)) = ctx.try_receive() else { panic!("the other") };
+        let Some(Message::Exited { exit, .. }) = ctx.try_receive() else { panic!("the other") };
         assert_eq!(exit.pid, pids[1]);
         assert!(ctx.try_receive().is_none());
         say.send((ctx.demonitor(pids[1]), false)).unwrap();
@@ -223,7 +294,7 @@ async fn a_start_with_a_monitor_tells_of_however_short_a_life() {
     let mut receiver = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
         for number in 0..100 {
             let pid = ctx.start(start("test:done").with_payload(json!(number)).with_monitor())?;
-            let Message::Exited(exit) = ctx.receive().await else { panic!("something else") };
+            let Message::Exited { exit, .. } = ctx.receive().await else { panic!("something else") };
             assert_eq!((exit.pid, exit.result.as_deref()), (pid, Some(&json!(number).into())));
         }
         say.send(ctx.try_receive().is_none()).unwrap();
@@ -256,7 +327,7 @@ async fn a_full_mailbox_has_room_for_an_exit() {
     let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, payload, say| {
         ctx.monitor(payload.as_json().unwrap().as_str().unwrap().parse().unwrap())?;
         say.send(0).unwrap();
-        ctx.receive_where(|message| matches!(message, Message::Exited(_))).await;
+        ctx.receive_where(|message| matches!(message, Message::Exited { .. })).await;
         say.send(1).unwrap();
         Ok(Payload::default())
     });

@@ -272,7 +272,7 @@ async fn who_has_the_name_is_monitored_and_linked_to_as_is_wanted() {
     processes.start(&root, start("test:signals")).unwrap();
     for _ in 0..2 {
         match said(&mut said_by).await {
-            Message::Exited(exit) | Message::LinkDown(exit) => assert_eq!(exit.pid, holder),
+            Message::Exited { exit, .. } | Message::LinkDown(exit) => assert_eq!(exit.pid, holder),
             other => panic!("{other:?}"),
         }
     }

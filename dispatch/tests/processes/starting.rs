@@ -119,7 +119,7 @@ async fn no_pid_is_given_twice_and_each_reads_back_from_its_text() {
 async fn messages_of_the_start_are_there_first_and_in_order() {
     let (processes, root) = manager(HostConfig::default());
     let mut said_by = register_saying(&processes, "test:tell", async |mut ctx, _, say| {
-        while let Some(Message::Sent { payload, from: None }) = ctx.try_receive() {
+        while let Some(Message::Sent { payload, from: None, .. }) = ctx.try_receive() {
             say.send(payload).unwrap();
         }
         Ok(Payload::default())

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessError};
+use frame_dispatch::process::{ExitReason, HostConfig, ManagerConfig, Message, ProcessError};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use serde_json::json;
 
-use crate::support::{exit_of, manager, register, register_saying, said, start, within};
+use crate::support::{exit_of, manager, manager_with, register, register_saying, said, start, within};
 
 #[tokio::test]
 async fn a_process_that_monitors_who_has_ended_without_end_is_ended_itself() {
-    let (processes, root) = manager(HostConfig::default().with_processes(10).with_mailbox(4));
+    let config = ManagerConfig::default().with_monitors(5);
+    let (processes, root) = manager_with(config, HostConfig::default().with_processes(10).with_mailbox(4));
     register(&processes, "test:greedy", async |ctx, _| {
         let ended = ctx.start(start("test:done"))?;
         while ctx.processes().info(ended).is_some() {
@@ -18,7 +19,7 @@ async fn a_process_that_monitors_who_has_ended_without_end_is_ended_itself() {
         }
         loop {
             ctx.monitor(ended)?;
-            assert!(ctx.processes().info(ctx.pid()).is_none_or(|info| info.mailbox <= 4 + 2 * 10));
+            assert!(ctx.processes().info(ctx.pid()).is_none_or(|info| info.mailbox <= 4 + 2 * 10 + 5));
             tokio::task::yield_now().await;
         }
     });
@@ -26,7 +27,7 @@ async fn a_process_that_monitors_who_has_ended_without_end_is_ended_itself() {
     let exit = exit_of(&processes, greedy).await;
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Exhausted);
-    assert_eq!(error.to_string(), "it has 24 exits in its mailbox, and receives none");
+    assert_eq!(error.to_string(), "it has 29 exits in its mailbox, and receives none");
 }
 
 #[tokio::test]
@@ -61,7 +62,7 @@ async fn no_more_results_are_kept_than_the_mailbox_holds_messages_and_no_exit_is
             tokio::task::yield_now().await;
         }
         for _ in 0..5 {
-            let Message::Exited(exit) = ctx.receive().await else { panic!("it is sent nothing") };
+            let Message::Exited { exit, .. } = ctx.receive().await else { panic!("it is sent nothing") };
             assert!(exit.reason.is_normal());
             let _ = say.send(exit.result.is_some());
         }

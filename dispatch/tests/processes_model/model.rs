@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use frame_dispatch::Pid;
+use frame_dispatch::process::MonitorRef;
 use tokio::time::Instant;
 
 use crate::operation::{Ending, OnCancel};
@@ -30,7 +31,9 @@ pub(crate) struct Process {
     pub(crate) parent: Option<Pid>,
     pub(crate) on_cancel: OnCancel,
     pub(crate) links: BTreeSet<Pid>,
-    pub(crate) monitors: BTreeSet<Pid>,
+    pub(crate) monitors: BTreeSet<MonitorRef>,
+    /// The last monitor that it made of each process, also if that is no more.
+    last_monitors: BTreeMap<Pid, MonitorRef>,
     pub(crate) traps: bool,
     pub(crate) is_deaf: bool,
     /// What it has not received, because it is deaf.
@@ -54,6 +57,7 @@ impl Process {
             on_cancel,
             links: BTreeSet::new(),
             monitors: BTreeSet::new(),
+            last_monitors: BTreeMap::new(),
             traps: false,
             is_deaf: false,
             mailbox: VecDeque::new(),
@@ -200,30 +204,49 @@ impl Model {
         }
     }
 
-    pub(crate) fn monitor(&mut self, by: Pid, other: Pid) -> Result<(), Refusal> {
+    pub(crate) fn can_monitor(&mut self, by: Pid, other: Pid) -> Result<(), Refusal> {
         if by == other {
             return Err(Refusal::Itself);
         }
-        if self.find(by)?.monitors.contains(&other) {
-            return Err(Refusal::Monitored);
-        }
+        self.find(by)?;
         match self.find(other) {
-            Ok(_) => _ = self.find(by)?.monitors.insert(other),
-            Err(Refusal::Ended(why)) => {
-                self.find(by)?.hear(Heard::Exited { pid: other, why, has_result: false });
-            }
-            Err(refusal) => return Err(refusal),
+            Ok(_) | Err(Refusal::Ended(_)) => Ok(()),
+            Err(refusal) => Err(refusal),
         }
-        Ok(())
     }
 
-    pub(crate) fn demonitor(&mut self, by: Pid, other: Pid) -> bool {
+    /// A monitor was made, of a process that lives or has ended.
+    pub(crate) fn monitor(&mut self, by: Pid, monitor: MonitorRef) {
+        let ended = match self.find(monitor.pid()) {
+            Err(Refusal::Ended(why)) => Some(why),
+            _ => None,
+        };
+        let Ok(by) = self.find(by) else { return };
+        by.last_monitors.insert(monitor.pid(), monitor);
+        match ended {
+            Some(why) => {
+                let (pid, monitor) = (monitor.pid(), Some(monitor));
+                by.hear(Heard::Exited { pid, why, has_result: false, monitor });
+            }
+            None => _ = by.monitors.insert(monitor),
+        }
+    }
+
+    /// The last monitor that a process made of another; if there is none that of a start, which may not be there.
+    pub(crate) fn last_monitor(&mut self, by: Pid, other: Pid) -> MonitorRef {
+        let last = self.find(by).ok().and_then(|by| by.last_monitors.get(&other).copied());
+        last.unwrap_or_else(|| other.into())
+    }
+
+    pub(crate) fn demonitor(&mut self, by: Pid, monitor: MonitorRef) -> bool {
         let Ok(process) = self.find(by) else { return false };
         let before = process.mailbox.len();
-        if process.monitors.remove(&other) {
+        if process.monitors.remove(&monitor) {
             return true;
         }
-        process.mailbox.retain(|heard| !matches!(heard, Heard::Exited { pid, .. } if *pid == other));
+        let is_told =
+            |heard: &Heard| matches!(heard, Heard::Exited { monitor: Some(it), .. } if *it == monitor);
+        process.mailbox.retain(|heard| !is_told(heard));
         process.mailbox.len() < before
     }
 
@@ -255,9 +278,11 @@ impl Model {
             self.recent.pop_front();
         }
         for other in self.living_mut() {
-            if other.monitors.remove(&ended) {
-                let has_result = *why == Why::Normal;
-                other.hear(Heard::Exited { pid: ended, why: why.clone(), has_result });
+            let monitors: Vec<_> = other.monitors.iter().copied().filter(|it| it.pid() == ended).collect();
+            for monitor in monitors {
+                other.monitors.remove(&monitor);
+                let (has_result, monitor) = (*why == Why::Normal, Some(monitor));
+                other.hear(Heard::Exited { pid: ended, why: why.clone(), has_result, monitor });
             }
         }
         for linked in links {

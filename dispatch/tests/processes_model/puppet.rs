@@ -1,12 +1,12 @@
 //! A process that does what it is told, and reports what it hears.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use frame_dispatch::process::{
-    Destination, ExitReason, LinkDown, Message, ProcessCtx, ProcessError, SendError, SendErrorReason, Start,
-    StartError,
+    Destination, ExitReason, LinkDown, Message, MonitorRef, ProcessCtx, ProcessError, SendError,
+    SendErrorReason, Start, StartError,
 };
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use serde_json::json;
@@ -50,10 +50,24 @@ impl Why {
 /// What a process receives, to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Sent { from: Option<Pid>, value: u64 },
-    Exited { pid: Pid, why: Why, has_result: bool },
-    LinkDown { pid: Pid, why: Why },
-    Cancelled { reason: String },
+    Sent {
+        from: Option<Pid>,
+        value: u64,
+    },
+    /// Which of several monitors of a process delivers its exit first is not laid down, so that is left out where it is compared.
+    Exited {
+        pid: Pid,
+        why: Why,
+        has_result: bool,
+        monitor: Option<MonitorRef>,
+    },
+    LinkDown {
+        pid: Pid,
+        why: Why,
+    },
+    Cancelled {
+        reason: String,
+    },
 }
 
 /// Why something was refused, to be compared.
@@ -61,7 +75,6 @@ pub(crate) enum Heard {
 pub(crate) enum Refusal {
     Unknown,
     Ended(Why),
-    Monitored,
     Itself,
     NameTaken(Pid),
     HostFull,
@@ -73,7 +86,6 @@ impl From<ProcessError> for Refusal {
         match error {
             ProcessError::Unknown { .. } => Self::Unknown,
             ProcessError::Ended { exit } => Self::Ended(Why::of(&exit.reason)),
-            ProcessError::Monitored { .. } => Self::Monitored,
             ProcessError::Itself { .. } => Self::Itself,
             ProcessError::NameTaken { holder, .. } => Self::NameTaken(holder),
             other => panic!("{other}"),
@@ -104,11 +116,12 @@ impl From<SendError> for Refusal {
 /// What a process is told to do.
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
-    Start(Box<Start>),
+    /// And whether that monitors.
+    Start(Box<Start>, bool),
     Link(Pid),
     Unlink(Pid),
     Monitor(Pid),
-    Demonitor(Pid),
+    Demonitor(MonitorRef),
     Trap(bool),
     Deafen(bool),
     Send(Destination<'static>, u64),
@@ -120,6 +133,7 @@ pub(crate) enum Command {
 pub(crate) enum Did {
     Started(Result<Pid, Refusal>),
     Outcome(Result<(), Refusal>),
+    Monitored(Result<MonitorRef, Refusal>),
     Demonitored(bool),
 }
 
@@ -198,19 +212,34 @@ pub(crate) async fn puppet(
 ) -> Result<Payload, CallError> {
     let on_cancel = on_cancel(&payload);
     let mut is_deaf = false;
+    let mut monitors = HashSet::new();
     loop {
         let message = if is_deaf { ctx.receive_where(is_command).await } else { ctx.receive().await };
         let heard = match message {
             Message::Sent { payload, .. } if payload.as_bytes().is_some() => {
                 let did = match strings.command(&payload).expect("a command is told once") {
-                    Command::Start(start) => Did::Started(ctx.start(*start).map_err(Refusal::from)),
+                    Command::Start(start, monitor) => {
+                        let started = ctx.start(*start).map_err(Refusal::from);
+                        monitors.extend(started.iter().filter(|_| monitor).map(|pid| MonitorRef::from(*pid)));
+                        Did::Started(started)
+                    }
                     Command::Link(pid) => Did::Outcome(ctx.link(pid).map_err(Refusal::from)),
                     Command::Unlink(pid) => {
                         ctx.unlink(pid);
                         Did::Outcome(Ok(()))
                     }
-                    Command::Monitor(pid) => Did::Outcome(ctx.monitor(pid).map_err(Refusal::from)),
-                    Command::Demonitor(pid) => Did::Demonitored(ctx.demonitor(pid)),
+                    Command::Monitor(pid) => {
+                        let monitored = ctx.monitor(pid).map_err(Refusal::from);
+                        if let Ok(monitor) = &monitored {
+                            assert!(monitors.insert(*monitor), "{monitor} was made twice");
+                        }
+                        Did::Monitored(monitored)
+                    }
+                    Command::Demonitor(monitor) => {
+                        let is_ended = ctx.demonitor(monitor);
+                        assert_eq!(is_ended, monitors.remove(&monitor), "{monitor}");
+                        Did::Demonitored(is_ended)
+                    }
                     Command::Trap(traps) => {
                         ctx.trap_links(traps);
                         Did::Outcome(Ok(()))
@@ -227,12 +256,15 @@ pub(crate) async fn puppet(
                 strings.report(&ctx, Report::Did(did));
                 continue;
             }
-            Message::Sent { from, payload } => {
+            Message::Sent { from, payload, .. } => {
                 let value = payload.as_json().and_then(serde_json::Value::as_u64).expect("a number");
                 Heard::Sent { from, value }
             }
-            Message::Exited(exit) => {
-                Heard::Exited { pid: exit.pid, why: Why::of(&exit.reason), has_result: exit.result.is_some() }
+            Message::Exited { monitor, exit } => {
+                assert!(monitors.remove(&monitor), "{monitor} delivers an exit, and is no monitor");
+                assert_eq!(monitor.pid(), exit.pid);
+                let (why, has_result) = (Why::of(&exit.reason), exit.result.is_some());
+                Heard::Exited { pid: exit.pid, why, has_result, monitor: None }
             }
             Message::LinkDown(exit) => Heard::LinkDown { pid: exit.pid, why: Why::of(&exit.reason) },
             Message::Cancelled { reason, .. } => Heard::Cancelled { reason: reason.to_string() },

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    Exit, ExitReason, HostConfig, Lifecycle, Message, ProcessCtx, ProcessManager, ProcessRef, Start,
-    StartError,
+    Exit, ExitReason, HostConfig, Lifecycle, Message, MonitorRef, ProcessCtx, ProcessManager, ProcessRef,
+    Start, StartError,
 };
 use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
@@ -74,8 +74,7 @@ fn start() -> Start {
 
 /// Relates itself to those that it is sent the PIDs of, and ends when it is told how.
 async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
-    // How often: once the exit is in the mailbox, though not received yet, a process can be monitored again.
-    let mut monitored = HashMap::<Pid, usize>::new();
+    let mut monitored = HashMap::<MonitorRef, Pid>::new();
     loop {
         match ctx.receive().await {
             Message::Sent { payload, .. } => {
@@ -88,23 +87,24 @@ async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
                     ("trap", _) => ctx.trap_links(true),
                     ("link", Ok(pid)) => drop(ctx.link(pid)),
                     ("unlink", Ok(pid)) => ctx.unlink(pid),
-                    ("monitor", Ok(pid)) if ctx.monitor(pid).is_ok() => {
-                        *monitored.entry(pid).or_default() += 1;
+                    ("monitor", Ok(pid)) => {
+                        let monitor = ctx.monitor(pid).ok();
+                        monitored.extend(monitor.map(|monitor| (monitor, pid)));
                     }
                     ("demonitor", Ok(pid)) => {
-                        assert_eq!(ctx.demonitor(pid), monitored.remove(&pid).is_some());
-                        let is_it = |it: &Message| matches!(it, Message::Exited(exit) if exit.pid == pid);
-                        assert!(ctx.try_receive_where(is_it).is_none(), "an exit behind `demonitor`");
+                        let one = monitored.iter().find(|(_, other)| **other == pid);
+                        if let Some(ended) = one.map(|(monitor, _)| *monitor) {
+                            monitored.remove(&ended);
+                            assert!(ctx.demonitor(ended) && !ctx.demonitor(ended));
+                            let is_it = |it: &Message| matches!(it, Message::Exited { monitor, .. } if *monitor == ended);
+                            assert!(ctx.try_receive_where(is_it).is_none(), "an exit after `demonitor`");
+                        }
                     }
                     _ => (),
                 }
             }
-            Message::Exited(exit) => {
-                let left = monitored.get_mut(&exit.pid).expect("an exit of a monitored process");
-                *left -= 1;
-                if *left == 0 {
-                    monitored.remove(&exit.pid);
-                }
+            Message::Exited { monitor, exit } => {
+                assert_eq!(monitored.remove(&monitor), Some(exit.pid), "each monitor delivers one exit");
             }
             Message::Cancelled { .. } => return Err(CallError::new(ErrorKind::Cancelled, "as it was asked")),
             _ => (),

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    Destination, Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Monitor, ProcessManager, ProcessRef,
-    ProcessState, Start, Started,
+    Destination, Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Monitor, MonitorRef, ProcessManager,
+    ProcessRef, ProcessState, Start, Started,
 };
 use frame_dispatch::{Ctx, Functions, Host, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
@@ -172,15 +172,20 @@ impl World {
             }
             Operation::Monitor { by, other } => {
                 let (by, other) = (self.pick(by), self.pick(other));
-                if let Some(Did::Outcome(outcome)) = self.tell(by, Command::Monitor(other)).await {
-                    assert_eq!(outcome, self.model.monitor(by, other));
+                if let Some(Did::Monitored(monitored)) = self.tell(by, Command::Monitor(other)).await {
+                    let expected = self.model.can_monitor(by, other);
+                    assert_eq!(monitored.clone().map(|_| ()), expected);
+                    if let Ok(monitor) = monitored {
+                        self.model.monitor(by, monitor);
+                    }
                 }
             }
             Operation::Demonitor { by, other } => {
                 let (by, other) = (self.pick(by), self.pick(other));
-                if let Some(Did::Demonitored(was_monitored)) = self.tell(by, Command::Demonitor(other)).await
-                {
-                    assert_eq!(was_monitored, self.model.demonitor(by, other));
+                let monitor = self.model.last_monitor(by, other);
+                let told = self.tell(by, Command::Demonitor(monitor)).await;
+                if let Some(Did::Demonitored(was_there)) = told {
+                    assert_eq!(was_there, self.model.demonitor(by, monitor));
                 }
             }
             Operation::Watch { process } => {
@@ -258,7 +263,7 @@ impl World {
             Some(by) => {
                 start = if link { start.with_link() } else { start };
                 start = if monitor { start.with_monitor() } else { start };
-                match self.tell(by, Command::Start(Box::new(start))).await {
+                match self.tell(by, Command::Start(Box::new(start), monitor)).await {
                     Some(Did::Started(started)) => started,
                     other => panic!("{by} lives and was told to start something, which did {other:?}"),
                 }
@@ -272,7 +277,7 @@ impl World {
             self.model.link(by, pid).unwrap();
         }
         if monitor {
-            self.model.monitor(by, pid).unwrap();
+            self.model.monitor(by, pid.into());
         }
     }
 
@@ -452,8 +457,13 @@ impl World {
         }
         for (pid, process) in &mut self.model.processes {
             process.assert_settled(*pid);
-            let (heard, expected) =
-                (self.heard.remove(pid).unwrap_or_default(), std::mem::take(&mut process.heard));
+            let heard = self.heard.remove(pid).unwrap_or_default();
+            let mut expected = std::mem::take(&mut process.heard);
+            for heard in &mut expected {
+                if let Heard::Exited { monitor, .. } = heard {
+                    *monitor = None;
+                }
+            }
             if process.is_alive() {
                 assert_eq!(heard, expected, "what {pid} received");
             } else {
@@ -472,7 +482,9 @@ impl World {
         assert_eq!(pids, self.model.living().map(|(pid, _)| pid).collect::<Vec<_>>(), "who lives");
         for (info, (pid, process)) in list.iter().zip(self.model.living()) {
             assert!(info.links.iter().eq(&process.links), "links of {pid}: {info:?}, {process:?}");
-            assert!(info.monitors.iter().eq(&process.monitors), "monitors of {pid}: {info:?}, {process:?}");
+            let mut monitored: Vec<_> = process.monitors.iter().map(MonitorRef::pid).collect();
+            monitored.dedup();
+            assert_eq!(info.monitors, monitored, "monitors of {pid}: {info:?}, {process:?}");
             assert_eq!(info.mailbox, process.mailbox.len(), "the mailbox of {pid}");
             assert_eq!((info.parent, &info.host), (process.parent, &host(process.host)));
             let is_cancelled = process.cancelled.is_some();

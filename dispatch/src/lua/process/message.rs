@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mlua::{IntoLua, Lua, Table, Value};
 use tokio::time::Instant;
 
+use super::reply;
 use crate::lua::fault;
 use crate::lua::shared::Shared;
 use crate::process::exit::in_words;
@@ -24,7 +25,7 @@ impl IntoLua for Received {
         let Some(message) = self.message else { return Ok(Value::Nil) };
         let table = lua.create_table()?;
         match message {
-            Message::Sent { from, payload } => {
+            Message::Sent { from, payload, reply } => {
                 table.raw_set("kind", "sent")?;
                 table.raw_set("from", from.map(|pid| pid.to_string()))?;
                 match self.shared.give(lua, &payload)? {
@@ -32,9 +33,13 @@ impl IntoLua for Received {
                     // Anybody could end it otherwise, with one message.
                     None => table.raw_set("too_large", true)?,
                 }
+                if let Some(reply) = reply {
+                    table.raw_set("reply", reply::give(lua, reply)?)?;
+                }
             }
-            Message::Exited(exit) => {
+            Message::Exited { monitor, exit } => {
                 table.raw_set("kind", "exited")?;
+                table.raw_set("monitor", monitor.to_string())?;
                 set_exit(lua, &self.shared, &table, &exit)?;
             }
             Message::LinkDown(exit) => {

@@ -1,6 +1,8 @@
 //! What scripts have of processes.
 
 mod message;
+mod pattern;
+mod reply;
 mod start;
 
 use std::sync::Arc;
@@ -68,6 +70,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `start_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
 /// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
 /// | `send(process, payload)` | Sends a message, and waits for room in the mailbox. |
+/// | `call(process, payload, { timeout })` | Sends a request, waits for the reply and returns it. The `timeout` is a number of seconds or a string such as `"2s"`, 5 seconds by default. |
 /// | `try_send(process, payload)` | Sends a message and returns `true`, or `false` where there is no room. |
 /// | `cancel(process, reason, grace)` | Asks a process to end, and tells it the `reason`, a string. After `grace` seconds, or 5, it is terminated. |
 /// | `terminate(process)` | Ends a process where it is. |
@@ -80,7 +83,9 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// |---|---|
 /// | `self()` | Its own PID. |
 /// | `receive(timeout)` | Waits for a message, for `timeout` seconds or for ever, and returns it, or `nil`. |
-/// | `monitor(process)`, `demonitor(process)` | Receives the exit of a process, once, or no more. |
+/// | `receive_matching(pattern, timeout)` | The same for a message that matches the [pattern](#selective-receive). |
+/// | `monitor(process)` | Receives the exit of a process, once. Returns a reference, which the exit has as its `monitor`. Each of several monitors of one process delivers it. |
+/// | `demonitor(monitor)` | Ends one monitor. Its exit is not received any more. Returns whether there was anything to undo. The PID is the reference of the monitor that `start` set up. |
 /// | `link(process)`, `unlink(process)` | Ends where that process fails, and the other way round, or no more. |
 /// | `trap_links(boolean)` | Whether it receives the failure of a linked process and lives. |
 /// | `register(name)` | Gives itself a name. |
@@ -90,10 +95,41 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 ///
 /// | `kind` | |
 /// |---|---|
-/// | `"sent"` | Somebody sent the `payload`: `from` is the PID, or `nil` if that is no process. One that does not fit into the memory left is not there, and `too_large` is `true`. |
-/// | `"exited"` | A monitored process ended: `pid`; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
+/// | `"sent"` | A message or a call. `from` is the PID of the process that sent the `payload`, itself or through a function, or `nil`. A payload that does not fit into the memory left is not there, and `too_large` is `true`. If it is a call, it has `reply`. |
+/// | `"exited"` | A monitored process ended: `pid`; `monitor`, the reference of the monitor; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
 /// | `"link_down"` | The same of a linked process. |
 /// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
+///
+/// `message:reply(payload)` replies to a call, once. It returns `true`, or `false` if the caller waits no longer; a second reply
+/// is an error. `message.reply:is_awaited()` returns whether the caller still waits. A script may reply later, after other
+/// messages. The caller learns that there is no reply when the script has ended, or the garbage collector has found that the
+/// message is in use no more.
+///
+/// A call fails with `kind`:
+///
+/// | `kind` | |
+/// |---|---|
+/// | `"not_found"` | There is no such process, or it had ended. |
+/// | `"exhausted"` | Its mailbox stayed full, or too many calls of this process wait for replies. |
+/// | `"deadline"` | The reply did not come in time. A late one is discarded. |
+/// | `"unavailable"` | The process ended, or dropped the request, before it replied. |
+/// | `"invalid"` | The process is this one, or waits for it. A function that a process called counts as that process. |
+///
+/// # Selective receive
+///
+/// `receive_matching` takes the oldest message that has all that the pattern sets, and leaves the others in the mailbox, in their
+/// order. A pattern is a table with some of: `kind`; `from` or `pid`, a PID, of the process that sent the message or ended;
+/// `monitor`, a reference; and `payload`, which the payload contains. A table contains one that has fewer members or
+/// elements. The JSON of a pattern has 4 096 bytes at most.
+///
+/// ```lua
+/// local answer = process.receive_matching({ from = worker, payload = { tag = "answer", id = 7 } }, 5)
+/// ```
+///
+/// Each message is looked at once for each time that a script waits, without entering the script. If the mailbox is full, the
+/// messages of senders that wait for room are looked at, too, and one that matches is let in. So others that fill a mailbox do
+/// not keep out what its script waits for, unless that is sent with `try_send`. A message of kind `cancelled` stays in the
+/// mailbox unless the pattern matches it; `process.cancelled()` returns the reason at any time.
 ///
 /// # What a script may do to others
 ///
@@ -146,12 +182,44 @@ impl ProcessModule {
             })
         })?;
 
+        let shared = Arc::clone(module.shared());
+        module.prepared_function(
+            "receive_matching",
+            move |lua, ctx, (wanted, timeout): (Value, Option<f64>)| {
+                let process = process(&ctx, "receive_matching").map_err(fault::raise)?;
+                let wanted = pattern::take(lua, &shared, &wanted)?;
+                let timeout = timeout.map(|timeout| seconds(timeout, "the timeout")).transpose()?;
+                if !shared.has_room(lua, message::BARE) {
+                    return Err(fault::out_of_memory());
+                }
+                let shared = Arc::clone(&shared);
+                Ok(async move {
+                    let message = guest::receive_matching(process, wanted, timeout).await;
+                    Ok(Received { message, shared })
+                })
+            },
+        )?;
+
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("send", move |lua, ctx, (process, payload): (Value, Value)| {
             let manager = access.manager(&ctx).map_err(fault::raise)?;
             let (to, payload) = (to(&process)?, payload_of(lua, &shared, &payload)?);
             Ok(async move { manager.send(&ctx, to, payload).await.map_err(raised) })
         })?;
+
+        let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
+        module.prepared_function(
+            "call",
+            move |lua, ctx, (process, payload, options): (Value, Value, Value)| {
+                let (to, payload) = (to(&process)?, payload_of(lua, &shared, &payload)?);
+                let timeout = timeout_of(&options)?;
+                let (access, shared) = (access.clone(), Arc::clone(&shared));
+                Ok(async move {
+                    let payload = access.call(&ctx, to, payload, timeout).await.map_err(fault::raise)?;
+                    Ok(Given { payload, shared })
+                })
+            },
+        )?;
 
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.function("try_send", move |lua, ctx, (process, payload): (Value, Value)| {
@@ -221,10 +289,10 @@ impl ProcessModule {
     fn install_relations(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let access = self.access.clone();
         module.function("monitor", move |_, ctx, other: Value| {
-            access.monitor(&ctx, &text(&other)?).map_err(fault::raise)
+            Ok(access.monitor(&ctx, &text(&other)?).map_err(fault::raise)?.to_string())
         })?;
-        module.function("demonitor", |_, ctx, other: Value| {
-            guest::demonitor(&ctx, &text(&other)?).map_err(fault::raise)
+        module.function("demonitor", |_, ctx, monitor: Value| {
+            guest::demonitor(&ctx, &text(&monitor)?).map_err(fault::raise)
         })?;
 
         let access = self.access.clone();
@@ -272,6 +340,7 @@ impl LuaModule for ProcessModule {
     }
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+        reply::install(module)?;
         self.install_messages(module)?;
         self.install_starting(module)?;
         self.install_ending(module)?;
@@ -304,6 +373,45 @@ fn to(process: &Value) -> Result<Destination<'static>, Refusal> {
 
 fn payload_of(lua: &Lua, shared: &Shared, payload: &Value) -> Result<Payload, Refusal> {
     Ok(shared.take(lua, payload, "the message", shared.payload)?)
+}
+
+/// The timeout among the options of a call.
+fn timeout_of(options: &Value) -> Result<Option<Duration>, Refusal> {
+    let table = match options {
+        Value::Nil => return Ok(None),
+        Value::Table(table) => table,
+        other => {
+            let kind = convert::type_of(other);
+            let message = format!(
+                "the options of `process.call` are a table such as {{ timeout = \"2s\" }}, not {kind}"
+            );
+            return Err(CallError::invalid(message).into());
+        }
+    };
+    let mut timeout = None;
+    for option in table.pairs::<Value, Value>() {
+        let (name, value) = option?;
+        let is_timeout = name.as_string().is_some_and(|name| name == "timeout");
+        timeout = match &value {
+            _ if !is_timeout => {
+                let message = "`process.call` takes no options but `timeout`".to_owned();
+                return Err(CallError::invalid(message).into());
+            }
+            Value::String(text) => Some(humantime::parse_duration(&text.to_str()?).map_err(|error| {
+                invalid(format!("the timeout is not a duration such as \"2s\" or \"500ms\": {error}"))
+            })?),
+            Value::Number(time) => Some(seconds(*time, "the timeout")?),
+            #[allow(clippy::cast_precision_loss, reason = "no time is that exact")]
+            Value::Integer(time) => Some(seconds(*time as f64, "the timeout")?),
+            other => {
+                let kind = convert::type_of(other);
+                let message =
+                    format!("the timeout is a number of seconds or a string such as \"2s\", not {kind}");
+                return Err(CallError::invalid(message).into());
+            }
+        };
+    }
+    Ok(timeout)
 }
 
 /// A time that a script gives. One that is too long to be counted is without end.

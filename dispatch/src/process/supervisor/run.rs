@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
 
     fn received(&mut self, message: Message) {
         match message {
-            Message::Exited(exit) => self.exited(exit.pid, &exit.reason),
+            Message::Exited { exit, .. } => self.exited(exit.pid, &exit.reason),
             Message::Cancelled { .. } => self.end(Ok(())),
             Message::LinkDown(exit) if self.starter == LinkedStarter::Lives(exit.pid) => {
                 let message =

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use frame_registry::Options;
 use tokio::time::Instant;
+use wasmtime::component::Resource;
 
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::process::exit::in_words;
-use crate::process::{Exit, ExitReason, LinkDown, Message, Start};
+use crate::process::guest;
+use crate::process::pattern::{LONGEST, MessageKind, Pattern};
+use crate::process::{Exit, ExitReason, LinkDown, Message, MonitorRef, ReplyTo, Start};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::{self, to_guest_within};
 use crate::wasm::json::Budget;
@@ -48,19 +51,50 @@ fn options(text: &str, entry: &str, json: &mut Budget) -> Result<Options, CallEr
     convert::options(text, &format!("a process of `{entry}`"), json)
 }
 
-/// What a process received, of which a payload may have `longest` bytes.
-pub(super) fn message(message: Message, longest: usize) -> Result<processes::Message, CallError> {
+/// Which messages a guest waits for. The JSON in it may take `json_memory` bytes.
+pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result<Pattern, CallError> {
+    let kind = pattern.kind.map(|kind| match kind {
+        processes::MessageKind::Sent => MessageKind::Sent,
+        processes::MessageKind::Exited => MessageKind::Exited,
+        processes::MessageKind::LinkDown => MessageKind::LinkDown,
+        processes::MessageKind::Cancelled => MessageKind::Cancelled,
+    });
+    let payload = pattern.payload.map(|text| {
+        if text.len() > LONGEST {
+            let message = format!("the pattern has {} bytes, and may have {LONGEST}", text.len());
+            return Err(CallError::invalid(message));
+        }
+        let read = Budget::new(json_memory).read(&text);
+        read.map_err(|error| error.into_error("the pattern is", ErrorKind::Invalid))
+    });
+    Ok(Pattern {
+        kind,
+        sender: pattern.sender.as_deref().map(guest::pid).transpose()?,
+        monitor: pattern.monitor.as_deref().map(guest::monitor_ref).transpose()?,
+        payload: payload.transpose()?,
+    })
+}
+
+/// What a process received, of which a payload may have `longest` bytes. `keep` takes where the reply to a call goes.
+pub(super) fn message(
+    message: Message,
+    longest: usize,
+    keep: impl FnOnce(ReplyTo) -> Option<Resource<ReplyTo>>,
+) -> Result<processes::Message, CallError> {
     Ok(match message {
-        Message::Sent { from, payload } => {
+        Message::Sent { from, payload, reply } => {
             let sender = from.map(|pid| pid.to_string());
             let payload = to_guest_within(payload, longest).map_err(|_too_large| {
                 let from = sender.as_deref().map_or_else(String::new, |sender| format!(" from {sender}"));
                 too_large(&format!("a message{from} was"), longest)
             })?;
-            processes::Message::Sent(processes::Sent { sender, payload })
+            let reply = reply.and_then(keep);
+            processes::Message::Sent(processes::Sent { sender, payload, reply })
         }
-        Message::Exited(exit) => processes::Message::Exited(self::exit(exit, longest)),
-        Message::LinkDown(exit) => processes::Message::LinkDown(self::exit(exit, longest)),
+        Message::Exited { monitor, exit } => {
+            processes::Message::Exited(self::exit(*exit, Some(monitor), longest))
+        }
+        Message::LinkDown(exit) => processes::Message::LinkDown(self::exit(*exit, None, longest)),
         Message::Cancelled { reason, deadline } => {
             let grace = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
@@ -75,7 +109,7 @@ pub(super) fn too_large(what: &str, longest: usize) -> CallError {
     CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
 }
 
-fn exit(exit: Exit, longest: usize) -> processes::Exit {
+fn exit(exit: Exit, monitor: Option<MonitorRef>, longest: usize) -> processes::Exit {
     let (error, origin) = match &exit.reason {
         ExitReason::Failed(error) => (Some((&**error).into()), None),
         ExitReason::LinkDown(LinkDown { origin, .. }) => (None, Some(origin.to_string())),
@@ -89,6 +123,7 @@ fn exit(exit: Exit, longest: usize) -> processes::Exit {
         error,
         origin,
         result,
+        monitor: monitor.map(|monitor| monitor.to_string()),
     }
 }
 
@@ -108,4 +143,9 @@ fn reason(reason: &ExitReason) -> processes::ExitReason {
 pub(super) fn result(payload: Payload, longest: usize) -> Result<types::Payload, CallError> {
     to_guest_within(payload, longest)
         .map_err(|_too_large| too_large("what the process gave back is", longest))
+}
+
+/// The reply to a call.
+pub(super) fn reply(payload: Payload, longest: usize) -> Result<types::Payload, CallError> {
+    to_guest_within(payload, longest).map_err(|_too_large| too_large("the reply is", longest))
 }

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use wasmtime::Result as Trappable;
+use wasmtime::component::Resource;
 
 use super::convert;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
-use crate::process::{ProcessCtx, Started};
+use crate::process::{Message, ProcessCtx, ReplyError, ReplyTo, Started};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::from_guest;
 use crate::wasm::state::State;
@@ -40,6 +41,56 @@ impl State {
     }
 }
 
+/// How many replies a component owes at most. They are memory of the program, and not of the component.
+const MOST_REPLIES: usize = 1024;
+
+/// How many replies a component owes.
+#[derive(Default)]
+struct OwedReplies(usize);
+
+impl State {
+    /// A message on its way to the guest.
+    fn received(&mut self, message: Message) -> Result<processes::Message, CallError> {
+        let longest = self.payload;
+        convert::message(message, longest, |reply| {
+            let (OwedReplies(owed), table) = self.slot_and_table();
+            if *owed >= MOST_REPLIES {
+                return None;
+            }
+            let reply = table.push(reply).ok()?;
+            *owed += 1;
+            Some(reply)
+        })
+    }
+
+    /// Takes back where a reply goes.
+    fn take_reply(&mut self, reply: Resource<ReplyTo>) -> Trappable<ReplyTo> {
+        let (OwedReplies(owed), table) = self.slot_and_table();
+        let reply = table.delete(reply)?;
+        *owed -= 1;
+        Ok(reply)
+    }
+}
+
+impl processes::HostReplyTo for State {
+    fn send(&mut self, reply: Resource<ReplyTo>, payload: types::Payload) -> Given<bool> {
+        let reply = self.take_reply(reply)?;
+        given(self.message(payload).and_then(|payload| match reply.send(payload) {
+            Ok(()) => Ok(true),
+            Err(ReplyError::Late { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }))
+    }
+
+    fn is_awaited(&mut self, reply: Resource<ReplyTo>) -> Trappable<bool> {
+        Ok(self.table().get(&reply)?.is_awaited())
+    }
+
+    fn drop(&mut self, reply: Resource<ReplyTo>) -> Trappable<()> {
+        self.take_reply(reply).map(drop)
+    }
+}
+
 impl processes::Host for State {
     fn self_(&mut self) -> Trappable<Option<String>> {
         Ok(ProcessCtx::of(self.ctx()).map(|process| process.pid().to_string()))
@@ -57,13 +108,29 @@ impl processes::Host for State {
         };
         // What it was refused and could do without is not why it fails later.
         self.limits.forgive();
-        let longest = self.payload;
         let message = match timeout_ms.map(Duration::from_millis) {
             Some(Duration::ZERO) => process.try_receive(),
             Some(time) => self.waiting(process.receive_timeout(time)).await,
             None => Some(self.waiting(process.receive()).await),
         };
-        given(message.map(|message| convert::message(message, longest)).transpose())
+        given(message.map(|message| self.received(message)).transpose())
+    }
+
+    async fn receive_matching(
+        &mut self,
+        wanted: processes::Pattern,
+        timeout_ms: Option<u64>,
+    ) -> Given<Option<processes::Message>> {
+        let prepared = process(self.ctx(), "receive-matching")
+            .and_then(|process| Ok((process, convert::pattern(wanted, self.json_memory)?)));
+        let (process, wanted) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return given(Err(error)),
+        };
+        self.limits.forgive();
+        let timeout = timeout_ms.map(Duration::from_millis);
+        let message = self.waiting(guest::receive_matching(process, wanted, timeout)).await;
+        given(message.map(|message| self.received(message)).transpose())
     }
 
     async fn send(&mut self, to: String, payload: types::Payload) -> Given<()> {
@@ -85,6 +152,25 @@ impl processes::Host for State {
             let (to, payload) = (destination(&to)?, payload?);
             Ok(access.manager(&ctx)?.try_send(&ctx, to, payload)?)
         })())
+    }
+
+    async fn call(
+        &mut self,
+        to: String,
+        payload: types::Payload,
+        timeout_ms: Option<u64>,
+    ) -> Given<types::Payload> {
+        let (access, ctx) = self.processes()?;
+        let payload = self.message(payload);
+        let longest = self.payload;
+        given(
+            self.waiting(async {
+                let (to, payload) = (destination(&to)?, payload?);
+                let reply = access.call(&ctx, to, payload, timeout_ms.map(Duration::from_millis)).await?;
+                convert::reply(reply, longest)
+            })
+            .await,
+        )
     }
 
     fn start(&mut self, start: processes::Process) -> Given<String> {
@@ -125,13 +211,13 @@ impl processes::Host for State {
         )
     }
 
-    fn monitor(&mut self, other: String) -> Given<()> {
+    fn monitor(&mut self, other: String) -> Given<String> {
         let (access, ctx) = self.processes()?;
-        given(access.monitor(&ctx, &other))
+        given(access.monitor(&ctx, &other).map(|monitor| monitor.to_string()))
     }
 
-    fn demonitor(&mut self, other: String) -> Given<bool> {
-        given(guest::demonitor(self.ctx(), &other))
+    fn demonitor(&mut self, monitor: String) -> Given<bool> {
+        given(guest::demonitor(self.ctx(), &monitor))
     }
 
     fn link(&mut self, other: String) -> Given<()> {

@@ -25,12 +25,12 @@ async fn a_native_process_and_a_script_answer_each_other() {
         let mut answers = Vec::new();
         for payload in [json!(1), json!({ "a": [null, "ü"] }), json!(null)] {
             ctx.send(echo, payload).await?;
-            let Message::Sent { from, payload } = ctx.receive().await else { panic!("no answer") };
+            let Message::Sent { from, payload, .. } = ctx.receive().await else { panic!("no answer") };
             assert_eq!(from, Some(echo));
             answers.push(payload.as_json().cloned());
         }
         ctx.processes().cancel(echo, "enough", Duration::from_mins(1))?;
-        let Message::Exited(exit) = ctx.receive().await else { panic!("no exit") };
+        let Message::Exited { exit, .. } = ctx.receive().await else { panic!("no exit") };
         assert_eq!(exit.result.as_deref(), Some(&json!("done").into()));
         Ok(json!(answers).into())
     });

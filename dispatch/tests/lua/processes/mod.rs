@@ -1,6 +1,7 @@
 //! Scripts as processes.
 
 mod bounds;
+mod calls;
 mod ending;
 mod grants;
 mod messages;

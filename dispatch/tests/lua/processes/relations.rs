@@ -95,15 +95,31 @@ async fn what_is_monitored_no_more_says_nothing_also_where_it_had() {
                     return process.start { host = 'app:host', entry = 'app:waits', monitor = true, name = name }
                   end
                   local one, two, three = start('one'), start('two'), start()
-                  local ended = { process.demonitor(one), process.demonitor('two'), process.demonitor('two') }
+                  local ended = { process.demonitor(one), process.demonitor(two), process.demonitor(two) }
                   for _, pid in ipairs { one, two, three } do process.send(pid, 1) end
                   local m = process.receive()
-                  return { ended, m.pid == three, process.receive(0.01) == nil, process.demonitor('nobody') }";
-    assert_eq!(world.ran(source).await, json!([[true, true, false], true, true, false]));
-    let twice = "local pid = process.start { host = 'app:host', entry = 'app:waits' }
-                 process.monitor(pid) process.monitor(pid)";
-    let error = world.failed(twice).await;
-    assert!(error.message().contains("is monitored already"), "{error}");
+                  return { ended, m.pid == three and m.monitor == three, process.receive(0.01) == nil }";
+    assert_eq!(world.ran(source).await, json!([[true, true, false], true, true]));
+    let error = world.failed("process.demonitor('two')").await;
+    assert!(error.message().contains(r#""two" is not the reference of a monitor"#), "{error}");
+}
+
+#[tokio::test]
+async fn a_helper_that_monitors_the_same_process_does_not_disturb_its_caller() {
+    let world = World::new();
+    world.script("app:waits", "process.receive()");
+    let source = "local pid = process.start { host = 'app:host', entry = 'app:waits' }
+                  local function helper()
+                    local monitor = process.monitor(pid)
+                    return process.demonitor(monitor)
+                  end
+                  local own = process.monitor(pid)
+                  local other = process.monitor(pid)
+                  local helped = helper()
+                  process.send(pid, 1)
+                  local told = { [process.receive().monitor] = true, [process.receive().monitor] = true }
+                  return { helped, told[own], told[other], own ~= other, process.receive(0.01) == nil }";
+    assert_eq!(world.ran(source).await, json!([true, true, true, true, true]));
 }
 
 #[tokio::test]

@@ -255,9 +255,9 @@ async fn a_native_process_hears_of_a_component() {
     all.processes
         .register("app:native".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
             let pid = ctx.start(steps(&[&format!("p\n{}\n7", ctx.pid())]).with_monitor())?;
-            let Message::Sent { from, payload } = ctx.receive().await else { panic!("nothing was sent") };
+            let Message::Sent { from, payload, .. } = ctx.receive().await else { panic!("nothing was sent") };
             assert_eq!((from, payload), (Some(pid), json!(7).into()));
-            let Message::Exited(exit) = ctx.receive().await else { panic!("it did not end") };
+            let Message::Exited { exit, .. } = ctx.receive().await else { panic!("it did not end") };
             assert!(exit.reason.is_normal());
             Ok(Payload::default())
         })

@@ -1,6 +1,7 @@
 //! Processes that are components.
 
 mod budgets;
+mod calls;
 mod ending;
 mod messages;
 mod others;

@@ -1,0 +1,317 @@
+//! Calls of processes: a message, and the reply that the caller waits for.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{SendError, SendErrorReason};
+use super::exit::Exit;
+use super::instance::Instance;
+use super::manager::ProcessManager;
+use super::message::{Destination, Message};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+use crate::payload::Payload;
+use crate::pid::Pid;
+
+/// Where the reply to a call goes. It is used up by the reply; dropping it tells the caller that there is none.
+///
+/// A reply does not go through a mailbox. One that comes too late is given back, and is never seen by the caller.
+pub struct ReplyTo(oneshot::Sender<Payload>);
+
+impl ReplyTo {
+    /// Replies.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplyError::Late`] if the caller waits no longer.
+    pub fn send(self, payload: impl Into<Payload>) -> Result<(), ReplyError> {
+        self.0.send(payload.into()).map_err(|payload| ReplyError::Late { payload: payload.into() })
+    }
+
+    /// Returns whether the caller still waits. It may stop at any time.
+    pub fn is_awaited(&self) -> bool {
+        !self.0.is_closed()
+    }
+
+    /// Waits until the caller waits no longer: its deadline has passed, or it was cancelled or ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn abandoned(&mut self) {
+        self.0.closed().await;
+    }
+}
+
+impl fmt::Debug for ReplyTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyTo").field("is_awaited", &self.is_awaited()).finish()
+    }
+}
+
+/// A reply did not reach a caller.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplyError {
+    /// The caller waits no longer.
+    #[error("the reply is late; the caller waits no longer")]
+    Late {
+        /// The reply.
+        payload: Box<Payload>,
+    },
+    /// The message was sent, or comes from the runtime.
+    #[error("the message is not a call, so there is nothing to reply to")]
+    NotCalled,
+}
+
+impl From<ReplyError> for CallError {
+    fn from(error: ReplyError) -> Self {
+        let kind = match error {
+            ReplyError::Late { .. } => ErrorKind::Cancelled,
+            ReplyError::NotCalled => ErrorKind::Invalid,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// A call of a process got no reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessCallError {
+    /// The request was not delivered: the process is unknown, has ended, or its mailbox stayed full.
+    #[error(transparent)]
+    NotSent(SendError),
+    /// The process is the caller's own, or waits for the caller, so it could not reply.
+    #[error("{pid} cannot reply, because it is the caller or waits for the caller")]
+    OwnChain {
+        /// The process.
+        pid: Pid,
+    },
+    /// Too many calls of the caller's process wait for replies.
+    #[error("{limit} calls of {caller} wait for their replies, which is the limit")]
+    TooManyCalls {
+        /// The caller's process.
+        caller: Pid,
+        /// The [limit](super::ManagerConfig::calls).
+        limit: u32,
+    },
+    /// The process ended before it replied. It may have done what was asked.
+    #[error("{} ended before it replied: {}", exit.pid, exit.reason)]
+    Ended {
+        /// Its exit.
+        exit: Exit,
+    },
+    /// The process dropped the request without a reply, and had not ended then.
+    #[error("{pid} dropped the request without a reply")]
+    NoReply {
+        /// The process.
+        pid: Pid,
+    },
+    /// The reply did not come in time. A late one is discarded.
+    #[error("{pid} did not reply in time")]
+    Deadline {
+        /// The process.
+        pid: Pid,
+    },
+    /// The caller's context ended.
+    #[error("the caller's context has ended")]
+    ContextEnded {
+        /// The reason.
+        source: CallError,
+    },
+}
+
+impl From<ProcessCallError> for CallError {
+    fn from(error: ProcessCallError) -> Self {
+        let kind = match error {
+            ProcessCallError::NotSent(error) => return error.into(),
+            ProcessCallError::ContextEnded { source } => return source,
+            ProcessCallError::OwnChain { .. } => ErrorKind::Invalid,
+            ProcessCallError::TooManyCalls { .. } => ErrorKind::Exhausted,
+            ProcessCallError::Deadline { .. } => ErrorKind::Deadline,
+            ProcessCallError::Ended { .. } | ProcessCallError::NoReply { .. } => ErrorKind::Unavailable,
+        };
+        // What was delivered may have been done.
+        let is_retryable = matches!(error, ProcessCallError::TooManyCalls { .. });
+        Self::new(kind, error.to_string()).with_retryable(is_retryable)
+    }
+}
+
+impl ProcessManager {
+    /// Sends a request to a process, as [`send`](Self::send) does, and waits for its reply. The process receives the request
+    /// as a [`Message::Sent`] with a [`ReplyTo`].
+    ///
+    /// Waits as long as `ctx` may, and no longer than [configured](super::ManagerConfig::call_timeout), room in the mailbox
+    /// included. The reply does not pass through the caller's mailbox, and a late one is discarded.
+    ///
+    /// ```
+    /// use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+    /// use frame_dispatch::{Functions, Payload};
+    /// use frame_registry::{App, Options};
+    /// use serde_json::json;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+    /// let functions = Functions::new(App::builder().build());
+    /// let processes = ProcessManager::new(functions.clone());
+    /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
+    /// processes.register("app:counter".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+    ///     for count in 1.. {
+    ///         // A caller that waits no longer is not a reason to end.
+    ///         let _ = ctx.receive().await.reply(json!(count));
+    ///     }
+    /// })?;
+    ///
+    /// let root = functions.root();
+    /// let counter = processes.start(&root, Start::new("app:workers".parse()?, "app:counter".parse()?))?;
+    /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(1).into());
+    /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(2).into());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A [`ProcessCallError`].
+    ///
+    /// A process that is the caller's own, or waits for the caller, is refused at once. A function that a process called counts
+    /// as part of that process. Two processes that call each other at once wait until a deadline passes.
+    ///
+    /// # Panics
+    ///
+    /// If it is awaited on a runtime without a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future discards the reply. The request stays in the mailbox if it was delivered; the process can see that
+    /// its reply is not [awaited](ReplyTo::is_awaited).
+    pub async fn call<'a>(
+        &self,
+        ctx: &Ctx,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+    ) -> Result<Payload, ProcessCallError> {
+        self.call_timeout(ctx, to, payload, self.config().call_timeout).await
+    }
+
+    /// The same, for no longer than `time`.
+    ///
+    /// # Errors
+    ///
+    /// A [`ProcessCallError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`call`](Self::call).
+    pub async fn call_timeout<'a>(
+        &self,
+        ctx: &Ctx,
+        to: impl Into<Destination<'a>>,
+        payload: impl Into<Payload>,
+        time: Duration,
+    ) -> Result<Payload, ProcessCallError> {
+        let (to, payload) = (to.into(), payload.into());
+        let callee = match self.resolve(&to) {
+            Ok(callee) => callee,
+            Err((to, reason)) => {
+                let payload = payload.into();
+                return Err(ProcessCallError::NotSent(SendError { to, reason, payload }));
+            }
+        };
+        if ctx.is_awaited_by(callee.pid) {
+            return Err(ProcessCallError::OwnChain { pid: callee.pid });
+        }
+        ctx.check().map_err(|source| ended_call(&callee, source))?;
+        let _in_flight = InFlight::begin(ctx, self.config().calls)?;
+        let begun = Instant::now();
+        let (sender, mut reply) = oneshot::channel();
+        let request = Message::sent(ctx, payload, Some(ReplyTo(sender)));
+        self.deliver(ctx, &callee, request, time.min(self.config().max_wait)).await.map_err(not_sent)?;
+        let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
+        let soon = begun + SOON;
+        match timeout_at(deadline.map_or(soon, |deadline| deadline.min(soon)), &mut reply).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_dropped)) if callee.is_terminated() => {
+                Err(ProcessCallError::Ended { exit: callee.watch().await })
+            }
+            Ok(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
+            // On the heap, because few calls come this far.
+            Err(_elapsed) => Box::pin(reply_later(ctx, &callee, reply, deadline)).await,
+        }
+    }
+}
+
+/// How long a call waits before it looks at more than its reply. Most replies come sooner, and registering for all that can end
+/// a call costs more than the call.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Waits for a reply, for the end of the callee and for all that ends the caller.
+async fn reply_later(
+    ctx: &Ctx,
+    callee: &Arc<Instance>,
+    mut reply: oneshot::Receiver<Payload>,
+    deadline: Option<Instant>,
+) -> Result<Payload, ProcessCallError> {
+    let replied = async {
+        tokio::select! {
+            biased;
+            replied = &mut reply => match replied {
+                Ok(reply) => return Ok(reply),
+                Err(_dropped) if !callee.is_terminated() => {
+                    return Err(ProcessCallError::NoReply { pid: callee.pid });
+                }
+                Err(_dropped) => (),
+            },
+            // What the process gave its request to, such as a task, may keep that for longer than the process lives.
+            () = callee.terminated() => (),
+        }
+        let exit = callee.watch().await;
+        reply.try_recv().map_err(|_none| ProcessCallError::Ended { exit })
+    };
+    let ctx = deadline.map_or_else(|| ctx.clone(), |deadline| ctx.with_deadline(deadline));
+    ctx.bound(replied).await.unwrap_or_else(|source| Err(ended_call(callee, source)))
+}
+
+/// What came of a call whose context has ended.
+fn ended_call(callee: &Instance, source: CallError) -> ProcessCallError {
+    if source.kind() == ErrorKind::Deadline {
+        ProcessCallError::Deadline { pid: callee.pid }
+    } else {
+        ProcessCallError::ContextEnded { source }
+    }
+}
+
+fn not_sent(error: SendError) -> ProcessCallError {
+    match error.reason {
+        SendErrorReason::Over(source) => ProcessCallError::ContextEnded { source },
+        _ => ProcessCallError::NotSent(error),
+    }
+}
+
+/// A call that waits for its reply, counted if a process makes it.
+struct InFlight<'a>(Option<&'a Instance>);
+
+impl<'a> InFlight<'a> {
+    fn begin(ctx: &'a Ctx, limit: u32) -> Result<Self, ProcessCallError> {
+        let in_flight = Self(ctx.owner().map(|caller| &**caller));
+        match in_flight.0 {
+            Some(caller) if caller.calls.fetch_add(1, Ordering::Relaxed) >= limit => {
+                Err(ProcessCallError::TooManyCalls { caller: caller.pid, limit })
+            }
+            _ => Ok(in_flight),
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        if let Some(caller) = self.0 {
+            caller.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
