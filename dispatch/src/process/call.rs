@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::instance::Instance;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
+use super::send::send_later;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -231,7 +232,10 @@ impl ProcessManager {
         let begun = Instant::now();
         let (sender, mut reply) = oneshot::channel();
         let request = Message::sent(ctx, payload, Some(ReplyTo(sender)));
-        self.deliver(ctx, &callee, request, time.min(self.config().max_wait)).await.map_err(not_sent)?;
+        if let Err(refused) = callee.mailbox.try_send(request) {
+            let max_wait = time.min(self.config().max_wait);
+            send_later(ctx, &callee, refused, max_wait).await.map_err(not_sent)?;
+        }
         let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
         let soon = begun + SOON;
         match timeout_at(deadline.map_or(soon, |deadline| deadline.min(soon)), &mut reply).await {

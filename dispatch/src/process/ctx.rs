@@ -80,6 +80,9 @@ impl ProcessCtx {
     /// Waits for a message that `is_wanted`, and takes the oldest such. The others stay in the mailbox, in their order, and
     /// take their room there.
     ///
+    /// Calls `is_wanted` once for each message. If the mailbox is full, also for the messages of senders that wait for room: one
+    /// that is wanted is let in, so that others cannot keep it out. A mailbox may hold twice its capacity for that.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future means that nothing was taken.

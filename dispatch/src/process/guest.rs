@@ -204,7 +204,7 @@ pub(crate) fn process(ctx: &Ctx, to_do: &str) -> Result<ProcessCtx, CallError> {
 /// A PID in text.
 pub(crate) fn pid(text: &str) -> Result<Pid, CallError> {
     check_length(text)?;
-    text.parse().map_err(pid_error)
+    text.parse().map_err(|error| pid_error(&error))
 }
 
 /// Receives a message that matches, for no longer than `timeout`.
@@ -233,7 +233,7 @@ pub(crate) fn monitor_ref(text: &str) -> Result<MonitorRef, CallError> {
         PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
             "{text:?} is not the reference of a monitor; pass what `monitor` returned, or the PID if the start set it up"
         )),
-        error @ PidError::UnknownHost { .. } => pid_error(error),
+        error @ PidError::UnknownHost { .. } => pid_error(&error),
     })
 }
 
@@ -244,7 +244,7 @@ pub(crate) fn register(ctx: &Ctx, name: &str) -> Result<(), CallError> {
 
 pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
     check_length(text)?;
-    Destination::from_text(text).map_err(pid_error)
+    Destination::from_text(text).map_err(|error| pid_error(&error))
 }
 
 fn check_length(text: &str) -> Result<(), CallError> {
@@ -254,7 +254,7 @@ fn check_length(text: &str) -> Result<(), CallError> {
     Ok(())
 }
 
-fn pid_error(error: PidError) -> CallError {
+fn pid_error(error: &PidError) -> CallError {
     let kind = match error {
         PidError::UnknownHost { .. } => ErrorKind::NotFound,
         PidError::Malformed { .. } | PidError::Parts { .. } => ErrorKind::Invalid,

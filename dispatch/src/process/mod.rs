@@ -42,6 +42,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Calls
+//!
+//! To [call](ProcessManager::call) a process is to send it a request and wait for its [reply](Message::reply). The reply does not
+//! go through a mailbox.
+//!
 //! # How a process ends
 //!
 //! Its [exit](Exit) has one [reason](ExitReason), and everyone who [monitors](ProcessManager::monitor) it is told of that
@@ -67,6 +72,8 @@ mod info;
 pub(crate) mod instance;
 mod lifecycle;
 mod mailbox;
+#[cfg(test)]
+mod mailbox_tests;
 mod manager;
 mod message;
 mod monitor;

@@ -12,6 +12,7 @@ use super::mailbox::Refused;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use crate::ctx::Ctx;
+use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::pid::PidError;
 
@@ -46,10 +47,10 @@ impl ProcessManager {
         // One that always finds room lets others run, too.
         consume_budget().await;
         match self.resolve(&to) {
-            Ok(instance) => {
-                let message = Message::sent(ctx, payload, None);
-                self.deliver(ctx, &instance, message, self.config().max_wait).await
-            }
+            Ok(instance) => match instance.mailbox.try_send(Message::sent(ctx, payload, None)) {
+                Ok(()) => Ok(()),
+                Err(refused) => send_later(ctx, &instance, refused, self.config().max_wait).await,
+            },
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
         }
     }
@@ -75,25 +76,6 @@ impl ProcessManager {
         }
     }
 
-    pub(super) async fn deliver(
-        &self,
-        ctx: &Ctx,
-        instance: &Instance,
-        message: Message,
-        max_wait: Duration,
-    ) -> Result<(), SendError> {
-        match instance.mailbox.try_send(message) {
-            Ok(()) => Ok(()),
-            // It makes no room before this is done.
-            Err(Refused::Full(message)) if ctx.is_awaited_by(instance.pid) => {
-                Err(not_sent(instance, Refused::Full(message)))
-            }
-            // On the heap, so that what sends does not carry room for waiting.
-            Err(Refused::Full(message)) => Box::pin(deliver_later(ctx, instance, message, max_wait)).await,
-            Err(refused) => Err(not_sent(instance, refused)),
-        }
-    }
-
     pub(super) fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
         let found = match to {
             Destination::Pid(pid) => self.find(*pid),
@@ -115,8 +97,27 @@ impl ProcessManager {
     }
 }
 
-/// The same where there was no room.
-async fn deliver_later(
+/// Sends a message that was refused, once there is room for it.
+//
+// On the heap, so that what sends does not carry room for waiting.
+pub(super) fn send_later<'a>(
+    ctx: &'a Ctx,
+    instance: &'a Instance,
+    refused: Refused,
+    max_wait: Duration,
+) -> BoxFuture<'a, Result<(), SendError>> {
+    Box::pin(async move {
+        match refused {
+            // It makes no room before this is done.
+            Refused::Full(message) if !ctx.is_awaited_by(instance.pid) => {
+                wait_for_room(ctx, instance, message, max_wait).await
+            }
+            refused => Err(not_sent(instance, refused)),
+        }
+    })
+}
+
+async fn wait_for_room(
     ctx: &Ctx,
     instance: &Instance,
     message: Message,

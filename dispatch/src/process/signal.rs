@@ -8,6 +8,7 @@ use super::error::{ProcessError, SendError, SendErrorReason, StartError};
 use super::instance::Instance;
 use super::manager::ProcessManager;
 use super::message::Message;
+use super::send::send_later;
 use super::start::{Start, Started};
 use super::{names, relations};
 use crate::ctx::Ctx;
@@ -109,7 +110,11 @@ impl ProcessManager {
         let mut messages = mem::take(&mut start.messages).into_iter();
         while let Some(payload) = messages.next() {
             let message = Message::sent(ctx, payload, None);
-            match self.deliver(ctx, holder, message, self.config().max_wait).await {
+            let sent = match holder.mailbox.try_send(message) {
+                Ok(()) => Ok(()),
+                Err(refused) => send_later(ctx, holder, refused, self.config().max_wait).await,
+            };
+            match sent {
                 Ok(()) => (),
                 Err(SendError { reason: SendErrorReason::Ended, payload, .. }) => {
                     start.messages = once(*payload).chain(messages).collect();

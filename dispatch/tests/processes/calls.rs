@@ -75,7 +75,7 @@ async fn a_request_says_which_process_calls_also_through_a_function() {
             reply.map(|reply| reply.send(json!(null))).transpose()?;
         }
     });
-    let callee = processes.start(&root, start("test:callee").with_name("callee")).unwrap();
+    let target = processes.start(&root, start("test:callee").with_name("callee")).unwrap();
     let manager = processes.clone();
     let function = move |ctx: Ctx, payload: Payload| {
         let manager = manager.clone();
@@ -96,7 +96,7 @@ async fn a_request_says_which_process_calls_also_through_a_function() {
     root.call(Task::new("test:through".parse().unwrap())).await.unwrap();
     assert_eq!(said(&mut receiver).await, (None, false));
     assert_eq!(said(&mut receiver).await, (None, true));
-    processes.call(&root, callee, json!(null)).await.unwrap();
+    processes.call(&root, target, json!(null)).await.unwrap();
     assert_eq!(said(&mut receiver).await, (None, true));
 }
 
@@ -202,12 +202,12 @@ async fn the_deadline_of_the_context_and_the_configured_one_end_a_call() {
 #[tokio::test]
 async fn a_cancelled_caller_takes_nothing_back_and_the_callee_sees_that_it_waits_no_longer() {
     let (processes, root) = manager(HostConfig::default());
-    let (hold, held) = oneshot::channel::<()>();
-    let held = std::sync::Mutex::new(Some(held));
+    let (release, gate) = oneshot::channel::<()>();
+    let gate = std::sync::Mutex::new(Some(gate));
     let mut receiver = register_saying(&processes, "test:slow", move |mut ctx: ProcessCtx, _, say| {
-        let held = held.lock().unwrap().take();
+        let gate = gate.lock().unwrap().take();
         async move {
-            held.unwrap().await.unwrap();
+            gate.unwrap().await.unwrap();
             let Message::Sent { reply: Some(reply), payload, .. } = ctx.receive().await else {
                 panic!("no call")
             };
@@ -223,7 +223,7 @@ async fn a_cancelled_caller_takes_nothing_back_and_the_callee_sees_that_it_waits
         () = until("the request is there", || processes.info(slow).unwrap().mailbox == 1) => (),
     }
     assert_eq!(processes.info(slow).unwrap().mailbox, 1, "it is not taken back");
-    hold.send(()).unwrap();
+    release.send(()).unwrap();
     assert_eq!(said(&mut receiver).await, (json!(7).into(), false));
 }
 

@@ -38,7 +38,7 @@ pub(super) fn take(lua: &Lua, shared: &Shared, pattern: &Value) -> Result<Patter
 }
 
 fn kind(value: &Value) -> Result<MessageKind, Refusal> {
-    let kind = value.as_string().map(|kind| kind.to_string_lossy());
+    let kind = value.as_string().map(mlua::LuaString::to_string_lossy);
     Ok(match kind.as_deref() {
         Some("sent") => MessageKind::Sent,
         Some("exited") => MessageKind::Exited,
