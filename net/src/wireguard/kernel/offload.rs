@@ -368,7 +368,9 @@ mod tests {
     /// What is written to the device for these packets.
     fn written(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut inbound = Packets::default();
-        packets.iter().for_each(|packet| inbound.push(unpadded(packet), ()));
+        for packet in packets {
+            inbound.push(unpadded(packet), ());
+        }
         let mut joined = Joined::default();
         let mut frames = Vec::new();
         loop {
