@@ -74,15 +74,12 @@ impl Access {
             Ok(manager) => manager.what_and_where(start),
             Err(error) => return error,
         };
-        match found {
-            Err(error @ StartError::UnknownHost { .. }) => error.into(),
-            _ => {
-                let host = &start.host;
-                let message =
-                    format!("not allowed to start processes on `{host}`; grant it by the option `spawn`");
-                CallError::new(ErrorKind::Denied, message)
-            }
+        if let Err(error @ StartError::UnknownHost { .. }) = found {
+            return error.into();
         }
+        let message =
+            format!("not allowed to start processes on `{}`; grant it by the option `spawn`", start.host);
+        CallError::new(ErrorKind::Denied, message)
     }
 
     /// As [`ProcessManager::start_or_signal`], where who has the name is monitored and linked to only if it may be.

@@ -124,10 +124,10 @@ pub(super) enum Watcher {
 
 impl State {
     /// Notes why it is terminated, unless it is already, or has ended. Of several reasons the first counts.
-    pub(super) fn decide_end(&mut self, reason: ExitReason) -> bool {
+    pub(super) fn decide_end(&mut self, reason: &ExitReason) -> bool {
         let is_open = !self.is_ending();
         if is_open {
-            self.end = Some(reason);
+            self.end = Some(reason.clone());
         }
         is_open
     }
@@ -323,7 +323,7 @@ impl Instance {
 
     /// It has ended: ends what it owned, and tells all who want to know, exactly once. Whoever is told finds its place free, and
     /// those of all that it owned.
-    pub(super) fn ended(self: &Arc<Self>, exit: &Exit, is_started: bool, place: &mut Place) {
+    pub(super) fn ended(&self, exit: &Exit, is_started: bool, place: &mut Place) {
         let mut state = self.state();
         if state.exit.is_some() {
             return;
@@ -331,6 +331,8 @@ impl Instance {
         state.exit = Some(Exit { result: None, ..exit.clone() });
         state.task = None;
         let timer = state.cancelled.as_mut().and_then(|cancelled| cancelled.timer.take());
+        // From here on there are no more of them.
+        let is_related = state.relations.is_some();
         let (names, owned) = match state.relations.as_deref_mut() {
             Some(relations) => (mem::take(&mut relations.names), relations.owned()),
             None => (Vec::new(), Vec::new()),
@@ -348,7 +350,9 @@ impl Instance {
         let forgotten = self.manager.forget(self, &names, is_started.then_some(exit));
         shielded(|| drop(forgotten));
         place.vacate();
-        self.tell_exit(exit.clone());
+        if is_related {
+            self.tell_exit(exit.clone());
+        }
     }
 
     /// Tells those of its exit that it is related to.

@@ -22,6 +22,7 @@ pub(super) struct Owner {
 
 /// A process whose end is decided, and what has to end with it.
 struct Marked {
+    reason: ExitReason,
     task: Option<AbortHandle>,
     owned: Vec<Pid>,
 }
@@ -40,23 +41,28 @@ impl Instance {
     /// Ends this process and all that it owns, wherever they are: the last first, each after what it owns itself. The first
     /// reason counts. Returns whether this is the first.
     pub(super) fn terminate_in(&self, state: MutexGuard<'_, State>, reason: ExitReason) -> bool {
-        let below = reason.clone();
-        let Some(Marked { task, owned }) = mark(state, reason) else { return false };
+        let Some(Marked { reason, task, owned }) = mark(state, reason) else { return false };
+        if !owned.is_empty() {
+            self.terminate_below(owned, &reason);
+        }
+        self.abort(task);
+        true
+    }
+
+    fn terminate_below(&self, owned: Vec<Pid>, reason: &ExitReason) {
         // All are marked from the top down, so that none of them starts another process in the meantime.
-        let below = below.to_link_down(self.pid);
+        let reason = reason.to_link_down(self.pid);
         let (mut marked, mut next) = (Vec::new(), owned);
         next.reverse();
         while let Some(pid) = next.pop() {
             let Some(child) = self.manager.find(pid) else { continue };
-            let Some(Marked { task, owned }) = mark(child.state(), below.clone()) else { continue };
+            let Some(Marked { task, owned, .. }) = mark(child.state(), reason.clone()) else { continue };
             marked.push((child, task));
             next.extend(owned.into_iter().rev());
         }
         for (child, task) in marked.into_iter().rev() {
             child.abort(task);
         }
-        self.abort(task);
-        true
     }
 
     /// Terminates what a process owned that has ended by itself.
@@ -69,7 +75,7 @@ impl Instance {
     }
 
     /// Tells of an exit, once nothing that the process owned is left; and then of that of its owner, if that waited for it.
-    pub(super) fn tell_exit(self: &Arc<Self>, exit: Exit) {
+    pub(super) fn tell_exit(&self, exit: Exit) {
         if let Some(relations) = self.state().relations.as_deref_mut() {
             relations.untold = Some(exit);
         }
@@ -125,18 +131,18 @@ impl Instance {
         let (mut own, mut state) = both(self, &child);
         let owner = state.relations.as_deref_mut().and_then(|relations| relations.owner.as_mut());
         let Some(owner) = owner.filter(|owner| owner.instance.pid == self.pid) else { return };
-        let owned = &mut own.relations().owned;
-        owned.remove(&(owner.rank, pid));
-        owned.insert((rank, pid));
+        let relations = own.relations();
+        relations.owned.remove(&(owner.rank, pid));
+        relations.owned.insert((rank, pid));
         owner.rank = rank;
     }
 }
 
 /// Decides the end of a process, unless it is decided or the process has ended. Returns what it owns, the first first.
 fn mark(mut state: MutexGuard<'_, State>, reason: ExitReason) -> Option<Marked> {
-    if !state.decide_end(reason) {
+    if !state.decide_end(&reason) {
         return None;
     }
     let owned = state.relations.as_deref().map(Relations::owned).unwrap_or_default();
-    Some(Marked { task: state.task.clone(), owned })
+    Some(Marked { reason, task: state.task.clone(), owned })
 }

@@ -54,11 +54,11 @@ async fn what_is_owned_ends_with_its_owner_however_that_ends_and_whatever_it_tra
         let (processes, root) = manager(HostConfig::default());
         register_owner(&processes);
         register_trap(&processes);
-        let owned = json!(["test:trap", "test:trap"]);
-        let owner = processes.start(&root, start("test:owner").with_payload(owned)).unwrap();
+        let entries = json!(["test:trap", "test:trap"]);
+        let owner = processes.start(&root, start("test:owner").with_payload(entries)).unwrap();
         until("the test for the owned", || owned_by(&processes, owner).len() == 2).await;
-        let owned = owned_by(&processes, owner);
-        let exits: Vec<_> = owned.iter().map(|&pid| processes.monitor(pid).unwrap()).collect();
+        let children = owned_by(&processes, owner);
+        let exits: Vec<_> = children.iter().map(|&pid| processes.monitor(pid).unwrap()).collect();
         match how {
             "terminate" => processes.terminate(owner).unwrap(),
             how => processes.send(&root, owner, json!(how)).await.unwrap(),
@@ -78,8 +78,8 @@ async fn whoever_is_told_of_an_end_finds_nothing_left_of_what_it_owned() {
     register_owner(&processes);
     register_trap(&processes);
     for _ in 0..200 {
-        let owned = json!(["test:trap", "test:trap", "test:trap"]);
-        let owner = processes.start(&root, start("test:owner").with_payload(owned)).unwrap();
+        let entries = json!(["test:trap", "test:trap", "test:trap"]);
+        let owner = processes.start(&root, start("test:owner").with_payload(entries)).unwrap();
         until("the test for the owned", || owned_by(&processes, owner).len() == 3).await;
         let exit = processes.monitor(owner).unwrap();
         processes.terminate(owner).unwrap();
@@ -108,7 +108,7 @@ async fn only_a_process_can_own_another() {
 
 /// A process that starts another of its kind as its own, until there are enough.
 async fn chain(mut ctx: ProcessCtx, left: Payload, last: UnboundedSender<Pid>) -> Result<Payload, CallError> {
-    match left.as_json().and_then(|left| left.as_u64()) {
+    match left.as_json().and_then(serde_json::Value::as_u64) {
         Some(0) => last.send(ctx.pid()).unwrap(),
         Some(left) => _ = ctx.start(start("test:chain").with_payload(json!(left - 1)).with_owner())?,
         None => panic!("no number"),

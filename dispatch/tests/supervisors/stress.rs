@@ -404,8 +404,11 @@ impl Forest {
                     assert!(children.contains(other), "{other} is not known to {pid} after {when}");
                 }
                 for child in children.iter().filter(lives) {
-                    let owner = self.processes.owner(*child);
-                    assert_eq!(owner, Some(pid), "{child} is a child of {pid} after {when}");
+                    assert_eq!(
+                        self.processes.owner(*child),
+                        Some(pid),
+                        "{child} is a child of {pid} after {when}"
+                    );
                 }
             }
         }
