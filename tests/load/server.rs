@@ -32,9 +32,8 @@ impl Servers {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "server::serves", "--nocapture"]).env(SERVES, "1");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let ports =
-            lines.filter_map(|line| line.split_once("ports ").map(|(_, ports)| ports.to_owned())).next();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let ports = lines.find_map(|line| line.split_once("ports ").map(|(_, ports)| ports.to_owned()));
         let ports = ports.expect("the servers say where they are");
         let (origin, proxy) = ports.split_once(' ').unwrap();
         Self { child, origin: origin.parse().unwrap(), proxy: proxy.parse().unwrap() }

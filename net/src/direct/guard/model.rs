@@ -121,10 +121,8 @@ struct ModelAddress {
 fn address() -> impl Strategy<Value = ModelAddress> {
     let forms = 0..9_u8;
     (v4(), forms, any::<bool>()).prop_map(|((inner, inner_is_special), form, other)| {
-        let [a, b, c, d] = inner.octets();
-        let hex = format!("{a:02x}{b:02x}:{c:02x}{d:02x}");
-        let flipped = Ipv4Addr::from_bits(!inner.to_bits());
-        let [w, x, y, z] = flipped.octets();
+        let hex = |address: u32| format!("{:04x}:{:04x}", address >> 16, address & 0xffff);
+        let (plain, flipped) = (hex(inner.to_bits()), hex(!inner.to_bits()));
         // The text, and whether the range of the form is special.
         let (text, is_special) = match form {
             0 => (inner.to_string(), inner_is_special),
@@ -132,10 +130,10 @@ fn address() -> impl Strategy<Value = ModelAddress> {
             2 => (format!("::{inner}"), true),
             3 => (format!("::ffff:0:{inner}"), true),
             4 => (format!("64:ff9b::{inner}"), true),
-            5 => (format!("2002:{hex}::{}", u8::from(other)), true),
+            5 => (format!("2002:{plain}::{}", u8::from(other)), true),
             6 => (format!("2a00::{}:5efe:{inner}", if other { "0" } else { "200" }), false),
             // A Teredo server that is public, and a client.
-            7 => (format!("2001:0:808:808::{w:02x}{x:02x}:{y:02x}{z:02x}"), true),
+            7 => (format!("2001:0:808:808::{flipped}"), true),
             _ => (if other { "2a00::1" } else { "fd00::1" }.to_owned(), !other),
         };
         let address: IpAddr = text.parse().unwrap();
