@@ -3,7 +3,7 @@
 //! Each test runs in namespaces of its own, where a name server answers for one name only and is silent about all others;
 //! servers are a process of their own, so that what they have open is not the app's. With `FRAME_LOAD_STRICT=1` there are
 //! 1 000 hostile scripts, for 40 seconds, and the goal is asserted: 99 of 100 calls of the honest script take less than
-//! 100 ms. Without it there are fewer, and a bound that holds on a machine with other things to do.
+//! 100 ms. Without it there are fewer, and every call of the honest script succeeds, however long it takes.
 //!
 //! ```sh
 //! FRAME_LOAD_STRICT=1 cargo test --release --no-default-features --test load -- --nocapture --test-threads 1
