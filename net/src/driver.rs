@@ -89,6 +89,32 @@ pub trait Driver: Send + Sync + 'static {
     fn create(&self, config: Self::Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError>;
 }
 
+/// What other programs call the settings of networks that go through a proxy.
+pub(crate) const PROXY_SYNONYMS: &[(&str, &str)] = &[
+    ("address", "proxy"),
+    ("endpoint", "proxy"),
+    ("host", "proxy"),
+    ("server", "proxy"),
+    ("url", "proxy"),
+    ("auth", "credentials"),
+    ("login", "credentials.username"),
+    ("user", "credentials.username"),
+    ("username", "credentials.username"),
+    ("pass", "credentials.password"),
+    ("password", "credentials.password"),
+    ("login", "username"),
+    ("name", "username"),
+    ("user", "username"),
+    ("pass", "password"),
+    ("secret", "password"),
+    ("isolation", "isolate"),
+    ("through", "via"),
+    ("timeout", "deadline"),
+    ("ca", "ca_file"),
+    ("https", "tls"),
+    ("ssl", "tls"),
+];
+
 type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Result<Arc<dyn Network>, SettingErrors>, Panicked>
     + Send
     + Sync;

@@ -207,7 +207,7 @@ fn unmakeable(
 ) -> Vec<Problem> {
     match (error, manifest.places.get(id)) {
         (NetworkError::Config { source: ConfigError::Invalid { kind, source, .. }, .. }, Some(places)) => {
-            places.problems(&manifest.file, &format!("a {kind} network"), PointAt::Key, source)
+            places.problems(&manifest.file, &format!("a network of the kind `{kind}`"), PointAt::Key, source)
         }
         _ => vec![Problem::new(&manifest.file, given.span.clone(), report::chain(error))],
     }

@@ -71,7 +71,7 @@ impl Places {
         self.nearest(path).map_or_else(|| self.header.clone(), |place| place.key.clone())
     }
 
-    /// What is wrong with settings, each at its place. `owner` is what they are of, such as "a socks5 network".
+    /// What is wrong with settings, each at its place. `owner` is what they are of, such as "`[http]`".
     pub(crate) fn problems(
         &self,
         file: &Arc<SourceFile>,

@@ -15,7 +15,7 @@ use super::credentials::BasicCredentials;
 use super::request::{ConnectAction, ConnectRequest, ConnectStage};
 use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
-use crate::driver::Driver;
+use crate::driver::{Driver, PROXY_SYNONYMS};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::id::NetworkId;
@@ -23,6 +23,7 @@ use crate::isolation::{Isolation, IsolationKey};
 use crate::isolator::Isolator;
 use crate::network::{BoxFuture, BoxStream, Network};
 use crate::registry::NetworkRegistry;
+use crate::setting::SettingError;
 use crate::tls;
 use crate::tunnel;
 use crate::via::Via;
@@ -63,13 +64,21 @@ pub struct HttpConnectDriver;
 impl Driver for HttpConnectDriver {
     type Config = HttpConnectConfig;
     const KIND: &'static str = "http-connect";
+    const SYNONYMS: &'static [(&'static str, &'static str)] = PROXY_SYNONYMS;
 
     fn create(
         &self,
         config: HttpConnectConfig,
         networks: &NetworkRegistry,
     ) -> Result<Arc<dyn Network>, BoxError> {
-        Ok(Arc::new(HttpConnect::new(config, networks)?))
+        let network = HttpConnect::new(config, networks).map_err(|error| {
+            let setting = match error {
+                HttpConnectTlsError::Config(_) => "ca_file",
+                HttpConnectTlsError::Name => "proxy",
+            };
+            SettingError::new(setting, error)
+        });
+        Ok(Arc::new(network?))
     }
 }
 

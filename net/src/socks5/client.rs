@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
-use crate::driver::Driver;
+use crate::driver::{Driver, PROXY_SYNONYMS};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::id::NetworkId;
@@ -54,27 +54,7 @@ pub struct Socks5Driver;
 impl Driver for Socks5Driver {
     type Config = Socks5Config;
     const KIND: &'static str = "socks5";
-    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
-        ("address", "proxy"),
-        ("endpoint", "proxy"),
-        ("host", "proxy"),
-        ("server", "proxy"),
-        ("url", "proxy"),
-        ("auth", "credentials"),
-        ("login", "credentials.username"),
-        ("user", "credentials.username"),
-        ("username", "credentials.username"),
-        ("pass", "credentials.password"),
-        ("password", "credentials.password"),
-        ("login", "username"),
-        ("name", "username"),
-        ("user", "username"),
-        ("pass", "password"),
-        ("secret", "password"),
-        ("isolation", "isolate"),
-        ("through", "via"),
-        ("timeout", "deadline"),
-    ];
+    const SYNONYMS: &'static [(&'static str, &'static str)] = PROXY_SYNONYMS;
 
     fn create(&self, config: Socks5Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
         Ok(Arc::new(Socks5::new(config, networks)))
