@@ -5,14 +5,16 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+#[cfg(feature = "http-connect")]
+use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use tokio_rustls::TlsConnector;
 
 use crate::host::Host;
 
-/// Whose certificates count. Neither the operating system's store nor any file or variable is asked.
+/// Whose certificates count, as code says. What a configuration says beside it counts, too.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Trust {
@@ -46,31 +48,37 @@ impl fmt::Debug for Trust {
 }
 
 /// Connects to who `trust` proves, and offers these protocols.
+#[cfg(feature = "http-connect")]
 pub(crate) fn connector(trust: &Trust, protocols: &[&[u8]]) -> Result<TlsConnector, rustls::Error> {
-    let mut tls = match trust {
+    let trusting = |mut roots: RootCertStore, further: &[CertificateDer<'static>]| {
+        for root in further {
+            roots.add(root.clone())?;
+        }
+        Ok::<_, rustls::Error>(builder()?.with_root_certificates(roots).with_no_client_auth())
+    };
+    let tls = match trust {
         Trust::Mozilla { and } => trusting(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), and)?,
         Trust::Only(roots) => trusting(RootCertStore::empty(), roots)?,
         Trust::Custom(tls) => ClientConfig::clone(tls),
     };
+    Ok(finished(tls, protocols))
+}
+
+/// What a configuration begins with.
+pub(crate) fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    // Named, because a process may have another as its default, or two and so none.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
+}
+
+/// A connector that offers these protocols.
+pub(crate) fn finished(mut tls: ClientConfig, protocols: &[&[u8]]) -> TlsConnector {
     // A ticket of one connection, shown in another, tells the server that both are of the same client: over two
     // routes, or for two isolation keys. Connections that may be seen to belong together are kept instead.
     tls.resumption = Resumption::disabled();
     tls.enable_early_data = false;
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(Arc::new(tls).into())
-}
-
-fn trusting(
-    mut roots: RootCertStore,
-    further: &[CertificateDer<'static>],
-) -> Result<ClientConfig, rustls::Error> {
-    for root in further {
-        roots.add(root.clone())?;
-    }
-    // Named, because a process may have another as its default, or two and so none.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Arc::new(tls).into()
 }
 
 /// Who a server at `host` must prove to be. Not every name that a network may know can be in a certificate.

@@ -16,6 +16,8 @@ use crate::manifest::Given;
 pub struct Changes {
     /// Whether what is started from now on has other default options.
     pub options: bool,
+    /// Whether requests are made with other settings of `[http]` from now on, or other certificates.
+    pub http: bool,
     /// Overlay networks.
     pub networks: Changed,
     /// Functions.
@@ -57,6 +59,7 @@ impl Changes {
         let (reordered, replaced) = supervisors.replaced.into_iter().partition(is_reordered);
         supervisors.replaced = replaced;
         Self {
+            http: false,
             options: old.defaults.identity != new.defaults.identity,
             networks: Changed::between(&old.networks, &new.networks),
             functions: Changed::between(&old.functions, &new.functions),
@@ -105,6 +108,9 @@ impl fmt::Display for Changes {
         let mut said = Vec::new();
         if self.options {
             said.push("default options replaced".to_owned());
+        }
+        if self.http {
+            said.push("`[http]` replaced".to_owned());
         }
         let kinds = [
             ("networks", &self.networks),

@@ -7,7 +7,7 @@ use frame_dispatch::process::{Process, ProcessCtx, ProcessManager};
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::WasmFunction;
 use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload, Quarantine, ScriptRuntime};
-use frame_net::http::{HttpClient, HttpConfig};
+use frame_net::http::HttpClient;
 use frame_registry::BoxError;
 
 use crate::manifest::{self, Limits};
@@ -19,6 +19,8 @@ pub(super) struct Engines {
     lua: LuaEngine,
     #[cfg(feature = "wasm")]
     wasm: components::Engines,
+    /// That of all modules `http`.
+    pub(super) http: HttpClient,
 }
 
 /// What a unit is to be: processes are kept apart from functions where one could take the other's room.
@@ -38,9 +40,8 @@ impl Role {
 }
 
 impl Engines {
-    /// The engines for what is to deal with the processes of `manager`, and to make requests as `http` says.
-    pub(super) fn new(manager: &ProcessManager, http: HttpConfig) -> Result<Self, BoxError> {
-        let client = HttpClient::new(http)?;
+    /// The engines for what is to deal with the processes of `manager`, and to make its requests with `http`.
+    pub(super) fn new(manager: &ProcessManager, http: HttpClient) -> Result<Self, BoxError> {
         // One for all, so that none of them can hold the threads on which the app is controlled.
         let runtime = ScriptRuntime::new();
         // The host modules of scripts; those of components are in `components`.
@@ -48,14 +49,15 @@ impl Engines {
             .runtime(runtime.clone())
             .module(lua::ProcessModule::new(manager))
             .module(modules::lua::FsModule::new())
-            .module(modules::lua::HttpModule::new(client.clone()))
+            .module(modules::lua::HttpModule::new(http.clone()))
             .module(modules::lua::JsonModule::new())
             .module(modules::lua::NetModule::new())
             .build()?;
         Ok(Self {
             lua,
             #[cfg(feature = "wasm")]
-            wasm: components::Engines::new(manager, client, runtime),
+            wasm: components::Engines::new(manager, http.clone(), runtime),
+            http,
         })
     }
 

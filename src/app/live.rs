@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::SupervisorHandle;
 use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
 use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
+use frame_net::http::HttpClient;
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
 use serde_json::Value as Json;
@@ -21,6 +22,7 @@ use super::frames;
 use super::health::{AppDown, Degraded};
 use super::plan::{self, Plan, Unit};
 use super::quarantine::Quarantines;
+use super::sections;
 use super::supervise::Top;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
@@ -43,13 +45,24 @@ pub(super) struct Core {
     pub(super) degraded: watch::Sender<Option<Arc<Degraded>>>,
 }
 
+/// A client as `[http]` says.
+pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
+    HttpClient::new(manifest.http.clone()).map_err(|error| {
+        let file = &manifest.file;
+        // A setting of a rule is in a list, where it is not looked for.
+        let span = error.setting().and_then(|setting| sections::place(file, &["http", setting]));
+        let span = span.or_else(|| sections::place(file, &["http"])).unwrap_or_default();
+        Problem::new(file, span, report::chain(&error))
+    })
+}
+
 impl Core {
     /// Nothing runs yet, and nothing can be called.
     pub(super) fn new(manifest: &Manifest) -> Result<Self, Problem> {
         let (app, networks) = base::of(manifest)?;
         let functions = Functions::with_config(app, manifest.app.functions);
         let processes = ProcessManager::new(functions.clone());
-        let engines = Engines::new(&processes, manifest.http.clone()).map_err(|error: BoxError| {
+        let engines = Engines::new(&processes, http_client(manifest)?).map_err(|error: BoxError| {
             let why = format!("the engines of the app were not made: {}", report::chain(&*error));
             Problem::new(&manifest.file, 0..0, why)
         })?;

@@ -35,7 +35,7 @@
 //! stop in the meantime comes before that.
 //!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
-//! `[limits]`, `[http]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
+//! `[limits]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
 
 mod base;
 mod changes;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use frame_net::http::HttpClient;
+
 use super::changes::Changes;
 use super::compile::compile;
-use super::live::{Core, Live};
+use super::live::{Core, Live, http_client};
 use super::plan::Plan;
 use super::regroup::regroup;
 use super::sections;
@@ -38,6 +40,7 @@ pub(super) async fn reload(
 ) -> Result<(Plan, Changes), NotReloaded> {
     // Whatever can be wrong is to be known before anything changes.
     let mut problems = unchangeable(before, manifest);
+    let http = http_client(manifest).map_err(|problem| problems.push(problem));
     let new = match compile(manifest, &core.networks, &core.engines, Some(old)).await {
         Ok(new) if problems.is_empty() => new,
         Ok(_) => return Err(problems.into()),
@@ -46,13 +49,22 @@ pub(super) async fn reload(
             return Err(problems.into());
         }
     };
+    let client = &core.engines.http;
+    // The files that it names may be others while it says the same.
+    let is_other = |http: &HttpClient| {
+        before.http_identity != manifest.http_identity || !client.has_same_certificates(http)
+    };
+    let before = http.ok().filter(is_other).map(|http| client.switch_to(&http));
     match become_as(core, live, &new, grace).await {
         Ok(restarted) => {
             live.sweep(core, &new, grace).await;
-            let changes = Changes::between(old, &new, restarted);
+            let changes = Changes { http: before.is_some(), ..Changes::between(old, &new, restarted) };
             Ok((new, changes))
         }
         Err(problem) => {
+            if let Some(before) = before {
+                drop(client.switch_to(&before));
+            }
             let mut refused = NotReloaded::from(vec![problem]);
             refused.not_restored = restore(core, live, old, grace).await.err();
             refused.problems.0.extend(refused.not_restored.clone().map(|problem| {
@@ -100,7 +112,6 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
     let written_once = [
         ("clearnet", before.clearnet != manifest.clearnet),
         ("limits", before.limits != manifest.limits),
-        ("http", before.http_identity != manifest.http_identity),
         ("fs", base(before) != base(manifest)),
         ("telemetry", before.otlp != manifest.otlp),
     ];

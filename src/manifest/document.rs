@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use frame_net::NetworkId;
+use frame_net::http::HttpConfig;
 use frame_registry::{Id, IdKind};
 use serde_json::Value as Json;
 
@@ -51,7 +52,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     });
     let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
     let (limits, _) = settings::section(document, "limits", &[]);
-    let (http, http_identity) = settings::section(document, "http", settings::HTTP);
+    let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
     let (otlp, collector) = telemetry::otlp(document).unzip();
     Manifest {
         file: Arc::clone(&document.reader.file),
@@ -59,7 +60,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
         app: app::app(document, &networks.known),
         clearnet,
         limits,
-        http,
+        http: http.in_directory(&document.reader.directory),
         http_identity,
         places: places(document),
         base: fs::base(document),

@@ -14,7 +14,7 @@ const ALL: [&str; 5] = ["memory", "time", "payload", "calls", "wait"];
 /// Those of scripts alone.
 const LUA: [&str; 3] = ["idle", "warm", "fresh_vm"];
 /// Those of components alone.
-const WASM: [&str; 2] = ["table_elements", "json_memory"];
+const WASM: [&str; 3] = ["table_elements", "json_memory", "host_memory"];
 
 /// A payload of less could not even be `null`, and no engine would have memory for more.
 const BYTES: std::ops::RangeInclusive<u64> = 4..=1 << 40;
@@ -23,6 +23,9 @@ const LUA_MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// The engine gives a component 4 memories of 4 GiB.
 #[cfg(feature = "wasm")]
 const WASM_MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=16 << 30;
+/// The least that a component with some files and requests gets by with.
+#[cfg(feature = "wasm")]
+const HOST_MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// As many as the engine has room for in a component.
 #[cfg(feature = "wasm")]
 const TABLE_ELEMENTS: std::ops::RangeInclusive<u64> = 0..=20_000;
@@ -114,10 +117,16 @@ fn wasm(table: Option<&Table<'_>>, role: Role) -> Read<WasmConfig> {
     let time = or(table, "time", default.time, |value| value.time_or_unlimited("\"30s\""));
     let payload = or(table, "payload", default.payload, |value| value.size(BYTES, "\"16MiB\""));
     let json = or(table, "json_memory", default.json_memory, |value| value.size(BYTES, "\"32MiB\""));
+    let host = or(table, "host_memory", default.host_memory, |value| value.size(HOST_MEMORY, "\"64MiB\""));
     let calls = or(table, "calls", default.calls, |value| value.count(1, "64"));
     let wait = or(table, "wait", default.max_wait, wait);
     let config = WasmConfig::default().with_memory(memory?).with_table_elements(elements?).with_time(time?);
-    Ok(config.with_payload(payload?).with_json_memory(json?).with_calls(calls?).with_max_wait(wait?))
+    Ok(config
+        .with_payload(payload?)
+        .with_json_memory(json?)
+        .with_host_memory(host?)
+        .with_calls(calls?)
+        .with_max_wait(wait?))
 }
 
 /// How long a call waits for its turn: not at all is possible, too.

@@ -71,7 +71,7 @@
 //! | `calls`, at once | both | 64; for a process, as many as its hosts have room for |
 //! | `wait`, for a turn | both | 30 s |
 //! | `idle`, `warm`, `fresh_vm` | scripts | 8, 1, false |
-//! | `table_elements`, `json_memory` | components | 20 000, 32 MiB |
+//! | `table_elements`, `json_memory`, `host_memory` | components | 20 000, 32 MiB, 64 MiB |
 //!
 //! A duration is a number and its unit, or several: `"500ms"`, `"2s"`, `"1m30s"`. A size is a number of bytes, or one with
 //! its unit, where `KiB`, `MiB` and `GiB` are powers of 1024, and `kB`, `MB` and `GB` of 1000.

@@ -63,6 +63,7 @@ fn harmless_members(section: &str) -> Option<&'static [&'static str]> {
 
 fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
     for (section, value) in document {
+        pem(value.get_ref(), value.span(), secrets);
         let Some(harmless) = harmless_members(section.get_ref()) else { continue };
         match value.get_ref() {
             DeValue::Table(networks) if section.get_ref() == "networks" => {
@@ -72,6 +73,18 @@ fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
             }
             section => values(section, value.span(), harmless, secrets),
         }
+    }
+}
+
+/// Keys in PEM, wherever they are by mistake: settings name files.
+fn pem(value: &DeValue<'_>, span: Range<usize>, secrets: &mut Vec<Range<usize>>) {
+    match value {
+        DeValue::Table(table) => {
+            table.values().for_each(|value| pem(value.get_ref(), value.span(), secrets));
+        }
+        DeValue::Array(array) => array.iter().for_each(|value| pem(value.get_ref(), value.span(), secrets)),
+        DeValue::String(text) if text.contains("-----BEGIN") => secrets.push(span),
+        _ => {}
     }
 }
 

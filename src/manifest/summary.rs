@@ -202,6 +202,7 @@ fn limits(limits: &Limits) -> Map<String, Json> {
             ("wait", time(wasm.max_wait)),
             ("table_elements", count(wasm.table_elements)),
             ("json_memory", size(wasm.json_memory)),
+            ("host_memory", size(wasm.host_memory)),
         ],
     };
     limits.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

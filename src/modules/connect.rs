@@ -102,6 +102,11 @@ impl Way {
         sent.inspect_err(|error| refusal::log(&self.call, error))
     }
 
+    /// Writes to the log why the body of a response failed.
+    pub(crate) fn log(&self, error: &HttpError) {
+        refusal::log(&self.call, error);
+    }
+
     fn failed(&self, error: NetworkError) -> CallError {
         refusal::log(&self.call, &error);
         of_network(error)
@@ -163,9 +168,13 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         | HttpError::Encode(_) => ErrorKind::Invalid,
         HttpError::Redirect { .. } => ErrorKind::Denied,
         HttpError::RequestTooLarge { .. }
+        | HttpError::HeadTooLarge { .. }
+        | HttpError::TooManyResponseHeaders { .. }
         | HttpError::BodyTooLarge { .. }
         | HttpError::TooManyRedirects { .. } => ErrorKind::Exhausted,
-        HttpError::TimedOut { .. } => ErrorKind::Deadline,
+        HttpError::TimedOut { .. } | HttpError::ConnectTimedOut { .. } | HttpError::AnswerTimedOut { .. } => {
+            ErrorKind::Deadline
+        }
         _ => ErrorKind::Unavailable,
     };
     let message = match &error {

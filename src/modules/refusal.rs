@@ -10,6 +10,7 @@ use frame_dispatch::process::PROCESS;
 use frame_dispatch::{Ctx, FUNCTION};
 
 use crate::report;
+use crate::trace::TRACE_CONTEXT;
 
 /// How many lines a unit causes in each [`PERIOD`]. A unit can fail as often as it likes, and must not fill the log.
 const LINES: u32 = 10;
@@ -25,21 +26,23 @@ struct Written {
     dropped: u64,
 }
 
-/// Writes why something failed that a call asked for, with the unit of the call.
+/// Writes why something failed that a call asked for, with the unit and the trace of the call.
 pub(crate) fn log(call: &Ctx, error: &(dyn Error + Send + Sync + 'static)) {
     let frame = call.frame();
     let function = frame.get(&FUNCTION).map(ToString::to_string);
     let unit = function.or_else(|| frame.get(&PROCESS).map(ToString::to_string)).unwrap_or_default();
     let Some(dropped) = admit(&unit) else { return };
     let why = report::chain(error);
+    let trace_id = frame.get(&TRACE_CONTEXT).map(|trace| trace.trace_id().to_string());
     if dropped > 0 {
         tracing::warn!(
             unit,
+            trace_id,
             dropped,
             "failed: {why}; as many failures of this unit as `dropped` are not in the log"
         );
     } else {
-        tracing::warn!(unit, "failed: {why}");
+        tracing::warn!(unit, trace_id, "failed: {why}");
     }
 }
 

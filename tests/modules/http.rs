@@ -1,6 +1,6 @@
 //! The module `http` of scripts.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -217,4 +217,137 @@ async fn a_request_goes_through_the_network_of_the_frame_of_its_call() {
     assert_eq!(got, "hello");
     soon(tokio::task::spawn_blocking(|| served.join().unwrap())).await.unwrap();
     assert_eq!(*asked.lock().unwrap(), ["origin.example:80"]);
+}
+
+/// A server that answers each connection in turn, and gives the heads and bodies of what it was asked.
+fn several(responses: Vec<String>) -> (std::net::SocketAddr, std::thread::JoinHandle<Vec<String>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = std::thread::spawn(move || {
+        let answer = |response: String| {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(crate::support::GENEROUS)).unwrap();
+            let mut seen = Vec::new();
+            let is_whole = |seen: &[u8]| {
+                let text = String::from_utf8_lossy(seen).to_lowercase();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+                let length =
+                    head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+                body.len() >= length.unwrap_or(0)
+            };
+            while !is_whole(&seen) {
+                let mut bytes = [0; 4096];
+                let read = stream.read(&mut bytes).unwrap();
+                assert!(read > 0, "the request is whole");
+                seen.extend(&bytes[..read]);
+            }
+            stream.write_all(response.as_bytes()).unwrap();
+            String::from_utf8(seen).unwrap()
+        };
+        responses.into_iter().map(answer).collect()
+    });
+    (address, served)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_are_sent_in_the_order_of_their_names_whatever_the_vm() {
+    let names = ["zeta", "Alpha", "mid", "X-Very", "accept", "x-other", "beta", "Omega"];
+    let headers = names.map(|name| format!("['{name}'] = 'v', ")).concat();
+    for _ in 0..5 {
+        let (address, served) = answers(EMPTY);
+        let script = Script::new(&format!("return http.get(..., {{ headers = {{ {headers} }} }}).status"));
+        script.call(json!(format!("http://{address}/"))).await.unwrap();
+        let head = served.join().unwrap().0.to_lowercase();
+        let sent: Vec<_> = head.lines().filter_map(|line| Some(line.split_once(": ")?.0)).collect();
+        assert_eq!(sent, ["host", "accept", "alpha", "beta", "mid", "omega", "x-other", "x-very", "zeta"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_usual_method_may_be_in_lower_case() {
+    for (given, sent) in [("get", "GET "), ("Delete", "DELETE "), ("put", "PUT "), ("patch", "patch ")] {
+        let (address, served) = answers(EMPTY);
+        let script = Script::new(&format!("return http.request {{ method = '{given}', url = ... }}.status"));
+        script.call(json!(format!("http://{address}/"))).await.unwrap();
+        assert!(served.join().unwrap().0.starts_with(sent), "{given}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_and_keys_go_to_another_origin_only_if_asked() {
+    let moved = |to: std::net::SocketAddr| {
+        format!("HTTP/1.1 307 X\r\nLocation: http://{to}/\r\nContent-Length: 0\r\n\r\n")
+    };
+    let (there, served) = several(vec![EMPTY.to_owned()]);
+    let (here, _) = several(vec![moved(there), moved(there)]);
+    let post = |options: &str| {
+        format!(
+            "http.post(payload, 'the body', {{ headers = {{ ['X-Api-Key'] = 'k1', ['X-Mine'] = 'k2', a = 'open' }},
+               sensitive = {{ 'X-Mine' }}, {options} }})"
+        )
+    };
+    let (kind, message) = failed(&post(""), json!(format!("http://{here}/"))).await;
+    assert_eq!(kind, "denied");
+    assert!(message.contains("set `forward_body`"), "{message}");
+
+    let script = Script::new(&format!("local payload = ... {}", post("forward_body = true")));
+    script.call(json!(format!("http://{here}/"))).await.unwrap();
+    let seen = served.join().unwrap().remove(0);
+    assert!(seen.ends_with("the body") && seen.contains("a: open"), "{seen}");
+    assert!(!seen.contains("k1") && !seen.contains("k2"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_step_has_a_limit_of_its_own() {
+    let silent = || server(|mut stream| stream.read_to_end(&mut Vec::new()).is_ok());
+    let (address, _) = silent();
+    let source = "http.get(payload, { first_byte_timeout = 0.1 })";
+    let (kind, message) = failed(source, json!(format!("http://{address}/"))).await;
+    assert_eq!(kind, "deadline");
+    assert!(message.contains("did not answer within 100ms"), "{message}");
+
+    // A proxy that says nothing is a black hole.
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = hole.local_addr().unwrap();
+    let networks = json!({ "networks": { "app:hole": { "kind": "socks5", "proxy": proxy.to_string() } } });
+    let ask = "local ok, e = pcall(http.get, 'http://h.example/', OPTIONS) return { e.kind, e.message, e.retryable }";
+    let in_options = (ask.replace("OPTIONS", "{ connect_timeout = 0.1 }"), json!({}));
+    let in_settings = (ask.replace("OPTIONS", "nil"), json!({ "connect_limit": "100ms" }));
+    // A script cannot have more than the client allows.
+    let in_both = (ask.replace("OPTIONS", "{ connect_timeout = 1000 }"), json!({ "connect_limit": "100ms" }));
+    for (source, http) in [in_options, in_settings, in_both] {
+        let http = serde_json::from_value(http).unwrap();
+        let script = Script::with_config(&source, networks.clone(), http, LuaConfig::default());
+        let root = script.functions.root();
+        let got = script.call_with(&root, json!(null), json!({ "network": "app:hole" })).await.unwrap();
+        assert_eq!((&got[0], &got[2]), (&json!("deadline"), &json!(true)), "{got}");
+        let message = got[1].as_str().unwrap();
+        assert!(
+            message.contains("no connection to h.example:80") || message.contains("within 100ms"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_reached_is_exhausted_and_named() {
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(200));
+    let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "b".repeat(100_000));
+    for (response, setting) in [(many, "`max_response_headers`"), (long, "`max_response_head`")] {
+        let (address, _) = answers(response);
+        let script = Script::new("http.get(...)");
+        let error = script.call(json!(format!("http://{address}/"))).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+        assert!(error.message().contains(setting), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn native_callers_get_the_causes_of_what_a_script_did_not_catch() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = Script::new("http.get(...)").call(json!(format!("http://{closed}/"))).await.unwrap_err();
+    let causes = std::iter::successors(std::error::Error::source(&error), |&cause| cause.source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    assert!(!error.message().contains("refused"), "{error}");
+    assert!(causes.iter().any(|cause| cause.contains("refused")), "{causes:?}");
 }

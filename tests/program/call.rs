@@ -280,3 +280,18 @@ fn an_empty_option_is_refused_and_never_means_clearnet() {
         assert!(said.contains("is empty; leave it out, or give it a value"), "{said}");
     }
 }
+
+#[test]
+fn the_cause_of_a_request_that_a_script_gives_up_is_in_the_log_with_its_unit() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let source = format!("return pcall(http.get, 'http://{closed}/secret?token')");
+    let app = App::of_scripts(&[("ask", source.as_str())]);
+    let manifest = fs::read_to_string(&app.manifest).unwrap();
+    app.write("app.toml", format!("{manifest}\n[clearnet]\nallow = [\"127.0.0.0/8\"]\n"));
+    let output = call(&app, &["app:ask", "--log", "json"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    let line = said.lines().find(|line| line.contains("failed: ")).expect(&said);
+    assert!(line.contains("refused") && line.contains("app:ask"), "{line}");
+    assert!(!said.contains("token"), "{said}");
+}

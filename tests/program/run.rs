@@ -701,3 +701,26 @@ fn the_limit_of_open_files_is_raised() {
     let [soft, hard] = [3, 4].map(|column| files.split_whitespace().nth(column).expect("two limits"));
     assert_eq!(soft, hard, "{files}");
 }
+
+#[test]
+fn settings_of_http_and_the_files_they_name_take_effect_with_a_reload() {
+    let certificate = include_str!("ca.pem");
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("v1")), ("ca.pem", certificate)]);
+    let mut run = app.run(&[]);
+    run.wait_for_times("v1 is up", 1);
+    let manifest = format!("{}[http]\nca_files = [\"ca.pem\"]\nroots = \"only\"\n", one_worker());
+    app.write("app.toml", &manifest);
+    let replaced = run.reload();
+    assert!(replaced.contains("changed: `[http]` replaced"), "{replaced}");
+    let nothing = run.reload();
+    assert!(nothing.contains("changed: nothing"), "{nothing}");
+    // The manifest says the same, and the file does not.
+    app.write("ca.pem", &certificate.repeat(2));
+    let replaced = run.reload();
+    assert!(replaced.contains("changed: `[http]` replaced"), "{replaced}");
+    app.write("ca.pem", "no certificate");
+    let refused = run.reload();
+    assert!(refused.contains("not reloaded"), "{refused}");
+    assert!(run.has_said("`ca_files`") && run.has_said("no certificate in it"), "{}", run.said.join("\n"));
+    run.stop();
+}

@@ -41,6 +41,10 @@ pub struct WasmConfig {
     /// milliseconds with the default. For that the text itself counts twice, and so does each member of an object after
     /// the first thousand. Default: 32 MiB.
     pub json_memory: usize,
+    /// How many bytes of the host's memory the resources take that it has handles of: headers, bodies, streams, lists of
+    /// directories, and what to wait for. A handle counts 256 bytes, and what is large in a resource counts as it is. A
+    /// language that collects garbage may drop its handles late. Default: 64 MiB.
+    pub host_memory: usize,
 }
 
 impl Default for WasmConfig {
@@ -53,6 +57,7 @@ impl Default for WasmConfig {
             time: Duration::from_secs(30),
             payload: 16 << 20,
             json_memory: 32 << 20,
+            host_memory: 64 << 20,
         }
     }
 }
@@ -120,6 +125,13 @@ impl WasmConfig {
     #[must_use]
     pub const fn with_json_memory(mut self, json_memory: usize) -> Self {
         self.json_memory = json_memory;
+        self
+    }
+
+    /// The same, with another limit of the memory of resources, [`host_memory`](Self::host_memory).
+    #[must_use]
+    pub const fn with_host_memory(mut self, host_memory: usize) -> Self {
+        self.host_memory = host_memory;
         self
     }
 

@@ -1,5 +1,6 @@
 //! What a call fails with where its guest gave no result.
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -28,6 +29,10 @@ pub(crate) fn of_guest(error: &wasmtime::Error, limits: &Limits, payload: usize)
     }
     if let Some(refused) = limits.refused() {
         let message = format!("{refused}{}", place(error));
+        return exhausted(message).with_source(source(error));
+    }
+    if matches!(error.root_cause().downcast_ref(), Some(ResourceTableError::Full)) {
+        let message = format!("{}{}", limits.host_memory(), place(error));
         return exhausted(message).with_source(source(error));
     }
     if error.root_cause().to_string().contains(TOO_MUCH_DATA) {

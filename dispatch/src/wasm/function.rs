@@ -148,7 +148,12 @@ impl Inner {
         // before it looks at timers and sockets, which it does every so many polls only, and a guest's takes a whole tick. Its
         // own way to yield comes after that look.
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now()))));
+        store.epoch_deadline_callback(|store| {
+            if store.data().limits.is_over() {
+                return Err(wasmtime::Error::msg("its resources take more memory than they may"));
+            }
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now())))
+        });
         Ok(store)
     }
 

@@ -11,6 +11,7 @@ use super::config::WasmConfig;
 pub(crate) struct Limits {
     memory: Account,
     table_elements: Account,
+    resources: Account,
 }
 
 /// What is used of something, and how much of it there may be.
@@ -26,11 +27,16 @@ struct Account {
 pub(crate) enum Refused {
     Memory { limit: usize },
     TableElements { limit: usize },
+    HostMemory { limit: usize },
 }
 
 impl Limits {
     pub(crate) const fn new(config: &WasmConfig) -> Self {
-        Self { memory: Account::new(config.memory), table_elements: Account::new(config.table_elements) }
+        Self {
+            memory: Account::new(config.memory),
+            table_elements: Account::new(config.table_elements),
+            resources: Account::new(config.host_memory),
+        }
     }
 
     /// What was refused in the course of the call, if anything was.
@@ -38,8 +44,27 @@ impl Limits {
         if self.memory.is_refused {
             return Some(Refused::Memory { limit: self.memory.limit });
         }
+        if self.resources.is_refused {
+            return Some(self.host_memory());
+        }
         let Account { limit, is_refused, .. } = self.table_elements;
         is_refused.then_some(Refused::TableElements { limit })
+    }
+
+    /// Notes how much memory of the host its resources take.
+    pub(crate) const fn set_resources(&mut self, bytes: usize) {
+        self.resources.used = bytes;
+        self.resources.is_refused = bytes > self.resources.limit;
+    }
+
+    /// Whether its resources take more than they may: the guest is ended.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.resources.is_refused
+    }
+
+    /// That its resources take more than they may.
+    pub(crate) const fn host_memory(&self) -> Refused {
+        Refused::HostMemory { limit: self.resources.limit }
     }
 
     /// What was refused up to now is no reason why the guest fails.
@@ -98,6 +123,10 @@ impl fmt::Display for Refused {
             Self::TableElements { limit } => {
                 write!(f, "it needs more than the {limit} table elements it may have")
             }
+            Self::HostMemory { limit } => write!(
+                f,
+                "its resources take more than the {limit} bytes of the limit `host_memory`; it drops too few of its handles"
+            ),
         }
     }
 }

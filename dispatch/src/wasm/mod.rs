@@ -79,4 +79,4 @@ pub use self::error::WasmError;
 pub use self::function::WasmFunction;
 pub use self::module::HostModule;
 pub use self::process::ProcessModule;
-pub use self::state::State;
+pub use self::state::{State, Weigher};

@@ -6,6 +6,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p2::ReaddirIterator;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::config::WasmConfig;
@@ -26,13 +27,33 @@ pub struct State {
     /// Made when the guest first logs something.
     log: Option<Box<Log>>,
     table: ResourceTable,
+    /// How many uses of a host module it is until the resources are weighed again.
+    until_weighed: usize,
+    weighers: Vec<Weigher>,
     wasi: Option<Box<WasiCtx>>,
     /// At most one of a type.
     slots: Vec<Box<dyn Any + Send>>,
 }
 
+/// How many bytes of the host's memory a handle counts as.
+const HANDLE: usize = 256;
+
+/// How many uses of a host module pass before the resources are weighed, at least.
+const FIRST_WEIGHED: usize = 32;
+
+/// Returns how many bytes of the host's memory a resource takes beside its handle, if it knows the resource.
+pub type Weigher = fn(&dyn Any) -> usize;
+
+/// A list of a directory, which shows nothing of its size.
+fn list_weight(resource: &dyn Any) -> usize {
+    const LIST: usize = 64 << 10;
+    if resource.is::<ReaddirIterator>() { LIST } else { 0 }
+}
+
 impl State {
     pub(crate) fn new(ctx: Ctx, config: &WasmConfig, running: Running) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(config.host_memory / HANDLE);
         Self {
             ctx,
             log: None,
@@ -40,7 +61,9 @@ impl State {
             payload: config.payload,
             json_memory: config.json_memory,
             running,
-            table: ResourceTable::new(),
+            table,
+            until_weighed: FIRST_WEIGHED,
+            weighers: vec![list_weight],
             wasi: None,
             slots: Vec::new(),
         }
@@ -79,6 +102,34 @@ impl State {
         &mut self.table
     }
 
+    /// Adds a function that returns how many bytes a resource takes, or 0 for one that it does not know. See
+    /// [`weigh`](Self::weigh).
+    pub fn weigh_with(&mut self, weigher: Weigher) {
+        self.weighers.push(weigher);
+    }
+
+    /// Counts the memory of the host that the resources take. A guest that has more than
+    /// [`host_memory`](super::WasmConfig::host_memory) is ended.
+    ///
+    /// A host module calls this whenever it is used, since resources grow without its knowledge. It looks at them only
+    /// once there may be half as many again.
+    pub fn weigh(&mut self) {
+        self.until_weighed -= 1;
+        if self.until_weighed > 0 {
+            return;
+        }
+        let (mut count, mut bytes) = (0_usize, 0_usize);
+        for entry in self.table.iter_mut() {
+            count += 1;
+            bytes = bytes.saturating_add(HANDLE);
+            for weigher in &self.weighers {
+                bytes = bytes.saturating_add(weigher(entry));
+            }
+        }
+        self.until_weighed = FIRST_WEIGHED.max(count / 2);
+        self.limits.set_resources(bytes);
+    }
+
     /// What a host module keeps for the call: of each type one value, made when it is first asked for. A type of the
     /// module's own keeps it from others.
     pub fn slot<T: Default + Send + 'static>(&mut self) -> &mut T {
@@ -102,6 +153,7 @@ fn slot<T: Default + Send + 'static>(slots: &mut Vec<Box<dyn Any + Send>>) -> &m
 /// For the interfaces of WASI.
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.weigh();
         // It is made before the call where the component imports WASI itself; a host module may have a use for it
         // where the component does not.
         let log = self.log.get_or_insert_with(|| Box::new(Log::new(self.ctx.clone())));

@@ -11,6 +11,8 @@ use super::pattern::Pattern;
 use super::ports::Ports;
 use super::rule_error::{Problem, RuleError};
 use super::text;
+#[cfg(feature = "http")]
+use crate::host::Host;
 use crate::host::HostName;
 
 /// Which hosts a [`Direct`](crate::Direct) network is allowed, or denied: those with an address in a block, or with a
@@ -79,6 +81,24 @@ impl NameRule {
     /// Whether it is about every name.
     pub(super) fn is_any(&self) -> bool {
         self.pattern == Pattern::Any
+    }
+}
+
+#[cfg(feature = "http")]
+impl Rule {
+    /// Whether it is about `host`. Its ports are another question.
+    pub(crate) fn covers(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Address(rule), Host::Address(address)) => rule.covers(*address),
+            (Self::Name(rule), Host::Name(name)) => rule.covers(name),
+            _ => false,
+        }
+    }
+
+    /// Whether it is about all ports.
+    pub(crate) fn has_all_ports(&self) -> bool {
+        let (Self::Address(AddressRule { ports, .. }) | Self::Name(NameRule { ports, .. })) = self;
+        *ports == Ports::ALL
     }
 }
 

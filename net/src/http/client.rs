@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
-use tokio_rustls::TlsConnector;
 
 use super::body::Body;
 use super::config::HttpConfig;
@@ -18,7 +18,7 @@ use super::redirect;
 use super::request::{Hop, Request, StepLimits};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
-use super::tls;
+use super::tls::Connectors;
 use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
@@ -81,12 +81,14 @@ use crate::registered::Registered;
 /// ```
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: Arc<Inner>,
+    inner: Arc<ArcSwap<Inner>>,
 }
 
 struct Inner {
-    config: HttpConfig,
-    tls: TlsConnector,
+    config: Arc<HttpConfig>,
+    /// Which of these a connection is made with follows from its network and its origin. So no two that are kept in one
+    /// place of the pool, which belongs to this configuration alone, can have been made under different trust.
+    tls: Connectors,
     pool: Arc<Pool>,
     gates: Gates,
 }
@@ -99,17 +101,33 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Config`] if a setting is more than it can be, and [`HttpError::TlsConfig`] if a root certificate is
-    /// none.
+    /// [`HttpError::Config`] if a setting is more than it can be, [`HttpError::File`] and [`HttpError::SystemRoots`] if
+    /// certificates cannot be read, and [`HttpError::TlsConfig`] if a root certificate is not valid.
     pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
         config.check()?;
-        let (tls, pool) = (tls::connector(&config)?, Arc::new(Pool::new(&config)));
-        Ok(Self { inner: Arc::new(Inner { config, tls, pool, gates: Gates::default() }) })
+        let (tls, pool) = (Connectors::new(&config)?, Arc::new(Pool::new(&config)));
+        let inner = Inner { config: Arc::new(config), tls, pool, gates: Gates::default() };
+        Ok(Self { inner: Arc::new(ArcSwap::from_pointee(inner)) })
     }
 
     /// Its settings.
-    pub fn config(&self) -> &HttpConfig {
-        &self.inner.config
+    pub fn config(&self) -> Arc<HttpConfig> {
+        Arc::clone(&self.inner.load().config)
+    }
+
+    /// Takes over the settings of `other`, and its connections, in all handles to this client. Returns a client with those
+    /// that this one had. Requests that are on their way go on as they were begun.
+    ///
+    /// So settings are changed without a gap: `other` is made first, and has read all files that its settings name.
+    #[must_use = "dropping what is returned closes the connections that were kept"]
+    pub fn switch_to(&self, other: &Self) -> Self {
+        Self { inner: Arc::new(ArcSwap::new(self.inner.swap(other.inner.load_full()))) }
+    }
+
+    /// Whether the files of certificates and the roots of the system were the same when `other` was made. Whether the
+    /// settings are is another question.
+    pub fn has_same_certificates(&self, other: &Self) -> bool {
+        self.inner.load().tls.fingerprint == other.inner.load().tls.fingerprint
     }
 
     /// Makes `request` through the network of `dialer`, follows its redirects there, and gives back the response as
@@ -130,24 +148,27 @@ impl HttpClient {
     ///
     /// Outside a Tokio runtime.
     pub async fn send(&self, dialer: &Dialer, request: Request) -> Result<Response, HttpError> {
-        let config = &self.inner.config;
+        let inner = self.inner.load_full();
+        let config = &inner.config;
         if u64::try_from(request.hop.body.len()).unwrap_or(u64::MAX) > config.max_request_body {
             return Err(HttpError::RequestTooLarge { limit: config.max_request_body });
         }
         let limit = Deadline::after(request.time_limit.unwrap_or(config.time_limit));
         let peer = peer(dialer, &request.hop);
         // On the heap, because a connection that is being made is large, and callers hold it in their futures.
-        let done = limit.timeout(Box::pin(self.follow(dialer, request, limit))).await;
+        let done = limit.timeout(Box::pin(inner.follow(dialer, request, limit))).await;
         done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
     }
+}
 
+impl Inner {
     async fn follow(
         &self,
         dialer: &Dialer,
         request: Request,
         limit: Deadline,
     ) -> Result<Response, HttpError> {
-        let config = &self.inner.config;
+        let config = &self.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
         let max_body = request.max_response_body.unwrap_or(config.max_response_body);
         let steps = StepLimits {
@@ -183,7 +204,7 @@ impl HttpClient {
 
     /// Sends `hop`, again if that is safe, and waits for the head of the response.
     async fn exchange(&self, dialer: &Dialer, hop: &Hop, steps: StepLimits) -> Result<Answer, HttpError> {
-        let pool = &self.inner.pool;
+        let pool = &self.pool;
         let peer = peer(dialer, hop);
         let mut attempts = Attempts::first();
         loop {
@@ -230,7 +251,7 @@ impl HttpClient {
         hop: &Hop,
         place: Option<&Place>,
     ) -> Result<(Connection, bool), HttpError> {
-        let Inner { config, tls, pool, gates } = &*self.inner;
+        let Self { config, tls, pool, gates } = self;
         let waiting = || place.and_then(|place| pool.take(place)).map(|connection| (connection, true));
         if let Some(waiting) = waiting() {
             return Ok(waiting);
@@ -250,6 +271,7 @@ impl HttpClient {
         let opened = async {
             let origin = &hop.target.origin;
             let stream = dialer.connect_through(registered, &origin.endpoint).await?;
+            let tls = tls.of(origin.endpoint.host(), dialer.route());
             Connection::open(stream, hop.target.server_name.clone(), &peer(dialer, hop), tls, config).await
         };
         let opened = match opened.await {
@@ -272,7 +294,7 @@ impl HttpClient {
 
     /// Holds the head of a response against the limits that hyper does not check, or not for both versions.
     fn check_head(&self, peer: &Peer, response: &http::Response<Incoming>) -> Result<(), HttpError> {
-        let HttpConfig { max_response_head, max_response_headers, .. } = self.inner.config;
+        let HttpConfig { max_response_head, max_response_headers, .. } = *self.config;
         if response.headers().len() > max_response_headers {
             return Err(HttpError::TooManyResponseHeaders {
                 peer: peer.clone(),
@@ -289,7 +311,7 @@ impl HttpClient {
 
     /// The error of a request that is not sent again.
     fn failed(&self, peer: &Peer, failure: Failure, attempts: u32, observed: &Observed) -> HttpError {
-        let HttpConfig { max_response_head, max_response_headers, .. } = self.inner.config;
+        let HttpConfig { max_response_head, max_response_headers, .. } = *self.config;
         let peer = peer.clone();
         if observed.is_flooded() {
             return HttpError::TooManyInterim { peer, limit: MAX_INTERIM };
@@ -333,6 +355,6 @@ fn peer(dialer: &Dialer, hop: &Hop) -> Peer {
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpClient").field("config", &self.inner.config).finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("config", &self.config()).finish_non_exhaustive()
     }
 }

@@ -1,16 +1,22 @@
 //! What a client may do, and how much of it.
 
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
 use crate::deadline;
+use crate::dialer::Route;
+use crate::direct::Rule;
+use crate::host::Host;
+use crate::id::NetworkId;
 use crate::tls::Trust;
 
 /// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and durations
-/// their units; whom to [`trust`](HttpConfig::trust) is set in code only.
+/// their units; [`trust`](HttpConfig::trust) is set in code only.
 ///
 /// ```
 /// use frame_net::http::HttpConfig;
@@ -62,9 +68,124 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// Whether HTTP/2 is offered to servers that speak TLS. It is unless given.
     pub http2: bool,
-    /// Who may say which server is which.
+    /// Whose certificates count beside those of [`ca_files`](Self::ca_files).
+    pub roots: Roots,
+    /// Files of certificates in PEM. Servers whose certificates these issued are trusted.
+    pub ca_files: Vec<PathBuf>,
+    /// A certificate that is shown to every server that asks for one. A server learns from it who the client is, whatever
+    /// the network and the isolation key are. Mostly a rule in [`tls`](Self::tls) is the better place.
+    pub client_certificate: Option<ClientCertificate>,
+    /// What holds for some servers instead. The first rule that is about a server counts.
+    pub tls: Vec<TlsRule>,
+    /// The same, for code. [`Trust::Only`] stands in the place of [`roots`](Self::roots), and [`Trust::Custom`] in that of
+    /// all settings of TLS.
     #[serde(skip)]
     pub trust: Trust,
+}
+
+/// Whose certificates count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Roots {
+    /// Mozilla's roots, as they were when this program was built.
+    #[default]
+    Bundled,
+    /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR` if these are set.
+    System,
+    /// None but those of [`ca_files`](HttpConfig::ca_files).
+    Only,
+}
+
+/// A certificate that the client shows, and its key: files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// The certificate, and those that lead from it to its authority.
+    #[serde(deserialize_with = "path")]
+    pub certificate: PathBuf,
+    /// The private key, which is not encrypted.
+    #[serde(deserialize_with = "path")]
+    pub key: PathBuf,
+}
+
+/// A path, and not by mistake what would be in the file: errors show paths.
+fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.contains("-----BEGIN") || text.contains('\n') {
+        return Err(D::Error::custom("not the path of a file; write the PEM into a file and name that here"));
+    }
+    Ok(text.into())
+}
+
+/// Settings of TLS for some servers. What it leaves out is as for all others, but for the client's certificate, of which
+/// there is none then.
+///
+/// ```
+/// use frame_net::http::HttpConfig;
+///
+/// let config: HttpConfig = serde_json::from_str(
+///     r#"{ "tls": [{ "hosts": ["*.corp.internal", "10.0.0.0/8"], "ca_files": ["corp.pem"], "roots": "only" }] }"#,
+/// )?;
+/// assert_eq!(config.tls[0].hosts.len(), 2);
+///
+/// let error = serde_json::from_str::<HttpConfig>(r#"{ "tls": [{ "roots": "only" }] }"#).unwrap_err();
+/// assert!(error.to_string().contains("needs `hosts` or `networks`"));
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "TlsRuleText")]
+#[non_exhaustive]
+pub struct TlsRule {
+    /// The servers, by the names and addresses that URLs have. If there are none it is about all.
+    pub hosts: Vec<Rule>,
+    /// The networks that they are reached through. If there are none it is about all, and about clearnet.
+    pub networks: Vec<NetworkId>,
+    /// In the place of [`HttpConfig::roots`].
+    pub roots: Option<Roots>,
+    /// In the place of [`HttpConfig::ca_files`].
+    pub ca_files: Option<Vec<PathBuf>>,
+    /// In the place of [`HttpConfig::client_certificate`].
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsRuleText {
+    #[serde(default)]
+    hosts: Vec<Rule>,
+    #[serde(default)]
+    networks: Vec<NetworkId>,
+    roots: Option<Roots>,
+    ca_files: Option<Vec<PathBuf>>,
+    client_certificate: Option<ClientCertificate>,
+}
+
+impl TryFrom<TlsRuleText> for TlsRule {
+    type Error = &'static str;
+
+    fn try_from(text: TlsRuleText) -> Result<Self, &'static str> {
+        let TlsRuleText { hosts, networks, roots, ca_files, client_certificate } = text;
+        if hosts.is_empty() && networks.is_empty() {
+            return Err(
+                "a rule of `tls` needs `hosts` or `networks`; settings for all servers are beside `tls`",
+            );
+        }
+        if hosts.iter().any(|rule| !rule.has_all_ports()) {
+            return Err("`hosts` of a rule of `tls` are names and addresses without ports");
+        }
+        Ok(Self { hosts, networks, roots, ca_files, client_certificate })
+    }
+}
+
+impl TlsRule {
+    pub(super) fn is_about(&self, host: &Host, route: &Route) -> bool {
+        let is_there = match route {
+            Route::Network(id) => self.networks.is_empty() || self.networks.contains(id),
+            Route::Clearnet => self.networks.is_empty(),
+        };
+        is_there && (self.hosts.is_empty() || self.hosts.iter().any(|rule| rule.covers(host)))
+    }
 }
 
 /// Over HTTP/1.1 hyper reads little more than this before it gives up.
@@ -74,6 +195,21 @@ const MAX_RESPONSE_HEAD: u32 = 400 << 10;
 const MAX_RESPONSE_HEADERS: usize = 10_000;
 
 impl HttpConfig {
+    /// Lets the paths of files begin at `directory`, unless they are absolute.
+    #[must_use]
+    pub fn in_directory(mut self, directory: &Path) -> Self {
+        let certificates = self.tls.iter_mut().filter_map(|rule| rule.client_certificate.as_mut());
+        let certificates = certificates.chain(&mut self.client_certificate);
+        for ClientCertificate { certificate, key } in certificates {
+            (*certificate, *key) = (directory.join(&*certificate), directory.join(&*key));
+        }
+        let ca_files = self.tls.iter_mut().filter_map(|rule| rule.ca_files.as_mut()).flatten();
+        for path in ca_files.chain(&mut self.ca_files) {
+            *path = directory.join(&*path);
+        }
+        self
+    }
+
     /// Code can set what text cannot.
     pub(super) fn check(&self) -> Result<(), HttpError> {
         if self.max_response_head > MAX_RESPONSE_HEAD {
@@ -118,6 +254,10 @@ impl Default for HttpConfig {
             max_idle_per_host: 8,
             idle_timeout: Duration::from_secs(90),
             http2: true,
+            roots: Roots::default(),
+            ca_files: Vec::new(),
+            client_certificate: None,
+            tls: Vec::new(),
             trust: Trust::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -65,6 +66,19 @@ pub enum HttpError {
     /// The configuration of TLS makes no sense.
     #[error("TLS cannot be configured so")]
     TlsConfig(#[source] rustls::Error),
+    /// A file that the settings of TLS name cannot be used.
+    #[error("`{setting}`: {} cannot be used", path.display())]
+    File {
+        /// The setting.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why. It shows nothing of what is in the file.
+        source: io::Error,
+    },
+    /// The roots of the operating system were asked for, and there are none.
+    #[error("`roots` is \"system\", and the certificates of the system cannot be read")]
+    SystemRoots(#[source] io::Error),
     /// The network is not there, or made no connection.
     #[error(transparent)]
     Network(Box<NetworkError>),
@@ -74,6 +88,18 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// Why. Where certificates are to blame there is an [`rustls::Error`] in it.
+        source: io::Error,
+    },
+    /// A connection was made, and the server shows the certificate of an authority as its own.
+    #[error(
+        "no TLS with {peer}: it shows the certificate of an authority (`CA:TRUE`) as its own, which no server may have; \
+         issue a certificate for the server and keep this one in `ca_files`, or make it again with \
+         `basicConstraints = CA:FALSE`"
+    )]
+    AuthorityAsServer {
+        /// The server.
+        peer: Peer,
+        /// What rustls says.
         source: io::Error,
     },
     /// The connection broke before the response was whole. Whether the server got the request is not known.
@@ -214,6 +240,19 @@ impl HttpError {
             | Self::ConnectTimedOut { .. }
             | Self::AnswerTimedOut { .. } => true,
             _ => false,
+        }
+    }
+
+    pub(super) fn file(setting: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { setting, path: path.to_owned(), source }
+    }
+
+    /// The setting that it is about, if the configuration is to blame: `ca_files`, `client_certificate`, `roots`.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::Config { setting, .. } | Self::File { setting, .. } => Some(setting),
+            Self::SystemRoots(_) => Some("roots"),
+            _ => None,
         }
     }
 

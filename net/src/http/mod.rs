@@ -66,7 +66,7 @@ pub use rustls;
 pub use url::Url;
 
 pub use self::client::HttpClient;
-pub use self::config::HttpConfig;
+pub use self::config::{ClientCertificate, HttpConfig, Roots, TlsRule};
 pub use self::error::{HttpError, Peer, RedirectError, UrlError};
 pub use self::json::JsonError;
 pub use self::request::Request;

@@ -1,17 +1,136 @@
 //! TLS to the server that the URL names.
 
-use rustls::pki_types::ServerName;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::config::HttpConfig;
+use super::config::{ClientCertificate, HttpConfig, Roots, TlsRule};
 use super::error::{HttpError, Peer};
+use crate::dialer::Route;
+use crate::host::Host;
 use crate::network::BoxStream;
-use crate::tls;
+use crate::tls::{self, Trust};
 
-pub(super) fn connector(config: &HttpConfig) -> Result<TlsConnector, HttpError> {
+/// How to connect to which servers.
+pub(super) struct Connectors {
+    default: TlsConnector,
+    rules: Vec<(TlsRule, TlsConnector)>,
+    /// A hash of all that was read of files and of the system: which says whether it has changed.
+    pub(super) fingerprint: [u8; 32],
+}
+
+impl Connectors {
+    /// Reads the files that the configuration names.
+    pub(super) fn new(config: &HttpConfig) -> Result<Self, HttpError> {
+        let mut read = Sha256::new();
+        let certificate = config.client_certificate.as_ref();
+        let default = connector(config, config.roots, &config.ca_files, certificate, &mut read)?;
+        let connectors = config.tls.iter().map(|rule| {
+            let ca_files = rule.ca_files.as_ref().unwrap_or(&config.ca_files);
+            let certificate = rule.client_certificate.as_ref();
+            let connector =
+                connector(config, rule.roots.unwrap_or(config.roots), ca_files, certificate, &mut read)?;
+            Ok((rule.clone(), connector))
+        });
+        let rules = connectors.collect::<Result<_, HttpError>>()?;
+        Ok(Self { default, rules, fingerprint: read.finalize().into() })
+    }
+
+    /// That of the first rule that is about the server.
+    pub(super) fn of(&self, host: &Host, route: &Route) -> &TlsConnector {
+        let rule = self.rules.iter().find(|(rule, _)| rule.is_about(host, route));
+        rule.map_or(&self.default, |(_, connector)| connector)
+    }
+}
+
+fn connector(
+    config: &HttpConfig,
+    roots: Roots,
+    ca_files: &[PathBuf],
+    client: Option<&ClientCertificate>,
+    read: &mut Sha256,
+) -> Result<TlsConnector, HttpError> {
+    let tls = match &config.trust {
+        Trust::Custom(tls) => ClientConfig::clone(tls),
+        Trust::Mozilla { and } => trusting(store(roots, read)?, and, ca_files, client, read)?,
+        Trust::Only(only) => trusting(RootCertStore::empty(), only, ca_files, client, read)?,
+    };
     let offered: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-    tls::connector(&config.trust, offered).map_err(HttpError::TlsConfig)
+    Ok(tls::finished(tls, offered))
+}
+
+fn store(roots: Roots, read: &mut Sha256) -> Result<RootCertStore, HttpError> {
+    match roots {
+        Roots::Bundled => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
+        Roots::Only => Ok(RootCertStore::empty()),
+        Roots::System => {
+            let found = rustls_native_certs::load_native_certs();
+            for certificate in &found.certs {
+                read.update(certificate);
+            }
+            let mut store = RootCertStore::empty();
+            // A system has some that rustls cannot read. They count for nothing.
+            let (added, _) = store.add_parsable_certificates(found.certs);
+            if added == 0 {
+                let why = found.errors.into_iter().next().map(io::Error::other);
+                let source = why.unwrap_or_else(|| io::Error::other("the system has no certificates"));
+                return Err(HttpError::SystemRoots(source));
+            }
+            Ok(store)
+        }
+    }
+}
+
+fn trusting(
+    mut roots: RootCertStore,
+    further: &[CertificateDer<'static>],
+    ca_files: &[PathBuf],
+    client: Option<&ClientCertificate>,
+    read: &mut Sha256,
+) -> Result<ClientConfig, HttpError> {
+    for root in further {
+        roots.add(root.clone()).map_err(HttpError::TlsConfig)?;
+    }
+    for path in ca_files {
+        let wrong = |source| HttpError::file("ca_files", path, source);
+        for certificate in certificates(path, read).map_err(wrong)? {
+            roots.add(certificate).map_err(|error| wrong(io::Error::other(error)))?;
+        }
+    }
+    let builder = tls::builder().map_err(HttpError::TlsConfig)?.with_root_certificates(roots);
+    let Some(ClientCertificate { certificate, key }) = client else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let wrong = |path, source| HttpError::file("client_certificate", path, source);
+    let chain = certificates(certificate, read).map_err(|error| wrong(certificate, error))?;
+    let private = private_key(key, read).map_err(|error| wrong(key, error))?;
+    // Both are right by themselves by now, or rustls says what it cannot use of the key.
+    builder.with_client_auth_cert(chain, private).map_err(|error| wrong(key, io::Error::other(error)))
+}
+
+fn certificates(path: &Path, read: &mut Sha256) -> io::Result<Vec<CertificateDer<'static>>> {
+    let text = std::fs::read(path)?;
+    read.update(&text);
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(io::Error::other("there is no certificate in it; it must be in PEM")),
+        Err(_) => Err(io::Error::other("it is not valid PEM")),
+    }
+}
+
+/// No error shows anything of the key, and the text it is read from is overwritten.
+fn private_key(path: &Path, read: &mut Sha256) -> io::Result<PrivateKeyDer<'static>> {
+    let text = zeroize::Zeroizing::new(std::fs::read(path)?);
+    read.update(&*text);
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|_| io::Error::other("there is no private key in it; it must be in PEM and not encrypted"))
 }
 
 /// TLS over `stream` with `peer`, which proves to be `name`.
@@ -22,7 +141,21 @@ pub(super) async fn handshake(
     stream: BoxStream,
 ) -> Result<TlsStream<BoxStream>, HttpError> {
     let done = connector.connect(name, stream).await;
-    done.map_err(|source| HttpError::Tls { peer: peer.clone(), source })
+    done.map_err(|source| {
+        let peer = peer.clone();
+        if shows_authority(&source) {
+            HttpError::AuthorityAsServer { peer, source }
+        } else {
+            HttpError::Tls { peer, source }
+        }
+    })
+}
+
+/// Whether the server shows the certificate of an authority as its own, as many self-signed ones are.
+fn shows_authority(error: &io::Error) -> bool {
+    let said = error.get_ref().and_then(|error| error.downcast_ref());
+    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = said else { return false };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// Whether both sides agreed on HTTP/2.

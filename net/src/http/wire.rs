@@ -89,7 +89,7 @@ impl Streams {
     }
 
     /// Notes the end of a stream, if `frame` has it. Returns whether the stream is closed then.
-    fn ended(&mut self, frame: &FrameHeader, side: fn(&mut Ended) -> &mut bool) -> bool {
+    fn ended(&mut self, frame: FrameHeader, side: fn(&mut Ended) -> &mut bool) -> bool {
         let Some(ended) = self.open.get_mut(&frame.stream) else { return false };
         if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
             *side(ended) = true;
@@ -365,6 +365,9 @@ const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 
+/// The highest bit of a stream's number is reserved.
+const LARGEST_STREAM: u32 = u32::MAX >> 1;
+
 /// The header of a frame of HTTP/2: RFC 9113, section 4.1.
 #[derive(Debug, Clone, Copy, Default)]
 struct FrameHeader {
@@ -407,9 +410,10 @@ impl Splitter {
                     return;
                 }
                 self.filled = 0;
-                let [a, b, c, kind, flags, s, t, r, m] = self.header;
-                self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                let stream = u32::from_be_bytes([s & 0x7f, t, r, m]);
+                let [len @ .., kind, flags, _, _, _, _] = self.header;
+                let [_, _, _, _, _, stream @ ..] = self.header;
+                self.payload = len.into_iter().fold(0, |len, byte| len << 8 | usize::from(byte));
+                let stream = u32::from_be_bytes(stream) & LARGEST_STREAM;
                 take(Piece::Header(FrameHeader { kind, flags, stream }));
             }
             if self.payload == 0 {
@@ -497,13 +501,11 @@ impl Frames {
     }
 
     fn end(&mut self, observed: &Observed) {
+        if observed.streams().ended(self.frame, |ended| &mut ended.received) {
+            observed.has_room.notify_one();
+        }
         let FrameHeader { kind, flags, .. } = self.frame;
         match kind {
-            DATA | HEADERS | RST_STREAM => {
-                if observed.streams().ended(&self.frame, |ended| &mut ended.received) {
-                    observed.has_room.notify_one();
-                }
-            }
             // The first one sets what it leaves out to the default, which is no limit. Later ones change what they name.
             SETTINGS if flags & ACK == 0 => {
                 if self.max_streams.is_some() || !self.has_settings {
@@ -514,8 +516,8 @@ impl Frames {
                 self.has_settings = true;
             }
             GOAWAY if self.len >= 4 => {
-                let [s, t, r, m, ..] = self.filled;
-                observed.streams().last_processed = u32::from_be_bytes([s & 0x7f, t, r, m]);
+                let [last @ .., _, _] = self.filled;
+                observed.streams().last_processed = u32::from_be_bytes(last) & LARGEST_STREAM;
             }
             _ => {}
         }
@@ -546,7 +548,7 @@ impl SentFrames {
             }
             Piece::Payload(_) => {}
             Piece::End => {
-                if observed.streams().ended(&self.frame, |ended| &mut ended.sent) {
+                if observed.streams().ended(self.frame, |ended| &mut ended.sent) {
                     observed.has_room.notify_one();
                 }
             }

@@ -15,6 +15,7 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod trust;
 
 use std::net::SocketAddr;
 

@@ -79,7 +79,8 @@ async fn networks_and_origins_share_none() {
     .into_iter()
     .enumerate()
     {
-        let dialer = world.dialer(&json!({ "network": network }));
+        let options = if network.is_empty() { json!({}) } else { json!({ "network": network }) };
+        let dialer = world.dialer(&options);
         let response = soon(world.client.send(&dialer, Request::get(url).unwrap())).await.unwrap();
         soon(response.text()).await.unwrap();
         assert_eq!(origin.request().await.connection, number, "{network} {url}");

@@ -1,4 +1,4 @@
-//! Servers of HTTP: nginx, nghttpd, HAProxy and Caddy.
+//! Servers of HTTP: nginx, nghttpd, `HAProxy` and Caddy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -37,10 +37,9 @@ impl Web {
                 format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display()),
             ),
         };
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|name| format!("{name}_temp_path {root}/{name};\n"))
-            .collect();
+            .concat();
         let text = format!(
             "daemon off; master_process off; pid {root}/pid; error_log stderr notice;\n\
              events {{ worker_connections 4096; }}\n\

@@ -24,7 +24,11 @@ use crate::modules::connect::{self, Way};
 /// | `headers` | A table of headers: a name with a string, or with a list of them. They have at most 64 KiB together. |
 /// | `body` | The body, as a string of bytes. For `request` only. |
 /// | `json` | The body, as a value that is written as JSON, with its `Content-Type` if none is given. Not for `get`. |
+/// | `sensitive` | A list of names of headers that go to the origin of the `url` only, and not to others that it redirects to. The usual ones do so anyway: see [`Request::header`]. |
+/// | `forward_body` | Whether the body goes along where a redirect with 307 or 308 leads to another origin; it is an error otherwise. Not for `get`. |
 /// | `timeout` | How many seconds the whole of it may take. |
+/// | `connect_timeout` | How many seconds each connection may take. |
+/// | `first_byte_timeout` | How many seconds each server may take from when there is a connection until the head of its response is there. |
 /// | `max_redirects` | How many redirects are followed; with 0 a redirect is a response as any other. |
 /// | `max_body` | How many bytes the body of the response may have. |
 /// | `isolation` | Keeps the connections apart from those of other keys, [within](frame_net::IsolationKey::within) the key of the frame. |
@@ -44,9 +48,9 @@ use crate::modules::connect::{self, Way};
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
 /// request, `denied` where the rules of the network or of redirects forbid it, `deadline` where it took too long,
 /// `exhausted` where a limit was reached, and `unavailable` for all else. The message names the server and the route, and no
-/// path, query, header or body.
+/// path, query, header or body. The causes are in the log, with the unit and the trace.
 ///
-/// No header is sent that was not given, but for those that a request cannot be without. That is so for the trace context of
+/// Headers are sent in the order of their names, so that the order shows nothing of the script or its VM. No header is sent that was not given, but for those that a request cannot be without. That is so for the trace context of
 /// the frame, too: `traceparent` would let servers tell that connections belong together which an anonymity network keeps
 /// apart. A script that wants to can send it, from `frame.get("trace")`.
 ///
@@ -88,7 +92,16 @@ impl HttpModule {
 type Post = (mlua::LuaString, Option<mlua::LuaString>, Option<Table>);
 
 /// The options that every request has.
-const COMMON: [&str; 5] = ["headers", "isolation", "max_body", "max_redirects", "timeout"];
+const COMMON: [&str; 8] = [
+    "connect_timeout",
+    "first_byte_timeout",
+    "headers",
+    "isolation",
+    "max_body",
+    "max_redirects",
+    "sensitive",
+    "timeout",
+];
 
 impl LuaModule for HttpModule {
     fn name(&self) -> &'static str {
@@ -111,7 +124,7 @@ impl LuaModule for HttpModule {
 
         let this = sender.clone();
         module.prepared_function("post", move |lua, ctx, (url, body, options): Post| {
-            let known = [&COMMON[..], &["json"]].concat();
+            let known = [&COMMON[..], &["forward_body", "json"]].concat();
             let options = Members::new(options, "the options of `http.post`", &known)?;
             let mut asked = this.asked(lua, &ctx, &Method::POST, &url, &options)?;
             asked.request = this.with_body(lua, asked.request, body, &options)?;
@@ -119,7 +132,7 @@ impl LuaModule for HttpModule {
         })?;
 
         module.prepared_function("request", move |lua, ctx, request: Table| {
-            let known = [&COMMON[..], &["body", "json", "method", "url"]].concat();
+            let known = [&COMMON[..], &["body", "forward_body", "json", "method", "url"]].concat();
             let members = Members::new(Some(request), "a request", &known)?;
             let url =
                 members.string("url")?.ok_or_else(|| invalid("a request has a `url`; it is missing"))?;
@@ -166,8 +179,18 @@ struct Sender {
 struct Asked {
     request: Request,
     way: Way,
-    /// How many bytes the script has room for, if that is what limits the response.
-    room: Option<u64>,
+    bound: Bound,
+}
+
+/// What limits the body of the response.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// How many bytes the script has memory left for.
+    Memory(u64),
+    /// The option `max_body`.
+    Option(u64),
+    /// The configuration of the client.
+    Setting,
 }
 
 impl Sender {
@@ -183,22 +206,34 @@ impl Sender {
         let failed = |error| Values::raise(connect::of_http(error));
         let mut request = Request::new(method.clone(), &utf8(url, "the URL")?).map_err(failed)?;
         if let Some(headers) = options.table("headers")? {
-            request = with_headers(request, &headers)?;
+            request = with_headers(request, &headers, &sensitive(options)?)?;
         }
         // A script narrows what the client may do, and never widens it.
         if let Some(timeout) = options.seconds("timeout")? {
             request = request.time_limit(timeout.min(config.time_limit));
         }
+        if let Some(timeout) = options.seconds("connect_timeout")? {
+            request = request.connect_limit(timeout.min(config.connect_limit));
+        }
+        if let Some(timeout) = options.seconds("first_byte_timeout")? {
+            request = request.answer_limit(config.answer_limit.map_or(timeout, |limit| timeout.min(limit)));
+        }
         if let Some(max) = options.count("max_redirects")? {
             let max = usize::try_from(max).unwrap_or(usize::MAX);
             request = request.max_redirects(max.min(config.max_redirects));
         }
-        let max_body = options.count("max_body")?.unwrap_or(u64::MAX).min(config.max_response_body);
+        let own_max_body = options.count("max_body")?.filter(|max| *max < config.max_response_body);
+        let max_body = own_max_body.unwrap_or(config.max_response_body);
         let room = u64::try_from(self.values.room(lua)?).unwrap_or(u64::MAX);
         request = request.max_response_body(max_body.min(room));
         let isolation = options.text("isolation")?;
         let way = Way::of(ctx, isolation.as_deref()).map_err(Values::raise)?;
-        Ok(Asked { request, way, room: (room < max_body).then_some(room) })
+        let bound = match own_max_body {
+            _ if room < max_body => Bound::Memory(room),
+            Some(max) => Bound::Option(max),
+            None => Bound::Setting,
+        };
+        Ok(Asked { request, way, bound })
     }
 
     fn with_body(
@@ -208,6 +243,7 @@ impl Sender {
         body: Option<mlua::LuaString>,
         options: &Members,
     ) -> mlua::Result<Request> {
+        let request = request.forward_body(options.boolean("forward_body")?.unwrap_or(false));
         let json = options.value("json")?;
         match (body, json.is_nil()) {
             (Some(_), false) => Err(invalid("a request has a `body`, or the same as `json`, and not both")),
@@ -221,58 +257,87 @@ impl Sender {
     }
 
     async fn send(self, asked: Asked) -> mlua::Result<Answer> {
-        let Asked { request, way, room } = asked;
-        let told = |error| Values::raise(told(error, room));
+        let Asked { request, way, bound } = asked;
+        let told = |error| Values::raise(told(error, bound));
         let response = way.send(&self.client, request).await.map_err(told)?;
         let (status, url) = (response.status().as_u16(), response.url().to_string());
         let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(told)?;
+        let body = response.bytes().await.inspect_err(|error| way.log(error)).map_err(told)?;
         Ok(Answer { status, url, headers, body, values: self.values, metatable: self.metatable })
     }
 }
 
-/// An error, where the body that was too long may have been so for want of memory.
-fn told(error: HttpError, room: Option<u64>) -> CallError {
-    match (&error, room) {
-        (HttpError::BodyTooLarge { limit, .. }, Some(room)) if *limit == room => {
-            let message = format!("{error}, which is what the script has memory left for");
-            CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
+/// An error, where the body that was too long may have been so for want of memory, or for the script's own limit.
+fn told(error: HttpError, bound: Bound) -> CallError {
+    let HttpError::BodyTooLarge { peer, limit } = &error else { return connect::of_http(error) };
+    let message = match bound {
+        Bound::Memory(room) if *limit == room => format!(
+            "the body of the response from {peer} has more than {limit} bytes, which is what the script has memory left for"
+        ),
+        Bound::Option(max) if *limit == max => {
+            format!(
+                "the body of the response from {peer} has more than {limit} bytes, the limit of `max_body`"
+            )
         }
-        _ => connect::of_http(error),
-    }
+        _ => return connect::of_http(error),
+    };
+    CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
+}
+
+/// The names of the option `sensitive`, in lower case.
+fn sensitive(options: &Members) -> mlua::Result<Vec<Vec<u8>>> {
+    let Some(names) = options.table("sensitive")? else { return Ok(Vec::new()) };
+    let names = names.sequence_values::<Value>().map(|name| match name? {
+        Value::String(name) => Ok(name.as_bytes().to_ascii_lowercase()),
+        other => {
+            let kind = Values::type_of(&other);
+            Err(invalid(format!("`sensitive` is a list of names of headers; there is {kind}")))
+        }
+    });
+    names.collect()
 }
 
 /// How many bytes the headers of a request have at most, names and values. They are memory of the host.
 const LARGEST_HEADERS: usize = 64 << 10;
 
-fn with_headers(request: Request, headers: &Table) -> mlua::Result<Request> {
-    let mut headers_read = Headers { request, bytes: 0 };
+fn with_headers(request: Request, headers: &Table, sensitive: &[Vec<u8>]) -> mlua::Result<Request> {
+    let mut pairs = Vec::new();
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair?;
         let Value::String(name) = name else {
             let example = "headers = { accept = \"text/html\" }";
             return Err(invalid(format!("a header has a string for its name, as in `{example}`")));
         };
-        match &value {
+        pairs.push((name, value));
+    }
+    // The order of a table is another in each VM: servers would recognize one.
+    pairs.sort_by_cached_key(|(name, _)| {
+        let name = name.as_bytes();
+        (name.to_ascii_lowercase(), name.to_vec())
+    });
+    let mut headers_read = Headers { request, bytes: 0, sensitive };
+    for (name, value) in &pairs {
+        match value {
             Value::Table(values) => {
                 for value in values.sequence_values::<Value>() {
-                    headers_read = headers_read.with(&name, &value?)?;
+                    headers_read = headers_read.with(name, &value?)?;
                 }
             }
-            value => headers_read = headers_read.with(&name, value)?,
+            value => headers_read = headers_read.with(name, value)?,
         }
     }
     Ok(headers_read.request)
 }
 
 /// A request whose headers are being read.
-struct Headers {
+struct Headers<'a> {
     request: Request,
+    sensitive: &'a [Vec<u8>],
     /// How many bytes the headers have so far.
     bytes: usize,
 }
 
-impl Headers {
+impl Headers<'_> {
     fn with(self, name: &mlua::LuaString, value: &Value) -> mlua::Result<Self> {
         // Before anything is copied.
         let bytes = self.bytes.saturating_add(name.as_bytes().len());
@@ -289,11 +354,12 @@ impl Headers {
                 "the header `{shown}` is a string, or a list of strings; there is {kind}"
             )));
         };
-        let value = HeaderValue::from_bytes(&value.as_bytes())
+        let mut value = HeaderValue::from_bytes(&value.as_bytes())
             .map_err(|_| invalid(format!("the value of the header `{shown}` is not a valid header value")))?;
+        value.set_sensitive(self.sensitive.iter().any(|sensitive| sensitive == name.as_str().as_bytes()));
         let request = self.request.header(name, value);
         let request = request.map_err(|error| Values::raise(connect::of_http(error)))?;
-        Ok(Self { request, bytes })
+        Ok(Self { request, bytes, ..self })
     }
 }
 

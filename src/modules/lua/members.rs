@@ -61,6 +61,14 @@ impl Members {
         }
     }
 
+    pub(super) fn boolean(&self, name: &str) -> mlua::Result<Option<bool>> {
+        match self.value(name)? {
+            Value::Nil => Ok(None),
+            Value::Boolean(value) => Ok(Some(value)),
+            other => Err(unfit(name, "`true` or `false`", &other)),
+        }
+    }
+
     /// A number of something, 0 or more.
     pub(super) fn count(&self, name: &str) -> mlua::Result<Option<u64>> {
         match self.value(name)? {

@@ -17,7 +17,6 @@ use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, OpenMode};
 use frame_dispatch::wasm::{HostModule, State, wasmtime};
 use frame_net::Reserved;
 
-use super::MAX_RESOURCES;
 use crate::files::{self, OpenError, Opened};
 use crate::fs_root::ROOT;
 
@@ -38,8 +37,8 @@ const MOST_OPEN: usize = 128;
 /// more.
 ///
 /// There is no quota: what components write is bounded by the file system. A directory is read as a whole, which takes
-/// memory of the host by the number of its entries. A call has 1 024 resources at once, lists of directories, files and
-/// streams together; beyond that it fails.
+/// memory of the host by the number of its entries. What it has handles of is bounded by
+/// [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), of which a list of a directory counts 64 KiB.
 ///
 /// ```
 /// use frame_dispatch::wasm::WasmEngine;
@@ -111,7 +110,6 @@ impl Handles {
 fn directories(state: &mut State) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
     let Some(root) = state.ctx().frame().get(&ROOT).cloned() else { return Ok(Vec::new()) };
     let (handles, table) = state.slot_and_table::<Handles>();
-    table.set_max_capacity(MAX_RESOURCES);
     let directory = if let Some(directory) = &handles.root {
         directory.clone()
     } else {

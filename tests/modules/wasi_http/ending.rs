@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use frame_dispatch::ErrorKind;
+use frame_dispatch::wasm::WasmConfig;
 use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::guest::{Ask, DROPS_FUTURES, Outcome, World, soon};
-use super::origin::{Event, Origin, ok};
+use super::origin::{Event, Origin, ok, response};
 
 #[tokio::test]
 async fn a_call_whose_time_is_over_closes_its_connection() {
@@ -75,19 +76,47 @@ async fn a_request_that_is_dropped_closes_its_connection_while_the_call_goes_on(
 }
 
 #[tokio::test]
-async fn a_call_has_sixteen_requests_under_way() {
+async fn a_call_has_sixteen_requests_under_way_and_further_ones_wait() {
     let origin = Origin::new(|_| ok("there")).await;
     let world = World::new(&json!({}));
     let ask = Ask { count: 40, ..Ask::get(origin.address) };
+    for outcome in world.call(&ask, &json!({})).await.unwrap() {
+        assert_eq!(outcome.response().text(), "there");
+    }
+    // Where nothing is answered those that wait are refused in time.
+    let silent = Origin::silent().await;
+    let world =
+        World::with(&json!({ "clearnet": { "allow": ["127.0.0.0/8"] } }), json!({ "time_limit": "300ms" }));
+    let ask = Ask { count: 20, ..Ask::get(silent.address) };
     let outcomes = world.call(&ask, &json!({})).await.unwrap();
-    let refused = outcomes.iter().filter(|&outcome| *outcome == Outcome::Failed("connection-limit-reached"));
-    assert_eq!(refused.count(), 24, "{outcomes:?}");
-    let answered = outcomes.into_iter().filter(|outcome| matches!(outcome, Outcome::Response(_)));
-    assert!(answered.map(Outcome::response).filter(|answer| answer.text() == "there").count() == 16);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+    let world = World::new(&json!({}));
     // Of one call, and not of all.
     let (ask, none) = (Ask { count: 16, ..Ask::get(origin.address) }, json!({}));
     let (one, other) = tokio::join!(world.call(&ask, &none), world.call(&ask, &none));
     for outcome in one.unwrap().into_iter().chain(other.unwrap()) {
         assert_eq!(outcome.response().text(), "there");
     }
+}
+
+#[tokio::test]
+async fn a_call_with_too_much_of_the_hosts_memory_is_exhausted_and_names_the_limit() {
+    let origin = Origin::new(|_| ok("there")).await;
+    // A handle counts 256 bytes, so that there may be 64 of them.
+    let world = World::limited(WasmConfig::default().with_host_memory(16 << 10));
+    assert_eq!(world.ask(&Ask::get(origin.address), None).await.response().text(), "there");
+    let ask = Ask { count: 190, ..Ask::get(origin.address) };
+    let error = world.call(&ask, &json!({})).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    assert!(error.message().contains("16384 bytes of the limit `host_memory`"), "{error}");
+}
+
+#[tokio::test]
+async fn large_responses_that_are_dropped_do_not_count_any_more() {
+    let long = format!("X-Long: {}\r\n", "x".repeat(30_000));
+    let origin = Origin::new(move |_| response("200 OK", &long, "there")).await;
+    let ask = Ask { count: 20, ..Ask::get(origin.address) };
+    // One response at a time is within this, and handles alone are.
+    let world = World::limited(WasmConfig::default().with_host_memory(300 << 10));
+    assert_eq!(world.call(&ask, &json!({})).await.unwrap().len(), 20);
 }

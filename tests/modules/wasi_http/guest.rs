@@ -75,13 +75,23 @@ impl World {
         Self::with(&json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "networks": networks }), json!({}))
     }
 
+    /// The same, whose guest has these limits.
+    pub(crate) fn limited(limits: WasmConfig) -> Self {
+        let clearnet = json!({ "clearnet": { "allow": ["127.0.0.0/8"] } });
+        Self::of(&clearnet, compiled(WasmEngine::builder().instances(4), json!({}), limits))
+    }
+
     /// One of this `frame_net::NetConfig`, whose client has these settings.
     pub(crate) fn with(networks: &Value, client: Value) -> Self {
+        Self::of(networks, guest(client))
+    }
+
+    fn of(networks: &Value, guest: WasmFunction) -> Self {
         let mut app = App::builder();
         app.set_resolvers(FrameResolvers::linked()).unwrap();
         let networks = frame_net::boot(&mut app, serde_json::from_value(networks.clone()).unwrap()).unwrap();
         let functions = Functions::new(app.build());
-        functions.register("app:http".parse().unwrap(), Options::new(), guest(client)).unwrap();
+        functions.register("app:http".parse().unwrap(), Options::new(), guest).unwrap();
         Self { functions, networks }
     }
 
@@ -109,19 +119,23 @@ impl World {
 
 /// The guest, whose client has these settings. Those that have none share an engine: address space is not endless.
 fn guest(client: Value) -> WasmFunction {
+    static SHARED: LazyLock<WasmFunction> =
+        LazyLock::new(|| compiled(WasmEngine::builder(), json!({}), WasmConfig::default()));
+
+    if client == json!({}) {
+        return SHARED.clone();
+    }
+    compiled(WasmEngine::builder().instances(4), client, WasmConfig::default())
+}
+
+fn compiled(engine: WasmEngineBuilder, client: Value, limits: WasmConfig) -> WasmFunction {
     static COMPONENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let guests = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/modules/guests"));
         frame_guests::component_of(&guests.join("wit"), include_str!("../guests/http.wat"))
     });
-    static SHARED: LazyLock<WasmFunction> = LazyLock::new(|| compiled(WasmEngine::builder(), json!({})));
-
-    fn compiled(engine: WasmEngineBuilder, client: Value) -> WasmFunction {
-        let client = HttpClient::new(serde_json::from_value(client).unwrap()).unwrap();
-        let engine = engine.module(HttpModule::new(client)).module(TestHost).build().unwrap();
-        engine.function(&COMPONENT, WasmConfig::default()).unwrap()
-    }
-
-    if client == json!({}) { SHARED.clone() } else { compiled(WasmEngine::builder().instances(4), client) }
+    let client = HttpClient::new(serde_json::from_value(client).unwrap()).unwrap();
+    let engine = engine.module(HttpModule::new(client)).module(TestHost).build().unwrap();
+    engine.function(&COMPONENT, limits).unwrap()
 }
 
 /// What the guest is to do; `http.wat` says what each of it means.

@@ -1,8 +1,10 @@
 //! How much a call may have under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use wasmtime_wasi_http::Error;
 
 /// How many requests at once.
@@ -31,9 +33,10 @@ impl Budget {
         }
     }
 
-    /// A request's place among the others.
-    pub(super) fn request(&self) -> Result<Share, Error> {
-        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Error::ConnectionLimitReached)
+    /// A request's place among the others, as soon as there is one, in the order in which they ask.
+    pub(super) async fn request(&self, patience: Duration) -> Result<Share, Error> {
+        let place = timeout(patience, Arc::clone(&self.requests).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)
     }
 
     /// Room for so many bytes of a body, and first for none.
@@ -64,12 +67,21 @@ mod tests {
         assert!(Budget::new(u64::MAX).body(1 << 20).is_ok());
     }
 
-    #[test]
-    fn there_are_so_many_requests_at_once() {
+    #[tokio::test(start_paused = true)]
+    async fn there_are_so_many_requests_at_once_and_further_ones_wait() {
         let budget = Budget::new(0);
-        let mut taken: Vec<_> = (0..MAX_REQUESTS).map(|_| budget.request().unwrap()).collect();
-        assert!(matches!(budget.request(), Err(Error::ConnectionLimitReached)));
+        let patience = Duration::from_secs(30);
+        let mut taken = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            taken.push(budget.request(patience).await.unwrap());
+        }
+        assert!(matches!(budget.request(patience).await, Err(Error::ConnectionLimitReached)));
+        let waiting = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.request(patience).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
         taken.pop();
-        assert!(budget.request().is_ok());
+        assert!(waiting.await.unwrap());
     }
 }

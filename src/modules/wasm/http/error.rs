@@ -4,18 +4,17 @@
 use std::io;
 
 use frame_dispatch::wasm::wasmtime;
+use frame_net::http::HttpError;
 use frame_net::http::rustls;
-use frame_net::http::{HttpConfig, HttpError};
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
 use frame_net::{Cause, DriverError, NetworkError, Route, Step};
-use tracing::debug;
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
 /// Why a request cannot be sent at all.
 pub(super) fn of_request(failed: &HttpError) -> Error {
-    told(failed, code(failed))
+    code(failed)
 }
 
 /// Why there is no network to send a request through, which the caller writes to the log.
@@ -24,22 +23,16 @@ pub(super) fn of_network(failed: &NetworkError) -> Error {
 }
 
 /// Why there is no head of a response, which the caller writes to the log.
-pub(super) fn before_the_body(failed: &HttpError, config: &HttpConfig) -> Error {
-    match failed {
-        HttpError::Protocol { source, .. } if source.is_parse_too_large() => {
-            Error::HttpResponseHeaderSectionSize(Some(config.max_response_head))
-        }
-        failed => code(failed),
-    }
+pub(super) fn before_the_body(failed: &HttpError) -> Error {
+    code(failed)
 }
 
-/// Why there is no more of a body.
+/// Why there is no more of a body, which the caller writes to the log.
 pub(super) fn in_the_body(failed: &HttpError) -> Error {
-    let code = match failed {
+    match failed {
         HttpError::Broken { .. } | HttpError::Protocol { .. } => Error::HttpResponseIncomplete,
         failed => code(failed),
-    };
-    told(failed, code)
+    }
 }
 
 /// Why a stream ended early, if it was one of `wasi:http`: what a guest asks of an error of `wasi:io`.
@@ -59,14 +52,6 @@ fn code_of_body(failed: &Error) -> ErrorCode {
     }
 }
 
-/// `code`, with the whole story for whoever runs this.
-fn told(failed: &dyn std::error::Error, code: Error) -> Error {
-    let causes = std::iter::successors(Some(failed), |error| error.source());
-    let story: Vec<_> = causes.map(ToString::to_string).collect();
-    debug!(error = story.join(": "), "a request of a component failed");
-    code
-}
-
 fn code(failed: &HttpError) -> Error {
     match failed {
         HttpError::Url(_) => Error::HttpRequestUriInvalid,
@@ -76,7 +61,8 @@ fn code(failed: &HttpError) -> Error {
         HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
         HttpError::Network(failed) => network(failed),
         HttpError::Tls { source, .. } => tls(source),
-        HttpError::Broken { .. } => Error::ConnectionTerminated,
+        HttpError::Broken { .. } | HttpError::Unprocessed { .. } => Error::ConnectionTerminated,
+        HttpError::AuthorityAsServer { .. } => Error::TlsCertificateError,
         HttpError::Protocol { .. } | HttpError::TooManyInterim { .. } => Error::HttpProtocolError,
         HttpError::HeadTooLarge { limit, .. } => Error::HttpResponseHeaderSectionSize(Some(*limit)),
         HttpError::TooManyResponseHeaders { .. } => Error::HttpResponseHeaderSectionSize(None),
@@ -105,15 +91,17 @@ fn network(failed: &NetworkError) -> Error {
 fn driver(failed: &DriverError, is_destination: bool) -> Error {
     match failed.cause() {
         Cause::TimedOut { .. } if failed.step() == Step::Lookup => Error::DnsTimeout,
-        Cause::TimedOut { .. } => Error::ConnectionTimeout,
+        Cause::TimedOut { .. } | Cause::HttpConnect(HttpConnectError::Refused { status: 504 }) => {
+            Error::ConnectionTimeout
+        }
         // Of a name, which addresses it has is not for a guest to know.
         Cause::Denied(denied) if denied.address().is_some() && denied.name().is_none() => {
             Error::DestinationIpProhibited
         }
-        Cause::Denied(_) => Error::HttpRequestDenied,
+        Cause::Denied(_) | Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => {
+            Error::HttpRequestDenied
+        }
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
-        Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => Error::HttpRequestDenied,
-        Cause::HttpConnect(HttpConnectError::Refused { status: 504 }) => Error::ConnectionTimeout,
         Cause::NotSupported { .. } => Error::ConfigurationError,
         Cause::Io(_) if failed.step() == Step::Lookup => Error::DnsError { rcode: None, info_code: None },
         Cause::Io(error) if is_destination => of_io(error),

@@ -7,16 +7,17 @@ use frame_dispatch::Ctx;
 use frame_net::Dialer;
 use frame_net::http::HttpClient;
 use http::{HeaderName, header};
+use tokio::time::Instant;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
-use super::budget::{Budget, Share};
+use super::budget::Budget;
 use super::{error, request, response};
 use crate::modules::refusal;
 
 /// How many bytes a guest writes of a body before somebody has to take them. There is room for two such pieces.
-const BODY_CHUNK: usize = 16 << 10;
+pub(super) const BODY_CHUNK: usize = 16 << 10;
 
 /// What a call makes its requests with.
 pub(super) struct Hooks {
@@ -33,7 +34,6 @@ impl Hooks {
 
     /// What is needed to send a request of this call. It is looked up for each: the network of a frame may be gone.
     fn outgoing(&self, options: Option<RequestOptions>) -> Result<Outgoing, Error> {
-        let place = self.budget.request()?;
         let dialer = frame_net::dialer(self.call.frame(), self.call.app());
         Ok(Outgoing {
             dialer: dialer.map_err(|failed| {
@@ -43,7 +43,6 @@ impl Hooks {
             call: self.call.clone(),
             client: self.client.clone(),
             budget: self.budget.clone(),
-            place,
             options: options.unwrap_or_default(),
         })
     }
@@ -91,25 +90,30 @@ struct Outgoing {
     call: Ctx,
     client: HttpClient,
     budget: Budget,
-    place: Share,
     options: RequestOptions,
 }
 
 impl Outgoing {
     async fn send(self, request: http::Request<WasiBody>) -> Result<http::Response<WasiBody>, Error> {
         let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = self.options;
+        let config = self.client.config();
+        // The time for everything counts from here on, also while the request waits for its turn.
+        let begun = Instant::now();
+        let place = self.budget.request(config.time_limit).await?;
         let (mut request, _room) = request::read(request, &self.budget).await?;
+        request = request.time_limit(config.time_limit.saturating_sub(begun.elapsed()));
         if let Some(limit) = connect_timeout {
-            request = request.connect_limit(limit);
+            request = request.connect_limit(limit.min(config.connect_limit));
         }
         if let Some(limit) = first_byte_timeout {
-            request = request.answer_limit(limit);
+            request = request.answer_limit(config.answer_limit.map_or(limit, |most| limit.min(most)));
         }
         let sent = self.client.send(&self.dialer, request).await;
         let response = sent.map_err(|failed| {
             refusal::log(&self.call, &failed);
-            error::before_the_body(&failed, self.client.config())
+            error::before_the_body(&failed)
         })?;
-        Ok(response::of(response, between_bytes_timeout.unwrap_or(Duration::MAX), self.place))
+        let patience = between_bytes_timeout.unwrap_or(Duration::MAX);
+        Ok(response::of(response, patience, place, self.call))
     }
 }

@@ -14,6 +14,7 @@ mod hooks;
 mod request;
 mod response;
 
+use std::any::Any;
 use std::fmt;
 
 use frame_dispatch::CallError;
@@ -23,10 +24,11 @@ use frame_dispatch::wasm::{HostModule, State};
 use frame_net::http::HttpClient;
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{self, IoError};
-use wasmtime_wasi_http::{WasiHttp, WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::p2::body::HostOutgoingBody;
+use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest};
+use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpCtx, WasiHttpCtxView};
 
 use self::hooks::Hooks;
-use super::MAX_RESOURCES;
 
 /// The interface whose function is replaced, as `wasmtime-wasi-http` calls it.
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -69,14 +71,15 @@ const MAX_FIELDS: usize = 32 << 10;
 ///
 /// What is under way is memory of the host, and not of the guest's limits. A call, or a process, has at once
 ///
-/// - 16 requests, each from when it is made until its response is read to the end or dropped; further ones fail with
-///   `connection-limit-reached`,
+/// - 16 requests, each from when it is made until its response is read to the end or dropped; further ones wait, and
+///   fail with `connection-limit-reached` if there is no place within the client's limit for everything,
 /// - the bodies of requests of [`max_request_body`](frame_net::http::HttpConfig::max_request_body) together, until
 ///   they are answered; beyond that a request fails with `HTTP-request-body-size`,
 /// - of each response no more than what one read of its connection gave, and of the whole
 ///   [`max_response_body`](frame_net::http::HttpConfig::max_response_body),
-/// - 1 024 resources of all interfaces, of which each holds headers of at most 32 KiB, or what was written of a body
-///   and not taken yet, which is 32 KiB, too. Beyond either the call fails.
+/// - handles of resources within [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), where headers count as
+///   they are, and what can be written of a body and is not taken yet counts 32 KiB. The headers that a guest puts
+///   together have at most 32 KiB. Beyond either the call fails.
 ///
 /// # What a guest is told of failures
 ///
@@ -108,6 +111,7 @@ impl HostModule for HttpModule {
     }
 
     fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+        state.weigh_with(weight);
         let slot = state.slot::<Slot>();
         slot.client = Some(self.client.clone());
         Ok(())
@@ -132,8 +136,31 @@ struct Used {
     hooks: Hooks,
 }
 
+/// How many bytes a resource takes, if it may be many.
+fn weight(resource: &dyn Any) -> usize {
+    // As `wasmtime-wasi-http` counts it where a guest puts headers together.
+    const FIELD: usize = 70;
+    let fields = |fields: &FieldMap| {
+        fields.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD).sum::<usize>()
+    };
+    if let Some(headers) = resource.downcast_ref::<FieldMap>() {
+        return fields(headers);
+    }
+    if let Some(request) = resource.downcast_ref::<HostOutgoingRequest>() {
+        return fields(&request.headers);
+    }
+    if let Some(response) = resource.downcast_ref::<HostIncomingResponse>() {
+        return fields(&response.headers);
+    }
+    if resource.is::<HostOutgoingBody>() {
+        return hooks::BODY_CHUNK * 2;
+    }
+    0
+}
+
 /// What the functions of `wasi:http` work on.
 fn view(state: &mut State) -> WasiHttpCtxView<'_> {
+    state.weigh();
     if state.slot::<Slot>().used.is_none() {
         let call = state.ctx().clone();
         let slot = state.slot::<Slot>();
@@ -141,7 +168,6 @@ fn view(state: &mut State) -> WasiHttpCtxView<'_> {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(MAX_FIELDS);
         slot.used = Some(Box::new(Used { ctx, hooks: Hooks::new(client, call) }));
-        state.table().set_max_capacity(MAX_RESOURCES);
     }
     let (slot, table) = state.slot_and_table::<Slot>();
     let used = slot.used.as_mut().expect("it was made above");

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use frame_dispatch::Ctx;
 use frame_net::http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
@@ -14,13 +15,19 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::budget::Share;
 use super::error;
+use crate::modules::refusal;
 
 /// The response of the client as that of `wasi:http`. Its body fails where it takes longer than `patience` until there
 /// is more of it, and has `place` until it is read or dropped.
-pub(super) fn of(response: Response, patience: Duration, place: Share) -> http::Response<WasiBody> {
+pub(super) fn of(
+    response: Response,
+    patience: Duration,
+    place: Share,
+    call: Ctx,
+) -> http::Response<WasiBody> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = Incoming {
-        next: Some(ReusableBoxFuture::new(read(response, patience))),
+        next: Some(ReusableBoxFuture::new(read(response, patience, call))),
         patience,
         place: Some(place),
     };
@@ -30,16 +37,19 @@ pub(super) fn of(response: Response, patience: Duration, place: Share) -> http::
     response
 }
 
-type Read = (Response, Result<Option<Bytes>, Error>);
+type Read = (Response, Ctx, Result<Option<Bytes>, Error>);
 
 /// The next piece. The time for it runs from when it is first asked for: a guest that takes its time is not to blame a
 /// server for it.
-async fn read(mut response: Response, patience: Duration) -> Read {
+async fn read(mut response: Response, patience: Duration, call: Ctx) -> Read {
     let read = match timeout(patience, response.chunk()).await {
-        Ok(read) => read.map_err(|failed| error::in_the_body(&failed)),
+        Ok(read) => read.map_err(|failed| {
+            refusal::log(&call, &failed);
+            error::in_the_body(&failed)
+        }),
         Err(_) => Err(Error::ConnectionReadTimeout),
     };
-    (response, read)
+    (response, call, read)
 }
 
 /// A body of which the client reads no more than the guest asks for.
@@ -59,11 +69,11 @@ impl Body for Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let (response, read) = ready!(next.poll(context));
+        let (response, call, read) = ready!(next.poll(context));
         if let Ok(Some(chunk)) = read {
             let patience = self.patience;
             if let Some(next) = &mut self.next {
-                next.set(self::read(response, patience));
+                next.set(self::read(response, patience, call));
             }
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
