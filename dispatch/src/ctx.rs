@@ -110,6 +110,7 @@ impl Ctx {
     }
 
     /// The process whose own this is, or that called the function whose own this is, itself or through others.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) const fn containing_process(&self) -> Option<&Arc<Instance>> {
         self.process.as_ref()
     }

@@ -18,6 +18,10 @@ use crate::shield::{Held, Panicked, Shielded};
 /// A connection with its permit.
 pub(crate) struct Counted {
     stream: Held<BoxStream>,
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "held until it is dropped; only the HTTP client gives one back earlier")
+    )]
     permit: Permit,
 }
 

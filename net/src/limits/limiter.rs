@@ -43,6 +43,7 @@ impl Limiter {
         if held < self.few { free } else { free.saturating_sub(self.total / LAST) }
     }
 
+    #[cfg(any(feature = "http", test))]
     pub(super) const fn total(&self) -> usize {
         self.total
     }
@@ -99,7 +100,13 @@ impl Limiter {
 
 /// One of the things, until the last clone is dropped, or it is [released](Self::release).
 #[derive(Clone)]
-pub(crate) struct Permit(Arc<Held>);
+pub(crate) struct Permit(
+    #[cfg_attr(
+        not(feature = "http"),
+        expect(dead_code, reason = "held until it is dropped; only the HTTP client gives one back earlier")
+    )]
+    Arc<Held>,
+);
 
 struct Held {
     limiter: Arc<Limiter>,

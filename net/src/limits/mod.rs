@@ -49,11 +49,13 @@ impl Limits {
     }
 
     /// Returns how many connections all units together may have.
+    #[cfg(feature = "http")]
     pub(crate) fn connections(&self) -> usize {
         self.connections.total()
     }
 
     /// Has `keeper` close connections where others need room.
+    #[cfg(feature = "http")]
     pub(crate) fn attach(&self, keeper: &Arc<impl Keeper + 'static>) {
         let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |known: &Weak<dyn Keeper>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(keeper));
