@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::pair::{Pair, Side, has_kernel_stack, left, network, on_both_stacks, right};
-use crate::relay::{Faults, Roam, relay};
+use crate::relay::{Faults, Relay};
 use crate::support::soon;
 
 /// What a mobile network may do on a bad day.
@@ -20,12 +20,12 @@ const BAD: Faults = Faults {
 };
 
 /// A pair whose left end reaches the right one over a relay.
-async fn over_a_relay(stack: &str, faults: Faults) -> (Pair, Roam) {
+pub fn over_a_relay(stack: &str, faults: Faults) -> (Pair, Relay) {
     let right = network(right(stack));
-    let (address, roam) = relay(right.local_address(), faults, 0x5eed).await;
-    let mut left = left(stack, address);
+    let relay = Relay::start(right.local_address(), faults, 0x5eed);
+    let mut left = left(stack, relay.address());
     left["deadline"] = json!("60s");
-    (Pair { left: Side::new(left), right: Side::of(right) }, roam)
+    (Pair { left: Side::new(left), right: Side::of(right) }, relay)
 }
 
 /// Bytes that show where they belong.
@@ -57,7 +57,7 @@ async fn question_and_answer(pair: &Pair, len: usize) {
 #[tokio::test]
 async fn half_closed_transfers_finish_at_five_percent_loss() {
     if has_kernel_stack() {
-        let (pair, _) = over_a_relay("kernel", BAD).await;
+        let (pair, _relay) = over_a_relay("kernel", BAD);
         for _ in 0..3 {
             question_and_answer(&pair, 1 << 20).await;
         }
@@ -69,7 +69,7 @@ async fn a_transfer_goes_on_after_the_reader_had_no_room_at_five_percent_loss() 
     if !has_kernel_stack() {
         return;
     }
-    let (pair, _) = over_a_relay("kernel", BAD).await;
+    let (pair, _relay) = over_a_relay("kernel", BAD);
     let (mut client, mut server) = pair.connected().await;
     let sent = bytes(6 << 20);
     let expected = sent.clone();
@@ -94,7 +94,7 @@ async fn a_transfer_goes_on_after_the_reader_had_no_room_at_five_percent_loss() 
 on_both_stacks! {
     async fn a_little_loss_is_made_up_for(stack) {
         let faults = Faults { lost: 10, ..BAD };
-        let (pair, _) = over_a_relay(stack, faults).await;
+        let (pair, _relay) = over_a_relay(stack, faults);
         question_and_answer(&pair, 100_000).await;
     }
 }
@@ -102,10 +102,10 @@ on_both_stacks! {
 on_both_stacks! {
     async fn connections_outlive_a_change_of_the_peers_endpoint(stack) {
         let faults = Faults { delay: Duration::from_millis(1), ..Faults::default() };
-        let (pair, roam) = over_a_relay(stack, faults).await;
+        let (pair, relay) = over_a_relay(stack, faults);
         let (mut client, mut server) = pair.connected().await;
         for _ in 0..3 {
-            roam.notify_one();
+            relay.roam();
             client.write_all(b"from elsewhere").await.unwrap();
             let mut received = [0; 14];
             soon(server.read_exact(&mut received)).await.unwrap();
@@ -119,7 +119,7 @@ on_both_stacks! {
 on_both_stacks! {
     async fn a_handshake_message_that_is_lost_is_sent_again(stack) {
         let faults = Faults { lost_at_first: 1, ..Faults::default() };
-        let (pair, _) = over_a_relay(stack, faults).await;
+        let (pair, _relay) = over_a_relay(stack, faults);
         // WireGuard does so after 5 seconds, and no sooner.
         pair.connected().await;
     }

@@ -1,15 +1,16 @@
-//! A way between two ends that loses, delays, reorders and duplicates datagrams, the same ones for the same seed.
+//! A relay between two ends that loses, delays, reorders and duplicates datagrams, the same ones for the same seed.
+//!
+//! It has threads of its own, so that neither a busy runtime nor a timer that is coarse changes what it does.
 #![allow(dead_code, unreachable_pub)]
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::net::UdpSocket;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What happens to datagrams, in each direction.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,40 +28,173 @@ pub struct Faults {
     pub bottleneck: Option<(u32, usize)>,
 }
 
-/// Has the relay send from another port from now on.
-pub type Roam = Arc<Notify>;
+/// The bytes that a socket of the relay keeps while its thread has no processor. The system may allow fewer.
+const BUFFER: usize = 16 << 20;
 
-/// Starts a relay to `peer`, in this runtime, and returns its address.
-pub async fn relay(peer: SocketAddr, faults: Faults, seed: u64) -> (SocketAddr, Roam) {
-    let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = near.local_addr().unwrap();
-    let far = connected(peer).await;
-    let roam = Roam::default();
-    tokio::spawn(run(near, far, faults, seed, Arc::clone(&roam)));
-    (address, roam)
+/// How often threads look whether the relay has been dropped.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A datagram, and when it came.
+pub type Arrival = (Instant, Vec<u8>);
+
+/// A relay, which ends when it is dropped.
+pub struct Relay {
+    near: Arc<UdpSocket>,
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    back: mpsc::Sender<Arrival>,
 }
 
-async fn connected(peer: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.connect(peer).await.unwrap();
+struct Shared {
+    is_dropped: AtomicBool,
+    is_blocked: AtomicBool,
+    /// Where the client was last seen.
+    client: Mutex<Option<SocketAddr>>,
+    /// The socket towards the peer. Another one takes its place when the relay roams.
+    far: Mutex<Arc<UdpSocket>>,
+}
+
+impl Relay {
+    /// Starts a relay to `peer`.
+    pub fn start(peer: SocketAddr, faults: Faults, seed: u64) -> Self {
+        let near = Arc::new(socket());
+        let far = Arc::new(connected(peer));
+        let shared = Arc::new(Shared {
+            is_dropped: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
+            client: Mutex::new(None),
+            far: Mutex::new(Arc::clone(&far)),
+        });
+        let (there, from_client) = mpsc::channel();
+        let (back, from_peer) = mpsc::channel();
+        let relay = Self { near: Arc::clone(&near), shared: Arc::clone(&shared), peer, back };
+        {
+            let (near, shared) = (Arc::clone(&near), Arc::clone(&shared));
+            thread::spawn(move || {
+                receive(&near, &shared, &there, |from| *shared.client.lock().unwrap() = Some(from));
+            });
+        }
+        relay.receive_from(far);
+        thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                Direction::new(faults, seed).carry(&from_client, |datagram| {
+                    let far = Arc::clone(&shared.far.lock().unwrap());
+                    let _ = far.send(datagram);
+                });
+            }
+        });
+        thread::spawn(move || {
+            Direction::new(Faults { lost_at_first: 0, ..faults }, !seed).carry(&from_peer, |datagram| {
+                let client = *shared.client.lock().unwrap();
+                if let Some(client) = client {
+                    let _ = near.send_to(datagram, client);
+                }
+            });
+        });
+        relay
+    }
+
+    /// The address that the client sends to.
+    pub fn address(&self) -> SocketAddr {
+        self.near.local_addr().unwrap()
+    }
+
+    /// The ports of the relay, whose sockets must not lose anything.
+    pub fn ports(&self) -> [u16; 2] {
+        let far = self.shared.far.lock().unwrap().local_addr().unwrap();
+        [self.address().port(), far.port()]
+    }
+
+    /// Sends to the peer from another port from now on.
+    pub fn roam(&self) {
+        let far = Arc::new(connected(self.peer));
+        *self.shared.far.lock().unwrap() = Arc::clone(&far);
+        self.receive_from(far);
+    }
+
+    /// Drops all datagrams that arrive from now on, or none but the lost ones.
+    pub fn block(&self, is_blocked: bool) {
+        self.shared.is_blocked.store(is_blocked, Relaxed);
+    }
+
+    fn receive_from(&self, far: Arc<UdpSocket>) {
+        let (shared, back) = (Arc::clone(&self.shared), self.back.clone());
+        thread::spawn(move || receive(&far, &shared, &back, |_| {}));
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shared.is_dropped.store(true, Relaxed);
+    }
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(BUFFER);
+    let _ = socket2::SockRef::from(&socket).set_send_buffer_size(BUFFER);
+    socket.set_read_timeout(Some(LOOK)).unwrap();
     socket
 }
 
+fn connected(peer: SocketAddr) -> UdpSocket {
+    let socket = socket();
+    socket.connect(peer).unwrap();
+    socket
+}
+
+/// Receives until the relay is dropped, or roams.
+fn receive(socket: &UdpSocket, shared: &Shared, to: &mpsc::Sender<Arrival>, from: impl Fn(SocketAddr)) {
+    let is_far = socket.peer_addr().is_ok();
+    let is_used = || !is_far || std::ptr::eq(&**shared.far.lock().unwrap(), socket);
+    let mut buffer = vec![0; 65_536];
+    while !shared.is_dropped.load(Relaxed) && is_used() {
+        // An error is a timeout, or about a datagram that an end did not want.
+        let Ok((len, sender)) = socket.recv_from(&mut buffer) else { continue };
+        from(sender);
+        let is_wanted = !shared.is_blocked.load(Relaxed) && is_used();
+        if is_wanted && to.send((Instant::now(), buffer[..len].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
 /// One direction.
-struct Direction {
+pub struct Direction {
     faults: Faults,
     random: u64,
     /// When the last that waits has passed the bottleneck, and when each of those that wait has.
     passed: Instant,
-    waiting: std::collections::VecDeque<Instant>,
+    waiting: VecDeque<Instant>,
     air: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>,
     count: u64,
 }
 
 impl Direction {
-    fn new(faults: Faults, seed: u64) -> Self {
-        let (passed, waiting, air) = (Instant::now(), std::collections::VecDeque::new(), BinaryHeap::new());
+    pub fn new(faults: Faults, seed: u64) -> Self {
+        let (passed, waiting, air) = (Instant::now(), VecDeque::new(), BinaryHeap::new());
         Self { faults, random: seed | 1, passed, waiting, air, count: 0 }
+    }
+
+    /// Sends what arrives, when it is due, until nothing can arrive any more.
+    pub fn carry(mut self, arrivals: &mpsc::Receiver<Arrival>, mut send: impl FnMut(&[u8])) {
+        loop {
+            while let Some(datagram) = self.due() {
+                send(&datagram);
+            }
+            let next = self.air.peek().map(|Reverse((at, ..))| at.saturating_duration_since(Instant::now()));
+            match arrivals.recv_timeout(next.unwrap_or(LOOK)) {
+                Ok((at, datagram)) => {
+                    self.take(at, datagram);
+                    while let Ok((at, datagram)) = arrivals.try_recv() {
+                        self.take(at, datagram);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
     }
 
     /// Returns whether something happens that does to so many of a thousand.
@@ -71,8 +205,7 @@ impl Direction {
         (self.random >> 16) % 1000 < u64::from(of_a_thousand)
     }
 
-    fn take(&mut self, datagram: &[u8]) {
-        let now = Instant::now();
+    fn take(&mut self, now: Instant, datagram: Vec<u8>) {
         if self.count < u64::from(self.faults.lost_at_first) || self.happens(self.faults.lost) {
             self.count += 1;
             return;
@@ -93,55 +226,17 @@ impl Direction {
         if self.happens(self.faults.late.0) {
             arrives += self.faults.late.1;
         }
-        let copies = 1 + u32::from(self.happens(self.faults.doubled));
-        for _ in 0..copies {
+        if self.happens(self.faults.doubled) {
             self.count += 1;
-            self.air.push(Reverse((arrives, self.count, datagram.to_vec())));
+            self.air.push(Reverse((arrives, self.count, datagram.clone())));
         }
+        self.count += 1;
+        self.air.push(Reverse((arrives, self.count, datagram)));
     }
 
-    /// The next datagram that has arrived.
-    fn arrived(&mut self) -> Option<Vec<u8>> {
+    /// The next datagram whose time has come.
+    fn due(&mut self) -> Option<Vec<u8>> {
         let is_due = self.air.peek().is_some_and(|Reverse((at, ..))| *at <= Instant::now());
-        is_due.then(|| self.air.pop().unwrap().0.2)
-    }
-
-    fn next(&self) -> Option<Instant> {
-        self.air.peek().map(|Reverse((at, ..))| *at)
-    }
-}
-
-async fn run(near: UdpSocket, mut far: UdpSocket, faults: Faults, seed: u64, roam: Roam) {
-    let peer = far.peer_addr().unwrap();
-    let back_faults = Faults { lost_at_first: 0, ..faults };
-    let (mut there, mut back) = (Direction::new(faults, seed), Direction::new(back_faults, !seed));
-    let mut client = None;
-    let mut buffer = vec![0; 65_536];
-    loop {
-        while let Some(datagram) = there.arrived() {
-            let _ = far.send(&datagram).await;
-        }
-        while let (Some(to), Some(datagram)) = (client, back.arrived()) {
-            let _ = near.send_to(&datagram, to).await;
-        }
-        let next = [there.next(), back.next()].into_iter().flatten().min();
-        let next = next.unwrap_or_else(|| Instant::now() + Duration::from_hours(1));
-        tokio::select! {
-            received = near.readable() => {
-                received.unwrap();
-                while let Ok((len, from)) = near.try_recv_from(&mut buffer) {
-                    client = Some(from);
-                    there.take(&buffer[..len]);
-                }
-            }
-            received = far.readable() => {
-                received.unwrap();
-                while let Ok(len) = far.try_recv(&mut buffer) {
-                    back.take(&buffer[..len]);
-                }
-            }
-            () = roam.notified() => far = connected(peer).await,
-            () = sleep_until(next) => {}
-        }
+        is_due.then(|| self.air.pop().map(|Reverse((.., datagram))| datagram)).flatten()
     }
 }
