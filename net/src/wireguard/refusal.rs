@@ -45,7 +45,9 @@ pub enum Refusal {
         most: usize,
     },
     /// The network has as many connections as it may have.
-    #[error("the network has {most} connections open, and may not have more")]
+    #[error(
+        "the network has {most} connections open, and may not have more; close one, or raise `max_connections`"
+    )]
     TooManyConnections {
         /// How many it may have.
         most: usize,

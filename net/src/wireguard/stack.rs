@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use frame_registry::nearest;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, de};
 
@@ -17,6 +18,8 @@ pub enum StackChoice {
     /// The one in user space.
     User,
 }
+
+const STACKS: [&str; 3] = ["auto", "kernel", "user"];
 
 impl<'de> Deserialize<'de> for StackChoice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -34,9 +37,10 @@ impl<'de> Deserialize<'de> for StackChoice {
                     "auto" => Ok(StackChoice::Auto),
                     "kernel" => Ok(StackChoice::Kernel),
                     "user" => Ok(StackChoice::User),
-                    _ => Err(E::custom(format_args!(
-                        "unknown stack `{text}`; it is one of `auto`, `kernel` and `user`"
-                    ))),
+                    _ => Err(E::custom(match nearest(text, STACKS) {
+                        Some(meant) => format!("unknown stack `{text}`; did you mean `{meant}`?"),
+                        None => format!("unknown stack `{text}`; it is one of `auto`, `kernel` and `user`"),
+                    })),
                 }
             }
         }

@@ -63,7 +63,8 @@ async fn an_error_says_what_is_wrong() {
         ("write \"5s\"", |s| s["deadline"] = json!(5)),
         ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1500ms")),
         ("has to be whole seconds, at most 65535", |s| s["peers"][0]["keepalive"] = json!("1day")),
-        ("unknown stack `kernl`; it is one of `auto`, `kernel` and `user`", |s| s["stack"] = json!("kernl")),
+        ("unknown stack `kernl`; did you mean `kernel`?", |s| s["stack"] = json!("kernl")),
+        ("unknown stack `lwip`; it is one of `auto`, `kernel` and `user`", |s| s["stack"] = json!("lwip")),
         ("nonzero", |s| s["max_connections"] = json!(0)),
         ("cannot be bound to port 7", |s| (s["bind"], s["listen_port"]) = (json!("192.0.2.1"), json!(7))),
     ];

@@ -8,6 +8,7 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod budgets;
 mod config;
 mod datagrams;
 mod lifetime;
