@@ -133,6 +133,70 @@ fn what_would_run_is_listed_for_programs() {
     assert!(!list.to_string().contains("hunter2"));
 }
 
+/// A manifest with a tunnel of this stack.
+fn tunnel(stack: &str) -> String {
+    format!(
+        "[networks.'app:office']\nkind = 'wireguard'\nstack = '{stack}'\naddresses = ['10.8.0.2/24']\n\
+         private_key = 'dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo='\npeers = [{{ allowed_ips = ['10.8.0.0/24'], \
+         public_key = 'HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=' }}]\n"
+    )
+}
+
+/// What `frame check` says of a tunnel, in both formats, which have to agree. `wrapper` is a command that runs it.
+fn remark(stack: &str, wrapper: &[&str]) -> String {
+    let app = tempfile::tempdir().unwrap();
+    std::fs::write(app.path().join("app.toml"), tunnel(stack)).unwrap();
+    let check = |format: &str| {
+        let frame = [env!("CARGO_BIN_EXE_frame"), "check", "--format", format];
+        let mut words = wrapper.iter().copied().chain(frame);
+        let mut command = Command::new(words.next().unwrap());
+        let output = command.args(words).current_dir(app.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list: Value = serde_json::from_str(&check("json")).unwrap();
+    let remark = list["networks"][0]["remark"].as_str().unwrap().to_owned();
+    let table = check("table");
+    assert!(table.lines().any(|line| line == format!("app:office: {remark}")), "{table}");
+    remark
+}
+
+#[test]
+fn a_tunnel_says_whose_tcp_it_uses() {
+    const USER: &str = "TCP and UDP in user space";
+    const KERNEL: &str = "the kernel's TCP and UDP, in a namespace of its own";
+    assert_eq!(remark("user", &[]), USER);
+    // It depends on the system, which this cannot choose.
+    let found = remark("auto", &[]);
+    assert!(found == KERNEL || found.starts_with(&format!("{USER}, because ")), "{found}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_tunnel_says_why_it_does_not_use_the_kernels_tcp() {
+    /// Runs a command where no further namespaces can be made.
+    const WITHOUT_NAMESPACES: [&str; 6] =
+        ["unshare", "-Ur", "sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"", "sh"];
+    let [program, arguments @ ..] = WITHOUT_NAMESPACES;
+    let tried = Command::new(program).args(arguments).arg("true").output();
+    if !tried.as_ref().is_ok_and(|tried| tried.status.success()) {
+        assert!(std::env::var_os("CI").is_none(), "this test must not be skipped in CI: {tried:?}");
+        eprintln!("SKIPPED: this needs `unshare` and user namespaces: {tried:?}");
+        return;
+    }
+    let why = "TCP and UDP in user space, because cannot make a user and network namespace: ";
+    let found = remark("auto", &WITHOUT_NAMESPACES);
+    assert!(found.starts_with(why), "{found}");
+}
+
+#[test]
+fn a_stack_that_is_unknown_is_told_with_what_was_meant() {
+    let problems = wrong(&tunnel("kernl"), &[]);
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(message(problem), "`stack`: unknown stack `kernl`; did you mean `kernel`?");
+    assert_eq!(problem["line"], 3);
+}
+
 #[test]
 fn a_manifest_that_is_not_there_is_a_problem_like_any() {
     let output = frame(&["check", "/nonexistent/app.toml"]);
