@@ -3,9 +3,9 @@
 //!
 //! - **The kernel's**, on Linux: a network namespace of its own, which a helper process owns. See [`helper`] for what a
 //!   program has to do for that.
-//! - **In user space**, by [smoltcp], everywhere else. It is as fast while nothing is lost, but its TCP recovers slowly:
-//!   it does not read selective acknowledgements, and waits at least a second before it sends anything again. At 5 % loss
-//!   transfers may take minutes. It does not reassemble fragments and does not heed ICMP. Each packet is shown to every
+//! - **In user space**, by [smoltcp], everywhere else. It is fast while nothing is lost or late, but its TCP recovers
+//!   slowly: it does not read selective acknowledgements, and waits at least a second before it sends anything again. At
+//!   5 % loss transfers may take minutes. It does not reassemble fragments and does not heed ICMP. Each packet is shown to every
 //!   connection until one takes it, so some thousands of them at once are slow.
 //!
 //! `Tunnel` is the peers and who owns what, without any I/O: packets and datagrams in memory go in and come out. A task

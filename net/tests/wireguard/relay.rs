@@ -147,7 +147,7 @@ fn connected(peer: SocketAddr) -> UdpSocket {
 /// Receives until the relay is dropped, or roams.
 fn receive(socket: &UdpSocket, shared: &Shared, to: &mpsc::Sender<Arrival>, from: impl Fn(SocketAddr)) {
     let is_far = socket.peer_addr().is_ok();
-    let is_used = || !is_far || std::ptr::eq(&**shared.far.lock().unwrap(), socket);
+    let is_used = || !is_far || Arc::as_ptr(&shared.far.lock().unwrap()) == std::ptr::from_ref(socket);
     let mut buffer = vec![0; 65_536];
     while !shared.is_dropped.load(Relaxed) && is_used() {
         // An error is a timeout, or about a datagram that an end did not want.
