@@ -14,12 +14,9 @@ use crate::pair::{Pair, cause, on_both_stacks};
 use crate::relay::Faults;
 use crate::support::soon;
 
-/// How many bytes a network keeps for connections that have no user any more.
+/// How many connections that have no user any more a network keeps, and how many bytes of them.
+const MOST: usize = 256;
 const MOST_BYTES: usize = 16 << 20;
-
-/// How many connections are closed, and how much each is given to write.
-const CLOSED: usize = 250;
-const WRITTEN: usize = 256 * 1024;
 
 /// How many bytes the far end of a connection that was closed receives, until their end or a reset. Where nothing comes
 /// for a while it writes, so that it hears of a reset.
@@ -37,42 +34,77 @@ async fn received(mut server: BoxStream) -> usize {
     }
 }
 
-on_both_stacks! {
-    async fn closed_connections_that_are_not_acknowledged_have_a_budget_and_the_oldest_is_reset(stack) {
-        let (pair, relay) = over_a_relay(stack, Faults::default());
-        let mut listener = pair.right.listen(80).await;
-        let mut connections = Vec::new();
-        for _ in 0..CLOSED {
-            let (connected, accepted) =
-                tokio::join!(pair.left.connect("10.9.0.2:80"), soon(listener.accept()));
-            connections.push((connected.unwrap(), accepted.unwrap().0));
-        }
-        relay.block(true);
-        let mut written = Vec::new();
-        let mut servers = Vec::new();
-        let piece = vec![7; WRITTEN];
-        for (mut client, server) in connections {
-            written.push(soon(client.write(&piece)).await.unwrap());
-            drop(client);
-            servers.push(server);
-        }
-        relay.block(false);
+/// Allows as many descriptors as this process may have: with the kernel's stack each connection takes two here.
+fn raise_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-        let mut receiving = JoinSet::new();
-        for (number, server) in servers.into_iter().enumerate() {
-            receiving.spawn(async move { (number, timeout(Duration::from_mins(2), received(server)).await) });
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    }
+}
+
+/// A connection that was closed while its far end acknowledged nothing.
+struct Closed {
+    written: usize,
+    /// All of it arrives once the far end can be reached again.
+    is_kept: bool,
+}
+
+/// Opens connections, writes to them what they take of a piece of this length while nothing gets through, and closes
+/// them, the first one first.
+async fn closed(stack: &str, count: usize, len: usize) -> Vec<Closed> {
+    raise_limit();
+    let (pair, relay) = over_a_relay(stack, Faults::default());
+    let mut listener = pair.right.listen(80).await;
+    let mut connections = Vec::new();
+    for _ in 0..count {
+        let (connected, accepted) = tokio::join!(pair.left.connect("10.9.0.2:80"), soon(listener.accept()));
+        connections.push((connected.unwrap(), accepted.unwrap().0));
+    }
+    relay.block(true);
+    let piece = vec![7; len];
+    let mut receiving = JoinSet::new();
+    for (number, (mut client, server)) in connections.into_iter().enumerate() {
+        let written = soon(client.write(&piece)).await.unwrap();
+        drop(client);
+        receiving.spawn(async move {
+            let received = timeout(Duration::from_mins(2), received(server)).await.expect("it ends");
+            (number, Closed { written, is_kept: received == written })
+        });
+    }
+    // What the oldest sent is lost by then.
+    let all_lost = async {
+        while relay.blocked() < count {
+            tokio::task::yield_now().await;
         }
-        let mut received = receiving.join_all().await;
-        received.sort_by_key(|(number, _)| *number);
-        let is_whole: Vec<_> = std::iter::zip(received, &written)
-            .map(|((_, received), written)| received.expect("it ends") == *written)
-            .collect();
-        let kept: usize = std::iter::zip(&is_whole, &written).filter(|(is_whole, _)| **is_whole).map(|(_, len)| len).sum();
-        let total: usize = written.iter().sum();
+    };
+    soon(all_lost).await;
+    relay.block(false);
+    let mut closed = receiving.join_all().await;
+    closed.sort_by_key(|(number, _)| *number);
+    closed.into_iter().map(|(_, closed)| closed).collect()
+}
+
+on_both_stacks! {
+    async fn closed_connections_that_are_not_acknowledged_keep_few_bytes_and_the_oldest_is_reset(stack) {
+        const LEN: usize = 256 * 1024;
+        let closed = closed(stack, 250, LEN).await;
+        let total: usize = closed.iter().map(|closed| closed.written).sum();
+        let kept: usize = closed.iter().filter(|closed| closed.is_kept).map(|closed| closed.written).sum();
         assert!(total > MOST_BYTES && kept <= MOST_BYTES, "{kept} bytes of {total} were kept");
-        // As many as there is room for, and those are the newest.
-        assert!(kept > MOST_BYTES - 2 * WRITTEN, "{kept} bytes of {total} were kept");
-        assert!(is_whole.is_sorted(), "{is_whole:?}");
+        assert!(kept > MOST_BYTES - 2 * LEN, "{kept} bytes of {total} were kept");
+        assert!(closed.is_sorted_by_key(|closed| closed.is_kept), "the newest are kept");
+    }
+}
+
+on_both_stacks! {
+    async fn closed_connections_that_are_not_acknowledged_are_few_and_the_oldest_is_reset(stack) {
+        let closed = closed(stack, MOST + 44, 1).await;
+        let kept = closed.iter().filter(|closed| closed.is_kept).count();
+        assert_eq!(kept, MOST);
+        assert!(closed.is_sorted_by_key(|closed| closed.is_kept), "the newest are kept");
     }
 }
 

@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -48,6 +48,8 @@ pub struct Relay {
 struct Shared {
     is_dropped: AtomicBool,
     is_blocked: AtomicBool,
+    /// How many datagrams arrived while it was.
+    blocked: AtomicUsize,
     /// Where the client was last seen.
     client: Mutex<Option<SocketAddr>>,
     /// The socket towards the peer. Another one takes its place when the relay roams.
@@ -62,6 +64,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             is_dropped: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
+            blocked: AtomicUsize::new(0),
             client: Mutex::new(None),
             far: Mutex::new(Arc::clone(&far)),
         });
@@ -118,6 +121,11 @@ impl Relay {
         self.shared.is_blocked.store(is_blocked, Relaxed);
     }
 
+    /// How many datagrams were dropped because the relay was blocked.
+    pub fn blocked(&self) -> usize {
+        self.shared.blocked.load(Relaxed)
+    }
+
     fn receive_from(&self, far: Arc<UdpSocket>) {
         let (shared, back) = (Arc::clone(&self.shared), self.back.clone());
         thread::spawn(move || receive(&far, &shared, &back, |_| {}));
@@ -153,8 +161,11 @@ fn receive(socket: &UdpSocket, shared: &Shared, to: &mpsc::Sender<Arrival>, from
         // An error is a timeout, or about a datagram that an end did not want.
         let Ok((len, sender)) = socket.recv_from(&mut buffer) else { continue };
         from(sender);
-        let is_wanted = !shared.is_blocked.load(Relaxed) && is_used();
-        if is_wanted && to.send((Instant::now(), buffer[..len].to_vec())).is_err() {
+        if shared.is_blocked.load(Relaxed) {
+            shared.blocked.fetch_add(1, Relaxed);
+            continue;
+        }
+        if is_used() && to.send((Instant::now(), buffer[..len].to_vec())).is_err() {
             return;
         }
     }

@@ -35,8 +35,9 @@ const LINGER: Duration = Duration::from_secs(30);
 /// How many connections are kept that are closed, and only wait for packets that come late.
 const MOST_WAITING: usize = 64;
 
-/// How much memory connections may hold that no user has any more. Beyond that the oldest is reset, as it is if there are
-/// more of them than there may be connections with a user.
+/// How many connections are kept that no user has any more and that are not closed yet, and how much memory such
+/// connections may hold. Beyond that the oldest is reset.
+const MOST_ORPHANS: usize = 256;
 const MOST_ORPHANED: usize = 16 * 1024 * 1024;
 
 /// How often connections that are closed are looked at: more often than smoltcp forgets them, which takes 10 s.
@@ -277,7 +278,7 @@ impl Stack {
             held = held.saturating_add(connection.held(socket));
             let is_unread = socket.recv_queue() > 0 && socket.send_queue() == 0;
             let is_late = connection.orphaned.is_some_and(|until| until <= now) && !is_waiting;
-            let is_beyond = count > self.most || held > MOST_ORPHANED;
+            let is_beyond = count > MOST_ORPHANS || held > MOST_ORPHANED;
             if is_unread || is_late || is_beyond {
                 socket.abort();
             }
