@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 ///
 /// Whatever is set here, a unit gets one more only while it has less than what is free. So one greedy unit leaves half to
 /// the others, two leave a third, and a unit that has nothing finds room. The last sixteenth of the connections is for
-/// units that have fewer than four, and that of the lookups for units that have none.
+/// units that have fewer than four, the last quarter of that for units that have none. The last sixteenth of the lookups is
+/// for units that have none.
 ///
 /// ```
 /// use frame_net::LimitsConfig;

@@ -9,12 +9,12 @@ use super::unit::Unit;
 
 /// Lends out `total` things. A unit gets one more only while it has less than are free (the dynamic threshold of Choudhury
 /// and Hahne), so that however many units take what they can, one more finds room. Where there are many units, what is
-/// free is little: the last of it is for units that have few.
+/// free is little: the last of it is for units that have few, and the less of it there is, the fewer they may have.
 pub(super) struct Limiter {
     what: Limited,
     total: usize,
     per_unit: usize,
-    /// A unit that has fewer gets one of the last, too.
+    /// A unit that has fewer gets one of the last, too: the fewer it has, the closer to the end.
     few: usize,
     table: Mutex<Table>,
 }
@@ -38,9 +38,11 @@ impl Limiter {
         Self { what, total, per_unit, few, table: Mutex::default() }
     }
 
-    /// How many of `free` a unit may have that has `held`.
-    const fn threshold(&self, free: usize, held: usize) -> usize {
-        if held < self.few { free } else { free.saturating_sub(self.total / LAST) }
+    /// How many of `free` a unit may have that has `held`. The rest is kept for units that have fewer: if many of them took
+    /// the last, as soon as they have few, they would leave nothing to one that has none.
+    fn threshold(&self, free: usize, held: usize) -> usize {
+        let kept = self.total / LAST * held.min(self.few) / self.few;
+        free.saturating_sub(kept)
     }
 
     #[cfg(any(feature = "http", test))]

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -15,6 +16,10 @@ use super::files::Servers;
 
 /// The longest answer over UDP that passes through the internet in one piece (DNS flag day 2020).
 const LONGEST_DATAGRAM: u16 = 1232;
+
+/// A question whose answer is not there by then is sent again, and after twice as long once more, and so on, until the
+/// server's time has passed. Datagrams get lost, and that should cost less than the whole of that time.
+const RESEND: Duration = Duration::from_millis(300);
 
 /// A name may stand for another one. More often than this in a row it leads nowhere.
 const MOST_ALIASES: usize = 16;
@@ -138,9 +143,20 @@ async fn over_udp(server: SocketAddr, asked: &mut [Asked]) -> io::Result<()> {
     let socket = UdpSocket::bind((any, 0)).await?;
     // From here on the kernel passes on what comes from that server only.
     socket.connect(server).await?;
-    for asked in asked.iter() {
-        socket.send(&asked.bytes).await?;
+    let mut patience = RESEND;
+    loop {
+        for asked in asked.iter().filter(|asked| asked.answer.is_none()) {
+            socket.send(&asked.bytes).await?;
+        }
+        if let Ok(received) = timeout(patience, receive(&socket, asked)).await {
+            return received;
+        }
+        patience *= 2;
     }
+}
+
+/// Receives until every question is answered.
+async fn receive(socket: &UdpSocket, asked: &mut [Asked]) -> io::Result<()> {
     // Some servers send more than they were told can be received.
     let mut buffer = vec![0; 4096];
     while asked.iter().any(|asked| asked.answer.is_none()) {

@@ -47,11 +47,20 @@ fn many_greedy_units_leave_the_last_to_those_that_have_few() {
     let limiter = limiter(1600);
     let _taken = greedy(&limiter, 250);
     let mut newcomers = Vec::new();
-    for number in 1000..1024 {
+    for number in 1000..1006 {
         let taken: Vec<_> = (0..4).filter_map(|_| limiter.acquire(&unit(number)).ok()).collect();
         assert_eq!(taken.len(), 4, "{number}");
         newcomers.push(taken);
     }
+}
+
+#[test]
+fn more_units_than_there_is_room_for_leave_some_to_those_that_have_none() {
+    let limiter = limiter(1600);
+    // They come one after the other, so the first ones have much, and 25 others could take the last by four.
+    let _taken: Vec<_> = (0..36).map(|number| take_all(&limiter, &unit(number))).collect();
+    let newcomers: Vec<_> = (1000..1020).map(|number| limiter.acquire(&unit(number))).collect();
+    assert!(newcomers.iter().all(Result::is_ok));
 }
 
 #[test]
@@ -98,7 +107,7 @@ proptest! {
                 let free = total - held.len();
                 let missing = limiter.missing(&unit(number));
                 let acquired = limiter.acquire(&unit(number));
-                let left = if own < 4 { free } else { free.saturating_sub(total / 16) };
+                let left = free.saturating_sub(total / 16 * own.min(4) / 4);
                 prop_assert_eq!(acquired.is_ok(), own < left && own < per_unit);
                 prop_assert_eq!(missing == Some(0), acquired.is_ok());
                 if own == 0 && free > 0 {

@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
 use hickory_proto::rr::Record;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use proptest::prelude::*;
@@ -160,6 +163,24 @@ async fn a_server_that_refuses_one_kind_has_answered_the_other() {
     })
     .await;
     assert_eq!(resolved(&servers("", &[server]), "h.example").await.unwrap(), ["192.0.2.1"]);
+}
+
+#[tokio::test]
+async fn a_lost_question_is_sent_again_before_the_time_of_the_server_has_passed() {
+    let seen = Arc::new(Mutex::new(HashMap::new()));
+    let counts = Arc::clone(&seen);
+    let server = server(move |question, _| {
+        let mut counts = counts.lock().unwrap();
+        let count = counts.entry((question.metadata.id, question.queries[0].query_type())).or_insert(0);
+        *count += 1;
+        // The first of each kind is lost.
+        (*count > 1).then(|| answered(&question, &["192.0.2.1", "2001:db8::1"]))
+    })
+    .await;
+    // One try, so a second question can only be the first one again.
+    let servers = servers("options timeout:30 attempts:1", &[server]);
+    assert_eq!(resolved(&servers, "h.example").await.unwrap(), ["192.0.2.1", "2001:db8::1"]);
+    assert_eq!(seen.lock().unwrap().len(), 2, "it is the same question, with the same id");
 }
 
 #[tokio::test]
