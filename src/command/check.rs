@@ -10,9 +10,10 @@ use crate::exit::Exit;
 use crate::manifest::{Summary, examine};
 use crate::{app, report};
 
-/// Says everything that is wrong with the manifest of an app, or else what it would run.
+/// Reports the mistakes in the manifest of an app, or else what it would run.
 ///
-/// Nothing is run, and nothing is connected to. Ends with the code 2 where something is wrong.
+/// The first mistake of each setting is reported, in all sections at once. Nothing is run, and nothing is connected to.
+/// Exits with code 2 if there is a mistake.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The manifest.
@@ -26,7 +27,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut reading = examine(&self.manifest);
-        // What could be read is looked at further in any case, so that everything is said at once.
+        // What could be read is looked at further in any case, so that mistakes in all sections are reported at once.
         let mut remarks = BTreeMap::new();
         if let Some(manifest) = &reading.manifest {
             let runtime = Builder::new_multi_thread().enable_all().build()?;

@@ -78,9 +78,10 @@
 //!
 //! # What is wrong with one
 //!
-//! [`examine`] reads all that can be read, and says everything that is wrong at once: each [`Problem`] with the bytes that it
-//! is about, and what would be right. [`Problems::render`] shows them to people, [`Problems::to_json`] to programs. Of the settings
-//! of a network and the headers for a collector they show the names, and not the values: these may be secret.
+//! [`examine`] reads all that can be read, and reports the first mistake of each setting, in all sections at once: each
+//! [`Problem`] with the bytes that it is about, and what would be right. [`Problems::render`] shows them to people,
+//! [`Problems::to_json`] to programs. Of the settings of a network and the headers for a collector they show the names, and
+//! not the values: these may be secret.
 //!
 //! # Environment variables
 //!

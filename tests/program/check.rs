@@ -207,7 +207,7 @@ fn a_manifest_that_is_not_there_is_a_problem_like_any() {
 
 #[test]
 fn the_help_says_what_is_checked() {
-    assert!(stdout(&["check", "--help"]).contains("everything that is wrong"));
+    assert!(stdout(&["check", "--help"]).contains("in all sections at once"));
 }
 
 /// Checks a manifest with these files beside it; gives what is wrong.

@@ -76,6 +76,19 @@ fn hello_fetches_through_its_network_or_not_at_all() {
     assert!(origin.accept().is_err(), "something connected to the origin");
 }
 
+/// Writes the certificates and the key that the guide's manifests name.
+fn write_certificates(app: &Path) {
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate").pem();
+    let tls = app.join("tls");
+    fs::create_dir(&tls).expect("it is new");
+    let files =
+        [("corp.pem", &certificate), ("client.pem", &certificate), ("client.key", &key.serialize_pem())];
+    for (name, pem) in files {
+        fs::write(tls.join(name), pem).expect("it can be written");
+    }
+}
+
 /// Every block of TOML in the README and in the guide is a manifest, of an app with the sources of the example `hello`.
 #[test]
 fn manifests_of_the_guide_are_right() {
@@ -98,6 +111,7 @@ fn manifests_of_the_guide_are_right() {
                 }
             }
             fs::create_dir(app.path().join("data")).expect("it is new");
+            write_certificates(app.path());
             let manifest = app.path().join("app.toml");
             fs::write(&manifest, block).expect("it can be written");
             let output = Command::new(env!("CARGO_BIN_EXE_frame"))

@@ -6,10 +6,10 @@ use serde::{Deserialize, Deserializer};
 
 /// What all units of an app share, and the most that one of them may have.
 ///
-/// Whatever is set here, a unit gets one more only while it has less than what is free. So one greedy unit leaves half to
-/// the others, two leave a third, and a unit that has nothing finds room. The last sixteenth of the connections is for
-/// units that have fewer than four, the last quarter of that for units that have none. The last sixteenth of the lookups is
-/// for units that have none.
+/// Whatever is set here, a unit gets one more only while it holds fewer than are free, not counting a reserve of one
+/// sixteenth. So a single greedy unit can take just under half, two can take just under a third each, and a unit that has
+/// none finds room. The reserve of connections is for units that have fewer than four, and its last quarter for units that
+/// have none. The reserve of lookups is for units that have none.
 ///
 /// ```
 /// use frame_net::LimitsConfig;
@@ -23,16 +23,16 @@ use serde::{Deserialize, Deserializer};
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct LimitsConfig {
-    /// How many connections, listeners and sockets for datagrams may be open, those that are being made and those that
-    /// are kept for later requests included. Unless given, half of the descriptors that this process may have when its
+    /// How many connections, listeners and sockets for datagrams may be open, including those that are being made and
+    /// those that are kept for later requests. Unless given, half of the descriptors that this process may have when its
     /// networks are made, and at most 65 536.
     #[serde(deserialize_with = "at_least_one")]
     pub connections: Option<NonZero<usize>>,
     /// How many of these one unit may have. There is no such limit unless given.
     #[serde(deserialize_with = "at_least_one")]
     pub connections_per_unit: Option<NonZero<usize>>,
-    /// How many names this host may look up at a time. Unless given, as many as an eighth of the descriptors, and at most
-    /// 4 096: each takes one.
+    /// How many names this host may look up at a time. Unless given, an eighth of the descriptors, and at most 4 096: each
+    /// takes one. On Apple's systems and on those other than Unix, at most 64.
     #[serde(deserialize_with = "at_least_one")]
     pub lookups: Option<NonZero<usize>>,
     /// How many names one unit may look up at a time. There is no such limit unless given.

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Lets WireGuard networks of this program use the kernel's TCP and UDP, on Linux. Call it first in `main`, before any
-/// thread is started and before arguments are read.
+/// thread is started and before arguments are read. `#[tokio::main]` starts threads before the body of `main`: build the
+/// runtime after this call instead.
 ///
 /// The kernel's stack needs a network namespace of its own, and a process that owns it. That process is this program
 /// again: a network starts `/proc/self/exe` with another name, and there this function does not return. In any other
@@ -16,8 +17,12 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// [`WireGuard::stack`](crate::wireguard::WireGuard::stack).
 ///
 /// ```no_run
-/// frame_net::wireguard::helper::init();
-/// // Now the runtime, and the rest of `main`.
+/// fn main() -> std::io::Result<()> {
+///     frame_net::wireguard::helper::init();
+///     let runtime = tokio::runtime::Runtime::new()?;
+///     runtime.block_on(async { /* the rest of the program */ });
+///     Ok(())
+/// }
 /// ```
 pub fn init() {
     #[cfg(target_os = "linux")]
@@ -30,8 +35,8 @@ pub fn init() {
     use_program("/proc/self/exe");
 }
 
-/// Has networks start the program at `path` as their helper, for programs that cannot call [`init`] themselves. That
-/// program has to call [`init`] first in its `main`.
+/// Makes networks start the program at `path` as their helper, for programs that cannot call [`init`] first, such as a
+/// plugin or a test. The program at `path` has to call [`init`] first in its `main`.
 ///
 /// The first call counts, be it of this function or of [`init`].
 pub fn use_program(path: impl Into<PathBuf>) {
