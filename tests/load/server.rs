@@ -1,26 +1,37 @@
 //! A process with what the app connects to.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use frame_net::socks5::Relay;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
-/// Set in the process of the servers.
+/// Set in the processes of the servers: to `origin`, or to the address that the proxy leads to.
 const SERVES: &str = "FRAME_LOAD_SERVES";
 
-/// How often a client that asks for ticks gets one.
-const TICK: Duration = Duration::from_millis(250);
+/// Clients that are full wait for it. It is closed when all of them are.
+static HELD: Semaphore = Semaphore::const_new(0);
+
+/// How long a client waits that asks for a tick.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How many threads answer for the name server.
+const NAME_THREADS: usize = 4;
 
 /// The name that the name server has an address for.
 pub(crate) const NAME: &str = "honest.example";
 
-/// An origin of HTTP, a SOCKS5 proxy that leads to it, and a name server. They end when this is dropped.
+/// An origin of HTTP with a name server, and a SOCKS5 proxy that leads to the origin. They end when this is dropped.
+///
+/// Each is a process of its own: the proxy has two descriptors open for each connection.
 pub(crate) struct Servers {
-    child: Child,
+    processes: [Child; 2],
+    /// What the origin says.
+    lines: Lines,
     /// The port of the origin, on 127.0.0.1.
     pub(crate) origin: u16,
     /// The port of the proxy.
@@ -29,48 +40,94 @@ pub(crate) struct Servers {
 
 impl Servers {
     pub(crate) fn start() -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "server::serves", "--nocapture"]).env(SERVES, "1");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let ports = lines.find_map(|line| line.split_once("ports ").map(|(_, ports)| ports.to_owned()));
-        let ports = ports.expect("the servers say where they are");
-        let (origin, proxy) = ports.split_once(' ').unwrap();
-        Self { child, origin: origin.parse().unwrap(), proxy: proxy.parse().unwrap() }
+        let (serves, origin, lines) = start("origin");
+        let (proxies, proxy, _) = start(&format!("127.0.0.1:{origin}"));
+        Self { processes: [serves, proxies], lines, origin, proxy }
+    }
+
+    /// Waits until so many clients have said that they are full, and lets all of them go on.
+    pub(crate) async fn release_once_full(&mut self, clients: usize) {
+        let mut lines = std::mem::replace(&mut self.lines, Box::new(std::iter::empty()));
+        let waited = tokio::task::spawn_blocking(move || {
+            let full = lines.by_ref().filter(|line| line.ends_with("full")).take(clients).count();
+            (lines, full)
+        });
+        let (lines, full) = waited.await.unwrap();
+        assert_eq!(full, clients, "the origin has ended");
+        self.lines = lines;
+        self.processes[0].stdin.as_mut().unwrap().write_all(b".").unwrap();
+    }
+
+    /// Fails if one has ended: then it was them who did not answer.
+    pub(crate) fn check(&mut self) {
+        for process in &mut self.processes {
+            assert_eq!(process.try_wait().unwrap(), None, "a server has ended");
+        }
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
-/// Is no test, but the process of the servers, where it is asked to be that.
+type Lines = Box<dyn Iterator<Item = String> + Send>;
+
+/// Starts a server, and waits for its port.
+fn start(what: &str) -> (Child, u16, Lines) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "server::serves", "--nocapture"]).env(SERVES, what);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let port = lines.find_map(|line| line.split_once("port ").map(|(_, port)| port.parse().unwrap()));
+    (child, port.expect("the server says where it is"), Box::new(lines))
+}
+
+/// Is no test, but the process of a server, where it is asked to be that.
 #[test]
 fn serves() {
-    if std::env::var_os(SERVES).is_none() {
-        return;
-    }
-    std::thread::spawn(answer_names);
+    let Ok(what) = std::env::var(SERVES) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let origin = listen();
-        let address = origin.local_addr().unwrap();
-        let proxy = Relay::bind("127.0.0.1:0").await.unwrap().with_any_credentials();
-        println!("ports {} {}", address.port(), proxy.local_addr().unwrap().port());
-        tokio::spawn(proxy.serve(move |_| Ok(address)));
         // Until the process that started this one is no more.
-        let parent = std::thread::spawn(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = origin.accept().await.unwrap();
-                tokio::spawn(answer(stream));
+        let parent = std::thread::spawn(|| {
+            while let Ok(1..) = std::io::stdin().read(&mut [0]) {
+                HELD.close();
             }
         });
+        if what == "origin" {
+            std::thread::spawn(answer_names);
+            let origin = listen();
+            println!("port {}", origin.local_addr().unwrap().port());
+            tokio::spawn(async move {
+                loop {
+                    match origin.accept().await {
+                        Ok((stream, _)) => _ = tokio::spawn(answer(stream)),
+                        Err(error) => give_up(&error),
+                    }
+                }
+            });
+        } else {
+            let origin: SocketAddr = what.parse().unwrap();
+            let proxy = Relay::bind("127.0.0.1:0").await.unwrap().with_any_credentials();
+            println!("port {}", proxy.local_addr().unwrap().port());
+            tokio::spawn(async move {
+                let Err(error) = proxy.serve(move |_| Ok(origin)).await;
+                give_up(&error);
+            });
+        }
         let _ = tokio::task::spawn_blocking(|| parent.join()).await;
     });
+}
+
+/// Ends the server, so that the test learns of it.
+fn give_up(error: &std::io::Error) -> ! {
+    eprintln!("a server of this test accepts no connections any more: {error}");
+    std::process::abort();
 }
 
 /// With a queue that holds as many as come at a time.
@@ -80,21 +137,26 @@ fn listen() -> TcpListener {
     socket.listen(4096).unwrap()
 }
 
-/// Answers requests, or sends ticks, and keeps the connection open.
+/// Answers requests, those for a tick after a time, and keeps the connection open.
 async fn answer(mut stream: TcpStream) {
     let mut head = Vec::new();
     while let Ok(1..) = stream.read_buf(&mut head).await {
-        if head == b"TICK\r\n\r\n" {
-            while stream.write_all(b".").await.is_ok() {
-                tokio::time::sleep(TICK).await;
-            }
-            return;
+        if !head.ends_with(b"\r\n\r\n") {
+            continue;
         }
-        if head.ends_with(b"\r\n\r\n") {
-            head.clear();
-            if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.is_err() {
-                return;
-            }
+        let answer: &[u8] = if head == b"FULL\r\n\r\n" {
+            println!("full");
+            let _ = HELD.acquire().await;
+            b"."
+        } else if head == b"TICK\r\n\r\n" {
+            tokio::time::sleep(TICK).await;
+            b"."
+        } else {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        };
+        head.clear();
+        if stream.write_all(answer).await.is_err() {
+            return;
         }
     }
 }
@@ -102,6 +164,15 @@ async fn answer(mut stream: TcpStream) {
 /// Answers questions about [`NAME`], with 127.0.0.1, and no others.
 fn answer_names() {
     let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
+    // What is queued is little. It overflows less where several threads take from it, and the processors are busy.
+    for _ in 1..NAME_THREADS {
+        let socket = socket.try_clone().unwrap();
+        std::thread::spawn(move || answer_questions(&socket));
+    }
+    answer_questions(&socket);
+}
+
+fn answer_questions(socket: &UdpSocket) {
     let known =
         NAME.split('.').flat_map(|label| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat());
     let known: Vec<u8> = known.chain([0]).collect();
