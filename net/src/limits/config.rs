@@ -31,8 +31,8 @@ pub struct LimitsConfig {
     /// How many of these one unit may have. There is no such limit unless given.
     #[serde(deserialize_with = "at_least_one")]
     pub connections_per_unit: Option<NonZero<usize>>,
-    /// How many names this host may look up at a time. Unless given, an eighth of the descriptors, and at most 4 096: each
-    /// takes one. On Apple's systems and on those other than Unix, at most 64.
+    /// How many names may be looked up at a time, by this host or in `WireGuard` tunnels. Unless given, an eighth of the
+    /// descriptors, and at most 4 096: each takes one. On Apple's systems and on those other than Unix, at most 64.
     #[serde(deserialize_with = "at_least_one")]
     pub lookups: Option<NonZero<usize>>,
     /// How many names one unit may look up at a time. There is no such limit unless given.

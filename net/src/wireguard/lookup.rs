@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
+use crate::limits;
 use crate::wireguard::dns::{Answer, Query};
 use crate::wireguard::inside::Inside;
 use crate::wireguard::{KIND, Refusal};
@@ -72,6 +73,8 @@ impl Resolver {
     }
 
     /// The addresses of `name`: those of IPv6 first, as hosts have it that have both.
+    ///
+    /// It counts towards the lookups of the unit that is [accounted for](limits::account), and has one socket at a time.
     pub(super) async fn lookup(
         &self,
         name: &HostName,
@@ -82,6 +85,7 @@ impl Resolver {
             let what = "looking names up without `dns` in its settings";
             return Err(failed(Cause::NotSupported { kind: KIND, what }));
         }
+        let _permit = limits::lookup_permit().map_err(|error| failed(error.into()))?;
         let mut last = failed(Refusal::NoAddress.into());
         for (index, server) in self.servers.iter().enumerate() {
             let share = deadline.share(self.servers.len() - index);
@@ -98,49 +102,45 @@ impl Resolver {
 
     /// Asks one server for addresses of both kinds. It is enough if it has an answer for one.
     async fn ask(&self, server: IpAddr, name: &HostName) -> Result<Vec<IpAddr>, Cause> {
-        let (v6, v4) = tokio::join!(self.ask_for(server, name, true), self.ask_for(server, name, false));
-        match (v6, v4) {
-            (Ok(mut v6), Ok(v4)) => {
-                v6.extend(v4);
-                Ok(v6)
+        let address = SocketAddr::new(server, PORT);
+        let mut asked = [Asked::new(name, true)?, Asked::new(name, false)?];
+        self.ask_by_datagram(&mut asked, address).await?;
+        let (mut found, mut failed) = (Vec::new(), None);
+        for asked in asked.iter_mut().filter(|asked| asked.answer == Some(Answer::Truncated)) {
+            match self.ask_by_stream(&asked.query, address).await {
+                Ok(answer) => asked.answer = Some(answer),
+                Err(cause) => failed = Some(cause),
             }
-            (Ok(addresses), Err(_)) | (Err(_), Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-            (Err(cause), _) | (_, Err(cause)) => Err(cause),
+        }
+        for asked in asked {
+            match asked.answer {
+                Some(Answer::Addresses(addresses)) => found.extend(addresses),
+                Some(Answer::Failed(code)) => failed = Some(Refusal::NameServer { server, code }.into()),
+                Some(Answer::Truncated) | None => failed = failed.or(Some(Cause::Closed)),
+            }
+        }
+        match failed {
+            Some(cause) if found.is_empty() => Err(cause),
+            _ => Ok(found),
         }
     }
 
-    async fn ask_for(&self, server: IpAddr, name: &HostName, is_v6: bool) -> Result<Vec<IpAddr>, Cause> {
-        let mut id = [0; 2];
-        getrandom::fill(&mut id).map_err(std::io::Error::from)?;
-        // A name that cannot be asked for has no address.
-        let query = Query::new(u16::from_le_bytes(id), name, is_v6).ok_or(Refusal::NoAddress)?;
-        let server_address = SocketAddr::new(server, PORT);
-        let mut answer = self.ask_by_datagram(&query, server_address).await?;
-        if answer == Answer::Truncated {
-            answer = self.ask_by_stream(&query, server_address).await?;
-        }
-        match answer {
-            Answer::Addresses(addresses) => Ok(addresses),
-            Answer::Failed(code) => Err(Refusal::NameServer { server, code }.into()),
-            Answer::Truncated => Err(Cause::Closed),
-        }
-    }
-
-    /// Asks until there is an answer, from a port that is not to be guessed.
-    async fn ask_by_datagram(&self, query: &Query, server: SocketAddr) -> Result<Answer, Cause> {
+    /// Asks until everything is answered, from one port that is not to be guessed.
+    async fn ask_by_datagram(&self, asked: &mut [Asked], server: SocketAddr) -> Result<(), Cause> {
         let port = self.inside.bind(&LocalEndpoint::default()).await?;
-        let message = query.to_bytes();
         let mut buffer = vec![0; 4096];
         loop {
-            port.send(&message, server).await?;
+            for asked in asked.iter().filter(|asked| asked.answer.is_none()) {
+                port.send(&asked.query.to_bytes(), server).await?;
+            }
             let answered = async {
-                loop {
+                while asked.iter().any(|asked| asked.answer.is_none()) {
                     let (len, from) = port.receive(&mut buffer).await?;
-                    let answer = if from == server { query.answer(&buffer[..len]) } else { None };
-                    if let Some(answer) = answer {
-                        return Ok(answer);
+                    if from == server {
+                        take(asked, &buffer[..len]);
                     }
                 }
+                Ok(())
             };
             if let Ok(answered) = timeout(PATIENCE, answered).await {
                 return answered;
@@ -157,5 +157,28 @@ impl Resolver {
         let mut answer = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut answer).await?;
         query.answer(&answer).ok_or(Cause::Closed)
+    }
+}
+
+/// A question, and the answer once it is there.
+struct Asked {
+    query: Query,
+    answer: Option<Answer>,
+}
+
+impl Asked {
+    fn new(name: &HostName, is_v6: bool) -> Result<Self, Cause> {
+        let mut id = [0; 2];
+        getrandom::fill(&mut id).map_err(std::io::Error::from)?;
+        // A name that cannot be asked for has no address.
+        let query = Query::new(u16::from_le_bytes(id), name, is_v6).ok_or(Refusal::NoAddress)?;
+        Ok(Self { query, answer: None })
+    }
+}
+
+/// Records a message as the answer to its question. A message that answers none of them is dropped.
+fn take(asked: &mut [Asked], message: &[u8]) {
+    for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
+        asked.answer = asked.query.answer(message);
     }
 }

@@ -1,13 +1,17 @@
 //! Names are asked for inside the tunnel, or not at all.
 
+use std::collections::HashSet;
 use std::net::UdpSocket;
+use std::time::Duration;
 
 use frame_net::wireguard::Refusal;
-use frame_net::{BoxDatagrams, BoxListener, Cause, LocalEndpoint, NetworkError, Step};
+use frame_net::{BoxDatagrams, BoxListener, Cause, Limited, LocalEndpoint, Network as _, NetworkError, Step};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::pair::{Pair, Side, cause, left, on_both_stacks};
+use crate::pair::{ID, Pair, Side, cause, left, network, on_both_stacks, right};
 use crate::support::{Bait, endpoint, soon};
 
 const A: u8 = 1;
@@ -127,5 +131,42 @@ on_both_stacks! {
         let _silent = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
         let error = soon(pair.left.dialer.lookup(&"host.example".parse().unwrap())).await.unwrap_err();
         assert!(matches!(cause(&error), Cause::TimedOut { .. }) && error.is_retryable(), "{error:?}");
+    }
+}
+
+on_both_stacks! {
+    async fn names_that_are_looked_up_in_the_tunnel_count_as_lookups(stack) {
+        const MOST: usize = 4;
+        let right = network(right(stack));
+        let silent = right.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        let mut left = left(stack, right.local_address());
+        (left["kind"], left["dns"]) = (json!("wireguard"), json!(["10.9.0.2"]));
+        let limits = json!({ "lookups_per_unit": MOST });
+        let left = Side::in_app(json!({ "networks": { ID: left }, "limits": limits }));
+        let mut lookups = JoinSet::new();
+        for number in 0..3 * MOST {
+            let dialer = left.dialer.clone();
+            lookups.spawn(async move { dialer.lookup(&format!("n{number}.example").parse().unwrap()).await });
+        }
+        // The others wait for the name server.
+        for _ in 0..2 * MOST {
+            let error = soon(lookups.join_next()).await.unwrap().unwrap().unwrap_err();
+            let is_limit = |cause: &Cause| matches!(cause, Cause::Limit(limit) if limit.what == Limited::Lookups);
+            assert!(is_limit(cause(&error)), "{error:?}");
+        }
+        let to = endpoint("connected.example:80");
+        assert!(matches!(cause(&left.dialer.connect(&to).await.unwrap_err()), Cause::Limit(_)));
+        // Each question has arrived by then, so its socket is open.
+        let mut asked = HashSet::new();
+        let mut buffer = [0; 512];
+        while asked.len() < 2 * MOST {
+            let (len, from) = soon(silent.receive_from(&mut buffer)).await.unwrap();
+            asked.insert((buffer[..len].to_vec(), from.port));
+        }
+        let ports: HashSet<_> = asked.iter().map(|(_, port)| port).collect();
+        assert_eq!(ports.len(), MOST, "both questions of a lookup come from one port");
+        lookups.shutdown().await;
+        let found = timeout(Duration::from_millis(50), left.dialer.lookup(&"again.example".parse().unwrap())).await;
+        assert!(found.is_err(), "lookups that were cancelled make room");
     }
 }

@@ -108,7 +108,12 @@ impl Side {
     /// The network is made from its settings, as an app does it.
     pub fn new(mut settings: Value) -> Self {
         settings["kind"] = json!("wireguard");
-        let (app, networks) = app(json!({ "networks": { ID: settings } }));
+        Self::in_app(json!({ "networks": { ID: settings } }))
+    }
+
+    /// The network is one of an app with this configuration.
+    pub fn in_app(config: Value) -> Self {
+        let (app, networks) = app(config);
         Self::with(app, networks)
     }
 
