@@ -264,8 +264,13 @@ impl DriverError {
     pub fn is_retryable(&self) -> bool {
         match self.cause() {
             Cause::Io(error) => {
-                use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
-                !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+                use io::ErrorKind::{InvalidInput, NotFound, PermissionDenied, Unsupported};
+                match error.kind() {
+                    InvalidInput | PermissionDenied | Unsupported => false,
+                    // The name server has answered that there is no such name.
+                    NotFound => self.step() != Step::Lookup,
+                    _ => true,
+                }
             }
             Cause::TimedOut { .. } | Cause::Closed | Cause::Limit(_) | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
@@ -431,5 +436,7 @@ mod tests {
         };
         assert!(is_retryable(io::ErrorKind::ConnectionRefused) && is_retryable(io::ErrorKind::AddrInUse));
         assert!(!is_retryable(io::ErrorKind::PermissionDenied) && !is_retryable(io::ErrorKind::InvalidInput));
+        let no_such_name = Cause::Io(io::ErrorKind::NotFound.into());
+        assert!(!DriverError::new(Step::Lookup, "nowhere.example", no_such_name).is_retryable());
     }
 }
