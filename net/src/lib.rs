@@ -79,6 +79,7 @@ mod limits;
 mod lookup;
 mod network;
 mod option;
+mod reach;
 mod registered;
 mod registry;
 mod resolver;

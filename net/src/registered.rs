@@ -13,6 +13,7 @@ use crate::host::HostName;
 use crate::id::NetworkId;
 use crate::isolation::{Isolation, IsolationKey};
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
+use crate::reach;
 use crate::shield::{Held, Panicked, Shielded};
 
 /// A network in its place. The same network in another place, or there again, is another, and so is one that goes
@@ -92,7 +93,7 @@ impl Registered {
 
     /// Connects to `to`, the far end of a network that goes through this one.
     pub(crate) async fn carry(&self, to: &Endpoint) -> Result<BoxStream, DriverError> {
-        self.call(Step::Connect, to, |network| network.carry(to)).await
+        reach::unwatched(self.call(Step::Connect, to, |network| network.carry(to))).await
     }
 
     pub(crate) async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, DriverError> {

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::http::{HttpClient, HttpError, Request, Response};
+use frame_net::http::{HttpClient, HttpError, RedirectError, Request, Response};
 use frame_net::{
     BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError, Route,
 };
@@ -179,6 +179,10 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
     };
     let message = match &error {
         HttpError::Network(error) => network_message(error, kind),
+        // Where servers lead is not the guest's to change.
+        HttpError::Redirect { to, why: RedirectError::Special, .. } => {
+            format!("a redirect to {to} is not allowed")
+        }
         // It is about what the guest gave, or about what an origin answered.
         error if matches!(kind, ErrorKind::Invalid | ErrorKind::Denied) => with_causes(error),
         error => error.to_string(),

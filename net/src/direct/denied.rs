@@ -9,8 +9,8 @@ use super::foreign::ForeignName;
 use super::pattern::Pattern;
 use super::ports::Ports;
 use super::rule::{AddressRule, NameRule, Rule};
-use super::special::SpecialRange;
-use crate::host::HostName;
+use super::special::{SpecialRange, special};
+use crate::host::{Host, HostName};
 
 /// The rules of a network do not let it do what was asked. It says which name, which address,
 /// which rule or range, and what to configure where it is meant to be allowed.
@@ -37,6 +37,9 @@ pub enum DeniedBy {
     /// The name is `localhost` or below it, which is the far end of the network itself, and no rule of `allow` has it, but
     /// for `*`.
     LocalName,
+    /// A redirect leads from a public host to a name with this address, which is not of the public internet. No rule of
+    /// `allow` lifts that.
+    Redirected(SpecialRange),
     /// The `default` is to deny, and no rule of `allow` matches. A name was not looked up.
     Default,
     /// No rule of `listen` has the address and port.
@@ -49,6 +52,17 @@ impl Denied {
         let Some(foreign) = ForeignName::of(name) else { return Ok(()) };
         let (name, reason) = (Some(name.clone()), DeniedBy::ForeignName(foreign));
         Err(Box::new(Self { name, address: None, embedded: None, port: None, reason }))
+    }
+
+    /// Refuses an address of `host` that is special, where a redirect from a public host leads.
+    pub(crate) fn check_redirected(host: &Host, address: IpAddr) -> Result<(), Box<Self>> {
+        let Some((embedded, range)) = special(address) else { return Ok(()) };
+        let name = match host {
+            Host::Name(name) => Some(name.clone()),
+            Host::Address(_) => None,
+        };
+        let reason = DeniedBy::Redirected(range);
+        Err(Box::new(Self { name, address: Some(address), embedded, port: None, reason }))
     }
 
     /// The name that was to be reached, if it was a name.
@@ -74,7 +88,7 @@ impl Denied {
         let by_name = |name| Rule::Name(NameRule { pattern: Pattern::exactly(name), ports });
         match &self.reason {
             // There is a way to lift it, too: whoever wrote the rule knows it, and few want the other.
-            DeniedBy::Rule(_) | DeniedBy::ForeignName(_) => None,
+            DeniedBy::Rule(_) | DeniedBy::ForeignName(_) | DeniedBy::Redirected(_) => None,
             DeniedBy::Special(_) | DeniedBy::NotListening => address.map(by_address),
             DeniedBy::LocalName | DeniedBy::Default => {
                 self.name.as_ref().map(by_name).or_else(|| address.map(by_address))
@@ -97,6 +111,9 @@ impl fmt::Display for Denied {
         match &self.reason {
             DeniedBy::Rule(rule) => write!(f, "is denied by the rule `{rule}`")?,
             DeniedBy::Special(range) => write!(f, "is {range}, and in no address rule of `allow`")?,
+            DeniedBy::Redirected(range) => {
+                write!(f, "is {range}, where no redirect from a public host may lead")?;
+            }
             DeniedBy::ForeignName(foreign) => write!(
                 f,
                 "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it: with \

@@ -22,6 +22,7 @@ use std::time::Duration;
 use frame_registry::BoxError;
 
 use self::guard::Guard;
+use self::resolve::denied_at;
 use self::sockets::{Tcp, Udp};
 use crate::address::LocalEndpoint;
 use crate::deadline::Deadline;
@@ -31,6 +32,7 @@ use crate::error::{DriverError, Step};
 use crate::host::HostName;
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
+use crate::reach;
 use crate::registry::NetworkRegistry;
 use crate::tcp;
 
@@ -43,6 +45,7 @@ pub use self::rule_error::RuleError;
 pub use self::special::SpecialRange;
 #[cfg(feature = "http")]
 pub(crate) use self::special::is_special;
+pub(crate) use self::special::is_special_address;
 pub(crate) use self::text::list as rule_list;
 
 /// A network that is none: it dials from this host. Whom it may reach, [`DirectConfig`] says; unless that is given it
@@ -110,6 +113,7 @@ impl Network for Direct {
             let deadline = Deadline::after(self.deadline);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
             let checked = resolve::endpoint(&self.guard, Step::Connect, to, lookup).await?;
+            reach::found(to, checked.as_slice()).map_err(|denied| denied_at(Step::Connect, to, denied))?;
             let stream = tcp::connect_to(to, checked.as_slice(), deadline).await?;
             Ok(Box::new(stream) as BoxStream)
         })

@@ -5,23 +5,35 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::embedded::{Form, embedded};
 #[cfg(feature = "http")]
-use super::{embedded::embedded, pattern::is_localhost};
+use super::pattern::is_localhost;
 #[cfg(feature = "http")]
 use crate::host::Host;
 
-/// Whether `host` is not of the public internet for all that can be told without looking it up: an address in a
-/// [`SpecialRange`], or that holds one, or `localhost` and what is below it.
+/// Whether `host` is not of the public internet for all that can be told without looking it up: an address that
+/// [is special](is_special_address), or `localhost` and what is below it.
 #[cfg(feature = "http")]
 pub(crate) fn is_special(host: &Host) -> bool {
     match host {
         Host::Name(name) => is_localhost(name),
-        Host::Address(IpAddr::V4(address)) => SpecialRange::of((*address).into()).is_some(),
-        Host::Address(IpAddr::V6(address)) => {
-            SpecialRange::of((*address).into()).is_some()
-                || embedded(*address).any(|(_, held)| SpecialRange::of(held.into()).is_some())
-        }
+        Host::Address(address) => is_special_address(*address),
     }
+}
+
+/// Whether `address` is in a [`SpecialRange`], or holds one that is.
+pub(crate) fn is_special_address(address: IpAddr) -> bool {
+    special(address).is_some()
+}
+
+/// The range that `address` is in, or that an address in it is in, which is given then.
+pub(super) fn special(address: IpAddr) -> Option<(Option<(Form, Ipv4Addr)>, SpecialRange)> {
+    let own = SpecialRange::of(address).map(|range| (None, range));
+    own.or_else(|| match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(outer) => embedded(outer)
+            .find_map(|(form, held)| Some((Some((form, held)), SpecialRange::of(held.into())?))),
+    })
 }
 
 /// A range of addresses that is not the public internet, or not only that. It is shown as what it is, and its block:

@@ -22,6 +22,7 @@ use super::tls::Connectors;
 use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
+use crate::reach;
 use crate::registered::Registered;
 
 /// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
@@ -179,6 +180,7 @@ impl Inner {
         let mut followed = 0;
         loop {
             let (response, lease) = self.exchange(dialer, &hop, steps).await?;
+            let reach = lease.connection.reach();
             let (head, incoming) = response.into_parts();
             let peer = peer(dialer, &hop);
             let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
@@ -189,7 +191,7 @@ impl Inner {
             if followed == max_redirects {
                 return Err(HttpError::TooManyRedirects { peer, limit: max_redirects });
             }
-            let next = redirect::next(&hop, head.status, location, config.allow_downgrade);
+            let next = redirect::next(&hop, reach, head.status, location, config.allow_downgrade);
             let redirect::Refused { to, why } = match next {
                 Ok(next) => {
                     skip(incoming, lease, peer, limit).await;
@@ -252,7 +254,9 @@ impl Inner {
         place: Option<&Place>,
     ) -> Result<(Connection, bool), HttpError> {
         let Self { config, tls, pool, gates } = self;
-        let waiting = || place.and_then(|place| pool.take(place)).map(|connection| (connection, true));
+        let waiting = || {
+            place.and_then(|place| pool.take(place, hop.is_from_public)).map(|connection| (connection, true))
+        };
         if let Some(waiting) = waiting() {
             return Ok(waiting);
         }
@@ -270,9 +274,11 @@ impl Inner {
         pool.attach(dialer.limits());
         let opened = async {
             let origin = &hop.target.origin;
-            let stream = dialer.connect_through(registered, &origin.endpoint).await?;
+            let dialled = dialer.connect_through(registered, &origin.endpoint);
+            let (stream, reach) = reach::watch(&origin.endpoint, hop.is_from_public, dialled).await;
             let tls = tls.of(origin.endpoint.host(), dialer.route());
-            Connection::open(stream, hop.target.server_name.clone(), &peer(dialer, hop), tls, config).await
+            let name = hop.target.server_name.clone();
+            Connection::open(stream?, reach, name, &peer(dialer, hop), tls, config).await
         };
         let opened = match opened.await {
             Ok(opened) => opened,

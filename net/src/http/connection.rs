@@ -22,6 +22,7 @@ use super::tls;
 use super::wire::{Observed, Reservation, Wire};
 use crate::limits::{Counted, Permit};
 use crate::network::BoxStream;
+use crate::reach::Reach;
 
 /// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
 pub(super) struct Connection {
@@ -32,6 +33,8 @@ pub(super) struct Connection {
     open: Arc<DropGuard>,
     /// What it counts as.
     permit: Permit,
+    /// What it leads to.
+    reach: Reach,
     /// What has arrived on it.
     observed: Arc<Observed>,
     /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
@@ -49,6 +52,7 @@ impl Connection {
     /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
     pub(super) async fn open(
         stream: Counted,
+        reach: Reach,
         server_name: Option<ServerName<'static>>,
         peer: &Peer,
         tls: &TlsConnector,
@@ -70,7 +74,8 @@ impl Connection {
         } else {
             http1(wire, observed, permit, config).await
         };
-        opened.map_err(|error| HttpError::of_connection(peer, error))
+        let opened = opened.map_err(|error| HttpError::of_connection(peer, error))?;
+        Ok(Self { reach, ..opened })
     }
 
     /// Another handle to the connection, if it carries several requests at a time.
@@ -82,6 +87,7 @@ impl Connection {
                 spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
                 permit: self.permit.clone(),
+                reach: self.reach,
                 observed: Arc::clone(&self.observed),
                 reservation: None,
             }),
@@ -126,6 +132,11 @@ impl Connection {
     /// whoever cancels this has reason to think that it is dead.
     pub(super) const fn spent(&self) -> &CancellationToken {
         &self.spent
+    }
+
+    /// What it leads to.
+    pub(super) const fn reach(&self) -> Reach {
+        self.reach
     }
 
     /// What has arrived on it.
@@ -196,6 +207,7 @@ async fn http1(
         spent: tasks.spawn_main(driver),
         open,
         permit,
+        reach: Reach::Unknown,
         observed,
         reservation: None,
     })
@@ -221,6 +233,7 @@ async fn http2(
         spent: tasks.spawn_main(driver),
         open,
         permit,
+        reach: Reach::Unknown,
         observed,
         reservation: None,
     })

@@ -121,11 +121,12 @@ impl Pool {
         limits.attach(self);
     }
 
-    /// A connection that waits in `place`. One that carries several requests at a time stays there, too.
-    pub(super) fn take(self: &Arc<Self>, place: &Place) -> Option<Connection> {
+    /// A connection that waits in `place`. One that carries several requests at a time stays there, too. A request that
+    /// a public host has redirected gets none that leads to a special address: it would not be made for it.
+    pub(super) fn take(self: &Arc<Self>, place: &Place, is_from_public: bool) -> Option<Connection> {
         let mut table = self.table();
         loop {
-            let connection = table.pop(place)?;
+            let connection = table.pop(place, is_from_public)?;
             if !connection.is_ready() {
                 continue;
             }
@@ -228,8 +229,9 @@ impl Table {
         here.into_iter().flatten().any(|parked| parked.id == id && parked.connection.is_idle())
     }
 
-    fn pop(&mut self, place: &Place) -> Option<Connection> {
-        let id = self.places.get(place)?.last()?.id;
+    fn pop(&mut self, place: &Place, is_from_public: bool) -> Option<Connection> {
+        let is_fit = |parked: &&Parked| !is_from_public || parked.connection.reach().is_open_to_redirects();
+        let id = self.places.get(place)?.iter().rfind(is_fit)?.id;
         self.remove(id)
     }
 

@@ -9,6 +9,7 @@ use super::error::{RedirectError, UrlError};
 use super::request::{Hop, is_secret};
 use super::target::{Scheme, Target};
 use crate::direct::is_special;
+use crate::reach::Reach;
 
 /// These describe a body.
 const OF_BODY: [HeaderName; 4] =
@@ -29,12 +30,14 @@ pub(super) struct Refused {
 /// What `from` becomes where it is redirected to `location`.
 ///
 /// It leads to a special address, or to `localhost`, only from there, whatever the network allows: that is for who makes
-/// requests to choose, and not for servers.
+/// requests to choose, and not for servers. Where the name of the next host is looked up here, it is then that its
+/// addresses are refused; `reach` is what that of `from` led to.
 ///
 /// The method and the body change as the Fetch standard says, which browsers follow. What is secret, and where the
 /// redirect comes from, stays within an origin.
 pub(super) fn next(
     from: &Hop,
+    reach: Reach,
     status: StatusCode,
     location: &HeaderValue,
     allow_downgrade: bool,
@@ -45,11 +48,13 @@ pub(super) fn next(
         return Err(Refused { to: shown(&target.url), why: RedirectError::Downgrade });
     }
 
-    if is_special(target.origin.endpoint.host()) && !is_special(from.target.origin.endpoint.host()) {
+    let was_special = !from.is_from_public && is_special(from.target.origin.endpoint.host());
+    if is_special(target.origin.endpoint.host()) && !was_special {
         return Err(Refused { to: shown(&target.url), why: RedirectError::Special });
     }
 
-    let mut hop = Hop { target, ..from.clone() };
+    let is_from_public = from.is_from_public || !was_special && reach != Reach::Special;
+    let mut hop = Hop { target, is_from_public, ..from.clone() };
     if becomes_get(status, &hop.method) {
         hop.method = Method::GET;
         hop.body.clear();

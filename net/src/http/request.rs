@@ -49,6 +49,8 @@ pub(super) struct Hop {
     pub(super) body: Bytes,
     /// Whether the body may go to another origin.
     pub(super) forwards_body: bool,
+    /// Whether the redirects that led here began at a public host, or passed one.
+    pub(super) is_from_public: bool,
 }
 
 /// These say where a message ends, whom it is for, or what becomes of the connection. Who could set them could make
@@ -120,7 +122,8 @@ impl Request {
         }
         let method = normalized(method);
         let target = Target::parse(url)?;
-        let hop = Hop { method, target, headers: HeaderMap::new(), body: Bytes::new(), forwards_body: false };
+        let (headers, body) = (HeaderMap::new(), Bytes::new());
+        let hop = Hop { method, target, headers, body, forwards_body: false, is_from_public: false };
         Ok(Self {
             hop,
             time_limit: None,

@@ -17,6 +17,7 @@ use crate::error::{Cause, DriverError, Step};
 use crate::host::HostName;
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
+use crate::reach;
 use crate::registry::NetworkRegistry;
 use crate::setting::SettingError;
 use crate::wireguard::addresses::Addresses;
@@ -173,6 +174,7 @@ impl WireGuard {
         let deadline = Deadline::after(self.deadline);
         let failed = |cause| DriverError::new(Step::Connect, to, cause);
         let addresses = self.resolver.addresses(to, deadline).await?;
+        reach::found(to, &addresses).map_err(|denied| failed(Cause::Denied(denied)))?;
         let addresses = self.resolver.reachable(&addresses).map_err(|refusal| failed(refusal.into()))?;
         let mut last = None;
         for (index, address) in addresses.iter().enumerate() {

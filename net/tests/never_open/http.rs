@@ -4,13 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
-use frame_net::http::{HttpClient, HttpConfig, HttpError, RedirectError, Request};
+use frame_net::http::{HttpClient, HttpConfig, HttpError, RedirectError, Request, StatusCode};
 use frame_net::socks5::{Refusal, Relay};
-use frame_net::{NetworkError, dialer};
+use frame_net::{Cause, DeniedBy, Dialer, NetworkError, dialer};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::sealed::{LOCAL_NAME, PUBLIC};
+use crate::sealed::{INSIDE_NAMES, LOCAL_NAME, PUBLIC};
 use crate::support::{self, endpoint, frame, soon};
 use crate::{app_with, sealed_tests, socks5};
 
@@ -55,7 +55,87 @@ fn network_error(error: &HttpError) -> &NetworkError {
     error
 }
 
+/// A dialer over clearnet, and one through a network that goes nowhere else. Both may reach the loopback interface.
+fn dialers_to_loopback() -> [Dialer; 2] {
+    let allow = json!(["127.0.0.1"]);
+    let (app, _) = support::app(json!({
+        "clearnet": { "allow": allow },
+        "networks": { "app:direct": { "kind": "direct", "allow": allow } },
+    }));
+    [json!({}), json!({ "network": "app:direct" })]
+        .map(|options| dialer(&frame(&app, &options), &app).unwrap())
+}
+
+async fn get(
+    client: &HttpClient,
+    dialer: &Dialer,
+    to: impl std::fmt::Display,
+) -> Result<StatusCode, HttpError> {
+    let response = soon(client.send(dialer, Request::get(&format!("http://{to}/")).unwrap())).await?;
+    let status = response.status();
+    response.bytes().await?;
+    Ok(status)
+}
+
+fn is_refused_redirect(error: &HttpError) -> bool {
+    let NetworkError::Connect { source, .. } = network_error(error) else { panic!("{error:?}") };
+    matches!(source.cause(), Cause::Denied(denied) if matches!(denied.by(), DeniedBy::Redirected(_)))
+}
+
 sealed_tests! {
+    async fn a_redirect_from_a_public_host_to_a_name_that_is_found_to_be_private(world: World) {
+        let [inside, _] = INSIDE_NAMES;
+        let mut opened = 0;
+        for dialer in dialers_to_loopback() {
+            let to = format!("{inside}:{}", world.port());
+            // Also at the end of a chain.
+            let (last, last_served) = server(PUBLIC, vec![redirect(&to)]);
+            let (first, first_served) = server(PUBLIC, vec![redirect(&to), redirect(&last.to_string())]);
+            for chained in 0..2 {
+                let error = get(&client(), &dialer, first).await.unwrap_err();
+                assert!(is_refused_redirect(&error) && !error.is_retryable(), "{error:?}");
+                opened += 1 + chained;
+                world.assert_silent_but_for(opened);
+            }
+            first_served.join().unwrap();
+            last_served.join().unwrap();
+        }
+    }
+
+    async fn a_redirect_from_a_public_host_does_not_get_a_connection_to_a_private_one_that_waits(world: World) {
+        let [inside, _] = INSIDE_NAMES;
+        let [dialer, _] = dialers_to_loopback();
+        let client = client();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = format!("{inside}:{}", listener.local_addr().unwrap().port());
+        let served = thread::spawn(move || answer_once(&listener));
+        assert_eq!(get(&client, &dialer, &to).await.unwrap(), StatusCode::OK);
+
+        let (address, public) = server(PUBLIC, vec![redirect(&to)]);
+        let error = get(&client, &dialer, address).await.unwrap_err();
+        assert!(is_refused_redirect(&error), "{error:?}");
+        public.join().unwrap();
+        world.assert_silent_but_for(2);
+        // It waits there still, for who asks for it.
+        get(&client, &dialer, &to).await.unwrap_err();
+        let after = soon(tokio::task::spawn_blocking(|| served.join().unwrap())).await.unwrap();
+        assert!(after > 0);
+    }
+
+    async fn a_redirect_from_a_name_that_is_found_to_be_private_to_another(_world: World) {
+        let [inside, too] = INSIDE_NAMES;
+        for dialer in dialers_to_loopback() {
+            let ok = "HTTP/1.1 200 OK\r\nConnection: close".to_owned();
+            let (last, last_served) = server("127.0.0.1", vec![ok]);
+            let to = format!("{too}:{}", last.port());
+            let (first, first_served) = server("127.0.0.1", vec![redirect(&to)]);
+            let from = format!("{inside}:{}", first.port());
+            assert_eq!(get(&client(), &dialer, &from).await.unwrap(), StatusCode::OK);
+            first_served.join().unwrap();
+            last_served.join().unwrap();
+        }
+    }
+
     async fn a_redirect_over_clearnet_to_a_private_address(world: World) {
         // Clearnet as it is unless told otherwise: what is public may be reached.
         let (app, _) = support::app(json!({ "clearnet": {} }));

@@ -28,6 +28,8 @@ pub(crate) const PUBLIC: &str = "93.184.216.34";
 pub(crate) const PUBLIC_V6: &str = "2606:2800:220:1::1";
 /// A name that this host could look up in a file, and that leads to the decoy.
 pub(crate) const LOCAL_NAME: &str = "decoy.example";
+/// Names that are in a file, too, and that lead to this host's loopback interface.
+pub(crate) const INSIDE_NAMES: [&str; 2] = ["inside.example", "inside.too.example"];
 /// A name that this host would have to ask the DNS server about.
 pub(crate) const REMOTE_NAME: &str = "remote.example";
 
@@ -157,7 +159,10 @@ pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(World) -
     let files = [
         (
             "hosts",
-            format!("127.0.0.1 localhost\n::1 localhost\n{PUBLIC} {LOCAL_NAME}\n{PUBLIC_V6} {LOCAL_NAME}\n"),
+            format!(
+                "127.0.0.1 localhost {}\n::1 localhost\n{PUBLIC} {LOCAL_NAME}\n{PUBLIC_V6} {LOCAL_NAME}\n",
+                INSIDE_NAMES.join(" "),
+            ),
         ),
         ("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n".to_owned()),
         ("nsswitch.conf", "hosts: files dns\n".to_owned()),

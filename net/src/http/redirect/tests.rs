@@ -14,13 +14,14 @@ fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop 
         headers: headers.collect(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         forwards_body: true,
+        is_from_public: false,
     }
 }
 
 fn follow(from: &str, location: &str) -> Result<String, Refused> {
     let from = hop(&Method::GET, from, &[], "");
     let location = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-    next(&from, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
+    next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
 }
 
 #[test]
@@ -56,7 +57,7 @@ fn a_location_that_is_not_utf_8_keeps_its_bytes() {
     let from = hop(&Method::GET, "http://a.example/", &[], "");
     let follow = |location: &[u8]| {
         let location = HeaderValue::from_bytes(location).unwrap();
-        next(&from, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
+        next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
     };
     assert_eq!(follow(b"/caf\xe9?\xfc").unwrap(), "http://a.example/caf%E9?%FC");
     assert_eq!(follow("/caf\u{e9}".as_bytes()).unwrap(), "http://a.example/caf%C3%A9");
@@ -68,7 +69,7 @@ fn a_body_goes_to_another_origin_only_if_asked() {
     let mut from = hop(&Method::PUT, "http://a.example/", &[], "body");
     from.forwards_body = false;
     let follow = |from: &Hop, to: &'static str| {
-        next(from, StatusCode::TEMPORARY_REDIRECT, &HeaderValue::from_static(to), false)
+        next(from, Reach::Unknown, StatusCode::TEMPORARY_REDIRECT, &HeaderValue::from_static(to), false)
     };
     let refused = follow(&from, "http://b.example/").unwrap_err();
     assert_eq!((refused.to.as_str(), refused.why), ("http://b.example", RedirectError::Body));
@@ -101,9 +102,9 @@ fn no_redirect_leads_where_no_request_can_go() {
 fn a_downgrade_must_be_allowed() {
     let from = hop(&Method::GET, "https://a.example/", &[("authorization", "x")], "");
     let location = HeaderValue::from_static("http://a.example/");
-    let refused = next(&from, StatusCode::FOUND, &location, false).unwrap_err();
+    let refused = next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).unwrap_err();
     assert_eq!((refused.to.as_str(), refused.why), ("http://a.example", RedirectError::Downgrade));
-    let allowed = next(&from, StatusCode::FOUND, &location, true).unwrap();
+    let allowed = next(&from, Reach::Unknown, StatusCode::FOUND, &location, true).unwrap();
     assert!(allowed.headers.is_empty(), "another scheme is another origin");
 }
 
@@ -125,7 +126,8 @@ fn a_redirect_from_a_public_host_to_a_special_one_is_refused() {
     for to in special {
         for from in ["http://a.example/", "http://8.8.8.8/", "http://[2a00::1]/", "http://notlocalhost/"] {
             let from = hop(&Method::GET, from, &[], "");
-            let refused = next(&from, StatusCode::FOUND, &to.parse().unwrap(), true).unwrap_err();
+            let refused =
+                next(&from, Reach::Unknown, StatusCode::FOUND, &to.parse().unwrap(), true).unwrap_err();
             assert_eq!(refused.why, RedirectError::Special, "{to}");
             assert!(!refused.to.contains("31337"), "{}", refused.to);
         }
@@ -140,9 +142,12 @@ fn a_redirect_from_a_public_host_to_a_special_one_is_refused() {
 fn a_value_that_is_marked_stays_within_the_origin() {
     let mut from = hop(&Method::GET, "http://a.example/", &[("x-key", "a"), ("x-other", "b")], "");
     from.headers.get_mut("x-key").unwrap().set_sensitive(true);
-    let same = next(&from, StatusCode::FOUND, &HeaderValue::from_static("/b"), false).unwrap();
+    let same =
+        next(&from, Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("/b"), false).unwrap();
     assert_eq!(same.headers.len(), 2);
-    let other = next(&from, StatusCode::FOUND, &HeaderValue::from_static("//b.example"), false).unwrap();
+    let other =
+        next(&from, Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("//b.example"), false)
+            .unwrap();
     assert_eq!(other.headers.keys().collect::<Vec<_>>(), ["x-other"]);
 }
 
@@ -167,7 +172,7 @@ proptest! {
     ) {
         let with: Vec<_> = headers.iter().map(|&name| (name, "v")).collect();
         let hop = hop(&method.parse().unwrap(), from, &with, "body");
-        let followed = next(&hop, StatusCode::from_u16(status).unwrap(), &to.parse().unwrap(), false);
+        let followed = next(&hop, Reach::Unknown, StatusCode::from_u16(status).unwrap(), &to.parse().unwrap(), false);
         if from.starts_with("https:") && to.starts_with("http:") {
             prop_assert_eq!(followed.unwrap_err().why, RedirectError::Downgrade);
             return Ok(());
