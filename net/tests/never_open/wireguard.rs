@@ -235,6 +235,44 @@ sealed_tests! {
         world.assert_silent_but_for_datagrams(0);
     }
 
+    async fn a_helper_that_is_stopped(world: World) {
+        if !stacks().contains(&"kernel") {
+            return;
+        }
+        let (_peer, address) = deaf();
+        let mut config = tunnel("kernel", &address, &["0.0.0.0/0", "::/0"]);
+        config["deadline"] = json!("60s");
+        let (app, networks, frame) = app_with(&config);
+        let dialer = dialer(&frame, &app).unwrap();
+        let stopped = helpers();
+        assert_eq!(stopped.len(), 1);
+        signal("STOP", stopped[0]);
+        // A caller that gives up is not what ends it.
+        let to = &world.ways_to_the_decoy()[0];
+        tokio::time::timeout(Duration::from_millis(50), connect(&app, &frame, to)).await.unwrap_err();
+        let error = soon(connect(&app, &frame, to)).await.unwrap_err();
+        assert!(chain(&error).contains("did not answer") && error.is_retryable(), "{error:?}");
+        soon(async {
+            while dialer.bind_datagram(&LocalEndpoint::default()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        let running = helpers();
+        assert!(running.len() == 1 && running != stopped, "{running:?}");
+
+        // Nor does a network that is dropped leave one behind.
+        signal("STOP", running[0]);
+        assert!(networks.unregister(&"app:overlay".parse().unwrap()));
+        soon(async {
+            while !helpers().is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        world.assert_silent_but_for_datagrams(0);
+    }
+
     async fn connections_whose_helper_is_killed(world: World) {
         if !stacks().contains(&"kernel") {
             return;
@@ -320,8 +358,12 @@ fn helpers() -> Vec<u32> {
 }
 
 fn kill(helper: u32) {
-    let killed = std::process::Command::new("kill").args(["-KILL", &helper.to_string()]).status();
-    assert!(killed.is_ok());
+    signal("KILL", helper);
+}
+
+fn signal(name: &str, helper: u32) {
+    let sent = std::process::Command::new("kill").args([&format!("-{name}"), &helper.to_string()]).status();
+    assert!(sent.is_ok());
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

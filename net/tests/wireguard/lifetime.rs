@@ -100,3 +100,74 @@ fn runtime_that_ends(stack: &str) {
         soon(listener.accept()).await.unwrap_err();
     });
 }
+
+/// Set in a process that ends while its helper is stopped.
+#[cfg(target_os = "linux")]
+const INSIDE: &str = "FRAME_NET_HELPER_STOPPED";
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stopped_helper_ends_with_its_program() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    if !has_kernel_stack() {
+        return;
+    }
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // The thread that makes the network may end before it does.
+        let make = || {
+            let _inside = runtime.enter();
+            network(left("kernel", "127.0.0.1:1"))
+        };
+        let network = std::thread::scope(|scope| scope.spawn(make).join().unwrap());
+        runtime.block_on(network.bind_datagram(&LocalEndpoint::default())).unwrap();
+        println!("\nready");
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    }
+    for is_killed in [true, false] {
+        let name = "lifetime::a_stopped_helper_ends_with_its_program";
+        let mut program = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let shown = BufReader::new(program.stdout.take().unwrap());
+        assert!(shown.lines().any(|line| line.unwrap() == "ready"));
+        let helper = helper_of(program.id());
+        let stopped = Command::new("kill").args(["-STOP", &helper.to_string()]).status();
+        assert!(stopped.unwrap().success());
+        if is_killed {
+            program.kill().unwrap();
+        } else {
+            program.stdin.take().unwrap().write_all(b"x").unwrap();
+        }
+        program.wait().unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        // Until something waits for it, it is a zombie.
+        while status(helper).is_some_and(|status| !status.contains("State:\tZ")) {
+            assert!(std::time::Instant::now() < until, "the helper is there though its program is not");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn status(process: u32) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/{process}/status")).ok()
+}
+
+/// The helper that a process has started.
+#[cfg(target_os = "linux")]
+fn helper_of(program: u32) -> u32 {
+    let parent = format!("PPid:\t{program}\n");
+    let is_child = |process: &u32| status(*process).is_some_and(|status| status.contains(&parent));
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    processes.find(is_child).expect("a helper")
+}

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError, mpsc};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -109,7 +110,7 @@ impl Channel {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.env_clear().current_dir("/");
         command.stdin(Stdio::from(inherited)).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Process(command.spawn()?);
+        let process = Process(spawn(command)?);
         let settings = serde_json::to_vec(settings).map_err(io::Error::other)?;
         send(&channel, &settings, SendFlags::NOSIGNAL)?;
         Ok((Self(channel), process))
@@ -174,6 +175,39 @@ impl Drop for Process {
     }
 }
 
+/// Starts a command on a thread that lives as long as this process.
+///
+/// The kernel ends a helper with the thread that started it, see [`run`]. Threads of a runtime or of a caller may end
+/// before the network does.
+fn spawn(command: Command) -> io::Result<Child> {
+    type Job = (Command, mpsc::Sender<io::Result<Child>>);
+    static JOBS: Mutex<Option<mpsc::Sender<Job>>> = Mutex::new(None);
+
+    let (reply, spawned) = mpsc::channel();
+    {
+        let mut jobs = JOBS.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = if let Some(jobs) = &*jobs {
+            jobs
+        } else {
+            let (sender, receiver) = mpsc::channel::<Job>();
+            let thread = std::thread::Builder::new().name("wireguard-spawn".to_owned());
+            thread.spawn(move || {
+                for (mut command, reply) in receiver {
+                    let _ = reply.send(command.spawn());
+                }
+            })?;
+            jobs.insert(sender)
+        };
+        jobs.send((command, reply)).map_err(io::Error::other)?;
+    }
+    spawned.recv().map_err(io::Error::other)?
+}
+
+/// Has the kernel end this process when the one that started it ends, be it stopped then or not.
+fn end_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?)
+}
+
 /// Makes the namespace, and serves until the channel, which is the standard input, is closed.
 pub(in crate::wireguard) fn run() -> io::Result<()> {
     let stdin = io::stdin();
@@ -183,6 +217,8 @@ pub(in crate::wireguard) fn run() -> io::Result<()> {
     if !is_channel {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    // If the program ended before this, the channel is closed.
+    end_with_parent()?;
     sys::close_inherited()?;
     let mut message = [0; MESSAGE];
     let (_, len) = recv(channel, &mut message, RecvFlags::empty())?;
@@ -282,6 +318,8 @@ fn prepare(settings: &Settings) -> io::Result<OwnedFd> {
         inheritable: rustix::thread::CapabilitySet::empty(),
     };
     tried("cannot give up privileges", rustix::thread::set_capabilities(None, none))?;
+    // A change of credentials may reset it.
+    tried("cannot be ended with the program", end_with_parent())?;
     Ok(device)
 }
 

@@ -5,7 +5,8 @@
 //! or to the routes of this host. The helper makes sockets there on request and passes them over a socket pair, with the
 //! device before them. What is read from the device goes into the tunnel, and what comes out is written to it.
 //!
-//! If the helper ends, its namespace ends with all of its sockets. A new one is started when a socket is asked for.
+//! If the helper ends, its namespace ends with all of its sockets. A new one is started when a socket is asked for. A helper
+//! that does not answer is ended. The kernel ends it with this process, however that ends.
 
 mod closing;
 pub(super) mod helper;
@@ -54,6 +55,8 @@ const HEALTHY: Duration = Duration::from_mins(1);
 
 /// Why sockets were ended.
 const HELPER_ENDED: &str = "the helper process that owned the tunnel's namespace has ended";
+const HELPER_SILENT: &str =
+    "the helper process that owned the tunnel's namespace did not answer, and was ended";
 const TASK_ENDED: &str = "the task that carried the tunnel has ended";
 
 /// The stack, as connections see it. The task ends after the last of them.
@@ -173,6 +176,8 @@ enum Event {
     Exchange,
     Wanted(Option<Wanted>),
     Answer,
+    /// The helper does not answer.
+    Overdue,
     Started(io::Result<Started>),
     Sweep,
 }
@@ -186,6 +191,7 @@ impl Interface {
                 biased;
                 wanted = self.wanted.recv(), if is_used => Event::Wanted(wanted),
                 () = namespace.helper_ready() => Event::Answer,
+                () = namespace.helper_overdue() => Event::Overdue,
                 _ = namespace.device().readable() => Event::Exchange,
                 () = sleep(LAST_SWEEP), if !is_used => Event::Sweep,
             },
@@ -246,11 +252,11 @@ impl Interface {
     }
 
     /// The namespace ends with its sockets.
-    fn end(&mut self) {
+    fn end(&mut self, why: &'static str) {
         let down = State::Down { until: Instant::now(), why: String::new() };
         if let State::Up { namespace, since } = std::mem::replace(&mut self.state, down) {
-            namespace.end(HELPER_ENDED);
-            self.go_down(since.elapsed(), HELPER_ENDED.to_owned());
+            namespace.end(why);
+            self.go_down(since.elapsed(), why.to_owned());
         }
     }
 
@@ -314,7 +320,7 @@ impl task::Interface for Interface {
             self.closing.sweep();
         }
         let Ok(has_more) = self.collect(outbound) else {
-            self.end();
+            self.end(HELPER_ENDED);
             return None;
         };
         has_more.then_some(Duration::ZERO)
@@ -334,8 +340,14 @@ impl task::Interface for Interface {
                 Event::Answer => {
                     let State::Up { namespace, .. } = &mut self.state else { continue };
                     if namespace.take_answers().is_err() {
-                        self.end();
+                        self.end(HELPER_ENDED);
                     }
+                    if self.unused_since.is_some() {
+                        return;
+                    }
+                }
+                Event::Overdue => {
+                    self.end(HELPER_SILENT);
                     if self.unused_since.is_some() {
                         return;
                     }

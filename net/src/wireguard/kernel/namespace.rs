@@ -12,6 +12,7 @@ use rustix::net::{Shutdown, connect_unspec, shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
+use tokio::time::sleep_until;
 
 use super::helper::{Answer, Channel, Process, Request, Settings};
 use super::sys;
@@ -19,6 +20,9 @@ use crate::wireguard::addresses::Addresses;
 
 /// How long the helper may take to start.
 const START: Duration = Duration::from_secs(10);
+
+/// How long the helper may take to answer a request. It takes microseconds, unless it was stopped or is stuck.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How many requests the helper may have at once: no more than surely fit into the channel.
 const MOST_REQUESTS: usize = 64;
@@ -103,8 +107,8 @@ pub(super) struct Namespace {
     device: AsyncFd<OwnedFd>,
     channel: AsyncFd<Channel>,
     _process: Process,
-    /// What was asked for, in order.
-    waiting: VecDeque<Waiting>,
+    /// What was asked for and when, in order.
+    waiting: VecDeque<(Waiting, Instant)>,
     connections: Counted,
     life: Arc<Life>,
 }
@@ -126,7 +130,7 @@ impl Namespace {
     /// Asks for a socket. If that fails the helper has ended, and its channel is closed.
     pub(super) fn ask_for_socket(&mut self, is_v6: bool, is_stream: bool, reply: SocketReply) {
         match self.channel.get_ref().ask(Request::Socket { is_v6, is_stream }) {
-            Ok(()) => self.waiting.push_back(Waiting::Socket(reply)),
+            Ok(()) => self.waiting.push_back((Waiting::Socket(reply), Instant::now())),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
@@ -135,13 +139,21 @@ impl Namespace {
     pub(super) fn ask_for_count(&mut self) {
         if self.connections != Counted::Asked && self.channel.get_ref().ask(Request::Count).is_ok() {
             self.connections = Counted::Asked;
-            self.waiting.push_back(Waiting::Count);
+            self.waiting.push_back((Waiting::Count, Instant::now()));
         }
     }
 
     /// Waits until the helper may have answered.
     pub(super) async fn helper_ready(&self) {
         let _ = self.channel.readable().await;
+    }
+
+    /// Waits until the helper has left a request without an answer for too long.
+    pub(super) async fn helper_overdue(&self) {
+        match self.waiting.front() {
+            Some((_, asked)) => sleep_until((*asked + ANSWER).into()).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Passes on what the helper has answered.
@@ -157,7 +169,7 @@ impl Namespace {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            match (self.waiting.pop_front(), answer) {
+            match (self.waiting.pop_front().map(|(waiting, _)| waiting), answer) {
                 (Some(Waiting::Socket(reply)), Answer::Descriptor(socket)) => {
                     let life = Arc::clone(&self.life);
                     // If the caller has given up, the socket is closed.
@@ -174,7 +186,7 @@ impl Namespace {
     /// Ends the namespace and all of its sockets, which fail with `why` from now on.
     pub(super) fn end(self, why: &'static str) {
         self.life.end(why);
-        for waiting in self.waiting {
+        for (waiting, _) in self.waiting {
             if let Waiting::Socket(reply) = waiting {
                 drop(reply.send(Err(ended(why))));
             }
