@@ -181,8 +181,8 @@ fn remove_socket(path: &Path) -> io::Result<()> {
 pub(crate) enum BindError {
     /// Another run has it.
     #[error(
-        "it runs already{}; `frame ps` shows what it does, and SIGHUP makes it read its manifest again",
-        .pid.map_or_else(String::new, |pid| format!(", as process {pid}"))
+        "already running{}; `frame ps` shows what it does, and SIGHUP makes it read its manifest again",
+        .pid.map_or_else(String::new, |pid| format!(" as process {pid}"))
     )]
     AlreadyRunning {
         /// The socket that the other has.
