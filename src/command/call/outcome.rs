@@ -96,7 +96,13 @@ impl Failed {
         // A message may be a script's, and have several lines. None of them may pass for one of the program.
         let indented = |text: &str| text.replace('\n', "\n    ");
         let mut lines = format!("{}: {of}{}", self.kind, indented(&self.message));
+        // Many headlines, and many causes, end in the text of what caused them.
+        let mut last = self.message.as_str();
         for cause in &self.causes {
+            if last.contains(cause.as_str()) {
+                continue;
+            }
+            last = cause;
             // Writing to a string cannot fail.
             let _ = write!(lines, "\n  because: {}", indented(cause));
         }
@@ -108,5 +114,33 @@ impl Failed {
             None => (),
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_shown_is_not_shown_again() {
+        let failed = |message: &str, causes: &[&str]| Failed {
+            exit: Exit::Unavailable,
+            kind: "unavailable",
+            message: message.to_owned(),
+            causes: causes.iter().map(|&cause| cause.to_owned()).collect(),
+            function: None,
+            retryable: false,
+            retry_after: None,
+        };
+        assert_eq!(
+            failed("no connection to h:1", &["no connection to h:1", "connecting to h:1 failed", "refused"])
+                .lines(),
+            "unavailable: no connection to h:1\n  because: connecting to h:1 failed\n  because: refused"
+        );
+        assert_eq!(
+            failed("no connection to h:1: full", &["no connection to h:1", "full"]).lines(),
+            "unavailable: no connection to h:1: full"
+        );
+        assert_eq!(failed("a", &["b: c", "c", "d"]).lines(), "unavailable: a\n  because: b: c\n  because: d");
     }
 }
