@@ -15,9 +15,14 @@ pub(crate) fn raise() {
     let raised = raised(before).map_or(Ok(()), |raised| set(before, raised));
     let now = getrlimit(Resource::Nofile);
     match raised {
-        Ok(()) => tracing::debug!(before = ?before.current, limit = ?now.current, "open files"),
-        Err(error) => tracing::warn!(limit = ?now.current, %error, "the limit of open files was not raised"),
+        Ok(()) => tracing::debug!(before = %shown(before), limit = %shown(now), "open files"),
+        Err(error) => tracing::warn!(limit = %shown(now), %error, "the limit of open files was not raised"),
     }
+}
+
+/// The soft limit, to be read.
+fn shown(limit: Rlimit) -> String {
+    limit.current.map_or_else(|| "unlimited".to_owned(), |files| files.to_string())
 }
 
 /// What the soft limit is raised to, if it is below the hard one.
@@ -43,6 +48,10 @@ mod tests {
         assert_eq!(raised(limit(Some(256), Some(4096))), Some(4096));
         assert_eq!(raised(limit(Some(4096), Some(4096))), None);
         assert_eq!(raised(limit(None, None)), None);
+        assert_eq!(
+            (shown(limit(Some(256), None)), shown(limit(None, None))),
+            ("256".into(), "unlimited".into())
+        );
         if !cfg!(target_vendor = "apple") {
             assert_eq!(raised(limit(Some(256), None)), Some(u64::MAX));
         }
