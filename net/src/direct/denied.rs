@@ -119,9 +119,7 @@ impl fmt::Display for Denied {
                 "is a name that is {foreign}, and is not looked up over clearnet; choose a network that knows it: with \
                  the option `network`, or with `via` for a proxy"
             )?,
-            DeniedBy::LocalName => {
-                f.write_str("is a name of the host at the far end, such as the proxy's, and in no name rule of `allow`")?;
-            }
+            DeniedBy::LocalName => f.write_str("would be the proxy's own host")?,
             DeniedBy::Default if self.name.is_some() => {
                 f.write_str(
                     "matches no name rule of `allow`, and the default is to deny without looking it up",

@@ -517,15 +517,14 @@ fn an_overlay_denies_what_is_special_and_local_unless_a_rule_allows_it() {
     for name in ["localhost", "LOCALHOST.", "a.b.localhost", "a.LocalHost."] {
         for allow in [json!([]), json!(["*", "0.0.0.0/0", "::/0", "localhost:81"])] {
             let denied = overlay(&json!({ "allow": allow }), &format!("{name}:80")).unwrap_err();
-            assert!(denied.contains("is a name of the host at the far end"), "{denied}");
+            assert!(denied.contains("would be the proxy's own host"), "{denied}");
         }
         let allowed = json!({ "allow": ["localhost", "*.localhost"] });
         assert_eq!(overlay(&allowed, &format!("{name}:80")), Ok(()), "{name}");
     }
     assert_eq!(
         overlay(&json!({}), "localhost:80").unwrap_err(),
-        "`localhost` is a name of the host at the far end, such as the proxy's, and in no name rule of `allow`; to allow \
-         it, add \"localhost:80\" to `allow`"
+        "`localhost` would be the proxy's own host; to allow it, add \"localhost:80\" to `allow`"
     );
     assert_eq!(
         overlay(&json!({}), "[2a00::5efe:10.0.0.1]:80").unwrap_err(),
