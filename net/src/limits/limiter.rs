@@ -186,12 +186,18 @@ pub struct LimitReached {
 impl fmt::Display for LimitReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, whose, limit, held } = self;
+        let (one, many) = match what {
+            Limited::Connections => ("connection", "connections"),
+            Limited::Lookups => ("lookup", "lookups"),
+        };
+        let what = if *held == 1 { one } else { many };
         match whose {
             Whose::Unit => write!(f, "this unit has {held} {what}, which is the limit for one unit"),
             Whose::Share => {
                 write!(f, "this unit has {held} {what}, which is its share of {limit} at present")
             }
-            Whose::All => write!(f, "all units together have {limit} {what}, which is the limit"),
+            Whose::All if *limit == 1 => write!(f, "the only {one} of all units is in use"),
+            Whose::All => write!(f, "all {limit} {many} are in use"),
         }?;
         f.write_str("; close some, or try again later")
     }

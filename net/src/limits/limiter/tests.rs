@@ -123,3 +123,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_counts_in_words() {
+    let said =
+        |whose, limit, held| LimitReached { what: Limited::Connections, whose, limit, held }.to_string();
+    let then = "; close some, or try again later";
+    assert_eq!(said(Whose::All, 100, 0), format!("all 100 connections are in use{then}"));
+    assert_eq!(said(Whose::All, 1, 0), format!("the only connection of all units is in use{then}"));
+    assert_eq!(
+        said(Whose::Unit, 1, 1),
+        format!("this unit has 1 connection, which is the limit for one unit{then}")
+    );
+}
