@@ -20,24 +20,52 @@ use serde::{Deserialize, Deserializer};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "LimitsText")]
 #[non_exhaustive]
 pub struct LimitsConfig {
     /// How many connections, listeners and sockets for datagrams may be open, including those that are being made and
     /// those that are kept for later requests. Unless given, half of the descriptors that this process may have when its
     /// networks are made, and at most 65 536.
-    #[serde(deserialize_with = "at_least_one")]
     pub connections: Option<NonZero<usize>>,
     /// How many of these one unit may have. There is no such limit unless given.
-    #[serde(deserialize_with = "at_least_one")]
     pub connections_per_unit: Option<NonZero<usize>>,
     /// How many names may be looked up at a time, by this host or in `WireGuard` tunnels. Unless given, an eighth of the
     /// descriptors, and at most 4 096: each takes one. On Apple's systems and on those other than Unix, at most 64.
-    #[serde(deserialize_with = "at_least_one")]
     pub lookups: Option<NonZero<usize>>,
     /// How many names one unit may look up at a time. There is no such limit unless given.
-    #[serde(deserialize_with = "at_least_one")]
     pub lookups_per_unit: Option<NonZero<usize>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsText {
+    #[serde(deserialize_with = "at_least_one")]
+    connections: Option<NonZero<usize>>,
+    #[serde(deserialize_with = "at_least_one")]
+    connections_per_unit: Option<NonZero<usize>>,
+    #[serde(deserialize_with = "at_least_one")]
+    lookups: Option<NonZero<usize>>,
+    #[serde(deserialize_with = "at_least_one")]
+    lookups_per_unit: Option<NonZero<usize>>,
+}
+
+impl TryFrom<LimitsText> for LimitsConfig {
+    type Error = String;
+
+    fn try_from(text: LimitsText) -> Result<Self, String> {
+        let LimitsText { connections, connections_per_unit, lookups, lookups_per_unit } = text;
+        let check = |what: &str, all: Option<NonZero<usize>>, unit: Option<NonZero<usize>>| match (all, unit)
+        {
+            (Some(all), Some(unit)) if unit > all => Err(format!(
+                "`{what}_per_unit` is {unit}, which is more than the {all} that all units may have together; lower it, \
+                 or raise `{what}`"
+            )),
+            _ => Ok(()),
+        };
+        check("connections", connections, connections_per_unit)?;
+        check("lookups", lookups, lookups_per_unit)?;
+        Ok(Self { connections, connections_per_unit, lookups, lookups_per_unit })
+    }
 }
 
 /// Connections take memory of the kernel, too, of which descriptors say nothing.
