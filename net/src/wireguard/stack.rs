@@ -67,7 +67,7 @@ impl fmt::Display for Stack {
         match self {
             Self::Kernel => f.write_str("the kernel's TCP and UDP, in a namespace of its own"),
             Self::User { why: None } => f.write_str("TCP and UDP in user space"),
-            Self::User { why: Some(why) } => write!(f, "TCP and UDP in user space, because {why}"),
+            Self::User { why: Some(why) } => write!(f, "TCP and UDP in user space: {why}"),
         }
     }
 }

@@ -171,3 +171,18 @@ fn helper_of(program: u32) -> u32 {
     let mut processes = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     processes.find(is_child).expect("a helper")
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_helper_is_found_by_its_name() {
+    if !has_kernel_stack() {
+        return;
+    }
+    let _network = network(left("kernel", "127.0.0.1:1"));
+    let parent = format!("PPid:\t{}\n", std::process::id());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    // Others come and go meanwhile.
+    let mut status =
+        processes.filter_map(|process| std::fs::read_to_string(process.path().join("status")).ok());
+    assert!(status.any(|status| status.starts_with("Name:\tframe-wireguard\n") && status.contains(&parent)));
+}

@@ -1,5 +1,6 @@
 //! The helper process: it owns the namespace, and makes sockets there.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -31,6 +32,9 @@ use super::sys;
 
 /// The name that the helper is run by.
 pub(in crate::wireguard) const NAME: &str = "frame-wireguard-helper";
+
+/// The name of its process in `/proc`, which has room for 15 bytes.
+const COMM: &CStr = c"frame-wireguard";
 
 /// The name of the device in the namespace.
 const DEVICE: &str = "tunnel";
@@ -219,6 +223,8 @@ pub(in crate::wireguard) fn run() -> io::Result<()> {
     }
     // If the program ended before this, the channel is closed.
     end_with_parent()?;
+    // Otherwise it has the name of the file that was executed, which is `exe`. A name that is not set harms nothing.
+    let _ = rustix::thread::set_name(COMM);
     sys::close_inherited()?;
     let mut message = [0; MESSAGE];
     let (_, len) = recv(channel, &mut message, RecvFlags::empty())?;
@@ -302,13 +308,13 @@ fn tried<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<
 fn prepare(settings: &Settings) -> io::Result<OwnedFd> {
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
-    tried("cannot make a user and network namespace", sys::enter_namespaces())?;
+    tried("cannot create a user and network namespace", sys::enter_namespaces())?;
     // In this order: a user who is not root may map a group only after `setgroups` is denied.
     tried("cannot map the user into the namespace", map("setgroups", "deny"))?;
     tried("cannot map the user into the namespace", map("uid_map", &format!("{user} {user} 1")))?;
     tried("cannot map the group into the namespace", map("gid_map", &format!("{group} {group} 1")))?;
     tune();
-    let device = tried("cannot make a TUN device", sys::create_tun(DEVICE))?;
+    let device = tried("cannot create a TUN device", sys::create_tun(DEVICE))?;
     tried("cannot configure the TUN device", configure(settings))?;
     // From here on this process makes sockets, and nothing else.
     tried("cannot give up privileges", rustix::thread::set_no_new_privs(true))?;
