@@ -14,7 +14,7 @@ use frame_net::{
 use tracing::Instrument as _;
 
 use super::refusal;
-use crate::telemetry::progress;
+use crate::telemetry::{failed, progress};
 
 /// The way out of a call: the dialer of its frame, and the call, for the log.
 #[derive(Clone)]
@@ -118,13 +118,22 @@ impl Way {
 const LONG: Duration = Duration::from_secs(2);
 
 /// Waits for what goes on through a network, which is shown once it takes long.
-async fn shown<F: Future>(doing: F, what: &str, whom: impl Display, dialer: &Dialer) -> F::Output {
+async fn shown<T, E>(
+    doing: impl Future<Output = Result<T, E>>,
+    what: &str,
+    whom: impl Display,
+    dialer: &Dialer,
+) -> Result<T, E> {
     let mut doing = pin!(doing);
     if let Ok(done) = tokio::time::timeout(LONG, &mut doing).await {
         return done;
     }
     let span = progress(format!("{what} {whom} through {}", dialer.route()));
-    doing.instrument(span).await
+    let done = doing.instrument(span.clone()).await;
+    if done.is_err() {
+        failed(&span);
+    }
+    done
 }
 
 /// A failure of a network as that of a call. The message is what a guest may know: what it asked for, and not how names

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressStyle;
-use tracing::field::{Field, Visit};
+use tracing::field::{Empty, Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Span, Subscriber, info, info_span};
 use tracing_indicatif::span_ext::IndicatifSpanExt;
 use tracing_indicatif::writer::Stderr;
@@ -39,9 +39,14 @@ const LONG: Duration = Duration::from_secs(1);
 pub fn progress(message: impl AsRef<str>) -> Span {
     let message = message.as_ref();
     info!(target: TARGET, "{message}");
-    let span = info_span!(target: TARGET, "progress", what = message);
+    let span = info_span!(target: TARGET, "progress", what = message, failed = Empty);
     span.pb_set_message(message);
     span
+}
+
+/// Marks what a [`progress`] span is of as failed.
+pub(crate) fn failed(span: &Span) {
+    span.record("failed", true);
 }
 
 /// Shows the spans as lines, and has what is logged written above them; nothing where there is no terminal for that.
@@ -74,6 +79,7 @@ struct LongOnes {
 struct Begun {
     what: String,
     at: Instant,
+    has_failed: bool,
 }
 
 impl Visit for Begun {
@@ -83,25 +89,40 @@ impl Visit for Begun {
         }
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        if field.name() == "failed" {
+            self.has_failed = value;
+        }
+    }
+
     fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LongOnes {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        let mut begun = Begun { what: String::new(), at: Instant::now() };
+        let mut begun = Begun { what: String::new(), at: Instant::now(), has_failed: false };
         attributes.record(&mut begun);
         if let Some(span) = ctx.span(id) {
             span.extensions_mut().insert(begun);
         }
     }
 
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        if let Some(span) = ctx.span(id)
+            && let Some(begun) = span.extensions_mut().get_mut::<Begun>()
+        {
+            values.record(begun);
+        }
+    }
+
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         // Taken out before anything is logged, which may look at the span.
         let begun = ctx.span(&id).and_then(|span| span.extensions_mut().remove::<Begun>());
-        let Some(Begun { what, at }) = begun else { return };
+        let Some(Begun { what, at, has_failed }) = begun else { return };
         let elapsed = at.elapsed();
         if elapsed >= self.long {
-            info!(target: TARGET, parent: None, "{what}: done after {:.1} s", elapsed.as_secs_f64());
+            let ended = if has_failed { "failed" } else { "done" };
+            info!(target: TARGET, parent: None, "{what}: {ended} after {:.1} s", elapsed.as_secs_f64());
         }
     }
 }
@@ -134,25 +155,32 @@ mod tests {
         }
     }
 
-    fn messages(long: Duration) -> Vec<String> {
+    fn messages(long: Duration, has_failed: bool) -> Vec<String> {
         let messages = Messages::default();
         let layers: Vec<AnyLayer> =
             vec![LongOnes { long }.with_filter(only()).boxed(), messages.clone().with_filter(only()).boxed()];
         tracing::subscriber::with_default(Registry::default().with(layers), || {
-            progress("compiling app:greet").in_scope(|| info!("something else"));
+            let span = progress("compiling app:greet");
+            span.in_scope(|| info!("something else"));
+            if has_failed {
+                failed(&span);
+            }
         });
         messages.0.lock().unwrap().clone()
     }
 
     #[test]
     fn without_a_terminal_it_is_an_event_as_it_begins() {
-        assert_eq!(messages(Duration::from_hours(1)), ["compiling app:greet"]);
+        assert_eq!(messages(Duration::from_hours(1), false), ["compiling app:greet"]);
     }
 
     #[test]
     fn what_takes_long_is_an_event_as_it_ends() {
-        let messages = messages(Duration::ZERO);
-        assert_eq!(messages.len(), 2, "{messages:?}");
-        assert!(messages[1].starts_with("compiling app:greet: done after 0.") && messages[1].ends_with(" s"));
+        for (has_failed, end) in [(false, "done after 0."), (true, "failed after 0.")] {
+            let messages = messages(Duration::ZERO, has_failed);
+            assert_eq!(messages.len(), 2, "{messages:?}");
+            let said = messages[1].strip_prefix("compiling app:greet: ").unwrap();
+            assert!(said.starts_with(end) && said.ends_with(" s"), "{said}");
+        }
     }
 }
