@@ -119,6 +119,11 @@ pub trait Network: Send + Sync + 'static {
         None
     }
 
+    /// Returns whether it works less well on this host than it could, for a reason that its [remark](Network::remark) names.
+    fn is_degraded(&self) -> bool {
+        false
+    }
+
     /// How far it keeps connections apart from each other. Whoever asks for more is refused before
     /// [`connect`](Network::connect) is called, and before the other methods, which keep nothing apart.
     fn isolation(&self) -> Isolation {

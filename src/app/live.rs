@@ -163,7 +163,11 @@ impl Live {
         })?;
         for (id, made) in new {
             if let Some(remark) = made.value.network.remark() {
-                tracing::info!(network = %id, "{remark}");
+                if made.value.network.is_degraded() {
+                    tracing::warn!(network = %id, "{remark}");
+                } else {
+                    tracing::info!(network = %id, "{remark}");
+                }
             }
             self.networks.insert(id.clone(), made.identity.clone());
         }

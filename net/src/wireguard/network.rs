@@ -29,10 +29,11 @@ use crate::wireguard::lookup::Resolver;
 use crate::wireguard::outer::{self, Outer};
 use crate::wireguard::routes::Routes;
 use crate::wireguard::setup::{Setup, SetupError};
+use crate::wireguard::stack::Unusable;
 use crate::wireguard::task::{Interface, Task};
 use crate::wireguard::tunnel::Tunnel;
 use crate::wireguard::user::{self, Shared, User, UserInterface};
-use crate::wireguard::{KIND, PublicKey, Stack, StackChoice, WireGuardConfig};
+use crate::wireguard::{KIND, PublicKey, Stack, StackChoice, WireGuardConfig, helper};
 
 /// A network of WireGuard peers that needs no privileges, and nothing of the host's routes and devices.
 ///
@@ -215,8 +216,12 @@ impl Carrier {
                 }
                 #[cfg(not(target_os = "linux"))]
                 Ok(never) => match never {},
-                Err(error) if config.stack == StackChoice::Kernel => return Err(SetupError::Kernel(error)),
-                Err(error) => Some(error.to_string()),
+                // Another stack would stay after the reason has passed.
+                Err(Unusable::Now(why)) => return Err(SetupError::Helper(io::Error::other(why))),
+                Err(Unusable::Here(why)) if config.stack == StackChoice::Kernel => {
+                    return Err(SetupError::Kernel(io::Error::other(why)));
+                }
+                Err(Unusable::Here(why)) => Some(why),
             }
         };
         let most = usize::from(config.max_connections.get());
@@ -235,13 +240,13 @@ impl Carrier {
 fn kernel(
     config: &WireGuardConfig,
     addresses: &Arc<Addresses>,
-) -> io::Result<(Arc<kernel::Kernel>, kernel::Interface)> {
+) -> Result<(Arc<kernel::Kernel>, kernel::Interface), Unusable> {
     kernel::Kernel::start(addresses, config.mtu, usize::from(config.max_connections.get()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn kernel(_: &WireGuardConfig, _: &Arc<Addresses>) -> io::Result<std::convert::Infallible> {
-    Err(io::Error::other("this system is not Linux"))
+fn kernel(_: &WireGuardConfig, _: &Arc<Addresses>) -> Result<std::convert::Infallible, Unusable> {
+    Err(Unusable::Here("this system is not Linux".to_owned()))
 }
 
 impl Network for WireGuard {
@@ -251,6 +256,11 @@ impl Network for WireGuard {
 
     fn remark(&self) -> Option<String> {
         Some(self.stack.to_string())
+    }
+
+    fn is_degraded(&self) -> bool {
+        let is_fallback = matches!(self.stack, Stack::User { why: Some(_) });
+        is_fallback && cfg!(target_os = "linux") && helper::program().is_some()
     }
 
     fn connect<'a>(

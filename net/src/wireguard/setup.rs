@@ -119,6 +119,11 @@ pub enum SetupError {
     /// The kernel's stack was chosen and cannot be used.
     #[error("the kernel's stack cannot be used here, and `stack = \"kernel\"` allows no other")]
     Kernel(#[source] io::Error),
+    /// The kernel's stack can be used here, but its helper process could not be started. That may pass.
+    #[error(
+        "the helper process of the kernel's stack could not be started; try again, or set `stack = \"user\"`"
+    )]
+    Helper(#[source] io::Error),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] getrandom::Error),
@@ -158,7 +163,7 @@ impl SetupError {
             }
             Self::Socket { .. } if config.listen_port > 0 => "listen_port".into(),
             Self::Socket { .. } if config.bind.is_some() => "bind".into(),
-            Self::Socket { .. } | Self::NoRuntime | Self::Random(_) => return None,
+            Self::Socket { .. } | Self::NoRuntime | Self::Helper(_) | Self::Random(_) => return None,
         })
     }
 }

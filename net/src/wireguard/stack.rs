@@ -71,3 +71,55 @@ impl fmt::Display for Stack {
         }
     }
 }
+
+/// Why the kernel's stack cannot be used, with what was tried.
+#[derive(Debug)]
+pub(super) enum Unusable {
+    /// This host or this program does not have or allow what it needs.
+    Here(String),
+    /// It could not be started, which may pass.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    Now(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(why) | Self::Now(why) => f.write_str(why),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Unusable {
+    /// What an error of the system means that was the result of this.
+    pub(super) fn from_io(tried: impl fmt::Display, error: &std::io::Error) -> Self {
+        use rustix::io::Errno;
+
+        let why = format!("{tried}: {error}");
+        let may_pass = match Errno::from_io_error(error) {
+            Some(
+                Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::NOBUFS
+                | Errno::AGAIN
+                | Errno::INTR
+                | Errno::BUSY
+                | Errno::TXTBSY,
+            ) => true,
+            // There are as many namespaces as there may be, which may be none.
+            Some(Errno::NOSPC | Errno::USERS) => !allows_no_namespaces(),
+            _ => false,
+        };
+        if may_pass { Self::Now(why) } else { Self::Here(why) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn allows_no_namespaces() -> bool {
+    ["max_user_namespaces", "max_net_namespaces"].iter().any(|limit| {
+        let text = std::fs::read_to_string(std::path::Path::new("/proc/sys/user").join(limit));
+        text.is_ok_and(|text| text.trim() == "0")
+    })
+}

@@ -11,6 +11,7 @@ mod support;
 mod budgets;
 mod config;
 mod datagrams;
+mod fallback;
 mod lifetime;
 mod lossy;
 mod names;

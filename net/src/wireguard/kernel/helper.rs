@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError, mpsc};
@@ -29,6 +30,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use super::sys;
+use crate::wireguard::stack::Unusable;
 
 /// The name that the helper is run by.
 pub(in crate::wireguard) const NAME: &str = "frame-wireguard-helper";
@@ -88,14 +90,18 @@ pub(super) enum Answer {
     Descriptor(OwnedFd),
     Count(u32),
     Failed(io::Error),
+    /// To the settings only.
+    Unusable(Unusable),
 }
 
 /// The tags of messages of the helper.
 const DESCRIPTOR: u8 = 0;
 const COUNT: u8 = 1;
-/// An error by its number, and one in words.
+/// An error by its number.
 const ERRNO: u8 = 2;
-const TEXT: u8 = 3;
+/// Why there is no namespace, in words.
+const NOT_HERE: u8 = 3;
+const NOT_NOW: u8 = 4;
 
 /// A process that has the other end of a [`Channel`]. Dropping it ends it.
 pub(super) struct Process(Child);
@@ -105,18 +111,26 @@ pub(super) struct Channel(OwnedFd);
 
 impl Channel {
     /// Starts the program as a helper that makes a namespace of these settings. The first answer says whether it did.
-    pub(super) fn open(program: &Path, settings: &Settings) -> io::Result<(Self, Process)> {
+    pub(super) fn open(program: &Path, settings: &Settings) -> Result<(Self, Process), Unusable> {
         let flags = SocketFlags::CLOEXEC;
-        let (channel, inherited) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None);
+        let (channel, inherited) = tried("cannot make a channel to the helper", pair)?;
         let mut command = Command::new(program);
         std::os::unix::process::CommandExt::arg0(&mut command, NAME);
         // A group of its own: ^C is for the program, which may need its networks to shut down.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.env_clear().current_dir("/");
         command.stdin(Stdio::from(inherited)).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Process(spawn(command)?);
-        let settings = serde_json::to_vec(settings).map_err(io::Error::other)?;
-        send(&channel, &settings, SendFlags::NOSIGNAL)?;
+        let spawned =
+            tried(format_args!("cannot start `{}` as the helper", program.display()), spawn(command));
+        let process = Process(spawned?);
+        let settings = serde_json::to_vec(settings).map_err(io::Error::other);
+        let settings = tried("cannot write the helper's settings", settings)?;
+        match send(&channel, &settings, SendFlags::NOSIGNAL) {
+            // It has ended already, which is seen next.
+            Ok(_) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => {}
+            Err(error) => return Err(Unusable::from_io("cannot send settings to the helper", &error.into())),
+        }
         Ok((Self(channel), process))
     }
 
@@ -152,7 +166,10 @@ impl Channel {
             (DESCRIPTOR, Some(descriptor), _) => Answer::Descriptor(descriptor),
             (COUNT, None, Some(count)) => Answer::Count(count),
             (ERRNO, None, Some(number)) => Answer::Failed(io::Error::from_raw_os_error(number.cast_signed())),
-            (TEXT, None, _) => Answer::Failed(io::Error::other(String::from_utf8_lossy(rest))),
+            (NOT_HERE, None, _) => {
+                Answer::Unusable(Unusable::Here(String::from_utf8_lossy(rest).into_owned()))
+            }
+            (NOT_NOW, None, _) => Answer::Unusable(Unusable::Now(String::from_utf8_lossy(rest).into_owned())),
             _ => Answer::Failed(io::Error::other("the helper gave an answer that is not valid")),
         };
         Ok(Some(answer))
@@ -168,6 +185,25 @@ impl AsFd for Channel {
 impl AsRawFd for Channel {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl Process {
+    /// Why a process that closed the channel has no namespace.
+    pub(super) fn ended_early(mut self, program: &Path) -> Unusable {
+        let _ = self.0.kill();
+        let (program, status) = (program.display(), self.0.wait());
+        match status {
+            // A filter of system calls does not let it.
+            Ok(status) if status.signal() == Some(libc::SIGSYS) => {
+                Unusable::Here(format!("`{program}` was ended as it started: {status}"))
+            }
+            Ok(status) if status.signal().is_some() => {
+                Unusable::Now(format!("`{program}` was ended as it started: {status}"))
+            }
+            Ok(status) => Unusable::Here(format!("`{program}` did not start as the helper: {status}")),
+            Err(error) => Unusable::Now(format!("`{program}` ended as it started: {error}")),
+        }
     }
 }
 
@@ -225,17 +261,20 @@ pub(in crate::wireguard) fn run() -> io::Result<()> {
     end_with_parent()?;
     // Otherwise it has the name of the file that was executed, which is `exe`. A name that is not set harms nothing.
     let _ = rustix::thread::set_name(COMM);
-    sys::close_inherited()?;
+    let closed = tried("cannot close inherited descriptors", sys::close_inherited());
     let mut message = [0; MESSAGE];
     let (_, len) = recv(channel, &mut message, RecvFlags::empty())?;
     let settings = serde_json::from_slice(&message[..len]).map_err(io::Error::other)?;
-    match prepare(&settings) {
+    match closed.and_then(|()| prepare(&settings)) {
         // The device is the network's alone from here on.
         Ok(device) => send_descriptor(channel, device.as_fd())?,
         Err(error) => {
-            let text = error.to_string();
-            send(channel, &[&[TEXT], text.as_bytes()].concat(), SendFlags::NOSIGNAL)?;
-            return Err(error);
+            let (tag, why) = match &error {
+                Unusable::Here(why) => (NOT_HERE, why),
+                Unusable::Now(why) => (NOT_NOW, why),
+            };
+            send(channel, &[&[tag], why.as_bytes()].concat(), SendFlags::NOSIGNAL)?;
+            return Ok(());
         }
     }
     serve(channel)
@@ -300,12 +339,12 @@ fn open_connections() -> u32 {
 }
 
 /// Adds what was tried to an error.
-fn tried<T, E: Into<io::Error>>(what: &str, result: Result<T, E>) -> io::Result<T> {
-    result.map_err(|error| io::Error::other(format!("{what}: {}", error.into())))
+fn tried<T, E: Into<io::Error>>(what: impl std::fmt::Display, result: Result<T, E>) -> Result<T, Unusable> {
+    result.map_err(|error| Unusable::from_io(what, &error.into()))
 }
 
 /// Makes the namespace, with a device that all packets go to.
-fn prepare(settings: &Settings) -> io::Result<OwnedFd> {
+fn prepare(settings: &Settings) -> Result<OwnedFd, Unusable> {
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
     tried("cannot create a user and network namespace", sys::enter_namespaces())?;

@@ -32,6 +32,7 @@ use crate::wireguard::Refusal;
 use crate::wireguard::addresses::Addresses;
 use crate::wireguard::packet;
 use crate::wireguard::packets::Packets;
+use crate::wireguard::stack::Unusable;
 use crate::wireguard::task;
 
 pub(super) use self::sockets::{Port, Stream, TunnelListener};
@@ -85,9 +86,10 @@ impl Kernel {
         addresses: &Arc<Addresses>,
         mtu: usize,
         most_connections: usize,
-    ) -> io::Result<(Arc<Self>, Interface)> {
+    ) -> Result<(Arc<Self>, Interface), Unusable> {
         let program = crate::wireguard::helper::program().ok_or_else(|| {
-            io::Error::other("this program does not call `frame_net::wireguard::helper::init` in its `main`")
+            let why = "this program does not call `frame_net::wireguard::helper::init` in its `main`";
+            Unusable::Here(why.to_owned())
         })?;
         let namespace = Started::new(program, addresses, mtu)?.open()?;
         let (requests, wanted) = mpsc::unbounded_channel();
@@ -163,7 +165,7 @@ enum State {
         since: Instant,
     },
     /// A helper is being started.
-    Starting(oneshot::Receiver<io::Result<Started>>),
+    Starting(oneshot::Receiver<Result<Started, Unusable>>),
     /// No helper is started before that time.
     Down {
         until: Instant,
@@ -178,7 +180,7 @@ enum Event {
     Answer,
     /// The helper does not answer.
     Overdue,
-    Started(io::Result<Started>),
+    Started(Result<Started, Unusable>),
     Sweep,
 }
 
@@ -198,7 +200,7 @@ impl Interface {
             State::Starting(starting) => tokio::select! {
                 biased;
                 wanted = self.wanted.recv(), if is_used => Event::Wanted(wanted),
-                started = starting => Event::Started(started.unwrap_or_else(|_| Err(ended(HELPER_ENDED)))),
+                started = starting => Event::Started(started.unwrap_or_else(|_| Err(Unusable::Now(HELPER_ENDED.to_owned())))),
             },
             State::Down { .. } => Event::Wanted(self.wanted.recv().await),
         }
@@ -242,7 +244,7 @@ impl Interface {
         }
     }
 
-    fn started(&mut self, started: io::Result<Started>) {
+    fn started(&mut self, started: Result<Started, Unusable>) {
         match started.and_then(Started::open) {
             Ok(namespace) => self.state = State::Up { namespace, since: Instant::now() },
             Err(error) => {

@@ -17,6 +17,7 @@ use tokio::time::sleep_until;
 use super::helper::{Answer, Channel, Process, Request, Settings};
 use super::sys;
 use crate::wireguard::addresses::Addresses;
+use crate::wireguard::stack::Unusable;
 
 /// How long the helper may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -49,37 +50,43 @@ impl Started {
     /// # Errors
     ///
     /// What the helper could not do, or that it took too long.
-    pub(super) fn new(program: &Path, addresses: &Addresses, mtu: usize) -> io::Result<Self> {
+    pub(super) fn new(program: &Path, addresses: &Addresses, mtu: usize) -> Result<Self, Unusable> {
+        let failed = |error: io::Error| Unusable::from_io("cannot wait for the helper", &error);
         let addresses = addresses.iter().map(|own| own.to_string()).collect();
-        let mtu = u32::try_from(mtu).map_err(io::Error::other)?;
+        let mtu = u32::try_from(mtu).map_err(|error| Unusable::Here(error.to_string()))?;
         let (channel, process) = Channel::open(program, &Settings { addresses, mtu })?;
         let until = Instant::now() + START;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let left = Timespec::try_from(left).map_err(|error| failed(io::Error::other(error)))?;
             let mut polled = [PollFd::new(&channel, PollFlags::IN)];
             match poll(&mut polled, Some(&left)) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the helper does not start")),
+                Ok(0) => {
+                    let seconds = START.as_secs();
+                    return Err(Unusable::Now(format!("the helper did not start within {seconds} seconds")));
+                }
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(failed(error.into())),
             }
             match channel.answer() {
                 Ok(Some(Answer::Descriptor(device))) => return Ok(Self { channel, process, device }),
+                Ok(Some(Answer::Unusable(why))) => return Err(why),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(Some(Answer::Failed(error))) | Err(error) => return Err(error),
-                Ok(Some(Answer::Count(_))) => return Err(io::ErrorKind::InvalidData.into()),
-                Ok(None) => return Err(io::Error::other("the helper ended as it started")),
+                Ok(Some(Answer::Failed(error))) | Err(error) => return Err(failed(error)),
+                Ok(Some(Answer::Count(_))) => return Err(failed(io::ErrorKind::InvalidData.into())),
+                Ok(None) => return Err(process.ended_early(program)),
             }
         }
     }
 
     /// The namespace, in the runtime of this thread.
-    pub(super) fn open(self) -> io::Result<Namespace> {
+    pub(super) fn open(self) -> Result<Namespace, Unusable> {
         let Self { channel, process, device } = self;
+        let failed = |error| Unusable::Now(format!("cannot wait for events of the helper: {error}"));
         Ok(Namespace {
-            device: sys::register(device)?,
-            channel: sys::register(channel)?,
+            device: sys::register(device).map_err(failed)?,
+            channel: sys::register(channel).map_err(failed)?,
             _process: process,
             waiting: VecDeque::new(),
             connections: Counted::Unknown,
