@@ -34,8 +34,9 @@ pub enum DeniedBy {
     Special(SpecialRange),
     /// The name is another network's, and no rule of `allow` has it, but for `*`. It was not looked up.
     ForeignName(ForeignName),
-    /// The name is `localhost` or below it, which is the far end of the network itself, and no rule of `allow` has it, but
-    /// for `*`.
+    /// The name is `localhost`, below it, or another one of the host at the far end of the network itself, such as
+    /// `ip6-loopback`, or of the cloud around that, such as `metadata.google.internal`. No rule of `allow` has it, but for
+    /// `*`.
     LocalName,
     /// A redirect leads from a public host to a name with this address, which is not of the public internet. No rule of
     /// `allow` lifts that.

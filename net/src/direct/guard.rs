@@ -6,7 +6,7 @@ use super::config::{DirectConfig, DirectDefault};
 use super::denied::{Denied, DeniedBy};
 use super::embedded::embedded;
 use super::foreign::ForeignName;
-use super::pattern::is_localhost;
+use super::pattern::is_local;
 use super::rule::{AddressRule, NameRule, Rule};
 use super::special::SpecialRange;
 use crate::address::LocalEndpoint;
@@ -115,7 +115,7 @@ impl Guard {
 
     /// Judges a name that this host does not look up.
     fn check_unresolved(&self, name: &HostName, port: Option<u16>) -> Result<(), Box<Denied>> {
-        self.check_name(name, port, |name| is_localhost(name).then_some(DeniedBy::LocalName))
+        self.check_name(name, port, |name| is_local(name).then_some(DeniedBy::LocalName))
     }
 
     /// Returns an error if a rule denies `name`, if it is `reserved` and no rule but `*` allows it, or if the default is

@@ -58,9 +58,28 @@ pub(super) fn bare(name: &HostName) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Whether `name` is `localhost`, or below that (RFC 6761, section 6.3).
-pub(crate) fn is_localhost(name: &HostName) -> bool {
-    bare(name).rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost"))
+/// Names of the host that looks them up, besides those with a last label in [`LOCAL_TOPS`]: those that distributions put
+/// into `/etc/hosts`, and those under which clouds have a service for each of their machines.
+const LOCAL_NAMES: [&str; 9] = [
+    "localhost4",
+    "localhost6",
+    "ip6-localhost",
+    "ip6-loopback",
+    "metadata",
+    "metadata.goog",
+    "metadata.google.internal",
+    "instance-data",
+    "instance-data.ec2.internal",
+];
+
+/// `localhost` and what is below it (RFC 6761, section 6.3), and the domains that are made up for hosts without one.
+const LOCAL_TOPS: [&str; 4] = ["localhost", "localdomain", "localdomain4", "localdomain6"];
+
+/// Whether `name` is one of the host that looks it up, or of what is next to it, and is not of the DNS.
+pub(super) fn is_local(name: &HostName) -> bool {
+    let name = bare(name);
+    let is_any = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    is_any(&LOCAL_NAMES, name) || name.rsplit('.').next().is_some_and(|last| is_any(&LOCAL_TOPS, last))
 }
 
 impl fmt::Display for Pattern {

@@ -7,16 +7,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::embedded::{Form, embedded};
 #[cfg(feature = "http")]
-use super::pattern::is_localhost;
+use super::pattern::is_local;
 #[cfg(feature = "http")]
 use crate::host::Host;
 
 /// Whether `host` is not of the public internet for all that can be told without looking it up: an address that
-/// [is special](is_special_address), or `localhost` and what is below it.
+/// [is special](is_special_address), or a local name, such as `localhost` and what is below it.
 #[cfg(feature = "http")]
 pub(crate) fn is_special(host: &Host) -> bool {
     match host {
-        Host::Name(name) => is_localhost(name),
+        Host::Name(name) => is_local(name),
         Host::Address(address) => is_special_address(*address),
     }
 }

@@ -514,12 +514,30 @@ fn an_overlay_denies_what_is_special_and_local_unless_a_rule_allows_it() {
             assert_eq!(overlay(&json!({ "allow": ["0.0.0.0/0", "::/0"] }), &to), Ok(()), "{to}");
         }
     }
-    for name in ["localhost", "LOCALHOST.", "a.b.localhost", "a.LocalHost."] {
+    for name in [
+        "localhost",
+        "LOCALHOST.",
+        "a.b.localhost",
+        "a.LocalHost.",
+        "ip6-localhost",
+        "IP6-Loopback.",
+        "localhost4",
+        "localhost6",
+        "localhost.localdomain",
+        "host.LOCALDOMAIN.",
+        "localhost4.localdomain4",
+        "localhost6.localdomain6",
+        "metadata",
+        "Metadata.Google.Internal.",
+        "metadata.goog",
+        "instance-data",
+        "instance-data.ec2.internal",
+    ] {
         for allow in [json!([]), json!(["*", "0.0.0.0/0", "::/0", "localhost:81"])] {
             let denied = overlay(&json!({ "allow": allow }), &format!("{name}:80")).unwrap_err();
             assert!(denied.contains("would be the proxy's own host"), "{denied}");
         }
-        let allowed = json!({ "allow": ["localhost", "*.localhost"] });
+        let allowed = json!({ "allow": ["localhost", "*.localhost", name] });
         assert_eq!(overlay(&allowed, &format!("{name}:80")), Ok(()), "{name}");
     }
     assert_eq!(
@@ -538,6 +556,10 @@ fn an_overlay_denies_what_is_special_and_local_unless_a_rule_allows_it() {
         "a.onion:80",
         "localhost.example:80",
         "notlocalhost:80",
+        "localdomain.example:80",
+        "metadata.example:80",
+        "ip6-localhost.example:80",
+        "google.internal:80",
     ] {
         assert_eq!(overlay(&json!({}), to), Ok(()), "{to}");
     }

@@ -122,6 +122,9 @@ fn a_redirect_from_a_public_host_to_a_special_one_is_refused() {
         "http://localhost/",
         "http://LOCALHOST.:8080/",
         "http://a.b.localhost/",
+        "http://ip6-loopback/",
+        "http://localhost.localdomain/",
+        "http://metadata.google.internal./",
     ];
     for to in special {
         for from in ["http://a.example/", "http://8.8.8.8/", "http://[2a00::1]/", "http://notlocalhost/"] {
