@@ -323,6 +323,7 @@ impl Inner {
             return HttpError::TooManyInterim { peer, limit: MAX_INTERIM };
         }
         match failure {
+            Failure::Unsent(source) => HttpError::Unsent { peer, attempts, source },
             Failure::Unprocessed(source) => HttpError::Unprocessed { peer, attempts, source },
             Failure::Broken(source) if source.is_parse_too_large() => {
                 if observed.headers() > max_response_headers {

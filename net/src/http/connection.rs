@@ -164,7 +164,7 @@ impl Connection {
                 let sent = sender.try_send_request(message(hop, Version::HTTP_11)?).await;
                 sent.map_err(|error| {
                     let is_unanswered = self.observed.received() == received;
-                    (error, Lost { is_unanswered, is_unsent: false })
+                    (error, Lost { is_unanswered, is_unsent: false, is_unprocessed: false })
                 })
             }
             Sender::Http2(sender) => {
@@ -177,8 +177,8 @@ impl Connection {
                         Ok(response)
                     }
                     Err(error) => {
-                        let is_unsent = handed.failed();
-                        Err((error, Lost { is_unanswered: true, is_unsent }))
+                        let (is_unsent, is_unprocessed) = handed.failed();
+                        Err((error, Lost { is_unanswered: true, is_unsent, is_unprocessed }))
                     }
                 }
             }

@@ -110,7 +110,17 @@ pub enum HttpError {
         /// How, the first time that it is reported.
         source: Option<hyper::Error>,
     },
-    /// The server did not process the request, as it said or as the connection shows, however often it was sent.
+    /// Each connection that was made for the request ended, or had something arrive on it, before the request was sent.
+    #[error("the request was not sent to {peer}: none of {attempts} connections could carry it")]
+    Unsent {
+        /// The server.
+        peer: Peer,
+        /// How many connections were tried.
+        attempts: u32,
+        /// How the last of them failed.
+        source: hyper::Error,
+    },
+    /// The server did not process the request, as it said, however often it was sent.
     #[error("{peer} did not process the request, which was sent {attempts} times")]
     Unprocessed {
         /// The server.
@@ -235,6 +245,7 @@ impl HttpError {
             Self::Network(error) => error.is_retryable(),
             Self::Tls { source, .. } => !is_of_rustls(source),
             Self::Broken { .. }
+            | Self::Unsent { .. }
             | Self::Unprocessed { .. }
             | Self::TimedOut { .. }
             | Self::ConnectTimedOut { .. }

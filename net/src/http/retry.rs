@@ -9,7 +9,9 @@ use http::Method;
 /// Why a request got no response, by what is known of the server's part in it.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The server has not processed the request: it was not sent, or the server said so.
+    /// Nothing of the request was sent.
+    Unsent(hyper::Error),
+    /// The server has said that it did not process the request.
     Unprocessed(hyper::Error),
     /// The connection was closed before one byte of the response arrived.
     Unanswered(hyper::Error),
@@ -20,8 +22,10 @@ pub(super) enum Failure {
 /// What the connection knows of a request without a response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lost {
-    /// Nothing of the request was sent, or its stream is above those of the server's GOAWAY.
+    /// Nothing of the request was sent.
     pub(super) is_unsent: bool,
+    /// Its stream is above those of the server's GOAWAY.
+    pub(super) is_unprocessed: bool,
     /// No byte of a response was received. Over HTTP/2 only an error of the whole connection leaves that open.
     pub(super) is_unanswered: bool,
 }
@@ -39,8 +43,10 @@ impl Failure {
             let is_reset = source.is_reset() && source.reason() == Some(Reason::REFUSED_STREAM);
             source.is_remote() && (source.is_go_away() || is_reset)
         });
-        if !wants_calm && (lost.is_unsent || is_refused) {
+        if !wants_calm && (lost.is_unprocessed || is_refused) {
             Self::Unprocessed(error)
+        } else if !wants_calm && lost.is_unsent {
+            Self::Unsent(error)
         } else if lost.is_unanswered && source.is_none() {
             Self::Unanswered(error)
         } else {
@@ -85,8 +91,12 @@ impl Attempts {
     /// for being idle.
     pub(super) fn again(&mut self, failure: &Failure, is_reused: bool, method: &Method) -> Option<Duration> {
         const FIRST: Duration = Duration::from_millis(10);
+        // Where a connection that was made for the request ends before that was sent, others likely do, too: what is in front of
+        // the server, such as a proxy, may spoil each. One more is made, in case it was chance.
+        let is_spoilt = |made| !is_reused && made > 1;
         let is_safe = match failure {
             Failure::Unprocessed(_) => true,
+            Failure::Unsent(_) => !is_spoilt(self.made),
             Failure::Unanswered(_) => is_reused && method.is_idempotent(),
             Failure::Broken(_) => false,
         };

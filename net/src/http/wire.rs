@@ -140,13 +140,14 @@ impl Handed {
         self.is_done = true;
     }
 
-    /// The request has failed. Returns whether the server cannot have processed it: not even its head was written, or its
-    /// stream is above those of the server's GOAWAY.
-    pub(super) fn failed(self) -> bool {
+    /// The request has failed. Returns whether not even its head was written, and whether its stream is above those of the
+    /// server's GOAWAY. Either way the server cannot have processed it.
+    pub(super) fn failed(self) -> (bool, bool) {
         let streams = self.observed.streams();
         let index = streams.index(self.number);
         // A client's streams have the odd numbers.
-        streams.opened < index || (2 * index).saturating_sub(1) > u64::from(streams.last_processed)
+        let is_above = (2 * index).saturating_sub(1) > u64::from(streams.last_processed);
+        (streams.opened < index, is_above)
     }
 }
 
@@ -639,7 +640,7 @@ mod tests {
         assert!(observed.try_reserve().is_none(), "the request is still being sent");
         sent.wrote(&frame(DATA, END_STREAM, 1), &observed);
         drop(observed.try_reserve().unwrap());
-        assert!(second.failed(), "its stream was not opened");
+        assert!(second.failed().0, "its stream was not opened");
         let _third = observed.try_reserve().unwrap();
         assert!(observed.try_reserve().is_some());
     }
@@ -655,7 +656,7 @@ mod tests {
         observed.streams().open(3);
         let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
         Frames::default().read(&goaway, &observed);
-        assert!(!first.failed());
-        assert!(second.failed());
+        assert_eq!(first.failed(), (false, false));
+        assert_eq!(second.failed(), (false, true));
     }
 }

@@ -4,6 +4,9 @@ use frame_net::http::{HttpError, RedirectError, Request, StatusCode};
 use frame_net::socks5::{Refusal, Relay};
 use frame_net::{ChosenBy, NetworkError};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::origin::{Origin, ok, redirect};
 use crate::support::{Bait, endpoint, soon};
@@ -129,4 +132,35 @@ async fn a_network_that_is_gone_is_not_found_even_where_a_connection_waits() {
     let HttpError::Network(error) = error else { panic!("{error:?}") };
     assert!(matches!(*error, NetworkError::NotFound { chosen_by: ChosenBy::Frame, .. }), "{error:?}");
     assert_eq!(origin.closed().await, 0);
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_where_a_proxy_has_put_bytes_behind_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = listener.local_addr().unwrap().to_string();
+    let (sender, mut asked) = unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n") {
+                seen.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await.unwrap();
+            let mut request = Vec::new();
+            // The client may close it with a reset.
+            let _ = stream.read_to_end(&mut request).await;
+            sender.send(request).unwrap();
+        }
+    });
+    let world = world(&json!({ "app:proxy": { "kind": "http-connect", "proxy": proxy } }));
+    let dialer = world.dialer(&json!({ "network": "app:proxy" }));
+    let request = Request::post("http://shop.internal/").unwrap().body("body");
+    let error = soon(world.client.send(&dialer, request)).await.unwrap_err();
+    assert!(matches!(error, HttpError::Unsent { attempts: 2, .. }), "{error:?}");
+    assert!(error.to_string().starts_with("the request was not sent to shop.internal:80"), "{error}");
+    for _ in 0..2 {
+        assert_eq!(soon(asked.recv()).await.unwrap(), b"");
+    }
+    assert!(asked.try_recv().is_err());
 }

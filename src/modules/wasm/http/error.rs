@@ -61,7 +61,9 @@ fn code(failed: &HttpError) -> Error {
         HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
         HttpError::Network(failed) => network(failed),
         HttpError::Tls { source, .. } => tls(source),
-        HttpError::Broken { .. } | HttpError::Unprocessed { .. } => Error::ConnectionTerminated,
+        HttpError::Broken { .. } | HttpError::Unsent { .. } | HttpError::Unprocessed { .. } => {
+            Error::ConnectionTerminated
+        }
         HttpError::AuthorityAsServer { .. } => Error::TlsCertificateError,
         HttpError::Protocol { .. } | HttpError::TooManyInterim { .. } => Error::HttpProtocolError,
         HttpError::HeadTooLarge { limit, .. } => Error::HttpResponseHeaderSectionSize(Some(*limit)),
