@@ -4,8 +4,11 @@ use std::collections::HashSet;
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
 use frame_net::wireguard::Refusal;
-use frame_net::{BoxDatagrams, BoxListener, Cause, Limited, LocalEndpoint, Network as _, NetworkError, Step};
+use frame_net::{
+    BoxDatagrams, BoxListener, Cause, DeniedBy, Limited, LocalEndpoint, Network as _, NetworkError, Step,
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -168,5 +171,43 @@ on_both_stacks! {
         lookups.shutdown().await;
         let found = timeout(Duration::from_millis(50), left.dialer.lookup(&"again.example".parse().unwrap())).await;
         assert!(found.is_err(), "lookups that were cancelled make room");
+    }
+}
+
+/// Redirects to `host.example`, which answers.
+async fn serve_redirects(mut listener: BoxListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let is_there = String::from_utf8(head).unwrap().contains("host.example");
+        let first = if is_there { "200 OK" } else { "302 Found\r\nLocation: http://host.example/" };
+        let answer = format!("HTTP/1.1 {first}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+}
+
+on_both_stacks! {
+    async fn a_redirect_leads_to_a_private_name_in_the_tunnel_from_a_private_host_alone(stack) {
+        let pair = Pair::with(stack, |left, right| {
+            left["dns"] = json!(["10.9.0.2"]);
+            left["peers"][0]["allowed_ips"] = json!(["10.9.0.2", "8.8.8.8"]);
+            right["addresses"] = json!(["10.9.0.2/24", "8.8.8.8/32"]);
+        });
+        let port = pair.right.dialer.bind_datagram(&LocalEndpoint::port(53)).await.unwrap();
+        tokio::spawn(serve_datagrams(port, 0));
+        tokio::spawn(serve_redirects(pair.right.listen(80).await));
+        let client = HttpClient::new(HttpConfig::default()).unwrap();
+        let get = async |host: &str| {
+            let request = Request::get(&format!("http://{host}/")).unwrap();
+            soon(client.send(&pair.left.dialer, request)).await
+        };
+        assert_eq!(get("10.9.0.2").await.unwrap().status(), 200);
+        let error = get("8.8.8.8").await.unwrap_err();
+        let HttpError::Network(error) = &error else { panic!("{error:?}") };
+        let Cause::Denied(denied) = cause(error) else { panic!("{error:?}") };
+        assert!(matches!(denied.by(), DeniedBy::Redirected(_)), "{denied}");
     }
 }
