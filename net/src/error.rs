@@ -25,7 +25,7 @@ use frame_registry::BoxError;
 #[non_exhaustive]
 pub enum NetworkError {
     /// The chosen network is not there.
-    #[error("network `{id}`, chosen by {chosen_by}, is not to be had: {missing}")]
+    #[error("unknown network `{id}` (from {chosen_by}){}", without_registry(*.missing))]
     NotFound {
         /// The network.
         id: NetworkId,
@@ -36,9 +36,8 @@ pub enum NetworkError {
     },
     /// Code that is not trusted chose a network that is not for it to choose.
     #[error(
-        "network `{id}` is not for scripts and components to choose{}; leave the option `network` out, or set \
-         `selectable = true` beside the `kind` of `{id}` where the networks are configured",
-        instead(.instead_of)
+        "scripts and components may not switch from {instead_of} to `{id}`; remove the option `network`, or set \
+         `selectable = true` on `{id}`"
     )]
     NotSelectable {
         /// The network.
@@ -179,7 +178,7 @@ pub enum ChosenBy {
 impl Display for ChosenBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Option => "the option `network`",
+            Self::Option => "option `network`",
             Self::ParentFrame => "the parent's frame",
             Self::AppDefault => "the app's default",
             Self::Frame => "the frame",
@@ -200,11 +199,21 @@ pub enum InsteadOf {
     Preset,
 }
 
-fn instead(of: &InsteadOf) -> String {
-    match of {
-        InsteadOf::Clearnet => String::new(),
-        InsteadOf::Network(id) => format!(" in the place of `{id}`"),
-        InsteadOf::Preset => " in the place of the one that is preset".to_owned(),
+impl Display for InsteadOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clearnet => f.write_str("clearnet"),
+            Self::Network(id) => write!(f, "`{id}`"),
+            Self::Preset => f.write_str("the network that is preset"),
+        }
+    }
+}
+
+/// Why no network at all is known, if that is so.
+fn without_registry(missing: Missing) -> String {
+    match missing {
+        Missing::Network => String::new(),
+        Missing::Registry => format!("; {missing}"),
     }
 }
 
@@ -386,7 +395,7 @@ pub enum Cause {
     HttpConnect(#[from] HttpConnectError),
     /// There is no TLS with the proxy. Where certificates are to blame there is an error of rustls in it.
     #[cfg(feature = "http-connect")]
-    #[error(transparent)]
+    #[error("{}", crate::tls::in_words(.0))]
     Tls(io::Error),
     /// The SAM bridge of an I2P router refused or broke the protocol, or was not asked in the first place.
     #[cfg(feature = "i2p")]

@@ -206,16 +206,38 @@ impl de::Error for SettingsError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::Other(format!("invalid type: {}, expected {expected}", kind(found)))
+        Self::Other(format!("expected {}, found {}", in_words(expected), kind(found)))
     }
 
-    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::Other(format!("invalid value: {}, expected {expected}", kind(found)))
+    fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::Other(format!("expected {}", in_words(expected)))
     }
 
     fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
         let known: Vec<_> = known.iter().map(|variant| format!("`{variant}`")).collect();
-        Self::Other(format!("unknown variant, expected one of {}", known.join(", ")))
+        Self::Other(format!("expected one of {}", known.join(", ")))
+    }
+}
+
+/// What a type expects, without the words of Rust that serde has for it.
+fn in_words(expected: &dyn Expected) -> String {
+    let expected = expected.to_string();
+    let whole = |least: i64, most: u64| format!("a whole number from {least} to {most}");
+    match expected.as_str() {
+        "u8" => whole(0, u8::MAX.into()),
+        "u16" => whole(0, u16::MAX.into()),
+        "u32" => whole(0, u32::MAX.into()),
+        "u64" | "usize" => "a whole number of at least 0".to_owned(),
+        "a nonzero u8" => whole(1, u8::MAX.into()),
+        "a nonzero u16" => whole(1, u16::MAX.into()),
+        "a nonzero u32" => whole(1, u32::MAX.into()),
+        "a nonzero u64" | "a nonzero usize" => "a whole number of at least 1".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "an object".to_owned(),
+        named if named.starts_with("struct ") => "an object".to_owned(),
+        _ => expected,
     }
 }
 
@@ -389,6 +411,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_expected_is_said_without_names_of_types() {
+        let wrong = |member: &str, value: Value| {
+            let mut settings = all();
+            settings[member] = value;
+            All::deserialize(Settings(settings)).unwrap_err().to_string()
+        };
+        assert_eq!(wrong("number", json!("7")), "expected a whole number from 0 to 65535, found a string");
+        assert_eq!(wrong("number", json!(65536)), "expected a whole number from 0 to 65535");
+        assert_eq!(wrong("fraction", json!("7")), "expected a number, found a string");
+        assert_eq!(wrong("list", json!("7")), "expected a list, found a string");
+        let nonzero = std::num::NonZero::<u16>::deserialize(Settings(json!(0))).unwrap_err();
+        assert_eq!(nonzero.to_string(), "expected a whole number from 1 to 65535");
+    }
+
     /// What is wrong with the settings of a network, in order.
     fn wrong(config: Value) -> Vec<String> {
         let networks = NetworkRegistry::new(Arc::new(Direct::default()));
@@ -413,7 +450,7 @@ mod tests {
                 "`credentials.password`: a secret is a string, or `env` with the name of an environment variable",
                 "unknown key `credentials.user`; did you mean `username`?",
                 r#"`deadline`: a duration is a string with its unit; write "5s", "500ms" or "1m30s""#,
-                "`isolate`: invalid type: a string, expected a boolean",
+                "`isolate`: expected a boolean, found a string",
                 "`proxy`: the port is missing; write `host:port`, such as `127.0.0.1:9050`",
                 r#"`via`: network id "tor" has no namespace; write `namespace:name`, such as `app:tor`"#,
             ]

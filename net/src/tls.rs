@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustls::RootCertStore;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, WantsVerifier};
 use tokio_rustls::TlsConnector;
 
 use crate::host::Host;
@@ -92,4 +92,24 @@ pub(crate) fn server_name(host: &Host) -> Result<ServerName<'static>, InvalidDns
 /// Whether the error is about what was said, and not about the connection that it was said over.
 pub(crate) fn is_of_rustls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
+/// What is wrong with the certificate of the server, if that is what the error is about.
+pub(crate) fn certificate_error(error: &io::Error) -> Option<&CertificateError> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::InvalidCertificate(error) => Some(error),
+        _ => None,
+    }
+}
+
+/// An error of TLS with a proxy, in words for those who write settings.
+#[cfg(feature = "http-connect")]
+pub(crate) fn in_words(error: &io::Error) -> String {
+    match certificate_error(error) {
+        // The second where an authority has the name of a trusted one, and not its key.
+        Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "the issuer of the certificate is not trusted; add it to `ca_file`".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }

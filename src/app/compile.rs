@@ -18,7 +18,7 @@ use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
 use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
-use crate::telemetry::progress;
+use crate::telemetry::{failed, progress};
 
 /// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
 ///
@@ -116,8 +116,13 @@ impl Compiler<'_> {
             let message = format!("compiling the {} {id}", role.noun());
             let compiled = spawn_blocking(move || {
                 let _turn = turn;
-                let _progress = takes_long(&function.limits).then(|| progress(&message).entered());
-                engines.compile(&function, role)
+                let span = takes_long(&function.limits).then(|| progress(&message));
+                let _entered = span.as_ref().map(|span| span.enter());
+                let compiled = engines.compile(&function, role);
+                if let (Some(span), Err(_)) = (&span, &compiled) {
+                    failed(span);
+                }
+                compiled
             });
             running.push((id, given, generation, compiled));
         }
@@ -187,8 +192,8 @@ fn make_networks(
         if let Some(why) = no_way(manifest, &networks, id, given) {
             let via = manifest.places.get(id).map(|places| places.key(&"via".into()));
             let problem = Problem::new(&manifest.file, via.unwrap_or_else(|| given.span.clone()), why);
-            let others = manifest.networks.keys().filter(|&other| other != id).map(Id::as_str);
-            let meant = given.value.network.via().filter(|via| !manifest.networks.contains_key(*via));
+            let others = manifest.places.keys().filter(|&other| other != id).map(Id::as_str);
+            let meant = given.value.network.via().filter(|via| !manifest.places.contains_key(*via));
             problems.push(match meant.and_then(|via| nearest(via.as_str(), others)) {
                 Some(near) => problem.with_label(format_args!("did you mean `{near}`?")),
                 None => problem,
@@ -216,8 +221,9 @@ fn unmakeable(
 /// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.
 fn no_way(manifest: &Manifest, networks: &Networks, id: &NetworkId, given: &Given<Made>) -> Option<String> {
     let via = given.value.network.via()?;
-    if !manifest.networks.contains_key(via) {
-        return Some(format!("network `{id}` goes via `{via}`, which is none of the networks"));
+    // What could not be read is there all the same.
+    if !manifest.places.contains_key(via) {
+        return Some(format!("unknown network `{via}` in `via` of `{id}`"));
     }
     let mut here = via;
     for _ in 0..networks.len() {

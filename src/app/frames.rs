@@ -8,7 +8,7 @@ use frame_registry::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::{base, sections};
+use super::base;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
@@ -40,7 +40,7 @@ impl Defaults {
         let (unit, frame): (Map<_, _>, Map<_, _>) =
             others.into_iter().partition(|(name, _)| FOR_EACH_UNIT.contains(&name.as_str()));
         let functions = plain.into_iter().chain(unit.clone()).collect();
-        let span = sections::place(&manifest.file, &["app", "options"]).unwrap_or_default();
+        let span = manifest.layout.whole(&["app", "options"]).unwrap_or_default();
         let options = |given: Map<String, Json>| -> Result<_, OptionError> {
             let identity = Json::Object(given);
             Ok(Given { value: Options::from_json(&identity)?, span: span.clone(), identity })
@@ -128,7 +128,7 @@ impl Checked<'_> {
             Ok(frame) => Some(frame),
             Err(why) => {
                 let file = &self.manifest.file;
-                let span = sections::place(file, path).unwrap_or_else(|| given.span.clone());
+                let span = self.manifest.layout.whole(path).unwrap_or_else(|| given.span.clone());
                 self.problems.push(Problem::new(file, span, why));
                 None
             }
@@ -141,7 +141,7 @@ impl Checked<'_> {
         let unknown = |host: &&HostId| !self.manifest.hosts.contains_key(*host);
         let Some(host) = options.get(&SPAWN).and_then(|hosts| hosts.iter().find(unknown)) else { return };
         let place = [path, &[SPAWN.name()]].concat();
-        let span = sections::place(file, &place).unwrap_or_else(|| given.span.clone());
+        let span = self.manifest.layout.whole(&place).unwrap_or_else(|| given.span.clone());
         let problem =
             Problem::new(file, span, format!("`spawn` grants the host `{host}`, which is not in `[hosts]`"));
         let hosts = self.manifest.hosts.keys().map(Id::as_str);

@@ -22,7 +22,6 @@ use super::frames;
 use super::health::{AppDown, Degraded};
 use super::plan::{self, Plan, Unit};
 use super::quarantine::Quarantines;
-use super::sections;
 use super::supervise::Top;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
@@ -48,11 +47,8 @@ pub(super) struct Core {
 /// A client as `[http]` says.
 pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
     HttpClient::new(manifest.http.clone()).map_err(|error| {
-        let file = &manifest.file;
-        // A setting of a rule is in a list, where it is not looked for.
-        let span = error.setting().and_then(|setting| sections::place(file, &["http", setting]));
-        let span = span.or_else(|| sections::place(file, &["http"])).unwrap_or_default();
-        Problem::new(file, span, report::chain(&error))
+        let setting = error.setting().unwrap_or_default();
+        Problem::new(&manifest.file, manifest.http_places.value(&setting), report::chain(&error))
     })
 }
 

@@ -48,7 +48,6 @@ mod plan;
 mod quarantine;
 mod regroup;
 mod reload;
-mod sections;
 mod stop;
 mod supervise;
 

@@ -9,7 +9,6 @@ use super::compile::compile;
 use super::live::{Core, Live, http_client};
 use super::plan::Plan;
 use super::regroup::regroup;
-use super::sections;
 use crate::manifest::{Manifest, Problem, Problems};
 
 /// An app was not made what a manifest says.
@@ -103,7 +102,7 @@ async fn become_as(
 fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
     let file = &manifest.file;
     let refused = |path: &[&str], what: String| {
-        let span = sections::place(file, path).unwrap_or_default();
+        let span = manifest.layout.whole(path).unwrap_or_default();
         Problem::new(file, span, format!("{what} cannot change while the app runs"))
     };
     let mut problems = Vec::new();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use frame_net::NetworkId;
 use frame_net::http::HttpConfig;
+use frame_net::{NetworkId, NetworkKind};
 use frame_registry::{Id, IdKind};
 use serde_json::Value as Json;
 
@@ -13,8 +13,9 @@ use super::function::{Role, function};
 use super::host::host;
 use super::model::{Given, Manifest};
 use super::places::Places;
-use super::reader::{self, Read, Table};
-use super::{app, fs, network, settings, supervisor, telemetry, tree};
+use super::problem::Problem;
+use super::reader::{self, Read, Table, Value};
+use super::{app, fs, network, settings, supervisor, telemetry, tree, variables};
 
 /// The sections that there are.
 pub(super) const SECTIONS: [&str; 11] = [
@@ -53,6 +54,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
     let (limits, _) = settings::section(document, "limits", &[]);
     let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
+    check_http_networks(document, &networks.known);
     let (otlp, collector) = telemetry::otlp(document).unzip();
     Manifest {
         file: Arc::clone(&document.reader.file),
@@ -62,6 +64,11 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
         limits,
         http: http.in_directory(&document.reader.directory),
         http_identity,
+        http_places: document
+            .get("http")
+            .map(|value| Places::of(&value, value.key.clone()))
+            .unwrap_or_default(),
+        layout: Places::of_all(document),
         places: places(document),
         base: fs::base(document),
         otlp,
@@ -110,22 +117,50 @@ fn places(document: &Table<'_>) -> BTreeMap<NetworkId, Places> {
         .collect()
 }
 
+/// Reports networks that no rule of `[[http.tls]]` can be about: it would hold for no server, and say so nowhere.
+fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
+    let Some(http) = document.get("http") else { return };
+    for (index, rule) in elements(&http, "tls").iter().enumerate() {
+        let networks = elements(rule, "networks");
+        for network in networks {
+            let Some(written) = network.text_as_written() else { continue };
+            // What has no value, or is no id, was reported where it was read.
+            let id = variables::resolve(written).ok().and_then(|text| text.parse::<NetworkId>().ok());
+            if id.is_some_and(|id| !known.contains_key(&id)) {
+                let message = format_args!("unknown network `{written}` in `tls[{index}].networks`");
+                let problem = network.problem(message);
+                document.reader.report_missing(with_networks(problem, written, known));
+            }
+        }
+    }
+}
+
+/// The elements of a list that is a member; none of anything else.
+fn elements<'t>(value: &Value<'t>, name: &str) -> Vec<Value<'t>> {
+    let member = value.members().find(|(other, _)| *other == name);
+    member.map(|(_, value)| value.elements()).unwrap_or_default()
+}
+
+/// Completes a problem with a network that there is not: with those that there are.
+fn with_networks(problem: Problem, id: &str, known: &Known<NetworkKind>) -> Problem {
+    let ids: Vec<_> = known.keys().map(Id::as_str).collect();
+    match *ids {
+        [] => problem.with_help(format_args!("no networks are configured; add `[networks.\"{id}\"]`")),
+        _ => reader::unknown(problem, id, &ids, "available networks:"),
+    }
+}
+
 /// Reports an id that nothing has.
 pub(super) fn check_network(
     table: &Table<'_>,
     name: &str,
     id: &NetworkId,
-    known: &Known<frame_net::NetworkKind>,
+    known: &Known<NetworkKind>,
 ) -> Read<()> {
     if known.contains_key(id) {
         return Ok(());
     }
     let span = table.get(name).map_or_else(|| table.span.clone(), |value| value.span);
-    let problem = table.reader.problem(span, format_args!("no network has the id `{id}`"));
-    let ids: Vec<_> = known.keys().map(Id::as_str).collect();
-    let problem = match *ids {
-        [] => problem.with_help(format_args!("there are no networks; describe it in `[networks.\"{id}\"]`")),
-        _ => reader::unknown(problem, id.as_str(), &ids, "there are"),
-    };
-    Err(table.reader.report_missing(problem))
+    let problem = table.reader.problem(span, format_args!("unknown network `{id}` (from option `{name}`)"));
+    Err(table.reader.report_missing(with_networks(problem, id.as_str(), known)))
 }

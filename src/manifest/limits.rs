@@ -69,7 +69,7 @@ fn only(table: &Table<'_>, engine: Engine) {
         } else {
             reader.problem(name.span, format_args!("there is no limit `{}`", name.text))
         };
-        reader.report(unknown(problem, name.text, &known, "there are"));
+        reader.report(unknown(problem, name.text, &known, "available limits:"));
     }
 }
 

@@ -85,8 +85,8 @@
 //!
 //! # Environment variables
 //!
-//! `${NAME}` in a string of `[clearnet]`, `[networks]`, `[limits]`, `[http]` and `[telemetry]` is replaced by the value of an environment
-//! variable, which is read with the manifest, and so again at a reload. A variable that is not set, or empty, is an error. `$${`
+//! `${NAME}` in a string of `[clearnet]`, `[networks]`, `[http]` and `[telemetry]` is replaced by the value of an environment
+//! variable, as the program was started with it. A variable that is not set, or empty, is an error. `$${`
 //! is the text `${`, and every other `$` is itself. No report shows a value. The `kind` of a network, and strings everywhere else,
 //! have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
 

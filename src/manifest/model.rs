@@ -43,6 +43,10 @@ pub struct Manifest {
     pub http: HttpConfig,
     /// What `[http]` is, without how it is written.
     pub(crate) http_identity: Json,
+    /// Where everything is.
+    pub(crate) layout: Places,
+    /// Where the settings of `[http]` are.
+    pub(crate) http_places: Places,
     /// `[fs]`: the directory that every `fs_root` is below.
     pub base: Option<Given<PathBuf>>,
     /// `[telemetry]`.

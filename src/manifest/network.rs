@@ -15,14 +15,12 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
         if kinds.contains(&kind) {
             return Ok(kind);
         }
-        let problem = value.problem(format_args!("there is no kind of network `{kind}`"));
-        Err(table.reader.report(unknown(problem, kind, &kinds, "there are")))
+        let problem = value.problem(format_args!("unknown kind of network `{kind}`"));
+        Err(table.reader.report(unknown(problem, kind, &kinds, "available kinds:")))
     });
     let selectable = table.or("selectable", false, Value::bool);
-    let settings = table.settings();
-    let (kind, selectable, mut settings) = (kind?, selectable?, settings?);
-    settings.remove("kind");
-    settings.remove("selectable");
+    let settings = table.settings_without(&["kind", "selectable"]);
+    let (kind, selectable, settings) = (kind?, selectable?, settings?);
     // A hash, as settings may be secret, and an identity is shown.
     let hash = sha256(Json::Object(settings.clone()).to_string().as_bytes());
     let identity = json!({ "kind": kind, "selectable": selectable, "settings": hash });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use frame_net::{SettingError, SettingErrors, SettingFault, SettingPath};
 
 use super::problem::{Problem, SourceFile};
-use super::reader::{Value, list};
+use super::reader::{Table, Value, list};
 use super::variables;
 
 /// Where the settings of a network or of a section are in the text.
@@ -46,6 +46,22 @@ impl Places {
         places
     }
 
+    /// The places of everything in a manifest.
+    pub(super) fn of_all(document: &Table<'_>) -> Self {
+        let mut places = Self::default();
+        for (name, value) in document.entries() {
+            places.add(&value, name.text.into());
+        }
+        places
+    }
+
+    /// Where the member at `path` is with its key, if it is there. A table is where its header is.
+    pub(crate) fn whole(&self, path: &[&str]) -> Option<Range<usize>> {
+        let path = path.iter().fold(SettingPath::new(), |path, &key| path.key(key));
+        let Place { key, value, .. } = self.settings.get(&path)?;
+        Some(if value.start >= key.end { key.start..value.end } else { key.clone() })
+    }
+
     fn add(&mut self, value: &Value<'_>, path: SettingPath) {
         for (name, member) in value.members() {
             self.add(&member, path.clone().key(name));
@@ -69,6 +85,11 @@ impl Places {
     /// Where a setting is, by its key.
     pub(crate) fn key(&self, path: &SettingPath) -> Range<usize> {
         self.nearest(path).map_or_else(|| self.header.clone(), |place| place.key.clone())
+    }
+
+    /// Where a setting has its value.
+    pub(crate) fn value(&self, path: &SettingPath) -> Range<usize> {
+        self.nearest(path).map_or_else(|| self.header.clone(), |place| place.value.clone())
     }
 
     /// What is wrong with settings, each at its place. `owner` is what they are of, such as "`[http]`".

@@ -131,10 +131,10 @@ impl<'t> Table<'t> {
 }
 
 /// A problem with a name, completed with the known name nearest to it, and all there are.
-pub(super) fn unknown(problem: Problem, name: &str, known: &[&str], there_are: &str) -> Problem {
+pub(super) fn unknown(problem: Problem, name: &str, known: &[&str], available: &str) -> Problem {
     let all = match known {
         [] => String::new(),
-        known => format!("{there_are} {}", list(known)),
+        known => format!("{available} {}", list(known)),
     };
     match (nearest(name, known.iter().copied()), &*all) {
         (Some(near), all) => problem.with_label(format_args!("did you mean `{near}`?")).with_help(all),
@@ -217,10 +217,12 @@ impl<'t> Value<'t> {
 
     /// Refuses text that looks as if a variable were meant to be replaced where none is.
     fn without_variables(&self, text: &str) -> Read<()> {
-        let names = variables::names(text);
-        let Some(name) = names.first() else { return Ok(()) };
-        let message = format_args!("`${{{name}}}` is not replaced here");
-        let help = format_args!("environment variables are replaced in strings of {}", variables::SECTIONS);
+        if variables::names(text).is_empty() {
+            return Ok(());
+        }
+        let message = format_args!("environment variables are not replaced in `{}`", self.name);
+        let help =
+            format_args!("write the value itself; variables are for the settings of {}", variables::SECTIONS);
         Err(self.reader.report(self.problem(message).with_help(help)))
     }
 
@@ -434,10 +436,25 @@ impl<'t> Value<'t> {
 impl Table<'_> {
     /// The table as [settings](Value::settings).
     pub(super) fn settings(&self) -> Read<Map<String, Json>> {
-        let members: Vec<_> =
-            self.entries().map(|(name, value)| Ok((name.text.to_owned(), value.settings()?))).collect();
-        members.into_iter().collect()
+        self.settings_without(&[])
     }
+
+    /// The same without the members `others`, which are read elsewhere.
+    pub(super) fn settings_without(&self, others: &[&str]) -> Read<Map<String, Json>> {
+        let members = self.entries().filter(|(name, _)| !others.contains(&name.text));
+        object(members.map(|(name, value)| (name, value.settings())))
+    }
+
+    /// The table as JSON, in whose strings no variable is replaced.
+    pub(super) fn options(&self) -> Read<Map<String, Json>> {
+        object(self.entries().map(|(name, value)| (name, value.option())))
+    }
+}
+
+/// Collects members only after all are read, so that each that is wrong is reported.
+fn object<'t>(members: impl Iterator<Item = (Name<'t>, Read<Json>)>) -> Read<Map<String, Json>> {
+    let members: Vec<_> = members.map(|(name, json)| Ok((name.text.to_owned(), json?))).collect();
+    members.into_iter().collect()
 }
 
 /// An id that is written at `span`.

@@ -115,6 +115,7 @@ impl Manifest {
 /// Leaves what does not depend on what could not be read.
 fn without_references(manifest: &mut Manifest) {
     manifest.app.options = Options::new();
+    manifest.app.given.clear();
     for function in manifest.functions.values_mut().chain(manifest.processes.values_mut()) {
         function.value.options = Options::new();
     }

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use super::hash::sha256;
 use super::places::{Places, PointAt};
 use super::reader::Table;
+use super::variables;
 
 /// What other programs call a setting of `[clearnet]`.
 pub(super) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
@@ -33,7 +34,8 @@ pub(super) fn section<T: DeserializeOwned + Default>(
     let absent = || (T::default(), Json::Null);
     let Some(value) = document.get(name) else { return absent() };
     let Ok(table) = value.table("it", "{}") else { return absent() };
-    let Ok(settings) = table.settings() else { return absent() };
+    let settings = if variables::are_replaced_in(name) { table.settings() } else { table.options() };
+    let Ok(settings) = settings else { return absent() };
     match read_settings(&settings, synonyms) {
         // A hash, as values of variables may be secret.
         Ok(read) => (read, sha256(Json::Object(settings).to_string().as_bytes()).into()),

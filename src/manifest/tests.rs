@@ -125,7 +125,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[app]\nnaem = 'x'", "naem", &["`name`?"]),
     ("[app]\nmax_depth = 0", "0", &["`max_depth`", "from 1 to 4294967295"]),
     ("[app]\nmax_depth = 'deep'", "'deep'", &["`max_depth` has to be a whole number", "1000"]),
-    ("[app]\noptions = { netwrk = 'a:b' }", "netwrk", &["did you mean `network`?", "there are", "`timeout`"]),
+    (
+        "[app]\noptions = { netwrk = 'a:b' }",
+        "netwrk",
+        &["did you mean `network`?", "available options", "`timeout`"],
+    ),
     ("[app]\nname = ''", "''", &["`name` is empty", "leave it out"]),
     ("[app]\noptions = { network = '' }", "''", &["option `network` is empty", "leave it out"]),
     ("[app]\noptions = { isolation = '' }", "''", &["option `isolation` is empty"]),
@@ -143,7 +147,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "[app]\noptions = { network = 'a:tr' }\n[networks.'a:tor']\nkind = 'direct'",
         "'a:tr'",
-        &["no network", "`a:tor`?"],
+        &["unknown network", "`a:tor`?"],
     ),
     ("[app]\noptions = { network = 'a:tr' }", "'a:tr'", &["no networks", "[networks.\"a:tr\"]"]),
     ("[clearnet]\nalow = []", "alow", &["`allow`?", "`deny`"]),
@@ -154,6 +158,25 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[limits]\nconections = 5", "conections", &["did you mean `connections`?"]),
     ("[limits]\nlookups = 0", "0", &["`lookups`", "at least 1"]),
     ("[limits]\nconnections_per_unit = '5'", "'5'", &["`connections_per_unit`", "a whole number"]),
+    (
+        "[limits]\nconnections = '${NOT_SET_ANYWHERE}'",
+        "'${NOT_SET_ANYWHERE}'",
+        &["not replaced in `connections`"],
+    ),
+    (
+        "[limits]\nconnections = 100\nconnections_per_unit = 101",
+        "101",
+        &["`connections_per_unit` is 101", "the 100 that all", "raise `connections`"],
+    ),
+    ("[limits]\nlookups = 10\nlookups_per_unit = 11", "11", &["`lookups_per_unit` is 11"]),
+    ("[http]\nmax_request_body = '16 stones'", "'16 stones'", &["`max_request_body`", "a size", "\"16MiB\""]),
+    ("[http]\nmax_response_head = '1MiB'", "'1MiB'", &["at most 409600"]),
+    (
+        "[networks.'a:b']\nkind = 'direct'\n[[http.tls]]\nnetworks = ['a:b', 'a:c']\nroots = 'only'",
+        "'a:c'",
+        &["unknown network `a:c` in `tls[0].networks`", "did you mean `a:b`?", "available networks: `a:b`"],
+    ),
+    ("[[http.tls]]\nnetworks = ['a:b']\nroots = 'only'", "'a:b'", &["no networks are configured"]),
     ("[http]\ntime_limit_ms = 5", "time_limit_ms", &["did you mean `time_limit`?"]),
     ("[http]\nidle_timeout = '5 fortnights'", "'5 fortnights'", &["`idle_timeout`", "\"1m30s\""]),
     ("[http]\nmax_response_head = 1_000_000", "1_000_000", &["at most 409600"]),
@@ -161,7 +184,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[http]\nhttp2 = 'yes'", "'yes'", &["`http2`", "boolean"]),
     ("[networks.tor]\nkind = 'direct'", "tor", &["namespace"]),
     ("[networks.'a:b']\nproxy = 'h:1'", "[networks.'a:b']", &["no `kind`", "kind = \"socks5\""]),
-    ("[networks.'a:b']\nkind = 'sock5'", "'sock5'", &["no kind", "`socks5`?", "`wireguard`"]),
+    ("[networks.'a:b']\nkind = 'sock5'", "'sock5'", &["unknown kind", "`socks5`?", "`wireguard`"]),
     ("[networks.'a:b']\nkind = 5", "*", &["has to be a string"]),
     (
         "[networks.'a:b']\nkind = 'socks5'\nproxy = '${NOT_SET_ANYWHERE}:1'",
@@ -173,13 +196,18 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "proxy",
         &["is not followed by the name", "a default is not supported", "`$${`"],
     ),
-    ("[networks.'a:b']\nkind = '${PATH}'", "'${PATH}'", &["`${PATH}` is not replaced here", "`[clearnet]`"]),
+    ("[networks.'a:b']\nkind = '${PATH}'", "'${PATH}'", &["variables are not replaced in `kind`"]),
+    (
+        "[networks.'a:b']\nkind = '${NOT_SET_ANYWHERE}'",
+        "'${NOT_SET_ANYWHERE}'",
+        &["variables are not replaced in `kind`"],
+    ),
     ("[clearnet]\nallow = ['${NOT_SET_ANYWHERE}']", "'${NOT_SET_ANYWHERE}'", &["is not set"]),
     ("[clearnet]\nallow = ['${PATH}']", "'${PATH}'", &["not valid with the value of `${PATH}`", "not shown"]),
     ("[http]\ntime_limit = '${PATH}'", "'${PATH}'", &["not a valid duration"]),
     ("[telemetry]\notlp = 'http://${NOT_SET_ANYWHERE}'", "otlp", &["is not set"]),
-    ("[fs]\nbase = '${HOME}'", "'${HOME}'", &["is not replaced here"]),
-    ("[app]\noptions = { network = '${HOME}' }", "'${HOME}'", &["is not replaced here"]),
+    ("[fs]\nbase = '${HOME}'", "'${HOME}'", &["not replaced in `base`"]),
+    ("[app]\noptions = { network = '${HOME}' }", "'${HOME}'", &["not replaced in `network`"]),
     ("[fs]\nbase = 'dat'", "'dat'", &["no directory", "paths begin at"]),
     ("[fs]\nbase = 'greet.lua'", "'greet.lua'", &["is no directory"]),
     ("[fs]", "[fs]", &["no `base`"]),
@@ -303,7 +331,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     (
         "[hosts.'a:h']\n[supervisors.'a:s']\nhost = 'a:h'\nchildren = [{ id = 'x', process = 'a:p' }]",
         "'a:p'",
-        &["neither a process nor a supervisor", "`a:s`"],
+        &["unknown process or supervisor", "`a:s`"],
     ),
     (
         "[hosts.'a:h']\n[supervisors.'a:s']\nhost = 'a:h'\nchildren = [{ id = '', process = 'a:s' }]",
@@ -368,7 +396,7 @@ fn the_tree_of_supervisors_is_checked() {
         (
             "{ id = 'x', process = 'a:p', options = { network = 'a:n' } }".to_owned(),
             "'a:n'",
-            "there are no networks",
+            "no networks are configured",
         ),
         (
             "{ id = 'x', process = 'a:p', options = { retry = 3 } }".to_owned(),
@@ -533,4 +561,19 @@ proptest! {
         }
         check(&text)?;
     }
+}
+
+/// Of the settings of networks the text that is shown has `*` only.
+#[test]
+fn the_place_of_a_member_is_known_with_its_key_whatever_is_hidden() {
+    let manifest = good(
+        "[app]\noptions = { trace = true }\n[networks.'a:b']\nkind = 'direct'\nallow = [\n'10.0.0.0/8',\n]\n\
+         [functions.'a:f']\nengine = 'lua'\nsource = 'greet.lua'\n[limits]\nconnections = 5\n",
+    );
+    let text = |path: &[&str]| manifest.layout.whole(path).map(|span| &manifest.file.text[span]);
+    assert_eq!(text(&["app", "options"]), Some("options = { trace = true }"));
+    assert_eq!(text(&["app", "options", "trace"]), Some("trace = true"));
+    assert_eq!(text(&["functions", "a:f", "source"]), Some("source = 'greet.lua'"));
+    assert_eq!((text(&["app"]), text(&["limits"])), (Some("app"), Some("limits")));
+    assert_eq!((text(&["app", "name"]), text(&["telemetry"])), (None, None));
 }

@@ -150,12 +150,13 @@ impl Tree<'_> {
         if self.hosts.known.contains_key(&host.value) {
             return Ok(());
         }
-        let problem =
-            self.reader.problem(host.span.clone(), format_args!("no host has the id `{}`", host.value));
+        let problem = self.reader.problem(host.span.clone(), format_args!("unknown host `{}`", host.value));
         let ids: Vec<_> = self.hosts.known.keys().map(Id::as_str).collect();
         let problem = match *ids {
-            [] => problem.with_help(format_args!("there are no hosts; add `[hosts.\"{}\"]`", host.value)),
-            _ => unknown(problem, host.value.as_str(), &ids, "there are"),
+            [] => {
+                problem.with_help(format_args!("no hosts are configured; add `[hosts.\"{}\"]`", host.value))
+            }
+            _ => unknown(problem, host.value.as_str(), &ids, "available hosts:"),
         };
         Err(self.reader.report_missing(problem))
     }
@@ -165,10 +166,10 @@ impl Tree<'_> {
         if known().any(|id| *id == process.value) {
             return Ok(());
         }
-        let message = format_args!("neither a process nor a supervisor has the id `{}`", process.value);
+        let message = format_args!("unknown process or supervisor `{}`", process.value);
         let problem = self.reader.problem(process.span.clone(), message);
         let ids: Vec<_> = known().map(Id::as_str).collect();
-        Err(self.reader.report_missing(unknown(problem, process.value.as_str(), &ids, "there are")))
+        Err(self.reader.report_missing(unknown(problem, process.value.as_str(), &ids, "available ids:")))
     }
 
     /// What a process runs in, as far as it was read.

@@ -4,7 +4,12 @@ use std::borrow::Cow;
 use std::env::{self, VarError};
 
 /// Where variables are replaced. Elsewhere they are refused, but in what is for scripts.
-pub(super) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[limits]`, `[http]` and `[telemetry]`";
+pub(super) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[http]` and `[telemetry]`";
+
+/// Whether variables are replaced in a section.
+pub(super) fn are_replaced_in(section: &str) -> bool {
+    SECTIONS.contains(&format!("`[{section}]`"))
+}
 
 /// Why a string with variables has no value. None of these shows one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -99,9 +99,9 @@ fn the_same_is_reported_to_programs() {
             "offset": 145,
             "length": 7,
             "text": "\"sock5\"",
-            "message": "there is no kind of network `sock5`",
+            "message": "unknown kind of network `sock5`",
             "label": "did you mean `socks5`?",
-            "help": "there are `direct`, `http-connect`, `i2p`, `socks5`, `wireguard`",
+            "help": "available kinds: `direct`, `http-connect`, `i2p`, `socks5`, `wireguard`",
             "related": [],
         })
     );
@@ -259,4 +259,34 @@ fn what_resolvers_and_drivers_would_refuse_is_told_before_anything_runs() {
     for (problem, part) in problems.iter().zip(["`proxy`: the port is missing", "`[fs] base = \"data\"`"]) {
         assert!(message(problem).contains(part), "{part}: {problem}");
     }
+}
+
+#[test]
+fn what_a_network_that_could_not_be_read_is_named_in_is_not_wrong_as_well() {
+    let manifest = "[app]\noptions = { network = 'app:tor' }\n\n[networks.'app:tor']\nkind = 'socks5'\n\
+                    proxy = '${NOT_SET_ANYWHERE}'\n\n[networks.'app:far']\nkind = 'socks5'\nproxy = 'h:1'\n\
+                    via = 'app:tor'\n";
+    let problems = wrong(manifest, &[]);
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert!(message(problem).contains("`NOT_SET_ANYWHERE` is not set"), "{problem}");
+}
+
+/// What is read of files is wrong only when it is compiled.
+#[test]
+fn a_certificate_that_cannot_be_used_is_reported_at_its_setting() {
+    let manifest = "[http]\nca_files = ['not.pem']\n";
+    let problems = wrong(manifest, &[("not.pem", b"nothing")]);
+    assert_eq!(
+        (&problems[0]["line"], &problems[0]["text"]),
+        (&json!(2), &json!("'not.pem'")),
+        "{problems:?}"
+    );
+    let manifest = "[networks.'app:n']\nkind = 'socks5'\nproxy = 'h:1'\n\n[[http.tls]]\nnetworks = ['app:n']\n\
+                    client_certificate = { certificate = 'not.pem', key = 'not.key' }\n";
+    let problems = wrong(manifest, &[("not.pem", b"nothing")]);
+    assert_eq!(
+        (&problems[0]["line"], &problems[0]["text"]),
+        (&json!(7), &json!("'not.pem'")),
+        "{problems:?}"
+    );
 }

@@ -29,9 +29,9 @@ fn demo_shows_that_traffic_takes_the_network_of_its_frame_or_none() {
     let by_name = call(&seen, "a name that only the proxy knows");
     assert_eq!(by_name["relayed"], json!(["origin.demo:80"]), "the name went to the proxy");
     for (what, why) in [
-        ("unknown overlay", "`hello:tor`, chosen by the option `network`, is not to be had"),
+        ("unknown overlay", "unknown network `hello:tor` (from option `network`)"),
         ("misspelt option", "no option is named `netwrok`; did you mean `network`?"),
-        ("a script that leaves its overlay", "`hello:lan` is not for scripts and components to choose"),
+        ("a script that leaves its overlay", "scripts and components may not switch from"),
         ("a file above its root", "app.toml"),
     ] {
         let call = call(&seen, what);

@@ -721,6 +721,12 @@ fn settings_of_http_and_the_files_they_name_take_effect_with_a_reload() {
     app.write("ca.pem", "no certificate");
     let refused = run.reload();
     assert!(refused.contains("not reloaded"), "{refused}");
-    assert!(run.has_said("`ca_files`") && run.has_said("no certificate in it"), "{}", run.said.join("\n"));
+    assert!(
+        run.has_said("`ca_files[0]`")
+            && run.has_said("app.toml:14:13")
+            && run.has_said("no certificate in it"),
+        "{}",
+        run.said.join("\n")
+    );
     run.stop();
 }

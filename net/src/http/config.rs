@@ -1,10 +1,11 @@
 //! What a client may do, and how much of it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::Error as _;
+use bytesize::ByteSize;
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
@@ -16,7 +17,7 @@ use crate::id::NetworkId;
 use crate::tls::Trust;
 
 /// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and durations
-/// their units; [`trust`](HttpConfig::trust) is set in code only.
+/// and sizes their units; [`trust`](HttpConfig::trust) is set in code only.
 ///
 /// ```
 /// use frame_net::http::HttpConfig;
@@ -46,8 +47,10 @@ pub struct HttpConfig {
     /// Whether a redirect may lead from `https` to `http`. It may not unless given.
     pub allow_downgrade: bool,
     /// How many bytes the body of a request may have: 16 MiB unless given.
+    #[serde(deserialize_with = "size")]
     pub max_request_body: u64,
     /// How many bytes the body of a response may have: 16 MiB unless given.
+    #[serde(deserialize_with = "size")]
     pub max_response_body: u64,
     /// How many bytes the status line and the headers of a response may have: 64 KiB unless given, and at most
     /// 400 KiB.
@@ -224,14 +227,39 @@ impl HttpConfig {
 }
 
 fn max_response_head<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    at_most(MAX_RESPONSE_HEAD, u32::deserialize(deserializer)?)
+    let bytes = size(deserializer)?;
+    at_most(MAX_RESPONSE_HEAD, u32::try_from(bytes).unwrap_or(u32::MAX))
 }
 
 fn max_response_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     at_most(MAX_RESPONSE_HEADERS, usize::deserialize(deserializer)?)
 }
 
-fn at_most<T: Copy + Ord + Display, E: serde::de::Error>(max: T, value: T) -> Result<T, E> {
+/// Reads a number of bytes, or text with a unit, such as `16MiB`. No error shows the text: settings can be secret.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    struct Size;
+
+    impl Visitor<'_> for Size {
+        type Value = u64;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size: a number of bytes, or text with a unit, such as \"16MiB\" or \"500kB\"")
+        }
+
+        fn visit_u64<E: Error>(self, bytes: u64) -> Result<u64, E> {
+            Ok(bytes)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+            let size = text.parse::<ByteSize>();
+            size.map(|size| size.as_u64()).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Size)
+}
+
+fn at_most<T: Copy + Ord + Display, E: Error>(max: T, value: T) -> Result<T, E> {
     if value > max {
         return Err(E::custom(format_args!("it can be at most {max}, and is {value}")));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
@@ -13,6 +13,7 @@ use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::host::HostError;
+use crate::setting::SettingPath;
 use crate::tls::is_of_rustls;
 
 /// A request could not be made, or its response could not be had. None of these ever means that another network was
@@ -70,15 +71,20 @@ pub enum HttpError {
     #[error("`{setting}`: {} cannot be used", path.display())]
     File {
         /// The setting.
-        setting: &'static str,
+        setting: SettingPath,
         /// The file.
         path: PathBuf,
         /// Why. It shows nothing of what is in the file.
         source: io::Error,
     },
     /// The roots of the operating system were asked for, and there are none.
-    #[error("`roots` is \"system\", and the certificates of the system cannot be read")]
-    SystemRoots(#[source] io::Error),
+    #[error("`{setting}` is \"system\", and the certificates of the system cannot be read")]
+    SystemRoots {
+        /// The setting.
+        setting: SettingPath,
+        /// Why.
+        source: io::Error,
+    },
     /// The network is not there, or made no connection.
     #[error(transparent)]
     Network(Box<NetworkError>),
@@ -100,7 +106,15 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// What rustls says.
-        source: io::Error,
+        error: io::Error,
+    },
+    /// A connection was made, and no trusted authority issued the certificate of the server.
+    #[error("no TLS with {peer}: the issuer of the certificate is not trusted; add it to `ca_files`")]
+    UntrustedIssuer {
+        /// The server.
+        peer: Peer,
+        /// What rustls says.
+        error: io::Error,
     },
     /// The connection broke before the response was whole. Whether the server got the request is not known.
     #[error("the connection to {peer} broke before the response was whole")]
@@ -211,7 +225,7 @@ pub enum HttpError {
         limit: usize,
     },
     /// A redirect leads where none may lead.
-    #[error("{peer} redirects to {to}, where no redirect may lead")]
+    #[error("redirect from {peer} to {to} refused")]
     Redirect {
         /// Who redirects.
         peer: Peer,
@@ -254,15 +268,12 @@ impl HttpError {
         }
     }
 
-    pub(super) fn file(setting: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File { setting, path: path.to_owned(), source }
-    }
-
-    /// The setting that it is about, if the configuration is to blame: `ca_files`, `client_certificate`, `roots`.
-    pub fn setting(&self) -> Option<&'static str> {
+    /// Returns the setting that the error is about, if the configuration is to blame: `ca_files[0]`, for example, or
+    /// `tls[1].client_certificate.key`.
+    pub fn setting(&self) -> Option<SettingPath> {
         match self {
-            Self::Config { setting, .. } | Self::File { setting, .. } => Some(setting),
-            Self::SystemRoots(_) => Some("roots"),
+            Self::Config { setting, .. } => Some((*setting).into()),
+            Self::File { setting, .. } | Self::SystemRoots { setting, .. } => Some(setting.clone()),
             _ => None,
         }
     }
@@ -340,10 +351,10 @@ pub enum RedirectError {
     Url(#[from] UrlError),
     /// It leads to a special address, such as a private one, or to `localhost`, and from neither. No rule of a network
     /// allows that.
-    #[error("a redirect must not lead from a public host to a special address or `localhost`")]
+    #[error("a public host may not redirect to a special address or `localhost`")]
     Special,
     /// It leads from `https` to `http`.
-    #[error("a redirect must not lead from `https` to `http`")]
+    #[error("`https` may not redirect to `http`; set `allow_downgrade` to follow such redirects")]
     Downgrade,
     /// It would send the body of the request to another origin.
     #[error("the body of a request goes to another origin only if the request allows it; set `forward_body`")]

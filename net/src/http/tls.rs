@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, InconsistentKeys, OtherError, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -15,6 +15,7 @@ use super::error::{HttpError, Peer};
 use crate::dialer::Route;
 use crate::host::Host;
 use crate::network::BoxStream;
+use crate::setting::SettingPath;
 use crate::tls::{self, Trust};
 
 /// How to connect to which servers.
@@ -30,12 +31,14 @@ impl Connectors {
     pub(super) fn new(config: &HttpConfig) -> Result<Self, HttpError> {
         let mut read = Sha256::new();
         let certificate = config.client_certificate.as_ref();
-        let default = connector(config, config.roots, &config.ca_files, certificate, &mut read)?;
-        let connectors = config.tls.iter().map(|rule| {
-            let ca_files = rule.ca_files.as_ref().unwrap_or(&config.ca_files);
+        let at = SettingPath::new();
+        let default = connector(config, config.roots, &config.ca_files, certificate, &at, &mut read)?;
+        let connectors = config.tls.iter().enumerate().map(|(index, rule)| {
+            let (roots, ca_files) = (rule.roots.unwrap_or(config.roots), rule.ca_files.as_ref());
+            let ca_files = ca_files.unwrap_or(&config.ca_files);
             let certificate = rule.client_certificate.as_ref();
-            let connector =
-                connector(config, rule.roots.unwrap_or(config.roots), ca_files, certificate, &mut read)?;
+            let at = SettingPath::from("tls").index(index);
+            let connector = connector(config, roots, ca_files, certificate, &at, &mut read)?;
             Ok((rule.clone(), connector))
         });
         let rules = connectors.collect::<Result<_, HttpError>>()?;
@@ -49,23 +52,25 @@ impl Connectors {
     }
 }
 
+/// Connects as these settings say, which are at `at`.
 fn connector(
     config: &HttpConfig,
     roots: Roots,
     ca_files: &[PathBuf],
     client: Option<&ClientCertificate>,
+    at: &SettingPath,
     read: &mut Sha256,
 ) -> Result<TlsConnector, HttpError> {
     let tls = match &config.trust {
         Trust::Custom(tls) => ClientConfig::clone(tls),
-        Trust::Mozilla { and } => trusting(store(roots, read)?, and, ca_files, client, read)?,
-        Trust::Only(only) => trusting(RootCertStore::empty(), only, ca_files, client, read)?,
+        Trust::Mozilla { and } => trusting(store(roots, at, read)?, and, ca_files, client, at, read)?,
+        Trust::Only(only) => trusting(RootCertStore::empty(), only, ca_files, client, at, read)?,
     };
     let offered: &[&[u8]] = if config.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     Ok(tls::finished(tls, offered))
 }
 
-fn store(roots: Roots, read: &mut Sha256) -> Result<RootCertStore, HttpError> {
+fn store(roots: Roots, at: &SettingPath, read: &mut Sha256) -> Result<RootCertStore, HttpError> {
     match roots {
         Roots::Bundled => Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()),
         Roots::Only => Ok(RootCertStore::empty()),
@@ -80,7 +85,7 @@ fn store(roots: Roots, read: &mut Sha256) -> Result<RootCertStore, HttpError> {
             if added == 0 {
                 let why = found.errors.into_iter().next().map(io::Error::other);
                 let source = why.unwrap_or_else(|| io::Error::other("the system has no certificates"));
-                return Err(HttpError::SystemRoots(source));
+                return Err(HttpError::SystemRoots { setting: at.clone().key("roots"), source });
             }
             Ok(store)
         }
@@ -92,13 +97,15 @@ fn trusting(
     further: &[CertificateDer<'static>],
     ca_files: &[PathBuf],
     client: Option<&ClientCertificate>,
+    at: &SettingPath,
     read: &mut Sha256,
 ) -> Result<ClientConfig, HttpError> {
     for root in further {
         roots.add(root.clone()).map_err(HttpError::TlsConfig)?;
     }
-    for path in ca_files {
-        let wrong = |source| HttpError::file("ca_files", path, source);
+    let wrong = |setting, path: &Path, source| HttpError::File { setting, path: path.to_owned(), source };
+    for (index, path) in ca_files.iter().enumerate() {
+        let wrong = |source| wrong(at.clone().key("ca_files").index(index), path, source);
         for certificate in certificates(path, read).map_err(wrong)? {
             roots.add(certificate).map_err(|error| wrong(io::Error::other(error)))?;
         }
@@ -107,11 +114,20 @@ fn trusting(
     let Some(ClientCertificate { certificate, key }) = client else {
         return Ok(builder.with_no_client_auth());
     };
-    let wrong = |path, source| HttpError::file("client_certificate", path, source);
-    let chain = certificates(certificate, read).map_err(|error| wrong(certificate, error))?;
-    let private = private_key(key, read).map_err(|error| wrong(key, error))?;
+    let at = at.clone().key("client_certificate");
+    let wrong_key = |source| wrong(at.clone().key("key"), key, source);
+    let chain = certificates(certificate, read)
+        .map_err(|source| wrong(at.clone().key("certificate"), certificate, source))?;
+    let private = private_key(key, read).map_err(wrong_key)?;
     // Both are right by themselves by now, or rustls says what it cannot use of the key.
-    builder.with_client_auth_cert(chain, private).map_err(|error| wrong(key, io::Error::other(error)))
+    builder.with_client_auth_cert(chain, private).map_err(|error| {
+        wrong_key(match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                io::Error::other("the key does not belong to the certificate")
+            }
+            error => io::Error::other(error),
+        })
+    })
 }
 
 fn certificates(path: &Path, read: &mut Sha256) -> io::Result<Vec<CertificateDer<'static>>> {
@@ -143,19 +159,22 @@ pub(super) async fn handshake(
     let done = connector.connect(name, stream).await;
     done.map_err(|source| {
         let peer = peer.clone();
-        if shows_authority(&source) {
-            HttpError::AuthorityAsServer { peer, source }
-        } else {
-            HttpError::Tls { peer, source }
+        match tls::certificate_error(&source) {
+            // A signature of an authority that has the name of a trusted one, and not its key, is bad.
+            Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                HttpError::UntrustedIssuer { peer, error: source }
+            }
+            Some(CertificateError::Other(other)) if shows_authority(other) => {
+                HttpError::AuthorityAsServer { peer, error: source }
+            }
+            _ => HttpError::Tls { peer, source },
         }
     })
 }
 
 /// Whether the server shows the certificate of an authority as its own, as many self-signed ones are.
-fn shows_authority(error: &io::Error) -> bool {
-    let said = error.get_ref().and_then(|error| error.downcast_ref());
-    let Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) = said else { return false };
-    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+fn shows_authority(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 /// Whether both sides agreed on HTTP/2.

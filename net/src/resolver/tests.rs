@@ -184,15 +184,15 @@ fn an_untrusted_choice_is_refused_in_words() {
         assert_eq!(not_selectable(&error).0, &four(1));
         std::error::Error::source(&error).unwrap().to_string()
     };
-    let remedy = "; leave the option `network` out, or set `selectable = true` beside the `kind` of `a:1` where the \
-                  networks are configured";
-    let no_choice = "network `a:1` is not for scripts and components to choose";
-    assert_eq!(text(&script, None), format!("{no_choice}{remedy}"));
-    assert_eq!(text(&script, Some(&parent)), format!("{no_choice} in the place of `a:3`{remedy}"));
-    assert_eq!(
-        text(&preset, Some(&parent)),
-        format!("{no_choice} in the place of the one that is preset{remedy}")
-    );
+    let said = |from: &str| {
+        format!(
+            "scripts and components may not switch from {from} to `a:1`; remove the option `network`, or set \
+             `selectable = true` on `a:1`"
+        )
+    };
+    assert_eq!(text(&script, None), said("clearnet"));
+    assert_eq!(text(&script, Some(&parent)), said("`a:3`"));
+    assert_eq!(text(&preset, Some(&parent)), said("the network that is preset"));
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for Prefix {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         text.parse().or_else(|_| address()).map(Self).map_err(|_| {
             D::Error::custom(format_args!(
-                "`{text}` is no prefix and no address; write 10.8.0.0/24, or fd00::1"
+                "`{text}` is not a valid prefix or address; write 10.8.0.0/24, or fd00::1"
             ))
         })
     }

@@ -13,9 +13,9 @@ use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::{Host, HostName};
 use crate::limits;
+use crate::wireguard::Refusal;
 use crate::wireguard::dns::{Answer, Query};
 use crate::wireguard::inside::Inside;
-use crate::wireguard::{KIND, Refusal};
 
 /// Where name servers listen.
 const PORT: u16 = 53;
@@ -82,8 +82,7 @@ impl Resolver {
     ) -> Result<Vec<IpAddr>, DriverError> {
         let failed = |cause| DriverError::new(Step::Lookup, name, cause);
         if self.servers.is_empty() {
-            let what = "looking names up without `dns` in its settings";
-            return Err(failed(Cause::NotSupported { kind: KIND, what }));
+            return Err(failed(Refusal::NoNameServer.into()));
         }
         let _permit = limits::lookup_permit().map_err(|error| failed(error.into()))?;
         let mut last = failed(Refusal::NoAddress.into());

@@ -52,6 +52,9 @@ pub enum Refusal {
         /// How many it may have.
         most: usize,
     },
+    /// The network has no name servers.
+    #[error("this network has no `dns`, so names cannot be looked up")]
+    NoNameServer,
     /// The name servers know no address of a name.
     #[error("the name has no address")]
     NoAddress,
@@ -78,6 +81,7 @@ impl Refusal {
             | Self::NotRemote { .. }
             | Self::NotLocal { .. }
             | Self::TooLong { .. }
+            | Self::NoNameServer
             | Self::NoAddress => false,
         }
     }

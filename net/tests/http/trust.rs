@@ -39,7 +39,7 @@ async fn an_authority_of_a_file_is_trusted_and_only_with_it() {
     for settings in [json!({}), json!({ "roots": "only" })] {
         let world = overlay(origin.address, config(settings)).await;
         let error = get(&world, "https://shop.internal/").await.unwrap_err();
-        assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+        assert!(matches!(error, HttpError::UntrustedIssuer { .. }), "{error:?}");
     }
 }
 
@@ -81,7 +81,7 @@ async fn the_first_rule_about_a_server_counts_and_may_trust_fewer() {
     });
     let world = overlay(origin.address, config(settings)).await;
     let error = get(&world, "https://shop.internal/").await.unwrap_err();
-    assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+    assert!(matches!(error, HttpError::UntrustedIssuer { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn other_certificates_count_at_once_and_leave_old_connections_alone() {
     // Another handle, as modules have one.
     let old = world.client.clone().switch_to(&new);
     let error = get(&world, "https://shop.internal/").await.unwrap_err();
-    assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
+    assert!(matches!(error, HttpError::UntrustedIssuer { .. }), "{error:?}");
     drop(old);
     assert_eq!(origin.closed().await, 0);
 }
@@ -174,18 +174,32 @@ fn files_that_cannot_be_used_are_named_with_their_setting_and_not_shown() {
     let broken =
         files("broken.key", &format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n"));
     let cases = [
-        ("ca_files", json!({ "ca_files": ["/not/there.pem"] }), "No such file"),
-        ("ca_files", json!({ "ca_files": [files("empty.pem", secret)] }), "no certificate in it"),
-        ("ca_files", json!({ "ca_files": [files("key.pem", &key)] }), "no certificate in it"),
-        ("client_certificate", client(&good, "/not/there.key"), "No such file"),
-        ("client_certificate", client(&good, &good), "no private key in it"),
-        ("client_certificate", client(&good, &broken), ""),
-        ("client_certificate", client(&good, &files("other.key", &other_key)), ""),
-        ("ca_files", json!({ "tls": [{ "hosts": ["*"], "ca_files": ["/not/there.pem"] }] }), "No such file"),
+        ("ca_files[0]", json!({ "ca_files": ["/not/there.pem"] }), "No such file"),
+        ("ca_files[0]", json!({ "ca_files": [files("empty.pem", secret)] }), "no certificate in it"),
+        ("ca_files[0]", json!({ "ca_files": [files("key.pem", &key)] }), "no certificate in it"),
+        ("client_certificate.key", client(&good, "/not/there.key"), "No such file"),
+        ("client_certificate.key", client(&good, &good), "no private key in it"),
+        ("client_certificate.key", client(&good, &broken), ""),
+        (
+            "client_certificate.key",
+            client(&good, &files("other.key", &other_key)),
+            "key does not belong to the certificate",
+        ),
+        (
+            "tls[0].ca_files[0]",
+            json!({ "tls": [{ "hosts": ["*"], "ca_files": ["/not/there.pem"] }] }),
+            "No such file",
+        ),
+        (
+            "tls[0].client_certificate.certificate",
+            json!({ "tls": [{ "hosts": ["*"], "client_certificate": { "certificate": "/not/there.pem", "key": "/k" } }] }),
+            "No such file",
+        ),
     ];
     for (setting, settings, words) in cases {
         let error = HttpClient::new(config(settings.clone())).unwrap_err();
-        assert_eq!(error.setting(), Some(setting), "{settings}: {error:?}");
+        let about = error.setting().map(|setting| setting.to_string());
+        assert_eq!(about.as_deref(), Some(setting), "{settings}: {error:?}");
         let shown = format!("{} {error:?}", causes(&error));
         assert!(shown.contains(words), "{settings}: {shown}");
         assert!(!shown.contains(secret) && !shown.contains(&key[40..60]), "{settings}: {shown}");

@@ -74,9 +74,10 @@ on_both_stacks! {
         for name in ["localhost", "host.example"] {
             let error = left.connect(&format!("{name}:{}", bait.endpoint().port())).await.unwrap_err();
             assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == Step::Lookup));
-            assert!(matches!(cause(&error), Cause::NotSupported { kind: "wireguard", .. }), "{error:?}");
+            assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoNameServer)), "{error:?}");
             let error = left.dialer.lookup(&name.parse().unwrap()).await.unwrap_err();
-            assert!(matches!(cause(&error), Cause::NotSupported { .. }) && !error.is_retryable(), "{error:?}");
+            let is_refused = matches!(cause(&error), Cause::WireGuard(Refusal::NoNameServer));
+            assert!(is_refused && !error.is_retryable(), "{error:?}");
         }
         bait.assert_untouched();
         let nothing = peer.recv(&mut [0; 1]).unwrap_err();

@@ -8,7 +8,7 @@ use frame_net::http::HttpError;
 use frame_net::http::rustls;
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
-use frame_net::{Cause, DriverError, NetworkError, Route, Step};
+use frame_net::{Cause, DriverError, NetworkError, Route, Step, wireguard};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
@@ -64,7 +64,7 @@ fn code(failed: &HttpError) -> Error {
         HttpError::Broken { .. } | HttpError::Unsent { .. } | HttpError::Unprocessed { .. } => {
             Error::ConnectionTerminated
         }
-        HttpError::AuthorityAsServer { .. } => Error::TlsCertificateError,
+        HttpError::AuthorityAsServer { .. } | HttpError::UntrustedIssuer { .. } => Error::TlsCertificateError,
         HttpError::Protocol { .. } | HttpError::TooManyInterim { .. } => Error::HttpProtocolError,
         HttpError::HeadTooLarge { limit, .. } => Error::HttpResponseHeaderSectionSize(Some(*limit)),
         HttpError::TooManyResponseHeaders { .. } => Error::HttpResponseHeaderSectionSize(None),
@@ -104,7 +104,9 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
             Error::HttpRequestDenied
         }
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
-        Cause::NotSupported { .. } => Error::ConfigurationError,
+        Cause::NotSupported { .. } | Cause::WireGuard(wireguard::Refusal::NoNameServer) => {
+            Error::ConfigurationError
+        }
         Cause::Io(_) if failed.step() == Step::Lookup => Error::DnsError { rcode: None, info_code: None },
         Cause::Io(error) if is_destination => of_io(error),
         _ => Error::DestinationUnavailable,
