@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -159,6 +160,9 @@ fn network_message(error: &NetworkError, kind: ErrorKind) -> String {
             _,
         ) => match limit_reached(error) {
             Some(limit) => format!("{error}: {limit}"),
+            None if kind == ErrorKind::Exhausted => {
+                format!("{error}: this program has as many files and connections open as it may have")
+            }
             None => error.to_string(),
         },
         _ => "the network of this call is not available".to_owned(),
@@ -212,11 +216,25 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
     match cause {
         Cause::Denied(_) => ErrorKind::Denied,
         Cause::Limit(_) => ErrorKind::Exhausted,
+        Cause::Io(error) if is_out_of_descriptors(error) => ErrorKind::Exhausted,
         Cause::TimedOut { .. } => ErrorKind::Deadline,
         Cause::Via(error) => network_kind(error),
         _ => ErrorKind::Unavailable,
     }
 }
+
+/// Returns whether this process, or this host, has as many descriptors as it may have.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let codes = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+    // `WSAEMFILE`.
+    #[cfg(windows)]
+    let codes = [10_024];
+    #[cfg(not(any(unix, windows)))]
+    let codes: [i32; 0] = [];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
 /// The limit that an error is about, if it is about one.
 fn limit_reached<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LimitReached> {
     let mut next = Some(error);
@@ -235,4 +253,34 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = chain.map(ToString::to_string).collect();
     texts.dedup();
     texts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use frame_net::{DriverError, Step};
+
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_program_that_is_out_of_descriptors_is_exhausted() {
+        let of = |error: io::Error| {
+            let source = DriverError::new(Step::Connect, "192.0.2.1:80", Cause::Io(error));
+            of_network(NetworkError::Connect {
+                to: "192.0.2.1:80".parse().unwrap(),
+                route: Route::Clearnet,
+                source,
+            })
+        };
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
+            let error = of(errno.into());
+            assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
+            assert_eq!(
+                error.message(),
+                "no connection to 192.0.2.1:80 through clearnet: this program has as many files and connections open as \
+                 it may have"
+            );
+        }
+        assert_eq!(of(io::ErrorKind::ConnectionRefused.into()).kind(), ErrorKind::Unavailable);
+    }
 }

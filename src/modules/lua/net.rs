@@ -45,9 +45,9 @@ use crate::modules::connect::Way;
 ///
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
 /// address, `denied` where the rules of the network forbid it, `deadline` where it took too long, `exhausted` where a limit
-/// was reached, and `unavailable` for all else. The message names what the script asked for. Addresses that a name has, rules,
-/// proxies and remedies are in the log, and in the sources of the error that the caller of the program gets. Text that is not
-/// UTF-8 is refused.
+/// was reached or no descriptor is left, and `unavailable` for all else. The message names what the script asked for.
+/// Addresses that a name has, rules, proxies and remedies are in the log, and in the sources of the error that the caller of
+/// the program gets. Text that is not UTF-8 is refused.
 ///
 /// ```
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine};
