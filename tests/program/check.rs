@@ -168,7 +168,7 @@ fn a_tunnel_says_whose_tcp_it_uses() {
     assert_eq!(remark("user", &[]), USER);
     // It depends on the system, which this cannot choose.
     let found = remark("auto", &[]);
-    assert!(found == KERNEL || found.starts_with(&format!("{USER}, because ")), "{found}");
+    assert!(found == KERNEL || found.starts_with(&format!("{USER}: ")), "{found}");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_tunnel_says_why_it_does_not_use_the_kernels_tcp() {
         eprintln!("SKIPPED: this needs `unshare` and user namespaces: {tried:?}");
         return;
     }
-    let why = "TCP and UDP in user space, because cannot make a user and network namespace: ";
+    let why = "TCP and UDP in user space: cannot create a user and network namespace: ";
     let found = remark("auto", &WITHOUT_NAMESPACES);
     assert!(found.starts_with(why), "{found}");
 }
