@@ -109,7 +109,7 @@ impl Ctx {
         self.process.as_ref().filter(|_| self.is_process)
     }
 
-    /// The process whose own this is, or that called the function whose own this is, itself or through others.
+    /// The process that this context belongs to, or that called the function it belongs to, directly or through others.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) const fn containing_process(&self) -> Option<&Arc<Instance>> {
         self.process.as_ref()

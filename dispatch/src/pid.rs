@@ -205,7 +205,7 @@ impl FromStr for Pid {
     fn from_str(text: &str) -> Result<Self, PidError> {
         let shown = || text[..text.floor_char_boundary(SHOWN)].to_owned();
         let inside = text.strip_prefix('{').and_then(|text| text.strip_suffix('}'));
-        // The name of a host may contain a bar, so a text is of too many parts only where it is no PID.
+        // The name of a host may contain a bar, so only a text that is not a valid PID has too many parts.
         let parts = inside.map(|text| text.split('|').count()).filter(|&parts| parts > 2);
         let refused = |other: fn(String) -> PidError| match parts {
             Some(parts) => PidError::Parts { text: shown(), parts },

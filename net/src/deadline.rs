@@ -89,7 +89,7 @@ pub(crate) fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Du
     Ok(duration)
 }
 
-/// The same, for a field that may be left out.
+/// Reads an optional duration.
 #[cfg(any(feature = "http", feature = "i2p"))]
 pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     from_text(deserializer).map(Some)

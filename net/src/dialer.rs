@@ -65,7 +65,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
 /// that moment, and through none if it was unregistered.
 ///
 /// Connections, listeners, sockets for datagrams and lookups count towards the [limits](crate::LimitsConfig) of the
-/// frame's [unit](crate::UNIT_OF) and of all. What is over a limit is refused at once, with [`Cause::Limit`].
+/// frame's [unit](crate::UNIT_OF) and of all. Anything beyond a limit is refused at once, with [`Cause::Limit`].
 #[derive(Debug, Clone)]
 pub struct Dialer {
     networks: NetworkRegistry,

@@ -418,7 +418,7 @@ pub enum Cause {
         /// What was asked of it.
         what: &'static str,
     },
-    /// The network, which is none of this crate's, panicked. The panic hook has reported how.
+    /// A network of another crate panicked. The panic hook has reported how.
     #[error("the network panicked")]
     Panicked,
     /// A [`WireGuard`](crate::wireguard::WireGuard) network does not carry this.

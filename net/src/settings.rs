@@ -106,7 +106,7 @@ fn place(
     }
 }
 
-/// The setting that was most likely meant by `name`, which is none.
+/// The setting that was most likely meant by the unknown `name`.
 fn meant<'a>(name: &str, known: &[&'a str], synonyms: &[(&str, &'a str)]) -> Option<&'a str> {
     // `credentials.password` is one if `credentials` is known here.
     let is_known = |setting: &str| setting.split('.').next().is_some_and(|first| known.contains(&first));

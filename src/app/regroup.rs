@@ -362,7 +362,7 @@ mod tests {
                 edits.are_moved
             };
             assert!(are_moved(&[("a", 1), ("b", 1)], &[("b", 1), ("a", 1)]));
-            // Added behind the others, and then moved to the place that it had.
+            // Added after the others, and then moved to its former place.
             assert!(are_moved(&[("a", 1), ("b", 1)], &[("a", 2), ("b", 1)]));
             assert!(!are_moved(&[("a", 1), ("b", 1)], &[("b", 1), ("c", 1)]));
         }

@@ -124,7 +124,7 @@ fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
         let networks = elements(rule, "networks");
         for network in networks {
             let Some(written) = network.text_as_written() else { continue };
-            // What has no value, or is no id, was reported where it was read.
+            // A missing value or an invalid id was reported where it was read.
             let id = variables::resolve(written).ok().and_then(|text| text.parse::<NetworkId>().ok());
             if id.is_some_and(|id| !known.contains_key(&id)) {
                 let message = format_args!("unknown network `{written}` in `tls[{index}].networks`");

@@ -30,7 +30,7 @@ impl Way {
     ///
     /// # Errors
     ///
-    /// If the network of the frame is not there, or `isolation` is no key.
+    /// If the network of the frame is not registered, or `isolation` is not a valid key.
     pub(crate) fn of(call: &Ctx, isolation: Option<&str>) -> Result<Self, CallError> {
         let dialer = frame_net::dialer(call.frame(), call.app()).map_err(|error| {
             refusal::log(call, &error);

@@ -19,7 +19,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
 
-/// Where the reply to a call goes. It is used up by the reply; dropping it tells the caller that there is none.
+/// Sends the reply to a call. Replying consumes it; dropping it tells the caller that no reply will come.
 ///
 /// A reply does not go through a mailbox. One that comes too late is given back, and is never seen by the caller.
 pub struct ReplyTo(oneshot::Sender<Payload>);

@@ -21,7 +21,7 @@ pub(super) fn begin(
     (owner, link, monitor): (Option<u64>, bool, bool),
 ) -> Result<(), StarterEnded> {
     let (mut a, mut b) = both(starter, child);
-    // What is terminated has no part in what it started behind that.
+    // A terminated process has no relation to what it started afterwards.
     if a.is_ending() {
         return Err(StarterEnded);
     }

@@ -135,7 +135,7 @@ impl Guard {
             return Err(denied(DeniedBy::Rule(Rule::Name(rule.clone()))));
         }
         let mut allowing = self.allow.names.iter().filter(|rule| rule.ports.allow(port) && rule.covers(name));
-        // Whoever means such names has to say so: `*` does not mean them.
+        // `*` does not cover these names; a rule has to name them.
         if let Some(reason) = reserved(name).filter(|_| allowing.clone().all(NameRule::is_any)) {
             return Err(denied(reason));
         }

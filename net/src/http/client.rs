@@ -219,7 +219,7 @@ impl Inner {
             let (connection, is_reused) = connected.await.map_err(timed_out)??;
             let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
             if !lease.connection.enter().await {
-                // The connection has ended, and nothing was sent: this is no attempt.
+                // The connection has ended and nothing was sent, so this does not count as an attempt.
                 continue;
             }
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.

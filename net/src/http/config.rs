@@ -140,9 +140,9 @@ fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error>
 #[serde(try_from = "TlsRuleText")]
 #[non_exhaustive]
 pub struct TlsRule {
-    /// The servers, by the names and addresses that URLs have. If there are none it is about all.
+    /// The servers, by the names and addresses that URLs have. If it is empty, the rule applies to all servers.
     pub hosts: Vec<Rule>,
-    /// The networks that they are reached through. If there are none it is about all, and about clearnet.
+    /// The networks that they are reached through. If it is empty, the rule applies to all networks and to clearnet.
     pub networks: Vec<NetworkId>,
     /// In the place of [`HttpConfig::roots`].
     pub roots: Option<Roots>,

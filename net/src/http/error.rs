@@ -77,7 +77,7 @@ pub enum HttpError {
         /// Why. It shows nothing of what is in the file.
         source: io::Error,
     },
-    /// The roots of the operating system were asked for, and there are none.
+    /// The operating system has no root certificates, and the configuration asks for them.
     #[error("`{setting}` is \"system\", and the certificates of the system cannot be read")]
     SystemRoots {
         /// The setting.

@@ -86,7 +86,7 @@ impl Driver for HttpConnectDriver {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpConnectTlsError {
-    /// A root certificate is none.
+    /// A root certificate is not valid.
     #[error("TLS with the proxy cannot be configured so: {0}")]
     Config(#[from] rustls::Error),
     /// No certificate can have the name of the proxy.

@@ -48,9 +48,9 @@ pub struct HttpConnectConfig {
     pub authentication: ProxyAuthentication,
     /// The network that the proxy is reached through, if it is not by this host.
     pub via: Option<NetworkId>,
-    /// Who may be reached, beside what the default allows. Nobody unless given.
+    /// Rules for destinations that are allowed in addition to what the default allows. Empty unless given.
     pub allow: Vec<Rule>,
-    /// Who may not be reached, even if `allow` has it. Nobody unless given.
+    /// Rules for destinations that are denied, even if `allow` has them. Empty unless given.
     pub deny: Vec<Rule>,
     /// What is decided for names and public addresses that no rule has: to allow them unless given.
     pub default: DirectDefault,
@@ -58,16 +58,16 @@ pub struct HttpConnectConfig {
     pub deadline: Duration,
 }
 
-/// Who the client says it is. It says so in the first request, and in no other way.
+/// How the client authenticates. Credentials are sent with the first request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProxyAuthentication {
-    /// Nobody.
+    /// Without credentials.
     #[default]
     None,
-    /// Who has these credentials.
+    /// With these credentials.
     Credentials(BasicCredentials),
-    /// Somebody else each time, with random credentials. Connections of one [`IsolationKey`](crate::IsolationKey) have
+    /// With random credentials for each isolation key. Connections of one [`IsolationKey`](crate::IsolationKey) have
     /// the same.
     ///
     /// This is for a proxy that takes any credentials and keeps those of one apart from those of another, as Tor's
@@ -76,7 +76,7 @@ pub enum ProxyAuthentication {
 }
 
 impl HttpConnectConfig {
-    /// The settings for a proxy that speaks no TLS and asks nobody who they are.
+    /// The settings for a proxy without TLS and without authentication.
     #[must_use]
     pub const fn new(proxy: Endpoint) -> Self {
         Self {

@@ -71,7 +71,7 @@ impl BasicCredentials {
     /// The two in the form that they are sent in.
     pub(super) fn encoded(&self) -> Zeroizing<String> {
         let parts = [&*self.username, ":", self.password.expose()];
-        // With room for all of it: what grows leaves copies behind that are not overwritten.
+        // Allocated in full: a buffer that grows leaves copies that are not overwritten.
         let joined = Zeroizing::new(parts.concat());
         Zeroizing::new(BASE64.encode(joined.as_bytes()))
     }

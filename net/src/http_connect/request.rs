@@ -91,7 +91,7 @@ impl ConnectRequest {
         parts.push("\r\n");
         Self {
             has_credentials: credentials.is_some(),
-            // Made at once: what grows leaves copies behind that are not overwritten.
+            // Allocated in full: a buffer that grows leaves copies that are not overwritten.
             output: Zeroizing::new(parts.concat().into_bytes()),
             head: Vec::new(),
             interim: 0,
@@ -164,7 +164,7 @@ impl ConnectRequest {
         }
         let status = response.code.ok_or(HttpConnectError::Malformed("there is no status in it"))?;
         match status {
-            // The proxy leaves HTTP, and nobody asked it to.
+            // The proxy switches protocols without having been asked to.
             101 => Err(HttpConnectError::Refused { status }),
             100..=199 if self.interim == Self::MAX_INTERIM => Err(HttpConnectError::TooManyInterim),
             100..=199 => {

@@ -110,7 +110,7 @@ impl Listener for CountedListener {
             let accepted = Shielded::new(self.listener.call_mut(|listener| listener.accept())).await;
             let (stream, peer) =
                 accepted.unwrap_or_else(|panicked| Err(panicked.at(Step::Accept, &self.local)))?;
-            // Closed if there is no room for it: whoever connected learns at once.
+            // Closed if there is no room for it, so that the peer learns at once.
             let permit = self.account.limits.connection(&self.account.unit);
             let permit =
                 permit.map_err(|error| DriverError::new(Step::Accept, &self.local, Cause::Limit(error)))?;

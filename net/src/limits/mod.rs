@@ -23,11 +23,11 @@ pub use self::unit::{UNIT_OF, Unit};
 pub(crate) struct Limits {
     connections: Arc<Limiter>,
     lookups: Arc<Limiter>,
-    /// Those that keep connections which nobody uses.
+    /// The keepers of idle connections.
     keepers: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
-/// Keeps connections that nobody uses, and can do without them.
+/// Keeps idle connections, and can close them to make room.
 pub(crate) trait Keeper: Send + Sync {
     /// Closes the oldest of the unit, or of all, and returns whether there was one. Its permit is given back by then.
     fn close_oldest(&self, unit: Option<&Unit>) -> bool;
@@ -66,7 +66,7 @@ impl Limits {
         }
     }
 
-    /// Takes room for a connection of `unit`. If there is none, connections that nobody uses are closed: the oldest of the
+    /// Takes room for a connection of `unit`. If there is no room, idle connections are closed: the oldest of the
     /// unit first, then, if that makes room, the oldest of all.
     pub(crate) fn connection(&self, unit: &Unit) -> Result<Permit, LimitReached> {
         let refused = match self.connections.acquire(unit) {
@@ -98,7 +98,7 @@ impl Limits {
 ///
 /// # Errors
 ///
-/// [`LimitReached`] if there is none. An app without networks has no limits.
+/// [`LimitReached`] if there is no room. An app without networks has no limits.
 pub fn reserve(frame: &Frame, app: &App) -> Result<Reserved, LimitReached> {
     let Some(networks) = app.get(&NETWORKS) else { return Ok(Reserved { _permit: None }) };
     let permit = networks.limits().connection(&Unit::of(frame, app))?;

@@ -68,7 +68,7 @@ fn candidates(servers: &Servers, name: &str) -> Vec<Name> {
 
 /// Why there is no answer.
 enum Failure {
-    /// The server says so.
+    /// The server answered with an error.
     Refused(ResponseCode),
     /// The server did not answer.
     Io(io::Error),
@@ -182,7 +182,7 @@ async fn over_tcp(server: SocketAddr, asked: &mut [Asked]) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a message to the question that it is the answer to. If there is none it is dropped.
+/// Assigns a message to the question that it answers. A message that answers no question is dropped.
 fn take(asked: &mut [Asked], message: &[u8]) {
     let Ok(message) = Message::from_vec(message) else { return };
     if let Some(asked) = asked.iter_mut().find(|asked| asked.answer.is_none() && asked.is_of(&message)) {
@@ -210,7 +210,7 @@ enum Answer {
 
 impl Asked {
     fn new(name: &Name, kind: RecordType, edns0: bool) -> Self {
-        // With an id that nobody can guess.
+        // With an unpredictable id.
         let mut message = Message::query();
         message.metadata.recursion_desired = true;
         let query = Query::query(name.clone(), kind);

@@ -48,9 +48,9 @@ pub struct Socks5Config {
     pub authentication: Authentication,
     /// The network that the proxy is reached through, if it is not by this host.
     pub via: Option<NetworkId>,
-    /// Who may be reached, beside what the default allows. Nobody unless given.
+    /// Rules for destinations that are allowed in addition to what the default allows. Empty unless given.
     pub allow: Vec<Rule>,
-    /// Who may not be reached, even if `allow` has it. Nobody unless given.
+    /// Rules for destinations that are denied, even if `allow` has them. Empty unless given.
     pub deny: Vec<Rule>,
     /// What is decided for names and public addresses that no rule has: to allow them unless given.
     pub default: DirectDefault,

@@ -446,7 +446,7 @@ impl<'a> Run<'a> {
         self.stopping.set(key, Due::after(Instant::now(), KILLED_WAIT));
     }
 
-    /// Kills those whose time to end is over, and goes on without those that were killed and do not end.
+    /// Kills children whose shutdown time has passed, and goes on without killed children that do not end.
     fn hurry_stopping(&mut self) {
         for key in self.stopping.due(Instant::now()) {
             let Some(child) = self.children.get_mut(key) else { continue };

@@ -174,7 +174,7 @@ fn labels() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(select(LABELS.to_vec()).prop_map(str::to_owned), 1..4)
 }
 
-/// A name as somebody writes it: in letters of any size, with a dot at the end or without.
+/// A name as users write it: in upper or lower case, with or without a trailing dot.
 fn written(labels: &[String], upper: u32, dot: bool) -> String {
     let name = labels.join(".");
     let letters = name.chars().enumerate().map(|(place, letter)| {

@@ -141,7 +141,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The next answer, as [`io::ErrorKind::WouldBlock`] if there is none yet, or `None` if the helper has ended.
+    /// Returns the next answer, [`io::ErrorKind::WouldBlock`] if none has arrived, or `None` if the helper has ended.
     pub(super) fn answer(&self) -> io::Result<Option<Answer>> {
         let mut message = [0; MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
