@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use servers::dante::Dante;
+use servers::namespace::ipv6_tests;
 use servers::origin::{Origin, assert_connected, assert_ended, bytes, transfer};
-use servers::program::skipped;
 use servers::{handshake_error, port, refusal};
 use support::{Bait, connect_through, endpoint};
 
@@ -42,27 +42,21 @@ async fn bulk_goes_both_ways_at_once() {
     );
 }
 
-#[tokio::test]
-async fn an_ipv6_address_is_reached() {
-    if !port::has_ipv6() {
-        return skipped("this machine has no ::1");
+ipv6_tests! {
+    async fn an_ipv6_address_is_reached() {
+        let Some(dante) = Dante::start().await else { return };
+        let origin = Origin::v6().await;
+        let (mut client, mut origin) = connection(&dante, &origin).await;
+        assert_connected(&mut client, &mut origin).await;
     }
-    let Some(dante) = Dante::start().await else { return };
-    let origin = Origin::v6().await;
-    let (mut client, mut origin) = connection(&dante, &origin).await;
-    assert_connected(&mut client, &mut origin).await;
-}
 
-#[tokio::test]
-async fn a_proxy_at_an_ipv6_address_is_used() {
-    if !port::has_ipv6() {
-        return skipped("this machine has no ::1");
+    async fn a_proxy_at_an_ipv6_address_is_used() {
+        let Some(dante) = Dante::start().await else { return };
+        let origin = Origin::new().await;
+        let config = json!({ "proxy": dante.address_v6().to_string() });
+        let mut client = connect_through(config, &origin.endpoint()).await.unwrap();
+        assert_connected(&mut client, &mut origin.accept().await).await;
     }
-    let Some(dante) = Dante::start().await else { return };
-    let origin = Origin::new().await;
-    let config = json!({ "proxy": dante.address_v6().to_string() });
-    let mut client = connect_through(config, &origin.endpoint()).await.unwrap();
-    assert_connected(&mut client, &mut origin.accept().await).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Clearnet, who gets there, and what is guarded there.
 
+mod servers;
 mod support;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use servers::namespace::ipv6_tests;
 use support::{Bait, app, endpoint, failure, frame, soon};
 
 /// A clearnet on which loopback is allowed.
@@ -37,11 +39,6 @@ fn denial(step: Step, error: &DriverError) -> String {
     assert!(!error.is_retryable(), "{error:?}");
     let Cause::Denied(denied) = error.cause() else { panic!("{error:?}") };
     denied.to_string()
-}
-
-/// Whether this host has IPv6 at all.
-fn has_ipv6() -> bool {
-    std::net::UdpSocket::bind("[::1]:0").is_ok()
 }
 
 async fn refused(network: &Direct, to: &str) -> String {
@@ -366,44 +363,41 @@ async fn a_place_that_is_taken_is_an_error_that_may_pass() {
     assert!(matches!(error.cause(), Cause::Io(_)) && error.is_retryable());
 }
 
-#[tokio::test]
-async fn all_addresses_are_those_that_the_rules_have() {
-    let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["0.0.0.0"] }));
-    let listener = soon(network.listen(&LocalEndpoint::port(0))).await.unwrap();
-    assert_eq!(listener.local().host, Ipv4Addr::UNSPECIFIED.into());
+ipv6_tests! {
+    async fn all_addresses_are_those_that_the_rules_have() {
+        let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["0.0.0.0"] }));
+        let listener = soon(network.listen(&LocalEndpoint::port(0))).await.unwrap();
+        assert_eq!(listener.local().host, Ipv4Addr::UNSPECIFIED.into());
 
-    if !has_ipv6() {
-        return;
+        let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["0.0.0.0", "::"] }));
+        let mut listener = soon(network.listen(&LocalEndpoint::port(0))).await.unwrap();
+        assert_eq!(listener.local().host, Ipv6Addr::UNSPECIFIED.into());
+        // A peer of IPv4 is shown as one.
+        let to = Endpoint::new(Ipv4Addr::LOCALHOST.into(), listener.local().port).unwrap();
+        let _client = soon(network.connect(&to, None)).await.unwrap();
+        assert_eq!(soon(listener.accept()).await.unwrap().1.host, Ipv4Addr::LOCALHOST.into());
     }
-    let network = direct(json!({ "allow": ["127.0.0.1"], "listen": ["0.0.0.0", "::"] }));
-    let mut listener = soon(network.listen(&LocalEndpoint::port(0))).await.unwrap();
-    assert_eq!(listener.local().host, Ipv6Addr::UNSPECIFIED.into());
-    // A peer of IPv4 is shown as one.
-    let to = Endpoint::new(Ipv4Addr::LOCALHOST.into(), listener.local().port).unwrap();
-    let _client = soon(network.connect(&to, None)).await.unwrap();
-    assert_eq!(soon(listener.accept()).await.unwrap().1.host, Ipv4Addr::LOCALHOST.into());
-}
 
-#[tokio::test]
-async fn datagrams_go_both_ways_where_rules_allow_it() {
-    let network = direct(json!({ "allow": ["127.0.0.1", "::1"], "listen": ["127.0.0.1", "0.0.0.0", "::"] }));
-    let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
-    let one = soon(network.bind_datagram(&at)).await.unwrap();
-    let mut buffer = [0; 16];
-    for other in [Some(at), has_ipv6().then_some(LocalEndpoint::port(0))].into_iter().flatten() {
-        let other = soon(network.bind_datagram(&other)).await.unwrap();
-        soon(other.send_to(b"ping", &local_endpoint(&one))).await.unwrap();
-        let (len, from) = soon(one.receive_from(&mut buffer)).await.unwrap();
-        assert_eq!((&buffer[..len], &from.host), (&b"ping"[..], &Ipv4Addr::LOCALHOST.into()));
-        assert_eq!(from.port, other.local().port);
-        soon(one.send_to(b"pong", &from.to_string().parse().unwrap())).await.unwrap();
-        let (len, from) = soon(other.receive_from(&mut buffer)).await.unwrap();
-        assert_eq!((&buffer[..len], from), (&b"pong"[..], one.local()));
+    async fn datagrams_go_both_ways_where_rules_allow_it() {
+        let network = direct(json!({ "allow": ["127.0.0.1", "::1"], "listen": ["127.0.0.1", "0.0.0.0", "::"] }));
+        let at = LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let one = soon(network.bind_datagram(&at)).await.unwrap();
+        let mut buffer = [0; 16];
+        for other in [at, LocalEndpoint::port(0)] {
+            let other = soon(network.bind_datagram(&other)).await.unwrap();
+            soon(other.send_to(b"ping", &local_endpoint(&one))).await.unwrap();
+            let (len, from) = soon(one.receive_from(&mut buffer)).await.unwrap();
+            assert_eq!((&buffer[..len], &from.host), (&b"ping"[..], &Ipv4Addr::LOCALHOST.into()));
+            assert_eq!(from.port, other.local().port);
+            soon(one.send_to(b"pong", &from.to_string().parse().unwrap())).await.unwrap();
+            let (len, from) = soon(other.receive_from(&mut buffer)).await.unwrap();
+            assert_eq!((&buffer[..len], from), (&b"pong"[..], one.local()));
+        }
+        // By name, of whose addresses one is taken that fits the socket.
+        let itself = endpoint(&format!("localhost:{}", one.local().port));
+        soon(one.send_to(b"", &itself)).await.unwrap();
+        assert_eq!(soon(one.receive_from(&mut buffer)).await.unwrap(), (0, one.local()));
     }
-    // By name, of whose addresses one is taken that fits the socket.
-    let itself = endpoint(&format!("localhost:{}", one.local().port));
-    soon(one.send_to(b"", &itself)).await.unwrap();
-    assert_eq!(soon(one.receive_from(&mut buffer)).await.unwrap(), (0, one.local()));
 }
 
 #[tokio::test]
@@ -447,16 +441,17 @@ async fn a_datagram_that_is_too_long_stays_so() {
     assert_eq!(soon(bound.receive_from(&mut vec![0; 65_536])).await.unwrap().0, 65_507);
 }
 
-#[tokio::test]
-async fn a_datagram_to_the_other_family_is_an_error() {
-    let network = direct(json!({ "allow": ["::1", "127.0.0.1"], "listen": ["127.0.0.1", "::1"] }));
-    let pairs = [("127.0.0.1", "[::1]:9"), ("::1", "127.0.0.1:9")];
-    for (at, to) in pairs.into_iter().take(if has_ipv6() { 2 } else { 1 }) {
-        let at = LocalEndpoint::new(at.parse().unwrap(), 0);
-        let bound = soon(network.bind_datagram(&at)).await.unwrap();
-        let error = soon(bound.send_to(b"", &endpoint(to))).await.unwrap_err();
-        let text = error.cause().to_string();
-        assert_eq!(text, format!("there is no address that can be sent to from {}", bound.local()));
+ipv6_tests! {
+    async fn a_datagram_to_the_other_family_is_an_error() {
+        let network = direct(json!({ "allow": ["::1", "127.0.0.1"], "listen": ["127.0.0.1", "::1"] }));
+        let pairs = [("127.0.0.1", "[::1]:9"), ("::1", "127.0.0.1:9")];
+        for (at, to) in pairs {
+            let at = LocalEndpoint::new(at.parse().unwrap(), 0);
+            let bound = soon(network.bind_datagram(&at)).await.unwrap();
+            let error = soon(bound.send_to(b"", &endpoint(to))).await.unwrap_err();
+            let text = error.cause().to_string();
+            assert_eq!(text, format!("there is no address that can be sent to from {}", bound.local()));
+        }
     }
 }
 

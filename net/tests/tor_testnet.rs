@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use servers::names;
+use servers::namespace::ipv6_tests;
 use servers::origin::{Origin, assert_connected, bytes, transfer};
-use servers::program::skipped;
 use servers::tor_testnet::{HeldStream, TorTestnet};
 use servers::{port, refusal};
 use support::{app, connect_through, frame, soon};
@@ -77,15 +77,13 @@ async fn an_address_is_reached() {
     assert_connected(&mut client, &mut origin).await;
 }
 
-#[tokio::test]
-async fn an_ipv6_address_is_reached() {
-    if !port::has_ipv6() {
-        return skipped("this machine has no ::1");
+ipv6_tests! {
+    async fn an_ipv6_address_is_reached() {
+        let Some(tor) = TorTestnet::shared().await else { return };
+        let origin = Origin::v6().await;
+        let (mut client, mut origin) = connection(through(&tor), &origin.endpoint(), &origin).await;
+        assert_connected(&mut client, &mut origin).await;
     }
-    let Some(tor) = TorTestnet::shared().await else { return };
-    let origin = Origin::v6().await;
-    let (mut client, mut origin) = connection(through(&tor), &origin.endpoint(), &origin).await;
-    assert_connected(&mut client, &mut origin).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use frame_net::{Cause, NetworkError};
 use serde_json::json;
 
 use crate::origin::{Answer, Event, Origin, ok, redirect};
+use crate::servers::namespace::ipv6_tests;
 use crate::support::{Bait, soon};
 use crate::{causes, world};
 
@@ -165,25 +166,26 @@ async fn a_redirect_that_says_nothing_is_a_response() {
     assert_eq!(world.get(&origin.url("/304")).await.unwrap().status(), StatusCode::NOT_MODIFIED);
 }
 
-/// Clearnet here reaches 127.0.0.0/8, because the origin is there, and no other address that is not public.
-#[tokio::test]
-async fn a_redirect_does_not_get_around_the_guard_of_clearnet() {
-    let Ok(bait) = std::net::TcpListener::bind("[::1]:0") else { return };
-    bait.set_nonblocking(true).unwrap();
-    let to_bait = format!("http://{}/", bait.local_addr().unwrap());
-    let origin = Origin::new(move |seen| match seen.path() {
-        "/loopback" => redirect(302, &to_bait),
-        path => redirect(302, &format!("http:/{path}/")),
-    })
-    .await;
-    let world = world(&json!({}));
-    // The origin's own address is special, so the guard decides.
-    for path in ["/loopback", "/10.0.0.1", "/192.168.0.1", "/169.254.169.254", "/[fd00::1]", "/0xa000001"] {
-        let error = world.get(&origin.url(path)).await.unwrap_err();
-        assert!(!error.is_retryable(), "{path}: {}", causes(&error));
-        let HttpError::Network(error) = error else { panic!("{path}: {error:?}") };
-        let NetworkError::Connect { source, .. } = *error else { panic!("{path}: {error:?}") };
-        assert!(matches!(source.cause(), Cause::Denied(_)), "{path}: {source:?}");
+ipv6_tests! {
+    /// Clearnet here reaches 127.0.0.0/8, because the origin is there, and no other address that is not public.
+    async fn a_redirect_does_not_get_around_the_guard_of_clearnet() {
+        let bait = std::net::TcpListener::bind("[::1]:0").unwrap();
+        bait.set_nonblocking(true).unwrap();
+        let to_bait = format!("http://{}/", bait.local_addr().unwrap());
+        let origin = Origin::new(move |seen| match seen.path() {
+            "/loopback" => redirect(302, &to_bait),
+            path => redirect(302, &format!("http:/{path}/")),
+        })
+        .await;
+        let world = world(&json!({}));
+        // The origin's own address is special, so the guard decides.
+        for path in ["/loopback", "/10.0.0.1", "/192.168.0.1", "/169.254.169.254", "/[fd00::1]", "/0xa000001"] {
+            let error = world.get(&origin.url(path)).await.unwrap_err();
+            assert!(!error.is_retryable(), "{path}: {}", causes(&error));
+            let HttpError::Network(error) = error else { panic!("{path}: {error:?}") };
+            let NetworkError::Connect { source, .. } = *error else { panic!("{path}: {error:?}") };
+            assert!(matches!(source.cause(), Cause::Denied(_)), "{path}: {source:?}");
+        }
+        assert_eq!(bait.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
-    assert_eq!(bait.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

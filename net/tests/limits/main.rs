@@ -3,19 +3,13 @@
 mod connections;
 mod descriptors;
 mod lookups;
-#[path = "../servers/program.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs)]
-mod program;
 #[path = "../never_open/sealed.rs"]
 #[allow(dead_code)]
 mod sealed;
+#[path = "../servers/mod.rs"]
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
-
-/// What the harness has of the servers.
-mod servers {
-    pub(crate) use crate::program;
-}
 
 use frame_net::{Cause, Dialer, LimitReached, NetworkError, UNIT_OF, Unit, dialer};
 use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Key, Options};

@@ -6,18 +6,14 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
-use std::process::Command;
 
-use crate::servers::program::skipped;
+use crate::servers::namespace;
 
 /// Declares tests that run [sealed](run).
 macro_rules! sealed_tests {
     ($($(#[$meta:meta])* async fn $name:ident($world:ident: World) $body:block)*) => {
         $($(#[$meta])* #[test] fn $name() {
-            let name = concat!(module_path!(), "::", stringify!($name));
-            // Tests are called by their path in the crate.
-            let name = name.split_once("::").map_or(name, |(_, path)| path);
-            crate::sealed::run(name, async |$world: crate::sealed::World| $body);
+            crate::sealed::run(crate::servers::namespace::test_path!($name), async |$world: crate::sealed::World| $body);
         })*
     };
 }
@@ -33,18 +29,12 @@ pub(crate) const INSIDE_NAMES: [&str; 2] = ["inside.example", "inside.too.exampl
 /// A name that this host would have to ask the DNS server about.
 pub(crate) const REMOTE_NAME: &str = "remote.example";
 
-/// Set in the process that is in the namespaces.
-const INSIDE: &str = "FRAME_NET_SEALED";
-
 /// Brings the loopback interface up, gives it the addresses, and puts files of the test's in the place of the resolver's.
 const ENTER: &str = r#"
 ip link set lo up
 ip addr add "$1/32" dev lo
 ip -6 addr add "$2/128" dev lo nodad
 for file in hosts resolv.conf nsswitch.conf; do mount --bind "$3/$file" "/etc/$file"; done
-program=$4
-test=$5
-exec "$program" --exact "$test" --nocapture --test-threads=1
 "#;
 
 /// What is in the namespaces beside the test: a server at every address of this host, and a DNS server that is silent.
@@ -147,12 +137,9 @@ fn counter(file: &str, table: &str, name: &str) -> u64 {
 
 /// Runs `test`, which is the test called `name`, in namespaces of its own.
 pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(World) -> F) {
-    if std::env::var_os(INSIDE).is_some() {
+    if namespace::is_inside() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test(World::new()));
-        return;
-    }
-    if !can_be_sealed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -174,38 +161,12 @@ pub(crate) fn run<F: Future<Output = ()>>(name: &str, test: impl FnOnce(World) -
     let proxy = format!("http://{PUBLIC}:9");
     let variables =
         ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "SOCKS_PROXY", "all_proxy", "http_proxy", "https_proxy"];
-    let output = unshare()
-        .args(["sh", "-euc", ENTER, "sh", PUBLIC, PUBLIC_V6])
-        .arg(folder.path())
-        .arg(std::env::current_exe().unwrap())
-        .arg(name)
-        .env(INSIDE, "1")
-        .envs(variables.map(|variable| (variable, &proxy)))
-        .env("NO_PROXY", "*")
-        .env("no_proxy", "*")
-        .output()
-        .unwrap();
-    let shown = [output.stdout, output.stderr].concat();
-    let shown = String::from_utf8_lossy(&shown);
-    print!("{shown}");
-    // A name that is no test's would run nothing, successfully.
-    assert!(output.status.success() && shown.contains("1 passed"), "{name}, sealed:\n{shown}");
-}
-
-fn unshare() -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--mount"]);
-    command
-}
-
-/// Whether namespaces can be made here. In CI they must be.
-fn can_be_sealed() -> bool {
-    let tried = unshare().args(["sh", "-c", "ip link set lo up"]).output();
-    let why = match tried {
-        Ok(output) if output.status.success() => return true,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    skipped(&format!("this needs user namespaces, `unshare` and `ip`: {why}"));
-    false
+    namespace::run_inside(name, ENTER, |command| {
+        command
+            .args([PUBLIC, PUBLIC_V6])
+            .arg(folder.path())
+            .envs(variables.map(|variable| (variable, &proxy)))
+            .env("NO_PROXY", "*")
+            .env("no_proxy", "*");
+    });
 }

@@ -7,6 +7,7 @@ pub mod dante;
 pub mod i2pd;
 pub mod microsocks;
 pub mod names;
+pub mod namespace;
 pub mod origin;
 pub mod port;
 pub mod process;
