@@ -45,6 +45,9 @@ struct Streams {
     handed: u64,
     /// Those of them that were given up before their streams were opened.
     abandoned: u64,
+    /// Those that were neither answered nor given up, by their place among all, with the place of the stream of each among
+    /// all streams. Where an earlier request is given up it may be a later stream, and is never an earlier one.
+    waiting: BTreeMap<u64, u64>,
     /// Streams that were opened so far, and the number of the last one.
     opened: u64,
     last: u32,
@@ -63,8 +66,18 @@ struct Ended {
 impl Default for Streams {
     fn default() -> Self {
         let (handed, abandoned, opened) = (0, 0, 0);
-        let open = BTreeMap::new();
-        Self { max: 1, reserved: 0, handed, abandoned, opened, last: 0, open, last_processed: u32::MAX }
+        let (waiting, open) = (BTreeMap::new(), BTreeMap::new());
+        Self {
+            max: 1,
+            reserved: 0,
+            handed,
+            abandoned,
+            waiting,
+            opened,
+            last: 0,
+            open,
+            last_processed: u32::MAX,
+        }
     }
 }
 
@@ -75,10 +88,23 @@ impl Streams {
         self.reserved.saturating_add(unopened).saturating_add(self.open.len()) < self.max
     }
 
-    /// Which stream the request is of, in the order in which they are opened. If requests are given up it may be a
-    /// later one, and is never an earlier one.
-    fn index(&self, number: u64) -> u64 {
-        number.saturating_sub(self.abandoned)
+    /// Notes that a request is handed to hyper, and returns its place among all.
+    fn hand(&mut self) -> u64 {
+        self.handed += 1;
+        self.waiting.insert(self.handed, self.handed - self.abandoned);
+        self.handed
+    }
+
+    /// Notes that the request was given up. Returns whether its stream had not been opened.
+    fn abandon(&mut self, number: u64) -> bool {
+        let is_unopened = self.waiting.remove(&number).is_some_and(|index| self.opened < index);
+        if is_unopened {
+            self.abandoned += 1;
+            for index in self.waiting.range_mut(number..).map(|(_, index)| index) {
+                *index -= 1;
+            }
+        }
+        is_unopened
     }
 
     fn open(&mut self, stream: u32) {
@@ -111,11 +137,10 @@ impl Reservation {
     pub(super) fn hand<T>(self, hand: impl FnOnce() -> T) -> (T, Handed) {
         let observed = Arc::clone(&self.0);
         let mut streams = observed.streams();
-        streams.handed += 1;
-        let number = streams.handed;
+        let number = streams.hand();
         let handed = hand();
         drop(streams);
-        (handed, Handed { observed, number, is_done: false })
+        (handed, Handed { observed, number })
     }
 }
 
@@ -131,20 +156,19 @@ impl Drop for Reservation {
 pub(super) struct Handed {
     observed: Arc<Observed>,
     number: u64,
-    is_done: bool,
 }
 
 impl Handed {
     /// The request was answered.
-    pub(super) fn answered(mut self) {
-        self.is_done = true;
+    pub(super) fn answered(self) {
+        self.observed.streams().waiting.remove(&self.number);
     }
 
     /// The request has failed. Returns whether not even its head was written, and whether its stream is above those of the
     /// server's GOAWAY. Either way the server cannot have processed it.
     pub(super) fn failed(self) -> (bool, bool) {
         let streams = self.observed.streams();
-        let index = streams.index(self.number);
+        let index = streams.waiting.get(&self.number).copied().unwrap_or_default();
         // A client's streams have the odd numbers.
         let is_above = (2 * index).saturating_sub(1) > u64::from(streams.last_processed);
         (streams.opened < index, is_above)
@@ -153,12 +177,8 @@ impl Handed {
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        let mut streams = self.observed.streams();
-        if streams.opened < streams.index(self.number) {
-            streams.abandoned += 1;
+        let is_unopened = self.observed.streams().abandon(self.number);
+        if is_unopened {
             self.observed.has_room.notify_one();
         }
     }
@@ -658,5 +678,22 @@ mod tests {
         Frames::default().read(&goaway, &observed);
         assert_eq!(first.failed(), (false, false));
         assert_eq!(second.failed(), (false, true));
+    }
+
+    #[test]
+    fn requests_without_a_stream_are_unsent_in_whichever_order_they_fail() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            let observed = Arc::new(Observed::default());
+            observed.streams().max = 10;
+            let mut hand = || observed.try_reserve().unwrap().hand(|| ()).1;
+            let sent = hand();
+            let mut unsent = [(); 3].map(|()| Some(hand()));
+            observed.streams().open(1);
+            for index in order {
+                let (is_unsent, _) = unsent[index].take().unwrap().failed();
+                assert!(is_unsent, "{index} of {order:?}");
+            }
+            assert!(!sent.failed().0);
+        }
     }
 }
