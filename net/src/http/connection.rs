@@ -1,6 +1,6 @@
 //! A connection that speaks HTTP.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -21,7 +21,7 @@ use super::retry::{Failure, Lost};
 use super::tls;
 use super::wire::{Observed, Reservation, Wire};
 use crate::limits::{Counted, Permit};
-use crate::network::BoxStream;
+use crate::network::{BoxFuture, BoxStream};
 use crate::reach::Reach;
 
 /// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
@@ -241,20 +241,40 @@ async fn http2(
 
 /// Runs what drives a connection, until we close that.
 #[derive(Clone)]
-struct Tasks(CancellationToken);
+struct Tasks {
+    closed: CancellationToken,
+    frames: Arc<Mutex<FrameTask>>,
+}
+
+/// The first future that hyper executes for a connection of HTTP/2, which reads and writes its frames.
+enum FrameTask {
+    Awaited,
+    Executed(BoxFuture<'static, ()>),
+    /// The task of the connection has it, if there was one.
+    Taken,
+}
 
 impl Tasks {
     fn new() -> Self {
-        Self(CancellationToken::new())
+        Self { closed: CancellationToken::new(), frames: Arc::new(Mutex::new(FrameTask::Awaited)) }
     }
 
     /// Ends all of them when it is dropped.
     fn closer(&self) -> Arc<DropGuard> {
-        Arc::new(self.0.clone().drop_guard())
+        Arc::new(self.closed.clone().drop_guard())
+    }
+
+    fn frames(&self) -> MutexGuard<'_, FrameTask> {
+        // Nothing in here panics in the middle of a change.
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs what takes requests, and says when it takes no more. How it ended is reported to whom it concerns. The
     /// other tasks go on: a server of HTTP/2 that goes away answers first what it has taken.
+    ///
+    /// What takes requests is polled each time after the frames were. In a task of their own, these could open a stream, and
+    /// receive the response and the server's GOAWAY, before hyper noticed that the stream was open. hyper would then drop the
+    /// response, or return the GOAWAY as if it refused the request.
     fn spawn_main<T: Send + 'static>(
         self,
         driver: impl Future<Output = T> + Send + 'static,
@@ -262,9 +282,19 @@ impl Tasks {
         let spent = CancellationToken::new();
         // In the task it is dropped with the runtime, too.
         let takes_requests = spent.clone().drop_guard();
+        let frames = std::mem::replace(&mut *self.frames(), FrameTask::Taken);
         tokio::spawn(async move {
-            let _ = self.0.run_until_cancelled(driver).await;
-            drop(takes_requests);
+            let frames = async {
+                if let FrameTask::Executed(frames) = frames {
+                    frames.await;
+                }
+            };
+            let driver = async {
+                let _ = driver.await;
+                drop(takes_requests);
+            };
+            let both = async { tokio::join!(biased; frames, driver) };
+            self.closed.run_until_cancelled(both).await;
         });
         spent
     }
@@ -272,7 +302,15 @@ impl Tasks {
 
 impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, task: F) {
-        tokio::spawn(self.0.clone().run_until_cancelled_owned(task));
+        let mut frames = self.frames();
+        if matches!(*frames, FrameTask::Awaited) {
+            *frames = FrameTask::Executed(Box::pin(async {
+                task.await;
+            }));
+            return;
+        }
+        drop(frames);
+        tokio::spawn(self.closed.clone().run_until_cancelled_owned(task));
     }
 }
 

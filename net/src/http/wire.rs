@@ -274,6 +274,10 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if let Parser::Http2 { received, .. } = &mut this.parser {
+            // h2 reads again when it has processed all frames that it has.
+            received.settle(&this.observed);
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
         let new = &buffer.filled()[before..];
@@ -456,6 +460,9 @@ struct Frames {
     max_streams: Option<u32>,
     has_settings: bool,
     heads: BTreeMap<u32, usize>,
+    /// Frames that end a side of a stream, and a new maximum of streams, which [`settle`](Self::settle) applies.
+    ended: Vec<FrameHeader>,
+    new_max: Option<usize>,
 }
 
 impl Frames {
@@ -473,6 +480,21 @@ impl Frames {
         });
         self.splitter = splitter;
         is_flooded
+    }
+
+    /// Counts the room that the frames made. hyper must have processed them: a request that came earlier would wait in hyper
+    /// for a stream, and all later ones after it.
+    fn settle(&mut self, observed: &Observed) {
+        if self.ended.is_empty() && self.new_max.is_none() {
+            return;
+        }
+        let mut streams = observed.streams();
+        for frame in self.ended.drain(..) {
+            streams.ended(frame, |ended| &mut ended.received);
+        }
+        streams.max = self.new_max.take().unwrap_or(streams.max);
+        drop(streams);
+        observed.has_room.notify_one();
     }
 
     fn begin(&mut self) -> bool {
@@ -522,17 +544,15 @@ impl Frames {
     }
 
     fn end(&mut self, observed: &Observed) {
-        if observed.streams().ended(self.frame, |ended| &mut ended.received) {
-            observed.has_room.notify_one();
-        }
         let FrameHeader { kind, flags, .. } = self.frame;
         match kind {
+            RST_STREAM => self.ended.push(self.frame),
+            HEADERS | DATA if flags & END_STREAM != 0 => self.ended.push(self.frame),
             // The first one sets what it leaves out to the default, which is no limit. Later ones change what they name.
             SETTINGS if flags & ACK == 0 => {
                 if self.max_streams.is_some() || !self.has_settings {
                     let max = self.max_streams.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
-                    observed.streams().max = max.unwrap_or(usize::MAX);
-                    observed.has_room.notify_one();
+                    self.new_max = Some(max.unwrap_or(usize::MAX));
                 }
                 self.has_settings = true;
             }
@@ -631,6 +651,7 @@ mod tests {
                 for bytes in bytes.chunks(size) {
                     assert!(!frames.read(bytes, &observed));
                 }
+                frames.settle(&observed);
                 observed.streams().max
             };
             assert_eq!(after(&[]), 1);
@@ -656,6 +677,7 @@ mod tests {
         sent.wrote(&[0; 24], &observed);
         sent.wrote(&frame(HEADERS, 4, 1), &observed);
         received.read(&frame(HEADERS, 4 | END_STREAM, 1), &observed);
+        received.settle(&observed);
         first.answered();
         assert!(observed.try_reserve().is_none(), "the request is still being sent");
         sent.wrote(&frame(DATA, END_STREAM, 1), &observed);
@@ -685,7 +707,7 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
             let observed = Arc::new(Observed::default());
             observed.streams().max = 10;
-            let mut hand = || observed.try_reserve().unwrap().hand(|| ()).1;
+            let hand = || observed.try_reserve().unwrap().hand(|| ()).1;
             let sent = hand();
             let mut unsent = [(); 3].map(|()| Some(hand()));
             observed.streams().open(1);

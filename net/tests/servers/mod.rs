@@ -1,7 +1,7 @@
 //! Real servers, started by a test on loopback and ended with it.
 //!
 //! `fetch.sh` beside this file gets them. Where there is none a test is skipped, and says so; with `CI` set it fails.
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unused_imports, unused_macros, unreachable_pub, missing_docs)]
 
 pub mod dante;
 pub mod i2pd;
