@@ -1,0 +1,218 @@
+//! Requests that scripts describe.
+
+use frame_dispatch::lua::{Values, mlua};
+use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_net::http::{Bytes, HeaderName, HeaderValue, HttpClient, HttpError, Method, Request};
+use mlua::{Lua, Table, Value};
+
+use super::response::Answer;
+use crate::modules::connect::{self, Way};
+use crate::modules::lua::members::{Members, invalid, shown, utf8};
+
+/// The options that every request has.
+pub(super) const COMMON: [&str; 8] = [
+    "connect_timeout",
+    "first_byte_timeout",
+    "headers",
+    "isolation",
+    "max_body",
+    "max_redirects",
+    "sensitive",
+    "timeout",
+];
+
+/// Makes the requests of one VM.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) client: HttpClient,
+    pub(super) values: Values,
+    pub(super) metatable: Table,
+}
+
+/// A request that was read.
+pub(super) struct Asked {
+    pub(super) request: Request,
+    way: Way,
+    bound: Bound,
+}
+
+/// What limits the body of the response.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// How many bytes the script has memory left for.
+    Memory(u64),
+    /// The option `max_body`.
+    Option(u64),
+    /// The configuration of the client.
+    Setting,
+}
+
+impl Sender {
+    pub(super) fn asked(
+        &self,
+        lua: &Lua,
+        ctx: &Ctx,
+        method: &Method,
+        url: &mlua::LuaString,
+        options: &Members,
+    ) -> mlua::Result<Asked> {
+        let config = self.client.config();
+        let failed = |error| Values::raise(connect::of_http(error));
+        let mut request = Request::new(method.clone(), &utf8(url, "the URL")?).map_err(failed)?;
+        if let Some(headers) = options.table("headers")? {
+            request = with_headers(request, &headers, &sensitive(options)?)?;
+        }
+        // A script narrows what the client may do, and never widens it.
+        if let Some(timeout) = options.seconds("timeout")? {
+            request = request.time_limit(timeout.min(config.time_limit));
+        }
+        if let Some(timeout) = options.seconds("connect_timeout")? {
+            request = request.connect_limit(timeout.min(config.connect_limit));
+        }
+        if let Some(timeout) = options.seconds("first_byte_timeout")? {
+            request = request.answer_limit(config.answer_limit.map_or(timeout, |limit| timeout.min(limit)));
+        }
+        if let Some(max) = options.count("max_redirects")? {
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            request = request.max_redirects(max.min(config.max_redirects));
+        }
+        let own_max_body = options.count("max_body")?.filter(|max| *max < config.max_response_body);
+        let max_body = own_max_body.unwrap_or(config.max_response_body);
+        let room = u64::try_from(self.values.room(lua)?).unwrap_or(u64::MAX);
+        request = request.max_response_body(max_body.min(room));
+        let isolation = options.text("isolation")?;
+        let way = Way::of(ctx, isolation.as_deref()).map_err(Values::raise)?;
+        let bound = match own_max_body {
+            _ if room < max_body => Bound::Memory(room),
+            Some(max) => Bound::Option(max),
+            None => Bound::Setting,
+        };
+        Ok(Asked { request, way, bound })
+    }
+
+    pub(super) fn with_body(
+        &self,
+        lua: &Lua,
+        request: Request,
+        body: Option<mlua::LuaString>,
+        options: &Members,
+    ) -> mlua::Result<Request> {
+        let request = request.forward_body(options.boolean("forward_body")?.unwrap_or(false));
+        let json = options.value("json")?;
+        match (body, json.is_nil()) {
+            (Some(_), false) => Err(invalid("a request has a `body`, or the same as `json`, and not both")),
+            (Some(body), true) => Ok(request.body(Bytes::copy_from_slice(&body.as_bytes()))),
+            (None, false) => {
+                let text = self.values.encode(lua, &json, "`json`")?;
+                request.json_text(text).map_err(|error| Values::raise(connect::of_http(error)))
+            }
+            (None, true) => Ok(request),
+        }
+    }
+
+    pub(super) async fn send(self, asked: Asked) -> mlua::Result<Answer> {
+        let Asked { request, way, bound } = asked;
+        let told = |error| Values::raise(told(error, bound));
+        let response = way.send(&self.client, request).await.map_err(told)?;
+        let (status, url) = (response.status().as_u16(), response.url().to_string());
+        let headers = response.headers().clone();
+        let body = response.bytes().await.inspect_err(|error| way.log(error)).map_err(told)?;
+        Ok(Answer { status, url, headers, body, values: self.values, metatable: self.metatable })
+    }
+}
+
+/// An error, where the body that was too long may have been so for want of memory, or for the script's own limit.
+fn told(error: HttpError, bound: Bound) -> CallError {
+    let HttpError::BodyTooLarge { peer, limit } = &error else { return connect::of_http(error) };
+    let message = match bound {
+        Bound::Memory(room) if *limit == room => format!(
+            "the body of the response from {peer} has more than {limit} bytes, which is what the script has memory left for"
+        ),
+        Bound::Option(max) if *limit == max => {
+            format!(
+                "the body of the response from {peer} has more than {limit} bytes, the limit of `max_body`"
+            )
+        }
+        _ => return connect::of_http(error),
+    };
+    CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
+}
+
+/// The names of the option `sensitive`, in lower case.
+fn sensitive(options: &Members) -> mlua::Result<Vec<Vec<u8>>> {
+    let Some(names) = options.table("sensitive")? else { return Ok(Vec::new()) };
+    let names = names.sequence_values::<Value>().map(|name| match name? {
+        Value::String(name) => Ok(name.as_bytes().to_ascii_lowercase()),
+        other => {
+            let kind = Values::type_of(&other);
+            Err(invalid(format!("`sensitive` is a list of names of headers; there is {kind}")))
+        }
+    });
+    names.collect()
+}
+
+/// How many bytes the headers of a request have at most, names and values. They are memory of the host.
+const LARGEST_HEADERS: usize = 64 << 10;
+
+fn with_headers(request: Request, headers: &Table, sensitive: &[Vec<u8>]) -> mlua::Result<Request> {
+    let mut pairs = Vec::new();
+    for pair in headers.pairs::<Value, Value>() {
+        let (name, value) = pair?;
+        let Value::String(name) = name else {
+            let example = "headers = { accept = \"text/html\" }";
+            return Err(invalid(format!("a header has a string for its name, as in `{example}`")));
+        };
+        pairs.push((name, value));
+    }
+    // The order of a table is another in each VM: servers would recognize one.
+    pairs.sort_by_cached_key(|(name, _)| {
+        let name = name.as_bytes();
+        (name.to_ascii_lowercase(), name.to_vec())
+    });
+    let mut headers_read = Headers { request, bytes: 0, sensitive };
+    for (name, value) in &pairs {
+        match value {
+            Value::Table(values) => {
+                for value in values.sequence_values::<Value>() {
+                    headers_read = headers_read.with(name, &value?)?;
+                }
+            }
+            value => headers_read = headers_read.with(name, value)?,
+        }
+    }
+    Ok(headers_read.request)
+}
+
+/// A request whose headers are being read.
+struct Headers<'a> {
+    request: Request,
+    sensitive: &'a [Vec<u8>],
+    /// How many bytes the headers have so far.
+    bytes: usize,
+}
+
+impl Headers<'_> {
+    fn with(self, name: &mlua::LuaString, value: &Value) -> mlua::Result<Self> {
+        // Before anything is copied.
+        let bytes = self.bytes.saturating_add(name.as_bytes().len());
+        let bytes = bytes.saturating_add(value.as_string().map_or(0, |value| value.as_bytes().len()));
+        if bytes > LARGEST_HEADERS {
+            return Err(invalid(format!("the headers of a request have at most {LARGEST_HEADERS} bytes")));
+        }
+        let shown = shown(&name.to_string_lossy());
+        let name = HeaderName::from_bytes(&name.as_bytes())
+            .map_err(|_| invalid(format!("no header can be called `{shown}`")))?;
+        let Value::String(value) = value else {
+            let kind = Values::type_of(value);
+            return Err(invalid(format!(
+                "the header `{shown}` is a string, or a list of strings; there is {kind}"
+            )));
+        };
+        let mut value = HeaderValue::from_bytes(&value.as_bytes())
+            .map_err(|_| invalid(format!("the value of the header `{shown}` is not a valid header value")))?;
+        value.set_sensitive(self.sensitive.iter().any(|sensitive| sensitive == name.as_str().as_bytes()));
+        let request = self.request.header(name, value);
+        let request = request.map_err(|error| Values::raise(connect::of_http(error)))?;
+        Ok(Self { request, bytes, ..self })
+    }
+}
