@@ -186,7 +186,7 @@ impl Inner {
             let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
             let Some(location) = location else {
                 let body = Body::new(incoming, lease, peer, max_body, limit);
-                return Ok(Response { head, url: hop.target.url, body });
+                return Ok(Response { head, url: hop.target.url, redirects: followed, body });
             };
             if followed == max_redirects {
                 return Err(HttpError::TooManyRedirects { peer, limit: max_redirects });

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
+use super::credentials::CredentialsError;
 use super::json::JsonError;
 use super::retry;
 use crate::dialer::Route;
@@ -47,6 +48,12 @@ pub enum HttpError {
         /// How many headers it may have.
         limit: usize,
     },
+    /// No header can carry the credentials.
+    #[error("the credentials cannot be sent")]
+    Credentials(#[from] CredentialsError),
+    /// The system has no random bytes, of which the boundary of a multipart body is made.
+    #[error("the system has no random bytes for the boundary of a multipart body")]
+    Random(#[source] getrandom::Error),
     /// What was to be the body cannot be written as JSON.
     #[error("the body cannot be written as JSON")]
     Encode(#[source] JsonError),
@@ -337,6 +344,12 @@ pub enum UrlError {
     /// Its scheme is `https`, and its host has a name that no certificate can have.
     #[error("no certificate can have the name of the host, so that it can never be proven")]
     Certificate,
+    /// It is longer than the URL of a request can be.
+    #[error("the URL has more than {limit} bytes, the most that a request can carry")]
+    TooLong {
+        /// How many bytes it may have.
+        limit: usize,
+    },
     /// There is something in its path or query that no request line has room for.
     #[error("the path or the query cannot be sent")]
     Path,

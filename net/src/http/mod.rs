@@ -48,9 +48,11 @@ mod body;
 mod client;
 mod config;
 mod connection;
+mod credentials;
 mod error;
 mod gate;
 mod json;
+pub mod multipart;
 mod pool;
 mod redirect;
 mod request;
@@ -58,6 +60,7 @@ mod response;
 mod retry;
 mod target;
 mod tls;
+mod urlencoded;
 mod wire;
 
 pub use bytes::Bytes;
@@ -67,6 +70,7 @@ pub use url::Url;
 
 pub use self::client::HttpClient;
 pub use self::config::{ClientCertificate, HttpConfig, Roots, TlsRule};
+pub use self::credentials::CredentialsError;
 pub use self::error::{HttpError, Peer, RedirectError, UrlError};
 pub use self::json::JsonError;
 pub use self::request::Request;

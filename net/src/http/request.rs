@@ -6,9 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
+use url::Url;
 
-use super::error::HttpError;
+use super::error::{HttpError, UrlError};
+use super::multipart::Form;
 use super::target::Target;
+use super::{credentials, urlencoded};
 use crate::endpoint::Endpoint;
 
 /// A request for [`HttpClient::send`](super::HttpClient::send).
@@ -31,6 +34,18 @@ pub struct Request {
     pub(super) steps: StepLimits,
     pub(super) max_redirects: Option<usize>,
     pub(super) max_response_body: Option<u64>,
+    content_type: ContentType,
+}
+
+/// Where the `Content-Type` of a request comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ContentType {
+    /// The headers, if there is one.
+    Headers,
+    /// The kind of the body. One that is given replaces it.
+    Body,
+    /// The body, which no other can describe.
+    Multipart,
 }
 
 /// How long single steps may take, beside the limit for everything.
@@ -97,6 +112,9 @@ pub(super) fn is_secret(name: &HeaderName) -> bool {
 /// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
 const MAX_HEADERS: usize = 1000;
 
+/// The most that the URL of a message can have.
+const MAX_URL: usize = u16::MAX as usize - 1;
+
 /// The method that `method` is another way to write.
 fn normalized(method: Method) -> Method {
     const NORMALIZED: [Method; 6] =
@@ -130,6 +148,7 @@ impl Request {
             steps: StepLimits::default(),
             max_redirects: None,
             max_response_body: None,
+            content_type: ContentType::Headers,
         })
     }
 
@@ -149,6 +168,84 @@ impl Request {
     /// [`HttpError::Url`] if no request can go there.
     pub fn post(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::POST, url)
+    }
+
+    /// A `HEAD` request for `url`. Its response has no body, whatever its headers say.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn head(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::HEAD, url)
+    }
+
+    /// A `PUT` request for `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn put(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::PUT, url)
+    }
+
+    /// A `PATCH` request for `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn patch(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::PATCH, url)
+    }
+
+    /// A `DELETE` request for `url`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Url`] if no request can go there.
+    pub fn delete(url: &str) -> Result<Self, HttpError> {
+        Self::new(Method::DELETE, url)
+    }
+
+    /// Appends pairs to the query of the URL, in this order. Names may repeat.
+    ///
+    /// They are written as [`form`](Self::form) writes them: a space is `+`, and the bytes of what is not a letter, a digit
+    /// or one of `*-._` are percent-encoded.
+    ///
+    /// ```
+    /// use frame_net::http::{HttpError, Request};
+    ///
+    /// let request = Request::get("https://example.com/?lang=en")?.query([("q", "a&b c"), ("tag", "x"), ("tag", "y")])?;
+    /// assert_eq!(request.url().as_str(), "https://example.com/?lang=en&q=a%26b+c&tag=x&tag=y");
+    /// # Ok::<(), HttpError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError::TooLong`] if the URL is longer than a request can carry then.
+    pub fn query<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        mut self,
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, HttpError> {
+        let url = &mut self.hop.target.url;
+        let mut left = MAX_URL.saturating_sub(url.as_str().len());
+        let mut query = url.query().unwrap_or_default().to_owned();
+        for (name, value) in pairs {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            let before = query.len();
+            // Nothing is encoded that cannot fit.
+            if name.len().saturating_add(value.len()) < left {
+                urlencoded::append(&mut query, name, value);
+            }
+            let appended = query.len() - before;
+            if appended == 0 || appended > left {
+                return Err(UrlError::TooLong { limit: MAX_URL }.into());
+            }
+            left -= appended;
+        }
+        if !query.is_empty() {
+            url.set_query(Some(&query));
+        }
+        Ok(self)
     }
 
     /// With this header, beside others of its name.
@@ -177,11 +274,48 @@ impl Request {
         if is_secret(&name) {
             value.set_sensitive(true);
         }
+        if name == header::CONTENT_TYPE {
+            match self.content_type {
+                ContentType::Headers => {}
+                ContentType::Body => self.forget_content_type(),
+                ContentType::Multipart => return Err(HttpError::ReservedHeader { name }),
+            }
+        }
         if self.hop.headers.len() >= MAX_HEADERS {
             return Err(HttpError::TooManyHeaders { limit: MAX_HEADERS });
         }
         self.hop.headers.append(name, value);
         Ok(self)
+    }
+
+    /// With `Authorization: Basic`, in the place of another `Authorization`: a user name and a password, in UTF-8 (RFC 7617).
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Credentials`] if the user name contains `:`, or either contains a control character, and
+    /// [`HttpError::TooManyHeaders`] if there is no room for the header.
+    pub fn basic_auth(self, username: &str, password: &str) -> Result<Self, HttpError> {
+        self.authorization(credentials::basic(username, password)?)
+    }
+
+    /// With `Authorization: Bearer`, in the place of another `Authorization` (RFC 6750).
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Credentials`] if the token is empty or has other characters than visible ASCII, and
+    /// [`HttpError::TooManyHeaders`] if there is no room for the header.
+    pub fn bearer_auth(self, token: &str) -> Result<Self, HttpError> {
+        self.authorization(credentials::bearer(token)?)
+    }
+
+    fn authorization(mut self, value: HeaderValue) -> Result<Self, HttpError> {
+        self.hop.headers.remove(header::AUTHORIZATION);
+        self.header(header::AUTHORIZATION, value)
+    }
+
+    /// The URL that it goes to first. Its query may have secrets.
+    pub const fn url(&self) -> &Url {
+        &self.hop.target.url
     }
 
     /// Where it goes first.
@@ -192,6 +326,9 @@ impl Request {
     /// With this body.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        if self.content_type == ContentType::Multipart {
+            self.forget_content_type();
+        }
         self.hop.body = body.into();
         self
     }
@@ -212,12 +349,62 @@ impl Request {
     /// # Errors
     ///
     /// [`HttpError::TooManyHeaders`] if there is no room for a `Content-Type`.
-    pub fn json_text(mut self, text: impl Into<Bytes>) -> Result<Self, HttpError> {
-        self.hop.body = text.into();
+    pub fn json_text(self, text: impl Into<Bytes>) -> Result<Self, HttpError> {
+        self.typed(text.into(), "application/json")
+    }
+
+    /// With a form as its body: pairs as HTML forms send them, in this order. Names may repeat. If it has no
+    /// `Content-Type` it gets `application/x-www-form-urlencoded`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::TooManyHeaders`] if there is no room for a `Content-Type`.
+    pub fn form<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        self,
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self, HttpError> {
+        let mut text = String::new();
+        for (name, value) in pairs {
+            urlencoded::append(&mut text, name.as_ref(), value.as_ref());
+        }
+        self.typed(text.into(), urlencoded::MEDIA_TYPE)
+    }
+
+    /// With a form of several parts as its body, as HTML forms with files send it, and with the `Content-Type` of that.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::ReservedHeader`] if it has another `Content-Type`, or is given one later: it would not name the boundary.
+    /// [`HttpError::TooManyHeaders`] if there is no room for it, and [`HttpError::Random`] if the system has no random bytes.
+    pub fn multipart(mut self, form: Form) -> Result<Self, HttpError> {
+        if self.content_type != ContentType::Headers {
+            self.forget_content_type();
+        }
+        if self.hop.headers.contains_key(header::CONTENT_TYPE) {
+            return Err(HttpError::ReservedHeader { name: header::CONTENT_TYPE });
+        }
+        let (body, content_type) = form.encode()?;
+        self = self.body(body).header(header::CONTENT_TYPE, content_type)?;
+        Ok(Self { content_type: ContentType::Multipart, ..self })
+    }
+
+    /// With a body of this type, unless a header says another.
+    fn typed(mut self, body: Bytes, content_type: &'static str) -> Result<Self, HttpError> {
+        if self.content_type != ContentType::Headers {
+            self.forget_content_type();
+        }
+        self.hop.body = body;
         if self.hop.headers.contains_key(header::CONTENT_TYPE) {
             return Ok(self);
         }
-        self.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        self = self.header(header::CONTENT_TYPE, HeaderValue::from_static(content_type))?;
+        Ok(Self { content_type: ContentType::Body, ..self })
+    }
+
+    /// Removes the `Content-Type` that came with a body.
+    fn forget_content_type(&mut self) {
+        self.hop.headers.remove(header::CONTENT_TYPE);
+        self.content_type = ContentType::Headers;
     }
 
     /// With this in the place of [`HttpConfig::time_limit`](super::HttpConfig::time_limit).

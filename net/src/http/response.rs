@@ -18,6 +18,7 @@ use crate::dialer::Route;
 pub struct Response {
     pub(super) head: http::response::Parts,
     pub(super) url: Url,
+    pub(super) redirects: usize,
     pub(super) body: Body,
 }
 
@@ -40,6 +41,11 @@ impl Response {
     /// The URL that was asked for in the end, after all redirects.
     pub const fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// How many redirects were followed.
+    pub const fn redirects(&self) -> usize {
+        self.redirects
     }
 
     /// What the request went through.

@@ -1,6 +1,7 @@
 //! The HTTP client, through frames and their dialers, as a program uses it.
 
 mod environment;
+mod forms;
 mod http2;
 mod limits;
 mod origin;
