@@ -1,6 +1,7 @@
 //! The manifest as a whole: its sections, one after the other.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -117,28 +118,40 @@ fn places(document: &Table<'_>) -> BTreeMap<NetworkId, Places> {
         .collect()
 }
 
-/// Reports networks that no rule of `[[http.tls]]` can be about: it would hold for no server, and say so nowhere.
+/// Reports networks that nothing in `[http]` can be about: it would hold for no server, and say so nowhere.
 fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
     let Some(http) = document.get("http") else { return };
     for (index, rule) in elements(&http, "tls").iter().enumerate() {
-        let networks = elements(rule, "networks");
-        for network in networks {
-            let Some(written) = network.text_as_written() else { continue };
-            // A missing value or an invalid id was reported where it was read.
-            let id = variables::resolve(written).ok().and_then(|text| text.parse::<NetworkId>().ok());
-            if id.is_some_and(|id| !known.contains_key(&id)) {
-                let message = format_args!("unknown network `{written}` in `tls[{index}].networks`");
-                let problem = network.problem(message);
-                document.reader.report_missing(with_networks(problem, written, known));
-            }
+        check_networks_of(rule, format_args!("tls[{index}]"), known);
+    }
+    for (name, header) in member(&http, "headers").iter().flat_map(Value::members) {
+        check_networks_of(&header, format_args!("headers.{name}"), known);
+        for (index, header) in header.elements().iter().enumerate() {
+            check_networks_of(header, format_args!("headers.{name}[{index}]"), known);
         }
     }
 }
 
+/// Reports those of the member `networks` that there are not.
+fn check_networks_of(value: &Value<'_>, what: fmt::Arguments<'_>, known: &Known<NetworkKind>) {
+    for network in elements(value, "networks") {
+        let Some(written) = network.text_as_written() else { continue };
+        // A missing value or an invalid id was reported where it was read.
+        let id = variables::resolve(written).ok().and_then(|text| text.parse::<NetworkId>().ok());
+        if id.is_some_and(|id| !known.contains_key(&id)) {
+            let problem = network.problem(format_args!("unknown network `{written}` in `{what}.networks`"));
+            value.reader.report_missing(with_networks(problem, written, known));
+        }
+    }
+}
+
+fn member<'t>(value: &Value<'t>, name: &str) -> Option<Value<'t>> {
+    value.members().find(|(other, _)| *other == name).map(|(_, value)| value)
+}
+
 /// The elements of a list that is a member; none of anything else.
 fn elements<'t>(value: &Value<'t>, name: &str) -> Vec<Value<'t>> {
-    let member = value.members().find(|(other, _)| *other == name);
-    member.map(|(_, value)| value.elements()).unwrap_or_default()
+    member(value, name).map(|value| value.elements()).unwrap_or_default()
 }
 
 /// Completes a problem with a network that there is not: with those that there are.

@@ -64,6 +64,10 @@ fn harmless_members(section: &str) -> Option<&'static [&'static str]> {
 fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
     for (section, value) in document {
         pem(value.get_ref(), value.span(), secrets);
+        if let ("http", DeValue::Table(settings)) = (&**section.get_ref(), value.get_ref()) {
+            let headers = settings.iter().filter(|(name, _)| is_about_headers(name.get_ref()));
+            headers.for_each(|(_, value)| values(value.get_ref(), value.span(), &[], secrets));
+        }
         let Some(harmless) = harmless_members(section.get_ref()) else { continue };
         match value.get_ref() {
             DeValue::Table(networks) if section.get_ref() == "networks" => {
@@ -74,6 +78,15 @@ fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
             section => values(section, value.span(), harmless, secrets),
         }
     }
+}
+
+/// Whether a member of `[http]` is about headers, or a line of it: the default headers may have tokens, and a name that is
+/// misspelt, or a header that is in the wrong place.
+fn is_about_headers(text: &str) -> bool {
+    const WORDS: [&str; 6] = ["header", "auth", "cookie", "password", "secret", "token"];
+    // The only other settings with such a word.
+    let text = text.to_ascii_lowercase().replace("max_response_head", "");
+    WORDS.iter().any(|word| text.contains(word))
 }
 
 /// Keys in PEM, wherever they are by mistake: settings name files.
@@ -109,7 +122,7 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
 /// The names of all settings in sections with secrets.
 fn setting_names(text: &str, document: &DeTable<'_>, names: &mut Vec<Range<usize>>) {
     for (section, value) in document {
-        if harmless_members(section.get_ref()).is_some() {
+        if harmless_members(section.get_ref()).is_some() || section.get_ref() == "http" {
             names_in(text, value.get_ref(), names);
         }
     }
@@ -146,11 +159,17 @@ fn is_harmless(value: &str) -> bool {
 fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
     // What is before the first header was read as well, if all was.
     let mut harmless: Option<&[&str]> = if is_whole { None } else { Some(&[]) };
+    let mut is_http = false;
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let end = start + line.len();
         if let Some(section) = section_of(line) {
             harmless = harmless_members(section);
+            is_http = section == "http";
+            // Of what was not read nobody knows where the headers begin and end.
+            if is_http && (!is_whole || is_about_headers(line)) {
+                harmless = Some(&[]);
+            }
             // Of a URL that is not read as a whole nobody knows whether it has a password in it.
             if !is_whole && section == "telemetry" {
                 harmless = Some(&[]);
@@ -163,6 +182,7 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
             if !is_whole && harmless.is_none() && is_broken {
                 harmless = Some(&[]);
             }
+            let harmless = if is_http && is_about_headers(line) { Some(&[][..]) } else { harmless };
             secrets.extend(harmless.map(|harmless| start + public_part(line, harmless)..end));
         }
         start = end;

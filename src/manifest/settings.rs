@@ -15,6 +15,7 @@ pub(super) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
 /// What other programs call a setting of `[http]`.
 pub(super) const HTTP: &[(&str, &str)] = &[
     ("deadline", "time_limit"),
+    ("default_headers", "headers"),
     ("timeout", "time_limit"),
     ("redirects", "max_redirects"),
     ("keep_alive", "idle_timeout"),

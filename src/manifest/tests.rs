@@ -177,6 +177,23 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         &["unknown network `a:c` in `tls[0].networks`", "did you mean `a:b`?", "available networks: `a:b`"],
     ),
     ("[[http.tls]]\nnetworks = ['a:b']\nroots = 'only'", "'a:b'", &["no networks are configured"]),
+    (
+        "[networks.'a:b']\nkind = 'direct'\n[http.headers]\nx-a = [{ value = '1', networks = ['a:c'] }]",
+        "*****",
+        &["unknown network `a:c` in `headers.x-a[0].networks`", "did you mean `a:b`?"],
+    ),
+    (
+        "[http]\nheaders = { x-a = { value = '1', networks = ['a:c'] } }",
+        "*****",
+        &["unknown network `a:c` in `headers.x-a.networks`"],
+    ),
+    (
+        "[http.headers]\nauthorization = 'Bearer x'",
+        "**********",
+        &["`authorization` is sensitive", "needs `hosts`"],
+    ),
+    ("[http.headers]\nx-a = '${NOT_SET_ANYWHERE}'", "x-a", &["is not set"]),
+    ("[http]\nheader = { x-a = 'x' }", "header", &["did you mean `headers`?"]),
     ("[http]\ntime_limit_ms = 5", "time_limit_ms", &["did you mean `time_limit`?"]),
     ("[http]\nidle_timeout = '5 fortnights'", "'5 fortnights'", &["`idle_timeout`", "\"1m30s\""]),
     ("[http]\nmax_response_head = 1_000_000", "1_000_000", &["at most 409600"]),
@@ -437,7 +454,11 @@ fn no_report_shows_a_secret() {
         # old: password = 'hünter5'\n\
         [networks.'a:c'] # hünter6\nproxy = 'hünter7'\n\
         [network.'a:d']\npassword = 'hünter8'\n\
-        [telemetry]\notlp = 'http://u:hünter10@h/?t=hünter11'\nheaders = { a = 'hünter9' }\n";
+        [telemetry]\notlp = 'http://u:hünter10@h/?t=hünter11'\nheaders = { a = 'hünter9' }\n\
+        [http]\nheaders = { x-a = 'hünter12' } # hünter13\nheaders.x-b = 'hünter14'\nauthorization = 'hünter15'\n\
+        # headers = { x-c = 'hünter16' }\n[http.headers] # hünter17\n# hünter18\n\
+        x-d = [\n  { value = 'hünter19', hosts = [] },\n  { value = 'hünter20' },\n]\n\
+        [http.headers.x-e]\nvalue = 'hünter21'\n";
     // The same, with a mistake in the syntax at each place in turn.
     let broken = (0..text.len())
         .filter(|&at| text.is_char_boundary(at))

@@ -12,6 +12,8 @@ use super::ports::Ports;
 use super::rule_error::{Problem, RuleError};
 use super::text;
 #[cfg(feature = "http")]
+use crate::endpoint::Endpoint;
+#[cfg(feature = "http")]
 use crate::host::Host;
 use crate::host::HostName;
 
@@ -93,6 +95,12 @@ impl Rule {
             (Self::Name(rule), Host::Name(name)) => rule.covers(name),
             _ => false,
         }
+    }
+
+    /// Whether it is about `endpoint`.
+    pub(crate) fn covers_endpoint(&self, endpoint: &Endpoint) -> bool {
+        let (Self::Address(AddressRule { ports, .. }) | Self::Name(NameRule { ports, .. })) = self;
+        self.covers(endpoint.host()) && ports.allow(Some(endpoint.port()))
     }
 
     /// Whether it is about all ports.

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::body::Body;
 use super::config::HttpConfig;
 use super::connection::Connection;
+use super::default_headers;
 use super::error::{HttpError, Peer};
 use super::gate::Gates;
 use super::pool::{Lease, Place, Pool};
@@ -22,6 +23,7 @@ use super::tls::Connectors;
 use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
+use crate::isolation::Isolation;
 use crate::reach;
 use crate::registered::Registered;
 
@@ -177,6 +179,8 @@ impl Inner {
             answer: request.steps.answer.or(config.answer_limit),
         };
         let mut hop = request.hop;
+        let is_apart = dialer.isolation().is_some() || dialer.network()?.isolation() == Isolation::ByKey;
+        default_headers::add(&config.headers, &mut hop, dialer.route(), is_apart);
         let mut followed = 0;
         loop {
             let (response, lease) = self.exchange(dialer, &hop, steps).await?;

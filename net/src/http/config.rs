@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::default_headers::{self, DefaultHeader};
 use super::error::HttpError;
 use crate::deadline;
 use crate::dialer::Route;
@@ -71,6 +72,10 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// Whether HTTP/2 is offered to servers that speak TLS. It is unless given.
     pub http2: bool,
+    /// Headers that requests have unless they have their own: none unless given. In text it is a table, in which a name has
+    /// a value, or the settings of a [`DefaultHeader`], or a list of these, of which the first that is for a server counts.
+    #[serde(deserialize_with = "default_headers::from_table")]
+    pub headers: Vec<DefaultHeader>,
     /// Whose certificates count beside those of [`ca_files`](Self::ca_files).
     pub roots: Roots,
     /// Files of certificates in PEM. Servers whose certificates these issued are trusted.
@@ -222,7 +227,7 @@ impl HttpConfig {
             let max = u64::try_from(MAX_RESPONSE_HEADERS).unwrap_or(u64::MAX);
             return Err(HttpError::Config { setting: "max_response_headers", max });
         }
-        Ok(())
+        default_headers::check(&self.headers)
     }
 }
 
@@ -282,6 +287,7 @@ impl Default for HttpConfig {
             max_idle_per_host: 8,
             idle_timeout: Duration::from_secs(90),
             http2: true,
+            headers: Vec::new(),
             roots: Roots::default(),
             ca_files: Vec::new(),
             client_certificate: None,

@@ -48,6 +48,14 @@ pub enum HttpError {
         /// How many headers it may have.
         limit: usize,
     },
+    /// A default header is sensitive, and for all hosts.
+    #[error(
+        "the default header `{name}` is sensitive; it needs `hosts`, so that no script has it sent to a server of its own"
+    )]
+    SecretForAll {
+        /// The header.
+        name: HeaderName,
+    },
     /// No header can carry the credentials.
     #[error("the credentials cannot be sent")]
     Credentials(#[from] CredentialsError),
@@ -280,6 +288,7 @@ impl HttpError {
     pub fn setting(&self) -> Option<SettingPath> {
         match self {
             Self::Config { setting, .. } => Some((*setting).into()),
+            Self::SecretForAll { name } => Some(SettingPath::from("headers").key(name.as_str())),
             Self::File { setting, .. } | Self::SystemRoots { setting, .. } => Some(setting.clone()),
             _ => None,
         }

@@ -109,6 +109,14 @@ pub(super) fn is_secret(name: &HeaderName) -> bool {
     SECRET.contains(name) || SECRET_TOO.contains(&name.as_str())
 }
 
+/// Refuses a header that the client alone decides on.
+pub(super) fn check_name(name: &HeaderName) -> Result<(), HttpError> {
+    if RESERVED.contains(name) || RESERVED_TOO.contains(&name.as_str()) {
+        return Err(HttpError::ReservedHeader { name: name.clone() });
+    }
+    Ok(())
+}
+
 /// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
 const MAX_HEADERS: usize = 1000;
 
@@ -268,9 +276,7 @@ impl Request {
     ) -> Result<Self, HttpError> {
         let name = name.try_into().map_err(|_| HttpError::InvalidHeader)?;
         let mut value = value.try_into().map_err(|_| HttpError::InvalidHeader)?;
-        if RESERVED.contains(&name) || RESERVED_TOO.contains(&name.as_str()) {
-            return Err(HttpError::ReservedHeader { name });
-        }
+        check_name(&name)?;
         if is_secret(&name) {
             value.set_sensitive(true);
         }

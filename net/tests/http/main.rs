@@ -1,5 +1,6 @@
 //! The HTTP client, through frames and their dialers, as a program uses it.
 
+mod default_headers;
 mod environment;
 mod forms;
 mod http2;
