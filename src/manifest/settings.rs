@@ -14,6 +14,7 @@ pub(super) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
 
 /// What other programs call a setting of `[http]`.
 pub(super) const HTTP: &[(&str, &str)] = &[
+    ("connections_per_host", "max_connections_per_host"),
     ("deadline", "time_limit"),
     ("default_headers", "headers"),
     ("timeout", "time_limit"),

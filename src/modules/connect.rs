@@ -176,11 +176,13 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         HttpError::Url(_)
         | HttpError::Method { .. }
         | HttpError::InvalidHeader
+        | HttpError::Credentials(_)
         | HttpError::ReservedHeader { .. }
         | HttpError::TooManyHeaders { .. }
         | HttpError::Encode(_) => ErrorKind::Invalid,
         HttpError::Redirect { .. } => ErrorKind::Denied,
         HttpError::RequestTooLarge { .. }
+        | HttpError::HostBusy { .. }
         | HttpError::HeadTooLarge { .. }
         | HttpError::TooManyResponseHeaders { .. }
         | HttpError::BodyTooLarge { .. }

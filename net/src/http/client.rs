@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::body::Body;
 use super::config::HttpConfig;
@@ -14,6 +15,7 @@ use super::connection::Connection;
 use super::default_headers;
 use super::error::{HttpError, Peer};
 use super::gate::Gates;
+use super::host_limit::{HostLimit, HostPermit, HostSlot};
 use super::pool::{Lease, Place, Pool};
 use super::redirect;
 use super::request::{Hop, Request, StepLimits};
@@ -94,6 +96,40 @@ struct Inner {
     tls: Connectors,
     pool: Arc<Pool>,
     gates: Gates,
+    hosts: HostLimit,
+}
+
+/// What a connection is made through.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    dialer: &'a Dialer,
+    registered: &'a Arc<Registered>,
+}
+
+impl Way<'_> {
+    fn timed_out(self, hop: &Hop, limit: Duration) -> HttpError {
+        HttpError::ConnectTimedOut { peer: peer(self.dialer, hop), limit }
+    }
+}
+
+/// How long a connection may take. To wait until one may be made takes none of it.
+struct Patience {
+    limit: Option<Duration>,
+    left: Duration,
+}
+
+impl Patience {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, left: limit.unwrap_or_default() }
+    }
+
+    /// Does `step`, unless that takes longer than what is left. Returns the limit then.
+    async fn spend<T>(&mut self, step: impl Future<Output = T>) -> Result<T, Duration> {
+        let begun = Instant::now();
+        let done = within(self.limit.map(|_| self.left), step).await;
+        self.left = self.left.saturating_sub(begun.elapsed());
+        done.map_err(|left| self.limit.unwrap_or(left))
+    }
 }
 
 /// A response, and the connection that its body comes over.
@@ -109,7 +145,8 @@ impl HttpClient {
     pub fn new(config: HttpConfig) -> Result<Self, HttpError> {
         config.check()?;
         let (tls, pool) = (Connectors::new(&config)?, Arc::new(Pool::new(&config)));
-        let inner = Inner { config: Arc::new(config), tls, pool, gates: Gates::default() };
+        let hosts = HostLimit::new(config.max_connections_per_host);
+        let inner = Inner { config: Arc::new(config), tls, pool, gates: Gates::default(), hosts };
         Ok(Self { inner: Arc::new(ArcSwap::from_pointee(inner)) })
     }
 
@@ -183,7 +220,7 @@ impl Inner {
         default_headers::add(&config.headers, &mut hop, dialer.route(), is_apart);
         let mut followed = 0;
         loop {
-            let (response, lease) = self.exchange(dialer, &hop, steps).await?;
+            let (response, lease) = self.exchange(dialer, &hop, steps, limit).await?;
             let reach = lease.connection.reach();
             let (head, incoming) = response.into_parts();
             let peer = peer(dialer, &hop);
@@ -209,19 +246,35 @@ impl Inner {
     }
 
     /// Sends `hop`, again if that is safe, and waits for the head of the response.
-    async fn exchange(&self, dialer: &Dialer, hop: &Hop, steps: StepLimits) -> Result<Answer, HttpError> {
+    async fn exchange(
+        &self,
+        dialer: &Dialer,
+        hop: &Hop,
+        steps: StepLimits,
+        limit: Deadline,
+    ) -> Result<Answer, HttpError> {
         let pool = &self.pool;
         let peer = peer(dialer, hop);
         let mut attempts = Attempts::first();
         loop {
             // Asked before any connection is looked for: one that still waits must not outlive its network.
             let registered = dialer.network()?;
-            let place =
-                if attempts.are_alone() { None } else { Place::new(&registered, dialer, &hop.target.origin) };
-            let connected = within(steps.connect, self.connection(dialer, &registered, hop, place.as_ref()));
-            let timed_out = |limit| HttpError::ConnectTimedOut { peer: peer.clone(), limit };
-            let (connection, is_reused) = connected.await.map_err(timed_out)??;
-            let mut lease = Lease::new(connection, place.map(|place| (pool, place)));
+            let way = Way { dialer, registered: &registered };
+            let place = Place::new(&registered, dialer, &hop.target.origin);
+            let mut patience = Patience::new(steps.connect);
+            // It has a connection of its own only if there may be another.
+            let alone = match &place {
+                Some(place) if attempts.are_alone() => self.hosts.try_acquire(place),
+                _ => None,
+            };
+            let (connection, is_reused, home) = if let Some(permit) = alone {
+                (self.open(way, hop, permit, &mut patience).await?, false, None)
+            } else {
+                let found = self.connection(way, hop, place.as_ref(), &mut patience, limit);
+                let (connection, is_reused) = found.await?;
+                (connection, is_reused, place)
+            };
+            let mut lease = Lease::new(connection, home.map(|place| (pool, place)));
             if !lease.connection.enter().await {
                 // The connection has ended and nothing was sent, so this does not count as an attempt.
                 continue;
@@ -252,39 +305,43 @@ impl Inner {
     /// A connection for `hop`, and whether it has been used or shared before.
     async fn connection(
         &self,
-        dialer: &Dialer,
-        registered: &Arc<Registered>,
+        way: Way<'_>,
         hop: &Hop,
         place: Option<&Place>,
+        patience: &mut Patience,
+        limit: Deadline,
     ) -> Result<(Connection, bool), HttpError> {
-        let Self { config, tls, pool, gates } = self;
-        let waiting = || {
-            place.and_then(|place| pool.take(place, hop.is_from_public)).map(|connection| (connection, true))
+        let Some(place) = place else {
+            return Ok((self.open(way, hop, HostPermit::unlimited(), patience).await?, false));
         };
-        if let Some(waiting) = waiting() {
-            return Ok(waiting);
+        if let Some(waiting) = self.waiting(place, hop) {
+            return Ok((waiting, true));
         }
-        let may_be_shared = config.http2 && hop.target.server_name.is_some();
-        let place = place.filter(|_| may_be_shared);
-        let turn = match place {
-            Some(place) => gates.enter(place).await,
-            None => None,
-        };
-        if place.is_some()
-            && let Some(waiting) = waiting()
-        {
-            return Ok(waiting);
+        let may_be_shared = self.config.http2 && hop.target.server_name.is_some();
+        let mut turn = None;
+        if may_be_shared {
+            let entering = self.gates.enter(place);
+            turn = if self.hosts.max().is_some() {
+                // The request before this one may be waiting for a permit.
+                entering.await
+            } else {
+                patience.spend(entering).await.map_err(|limit| way.timed_out(hop, limit))?
+            };
+            if let Some(waiting) = self.waiting(place, hop) {
+                return Ok((waiting, true));
+            }
         }
-        pool.attach(dialer.limits());
-        let opened = async {
-            let origin = &hop.target.origin;
-            let dialled = dialer.connect_through(registered, &origin.endpoint);
-            let (stream, reach) = reach::watch(&origin.endpoint, hop.is_from_public, dialled).await;
-            let tls = tls.of(origin.endpoint.host(), dialer.route());
-            let name = hop.target.server_name.clone();
-            Connection::open(stream?, reach, name, &peer(dialer, hop), tls, config).await
-        };
-        let opened = match opened.await {
+        let permit = self.permit(way, hop, place, limit).await?;
+        if self.hosts.max().is_some() {
+            // It may have been parked while this waited for the permit.
+            if let Some(parked) = self.pool.take(place, hop.is_from_public) {
+                parked.use_with(permit);
+                return Ok((parked, true));
+            }
+            // What is left is not for this request, and would be one too many.
+            self.pool.close_idle(place);
+        }
+        let opened = match self.open(way, hop, permit, patience).await {
             Ok(opened) => opened,
             Err(error) => {
                 if let Some(turn) = turn {
@@ -293,13 +350,57 @@ impl Inner {
                 return Err(error);
             }
         };
-        if let Some(place) = place {
+        if may_be_shared {
             if let Some(shared) = opened.share() {
-                pool.park(place, shared, &Handle::current());
+                self.pool.park(place, shared, &Handle::current());
             }
-            gates.learn(place, opened.is_shared());
+            self.gates.learn(place, opened.is_shared());
         }
         Ok((opened, false))
+    }
+
+    /// A connection that waits in `place`, if this request need not wait for others.
+    fn waiting(&self, place: &Place, hop: &Hop) -> Option<Connection> {
+        let Some(permit) = self.hosts.try_acquire(place) else {
+            return self.pool.take_shared(place, hop.is_from_public);
+        };
+        let waiting = self.pool.take(place, hop.is_from_public)?;
+        waiting.use_with(permit);
+        Some(waiting)
+    }
+
+    /// Waits until another connection may be made, for as long as the request may take.
+    async fn permit(
+        &self,
+        way: Way<'_>,
+        hop: &Hop,
+        place: &Place,
+        limit: Deadline,
+    ) -> Result<HostPermit, HttpError> {
+        let Some(max) = self.hosts.max() else { return Ok(HostPermit::unlimited()) };
+        let permit = limit.timeout(self.hosts.acquire(place)).await;
+        permit.map_err(|_| HttpError::HostBusy { peer: peer(way.dialer, hop), limit: max.get() })
+    }
+
+    /// Makes a connection.
+    async fn open(
+        &self,
+        way: Way<'_>,
+        hop: &Hop,
+        permit: HostPermit,
+        patience: &mut Patience,
+    ) -> Result<Connection, HttpError> {
+        let Way { dialer, registered } = way;
+        self.pool.attach(dialer.limits());
+        let opened = patience.spend(async {
+            let origin = &hop.target.origin;
+            let dialled = dialer.connect_through(registered, &origin.endpoint);
+            let (stream, reach) = reach::watch(&origin.endpoint, hop.is_from_public, dialled).await;
+            let tls = self.tls.of(origin.endpoint.host(), dialer.route());
+            let (name, slot) = (hop.target.server_name.clone(), HostSlot::new(permit));
+            Connection::open(stream?, reach, name, &peer(dialer, hop), tls, &self.config, slot).await
+        });
+        opened.await.map_err(|limit| way.timed_out(hop, limit))?
     }
 
     /// Holds the head of a response against the limits that hyper does not check, or not for both versions.

@@ -1,6 +1,7 @@
 //! What a client may do, and how much of it.
 
 use std::fmt::{self, Display};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,6 +68,11 @@ pub struct HttpConfig {
     pub max_idle: Option<usize>,
     /// How many connections are kept for one host, of one unit, one network and one isolation key: 8 unless given.
     pub max_idle_per_host: usize,
+    /// How many connections to one host there may be at a time, of one unit, one network and one isolation key, in one Tokio
+    /// runtime. There is no such limit unless given. Requests beyond it wait in their order, within their limits of time;
+    /// over HTTP/2 they share a connection. Where each request has a connection of its own, because none may be seen to
+    /// belong with another, it does not count.
+    pub max_connections_per_host: Option<NonZeroUsize>,
     /// How long a connection is kept that nobody uses: 90 seconds unless given.
     #[serde(deserialize_with = "deadline::from_text")]
     pub idle_timeout: Duration,
@@ -285,6 +291,7 @@ impl Default for HttpConfig {
             max_response_headers: 100,
             max_idle: None,
             max_idle_per_host: 8,
+            max_connections_per_host: None,
             idle_timeout: Duration::from_secs(90),
             http2: true,
             headers: Vec::new(),

@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
+use super::host_limit::{HostPermit, HostSlot};
 use super::request::Hop;
 use super::retry::{Failure, Lost};
 use super::tls;
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     open: Arc<DropGuard>,
     /// What it counts as.
     permit: Permit,
+    /// Its place among those to the host.
+    slot: HostSlot,
     /// What it leads to.
     reach: Reach,
     /// What has arrived on it.
@@ -57,6 +60,7 @@ impl Connection {
         peer: &Peer,
         tls: &TlsConnector,
         config: &HttpConfig,
+        slot: HostSlot,
     ) -> Result<Self, HttpError> {
         let permit = stream.permit().clone();
         let stream = Box::new(stream) as BoxStream;
@@ -68,14 +72,10 @@ impl Connection {
                 (Box::new(stream) as BoxStream, is_http2)
             }
         };
-        let (wire, observed) = Wire::new(stream, is_http2);
-        let opened = if is_http2 {
-            http2(wire, observed, permit, config).await
-        } else {
-            http1(wire, observed, permit, config).await
-        };
-        let opened = opened.map_err(|error| HttpError::of_connection(peer, error))?;
-        Ok(Self { reach, ..opened })
+        let (wire, observed) = Wire::new(stream, is_http2, slot.clone());
+        let opened = if is_http2 { http2(wire, config).await } else { http1(wire, config).await };
+        let Opened { sender, spent, open } = opened.map_err(|error| HttpError::of_connection(peer, error))?;
+        Ok(Self { sender, spent, open, permit, slot, reach, observed, reservation: None })
     }
 
     /// Another handle to the connection, if it carries several requests at a time.
@@ -87,6 +87,7 @@ impl Connection {
                 spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
                 permit: self.permit.clone(),
+                slot: self.slot.clone(),
                 reach: self.reach,
                 observed: Arc::clone(&self.observed),
                 reservation: None,
@@ -102,6 +103,18 @@ impl Connection {
     /// Whether nothing is sent over it, and nothing else holds it.
     pub(super) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.open) == 1
+    }
+
+    /// A request uses it from now on. One that carries several has a permit of its own.
+    pub(super) fn use_with(&self, permit: HostPermit) {
+        if !self.is_shared() {
+            self.slot.occupy(permit);
+        }
+    }
+
+    /// Its place among those to the host.
+    pub(super) const fn slot(&self) -> &HostSlot {
+        &self.slot
     }
 
     /// Closes it, if nothing else holds it. It does not count any more then, though its task may take a moment to end.
@@ -190,35 +203,24 @@ impl Connection {
     }
 }
 
-async fn http1(
-    wire: Wire,
-    observed: Arc<Observed>,
-    permit: Permit,
-    config: &HttpConfig,
-) -> hyper::Result<Connection> {
+/// What a handshake of HTTP makes.
+struct Opened {
+    sender: Sender,
+    spent: CancellationToken,
+    open: Arc<DropGuard>,
+}
+
+async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_response_headers);
     builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
     let tasks = Tasks::new();
     let open = tasks.closer();
-    Ok(Connection {
-        sender: Sender::Http1(sender),
-        spent: tasks.spawn_main(driver),
-        open,
-        permit,
-        reach: Reach::Unknown,
-        observed,
-        reservation: None,
-    })
+    Ok(Opened { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open })
 }
 
-async fn http2(
-    wire: Wire,
-    observed: Arc<Observed>,
-    permit: Permit,
-    config: &HttpConfig,
-) -> hyper::Result<Connection> {
+async fn http2(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
     /// The client measures heads as HTTP/1.1 writes them. Here a header counts 32 bytes more, and one that exceeds this
     /// fails without a reason that could be told.
     const ROOM: u32 = 4;
@@ -228,15 +230,7 @@ async fn http2(
     builder.max_header_list_size(config.max_response_head.saturating_mul(ROOM));
     // Nothing that a server pushes is asked for.
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-    Ok(Connection {
-        sender: Sender::Http2(sender),
-        spent: tasks.spawn_main(driver),
-        open,
-        permit,
-        reach: Reach::Unknown,
-        observed,
-        reservation: None,
-    })
+    Ok(Opened { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open })
 }
 
 /// Runs what drives a connection, until we close that.

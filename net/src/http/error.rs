@@ -159,6 +159,16 @@ pub enum HttpError {
         /// How the last attempt failed.
         source: hyper::Error,
     },
+    /// No connection to the host became free in time.
+    #[error(
+        "no connection to {peer} became free in time: there are {limit}, the limit of `max_connections_per_host`"
+    )]
+    HostBusy {
+        /// The server.
+        peer: Peer,
+        /// How many connections there may be.
+        limit: usize,
+    },
     /// What the server sent is not HTTP.
     #[error("{peer} breaks the protocol")]
     Protocol {
@@ -276,6 +286,7 @@ impl HttpError {
             Self::Broken { .. }
             | Self::Unsent { .. }
             | Self::Unprocessed { .. }
+            | Self::HostBusy { .. }
             | Self::TimedOut { .. }
             | Self::ConnectTimedOut { .. }
             | Self::AnswerTimedOut { .. } => true,

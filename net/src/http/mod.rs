@@ -52,6 +52,7 @@ mod credentials;
 mod default_headers;
 mod error;
 mod gate;
+mod host_limit;
 mod json;
 pub mod multipart;
 mod pool;

@@ -3,7 +3,7 @@
 //! Names and file names are written as browsers write them: in UTF-8, with `"` and control characters percent-encoded, so
 //! that none can end the header that it is in. The boundary is random, and another for each request.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use data_encoding::HEXLOWER;
@@ -120,12 +120,12 @@ impl Part {
     fn head(&self, name: &str) -> String {
         let mut head = format!("Content-Disposition: form-data; name=\"{}\"", quoted(name));
         if let Some(file_name) = &self.file_name {
-            head += &format!("; filename=\"{}\"", quoted(file_name));
+            head.extend(["; filename=\"", &quoted(file_name), "\""]);
         }
         let of_file = self.file_name.as_ref().map(|_| "application/octet-stream");
         let given = self.content_type.as_ref().and_then(|value| value.to_str().ok());
         if let Some(content_type) = given.or(of_file) {
-            head += &format!("\r\nContent-Type: {content_type}");
+            head.extend(["\r\nContent-Type: ", content_type]);
         }
         head + "\r\n\r\n"
     }
@@ -137,7 +137,8 @@ fn quoted(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
         if character == '"' || character.is_ascii_control() {
-            text += &format!("%{:02X}", u32::from(character));
+            // To write into a string cannot fail.
+            let _ = write!(text, "%{:02X}", u32::from(character));
         } else {
             text.push(character);
         }

@@ -124,9 +124,29 @@ impl Pool {
     /// A connection that waits in `place`. One that carries several requests at a time stays there, too. A request that
     /// a public host has redirected gets none that leads to a special address: it would not be made for it.
     pub(super) fn take(self: &Arc<Self>, place: &Place, is_from_public: bool) -> Option<Connection> {
+        self.pop(place, is_from_public, false)
+    }
+
+    /// The same, of connections that carry several requests at a time.
+    pub(super) fn take_shared(self: &Arc<Self>, place: &Place, is_from_public: bool) -> Option<Connection> {
+        self.pop(place, is_from_public, true)
+    }
+
+    /// Closes the connections in `place` that nothing uses.
+    pub(super) fn close_idle(&self, place: &Place) {
+        let mut table = self.table();
+        let here = table.places.get(place).into_iter().flatten();
+        let idle: Vec<_> =
+            here.filter(|parked| parked.connection.is_idle()).map(|parked| parked.id).collect();
+        let closed: Vec<_> = idle.into_iter().filter_map(|id| table.remove(id)).collect();
+        drop(table);
+        closed.into_iter().for_each(Connection::close);
+    }
+
+    fn pop(self: &Arc<Self>, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
         let mut table = self.table();
         loop {
-            let connection = table.pop(place, is_from_public)?;
+            let connection = table.pop(place, is_from_public, is_shared)?;
             if !connection.is_ready() {
                 continue;
             }
@@ -153,10 +173,16 @@ impl Pool {
         table.last += 1;
         let id = table.last;
         let watch = Watch(runtime.spawn(self.watch(id, place, &connection)).abort_handle());
+        let slot = (!connection.is_shared()).then(|| connection.slot().clone());
         table.order.insert(id, place.clone());
         table.units.entry(place.unit.clone()).or_default().insert(id);
         let here = table.places.entry(place.clone()).or_default();
         here.push(Parked { id, connection, _watch: watch });
+
+        // The next request for the place finds it there.
+        if let Some(slot) = slot {
+            slot.vacate();
+        }
 
         let surplus_here = (here.len() > self.max_idle_per_host).then(|| here[0].id);
         let surplus = surplus_here.or_else(|| table.surplus(max_idle, &place.unit));
@@ -229,9 +255,10 @@ impl Table {
         here.into_iter().flatten().any(|parked| parked.id == id && parked.connection.is_idle())
     }
 
-    fn pop(&mut self, place: &Place, is_from_public: bool) -> Option<Connection> {
+    fn pop(&mut self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
         let is_fit = |parked: &&Parked| !is_from_public || parked.connection.reach().is_open_to_redirects();
-        let id = self.places.get(place)?.iter().rfind(is_fit)?.id;
+        let is_wanted = |parked: &&Parked| (!is_shared || parked.connection.is_shared()) && is_fit(parked);
+        let id = self.places.get(place)?.iter().rfind(is_wanted)?.id;
         self.remove(id)
     }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::host_limit::HostSlot;
 use crate::network::BoxStream;
 
 /// How many interim responses, such as 103, may precede a response. Servers send one or two.
@@ -242,6 +243,8 @@ pub(super) struct Wire {
     stream: BoxStream,
     observed: Arc<Observed>,
     parser: Parser,
+    /// Given back after the stream is closed, which the order of these fields says.
+    _slot: HostSlot,
 }
 
 enum Parser {
@@ -250,14 +253,14 @@ enum Parser {
 }
 
 impl Wire {
-    pub(super) fn new(stream: BoxStream, is_http2: bool) -> (Self, Arc<Observed>) {
+    pub(super) fn new(stream: BoxStream, is_http2: bool, slot: HostSlot) -> (Self, Arc<Observed>) {
         let observed = Arc::new(Observed::default());
         let parser = if is_http2 {
             Parser::Http2 { received: Frames::default(), sent: SentFrames::default() }
         } else {
             Parser::Http1(Heads::default())
         };
-        (Self { stream, observed: Arc::clone(&observed), parser }, observed)
+        (Self { stream, observed: Arc::clone(&observed), parser, _slot: slot }, observed)
     }
 
     fn wrote(&mut self, bytes: &[u8]) {

@@ -3,6 +3,7 @@
 mod default_headers;
 mod environment;
 mod forms;
+mod host_limit;
 mod http2;
 mod limits;
 mod origin;

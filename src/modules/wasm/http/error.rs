@@ -69,6 +69,7 @@ fn code(failed: &HttpError) -> Error {
         HttpError::HeadTooLarge { limit, .. } => Error::HttpResponseHeaderSectionSize(Some(*limit)),
         HttpError::TooManyResponseHeaders { .. } => Error::HttpResponseHeaderSectionSize(None),
         HttpError::BodyTooLarge { limit, .. } => Error::HttpResponseBodySize(Some(*limit)),
+        HttpError::HostBusy { .. } => Error::ConnectionLimitReached,
         HttpError::ConnectTimedOut { .. } => Error::ConnectionTimeout,
         HttpError::AnswerTimedOut { .. } => Error::ConnectionReadTimeout,
         HttpError::TimedOut { .. } => Error::HttpResponseTimeout,
