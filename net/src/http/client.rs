@@ -14,6 +14,7 @@ use super::config::HttpConfig;
 use super::connection::Connection;
 use super::default_headers;
 use super::error::{HttpError, Peer};
+use super::fields::Excess;
 use super::gate::Gates;
 use super::host_limit::{HostLimit, HostPermit, HostSlot};
 use super::pool::{Lease, Place, Pool};
@@ -437,6 +438,10 @@ impl Inner {
                     HttpError::HeadTooLarge { peer, limit: max_response_head }
                 }
             }
+            Failure::TooLarge(Excess::Fields) => {
+                HttpError::TooManyResponseHeaders { peer, limit: max_response_headers }
+            }
+            Failure::TooLarge(Excess::Bytes) => HttpError::HeadTooLarge { peer, limit: max_response_head },
             Failure::Unanswered(source) | Failure::Broken(source) => HttpError::of_connection(&peer, source),
         }
     }

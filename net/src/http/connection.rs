@@ -16,6 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
+use super::fields::HeadLimits;
 use super::host_limit::{HostPermit, HostSlot};
 use super::request::Hop;
 use super::retry::{Failure, Lost};
@@ -72,8 +73,12 @@ impl Connection {
                 (Box::new(stream) as BoxStream, is_http2)
             }
         };
-        let (wire, observed) = Wire::new(stream, is_http2, slot.clone());
-        let opened = if is_http2 { http2(wire, config).await } else { http1(wire, config).await };
+        let limits = HeadLimits {
+            bytes: usize::try_from(config.max_response_head).unwrap_or(usize::MAX),
+            fields: config.max_response_headers.saturating_add(1),
+        };
+        let (wire, observed) = Wire::new(stream, is_http2.then_some(limits), slot.clone());
+        let opened = if is_http2 { http2(wire, limits).await } else { http1(wire, config).await };
         let Opened { sender, spent, open } = opened.map_err(|error| HttpError::of_connection(peer, error))?;
         Ok(Self { sender, spent, open, permit, slot, reach, observed, reservation: None })
     }
@@ -177,7 +182,8 @@ impl Connection {
                 let sent = sender.try_send_request(message(hop, Version::HTTP_11)?).await;
                 sent.map_err(|error| {
                     let is_unanswered = self.observed.received() == received;
-                    (error, Lost { is_unanswered, is_unsent: false, is_unprocessed: false })
+                    let lost = Lost { is_unanswered, is_unsent: false, is_unprocessed: false, excess: None };
+                    (error, lost)
                 })
             }
             Sender::Http2(sender) => {
@@ -189,10 +195,7 @@ impl Connection {
                         handed.answered();
                         Ok(response)
                     }
-                    Err(error) => {
-                        let (is_unsent, is_unprocessed) = handed.failed();
-                        Err((error, Lost { is_unanswered: true, is_unsent, is_unprocessed }))
-                    }
+                    Err(error) => Err((error, handed.failed())),
                 }
             }
         };
@@ -220,14 +223,12 @@ async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
     Ok(Opened { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open })
 }
 
-async fn http2(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
-    /// The client measures heads as HTTP/1.1 writes them. Here a header counts 32 bytes more, and one that exceeds this
-    /// fails without a reason that could be told.
-    const ROOM: u32 = 4;
+async fn http2(wire: Wire, limits: HeadLimits) -> hyper::Result<Opened> {
     let tasks = Tasks::new();
     let open = tasks.closer();
     let mut builder = http2::Builder::new(tasks.clone());
-    builder.max_header_list_size(config.max_response_head.saturating_mul(ROOM));
+    // A head that exceeds this fails without a reason, so it has to exceed the limits, too.
+    builder.max_header_list_size(u32::try_from(limits.decoded()).unwrap_or(u32::MAX));
     // Nothing that a server pushes is asked for.
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
     Ok(Opened { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open })

@@ -51,6 +51,7 @@ mod connection;
 mod credentials;
 mod default_headers;
 mod error;
+mod fields;
 mod gate;
 mod host_limit;
 mod json;

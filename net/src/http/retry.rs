@@ -6,6 +6,8 @@ use std::time::Duration;
 use h2::Reason;
 use http::Method;
 
+use super::fields::Excess;
+
 /// Why a request got no response, by what is known of the server's part in it.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -15,6 +17,8 @@ pub(super) enum Failure {
     Unprocessed(hyper::Error),
     /// The connection was closed before one byte of the response arrived.
     Unanswered(hyper::Error),
+    /// The head of the response is too large, and this side has refused it.
+    TooLarge(Excess),
     /// Anything else. What the server did with the request is not known.
     Broken(hyper::Error),
 }
@@ -28,6 +32,8 @@ pub(super) struct Lost {
     pub(super) is_unprocessed: bool,
     /// No byte of a response was received. Over HTTP/2 only an error of the whole connection leaves that open.
     pub(super) is_unanswered: bool,
+    /// What of the head of the response was too much.
+    pub(super) excess: Option<Excess>,
 }
 
 impl Failure {
@@ -43,7 +49,11 @@ impl Failure {
             let is_reset = source.is_reset() && source.reason() == Some(Reason::REFUSED_STREAM);
             source.is_remote() && (source.is_go_away() || is_reset)
         });
-        if !wants_calm && (lost.is_unprocessed || is_refused) {
+        if let Some(excess) = lost.excess
+            && source.is_some_and(h2::Error::is_library)
+        {
+            Self::TooLarge(excess)
+        } else if !wants_calm && (lost.is_unprocessed || is_refused) {
             Self::Unprocessed(error)
         } else if !wants_calm && lost.is_unsent {
             Self::Unsent(error)
@@ -98,7 +108,7 @@ impl Attempts {
             Failure::Unprocessed(_) => true,
             Failure::Unsent(_) => !is_spoilt(self.made),
             Failure::Unanswered(_) => is_reused && method.is_idempotent(),
-            Failure::Broken(_) => false,
+            Failure::TooLarge(_) | Failure::Broken(_) => false,
         };
         if !is_safe || self.made == MAX_ATTEMPTS {
             return None;

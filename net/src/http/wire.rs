@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::fields::{Excess, FieldCounter, HeadLimits};
 use super::host_limit::HostSlot;
+use super::retry::Lost;
 use crate::network::BoxStream;
 
 /// How many interim responses, such as 103, may precede a response. Servers send one or two.
@@ -56,6 +58,8 @@ struct Streams {
     open: BTreeMap<u32, Ended>,
     /// The last stream that the server may process, by its GOAWAY.
     last_processed: u32,
+    /// Streams with heads that are too large.
+    exceeded: BTreeMap<u32, Excess>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,7 @@ impl Default for Streams {
             last: 0,
             open,
             last_processed: u32::MAX,
+            exceeded: BTreeMap::new(),
         }
     }
 }
@@ -106,6 +111,16 @@ impl Streams {
             }
         }
         is_unopened
+    }
+
+    /// Notes that a head is too large.
+    fn exceeded(&mut self, stream: u32, excess: Excess) {
+        /// The requests of earlier ones have failed by now.
+        const MAX: usize = 64;
+        self.exceeded.insert(stream, excess);
+        if self.exceeded.len() > MAX {
+            self.exceeded.pop_first();
+        }
     }
 
     fn open(&mut self, stream: u32) {
@@ -165,14 +180,23 @@ impl Handed {
         self.observed.streams().waiting.remove(&self.number);
     }
 
-    /// The request has failed. Returns whether not even its head was written, and whether its stream is above those of the
-    /// server's GOAWAY. Either way the server cannot have processed it.
-    pub(super) fn failed(self) -> (bool, bool) {
-        let streams = self.observed.streams();
+    /// The request has failed.
+    pub(super) fn failed(self) -> Lost {
+        let mut streams = self.observed.streams();
         let index = streams.waiting.get(&self.number).copied().unwrap_or_default();
         // A client's streams have the odd numbers.
-        let is_above = (2 * index).saturating_sub(1) > u64::from(streams.last_processed);
-        (streams.opened < index, is_above)
+        let stream = (2 * index).saturating_sub(1);
+        let from = u32::try_from(stream).unwrap_or(u32::MAX);
+        let excess = streams.exceeded.range(from..).next().map(|(stream, excess)| (*stream, *excess));
+        Lost {
+            is_unsent: streams.opened < index,
+            is_unprocessed: stream > u64::from(streams.last_processed),
+            is_unanswered: true,
+            excess: excess.map(|(stream, excess)| {
+                streams.exceeded.remove(&stream);
+                excess
+            }),
+        }
     }
 }
 
@@ -253,12 +277,16 @@ enum Parser {
 }
 
 impl Wire {
-    pub(super) fn new(stream: BoxStream, is_http2: bool, slot: HostSlot) -> (Self, Arc<Observed>) {
+    /// A stream that speaks HTTP/2 if there are limits for its heads.
+    pub(super) fn new(
+        stream: BoxStream,
+        limits: Option<HeadLimits>,
+        slot: HostSlot,
+    ) -> (Self, Arc<Observed>) {
         let observed = Arc::new(Observed::default());
-        let parser = if is_http2 {
-            Parser::Http2 { received: Frames::default(), sent: SentFrames::default() }
-        } else {
-            Parser::Http1(Heads::default())
+        let parser = match limits {
+            Some(limits) => Parser::Http2 { received: Frames::new(limits), sent: SentFrames::default() },
+            None => Parser::Http1(Heads::default()),
         };
         (Self { stream, observed: Arc::clone(&observed), parser, _slot: slot }, observed)
     }
@@ -389,9 +417,12 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
 
 /// The highest bit of a stream's number is reserved.
 const LARGEST_STREAM: u32 = u32::MAX >> 1;
@@ -399,6 +430,7 @@ const LARGEST_STREAM: u32 = u32::MAX >> 1;
 /// The header of a frame of HTTP/2: RFC 9113, section 4.1.
 #[derive(Debug, Clone, Copy, Default)]
 struct FrameHeader {
+    len: usize,
     kind: u8,
     flags: u8,
     stream: u32,
@@ -442,7 +474,7 @@ impl Splitter {
                 let [_, _, _, _, _, stream @ ..] = self.header;
                 self.payload = len.into_iter().fold(0, |len, byte| len << 8 | usize::from(byte));
                 let stream = u32::from_be_bytes(stream) & LARGEST_STREAM;
-                take(Piece::Header(FrameHeader { kind, flags, stream }));
+                take(Piece::Header(FrameHeader { len: self.payload, kind, flags, stream }));
             }
             if self.payload == 0 {
                 take(Piece::End);
@@ -453,7 +485,7 @@ impl Splitter {
 
 /// Reads the frames that are received. It counts the heads of each stream, of which a response has one, and another for
 /// trailers; all further ones are interim. And it reads which streams the server takes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Frames {
     splitter: Splitter,
     frame: FrameHeader,
@@ -463,12 +495,31 @@ struct Frames {
     max_streams: Option<u32>,
     has_settings: bool,
     heads: BTreeMap<u32, usize>,
+    /// Counts what is in a head.
+    fields: FieldCounter,
+    limits: HeadLimits,
     /// Frames that end a side of a stream, and a new maximum of streams, which [`settle`](Self::settle) applies.
     ended: Vec<FrameHeader>,
     new_max: Option<usize>,
 }
 
 impl Frames {
+    fn new(limits: HeadLimits) -> Self {
+        Self {
+            splitter: Splitter::default(),
+            frame: FrameHeader::default(),
+            filled: [0; 6],
+            len: 0,
+            max_streams: None,
+            has_settings: false,
+            heads: BTreeMap::new(),
+            fields: FieldCounter::default(),
+            limits,
+            ended: Vec::new(),
+            new_max: None,
+        }
+    }
+
     /// Returns whether there were too many interim responses.
     fn read(&mut self, bytes: &[u8], observed: &Observed) -> bool {
         let mut is_flooded = false;
@@ -478,7 +529,7 @@ impl Frames {
                 (self.frame, self.len, self.max_streams) = (frame, 0, None);
                 is_flooded |= self.begin();
             }
-            Piece::Payload(payload) => self.payload(payload),
+            Piece::Payload(payload) => self.payload(payload, observed),
             Piece::End => self.end(observed),
         });
         self.splitter = splitter;
@@ -503,7 +554,12 @@ impl Frames {
     fn begin(&mut self) -> bool {
         /// Streams that we gave up stay in the table until it is full.
         const MAX_STREAMS: usize = 1024;
-        let FrameHeader { kind, flags, stream } = self.frame;
+        let FrameHeader { len, kind, flags, stream } = self.frame;
+        match kind {
+            HEADERS => self.fields.headers(len, flags & PADDED != 0, flags & PRIORITY != 0),
+            CONTINUATION => self.fields.continuation(len),
+            _ => {}
+        }
         match kind {
             HEADERS if flags & END_STREAM == 0 => {
                 let heads = self.heads.entry(stream).or_insert(0);
@@ -523,8 +579,13 @@ impl Frames {
         false
     }
 
-    fn payload(&mut self, payload: &[u8]) {
+    fn payload(&mut self, payload: &[u8], observed: &Observed) {
         const MAX_CONCURRENT_STREAMS: u16 = 3;
+        if let HEADERS | CONTINUATION = self.frame.kind
+            && let Some(excess) = self.fields.read(payload, self.limits)
+        {
+            observed.streams().exceeded(self.frame.stream, excess);
+        }
         let is_settings = self.frame.kind == SETTINGS;
         if !is_settings && self.frame.kind != GOAWAY {
             return;
@@ -604,6 +665,10 @@ impl SentFrames {
 mod tests {
     use super::*;
 
+    fn frames() -> Frames {
+        Frames::new(HeadLimits { bytes: 100, fields: 3 })
+    }
+
     #[test]
     fn counts_the_headers_of_a_head_however_it_is_cut() {
         let text = b"HTTP/1.1 103 X\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nC: d\r\n\r\na\nb\nc\nd\ne\n";
@@ -630,7 +695,7 @@ mod tests {
     #[test]
     fn interim_responses_of_http_2_are_bounded_for_each_stream() {
         let frame = |kind: u8, flags: u8, stream: u8| [0, 0, 2, kind, flags, 0, 0, 0, stream, 7, 7];
-        let (mut frames, observed) = (Frames::default(), Observed::default());
+        let (mut frames, observed) = (frames(), Observed::default());
         let heads: Vec<u8> = (0..=MAX_INTERIM).flat_map(|_| frame(1, 4, 1)).collect();
         for bytes in heads.chunks(7) {
             assert!(!frames.read(bytes, &observed));
@@ -649,7 +714,7 @@ mod tests {
         };
         let max = |value: u8| [0, 3, 0, 0, 0, value];
         for size in 1..30 {
-            let (mut frames, observed) = (Frames::default(), Observed::default());
+            let (mut frames, observed) = (frames(), Observed::default());
             let mut after = |bytes: &[u8]| {
                 for bytes in bytes.chunks(size) {
                     assert!(!frames.read(bytes, &observed));
@@ -670,7 +735,7 @@ mod tests {
         let frame = |kind: u8, flags: u8, stream: u8| [0, 0, 1, kind, flags, 0, 0, 0, stream, 7];
         let observed = Arc::new(Observed::default());
         observed.streams().max = 2;
-        let (mut sent, mut received) = (SentFrames::default(), Frames::default());
+        let (mut sent, mut received) = (SentFrames::default(), frames());
         let first = observed.try_reserve().unwrap();
         let second = observed.try_reserve().unwrap();
         assert!(observed.try_reserve().is_none());
@@ -685,7 +750,7 @@ mod tests {
         assert!(observed.try_reserve().is_none(), "the request is still being sent");
         sent.wrote(&frame(DATA, END_STREAM, 1), &observed);
         drop(observed.try_reserve().unwrap());
-        assert!(second.failed().0, "its stream was not opened");
+        assert!(second.failed().is_unsent, "its stream was not opened");
         let _third = observed.try_reserve().unwrap();
         assert!(observed.try_reserve().is_some());
     }
@@ -700,9 +765,10 @@ mod tests {
         observed.streams().open(1);
         observed.streams().open(3);
         let goaway = [0, 0, 8, GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
-        Frames::default().read(&goaway, &observed);
-        assert_eq!(first.failed(), (false, false));
-        assert_eq!(second.failed(), (false, true));
+        frames().read(&goaway, &observed);
+        let of = |lost: Lost| (lost.is_unsent, lost.is_unprocessed);
+        assert_eq!(of(first.failed()), (false, false));
+        assert_eq!(of(second.failed()), (false, true));
     }
 
     #[test]
@@ -715,10 +781,10 @@ mod tests {
             let mut unsent = [(); 3].map(|()| Some(hand()));
             observed.streams().open(1);
             for index in order {
-                let (is_unsent, _) = unsent[index].take().unwrap().failed();
+                let Lost { is_unsent, .. } = unsent[index].take().unwrap().failed();
                 assert!(is_unsent, "{index} of {order:?}");
             }
-            assert!(!sent.failed().0);
+            assert!(!sent.failed().is_unsent);
         }
     }
 }

@@ -296,6 +296,90 @@ async fn the_limits_of_a_head_name_their_setting_over_http_2() {
     assert!(error.to_string().contains("`max_response_head`") && !error.is_retryable(), "{error}");
 }
 
+/// The head of a response in as many frames as it needs.
+fn long_head(stream: u32, block: &[u8]) -> Vec<u8> {
+    const MAX_FRAME: usize = 16 << 10;
+    const CONTINUATION: u8 = 9;
+    let block = [b"\x88", block].concat();
+    let last = (block.len() - 1) / MAX_FRAME;
+    let parts = block.chunks(MAX_FRAME).enumerate().map(|(index, part)| {
+        let kind = if index == 0 { HEADERS } else { CONTINUATION };
+        let flags = if index == 0 { END_STREAM } else { 0 } | if index == last { END_HEADERS } else { 0 };
+        frame(kind, flags, stream, part)
+    });
+    parts.collect::<Vec<_>>().concat()
+}
+
+/// A field with a value of this length, and with an index in the dynamic table if it is to have one.
+fn long_field(name: &str, len: usize, has_index: bool) -> Vec<u8> {
+    let mut field = vec![if has_index { 0x40 } else { 0 }, u8::try_from(name.len()).unwrap()];
+    field.extend_from_slice(name.as_bytes());
+    match len.checked_sub(127) {
+        None => field.push(u8::try_from(len).unwrap()),
+        Some(mut rest) => {
+            field.push(127);
+            while rest >= 128 {
+                field.push(u8::try_from(rest % 128).unwrap() | 128);
+                rest /= 128;
+            }
+            field.push(u8::try_from(rest).unwrap());
+        }
+    }
+    field.resize(field.len() + len, b'v');
+    field
+}
+
+#[tokio::test]
+async fn a_head_that_is_far_beyond_its_limit_over_http_2_names_the_setting() {
+    // Around four times the limit h2 refused heads without a reason; around sixteen times it closes the connection.
+    for times in [1, 2, 4, 5, 8, 9, 15, 17, 40, 100] {
+        let block = (0..times).flat_map(|number| long_field(&format!("x-{number}"), 64 << 10, false));
+        let block: Vec<u8> = block.collect();
+        let (world, _seen) = stage(move |_, stream| Send(long_head(stream, &block))).await;
+        let error = text(&world, Method::GET).await.unwrap_err();
+        assert!(matches!(error, HttpError::HeadTooLarge { limit: 0x1_0000, .. }), "{times}: {error:?}");
+        assert!(!error.is_retryable());
+    }
+    for count in [101, 1_000, 8_000, 10_000, 16_000] {
+        let block: Vec<u8> = (0..count).flat_map(|_| long_field("a", 1, false)).collect();
+        let (world, _seen) = stage(move |_, stream| Send(long_head(stream, &block))).await;
+        let error = text(&world, Method::GET).await.unwrap_err();
+        assert!(matches!(error, HttpError::TooManyResponseHeaders { limit: 100, .. }), "{count}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_is_large_once_it_is_decompressed_names_the_setting() {
+    // The one field is repeated by its index in the dynamic table, in a byte.
+    for (count, is_many) in [(20, false), (99, false), (101, true), (4_000, true)] {
+        let block = [long_field("x", 3900, true), vec![0xbe; count - 1]].concat();
+        let (world, _seen) = stage(move |_, stream| Send(long_head(stream, &block))).await;
+        let error = text(&world, Method::GET).await.unwrap_err();
+        let is_right = match error {
+            HttpError::TooManyResponseHeaders { .. } => is_many,
+            HttpError::HeadTooLarge { .. } => !is_many,
+            _ => false,
+        };
+        assert!(is_right, "{count}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_request_of_the_head_that_is_too_large_fails() {
+    let (world, _seen) = stage(|_, stream| match stream {
+        1 => Send(long_head(stream, &long_field("x", 600 << 10, false))),
+        // A field that HTTP/2 does not have is no head that is too large.
+        3 => Send(long_head(stream, &long_field("connection", 5, false))),
+        _ => Send(whole(stream, "hello")),
+    })
+    .await;
+    let error = text(&world, Method::GET).await.unwrap_err();
+    assert!(matches!(error, HttpError::HeadTooLarge { .. }), "{error:?}");
+    let error = text(&world, Method::GET).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol { .. }), "{error:?}");
+    assert_eq!(text(&world, Method::GET).await.unwrap(), "hello");
+}
+
 #[tokio::test]
 async fn interim_responses_over_http_2_are_bounded() {
     // `:status` has index 8 in HPACK's static table; here with another value.
