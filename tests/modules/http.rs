@@ -121,7 +121,7 @@ async fn what_is_no_request_is_refused_in_words() {
         ("http.request { method = 'A B', url = 'http://h/' }", "there is no method `A B`"),
         ("http.request { method = 'CONNECT', url = 'http://h/' }", "cannot have the method CONNECT"),
         ("http.request { }", "a request has a `url`; it is missing"),
-        ("http.post('http://h/', 'x', { json = 1 })", "and not both"),
+        ("http.post('http://h/', 'x', { json = 1 })", "and not several"),
         ("http.post('http://h/', nil, { json = print })", "`json` is a function"),
         ("http.get('http://h/', { isolation = '' })", "`isolation`: an isolation key has 1 to 1024 bytes"),
     ] {

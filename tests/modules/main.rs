@@ -3,6 +3,7 @@
 #[cfg(unix)]
 mod fs;
 mod http;
+mod http_forms;
 mod json;
 mod net;
 mod support;

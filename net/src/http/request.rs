@@ -319,6 +319,16 @@ impl Request {
         self.header(header::AUTHORIZATION, value)
     }
 
+    /// The method.
+    pub const fn method(&self) -> &Method {
+        &self.hop.method
+    }
+
+    /// The headers that it was given.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.hop.headers
+    }
+
     /// The URL that it goes to first. Its query may have secrets.
     pub const fn url(&self) -> &Url {
         &self.hop.target.url

@@ -273,7 +273,7 @@ pub(super) struct Wire {
 
 enum Parser {
     Http1(Heads),
-    Http2 { received: Frames, sent: SentFrames },
+    Http2 { received: Box<Frames>, sent: SentFrames },
 }
 
 impl Wire {
@@ -285,7 +285,9 @@ impl Wire {
     ) -> (Self, Arc<Observed>) {
         let observed = Arc::new(Observed::default());
         let parser = match limits {
-            Some(limits) => Parser::Http2 { received: Frames::new(limits), sent: SentFrames::default() },
+            Some(limits) => {
+                Parser::Http2 { received: Box::new(Frames::new(limits)), sent: SentFrames::default() }
+            }
             None => Parser::Http1(Heads::default()),
         };
         (Self { stream, observed: Arc::clone(&observed), parser, _slot: slot }, observed)

@@ -1,5 +1,8 @@
 //! HTTP for scripts.
 
+mod credentials;
+mod pairs;
+mod parts;
 mod request;
 mod response;
 
@@ -7,7 +10,7 @@ use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
 use frame_net::http::{HttpClient, Method};
 use mlua::Table;
 
-use self::request::{COMMON, Sender};
+use self::request::{BODY, COMMON, Sender};
 use super::members::{Members, invalid, shown};
 
 /// A [module](LuaModule) with which scripts make HTTP requests; they find it under `http`.
@@ -17,23 +20,38 @@ use super::members::{Members, invalid, shown};
 ///
 /// | | |
 /// |---|---|
-/// | `get(url, options)` | Makes a `GET` request, and returns the response. |
-/// | `post(url, body, options)` | Makes a `POST` request; the `body` is a string, or `nil`. |
+/// | `get(url, options)`, `head(url, options)`, `delete(url, options)` | Makes a request of this method, and returns the response. |
+/// | `post(url, body, options)`, `put(…)`, `patch(…)` | The same, with a body: a string, or `nil`. |
 /// | `request { method, url, … }` | Makes any request: the `method` is `"GET"` unless given. |
 ///
 /// | option | |
 /// |---|---|
+/// | `query` | Is appended to the query of the `url`, percent-encoded: a table of names, or a list of pairs. |
 /// | `headers` | A table of headers: a name with a string, or with a list of them. They have at most 64 KiB together. |
-/// | `body` | The body, as a string of bytes. For `request` only. |
-/// | `json` | The body, as a value that is written as JSON, with its `Content-Type` if none is given. Not for `get`. |
-/// | `sensitive` | A list of names of headers that go to the origin of the `url` only, and not to others that it redirects to. The usual ones do so anyway: see [`Request::header`]. |
-/// | `forward_body` | Whether the body goes along where a redirect with 307 or 308 leads to another origin; it is an error otherwise. Not for `get`. |
+/// | `basic` | `{ username, password }`, which are sent as `Authorization: Basic`. |
+/// | `bearer` | A token, which is sent as `Authorization: Bearer`. |
+/// | `sensitive` | A list of names of headers that go to the origin of the `url` only, and not to others that it redirects to. The usual ones do so anyway: see [`Request::header`](frame_net::http::Request::header). |
 /// | `timeout` | How many seconds the whole of it may take. |
 /// | `connect_timeout` | How many seconds each connection may take. |
 /// | `first_byte_timeout` | How many seconds each server may take from when there is a connection until the head of its response is there. |
 /// | `max_redirects` | How many redirects are followed; with 0 a redirect is a response as any other. |
 /// | `max_body` | How many bytes the body of the response may have. |
 /// | `isolation` | Keeps the connections apart from those of other keys, [within](frame_net::IsolationKey::within) the key of the frame. |
+///
+/// | option of requests with a body | |
+/// |---|---|
+/// | `body` | The body, as a string of bytes. For `request` and `delete`; the others take it as an argument. |
+/// | `json` | The body, as a value that is written as JSON, with its `Content-Type` if none is given. |
+/// | `form` | The body, as an HTML form sends it, with its `Content-Type` if none is given: a table of names, or a list of pairs. |
+/// | `multipart` | The body, as an HTML form with files sends it: a table of names, or a list of parts. |
+/// | `forward_body` | Whether the body goes along where a redirect with 307 or 308 leads to another origin; it is an error otherwise. |
+///
+/// A name in `query` and `form` has a string, a number or a boolean, or a list of these. The names are sent in their order
+/// as bytes, since that of a table is another in each VM. A list of pairs, `{ { "name", "value" }, … }`, keeps its order.
+///
+/// A part has a `name` and a `body`, and may have a `file_name` and a `content_type`. In a table of names, each has text, or a
+/// part without `name`, or a list of these. Names are sent in UTF-8, as browsers send them. The client sets the `Content-Type`
+/// of the request.
 ///
 /// The [configuration](frame_net::http::HttpConfig) of the client says how much each of these can be at most, and what it
 /// is where it is left out. The body of a response is never longer than the memory that the script has left.
@@ -45,6 +63,9 @@ use super::members::{Members, invalid, shown};
 /// | `header_values` | The same, as a list of the values of each name. |
 /// | `body` | The body, as a string of bytes. |
 /// | `url` | What was asked for in the end, after all redirects. |
+/// | `redirects` | How many redirects were followed. |
+/// | `version` | The version of the protocol that was spoken: `"HTTP/1.1"` or `"HTTP/2"`, or `"HTTP/1.0"` of an old server. |
+/// | `route` | The id of the network that it came through, or `"clearnet"`. |
 /// | `response:json()` | The body as a value, read as JSON, where `null` is JSON's null. |
 ///
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
@@ -90,8 +111,22 @@ impl HttpModule {
     }
 }
 
-/// What `post` is given.
-type Post = (mlua::LuaString, Option<mlua::LuaString>, Option<Table>);
+/// What a function is given that has a body.
+type WithBody = (mlua::LuaString, Option<mlua::LuaString>, Option<Table>);
+
+/// Functions that take a URL and options.
+const WITHOUT_BODY: [(&str, Method, &str); 3] = [
+    ("delete", Method::DELETE, "the options of `http.delete`"),
+    ("get", Method::GET, "the options of `http.get`"),
+    ("head", Method::HEAD, "the options of `http.head`"),
+];
+
+/// Functions that take a URL, a body and options.
+const WITH_BODY: [(&str, Method, &str); 3] = [
+    ("patch", Method::PATCH, "the options of `http.patch`"),
+    ("post", Method::POST, "the options of `http.post`"),
+    ("put", Method::PUT, "the options of `http.put`"),
+];
 
 impl LuaModule for HttpModule {
     fn name(&self) -> &'static str {
@@ -102,27 +137,35 @@ impl LuaModule for HttpModule {
         let metatable = response::metatable(module)?;
         let sender = Sender { client: self.client.clone(), values: module.values(), metatable };
 
-        let this = sender.clone();
-        module.prepared_function(
-            "get",
-            move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
-                let options = Members::new(options, "the options of `http.get`", &COMMON)?;
-                let asked = this.asked(lua, &ctx, &Method::GET, &url, &options)?;
-                Ok(this.clone().send(asked))
-            },
-        )?;
+        for (name, method, what) in WITHOUT_BODY {
+            let this = sender.clone();
+            let known =
+                if method == Method::DELETE { [&COMMON[..], &BODY].concat() } else { COMMON.to_vec() };
+            module.prepared_function(
+                name,
+                move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
+                    let options = Members::new(options, what, &known)?;
+                    let mut asked = this.asked(lua, &ctx, &method, &url, &options)?;
+                    asked.request = this.with_body(lua, asked.request, options.string("body")?, &options)?;
+                    Ok(this.clone().send(asked))
+                },
+            )?;
+        }
 
-        let this = sender.clone();
-        module.prepared_function("post", move |lua, ctx, (url, body, options): Post| {
-            let known = [&COMMON[..], &["forward_body", "json"]].concat();
-            let options = Members::new(options, "the options of `http.post`", &known)?;
-            let mut asked = this.asked(lua, &ctx, &Method::POST, &url, &options)?;
-            asked.request = this.with_body(lua, asked.request, body, &options)?;
-            Ok(this.clone().send(asked))
-        })?;
+        for (name, method, what) in WITH_BODY {
+            let this = sender.clone();
+            // The body is an argument.
+            let known = [&COMMON[..], &BODY[1..]].concat();
+            module.prepared_function(name, move |lua, ctx, (url, body, options): WithBody| {
+                let options = Members::new(options, what, &known)?;
+                let mut asked = this.asked(lua, &ctx, &method, &url, &options)?;
+                asked.request = this.with_body(lua, asked.request, body, &options)?;
+                Ok(this.clone().send(asked))
+            })?;
+        }
 
         module.prepared_function("request", move |lua, ctx, request: Table| {
-            let known = [&COMMON[..], &["body", "forward_body", "json", "method", "url"]].concat();
+            let known = [&COMMON[..], &BODY, &["method", "url"]].concat();
             let members = Members::new(Some(request), "a request", &known)?;
             let url =
                 members.string("url")?.ok_or_else(|| invalid("a request has a `url`; it is missing"))?;

@@ -6,20 +6,27 @@ use frame_net::http::{Bytes, HeaderName, HeaderValue, HttpClient, HttpError, Met
 use mlua::{Lua, Table, Value};
 
 use super::response::Answer;
+use super::{credentials, pairs, parts};
 use crate::modules::connect::{self, Way};
 use crate::modules::lua::members::{Members, invalid, shown, utf8};
 
 /// The options that every request has.
-pub(super) const COMMON: [&str; 8] = [
+pub(super) const COMMON: [&str; 11] = [
+    "basic",
+    "bearer",
     "connect_timeout",
     "first_byte_timeout",
     "headers",
     "isolation",
     "max_body",
     "max_redirects",
+    "query",
     "sensitive",
     "timeout",
 ];
+
+/// The options of requests that may have a body.
+pub(super) const BODY: [&str; 5] = ["body", "form", "forward_body", "json", "multipart"];
 
 /// Makes the requests of one VM.
 #[derive(Clone)]
@@ -62,6 +69,10 @@ impl Sender {
         if let Some(headers) = options.table("headers")? {
             request = with_headers(request, &headers, &sensitive(options)?)?;
         }
+        request = credentials::add(request, options)?;
+        if let Some(query) = options.table("query")? {
+            request = request.query(pairs::read(lua, &query, "query", LARGEST_QUERY)?).map_err(failed)?;
+        }
         // A script narrows what the client may do, and never widens it.
         if let Some(timeout) = options.seconds("timeout")? {
             request = request.time_limit(timeout.min(config.time_limit));
@@ -98,15 +109,34 @@ impl Sender {
         options: &Members,
     ) -> mlua::Result<Request> {
         let request = request.forward_body(options.boolean("forward_body")?.unwrap_or(false));
-        let json = options.value("json")?;
-        match (body, json.is_nil()) {
-            (Some(_), false) => Err(invalid("a request has a `body`, or the same as `json`, and not both")),
-            (Some(body), true) => Ok(request.body(Bytes::copy_from_slice(&body.as_bytes()))),
-            (None, false) => {
-                let text = self.values.encode(lua, &json, "`json`")?;
-                request.json_text(text).map_err(|error| Values::raise(connect::of_http(error)))
+        let json = Some(options.value("json")?).filter(|json| !json.is_nil());
+        let (form, multipart) = (options.table("form")?, options.table("multipart")?);
+        let given = [body.is_some(), json.is_some(), form.is_some(), multipart.is_some()];
+        if given.into_iter().filter(|is_given| *is_given).count() > 1 {
+            return Err(invalid(
+                "a request has one of `body`, `json`, `form` and `multipart`, and not several",
+            ));
+        }
+        if request.method() == Method::HEAD && given.contains(&true) {
+            return Err(invalid("a `HEAD` request has no body"));
+        }
+        let failed = |error| Values::raise(connect::of_http(error));
+        let max = usize::try_from(self.client.config().max_request_body).unwrap_or(usize::MAX);
+        if let Some(json) = json {
+            request.json_text(self.values.encode(lua, &json, "`json`")?).map_err(failed)
+        } else if let Some(form) = form {
+            request.form(pairs::read(lua, &form, "form", max)?).map_err(failed)
+        } else if let Some(multipart) = multipart {
+            if request.headers().contains_key("content-type") {
+                return Err(invalid(
+                    "`multipart` sets the header `content-type`, which names its boundary; leave it out",
+                ));
             }
-            (None, true) => Ok(request),
+            request.multipart(parts::read(lua, &multipart, max)?).map_err(failed)
+        } else if let Some(body) = body {
+            Ok(request.body(Bytes::copy_from_slice(&body.as_bytes())))
+        } else {
+            Ok(request)
         }
     }
 
@@ -116,8 +146,11 @@ impl Sender {
         let response = way.send(&self.client, request).await.map_err(told)?;
         let (status, url) = (response.status().as_u16(), response.url().to_string());
         let headers = response.headers().clone();
+        let (version, redirects) = (response.version(), response.redirects());
+        let route = way.route().clone();
         let body = response.bytes().await.inspect_err(|error| way.log(error)).map_err(told)?;
-        Ok(Answer { status, url, headers, body, values: self.values, metatable: self.metatable })
+        let (values, metatable) = (self.values, self.metatable);
+        Ok(Answer { status, version, url, redirects, route, headers, body, values, metatable })
     }
 }
 
@@ -150,6 +183,9 @@ fn sensitive(options: &Members) -> mlua::Result<Vec<Vec<u8>>> {
     });
     names.collect()
 }
+
+/// How many bytes a query has at most. A longer one is in no request.
+const LARGEST_QUERY: usize = 64 << 10;
 
 /// How many bytes the headers of a request have at most, names and values. They are memory of the host.
 const LARGEST_HEADERS: usize = 64 << 10;
