@@ -15,17 +15,23 @@
 
 mod hostile;
 mod lookups;
-#[path = "../../net/tests/servers/program.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs)]
-mod program;
 #[path = "../../net/tests/never_open/sealed.rs"]
 #[allow(dead_code)]
 mod sealed;
 mod server;
-
-/// What the harness has of the servers.
+#[path = "../../net/tests/servers"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    unreachable_pub,
+    missing_docs,
+    reason = "only what runs a test in namespaces is of use here"
+)]
 mod servers {
-    pub(crate) use crate::program;
+    pub(crate) mod namespace;
+    pub(crate) mod port;
+    pub(crate) mod program;
 }
 
 use std::fmt::Write as _;

@@ -6,18 +6,24 @@
 
 mod choices;
 mod faults;
-#[path = "../../net/tests/servers/program.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs)]
-mod program;
 #[path = "../../net/tests/never_open/sealed.rs"]
 mod sealed;
+#[path = "../../net/tests/servers"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    unreachable_pub,
+    missing_docs,
+    reason = "only what runs a test in namespaces is of use here"
+)]
+mod servers {
+    pub(crate) mod namespace;
+    pub(crate) mod port;
+    pub(crate) mod program;
+}
 #[path = "../../net/tests/support/mod.rs"]
 mod support;
-
-/// What the harness has of the servers.
-mod servers {
-    pub(crate) use crate::program;
-}
 
 use std::time::Duration;
 

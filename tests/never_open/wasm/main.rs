@@ -15,11 +15,15 @@ mod sealed;
 #[path = "../../../net/tests/servers"]
 #[allow(
     dead_code,
+    unused_imports,
+    unused_macros,
     unreachable_pub,
     missing_docs,
-    reason = "only what says that a test is skipped is of use here"
+    reason = "only what runs a test in namespaces is of use here"
 )]
 mod servers {
+    pub(crate) mod namespace;
+    pub(crate) mod port;
     pub(crate) mod program;
 }
 #[path = "../../../net/tests/support/mod.rs"]
