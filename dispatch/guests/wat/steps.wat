@@ -5,7 +5,7 @@
 ;;   r <milliseconds, or none>         receives
 ;;   p <to> <JSON>, t <to> <JSON>      sends, tries to send
 ;;   b, o, x <host> <entry> <payload> <name, or none> <message, or none> <monitor, 0 or 1> <link>
-;;                                     starts, starts or signals, executes
+;;                                     starts, starts or signals, executes; <link> is 1 for a link, 2 for an owned process, 3 for both
 ;;   C <to> <JSON> <milliseconds, or none>
 ;;                                     calls
 ;;   M <sender, or none> <pattern, or none> <milliseconds, or none>
@@ -232,7 +232,9 @@
   (i32.store (i32.const 276) (i32.load (i32.const 260)))
   (i32.store (i32.const 280) (i32.load (i32.const 264)))
   (i32.store8 (i32.const 252) (call $digit))
-  (i32.store8 (i32.const 253) (call $digit))
+  (i32.store8 (i32.const 254) (call $digit))
+  (i32.store8 (i32.const 253) (i32.and (i32.load8_u (i32.const 254)) (i32.const 1)))
+  (i32.store8 (i32.const 254) (i32.shr_u (i32.load8_u (i32.const 254)) (i32.const 1)))
   (i32.const 192))
 
 ;; The PID at this place is that of the process that was started last.

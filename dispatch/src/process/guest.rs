@@ -53,14 +53,17 @@ impl Access {
         }
     }
 
-    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_HOSTS) only. A function cannot be
-    /// linked to it, nor be told of its exit.
+    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_HOSTS) only. A function cannot own it,
+    /// be linked to it, nor be told of its exit.
     pub(crate) fn starting(&self, ctx: &Ctx, start: &Start) -> Result<ProcessManager, CallError> {
         if start.monitor {
             process(ctx, "monitor")?;
         }
         if start.link {
             process(ctx, "link")?;
+        }
+        if start.owner.is_some() {
+            process(ctx, "owned")?;
         }
         if !self.is_trusted && !spawn::may_spawn(ctx, &start.host) {
             return Err(self.not_granted(ctx, start));

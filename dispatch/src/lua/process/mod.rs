@@ -66,7 +66,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 ///
 /// | | |
 /// |---|---|
-/// | `start { host, entry, payload, options, name, messages, monitor, link }` | Starts a process; returns its PID. |
+/// | `start { host, entry, payload, options, name, messages, monitor, link, owned }` | Starts a process; returns its PID. One that is `owned` ends with the process that starts it, however that ends, and cannot trap that. |
 /// | `start_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
 /// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
 /// | `send(process, payload)` | Sends a message, and waits for room in the mailbox. |

@@ -8,7 +8,8 @@ use crate::lua::host::{Refusal, invalid, utf8};
 use crate::lua::shared::Shared;
 use crate::process::Start;
 
-const MEMBERS: [&str; 8] = ["entry", "host", "link", "messages", "monitor", "name", "options", "payload"];
+const MEMBERS: [&str; 9] =
+    ["entry", "host", "link", "messages", "monitor", "name", "options", "owned", "payload"];
 
 /// What a script wants to start.
 pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, Refusal> {
@@ -44,6 +45,9 @@ pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, R
     }
     if flag(table, "link")? {
         start = start.with_link();
+    }
+    if flag(table, "owned")? {
+        start = start.with_owner();
     }
     Ok(start)
 }

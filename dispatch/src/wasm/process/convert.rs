@@ -44,6 +44,9 @@ pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Sta
     if start.link {
         process = process.with_link();
     }
+    if start.owned {
+        process = process.with_owner();
+    }
     Ok(process)
 }
 

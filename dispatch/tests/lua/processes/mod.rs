@@ -5,6 +5,7 @@ mod calls;
 mod ending;
 mod grants;
 mod messages;
+mod owned;
 mod reach;
 mod relations;
 mod starting;

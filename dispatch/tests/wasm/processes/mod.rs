@@ -5,6 +5,7 @@ mod calls;
 mod ending;
 mod messages;
 mod others;
+mod owned;
 
 use std::future::Future;
 
