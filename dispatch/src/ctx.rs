@@ -110,7 +110,6 @@ impl Ctx {
     }
 
     /// The process that this context belongs to, or that called the function it belongs to, directly or through others.
-    #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) const fn containing_process(&self) -> Option<&Arc<Instance>> {
         self.process.as_ref()
     }

@@ -7,6 +7,7 @@ use frame_registry::Frame;
 use tokio::time::{Instant, timeout};
 
 use super::call::ProcessCallError;
+use super::entry::EntryId;
 use super::error::{ProcessError, SendError, StartError};
 use super::instance::{Instance, LinkedStarter};
 use super::manager::ProcessManager;
@@ -228,6 +229,11 @@ impl ProcessCtx {
     /// and is linked to it.
     pub(super) fn trap_ends(&self) -> LinkedStarter {
         self.instance.trap_ends()
+    }
+
+    /// What this is a process of.
+    pub(super) fn entry(&self) -> &EntryId {
+        &self.instance.entry.id
     }
 
     /// Lets a process outlive this one that it owns.

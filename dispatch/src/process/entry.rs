@@ -9,6 +9,7 @@ use super::ctx::ProcessCtx;
 use crate::error::CallError;
 use crate::function::BoxFuture;
 use crate::handler::{Handler, HandlerContext, RunsWith};
+use crate::panics;
 use crate::payload::Payload;
 
 /// The name of something that can be started as a process: `namespace:name`.
@@ -118,6 +119,13 @@ pub(super) struct Entry {
     pub(super) id: Arc<EntryId>,
     pub(super) options: Options,
     pub(super) process: Box<dyn Process>,
+}
+
+impl Entry {
+    /// Whether its code is quarantined. A process that cannot say is not.
+    pub(super) fn is_quarantined(&self) -> bool {
+        matches!(panics::catch(|| self.process.is_quarantined()), Ok(true))
+    }
 }
 
 impl fmt::Debug for Entry {

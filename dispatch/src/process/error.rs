@@ -211,23 +211,31 @@ fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
     nearest.map_or_else(|| "register it".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
 }
 
+impl StartError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Over { source } | Self::TooDeep { source } => source.kind(),
+            Self::StarterEnded { .. } => ErrorKind::Cancelled,
+            Self::UnknownHost { .. } | Self::UnknownEntry { .. } => ErrorKind::NotFound,
+            Self::Denied { .. } | Self::ResolverPanicked { .. } | Self::Refused { .. } => ErrorKind::Denied,
+            Self::HostFull { .. } => ErrorKind::Exhausted,
+            Self::NotSignalled { source, .. } => source.reason.kind(),
+            Self::HostStopping { .. } => ErrorKind::Unavailable,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
+    /// The failure of a call, without what caused this.
+    pub(super) fn without_causes(&self) -> CallError {
+        let kind = self.kind();
+        let is_retryable = matches!(kind, ErrorKind::Exhausted) && !matches!(self, Self::TooDeep { .. });
+        CallError::new(kind, format!("the process was not started: {self}")).with_retryable(is_retryable)
+    }
+}
+
 impl From<StartError> for CallError {
     fn from(error: StartError) -> Self {
-        let kind = match &error {
-            StartError::Over { source } | StartError::TooDeep { source } => source.kind(),
-            StartError::StarterEnded { .. } => ErrorKind::Cancelled,
-            StartError::UnknownHost { .. } | StartError::UnknownEntry { .. } => ErrorKind::NotFound,
-            StartError::Denied { .. } | StartError::ResolverPanicked { .. } | StartError::Refused { .. } => {
-                ErrorKind::Denied
-            }
-            StartError::HostFull { .. } => ErrorKind::Exhausted,
-            StartError::NotSignalled { source, .. } => source.reason.kind(),
-            StartError::HostStopping { .. } => ErrorKind::Unavailable,
-            _ => ErrorKind::Invalid,
-        };
-        let is_retryable = kind == ErrorKind::Exhausted && !matches!(error, StartError::TooDeep { .. });
-        let failed =
-            Self::new(kind, format!("the process was not started: {error}")).with_retryable(is_retryable);
+        let failed = error.without_causes();
         match error {
             StartError::Over { source } => failed.with_source(source),
             // Not the message that was not delivered, which can be large.

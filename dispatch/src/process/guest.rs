@@ -21,7 +21,7 @@ use crate::printable::shortened;
 
 /// How long a process that a guest cancels has, unless that is said.
 const GRACE: Duration = Duration::from_secs(5);
-/// Longer than any PID or name in text, in bytes.
+/// Longer than any PID, name or id in text, in bytes.
 const LONGEST_DESTINATION: usize = 512;
 
 /// The processes, as the guests of an engine have them.
@@ -40,6 +40,10 @@ impl Access {
     /// The same, for guests that may do to all processes what others may to their own.
     pub(crate) fn trusted(self) -> Self {
         Self { is_trusted: true, ..self }
+    }
+
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.is_trusted
     }
 
     /// The processes that the guest is one of, or those that it was given.
@@ -247,9 +251,12 @@ pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
     Destination::from_text(text).map_err(|error| pid_error(&error))
 }
 
-fn check_length(text: &str) -> Result<(), CallError> {
+pub(super) fn check_length(text: &str) -> Result<(), CallError> {
     if text.len() > LONGEST_DESTINATION {
-        return Err(CallError::invalid(format!("{} bytes are too long for a PID or a name", text.len())));
+        return Err(CallError::invalid(format!(
+            "{} bytes are too long for a PID, a name or an id",
+            text.len()
+        )));
     }
     Ok(())
 }

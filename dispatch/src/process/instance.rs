@@ -272,7 +272,7 @@ impl Instance {
         state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline, timer: None });
         self.tell(state, Message::Cancelled { reason, deadline });
         // It may hold its thread, and would not read the message.
-        if matches!(panics::catch(|| self.entry.process.is_quarantined()), Ok(true)) {
+        if self.entry.is_quarantined() {
             self.terminate(ExitReason::Killed);
         }
         true

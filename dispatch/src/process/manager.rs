@@ -28,6 +28,7 @@ use super::monitor::Monitor;
 use super::names::Names;
 use super::recent::RecentExits;
 use super::start::Start;
+use super::supervisor::Supervisors;
 use super::turns::Turns;
 use crate::ctx::Ctx;
 use crate::functions::Functions;
@@ -59,6 +60,7 @@ struct Inner {
     processes: DashMap<u64, Arc<Instance>, FxBuildHasher>,
     names: Names,
     turns: Turns,
+    supervisors: Supervisors,
     recent: Mutex<RecentExits>,
     is_closed: AtomicBool,
 }
@@ -83,6 +85,7 @@ impl ProcessManager {
             processes: DashMap::default(),
             names: Names::default(),
             turns: Turns::default(),
+            supervisors: Supervisors::default(),
             is_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -202,6 +205,11 @@ impl ProcessManager {
     /// The ids of the hosts, sorted.
     pub fn hosts(&self) -> Vec<HostId> {
         self.inner.hosts.load().keys().cloned().collect()
+    }
+
+    /// Whether the code of an entry is quarantined, so that each process of it would fail at once.
+    pub(super) fn is_quarantined(&self, id: &EntryId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.is_quarantined())
     }
 
     pub(super) fn host(&self, id: &HostId) -> Option<Arc<Host>> {
@@ -436,6 +444,10 @@ impl ProcessManager {
 
     pub(super) fn names(&self) -> &Names {
         &self.inner.names
+    }
+
+    pub(super) fn supervisors_table(&self) -> &Supervisors {
+        &self.inner.supervisors
     }
 
     pub(super) fn turns(&self) -> &Turns {

@@ -8,7 +8,6 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::host::HostId;
-#[cfg(any(feature = "lua", feature = "wasm"))]
 use crate::ctx::Ctx;
 
 /// The hosts on which a script or a component may start processes, beside that of the process that it is or is called by.
@@ -76,7 +75,6 @@ impl<'de> Deserialize<'de> for SpawnHosts {
 }
 
 /// Whether the unit of `ctx` may start processes on `host` where it is a script or a component.
-#[cfg(any(feature = "lua", feature = "wasm"))]
 pub(super) fn may_spawn(ctx: &Ctx, host: &HostId) -> bool {
     // What a process calls acts for it, and fills its host and no other.
     let is_own = ctx.containing_process().is_some_and(|process| process.host.id == *host);

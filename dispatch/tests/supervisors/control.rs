@@ -22,14 +22,15 @@ async fn children_are_told_in_order_also_as_data() {
     let all = supervisor(Strategy::OneForOne, ["b"]).with_child(spec("a").with_restart(Restart::Transient));
     let top = field.up(all).await;
     field.tell(top.pid_of("a").await, "done");
-    settle().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
     let b = top.pid_of("b").await;
     let data = serde_json::to_value(top.children().await).unwrap();
     assert_eq!(
         data,
         json!([
             { "id": "b", "pid": b, "restart": "permanent", "state": "running", "restarts": 0, "last": null },
-            { "id": "a", "pid": null, "restart": "transient", "state": "done", "restarts": 0, "last": "it was done" },
+            { "id": "a", "pid": null, "restart": "transient", "state": "done", "restarts": 0,
+              "last": { "reason": "it was done", "ago": 1.5 } },
         ])
     );
 }

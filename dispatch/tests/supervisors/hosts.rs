@@ -47,7 +47,9 @@ async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
     settle().await;
     let child = top.child("a").await;
     assert_eq!((child.state, child.restarts), (ChildState::Waiting, 0));
-    let Some(DownReason::NotStarted(error)) = child.last else { panic!("{child:?}") };
+    let Some(DownReason::NotStarted(error)) = child.last.clone().map(|last| last.reason) else {
+        panic!("{child:?}")
+    };
     assert!(matches!(*error, StartError::HostFull { .. }), "{error:?}");
     field.tell(other, "done");
     assert_eq!(field.said().await, "+a !a +? !?");

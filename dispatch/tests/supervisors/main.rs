@@ -4,12 +4,14 @@
 
 mod backoff;
 mod control;
+mod dynamic;
 mod ending;
 mod frames;
 mod hosts;
 mod intensity;
 mod model;
 mod nesting;
+mod quarantine;
 mod restarts;
 mod specs;
 mod starter;

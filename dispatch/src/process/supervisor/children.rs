@@ -7,9 +7,12 @@ use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::time::Instant;
 
+use super::super::start::Start;
+use super::dynamic::{DynamicChild, DynamicSpec, StartedChild};
 use super::error::{ControlError, DownReason};
-use super::handle::{ChildInfo, ChildState, Reply};
-use super::spec::ChildSpec;
+use super::handle::{ChildInfo, ChildState, LastExit, Reply};
+use super::intensity::Restarts;
+use super::spec::{ChildSpec, Restart, Shutdown};
 use crate::pid::Pid;
 
 /// A child's place in the order in which they are started; never another's.
@@ -28,18 +31,42 @@ pub(super) struct Children {
 }
 
 pub(super) struct Child {
-    pub(super) spec: ChildSpec,
+    pub(super) id: Arc<str>,
+    pub(super) restart: Restart,
+    pub(super) shutdown: Shutdown,
+    pub(super) origin: Origin,
     pub(super) parent: Parent,
     pub(super) life: Life,
+    /// Whether it was added and has not been started: if it does not start it is none.
+    pub(super) is_added: bool,
+    /// Whether it is down because its code is quarantined.
+    pub(super) is_quarantined: bool,
     /// How often it was started.
     pub(super) starts: u64,
     /// How often it failed in a row.
     pub(super) failures: u32,
-    pub(super) last: Option<DownReason>,
+    /// Why it was down the last time, and since when.
+    pub(super) last: Option<(DownReason, Instant)>,
     /// Those that asked for its start.
-    pub(super) starting: Vec<Reply<Pid>>,
+    pub(super) starting: Vec<Reply<StartedChild>>,
     /// Those that asked for its removal; there are some if it is to be removed.
     pub(super) removing: Vec<Reply<()>>,
+}
+
+/// What a child is started from.
+pub(super) enum Origin {
+    Spec(Start),
+    /// The specification of a dynamic supervisor.
+    Dynamic(Box<Dynamic>),
+}
+
+/// A child of a dynamic supervisor.
+pub(super) struct Dynamic {
+    pub(super) child: DynamicChild,
+    /// The unit that started it.
+    pub(super) starter: Option<Pid>,
+    /// Its own restarts, if it was started by a guest, whose failures are nothing to others.
+    pub(super) own_restarts: Option<Restarts>,
 }
 
 /// Whose frame a child's inherits from, each time it is started.
@@ -87,8 +114,46 @@ impl Life {
 }
 
 impl Child {
-    pub(super) const fn is_new(&self) -> bool {
-        self.starts == 0
+    pub(super) const fn is_dynamic(&self) -> bool {
+        matches!(self.origin, Origin::Dynamic(_))
+    }
+
+    /// Whether it is a dynamic one that `unit` started.
+    pub(super) fn is_started_by(&self, unit: Pid) -> bool {
+        matches!(&self.origin, Origin::Dynamic(dynamic) if dynamic.starter == Some(unit))
+    }
+
+    /// Makes a dynamic one what its specification says, which may be another, from its next end on.
+    pub(super) fn take_rules(&mut self, template: &ChildSpec) {
+        if let Origin::Dynamic(dynamic) = &self.origin {
+            self.restart = dynamic.child.restart.unwrap_or(template.restart);
+            self.shutdown = template.shutdown;
+        }
+    }
+
+    fn new(id: Arc<str>, (restart, shutdown): (Restart, Shutdown), origin: Origin, parent: Parent) -> Self {
+        Self {
+            id,
+            restart,
+            shutdown,
+            origin,
+            parent,
+            life: Life::Down,
+            is_added: false,
+            is_quarantined: false,
+            starts: 0,
+            failures: 0,
+            last: None,
+            starting: Vec::new(),
+            removing: Vec::new(),
+        }
+    }
+
+    /// A child of a dynamic supervisor.
+    pub(super) fn dynamic(id: Arc<str>, spec: &DynamicSpec, dynamic: Dynamic, parent: Parent) -> Self {
+        let ChildSpec { restart, shutdown, .. } = spec.template;
+        let restart = dynamic.child.restart.unwrap_or(restart);
+        Self::new(id, (restart, shutdown), Origin::Dynamic(Box::new(dynamic)), parent)
     }
 
     pub(super) fn info(&self, is_recovering: bool) -> ChildInfo {
@@ -96,20 +161,24 @@ impl Child {
             Life::Running { .. } => ChildState::Running,
             Life::Stopping { .. } => ChildState::Stopping,
             Life::Down if is_recovering => ChildState::Waiting,
+            Life::Down if self.is_quarantined => ChildState::Quarantined,
             Life::Down => ChildState::Done,
         };
         ChildInfo {
-            id: self.spec.id().to_owned(),
+            id: self.id.to_string(),
             pid: self.life.pid(),
-            restart: self.spec.restart,
+            restart: self.restart,
             state,
             restarts: self.starts.saturating_sub(1),
-            last: self.last.clone(),
+            last: self
+                .last
+                .as_ref()
+                .map(|(reason, then)| LastExit { reason: reason.clone(), ago: then.elapsed() }),
         }
     }
 
     /// Answers those that asked for its start.
-    pub(super) fn answer(&mut self, outcome: &Result<Pid, ControlError>) {
+    pub(super) fn answer(&mut self, outcome: &Result<StartedChild, ControlError>) {
         for reply in self.starting.drain(..) {
             let _ = reply.send(outcome.clone());
         }
@@ -119,22 +188,17 @@ impl Child {
 impl Children {
     /// Adds one behind the others; none if its id is taken.
     pub(super) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
-        if self.by_id.contains_key(&spec.id) {
+        let ChildSpec { id, start, restart, shutdown } = spec;
+        self.insert(Child::new(id, (restart, shutdown), Origin::Spec(start), parent))
+    }
+
+    pub(super) fn insert(&mut self, child: Child) -> Option<Key> {
+        if self.by_id.contains_key(&child.id) {
             return None;
         }
         let key = self.next;
         self.next += 1;
-        self.by_id.insert(Arc::clone(&spec.id), key);
-        let child = Child {
-            spec,
-            parent,
-            life: Life::Down,
-            starts: 0,
-            failures: 0,
-            last: None,
-            starting: Vec::new(),
-            removing: Vec::new(),
-        };
+        self.by_id.insert(Arc::clone(&child.id), key);
         self.in_order.insert(key, child);
         Some(key)
     }
@@ -142,11 +206,11 @@ impl Children {
     /// Forgets one, and tells those who asked for anything about it.
     pub(super) fn remove(&mut self, key: Key) {
         let Some(mut child) = self.in_order.remove(&key) else { return };
-        self.by_id.remove(&child.spec.id);
+        self.by_id.remove(&child.id);
         if let Some(pid) = child.life.pid() {
             self.by_pid.remove(&pid);
         }
-        child.answer(&Err(ControlError::Removed { id: Arc::clone(&child.spec.id) }));
+        child.answer(&Err(ControlError::Removed { id: Arc::clone(&child.id) }));
         for reply in child.removing {
             let _ = reply.send(Ok(()));
         }
@@ -154,6 +218,10 @@ impl Children {
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
         self.in_order.get_mut(&key)
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Child> {
+        self.in_order.get(&key)
     }
 
     pub(super) fn is_down(&self, key: Key) -> bool {
@@ -164,13 +232,20 @@ impl Children {
         self.by_id.get(id).copied()
     }
 
+    pub(super) fn find_process(&self, pid: Pid) -> Option<Key> {
+        self.by_pid.get(&pid).copied()
+    }
+
     /// A child's process runs.
     pub(super) fn started(&mut self, key: Key, pid: Pid, now: Instant) {
         let Some(child) = self.in_order.get_mut(&key) else { return };
         child.life = Life::Running { pid, since: now };
         child.starts += 1;
+        child.is_added = false;
+        child.is_quarantined = false;
         self.by_pid.insert(pid, key);
-        child.answer(&Ok(pid));
+        let started = StartedChild { id: Arc::clone(&child.id), pid };
+        child.answer(&Ok(started));
     }
 
     /// A process has ended. Gives the child whose it was, which is down, and what was known of it.
@@ -201,7 +276,7 @@ impl Children {
             let Some(child) = self.in_order.remove(&old) else { continue };
             let new = self.next;
             self.next += 1;
-            self.by_id.insert(Arc::clone(&child.spec.id), new);
+            self.by_id.insert(Arc::clone(&child.id), new);
             if let Some(pid) = child.life.pid() {
                 self.by_pid.insert(pid, new);
             }
@@ -227,6 +302,10 @@ impl Children {
 
     pub(super) fn last(&self) -> Option<Key> {
         self.in_order.last_key_value().map(|(&key, _)| key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.in_order.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

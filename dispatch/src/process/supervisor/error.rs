@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::super::error::StartError;
 use super::super::exit::ExitReason;
+use super::super::host::HostId;
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::pid::Pid;
 
@@ -142,6 +143,30 @@ pub enum ControlError {
         /// Why.
         source: Arc<StartError>,
     },
+    /// The code of the child is [quarantined](crate::Quarantine).
+    Quarantined {
+        /// The id.
+        id: Arc<str>,
+    },
+    /// No child has this process, which may have been restarted since.
+    UnknownProcess {
+        /// The process.
+        pid: Pid,
+    },
+    /// The supervisor is dynamic: each of its children is one of its [specification](super::DynamicSpec).
+    Dynamic,
+    /// The supervisor is not dynamic.
+    NotDynamic,
+    /// The supervisor has as many children as it may have.
+    TooManyChildren {
+        /// How many that is.
+        limit: usize,
+    },
+    /// A script or a component may not start processes on the host of the children.
+    NotGranted {
+        /// The host.
+        host: HostId,
+    },
 }
 
 impl fmt::Display for ControlError {
@@ -160,6 +185,20 @@ impl fmt::Display for ControlError {
             Self::NotStarted { id, source } => {
                 write!(f, "the child `{id}` was not started: {}", WithCauses(&**source))
             }
+            Self::Quarantined { id } => {
+                write!(f, "the child `{id}` was not started: its code is quarantined; reload it")
+            }
+            Self::UnknownProcess { pid } => write!(f, "the supervisor has no child whose process is {pid}"),
+            Self::Dynamic => f.write_str("the supervisor is dynamic; start children with `start_child`"),
+            Self::NotDynamic => {
+                f.write_str("the supervisor is not dynamic, so no children are started with `start_child`")
+            }
+            Self::TooManyChildren { limit } => {
+                write!(f, "the supervisor has as many children as it may have, {limit}")
+            }
+            Self::NotGranted { host } => {
+                write!(f, "not allowed to start processes on `{host}`; grant it by the option `spawn`")
+            }
         }
     }
 }
@@ -170,14 +209,25 @@ impl From<ControlError> for CallError {
     fn from(error: ControlError) -> Self {
         let kind = match &error {
             ControlError::NotRunning | ControlError::ShuttingDown => ErrorKind::Unavailable,
-            ControlError::UnknownChild { .. } | ControlError::Removed { .. } => ErrorKind::NotFound,
-            ControlError::Several { .. } | ControlError::Spec { .. } => ErrorKind::Invalid,
+            ControlError::UnknownChild { .. }
+            | ControlError::UnknownProcess { .. }
+            | ControlError::Removed { .. } => ErrorKind::NotFound,
+            ControlError::Several { .. }
+            | ControlError::Spec { .. }
+            | ControlError::Dynamic
+            | ControlError::NotDynamic => ErrorKind::Invalid,
+            ControlError::NotGranted { .. } => ErrorKind::Denied,
+            ControlError::TooManyChildren { .. } | ControlError::Quarantined { .. } => ErrorKind::Exhausted,
             ControlError::NotStarted { .. } => ErrorKind::Internal,
         };
+        let is_retryable = matches!(error, ControlError::TooManyChildren { .. });
         match error {
             // Each cause is said once.
             ControlError::NotStarted { id, source } => {
                 Self::new(kind, format!("the child `{id}` was not started")).with_source(source)
+            }
+            ControlError::Quarantined { .. } | ControlError::TooManyChildren { .. } => {
+                Self::new(kind, error.to_string()).with_retryable(is_retryable)
             }
             error => Self::new(kind, error.to_string()),
         }

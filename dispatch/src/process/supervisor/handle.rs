@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
-use frame_registry::Frame;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::error::StartError;
+use super::children::Parent;
+use super::dynamic::{DynamicChild, DynamicSpec, Remove, StartedChild, Starter, Which};
 use super::error::{ControlError, DownReason};
 use super::spec::{ChildSpec, Restart};
 use crate::ctx::Ctx;
@@ -32,8 +34,29 @@ pub struct ChildInfo {
     pub state: ChildState,
     /// How often it was started again, for whatever cause.
     pub restarts: u64,
-    /// How it ended the last time, or why it did not start; as data in text.
-    pub last: Option<DownReason>,
+    /// How it ended the last time, or why it did not start.
+    pub last: Option<LastExit>,
+}
+
+/// The last time that a child was not up. Its `Display` is the reason.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct LastExit {
+    /// How it ended, or why it did not start; as data in text.
+    pub reason: DownReason,
+    /// How long ago that was, as data in seconds.
+    #[serde(serialize_with = "seconds")]
+    pub ago: Duration,
+}
+
+impl fmt::Display for LastExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
 }
 
 /// What a child does.
@@ -49,16 +72,20 @@ pub enum ChildState {
     Waiting,
     /// It has ended, and is not started again by itself.
     Done,
+    /// It has ended, and is left alone, because its code is [quarantined](crate::Quarantine). It is started again when it is
+    /// [asked for](SupervisorHandle::restart) after its code was replaced.
+    Quarantined,
 }
 
 impl ChildState {
-    /// Its name in text: `running`, `stopping`, `waiting` or `done`.
+    /// Its name in text: `running`, `stopping`, `waiting`, `done` or `quarantined`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Stopping => "stopping",
             Self::Waiting => "waiting",
             Self::Done => "done",
+            Self::Quarantined => "quarantined",
         }
     }
 }
@@ -75,11 +102,13 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 /// What a supervisor is asked.
 pub(super) enum Command {
     Children(Reply<Vec<ChildInfo>>),
-    /// With the frame that it inherits from.
-    Add(Box<ChildSpec>, Option<Frame>, Reply<Pid>),
-    Remove(Arc<str>, Reply<()>),
-    Restart(Arc<str>, Reply<Pid>),
+    Add(Box<ChildSpec>, Parent, Reply<StartedChild>),
+    Remove(Remove, Reply<()>),
+    Restart(Arc<str>, Reply<StartedChild>),
     Arrange(Vec<Arc<str>>, Reply<()>),
+    StartChild(Box<DynamicChild>, Box<Starter>, Reply<StartedChild>),
+    Reconfigure(Box<DynamicSpec>, Reply<()>),
+    RestartChildren(Reply<usize>),
 }
 
 impl Command {
@@ -87,8 +116,12 @@ impl Command {
         // Whoever asked may be gone.
         match self {
             Self::Children(reply) => _ = reply.send(Err(error.clone())),
-            Self::Add(_, _, reply) | Self::Restart(_, reply) => _ = reply.send(Err(error.clone())),
-            Self::Remove(_, reply) | Self::Arrange(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::Add(_, _, reply) | Self::Restart(_, reply) | Self::StartChild(_, _, reply) => {
+                _ = reply.send(Err(error.clone()));
+            }
+            Self::Remove(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::Arrange(_, reply) | Self::Reconfigure(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::RestartChildren(reply) => _ = reply.send(Err(error.clone())),
         }
     }
 }
@@ -202,18 +235,125 @@ impl SupervisorHandle {
     /// # Errors
     ///
     /// [`ControlError::Spec`] if its id is empty or taken, [`ControlError::NotStarted`] if it did not start or `ctx` may do
-    /// nothing more, [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
+    /// nothing more, [`ControlError::Quarantined`] if its code is, [`ControlError::Removed`] if it was removed before,
+    /// [`ControlError::Dynamic`], and those of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
     /// Where the future is dropped the child may be added or not.
     pub async fn add(&self, ctx: &Ctx, child: ChildSpec) -> Result<Pid, ControlError> {
-        ctx.check().map_err(|source| ControlError::NotStarted {
-            id: Arc::clone(&child.id),
-            source: Arc::new(StartError::Over { source }),
-        })?;
-        let parent = ctx.parent().cloned();
-        self.ask(|reply| Command::Add(Box::new(child), parent, reply)).await
+        may_go_on(ctx, &child.id)?;
+        let parent = Parent::Other(ctx.parent().cloned());
+        let added = self.ask(|reply| Command::Add(Box::new(child), parent, reply)).await?;
+        Ok(added.pid)
+    }
+
+    /// The same, where the child is one of the supervisor's own: its frame inherits from the supervisor's, whose process is its
+    /// [parent](crate::process::ProcessInfo::parent), as if the supervisor had been built with it.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    ///
+    /// # Cancel safety
+    ///
+    /// Where the future is dropped the child may be added or not.
+    pub async fn insert(&self, child: ChildSpec) -> Result<Pid, ControlError> {
+        let added = self.ask(|reply| Command::Add(Box::new(child), Parent::Supervisor, reply)).await?;
+        Ok(added.pid)
+    }
+
+    /// Starts a child of a [dynamic](super::Supervisor::dynamic) supervisor.
+    ///
+    /// Its frame inherits from that of `ctx`, as that of a child that is [added](Self::add), and its
+    /// [parent](crate::process::ProcessInfo::parent) is the unit of `ctx`. It outlives that unit: the supervisor owns it. A child
+    /// that does not start is not one of the supervisor's.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotDynamic`], [`ControlError::TooManyChildren`], [`ControlError::Quarantined`] if its code is,
+    /// [`ControlError::NotStarted`] if it did not start or `ctx` may do nothing more, and those of [`children`](Self::children).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the child may be started or not.
+    pub async fn start_child(&self, ctx: &Ctx, child: DynamicChild) -> Result<StartedChild, ControlError> {
+        self.start_child_of(ctx, child, Starter::native(ctx)).await
+    }
+
+    /// [`start_child`](Self::start_child), for a script or a component that is not trusted.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(in crate::process) async fn start_child_of_guest(
+        &self,
+        ctx: &Ctx,
+        child: DynamicChild,
+    ) -> Result<StartedChild, ControlError> {
+        self.start_child_of(ctx, child, Starter::guest(ctx)).await
+    }
+
+    async fn start_child_of(
+        &self,
+        ctx: &Ctx,
+        child: DynamicChild,
+        starter: Starter,
+    ) -> Result<StartedChild, ControlError> {
+        may_go_on(ctx, &"".into())?;
+        self.ask(|reply| Command::StartChild(Box::new(child), Box::new(starter), reply)).await
+    }
+
+    /// Stops the child that has this process: shuts it down, as its specification says, waits for its end, and removes it. It is
+    /// [`remove`](Self::remove) for a child that is known by its process.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::UnknownProcess`], also if the child has another process by now, and those of [`children`](Self::children).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the child may be stopped or not.
+    pub async fn stop_child(&self, pid: Pid) -> Result<(), ControlError> {
+        let stop = Remove { child: Which::Process(pid), guest: None };
+        self.ask(|reply| Command::Remove(stop, reply)).await
+    }
+
+    /// The same for a script or a component. `guest` is the unit that has to have started the child, unless it is trusted.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(in crate::process) async fn stop_child_of_guest(
+        &self,
+        guest: Option<Pid>,
+        child: Which,
+    ) -> Result<(), ControlError> {
+        let stop = Remove { child, guest };
+        self.ask(|reply| Command::Remove(stop, reply)).await
+    }
+
+    /// Replaces the specification of a dynamic supervisor. Children are started and restarted as it says from now on; those that
+    /// run go on as what they are, until [`restart_children`](Self::restart_children). More of them than it allows stay. A
+    /// supervisor that is itself restarted has the specification again that it was built with.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Spec`] if it is not valid, [`ControlError::NotDynamic`], and those of [`children`](Self::children).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the specification may be replaced or not.
+    pub async fn reconfigure(&self, spec: DynamicSpec) -> Result<(), ControlError> {
+        self.ask(|reply| Command::Reconfigure(Box::new(spec), reply)).await
+    }
+
+    /// Restarts all children of a dynamic supervisor, each as [`restart`](Self::restart) does. Returns how many, and does not wait
+    /// for them.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NotDynamic`], and those of [`children`](Self::children).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the children may be restarted or not.
+    pub async fn restart_children(&self) -> Result<usize, ControlError> {
+        self.ask(Command::RestartChildren).await
     }
 
     /// Removes a child: shuts it down, as it says, and waits for its end. No other child is restarted for that.
@@ -226,7 +366,8 @@ impl SupervisorHandle {
     ///
     /// Where the future is dropped the child may be removed or not.
     pub async fn remove(&self, id: &str) -> Result<(), ControlError> {
-        self.ask(|reply| Command::Remove(id.into(), reply)).await
+        let remove = Remove { child: Which::Id(id.into()), guest: None };
+        self.ask(|reply| Command::Remove(remove, reply)).await
     }
 
     /// Shuts a child down, as it says, and starts it again; gives the new process. One that is down is started, without
@@ -236,13 +377,14 @@ impl SupervisorHandle {
     /// # Errors
     ///
     /// [`ControlError::UnknownChild`], [`ControlError::NotStarted`] if it did not start,
-    /// [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
+    /// [`ControlError::Quarantined`] if its code is, for which a running child is not ended, [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
     /// Where the future is dropped the child may be restarted or not.
     pub async fn restart(&self, id: &str) -> Result<Pid, ControlError> {
-        self.ask(|reply| Command::Restart(id.into(), reply)).await
+        let restarted = self.ask(|reply| Command::Restart(id.into(), reply)).await?;
+        Ok(restarted.pid)
     }
 
     /// Puts the children of these ids first, in this order, and the others behind them in the order that they have. Nothing is
@@ -286,12 +428,25 @@ impl SupervisorHandle {
         found.cloned().ok_or(ControlError::NotRunning)
     }
 
-    /// A process of the supervisor runs, until what this gives is dropped.
-    pub(super) fn enter(&self, pid: Pid) -> Entered {
+    /// A process of the supervisor runs, until what this gives is dropped. `of_entry` is the handle for all that is registered as
+    /// the same.
+    pub(super) fn enter(&self, pid: Pid, of_entry: Self) -> Entered {
         let (sender, commands) = mpsc::channel(COMMANDS);
-        self.running.send_modify(|running| _ = running.insert(pid, sender));
-        Entered { pid, handle: self.clone(), commands }
+        let handles = [self.clone(), of_entry];
+        for handle in &handles {
+            handle.running.send_modify(|running| _ = running.insert(pid, sender.clone()));
+        }
+        Entered { pid, handles, commands }
     }
+}
+
+/// Refuses a child for a context that may do nothing more.
+fn may_go_on(ctx: &Ctx, id: &Arc<str>) -> Result<(), ControlError> {
+    let over = |source| ControlError::NotStarted {
+        id: Arc::clone(id),
+        source: Arc::new(StartError::Over { source }),
+    };
+    ctx.check().map_err(over)
 }
 
 impl fmt::Debug for SupervisorHandle {
@@ -306,7 +461,7 @@ impl fmt::Debug for SupervisorHandle {
 /// Where the commands for a process of a supervisor arrive.
 pub(super) struct Entered {
     pid: Pid,
-    handle: SupervisorHandle,
+    handles: [SupervisorHandle; 2],
     commands: mpsc::Receiver<Command>,
 }
 
@@ -325,6 +480,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.handle.running.send_modify(|running| _ = running.remove(&self.pid));
+        for handle in &self.handles {
+            handle.running.send_modify(|running| _ = running.remove(&self.pid));
+        }
     }
 }

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::error::SpecError;
+
 /// How many restarts are allowed within which time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Intensity {
     pub(super) restarts: u32,
     pub(super) window: Duration,
+}
+
+impl Intensity {
+    pub(super) const fn check(&self) -> Result<(), SpecError> {
+        if self.window.is_zero() { Err(SpecError::ZeroWindow) } else { Ok(()) }
+    }
 }
 
 impl Default for Intensity {

@@ -121,11 +121,13 @@
 
 mod backoff;
 mod children;
+mod dynamic;
 mod error;
 mod handle;
 mod intensity;
 mod recovering;
 mod run;
+mod running;
 mod schedule;
 mod spec;
 
@@ -133,12 +135,16 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 pub use self::backoff::Backoff;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+pub(super) use self::dynamic::Which;
+pub use self::dynamic::{DynamicChild, DynamicSpec, StartedChild};
 pub use self::error::{ControlError, DownReason, SpecError, TooManyRestarts};
-pub use self::handle::{ChildInfo, ChildState, SupervisorHandle};
+pub use self::handle::{ChildInfo, ChildState, LastExit, SupervisorHandle};
 pub use self::spec::{ChildSpec, Restart, Shutdown};
 
 use self::intensity::Intensity;
 use self::run::Run;
+pub(super) use self::running::Supervisors;
 use super::{Process, ProcessCtx};
 use crate::error::CallError;
 use crate::function::BoxFuture;
@@ -161,11 +167,17 @@ pub enum Strategy {
 /// Registered, it can be started several times; each process of it has children of its own.
 #[derive(Debug)]
 pub struct Supervisor {
-    strategy: Strategy,
-    children: Vec<ChildSpec>,
+    children: Children,
     intensity: Intensity,
     backoff: Backoff,
     handle: SupervisorHandle,
+}
+
+/// The children that a supervisor begins with.
+#[derive(Debug)]
+enum Children {
+    Static(Strategy, Vec<ChildSpec>),
+    Dynamic(Box<DynamicSpec>),
 }
 
 impl Supervisor {
@@ -174,6 +186,18 @@ impl Supervisor {
     pub fn builder(strategy: Strategy) -> SupervisorBuilder {
         let (intensity, backoff) = (Intensity::default(), Backoff::default());
         SupervisorBuilder { strategy, children: Vec::new(), intensity, backoff }
+    }
+
+    /// A supervisor without children, which are started through its handle, each as `spec` says.
+    ///
+    /// # Errors
+    ///
+    /// [`SpecError`] if the id in `spec` is empty, or a number makes no sense.
+    pub fn dynamic(spec: DynamicSpec) -> Result<Self, SpecError> {
+        spec.check()?;
+        let (intensity, backoff) = (spec.intensity, spec.backoff);
+        let children = Children::Dynamic(Box::new(spec));
+        Ok(Self { children, intensity, backoff, handle: SupervisorHandle::new() })
     }
 
     /// What asks it when it runs. It is to be taken before the supervisor is registered.
@@ -243,10 +267,9 @@ impl SupervisorBuilder {
                 return Err(SpecError::DuplicateId { id: id.clone() });
             }
         }
-        if intensity.window.is_zero() {
-            return Err(SpecError::ZeroWindow);
-        }
+        intensity.check()?;
         backoff.check()?;
-        Ok(Supervisor { strategy, children, intensity, backoff, handle: SupervisorHandle::new() })
+        let children = Children::Static(strategy, children);
+        Ok(Supervisor { children, intensity, backoff, handle: SupervisorHandle::new() })
     }
 }

@@ -7,17 +7,17 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_registry::Frame;
 use tokio::time::{Instant, sleep_until};
 
-use super::children::{Children, Key, Life, Parent};
+use super::children::{self, Child, Dynamic, Key, Life, Origin, Parent};
+use super::dynamic::{DynamicChild, DynamicSpec, Remove, StartedChild, Starter, Which};
 use super::error::{ControlError, DownReason, SpecError, TooManyRestarts};
 use super::handle::{Command, Entered, Reply};
-use super::intensity::Restarts;
+use super::intensity::{Intensity, Restarts};
 use super::recovering::Recovering;
 use super::schedule::{Due, Schedule};
 use super::spec::{ChildSpec, Restart, Shutdown};
-use super::{Strategy, Supervisor};
+use super::{Backoff, Children, Strategy, Supervisor};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -30,17 +30,26 @@ use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
 /// over. So a pause of the whole program, however long, is one of them. Ending a child takes no time unless it blocks its thread.
 const KILLED_WAITS: u32 = 5;
 const KILLED_WAIT: Duration = Duration::from_secs(1);
+/// Why children are told to end as their supervisor ends.
+const SHUTS_DOWN: &str = "its supervisor is shutting down";
 /// How many messages are taken before anything else is done.
 const BATCH: usize = 256;
 
 /// What there is to do, and what came of it so far.
 pub(super) struct Run<'a> {
     supervisor: &'a Supervisor,
+    strategy: Strategy,
+    intensity: Intensity,
+    backoff: Backoff,
+    /// What its children are, if it is dynamic.
+    dynamic: Option<DynamicSpec>,
+    /// How many dynamic children were asked for.
+    numbered: u64,
     ctx: ProcessCtx,
     host: Option<HostId>,
     /// Where that ends, this one does.
     starter: LinkedStarter,
-    children: Children,
+    children: children::Children,
     restarts: Restarts,
     /// With the strategy one-for-one each is on its own; with the others the last is stopped first, and when all are down
     /// they are started in order.
@@ -53,12 +62,21 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessCtx) -> Self {
+        let (strategy, dynamic) = match &supervisor.children {
+            Children::Static(strategy, _) => (*strategy, None),
+            Children::Dynamic(spec) => (Strategy::OneForOne, Some(DynamicSpec::clone(spec))),
+        };
         Self {
             supervisor,
+            strategy,
+            intensity: supervisor.intensity,
+            backoff: supervisor.backoff,
+            dynamic,
+            numbered: 0,
             host: ctx.processes().info(ctx.pid()).map(|info| info.host),
             starter: ctx.trap_ends(),
             ctx,
-            children: Children::default(),
+            children: children::Children::default(),
             restarts: Restarts::default(),
             recovering: Recovering::default(),
             stopping: Schedule::default(),
@@ -69,7 +87,7 @@ impl<'a> Run<'a> {
     pub(super) async fn run(mut self) -> Result<Payload, CallError> {
         self.boot();
         let is_up = self.ending.is_none();
-        let mut commands = is_up.then(|| self.supervisor.handle.enter(self.ctx.pid()));
+        let mut commands = is_up.then(|| self.enter());
         loop {
             // Before any time that has come: one who is waited for may have ended while nothing here ran.
             for _ in 0..BATCH {
@@ -91,15 +109,24 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn enter(&self) -> Entered {
+        let of_entry = self.ctx.processes().supervisors_table().of(self.ctx.entry());
+        self.supervisor.handle.enter(self.ctx.pid(), of_entry)
+    }
+
     /// Starts the children in order. With one that does not start it ends.
     fn boot(&mut self) {
         // Where what started it had failed before, it would have ended before this.
         if self.ctx.cancel_reason().is_some() || self.starter == LinkedStarter::Ended {
             return self.end(Ok(()));
         }
-        for spec in &self.supervisor.children {
+        let Children::Static(_, children) = &self.supervisor.children else { return };
+        for spec in children {
             // That no two have one id was seen when it was built.
             let Some(key) = self.children.add(spec.clone(), Parent::Supervisor) else { continue };
+            if self.leave_quarantined(key) {
+                continue;
+            }
             let Err(error) = self.start(key) else { continue };
             if !self.is_end(&error) {
                 let id = spec.id();
@@ -139,24 +166,27 @@ impl<'a> Run<'a> {
     fn down(&mut self, pid: Pid, reason: DownReason, is_due: impl FnOnce(Restart) -> bool) {
         let Some((key, child, ended)) = self.children.ended(pid) else { return };
         self.stopping.remove(key);
-        if self.supervisor.backoff.is_reset_by(ended.since.elapsed()) {
+        if self.backoff.is_reset_by(ended.since.elapsed()) {
             child.failures = 0;
         }
         let was_killed = matches!(reason, DownReason::Exited(ExitReason::Killed));
-        if let (true, true, Shutdown::Within(time)) = (was_killed, ended.was_stopping, child.spec.shutdown) {
-            let (supervisor, child) = (self.ctx.pid(), &*child.spec.id);
+        if let (true, true, Shutdown::Within(time)) = (was_killed, ended.was_stopping, child.shutdown) {
+            let (supervisor, child) = (self.ctx.pid(), &*child.id);
             tracing::warn!(%supervisor, child, %pid, "a child was killed, because it had not ended after {time:?}");
         }
-        let restart = child.spec.restart;
+        let (restart, is_dynamic) = (child.restart, child.is_dynamic());
         let is_recovering = self.recovering.ended(key);
         // One that somebody waits for is started again, whatever it is.
         let is_gone = restart == Restart::Temporary && child.starting.is_empty();
         let is_unwanted = !child.removing.is_empty() || self.ending.is_some();
-        child.last = Some(reason.clone());
+        child.last = Some((reason.clone(), Instant::now()));
         if is_gone || is_unwanted {
             self.forget(key);
         } else if !is_recovering && is_due(restart) {
             self.failed(key, reason);
+        } else if !is_recovering && is_dynamic {
+            // Nothing else ever removes it, and others need its place.
+            self.forget(key);
         }
     }
 
@@ -166,6 +196,38 @@ impl<'a> Run<'a> {
         self.children.remove(key);
     }
 
+    /// Whether the code of a child is quarantined, so that it would fail at once if it was started.
+    fn is_quarantined(&self, key: Key) -> bool {
+        let entry = self.children.get(key).and_then(|child| match (&child.origin, &self.dynamic) {
+            (Origin::Spec(start), _) => Some(&start.entry),
+            (Origin::Dynamic(_), spec) => spec.as_ref().map(|spec| &spec.template.start.entry),
+        });
+        entry.is_some_and(|entry| self.ctx.processes().is_quarantined(entry))
+    }
+
+    /// Leaves a child alone that is down and whose code is quarantined: it could only fail again, until its supervisor gave up,
+    /// and all others with that. Returns whether it is one.
+    fn leave_quarantined(&mut self, key: Key) -> bool {
+        if !self.is_quarantined(key) {
+            return false;
+        }
+        self.recovering.remove(key);
+        let Some(child) = self.children.get_mut(key) else { return true };
+        child.answer(&Err(ControlError::Quarantined { id: Arc::clone(&child.id) }));
+        if child.is_added || child.restart == Restart::Temporary {
+            self.forget(key);
+        } else if !child.is_quarantined {
+            child.is_quarantined = true;
+            let (pid, child) = (self.ctx.pid(), &*child.id);
+            tracing::warn!(
+                %pid,
+                child,
+                "a child is left alone, because its code is quarantined; it is restarted when a reload has replaced that"
+            );
+        }
+        true
+    }
+
     /// A child is down that should be up: it is to be started again, with those that the strategy says, unless that was too
     /// often.
     fn failed(&mut self, key: Key, reason: DownReason) {
@@ -173,22 +235,35 @@ impl<'a> Run<'a> {
         if self.ctx.cancel_reason().is_some() {
             return self.end(Ok(()));
         }
+        if self.leave_quarantined(key) {
+            return;
+        }
         let now = Instant::now();
         let Some(child) = self.children.get_mut(key) else { return };
-        let id = Arc::clone(&child.spec.id);
+        let id = Arc::clone(&child.id);
         child.failures = child.failures.saturating_add(1);
-        let delay = self.supervisor.backoff.delay(child.failures, fastrand::f64());
-        let intensity = self.supervisor.intensity;
-        if let Some(restarts) = self.restarts.add(now, intensity) {
+        let delay = self.backoff.delay(child.failures, fastrand::f64());
+        let intensity = self.intensity;
+        let own = match &mut child.origin {
+            Origin::Dynamic(dynamic) => dynamic.own_restarts.as_mut(),
+            Origin::Spec(_) => None,
+        };
+        let is_alone = own.is_some();
+        if let Some(restarts) = own.unwrap_or(&mut self.restarts).add(now, intensity) {
             let (allowed, window) = (intensity.restarts, intensity.window);
             let cause = TooManyRestarts { child: id, restarts, allowed, window, reason };
+            if is_alone {
+                let said = printable(&cause.to_string(), LONGEST_REASON);
+                tracing::warn!(pid = %self.ctx.pid(), "a child that a guest started is given up: {said}");
+                return self.forget(key);
+            }
             let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
             return self.end(Err(error));
         }
         let said = printable(&reason.to_string(), LONGEST_REASON);
         tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {said}");
         let due = Due::after(now, delay);
-        let affected: Vec<_> = match self.supervisor.strategy {
+        let affected: Vec<_> = match self.strategy {
             Strategy::OneForOne => vec![key],
             Strategy::RestForOne => self.children.keys_from(key).collect(),
             Strategy::OneForAll => self.children.keys_from(0).collect(),
@@ -218,6 +293,13 @@ impl<'a> Run<'a> {
         for key in down {
             self.forget(key);
         }
+        // Its children do not depend on each other, and there may be thousands.
+        if self.dynamic.is_some() {
+            let up: Vec<_> = self.children.iter().map(|(key, _)| key).collect();
+            for key in up {
+                self.stop(key, SHUTS_DOWN);
+            }
+        }
     }
 
     // What is asked -------------------------------------------------------------------------------------------------
@@ -233,13 +315,71 @@ impl<'a> Run<'a> {
                 let _ = reply.send(Ok(children.collect()));
             }
             Command::Add(spec, parent, reply) => self.add(*spec, parent, reply),
-            Command::Remove(id, reply) => self.remove(id, reply),
+            Command::Remove(remove, reply) => self.remove(remove, reply),
             Command::Restart(id, reply) => self.restart(id, reply),
             Command::Arrange(ids, reply) => {
                 self.arrange(&ids);
                 let _ = reply.send(Ok(()));
             }
+            Command::StartChild(child, starter, reply) => self.start_child(*child, *starter, reply),
+            Command::Reconfigure(spec, reply) => _ = reply.send(self.reconfigure(*spec)),
+            Command::RestartChildren(reply) => _ = reply.send(self.restart_children()),
         }
+    }
+
+    fn start_child(&mut self, child: DynamicChild, starter: Starter, reply: Reply<StartedChild>) {
+        let Some(spec) = &self.dynamic else {
+            _ = reply.send(Err(ControlError::NotDynamic));
+            return;
+        };
+        if let Err(error) = starter.check(spec) {
+            _ = reply.send(Err(error));
+            return;
+        }
+        if self.children.len() >= spec.max_children {
+            let limit = spec.max_children;
+            _ = reply.send(Err(ControlError::TooManyChildren { limit }));
+            return;
+        }
+        self.numbered += 1;
+        let id = format!("{}#{}", spec.template.id, self.numbered).into();
+        let own_restarts = starter.guest.is_some().then(Restarts::default);
+        let dynamic = Dynamic { child, starter: starter.unit, own_restarts };
+        let mut child = Child::dynamic(id, spec, dynamic, Parent::Other(starter.frame));
+        child.starting.push(reply);
+        child.is_added = true;
+        if let Some(key) = self.children.insert(child) {
+            self.start_again(key);
+        }
+    }
+
+    fn reconfigure(&mut self, spec: DynamicSpec) -> Result<(), ControlError> {
+        if self.dynamic.is_none() {
+            return Err(ControlError::NotDynamic);
+        }
+        spec.check().map_err(|source| ControlError::Spec { source })?;
+        for child in self.children.iter_mut() {
+            child.take_rules(&spec.template);
+        }
+        (self.intensity, self.backoff) = (spec.intensity, spec.backoff);
+        self.dynamic = Some(spec);
+        Ok(())
+    }
+
+    fn restart_children(&mut self) -> Result<usize, ControlError> {
+        if self.dynamic.is_none() {
+            return Err(ControlError::NotDynamic);
+        }
+        let now = Instant::now();
+        // Temporary ones are never started again.
+        let is_wanted = |child: &Child| child.removing.is_empty() && child.restart != Restart::Temporary;
+        let keys: Vec<_> =
+            self.children.iter().filter(|(_, child)| is_wanted(child)).map(|(key, _)| key).collect();
+        for &key in &keys {
+            self.recovering.set(key, self.children.is_down(key), Due::At(now));
+            self.stop_to_restart(key);
+        }
+        Ok(keys.len())
     }
 
     fn arrange(&mut self, ids: &[Arc<str>]) {
@@ -256,12 +396,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn add(&mut self, spec: ChildSpec, parent: Option<Frame>, reply: Reply<Pid>) {
+    fn add(&mut self, spec: ChildSpec, parent: Parent, reply: Reply<StartedChild>) {
+        if self.dynamic.is_some() {
+            let _ = reply.send(Err(ControlError::Dynamic));
+            return;
+        }
         let id = Arc::clone(&spec.id);
         let source = if id.is_empty() {
             SpecError::EmptyId
-        } else if let Some(key) = self.children.add(spec, Parent::Other(parent)) {
+        } else if let Some(key) = self.children.add(spec, parent) {
             if let Some(child) = self.children.get_mut(key) {
+                child.is_added = true;
                 child.starting.push(reply);
             }
             self.recovering.set(key, true, Due::At(Instant::now()));
@@ -272,12 +417,19 @@ impl<'a> Run<'a> {
         let _ = reply.send(Err(ControlError::Spec { source }));
     }
 
-    fn remove(&mut self, id: Arc<str>, reply: Reply<()>) {
-        let found = self.children.find(&id).and_then(|key| Some((key, self.children.get_mut(key)?)));
+    fn remove(&mut self, Remove { child, guest }: Remove, reply: Reply<()>) {
+        let found = match &child {
+            Which::Id(id) => self.children.find(id),
+            Which::Process(pid) => self.children.find_process(*pid),
+        };
+        let found = found.and_then(|key| Some((key, self.children.get_mut(key)?)));
+        // What others started is as unknown to a guest as what there is not.
+        let found = found.filter(|(_, found)| guest.is_none_or(|guest| found.is_started_by(guest)));
         let Some((key, child)) = found else {
-            let _ = reply.send(Err(ControlError::UnknownChild { id }));
+            let _ = reply.send(Err(child.unknown()));
             return;
         };
+        let id = Arc::clone(&child.id);
         child.removing.push(reply);
         child.answer(&Err(ControlError::Removed { id }));
         self.recovering.remove(key);
@@ -288,7 +440,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn restart(&mut self, id: Arc<str>, reply: Reply<Pid>) {
+    fn restart(&mut self, id: Arc<str>, reply: Reply<StartedChild>) {
         let found = self.children.find(&id).and_then(|key| Some((key, self.children.get_mut(key)?)));
         let Some((key, child)) = found else {
             let _ = reply.send(Err(ControlError::UnknownChild { id }));
@@ -298,10 +450,16 @@ impl<'a> Run<'a> {
             let _ = reply.send(Err(ControlError::Removed { id }));
             return;
         }
-        child.starting.push(reply);
+        if self.is_quarantined(key) {
+            let _ = reply.send(Err(ControlError::Quarantined { id }));
+            return;
+        }
+        if let Some(child) = self.children.get_mut(key) {
+            child.starting.push(reply);
+        }
         let now = Instant::now();
         self.recovering.set(key, self.children.is_down(key), Due::At(now));
-        if self.supervisor.strategy == Strategy::OneForOne {
+        if self.strategy == Strategy::OneForOne {
             self.stop_to_restart(key);
         } else {
             // It cannot be started before the others.
@@ -315,7 +473,7 @@ impl<'a> Run<'a> {
     fn advance(&mut self) {
         self.hurry_stopping();
         if self.ending.is_none() {
-            match self.supervisor.strategy {
+            match self.strategy {
                 Strategy::OneForOne => self.recover_each(),
                 Strategy::RestForOne | Strategy::OneForAll => self.recover_all(),
             }
@@ -323,14 +481,14 @@ impl<'a> Run<'a> {
         if self.ending.is_some()
             && let Some(last) = self.children.last()
         {
-            self.stop(last, "its supervisor is shutting down");
+            self.stop(last, SHUTS_DOWN);
         }
     }
 
     /// When there is more to do, if nothing comes before that.
     fn wake(&self) -> Option<Instant> {
         let given_up = self.stopping.first();
-        let due = match self.supervisor.strategy {
+        let due = match self.strategy {
             Strategy::OneForOne => self.recovering.down().first(),
             Strategy::RestForOne | Strategy::OneForAll => self.recovering.all_due(),
         };
@@ -373,27 +531,34 @@ impl<'a> Run<'a> {
 
     /// Starts a child that is down. Says whether those behind it can be started now.
     fn start_again(&mut self, key: Key) -> bool {
+        if self.leave_quarantined(key) {
+            return true;
+        }
         let error = match self.start(key) {
             Ok(()) => return true,
             Err(error) if self.is_end(&error) => return false,
             Err(error) => Arc::new(error),
         };
         let Some(child) = self.children.get_mut(key) else { return true };
-        let (id, source) = (Arc::clone(&child.spec.id), Arc::clone(&error));
+        let (id, source) = (Arc::clone(&child.id), Arc::clone(&error));
         child.answer(&Err(ControlError::NotStarted { id, source }));
-        if child.is_new() || child.spec.restart == Restart::Temporary {
+        if child.is_added || child.restart == Restart::Temporary {
             self.forget(key);
             return true;
         }
         let reason = DownReason::NotStarted(error);
-        child.last = Some(reason.clone());
+        child.last = Some((reason.clone(), Instant::now()));
         self.failed(key, reason);
         false
     }
 
     fn start(&mut self, key: Key) -> Result<(), StartError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
-        let mut start = child.spec.start.clone();
+        let mut start = match (&child.origin, &self.dynamic) {
+            (Origin::Dynamic(dynamic), Some(spec)) => spec.start(&dynamic.child),
+            (Origin::Spec(start), _) => start.clone(),
+            (Origin::Dynamic(_), None) => return Ok(()),
+        };
         start.owner = Some(key);
         let pid = match &child.parent {
             Parent::Supervisor => self.ctx.start(start)?,
@@ -427,7 +592,7 @@ impl<'a> Run<'a> {
         let Some(child) = self.children.get_mut(key) else { return };
         let Life::Running { pid, since } = child.life else { return };
         child.life = Life::Stopping { pid, since, waits: None };
-        let grace = match child.spec.shutdown {
+        let grace = match child.shutdown {
             Shutdown::AtOnce => return self.kill(key),
             Shutdown::Within(grace) => grace,
             Shutdown::Unlimited => Duration::MAX,

@@ -92,6 +92,13 @@ impl Restart {
         }
     }
 
+    /// The one that has this [name](Self::as_str).
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Permanent, Self::Transient, Self::Temporary]
+            .into_iter()
+            .find(|restart| restart.as_str() == name)
+    }
+
     /// Its name in text: `permanent`, `transient` or `temporary`.
     pub const fn as_str(self) -> &'static str {
         match self {
