@@ -6,6 +6,9 @@
 ;;   p <to> <JSON>, t <to> <JSON>      sends, tries to send
 ;;   b, o, x <host> <entry> <payload> <name, or none> <message, or none> <monitor, 0 or 1> <link>
 ;;                                     starts, starts or signals, executes; <link> is 1 for a link, 2 for an owned process, 3 for both
+;;   a <supervisor> <payload, or none> <name, or none>
+;;                                     starts a child, and gives its id, a space and its PID
+;;   e <supervisor> <child>            stops a child
 ;;   C <to> <JSON> <milliseconds, or none>
 ;;                                     calls
 ;;   M <sender, or none> <pattern, or none> <milliseconds, or none>
@@ -39,6 +42,9 @@
 (import "frame:function/processes@0.1.0" "start" (func $start (param i32 i32)))
 (import "frame:function/processes@0.1.0" "start-or-signal" (func $start_or_signal (param i32 i32)))
 (import "frame:function/processes@0.1.0" "exec" (func $exec (param i32 i32)))
+(import "frame:function/supervisors@0.1.0" "start-child"
+  (func $start_child (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+(import "frame:function/supervisors@0.1.0" "stop-child" (func $stop_child (param i32 i32 i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "monitor" (func $monitor (param i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "demonitor" (func $demonitor (param i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "link" (func $link (param i32 i32 i32)))
@@ -201,6 +207,17 @@
     (then (call $text_at (i32.const 148)))
     (else (call $text_at (i32.const 100)))))
 
+;; Ends a line wherever there is a `|`.
+(func $lines (param $at i32) (param $length i32)
+  (block $over
+    (loop $next
+      (br_if $over (i32.eqz (local.get $length)))
+      (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 0x7c))
+        (then (i32.store8 (local.get $at) (i32.const 10))))
+      (local.set $at (i32.add (local.get $at) (i32.const 1)))
+      (local.set $length (i32.sub (local.get $length) (i32.const 1)))
+      (br $next))))
+
 ;; What to start, at 192.
 (func $spec (result i32)
   (local $at i32) (local $length i32)
@@ -214,14 +231,7 @@
   (i32.store (i32.const 208) (i32.const 1))
   (i32.store (i32.const 212) (local.get $at))
   (i32.store (i32.const 216) (local.get $length))
-  (block $over
-    (loop $next
-      (br_if $over (i32.eqz (local.get $length)))
-      (if (i32.eq (i32.load8_u (local.get $at)) (i32.const 0x7c))
-        (then (i32.store8 (local.get $at) (i32.const 10))))
-      (local.set $at (i32.add (local.get $at) (i32.const 1)))
-      (local.set $length (i32.sub (local.get $length) (i32.const 1)))
-      (br $next)))
+  (call $lines (local.get $at) (local.get $length))
   (i32.store8 (i32.const 220) (i32.const 0))
   (call $optional (i32.const 232))
   ;; A list of no messages, or of one, which is JSON.
@@ -236,6 +246,13 @@
   (i32.store8 (i32.const 253) (i32.and (i32.load8_u (i32.const 254)) (i32.const 1)))
   (i32.store8 (i32.const 254) (i32.shr_u (i32.load8_u (i32.const 254)) (i32.const 1)))
   (i32.const 192))
+
+;; The next line as an optional payload, as arguments. Its lines are as those of a process that is started.
+(func $maybe_payload (result i32 i32 i32 i32)
+  (local $at i32) (local $length i32)
+  (call $line) (local.set $length) (local.set $at)
+  (call $lines (local.get $at) (local.get $length))
+  (i32.ne (local.get $length) (i32.const 0)) (i32.const 1) (local.get $at) (local.get $length))
 
 ;; The PID at this place is that of the process that was started last.
 (func $started (param $at i32)
@@ -269,6 +286,22 @@
     (then
       (call $exec (call $spec) (i32.const 64))
       (if (call $worked (i32.const 68)) (then (call $text_at (i32.const 72))))))
+  (if (i32.eq (local.get $letter) (i32.const 0x61)) ;; a
+    (then
+      (call $start_child
+        (call $line)
+        (call $maybe_payload)
+        (i32.const 0) (i32.const 0) (i32.const 0)
+        (call $maybe)
+        (i32.const 0) (i32.const 0)
+        (i32.const 64))
+      (if (call $worked (i32.const 68))
+        (then
+          (call $text_at (i32.const 68))
+          (call $byte (i32.const 0x20))
+          (call $started (i32.const 76))))))
+  (if (i32.eq (local.get $letter) (i32.const 0x65)) ;; e
+    (then (call $stop_child (call $line) (call $process) (i32.const 64)) (call $nothing)))
   (if (i32.eq (local.get $letter) (i32.const 0x6d)) ;; m
     (then
       (call $monitor (call $process) (i32.const 64))

@@ -60,6 +60,8 @@
 
 mod admission;
 mod call;
+#[cfg(any(feature = "lua", feature = "wasm"))]
+mod children;
 mod config;
 mod ctx;
 mod entry;

@@ -11,6 +11,8 @@ wasmtime::component::bindgen!({
         "frame:function/processes.send": async | trappable,
         "frame:function/processes.start-or-signal": async | trappable,
         "frame:function/processes.exec": async | trappable,
+        "frame:function/supervisors.start-child": async | trappable,
+        "frame:function/supervisors.stop-child": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -1,5 +1,6 @@
 //! What scripts have of processes.
 
+mod children;
 mod message;
 mod pattern;
 mod reply;
@@ -69,6 +70,8 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `start { host, entry, payload, options, name, messages, monitor, link, owned }` | Starts a process; returns its PID. One that is `owned` ends with the process that starts it, however that ends, and cannot trap that. |
 /// | `start_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
 /// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
+/// | `start_child(supervisor, { payload, options, name, restart })` | Starts a [child](#children) of a dynamic supervisor; returns its PID and its id. |
+/// | `stop_child(supervisor, child)` | Stops a child that it started, given by its PID or its id, and waits for its end. |
 /// | `send(process, payload)` | Sends a message, and waits for room in the mailbox. |
 /// | `call(process, payload, { timeout })` | Sends a request, waits for the reply and returns it. The `timeout` is a number of seconds or a string such as `"2s"`, 5 seconds by default. |
 /// | `try_send(process, payload)` | Sends a message and returns `true`, or `false` where there is no room. |
@@ -130,6 +133,21 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// messages of senders that wait for room are looked at, too, and one that matches is let in. So others that fill a mailbox do
 /// not keep out what its script waits for, unless that is sent with `try_send`. A message of kind `cancelled` stays in the
 /// mailbox unless the pattern matches it; `process.cancelled()` returns the reason at any time.
+///
+/// # Children
+///
+/// A [dynamic supervisor](crate::process::supervisor::DynamicSpec) is given by its id, such as `"app:pool"`. It starts a child as its
+/// specification says, but for what the script sets: the `payload`; `options`, over those of the specification; the `name`; and
+/// `restart`, which is `"permanent"`, `"transient"` or `"temporary"`. The child inherits from the frame of the script, each time that it
+/// is started. It outlives the script, and ends with its supervisor. A restart gives it another PID; it keeps its id.
+///
+/// ```lua
+/// local pid, id = process.start_child("app:pool", { payload = { room = "rust" }, name = "room rust" })
+/// process.stop_child("app:pool", id)
+/// ```
+///
+/// A script may start a child where it may start a process: on its own host, and on those that its frame grants. It may stop the
+/// children that it started itself. A child that fails too often is removed, and its supervisor goes on.
 ///
 /// # What a script may do to others
 ///
@@ -343,6 +361,7 @@ impl LuaModule for ProcessModule {
         reply::install(module)?;
         self.install_messages(module)?;
         self.install_starting(module)?;
+        children::install(module, &self.access)?;
         self.install_ending(module)?;
         self.install_relations(module)?;
         self.install_names(module)

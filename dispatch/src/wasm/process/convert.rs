@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use frame_registry::Options;
 use tokio::time::Instant;
 use wasmtime::component::Resource;
 
@@ -33,7 +32,11 @@ pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Sta
         process = process.with_message(take(message, "a message")?);
     }
     if let Some(text) = &start.options {
-        process = process.with_options(options(text, &start.entry, &mut json)?);
+        process = process.with_options(convert::options(
+            text,
+            &format!("a process of `{}`", start.entry),
+            &mut json,
+        )?);
     }
     if let Some(name) = start.name {
         process = process.with_name(name);
@@ -48,10 +51,6 @@ pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Sta
         process = process.with_owner();
     }
     Ok(process)
-}
-
-fn options(text: &str, entry: &str, json: &mut Budget) -> Result<Options, CallError> {
-    convert::options(text, &format!("a process of `{entry}`"), json)
 }
 
 /// Which messages a guest waits for. The JSON in it may take `json_memory` bytes.

@@ -22,13 +22,13 @@ type Given<T> = Trappable<Result<T, types::Error>>;
     clippy::unnecessary_wraps,
     reason = "it is what the bindings ask of a host function, which may also trap"
 )]
-fn given<T>(result: Result<T, CallError>) -> Given<T> {
+pub(super) fn given<T>(result: Result<T, CallError>) -> Given<T> {
     Ok(result.map_err(|error| (&error).into()))
 }
 
 impl State {
     /// What the host functions work with. The module has prepared the call, or nothing would be linked.
-    fn processes(&mut self) -> Trappable<(Access, Ctx)> {
+    pub(super) fn processes(&mut self) -> Trappable<(Access, Ctx)> {
         let access = self.slot::<Option<Access>>().clone();
         let access =
             access.ok_or_else(|| wasmtime::format_err!("the module of processes was not prepared"))?;

@@ -1,19 +1,20 @@
 //! What components have of processes.
 
+mod children;
 mod convert;
 mod host;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::frame::function::processes;
+use super::bindings::frame::function::{processes, supervisors};
 use super::module::HostModule;
 use super::state::State;
 use crate::error::CallError;
 use crate::process::ProcessManager;
 use crate::process::guest::Access;
 
-/// A [module](HostModule) with which components are processes and deal with others: the interface
-/// `frame:function/processes` of `wit/process.wit`. A component that imports it, and is a process, is one of the world
+/// A [module](HostModule) with which components are processes and deal with others: the interfaces
+/// `frame:function/processes` of `wit/process.wit` and `frame:function/supervisors` of `wit/supervisor.wit`. A component that imports it, and is a process, is one of the world
 /// `frame:function/process`.
 ///
 /// ```
@@ -88,7 +89,8 @@ impl ProcessModule {
 
 impl HostModule for ProcessModule {
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
-        processes::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+        processes::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+        supervisors::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
     }
 
     fn prepare(&self, state: &mut State) -> Result<(), CallError> {

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod calls;
+mod children;
 mod ending;
 mod grants;
 mod messages;

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod calls;
+mod children;
 mod ending;
 mod messages;
 mod others;

@@ -1,0 +1,63 @@
+//! What scripts and components may do with the children of dynamic supervisors.
+//!
+//! A guest may start a child where it may start a process, and stop those children that it started itself.
+
+use super::entry::EntryId;
+use super::guest::{Access, check_length, pid};
+use super::supervisor::{ControlError, DynamicChild, StartedChild, SupervisorHandle, Which};
+use crate::ctx::Ctx;
+use crate::error::{CallError, ErrorKind};
+
+impl Access {
+    pub(crate) async fn start_child(
+        &self,
+        ctx: &Ctx,
+        supervisor: &str,
+        child: DynamicChild,
+    ) -> Result<StartedChild, CallError> {
+        let handle = self.supervisor(ctx, supervisor)?;
+        let started = if self.is_trusted() {
+            handle.start_child(ctx, child).await
+        } else {
+            handle.start_child_of_guest(ctx, child).await
+        };
+        started.map_err(|error| control_error(error, supervisor))
+    }
+
+    /// Stops a child, given by its PID or its id.
+    pub(crate) async fn stop_child(&self, ctx: &Ctx, supervisor: &str, child: &str) -> Result<(), CallError> {
+        let handle = self.supervisor(ctx, supervisor)?;
+        check_length(child)?;
+        let child =
+            if child.starts_with('{') { Which::Process(pid(child)?) } else { Which::Id(child.into()) };
+        let guest = if self.is_trusted() { None } else { ctx.unit() };
+        if guest.is_none() && !self.is_trusted() {
+            return Err(control_error(child.unknown(), supervisor));
+        }
+        handle.stop_child_of_guest(guest, child).await.map_err(|error| control_error(error, supervisor))
+    }
+
+    fn supervisor(&self, ctx: &Ctx, id: &str) -> Result<SupervisorHandle, CallError> {
+        check_length(id)?;
+        let parsed: EntryId =
+            id.parse().map_err(|error: frame_registry::IdError| CallError::invalid(error.to_string()))?;
+        let found = self.manager(ctx)?.supervisor(&parsed);
+        found.ok_or_else(|| CallError::new(ErrorKind::NotFound, format!("no supervisor `{parsed}` runs")))
+    }
+}
+
+/// What a guest is told. It is not told what caused the refusal of a resolver or a handler.
+fn control_error(error: ControlError, supervisor: &str) -> CallError {
+    match error {
+        ControlError::NotStarted { source, .. } => source.without_causes(),
+        ControlError::NotRunning | ControlError::ShuttingDown => CallError::new(
+            ErrorKind::Unavailable,
+            format!("the supervisor `{supervisor}` does not run just now"),
+        ),
+        ControlError::UnknownChild { .. } | ControlError::UnknownProcess { .. } => {
+            let message = format!("the supervisor `{supervisor}` has no such child that was started here");
+            CallError::new(ErrorKind::NotFound, message)
+        }
+        error => error.into(),
+    }
+}
