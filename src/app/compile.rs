@@ -241,7 +241,7 @@ fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
         if let Err(error) = plan::supervisor(&given.value) {
             problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
         }
-        for child in &given.value.children {
+        for child in given.value.all_children() {
             let process = manifest.processes.get(&child.value.process);
             let host = manifest.hosts.get(&child.value.host);
             let (Some(process), Some(host)) = (process, host) else { continue };

@@ -90,7 +90,7 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
     let children: Vec<_> = manifest
         .supervisors
         .values()
-        .flat_map(|given| &given.value.children)
+        .flat_map(|given| given.value.all_children())
         .map(|child| &child.value.process)
         .collect();
     for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
@@ -103,7 +103,7 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
     for (id, process) in &manifest.processes {
         checked.hosts(&["processes", id.as_str(), "options"], process, &process.value.options);
     }
-    for child in manifest.supervisors.values().flat_map(|supervisor| &supervisor.value.children) {
+    for child in manifest.supervisors.values().flat_map(|supervisor| supervisor.value.all_children()) {
         checked.hosts(&[], child, &child.value.options);
     }
     checked.problems
@@ -154,7 +154,7 @@ impl Checked<'_> {
     /// The children of a supervisor that has this frame, and theirs.
     fn children(&mut self, parent: &Frame, supervisor: &SupervisorSpec) {
         let manifest = self.manifest;
-        for child in &supervisor.children {
+        for child in supervisor.all_children() {
             let id = &child.value.process;
             let preset = manifest.processes.get(id).map(|process| &process.value.options);
             if child.value.options.is_empty() && preset.is_some_and(Options::is_empty) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use frame_dispatch::FunctionId;
-use frame_dispatch::process::supervisor::{ChildSpec, SpecError, Supervisor, SupervisorBuilder};
+use frame_dispatch::process::supervisor::{ChildSpec, DynamicSpec, SpecError, Supervisor, SupervisorBuilder};
 use frame_dispatch::process::{EntryId, HostConfig, HostId, Start};
 use frame_net::{Network, NetworkId};
 use frame_registry::Options;
@@ -86,7 +86,7 @@ impl Plan {
         let children: BTreeSet<_> = self
             .supervisors
             .values()
-            .flat_map(|supervisor| &supervisor.value.children)
+            .flat_map(|supervisor| supervisor.value.all_children())
             .map(|child| &child.value.process)
             .collect();
         self.supervisors.iter().filter(move |(id, _)| !children.contains(id))
@@ -106,9 +106,25 @@ impl fmt::Debug for Plan {
 /// The supervisor that a manifest describes.
 pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError> {
     let (restarts, window) = spec.intensity;
+    if let Some(dynamic) = dynamic(spec) {
+        return Supervisor::dynamic(dynamic);
+    }
     let builder =
         Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
     spec.children.iter().map(|given| child(&given.value)).fold(builder, SupervisorBuilder::with_child).build()
+}
+
+/// What a dynamic supervisor starts, if it is one.
+pub(super) fn dynamic(spec: &SupervisorSpec) -> Option<DynamicSpec> {
+    let dynamic = spec.dynamic.as_ref()?;
+    let (restarts, window) = spec.intensity;
+    let children = DynamicSpec::new(child(&dynamic.template.value))
+        .with_intensity(restarts, window)
+        .with_backoff(spec.backoff);
+    Some(match dynamic.max_children {
+        Some(max) => children.with_max_children(max),
+        None => children,
+    })
 }
 
 /// The child that a manifest describes.

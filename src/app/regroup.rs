@@ -3,6 +3,8 @@
 //! Children come and go through the handle of a supervisor that is at the top, and any that runs puts them in another order. What
 //! cannot be changed in one that runs, its strategy or who its host is, and the children of one that is itself a child, whose
 //! frame they are to inherit from, is changed by restarting it.
+//!
+//! A dynamic supervisor that runs is given its new specification, and goes on. Its children are restarted if they are not what it says.
 
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ pub(super) async fn regroup(
     let mut restarted: Vec<_> = gone.iter().filter(|id| is_top(id)).map(ToString::to_string).collect();
     stop(core, live, gone, grace).await;
 
-    let mut regroup = Regroup { core, live, plan, grace, restarted: Vec::new() };
+    let mut regroup = Regroup { live, plan, grace, restarted: Vec::new() };
     for (id, _) in &tops {
         if regroup.live.tops.contains_key(id) && regroup.walk(id, true).await? == Verdict::Restart {
             regroup.restarted.push(id.to_string());
@@ -71,7 +73,6 @@ async fn stop(core: &Core, live: &mut Live, ids: impl IntoIterator<Item = EntryI
 }
 
 struct Regroup<'a> {
-    core: &'a Core,
     live: &'a mut Live,
     plan: &'a Plan,
     grace: Duration,
@@ -94,6 +95,15 @@ impl Regroup<'_> {
             let (Some(running), Some(handle)) = (family.running.clone(), family.handle()) else {
                 return Ok(Verdict::Restart);
             };
+            match (&running.dynamic, &planned.value.dynamic) {
+                (None, None) => (),
+                (Some(earlier), Some(template)) if running.host == planned.value.host => {
+                    let is_other = earlier.template.identity != template.template.identity;
+                    self.reconfigure(&handle, (id, planned), &template.template.value, is_other).await?;
+                    return Ok(Verdict::Nothing);
+                }
+                _ => return Ok(Verdict::Restart),
+            }
             let edits = Edits::between(&running, &planned.value);
             let can_go_on = edits.is_empty() || (is_top && edits.can_be_made);
             if edits.has_other_rules || !can_go_on {
@@ -115,6 +125,41 @@ impl Regroup<'_> {
         })
     }
 
+    /// Gives a dynamic supervisor its specification, and restarts its children if they are something else by now. It does not wait
+    /// for them: what a script has started is no reason to refuse a reload.
+    async fn reconfigure(
+        &mut self,
+        handle: &SupervisorHandle,
+        (id, planned): (&EntryId, &Given<SupervisorSpec>),
+        template: &Child,
+        is_other: bool,
+    ) -> Result<(), Problem> {
+        let Some(spec) = plan::dynamic(&planned.value) else { return Ok(()) };
+        let are_old = is_other || self.is_changed(id, template);
+        let mut restarted = 0;
+        for pid in handle.running() {
+            let handle = handle.of(pid);
+            let reconfigured = handle.reconfigure(spec.clone()).await;
+            reconfigured.map_err(|error| self.plan.problem(planned, report::chain(&error)))?;
+            if are_old {
+                let children = handle.restart_children().await;
+                restarted += children.map_err(|error| self.plan.problem(planned, report::chain(&error)))?;
+            }
+        }
+        if let Some(family) = self.live.supervisors.get_mut(id) {
+            family.running = Some(planned.value.clone());
+        }
+        if are_old {
+            supervise::mark_started(self.live, self.plan, id, template);
+        }
+        match restarted {
+            0 => (),
+            1 => self.restarted.push(format!("1 child of {id}")),
+            count => self.restarted.push(format!("{count} children of {id}")),
+        }
+        Ok(())
+    }
+
     /// Writes down what was done one by one, as that may have to be undone.
     async fn edit(
         &mut self,
@@ -134,7 +179,7 @@ impl Regroup<'_> {
             self.now_runs(id, |children| children.retain(|other| other.value.id != child.value.id));
         }
         for child in &edits.added {
-            match handle.add(&self.core.root(), plan::child(&child.value)).await {
+            match handle.insert(plan::child(&child.value)).await {
                 // Its supervisor was started again in the meantime, with all that is registered.
                 Ok(_) | Err(ControlError::Spec { source: SpecError::DuplicateId { .. } }) => (),
                 Err(error) => return Err(self.failed(child, &error)),
@@ -228,16 +273,19 @@ impl Regroup<'_> {
     /// Whether anything below a supervisor is not what runs.
     fn is_replaced_below(&self, id: &EntryId) -> bool {
         let Some(planned) = self.plan.supervisors.get(id) else { return false };
-        planned.value.children.iter().map(|child| &child.value).any(|child| {
-            let process = &child.process;
-            let running = self.live.supervisors.get(process).and_then(|family| family.running.as_ref());
-            let planned = self.plan.supervisors.get(process).map(|planned| &planned.value);
-            let is_changed = match (running, planned) {
-                (Some(running), Some(planned)) => !Edits::between(running, planned).is_nothing(),
-                (running, planned) => running.is_some() != planned.is_some(),
-            };
-            is_changed || self.is_old(id, child) || self.is_replaced_below(process)
-        })
+        planned.value.all_children().any(|child| self.is_changed(id, &child.value))
+    }
+
+    /// Whether a child, or anything below it, is not what runs.
+    fn is_changed(&self, supervisor: &EntryId, child: &Child) -> bool {
+        let process = &child.process;
+        let running = self.live.supervisors.get(process).and_then(|family| family.running.as_ref());
+        let planned = self.plan.supervisors.get(process).map(|planned| &planned.value);
+        let is_changed = match (running, planned) {
+            (Some(running), Some(planned)) => !Edits::between(running, planned).is_nothing(),
+            (running, planned) => running.is_some() != planned.is_some(),
+        };
+        is_changed || self.is_old(supervisor, child) || self.is_replaced_below(process)
     }
 }
 
@@ -257,7 +305,13 @@ struct Edits<'a> {
 
 impl<'a> Edits<'a> {
     fn between(running: &'a SupervisorSpec, planned: &'a SupervisorSpec) -> Self {
-        let rules = |spec: &SupervisorSpec| (spec.host.clone(), spec.strategy, spec.intensity, spec.backoff);
+        let rules = |spec: &SupervisorSpec| {
+            let dynamic = spec
+                .dynamic
+                .as_ref()
+                .map(|dynamic| (dynamic.template.identity.clone(), dynamic.max_children));
+            (spec.host.clone(), spec.strategy, spec.intensity, spec.backoff, dynamic)
+        };
         let is_in = |children: &[Given<Child>], child: &Given<Child>| {
             children.iter().any(|other| other.identity == child.identity)
         };
@@ -319,6 +373,7 @@ mod tests {
             intensity: (3, Duration::from_secs(5)),
             backoff: Backoff::default(),
             children: children.iter().map(|(id, payload)| child(id, *payload)).collect(),
+            dynamic: None,
         }
     }
 

@@ -103,7 +103,7 @@ pub(super) fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
     if let Some(family) = live.supervisors.get_mut(id) {
         family.running = Some(given.value.clone());
     }
-    for child in &given.value.children {
+    for child in given.value.all_children() {
         mark_started(live, plan, id, &child.value);
     }
 }

@@ -9,11 +9,11 @@ use humantime::format_duration;
 
 use super::{Failure, Format};
 use crate::app::Quarantined;
-use crate::control::{AskError, Place, Process, Running, ask};
+use crate::control::{AskError, LastExit, Place, Process, Running, Supervised, ask};
 use crate::exit::Exit;
 use crate::report;
 
-/// Lists the processes of an app that `frame run` runs, what of it is quarantined, and whether it is degraded: a reload failed and
+/// Lists the processes of an app that `frame run` runs, the children of its supervisors that were restarted or are down, what of it is quarantined, and whether it is degraded: a reload failed and
 /// could not be undone.
 ///
 /// The run is found by its manifest, or by the socket that it was given with `--control`. Nobody but its user and root is
@@ -82,8 +82,14 @@ fn print(running: Running<Process>) -> io::Result<()> {
         report::print(&report::one_line(&format!("degraded: {degraded}")))?;
     }
     let (omitted, quarantined) = (running.omitted, running.quarantined);
+    let (down, down_omitted) = (running.down, running.down_omitted);
+    let children: Vec<_> =
+        running.processes.iter().filter_map(restarted).chain(down.into_iter().map(down_row)).collect();
     if count > 0 {
         print_processes(running.processes, omitted)?;
+    }
+    if !children.is_empty() {
+        print_children(children, down_omitted)?;
     }
     for Quarantined { kind, id, reason, .. } in quarantined {
         report::print(&report::printable(&format!("{kind} {id}: {reason}")))?;
@@ -105,6 +111,42 @@ fn print_processes(processes: Vec<Process>, omitted: usize) -> io::Result<()> {
         report::print(&format_args!("and {omitted} that are younger"))?;
     }
     Ok(())
+}
+
+/// Children that have no process, and those that had another before.
+fn print_children(rows: Vec<Vec<String>>, omitted: usize) -> io::Result<()> {
+    let mut table = report::table(&["supervisor", "child", "pid", "state", "restarts", "last exit"], rows);
+    if let Some(column) = table.column_mut(2) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
+    report::print(&table)?;
+    if omitted > 0 {
+        report::print(&format_args!("and {omitted} more that have no process"))?;
+    }
+    Ok(())
+}
+
+fn restarted(process: &Process) -> Option<Vec<String>> {
+    let child = process.supervised.as_ref().filter(|child| child.last_exit.is_some())?;
+    Some(child_row(child, &process.pid))
+}
+
+fn down_row(child: Supervised) -> Vec<String> {
+    child_row(&child, "")
+}
+
+fn child_row(child: &Supervised, pid: &str) -> Vec<String> {
+    let last_exit = child.last_exit.as_ref().map_or_else(String::new, |LastExit { message, ago, .. }| {
+        format!("{} ago: {}", uptime(*ago), report::one_line(message))
+    });
+    vec![
+        child.supervisor.clone(),
+        child.id.clone(),
+        pid.to_owned(),
+        child.state.clone(),
+        child.restarts.to_string(),
+        last_exit,
+    ]
 }
 
 fn row(process: Process) -> Vec<String> {

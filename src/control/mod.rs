@@ -6,11 +6,13 @@
 
 mod client;
 mod directory;
+mod family;
 mod place;
 mod protocol;
 mod server;
 
 pub(crate) use self::client::{AskError, ask};
+pub(crate) use self::family::{LastExit, Supervised};
 pub(crate) use self::place::{BindError, Place};
 pub(crate) use self::protocol::{Process, Running};
 pub(crate) use self::server::{ControlHandle, Server};

@@ -2,13 +2,14 @@
 //!
 //! ```json
 //! {"version":1,"command":"ps"}
-//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0,"quarantined":[],"degraded":null}}
+//! {"version":1,"running":{"app":"hello","manifest":"/srv/hello/app.toml","pid":4711,"uptime":3.5,"processes":[],"omitted":0,"down":[],"down_omitted":0,"quarantined":[],"degraded":null}}
 //! ```
 //!
 //! An answer may have a member `error`, a text, in the place of what was asked for.
 
 use serde::{Deserialize, Serialize};
 
+use super::family::Supervised;
 use crate::app::Quarantined;
 
 /// The version that this program speaks. Members may be added to an answer without another version.
@@ -66,6 +67,13 @@ pub(crate) struct Running<P> {
     pub(crate) processes: Vec<P>,
     /// How many processes are left out, because there are too many for an answer.
     pub(crate) omitted: usize,
+    /// The children of supervisors that have no process: one that waits for its restart, was done, or is quarantined. A run of an
+    /// earlier version does not tell.
+    #[serde(default)]
+    pub(crate) down: Vec<Supervised>,
+    /// How many of these are left out.
+    #[serde(default)]
+    pub(crate) down_omitted: usize,
     /// The functions and processes whose calls are refused. A run of an earlier version has none.
     #[serde(default)]
     pub(crate) quarantined: Vec<Quarantined>,
@@ -88,10 +96,16 @@ pub(crate) struct Process {
     pub(crate) mailbox: u64,
     pub(crate) frame: Vec<String>,
     pub(crate) parent: Option<String>,
+    /// The process that ends this one with its own end. A run of an earlier version does not tell.
+    #[serde(default)]
+    pub(crate) owner: Option<String>,
     pub(crate) links: Vec<String>,
     pub(crate) monitors: Vec<String>,
     /// In seconds.
     pub(crate) uptime: f64,
+    /// What its supervisor tells, if it is a child of one that answered in time.
+    #[serde(default)]
+    pub(crate) supervised: Option<Supervised>,
 }
 
 /// A request that is none.
@@ -144,15 +158,23 @@ pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
 /// The line that answers with what runs, and with as many of its processes as there is room for.
 pub(super) fn answer<P: Serialize>(mut running: Running<P>) -> Vec<u8> {
     let room = MAX_ANSWER.saturating_sub(ENVELOPE + length(&running.quarantined));
-    let lengths = running.processes.iter().map(length);
+    running.down_omitted += cut(&mut running.down, room / 4);
+    let room = room.saturating_sub(length(&running.down));
+    running.omitted += cut(&mut running.processes, room);
+    line(&Answer { version: VERSION, running: Some(running), error: None })
+}
+
+/// Keeps as many as there is room for, and returns how many that leaves out.
+fn cut(parts: &mut Vec<impl Serialize>, room: usize) -> usize {
+    let lengths = parts.iter().map(length);
     let ends = lengths.scan(0, |end, length| {
         *end += length + ",".len();
         Some(*end)
     });
     let kept = ends.take_while(|&end| end <= room).count();
-    running.omitted += running.processes.len() - kept;
-    running.processes.truncate(kept);
-    line(&Answer { version: VERSION, running: Some(running), error: None })
+    let omitted = parts.len() - kept;
+    parts.truncate(kept);
+    omitted
 }
 
 fn length(part: &impl Serialize) -> usize {
@@ -206,6 +228,8 @@ mod tests {
             mailbox: 3,
             frame: vec!["net.overlay".to_owned()],
             parent: None,
+            owner: None,
+            supervised: None,
             links: Vec::new(),
             monitors: Vec::new(),
             uptime: 1.5,
@@ -215,7 +239,19 @@ mod tests {
     fn running(processes: Vec<Process>) -> Running<Process> {
         let (app, manifest) = ("hello".to_owned(), "/srv/app.toml".to_owned());
         let (omitted, quarantined) = (0, Vec::new());
-        Running { app, manifest, pid: 4711, uptime: 2.5, processes, omitted, quarantined, degraded: None }
+        let (down, down_omitted, degraded) = (Vec::new(), 0, None);
+        Running {
+            app,
+            manifest,
+            pid: 4711,
+            uptime: 2.5,
+            processes,
+            omitted,
+            down,
+            down_omitted,
+            quarantined,
+            degraded,
+        }
     }
 
     #[test]
@@ -251,6 +287,25 @@ mod tests {
         assert!(text.len() <= MAX_ANSWER);
         let arrived = parse_answer(&text).unwrap();
         assert_eq!((arrived.processes.len(), arrived.omitted), (15, 5));
+    }
+
+    #[test]
+    fn children_that_are_down_leave_room_for_processes() {
+        let child = Supervised {
+            supervisor: "app:main".to_owned(),
+            id: "i".repeat(1 << 20),
+            restart: "permanent".to_owned(),
+            state: "waiting".to_owned(),
+            restarts: 3,
+            last_exit: None,
+        };
+        let mut large = process(1);
+        large.names = vec!["n".repeat(1 << 20)];
+        let mut running = running(vec![large; 20]);
+        running.down = vec![child; 20];
+        let arrived = parse_answer(&answer(running)).unwrap();
+        assert_eq!((arrived.down.len(), arrived.down_omitted), (3, 17));
+        assert_eq!((arrived.processes.len(), arrived.omitted), (12, 8));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
+use std::mem;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::family::Family;
 use super::place::{BindError, Claim, Place};
 use super::protocol::{self, Command, MAX_REQUEST, Running};
 use crate::app::{Health, Quarantines};
@@ -43,15 +45,18 @@ pub(crate) struct ControlHandle {
 }
 
 impl ControlHandle {
-    fn running(&self) -> Vec<u8> {
+    fn running(&self, mut family: Family) -> Vec<u8> {
         let processes = self.processes.list();
+        let down = mem::take(&mut family.down);
         protocol::answer(Running {
             app: self.app.clone(),
             manifest: self.manifest.to_string_lossy().into_owned(),
             pid: std::process::id(),
             uptime: self.started.elapsed().as_secs_f64(),
-            processes: processes.iter().collect(),
+            processes: processes.iter().map(|process| family.member(process)).collect(),
             omitted: 0,
+            down,
+            down_omitted: 0,
             quarantined: self.quarantines.list(),
             degraded: self.health.borrow().as_ref().map(ToString::to_string),
         })
@@ -131,7 +136,10 @@ async fn converse(stream: UnixStream, handle: ControlHandle) -> io::Result<()> {
     BufReader::new(reader.take(MAX_REQUEST as u64 + 1)).read_until(b'\n', &mut request).await?;
     let answer = match protocol::parse_request(&request) {
         // Thousands of processes take a while, and a thread of the runtime has others to serve.
-        Ok(Command::Ps) => tokio::task::spawn_blocking(move || handle.running()).await?,
+        Ok(Command::Ps) => {
+            let family = Family::of(&handle.processes).await;
+            tokio::task::spawn_blocking(move || handle.running(family)).await?
+        }
         Err(error) => protocol::refusal(&error),
     };
     writer.write_all(&answer).await?;

@@ -56,6 +56,14 @@
 //! options = { network = "app:tor" }
 //! restart = "permanent"           # or "transient", "temporary"
 //! shutdown = "5s"                 # or "at_once", "unlimited"
+//!
+//! [supervisors."app:pool"]        # dynamic: its children are started and stopped while the app runs
+//! host = "app:workers"
+//! max_children = 100
+//!
+//! [supervisors."app:pool".template]   # what each of them is, but for what it is started with: as a child, without a name
+//! process = "app:ticker"
+//! restart = "transient"
 //! ```
 //!
 //! # What can be left out
@@ -120,7 +128,7 @@ mod variables;
 mod tests;
 
 pub use self::model::{
-    AppSection, Child, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
+    AppSection, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
 };
 pub(crate) use self::places::PointAt;
 pub use self::problem::{Problem, Problems, SourceFile};

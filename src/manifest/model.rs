@@ -182,6 +182,24 @@ pub struct SupervisorSpec {
     pub backoff: Backoff,
     /// In the order in which they are started.
     pub children: Vec<Given<Child>>,
+    /// What its children are, if it is dynamic. It has no others then.
+    pub dynamic: Option<Dynamic>,
+}
+
+impl SupervisorSpec {
+    /// Its children, or what a dynamic one starts.
+    pub(crate) fn all_children(&self) -> impl Iterator<Item = &Given<Child>> {
+        self.children.iter().chain(self.dynamic.as_ref().map(|dynamic| &dynamic.template))
+    }
+}
+
+/// What a dynamic supervisor starts.
+#[derive(Debug, Clone)]
+pub struct Dynamic {
+    /// What each child is. It has no name.
+    pub template: Given<Child>,
+    /// How many there may be, if that is bounded.
+    pub max_children: Option<usize>,
 }
 
 /// A child of a supervisor.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::{self, Write as _};
-use std::slice;
 use std::time::Duration;
 
 use frame_dispatch::process::EntryId;
@@ -11,7 +10,7 @@ use frame_net::NetworkId;
 use frame_registry::Id;
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{Child, Function, Given, Limits, Manifest};
+use super::model::{Child, Dynamic, Function, Given, Limits, Manifest};
 use super::units::size_text;
 use crate::report::table;
 
@@ -43,6 +42,8 @@ impl Summary<'_> {
                 "within": duration(value.intensity.1),
                 "is_started": self.is_top(id),
                 "children": value.children.iter().map(|child| self::child(&child.value)).collect::<Vec<_>>(),
+                "template": value.dynamic.as_ref().map(|dynamic| self::child(&dynamic.template.value)),
+                "max_children": value.dynamic.as_ref().and_then(|dynamic| dynamic.max_children),
             })
         });
         json!({
@@ -60,7 +61,7 @@ impl Summary<'_> {
 
     /// Whether a supervisor is started with the app, as no other starts it.
     fn is_top(&self, id: &EntryId) -> bool {
-        let mut children = self.0.supervisors.values().flat_map(|supervisor| &supervisor.value.children);
+        let mut children = self.0.supervisors.values().flat_map(|supervisor| supervisor.value.all_children());
         !children.any(|child| child.value.process == *id)
     }
 
@@ -91,8 +92,8 @@ impl Summary<'_> {
         Ok(())
     }
 
-    fn children(&self, supervisor: &EntryId) -> slice::Iter<'_, Given<Child>> {
-        self.0.supervisors.get(supervisor).map_or_else(Default::default, |given| given.value.children.iter())
+    fn children(&self, supervisor: &EntryId) -> impl Iterator<Item = &Given<Child>> {
+        self.0.supervisors.get(supervisor).into_iter().flat_map(|given| given.value.all_children())
     }
 }
 
@@ -136,8 +137,13 @@ impl fmt::Display for Summary<'_> {
         let mut shown = HashSet::new();
         for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {
             let (restarts, within) = value.intensity;
-            let (strategy, within) = (strategy(value.strategy), duration(within));
-            writeln!(f, "\n{id} on {}, {strategy}, at most {restarts} restarts within {within}", value.host)?;
+            let within = duration(within);
+            let kind = match &value.dynamic {
+                None => strategy(value.strategy).to_owned(),
+                Some(Dynamic { max_children: None, .. }) => "dynamic".to_owned(),
+                Some(Dynamic { max_children: Some(max), .. }) => format!("dynamic, at most {max} children"),
+            };
+            writeln!(f, "\n{id} on {}, {kind}, at most {restarts} restarts within {within}", value.host)?;
             self.write_children(f, id, &mut shown)?;
         }
         Ok(())

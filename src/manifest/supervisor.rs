@@ -20,6 +20,8 @@ pub(super) struct Draft {
     pub(super) settings: Read<Settings>,
     /// Those that could be read. Where one could not, neither could the settings.
     pub(super) children: Vec<ChildDraft>,
+    /// What a dynamic one starts.
+    pub(super) template: Option<ChildDraft>,
 }
 
 /// What a supervisor does with its children.
@@ -28,6 +30,7 @@ pub(super) struct Settings {
     pub(super) strategy: Strategy,
     pub(super) intensity: (u32, Duration),
     pub(super) backoff: Backoff,
+    pub(super) max_children: Option<usize>,
 }
 
 /// A child as it is written.
@@ -59,7 +62,9 @@ impl<T> At<T> {
 
 /// A supervisor. It is read even where something in it is wrong, so that what it refers to is checked as well.
 pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> (Draft, Json) {
-    table.only(&["host", "strategy", "restarts", "within", "backoff", "children"]);
+    let members =
+        ["host", "strategy", "restarts", "within", "backoff", "children", "template", "max_children"];
+    table.only(&members);
     let host = table.required("host", "\"app:workers\"").and_then(|value| At::read(&value, Value::id));
     let children = table.or("children", Vec::new(), |value| {
         let children = value.array("[{ id = \"worker\", process = \"app:worker\" }]")?;
@@ -71,9 +76,36 @@ pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> (Draft, 
             children.iter().find_map(|child| child.as_ref().err()).map_or(Ok(()), |&reported| Err(reported))
         },
     );
-    let settings = settings(table);
+    let template = table.optional("template", |value| template(value, networks));
+    let fits = kind_fits(table);
+    let settings = fits.and_then(|()| settings(table));
     let children = children.unwrap_or_default().into_iter().filter_map(Result::ok).collect();
-    (Draft { host, settings: are_children_right.and(settings), children }, Json::Null)
+    let is_template_right = template.as_ref().map_or_else(|&reported| Err(reported), |_| Ok(()));
+    let settings = are_children_right.and(is_template_right).and(settings);
+    (Draft { host, settings, children, template: template.unwrap_or_default() }, Json::Null)
+}
+
+/// Refuses what is for one kind of supervisor in the other.
+fn kind_fits(table: &Table<'_>) -> Read<()> {
+    let is_dynamic = table.get("template").is_some();
+    let wrong: &[&str] = if is_dynamic { &["children", "strategy"] } else { &["max_children"] };
+    for &name in wrong {
+        let Some(value) = table.get(name) else { continue };
+        let problem = if is_dynamic {
+            let problem = value.problem(format_args!("a supervisor with a `template` has no `{name}`"));
+            problem.with_help(match name {
+                "children" => "take it out, or put the children below a supervisor of their own",
+                _ => "take it out: each of its children is restarted alone",
+            })
+        } else {
+            let problem = value.problem("`max_children` is for a supervisor with a `template`");
+            problem.with_help(
+                "take it out, or add a `template`, of which children are started while the app runs",
+            )
+        };
+        return Err(value.reader.report(problem));
+    }
+    Ok(())
 }
 
 fn settings(table: &Table<'_>) -> Read<Settings> {
@@ -86,8 +118,10 @@ fn settings(table: &Table<'_>) -> Read<Settings> {
     let restarts = table.or("restarts", 3, |value| value.integer(0..=u32::MAX.into(), "3"));
     let within = table.or("within", Duration::from_secs(5), |value| value.time("\"5s\""));
     let backoff = table.or("backoff", Backoff::default(), backoff);
+    let max_children = table.optional("max_children", |value| value.integer(1..=u32::MAX.into(), "100"));
     let restarts = u32::try_from(restarts?).unwrap_or(u32::MAX);
-    Ok(Settings { strategy: strategy?, intensity: (restarts, within?), backoff: backoff? })
+    let max_children = max_children?.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+    Ok(Settings { strategy: strategy?, intensity: (restarts, within?), backoff: backoff?, max_children })
 }
 
 fn backoff(value: &Value<'_>) -> Read<Backoff> {
@@ -128,23 +162,51 @@ fn child(value: &Value<'_>, networks: &Known<NetworkKind>) -> Read<ChildDraft> {
     let table = value.table("a child", "{ id = \"worker\", process = \"app:worker\" }")?;
     table.only(&["id", "process", "host", "name", "payload", "options", "restart", "shutdown"]);
     let id = table.required("id", "\"worker\"").and_then(|value| At::read(&value, child_id));
+    let name = table.optional("name", |value| At::read(value, name));
+    let child = child_of(value, &table, networks, |_| id)?;
+    Ok(ChildDraft { name: name?, ..child })
+}
+
+/// What a dynamic supervisor starts. Its id is what those of the children begin with, and they have names of their own.
+fn template(value: &Value<'_>, networks: &Known<NetworkKind>) -> Read<ChildDraft> {
+    let table = value.table("`template`", "{ process = \"app:worker\" }")?;
+    if let Some(name) = table.get("name") {
+        let problem = name.problem("a `template` has no `name`");
+        let help = "take it out; a name is given to each child when it is started";
+        return Err(name.reader.report(problem.with_help(help)));
+    }
+    table.only(&["id", "process", "host", "payload", "options", "restart", "shutdown"]);
+    let id = table.optional("id", |value| At::read(value, child_id));
+    child_of(value, &table, networks, |process| {
+        let name = || process.value.as_str().split_once(':').map_or("", |(_, name)| name).to_owned();
+        Ok(id?.unwrap_or_else(|| At { value: name(), span: process.span.clone() }))
+    })
+}
+
+/// A child without its name. `id` may follow from its process.
+fn child_of(
+    value: &Value<'_>,
+    table: &Table<'_>,
+    networks: &Known<NetworkKind>,
+    id: impl FnOnce(&At<EntryId>) -> Read<At<String>>,
+) -> Read<ChildDraft> {
     let process = table.required("process", "\"app:worker\"").and_then(|value| At::read(&value, Value::id));
     let host = table.optional("host", |value| At::read(value, Value::id));
-    let name = table.optional("name", |value| At::read(value, name));
     let payload = table.optional("payload", |value| At::read(value, Value::json));
-    let options = options(&table, Taker::Process, networks);
+    let options = options(table, Taker::Process, networks);
     let restart = table.or("restart", Restart::default(), |value| {
         let all = [Restart::Permanent, Restart::Transient, Restart::Temporary];
         value.choice(&all.map(|restart| (restart.as_str(), restart)))
     });
     let shutdown = table.optional("shutdown", shutdown);
     let (options, given) = options?;
+    let process = process?;
     Ok(ChildDraft {
         span: value.span.clone(),
-        id: id?,
-        process: process?,
+        id: id(&process)?,
+        process,
         host: host?,
-        name: name?,
+        name: None,
         payload: payload?,
         options,
         given,
@@ -191,11 +253,12 @@ fn shutdown(value: &Value<'_>) -> Read<Shutdown> {
 
 /// A supervisor without how it is written, and without its children.
 pub(super) fn identity(host: &HostId, settings: &Settings) -> Json {
-    let Settings { strategy, intensity, backoff } = settings;
+    let Settings { strategy, intensity, backoff, max_children } = settings;
     json!({
         "host": host,
         "strategy": format!("{strategy:?}"),
         "intensity": format!("{intensity:?}"),
         "backoff": format!("{backoff:?}"),
+        "max_children": max_children,
     })
 }

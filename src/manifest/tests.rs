@@ -1,5 +1,6 @@
 //! Manifests, right and wrong.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -100,6 +101,13 @@ fn the_documented_example_reads_into_what_it_says() {
         (Restart::Permanent, Shutdown::Within(Duration::from_secs(5)))
     );
     assert_eq!((&child.payload["every"], child.options.len()), (&1.into(), 1));
+
+    let pool = &manifest.supervisors[&"app:pool".parse().unwrap()].value;
+    let dynamic = pool.dynamic.as_ref().unwrap();
+    assert_eq!((pool.children.len(), dynamic.max_children), (0, Some(100)));
+    let template = &dynamic.template.value;
+    assert_eq!((template.id.as_str(), template.process.as_str()), ("ticker", "app:ticker"));
+    assert_eq!((template.restart, template.host.as_str()), (Restart::Transient, "app:workers"));
 }
 
 #[test]
@@ -427,6 +435,53 @@ fn the_tree_of_supervisors_is_checked() {
         let [(at, message)] = said.as_slice() else { panic!("{members}\n{said:#?}") };
         assert!(at == place && message.contains(what), "{members}\n{said:#?}");
     }
+}
+
+#[test]
+fn what_a_dynamic_supervisor_starts_is_checked_as_a_child_is() {
+    let template = |members: &str| wrong(&format!("{TREE}template = {{ {members} }}"));
+    let cases = [
+        ("process = 'a:q'", "'a:q'", "unknown process or supervisor `a:q`"),
+        ("process = 'a:p', host = 'a:wasm'", "'a:p'", "the host `a:wasm` does not run that"),
+        ("process = 'a:p', name = 'n'", "'n'", "a name is given to each child when it is started"),
+        ("process = 'a:p', id = ''", "''", "a child has the empty id"),
+        ("process = 'a:p', restart = 'always'", "'always'", "`transient`"),
+        ("id = 'x'", "{ id = 'x' }", "no `process`"),
+        ("process = 'a:p', retsart = 'temporary'", "retsart", "`restart`?"),
+        ("process = 'a:top'", "'a:top'", "a:top > a:top"),
+    ];
+    for (members, place, what) in cases {
+        let said = template(members);
+        let [(at, message)] = said.as_slice() else { panic!("{members}\n{said:#?}") };
+        assert!(at == place && message.contains(what), "{members}\n{said:#?}");
+    }
+}
+
+#[test]
+fn what_is_for_another_kind_of_supervisor_is_refused() {
+    let cases = [
+        ("template = { process = 'a:p' }\nchildren = []", "[]", "has no `children`"),
+        ("template = { process = 'a:p' }\nstrategy = 'one_for_all'", "'one_for_all'", "has no `strategy`"),
+        ("max_children = 5", "5", "`max_children` is for a supervisor with a `template`"),
+        ("template = { process = 'a:p' }\nmax_children = 0", "0", "from 1 to"),
+    ];
+    for (settings, place, what) in cases {
+        let said = wrong(&format!("{TREE}{settings}\n"));
+        let [(at, message)] = said.as_slice() else { panic!("{settings}\n{said:#?}") };
+        assert!(at == place && message.contains(what), "{settings}\n{said:#?}");
+    }
+}
+
+#[test]
+fn a_supervisor_that_is_started_by_another_is_not_started_with_the_app() {
+    let manifest = good(&format!(
+        "{TREE}template = {{ process = 'a:below', id = 'session' }}\n\
+         [supervisors.'a:below']\nhost = 'a:all'\nchildren = [{{ id = 'x', process = 'a:p' }}]\n"
+    ));
+    let shown = Summary(&manifest, &BTreeMap::new()).to_string();
+    assert!(shown.contains("a:top on a:all, dynamic, at most 3 restarts within 5s\n"), "{shown}");
+    assert!(shown.contains("  session: a:below on a:all, permanent\n      x: a:p on a:all, permanent"), "{shown}");
+    assert!(!shown.contains("\na:below on"), "{shown}");
 }
 
 #[test]

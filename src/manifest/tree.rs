@@ -1,8 +1,9 @@
 //! The tree of supervisors: whether all that they refer to is there, and fits.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter::Chain;
 use std::ops::Range;
-use std::slice;
+use std::{option, slice};
 
 use frame_dispatch::process::supervisor::Shutdown;
 use frame_dispatch::process::{EntryId, EntryKind, HostConfig, HostId, HostKind};
@@ -10,7 +11,7 @@ use frame_registry::Id;
 use serde_json::{Value as Json, json};
 
 use super::document::Section;
-use super::model::{Child, Function, Given, SupervisorSpec};
+use super::model::{Child, Dynamic, Function, Given, SupervisorSpec};
 use super::reader::{Read, Reader, Reported, unknown};
 use super::supervisor::{At, ChildDraft, Draft, identity};
 
@@ -53,11 +54,19 @@ impl Tree<'_> {
         let children: Vec<_> =
             draft.children.iter().map(|child| self.child(child, draft.host.as_ref().ok())).collect();
         let children = children.into_iter().collect::<Read<Vec<_>>>();
-        let (host, settings, children) = (host?, draft.settings?, children?);
+        let template = draft
+            .template
+            .as_ref()
+            .map(|template| self.child(template, draft.host.as_ref().ok()))
+            .transpose();
+        let (host, settings, children, template) = (host?, draft.settings?, children?, template?);
         let mut identity = identity(&host, &settings);
         identity["children"] = children.iter().map(|child| child.identity.clone()).collect();
+        identity["template"] = template.iter().map(|template| template.identity.clone()).collect();
         let (strategy, intensity, backoff) = (settings.strategy, settings.intensity, settings.backoff);
-        let value = SupervisorSpec { host, strategy, intensity, backoff, children };
+        let max_children = settings.max_children;
+        let dynamic = template.map(|template| Dynamic { template, max_children });
+        let value = SupervisorSpec { host, strategy, intensity, backoff, children, dynamic };
         Ok(Given { value, span: given.span.clone(), identity })
     }
 
@@ -215,7 +224,7 @@ impl Tree<'_> {
     /// A supervisor with its children, the first time.
     fn step<'a>(&'a self, id: &'a EntryId, done: &mut HashSet<&'a EntryId>) -> Option<Step<'a>> {
         let draft = self.supervisors.entries.get(id)?;
-        done.insert(id).then(|| (id, draft.value.children.iter()))
+        done.insert(id).then(|| (id, draft.value.children.iter().chain(&draft.value.template)))
     }
 
     fn report_cycle<'a>(&self, last: &'a ChildDraft, path: impl Iterator<Item = &'a EntryId>) {
@@ -226,4 +235,4 @@ impl Tree<'_> {
     }
 }
 
-type Step<'a> = (&'a EntryId, slice::Iter<'a, ChildDraft>);
+type Step<'a> = (&'a EntryId, Chain<slice::Iter<'a, ChildDraft>, option::Iter<'a, ChildDraft>>);

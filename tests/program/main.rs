@@ -2,6 +2,7 @@
 
 mod call;
 mod check;
+mod children;
 mod complete;
 mod demo;
 mod examples;

@@ -10,6 +10,7 @@ use super::entry::EntryId;
 use super::host::HostId;
 use super::instance::Instance;
 use super::monitor::MonitorRef;
+use super::owner::Owner;
 use crate::pid::Pid;
 
 /// What a process was like at one moment.
@@ -36,6 +37,8 @@ pub struct ProcessInfo {
     pub frame: Vec<&'static str>,
     /// The unit that started it; none if that was no function and no process.
     pub parent: Option<Pid>,
+    /// The process that ends this one with its own end, such as its supervisor.
+    pub owner: Option<Pid>,
     /// The processes that it is linked to, sorted.
     pub links: Vec<Pid>,
     /// The processes that it monitors, sorted.
@@ -102,7 +105,9 @@ impl Instance {
             () => ProcessState::Running,
         };
         let (mut names, mut links, mut monitors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owner = None;
         if let Some(relations) = &state.relations {
+            owner = relations.owner.as_ref().map(Owner::pid);
             names.extend(relations.names.iter().map(ToString::to_string));
             links.extend(&relations.links);
             monitors.extend(relations.monitored.iter().map(MonitorRef::pid));
@@ -122,6 +127,7 @@ impl Instance {
             mailbox,
             frame: self.frame().iter().map(frame_registry::Pair::name).collect(),
             parent: self.parent,
+            owner,
             links,
             monitors,
             uptime: self.started.elapsed(),

@@ -20,6 +20,12 @@ pub(super) struct Owner {
     rank: u64,
 }
 
+impl Owner {
+    pub(super) fn pid(&self) -> Pid {
+        self.instance.pid
+    }
+}
+
 /// A process whose end is decided, and what has to end with it.
 struct Marked {
     reason: ExitReason,

@@ -56,6 +56,7 @@ async fn a_process_is_described_in_full_as_data_and_as_text() {
             "mailbox": 1,
             "frame": ["process", "pid", "tenant"],
             "parent": parent.to_string(),
+            "owner": null,
             "links": [parent.to_string()],
             "monitors": [],
             "uptime": 61.5,

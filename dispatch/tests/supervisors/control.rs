@@ -30,7 +30,7 @@ async fn children_are_told_in_order_also_as_data() {
         json!([
             { "id": "b", "pid": b, "restart": "permanent", "state": "running", "restarts": 0, "last": null },
             { "id": "a", "pid": null, "restart": "transient", "state": "done", "restarts": 0,
-              "last": { "reason": "it was done", "ago": 1.5 } },
+              "last": { "reason": "normal", "message": "it was done", "ago": 1.5 } },
         ])
     );
 }

@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
 use super::super::error::StartError;
 use super::super::exit::ExitReason;
 use super::super::host::HostId;
@@ -67,6 +65,17 @@ pub enum DownReason {
     Blocked,
 }
 
+impl DownReason {
+    /// Its name in text: that of the [exit](ExitReason::as_str), `not_started` or `blocked`.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Exited(reason) => reason.as_str(),
+            Self::NotStarted(_) => "not_started",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,13 +85,6 @@ impl fmt::Display for DownReason {
             }
             Self::Blocked => f.write_str("it was killed and still blocks its thread"),
         }
-    }
-}
-
-/// As text.
-impl Serialize for DownReason {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::super::error::StartError;
@@ -21,7 +21,7 @@ use crate::pid::Pid;
 const COMMANDS: usize = 64;
 
 /// What a child of a supervisor was like at one moment.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 #[non_exhaustive]
 pub struct ChildInfo {
     /// What it is called in its supervisor.
@@ -39,13 +39,15 @@ pub struct ChildInfo {
 }
 
 /// The last time that a child was not up. Its `Display` is the reason.
-#[derive(Debug, Clone, Serialize)]
+///
+/// As data it is an object: the `reason` by its [name](DownReason::as_str), the `message`, which is the same in words, and `ago`, in
+/// seconds.
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct LastExit {
-    /// How it ended, or why it did not start; as data in text.
+    /// How it ended, or why it did not start.
     pub reason: DownReason,
-    /// How long ago that was, as data in seconds.
-    #[serde(serialize_with = "seconds")]
+    /// How long ago that was.
     pub ago: Duration,
 }
 
@@ -55,12 +57,18 @@ impl fmt::Display for LastExit {
     }
 }
 
-fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
+impl Serialize for LastExit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("reason", self.reason.as_str())?;
+        map.serialize_entry("message", &self.reason.to_string())?;
+        map.serialize_entry("ago", &self.ago.as_secs_f64())?;
+        map.end()
+    }
 }
 
 /// What a child does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ChildState {
