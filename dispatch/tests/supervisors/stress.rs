@@ -1,5 +1,6 @@
-//! Random histories of random trees of supervisors: children that trap and ignore what they can, kills of anything, pauses of the
-//! clock, names that others take, commands, and shutdowns at any time.
+//! Random histories of random trees of supervisors: children that trap and ignore what they can, that own others, and that are
+//! started and stopped while their supervisor runs; kills of anything, quarantines, pauses of the clock, names that others take,
+//! commands, and shutdowns at any time.
 //!
 //! After every step each process has an owner that lives, and each supervisor knows the children that it owns. A tree that is
 //! left alone is whole after a while, or has ended; what ends, ends from the last leaf to the first.
@@ -9,18 +10,21 @@
 //! | `FRAME_STRESS_SECONDS` | How long trees are tried. Default: 5. |
 //! | `FRAME_STRESS_SEED` | The seed of the first; the next ones follow it. Default: 0. The seed of one that fails is printed. |
 
+use std::collections::HashMap;
 use std::env;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildSpec, ChildState, Restart, Shutdown, Strategy, Supervisor, SupervisorHandle,
+    Backoff, ChildSpec, ChildState, DynamicChild, DynamicSpec, Restart, Shutdown, Strategy, Supervisor,
+    SupervisorHandle,
 };
-use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager};
-use frame_dispatch::{CallError, Ctx, Functions, Payload, Pid};
+use frame_dispatch::process::{HostConfig, Message, Process, ProcessCtx, ProcessManager};
+use frame_dispatch::{BoxFuture, CallError, Ctx, Functions, Payload, Pid};
 use frame_registry::{App, Options};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -65,8 +69,8 @@ impl Drop for ShownSeed {
     }
 }
 
-/// What a leaf does when it is told to end.
-const MANNERS: [&str; 4] = ["obeys", "is slow", "ignores", "traps"];
+/// What a leaf does when it is told to end. One that owns others obeys.
+const MANNERS: [&str; 5] = ["obeys", "is slow", "ignores", "traps", "owns"];
 
 /// Says that a leaf has ended, however that was.
 struct Leaf {
@@ -77,6 +81,25 @@ struct Leaf {
 impl Drop for Leaf {
     fn drop(&mut self) {
         let _ = self.ended.send(self.pid);
+    }
+}
+
+/// The code of leaves, which may be quarantined.
+struct Leaves {
+    ended: UnboundedSender<Pid>,
+    are_quarantined: Arc<AtomicBool>,
+}
+
+impl Process for Leaves {
+    fn is_quarantined(&self) -> bool {
+        self.are_quarantined.load(Ordering::SeqCst)
+    }
+
+    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        if self.is_quarantined() {
+            return Box::pin(async { Err(CallError::invalid("it is quarantined")) });
+        }
+        Box::pin(leaf(ctx, payload, self.ended.clone()))
     }
 }
 
@@ -93,9 +116,17 @@ async fn leaf(
             ctx.unlink(owner);
         }
     }
+    if manner == "owns" {
+        for manner in ["traps", "ignores"] {
+            // Its host may have stopped.
+            let _ = ctx.start(start("test:leaf").with_payload(json!(manner)).with_owner());
+        }
+    }
     loop {
         match ctx.receive().await {
-            Message::Cancelled { .. } if manner == "obeys" => return Ok(Payload::default()),
+            Message::Cancelled { .. } if manner == "obeys" || manner == "owns" => {
+                return Ok(Payload::default());
+            }
             Message::Cancelled { .. } if manner == "is slow" => {
                 sleep(Duration::from_millis(1_500)).await;
                 return Ok(Payload::default());
@@ -116,8 +147,12 @@ struct Forest {
     root: Ctx,
     /// All supervisors of the tree; the first is at the top.
     supervisors: Vec<SupervisorHandle>,
+    /// Those of them that are dynamic, with what they start.
+    dynamic: Vec<(SupervisorHandle, DynamicSpec)>,
+    are_quarantined: Arc<AtomicBool>,
     /// Names of leaves.
     names: Vec<String>,
+    names_leaves: bool,
     /// Those that hold such a name and are no part of the tree.
     squatters: Vec<Pid>,
     top: Option<Pid>,
@@ -133,15 +168,19 @@ impl Forest {
         let processes = ProcessManager::new(functions.clone());
         processes.register_host("test:host".parse().unwrap(), HostConfig::default()).unwrap();
         let (to, ended) = unbounded_channel();
-        let run = move |ctx: ProcessCtx, payload: Payload| leaf(ctx, payload, to.clone());
-        processes.register("test:leaf".parse().unwrap(), Options::new(), run).unwrap();
+        let are_quarantined = Arc::new(AtomicBool::new(false));
+        let leaves = Leaves { ended: to, are_quarantined: Arc::clone(&are_quarantined) };
+        processes.register("test:leaf".parse().unwrap(), Options::new(), leaves).unwrap();
         let (root, random) = (functions.root(), Rng::with_seed(seed));
         let mut forest = Self {
             random,
             processes,
             root,
             supervisors: Vec::new(),
+            dynamic: Vec::new(),
+            are_quarantined,
             names: Vec::new(),
+            names_leaves: true,
             squatters: Vec::new(),
             top: None,
             ended,
@@ -171,7 +210,10 @@ impl Forest {
         for child in 0..self.random.usize(1..5) {
             let id = format!("c{child}");
             let spec = if depth < DEPTH && self.random.u8(..) < 90 {
-                let entry = self.grow(depth + 1);
+                let entry = match self.random.u8(..4) {
+                    0 => self.grow_dynamic(depth + 1),
+                    _ => self.grow(depth + 1),
+                };
                 let shutdown = match self.random.u8(..3) {
                     0 => Shutdown::Within(Duration::from_secs(3)),
                     _ => Shutdown::Unlimited,
@@ -189,13 +231,48 @@ impl Forest {
         entry
     }
 
+    /// Registers a dynamic supervisor of leaves, or of supervisors; returns its entry.
+    fn grow_dynamic(&mut self, depth: usize) -> String {
+        let number = self.supervisors.len();
+        let placeholder = Supervisor::builder(Strategy::OneForOne).build().unwrap().handle();
+        self.supervisors.push(placeholder);
+        let template = if depth < DEPTH && self.random.bool() {
+            // There may be several of each, so they cannot have names.
+            let could_name = std::mem::replace(&mut self.names_leaves, false);
+            let entry = self.grow(depth + 1);
+            self.names_leaves = could_name;
+            ChildSpec::new("d", start(&entry)).with_shutdown(Shutdown::Unlimited)
+        } else {
+            self.leaf_without_name("d")
+        };
+        let spec = DynamicSpec::new(template)
+            .with_max_children(self.random.usize(1..6))
+            .with_backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.0))
+            .with_intensity(self.random.u32(2..20), Duration::from_secs(30));
+        let built = Supervisor::dynamic(spec.clone()).unwrap();
+        self.supervisors[number] = built.handle();
+        self.dynamic.push((built.handle(), spec));
+        let entry = format!("test:s{number}");
+        self.processes.register(entry.parse().unwrap(), Options::new(), built).unwrap();
+        entry
+    }
+
+    fn leaf_without_name(&mut self, id: &str) -> ChildSpec {
+        let manner = self.choose(&MANNERS).unwrap();
+        self.with_rules(ChildSpec::new(id, start("test:leaf").with_payload(json!(manner))))
+    }
+
     fn leaf(&mut self, id: &str) -> ChildSpec {
         let mut start = start("test:leaf").with_payload(json!(self.choose(&MANNERS).unwrap()));
-        if self.random.u8(..3) == 0 {
+        if self.names_leaves && self.random.u8(..3) == 0 {
             let name = format!("n{}", self.names.len());
             start = start.with_name(name.as_str());
             self.names.push(name);
         }
+        self.with_rules(ChildSpec::new(id, start))
+    }
+
+    fn with_rules(&mut self, child: ChildSpec) -> ChildSpec {
         let shutdown = match self.random.u8(..4) {
             0 => Shutdown::AtOnce,
             seconds => Shutdown::Within(Duration::from_secs(seconds.into())),
@@ -205,7 +282,7 @@ impl Forest {
             1 => Restart::Transient,
             _ => Restart::Permanent,
         };
-        ChildSpec::new(id, start).with_shutdown(shutdown).with_restart(restart)
+        child.with_shutdown(shutdown).with_restart(restart)
     }
 
     /// Returns how often the order of a shutdown was known.
@@ -230,7 +307,7 @@ impl Forest {
     async fn step(&mut self) -> String {
         let all: Vec<_> = self.processes.list().iter().map(|process| process.pid).collect();
         let pid = self.choose(&all);
-        match self.random.u8(..16) {
+        match self.random.u8(..20) {
             0..4 => {
                 let (Some(pid), how) = (pid, self.choose(&["done", "fail"]).unwrap()) else {
                     return "nothing".to_owned();
@@ -273,6 +350,13 @@ impl Forest {
                 format!("{squatter} is terminated, which has a name")
             }
             12..15 => self.command(),
+            15..18 => self.dynamic_command(),
+            18 => {
+                let are_quarantined =
+                    !self.are_quarantined.load(Ordering::SeqCst) && self.random.u8(..3) == 0;
+                self.are_quarantined.store(are_quarantined, Ordering::SeqCst);
+                format!("the code of leaves is quarantined: {are_quarantined}")
+            }
             _ => {
                 let grace = Duration::from_millis(self.random.u64(..10_000));
                 self.shut_down(self.top, grace).await;
@@ -315,50 +399,101 @@ impl Forest {
         }
     }
 
+    /// Has a dynamic supervisor do something, and does not wait for that.
+    fn dynamic_command(&mut self) -> String {
+        let running: Vec<_> = self
+            .dynamic
+            .iter()
+            .flat_map(|(handle, spec)| handle.running().into_iter().map(|pid| (handle.of(pid), spec.clone())))
+            .collect();
+        let Some((handle, spec)) = self.choose(&running) else { return "nothing".to_owned() };
+        let (root, shown) = (self.root.clone(), format!("{:?}", handle.running()));
+        match self.random.u8(..8) {
+            0..5 => {
+                let mut child = DynamicChild::new();
+                if self.random.u8(..4) == 0 {
+                    self.added += 1;
+                    child = child.with_name(format!("d{}", self.added));
+                }
+                if self.random.bool() {
+                    child = child.with_restart(Restart::Permanent);
+                }
+                tokio::spawn(async move { handle.start_child(&root, child).await });
+                format!("start a child of {shown}")
+            }
+            5 => {
+                let all: Vec<_> = self.processes.list().iter().map(|process| process.pid).collect();
+                let Some(pid) = self.choose(&all) else { return "nothing".to_owned() };
+                tokio::spawn(async move { handle.stop_child(pid).await });
+                format!("stop {pid}, a child of {shown}")
+            }
+            6 => {
+                tokio::spawn(async move { handle.restart_children().await });
+                format!("restart the children of {shown}")
+            }
+            _ => {
+                let spec = spec.with_max_children(self.random.usize(..6));
+                tokio::spawn(async move { handle.reconfigure(spec).await });
+                format!("reconfigure {shown}")
+            }
+        }
+    }
+
     /// Asks the top to end, as a reload does, and sees that nothing is left, and in which order all ended.
     async fn shut_down(&mut self, top: Option<Pid>, grace: Duration) {
         let Some(top) = top else { return };
-        let expected = self.leaves_in_order(top).await;
+        let expected = self.groups_in_order(top).await;
         while self.ended.try_recv().is_ok() {}
         if let Ok(exit) = self.processes.monitor(top) {
             let _ = self.processes.cancel(top, "a test", grace);
             within("a monitor of the top", exit).await;
         }
         self.top = None;
-        let squatters = self.squatters.clone();
         self.forget_squatters();
         assert_eq!(self.processes.len(), self.squatters.len(), "left behind:\n{}", self.processes.list());
         let mut ended = Vec::new();
         while let Ok(pid) = self.ended.try_recv() {
-            // One that was cancelled before may end meanwhile.
-            ended.extend((!squatters.contains(&pid)).then_some(pid));
+            ended.push(pid);
         }
-        if let Some(mut expected) = expected {
+        if let Some((mut expected, group_of)) = expected {
             expected.reverse();
             self.shut_down_in_order += 1;
+            // One that is no part of the tree, and was cancelled before, may end meanwhile.
+            let mut ended: Vec<_> = ended.iter().filter_map(|pid| group_of.get(pid).copied()).collect();
+            ended.dedup();
             assert_eq!(ended, expected, "the last first");
         }
     }
 
-    /// The leaves of the tree, if each of its children runs and nothing is to end.
-    async fn leaves_in_order(&self, supervisor: Pid) -> Option<Vec<Pid>> {
-        let mut leaves = Vec::new();
-        let mut next = vec![supervisor];
-        while let Some(pid) = next.pop() {
+    /// The groups of leaves in the tree, and that of each leaf, if each child runs and nothing is to end. Those below a dynamic
+    /// supervisor end in any order, so they are one group, which is called by that. Any other leaf is a group with those that it
+    /// owns.
+    async fn groups_in_order(&self, supervisor: Pid) -> Option<(Vec<Pid>, HashMap<Pid, Pid>)> {
+        let (mut groups, mut group_of) = (Vec::new(), HashMap::new());
+        let mut next = vec![(supervisor, None)];
+        while let Some((pid, group)) = next.pop() {
             let Some(handle) = self.supervisors.iter().find(|handle| handle.running().contains(&pid)) else {
                 let info = self.processes.info(pid)?;
                 if info.entry.as_str() != "test:leaf" {
                     return None;
                 }
-                leaves.push(pid);
+                let group = group.unwrap_or(pid);
+                groups.push(group);
+                group_of.insert(pid, group);
+                let owned = self.processes.list();
+                let owned = owned.iter().filter(|info| info.owner == Some(pid));
+                group_of.extend(owned.map(|info| (info.pid, group)));
                 continue;
             };
+            let is_dynamic = self.dynamic.iter().any(|(handle, _)| handle.running().contains(&pid));
+            let group = group.or(is_dynamic.then_some(pid));
             let children = within("the test for children", handle.of(pid).children()).await.ok()?;
             if children.iter().any(|child| !matches!(child.state, ChildState::Running | ChildState::Done)) {
                 return None;
             }
-            next.extend(children.iter().rev().filter_map(|child| child.pid));
+            next.extend(children.iter().rev().filter_map(|child| Some((child.pid?, group))));
         }
+        groups.dedup();
         // What was told to end otherwise ends when it likes.
         let is_calm = |pid: &Pid| {
             let info = self.processes.info(*pid);
@@ -366,7 +501,7 @@ impl Forest {
                 matches!(info.state.as_str(), "receiving" | "starting") && info.mailbox == 0
             })
         };
-        leaves.iter().all(is_calm).then_some(leaves)
+        group_of.keys().all(is_calm).then_some((groups, group_of))
     }
 
     fn forget_squatters(&mut self) {
@@ -414,11 +549,30 @@ impl Forest {
         }
     }
 
+    /// A reload has replaced the code of the leaves.
+    async fn restart_quarantined(&self) {
+        for handle in &self.supervisors {
+            for pid in handle.running() {
+                let handle = handle.of(pid);
+                let children = within("the test for children", handle.children()).await;
+                for child in children.iter().flatten() {
+                    if child.state == ChildState::Quarantined {
+                        // The supervisor may give up meanwhile.
+                        let _ = within("the test for a restart", handle.restart(&child.id)).await;
+                    }
+                }
+            }
+        }
+    }
+
     /// Leaves the tree alone, upon which it is whole or has ended.
     async fn calm(&mut self, step: usize) {
         for squatter in std::mem::take(&mut self.squatters) {
             let _ = self.processes.terminate(squatter);
         }
+        sleep(CALM).await;
+        self.are_quarantined.store(false, Ordering::SeqCst);
+        self.restart_quarantined().await;
         sleep(CALM).await;
         self.check(&format!("all is calm, step {step}")).await;
         let Some(top) = self.top else {
