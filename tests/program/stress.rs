@@ -1,5 +1,5 @@
-//! Random reloads and pauses of a run whose scripts trap and ignore what they can, fail at any time, and take names from each
-//! other.
+//! Random reloads and pauses of a run whose scripts trap and ignore what they can, fail at any time, take names from each other, own
+//! others, and start and stop the children of a dynamic supervisor.
 //!
 //! | variable | |
 //! |---|---|
@@ -20,7 +20,7 @@ use crate::command;
 use crate::run::{App, PATIENCE, Run, process};
 
 /// Scripts by their names. What each does when it is told to end, and before that, is in the first line.
-const SCRIPTS: [(&str, &str); 5] = [
+const SCRIPTS: [(&str, &str); 6] = [
     ("obeys", "repeat local message = process.receive() until message.kind == 'cancelled'"),
     (
         "slow",
@@ -42,6 +42,19 @@ const SCRIPTS: [(&str, &str); 5] = [
            local message = process.receive(math.random() / 4)
            if has_it then process.unregister(name) end
            if message and message.kind == 'cancelled' then return end
+         end",
+    ),
+    (
+        "asks",
+        "local entries = { 'obeys', 'slow', 'ignores' }
+         while true do
+           local entry = 'app:' .. entries[math.random(3)]
+           pcall(process.start, { host = 'app:workers', entry = entry, owned = true })
+           local ok, pid, id = pcall(process.start_child, 'app:pool')
+           local message = process.receive(math.random() / 4)
+           if ok and math.random(2) == 1 then pcall(process.stop_child, 'app:pool', id) end
+           if message and message.kind == 'cancelled' then return end
+           if math.random(8) == 1 then error('it had to be') end
          end",
     ),
 ];
@@ -70,7 +83,7 @@ fn children(random: &mut Rng, supervisor: &str, count: usize) -> String {
     text
 }
 
-/// A tree of the supervisors `app:main` and, below it, `app:inner`, beside those that take names.
+/// A tree of the supervisors `app:main` and, below it, `app:inner`, beside those that take names or start others, if any.
 fn manifest(random: &mut Rng, squatters: usize) -> String {
     let strategy = |random: &mut Rng| ["one_for_one", "one_for_all", "rest_for_one"][random.usize(..3)];
     let mut text = "[app]\nname = \"stress\"\n[hosts.\"app:workers\"]\nprocesses = 40\n".to_owned();
@@ -88,6 +101,18 @@ fn manifest(random: &mut Rng, squatters: usize) -> String {
             text += "[[supervisors.\"app:main\".children]]\nid = \"inner\"\nprocess = \"app:inner\"\n";
         }
     }
+    if squatters > 0 {
+        let (script, _) = SCRIPTS[random.usize(..4)];
+        let (most, restart) =
+            (random.usize(1..5), ["permanent", "transient", "temporary"][random.usize(..3)]);
+        writeln!(
+            text,
+            "[[supervisors.\"app:other\".children]]\nid = \"asks\"\nprocess = \"app:asks\"\n\
+             [supervisors.\"app:pool\"]\nhost = \"app:workers\"\nrestarts = 100000\nmax_children = {most}\n\
+             [supervisors.\"app:pool\".template]\nprocess = \"app:{script}\"\nrestart = \"{restart}\""
+        )
+        .expect("a string");
+    }
     for number in 0..squatters {
         writeln!(
             text,
@@ -98,8 +123,8 @@ fn manifest(random: &mut Rng, squatters: usize) -> String {
     text
 }
 
-/// A process that runs: its PID, its entry, and the PIDs of those that it is linked to.
-type Shown = (String, String, Vec<String>);
+/// A process that runs: its PID, its entry, and the PID of its owner.
+type Shown = (String, String, Option<String>);
 
 /// The processes that run. None where the program does not answer, as where it has ended.
 fn processes(app: &App) -> Option<Vec<Shown>> {
@@ -109,21 +134,24 @@ fn processes(app: &App) -> Option<Vec<Shown>> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let processes = running["processes"].as_array()?.iter();
     let processes = processes.filter(|process| process["state"] != "ending").map(|process| {
-        let links = process["links"].as_array().expect("a list").iter().map(text).collect();
-        (text(&process["pid"]), text(&process["entry"]), links)
+        let owner = process["owner"].as_str().map(str::to_owned);
+        (text(&process["pid"]), text(&process["entry"]), owner)
     });
     Some(processes.collect())
 }
 
-/// Those that have no supervisor, and are none at the top. Here no script ends its link to its supervisor, and one that a reload
-/// has added has no parent.
+/// Those whose owner does not run, and that are no supervisor at the top.
 fn orphans(app: &App) -> BTreeSet<String> {
     let Some(all) = processes(app) else { return BTreeSet::new() };
     let pids: BTreeSet<_> = all.iter().map(|(pid, ..)| pid.clone()).collect();
-    let is_orphan = |entry: &str, links: &[String]| {
-        !["app:main", "app:other"].contains(&entry) && !links.iter().any(|link| pids.contains(link))
+    let is_orphan = |entry: &str, owner: Option<&String>| {
+        !["app:main", "app:other", "app:pool"].contains(&entry)
+            && !owner.is_some_and(|owner| pids.contains(owner))
     };
-    all.iter().filter(|(_, entry, links)| is_orphan(entry, links)).map(|(pid, ..)| pid.clone()).collect()
+    all.iter()
+        .filter(|(_, entry, owner)| is_orphan(entry, owner.as_ref()))
+        .map(|(pid, ..)| pid.clone())
+        .collect()
 }
 
 /// How the program ended by itself, if it has, which it may say only for one reason.
