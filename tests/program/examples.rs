@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{frame, stdout};
+use super::{command, frame, stdout};
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
@@ -53,6 +53,21 @@ fn hello_greets_with_a_script_that_calls_a_component() {
     assert_eq!(greeted, json!({ "by": "hello:greet", "text": "HELLO, ADA \"COUNTESS\" L." }));
     let refused = frame(&["call", &manifest("hello"), "hello:greet", "5"]);
     assert_eq!(refused.status.code(), Some(3));
+}
+
+#[test]
+fn rooms_are_opened_for_their_visitor_and_closed_with_the_app() {
+    let mut command = command(&["run", &manifest("rooms")]);
+    let session = tempfile::tempdir().expect("a directory");
+    let mut run = crate::run::Run::spawn(command.env("XDG_RUNTIME_DIR", session.path()));
+    for topic in ["rust", "lua", "wasm"] {
+        run.wait_for_times(&format!("hello, {topic}!"), 2);
+    }
+    assert_eq!(run.times("a child was started"), 3);
+    run.signal(rustix::process::Signal::TERM);
+    assert!(run.end().success());
+    assert_eq!(run.times("a room was closed"), 3, "{}", run.said.join("\n"));
+    assert!(run.has_said("all ended in time") && !run.has_said("WARN"), "{}", run.said.join("\n"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! A guest may start a child where it may start a process, and stop those children that it started itself.
 
+use tokio::time::timeout;
+
 use super::entry::EntryId;
 use super::guest::{Access, check_length, pid};
 use super::supervisor::{ControlError, DynamicChild, StartedChild, SupervisorHandle, Which};
@@ -9,6 +11,7 @@ use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 
 impl Access {
+    /// Starts a child. Waits until the supervisor runs, if that is about to start, for as long as a call waits for its reply.
     pub(crate) async fn start_child(
         &self,
         ctx: &Ctx,
@@ -16,6 +19,9 @@ impl Access {
         child: DynamicChild,
     ) -> Result<StartedChild, CallError> {
         let handle = self.supervisor(ctx, supervisor)?;
+        let patience = self.manager(ctx)?.config().call_timeout;
+        // Whether it runs is seen below.
+        let _ = timeout(patience, handle.ready()).await;
         let started = if self.is_trusted() {
             handle.start_child(ctx, child).await
         } else {
@@ -42,7 +48,7 @@ impl Access {
         let parsed: EntryId =
             id.parse().map_err(|error: frame_registry::IdError| CallError::invalid(error.to_string()))?;
         let found = self.manager(ctx)?.supervisor(&parsed);
-        found.ok_or_else(|| CallError::new(ErrorKind::NotFound, format!("no supervisor `{parsed}` runs")))
+        found.ok_or_else(|| CallError::new(ErrorKind::NotFound, format!("there is no supervisor `{parsed}`")))
     }
 }
 
@@ -50,10 +56,9 @@ impl Access {
 fn control_error(error: ControlError, supervisor: &str) -> CallError {
     match error {
         ControlError::NotStarted { source, .. } => source.without_causes(),
-        ControlError::NotRunning | ControlError::ShuttingDown => CallError::new(
-            ErrorKind::Unavailable,
-            format!("the supervisor `{supervisor}` does not run just now"),
-        ),
+        ControlError::NotRunning | ControlError::ShuttingDown => {
+            CallError::new(ErrorKind::Unavailable, format!("the supervisor `{supervisor}` does not run"))
+        }
         ControlError::UnknownChild { .. } | ControlError::UnknownProcess { .. } => {
             let message = format!("the supervisor `{supervisor}` has no such child that was started here");
             CallError::new(ErrorKind::NotFound, message)

@@ -1,11 +1,13 @@
 //! What can be started.
 
+use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
 use frame_registry::{Id, IdKind, Options};
 
 use super::ctx::ProcessCtx;
+use super::supervisor::Supervisor;
 use crate::error::CallError;
 use crate::function::BoxFuture;
 use crate::handler::{Handler, HandlerContext, RunsWith};
@@ -119,9 +121,15 @@ pub(super) struct Entry {
     pub(super) id: Arc<EntryId>,
     pub(super) options: Options,
     pub(super) process: Box<dyn Process>,
+    pub(super) is_supervisor: bool,
 }
 
 impl Entry {
+    pub(super) fn new<P: Process>(id: EntryId, options: Options, process: P) -> Self {
+        let is_supervisor = TypeId::of::<P>() == TypeId::of::<Supervisor>();
+        Self { id: Arc::new(id), options, process: Box::new(process), is_supervisor }
+    }
+
     /// Whether its code is quarantined. A process that cannot say is not.
     pub(super) fn is_quarantined(&self) -> bool {
         matches!(panics::catch(|| self.process.is_quarantined()), Ok(true))

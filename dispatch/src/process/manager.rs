@@ -128,7 +128,7 @@ impl ProcessManager {
         process: impl IntoProcess<M, Process: Process>,
     ) -> Result<(), RegisterError> {
         check_options(&id, &options)?;
-        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process.into_process()) });
+        let entry = Arc::new(Entry::new(id, options, process.into_process()));
         self.change(&self.inner.entries, &*entry.id, |entries| {
             if entries.contains_key(&*entry.id) {
                 return Err(RegisterError::EntryTaken { id: (*entry.id).clone() });
@@ -152,7 +152,7 @@ impl ProcessManager {
         process: impl IntoProcess<M, Process: Process>,
     ) -> Result<(), RegisterError> {
         check_options(&id, &options)?;
-        let entry = Arc::new(Entry { id: Arc::new(id), options, process: Box::new(process.into_process()) });
+        let entry = Arc::new(Entry::new(id, options, process.into_process()));
         self.change(&self.inner.entries, &*entry.id, |entries| {
             let place = entries.get_mut(&*entry.id);
             *place.ok_or_else(|| RegisterError::NoEntry { id: (*entry.id).clone() })? = Arc::clone(&entry);

@@ -282,6 +282,7 @@ async fn a_supervisor_that_runs_is_found_by_its_id_whichever_version_of_it_is_re
     let field = Field::new();
     let id = "test:top".parse().unwrap();
     assert!(field.processes.supervisor(&id).is_none());
+    assert!(field.processes.supervisor(&"test:child".parse().unwrap()).is_none());
     let top = up(&field, rooms()).await;
     let found = |id| -> SupervisorHandle { field.processes.supervisor(id).unwrap() };
     assert_eq!(found(&id).running(), [top.pid]);

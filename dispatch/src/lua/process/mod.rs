@@ -138,7 +138,8 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 ///
 /// A [dynamic supervisor](crate::process::supervisor::DynamicSpec) is given by its id, such as `"app:pool"`. It starts a child as its
 /// specification says, but for what the script sets: the `payload`; `options`, over those of the specification; the `name`; and
-/// `restart`, which is `"permanent"`, `"transient"` or `"temporary"`. The child inherits from the frame of the script, each time that it
+/// `restart`, which is `"permanent"`, `"transient"` or `"temporary"`. A supervisor that is about to start is waited for, for 5 seconds
+/// by default. The child inherits from the frame of the script, each time that it
 /// is started. It outlives the script, and ends with its supervisor. A restart gives it another PID; it keeps its id.
 ///
 /// ```lua

@@ -7,8 +7,8 @@ use super::super::entry::EntryId;
 use super::super::manager::ProcessManager;
 use super::handle::SupervisorHandle;
 
-/// A handle for each entry of which a supervisor has run. It is of every process of that entry, whichever version of the
-/// supervisor it was started from.
+/// A handle for each entry that is, or was, a supervisor. It is of every process of that entry, whichever version of the supervisor
+/// it was started from.
 #[derive(Default)]
 pub(in crate::process) struct Supervisors(Mutex<BTreeMap<EntryId, SupervisorHandle>>);
 
@@ -17,17 +17,19 @@ impl Supervisors {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The handle for an entry, which is one of a supervisor.
+    /// The handle for an entry, which is that of a supervisor.
     pub(super) fn of(&self, id: &EntryId) -> SupervisorHandle {
         self.handles().entry(id.clone()).or_insert_with(SupervisorHandle::new).clone()
     }
 }
 
 impl ProcessManager {
-    /// Returns what asks the supervisor that is registered as `id`, if a process of it has run. It asks whichever process of that
-    /// id runs, also after the supervisor was [replaced](Self::replace).
+    /// Returns the handle of the supervisor that is registered as `id`, if there is one. It asks whichever process of that id runs,
+    /// also after the supervisor was [replaced](Self::replace).
     pub fn supervisor(&self, id: &EntryId) -> Option<SupervisorHandle> {
-        self.supervisors_table().handles().get(id).cloned()
+        let is_registered = self.entry(id).is_some_and(|entry| entry.is_supervisor);
+        let supervisors = self.supervisors_table();
+        if is_registered { Some(supervisors.of(id)) } else { supervisors.handles().get(id).cloned() }
     }
 
     /// Lists the supervisors of which processes run, sorted by id.

@@ -129,13 +129,33 @@ async fn a_child_of_a_script_that_fails_too_often_is_removed_and_nothing_else_ha
     assert_eq!(native.pid, children[0].pid.unwrap());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_script_waits_for_a_supervisor_that_starts_but_not_for_ever() {
+    let world = World::new();
+    pool(&world, "app:host").await;
+    world
+        .processes
+        .terminate(world.processes.supervisor(&"app:pool".parse().unwrap()).unwrap().running()[0])
+        .unwrap();
+    let source = "local ok, failure = pcall(process.start_child, 'app:pool', { name = 'mine' })
+                  return ok or failure.kind .. ': ' .. failure.message";
+    assert_eq!(world.ran(source).await, "unavailable: the supervisor `app:pool` does not run");
+    world.script("app:asks", source);
+    let asks = world.processes.monitor(world.start("app:asks")).unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.start("app:pool");
+    let exit = within("the test for a script", asks).await;
+    assert_eq!(exit.result.as_deref(), Some(&json!(true).into()));
+    assert!(world.processes.whereis("mine").is_some());
+}
+
 #[tokio::test]
 async fn what_a_script_may_not_ask_for_is_refused_with_what_is_right() {
     let world = World::new();
     let handle = pool(&world, "app:host").await;
     for (source, kind, message) in [
-        ("process.start_child('app:pol')", "not_found", "no supervisor `app:pol` runs"),
-        ("process.start_child('app:room')", "not_found", "no supervisor `app:room` runs"),
+        ("process.start_child('app:pol')", "not_found", "there is no supervisor `app:pol`"),
+        ("process.start_child('app:room')", "not_found", "there is no supervisor `app:room`"),
         ("process.start_child('pool')", "invalid", "has no namespace"),
         ("process.start_child(5)", "invalid", "a supervisor is given by its id, such as \"app:pool\""),
         ("process.start_child('app:pool', 5)", "invalid", "a child is a table such as"),

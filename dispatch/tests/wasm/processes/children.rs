@@ -47,7 +47,7 @@ async fn a_component_starts_children_and_stops_those_that_it_started() {
     assert!(said[3].starts_with("child#3 {"), "{said:?}");
     let unknown = "e1:the supervisor `app:pool` has no such child that was started here";
     assert_eq!(said[4..7], [".", unknown, unknown].map(str::to_owned));
-    assert_eq!(said[7], "e1:no supervisor `app:none` runs");
+    assert_eq!(said[7], "e1:there is no supervisor `app:none`");
     assert_eq!(handle.children().await.unwrap().len(), 1);
 }
 
