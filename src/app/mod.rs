@@ -28,7 +28,7 @@
 //! function that is replaced finishes the calls that it has begun. Then the processes that are supervised, and are now
 //! something else, are restarted, each in the way that its supervisor shuts it down. What the manifest does not name any
 //! more is removed last. A function or a process that is [quarantined](Quarantines) is compiled anew, even if nothing of
-//! it has changed. Where a process does not start as what it is now, everything is put back.
+//! it has changed. Children of a dynamic supervisor are restarted without being waited for, and temporary ones not at all. Where a process does not start as what it is now, everything is put back.
 //!
 //! Where that fails as well, because another process has taken a name for example, the app is [degraded](Degraded). It is put
 //! back later, after longer and longer delays, and is [down](RunningApp::down) if that has failed too often. A reload or a

@@ -1,8 +1,7 @@
 //! Making the supervisors that run be as a plan says, with as little as possible restarted.
 //!
-//! Children come and go through the handle of a supervisor that is at the top, and any that runs puts them in another order. What
-//! cannot be changed in one that runs, its strategy or who its host is, and the children of one that is itself a child, whose
-//! frame they are to inherit from, is changed by restarting it.
+//! Children come and go through the handle of a supervisor, which also puts them in another order. What cannot be changed in one that
+//! runs, its strategy or who its host is, is changed by restarting it, and so are the children of one that runs several times.
 //!
 //! A dynamic supervisor that runs is given its new specification, and goes on. Its children are restarted if they are not what it says.
 
@@ -48,7 +47,7 @@ pub(super) async fn regroup(
 
     let mut regroup = Regroup { live, plan, grace, restarted: Vec::new() };
     for (id, _) in &tops {
-        if regroup.live.tops.contains_key(id) && regroup.walk(id, true).await? == Verdict::Restart {
+        if regroup.live.tops.contains_key(id) && regroup.walk(id).await? == Verdict::Restart {
             regroup.restarted.push(id.to_string());
             stop(core, regroup.live, [(*id).clone()], grace).await;
         }
@@ -88,7 +87,7 @@ enum Verdict {
 
 impl Regroup<'_> {
     /// Does what can be done while the supervisor runs, for it and for those below it.
-    fn walk<'b>(&'b mut self, id: &'b EntryId, is_top: bool) -> BoxFuture<'b, Result<Verdict, Problem>> {
+    fn walk<'b>(&'b mut self, id: &'b EntryId) -> BoxFuture<'b, Result<Verdict, Problem>> {
         Box::pin(async move {
             let Some(planned) = self.plan.supervisors.get(id) else { return Ok(Verdict::Nothing) };
             let Some(family) = self.live.supervisors.get(id) else { return Ok(Verdict::Restart) };
@@ -105,13 +104,16 @@ impl Regroup<'_> {
                 _ => return Ok(Verdict::Restart),
             }
             let edits = Edits::between(&running, &planned.value);
-            let can_go_on = edits.is_empty() || (is_top && edits.can_be_made);
+            let can_go_on = edits.is_empty() || edits.can_be_made;
             if edits.has_other_rules || !can_go_on {
                 return Ok(Verdict::Restart);
             }
             // One that is a child in two places has no handle of its own.
             let processes = handle.running();
             if processes.len() > 1 {
+                if !edits.is_empty() {
+                    return Ok(Verdict::Restart);
+                }
                 for pid in processes {
                     self.arrange(&handle.of(pid), id, &edits).await?;
                 }
@@ -226,8 +228,7 @@ impl Regroup<'_> {
         child: &Given<Child>,
     ) -> Result<(), Problem> {
         let process = &child.value.process;
-        let is_old =
-            self.is_old(supervisor, &child.value) || self.walk(process, false).await? == Verdict::Restart;
+        let is_old = self.is_old(supervisor, &child.value) || self.walk(process).await? == Verdict::Restart;
         if !is_old {
             return Ok(());
         }

@@ -42,7 +42,7 @@ pub trait Process: Send + Sync + 'static {
     }
 
     /// Returns whether the process is [quarantined](crate::ScriptRuntime), so that it may never look at its mailbox again. It is
-    /// then terminated when it is cancelled, without a grace period. Default: no.
+    /// then terminated when it is cancelled, without a grace period, and its supervisor leaves it alone when it has ended. Default: no.
     fn is_quarantined(&self) -> bool {
         false
     }

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use frame_dispatch::process::supervisor::{ChildSpec, Shutdown, Strategy, Supervisor};
+use frame_dispatch::process::supervisor::{
+    ChildSpec, ChildState, Restart, Shutdown, Strategy, Supervisor, SupervisorBuilder,
+};
 use frame_dispatch::process::{ExitReason, HostConfig, ProcessCtx, Start};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use frame_registry::Options;
@@ -193,6 +195,22 @@ async fn without_children_it_waits_for_some_until_it_is_cancelled() {
     let field = Field::new();
     let top = field.up(Supervisor::builder(Strategy::OneForAll)).await;
     assert!(top.children().await.is_empty());
+    field.processes.cancel(top.pid, "a test", BOUND).unwrap();
+    assert!(top.exit().await.reason.is_normal());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_when_all_of_its_children_are_done() {
+    let field = Field::new();
+    let children = ["a", "b"].map(|id| spec(id).with_restart(Restart::Transient));
+    let all =
+        children.into_iter().fold(Supervisor::builder(Strategy::OneForAll), SupervisorBuilder::with_child);
+    let top = field.up(all).await;
+    for id in ["a", "b"] {
+        field.tell(top.pid_of(id).await, "done");
+    }
+    tokio::time::sleep(BOUND).await;
+    assert!(top.children().await.iter().all(|child| child.state == ChildState::Done));
     field.processes.cancel(top.pid, "a test", BOUND).unwrap();
     assert!(top.exit().await.reason.is_normal());
 }

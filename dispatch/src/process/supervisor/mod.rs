@@ -68,6 +68,14 @@
 //! has failed once more, and is tried again as any. One that cannot be started to begin with ends the supervisor: those
 //! before it are shut down, and the supervisor fails with the cause.
 //!
+//! # Who is not
+//!
+//! A child whose code is [quarantined](super::Process::is_quarantined) is left alone when it has ended: each process of it would fail at
+//! once, until the supervisor gave up, with all children. Its state is [`Quarantined`](ChildState::Quarantined). It does not count as a
+//! restart, and no sibling is restarted for it, whatever the strategy. Siblings that are restarted for another reason do not wait
+//! for it. When its code was [replaced](super::ProcessManager::replace) it is started as soon as that is
+//! [asked for](SupervisorHandle::restart), or where it is restarted with others.
+//!
 //! # Whose frame they inherit from
 //!
 //! The children that a supervisor was built with have frames that inherit from its own, each time they are started. One that
@@ -88,6 +96,14 @@
 //! would have failed 8 times within 12.7 seconds. So where the window is long enough for one failure more than is allowed,
 //! delays included, the supervisor gives up, and whoever supervises it tries again with all of it; where it is shorter, it
 //! tries for ever, at the pace of the longest delay. Both can be what is wanted. By default it gives up.
+//!
+//! # Dynamic supervisors
+//!
+//! One that is [dynamic](Supervisor::dynamic) has no children at first. [`SupervisorHandle::start_child`] starts one of its
+//! [specification](DynamicSpec), which may have a payload, options, a name and a restart of its own. Each is restarted alone, and removed
+//! when it has ended and is not to be restarted. The failures of all children count together, but for those of children that a script or
+//! a component has started: each of these counts for itself, and is removed after too many. When the supervisor ends, it shuts down all
+//! children at the same time.
 //!
 //! # How it ends
 //!
@@ -117,7 +133,9 @@
 //!   what is asked of it is answered.
 //! - A child that was restarted by hand and does not start is tried again; there it stays down.
 //! - A child that is removed is shut down first, so there are no children that were terminated and are still known.
-//! - There are no significant children, and no `simple_one_for_one`: [`SupervisorHandle::add`] takes any number.
+//! - `simple_one_for_one` and `DynamicSupervisor` are [`Supervisor::dynamic`]; [`SupervisorHandle::add`] takes any number of
+//!   children that differ.
+//! - There are no significant children: a supervisor goes on when its children are done.
 
 mod backoff;
 mod children;
