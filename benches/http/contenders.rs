@@ -138,4 +138,3 @@ impl Contender {
         tasks.join_all().await;
     }
 }
-

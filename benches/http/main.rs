@@ -140,7 +140,9 @@ fn curl(server: &Server, is_proxied: bool, protocol: Protocol, count: u32, toget
 fn bulk(runtime: &Runtime, server: &Server, is_proxied: bool, title: &str) {
     #[allow(clippy::cast_precision_loss)]
     let megabytes = BULK as f64 / 1e6;
-    println!("\n| {title} |  |  | MB/s | time, × | processor time, ms | × |\n|---|---|---|---:|---:|---:|---:|");
+    println!(
+        "\n| {title} |  |  | MB/s | time, × | processor time, ms | × |\n|---|---|---|---:|---:|---:|---:|"
+    );
     let contenders = Contender::all(server, is_proxied);
     let body = Bytes::from(vec![7; BULK]);
     for protocol in PROTOCOLS {

@@ -82,14 +82,17 @@ fn print(running: Running<Process>) -> io::Result<()> {
         report::print(&report::one_line(&format!("degraded: {degraded}")))?;
     }
     let (omitted, quarantined) = (running.omitted, running.quarantined);
-    let (down, down_omitted) = (running.down, running.down_omitted);
-    let children: Vec<_> =
-        running.processes.iter().filter_map(restarted).chain(down.into_iter().map(down_row)).collect();
+    let children: Vec<_> = running
+        .processes
+        .iter()
+        .filter_map(restarted)
+        .chain(running.down.iter().map(|child| child_row(child, "")))
+        .collect();
     if count > 0 {
         print_processes(running.processes, omitted)?;
     }
     if !children.is_empty() {
-        print_children(children, down_omitted)?;
+        print_children(children, running.down_omitted)?;
     }
     for Quarantined { kind, id, reason, .. } in quarantined {
         report::print(&report::printable(&format!("{kind} {id}: {reason}")))?;
@@ -129,10 +132,6 @@ fn print_children(rows: Vec<Vec<String>>, omitted: usize) -> io::Result<()> {
 fn restarted(process: &Process) -> Option<Vec<String>> {
     let child = process.supervised.as_ref().filter(|child| child.last_exit.is_some())?;
     Some(child_row(child, &process.pid))
-}
-
-fn down_row(child: Supervised) -> Vec<String> {
-    child_row(&child, "")
 }
 
 fn child_row(child: &Supervised, pid: &str) -> Vec<String> {

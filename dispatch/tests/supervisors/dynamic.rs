@@ -290,7 +290,7 @@ async fn a_supervisor_that_runs_is_found_by_its_id_whichever_version_of_it_is_re
     let child = found(&id).start_child(&field.root, child("a")).await.unwrap();
     assert_eq!(top.pid_of("room#1").await, child.pid);
     let all: Vec<_> = field.processes.supervisors().into_iter().map(|(id, _)| id).collect();
-    assert_eq!(all, [id.clone()]);
+    assert_eq!(all, std::slice::from_ref(&id));
     field.processes.terminate(top.pid).unwrap();
     top.exit().await;
     settle().await;

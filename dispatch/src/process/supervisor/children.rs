@@ -55,7 +55,7 @@ pub(super) struct Child {
 
 /// What a child is started from.
 pub(super) enum Origin {
-    Spec(Start),
+    Spec(Box<Start>),
     /// The specification of a dynamic supervisor.
     Dynamic(Box<Dynamic>),
 }
@@ -189,7 +189,7 @@ impl Children {
     /// Adds one behind the others; none if its id is taken.
     pub(super) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
         let ChildSpec { id, start, restart, shutdown } = spec;
-        self.insert(Child::new(id, (restart, shutdown), Origin::Spec(start), parent))
+        self.insert(Child::new(id, (restart, shutdown), Origin::Spec(Box::new(start)), parent))
     }
 
     pub(super) fn insert(&mut self, child: Child) -> Option<Key> {

@@ -127,8 +127,9 @@ impl Command {
             Self::Add(_, _, reply) | Self::Restart(_, reply) | Self::StartChild(_, _, reply) => {
                 _ = reply.send(Err(error.clone()));
             }
-            Self::Remove(_, reply) => _ = reply.send(Err(error.clone())),
-            Self::Arrange(_, reply) | Self::Reconfigure(_, reply) => _ = reply.send(Err(error.clone())),
+            Self::Remove(_, reply) | Self::Arrange(_, reply) | Self::Reconfigure(_, reply) => {
+                _ = reply.send(Err(error.clone()));
+            }
             Self::RestartChildren(reply) => _ = reply.send(Err(error.clone())),
         }
     }

@@ -23,7 +23,7 @@ use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::printable::printable;
 use crate::process::instance::LinkedStarter;
-use crate::process::start::LONGEST_REASON;
+use crate::process::start::{LONGEST_REASON, Start};
 use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
 
 /// How long a child that was killed is waited for: so many times a second, each counted from when the one before was seen to be
@@ -556,7 +556,7 @@ impl<'a> Run<'a> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
         let mut start = match (&child.origin, &self.dynamic) {
             (Origin::Dynamic(dynamic), Some(spec)) => spec.start(&dynamic.child),
-            (Origin::Spec(start), _) => start.clone(),
+            (Origin::Spec(start), _) => Start::clone(start),
             (Origin::Dynamic(_), None) => return Ok(()),
         };
         start.owner = Some(key);
