@@ -138,6 +138,10 @@ impl Regroup<'_> {
     ) -> Result<(), Problem> {
         let Some(spec) = plan::dynamic(&planned.value) else { return Ok(()) };
         let are_old = is_other || self.is_changed(id, template);
+        let running = self.live.supervisors.get(id).and_then(|family| family.running.as_ref());
+        if !are_old && running.is_some_and(|running| Edits::between(running, &planned.value).is_nothing()) {
+            return Ok(());
+        }
         let mut restarted = 0;
         for pid in handle.running() {
             let handle = handle.of(pid);

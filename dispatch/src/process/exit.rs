@@ -140,7 +140,7 @@ impl fmt::Display for ExitReason {
             Self::Cancelled(reason) => write!(f, "it was cancelled: {reason}"),
             Self::Killed => f.write_str("it was terminated"),
             Self::LinkDown(LinkDown { origin, reason }) => {
-                write!(f, "a process that it was linked to, {origin}, ended before: {reason}")
+                write!(f, "a process that it was linked to or owned by, {origin}, ended before: {reason}")
             }
             Self::HostStopped => f.write_str("its host stopped"),
         }
@@ -152,7 +152,10 @@ pub(crate) fn in_words(reason: &ExitReason) -> String {
     match reason {
         ExitReason::Failed(error) => shortened(&format!("it failed: {error}")),
         ExitReason::LinkDown(LinkDown { origin, reason }) => {
-            format!("a process that it was linked to, {origin}, ended before: {}", in_words(reason))
+            format!(
+                "a process that it was linked to or owned by, {origin}, ended before: {}",
+                in_words(reason)
+            )
         }
         other => shortened(&other.to_string()),
     }

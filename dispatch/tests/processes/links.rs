@@ -38,7 +38,7 @@ async fn a_failure_ends_the_linked_process_either_way_round() {
             assert_eq!(down.reason.to_string(), cause);
             assert_eq!(
                 exit.reason.to_string(),
-                format!("a process that it was linked to, {fails}, ended before: {cause}")
+                format!("a process that it was linked to or owned by, {fails}, ended before: {cause}")
             );
         }
     }

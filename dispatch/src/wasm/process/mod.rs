@@ -56,6 +56,11 @@ use crate::process::guest::Access;
 /// and is an error that it can go on from. So nobody ends a process by sending it more than it has memory for, as long
 /// as its memory has room for one such message.
 ///
+/// # Children of dynamic supervisors
+///
+/// A component may start a child of a [dynamic supervisor](crate::process::supervisor::DynamicSpec) where it may start a process, and stop
+/// the children that it started itself. A child that fails too often is removed, and its supervisor goes on.
+///
 /// # What a component may do to others
 ///
 /// PIDs are numbers, so that a component can guess those of processes it was never told of. It can send to any, as it can
