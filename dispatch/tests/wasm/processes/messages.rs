@@ -64,7 +64,7 @@ async fn what_cannot_be_sent_says_why() {
     assert!(said[2].starts_with("e0:\"{nonsense\" is no PID"), "{said:?}");
     assert!(said[3].starts_with("e1:nothing has the PID"), "{said:?}");
     assert!(said[4].starts_with("e0:the message is not JSON"), "{said:?}");
-    assert_eq!(said[5], "e0:600 bytes are too long for a PID or a name");
+    assert_eq!(said[5], "e0:600 bytes are too long for a PID, a name or an id");
 }
 
 /// Both wait for room at the other, which neither makes.
