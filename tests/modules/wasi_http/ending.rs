@@ -7,7 +7,7 @@ use frame_dispatch::wasm::WasmConfig;
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::guest::{Ask, DROPS_FUTURES, Outcome, World, soon};
+use super::guest::{Ask, DROPS_FUTURES, EIGHT_TIMES, KEEPS_HANDLES, ONLY_COUNTS, Outcome, World, soon};
 use super::origin::{Event, Origin, ok, response};
 
 #[tokio::test]
@@ -109,6 +109,46 @@ async fn a_call_with_too_much_of_the_hosts_memory_is_exhausted_and_names_the_lim
     let error = world.call(&ask, &json!({})).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
     assert!(error.message().contains("16384 bytes of the limit `host_memory`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_guest_that_keeps_its_handles_makes_many_requests_within_the_default() {
+    let origin = Origin::new(|_| ok("there")).await;
+    let world = World::new(&json!({}));
+    let ask = Ask { count: 190, ..Ask::get(origin.address) }.does(EIGHT_TIMES | KEEPS_HANDLES);
+    let outcomes = world.call(&ask, &json!({})).await.unwrap();
+    assert_eq!(outcomes.len(), 8 * 190);
+    for outcome in outcomes {
+        assert_eq!(outcome.response().text(), "there");
+    }
+    // Seven handles each are more than 10 000 of them, which count 256 bytes.
+    let world = World::limited(WasmConfig::default().with_host_memory(2 << 20));
+    let error = world.call(&ask, &json!({})).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    assert!(error.message().contains("2097152 bytes of the limit `host_memory`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_guest_that_keeps_a_handle_for_each_read_reads_a_long_body_within_the_default() {
+    const LENGTH: usize = 10 << 20;
+    let body = "x".repeat(LENGTH);
+    let origin = Origin::new(move |_| ok(&body)).await;
+    let world = World::new(&json!({}));
+    let ask = Ask::get(origin.address).does(ONLY_COUNTS | KEEPS_HANDLES);
+    let answer = world.ask(&ask, None).await.response();
+    assert_eq!((answer.length, answer.ended), (LENGTH, Ok(())));
+}
+
+#[tokio::test]
+async fn headers_that_are_kept_count_with_their_bytes() {
+    let long = format!("X-Long: {}\r\n", "x".repeat(30_000));
+    let origin = Origin::new(move |_| response("200 OK", &long, "there")).await;
+    let ask = Ask { count: 20, ..Ask::get(origin.address) }.does(KEEPS_HANDLES);
+    assert_eq!(World::new(&json!({})).call(&ask, &json!({})).await.unwrap().len(), 20);
+    let world = World::limited(WasmConfig::default().with_host_memory(300 << 10));
+    let error = world.call(&ask, &json!({})).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+    assert!(error.message().contains("307200 bytes of the limit `host_memory`"), "{error}");
 }
 
 #[tokio::test]

@@ -160,6 +160,8 @@ pub(crate) const DROPS_BODY: u32 = 8;
 pub(crate) const DROPS_FUTURES: u32 = 16;
 pub(crate) const SKIPS_TO_TRAILERS: u32 = 32;
 pub(crate) const WAITS_AT_FIRST: u32 = 64;
+pub(crate) const EIGHT_TIMES: u32 = 128;
+pub(crate) const KEEPS_HANDLES: u32 = 256;
 
 impl Ask {
     /// `GET http://<authority>/`.
