@@ -4,6 +4,7 @@
 mod fs;
 mod http;
 mod http_forms;
+mod http_guide;
 mod json;
 mod net;
 mod support;

@@ -63,8 +63,24 @@ impl Script {
     /// With options, which are trusted.
     #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
     pub(crate) async fn call_with(&self, ctx: &Ctx, payload: Json, options: Json) -> Result<Json, CallError> {
+        Self::call_in(ctx, "app:script", payload, options).await
+    }
+
+    /// A call of a further function, with options, which are trusted.
+    #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
+    pub(crate) async fn call_function(
+        &self,
+        id: &str,
+        payload: Json,
+        options: Json,
+    ) -> Result<Json, CallError> {
+        Self::call_in(&self.functions.root(), id, payload, options).await
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
+    async fn call_in(ctx: &Ctx, id: &str, payload: Json, options: Json) -> Result<Json, CallError> {
         let options = Options::from_json(&options).unwrap();
-        let task = Task::new("app:script".parse().unwrap()).with_payload(payload).with_options(options);
+        let task = Task::new(id.parse().unwrap()).with_payload(payload).with_options(options);
         match soon(ctx.call(task)).await? {
             Payload::Json(json) => Ok(json),
             other => panic!("{other:?} is no JSON"),

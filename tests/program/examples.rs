@@ -132,6 +132,7 @@ fn manifests_of_the_guide_are_right() {
             let output = Command::new(env!("CARGO_BIN_EXE_frame"))
                 .args([Path::new("check"), &manifest])
                 .env("PROXY_HOST", "proxy.example.com")
+                .env("API_TOKEN", "xyzzy")
                 .env("PROXY_PASSWORD", "xyzzy")
                 .env("COLLECTOR", "127.0.0.1:4318")
                 .env("COLLECTOR_TOKEN", "xyzzy")
