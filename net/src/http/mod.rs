@@ -24,6 +24,9 @@
 //! whoever sends `Accept-Encoding` gets the bytes as the server sends them. There are no cookies, no cache and no
 //! `Referer`.
 //!
+//! Beside the headers of a request, the [default headers](HttpConfig::headers) of the configuration are sent that are for its
+//! server, and that it has not itself. None is sent where connections are kept apart, unless it says so.
+//!
 //! # Redirects
 //!
 //! Of 301, 302, 303, 307 and 308 with `Location`, at most [`HttpConfig::max_redirects`] are followed, to `http` and
@@ -41,8 +44,8 @@
 //!
 //! # Limits
 //!
-//! [`HttpConfig`] limits the time for everything and for single steps, the bodies, the headers, and the connections that
-//! wait. A request has at most 1 000 headers, and a response is preceded by at most 32 interim responses such as 103.
+//! [`HttpConfig`] limits the time for everything and for single steps, the bodies, the headers, the connections that wait,
+//! and those to one host, for which further requests queue. A request has at most 1 000 headers, and a response is preceded by at most 32 interim responses such as 103.
 
 mod body;
 mod client;

@@ -1,10 +1,12 @@
 //! What is sent, where it goes, and what comes back.
 
+use std::sync::Arc;
+
 use frame_dispatch::ErrorKind;
 use frame_net::socks5::Relay;
 use serde_json::json;
 
-use super::guest::{Ask, Outcome, SENDS_TRAILERS, SKIPS_TO_TRAILERS, World};
+use super::guest::{Ask, GATE, Gate, ONLY_COUNTS, Outcome, SENDS_TRAILERS, SKIPS_TO_TRAILERS, WAITS, World};
 use super::origin::{Origin, ok, response};
 
 #[tokio::test]
@@ -90,6 +92,44 @@ async fn a_redirect_is_for_the_guest_to_follow() {
     assert!(answer.headers.contains("location: /elsewhere\n"), "{}", answer.headers);
     origin.request().await;
     assert!(origin.is_untouched(), "nobody went elsewhere");
+}
+
+#[tokio::test]
+async fn a_default_header_gives_way_to_that_of_the_guest() {
+    let mut origin = Origin::new(|_| ok("")).await;
+    let networks = json!({ "clearnet": { "allow": ["127.0.0.0/8"] } });
+    let world = World::with(&networks, json!({ "headers": { "user-agent": "shop/1.0", "x-team": "blue" } }));
+    world.ask(&Ask::get(origin.address).header("X-Team", "green"), None).await.response();
+    let seen = origin.request().await;
+    assert_eq!((seen.header("user-agent"), seen.header("x-team")), (Some("shop/1.0"), Some("green")));
+}
+
+#[tokio::test]
+async fn requests_beyond_the_connections_to_a_host_wait() {
+    let mut origin = Origin::new(|_| ok("there")).await;
+    let networks = json!({ "clearnet": { "allow": ["127.0.0.0/8"] } });
+    let world = World::with(&networks, json!({ "max_connections_per_host": 1 }));
+    let ask = Ask { count: 10, ..Ask::get(origin.address) };
+    for outcome in world.call(&ask, &json!({})).await.unwrap() {
+        assert_eq!(outcome.response().text(), "there");
+    }
+    let first = origin.request().await;
+    for _ in 1..10 {
+        assert_eq!(origin.request().await.from, first.from, "they share the one connection");
+    }
+
+    // A response that is not read holds its connection.
+    let long = Origin::new(|_| ok(&"x".repeat(1 << 20))).await;
+    let client = json!({ "max_connections_per_host": 1, "time_limit": "300ms" });
+    let world = World::with(&networks, client);
+    let gate = Gate::new();
+    let task = World::task(&Ask::get(long.address).does(ONLY_COUNTS | WAITS), &json!({}));
+    let (root, task) = (world.functions.root(), task.with_pair(GATE.pair(Arc::clone(&gate))));
+    let holder = tokio::spawn(async move { root.call(task).await });
+    gate.reached().await;
+    let outcome = world.ask(&Ask::get(long.address), None).await;
+    assert_eq!(outcome, Outcome::Failed("connection-limit-reached"));
+    holder.abort();
 }
 
 #[tokio::test]

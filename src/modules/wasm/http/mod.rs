@@ -65,6 +65,11 @@ const MAX_FIELDS: usize = 32 << 10;
 ///   there is a connection to when the head of the response is there.
 /// - What the client alone decides on cannot be set: beside what `wasi:http` forbids those are `Expect` and `TE`, which
 ///   are forbidden, too, and `Trailer`, with which a request is denied.
+/// - The client's [default headers](frame_net::http::HttpConfig::headers) are sent with requests that have none of their
+///   names.
+/// - A request that waits for one of the client's [connections to a
+///   host](frame_net::http::HttpConfig::max_connections_per_host) fails with `connection-limit-reached` if none is free in
+///   time. A response that is not read holds its connection.
 /// - With the call ends what it has under way: its connections are closed.
 ///
 /// # Limits
