@@ -257,6 +257,21 @@ async fn no_table_is_too_large_to_be_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_table_of_headers_is_too_large_to_be_refused() {
+    let source = "local t = {} for i = 1, count do t['a' .. i] = 'a' end http.get('http://127.0.0.1:1/', { headers = t })";
+    let source = format!(
+        "local count = ... local ok, e = pcall(function() {source} end) return {{ ok, e.kind, e.message }}"
+    );
+    let networks = json!({ "clearnet": { "allow": ["127.0.0.0/8"] } });
+    let limits = LuaConfig::default().with_memory(512 << 20);
+    let script = Script::with_config(&source, networks, HttpConfig::default(), limits);
+    for count in [20_000, 600_000] {
+        let returned = script.call(json!(count)).await.unwrap();
+        assert_eq!(returned[1], "invalid", "{returned}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_default_header_gives_way_to_that_of_a_script() {
     let config: HttpConfig =
         serde_json::from_value(json!({ "headers": { "user-agent": "shop/1.0" } })).unwrap();

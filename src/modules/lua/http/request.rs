@@ -191,13 +191,18 @@ const LARGEST_QUERY: usize = 64 << 10;
 const LARGEST_HEADERS: usize = 64 << 10;
 
 fn with_headers(request: Request, headers: &Table, sensitive: &[Vec<u8>]) -> mlua::Result<Request> {
-    let mut pairs = Vec::new();
+    let (mut pairs, mut names) = (Vec::new(), 0_usize);
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair?;
         let Value::String(name) = name else {
             let example = "headers = { accept = \"text/html\" }";
             return Err(invalid(format!("a header has a string for its name, as in `{example}`")));
         };
+        // Each name that is kept takes a place among the few references to values that a VM can have.
+        names = names.saturating_add(name.as_bytes().len());
+        if names > LARGEST_HEADERS {
+            return Err(too_large());
+        }
         pairs.push((name, value));
     }
     // The order of a table is another in each VM: servers would recognize one.
@@ -219,6 +224,10 @@ fn with_headers(request: Request, headers: &Table, sensitive: &[Vec<u8>]) -> mlu
     Ok(headers_read.request)
 }
 
+fn too_large() -> mlua::Error {
+    invalid(format!("the headers of a request have at most {LARGEST_HEADERS} bytes"))
+}
+
 /// A request whose headers are being read.
 struct Headers<'a> {
     request: Request,
@@ -233,7 +242,7 @@ impl Headers<'_> {
         let bytes = self.bytes.saturating_add(name.as_bytes().len());
         let bytes = bytes.saturating_add(value.as_string().map_or(0, |value| value.as_bytes().len()));
         if bytes > LARGEST_HEADERS {
-            return Err(invalid(format!("the headers of a request have at most {LARGEST_HEADERS} bytes")));
+            return Err(too_large());
         }
         let shown = shown(&name.to_string_lossy());
         let name = HeaderName::from_bytes(&name.as_bytes())
