@@ -1,6 +1,7 @@
 //! The client.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -263,9 +264,10 @@ impl Inner {
             let way = Way { dialer, registered: &registered };
             let place = Place::new(&registered, dialer, &hop.target.origin);
             let mut patience = Patience::new(steps.connect);
-            // It has a connection of its own only if there may be another.
             let alone = match &place {
-                Some(place) if attempts.are_alone() => self.hosts.try_acquire(place),
+                Some(place) if attempts.are_alone() => {
+                    Some(self.permit(way, hop, place, limit, Pool::release_all).await?)
+                }
                 _ => None,
             };
             let (connection, is_reused, home) = if let Some(permit) = alone {
@@ -318,7 +320,7 @@ impl Inner {
         if let Some(waiting) = self.waiting(place, hop) {
             return Ok((waiting, true));
         }
-        let may_be_shared = self.config.http2 && hop.target.server_name.is_some();
+        let may_be_shared = self.may_be_shared(hop);
         let mut turn = None;
         if may_be_shared {
             let entering = self.gates.enter(place);
@@ -332,7 +334,8 @@ impl Inner {
                 return Ok((waiting, true));
             }
         }
-        let permit = self.permit(way, hop, place, limit).await?;
+        let release = |pool: &Pool, place: &Place| pool.release_unfit(place, hop.is_from_public);
+        let permit = self.permit(way, hop, place, limit, release).await?;
         if self.hosts.max().is_some() {
             // It may have been parked while this waited for the permit.
             if let Some(parked) = self.pool.take(place, hop.is_from_public) {
@@ -340,7 +343,7 @@ impl Inner {
                 return Ok((parked, true));
             }
             // What is left is not for this request, and would be one too many.
-            self.pool.close_idle(place);
+            self.pool.release_unfit(place, hop.is_from_public);
         }
         let opened = match self.open(way, hop, permit, patience).await {
             Ok(opened) => opened,
@@ -360,6 +363,11 @@ impl Inner {
         Ok((opened, false))
     }
 
+    /// Whether a connection for `hop` may speak HTTP/2.
+    fn may_be_shared(&self, hop: &Hop) -> bool {
+        self.config.http2 && hop.target.server_name.is_some()
+    }
+
     /// A connection that waits in `place`, if this request need not wait for others.
     fn waiting(&self, place: &Place, hop: &Hop) -> Option<Connection> {
         let Some(permit) = self.hosts.try_acquire(place) else {
@@ -370,16 +378,36 @@ impl Inner {
         Some(waiting)
     }
 
-    /// Waits until another connection may be made, for as long as the request may take.
+    /// Waits until another connection may be made, for as long as the request may take. If that is not at once, `release` is
+    /// called: a connection that is kept for others, and that this request does not take, would never make room for it.
     async fn permit(
         &self,
         way: Way<'_>,
         hop: &Hop,
         place: &Place,
         limit: Deadline,
+        release: impl Fn(&Pool, &Place),
     ) -> Result<HostPermit, HttpError> {
         let Some(max) = self.hosts.max() else { return Ok(HostPermit::unlimited()) };
-        let permit = limit.timeout(self.hosts.acquire(place)).await;
+        if let Some(permit) = self.hosts.try_acquire(place) {
+            return Ok(permit);
+        }
+        let waiting = async {
+            /// A connection of HTTP/2 can be parked again and again by requests before this one, and is parked while it is
+            /// used, so that nothing tells when it could make room.
+            const AGAIN: Duration = Duration::from_millis(100);
+            let mut acquiring = pin!(self.hosts.acquire(place));
+            loop {
+                release(&self.pool, place);
+                if !self.may_be_shared(hop) {
+                    break acquiring.await;
+                }
+                if let Ok(permit) = tokio::time::timeout(AGAIN, &mut acquiring).await {
+                    break permit;
+                }
+            }
+        };
+        let permit = limit.timeout(waiting).await;
         permit.map_err(|_| HttpError::HostBusy { peer: peer(way.dialer, hop), limit: max.get() })
     }
 

@@ -61,7 +61,7 @@ pub enum HttpError {
     Credentials(#[from] CredentialsError),
     /// The system has no random bytes, of which the boundary of a multipart body is made.
     #[error("the system has no random bytes for the boundary of a multipart body")]
-    Random(#[source] getrandom::Error),
+    Random(#[source] io::Error),
     /// What was to be the body cannot be written as JSON.
     #[error("the body cannot be written as JSON")]
     Encode(#[source] JsonError),

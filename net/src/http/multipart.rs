@@ -59,7 +59,7 @@ impl Form {
     /// The body, and its `Content-Type`.
     pub(super) fn encode(self) -> Result<(Bytes, HeaderValue), HttpError> {
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(HttpError::Random)?;
+        getrandom::fill(&mut random).map_err(|error| HttpError::Random(error.into()))?;
         let boundary = HEXLOWER.encode(&random);
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let content_type = HeaderValue::try_from(content_type).map_err(|_| HttpError::InvalidHeader)?;

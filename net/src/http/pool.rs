@@ -98,6 +98,13 @@ struct Parked {
     _watch: Watch,
 }
 
+impl Parked {
+    /// Whether a request can take it that a public host has redirected, if it is one.
+    fn is_fit(&self, is_from_public: bool) -> bool {
+        !is_from_public || self.connection.reach().is_open_to_redirects()
+    }
+}
+
 /// The task that waits for the end of a connection that is parked. It is over when the connection is taken.
 struct Watch(AbortHandle);
 
@@ -132,15 +139,23 @@ impl Pool {
         self.pop(place, is_from_public, true)
     }
 
-    /// Closes the connections in `place` that nothing uses.
-    pub(super) fn close_idle(&self, place: &Place) {
+    /// Keeps none of the connections in `place` that such a request cannot take. Those that are used go on until they are not.
+    pub(super) fn release_unfit(&self, place: &Place, is_from_public: bool) {
+        self.release(place, |parked| !parked.is_fit(is_from_public));
+    }
+
+    /// Keeps none of the connections in `place`. Those that are used go on until they are not.
+    pub(super) fn release_all(&self, place: &Place) {
+        self.release(place, |_| true);
+    }
+
+    fn release(&self, place: &Place, is_released: impl Fn(&Parked) -> bool) {
         let mut table = self.table();
         let here = table.places.get(place).into_iter().flatten();
-        let idle: Vec<_> =
-            here.filter(|parked| parked.connection.is_idle()).map(|parked| parked.id).collect();
-        let closed: Vec<_> = idle.into_iter().filter_map(|id| table.remove(id)).collect();
+        let ids: Vec<_> = here.filter(|parked| is_released(parked)).map(|parked| parked.id).collect();
+        let released: Vec<_> = ids.into_iter().filter_map(|id| table.remove(id)).collect();
         drop(table);
-        closed.into_iter().for_each(Connection::close);
+        released.into_iter().for_each(Connection::close);
     }
 
     fn pop(self: &Arc<Self>, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
@@ -256,8 +271,8 @@ impl Table {
     }
 
     fn pop(&mut self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
-        let is_fit = |parked: &&Parked| !is_from_public || parked.connection.reach().is_open_to_redirects();
-        let is_wanted = |parked: &&Parked| (!is_shared || parked.connection.is_shared()) && is_fit(parked);
+        let is_wanted =
+            |parked: &&Parked| (!is_shared || parked.connection.is_shared()) && parked.is_fit(is_from_public);
         let id = self.places.get(place)?.iter().rfind(is_wanted)?.id;
         self.remove(id)
     }

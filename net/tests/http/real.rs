@@ -1,5 +1,6 @@
 //! Real servers that close connections after a number of requests: no request is lost, and none is repeated.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use frame_net::http::{HttpConfig, Request, Version};
@@ -108,6 +109,30 @@ async fn more_requests_than_a_server_of_http_2_takes_at_once_are_all_answered() 
     let Some(server) = Web::nginx(Some(&certified.identity), settings).await else { return };
     post_all(&certified.world(), &format!("https://{}", server.address), 300, 100, Version::HTTP_2).await;
     assert_each_once(&server, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_connections_to_a_host_carry_many_requests() {
+    const MAX: usize = 3;
+    let certified = Certified::new();
+    for identity in [None, Some(&certified.identity)] {
+        for (limit, is_kept) in [(7, false), (10_000, true)] {
+            let settings = format!("keepalive_requests {limit}; location / {{ return 200 whole; }}");
+            let Some(server) = Web::nginx(identity, &settings).await else { return };
+            let mut config = certified.authority.trusted();
+            config.max_connections_per_host = NonZeroUsize::new(MAX);
+            let world = world_with(&json!({}), config);
+            let (scheme, version, expected) = match identity {
+                None => ("http", Version::HTTP_11, MAX),
+                Some(_) => ("https", Version::HTTP_2, 1),
+            };
+            post_all(&world, &format!("{scheme}://{}", server.address), 1_000, 100, version).await;
+            assert_each_once(&server, 1_000).await;
+            if is_kept {
+                assert_eq!(server.connections(), expected, "{scheme}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
