@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper::body::Incoming;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::body::Body;
@@ -256,7 +255,6 @@ impl Inner {
         limit: Deadline,
     ) -> Result<Answer, HttpError> {
         let pool = &self.pool;
-        let peer = peer(dialer, hop);
         let mut attempts = Attempts::first();
         loop {
             // Asked before any connection is looked for: one that still waits must not outlive its network.
@@ -270,11 +268,18 @@ impl Inner {
                 }
                 _ => None,
             };
-            let (connection, is_reused, home) = if let Some(permit) = alone {
-                (self.open(way, hop, permit, &mut patience).await?, false, None)
+            let waiting = match (&alone, &place) {
+                (None, Some(place)) => self.waiting(place, hop),
+                _ => None,
+            };
+            // What makes a connection is on the heap: most requests make none, and would carry the room for it.
+            let (connection, is_reused, home) = if let Some(waiting) = waiting {
+                (waiting, true, place)
+            } else if let Some(permit) = alone {
+                (Box::pin(self.open(way, hop, permit, &mut patience)).await?, false, None)
             } else {
                 let found = self.connection(way, hop, place.as_ref(), &mut patience, limit);
-                let (connection, is_reused) = found.await?;
+                let (connection, is_reused) = Box::pin(found).await?;
                 (connection, is_reused, place)
             };
             let mut lease = Lease::new(connection, home.map(|place| (pool, place)));
@@ -285,16 +290,17 @@ impl Inner {
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
             let unanswered = lease.connection.spent().clone().drop_guard();
             let sent = within(steps.answer, lease.connection.send(hop)).await;
-            let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer.clone(), limit })?;
+            let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer(dialer, hop), limit })?;
             unanswered.disarm();
             let failure = match sent? {
                 Ok(response) => {
-                    self.check_head(&peer, &response)?;
+                    self.check_head(&response, || peer(dialer, hop))?;
                     return Ok((response, lease));
                 }
                 Err(failure) => failure,
             };
             let Some(pause) = attempts.again(&failure, is_reused, &hop.method) else {
+                let peer = peer(dialer, hop);
                 return Err(self.failed(&peer, failure, attempts.made(), lease.connection.observed()));
             };
             // An HTTP/1.1 connection is closed before the next is made.
@@ -305,7 +311,7 @@ impl Inner {
         }
     }
 
-    /// A connection for `hop`, and whether it has been used or shared before.
+    /// A connection for `hop`, for which none waits, and whether it has been used or shared before.
     async fn connection(
         &self,
         way: Way<'_>,
@@ -317,9 +323,6 @@ impl Inner {
         let Some(place) = place else {
             return Ok((self.open(way, hop, HostPermit::unlimited(), patience).await?, false));
         };
-        if let Some(waiting) = self.waiting(place, hop) {
-            return Ok((waiting, true));
-        }
         let may_be_shared = self.may_be_shared(hop);
         let mut turn = None;
         if may_be_shared {
@@ -354,9 +357,10 @@ impl Inner {
                 return Err(error);
             }
         };
+        self.pool.watch(place, &opened);
         if may_be_shared {
             if let Some(shared) = opened.share() {
-                self.pool.park(place, shared, &Handle::current());
+                self.pool.park(place, shared);
             }
             self.gates.learn(place, opened.is_shared());
         }
@@ -433,18 +437,19 @@ impl Inner {
     }
 
     /// Holds the head of a response against the limits that hyper does not check, or not for both versions.
-    fn check_head(&self, peer: &Peer, response: &http::Response<Incoming>) -> Result<(), HttpError> {
+    fn check_head(
+        &self,
+        response: &http::Response<Incoming>,
+        peer: impl FnOnce() -> Peer,
+    ) -> Result<(), HttpError> {
         let HttpConfig { max_response_head, max_response_headers, .. } = *self.config;
         if response.headers().len() > max_response_headers {
-            return Err(HttpError::TooManyResponseHeaders {
-                peer: peer.clone(),
-                limit: max_response_headers,
-            });
+            return Err(HttpError::TooManyResponseHeaders { peer: peer(), limit: max_response_headers });
         }
         // As HTTP/1.1 writes them.
         let lines = response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
         if lines.sum::<usize>() > usize::try_from(max_response_head).unwrap_or(usize::MAX) {
-            return Err(HttpError::HeadTooLarge { peer: peer.clone(), limit: max_response_head });
+            return Err(HttpError::HeadTooLarge { peer: peer(), limit: max_response_head });
         }
         Ok(())
     }

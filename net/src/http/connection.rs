@@ -1,6 +1,6 @@
 //! A connection that speaks HTTP.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
@@ -44,6 +44,9 @@ pub(super) struct Connection {
     /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
     reservation: Option<Reservation>,
 }
+
+/// Which connection it is. It does not keep the connection open.
+pub(super) struct Identity(Weak<DropGuard>);
 
 enum Sender {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -120,6 +123,15 @@ impl Connection {
     /// Its place among those to the host.
     pub(super) const fn slot(&self) -> &HostSlot {
         &self.slot
+    }
+
+    /// Which connection it is, for as long as that is open.
+    pub(super) fn identity(&self) -> Identity {
+        Identity(Arc::downgrade(&self.open))
+    }
+
+    pub(super) fn is(&self, identity: &Identity) -> bool {
+        std::ptr::eq(Arc::as_ptr(&self.open), identity.0.as_ptr())
     }
 
     /// Closes it, if nothing else holds it. It does not count any more then, though its task may take a moment to end.
@@ -319,11 +331,16 @@ fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
     if version == Version::HTTP_2 {
         let uri = Uri::builder().scheme(hop.target.url.scheme()).authority(authority).path_and_query(path);
         *message.uri_mut() = uri.build().map_err(|_| UrlError::Path)?;
+        *message.headers_mut() = hop.headers.clone();
     } else {
         *message.uri_mut() = path.into();
-        message.headers_mut().insert(HOST, HeaderValue::try_from(authority).map_err(|_| UrlError::Path)?);
+        let headers = message.headers_mut();
+        headers.reserve(hop.headers.len() + 1);
+        headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| UrlError::Path)?);
+        for (name, value) in &hop.headers {
+            headers.append(name, value.clone());
+        }
     }
-    message.headers_mut().extend(hop.headers.clone());
     // Of a request with a body that happens to be empty servers want to know that (RFC 9110, section 8.6).
     if hop.body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method) {
         message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::{self, Handle};
-use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::config::HttpConfig;
-use super::connection::Connection;
+use super::connection::{Connection, Identity};
 use super::target::Origin;
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
@@ -21,7 +21,9 @@ use crate::registered::Registered;
 /// Whose a connection is. Nobody else gets it, and no other unit: it counts for the one that made it, and whether there is
 /// one would tell another unit what this one does.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct Place(Arc<Belongs>);
+
+struct Belongs {
     /// The network in its place, which says the route, too. It is not kept alive, and its address is not taken by
     /// another as long as this is there.
     network: Weak<Registered>,
@@ -42,19 +44,21 @@ impl Place {
             (Isolation::ByKey | Isolation::None, isolation) => isolation.cloned(),
         };
         let (network, retired) = (Arc::downgrade(registered), registered.retired.clone());
+        let (unit, origin) = (dialer.unit().clone(), origin.clone());
         let runtime = Handle::current().id();
-        let unit = dialer.unit().clone();
-        Some(Self { network, retired, isolation, unit, origin: origin.clone(), runtime })
+        Some(Self(Arc::new(Belongs { network, retired, isolation, unit, origin, runtime })))
     }
 }
 
 impl PartialEq for Place {
     fn eq(&self, other: &Self) -> bool {
-        self.network.ptr_eq(&other.network)
-            && self.isolation == other.isolation
-            && self.unit == other.unit
-            && self.origin == other.origin
-            && self.runtime == other.runtime
+        let (this, that) = (&*self.0, &*other.0);
+        std::ptr::eq(this, that)
+            || this.network.ptr_eq(&that.network)
+                && this.isolation == that.isolation
+                && this.unit == that.unit
+                && this.origin == that.origin
+                && this.runtime == that.runtime
     }
 }
 
@@ -62,11 +66,9 @@ impl Eq for Place {}
 
 impl Hash for Place {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.network.as_ptr().hash(state);
-        self.isolation.hash(state);
-        self.unit.hash(state);
-        self.origin.hash(state);
-        self.runtime.hash(state);
+        let Belongs { network, retired: _, isolation, unit, origin, runtime } = &*self.0;
+        network.as_ptr().hash(state);
+        (isolation, unit, origin, runtime).hash(state);
     }
 }
 
@@ -94,23 +96,15 @@ type Id = u64;
 
 struct Parked {
     id: Id,
+    /// Since when it waits.
+    since: Instant,
     connection: Connection,
-    _watch: Watch,
 }
 
 impl Parked {
     /// Whether a request can take it that a public host has redirected, if it is one.
     fn is_fit(&self, is_from_public: bool) -> bool {
         !is_from_public || self.connection.reach().is_open_to_redirects()
-    }
-}
-
-/// The task that waits for the end of a connection that is parked. It is over when the connection is taken.
-struct Watch(AbortHandle);
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -130,13 +124,13 @@ impl Pool {
 
     /// A connection that waits in `place`. One that carries several requests at a time stays there, too. A request that
     /// a public host has redirected gets none that leads to a special address: it would not be made for it.
-    pub(super) fn take(self: &Arc<Self>, place: &Place, is_from_public: bool) -> Option<Connection> {
-        self.pop(place, is_from_public, false)
+    pub(super) fn take(&self, place: &Place, is_from_public: bool) -> Option<Connection> {
+        self.take_if(place, is_from_public, false)
     }
 
     /// The same, of connections that carry several requests at a time.
-    pub(super) fn take_shared(self: &Arc<Self>, place: &Place, is_from_public: bool) -> Option<Connection> {
-        self.pop(place, is_from_public, true)
+    pub(super) fn take_shared(&self, place: &Place, is_from_public: bool) -> Option<Connection> {
+        self.take_if(place, is_from_public, true)
     }
 
     /// Keeps none of the connections in `place` that such a request cannot take. Those that are used go on until they are not.
@@ -158,76 +152,107 @@ impl Pool {
         released.into_iter().for_each(Connection::close);
     }
 
-    fn pop(self: &Arc<Self>, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
+    fn take_if(&self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
         let mut table = self.table();
         loop {
-            let connection = table.pop(place, is_from_public, is_shared)?;
-            if !connection.is_ready() {
-                continue;
+            let parked = table.last_in(place, is_from_public, is_shared)?;
+            let id = parked.id;
+            let shared = parked.connection.share().filter(Connection::is_ready);
+            if let Some(shared) = shared {
+                table.touch(place, id);
+                return Some(shared);
             }
-            if let Some(shared) = connection.share() {
-                // The place says that it is this runtime that drives the connection.
-                self.insert(&mut table, place, shared, &Handle::current());
+            let taken = table.remove(id)?;
+            if taken.is_ready() {
+                return Some(taken);
             }
-            return Some(connection);
         }
     }
 
-    /// Keeps `connection`, which `runtime` drives, until somebody takes it, the network is retired, no further request
-    /// is to go over it, it has waited for too long, or there are too many.
-    pub(super) fn park(self: &Arc<Self>, place: &Place, connection: Connection, runtime: &Handle) {
-        self.insert(&mut self.table(), place, connection, runtime);
-    }
-
-    fn insert(self: &Arc<Self>, table: &mut Table, place: &Place, connection: Connection, runtime: &Handle) {
-        let is_spare = connection.is_shared() && table.has_shared(place);
+    /// Keeps `connection`, which is [watched](Self::watch), until somebody takes it or there are too many.
+    pub(super) fn park(&self, place: &Place, connection: Connection) {
+        let since = Instant::now();
         let max_idle = self.max_idle.get().copied().unwrap_or(0);
-        if place.retired.is_cancelled() || is_spare || max_idle == 0 || self.max_idle_per_host == 0 {
+        let mut table = self.table();
+        let is_spare = connection.is_shared() && table.has_shared(place);
+        // Asked while the table is held, so that whoever watches either finds the connection here or was first.
+        let is_kept = connection.is_ready() && !place.0.retired.is_cancelled();
+        if !is_kept || is_spare || max_idle == 0 || self.max_idle_per_host == 0 {
             return;
         }
-        table.last += 1;
-        let id = table.last;
-        let watch = Watch(runtime.spawn(self.watch(id, place, &connection)).abort_handle());
-        let slot = (!connection.is_shared()).then(|| connection.slot().clone());
-        table.order.insert(id, place.clone());
-        table.units.entry(place.unit.clone()).or_default().insert(id);
-        let here = table.places.entry(place.clone()).or_default();
-        here.push(Parked { id, connection, _watch: watch });
-
-        // The next request for the place finds it there.
-        if let Some(slot) = slot {
-            slot.vacate();
-        }
-
-        let surplus_here = (here.len() > self.max_idle_per_host).then(|| here[0].id);
-        let surplus = surplus_here.or_else(|| table.surplus(max_idle, &place.unit));
-        if let Some(surplus) = surplus.and_then(|id| table.remove(id)) {
-            surplus.close();
+        let surplus_here = table.insert(place, connection, since, self.max_idle_per_host);
+        let surplus = surplus_here.or_else(|| table.surplus(max_idle, &place.0.unit));
+        let closed = surplus.and_then(|id| table.remove(id));
+        drop(table);
+        if let Some(closed) = closed {
+            closed.close();
         }
     }
 
-    /// Waits for what ends the connection that is parked as `id`, and closes it. If the network was retired before
-    /// this began, it is over at once.
-    fn watch(
-        self: &Arc<Self>,
-        id: Id,
-        place: &Place,
-        connection: &Connection,
-    ) -> impl Future<Output = ()> + use<> {
-        let (pool, idle_timeout) = (Arc::downgrade(self), self.idle_timeout);
-        let (retired, spent) = (place.retired.clone(), connection.spent().clone());
-        async move {
-            let idle = tokio::time::sleep(idle_timeout);
-            retired.run_until_cancelled(spent.run_until_cancelled(idle)).await;
-            if let Some(pool) = Weak::upgrade(&pool) {
-                pool.table().remove(id);
-            }
-        }
+    /// Closes `connection`, which the current runtime drives, when it has waited in `place` for too long, its network
+    /// is retired, or no further request is to go over it.
+    ///
+    /// There is one task for this as long as the connection is open, and not one each time it waits.
+    pub(super) fn watch(self: &Arc<Self>, place: &Place, connection: &Connection) {
+        let (retired, spent) = (place.0.retired.clone(), connection.spent().clone());
+        let (mut left, idle_timeout) = (self.idle_timeout, self.idle_timeout);
+        let watch =
+            Watch { pool: Arc::downgrade(self), place: place.clone(), identity: connection.identity() };
+        tokio::spawn(async move {
+            let expired = async {
+                loop {
+                    tokio::time::sleep(left).await;
+                    match watch.time_left(idle_timeout) {
+                        Some(longer) => left = longer,
+                        None => return,
+                    }
+                }
+            };
+            retired.run_until_cancelled(spent.run_until_cancelled(expired)).await;
+        });
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         // Nothing in here panics in the middle of a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches a connection. When it is dropped, with the runtime that drives the connection at the latest, the connection
+/// is not kept any more.
+struct Watch {
+    pool: Weak<Pool>,
+    place: Place,
+    identity: Identity,
+}
+
+impl Watch {
+    /// How long the connection may still wait, at least. If it has waited for `idle_timeout` it is closed, and nothing
+    /// is returned.
+    fn time_left(&self, idle_timeout: Duration) -> Option<Duration> {
+        let pool = self.pool.upgrade()?;
+        let mut table = pool.table();
+        let Some(parked) = table.find(&self.place, &self.identity) else { return Some(idle_timeout) };
+        let left = idle_timeout.saturating_sub(parked.since.elapsed());
+        if !left.is_zero() {
+            return Some(left);
+        }
+        let id = parked.id;
+        let expired = table.remove(id);
+        drop(table);
+        drop(expired);
+        None
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(pool) = self.pool.upgrade() else { return };
+        let mut table = pool.table();
+        let id = table.find(&self.place, &self.identity).map(|parked| parked.id);
+        let removed = id.and_then(|id| table.remove(id));
+        drop(table);
+        drop(removed);
     }
 }
 
@@ -260,7 +285,7 @@ impl Table {
         let share = max / self.units.len().max(1);
         let own = self.units.get(unit).filter(|ids| ids.len() > share);
         own.and_then(BTreeSet::first).copied().or_else(|| {
-            let has_more = |place: &Place| self.units.get(&place.unit).is_some_and(|ids| ids.len() > share);
+            let has_more = |place: &Place| self.units.get(&place.0.unit).is_some_and(|ids| ids.len() > share);
             self.order.iter().find_map(|(id, place)| has_more(place).then_some(*id))
         })
     }
@@ -270,19 +295,68 @@ impl Table {
         here.into_iter().flatten().any(|parked| parked.id == id && parked.connection.is_idle())
     }
 
-    fn pop(&mut self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
+    /// The connection in `place` that was parked last, of those that a request may use.
+    fn last_in(&self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<&Parked> {
         let is_wanted =
             |parked: &&Parked| (!is_shared || parked.connection.is_shared()) && parked.is_fit(is_from_public);
-        let id = self.places.get(place)?.iter().rfind(is_wanted)?.id;
-        self.remove(id)
+        self.places.get(place)?.iter().rfind(is_wanted)
+    }
+
+    fn find(&self, place: &Place, identity: &Identity) -> Option<&Parked> {
+        self.places.get(place)?.iter().find(|parked| parked.connection.is(identity))
+    }
+
+    /// Adds `connection`. Returns which one in the place is too many, if there are more than `max`.
+    fn insert(&mut self, place: &Place, connection: Connection, since: Instant, max: usize) -> Option<Id> {
+        self.last += 1;
+        let id = self.last;
+        self.order.insert(id, place.clone());
+        self.add_to_unit(&place.0.unit, id);
+        let slot = (!connection.is_shared()).then(|| connection.slot().clone());
+        let here = self.places.entry(place.clone()).or_default();
+        here.push(Parked { id, since, connection });
+        // The next request for the place finds it there.
+        if let Some(slot) = slot {
+            slot.vacate();
+        }
+        (here.len() > max).then(|| here[0].id)
+    }
+
+    /// The connection that is parked as `id` in `place` begins to wait anew.
+    fn touch(&mut self, place: &Place, id: Id) {
+        let new = if id == self.last { id } else { self.last + 1 };
+        let Some(here) = self.places.get_mut(place) else { return };
+        let Some(index) = here.iter().position(|parked| parked.id == id) else { return };
+        here[index].since = Instant::now();
+        if new == id {
+            return;
+        }
+        self.last = new;
+        here[index].id = new;
+        here[index..].rotate_left(1);
+        if let Some(place) = self.order.remove(&id) {
+            self.order.insert(new, place);
+        }
+        if let Some(ids) = self.units.get_mut(&place.0.unit) {
+            ids.remove(&id);
+            ids.insert(new);
+        }
+    }
+
+    fn add_to_unit(&mut self, unit: &Unit, id: Id) {
+        if let Some(ids) = self.units.get_mut(unit) {
+            ids.insert(id);
+        } else {
+            self.units.insert(unit.clone(), BTreeSet::from([id]));
+        }
     }
 
     fn remove(&mut self, id: Id) -> Option<Connection> {
         let place = self.order.remove(&id)?;
-        if let Some(ids) = self.units.get_mut(&place.unit) {
+        if let Some(ids) = self.units.get_mut(&place.0.unit) {
             ids.remove(&id);
             if ids.is_empty() {
-                self.units.remove(&place.unit);
+                self.units.remove(&place.0.unit);
             }
         }
         let here = self.places.get_mut(&place)?;
@@ -319,7 +393,7 @@ struct Home {
 impl Home {
     fn park(&self, connection: Connection) {
         if let Some(pool) = self.pool.upgrade() {
-            pool.park(&self.place, connection, &self.runtime);
+            pool.park(&self.place, connection);
         }
     }
 }

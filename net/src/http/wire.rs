@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -215,12 +215,11 @@ impl Observed {
     /// hyper would queue the request. If the connection then ends, it does not tell whether the request was sent.
     pub(super) async fn reserve(self: &Arc<Self>, spent: &CancellationToken) -> Option<Reservation> {
         loop {
-            let mut has_room = pin!(self.has_room.notified());
-            has_room.as_mut().enable();
             if let Some(reservation) = self.try_reserve() {
                 return Some(reservation);
             }
-            spent.run_until_cancelled(has_room).await?;
+            // A permit is kept for who begins to wait after there was room.
+            spent.run_until_cancelled(self.has_room.notified()).await?;
         }
     }
 
