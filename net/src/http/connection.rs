@@ -317,7 +317,12 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks 
             return;
         }
         drop(frames);
-        tokio::spawn(self.closed.clone().run_until_cancelled_owned(task));
+        // On the heap, because hyper's future for a request is as large as that for the frames, and would be moved several
+        // times.
+        let (closed, task) = (self.closed.clone(), Box::pin(task));
+        tokio::spawn(async move {
+            let _ = closed.run_until_cancelled(task).await;
+        });
     }
 }
 
@@ -336,7 +341,7 @@ fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
         *message.uri_mut() = path.into();
         let headers = message.headers_mut();
         headers.reserve(hop.headers.len() + 1);
-        headers.insert(HOST, HeaderValue::try_from(authority).map_err(|_| UrlError::Path)?);
+        headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| UrlError::Path)?);
         for (name, value) in &hop.headers {
             headers.append(name, value.clone());
         }

@@ -383,29 +383,33 @@ impl Heads {
         if observed.awaits_head.swap(false, Ordering::AcqRel) {
             *self = Self { is_in_head: true, ..Self::default() };
         }
-        for &byte in bytes {
-            if !self.is_in_head {
+        let mut rest = bytes;
+        while self.is_in_head && !rest.is_empty() {
+            let end = rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |index| index + 1);
+            let piece;
+            (piece, rest) = rest.split_at(end);
+            let text = || piece.iter().filter(|&&byte| byte != b'\r' && byte != b'\n');
+            if self.lines == 0
+                && let Some(index) = CLASS.checked_sub(self.line_len)
+                && let Some(&class) = text().nth(index)
+            {
+                self.class = class;
+            }
+            self.line_len += text().count();
+            if !piece.ends_with(b"\n") {
                 break;
             }
-            match byte {
-                b'\r' => {}
+            match (std::mem::take(&mut self.line_len), self.lines) {
                 // Empty lines before a status line do not count.
-                b'\n' if self.line_len == 0 && self.lines == 0 => {}
-                b'\n' if self.line_len == 0 => {
+                (0, 0) => {}
+                (0, _) => {
                     self.is_in_head = self.class == b'1';
                     self.interim += usize::from(self.is_in_head);
                     (self.lines, self.class) = (0, 0);
                 }
-                b'\n' => {
+                _ => {
                     self.lines += 1;
-                    self.line_len = 0;
                     observed.headers.fetch_max(self.lines - 1, Ordering::AcqRel);
-                }
-                byte => {
-                    if self.lines == 0 && self.line_len == CLASS {
-                        self.class = byte;
-                    }
-                    self.line_len += 1;
                 }
             }
         }
