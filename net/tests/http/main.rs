@@ -5,6 +5,7 @@ mod environment;
 mod forms;
 mod host_limit;
 mod http2;
+mod isolation;
 mod limits;
 mod origin;
 mod overlay;

@@ -18,6 +18,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
 const GOAWAY: u8 = 7;
 
 const END_STREAM: u8 = 1;
@@ -179,6 +180,27 @@ async fn a_storm_of_goaway_ends_after_a_bounded_number_of_attempts() {
         attempts += 1;
     }
     assert_eq!(attempts, 8);
+}
+
+#[tokio::test]
+async fn a_push_ends_its_connection_and_serves_nobody() {
+    const PUSHED: u32 = 2;
+    // `:method: GET`, `:scheme: https` and `:path: /`, of the static table.
+    let promised =
+        [&PUSHED.to_be_bytes()[..], &[0x82, 0x87, 0x84], &field(":authority", "shop.internal")].concat();
+    let push = move |stream| {
+        let promise = frame(PUSH_PROMISE, END_HEADERS, stream, &promised);
+        Send([promise, whole(PUSHED, "pushed"), whole(stream, "asked")].concat())
+    };
+    let (world, mut seen) = stage(move |connection, stream| match connection {
+        0 => push(stream),
+        _ => Send(whole(stream, "asked")),
+    })
+    .await;
+    let error = text(&world, Method::POST).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol { .. }), "{error:?}");
+    assert_eq!(text(&world, Method::GET).await.unwrap(), "asked");
+    assert_eq!([soon(seen.recv()).await, soon(seen.recv()).await], [Some((0, 1)), Some((1, 1))]);
 }
 
 #[tokio::test]

@@ -39,9 +39,14 @@ impl Authority {
 
     /// A server that is `name`, and speaks these protocols.
     pub(crate) fn server(&self, name: &str, protocols: &[&[u8]]) -> TlsAcceptor {
+        self.server_of(&[name], protocols)
+    }
+
+    /// A server that is all of `names`, and speaks these protocols.
+    pub(crate) fn server_of(&self, names: &[&str], protocols: &[&[u8]]) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.0).unwrap();
+        let names: Vec<_> = names.iter().copied().map(str::to_owned).collect();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &self.0).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder =
             ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
