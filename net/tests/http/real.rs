@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use frame_net::http::{HttpConfig, Request, Version};
+use frame_net::http::{HttpConfig, Method, Request, Version};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -33,29 +33,60 @@ impl Certified {
     fn world(&self) -> World {
         world_with(&json!({}), self.authority.trusted())
     }
+
+    /// A world that speaks HTTP/1.1 only.
+    fn world_of_http_1_1(&self) -> World {
+        let mut config = self.authority.trusted();
+        config.http2 = false;
+        world_with(&json!({}), config)
+    }
 }
 
-/// Sends `count` requests of `POST` to paths of their own, `together` at a time, each of which must be answered with 200.
-async fn post_all(world: &World, base: &str, count: usize, together: usize, expected: Version) {
-    let dialer = world.dialer(&json!({}));
-    let permits = Arc::new(Semaphore::new(together));
-    let mut requests = tokio::task::JoinSet::new();
-    for number in 0..count {
-        let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
-        let (client, dialer) = (world.client.clone(), dialer.clone());
-        let request = Request::post(&format!("{base}/{number}")).unwrap().body("body");
-        requests.spawn(async move {
-            let response =
-                client.send(&dialer, request).await.map_err(|error| format!("{number}: {error:?}"))?;
-            assert_eq!((response.status().as_u16(), response.version()), (200, expected));
-            let text = response.text().await.map_err(|error| format!("{number}: {error:?}"))?;
-            drop(permit);
-            Ok::<_, String>(text)
-        });
+/// Requests to paths of their own.
+struct Load {
+    method: Method,
+    count: usize,
+    /// How many are sent at a time.
+    together: usize,
+    version: Version,
+}
+
+impl Load {
+    const fn post(count: usize, together: usize, version: Version) -> Self {
+        Self { method: Method::POST, count, together, version }
     }
-    while let Some(done) = requests.join_next().await {
-        assert_eq!(done.unwrap().unwrap(), "whole");
+
+    /// Sends all, and does `disturb` each time so many were sent. Each must be answered with 200.
+    async fn send(&self, world: &World, base: &str, every: usize, mut disturb: impl AsyncFnMut()) {
+        let dialer = world.dialer(&json!({}));
+        let permits = Arc::new(Semaphore::new(self.together));
+        let mut requests = tokio::task::JoinSet::new();
+        for number in 0..self.count {
+            if number > 0 && number % every == 0 {
+                disturb().await;
+            }
+            let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
+            let (client, dialer, version) = (world.client.clone(), dialer.clone(), self.version);
+            let url = format!("{base}/{number}");
+            let request = Request::new(self.method.clone(), &url).unwrap().body("body");
+            requests.spawn(async move {
+                let response =
+                    client.send(&dialer, request).await.map_err(|error| format!("{number}: {error:?}"))?;
+                assert_eq!((response.status().as_u16(), response.version()), (200, version));
+                let text = response.text().await.map_err(|error| format!("{number}: {error:?}"))?;
+                drop(permit);
+                Ok::<_, String>(text)
+            });
+        }
+        while let Some(done) = requests.join_next().await {
+            assert_eq!(done.unwrap().unwrap(), "whole");
+        }
     }
+}
+
+/// Sends `count` requests of `POST`, `together` at a time.
+async fn post_all(world: &World, base: &str, count: usize, together: usize, version: Version) {
+    Load::post(count, together, version).send(world, base, usize::MAX, async || ()).await;
 }
 
 /// Each of `count` paths was asked for once, and nothing else.
@@ -135,33 +166,70 @@ async fn few_connections_to_a_host_carry_many_requests() {
     }
 }
 
+/// How often a server is reloaded while it is asked.
+const RELOADS: usize = 5;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn haproxy_and_caddy_lose_no_request() {
+async fn haproxy_loses_no_request_over_http_2_while_it_is_reloaded() {
+    const COUNT: usize = 2_000;
     let certified = Certified::new();
     let Some(backend) = Web::nginx(None, "location / { return 200 whole; }").await else { return };
     let Some(haproxy) = Web::haproxy(&certified.identity, backend.address, "").await else { return };
-    let world = certified.world();
-    post_all(&world, &format!("https://{}", haproxy.address), 500, 50, Version::HTTP_2).await;
-    assert_each_once(&backend, 500).await;
-    let Some(caddy) = Web::caddy(&certified.identity, "  respond whole 200").await else { return };
-    post_all(&world, &format!("https://{}", caddy.address), 500, 50, Version::HTTP_2).await;
+    let load = Load::post(COUNT, 50, Version::HTTP_2);
+    let base = format!("https://{}", haproxy.address);
+    load.send(&certified.world(), &base, COUNT / (RELOADS + 1), async || haproxy.reload_haproxy().await)
+        .await;
+    assert_each_once(&backend, COUNT).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nghttpd_serves_many_requests_over_one_connection() {
+async fn haproxy_loses_no_request_over_http_1_1_however_few_it_takes_over_a_connection() {
     let certified = Certified::new();
-    let files = [("0", "whole")];
-    // It refuses streams beyond this before the client knows the limit.
-    let arguments = ["--max-concurrent-streams=5"];
-    let Some(server) = Web::nghttpd(&certified.identity, &files, &arguments).await else { return };
-    let world = certified.world();
-    let (url, dialer) = (format!("https://{}/0", server.address), world.dialer(&json!({})));
-    let mut requests = tokio::task::JoinSet::new();
-    for _ in 0..60 {
-        let (client, dialer, request) = (world.client.clone(), dialer.clone(), Request::get(&url).unwrap());
-        requests.spawn(async move { client.send(&dialer, request).await?.text().await });
+    for (limit, count) in [(1, 100), (7, 400), (50, 500)] {
+        let Some(backend) = Web::nginx(None, "location / { return 200 whole; }").await else { return };
+        let close = format!("http-after-response set-header connection close if {{ rand({limit}) eq 0 }}");
+        let Some(haproxy) = Web::haproxy(&certified.identity, backend.address, &close).await else { return };
+        let base = format!("https://{}", haproxy.address);
+        post_all(&certified.world_of_http_1_1(), &base, count, 16, Version::HTTP_11).await;
+        assert_each_once(&backend, count).await;
     }
-    while let Some(done) = requests.join_next().await {
-        assert_eq!(done.unwrap().unwrap(), "whole");
+}
+
+/// Has Caddy serve `load`, and reloads it meanwhile.
+async fn send_to_caddy(world: &World, certified: &Certified, load: &Load) -> Option<Web> {
+    let caddy = Web::caddy(&certified.identity, "  respond whole 200").await?;
+    let (base, every) = (format!("https://{}", caddy.address), load.count / (RELOADS + 1));
+    load.send(world, &base, every, async || caddy.reload_caddy().await).await;
+    Some(caddy)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caddy_loses_no_request_over_http_2_while_it_is_reloaded() {
+    let (certified, load) = (Certified::new(), Load::post(1_500, 20, Version::HTTP_2));
+    let Some(caddy) = send_to_caddy(&certified.world(), &certified, &load).await else { return };
+    assert_each_once(&caddy, load.count).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_idempotent_request_over_http_1_1_is_answered_while_caddy_is_reloaded() {
+    let certified = Certified::new();
+    let load = Load { method: Method::PUT, count: 1_000, together: 20, version: Version::HTTP_11 };
+    let world = certified.world_of_http_1_1();
+    let Some(caddy) = send_to_caddy(&world, &certified, &load).await else { return };
+    // It closes connections that it takes for idle, and may be processing a request of one. Such a request is sent again.
+    assert_eq!(caddy.paths(load.count).await.len(), load.count);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nghttpd_loses_no_request_however_few_streams_it_takes_at_once() {
+    let certified = Certified::new();
+    for (limit, count) in [(1, 300), (5, 700), (100, 1_000)] {
+        // It refuses streams beyond this before the client knows the limit.
+        let arguments = [&format!("--max-concurrent-streams={limit}")];
+        let files = [("whole", "whole")];
+        let Some(server) = Web::nghttpd(&certified.identity, &files, &arguments).await else { return };
+        let base = format!("https://{}/whole?", server.address);
+        post_all(&certified.world(), &base, count, 100, Version::HTTP_2).await;
+        assert_each_once(&server, count).await;
     }
 }

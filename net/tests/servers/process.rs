@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::program::run;
+
 /// How long a server may take for what it is to do at once: far longer than it needs, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -49,13 +51,28 @@ impl Process {
     ///
     /// If it ends first, or takes longer than [`PATIENCE`].
     pub async fn logged(&self, text: &str) {
+        self.logs(|log| log.contains(text), text).await;
+    }
+
+    /// Waits until its log is as `is` says, which is `what`.
+    ///
+    /// # Panics
+    ///
+    /// If it ends first, or takes longer than [`PATIENCE`].
+    pub async fn logs(&self, is: impl Fn(&str) -> bool, what: &str) {
         let mut log = self.log.clone();
-        let why = match timeout(PATIENCE, log.wait_for(|log| log.contains(text))).await {
+        let why = match timeout(PATIENCE, log.wait_for(|log| is(log))).await {
             Ok(Ok(_)) => return,
             Ok(Err(_)) => "it ended",
             Err(_) => "it takes too long",
         };
-        panic!("{} did not log {text:?}: {why}", self.name);
+        panic!("{} did not log {what:?}: {why}", self.name);
+    }
+
+    /// Sends it a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        run(kill.args(["-s", name]).arg(self.child.id().to_string()));
     }
 
     /// Waits until it accepts connections on `address`, for a server that does not log when it does.
