@@ -185,7 +185,7 @@ async fn haproxy_loses_no_request_over_http_2_while_it_is_reloaded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_loses_no_request_over_http_1_1_however_few_it_takes_over_a_connection() {
     let certified = Certified::new();
-    for (limit, count) in [(1, 100), (7, 400), (50, 500)] {
+    for (limit, count) in [(1, 100), (7, 400), (50, 500), (1_000, 1_000)] {
         let Some(backend) = Web::nginx(None, "location / { return 200 whole; }").await else { return };
         let close = format!("http-after-response set-header connection close if {{ rand({limit}) eq 0 }}");
         let Some(haproxy) = Web::haproxy(&certified.identity, backend.address, &close).await else { return };
