@@ -175,8 +175,16 @@ fn bulk(runtime: &Runtime, server: &Server, is_proxied: bool, title: &str) {
 fn main() {
     let server = Server::start();
     let runtime = Builder::new_current_thread().enable_all().build().expect("this machine can");
-    rates(&runtime, &server, false, "on loopback");
-    bulk(&runtime, &server, false, "on loopback");
-    rates(&runtime, &server, true, "through SOCKS5");
-    bulk(&runtime, &server, true, "through SOCKS5");
+    // A part of a title, as of `cargo bench --bench http -- 'large body'`.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    for (place, is_proxied) in [("on loopback", false), ("through SOCKS5", true)] {
+        let title = format!("requests {place}");
+        if title.contains(&wanted) {
+            rates(&runtime, &server, is_proxied, &title);
+        }
+        let title = format!("a large body {place}");
+        if title.contains(&wanted) {
+            bulk(&runtime, &server, is_proxied, &title);
+        }
+    }
 }
