@@ -6,11 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+#[cfg(feature = "websocket")]
+use bytes::Bytes;
+#[cfg(feature = "websocket")]
+use http::StatusCode;
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use super::body::Body;
 use super::config::HttpConfig;
+#[cfg(feature = "websocket")]
+use super::connection;
 use super::connection::Connection;
 use super::default_headers;
 use super::error::{HttpError, Peer};
@@ -22,11 +29,15 @@ use super::redirect;
 use super::request::{Hop, Request, StepLimits};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
+#[cfg(feature = "websocket")]
+use super::tls;
 use super::tls::Connectors;
 use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::Isolation;
+#[cfg(feature = "websocket")]
+use crate::network::BoxStream;
 use crate::reach;
 use crate::registered::Registered;
 
@@ -202,7 +213,38 @@ impl HttpClient {
     }
 }
 
+/// What a server answers if it is asked to switch to another protocol, and the stream if it has, with what has arrived
+/// behind the head.
+#[cfg(feature = "websocket")]
+pub(super) type Upgrade = (Peer, http::response::Parts, Option<(BoxStream, Bytes)>);
+
+#[cfg(feature = "websocket")]
+impl HttpClient {
+    /// Makes `request`, which asks for another protocol, over a connection of its own.
+    pub(super) async fn upgrade(&self, dialer: &Dialer, request: Request) -> Result<Upgrade, HttpError> {
+        let inner = self.inner.load_full();
+        let limit = Deadline::after(request.time_limit.unwrap_or(inner.config.time_limit));
+        let peer = peer(dialer, &request.hop);
+        let done = limit.timeout(Box::pin(inner.upgrade(dialer, request))).await;
+        done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
+    }
+}
+
 impl Inner {
+    /// What limits the steps of `request`.
+    fn steps(&self, request: &Request) -> StepLimits {
+        StepLimits {
+            connect: request.steps.connect.or(Some(self.config.connect_limit)),
+            answer: request.steps.answer.or(self.config.answer_limit),
+        }
+    }
+
+    fn add_default_headers(&self, dialer: &Dialer, hop: &mut Hop) -> Result<(), HttpError> {
+        let is_apart = dialer.isolation().is_some() || dialer.network()?.isolation() == Isolation::ByKey;
+        default_headers::add(&self.config.headers, hop, dialer.route(), is_apart);
+        Ok(())
+    }
+
     async fn follow(
         &self,
         dialer: &Dialer,
@@ -212,13 +254,9 @@ impl Inner {
         let config = &self.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
         let max_body = request.max_response_body.unwrap_or(config.max_response_body);
-        let steps = StepLimits {
-            connect: request.steps.connect.or(Some(config.connect_limit)),
-            answer: request.steps.answer.or(config.answer_limit),
-        };
+        let steps = self.steps(&request);
         let mut hop = request.hop;
-        let is_apart = dialer.isolation().is_some() || dialer.network()?.isolation() == Isolation::ByKey;
-        default_headers::add(&config.headers, &mut hop, dialer.route(), is_apart);
+        self.add_default_headers(dialer, &mut hop)?;
         let mut followed = 0;
         loop {
             let (response, lease) = self.exchange(dialer, &hop, steps, limit).await?;
@@ -423,17 +461,55 @@ impl Inner {
         permit: HostPermit,
         patience: &mut Patience,
     ) -> Result<Connection, HttpError> {
+        let tls = self.tls.of(hop.target.origin.endpoint.host(), way.dialer.route());
+        let opened = patience.spend(self.connect(way, hop, tls, HostSlot::new(permit)));
+        opened.await.map_err(|limit| way.timed_out(hop, limit))?
+    }
+
+    /// Makes a connection with these settings of TLS.
+    async fn connect(
+        &self,
+        way: Way<'_>,
+        hop: &Hop,
+        tls: &TlsConnector,
+        slot: HostSlot,
+    ) -> Result<Connection, HttpError> {
         let Way { dialer, registered } = way;
         self.pool.attach(dialer.limits());
-        let opened = patience.spend(async {
-            let origin = &hop.target.origin;
-            let dialled = dialer.connect_through(registered, &origin.endpoint);
-            let (stream, reach) = reach::watch(&origin.endpoint, hop.is_from_public, dialled).await;
-            let tls = self.tls.of(origin.endpoint.host(), dialer.route());
-            let (name, slot) = (hop.target.server_name.clone(), HostSlot::new(permit));
-            Connection::open(stream?, reach, name, &peer(dialer, hop), tls, &self.config, slot).await
-        });
-        opened.await.map_err(|limit| way.timed_out(hop, limit))?
+        let endpoint = &hop.target.origin.endpoint;
+        let dialled = dialer.connect_through(registered, endpoint);
+        let (stream, reach) = reach::watch(endpoint, hop.is_from_public, dialled).await;
+        let name = hop.target.server_name.clone();
+        Connection::open(stream?, reach, name, &peer(dialer, hop), tls, &self.config, slot).await
+    }
+
+    /// Sends `hop`, which asks for another protocol, over a connection of its own.
+    #[cfg(feature = "websocket")]
+    async fn upgrade(&self, dialer: &Dialer, request: Request) -> Result<Upgrade, HttpError> {
+        let (peer, steps) = (peer(dialer, &request.hop), self.steps(&request));
+        let mut hop = request.hop;
+        self.add_default_headers(dialer, &mut hop)?;
+        let (hop, registered) = (&hop, dialer.network()?);
+        let way = Way { dialer, registered: &registered };
+        let tls = tls::without_http2(self.tls.of(peer.endpoint.host(), dialer.route()));
+        // It may be open for long, and requests must not wait for that.
+        let slot = HostSlot::new(HostPermit::unlimited());
+        let connected = within(steps.connect, self.connect(way, hop, &tls, slot)).await;
+        let mut connection = connected.map_err(|limit| way.timed_out(hop, limit))??;
+        let sent = within(steps.answer, connection.send(hop)).await;
+        let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer.clone(), limit })?;
+        let mut response = match sent? {
+            Ok(response) => response,
+            Err(failure) => return Err(self.failed(&peer, failure, 1, connection.observed())),
+        };
+        self.check_head(&peer, &response)?;
+        let switched = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let switched = connection::switched(&mut response).await;
+            Some(switched.map_err(|error| HttpError::of_connection(&peer, error))?)
+        } else {
+            None
+        };
+        Ok((peer, response.into_parts().0, switched))
     }
 
     /// Holds the head of a response against the limits that hyper does not check, or not for both versions.

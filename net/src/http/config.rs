@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::default_headers::{self, DefaultHeader};
 use super::error::HttpError;
+#[cfg(feature = "websocket")]
+use super::websocket::WebSocketConfig;
 use crate::deadline;
 use crate::dialer::Route;
 use crate::direct::Rule;
@@ -71,7 +73,7 @@ pub struct HttpConfig {
     /// How many connections to one host there may be at a time, of one unit, one network and one isolation key, in one Tokio
     /// runtime. There is no such limit unless given. Requests beyond it wait in their order, within their limits of time;
     /// over HTTP/2 they share a connection. Where each request has a connection of its own, because none may be seen to
-    /// belong with another, it does not count.
+    /// belong with another, it does not count. WebSockets do not count either.
     pub max_connections_per_host: Option<NonZeroUsize>,
     /// How long a connection is kept that nobody uses: 90 seconds unless given.
     #[serde(deserialize_with = "deadline::from_text")]
@@ -91,6 +93,9 @@ pub struct HttpConfig {
     pub client_certificate: Option<ClientCertificate>,
     /// What holds for some servers instead. The first rule that is about a server counts.
     pub tls: Vec<TlsRule>,
+    /// What holds for WebSockets.
+    #[cfg(feature = "websocket")]
+    pub websocket: WebSocketConfig,
     /// The same, for code. [`Trust::Only`] stands in the place of [`roots`](Self::roots), and [`Trust::Custom`] in that of
     /// all settings of TLS.
     #[serde(skip)]
@@ -247,7 +252,7 @@ fn max_response_headers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<us
 }
 
 /// Reads a number of bytes, or text with a unit, such as `16MiB`. No error shows the text: settings can be secret.
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     struct Size;
 
     impl Visitor<'_> for Size {
@@ -299,6 +304,8 @@ impl Default for HttpConfig {
             ca_files: Vec::new(),
             client_certificate: None,
             tls: Vec::new(),
+            #[cfg(feature = "websocket")]
+            websocket: WebSocketConfig::default(),
             trust: Trust::default(),
         }
     }

@@ -225,6 +225,17 @@ struct Opened {
     open: Arc<DropGuard>,
 }
 
+/// The stream of a connection that a server has switched to another protocol with `response`, and what has arrived on it
+/// behind the head.
+#[cfg(feature = "websocket")]
+pub(super) async fn switched(response: &mut http::Response<Incoming>) -> hyper::Result<(BoxStream, Bytes)> {
+    let upgraded = hyper::upgrade::on(response).await?;
+    Ok(match upgraded.downcast::<TokioIo<Wire>>() {
+        Ok(parts) => (parts.io.into_inner().into_inner(), parts.read_buf),
+        Err(upgraded) => (Box::new(TokioIo::new(upgraded)), Bytes::new()),
+    })
+}
+
 async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_response_headers);
@@ -232,7 +243,9 @@ async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
     let tasks = Tasks::new();
     let open = tasks.closer();
-    Ok(Opened { sender: Sender::Http1(sender), spent: tasks.spawn_main(driver), open })
+    // A server that switches to another protocol unasked finds that nothing takes the stream.
+    let spent = tasks.spawn_main(driver.with_upgrades());
+    Ok(Opened { sender: Sender::Http1(sender), spent, open })
 }
 
 async fn http2(wire: Wire, limits: HeadLimits) -> hyper::Result<Opened> {

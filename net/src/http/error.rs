@@ -349,6 +349,9 @@ pub enum UrlError {
     /// Its scheme is another.
     #[error("the scheme must be `http` or `https`")]
     Scheme,
+    /// Its scheme is another, and a WebSocket was asked for.
+    #[error("the scheme must be `ws` or `wss`")]
+    WebSocketScheme,
     /// There is a user name or a password in it.
     #[error("a URL cannot have a user name or a password in it; use the header `Authorization`")]
     Userinfo,

@@ -67,6 +67,8 @@ mod retry;
 mod target;
 mod tls;
 mod urlencoded;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 mod wire;
 
 pub use bytes::Bytes;

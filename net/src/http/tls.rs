@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "websocket")]
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -147,6 +149,14 @@ fn private_key(path: &Path, read: &mut Sha256) -> io::Result<PrivateKeyDer<'stat
     read.update(&*text);
     PrivateKeyDer::from_pem_slice(&text)
         .map_err(|_| io::Error::other("there is no private key in it; it must be in PEM and not encrypted"))
+}
+
+/// The same connector, which offers HTTP/1.1 alone.
+#[cfg(feature = "websocket")]
+pub(super) fn without_http2(connector: &TlsConnector) -> TlsConnector {
+    let mut tls = ClientConfig::clone(connector.config());
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(tls).into()
 }
 
 /// TLS over `stream` with `peer`, which proves to be `name`.

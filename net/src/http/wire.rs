@@ -292,6 +292,12 @@ impl Wire {
         (Self { stream, observed: Arc::clone(&observed), parser, _slot: slot }, observed)
     }
 
+    /// The stream, of which nothing more is observed.
+    #[cfg(feature = "websocket")]
+    pub(super) fn into_inner(self) -> BoxStream {
+        self.stream
+    }
+
     fn wrote(&mut self, bytes: &[u8]) {
         if let Parser::Http2 { sent, .. } = &mut self.parser {
             sent.wrote(bytes, &self.observed);

@@ -20,6 +20,7 @@ mod servers;
 mod support;
 mod tls;
 mod trust;
+mod websocket;
 
 use std::net::SocketAddr;
 

@@ -13,14 +13,14 @@ use crate::tls::Authority;
 use crate::{World, world_with};
 
 /// A certificate for 127.0.0.1 in files, and who trusts it.
-struct Certified {
-    identity: Identity,
+pub(crate) struct Certified {
+    pub(crate) identity: Identity,
     authority: Authority,
     _folder: tempfile::TempDir,
 }
 
 impl Certified {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (authority, folder) = (Authority::new(), folder());
         let (certificate, key) = authority.pem("127.0.0.1");
         let identity = Identity {
@@ -30,7 +30,7 @@ impl Certified {
         Self { identity, authority, _folder: folder }
     }
 
-    fn world(&self) -> World {
+    pub(crate) fn world(&self) -> World {
         world_with(&json!({}), self.authority.trusted())
     }
 

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 packages=(
-    tor i2pd dante-server microsocks tinyproxy-bin wireguard-go wireguard-tools nginx nghttp2-server haproxy caddy
+    tor i2pd dante-server microsocks tinyproxy-bin wireguard-go wireguard-tools nginx nghttp2-server haproxy caddy websocketd
 )
 
 workspace=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
@@ -46,7 +46,8 @@ all_start() {
         starts "nginx version" usr/sbin/nginx -v &&
         starts "nghttpd nghttp2/" usr/sbin/nghttpd --version &&
         starts "HAProxy version" usr/sbin/haproxy -v &&
-        starts "Usage:" usr/bin/caddy help
+        starts "Usage:" usr/bin/caddy help &&
+        starts "websocketd " usr/bin/websocketd --version
 }
 
 # Two that run at the same time wait for each other.

@@ -17,6 +17,7 @@ pub mod tor;
 pub mod tor_control;
 pub mod tor_testnet;
 pub mod web;
+pub mod websocketd;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,376 @@
+//! The task that reads and writes a connection: it answers pings and notices the end, whatever the program does meanwhile.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, DropGuard, PollSemaphore};
+use tungstenite::protocol::{Role, WebSocketConfig as Protocol};
+
+use super::error::Fault;
+use super::message::{CloseFrame, Message};
+use super::transport::Transport;
+use crate::network::BoxStream;
+
+/// How much is read at once.
+const READ_BUFFER: usize = 16 << 10;
+
+/// How many bytes wait for the program before no more is read, and what a message counts beside its own.
+const QUEUE: u32 = 64 << 10;
+const MESSAGE_OVERHEAD: u32 = 64;
+
+/// Room for answers to pings, beside a message.
+const CONTROL: usize = 16 << 10;
+
+/// What a connection may carry, and how long it may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) max_message: usize,
+    pub(super) max_frame: usize,
+    pub(super) close_limit: Duration,
+    pub(super) ping_interval: Option<Duration>,
+    pub(super) pong_limit: Duration,
+}
+
+/// A message to send, and whom to tell that it was written.
+pub(super) struct Outgoing {
+    pub(super) message: Message,
+    pub(super) written: oneshot::Sender<()>,
+}
+
+/// A message that was received, with the room that it takes.
+pub(super) struct Incoming {
+    pub(super) message: Message,
+    _room: OwnedSemaphorePermit,
+}
+
+/// How a connection has ended.
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    /// With a closing handshake, and what the server said in it.
+    Closed(Option<CloseFrame>),
+    Failed(Fault),
+}
+
+/// The driver's end of the channels to those who use the connection.
+pub(super) struct Wires {
+    pub(super) outgoing: mpsc::Receiver<Outgoing>,
+    pub(super) closes: mpsc::Receiver<CloseFrame>,
+    pub(super) incoming: mpsc::UnboundedSender<Incoming>,
+    pub(super) end: Arc<OnceLock<End>>,
+    /// Tells those who wait for the end.
+    pub(super) ended: DropGuard,
+}
+
+/// Reads and writes a connection.
+pub(super) struct Driver {
+    socket: tungstenite::WebSocket<Transport>,
+    bounds: Bounds,
+    phase: Phase,
+    /// Whether something was handed to the protocol and may not have been written yet.
+    is_unflushed: bool,
+    /// Whom to tell once it has been.
+    written: Option<oneshot::Sender<()>>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    closes: mpsc::Receiver<CloseFrame>,
+    /// Closed once the connection has ended.
+    incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    room: PollSemaphore,
+    /// A message that was received and has no room in the queue. Nothing is read until it has.
+    held: Option<Message>,
+    /// Until when the phase may last.
+    deadline: Option<Instant>,
+    next_ping: Option<Instant>,
+    /// Until when something must be received, after a ping.
+    pong_until: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    end: Arc<OnceLock<End>>,
+    ended: Option<DropGuard>,
+}
+
+enum Phase {
+    Open,
+    /// The program closes the connection. The frame is sent once all before it has been.
+    Closing(Option<CloseFrame>),
+    /// How it ended is known. What is left to write is written, and if the handshake is complete the server closes first:
+    /// RFC 6455, section 7.1.1.
+    Ended {
+        is_clean: bool,
+    },
+    /// The stream is shut down.
+    ShuttingDown,
+}
+
+/// Whether there may be more to do at once.
+type Progress = bool;
+
+/// What was done, or nothing if it has to wait.
+fn attempted<T>(result: tungstenite::Result<T>) -> tungstenite::Result<Option<T>> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Driver {
+    /// Of `stream`, on which `received` has arrived already.
+    pub(super) fn new(stream: BoxStream, received: &Bytes, bounds: Bounds, wires: Wires) -> Self {
+        let protocol = Protocol::default()
+            .read_buffer_size(READ_BUFFER)
+            // What is handed over is written at once.
+            .write_buffer_size(0)
+            .max_write_buffer_size(bounds.max_message.saturating_add(CONTROL))
+            .max_message_size(Some(bounds.max_message))
+            .max_frame_size(Some(bounds.max_frame));
+        let (transport, received) = (Transport::new(stream), received.to_vec());
+        let (role, now) = (Role::Client, Instant::now());
+        let socket = tungstenite::WebSocket::from_partially_read(transport, received, role, Some(protocol));
+        let room = Semaphore::new(usize::try_from(QUEUE).unwrap_or(usize::MAX));
+        let Wires { outgoing, closes, incoming, end, ended } = wires;
+        Self {
+            socket,
+            bounds,
+            phase: Phase::Open,
+            is_unflushed: false,
+            written: None,
+            outgoing,
+            closes,
+            incoming: Some(incoming),
+            room: PollSemaphore::new(Arc::new(room)),
+            held: None,
+            deadline: None,
+            next_ping: bounds.ping_interval.and_then(|interval| now.checked_add(interval)),
+            pong_until: None,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            end,
+            ended: Some(ended),
+        }
+    }
+
+    /// Runs until the connection has ended, or until `unused` says that nobody uses it any longer.
+    pub(super) async fn run(mut self, unused: CancellationToken) {
+        let driven = unused.run_until_cancelled(poll_fn(|cx| self.poll(cx))).await;
+        if driven.is_none() {
+            poll_fn(|cx| {
+                self.leave(cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
+    }
+
+    /// Says that the connection is closed, as far as that takes no time.
+    fn leave(&mut self, cx: &mut Context<'_>) {
+        self.socket.get_mut().begin(cx);
+        if self.socket.can_write() {
+            let _ = self.socket.close(Some(CloseFrame::going_away().into()));
+        }
+        let _ = self.socket.get_mut().poll_shutdown(cx);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.socket.get_mut().begin(cx);
+        loop {
+            while self.poll_closes(cx) | self.poll_write(cx) | self.poll_read(cx) {}
+            if matches!(self.phase, Phase::ShuttingDown) && self.socket.get_mut().poll_shutdown(cx).is_ready()
+            {
+                return Poll::Ready(());
+            }
+            self.note_life();
+            let timers = [self.deadline, self.next_ping, self.pong_until];
+            let Some(next) = timers.into_iter().flatten().min() else { return Poll::Pending };
+            if self.timer.deadline() != next {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if self.passed(Instant::now()).is_break() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Begins to close the connection if the program says so.
+    fn poll_closes(&mut self, cx: &mut Context<'_>) -> Progress {
+        if !matches!(self.phase, Phase::Open) {
+            return false;
+        }
+        let Poll::Ready(Some(frame)) = self.closes.poll_recv(cx) else { return false };
+        self.phase = Phase::Closing(Some(frame));
+        self.stop_sending();
+        self.held = None;
+        true
+    }
+
+    /// Writes what is to be written, one after the other: a message when all before it has been written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.is_unflushed {
+            match attempted(self.socket.flush()) {
+                Ok(None) => return false,
+                Ok(Some(())) => self.is_unflushed = false,
+                Err(error) => return self.reported(error),
+            }
+            if let Some(written) = self.written.take() {
+                let _ = written.send(());
+            }
+        }
+        let handed = match &mut self.phase {
+            Phase::Open => {
+                let Poll::Ready(Some(Outgoing { message, written })) = self.outgoing.poll_recv(cx) else {
+                    return false;
+                };
+                self.written = Some(written);
+                self.socket.write(message.into())
+            }
+            Phase::Closing(frame) => {
+                let Some(frame) = frame.take() else { return false };
+                self.socket.close(Some(frame.into()))
+            }
+            Phase::Ended { is_clean: true } | Phase::ShuttingDown => return false,
+            Phase::Ended { is_clean: false } => {
+                self.phase = Phase::ShuttingDown;
+                return true;
+            }
+        };
+        self.handed(handed)
+    }
+
+    /// Something was handed to the protocol.
+    fn handed(&mut self, result: tungstenite::Result<()>) -> Progress {
+        self.is_unflushed = true;
+        match attempted(result) {
+            Ok(_) => true,
+            Err(error) => self.reported(error),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Progress {
+        if matches!(self.phase, Phase::Ended { is_clean: false } | Phase::ShuttingDown) {
+            return false;
+        }
+        if let Some(message) = &self.held {
+            let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
+            let bytes = bytes.saturating_add(MESSAGE_OVERHEAD).min(QUEUE);
+            let Poll::Ready(Some(room)) = self.room.poll_acquire_many(cx, bytes) else { return false };
+            if let (Some(message), Some(incoming)) = (self.held.take(), &self.incoming) {
+                // Nobody may receive any longer, and then nobody misses it.
+                let _ = incoming.send(Incoming { message, _room: room });
+            }
+            // An answer to a ping was not read while the message was held.
+            self.pong_until = None;
+            return true;
+        }
+        match attempted(self.socket.read()) {
+            Ok(None) => false,
+            Ok(Some(message)) => {
+                self.received(message);
+                true
+            }
+            Err(error) => self.reported(error),
+        }
+    }
+
+    fn received(&mut self, message: tungstenite::Message) {
+        use tungstenite::Message as Received;
+        let is_open = matches!(self.phase, Phase::Open);
+        match message {
+            Received::Text(text) if is_open => self.held = Some(Message::Text(text.as_str().to_owned())),
+            Received::Binary(bytes) if is_open => self.held = Some(Message::Binary(detached(bytes))),
+            // The protocol has an answer to write.
+            Received::Ping(_) => self.is_unflushed = true,
+            Received::Close(frame) => {
+                self.is_unflushed = true;
+                self.finish(End::Closed(frame.map(CloseFrame::from)));
+                self.phase = Phase::Ended { is_clean: true };
+            }
+            // What arrives while the connection is being closed is not received.
+            Received::Text(_) | Received::Binary(_) | Received::Pong(_) | Received::Frame(_) => {}
+        }
+    }
+
+    /// The protocol reports an error.
+    fn reported(&mut self, error: tungstenite::Error) -> Progress {
+        use tungstenite::Error as Reported;
+        let is_ended = matches!(self.phase, Phase::Ended { .. } | Phase::ShuttingDown);
+        if is_ended || matches!(error, Reported::ConnectionClosed | Reported::AlreadyClosed) {
+            self.phase = Phase::ShuttingDown;
+            return true;
+        }
+        let fault = Fault::of(error);
+        let code = fault.code().filter(|_| self.socket.can_write());
+        self.finish(End::Failed(fault));
+        self.phase = match code {
+            Some(code) => {
+                // What comes of it is of no interest.
+                let _ = self.socket.close(Some(CloseFrame::of_code(code).into()));
+                self.is_unflushed = true;
+                Phase::Ended { is_clean: false }
+            }
+            None => Phase::ShuttingDown,
+        };
+        true
+    }
+
+    /// Tells all who use the connection how it has ended.
+    fn finish(&mut self, end: End) {
+        self.stop_sending();
+        let _ = self.end.set(end);
+        (self.incoming, self.written, self.ended) = (None, None, None);
+    }
+
+    /// Takes no more to send. From now on the closing handshake has its limit.
+    fn stop_sending(&mut self) {
+        self.outgoing.close();
+        while self.outgoing.try_recv().is_ok() {}
+        (self.next_ping, self.pong_until) = (None, None);
+        self.deadline = self.deadline.or_else(|| Instant::now().checked_add(self.bounds.close_limit));
+    }
+
+    /// Notes that the server is there: something was received, or more of a message was taken.
+    fn note_life(&mut self) {
+        let transport = self.socket.get_mut();
+        let (has_received, has_sent) = (transport.take_received(), transport.take_sent());
+        if has_received || (has_sent && self.written.is_some()) {
+            self.pong_until = None;
+        }
+    }
+
+    /// A timer has passed. Breaks if the connection is to be dropped.
+    fn passed(&mut self, now: Instant) -> ControlFlow<()> {
+        let has_passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if has_passed(self.deadline) {
+            // If how it ended is known, this changes nothing.
+            self.finish(End::Failed(Fault::CloseTimedOut { limit: self.bounds.close_limit }));
+            return ControlFlow::Break(());
+        }
+        if has_passed(self.pong_until) {
+            self.finish(End::Failed(Fault::PongTimedOut { limit: self.bounds.pong_limit }));
+            return ControlFlow::Break(());
+        }
+        if has_passed(self.next_ping) {
+            self.next_ping = self.bounds.ping_interval.and_then(|interval| now.checked_add(interval));
+            // While a message is held, no answer is read.
+            if self.held.is_none() && self.pong_until.is_none() {
+                self.pong_until = now.checked_add(self.bounds.pong_limit);
+            }
+            // A message that cannot be written is as good as a ping.
+            if !self.is_unflushed {
+                let handed = self.socket.write(tungstenite::Message::Ping(Bytes::new()));
+                self.handed(handed);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The bytes by themselves. Small messages share the buffer that they were read into, and would keep all of it.
+fn detached(bytes: Bytes) -> Bytes {
+    if bytes.len() < READ_BUFFER { Bytes::copy_from_slice(&bytes) } else { bytes }
+}

@@ -1,0 +1,272 @@
+//! What a program has of a connection.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use http::HeaderMap;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::driver::{Bounds, Driver, End, Incoming, Outgoing, Wires};
+use super::error::{Fault, WebSocketError};
+use super::message::{CloseFrame, Message};
+use crate::http::error::Peer;
+use crate::network::BoxStream;
+
+/// A WebSocket, from [`HttpClient::websocket`](crate::http::HttpClient::websocket).
+///
+/// A task in the background reads and writes it. Pings are answered whether or not the program receives messages, until
+/// about 64 KiB of messages wait: then no more is read, and the server has to wait, which it may take for the end.
+///
+/// Dropping it closes the connection at once, and tells the server so with 1001 if that can be written without waiting.
+/// [`close`](Self::close) waits until all that was sent has arrived.
+#[derive(Debug)]
+pub struct WebSocket {
+    sender: WebSocketSender,
+    receiver: WebSocketReceiver,
+    headers: HeaderMap,
+    subprotocol: Option<String>,
+}
+
+impl WebSocket {
+    /// Of `stream`, on which `beyond` has arrived behind the head of the response, which has these headers.
+    pub(super) fn new(
+        stream: BoxStream,
+        beyond: &bytes::Bytes,
+        peer: Peer,
+        bounds: Bounds,
+        headers: HeaderMap,
+        subprotocol: Option<String>,
+    ) -> Self {
+        let (outgoing, outgoing_end) = mpsc::channel(1);
+        let (closes, closes_end) = mpsc::channel(1);
+        let (incoming_end, incoming) = mpsc::unbounded_channel();
+        let (unused, ended, end) = (CancellationToken::new(), CancellationToken::new(), Arc::default());
+        let wires = Wires {
+            outgoing: outgoing_end,
+            closes: closes_end,
+            incoming: incoming_end,
+            end: Arc::clone(&end),
+            ended: ended.clone().drop_guard(),
+        };
+        let driver = Driver::new(stream, beyond, bounds, wires);
+        tokio::spawn(driver.run(unused.clone()));
+        let shared = Arc::new(Shared { peer, bounds, end, ended, _used: unused.drop_guard() });
+        let receiver = WebSocketReceiver { shared: Arc::clone(&shared), incoming };
+        Self { sender: WebSocketSender { shared, outgoing, closes }, receiver, headers, subprotocol }
+    }
+
+    /// The server, and what is between it and us.
+    pub fn peer(&self) -> &Peer {
+        &self.sender.shared.peer
+    }
+
+    /// The subprotocol that the server selected among those that were
+    /// [offered](super::WebSocketRequest::subprotocol).
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    /// The headers of the response to the handshake.
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Sends a message: see [`WebSocketSender::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocketSender::send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocketSender::send`].
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), WebSocketError> {
+        self.sender.send(message).await
+    }
+
+    /// Receives the next message: see [`WebSocketReceiver::receive`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocketReceiver::receive`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocketReceiver::receive`].
+    pub async fn receive(&mut self) -> Result<Option<Message>, WebSocketError> {
+        self.receiver.receive().await
+    }
+
+    /// Closes the connection: see [`WebSocketSender::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocketSender::close`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocketSender::close`].
+    pub async fn close(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, WebSocketError> {
+        self.sender.close(frame).await
+    }
+
+    /// What the server said to close the connection, or to confirm that it is closed, if it has and gave a code.
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        self.receiver.close_frame()
+    }
+
+    /// Two halves, for tasks of their own. The connection is closed when both have been dropped.
+    pub fn split(self) -> (WebSocketSender, WebSocketReceiver) {
+        (self.sender, self.receiver)
+    }
+}
+
+/// Sends over a WebSocket. Clones send over the same one.
+#[derive(Debug, Clone)]
+pub struct WebSocketSender {
+    shared: Arc<Shared>,
+    outgoing: mpsc::Sender<Outgoing>,
+    closes: mpsc::Sender<CloseFrame>,
+}
+
+impl WebSocketSender {
+    /// Sends a message, and waits until the network has taken all of it. There is no limit of time: a server that does not
+    /// read may take as long as it likes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open whether the message is sent. Half a message never is.
+    ///
+    /// # Errors
+    ///
+    /// [`WebSocketError::MessageTooLarge`] if the message has more than
+    /// [`max_message`](super::WebSocketConfig::max_message) bytes. [`WebSocketError::Closed`] if the connection is closed or
+    /// being closed. Otherwise why it failed, which each call returns from then on.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), WebSocketError> {
+        let Shared { peer, bounds, .. } = &*self.shared;
+        let message = message.into();
+        if message.len() > bounds.max_message {
+            let limit = u64::try_from(bounds.max_message).unwrap_or(u64::MAX);
+            return Err(WebSocketError::MessageTooLarge { peer: peer.clone(), limit });
+        }
+        let (written, is_written) = oneshot::channel();
+        let sent = self.outgoing.send(Outgoing { message, written }).await;
+        if sent.is_err() || is_written.await.is_err() {
+            return Err(self.shared.error());
+        }
+        Ok(())
+    }
+
+    /// Closes the connection after what is being sent, and waits for the server to confirm it. Returns what the server said,
+    /// if it gave a code. What the server sends after this call is not received.
+    ///
+    /// If the connection is closed already, the same is returned as by the call that closed it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing: the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`WebSocketError::CloseTimedOut`] if the server did not confirm it within
+    /// [`close_limit`](super::WebSocketConfig::close_limit), and otherwise why the connection failed. It is closed anyway.
+    pub async fn close(&self, frame: CloseFrame) -> Result<Option<CloseFrame>, WebSocketError> {
+        // If there is no room, or it has ended, it is closed by another call already.
+        let _ = self.closes.try_send(frame);
+        self.shared.ended.cancelled().await;
+        match self.shared.end() {
+            End::Closed(frame) => Ok(frame),
+            End::Failed(fault) => Err(self.shared.failed(fault)),
+        }
+    }
+}
+
+/// Receives from a WebSocket.
+#[derive(Debug)]
+pub struct WebSocketReceiver {
+    shared: Arc<Shared>,
+    incoming: mpsc::UnboundedReceiver<Incoming>,
+}
+
+impl WebSocketReceiver {
+    /// Receives the next message. `None` means that the connection was closed in an orderly way, and that all messages
+    /// before that were received.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no message.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection failed, after the messages before that. Each call returns it from then on.
+    pub async fn receive(&mut self) -> Result<Option<Message>, WebSocketError> {
+        match self.incoming.recv().await {
+            Some(incoming) => Ok(Some(incoming.message)),
+            None => match self.shared.end() {
+                End::Closed(_) => Ok(None),
+                End::Failed(fault) => Err(self.shared.failed(fault)),
+            },
+        }
+    }
+
+    /// What the server said to close the connection, if it has and gave a code.
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        match self.shared.end.get() {
+            Some(End::Closed(frame)) => frame.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+struct Shared {
+    peer: Peer,
+    bounds: Bounds,
+    end: Arc<OnceLock<End>>,
+    ended: CancellationToken,
+    /// Ends the task.
+    _used: DropGuard,
+}
+
+impl Shared {
+    /// How the connection has ended, which it has.
+    fn end(&self) -> End {
+        let runtime = || End::Failed(Fault::broken("the runtime has shut down"));
+        self.end.get().cloned().unwrap_or_else(runtime)
+    }
+
+    /// Why nothing can be sent.
+    fn error(&self) -> WebSocketError {
+        let frame = match self.end.get() {
+            Some(End::Failed(fault)) => return self.failed(fault.clone()),
+            Some(End::Closed(frame)) => frame.clone(),
+            None => None,
+        };
+        WebSocketError::Closed { peer: self.peer.clone(), frame }
+    }
+
+    fn failed(&self, fault: Fault) -> WebSocketError {
+        let peer = self.peer.clone();
+        match fault {
+            Fault::Broken(source) => WebSocketError::Broken { peer, source },
+            Fault::Violation(source) => WebSocketError::Protocol { peer, source },
+            Fault::NotUtf8 => WebSocketError::NotUtf8 { peer },
+            Fault::TooLarge { limit } => {
+                let setting = if limit < self.bounds.max_message { "max_frame" } else { "max_message" };
+                let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+                WebSocketError::ReceivedTooLarge { peer, limit, setting }
+            }
+            Fault::PongTimedOut { limit } => WebSocketError::PongTimedOut { peer, limit },
+            Fault::CloseTimedOut { limit } => WebSocketError::CloseTimedOut { peer, limit },
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("peer", &self.peer)
+            .field("end", &self.end.get())
+            .finish_non_exhaustive()
+    }
+}
