@@ -52,6 +52,7 @@ impl Engines {
             .module(modules::lua::HttpModule::new(http.clone()))
             .module(modules::lua::JsonModule::new())
             .module(modules::lua::NetModule::new())
+            .module(modules::lua::WebSocketModule::new(http.clone()))
             .build()?;
         Ok(Self {
             lua,

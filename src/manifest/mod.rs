@@ -16,7 +16,7 @@
 //! connections = 10_000
 //! connections_per_unit = 500
 //!
-//! [http]                          # for the modules `http`: `frame_net::http::HttpConfig`
+//! [http]                          # for the modules `http` and `websocket`: `frame_net::http::HttpConfig`
 //! time_limit = "10s"
 //!
 //! [fs]                            # what `fs_root` can be below; without it there are no files for anyone

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_net::http::websocket::{WebSocket, WebSocketError, WebSocketRequest};
 use frame_net::http::{HttpClient, HttpError, RedirectError, Request, Response};
 use frame_net::{
     BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError, Route,
@@ -101,6 +102,26 @@ impl Way {
         let endpoint = request.endpoint().clone();
         let sent = shown(client.send(&self.dialer, request), "asking", endpoint, &self.dialer).await;
         sent.inspect_err(|error| refusal::log(&self.call, error))
+    }
+
+    /// Connects to a WebSocket.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`HttpClient::websocket`].
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpClient::websocket`], and in the log already; [`of_websocket`] makes them those of a call.
+    pub(crate) async fn websocket(
+        &self,
+        client: &HttpClient,
+        request: WebSocketRequest,
+    ) -> Result<WebSocket, WebSocketError> {
+        let endpoint = request.endpoint().clone();
+        let connecting = client.websocket(&self.dialer, request);
+        let connected = shown(connecting, "connecting to", endpoint, &self.dialer).await;
+        connected.inspect_err(|error| refusal::log(&self.call, error))
     }
 
     /// Writes to the log why the body of a response failed.
@@ -200,6 +221,29 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         }
         // It is about what the guest gave, or about what an origin answered.
         error if matches!(kind, ErrorKind::Invalid | ErrorKind::Denied) => with_causes(error),
+        error => error.to_string(),
+    };
+    let is_retryable = error.is_retryable();
+    CallError::new(kind, message).with_retryable(is_retryable).with_source(error)
+}
+
+/// A failure of a WebSocket as that of a call.
+pub(crate) fn of_websocket(error: WebSocketError) -> CallError {
+    let error = match error {
+        WebSocketError::Http(error) => return of_http(error),
+        error => error,
+    };
+    let kind = match &error {
+        WebSocketError::InvalidSubprotocol | WebSocketError::InvalidClose { .. } => ErrorKind::Invalid,
+        WebSocketError::MessageTooLarge { .. } | WebSocketError::ReceivedTooLarge { .. } => {
+            ErrorKind::Exhausted
+        }
+        WebSocketError::PongTimedOut { .. } | WebSocketError::CloseTimedOut { .. } => ErrorKind::Deadline,
+        _ => ErrorKind::Unavailable,
+    };
+    let message = match &error {
+        // What an origin answered is the guest's to know.
+        WebSocketError::Handshake { .. } | WebSocketError::Protocol { .. } => with_causes(&error),
         error => error.to_string(),
     };
     let is_retryable = error.is_retryable();

@@ -11,3 +11,4 @@ mod support;
 mod trace;
 #[cfg(feature = "wasm")]
 mod wasi_http;
+mod websocket;

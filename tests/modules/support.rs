@@ -11,7 +11,7 @@ use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::{App, FrameResolvers, Options};
-use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule};
+use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule, WebSocketModule};
 use serde_json::{Value as Json, json};
 
 /// Far more than anything takes here.
@@ -39,10 +39,12 @@ impl Script {
         app.set_resolvers(FrameResolvers::linked()).unwrap();
         let networks = frame_net::boot(&mut app, serde_json::from_value(networks).unwrap()).unwrap();
         let functions = Functions::new(app.build());
+        let client = HttpClient::new(http).unwrap();
         let engine = LuaEngine::builder()
-            .module(HttpModule::new(HttpClient::new(http).unwrap()))
+            .module(HttpModule::new(client.clone()))
             .module(NetModule::new().with_connections(2))
             .module(JsonModule::new())
+            .module(WebSocketModule::new(client).with_connections(2))
             .build()
             .unwrap();
         let script = Self { functions, networks, engine };

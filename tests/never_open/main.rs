@@ -33,7 +33,7 @@ use frame_dispatch::{CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::{App, FrameResolvers, Options};
-use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule};
+use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule, WebSocketModule};
 use serde_json::{Value as Json, json};
 
 use sealed::sealed_tests;
@@ -53,11 +53,12 @@ const TRY: &str = r#"
       outcome(http.get, "https://" .. to .. "/", { timeout = 20 }),
       outcome(http.post, "http://" .. to .. "/", "body", { timeout = 20 }),
       outcome(net.connect, to, { timeout = 20 }),
+      outcome(websocket.connect, "ws://" .. to .. "/", { timeout = 20 }),
       host:find("^[%d.]+$") == nil and host:find(":") == nil and outcome(net.lookup, host) or "no name",
     }"#;
 
 /// How many of those make a connection of their own.
-const CONNECTING: u64 = 4;
+const CONNECTING: u64 = 5;
 
 /// An app whose clearnet leads everywhere, with scripts.
 struct Sandbox {
@@ -83,11 +84,13 @@ impl Sandbox {
         let functions = Functions::new(app.build());
         let processes = ProcessManager::new(functions.clone());
         processes.register_host("app:host".parse().unwrap(), HostConfig::default()).unwrap();
+        let client = HttpClient::new(HttpConfig::default()).unwrap();
         let engine = LuaEngine::builder()
-            .module(HttpModule::new(HttpClient::new(HttpConfig::default()).unwrap()))
+            .module(HttpModule::new(client.clone()))
             .module(NetModule::new())
             .module(JsonModule::new())
             .module(ProcessModule::new(&processes))
+            .module(WebSocketModule::new(client))
             .build()
             .unwrap();
         let sandbox = Self { functions, processes, networks, engine };
@@ -135,7 +138,7 @@ fn is_shut(outcome: &Json) -> bool {
 #[track_caller]
 fn assert_shut(outcomes: &Json) {
     let outcomes = outcomes.as_array().unwrap();
-    assert!(outcomes.len() == 5 && outcomes.iter().all(is_shut), "{outcomes:?}");
+    assert!(outcomes.len() == 6 && outcomes.iter().all(is_shut), "{outcomes:?}");
 }
 
 sealed_tests! {
@@ -145,15 +148,20 @@ sealed_tests! {
         let [v4, v6, loopback, local, remote] = world.ways_to_the_decoy();
         sandbox.add("app:connect", "net.connect(...)", Options::new());
         sandbox.add("app:get", "http.get('http://' .. ... .. '/')", Options::new());
+        sandbox.add("app:socket", "websocket.connect('ws://' .. ... .. '/')", Options::new());
         for to in [v4, v6, loopback, local] {
             sandbox.call_with("app:connect", json!(to), json!({})).await.unwrap();
             assert!(world.decoy_was_reached(), "connect {to}");
             // The decoy does not answer, so the request goes on until it is dropped.
-            let get = sandbox.call_with("app:get", json!(to), json!({}));
-            let reached = async { while !world.decoy_was_reached() { tokio::time::sleep(Duration::from_millis(5)).await } };
-            tokio::select! {
-                () = reached => (),
-                ended = get => panic!("get {to}: {ended:?}"),
+            for id in ["app:get", "app:socket"] {
+                let asked = sandbox.call_with(id, json!(to), json!({}));
+                let reached = async {
+                    while !world.decoy_was_reached() { tokio::time::sleep(Duration::from_millis(5)).await }
+                };
+                tokio::select! {
+                    () = reached => (),
+                    ended = asked => panic!("{id} {to}: {ended:?}"),
+                }
             }
         }
         sandbox.call_with("app:connect", json!(remote), json!({})).await.unwrap_err();

@@ -59,8 +59,8 @@ pub enum HttpError {
     /// No header can carry the credentials.
     #[error("the credentials cannot be sent")]
     Credentials(#[from] CredentialsError),
-    /// The system has no random bytes, of which the boundary of a multipart body is made.
-    #[error("the system has no random bytes for the boundary of a multipart body")]
+    /// The system has no random bytes, of which the boundary of a multipart body and the key of a WebSocket are made.
+    #[error("the system has no random bytes, which the request needs")]
     Random(#[source] io::Error),
     /// What was to be the body cannot be written as JSON.
     #[error("the body cannot be written as JSON")]

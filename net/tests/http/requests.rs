@@ -4,7 +4,7 @@ use frame_net::http::{HttpError, Method, Request, StatusCode, UrlError, Version}
 use frame_net::{NetworkError, Route};
 use serde_json::{Value, json};
 
-use crate::origin::{Answer, Origin, ok, response};
+use crate::origin::{Answer, Event, Origin, ok, response};
 use crate::support::soon;
 use crate::{causes, world};
 
@@ -240,4 +240,26 @@ async fn trailers_are_there_behind_the_body() {
         let trailers = response.trailers();
         assert_eq!(trailers.map(|trailers| trailers["x-sum"].to_str().unwrap()), sum);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_switches_protocols_unasked_gets_no_further_request() {
+    let origin = Origin::new(|_| {
+        Answer::Keep(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n".to_vec())
+    })
+    .await;
+    let world = world(&json!({}));
+    for _ in 0..2 {
+        let response = world.get(&origin.url("/")).await.unwrap();
+        assert_eq!(response.status().as_u16(), 101);
+        assert_eq!(soon(response.bytes()).await.unwrap(), "");
+    }
+    let mut origin = origin;
+    let mut connections = Vec::new();
+    while connections.len() < 2 {
+        if let Event::Request(seen) = origin.event().await {
+            connections.push(seen.connection);
+        }
+    }
+    assert_eq!(connections, [0, 1]);
 }

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
+use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
 use frame_net::http::{HttpClient, HttpConfig, HttpError, RedirectError, Request, StatusCode};
 use frame_net::socks5::{Refusal, Relay};
 use frame_net::{Cause, DeniedBy, Dialer, NetworkError, dialer};
@@ -208,6 +209,45 @@ sealed_tests! {
             world.assert_silent_but_for(opened);
         }
         assert!(requests.try_recv().is_err());
+        served.join().unwrap();
+    }
+
+    async fn a_websocket_through_a_proxy_that_is_down_or_a_network_that_is_not_there(world: World) {
+        let (app, networks, frame) = app_with(&socks5("127.0.0.1:1"));
+        let (client, dialer) = (client(), dialer(&frame, &app).unwrap());
+        let connect = async |scheme: &str, to: &str| {
+            let request = WebSocketRequest::new(&format!("{scheme}://{to}/")).unwrap();
+            match soon(client.websocket(&dialer, request)).await.unwrap_err() {
+                WebSocketError::Http(HttpError::Network(error)) => *error,
+                error => panic!("{to}: {error:?}"),
+            }
+        };
+        for (tried, to) in world.ways_to_the_decoy().iter().enumerate() {
+            for scheme in ["ws", "wss"] {
+                let error = connect(scheme, to).await;
+                assert!(matches!(error, NetworkError::Connect { .. }), "{to}: {error:?}");
+            }
+            world.assert_silent_but_for(2 * (tried as u64 + 1));
+        }
+        assert!(networks.unregister(&"app:overlay".parse().unwrap()));
+        for to in world.ways_to_the_decoy() {
+            let error = connect("ws", &to).await;
+            assert!(matches!(error, NetworkError::NotFound { .. }), "{to}: {error:?}");
+        }
+        world.assert_silent_but_for(10);
+    }
+
+    async fn a_redirect_of_a_websocket_is_not_followed(world: World) {
+        let ways = world.ways_to_the_decoy();
+        let heads = ways.iter().map(|to| redirect(to)).collect();
+        let (origin, served) = server("127.0.0.1", heads);
+        let [dialer, _] = dialers_to_loopback();
+        for opened in 1..=ways.len() as u64 {
+            let request = WebSocketRequest::new(&format!("ws://{origin}/")).unwrap();
+            let error = soon(client().websocket(&dialer, request)).await.unwrap_err();
+            assert!(matches!(error, WebSocketError::Refused { .. }), "{error:?}");
+            world.assert_silent_but_for(opened);
+        }
         served.join().unwrap();
     }
 

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, Values, mlua};
-use frame_dispatch::{CallError, ErrorKind};
 use frame_net::{Endpoint, Host, Route};
 use mlua::{Table, Value};
 
-use self::connection::{Connections, Handle, Opened};
+use self::connection::Connection;
+use super::held::{self, Handle, Held, Opened};
 use super::members::{Members, invalid, utf8};
 use crate::modules::connect::Way;
 
@@ -82,7 +82,7 @@ impl NetModule {
     }
 
     fn install_connect(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        connection::register(module)?;
+        held::register::<Connection>(module, "connection", connection::install)?;
         let (values, most) = (module.values(), self.connections);
         module.prepared_function("connect", move |lua, ctx, (host, port, options): Connect| {
             let (to, options) = destination(&host, port, options)?;
@@ -90,21 +90,12 @@ impl NetModule {
             let timeout = options.seconds("timeout")?;
             let isolation = options.text("isolation")?;
             let way = Way::of(&ctx, isolation.as_deref()).map_err(Values::raise)?;
-            let connections: Arc<Connections> = values.of_call()?;
-            if connections.len() >= most {
-                // Those that no variable has any more are closed.
-                lua.gc_collect()?;
-            }
-            if connections.len() >= most {
-                let message = format!("a call has at most {most} connections at a time; close some");
-                return Err(Values::raise(
-                    CallError::new(ErrorKind::Exhausted, message).with_retryable(false),
-                ));
-            }
+            let held: Arc<Held<Connection>> = values.of_call()?;
+            held.check_room(lua, most, "connections")?;
             Ok(async move {
                 let stream = way.connect(&to, timeout).await.map_err(Values::raise)?;
                 let name = format!("{to} through {}", way.route());
-                Ok(Opened(Handle::new(&connections, name, stream)))
+                Ok(Opened(Handle::new(&held, Connection::new(name, stream))))
             })
         })
     }

@@ -45,10 +45,10 @@ pub(super) struct Outgoing {
     pub(super) written: oneshot::Sender<()>,
 }
 
-/// A message that was received, with the room that it takes.
+/// A message that was received, with the room that it takes in the queue. The last one may have none.
 pub(super) struct Incoming {
     pub(super) message: Message,
-    _room: OwnedSemaphorePermit,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// How a connection has ended.
@@ -205,7 +205,7 @@ impl Driver {
         let Poll::Ready(Some(frame)) = self.closes.poll_recv(cx) else { return false };
         self.phase = Phase::Closing(Some(frame));
         self.stop_sending();
-        self.held = None;
+        self.deliver(None);
         true
     }
 
@@ -259,10 +259,7 @@ impl Driver {
             let bytes = u32::try_from(message.len()).unwrap_or(u32::MAX);
             let bytes = bytes.saturating_add(MESSAGE_OVERHEAD).min(QUEUE);
             let Poll::Ready(Some(room)) = self.room.poll_acquire_many(cx, bytes) else { return false };
-            if let (Some(message), Some(incoming)) = (self.held.take(), &self.incoming) {
-                // Nobody may receive any longer, and then nobody misses it.
-                let _ = incoming.send(Incoming { message, _room: room });
-            }
+            self.deliver(Some(room));
             // An answer to a ping was not read while the message was held.
             self.pong_until = None;
             return true;
@@ -274,6 +271,14 @@ impl Driver {
                 true
             }
             Err(error) => self.reported(error),
+        }
+    }
+
+    /// Puts the message that is held into the queue.
+    fn deliver(&mut self, room: Option<OwnedSemaphorePermit>) {
+        if let (Some(message), Some(incoming)) = (self.held.take(), &self.incoming) {
+            // The receiver may have been dropped, and then no message is missed.
+            let _ = incoming.send(Incoming { message, _room: room });
         }
     }
 
@@ -320,8 +325,10 @@ impl Driver {
 
     /// Tells all who use the connection how it has ended.
     fn finish(&mut self, end: End) {
-        self.stop_sending();
+        // First, as those who wait ask for it.
         let _ = self.end.set(end);
+        self.stop_sending();
+        self.deliver(None);
         (self.incoming, self.written, self.ended) = (None, None, None);
     }
 

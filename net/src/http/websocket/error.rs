@@ -38,9 +38,6 @@ pub enum WebSocketError {
         #[source]
         why: HandshakeError,
     },
-    /// The operating system gives no random numbers, without which there is no handshake.
-    #[error("the operating system gives no random numbers")]
-    Random(#[source] io::Error),
     /// A subprotocol cannot be offered.
     #[error(
         "a subprotocol is a token of at most 255 letters, digits and !#$%&'*+-.^_`|~, each is offered once, and at most 32 are"

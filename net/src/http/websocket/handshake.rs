@@ -1,7 +1,5 @@
 //! The opening handshake: RFC 6455, section 4.
 
-use std::io;
-
 use data_encoding::BASE64;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, response};
@@ -40,7 +38,7 @@ impl HttpClient {
     ) -> Result<WebSocket, WebSocketError> {
         let WebSocketRequest { mut request, subprotocols, limits } = request;
         let config = self.config().websocket;
-        let key = Key::random().map_err(WebSocketError::Random)?;
+        let key = Key::random()?;
         key.write(&mut request.hop.headers, &subprotocols)?;
 
         let (peer, head, switched) = self.upgrade(dialer, request).await?;
@@ -58,7 +56,10 @@ impl HttpClient {
             max_message,
             max_frame: max_frame.min(max_message),
             close_limit: config.close_limit,
-            ping_interval: limits.ping_interval.or(config.ping_interval),
+            ping_interval: limits
+                .ping_interval
+                .or(config.ping_interval)
+                .filter(|interval| !interval.is_zero()),
             pong_limit: limits.pong_limit.unwrap_or(config.pong_limit),
         };
         Ok(WebSocket::new(stream, &received, peer, bounds, head.headers, subprotocol))
@@ -69,9 +70,9 @@ impl HttpClient {
 struct Key(String);
 
 impl Key {
-    fn random() -> io::Result<Self> {
+    fn random() -> Result<Self, HttpError> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
+        getrandom::fill(&mut bytes).map_err(|error| HttpError::Random(error.into()))?;
         Ok(Self(BASE64.encode(&bytes)))
     }
 

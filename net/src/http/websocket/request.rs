@@ -146,7 +146,8 @@ impl WebSocketRequest {
         self
     }
 
-    /// In the place of [`WebSocketConfig::ping_interval`](super::WebSocketConfig::ping_interval).
+    /// In the place of [`WebSocketConfig::ping_interval`](super::WebSocketConfig::ping_interval). If it is zero, the server
+    /// is not pinged.
     #[must_use]
     pub const fn ping_interval(mut self, interval: Duration) -> Self {
         self.limits.ping_interval = Some(interval);

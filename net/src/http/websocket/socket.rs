@@ -270,3 +270,66 @@ impl fmt::Debug for Shared {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+    use crate::dialer::Route;
+
+    fn pair() -> (WebSocket, DuplexStream) {
+        let (client, server) = tokio::io::duplex(1 << 20);
+        let peer = Peer { endpoint: "h:80".parse().unwrap(), route: Route::Clearnet };
+        let bounds = Bounds {
+            max_message: 1 << 20,
+            max_frame: 1 << 20,
+            close_limit: Duration::from_secs(5),
+            ping_interval: None,
+            pong_limit: Duration::from_secs(5),
+        };
+        let socket =
+            WebSocket::new(Box::new(client), &bytes::Bytes::new(), peer, bounds, HeaderMap::new(), None);
+        (socket, server)
+    }
+
+    /// More than waits for a program. The second one is held.
+    async fn send_two(server: &mut DuplexStream) {
+        const LEN: u16 = 60_000;
+        let [high, low] = LEN.to_be_bytes();
+        let frame = [&[0x82, 126, high, low][..], &vec![7; usize::from(LEN)][..]].concat();
+        server.write_all(&frame.repeat(2)).await.unwrap();
+        // The task has its turn, several if it likes.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn assert_receives_two(socket: &mut WebSocket) {
+        for _ in 0..2 {
+            assert_eq!(socket.receive().await.unwrap().unwrap().len(), 60_000);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_held_is_received_after_a_failure() {
+        let (mut socket, mut server) = pair();
+        send_two(&mut server).await;
+        drop(server);
+        socket.send("x").await.unwrap_err();
+        assert_receives_two(&mut socket).await;
+        socket.receive().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_held_is_received_after_the_program_has_closed() {
+        let (mut socket, mut server) = pair();
+        send_two(&mut server).await;
+        server.write_all(&[0x88, 0]).await.unwrap();
+        assert_eq!(socket.close(CloseFrame::normal()).await.unwrap(), None);
+        assert_receives_two(&mut socket).await;
+        assert_eq!(socket.receive().await.unwrap(), None);
+    }
+}

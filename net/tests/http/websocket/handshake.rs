@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frame_net::http::websocket::{HandshakeError, WebSocketError, WebSocketRequest};
-use frame_net::http::{HttpConfig, HttpError, UrlError};
+use frame_net::http::{DefaultHeader, HttpConfig, HttpError, UrlError};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -64,6 +64,26 @@ async fn each_handshake_has_a_key_of_its_own() {
         keys.insert(server.served().await);
     }
     assert_eq!(keys.len(), 3);
+}
+
+#[tokio::test]
+async fn headers_of_the_configuration_are_sent_unless_the_request_has_its_own() {
+    let mut config = HttpConfig::default();
+    let header = |name, value| DefaultHeader::new(name, value).unwrap();
+    config.headers = vec![header("user-agent", "shop/1.0"), header("x-own", "no")];
+    let world = world_with(&json!({}), config);
+    let server = raw_server(|mut stream| async move {
+        let head = read_head(&mut stream).await;
+        stream.write_all(switch(&head, "").as_bytes()).await.unwrap();
+        head
+    })
+    .await;
+    connect(&world, server.request().header("x-own", "yes").unwrap()).await.unwrap();
+    let head = server.served().await;
+    assert_eq!(
+        (super::header(&head, "user-agent"), super::header(&head, "x-own")),
+        (Some("shop/1.0"), Some("yes"))
+    );
 }
 
 #[test]

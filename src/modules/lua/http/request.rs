@@ -2,13 +2,14 @@
 
 use frame_dispatch::lua::{Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::http::{Bytes, HeaderName, HeaderValue, HttpClient, HttpError, Method, Request};
+use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request};
 use mlua::{Lua, Table, Value};
 
 use super::response::Answer;
 use super::{credentials, pairs, parts};
 use crate::modules::connect::{self, Way};
-use crate::modules::lua::members::{Members, invalid, shown, utf8};
+use crate::modules::lua::headers;
+use crate::modules::lua::members::{Members, invalid, utf8};
 
 /// The options that every request has.
 pub(super) const COMMON: [&str; 11] = [
@@ -66,8 +67,10 @@ impl Sender {
         let config = self.client.config();
         let failed = |error| Values::raise(connect::of_http(error));
         let mut request = Request::new(method.clone(), &utf8(url, "the URL")?).map_err(failed)?;
-        if let Some(headers) = options.table("headers")? {
-            request = with_headers(request, &headers, &sensitive(options)?)?;
+        if let Some(table) = options.table("headers")? {
+            for (name, value) in headers::read(&table, &sensitive(options)?)? {
+                request = request.header(name, value).map_err(failed)?;
+            }
         }
         request = credentials::add(request, options)?;
         if let Some(query) = options.table("query")? {
@@ -186,78 +189,3 @@ fn sensitive(options: &Members) -> mlua::Result<Vec<Vec<u8>>> {
 
 /// How many bytes a query has at most. A longer one is in no request.
 const LARGEST_QUERY: usize = 64 << 10;
-
-/// How many bytes the headers of a request have at most, names and values. They are memory of the host.
-const LARGEST_HEADERS: usize = 64 << 10;
-
-fn with_headers(request: Request, headers: &Table, sensitive: &[Vec<u8>]) -> mlua::Result<Request> {
-    let (mut pairs, mut names) = (Vec::new(), 0_usize);
-    for pair in headers.pairs::<Value, Value>() {
-        let (name, value) = pair?;
-        let Value::String(name) = name else {
-            let example = "headers = { accept = \"text/html\" }";
-            return Err(invalid(format!("a header has a string for its name, as in `{example}`")));
-        };
-        // Each name that is kept takes a place among the few references to values that a VM can have.
-        names = names.saturating_add(name.as_bytes().len());
-        if names > LARGEST_HEADERS {
-            return Err(too_large());
-        }
-        pairs.push((name, value));
-    }
-    // The order of a table is another in each VM: servers would recognize one.
-    pairs.sort_by_cached_key(|(name, _)| {
-        let name = name.as_bytes();
-        (name.to_ascii_lowercase(), name.to_vec())
-    });
-    let mut headers_read = Headers { request, bytes: 0, sensitive };
-    for (name, value) in &pairs {
-        match value {
-            Value::Table(values) => {
-                for value in values.sequence_values::<Value>() {
-                    headers_read = headers_read.with(name, &value?)?;
-                }
-            }
-            value => headers_read = headers_read.with(name, value)?,
-        }
-    }
-    Ok(headers_read.request)
-}
-
-fn too_large() -> mlua::Error {
-    invalid(format!("the headers of a request have at most {LARGEST_HEADERS} bytes"))
-}
-
-/// A request whose headers are being read.
-struct Headers<'a> {
-    request: Request,
-    sensitive: &'a [Vec<u8>],
-    /// How many bytes the headers have so far.
-    bytes: usize,
-}
-
-impl Headers<'_> {
-    fn with(self, name: &mlua::LuaString, value: &Value) -> mlua::Result<Self> {
-        // Before anything is copied.
-        let bytes = self.bytes.saturating_add(name.as_bytes().len());
-        let bytes = bytes.saturating_add(value.as_string().map_or(0, |value| value.as_bytes().len()));
-        if bytes > LARGEST_HEADERS {
-            return Err(too_large());
-        }
-        let shown = shown(&name.to_string_lossy());
-        let name = HeaderName::from_bytes(&name.as_bytes())
-            .map_err(|_| invalid(format!("no header can be called `{shown}`")))?;
-        let Value::String(value) = value else {
-            let kind = Values::type_of(value);
-            return Err(invalid(format!(
-                "the header `{shown}` is a string, or a list of strings; there is {kind}"
-            )));
-        };
-        let mut value = HeaderValue::from_bytes(&value.as_bytes())
-            .map_err(|_| invalid(format!("the value of the header `{shown}` is not a valid header value")))?;
-        value.set_sensitive(self.sensitive.iter().any(|sensitive| sensitive == name.as_str().as_bytes()));
-        let request = self.request.header(name, value);
-        let request = request.map_err(|error| Values::raise(connect::of_http(error)))?;
-        Ok(Self { request, bytes, ..self })
-    }
-}

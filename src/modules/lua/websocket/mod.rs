@@ -1,0 +1,189 @@
+//! WebSockets for scripts.
+
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use frame_dispatch::lua::{LuaModule, ModuleBuilder, Values, mlua};
+use frame_net::http::HttpClient;
+use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
+use mlua::{Table, Value};
+
+use self::socket::Socket;
+use super::headers;
+use super::held::{self, Handle, Held, Opened};
+use super::members::{Members, invalid, utf8};
+use crate::modules::connect::{self, Way};
+
+/// A [module](LuaModule) with which scripts talk to WebSockets; they find it under `websocket`.
+///
+/// Every connection goes through the network of the frame of the call that asks for it; see
+/// [`frame_net::http::websocket`]. There is no option to choose another: who calls a function says which network it has.
+///
+/// | | |
+/// |---|---|
+/// | `connect(url, options)` | Connects, and returns the connection. The scheme of the `url` is `ws` or, with TLS, `wss`. |
+///
+/// | option | |
+/// |---|---|
+/// | `headers` | A table of headers of the handshake: a name with a string, or with a list of them. They have at most 64 KiB together. |
+/// | `protocols` | A list of the subprotocols that are offered. |
+/// | `timeout` | How many seconds the connection and the handshake may take together. |
+/// | `connect_timeout` | How many seconds the connection may take. |
+/// | `first_byte_timeout` | How many seconds the server may take from when there is a connection until its response is there. |
+/// | `max_message` | How many bytes a message may have, received or sent. |
+/// | `ping_interval` | How many seconds there are between pings, at least 1. There are none unless given, or set in the configuration. |
+/// | `pong_timeout` | How many seconds the server may take after a ping until anything is received. |
+/// | `isolation` | Keeps the connection apart from those of other keys, [within](frame_net::IsolationKey::within) the key of the frame. |
+///
+/// The [configuration](frame_net::http::HttpConfig) of the client says how much the timeouts of the handshake and
+/// `max_message` can be at most, and what each option is where it is left out. No message is larger than the memory that
+/// the script had left when it connected.
+///
+/// | of a connection | |
+/// |---|---|
+/// | `send(data, options)` | Sends a message of text, which has to be UTF-8, or with `binary = true` one of bytes. It returns when the network has taken all of it, or fails after `timeout` seconds, if given; the message may be sent nevertheless. |
+/// | `receive(options)` | The next message, and `"text"` or `"binary"`. Once the server has closed the connection: `nil`, and the code and the reason that it gave. With `timeout` it fails after so many seconds, and no message is lost. |
+/// | `protocol()` | The subprotocol that the server selected, or `nil`. |
+/// | `close(code, reason)` | Closes it, with 1000 unless given, and waits until the server confirms that. It returns the code and the reason that the server gave. |
+///
+/// Pings are answered whether or not the script receives, until about 64 KiB of messages wait. Then no more is read, and the
+/// server has to wait; it may take that for the end.
+///
+/// Connections are closed when the call or process ends that made them, at the latest, and before that where a script has
+/// them in a variable that is `<close>`. The server is not waited for then. A call, or a process, has
+/// [some](Self::with_connections) at a time. They count towards the [limits](frame_net::LimitsConfig) of the app as all
+/// connections do.
+///
+/// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what cannot
+/// be asked for or sent, `denied` where the rules of the network forbid it, `deadline` where it took too long, `exhausted`
+/// where a limit was reached, and `unavailable` for all else, a server that refuses or breaks the protocol included. The
+/// message names the server and the route, and no path, query, header or message. The causes are in the log.
+///
+/// ```
+/// use frame_dispatch::lua::{LuaConfig, LuaEngine};
+/// use frame_net::http::{HttpClient, HttpConfig};
+/// use frame_runtime::modules::lua::{JsonModule, WebSocketModule};
+///
+/// let client = HttpClient::new(HttpConfig::default())?;
+/// let module = WebSocketModule::new(client);
+/// let engine = LuaEngine::builder().module(module).module(JsonModule::new()).build()?;
+/// let source = r#"
+///     local feed <close> = websocket.connect("wss://feed.example/prices", { timeout = 10, ping_interval = 30 })
+///     feed:send(json.encode { subscribe = ... })
+///     local message, kind = feed:receive { timeout = 60 }
+///     if not message then error("the feed was closed: " .. tostring(kind)) end
+///     return json.decode(message)
+/// "#;
+/// engine.function("price.lua", source, LuaConfig::default())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct WebSocketModule {
+    client: HttpClient,
+    connections: usize,
+}
+
+impl WebSocketModule {
+    /// For connections of this client. A call has up to 16 at a time.
+    #[must_use]
+    pub fn new(client: HttpClient) -> Self {
+        Self { client, connections: 16 }
+    }
+
+    /// The same, where a call has up to so many connections at a time. Each holds up to about three messages that were
+    /// received, and one that is sent, in memory of the host.
+    #[must_use]
+    pub fn with_connections(self, connections: usize) -> Self {
+        Self { connections, ..self }
+    }
+
+    /// The request of a script, which narrows what the client may do, and never widens it.
+    fn request(
+        &self,
+        url: &mlua::LuaString,
+        options: &Members,
+        room: usize,
+    ) -> mlua::Result<WebSocketRequest> {
+        let config = self.client.config();
+        let mut request = WebSocketRequest::new(&utf8(url, "the URL")?).map_err(raise)?;
+        if let Some(table) = options.table("headers")? {
+            for (name, value) in headers::read(&table, &[])? {
+                request = request.header(name, value).map_err(raise)?;
+            }
+        }
+        for name in options.table("protocols")?.iter().flat_map(Table::sequence_values::<Value>) {
+            let Value::String(name) = name? else {
+                return Err(invalid("`protocols` is a list of strings"));
+            };
+            request = request.subprotocol(&utf8(&name, "a subprotocol")?).map_err(raise)?;
+        }
+        if let Some(timeout) = options.seconds("timeout")? {
+            request = request.time_limit(timeout.min(config.time_limit));
+        }
+        if let Some(timeout) = options.seconds("connect_timeout")? {
+            request = request.connect_limit(timeout.min(config.connect_limit));
+        }
+        if let Some(timeout) = options.seconds("first_byte_timeout")? {
+            request = request.answer_limit(config.answer_limit.map_or(timeout, |limit| timeout.min(limit)));
+        }
+        if let Some(interval) = options.seconds("ping_interval")? {
+            const SHORTEST: Duration = Duration::from_secs(1);
+            if interval < SHORTEST {
+                return Err(invalid("`ping_interval` is at least 1 second"));
+            }
+            request = request.ping_interval(interval);
+        }
+        if let Some(limit) = options.seconds("pong_timeout")? {
+            request = request.pong_limit(limit);
+        }
+        let room = u64::try_from(room).unwrap_or(u64::MAX);
+        let most = config.websocket.max_message.min(room);
+        Ok(request.max_message(options.count("max_message")?.map_or(most, |max| max.min(most))))
+    }
+}
+
+/// What `connect` knows.
+const OPTIONS: [&str; 9] = [
+    "connect_timeout",
+    "first_byte_timeout",
+    "headers",
+    "isolation",
+    "max_message",
+    "ping_interval",
+    "pong_timeout",
+    "protocols",
+    "timeout",
+];
+
+fn raise(error: WebSocketError) -> mlua::Error {
+    Values::raise(connect::of_websocket(error))
+}
+
+impl LuaModule for WebSocketModule {
+    fn name(&self) -> &'static str {
+        "websocket"
+    }
+
+    fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+        held::register::<Socket>(module, "websocket", socket::install)?;
+        let (this, values) = (self.clone(), module.values());
+        module.prepared_function(
+            "connect",
+            move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
+                let options = Members::new(options, "the options of `websocket.connect`", &OPTIONS)?;
+                let request = this.request(&url, &options, values.room(lua)?)?;
+                let isolation = options.text("isolation")?;
+                let way = Way::of(&ctx, isolation.as_deref()).map_err(Values::raise)?;
+                let held: Arc<Held<Socket>> = values.of_call()?;
+                held.check_room(lua, this.connections, "WebSockets")?;
+                let client = this.client.clone();
+                Ok(async move {
+                    let socket = way.websocket(&client, request).await.map_err(raise)?;
+                    Ok(Opened(Handle::new(&held, Socket::new(socket))))
+                })
+            },
+        )
+    }
+}
