@@ -17,10 +17,15 @@
 ;;   m, l, u <process>                 monitors, links, unlinks
 ;;   d <monitor>                       demonitors; `%` is the monitor that it made last
 ;;   T <0 or 1>                        traps links
+;;   s, E <milliseconds> <JSON>        sets a timer, once or again and again
+;;   X <timer>                         cancels one; `%` is the timer that it set last
 ;;   k <process> <reason> <milliseconds, or none>
 ;;                                     cancels
 ;;   K <process>                       terminates
 ;;   n, N, w <name>                    registers, unregisters, looks up
+;;   W <name> <milliseconds, or none>  looks up, and waits
+;;   j, J, G <group> <host, or none>   joins, leaves, gives how many members there are, up to 9
+;;   P <group> <host, or none> <JSON>  publishes
 ;;   c                                 why it was cancelled
 ;;   L <message>                       logs
 ;;   g <pages>                         asks for memory
@@ -52,12 +57,21 @@
 (import "frame:function/processes@0.1.0" "trap-links" (func $trap_links (param i32 i32)))
 (import "frame:function/processes@0.1.0" "cancel" (func $cancel (param i32 i32 i32 i32 i32 i64 i32)))
 (import "frame:function/processes@0.1.0" "terminate" (func $terminate (param i32 i32 i32)))
+(import "frame:function/timers@0.1.0" "send-after" (func $send_after (param i64 i32 i32 i32 i32)))
+(import "frame:function/timers@0.1.0" "send-every" (func $send_every (param i64 i32 i32 i32 i32)))
+(import "frame:function/timers@0.1.0" "cancel" (func $cancel_timer (param i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "join" (func $join (param i32 i32 i32 i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "leave" (func $leave (param i32 i32 i32 i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "members" (func $members (param i32 i32 i32 i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "publish"
+  (func $publish (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+(import "frame:function/processes@0.1.0" "lookup" (func $lookup (param i32 i32 i32 i64 i32)))
 (import "frame:function/processes@0.1.0" "register" (func $register (param i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "unregister" (func $unregister (param i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "whereis" (func $whereis (param i32 i32 i32)))
 
-;; The steps that are left, what came of those before, the process that was started last, the monitor that was made last, and
-;; where the reply to the call goes that was received last.
+;; The steps that are left, what came of those before, the process that was started last, the monitor or timer that was made
+;; last, and where the reply to the call goes that was received last.
 (global $in (mut i32) (i32.const 0))
 (global $end (mut i32) (i32.const 0))
 (global $out (mut i32) (i32.const 0))
@@ -98,7 +112,7 @@
         (then (local.set $at (global.get $last)) (local.set $length (global.get $last_length))))))
   (local.get $at) (local.get $length))
 
-;; The reference of a monitor.
+;; The reference of a monitor or a timer.
 (func $reference (result i32 i32)
   (local $at i32) (local $length i32)
   (call $process) (local.set $length) (local.set $at)
@@ -136,6 +150,12 @@
   (local $number i64)
   (call $number) (local.set $number) drop
   (i32.wrap_i64 (local.get $number)))
+
+;; The next line as a time.
+(func $time (result i64)
+  (local $time i64)
+  (call $number) (local.set $time) drop
+  (local.get $time))
 
 ;; The next line as an optional text, into a record.
 (func $optional (param $to i32)
@@ -176,10 +196,18 @@
 (func $optional_text
   (if (call $worked (i32.const 68)) (then (call $optional_at (i32.const 68)))))
 
-;; `s`, or `q` for a call, from whom, a space and what; `x` or `l`, the number of the reason, a space and the result; `c` and why; or `-`.
+;; `s`, or `q` for a call, from whom, a space and what; `x` or `l`, the number of the reason, a space and the result; `c` and why;
+;; `t`, how many ticks were missed, a space and what; or `-`.
 (func $received
   (if (i32.eqz (call $worked (i32.const 72))) (then return))
   (if (i32.eqz (i32.load8_u (i32.const 72))) (then (call $byte (i32.const 0x2d)) return))
+  (if (i32.eq (i32.load8_u (i32.const 80)) (i32.const 4))
+    (then
+      (call $byte (i32.const 0x74))
+      (call $byte (i32.add (i32.const 48) (i32.load8_u (i32.const 112))))
+      (call $byte (i32.const 0x20))
+      (call $text_at (i32.const 100))
+      return))
   (block $cancelled
     (block $down
       (block $exited
@@ -260,6 +288,14 @@
   (global.set $last_length (i32.load offset=4 (local.get $at)))
   (call $text_at (local.get $at)))
 
+;; The reference of what was made last.
+(func $made
+  (if (call $worked (i32.const 68))
+    (then
+      (global.set $monitor (i32.load (i32.const 68)))
+      (global.set $monitor_length (i32.load (i32.const 72)))
+      (call $text_at (i32.const 68)))))
+
 (func $step (param $letter i32)
   (if (i32.eq (local.get $letter) (i32.const 0x53)) ;; S
     (then (call $self (i32.const 64)) (call $optional_at (i32.const 64))))
@@ -303,13 +339,13 @@
   (if (i32.eq (local.get $letter) (i32.const 0x65)) ;; e
     (then (call $stop_child (call $line) (call $process) (i32.const 64)) (call $nothing)))
   (if (i32.eq (local.get $letter) (i32.const 0x6d)) ;; m
-    (then
-      (call $monitor (call $process) (i32.const 64))
-      (if (call $worked (i32.const 68))
-        (then
-          (global.set $monitor (i32.load (i32.const 68)))
-          (global.set $monitor_length (i32.load (i32.const 72)))
-          (call $text_at (i32.const 68))))))
+    (then (call $monitor (call $process) (i32.const 64)) (call $made)))
+  (if (i32.eq (local.get $letter) (i32.const 0x73)) ;; s
+    (then (call $send_after (call $time) (i32.const 0) (call $line) (i32.const 64)) (call $made)))
+  (if (i32.eq (local.get $letter) (i32.const 0x45)) ;; E
+    (then (call $send_every (call $time) (i32.const 0) (call $line) (i32.const 64)) (call $made)))
+  (if (i32.eq (local.get $letter) (i32.const 0x58)) ;; X
+    (then (call $cancel_timer (call $reference) (i32.const 64)) (call $flag)))
   (if (i32.eq (local.get $letter) (i32.const 0x64)) ;; d
     (then (call $demonitor (call $reference) (i32.const 64)) (call $flag)))
   (if (i32.eq (local.get $letter) (i32.const 0x43)) ;; C
@@ -348,6 +384,24 @@
     (then (call $unregister (call $line) (i32.const 64)) (call $flag)))
   (if (i32.eq (local.get $letter) (i32.const 0x77)) ;; w
     (then (call $whereis (call $line) (i32.const 64)) (call $optional_text)))
+  (if (i32.eq (local.get $letter) (i32.const 0x57)) ;; W
+    (then (call $lookup (call $line) (call $number) (i32.const 64)) (call $optional_text)))
+  (if (i32.eq (local.get $letter) (i32.const 0x6a)) ;; j
+    (then (call $join (call $line) (call $maybe) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x4a)) ;; J
+    (then (call $leave (call $line) (call $maybe) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x47)) ;; G
+    (then
+      (call $members (call $line) (call $maybe) (i32.const 64))
+      (if (call $worked (i32.const 68))
+        (then (call $byte (i32.add (i32.const 48) (i32.load (i32.const 72))))))))
+  (if (i32.eq (local.get $letter) (i32.const 0x50)) ;; P
+    (then
+      (call $publish (call $line) (call $maybe) (i32.const 0) (call $line) (i32.const 64))
+      (if (call $worked (i32.const 68))
+        (then
+          (call $byte (i32.add (i32.const 48) (i32.load (i32.const 68))))
+          (call $byte (i32.add (i32.const 48) (i32.load (i32.const 72))))))))
   (if (i32.eq (local.get $letter) (i32.const 0x4c)) ;; L
     (then (call $log (i32.const 2) (call $line)) (call $byte (i32.const 0x2e))))
   (if (i32.eq (local.get $letter) (i32.const 0x67)) ;; g

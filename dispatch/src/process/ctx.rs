@@ -34,6 +34,10 @@ impl ProcessCtx {
         Self { ctx, instance: Arc::clone(instance) }
     }
 
+    pub(super) const fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
     /// Its PID.
     pub fn pid(&self) -> Pid {
         self.instance.pid
@@ -61,7 +65,8 @@ impl ProcessCtx {
     ///
     /// Dropping the future means that nothing was taken.
     pub async fn receive(&mut self) -> Message {
-        self.instance.mailbox.receive().await
+        let message = self.instance.mailbox.receive().await;
+        self.instance.received(message)
     }
 
     /// The same, for no longer than `time`.
@@ -75,7 +80,8 @@ impl ProcessCtx {
 
     /// Takes the oldest message, if there is any.
     pub fn try_receive(&mut self) -> Option<Message> {
-        self.instance.mailbox.try_receive()
+        let message = self.instance.mailbox.try_receive()?;
+        Some(self.instance.received(message))
     }
 
     /// Waits for a message that `is_wanted`, and takes the oldest such. The others stay in the mailbox, in their order, and
@@ -88,7 +94,8 @@ impl ProcessCtx {
     ///
     /// Dropping the future means that nothing was taken.
     pub async fn receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Message {
-        self.instance.mailbox.receive_where(is_wanted).await
+        let message = self.instance.mailbox.receive_where(is_wanted).await;
+        self.instance.received(message)
     }
 
     /// The same, for no longer than `time`.
@@ -106,7 +113,8 @@ impl ProcessCtx {
 
     /// Takes the oldest message that `is_wanted`, if there is any.
     pub fn try_receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
-        self.instance.mailbox.try_receive_where(is_wanted)
+        let message = self.instance.mailbox.try_receive_where(is_wanted)?;
+        Some(self.instance.received(message))
     }
 
     /// [Sends](ProcessManager::send) a message.

@@ -137,6 +137,16 @@ pub enum StartError {
         /// Why.
         source: Box<SendError>,
     },
+    /// A [policy](super::SpawnPolicy) does not allow it.
+    #[error("`{entry}` may not be started on `{host}`: {reason}")]
+    NotAllowed {
+        /// The entry.
+        entry: EntryId,
+        /// The host.
+        host: HostId,
+        /// Why. It is a part of the message, and so not the source of this error.
+        reason: CallError,
+    },
     /// A resolver refused the options.
     #[error("its frame was refused")]
     Denied {
@@ -215,6 +225,7 @@ impl StartError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Over { source } | Self::TooDeep { source } => source.kind(),
+            Self::NotAllowed { reason, .. } => reason.kind(),
             Self::StarterEnded { .. } => ErrorKind::Cancelled,
             Self::UnknownHost { .. } | Self::UnknownEntry { .. } => ErrorKind::NotFound,
             Self::Denied { .. } | Self::ResolverPanicked { .. } | Self::Refused { .. } => ErrorKind::Denied,
@@ -228,7 +239,11 @@ impl StartError {
     /// The failure of a call, without what caused this.
     pub(super) fn without_causes(&self) -> CallError {
         let kind = self.kind();
-        let is_retryable = matches!(kind, ErrorKind::Exhausted) && !matches!(self, Self::TooDeep { .. });
+        let is_retryable = match self {
+            Self::NotAllowed { reason, .. } => reason.is_retryable(),
+            Self::TooDeep { .. } => false,
+            _ => kind == ErrorKind::Exhausted,
+        };
         CallError::new(kind, format!("the process was not started: {self}")).with_retryable(is_retryable)
     }
 }

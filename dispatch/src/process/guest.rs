@@ -3,16 +3,21 @@
 
 use std::time::Duration;
 
+use frame_registry::IdError;
+
 use super::call::ProcessCallError;
 use super::ctx::ProcessCtx;
 use super::error::{ExecError, ProcessError, StartError};
 use super::exit::in_words;
+use super::group::GroupId;
+use super::lookup::LookupError;
 use super::manager::{ProcessManager, WeakManager};
 use super::message::{Destination, Message};
 use super::monitor::MonitorRef;
 use super::pattern::Pattern;
 use super::spawn;
 use super::start::{Start, Started};
+use super::timer::TimerRef;
 use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -161,6 +166,69 @@ impl Access {
         Ok(self.manager(ctx)?.whereis(name))
     }
 
+    /// Looks for a process by its name, for `timeout` or as long as a call waits.
+    pub(crate) async fn lookup(
+        &self,
+        ctx: &Ctx,
+        name: &str,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Pid>, CallError> {
+        let manager = self.manager(ctx)?;
+        let timeout = timeout.unwrap_or(manager.config().call_timeout);
+        match manager.lookup(ctx, name, timeout).await {
+            Ok(pid) => Ok(Some(pid)),
+            Err(LookupError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A group that the guest may use: of its own host, unless it names another, on which it may start processes.
+    pub(crate) fn group(
+        &self,
+        ctx: &Ctx,
+        name: &str,
+        host: Option<&str>,
+    ) -> Result<(ProcessManager, GroupId), CallError> {
+        let own = ctx.containing_process().map(|process| &process.host.id);
+        let host = match (host, own) {
+            (Some(host), _) => {
+                host.parse().map_err(|error: IdError| CallError::invalid(error.to_string()))?
+            }
+            (None, Some(own)) => own.clone(),
+            (None, None) => {
+                let message = "no process has called this function, so it has no host of its own; name the host of the group";
+                return Err(CallError::invalid(message));
+            }
+        };
+        if !self.is_trusted && !spawn::may_spawn(ctx, &host) {
+            let message = format!("not allowed to use groups of `{host}`; grant it by the option `spawn`");
+            return Err(CallError::new(ErrorKind::Denied, message));
+        }
+        Ok((self.manager(ctx)?, GroupId::new(host, name)?))
+    }
+
+    /// Makes the guest a member of a group, or ends that.
+    pub(crate) fn join(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+        let process = process(ctx, "join")?;
+        Ok(process.join(&self.group(ctx, name, host)?.1)?)
+    }
+
+    pub(crate) fn leave(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+        let process = process(ctx, "leave")?;
+        Ok(process.leave(&self.group(ctx, name, host)?.1))
+    }
+
+    /// The members of a group, as text.
+    pub(crate) fn members(
+        &self,
+        ctx: &Ctx,
+        name: &str,
+        host: Option<&str>,
+    ) -> Result<Vec<String>, CallError> {
+        let (manager, group) = self.group(ctx, name, host)?;
+        Ok(manager.members(&group).iter().map(ToString::to_string).collect())
+    }
+
     /// A process that the guest may do more to than send.
     fn own(&self, ctx: &Ctx, process: &str, to_do: &str) -> Result<(ProcessManager, Pid), CallError> {
         let manager = self.manager(ctx)?;
@@ -236,6 +304,17 @@ pub(crate) fn monitor_ref(text: &str) -> Result<MonitorRef, CallError> {
     text.parse().map_err(|error| match error {
         PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
             "{text:?} is not the reference of a monitor; pass what `monitor` returned, or the PID if the start set it up"
+        )),
+        error @ PidError::UnknownHost { .. } => pid_error(&error),
+    })
+}
+
+/// The reference of a timer in text.
+pub(crate) fn timer_ref(text: &str) -> Result<TimerRef, CallError> {
+    check_length(text)?;
+    text.parse().map_err(|error| match error {
+        PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
+            "{text:?} is not the reference of a timer; pass what `send_after` or `send_every` returned"
         )),
         error @ PidError::UnknownHost { .. } => pid_error(&error),
     })

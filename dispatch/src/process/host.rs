@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::admission::{Admission, NoPlace};
+use super::policy::SpawnPolicy;
 use crate::pid::Host as HostName;
 
 /// The name of a host: `namespace:name`.
@@ -36,6 +37,14 @@ pub struct HostConfig {
     /// How many messages a mailbox holds that were sent and not yet received; at least one. What the runtime itself says,
     /// such as the exit of a monitored process, always finds room. Default: 1 024.
     pub mailbox: usize,
+    /// How many [timers](super::ProcessCtx::send_after) each of its processes has at most. Default: 1 024.
+    pub timers: usize,
+    /// How many [groups](super::ProcessCtx::join) each of its processes is in at most. Default: 64.
+    pub groups: usize,
+    /// How many members each of its [groups](super::GroupId) has at most. Default: 4 096.
+    pub group_members: usize,
+    /// Decides what may be started on it. Default: everything.
+    pub spawn_policy: Option<Arc<dyn SpawnPolicy>>,
     /// The [engines](super::Process::engine) that its processes may run in, where not all may. Default: all.
     pub engines: Option<Vec<String>>,
     /// The runtime that its processes run on. Default: the one that the host is registered on.
@@ -44,7 +53,16 @@ pub struct HostConfig {
 
 impl Default for HostConfig {
     fn default() -> Self {
-        Self { processes: 1 << 18, mailbox: 1 << 10, engines: None, runtime: None }
+        Self {
+            processes: 1 << 18,
+            mailbox: 1 << 10,
+            timers: 1 << 10,
+            groups: 64,
+            group_members: 1 << 12,
+            spawn_policy: None,
+            engines: None,
+            runtime: None,
+        }
     }
 }
 
@@ -60,6 +78,34 @@ impl HostConfig {
     #[must_use]
     pub const fn with_mailbox(mut self, mailbox: usize) -> Self {
         self.mailbox = mailbox;
+        self
+    }
+
+    /// Sets [`timers`](Self::timers).
+    #[must_use]
+    pub const fn with_timers(mut self, timers: usize) -> Self {
+        self.timers = timers;
+        self
+    }
+
+    /// Sets [`groups`](Self::groups).
+    #[must_use]
+    pub const fn with_groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
+    /// Sets [`group_members`](Self::group_members).
+    #[must_use]
+    pub const fn with_group_members(mut self, group_members: usize) -> Self {
+        self.group_members = group_members;
+        self
+    }
+
+    /// Sets the [`spawn_policy`](Self::spawn_policy).
+    #[must_use]
+    pub fn with_spawn_policy(mut self, policy: impl SpawnPolicy) -> Self {
+        self.spawn_policy = Some(Arc::new(policy));
         self
     }
 

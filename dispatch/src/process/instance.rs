@@ -15,12 +15,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::Entry;
 use super::exit::{Exit, ExitReason};
+use super::group::GroupId;
 use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
 use super::message::Message;
 use super::monitor::MonitorRef;
 use super::owner::Owner;
+use super::timer::Timers;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
 use crate::pid::Pid;
@@ -93,6 +95,7 @@ pub(super) struct Cancelled {
 #[derive(Default)]
 pub(super) struct Relations {
     pub(super) names: Vec<Arc<str>>,
+    pub(super) groups: Vec<GroupId>,
     pub(super) links: HashSet<Pid, FxBuildHasher>,
     /// The process that started it linked to itself, also when that has ended, but not when the link was.
     pub(super) starter: Option<Pid>,
@@ -100,6 +103,8 @@ pub(super) struct Relations {
     pub(super) monitored: HashSet<MonitorRef, FxBuildHasher>,
     /// Those that are told of its exit, by their [key](MonitorRef::watcher_key).
     pub(super) watchers: HashMap<u64, Watcher, FxBuildHasher>,
+    /// Most processes have none.
+    pub(super) timers: Option<Box<Timers>>,
     pub(super) owner: Option<Owner>,
     /// Those that end with it, whatever they trap: by rank, the last first.
     pub(super) owned: BTreeSet<(u64, Pid)>,
@@ -135,6 +140,12 @@ impl State {
     /// Whether it is being terminated, or has ended.
     pub(super) const fn is_ending(&self) -> bool {
         self.exit.is_some() || self.end.is_some()
+    }
+
+    /// How many timers there are, each of which says one thing at most.
+    fn timers_len(&self) -> usize {
+        let timers = self.relations.as_deref().and_then(|relations| relations.timers.as_deref());
+        timers.map_or(0, Timers::len)
     }
 
     pub(super) fn relations(&mut self) -> &mut Relations {
@@ -337,8 +348,16 @@ impl Instance {
             Some(relations) => (mem::take(&mut relations.names), relations.owned()),
             None => (Vec::new(), Vec::new()),
         };
+        let (timers, groups) = match state.relations.as_deref_mut() {
+            Some(relations) => (relations.timers.take(), mem::take(&mut relations.groups)),
+            None => (None, Vec::new()),
+        };
         self.has_ended.store(true, Ordering::Release);
         drop(state);
+        drop(timers);
+        for group in &groups {
+            self.manager.groups().remove(group, self.pid);
+        }
         if let Some((_, timer)) = timer {
             timer.abort();
         }
@@ -383,14 +402,15 @@ impl Instance {
 
     /// Puts what the runtime says into the mailbox. A process that receives nothing of that, and has more of it than all there
     /// can be would say at once, is ended: nothing else bounds how much that is.
-    fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
+    pub(super) fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
         let told = self.mailbox.tell(message, self.mailbox.capacity()).or_else(|message| {
             let most = self
                 .manager
                 .most_processes()
                 .saturating_mul(2)
                 .saturating_add(self.mailbox.capacity())
-                .saturating_add(self.manager.config().monitors);
+                .saturating_add(self.manager.config().monitors)
+                .saturating_add(state.timers_len());
             self.mailbox.tell(message, most)
         });
         let Ok(receiver) = told else {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use dashmap::DashMap;
 use frame_registry::{App, OptionKind, Options};
 use rustc_hash::FxBuildHasher;
@@ -20,12 +20,14 @@ use super::config::ManagerConfig;
 use super::entry::{Entry, EntryId, IntoProcess, Process};
 use super::error::{ExecError, ProcessError, RegisterError, StartError};
 use super::exit::{Exit, ExitReason};
+use super::group::Groups;
 use super::host::{Host, HostConfig, HostId};
 use super::info::{ProcessInfo, ProcessTable};
 use super::instance::Instance;
 use super::lifecycle::Lifecycle;
 use super::monitor::Monitor;
 use super::names::Names;
+use super::policy::SpawnPolicy;
 use super::recent::RecentExits;
 use super::start::Start;
 use super::supervisor::Supervisors;
@@ -59,6 +61,8 @@ struct Inner {
     /// Those that live, by the number of their PID.
     processes: DashMap<u64, Arc<Instance>, FxBuildHasher>,
     names: Names,
+    groups: Groups,
+    spawn_policy: ArcSwapOption<Box<dyn SpawnPolicy>>,
     turns: Turns,
     supervisors: Supervisors,
     recent: Mutex<RecentExits>,
@@ -83,7 +87,9 @@ impl ProcessManager {
             hosts: ArcSwap::default(),
             handlers: ArcSwap::default(),
             processes: DashMap::default(),
-            names: Names::default(),
+            names: Names::new(),
+            groups: Groups::default(),
+            spawn_policy: ArcSwapOption::empty(),
             turns: Turns::default(),
             supervisors: Supervisors::default(),
             is_closed: AtomicBool::new(false),
@@ -237,11 +243,12 @@ impl ProcessManager {
         hosts.values().cloned().collect()
     }
 
-    /// Drops the hosts, what can be started, and the handlers: what is among them may keep the manager.
+    /// Drops the hosts, what can be started, the handlers and the policy: what is among them may keep the manager.
     pub(super) fn clear(&self) {
         self.inner.hosts.store(Arc::default());
         self.inner.entries.store(Arc::default());
         self.inner.handlers.store(Arc::default());
+        self.inner.spawn_policy.store(None);
     }
 
     /// Adds a handler, for processes that are started from now on. One that keeps the manager is kept by it, until it is
@@ -448,6 +455,14 @@ impl ProcessManager {
 
     pub(super) fn supervisors_table(&self) -> &Supervisors {
         &self.inner.supervisors
+    }
+
+    pub(super) fn groups(&self) -> &Groups {
+        &self.inner.groups
+    }
+
+    pub(super) fn spawn_policy(&self) -> &ArcSwapOption<Box<dyn SpawnPolicy>> {
+        &self.inner.spawn_policy
     }
 
     pub(super) fn turns(&self) -> &Turns {

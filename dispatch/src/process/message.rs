@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::call::{ReplyError, ReplyTo};
 use super::exit::Exit;
 use super::monitor::MonitorRef;
+use super::timer::Tick;
 use crate::ctx::Ctx;
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
@@ -35,6 +36,9 @@ pub enum Message {
     },
     /// A process that this one is linked to failed, and this one [traps](super::ProcessCtx::trap_links) that.
     LinkDown(Box<Exit>),
+    /// A timer that this process [set](super::ProcessCtx::send_after) was due. On the heap, so that messages that are sent stay
+    /// small.
+    Timer(Box<Tick>),
     /// Somebody wants the process to end. It is terminated when the grace period is over.
     Cancelled {
         /// Why.
@@ -51,18 +55,20 @@ impl Message {
         Self::Sent { from: ctx.owner().map(|owner| owner.pid()), payload, reply }
     }
 
-    /// The payload, if the message was sent.
-    pub const fn payload(&self) -> Option<&Payload> {
+    /// The payload, if the message was sent or is of a timer.
+    pub fn payload(&self) -> Option<&Payload> {
         match self {
             Self::Sent { payload, .. } => Some(payload),
+            Self::Timer(tick) => Some(&tick.payload),
             _ => None,
         }
     }
 
-    /// The payload, if the message was sent. A call gets no reply.
+    /// The payload, if the message was sent or is of a timer. A call gets no reply.
     pub fn into_payload(self) -> Option<Payload> {
         match self {
             Self::Sent { payload, .. } => Some(payload),
+            Self::Timer(tick) => Some(tick.payload),
             _ => None,
         }
     }

@@ -67,8 +67,7 @@ impl From<Pid> for MonitorRef {
 /// The PID; if no start set the monitor up, `#` and a number follow.
 impl fmt::Display for MonitorRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pid.fmt(f)?;
-        if self.is_of_start() { Ok(()) } else { write!(f, "#{:#x}", self.number) }
+        if self.is_of_start() { self.pid.fmt(f) } else { write_numbered(f, self.pid, self.number) }
     }
 }
 
@@ -82,20 +81,33 @@ impl FromStr for MonitorRef {
     type Err = PidError;
 
     fn from_str(text: &str) -> Result<Self, PidError> {
-        // A PID ends with its brace, whatever its host is called.
-        let end = text.rfind('}').map_or(text.len(), |brace| brace + 1);
-        let (pid, number) = text.split_at(end);
-        let pid = pid.parse()?;
-        if number.is_empty() {
-            return Ok(Self::from(pid));
-        }
-        let malformed = || PidError::Malformed { text: text.to_owned() };
-        // `from_str_radix` takes a sign as well.
-        let digits = number.strip_prefix("#0x").filter(|digits| !digits.starts_with('+'));
-        let digits = digits.ok_or_else(malformed)?;
-        let number = u64::from_str_radix(digits, 16).map_err(|_not_a_number| malformed())?;
-        Ok(Self { pid, number })
+        Ok(match numbered(text)? {
+            (pid, Some(number)) => Self { pid, number },
+            (pid, None) => Self::from(pid),
+        })
     }
+}
+
+/// Writes a reference: a PID and a number.
+pub(super) fn write_numbered(f: &mut fmt::Formatter<'_>, pid: Pid, number: u64) -> fmt::Result {
+    write!(f, "{pid}#{number:#x}")
+}
+
+/// Reads a reference: a PID, and the number that may follow.
+pub(super) fn numbered(text: &str) -> Result<(Pid, Option<u64>), PidError> {
+    // A PID ends with its brace, whatever its host is called.
+    let end = text.rfind('}').map_or(text.len(), |brace| brace + 1);
+    let (pid, number) = text.split_at(end);
+    let pid = pid.parse()?;
+    if number.is_empty() {
+        return Ok((pid, None));
+    }
+    let malformed = || PidError::Malformed { text: text.to_owned() };
+    // `from_str_radix` takes a sign as well.
+    let digits = number.strip_prefix("#0x").filter(|digits| !digits.starts_with('+'));
+    let digits = digits.ok_or_else(malformed)?;
+    let number = u64::from_str_radix(digits, 16).map_err(|_not_a_number| malformed())?;
+    Ok((pid, Some(number)))
 }
 
 /// A future of the exit of a process: for whoever is no process; one that is

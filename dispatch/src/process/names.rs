@@ -9,6 +9,7 @@ use rustc_hash::FxBuildHasher;
 use super::error::ProcessError;
 use super::instance::Instance;
 use super::manager::ProcessManager;
+use super::name_waiters::NameWaiters;
 use crate::pid::Pid;
 use crate::printable::is_printable;
 
@@ -18,9 +19,9 @@ const LONGEST: usize = 255;
 const MOST: usize = 64;
 
 /// Who has which name. A name is one process's at a time, and free again when that has ended.
-#[derive(Default)]
 pub(super) struct Names {
     holders: DashMap<Arc<str>, Arc<Instance>, FxBuildHasher>,
+    waiters: NameWaiters,
 }
 
 /// Whether a process can have a name; gives what to show of one that none can have.
@@ -67,6 +68,14 @@ impl ProcessManager {
 }
 
 impl Names {
+    pub(super) fn new() -> Self {
+        Self { holders: DashMap::default(), waiters: NameWaiters::new() }
+    }
+
+    pub(super) const fn waiters(&self) -> &NameWaiters {
+        &self.waiters
+    }
+
     /// Gives a name to a process, or says who has it. To one that has it, nothing happens; one that has ended gets none.
     pub(super) fn claim(&self, name: &str, instance: &Arc<Instance>) -> Result<(), Pid> {
         let name: Arc<str> = name.into();
@@ -81,7 +90,9 @@ impl Names {
             Entry::Occupied(mut ended) => _ = ended.insert(Arc::clone(instance)),
             Entry::Vacant(free) => _ = free.insert(Arc::clone(instance)),
         }
-        state.relations().names.push(name);
+        state.relations().names.push(Arc::clone(&name));
+        drop(state);
+        self.waiters.bound(&name);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::message::Message;
 use super::monitor::MonitorRef;
+use super::timer::TimerRef;
 use crate::payload::Payload;
 use crate::pid::Pid;
 
@@ -18,6 +19,7 @@ pub(crate) struct Pattern {
     /// The process that sent it, or that ended.
     pub(crate) sender: Option<Pid>,
     pub(crate) monitor: Option<MonitorRef>,
+    pub(crate) timer: Option<TimerRef>,
     /// What the payload contains.
     pub(crate) payload: Option<Value>,
 }
@@ -28,6 +30,7 @@ pub(crate) enum MessageKind {
     Sent,
     Exited,
     LinkDown,
+    Timer,
     Cancelled,
 }
 
@@ -37,6 +40,7 @@ impl MessageKind {
             Message::Sent { .. } => Self::Sent,
             Message::Exited { .. } => Self::Exited,
             Message::LinkDown(_) => Self::LinkDown,
+            Message::Timer(_) => Self::Timer,
             Message::Cancelled { .. } => Self::Cancelled,
         }
     }
@@ -47,15 +51,21 @@ impl Pattern {
         let sender = match message {
             Message::Sent { from, .. } => *from,
             Message::Exited { exit, .. } | Message::LinkDown(exit) => Some(exit.pid),
+            Message::Timer(tick) => Some(tick.timer.process()),
             Message::Cancelled { .. } => None,
         };
         let monitor = match message {
             Message::Exited { monitor, .. } => Some(*monitor),
             _ => None,
         };
+        let timer = match message {
+            Message::Timer(tick) => Some(tick.timer),
+            _ => None,
+        };
         self.kind.is_none_or(|kind| kind == MessageKind::of(message))
             && self.sender.is_none_or(|wanted| sender == Some(wanted))
             && self.monitor.is_none_or(|wanted| monitor == Some(wanted))
+            && self.timer.is_none_or(|wanted| timer == Some(wanted))
             && self.payload.as_ref().is_none_or(|wanted| {
                 message.payload().and_then(Payload::as_json).is_some_and(|payload| contains(payload, wanted))
             })

@@ -164,6 +164,7 @@ impl ProcessManager {
             }
         }
         let starter = self.starter(ctx, &start)?;
+        self.check_policies(ctx, &start, (&entry, &host))?;
 
         let (instance, place) = self.instance(ctx, (entry, host), &start)?;
         // From here on dropping it undoes what was done.

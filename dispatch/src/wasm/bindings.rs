@@ -13,6 +13,8 @@ wasmtime::component::bindgen!({
         "frame:function/processes.exec": async | trappable,
         "frame:function/supervisors.start-child": async | trappable,
         "frame:function/supervisors.stop-child": async | trappable,
+        "frame:function/processes.lookup": async | trappable,
+        "frame:function/groups.publish": async | trappable,
         default: trappable,
     },
     exports: { default: async },

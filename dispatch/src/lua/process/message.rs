@@ -46,6 +46,16 @@ impl IntoLua for Received {
                 table.raw_set("kind", "link_down")?;
                 set_exit(lua, &self.shared, &table, &exit)?;
             }
+            Message::Timer(tick) => {
+                table.raw_set("kind", "timer")?;
+                table.raw_set("from", tick.timer.process().to_string())?;
+                table.raw_set("timer", tick.timer.to_string())?;
+                table.raw_set("missed", i64::try_from(tick.missed).unwrap_or(i64::MAX))?;
+                match self.shared.give(lua, &tick.payload)? {
+                    Some(payload) => table.raw_set("payload", payload)?,
+                    None => table.raw_set("too_large", true)?,
+                }
+            }
             Message::Cancelled { reason, deadline } => {
                 table.raw_set("kind", "cancelled")?;
                 table.raw_set("reason", &*reason)?;

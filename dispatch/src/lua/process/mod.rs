@@ -1,10 +1,12 @@
 //! What scripts have of processes.
 
 mod children;
+mod group;
 mod message;
 mod pattern;
 mod reply;
 mod start;
+mod timer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +80,9 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `cancel(process, reason, grace)` | Asks a process to end, and tells it the `reason`, a string. After `grace` seconds, or 5, it is terminated. |
 /// | `terminate(process)` | Ends a process where it is. |
 /// | `whereis(name)` | The PID of the process that has a name, or `nil`. |
+/// | `lookup(name, timeout)` | The same, and waits for a process that registers the name: for `timeout`, a number of seconds or a string such as `"2s"`, 5 seconds by default. |
+/// | `members(group, { host })` | The PIDs of the members of a [group](#groups), the oldest first. |
+/// | `publish(group, payload, { host })` | Sends a message to each member that has room in its mailbox. Returns how many have it, and how many mailboxes were full. |
 /// | `unregister(name)` | Takes a name from a process; returns whether any had it. |
 ///
 /// For scripts that run as processes, and not as functions:
@@ -92,7 +97,11 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `link(process)`, `unlink(process)` | Ends where that process fails, and the other way round, or no more. |
 /// | `trap_links(boolean)` | Whether it receives the failure of a linked process and lives. |
 /// | `register(name)` | Gives itself a name. |
+/// | `join(group, { host })`, `leave(group, { host })` | Becomes a member of a [group](#groups), or is none any more. Returns whether that changed anything. |
 /// | `cancelled()` | Why it was cancelled, or `nil`. |
+/// | `send_after(time, payload)` | Sends itself the `payload` after `time`, a number of seconds or a string such as `"500ms"`. Returns the reference of the timer. |
+/// | `send_every(period, payload)` | The same, again and again. Ticks that come due while one is unread are skipped, and counted. |
+/// | `cancel_timer(timer)` | Ends a timer. No message of it is received any more. Returns whether there was anything to undo. |
 ///
 /// A message is a table with a `kind`:
 ///
@@ -101,6 +110,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `"sent"` | A message or a call. `from` is the PID of the process that sent the `payload`, itself or through a function, or `nil`. A payload that does not fit into the memory left is not there, and `too_large` is `true`. If it is a call, it has `reply`. |
 /// | `"exited"` | A monitored process ended: `pid`; `monitor`, the reference of the monitor; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
 /// | `"link_down"` | The same of a linked process. |
+/// | `"timer"` | A timer that it set was due: `timer`, the reference; `payload` or `too_large`; `from`, its own PID; and `missed`, how many further ticks came due before this one was received. |
 /// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
 ///
 /// `message:reply(payload)` replies to a call, once. It returns `true`, or `false` if the caller waits no longer; a second reply
@@ -122,7 +132,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 ///
 /// `receive_matching` takes the oldest message that has all that the pattern sets, and leaves the others in the mailbox, in their
 /// order. A pattern is a table with some of: `kind`; `from` or `pid`, a PID, of the process that sent the message or ended;
-/// `monitor`, a reference; and `payload`, which the payload contains. A table contains one that has fewer members or
+/// `monitor` or `timer`, a reference; and `payload`, which the payload contains. A table contains one that has fewer members or
 /// elements. The JSON of a pattern has 4 096 bytes at most.
 ///
 /// ```lua
@@ -149,6 +159,14 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 ///
 /// A script may start a child where it may start a process: on its own host, and on those that its frame grants. It may stop the
 /// children that it started itself. A child that fails too often is removed, and its supervisor goes on.
+///
+/// # Groups
+///
+/// A group has a name, and is of a host: that of the process that the script is or is called by, unless `host` names another on
+/// which the script may start processes. A member leaves when it ends. A host limits how many
+/// [members](crate::process::HostConfig::group_members) each of its groups has, and in how many
+/// [groups](crate::process::HostConfig::groups) each of its processes is. `publish` waits for no member, so one whose mailbox is full
+/// misses the message. A member receives what it publishes itself.
 ///
 /// # What a script may do to others
 ///
@@ -349,6 +367,20 @@ impl ProcessModule {
         module.function("whereis", move |_, ctx, name: mlua::LuaString| {
             let pid = access.whereis(&ctx, &name.to_str()?).map_err(fault::raise)?;
             Ok(pid.map(|pid| pid.to_string()))
+        })?;
+
+        let access = self.access.clone();
+        module.prepared_function("lookup", move |_, ctx, (name, timeout): (mlua::LuaString, Value)| {
+            let name = utf8(&name, "the name").map_err(fault::raise)?;
+            let timeout = match timeout {
+                Value::Nil => None,
+                timeout => Some(duration(&timeout, "the timeout")?),
+            };
+            let access = access.clone();
+            Ok(async move {
+                let pid = access.lookup(&ctx, &name, timeout).await.map_err(fault::raise)?;
+                Ok(pid.map(|pid| pid.to_string()))
+            })
         })
     }
 }
@@ -365,7 +397,9 @@ impl LuaModule for ProcessModule {
         children::install(module, &self.access)?;
         self.install_ending(module)?;
         self.install_relations(module)?;
-        self.install_names(module)
+        self.install_names(module)?;
+        timer::install(module)?;
+        group::install(module, &self.access)
     }
 }
 
@@ -411,27 +445,30 @@ fn timeout_of(options: &Value) -> Result<Option<Duration>, Refusal> {
     let mut timeout = None;
     for option in table.pairs::<Value, Value>() {
         let (name, value) = option?;
-        let is_timeout = name.as_string().is_some_and(|name| name == "timeout");
-        timeout = match &value {
-            _ if !is_timeout => {
-                let message = "`process.call` takes no options but `timeout`".to_owned();
-                return Err(CallError::invalid(message).into());
-            }
-            Value::String(text) => Some(humantime::parse_duration(&text.to_str()?).map_err(|error| {
-                invalid(format!("the timeout is not a duration such as \"2s\" or \"500ms\": {error}"))
-            })?),
-            Value::Number(time) => Some(seconds(*time, "the timeout")?),
-            #[allow(clippy::cast_precision_loss, reason = "no time is that exact")]
-            Value::Integer(time) => Some(seconds(*time as f64, "the timeout")?),
-            other => {
-                let kind = convert::type_of(other);
-                let message =
-                    format!("the timeout is a number of seconds or a string such as \"2s\", not {kind}");
-                return Err(CallError::invalid(message).into());
-            }
-        };
+        if name.as_string().is_none_or(|name| name != "timeout") {
+            let message = "`process.call` takes no options but `timeout`".to_owned();
+            return Err(CallError::invalid(message).into());
+        }
+        timeout = Some(duration(&value, "the timeout")?);
     }
     Ok(timeout)
+}
+
+/// A time that a script gives as a number of seconds or as text.
+fn duration(value: &Value, name: &str) -> Result<Duration, Refusal> {
+    match value {
+        Value::String(text) => Ok(humantime::parse_duration(&text.to_str()?).map_err(|error| {
+            invalid(format!("{name} is not a duration such as \"2s\" or \"500ms\": {error}"))
+        })?),
+        Value::Number(time) => seconds(*time, name),
+        #[allow(clippy::cast_precision_loss, reason = "no time is that exact")]
+        Value::Integer(time) => seconds(*time as f64, name),
+        other => {
+            let kind = convert::type_of(other);
+            let message = format!("{name} is a number of seconds or a string such as \"2s\", not {kind}");
+            Err(CallError::invalid(message).into())
+        }
+    }
 }
 
 /// A time that a script gives. One that is too long to be counted is without end.

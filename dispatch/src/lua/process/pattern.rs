@@ -26,10 +26,12 @@ pub(super) fn take(lua: &Lua, shared: &Shared, pattern: &Value) -> Result<Patter
         match &*name.to_string_lossy() {
             "kind" => pattern.kind = Some(kind(&value)?),
             "from" | "pid" => pattern.sender = Some(guest::pid(&text(&value)?)?),
+            "timer" => pattern.timer = Some(guest::timer_ref(&text(&value)?)?),
             "monitor" => pattern.monitor = Some(guest::monitor_ref(&text(&value)?)?),
             "payload" => pattern.payload = Some(shared.take_json(lua, &value, "the pattern", LONGEST)?),
             _ => {
-                let message = "a pattern has the members `kind`, `from`, `pid`, `monitor` and `payload` only";
+                let message =
+                    "a pattern has the members `kind`, `from`, `pid`, `monitor`, `timer` and `payload` only";
                 return Err(invalid(message).into());
             }
         }
@@ -43,9 +45,10 @@ fn kind(value: &Value) -> Result<MessageKind, Refusal> {
         Some("sent") => MessageKind::Sent,
         Some("exited") => MessageKind::Exited,
         Some("link_down") => MessageKind::LinkDown,
+        Some("timer") => MessageKind::Timer,
         Some("cancelled") => MessageKind::Cancelled,
         _ => {
-            let message = "`kind` is \"sent\", \"exited\", \"link_down\" or \"cancelled\"";
+            let message = "`kind` is \"sent\", \"exited\", \"link_down\", \"timer\" or \"cancelled\"";
             return Err(invalid(message).into());
         }
     })

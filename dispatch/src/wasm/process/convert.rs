@@ -59,6 +59,7 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
         processes::MessageKind::Sent => MessageKind::Sent,
         processes::MessageKind::Exited => MessageKind::Exited,
         processes::MessageKind::LinkDown => MessageKind::LinkDown,
+        processes::MessageKind::Timer => MessageKind::Timer,
         processes::MessageKind::Cancelled => MessageKind::Cancelled,
     });
     let payload = pattern.payload.map(|text| {
@@ -74,6 +75,7 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
         sender: pattern.sender.as_deref().map(guest::pid).transpose()?,
         monitor: pattern.monitor.as_deref().map(guest::monitor_ref).transpose()?,
         payload: payload.transpose()?,
+        timer: None,
     })
 }
 
@@ -97,6 +99,12 @@ pub(super) fn message(
             processes::Message::Exited(self::exit(*exit, Some(monitor), longest))
         }
         Message::LinkDown(exit) => processes::Message::LinkDown(self::exit(*exit, None, longest)),
+        Message::Timer(tick) => {
+            let payload = to_guest_within(tick.payload, longest)
+                .map_err(|_too_large| too_large("the payload of a timer is", longest))?;
+            let timer = tick.timer.to_string();
+            processes::Message::Timer(processes::Tick { timer, payload, missed: tick.missed })
+        }
         Message::Cancelled { reason, deadline } => {
             let grace = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));

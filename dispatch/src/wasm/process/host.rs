@@ -16,7 +16,7 @@ use crate::wasm::convert::from_guest;
 use crate::wasm::state::State;
 
 /// What a host function gives: a failure is the guest's to handle.
-type Given<T> = Trappable<Result<T, types::Error>>;
+pub(super) type Given<T> = Trappable<Result<T, types::Error>>;
 
 #[expect(
     clippy::unnecessary_wraps,
@@ -35,7 +35,7 @@ impl State {
         Ok((access, self.ctx().clone()))
     }
 
-    fn message(&self, payload: types::Payload) -> Result<Payload, CallError> {
+    pub(super) fn message(&self, payload: types::Payload) -> Result<Payload, CallError> {
         from_guest(payload, self.json_memory)
             .map_err(|error| error.into_error("the message is", ErrorKind::Invalid))
     }
@@ -256,5 +256,12 @@ impl processes::Host for State {
     fn whereis(&mut self, name: String) -> Given<Option<String>> {
         let (access, ctx) = self.processes()?;
         given(access.whereis(&ctx, &name).map(|pid| pid.map(|pid| pid.to_string())))
+    }
+
+    async fn lookup(&mut self, name: String, timeout_ms: Option<u64>) -> Given<Option<String>> {
+        let (access, ctx) = self.processes()?;
+        let timeout = timeout_ms.map(Duration::from_millis);
+        let found = self.waiting(access.lookup(&ctx, &name, timeout)).await;
+        given(found.map(|pid| pid.map(|pid| pid.to_string())))
     }
 }

@@ -2,11 +2,13 @@
 
 mod children;
 mod convert;
+mod group;
 mod host;
+mod timer;
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::frame::function::{processes, supervisors};
+use super::bindings::frame::function::{groups, processes, supervisors, timers};
 use super::module::HostModule;
 use super::state::State;
 use crate::error::CallError;
@@ -14,8 +16,8 @@ use crate::process::ProcessManager;
 use crate::process::guest::Access;
 
 /// A [module](HostModule) with which components are processes and deal with others: the interfaces
-/// `frame:function/processes` of `wit/process.wit` and `frame:function/supervisors` of `wit/supervisor.wit`. A component that imports it, and is a process, is one of the world
-/// `frame:function/process`.
+/// `frame:function/processes`, `supervisors`, `timers` and `groups` of the folder `wit`. A component that imports them, and is a
+/// process, is one of the world `frame:function/process`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -95,7 +97,9 @@ impl ProcessModule {
 impl HostModule for ProcessModule {
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
         processes::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-        supervisors::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+        supervisors::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+        timers::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+        groups::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
     }
 
     fn prepare(&self, state: &mut State) -> Result<(), CallError> {

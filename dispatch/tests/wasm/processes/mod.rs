@@ -7,6 +7,7 @@ mod ending;
 mod messages;
 mod others;
 mod owned;
+mod timers;
 
 use std::future::Future;
 
