@@ -392,12 +392,7 @@ impl Instance {
                 shielded(|| linked.link_ended(exit));
             }
         }
-        // Whoever lives long would otherwise keep all that ever monitored it.
-        for monitor in relations.monitored {
-            if let Some(monitored) = self.manager.find(monitor.pid()) {
-                monitored.unwatch(monitor.watcher_key(self.pid));
-            }
-        }
+        self.end_monitors(relations.monitored);
     }
 
     /// Puts what the runtime says into the mailbox. A process that receives nothing of that, and has more of it than all there
@@ -422,19 +417,6 @@ impl Instance {
         drop(state);
         if let Some(receiver) = receiver {
             receiver.wake();
-        }
-    }
-
-    /// A process ended that this one monitors, or has monitored.
-    pub(super) fn deliver(&self, monitor: MonitorRef, exit: &Exit) {
-        let mut state = self.state();
-        if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&monitor)) {
-            let mut exit = exit.clone();
-            // A result can be large. So no more are kept than messages.
-            if self.mailbox.told() >= self.mailbox.capacity() {
-                exit.result = None;
-            }
-            self.tell(state, Message::Exited { monitor, exit: Box::new(exit) });
         }
     }
 

@@ -81,6 +81,7 @@ mod mailbox_tests;
 mod manager;
 mod message;
 mod monitor;
+mod monitoring;
 mod name_waiters;
 mod names;
 mod owner;

@@ -9,8 +9,10 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::error::ProcessError;
 use super::exit::Exit;
-use super::instance::Instance;
+use super::instance::{Instance, Watcher};
+use super::manager::ProcessManager;
 use crate::pid::{Pid, PidError};
 
 /// Names one monitor of a process: whom it monitors, and a number that no other monitor has.
@@ -172,5 +174,35 @@ impl Drop for Monitor {
 impl fmt::Debug for Monitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Monitor").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+impl ProcessManager {
+    /// A future of the exit of a process. Of one that has ended it is ready at once, as long as that is
+    /// [remembered](super::ManagerConfig::exits).
+    ///
+    /// # Errors
+    ///
+    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
+    pub fn monitor(&self, pid: Pid) -> Result<Monitor, ProcessError> {
+        match self.find(pid) {
+            Some(instance) => Ok(instance.watch()),
+            None => self.recent_exit(pid).map(Monitor::ended).ok_or_else(|| self.gone(pid)),
+        }
+    }
+}
+
+impl Instance {
+    /// A future of its exit.
+    pub(super) fn watch(self: &Arc<Self>) -> Monitor {
+        let mut state = self.state();
+        if let Some(exit) = &state.exit {
+            return Monitor::ended(exit.clone());
+        }
+        let (sender, exit) = oneshot::channel();
+        let number = MonitorRef::next(self.pid).watcher_key(self.pid);
+        state.relations().watchers.insert(number, Watcher::Monitor(sender));
+        drop(state);
+        Monitor::waiting(exit, self, number)
     }
 }

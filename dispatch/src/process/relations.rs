@@ -1,15 +1,12 @@
-//! Links and monitors between processes.
+//! Links between processes, and what one has to the one that starts it.
 
 use std::sync::Arc;
-
-use tokio::sync::oneshot;
 
 use super::error::ProcessError;
 use super::exit::Exit;
 use super::instance::{Instance, State, Watcher, both};
 use super::manager::ProcessManager;
-use super::message::Message;
-use super::monitor::{Monitor, MonitorRef};
+use super::monitor::MonitorRef;
 use super::owner;
 use crate::pid::Pid;
 
@@ -89,19 +86,6 @@ fn living(one: &State, other: &State) -> Result<(), Exit> {
 }
 
 impl ProcessManager {
-    /// A future of the exit of a process. Of one that has ended it is ready at once, as long as that is
-    /// [remembered](super::ManagerConfig::exits).
-    ///
-    /// # Errors
-    ///
-    /// [`ProcessError::Unknown`] if no process has the PID, as far as is known.
-    pub fn monitor(&self, pid: Pid) -> Result<Monitor, ProcessError> {
-        match self.find(pid) {
-            Some(instance) => Ok(instance.watch()),
-            None => self.recent_exit(pid).map(Monitor::ended).ok_or_else(|| self.gone(pid)),
-        }
-    }
-
     /// Links two processes: where one fails, the other ends, too, unless it
     /// [traps](super::ProcessCtx::trap_links) that. Linking again changes nothing, nor does linking one to itself.
     ///
@@ -121,84 +105,5 @@ impl ProcessManager {
             (None, Some(found)) => unlink(found, one, None),
             (None, None) => (),
         }
-    }
-}
-
-impl Instance {
-    /// Monitors `other`. Delivers the exit at once if it has ended.
-    pub(crate) fn monitor(&self, other: Pid) -> Result<MonitorRef, ProcessError> {
-        if other == self.pid {
-            return Err(ProcessError::Itself { pid: other });
-        }
-        let mut state = self.state();
-        if let Some(exit) = state.exit.clone() {
-            return Err(ProcessError::Ended { exit });
-        }
-        let limit = self.manager.config().monitors;
-        if state.relations().monitored.len() >= limit {
-            return Err(ProcessError::TooManyMonitors { pid: self.pid, limit });
-        }
-        // Before it is looked for, so that whatever finds it ended can deliver that.
-        let monitor = MonitorRef::next(other);
-        state.relations().monitored.insert(monitor);
-        drop(state);
-        let exit = match self.manager.find(other) {
-            Some(found) => found.tells(self.pid, monitor),
-            None => Some(self.manager.recent_exit(other).ok_or_else(|| {
-                self.state().removes(|relations| relations.monitored.remove(&monitor));
-                self.manager.gone(other)
-            })?),
-        };
-        if let Some(exit) = exit {
-            self.deliver(monitor, &exit);
-        }
-        Ok(monitor)
-    }
-
-    /// Tells a process of its exit, unless it has ended: then it returns the exit.
-    fn tells(&self, watcher: Pid, monitor: MonitorRef) -> Option<Exit> {
-        let mut state = self.state();
-        if state.exit.is_none() {
-            let watchers = &mut state.relations().watchers;
-            watchers.insert(monitor.watcher_key(watcher), Watcher::Process(watcher, monitor));
-        }
-        state.exit.clone()
-    }
-
-    /// Ends a monitor. Its exit is not in the mailbox afterwards, and will not be.
-    pub(crate) fn demonitor(&self, monitor: MonitorRef) -> bool {
-        let mut state = self.state();
-        if state.removes(|relations| relations.monitored.remove(&monitor)) {
-            drop(state);
-            if let Some(found) = self.manager.find(monitor.pid()) {
-                found.unwatch(monitor.watcher_key(self.pid));
-            }
-            return true;
-        }
-        let is_told = |message: &Message| matches!(message, Message::Exited { monitor: other, .. } if *other == monitor);
-        let told = self.mailbox.discard(is_told);
-        drop(state);
-        // Dropped outside of all locks: an error in it may be the last of its kind, and do anything.
-        !told.is_empty()
-    }
-
-    /// A future of its exit.
-    pub(super) fn watch(self: &Arc<Self>) -> Monitor {
-        let mut state = self.state();
-        if let Some(exit) = &state.exit {
-            return Monitor::ended(exit.clone());
-        }
-        let (sender, exit) = oneshot::channel();
-        let number = MonitorRef::next(self.pid).watcher_key(self.pid);
-        state.relations().watchers.insert(number, Watcher::Monitor(sender));
-        drop(state);
-        Monitor::waiting(exit, self, number)
-    }
-
-    pub(super) fn unwatch(&self, number: u64) {
-        let watcher =
-            self.state().relations.as_mut().and_then(|relations| relations.watchers.remove(&number));
-        // Dropping it may wake somebody.
-        drop(watcher);
     }
 }
