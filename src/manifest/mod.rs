@@ -34,6 +34,9 @@
 //! [hosts."app:workers"]
 //! processes = 1000
 //! mailbox = 64
+//! timers = 16                     # of each process
+//! groups = 8                      # that each process is in
+//! group_members = 100             # of each group
 //! engines = ["lua", "native", "wasm"]  # supervisors are native
 //!
 //! [processes."app:ticker"]        # as functions

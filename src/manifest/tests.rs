@@ -86,6 +86,7 @@ fn the_documented_example_reads_into_what_it_says() {
 
     let host = &manifest.hosts[&"app:workers".parse().unwrap()].value;
     assert_eq!((host.processes, host.mailbox), (1000, 64));
+    assert_eq!((host.timers, host.groups, host.group_members), (16, 8, 100));
     let ticker = &manifest.processes[&"app:ticker".parse().unwrap()].value;
     let limits = of_script(ticker);
     assert_eq!((limits.time, limits.pool.size), (Duration::MAX, usize::MAX));
@@ -330,6 +331,8 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         &["not called", "limits.time"],
     ),
     ("[hosts.'a:h']\nprocesses = 0", "0", &["at least 1"]),
+    ("[hosts.'a:h']\ntimers = -1", "-1", &["at least 0"]),
+    ("[hosts.'a:h']\ngroup = 1", "group", &["`groups`?"]),
     ("[hosts.'a:h']\nengines = ['lua', 'ruby']", "'ruby'", &["`native`"]),
     ("[hosts.'a:h']\nengines = []", "[]", &["runs nothing"]),
     ("[supervisors.'a:s']\nhost = 'a:h'", "'a:h'", &["no host", "[hosts.\"a:h\"]"]),
