@@ -50,6 +50,8 @@ mod regroup;
 mod reload;
 mod stop;
 mod supervise;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::future::pending;

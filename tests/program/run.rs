@@ -674,6 +674,17 @@ fn the_example_of_supervision_starts_again_who_fails_and_who_depends_on_it() {
 }
 
 #[test]
+fn the_example_of_groups_publishes_by_a_timer_to_readers_that_waited_for_it() {
+    let app = example("news");
+    let mut run = app.run(&[]);
+    run.wait_for("ada reads the news");
+    run.wait_for("\"delivered\":2");
+    run.wait_for("grace read");
+    run.wait_for("ada read");
+    run.stop();
+}
+
+#[test]
 #[cfg(feature = "wasm")]
 fn the_example_with_everything_ticks_until_it_is_stopped() {
     let app = example("hello");

@@ -25,6 +25,7 @@
 ;;   n, N, w <name>                    registers, unregisters, looks up
 ;;   W <name> <milliseconds, or none>  looks up, and waits
 ;;   j, J, G <group> <host, or none>   joins, leaves, gives how many members there are, up to 9
+;;   v, V <group> <host, or none>      watches, watches no more
 ;;   P <group> <host, or none> <JSON>  publishes
 ;;   c                                 why it was cancelled
 ;;   L <message>                       logs
@@ -62,6 +63,8 @@
 (import "frame:function/timers@0.1.0" "cancel" (func $cancel_timer (param i32 i32 i32)))
 (import "frame:function/groups@0.1.0" "join" (func $join (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/groups@0.1.0" "leave" (func $leave (param i32 i32 i32 i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "watch" (func $watch (param i32 i32 i32 i32 i32 i32)))
+(import "frame:function/groups@0.1.0" "unwatch" (func $unwatch (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/groups@0.1.0" "members" (func $members (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/groups@0.1.0" "publish"
   (func $publish (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
@@ -197,7 +200,7 @@
   (if (call $worked (i32.const 68)) (then (call $optional_at (i32.const 68)))))
 
 ;; `s`, or `q` for a call, from whom, a space and what; `x` or `l`, the number of the reason, a space and the result; `c` and why;
-;; `t`, how many ticks were missed, a space and what; or `-`.
+;; `t`, how many ticks were missed, a space and what; `v` and the group; or `-`.
 (func $received
   (if (i32.eqz (call $worked (i32.const 72))) (then return))
   (if (i32.eqz (i32.load8_u (i32.const 72))) (then (call $byte (i32.const 0x2d)) return))
@@ -208,6 +211,8 @@
       (call $byte (i32.const 0x20))
       (call $text_at (i32.const 100))
       return))
+  (if (i32.eq (i32.load8_u (i32.const 80)) (i32.const 5))
+    (then (call $byte (i32.const 0x76)) (call $text_at (i32.const 96)) return))
   (block $cancelled
     (block $down
       (block $exited
@@ -390,6 +395,10 @@
     (then (call $join (call $line) (call $maybe) (i32.const 64)) (call $flag)))
   (if (i32.eq (local.get $letter) (i32.const 0x4a)) ;; J
     (then (call $leave (call $line) (call $maybe) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x76)) ;; v
+    (then (call $watch (call $line) (call $maybe) (i32.const 64)) (call $flag)))
+  (if (i32.eq (local.get $letter) (i32.const 0x56)) ;; V
+    (then (call $unwatch (call $line) (call $maybe) (i32.const 64)) (call $flag)))
   (if (i32.eq (local.get $letter) (i32.const 0x47)) ;; G
     (then
       (call $members (call $line) (call $maybe) (i32.const 64))

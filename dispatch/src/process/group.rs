@@ -5,14 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
 use tokio::task::coop::consume_budget;
 
 use super::ctx::ProcessCtx;
 use super::error::ProcessError;
 use super::host::HostId;
-use super::instance::Instance;
+use super::instance::{Instance, State};
 use super::mailbox::Refused;
 use super::manager::ProcessManager;
 use super::message::Message;
@@ -86,16 +85,20 @@ pub enum GroupError {
         /// Its id.
         host: HostId,
     },
-    /// The process is in as many groups as it may be.
-    #[error("{pid} is in {limit} groups, which is the limit (`groups` of its host); leave one first")]
+    /// The process is in as many groups as it may be. Those that it watches count.
+    #[error(
+        "{pid} is in or watches {limit} groups, which is the limit (`groups` of its host); leave one first"
+    )]
     TooManyGroups {
         /// The process.
         pid: Pid,
         /// The [limit](super::HostConfig::groups).
         limit: usize,
     },
-    /// The group has as many members as it may have.
-    #[error("the group {group} has {limit} members, which is the limit (`group_members` of the host)")]
+    /// The group has as many members, or as many that watch it, as it may have.
+    #[error(
+        "the group {group} has {limit} members or watchers, which is the limit (`group_members` of the host)"
+    )]
     TooManyMembers {
         /// The group.
         group: GroupId,
@@ -129,66 +132,176 @@ pub struct Published {
     pub full: usize,
 }
 
-/// The groups that have members.
+/// The groups that have members or are watched.
 #[derive(Default)]
-pub(super) struct Groups {
-    /// Members by the number of their PID: the oldest first.
-    members: DashMap<GroupId, BTreeMap<u64, Arc<Instance>>, FxBuildHasher>,
+pub(super) struct Groups(DashMap<GroupId, Group, FxBuildHasher>);
+
+/// Processes by the number of their PID: the oldest first.
+#[derive(Default)]
+struct Group {
+    members: BTreeMap<u64, Arc<Instance>>,
+    watchers: BTreeMap<u64, Arc<Instance>>,
+}
+
+/// What a process has to do with a group.
+pub(super) struct GroupUse {
+    group: GroupId,
+    is_member: bool,
+    watch: Watch,
+}
+
+/// Whether a process is told of changes of a group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watch {
+    No,
+    Yes,
+    /// It has an unread message of a change.
+    Told,
 }
 
 impl Groups {
     fn members(&self, group: &GroupId) -> Vec<Arc<Instance>> {
-        let members = self.members.get(group);
-        members.map(|members| members.values().cloned().collect()).unwrap_or_default()
+        let found = self.0.get(group);
+        found.map(|group| group.members.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Removes a member. The caller may hold its state.
-    pub(super) fn remove(&self, group: &GroupId, pid: Pid) -> bool {
-        let Entry::Occupied(mut members) = self.members.entry(group.clone()) else { return false };
-        let removed = members.get_mut().remove(&pid.number());
-        if members.get().is_empty() {
-            members.remove();
+    /// Adds a process to one of the two sets of a group, of which there are `limit` at most. The caller holds its state.
+    fn add(
+        &self,
+        id: &GroupId,
+        process: &Arc<Instance>,
+        limit: usize,
+        set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>,
+    ) -> Result<(), GroupError> {
+        let mut group = self.0.entry(id.clone()).or_default();
+        let processes = set(&mut group);
+        if processes.len() < limit {
+            processes.insert(process.pid.number(), Arc::clone(process));
+            return Ok(());
         }
-        removed.is_some()
+        drop(group);
+        self.forget_unused(id);
+        Err(GroupError::TooManyMembers { group: id.clone(), limit })
+    }
+
+    fn remove(&self, id: &GroupId, pid: Pid, set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>) {
+        let removed = self.0.get_mut(id).and_then(|mut group| set(&mut group).remove(&pid.number()));
+        drop(removed);
+        self.forget_unused(id);
+    }
+
+    fn forget_unused(&self, id: &GroupId) {
+        self.0.remove_if(id, |_, group| group.members.is_empty() && group.watchers.is_empty());
+    }
+
+    /// Tells those that watch a group that its members have changed. The caller holds no lock.
+    fn tell_watchers(&self, id: &GroupId) {
+        let Some(group) = self.0.get(id).filter(|group| !group.watchers.is_empty()) else { return };
+        let watchers: Vec<_> = group.watchers.values().cloned().collect();
+        drop(group);
+        for watcher in watchers {
+            watcher.tell_group_changed(id);
+        }
+    }
+
+    /// Ends all that a process that has ended has to do with groups. The caller holds no lock.
+    pub(super) fn ended(&self, pid: Pid, uses: Vec<GroupUse>) {
+        for used in uses {
+            if used.watch != Watch::No {
+                self.remove(&used.group, pid, |group| &mut group.watchers);
+            }
+            if used.is_member {
+                self.remove(&used.group, pid, |group| &mut group.members);
+                self.tell_watchers(&used.group);
+            }
+        }
+    }
+}
+
+impl Instance {
+    fn tell_group_changed(&self, group: &GroupId) {
+        let mut state = self.state();
+        if state.exit.is_some() {
+            return;
+        }
+        let used = state.group_uses().iter_mut().find(|used| used.group == *group);
+        if let Some(used) = used.filter(|used| used.watch == Watch::Yes) {
+            used.watch = Watch::Told;
+            self.tell(state, Message::GroupChanged(group.clone()));
+        }
+    }
+
+    /// A message of a change was taken out of the mailbox.
+    pub(super) fn received_group_changed(&self, group: &GroupId) {
+        let mut state = self.state();
+        if let Some(used) = state.group_uses().iter_mut().find(|used| used.group == *group) {
+            used.watch = Watch::Yes;
+        }
+    }
+}
+
+impl State {
+    /// What there is, without making room for it.
+    fn group_uses(&mut self) -> &mut [GroupUse] {
+        self.relations.as_deref_mut().map_or_else(|| &mut [][..], |relations| &mut relations.groups)
+    }
+
+    /// What the process has to do with a group, and makes room for it if that is not too much.
+    fn group_use(
+        &mut self,
+        group: &GroupId,
+        (pid, limit): (Pid, usize),
+    ) -> Result<&mut GroupUse, GroupError> {
+        let groups = &mut self.relations().groups;
+        let place = match groups.iter().position(|used| used.group == *group) {
+            Some(place) => place,
+            None if groups.len() >= limit => return Err(GroupError::TooManyGroups { pid, limit }),
+            None => {
+                groups.push(GroupUse { group: group.clone(), is_member: false, watch: Watch::No });
+                groups.len() - 1
+            }
+        };
+        Ok(&mut groups[place])
+    }
+
+    fn forget_unused_groups(&mut self) {
+        if let Some(relations) = self.relations.as_deref_mut() {
+            relations.groups.retain(|used| used.is_member || used.watch != Watch::No);
+        }
     }
 }
 
 impl ProcessManager {
+    /// How many members a group may have.
+    fn group_limit(&self, group: &GroupId) -> Result<usize, GroupError> {
+        let host = self.host(&group.host);
+        let host = host.ok_or_else(|| GroupError::UnknownHost { host: group.host.clone() })?;
+        Ok(host.config.group_members)
+    }
+
     /// Makes a process a member of a group, until it leaves or ends. Returns whether it was none before.
     ///
     /// # Errors
     ///
     /// A [`GroupError`].
     pub fn join(&self, group: &GroupId, pid: Pid) -> Result<bool, GroupError> {
-        let host =
-            self.host(&group.host).ok_or_else(|| GroupError::UnknownHost { host: group.host.clone() })?;
+        let limit = self.group_limit(group)?;
         let instance = self.living(pid)?;
         // The state is locked first, so that a process that ends leaves the group, or has ended before.
         let mut state = instance.state();
         if let Some(exit) = state.exit.clone() {
             return Err(ProcessError::Ended { exit }.into());
         }
-        let groups = &mut state.relations().groups;
-        if groups.contains(group) {
+        let used = state.group_use(group, (pid, instance.host.config.groups))?;
+        if used.is_member {
             return Ok(false);
         }
-        let limit = instance.host.config.groups;
-        if groups.len() >= limit {
-            return Err(GroupError::TooManyGroups { pid, limit });
-        }
-        let limit = host.config.group_members;
-        let too_many = || Err(GroupError::TooManyMembers { group: group.clone(), limit });
-        match self.groups().members.entry(group.clone()) {
-            Entry::Occupied(members) if members.get().len() >= limit => return too_many(),
-            Entry::Occupied(mut members) => {
-                members.get_mut().insert(pid.number(), Arc::clone(&instance));
-            }
-            Entry::Vacant(_) if limit == 0 => return too_many(),
-            Entry::Vacant(group) => {
-                group.insert(BTreeMap::from([(pid.number(), Arc::clone(&instance))]));
-            }
-        }
-        groups.push(group.clone());
+        let added = self.groups().add(group, &instance, limit, |group| &mut group.members);
+        used.is_member = added.is_ok();
+        state.forget_unused_groups();
+        drop(state);
+        added?;
+        self.groups().tell_watchers(group);
         Ok(true)
     }
 
@@ -196,12 +309,14 @@ impl ProcessManager {
     pub fn leave(&self, group: &GroupId, pid: Pid) -> bool {
         let Some(instance) = self.find(pid) else { return false };
         let mut state = instance.state();
-        let is_member = state.removes(|relations| {
-            let before = relations.groups.len();
-            relations.groups.retain(|other| other != group);
-            relations.groups.len() < before
-        });
-        is_member && self.groups().remove(group, pid)
+        let used = state.group_uses().iter_mut().find(|used| used.group == *group && used.is_member);
+        let Some(used) = used else { return false };
+        used.is_member = false;
+        state.forget_unused_groups();
+        self.groups().remove(group, pid, |group| &mut group.members);
+        drop(state);
+        self.groups().tell_watchers(group);
+        true
     }
 
     /// The members of a group that live, the oldest first.
@@ -284,6 +399,52 @@ impl ProcessCtx {
     /// Leaves a group. Returns whether this process was a member.
     pub fn leave(&self, group: &GroupId) -> bool {
         self.processes().leave(group, self.pid())
+    }
+
+    /// Watches a group: this process receives [`Message::GroupChanged`] after members have joined or left, which they do when they
+    /// end. Returns whether it did not watch the group before.
+    ///
+    /// There is one unread message of each group at most, however often it changes, so watching costs no room in the mailbox.
+    /// Look at the [members](ProcessManager::members) after watching, and after each message. A group that is watched counts as
+    /// one that the process is in.
+    ///
+    /// # Errors
+    ///
+    /// A [`GroupError`].
+    pub fn watch_group(&self, group: &GroupId) -> Result<bool, GroupError> {
+        let instance = self.instance();
+        let limit = self.processes().group_limit(group)?;
+        let mut state = instance.state();
+        if let Some(exit) = state.exit.clone() {
+            return Err(ProcessError::Ended { exit }.into());
+        }
+        let used = state.group_use(group, (instance.pid, instance.host.config.groups))?;
+        if used.watch != Watch::No {
+            return Ok(false);
+        }
+        let added = self.processes().groups().add(group, instance, limit, |group| &mut group.watchers);
+        used.watch = if added.is_ok() { Watch::Yes } else { Watch::No };
+        state.forget_unused_groups();
+        added.map(|()| true)
+    }
+
+    /// Watches a group no more. No message of a change is in the mailbox afterwards, and none will be. Returns whether this
+    /// process watched the group.
+    pub fn unwatch_group(&self, group: &GroupId) -> bool {
+        let instance = self.instance();
+        let mut state = instance.state();
+        let used = state.group_uses().iter_mut().find(|used| used.group == *group && used.watch != Watch::No);
+        let Some(used) = used else { return false };
+        let is_told = std::mem::replace(&mut used.watch, Watch::No) == Watch::Told;
+        state.forget_unused_groups();
+        self.processes().groups().remove(group, instance.pid, |group| &mut group.watchers);
+        if is_told {
+            let is_of_group =
+                |message: &Message| matches!(message, Message::GroupChanged(other) if other == group);
+            let discarded = instance.mailbox.discard(is_of_group);
+            drop(discarded);
+        }
+        true
     }
 
     /// [Publishes](ProcessManager::publish) a message to a group.

@@ -218,6 +218,17 @@ impl Access {
         Ok(process.leave(&self.group(ctx, name, host)?.1))
     }
 
+    /// Has the guest told of changes of a group, or no more.
+    pub(crate) fn watch_group(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+        let process = process(ctx, "watch")?;
+        Ok(process.watch_group(&self.group(ctx, name, host)?.1)?)
+    }
+
+    pub(crate) fn unwatch_group(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+        let process = process(ctx, "unwatch")?;
+        Ok(process.unwatch_group(&self.group(ctx, name, host)?.1))
+    }
+
     /// The members of a group, as text.
     pub(crate) fn members(
         &self,

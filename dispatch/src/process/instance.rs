@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::entry::Entry;
 use super::exit::{Exit, ExitReason};
-use super::group::GroupId;
+use super::group::GroupUse;
 use super::host::{Host, Place};
 use super::mailbox::Mailbox;
 use super::manager::ProcessManager;
@@ -95,7 +95,7 @@ pub(super) struct Cancelled {
 #[derive(Default)]
 pub(super) struct Relations {
     pub(super) names: Vec<Arc<str>>,
-    pub(super) groups: Vec<GroupId>,
+    pub(super) groups: Vec<GroupUse>,
     pub(super) links: HashSet<Pid, FxBuildHasher>,
     /// The process that started it linked to itself, also when that has ended, but not when the link was.
     pub(super) starter: Option<Pid>,
@@ -142,10 +142,10 @@ impl State {
         self.exit.is_some() || self.end.is_some()
     }
 
-    /// How many timers there are, each of which says one thing at most.
-    fn timers_len(&self) -> usize {
-        let timers = self.relations.as_deref().and_then(|relations| relations.timers.as_deref());
-        timers.map_or(0, Timers::len)
+    /// How many timers and groups there are, each of which says one thing at most.
+    fn most_notices(&self) -> usize {
+        let Some(relations) = &self.relations else { return 0 };
+        relations.timers.as_deref().map_or(0, Timers::len).saturating_add(relations.groups.len())
     }
 
     pub(super) fn relations(&mut self) -> &mut Relations {
@@ -355,9 +355,7 @@ impl Instance {
         self.has_ended.store(true, Ordering::Release);
         drop(state);
         drop(timers);
-        for group in &groups {
-            self.manager.groups().remove(group, self.pid);
-        }
+        shielded(|| self.manager.groups().ended(self.pid, groups));
         if let Some((_, timer)) = timer {
             timer.abort();
         }
@@ -405,7 +403,7 @@ impl Instance {
                 .saturating_mul(2)
                 .saturating_add(self.mailbox.capacity())
                 .saturating_add(self.manager.config().monitors)
-                .saturating_add(state.timers_len());
+                .saturating_add(state.most_notices());
             self.mailbox.tell(message, most)
         });
         let Ok(receiver) = told else {

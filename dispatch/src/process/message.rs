@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::call::{ReplyError, ReplyTo};
 use super::exit::Exit;
+use super::group::GroupId;
 use super::monitor::MonitorRef;
 use super::timer::Tick;
 use crate::ctx::Ctx;
@@ -39,6 +40,8 @@ pub enum Message {
     /// A timer that this process [set](super::ProcessCtx::send_after) was due. On the heap, so that messages that are sent stay
     /// small.
     Timer(Box<Tick>),
+    /// Members have joined or left a group that this process [watches](super::ProcessCtx::watch_group).
+    GroupChanged(GroupId),
     /// Somebody wants the process to end. It is terminated when the grace period is over.
     Cancelled {
         /// Why.

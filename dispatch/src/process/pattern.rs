@@ -31,6 +31,7 @@ pub(crate) enum MessageKind {
     Exited,
     LinkDown,
     Timer,
+    GroupChanged,
     Cancelled,
 }
 
@@ -41,6 +42,7 @@ impl MessageKind {
             Message::Exited { .. } => Self::Exited,
             Message::LinkDown(_) => Self::LinkDown,
             Message::Timer(_) => Self::Timer,
+            Message::GroupChanged(_) => Self::GroupChanged,
             Message::Cancelled { .. } => Self::Cancelled,
         }
     }
@@ -52,7 +54,7 @@ impl Pattern {
             Message::Sent { from, .. } => *from,
             Message::Exited { exit, .. } | Message::LinkDown(exit) => Some(exit.pid),
             Message::Timer(tick) => Some(tick.timer.process()),
-            Message::Cancelled { .. } => None,
+            Message::GroupChanged(_) | Message::Cancelled { .. } => None,
         };
         let monitor = match message {
             Message::Exited { monitor, .. } => Some(*monitor),

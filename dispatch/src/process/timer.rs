@@ -349,10 +349,14 @@ impl Instance {
 
     /// Completes a message that was taken out of the mailbox.
     pub(super) fn received(&self, mut message: Message) -> Message {
-        if let Message::Timer(tick) = &mut message
-            && let Some(timers) = self.state().timers()
-        {
-            tick.missed = timers.received(Instant::now(), tick.timer.number);
+        match &mut message {
+            Message::Timer(tick) => {
+                if let Some(timers) = self.state().timers() {
+                    tick.missed = timers.received(Instant::now(), tick.timer.number);
+                }
+            }
+            Message::GroupChanged(group) => self.received_group_changed(group),
+            _ => (),
         }
         message
     }

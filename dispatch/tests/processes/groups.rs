@@ -7,7 +7,7 @@ use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::support::{exit_of, host_id, manager, register, register_saying, said, start};
+use crate::support::{LONG, all_gone, exit_of, host_id, manager, register, register_saying, said, start};
 
 fn group(name: &str) -> GroupId {
     GroupId::new(host_id(), name).unwrap()
@@ -105,13 +105,15 @@ async fn groups_and_members_are_limited_by_the_hosts() {
     let error = processes.join(&group("c"), first).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("{first} is in 2 groups, which is the limit (`groups` of its host); leave one first")
+        format!(
+            "{first} is in or watches 2 groups, which is the limit (`groups` of its host); leave one first"
+        )
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::Exhausted);
     let error = processes.join(&group("a"), second).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the group a of test:host has 1 members, which is the limit (`group_members` of the host)"
+        "the group a of test:host has 1 members or watchers, which is the limit (`group_members` of the host)"
     );
     processes.leave(&group("a"), first);
     processes.join(&group("a"), second).unwrap();
@@ -119,6 +121,97 @@ async fn groups_and_members_are_limited_by_the_hosts() {
     for name in ["", "{", "\n"] {
         GroupId::new(host_id(), name).unwrap_err();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_come_and_end_on_two_workers_are_all_gone_afterwards() {
+    let (processes, root) = manager(HostConfig::default());
+    let news = group("news");
+    register(&processes, "test:comes", async |ctx: ProcessCtx, _| {
+        ctx.watch_group(&group("news"))?;
+        ctx.join(&group("news"))?;
+        Ok(Payload::default())
+    });
+    register(&processes, "test:watches", async |mut ctx: ProcessCtx, _| {
+        ctx.watch_group(&group("news"))?;
+        loop {
+            match ctx.receive().await {
+                Message::Cancelled { .. } => return Ok(Payload::default()),
+                _ => _ = ctx.publish(&group("news"), json!("read all about it")).await,
+            }
+        }
+    });
+    let watcher = processes.start(&root, start("test:watches")).unwrap();
+    for _ in 0..1000 {
+        let pid = processes.start(&root, start("test:comes")).unwrap();
+        // From outside, as it ends by itself.
+        let _ = processes.leave(&news, pid);
+        let _ = processes.join(&news, pid);
+    }
+    processes.cancel(watcher, "that is all", LONG).unwrap();
+    all_gone(&processes).await;
+    assert_eq!(processes.members(&news), []);
+}
+
+/// The group of a change that is in the mailbox.
+fn changed(ctx: &mut ProcessCtx) -> Option<String> {
+    match ctx.try_receive()? {
+        Message::GroupChanged(group) => Some(group.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_watches_a_group_is_told_once_until_it_has_read_that() {
+    let (processes, root) = manager(HostConfig::default());
+    register(&processes, "test:watches", async |mut ctx: ProcessCtx, _| {
+        let news = group("news");
+        assert!(ctx.watch_group(&news)? && !ctx.watch_group(&news)?);
+        assert_eq!(changed(&mut ctx), None);
+        let member = ctx.start(start("test:obey"))?;
+        ctx.processes().join(&news, member)?;
+        ctx.processes().join(&news, member)?;
+        ctx.processes().leave(&news, member);
+        ctx.processes().join(&news, member)?;
+        assert_eq!(changed(&mut ctx).as_deref(), Some("news of test:host"));
+        assert_eq!(changed(&mut ctx), None, "there is one unread");
+        ctx.processes().terminate(member).unwrap();
+        ctx.receive_where(|message| matches!(message, Message::GroupChanged(_))).await;
+        assert!(ctx.processes().members(&news).is_empty());
+
+        ctx.join(&news)?;
+        assert!(ctx.unwatch_group(&news) && !ctx.unwatch_group(&news));
+        assert_eq!(changed(&mut ctx), None, "what was unread is discarded");
+        ctx.leave(&news);
+        assert_eq!(changed(&mut ctx), None);
+        Ok(Payload::default())
+    });
+    processes.exec(&root, start("test:watches")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_that_is_watched_counts_as_one_that_the_process_is_in() {
+    let (processes, root) = manager(HostConfig::default().with_groups(2).with_group_members(1));
+    register(&processes, "test:watches", async |ctx: ProcessCtx, _| {
+        ctx.watch_group(&group("a"))?;
+        ctx.join(&group("a"))?;
+        ctx.watch_group(&group("b"))?;
+        let error = ctx.watch_group(&group("c")).unwrap_err();
+        assert!(matches!(error, GroupError::TooManyGroups { limit: 2, .. }), "{error}");
+        let other = ctx.start(start("test:other"))?;
+        exit_of(ctx.processes(), other).await;
+        ctx.leave(&group("a"));
+        ctx.unwatch_group(&group("a"));
+        ctx.watch_group(&group("c"))?;
+        Ok(Payload::default())
+    });
+    register(&processes, "test:other", async |ctx: ProcessCtx, _| {
+        let error = ctx.watch_group(&group("a")).unwrap_err();
+        assert!(matches!(error, GroupError::TooManyMembers { limit: 1, .. }), "{error}");
+        ctx.watch_group(&group("d"))?;
+        Ok(Payload::default())
+    });
+    processes.exec(&root, start("test:watches")).await.unwrap();
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@
 //! | P13 | links go both ways, are idempotent, and take down on failure only, or send a message | `links::a_failure_ends_the_linked_process_either_way_round`, `links::linking_again_is_no_second_link`, `links::a_normal_end_leaves_the_other`, `links::who_traps_is_told_and_goes_on` |
 //! | P14 | exec is start, monitor and wait | `exits::exec_gives_what_the_process_gave_or_how_it_ended` |
 //! | P17 | what a process owns ends with it, however it ends | `owners::what_is_owned_ends_with_its_owner_however_that_ends_and_whatever_it_traps` |
+//! | P18 | a name that is not bound yet is waited for | `lookups::all_that_wait_for_a_name_are_told_of_the_process_that_has_it` |
+//! | P19 | what may be spawned is decided before anything runs | `policies::what_a_policy_refuses_is_an_error_with_its_reason_and_nothing_is_done_for_it` |
 //! | P16 | a destination is a PID, then a name | `messages::a_destination_is_a_pid_or_a_name` |
 
 mod calls;

@@ -24,6 +24,16 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, access: &Access) -> mlua::
         own.leave(&ctx, &group, host.as_deref()).map_err(fault::raise)
     })?;
     let own = access.clone();
+    module.function("watch", move |_, ctx, (group, options): (LuaString, Value)| {
+        let (group, host) = (name(&group)?, host(&options, "watch")?);
+        own.watch_group(&ctx, &group, host.as_deref()).map_err(fault::raise)
+    })?;
+    let own = access.clone();
+    module.function("unwatch", move |_, ctx, (group, options): (LuaString, Value)| {
+        let (group, host) = (name(&group)?, host(&options, "unwatch")?);
+        own.unwatch_group(&ctx, &group, host.as_deref()).map_err(fault::raise)
+    })?;
+    let own = access.clone();
     module.function("members", move |_, ctx, (group, options): (LuaString, Value)| {
         let (group, host) = (name(&group)?, host(&options, "members")?);
         own.members(&ctx, &group, host.as_deref()).map_err(fault::raise)

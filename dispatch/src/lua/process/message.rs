@@ -56,6 +56,11 @@ impl IntoLua for Received {
                     None => table.raw_set("too_large", true)?,
                 }
             }
+            Message::GroupChanged(group) => {
+                table.raw_set("kind", "group_changed")?;
+                table.raw_set("group", group.name())?;
+                table.raw_set("host", group.host().as_str())?;
+            }
             Message::Cancelled { reason, deadline } => {
                 table.raw_set("kind", "cancelled")?;
                 table.raw_set("reason", &*reason)?;

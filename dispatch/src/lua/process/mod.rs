@@ -98,6 +98,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `trap_links(boolean)` | Whether it receives the failure of a linked process and lives. |
 /// | `register(name)` | Gives itself a name. |
 /// | `join(group, { host })`, `leave(group, { host })` | Becomes a member of a [group](#groups), or is none any more. Returns whether that changed anything. |
+/// | `watch(group, { host })`, `unwatch(group, { host })` | Is told when members join or leave a [group](#groups), or no more. Returns whether that changed anything. |
 /// | `cancelled()` | Why it was cancelled, or `nil`. |
 /// | `send_after(time, payload)` | Sends itself the `payload` after `time`, a number of seconds or a string such as `"500ms"`. Returns the reference of the timer. |
 /// | `send_every(period, payload)` | The same, again and again. Ticks that come due while one is unread are skipped, and counted. |
@@ -111,6 +112,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | `"exited"` | A monitored process ended: `pid`; `monitor`, the reference of the monitor; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
 /// | `"link_down"` | The same of a linked process. |
 /// | `"timer"` | A timer that it set was due: `timer`, the reference; `payload` or `too_large`; `from`, its own PID; and `missed`, how many further ticks came due before this one was received. |
+/// | `"group_changed"` | Members have joined or left the `group` of the `host`, which it watches. One is unread at most. |
 /// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
 ///
 /// `message:reply(payload)` replies to a call, once. It returns `true`, or `false` if the caller waits no longer; a second reply

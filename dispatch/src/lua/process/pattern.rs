@@ -46,9 +46,10 @@ fn kind(value: &Value) -> Result<MessageKind, Refusal> {
         Some("exited") => MessageKind::Exited,
         Some("link_down") => MessageKind::LinkDown,
         Some("timer") => MessageKind::Timer,
+        Some("group_changed") => MessageKind::GroupChanged,
         Some("cancelled") => MessageKind::Cancelled,
         _ => {
-            let message = "`kind` is \"sent\", \"exited\", \"link_down\", \"timer\" or \"cancelled\"";
+            let message = "`kind` is \"sent\", \"exited\", \"link_down\", \"timer\", \"group_changed\" or \"cancelled\"";
             return Err(invalid(message).into());
         }
     })

@@ -150,8 +150,8 @@ impl<'a> Run<'a> {
                 let failed = (!is_normal).then(|| CallError::new(ErrorKind::Cancelled, message()));
                 self.end(failed.map_or(Ok(()), Err));
             }
-            // Of a child its exit tells; others are linked to this one for what becomes of them. It sets no timers.
-            Message::LinkDown(_) | Message::Timer(_) => (),
+            // Of a child its exit tells; others are linked to this one for what becomes of them. It sets no timers, and watches no groups.
+            Message::LinkDown(_) | Message::Timer(_) | Message::GroupChanged(_) => (),
             Message::Sent { from, .. } => {
                 tracing::debug!(pid = %self.ctx.pid(), ?from, "a supervisor was sent a message, which it ignores");
             }

@@ -60,6 +60,7 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
         processes::MessageKind::Exited => MessageKind::Exited,
         processes::MessageKind::LinkDown => MessageKind::LinkDown,
         processes::MessageKind::Timer => MessageKind::Timer,
+        processes::MessageKind::GroupChanged => MessageKind::GroupChanged,
         processes::MessageKind::Cancelled => MessageKind::Cancelled,
     });
     let payload = pattern.payload.map(|text| {
@@ -105,6 +106,10 @@ pub(super) fn message(
             let timer = tick.timer.to_string();
             processes::Message::Timer(processes::Tick { timer, payload, missed: tick.missed })
         }
+        Message::GroupChanged(group) => processes::Message::GroupChanged(processes::Group {
+            host: group.host().to_string(),
+            name: group.name().to_owned(),
+        }),
         Message::Cancelled { reason, deadline } => {
             let grace = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));

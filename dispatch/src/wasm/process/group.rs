@@ -16,6 +16,16 @@ impl groups::Host for State {
         given(access.leave(&ctx, &group, host.as_deref()))
     }
 
+    fn watch(&mut self, group: String, host: Option<String>) -> Given<bool> {
+        let (access, ctx) = self.processes()?;
+        given(access.watch_group(&ctx, &group, host.as_deref()))
+    }
+
+    fn unwatch(&mut self, group: String, host: Option<String>) -> Given<bool> {
+        let (access, ctx) = self.processes()?;
+        given(access.unwatch_group(&ctx, &group, host.as_deref()))
+    }
+
     fn members(&mut self, group: String, host: Option<String>) -> Given<Vec<String>> {
         let (access, ctx) = self.processes()?;
         given(access.members(&ctx, &group, host.as_deref()))

@@ -43,6 +43,21 @@ async fn a_script_joins_once_leaves_once_and_receives_what_it_publishes() {
     assert_eq!(world.ran(source).await, json!([true, false, 1, 0, 1, 1, true, false]));
 }
 
+#[tokio::test]
+async fn a_script_is_told_when_members_join_or_end() {
+    let world = World::new();
+    world.script("app:member", "process.join('news') process.receive()");
+    let source = "local watches = { process.watch('news'), process.watch('news') }
+                  local member = process.start { host = 'app:host', entry = 'app:member' }
+                  local m = process.receive(60)
+                  local joined = process.members('news')[1] == member
+                  process.terminate(member)
+                  process.receive_matching({ kind = 'group_changed' }, 60)
+                  return { watches, m.kind, m.group, m.host, joined, #process.members('news'), process.unwatch('news') }";
+    let expected = json!([[true, false], "group_changed", "news", "app:host", true, 0, true]);
+    assert_eq!(world.ran(source).await, expected);
+}
+
 /// Tries all that there is with the group `news` of a host; returns the kinds of errors.
 const TRY: &str = "
     local outcomes = {}
@@ -50,6 +65,8 @@ const TRY: &str = "
       for _, call in ipairs {
         function() process.join('news', options) end,
         function() process.leave('news', options) end,
+        function() process.watch('news', options) end,
+        function() process.unwatch('news', options) end,
         function() process.members('news', options) end,
         function() process.publish('news', 1, options) end,
       } do
@@ -60,7 +77,7 @@ const TRY: &str = "
     return outcomes";
 
 fn kinds(outcomes: [&str; 3]) -> serde_json::Value {
-    json!(outcomes.iter().flat_map(|kind| [kind; 4]).collect::<Vec<_>>())
+    json!(outcomes.iter().flat_map(|kind| [kind; 6]).collect::<Vec<_>>())
 }
 
 #[tokio::test]
@@ -82,9 +99,9 @@ async fn a_script_uses_the_groups_of_its_own_host_and_of_those_that_it_is_grante
     frame.pairs_mut().push(SPAWN_HOSTS.pair(granted));
     let root = world.root.functions().root_in(frame.seal());
     let tried = within("it", root.call(Task::new(id))).await.unwrap();
-    let invalid = ["invalid"; 4];
-    let (host, other) = (["invalid", "invalid", "denied", "denied"], ["invalid", "invalid", "ok", "ok"]);
-    assert_eq!(tried, json!([invalid, host, other].concat()).into());
+    let ends = [["invalid"; 2], ["denied"; 2], ["ok"; 2]];
+    let expected: Vec<_> = ends.iter().flat_map(|end| ["invalid"; 4].into_iter().chain(*end)).collect();
+    assert_eq!(tried, json!(expected).into());
 }
 
 #[tokio::test]
@@ -95,7 +112,7 @@ async fn what_is_wrong_with_a_group_is_said_in_words() {
         (
             "process.join('a') process.join('b')",
             ErrorKind::Exhausted,
-            "is in 1 groups, which is the limit (`groups` of its host)",
+            "is in or watches 1 groups, which is the limit (`groups` of its host)",
         ),
         (
             "process.join('a', 1)",

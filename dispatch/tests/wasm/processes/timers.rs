@@ -1,12 +1,10 @@
 //! Components that set timers, wait for names and use groups.
 
+use super::{configured, lines, steps, surroundings, within};
 use frame_dispatch::Task;
 use frame_dispatch::process::{HostConfig, ManagerConfig, SPAWN_HOSTS, SpawnHosts};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig};
 use frame_registry::Options;
-use serde_json::json;
-
-use super::{configured, lines, start, steps, surroundings, within};
 
 #[tokio::test]
 async fn a_component_sends_itself_messages_later() {
@@ -96,6 +94,24 @@ async fn a_component_publishes_to_the_groups_that_it_may_use() {
     let said = all.run(tries.with_pair(SPAWN_HOSTS.pair(granted))).await;
     assert_eq!(said[8], "1", "{said:?}");
     assert!(said[9].starts_with("e0:the message is not JSON"), "{said:?}");
-    // Native code says what it likes.
-    all.processes.send(&all.root, all.start(start("app:steps", b"r\n".to_vec())), json!(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_component_is_told_when_a_group_changes() {
+    let all = surroundings();
+    let said = all
+        .run(steps(&[
+            "v\nnews\n",
+            "v\nnews\n",
+            "j\nnews\n",
+            "J\nnews\n",
+            "r\n",
+            "r\n0",
+            "j\nnews\n",
+            "V\nnews\n",
+            "V\nnews\n",
+            "r\n0",
+        ]))
+        .await;
+    assert_eq!(said, ["1", "0", "1", "1", "vnews", "-", "1", "1", "0", "-"]);
 }
