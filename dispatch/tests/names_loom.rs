@@ -70,7 +70,7 @@ fn the_model_finds_a_name_that_is_bound_after_its_waiters_are_woken() {
 #[test]
 fn each_of_two_waiters_is_woken() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let names = Names::new();
         let other = thread::spawn({
@@ -90,7 +90,7 @@ fn each_of_two_waiters_is_woken() {
 #[test]
 fn a_waiter_that_gives_up_takes_no_wake_from_another() {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(3);
+    model.preemption_bound = Some(2);
     model.check(|| {
         let names = Names::new();
         let other = thread::spawn({

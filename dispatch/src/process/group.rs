@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use rustc_hash::FxBuildHasher;
 use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
 
 use super::ctx::ProcessCtx;
 use super::error::ProcessError;
@@ -20,6 +22,9 @@ use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
+
+/// How long a message is published before other tasks run.
+const LONGEST_POLL: Duration = Duration::from_millis(1);
 
 /// The name of a group of processes: that of a host, and a text.
 ///
@@ -364,8 +369,14 @@ impl ProcessManager {
         let mut payload = payload.into();
         let mut published = Published::default();
         let mut members = self.groups().members(group).into_iter();
+        let mut began = std::time::Instant::now();
         while let Some(member) = members.next() {
             consume_budget().await;
+            // Copies of a large payload take longer than the budget knows.
+            if began.elapsed() > LONGEST_POLL {
+                yield_now().await;
+                began = std::time::Instant::now();
+            }
             let copy = if members.len() == 0 { std::mem::take(&mut payload) } else { payload.clone() };
             match member.mailbox.try_send(Message::sent(ctx, copy, None)) {
                 Ok(()) => published.delivered += 1,

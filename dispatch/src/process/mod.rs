@@ -47,6 +47,18 @@
 //! To [call](ProcessManager::call) a process is to send it a request and wait for its [reply](Message::reply). The reply does not
 //! go through a mailbox.
 //!
+//! # Timers and groups
+//!
+//! A process sends messages to itself [later](ProcessCtx::send_after) or [again and again](ProcessCtx::send_every), as
+//! [`Message::Timer`]. A message can be [published](ProcessManager::publish) to all processes that have
+//! [joined](ProcessManager::join) a group. A process that is not there yet is waited for by its
+//! [name](ProcessManager::lookup).
+//!
+//! # Who may start what
+//!
+//! A host [limits](HostConfig) what lives on it. A [`SpawnPolicy`] of the program decides about every start before anything is
+//! done for the process, and a [`Lifecycle`] handler takes part in those that are made.
+//!
 //! # How a process ends
 //!
 //! Its [exit](Exit) has one [reason](ExitReason), and everyone who [monitors](ProcessManager::monitor) it is told of that

@@ -7,7 +7,7 @@ use frame_dispatch::{CallError, ErrorKind, Payload};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{exit_of, manager, register, start, within};
+use crate::support::{exit_of, manager, register, register_saying, said, start, within};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -83,6 +83,27 @@ async fn an_unread_tick_is_the_only_one_in_the_mailbox() {
         Ok(json!([waiting, tick.missed, ctx.try_receive().is_none()]))
     });
     assert_eq!(said.await, json!([1, 999, true]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_is_one_tick_and_the_next_comes_in_step() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut told = register_saying(&processes, "test:ticks", async |mut ctx: ProcessCtx, _, says| {
+        let begun = Instant::now();
+        ctx.send_every(2 * SECOND, json!("tick"))?;
+        says.send((0, 0)).unwrap();
+        loop {
+            let tick = tick(&mut ctx).await;
+            says.send((seconds(begun), tick.missed)).unwrap();
+        }
+    });
+    let pid = processes.start(&root, start("test:ticks")).unwrap();
+    assert_eq!(said(&mut told).await, (0, 0));
+    // As after a pause of the program: nothing ran meanwhile.
+    tokio::time::advance(101 * SECOND).await;
+    let said = [said(&mut told).await, said(&mut told).await, said(&mut told).await];
+    assert_eq!(said, [(101, 49), (102, 0), (104, 0)]);
+    processes.terminate(pid).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
