@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use rustc_hash::FxBuildHasher;
 use tokio::task::coop::consume_budget;
 use tokio::task::yield_now;
 
@@ -22,6 +21,9 @@ use crate::ctx::Ctx;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
+
+/// How many processes may watch a group. Each change looks at all of them, also that of a process that ends.
+const MOST_WATCHERS: usize = 64;
 
 /// How long a message is published before other tasks run.
 const LONGEST_POLL: Duration = Duration::from_millis(1);
@@ -100,14 +102,20 @@ pub enum GroupError {
         /// The [limit](super::HostConfig::groups).
         limit: usize,
     },
-    /// The group has as many members, or as many that watch it, as it may have.
-    #[error(
-        "the group {group} has {limit} members or watchers, which is the limit (`group_members` of the host)"
-    )]
+    /// The group has as many members as it may have.
+    #[error("the group {group} has {limit} members, which is the limit (`group_members` of the host)")]
     TooManyMembers {
         /// The group.
         group: GroupId,
         /// The [limit](super::HostConfig::group_members).
+        limit: usize,
+    },
+    /// As many processes watch the group as may.
+    #[error("{limit} processes watch the group {group}, and no more may")]
+    TooManyWatchers {
+        /// The group.
+        group: GroupId,
+        /// The limit.
         limit: usize,
     },
     /// The process does not live.
@@ -120,7 +128,9 @@ impl From<GroupError> for CallError {
         let kind = match error {
             GroupError::InvalidName { .. } => ErrorKind::Invalid,
             GroupError::UnknownHost { .. } => ErrorKind::NotFound,
-            GroupError::TooManyGroups { .. } | GroupError::TooManyMembers { .. } => ErrorKind::Exhausted,
+            GroupError::TooManyGroups { .. }
+            | GroupError::TooManyMembers { .. }
+            | GroupError::TooManyWatchers { .. } => ErrorKind::Exhausted,
             GroupError::Process(error) => return error.into(),
         };
         Self::new(kind, error.to_string())
@@ -139,7 +149,7 @@ pub struct Published {
 
 /// The groups that have members or are watched.
 #[derive(Default)]
-pub(super) struct Groups(DashMap<GroupId, Group, FxBuildHasher>);
+pub(super) struct Groups(DashMap<GroupId, Group>);
 
 /// Processes by the number of their PID: the oldest first.
 #[derive(Default)]
@@ -170,23 +180,24 @@ impl Groups {
         found.map(|group| group.members.values().cloned().collect()).unwrap_or_default()
     }
 
-    /// Adds a process to one of the two sets of a group, of which there are `limit` at most. The caller holds its state.
+    /// Adds a process to one of the two sets of a group, unless that has `limit`. Returns whether it did. The caller holds its
+    /// state.
     fn add(
         &self,
         id: &GroupId,
         process: &Arc<Instance>,
         limit: usize,
         set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>,
-    ) -> Result<(), GroupError> {
+    ) -> bool {
         let mut group = self.0.entry(id.clone()).or_default();
         let processes = set(&mut group);
-        if processes.len() < limit {
+        let has_room = processes.len() < limit;
+        if has_room {
             processes.insert(process.pid.number(), Arc::clone(process));
-            return Ok(());
         }
         drop(group);
         self.forget_unused(id);
-        Err(GroupError::TooManyMembers { group: id.clone(), limit })
+        has_room
     }
 
     fn remove(&self, id: &GroupId, pid: Pid, set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>) {
@@ -239,7 +250,8 @@ impl Instance {
     /// A message of a change was taken out of the mailbox.
     pub(super) fn received_group_changed(&self, group: &GroupId) {
         let mut state = self.state();
-        if let Some(used) = state.group_uses().iter_mut().find(|used| used.group == *group) {
+        let used = state.group_uses().iter_mut().find(|used| used.group == *group);
+        if let Some(used) = used.filter(|used| used.watch == Watch::Told) {
             used.watch = Watch::Yes;
         }
     }
@@ -301,11 +313,13 @@ impl ProcessManager {
         if used.is_member {
             return Ok(false);
         }
-        let added = self.groups().add(group, &instance, limit, |group| &mut group.members);
-        used.is_member = added.is_ok();
+        used.is_member = self.groups().add(group, &instance, limit, |group| &mut group.members);
+        let is_member = used.is_member;
         state.forget_unused_groups();
         drop(state);
-        added?;
+        if !is_member {
+            return Err(GroupError::TooManyMembers { group: group.clone(), limit });
+        }
         self.groups().tell_watchers(group);
         Ok(true)
     }
@@ -417,14 +431,14 @@ impl ProcessCtx {
     ///
     /// There is one unread message of each group at most, however often it changes, so watching costs no room in the mailbox.
     /// Look at the [members](ProcessManager::members) after watching, and after each message. A group that is watched counts as
-    /// one that the process is in.
+    /// one that the process is in, and 64 processes may watch a group.
     ///
     /// # Errors
     ///
     /// A [`GroupError`].
     pub fn watch_group(&self, group: &GroupId) -> Result<bool, GroupError> {
         let instance = self.instance();
-        let limit = self.processes().group_limit(group)?;
+        self.processes().group_limit(group)?;
         let mut state = instance.state();
         if let Some(exit) = state.exit.clone() {
             return Err(ProcessError::Ended { exit }.into());
@@ -433,10 +447,11 @@ impl ProcessCtx {
         if used.watch != Watch::No {
             return Ok(false);
         }
-        let added = self.processes().groups().add(group, instance, limit, |group| &mut group.watchers);
-        used.watch = if added.is_ok() { Watch::Yes } else { Watch::No };
+        let limit = MOST_WATCHERS;
+        let is_added = self.processes().groups().add(group, instance, limit, |group| &mut group.watchers);
+        used.watch = if is_added { Watch::Yes } else { Watch::No };
         state.forget_unused_groups();
-        added.map(|()| true)
+        if is_added { Ok(true) } else { Err(GroupError::TooManyWatchers { group: group.clone(), limit }) }
     }
 
     /// Watches a group no more. No message of a change is in the mailbox afterwards, and none will be. Returns whether this

@@ -41,7 +41,7 @@ pub struct HostConfig {
     pub timers: usize,
     /// How many [groups](super::ProcessCtx::join) each of its processes is in or watches at most. Default: 64.
     pub groups: usize,
-    /// How many members each of its [groups](super::GroupId) has at most, and how many processes watch it. Default: 4 096.
+    /// How many members each of its [groups](super::GroupId) has at most. Default: 4 096.
     pub group_members: usize,
     /// Decides what may be started on it. Default: everything.
     pub spawn_policy: Option<Arc<dyn SpawnPolicy>>,

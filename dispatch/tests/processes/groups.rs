@@ -113,7 +113,7 @@ async fn groups_and_members_are_limited_by_the_hosts() {
     let error = processes.join(&group("a"), second).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the group a of test:host has 1 members or watchers, which is the limit (`group_members` of the host)"
+        "the group a of test:host has 1 members, which is the limit (`group_members` of the host)"
     );
     processes.leave(&group("a"), first);
     processes.join(&group("a"), second).unwrap();
@@ -198,20 +198,36 @@ async fn a_group_that_is_watched_counts_as_one_that_the_process_is_in() {
         ctx.watch_group(&group("b"))?;
         let error = ctx.watch_group(&group("c")).unwrap_err();
         assert!(matches!(error, GroupError::TooManyGroups { limit: 2, .. }), "{error}");
-        let other = ctx.start(start("test:other"))?;
-        exit_of(ctx.processes(), other).await;
         ctx.leave(&group("a"));
         ctx.unwatch_group(&group("a"));
         ctx.watch_group(&group("c"))?;
         Ok(Payload::default())
     });
-    register(&processes, "test:other", async |ctx: ProcessCtx, _| {
-        let error = ctx.watch_group(&group("a")).unwrap_err();
-        assert!(matches!(error, GroupError::TooManyMembers { limit: 1, .. }), "{error}");
-        ctx.watch_group(&group("d"))?;
+    processes.exec(&root, start("test:watches")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_has_so_many_watchers_and_no_more() {
+    let (processes, root) = manager(HostConfig::default());
+    let mut told = register_saying(&processes, "test:watches", async |mut ctx: ProcessCtx, _, says| {
+        says.send(ctx.watch_group(&group("news")).map_err(|error| error.to_string())).unwrap();
+        ctx.receive().await;
         Ok(Payload::default())
     });
-    processes.exec(&root, start("test:watches")).await.unwrap();
+    let pids = [(); 65].map(|()| processes.start(&root, start("test:watches")).unwrap());
+    for _ in 0..64 {
+        assert_eq!(said(&mut told).await, Ok(true));
+    }
+    let full = "64 processes watch the group news of test:host, and no more may";
+    assert_eq!(said(&mut told).await, Err(full.to_owned()));
+    processes.terminate(pids[0]).unwrap();
+    exit_of(&processes, pids[0]).await;
+    processes.start(&root, start("test:watches")).unwrap();
+    assert_eq!(said(&mut told).await, Ok(true));
+    // A change ends those that watch.
+    processes.join(&group("news"), pids[64]).unwrap();
+    processes.send(&root, pids[64], json!("end")).await.unwrap();
+    all_gone(&processes).await;
 }
 
 #[tokio::test]
