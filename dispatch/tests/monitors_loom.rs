@@ -274,6 +274,7 @@ mod instance {
 mod mailbox;
 
 #[path = "../src/process/monitoring.rs"]
+#[allow(clippy::drop_non_drop, reason = "the real watchers do something when they are dropped")]
 mod monitoring;
 
 use std::sync::Arc;

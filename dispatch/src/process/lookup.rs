@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::ctx::ProcessCtx;
 use super::manager::ProcessManager;
 use super::names;
 use crate::ctx::Ctx;
@@ -107,5 +108,20 @@ impl ProcessManager {
             Ok(found) => found.map_err(|_elapsed| not_found()),
             Err(source) => Err(LookupError::ContextEnded { source }),
         }
+    }
+}
+
+impl ProcessCtx {
+    /// [Looks](ProcessManager::lookup) for a process by its name, and waits for one for at most `time`.
+    ///
+    /// # Errors
+    ///
+    /// A [`LookupError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn lookup(&self, name: &str, time: Duration) -> Result<Pid, LookupError> {
+        self.processes().lookup(self.ctx(), name, time).await
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, LookupError};
+use frame_dispatch::process::{HostConfig, LookupError, ProcessCtx};
 use frame_dispatch::{CallError, ErrorKind};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{LONG, exit_of, manager, start, until, within};
+use crate::support::{LONG, exit_of, manager, register, start, until, within};
 
 #[tokio::test]
 async fn a_name_that_is_bound_is_found_at_once() {
@@ -65,13 +66,15 @@ async fn a_name_that_is_taken_away_again_is_waited_for_again() {
     let first = processes.start(&root, start("test:obey").with_name("db")).unwrap();
     processes.terminate(first).unwrap();
     exit_of(&processes, first).await;
-    let lookup = tokio::spawn({
-        let (processes, root) = (processes.clone(), root.clone());
-        async move { processes.lookup(&root, "db", LONG).await.unwrap() }
+    register(&processes, "test:looks", async |ctx: ProcessCtx, _| {
+        Ok(json!(ctx.lookup("db", LONG).await?.to_string()).into())
     });
+    let looks = processes.start(&root, start("test:looks")).unwrap();
+    let exit = processes.monitor(looks).unwrap();
     tokio::task::yield_now().await;
     let second = processes.start(&root, start("test:obey").with_name("db")).unwrap();
-    assert_eq!(within("the second", lookup).await.unwrap(), second);
+    let found = within("the second", exit).await.result.unwrap();
+    assert_eq!(*found, json!(second.to_string()).into());
 }
 
 /// Names that come and go on one thread while others wait for them.
