@@ -204,6 +204,14 @@ mod instance {
     }
 
     impl State {
+        pub(super) const fn has_ended(&self) -> bool {
+            self.exit.is_some()
+        }
+
+        pub(super) fn exit_of(&self, _: Pid) -> Option<Exit> {
+            self.exit.clone()
+        }
+
         pub(super) fn relations(&mut self) -> &mut Relations {
             self.relations.get_or_insert_default()
         }

@@ -1,12 +1,16 @@
 //! Calls of processes: a message, and the reply that the caller waits for.
 
 use std::fmt;
-use std::sync::Arc;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::error::{SendError, SendErrorReason};
 use super::exit::Exit;
@@ -238,14 +242,19 @@ impl ProcessManager {
         }
         let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
         let soon = begun + SOON;
-        match timeout_at(deadline.map_or(soon, |deadline| deadline.min(soon)), &mut reply).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_dropped)) if callee.is_terminated() => {
+        let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
+        let replied = match ctx.owner().and_then(|caller| CallTimer::take(caller, soon)) {
+            Some(timer) => timer.timeout(&mut reply).await,
+            None => timeout_at(soon, &mut reply).await.ok(),
+        };
+        match replied {
+            Some(Ok(reply)) => Ok(reply),
+            Some(Err(_dropped)) if callee.is_terminated() => {
                 Err(ProcessCallError::Ended { exit: callee.watch().await })
             }
-            Ok(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
+            Some(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
             // On the heap, because few calls come this far.
-            Err(_elapsed) => Box::pin(reply_later(ctx, &callee, reply, deadline)).await,
+            None => Box::pin(reply_later(ctx, &callee, reply, deadline)).await,
         }
     }
 }
@@ -253,6 +262,52 @@ impl ProcessManager {
 /// How long a call waits before it looks at more than its reply. Most replies come sooner, and registering for all that can end
 /// a call costs more than the call.
 const SOON: Duration = Duration::from_millis(5);
+
+/// The timer of a call that a process makes, which it keeps for its next call. To set it to a later time takes no lock, whereas
+/// a new timer takes that of the runtime's wheel twice.
+struct CallTimer<'a> {
+    caller: &'a Instance,
+    /// None once it is put back.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a> CallTimer<'a> {
+    /// Takes the timer of `caller` and sets it to `at`. Returns nothing on a runtime that is not the caller's, which may be shut
+    /// down before this one.
+    fn take(caller: &'a Instance, at: Instant) -> Option<Self> {
+        if Handle::current().id() != caller.host.runtime.id() {
+            return None;
+        }
+        let kept = caller.call_timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sleep = match kept {
+            Some(mut sleep) => {
+                sleep.as_mut().reset(at);
+                sleep
+            }
+            None => Box::pin(sleep_until(at)),
+        };
+        Some(Self { caller, sleep: Some(sleep) })
+    }
+
+    /// Waits for `future` until the time of the timer.
+    async fn timeout<F: Future>(mut self, future: F) -> Option<F::Output> {
+        let sleep = self.sleep.as_mut()?.as_mut();
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = sleep => None,
+        }
+    }
+}
+
+impl Drop for CallTimer<'_> {
+    fn drop(&mut self) {
+        let Some(mut sleep) = self.sleep.take() else { return };
+        // It goes off later, and must not wake the caller's task then, or keep it.
+        let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        *self.caller.call_timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(sleep);
+    }
+}
 
 /// Waits for a reply, for the end of the callee and for all that ends the caller.
 async fn reply_later(

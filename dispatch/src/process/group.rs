@@ -237,7 +237,7 @@ impl Groups {
 impl Instance {
     fn tell_group_changed(&self, group: &GroupId) {
         let mut state = self.state();
-        if state.exit.is_some() {
+        if state.has_ended() {
             return;
         }
         let used = state.group_uses().iter_mut().find(|used| used.group == *group);
@@ -306,7 +306,7 @@ impl ProcessManager {
         let instance = self.living(pid)?;
         // The state is locked first, so that a process that ends leaves the group, or has ended before.
         let mut state = instance.state();
-        if let Some(exit) = state.exit.clone() {
+        if let Some(exit) = state.exit_of(pid) {
             return Err(ProcessError::Ended { exit }.into());
         }
         let used = state.group_use(group, (pid, instance.host.config.groups))?;
@@ -440,7 +440,7 @@ impl ProcessCtx {
         let instance = self.instance();
         self.processes().group_limit(group)?;
         let mut state = instance.state();
-        if let Some(exit) = state.exit.clone() {
+        if let Some(exit) = state.exit_of(instance.pid) {
             return Err(ProcessError::Ended { exit }.into());
         }
         let used = state.group_use(group, (instance.pid, instance.host.config.groups))?;

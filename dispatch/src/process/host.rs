@@ -147,6 +147,11 @@ impl Host {
         Self { id, name, config, runtime, admission: Admission::open(), idle: Notify::new() }
     }
 
+    /// How many messages each mailbox has room for.
+    pub(super) fn mailbox_capacity(&self) -> usize {
+        self.config.mailbox.max(1)
+    }
+
     pub(super) fn admit(self: &Arc<Self>) -> Result<Place, NoPlace> {
         self.admission.admit(self.config.processes)?;
         Ok(Place { host: Arc::clone(self), is_vacated: false })

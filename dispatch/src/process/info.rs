@@ -96,7 +96,7 @@ impl Instance {
     pub(super) fn info(&self) -> ProcessInfo {
         let (mailbox, is_receiving) = (self.mailbox.len(), self.mailbox.is_waited_at());
         let state = self.state();
-        let is_spawned = state.task.is_some() || state.exit.is_some();
+        let is_spawned = state.task.is_some() || state.has_ended();
         let doing = match () {
             () if self.is_terminated() => ProcessState::Ending,
             () if state.cancelled.is_some() => ProcessState::Cancelled,

@@ -3,15 +3,16 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::entry::Entry;
 use super::exit::{Exit, ExitReason};
@@ -44,23 +45,35 @@ pub(crate) struct Instance {
     has_ended: AtomicBool,
     /// How many calls wait for their replies.
     pub(super) calls: AtomicU32,
+    /// The timer of its last call, for the next one.
+    pub(super) call_timer: Mutex<Option<Pin<Box<Sleep>>>>,
     /// It ends, or has ended: so does all that was called in it.
     is_terminated: AtomicBool,
-    terminated: Notify,
+    /// Notified of that, if anything waits for it.
+    terminated: OnceLock<Box<Notify>>,
 }
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Set once it has ended.
-    pub(super) exit: Option<Exit>,
-    /// Why it is being terminated.
-    end: Option<ExitReason>,
+    life: Life,
     /// None until it is spawned.
     pub(super) task: Option<AbortHandle>,
-    pub(super) cancelled: Option<Cancelled>,
+    /// Few processes are cancelled, and others take no memory for it.
+    pub(super) cancelled: Option<Box<Cancelled>>,
     traps_links: Traps,
     /// Most processes have none, and take no memory for them.
     pub(super) relations: Option<Box<Relations>>,
+}
+
+/// How far a process has come.
+#[derive(Default)]
+enum Life {
+    /// It may not be spawned yet.
+    #[default]
+    Alive,
+    /// It is being terminated.
+    Terminated(ExitReason),
+    Ended(ExitReason),
 }
 
 /// Which ends of linked processes are messages.
@@ -132,14 +145,26 @@ impl State {
     pub(super) fn decide_end(&mut self, reason: &ExitReason) -> bool {
         let is_open = !self.is_ending();
         if is_open {
-            self.end = Some(reason.clone());
+            self.life = Life::Terminated(reason.clone());
         }
         is_open
     }
 
     /// Whether it is being terminated, or has ended.
     pub(super) const fn is_ending(&self) -> bool {
-        self.exit.is_some() || self.end.is_some()
+        !matches!(self.life, Life::Alive)
+    }
+
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.life, Life::Ended(_))
+    }
+
+    /// The exit of the process, which is `pid`, without a result.
+    pub(super) fn exit_of(&self, pid: Pid) -> Option<Exit> {
+        match &self.life {
+            Life::Ended(reason) => Some(Exit { pid, reason: reason.clone(), result: None }),
+            Life::Alive | Life::Terminated(_) => None,
+        }
     }
 
     /// How many timers and groups there are, each of which says one thing at most.
@@ -172,14 +197,15 @@ impl Instance {
             parent,
             started: Instant::now(),
             manager,
-            mailbox: Mailbox::new(host.config.mailbox.max(1)),
+            mailbox: Mailbox::new(host.mailbox_capacity()),
             host,
             frame,
             state: Mutex::default(),
             has_ended: AtomicBool::new(false),
             calls: AtomicU32::new(0),
+            call_timer: Mutex::new(None),
             is_terminated: AtomicBool::new(false),
-            terminated: Notify::new(),
+            terminated: OnceLock::new(),
         })
     }
 
@@ -206,8 +232,13 @@ impl Instance {
 
     /// Waits until it [is](Self::is_terminated).
     pub(crate) async fn terminated(&self) {
-        // Made before the look, it is notified of what comes behind it.
-        let terminated = self.terminated.notified();
+        if self.is_terminated() {
+            return;
+        }
+        // Made before the next look, it is notified of what comes after that.
+        let terminated = self.terminated.get_or_init(Box::default).notified();
+        // With the fence below: either this sees that it is terminated, or what notes that sees the `Notify`.
+        fence(Ordering::SeqCst);
         if !self.is_terminated() {
             terminated.await;
         }
@@ -215,17 +246,19 @@ impl Instance {
 
     fn note_terminated(&self) {
         self.is_terminated.store(true, Ordering::Release);
-        self.terminated.notify_waiters();
+        fence(Ordering::SeqCst);
+        if let Some(terminated) = self.terminated.get() {
+            terminated.notify_waiters();
+        }
     }
 
     /// It is spawned. It may be being terminated already.
     pub(super) fn spawned(&self, task: AbortHandle) {
         let mut state = self.state();
-        if state.exit.is_some() {
-            return;
-        }
-        if state.end.is_some() {
-            task.abort();
+        match state.life {
+            Life::Alive => (),
+            Life::Terminated(_) => task.abort(),
+            Life::Ended(_) => return,
         }
         state.task = Some(task);
     }
@@ -246,7 +279,10 @@ impl Instance {
 
     /// Why it is being terminated.
     pub(super) fn end_reason(&self) -> Option<ExitReason> {
-        self.state().end.clone()
+        match &self.state().life {
+            Life::Terminated(reason) => Some(reason.clone()),
+            Life::Alive | Life::Ended(_) => None,
+        }
     }
 
     /// Why it was cancelled.
@@ -272,7 +308,7 @@ impl Instance {
     /// The same, where whoever asks terminates it at the deadline.
     pub(super) fn ask_to_end(&self, reason: &Arc<str>, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
-        if state.exit.is_some() {
+        if state.has_ended() {
             return false;
         }
         if let Some(cancelled) = &mut state.cancelled {
@@ -280,7 +316,7 @@ impl Instance {
             return true;
         }
         let reason = Arc::clone(reason);
-        state.cancelled = Some(Cancelled { reason: Arc::clone(&reason), deadline, timer: None });
+        state.cancelled = Some(Box::new(Cancelled { reason: Arc::clone(&reason), deadline, timer: None }));
         self.tell(state, Message::Cancelled { reason, deadline });
         // It may hold its thread, and would not read the message.
         if self.entry.is_quarantined() {
@@ -296,7 +332,7 @@ impl Instance {
 
     fn terminate_at(self: &Arc<Self>, deadline: Instant) {
         let mut state = self.state();
-        if state.exit.is_some() {
+        if state.has_ended() {
             return;
         }
         let Some(cancelled) = &mut state.cancelled else { return };
@@ -336,10 +372,10 @@ impl Instance {
     /// those of all that it owned.
     pub(super) fn ended(&self, exit: &Exit, is_started: bool, place: &mut Place) {
         let mut state = self.state();
-        if state.exit.is_some() {
+        if state.has_ended() {
             return;
         }
-        state.exit = Some(Exit { result: None, ..exit.clone() });
+        state.life = Life::Ended(exit.reason.clone());
         state.task = None;
         let timer = state.cancelled.as_mut().and_then(|cancelled| cancelled.timer.take());
         // From here on there are no more of them.
@@ -396,12 +432,13 @@ impl Instance {
     /// Puts what the runtime says into the mailbox. A process that receives nothing of that, and has more of it than all there
     /// can be would say at once, is ended: nothing else bounds how much that is.
     pub(super) fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
-        let told = self.mailbox.tell(message, self.mailbox.capacity()).or_else(|message| {
+        let capacity = self.host.mailbox_capacity();
+        let told = self.mailbox.tell(message, capacity).or_else(|message| {
             let most = self
                 .manager
                 .most_processes()
                 .saturating_mul(2)
-                .saturating_add(self.mailbox.capacity())
+                .saturating_add(capacity)
                 .saturating_add(self.manager.config().monitors)
                 .saturating_add(state.most_notices());
             self.mailbox.tell(message, most)
@@ -421,7 +458,7 @@ impl Instance {
     /// A process ended that this one is linked to, or was.
     fn link_ended(&self, exit: &Exit) {
         let mut state = self.state();
-        let is_linked = state.exit.is_none() && state.removes(|relations| relations.links.remove(&exit.pid));
+        let is_linked = !state.has_ended() && state.removes(|relations| relations.links.remove(&exit.pid));
         if !is_linked {
             return;
         }

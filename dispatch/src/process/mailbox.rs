@@ -16,27 +16,33 @@ pub(super) const ROOM_KEPT: usize = 64;
 
 /// A queue of messages that many send to and one receives from. It takes no memory before there is one.
 pub(super) struct Mailbox {
-    /// How many of those messages it holds that [take room](Message::takes_room).
-    capacity: usize,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// How many of those messages it holds that [take room](Message::takes_room).
+    capacity: u32,
     queue: VecDeque<Message>,
     /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
     /// have waited and do not know it yet. Where senders wait there is no other.
-    held: usize,
+    held: u32,
     /// How many the runtime itself said.
-    told: usize,
-    /// Those that wait for room, first come first served, by numbers that ascend.
-    senders: VecDeque<Sender>,
-    /// The number of the last.
-    last_sender: u64,
+    told: u32,
+    /// Mailboxes that were never full take no memory for it.
+    line: Option<Box<Line>>,
     receiver: Option<Waker>,
     /// Whether the receiver waits for certain messages only. It has to be woken for those of senders that wait for room, too.
     is_selective: bool,
     is_closed: bool,
+}
+
+/// Those that wait for room, first come first served.
+#[derive(Default)]
+struct Line {
+    /// By their numbers, which ascend.
+    senders: VecDeque<Sender>,
+    /// The number of the last.
+    last: u64,
 }
 
 /// A sender that waits for room.
@@ -66,8 +72,19 @@ pub(super) enum Refused {
 }
 
 impl Mailbox {
+    /// An empty mailbox, with room for `capacity` messages and no more than 2³² − 1.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, state: Mutex::default() }
+        let state = State {
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
+            queue: VecDeque::new(),
+            held: 0,
+            told: 0,
+            line: None,
+            receiver: None,
+            is_selective: false,
+            is_closed: false,
+        };
+        Self { state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -85,10 +102,6 @@ impl Mailbox {
         self.state().queue.capacity()
     }
 
-    pub(super) const fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// Whether the process waits for a message.
     pub(super) fn is_waited_at(&self) -> bool {
         self.state().receiver.is_some()
@@ -101,7 +114,7 @@ impl Mailbox {
             return Err(Refused::Closed(message));
         }
         if message.takes_room() {
-            if state.held >= self.capacity {
+            if state.held >= state.capacity {
                 return Err(Refused::Full(message));
             }
             state.held += 1;
@@ -117,7 +130,7 @@ impl Mailbox {
         if state.is_closed {
             return Ok(None);
         }
-        if state.told >= most {
+        if usize::try_from(state.told).is_ok_and(|told| told >= most) {
             return Err(message);
         }
         state.told += 1;
@@ -126,8 +139,14 @@ impl Mailbox {
     }
 
     /// How many messages there are that the runtime itself said.
-    pub(super) fn told(&self) -> usize {
+    pub(super) fn told(&self) -> u32 {
         self.state().told
+    }
+
+    /// Whether the runtime itself said as much as there is room for messages.
+    pub(super) fn is_crowded(&self) -> bool {
+        let state = self.state();
+        state.told >= state.capacity
     }
 
     /// Puts a message where there is room for it.
@@ -149,13 +168,13 @@ impl Mailbox {
 
     /// Takes the oldest message.
     pub(super) fn try_receive(&self) -> Option<Message> {
-        self.take(self.state()).ok()
+        Self::take(self.state()).ok()
     }
 
     /// Waits for a message and takes it.
     pub(super) async fn receive(&self) -> Message {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let receive = poll_fn(|waker| match self.take(self.state()) {
+        let receive = poll_fn(|waker| match Self::take(self.state()) {
             Ok(message) => receiving.done(message),
             Err(state) => receiving.wait(state, waker, false),
         });
@@ -164,31 +183,30 @@ impl Mailbox {
     }
 
     /// Takes the oldest message; gives the lock back if there is none.
-    fn take<'a>(&self, mut state: MutexGuard<'a, State>) -> Result<Message, MutexGuard<'a, State>> {
+    fn take(mut state: MutexGuard<'_, State>) -> Result<Message, MutexGuard<'_, State>> {
         let Some(message) = state.queue.pop_front() else { return Err(state) };
-        self.taken(state, &message);
+        Self::taken(state, &message);
         Ok(message)
     }
 
     /// A message is taken out.
-    fn taken(&self, mut state: MutexGuard<'_, State>, message: &Message) {
+    fn taken(mut state: MutexGuard<'_, State>, message: &Message) {
         give_back(&mut state.queue);
         if message.takes_room() {
-            self.free(state);
+            Self::free(state);
         } else {
             state.told -= 1;
         }
     }
 
     /// Room for a message is free: that of whoever waits longest, or else anybody's.
-    fn free(&self, mut state: MutexGuard<'_, State>) {
+    fn free(mut state: MutexGuard<'_, State>) {
         // More is held than there is room for if a sender was let in because its message was waited for.
-        let next = if state.held > self.capacity { None } else { state.senders.pop_front() };
-        let Some(sender) = next else {
+        let line = if state.held > state.capacity { None } else { state.line.as_deref_mut() };
+        let Some(sender) = line.and_then(Line::pop) else {
             state.held -= 1;
             return;
         };
-        give_back(&mut state.senders);
         drop(state);
         sender.waker.wake();
     }
@@ -224,11 +242,10 @@ impl Mailbox {
         loop {
             let state = self.state();
             // A receiver that gave up before what was let in arrived has left it in the mailbox.
-            if state.held >= self.capacity.saturating_mul(2) {
+            if state.held >= state.capacity.saturating_mul(2) {
                 return;
             }
-            let next = state.senders.partition_point(|sender| sender.number <= *last_seen);
-            let Some(sender) = state.senders.get(next) else { return };
+            let Some(sender) = state.line.as_ref().and_then(|line| line.after(*last_seen)) else { return };
             let (number, offer) = (sender.number, Arc::clone(&sender.message));
             drop(state);
             *last_seen = number;
@@ -237,13 +254,10 @@ impl Mailbox {
             }
             let mut state = self.state();
             // It may have given up, or been let in.
-            let Ok(place) = state.place(number) else { continue };
-            let sender = state.senders.remove(place);
+            let Some(sender) = state.line.as_mut().and_then(|line| line.remove(number)) else { continue };
             state.held += 1;
             drop(state);
-            if let Some(sender) = sender {
-                sender.waker.wake();
-            }
+            sender.waker.wake();
             return;
         }
     }
@@ -267,7 +281,7 @@ impl Mailbox {
                     let message = looked.messages.remove(*seen);
                     drop(looked);
                     let message = message.expect("it was there just now");
-                    self.taken(self.state(), &message);
+                    Self::taken(self.state(), &message);
                     return Ok(message);
                 }
                 *seen += 1;
@@ -281,10 +295,10 @@ impl Mailbox {
         state.is_closed = true;
         let receiver = state.receiver.take();
         let messages = mem::take(&mut state.queue);
-        let senders = mem::take(&mut state.senders);
+        let line = state.line.take();
         drop(state);
         drop(receiver);
-        for sender in senders {
+        for sender in line.into_iter().flat_map(|line| line.senders) {
             sender.waker.wake();
         }
         messages
@@ -297,7 +311,7 @@ impl Mailbox {
         let (wanted, unwanted): (VecDeque<_>, VecDeque<_>) =
             mem::take(&mut state.queue).into_iter().partition(is_wanted);
         state.queue = wanted;
-        state.told -= unwanted.len();
+        state.told -= u32::try_from(unwanted.len()).unwrap_or(u32::MAX);
         unwanted
     }
 }
@@ -325,13 +339,12 @@ impl Sending<'_> {
             return Poll::Ready(());
         }
         match &self.waiting {
-            None if state.held < self.mailbox.capacity => state.held += 1,
+            None if state.held < state.capacity => state.held += 1,
             None => {
-                state.last_sender += 1;
-                let number = state.last_sender;
                 let message = Arc::new(Offer(Mutex::new(self.message.take())));
-                self.waiting = Some((number, Arc::clone(&message)));
-                state.senders.push_back(Sender { number, waker: waker.waker().clone(), message });
+                let number =
+                    state.line.get_or_insert_default().push(waker.waker().clone(), Arc::clone(&message));
+                self.waiting = Some((number, message));
                 let receiver = if state.is_selective { state.receiver.take() } else { None };
                 drop(state);
                 if let Some(receiver) = receiver {
@@ -340,8 +353,8 @@ impl Sending<'_> {
                 return Poll::Pending;
             }
             Some((number, offer)) => {
-                if let Ok(place) = state.place(*number) {
-                    let before = mem::replace(&mut state.senders[place].waker, waker.waker().clone());
+                if let Some(sender) = state.line.as_mut().and_then(|line| line.get_mut(*number)) {
+                    let before = mem::replace(&mut sender.waker, waker.waker().clone());
                     drop(state);
                     // Outside of the lock, because a waker may be the last that keeps something.
                     drop(before);
@@ -360,7 +373,7 @@ impl Sending<'_> {
         }
         match self.message.take() {
             Some(message) => Mailbox::put(state, message),
-            None => self.mailbox.free(state),
+            None => Mailbox::free(state),
         }
         Poll::Ready(())
     }
@@ -371,8 +384,7 @@ impl Drop for Sending<'_> {
         let Some((number, offer)) = self.waiting.take() else { return };
         let mut state = self.mailbox.state();
         let mut receiver = None;
-        if let Ok(place) = state.place(number) {
-            let sender = state.senders.remove(place);
+        if let Some(sender) = state.line.as_mut().and_then(|line| line.remove(number)) {
             drop(state);
             drop(sender);
         } else if state.is_closed {
@@ -380,7 +392,7 @@ impl Drop for Sending<'_> {
         } else {
             // The receiver may have let it in, and looks for another then.
             receiver = if state.is_selective { state.receiver.take() } else { None };
-            self.mailbox.free(state);
+            Mailbox::free(state);
         }
         *self.message = offer.message().take();
         if let Some(receiver) = receiver {
@@ -389,10 +401,39 @@ impl Drop for Sending<'_> {
     }
 }
 
-impl State {
-    /// Where a sender waits; an error if it does not any more.
-    fn place(&self, number: u64) -> Result<usize, usize> {
-        self.senders.binary_search_by_key(&number, |sender| sender.number)
+impl Line {
+    /// Adds a sender and returns its number.
+    fn push(&mut self, waker: Waker, message: Arc<Offer>) -> u64 {
+        self.last += 1;
+        self.senders.push_back(Sender { number: self.last, waker, message });
+        self.last
+    }
+
+    /// Removes the sender that waits longest.
+    fn pop(&mut self) -> Option<Sender> {
+        let sender = self.senders.pop_front();
+        give_back(&mut self.senders);
+        sender
+    }
+
+    /// The first sender after the one of this number.
+    fn after(&self, number: u64) -> Option<&Sender> {
+        self.senders.get(self.senders.partition_point(|sender| sender.number <= number))
+    }
+
+    /// A sender, if it still waits.
+    fn get_mut(&mut self, number: u64) -> Option<&mut Sender> {
+        let place = self.place(number)?;
+        self.senders.get_mut(place)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Sender> {
+        let place = self.place(number)?;
+        self.senders.remove(place)
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        self.senders.binary_search_by_key(&number, |sender| sender.number).ok()
     }
 }
 

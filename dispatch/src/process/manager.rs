@@ -438,7 +438,7 @@ impl ProcessManager {
     /// What is known of a process that does not live.
     pub(super) fn gone(&self, pid: Pid) -> ProcessError {
         // In this order, as it is remembered before it is not found any more.
-        let exit = self.find(pid).and_then(|instance| instance.state().exit.clone());
+        let exit = self.find(pid).and_then(|instance| instance.state().exit_of(pid));
         match exit.or_else(|| self.recent_exit(pid)) {
             Some(exit) => ProcessError::Ended { exit },
             None => ProcessError::Unknown { process: pid.to_string() },

@@ -196,8 +196,8 @@ impl Instance {
     /// A future of its exit.
     pub(super) fn watch(self: &Arc<Self>) -> Monitor {
         let mut state = self.state();
-        if let Some(exit) = &state.exit {
-            return Monitor::ended(exit.clone());
+        if let Some(exit) = state.exit_of(self.pid) {
+            return Monitor::ended(exit);
         }
         let (sender, exit) = oneshot::channel();
         let number = MonitorRef::next(self.pid).watcher_key(self.pid);

@@ -19,7 +19,7 @@ impl Instance {
             return Err(ProcessError::Itself { pid: other });
         }
         let mut state = self.state();
-        if let Some(exit) = state.exit.clone() {
+        if let Some(exit) = state.exit_of(self.pid) {
             return Err(ProcessError::Ended { exit });
         }
         let limit = self.manager.config().monitors;
@@ -34,7 +34,7 @@ impl Instance {
             Some(found) => {
                 let exit = found.tells(self.pid, monitor);
                 // Its end may have taken back all monitors before this one was there.
-                if let Some(exit) = self.state().exit.clone() {
+                if let Some(exit) = self.state().exit_of(self.pid) {
                     found.unwatch(monitor.watcher_key(self.pid));
                     return Err(ProcessError::Ended { exit });
                 }
@@ -54,11 +54,11 @@ impl Instance {
     /// Tells a process of its exit, unless it has ended: then it returns the exit.
     fn tells(&self, watcher: Pid, monitor: MonitorRef) -> Option<Exit> {
         let mut state = self.state();
-        if state.exit.is_none() {
+        if !state.has_ended() {
             let watchers = &mut state.relations().watchers;
             watchers.insert(monitor.watcher_key(watcher), Watcher::Process(watcher, monitor));
         }
-        state.exit.clone()
+        state.exit_of(self.pid)
     }
 
     /// Ends a monitor. Its exit is not in the mailbox afterwards, and will not be.
@@ -88,10 +88,10 @@ impl Instance {
     /// A process ended that this one monitors, or has monitored.
     pub(super) fn deliver(&self, monitor: MonitorRef, exit: &Exit) {
         let mut state = self.state();
-        if state.exit.is_none() && state.removes(|relations| relations.monitored.remove(&monitor)) {
+        if !state.has_ended() && state.removes(|relations| relations.monitored.remove(&monitor)) {
             let mut exit = exit.clone();
             // A result can be large. So no more are kept than messages.
-            if self.mailbox.told() >= self.mailbox.capacity() {
+            if self.mailbox.is_crowded() {
                 exit.result = None;
             }
             self.tell(state, Message::Exited { monitor, exit: Box::new(exit) });

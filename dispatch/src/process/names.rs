@@ -81,7 +81,7 @@ impl Names {
         let name: Arc<str> = name.into();
         // The state is locked first, so that a process that ends releases it, or has ended before.
         let mut state = instance.state();
-        if state.exit.is_some() {
+        if state.has_ended() {
             return Ok(());
         }
         match self.holders.entry(Arc::clone(&name)) {

@@ -38,7 +38,7 @@ pub(super) struct StarterEnded;
 /// Links a process to another, and has it monitor that; what is so already stays. Fails where one of them has ended.
 pub(super) fn relate(one: &Instance, other: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
     let (mut a, mut b) = both(one, other);
-    living(&a, &b)?;
+    living((one.pid, &a), (other.pid, &b))?;
     join((one.pid, &mut a), (other.pid, &mut b), link, monitor);
     Ok(())
 }
@@ -81,8 +81,8 @@ fn remove_link(state: &mut State, other: Pid) {
     });
 }
 
-fn living(one: &State, other: &State) -> Result<(), Exit> {
-    [one, other].into_iter().find_map(|state| state.exit.clone()).map_or(Ok(()), Err)
+fn living(one: (Pid, &State), other: (Pid, &State)) -> Result<(), Exit> {
+    [one, other].into_iter().find_map(|(pid, state)| state.exit_of(pid)).map_or(Ok(()), Err)
 }
 
 impl ProcessManager {

@@ -138,7 +138,9 @@ async fn wait_for_room(
 
 fn not_sent(instance: &Instance, refused: Refused) -> SendError {
     let (reason, message) = match refused {
-        Refused::Full(message) => (SendErrorReason::Full { capacity: instance.mailbox.capacity() }, message),
+        Refused::Full(message) => {
+            (SendErrorReason::Full { capacity: instance.host.mailbox_capacity() }, message)
+        }
         Refused::Closed(message) => (SendErrorReason::Ended, message),
     };
     let payload = message.into_payload().unwrap_or_default().into();

@@ -249,7 +249,7 @@ impl ProcessManager {
         (entry, host): (Arc<Entry>, Arc<Host>),
         start: &Start,
     ) -> Result<(Arc<Instance>, Place), StartError> {
-        let (messages, capacity) = (start.messages.len(), host.config.mailbox.max(1));
+        let (messages, capacity) = (start.messages.len(), host.mailbox_capacity());
         if messages > capacity {
             return Err(StartError::TooManyMessages { messages, capacity });
         }

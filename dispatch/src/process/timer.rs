@@ -315,7 +315,7 @@ impl Instance {
         payload: Payload,
     ) -> Result<TimerRef, TimerError> {
         let mut state = self.state();
-        if let Some(exit) = state.exit.clone() {
+        if let Some(exit) = state.exit_of(self.pid) {
             return Err(TimerError::Ended { exit });
         }
         let limit = self.host.config.timers;
