@@ -3,13 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
+use tokio::task;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::error::{SendError, SendErrorReason};
@@ -243,7 +243,7 @@ impl ProcessManager {
         let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
         let soon = begun + SOON;
         let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
-        let replied = match ctx.owner().and_then(|caller| CallTimer::take(caller, soon)) {
+        let replied = match ctx.owner().and_then(|caller| TakenTimer::take(caller, soon)) {
             Some(timer) => timer.timeout(&mut reply).await,
             None => timeout_at(soon, &mut reply).await.ok(),
         };
@@ -263,35 +263,49 @@ impl ProcessManager {
 /// a call costs more than the call.
 const SOON: Duration = Duration::from_millis(5);
 
-/// The timer of a call that a process makes, which it keeps for its next call. To set it to a later time takes no lock, whereas
-/// a new timer takes that of the runtime's wheel twice.
-struct CallTimer<'a> {
-    caller: &'a Instance,
-    /// None once it is put back.
-    sleep: Option<Pin<Box<Sleep>>>,
+pin_project! {
+    /// The timer of the calls that a process makes in its own task. It is kept from one call to the next, because to set it to a
+    /// later time takes no lock, and a new timer takes that of the runtime's wheel twice.
+    ///
+    /// It may wake the task once after the call, which is harmless.
+    pub(super) struct CallTimer {
+        // The task of the process, in whose runtime the timer is.
+        task: task::Id,
+        #[pin]
+        sleep: Sleep,
+    }
 }
 
-impl<'a> CallTimer<'a> {
-    /// Takes the timer of `caller` and sets it to `at`. Returns nothing on a runtime that is not the caller's, which may be shut
-    /// down before this one.
+/// A [`CallTimer`] in use.
+struct TakenTimer<'a> {
+    caller: &'a Instance,
+    /// None once it is put back.
+    timer: Option<Pin<Box<CallTimer>>>,
+}
+
+impl<'a> TakenTimer<'a> {
+    /// Takes the timer of `caller` and sets it to `at`. Returns nothing in a task that is not that of the process: its runtime
+    /// may be another, and the timer's be shut down before that.
     fn take(caller: &'a Instance, at: Instant) -> Option<Self> {
-        if Handle::current().id() != caller.host.runtime.id() {
-            return None;
-        }
-        let kept = caller.call_timer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let sleep = match kept {
-            Some(mut sleep) => {
-                sleep.as_mut().reset(at);
-                sleep
+        let task = task::try_id()?;
+        let kept = caller.call_timer().take();
+        let timer = match kept {
+            Some(mut timer) if timer.task == task => {
+                timer.as_mut().project().sleep.reset(at);
+                timer
             }
-            None => Box::pin(sleep_until(at)),
+            None if caller.is_task(task) => Box::pin(CallTimer { task, sleep: sleep_until(at) }),
+            kept => {
+                *caller.call_timer() = kept;
+                return None;
+            }
         };
-        Some(Self { caller, sleep: Some(sleep) })
+        Some(Self { caller, timer: Some(timer) })
     }
 
     /// Waits for `future` until the time of the timer.
     async fn timeout<F: Future>(mut self, future: F) -> Option<F::Output> {
-        let sleep = self.sleep.as_mut()?.as_mut();
+        let sleep = self.timer.as_mut()?.as_mut().project().sleep;
         tokio::select! {
             biased;
             output = future => Some(output),
@@ -300,12 +314,9 @@ impl<'a> CallTimer<'a> {
     }
 }
 
-impl Drop for CallTimer<'_> {
+impl Drop for TakenTimer<'_> {
     fn drop(&mut self) {
-        let Some(mut sleep) = self.sleep.take() else { return };
-        // It goes off later, and must not wake the caller's task then, or keep it.
-        let _ = sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        *self.caller.call_timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(sleep);
+        *self.caller.call_timer() = self.timer.take();
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::task::{AbortHandle, Id};
+use tokio::time::{Instant, sleep_until};
 
+use super::call::CallTimer;
 use super::entry::Entry;
 use super::exit::{Exit, ExitReason};
 use super::group::GroupUse;
@@ -46,7 +47,7 @@ pub(crate) struct Instance {
     /// How many calls wait for their replies.
     pub(super) calls: AtomicU32,
     /// The timer of its last call, for the next one.
-    pub(super) call_timer: Mutex<Option<Pin<Box<Sleep>>>>,
+    call_timer: Mutex<Option<Pin<Box<CallTimer>>>>,
     /// It ends, or has ended: so does all that was called in it.
     is_terminated: AtomicBool,
     /// Notified of that, if anything waits for it.
@@ -219,6 +220,15 @@ impl Instance {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn call_timer(&self) -> MutexGuard<'_, Option<Pin<Box<CallTimer>>>> {
+        self.call_timer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the process runs in this task.
+    pub(super) fn is_task(&self, id: Id) -> bool {
+        self.state().task.as_ref().is_some_and(|task| task.id() == id)
     }
 
     pub(super) fn has_ended(&self) -> bool {
