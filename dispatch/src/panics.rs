@@ -12,10 +12,14 @@ use pin_project_lite::pin_project;
 use crate::error::CallError;
 use crate::payload::Payload;
 
-/// Makes a future, runs it and drops it; each may panic, which gives the message, of several panics that of the first.
-pub(crate) async fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output, String> {
+/// Builds, polls and drops a future. Each poll has a value of `scope`. Returns the message of the first panic.
+pub(crate) async fn run<F: Future, S>(
+    make: impl FnOnce() -> F,
+    scope: impl Fn() -> S,
+) -> Result<F::Output, String> {
     let mut future = pin!(Some(catch(make)?));
     let output = poll_fn(|waker| {
+        let _scope = scope();
         let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(waker));
         catch(poll).map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
     })

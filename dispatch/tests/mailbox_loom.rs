@@ -5,6 +5,15 @@ mod sync {
     pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 }
 
+/// The senders are woken at once.
+mod batch {
+    use super::mailbox::Mailbox;
+
+    pub(super) const fn is_open(_: &Mailbox) -> bool {
+        false
+    }
+}
+
 /// Messages that are numbers, some of which are calls.
 mod message {
     use loom::sync::{Arc, Mutex, Notify};

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::coop::cooperative;
 
+use super::batch;
 use super::message::Message;
 use super::sync::{Arc, Mutex, MutexGuard};
 
@@ -26,6 +27,8 @@ struct State {
     /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
     /// have waited and do not know it yet. Where senders wait there is no other.
     held: u32,
+    /// How much of that is free again, and is given to senders when the receiver's [batch](batch::Batch) ends.
+    owed: u32,
     /// How many the runtime itself said.
     told: u32,
     /// Mailboxes that were never full take no memory for it.
@@ -78,6 +81,7 @@ impl Mailbox {
             capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
             queue: VecDeque::new(),
             held: 0,
+            owed: 0,
             told: 0,
             line: None,
             receiver: None,
@@ -168,13 +172,13 @@ impl Mailbox {
 
     /// Takes the oldest message.
     pub(super) fn try_receive(&self) -> Option<Message> {
-        Self::take(self.state()).ok()
+        self.take(self.state()).ok()
     }
 
     /// Waits for a message and takes it.
     pub(super) async fn receive(&self) -> Message {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let receive = poll_fn(|waker| match Self::take(self.state()) {
+        let receive = poll_fn(|waker| match self.take(self.state()) {
             Ok(message) => receiving.done(message),
             Err(state) => receiving.wait(state, waker, false),
         });
@@ -183,32 +187,55 @@ impl Mailbox {
     }
 
     /// Takes the oldest message; gives the lock back if there is none.
-    fn take(mut state: MutexGuard<'_, State>) -> Result<Message, MutexGuard<'_, State>> {
+    fn take<'a>(&self, mut state: MutexGuard<'a, State>) -> Result<Message, MutexGuard<'a, State>> {
         let Some(message) = state.queue.pop_front() else { return Err(state) };
-        Self::taken(state, &message);
+        self.taken(state, &message);
         Ok(message)
     }
 
     /// A message is taken out.
-    fn taken(mut state: MutexGuard<'_, State>, message: &Message) {
+    fn taken(&self, mut state: MutexGuard<'_, State>, message: &Message) {
         give_back(&mut state.queue);
         if message.takes_room() {
-            Self::free(state);
+            self.free(state);
         } else {
             state.told -= 1;
         }
     }
 
     /// Room for a message is free: that of whoever waits longest, or else anybody's.
-    fn free(mut state: MutexGuard<'_, State>) {
+    fn free(&self, mut state: MutexGuard<'_, State>) {
         // More is held than there is room for if a sender was let in because its message was waited for.
         let line = if state.held > state.capacity { None } else { state.line.as_deref_mut() };
-        let Some(sender) = line.and_then(Line::pop) else {
+        let Some(line) = line.filter(|line| !line.senders.is_empty()) else {
             state.held -= 1;
             return;
         };
+        if batch::is_open(self) {
+            state.owed += 1;
+            return;
+        }
+        let sender = line.pop();
         drop(state);
-        sender.waker.wake();
+        if let Some(sender) = sender {
+            sender.waker.wake();
+        }
+    }
+
+    /// Gives the room that is [owed](State::owed) to those that wait for it.
+    pub(super) fn give_owed(&self) {
+        let mut state = self.state();
+        let mut senders = Vec::new();
+        for _ in 0..mem::take(&mut state.owed) {
+            match state.line.as_deref_mut().and_then(Line::pop) {
+                Some(sender) => senders.push(sender),
+                None => state.held -= 1,
+            }
+        }
+        drop(state);
+        for sender in senders {
+            sender.waker.wake();
+        }
     }
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
@@ -255,7 +282,11 @@ impl Mailbox {
             let mut state = self.state();
             // It may have given up, or been let in.
             let Some(sender) = state.line.as_mut().and_then(|line| line.remove(number)) else { continue };
-            state.held += 1;
+            if state.owed > 0 {
+                state.owed -= 1;
+            } else {
+                state.held += 1;
+            }
             drop(state);
             sender.waker.wake();
             return;
@@ -281,7 +312,7 @@ impl Mailbox {
                     let message = looked.messages.remove(*seen);
                     drop(looked);
                     let message = message.expect("it was there just now");
-                    Self::taken(self.state(), &message);
+                    self.taken(self.state(), &message);
                     return Ok(message);
                 }
                 *seen += 1;
@@ -373,7 +404,7 @@ impl Sending<'_> {
         }
         match self.message.take() {
             Some(message) => Mailbox::put(state, message),
-            None => Mailbox::free(state),
+            None => self.mailbox.free(state),
         }
         Poll::Ready(())
     }
@@ -392,7 +423,7 @@ impl Drop for Sending<'_> {
         } else {
             // The receiver may have let it in, and looks for another then.
             receiver = if state.is_selective { state.receiver.take() } else { None };
-            Mailbox::free(state);
+            self.mailbox.free(state);
         }
         *self.message = offer.message().take();
         if let Some(receiver) = receiver {

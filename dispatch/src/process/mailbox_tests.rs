@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::batch::Batch;
 use super::mailbox::{Mailbox, ROOM_KEPT, Refused};
 use super::message::Message;
 
@@ -118,6 +119,10 @@ enum Step {
     WaitNoMore,
     /// What was told, of those whose number this divides.
     Discard(u64),
+    /// A batch begins, unless there is one.
+    Begin,
+    /// The batch ends.
+    End,
     Close,
 }
 
@@ -134,6 +139,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..4_u64).prop_map(Step::WaitWhere),
         1 => Just(Step::WaitNoMore),
         1 => (1..4_u64).prop_map(Step::Discard),
+        1 => Just(Step::Begin),
+        1 => Just(Step::End),
     ]
 }
 
@@ -144,12 +151,15 @@ struct Model {
     /// Senders that wait, and then those for whom room is kept, by number.
     waiting: Vec<u64>,
     granted: Vec<u64>,
+    /// Room that was made in the batch, if there is one, while senders waited.
+    owed: usize,
+    is_batch: bool,
     is_closed: bool,
 }
 
 impl Model {
     fn held(&self) -> usize {
-        self.queue.iter().filter(|message| message.takes_room()).count() + self.granted.len()
+        self.queue.iter().filter(|message| message.takes_room()).count() + self.granted.len() + self.owed
     }
 
     fn has_room(&self) -> bool {
@@ -157,6 +167,9 @@ impl Model {
     }
 
     fn grant(&mut self) {
+        if self.is_batch && self.has_room() && !self.waiting.is_empty() {
+            self.owed += 1;
+        }
         while self.has_room() && !self.waiting.is_empty() {
             let first = self.waiting.remove(0);
             self.granted.push(first);
@@ -168,6 +181,7 @@ impl Model {
         if self.held() < 2 * self.capacity
             && let Some(place) = self.waiting.iter().position(|number| wants(*number))
         {
+            self.owed = self.owed.saturating_sub(1);
             let number = self.waiting.remove(place);
             self.granted.push(number);
         }
@@ -203,7 +217,16 @@ impl Model {
 #[expect(clippy::too_many_lines, reason = "it is one list of what can be done")]
 fn check(capacity: usize, steps: Vec<Step>) {
     let mailbox = Arc::new(Mailbox::new(capacity));
-    let mut model = Model { capacity, queue: vec![], waiting: vec![], granted: vec![], is_closed: false };
+    let mut model = Model {
+        capacity,
+        queue: vec![],
+        waiting: vec![],
+        granted: vec![],
+        owed: 0,
+        is_batch: false,
+        is_closed: false,
+    };
+    let mut batch: Option<Batch<'_>> = None;
     let mut senders: Vec<(u64, Sender)> = vec![];
     let mut receiver: Option<Receiver> = None;
     for (number, step) in (1..).zip(steps) {
@@ -311,6 +334,15 @@ fn check(capacity: usize, steps: Vec<Step>) {
                 let left: Vec<_> = mailbox.close().iter().map(number_of).collect();
                 assert_eq!(left, model.queue.drain(..).map(|it| number_of(&it)).collect::<Vec<_>>());
                 model.is_closed = true;
+            }
+            Step::Begin => {
+                batch.get_or_insert_with(|| Batch::begin(&mailbox));
+                model.is_batch = true;
+            }
+            Step::End => {
+                batch = None;
+                (model.is_batch, model.owed) = (false, 0);
+                model.grant();
             }
             _ => (),
         }

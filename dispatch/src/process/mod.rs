@@ -71,6 +71,7 @@
 //! thread cannot be ended from outside.
 
 mod admission;
+mod batch;
 mod call;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod children;

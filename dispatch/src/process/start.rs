@@ -6,6 +6,7 @@ use frame_registry::{Id, IdKind, Key, OptionKind, Options, Pair, nearest};
 use tokio::sync::oneshot;
 
 use super::admission::NoPlace;
+use super::batch::Batch;
 use super::ctx::ProcessCtx;
 use super::entry::{Entry, EntryId};
 use super::error::StartError;
@@ -308,7 +309,7 @@ impl Running {
         async move {
             let Self { instance, outcome, .. } = &mut self;
             let process = || instance.entry.process.run(ProcessCtx::new(instance, waiting), payload);
-            *outcome = Some(panics::run(process).await);
+            *outcome = Some(panics::run(process, || Batch::begin(&instance.mailbox)).await);
         }
     }
 
