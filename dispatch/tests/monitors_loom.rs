@@ -6,6 +6,15 @@ mod sync {
     pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
 }
 
+/// There are no senders that wait.
+mod batch {
+    use crate::mailbox::Mailbox;
+
+    pub(super) const fn is_open(_: &Mailbox) -> bool {
+        false
+    }
+}
+
 mod pid {
     pub(super) type Pid = u32;
 }

@@ -27,8 +27,6 @@ struct State {
     /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
     /// have waited and do not know it yet. Where senders wait there is no other.
     held: u32,
-    /// How much of that is free again, and is given to senders when the receiver's [batch](batch::Batch) ends.
-    owed: u32,
     /// How many the runtime itself said.
     told: u32,
     /// Mailboxes that were never full take no memory for it.
@@ -46,6 +44,8 @@ struct Line {
     senders: VecDeque<Sender>,
     /// The number of the last.
     last: u64,
+    /// How much room that is held is free again, and is given to them when the receiver's [batch](batch::Batch) ends.
+    owed: u32,
 }
 
 /// A sender that waits for room.
@@ -81,7 +81,6 @@ impl Mailbox {
             capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
             queue: VecDeque::new(),
             held: 0,
-            owed: 0,
             told: 0,
             line: None,
             receiver: None,
@@ -212,7 +211,7 @@ impl Mailbox {
             return;
         };
         if batch::is_open(self) {
-            state.owed += 1;
+            line.owed += 1;
             return;
         }
         let sender = line.pop();
@@ -222,16 +221,14 @@ impl Mailbox {
         }
     }
 
-    /// Gives the room that is [owed](State::owed) to those that wait for it.
+    /// Gives the room that is [owed](Line::owed) to those that wait for it.
     pub(super) fn give_owed(&self) {
         let mut state = self.state();
-        let mut senders = Vec::new();
-        for _ in 0..mem::take(&mut state.owed) {
-            match state.line.as_deref_mut().and_then(Line::pop) {
-                Some(sender) => senders.push(sender),
-                None => state.held -= 1,
-            }
-        }
+        let Some(line) = state.line.as_deref_mut() else { return };
+        let owed = mem::take(&mut line.owed);
+        let senders: Vec<Sender> = (0..owed).map_while(|_| line.pop()).collect();
+        // For each of them it is still held.
+        state.held -= owed - u32::try_from(senders.len()).unwrap_or(owed);
         drop(state);
         for sender in senders {
             sender.waker.wake();
@@ -281,9 +278,10 @@ impl Mailbox {
             }
             let mut state = self.state();
             // It may have given up, or been let in.
-            let Some(sender) = state.line.as_mut().and_then(|line| line.remove(number)) else { continue };
-            if state.owed > 0 {
-                state.owed -= 1;
+            let Some(line) = &mut state.line else { continue };
+            let Some(sender) = line.remove(number) else { continue };
+            if line.owed > 0 {
+                line.owed -= 1;
             } else {
                 state.held += 1;
             }
