@@ -1,23 +1,43 @@
 //! The body of a response.
 
+use std::io;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
+use super::decode::{Decoder, Fault};
 use super::error::{HttpError, Peer};
 use super::pool::Lease;
 use crate::deadline::Deadline;
 
 /// A body that is still on its way, and the connection it comes over.
-pub(super) struct Body {
+pub(super) struct ResponseBody {
     state: State,
+    decoder: Option<Decoder>,
     /// What came behind it.
     trailers: Option<HeaderMap>,
     peer: Peer,
+    /// Bytes as they were sent.
     received: u64,
-    max: u64,
-    limit: Deadline,
+    /// Bytes that were given out.
+    given: u64,
+    limits: BodyLimits,
+}
+
+/// What a body may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    /// How many bytes it may have, decoded.
+    pub(super) max: u64,
+    /// The setting that says so.
+    pub(super) setting: &'static str,
+    /// For all of it.
+    pub(super) total: Option<Deadline>,
+    /// For each piece.
+    pub(super) stall: Option<Duration>,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a body is `Coming` nearly all of its life")]
@@ -28,17 +48,32 @@ enum State {
 }
 
 /// Why no more comes. It stays so: a body that is cut off must not look as if it were whole.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Failure {
     Broken,
     TooLarge,
-    TimedOut,
+    TimedOut(Duration),
+    Stalled(Duration),
+    Encoding(&'static str),
+    DecoderMemory(u64),
 }
 
-impl Body {
-    pub(super) fn new(incoming: Incoming, lease: Lease, peer: Peer, max: u64, limit: Deadline) -> Self {
+/// What caused a failure, which is told once.
+enum Source {
+    Connection(hyper::Error),
+    Encoding(io::Error),
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        incoming: Incoming,
+        lease: Lease,
+        decoder: Option<Decoder>,
+        peer: Peer,
+        limits: BodyLimits,
+    ) -> Self {
         let state = State::Coming { incoming, lease };
-        let mut body = Self { state, trailers: None, peer, received: 0, max, limit };
+        let mut body = Self { state, decoder, trailers: None, peer, received: 0, given: 0, limits };
         body.finish_if_whole();
         body
     }
@@ -52,8 +87,17 @@ impl Body {
         self.trailers.as_ref()
     }
 
+    pub(super) const fn is_decoded(&self) -> bool {
+        self.decoder.is_some()
+    }
+
     /// How many bytes there are at least from now on.
     pub(super) fn at_least(&self) -> u64 {
+        if self.is_decoded() { 0 } else { self.to_come() }
+    }
+
+    /// How many bytes are sent at least from now on.
+    fn to_come(&self) -> u64 {
         match &self.state {
             State::Coming { incoming, .. } => incoming.size_hint().lower(),
             State::Whole | State::Failed(_) => 0,
@@ -62,8 +106,67 @@ impl Body {
 
     /// The next piece, which is not empty, or nothing at the end. Dropping the future loses nothing.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        // A little input can be a lot of output, which is there without any waiting.
+        if self.is_decoded() {
+            tokio::task::consume_budget().await;
+        }
         loop {
-            if self.at_least() > self.max.saturating_sub(self.received) {
+            if let State::Failed(failure) = self.state {
+                return Err(self.fail(failure, None));
+            }
+            if let Some(piece) = self.decoded(Decoder::next)? {
+                return self.give(piece);
+            }
+            match self.received().await? {
+                None => {
+                    let Some(piece) = self.decoded(Decoder::finish)? else { return Ok(None) };
+                    return self.give(piece);
+                }
+                Some(data) => match &mut self.decoder {
+                    None => return self.give(data),
+                    Some(decoder) => decoder.feed(&data),
+                },
+            }
+        }
+    }
+
+    /// What the decoder, if there is one, has at the moment.
+    fn decoded(
+        &mut self,
+        next: fn(&mut Decoder) -> Result<Option<Bytes>, Fault>,
+    ) -> Result<Option<Bytes>, HttpError> {
+        let Some(decoder) = &mut self.decoder else { return Ok(None) };
+        let fault = match next(decoder) {
+            Ok(piece) => return Ok(piece),
+            Err(fault) => fault,
+        };
+        let (name, max) = (decoder.coding().name(), decoder.max_memory());
+        Err(match fault {
+            Fault::Invalid(error) => self.fail(Failure::Encoding(name), Some(Source::Encoding(error))),
+            Fault::Memory => self.fail(Failure::DecoderMemory(max), None),
+        })
+    }
+
+    /// Gives out a piece, unless it is too much.
+    fn give(&mut self, piece: Bytes) -> Result<Option<Bytes>, HttpError> {
+        self.given = self.given.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        if self.given > self.limits.max {
+            return Err(self.fail(Failure::TooLarge, None));
+        }
+        Ok(Some(piece))
+    }
+
+    /// How many bytes may be sent. What is encoded can be a little longer than what it decodes to, and a body that decodes
+    /// to nothing must end, too.
+    fn max_received(&self) -> u64 {
+        let max = self.limits.max;
+        if self.is_decoded() { max.saturating_add(max / 64).saturating_add(4096) } else { max }
+    }
+
+    /// The next bytes, as they were sent.
+    async fn received(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            if self.to_come() > self.max_received().saturating_sub(self.received) {
                 return Err(self.fail(Failure::TooLarge, None));
             }
             let incoming = match &mut self.state {
@@ -74,9 +177,11 @@ impl Body {
                     return Err(self.fail(failure, None));
                 }
             };
-            let frame = match self.limit.timeout(incoming.frame()).await {
-                Err(_) => return Err(self.fail(Failure::TimedOut, None)),
-                Ok(Some(Err(error))) => return Err(self.fail(Failure::Broken, Some(error))),
+            let frame = match frame(incoming, self.limits).await {
+                Err(late) => return Err(self.fail(late, None)),
+                Ok(Some(Err(error))) => {
+                    return Err(self.fail(Failure::Broken, Some(Source::Connection(error))));
+                }
                 Ok(Some(Ok(frame))) => Some(frame),
                 Ok(None) => None,
             };
@@ -103,7 +208,7 @@ impl Body {
                 }
             };
             self.received = self.received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
-            if self.received > self.max {
+            if self.received > self.max_received() {
                 return Err(self.fail(Failure::TooLarge, None));
             }
             self.finish_if_whole();
@@ -120,24 +225,71 @@ impl Body {
     }
 
     fn finish(&mut self) {
+        /// How long a server may go on reading the request, if nothing else limits that.
+        const LONGEST: Duration = Duration::from_secs(30);
         if let State::Coming { lease, .. } = std::mem::replace(&mut self.state, State::Whole) {
-            lease.finish(self.limit);
+            let BodyLimits { total, stall, .. } = self.limits;
+            lease.finish(total.unwrap_or_else(|| Deadline::after(stall.unwrap_or(LONGEST))));
         }
     }
 
     /// Closes the connection, or where others use it, too, the stream.
-    fn fail(&mut self, failure: Failure, source: Option<hyper::Error>) -> HttpError {
+    fn fail(&mut self, failure: Failure, source: Option<Source>) -> HttpError {
         let state = std::mem::replace(&mut self.state, State::Failed(failure));
-        if let (State::Coming { lease, .. }, Failure::TimedOut) = (state, failure) {
-            // It may be dead.
-            lease.connection.spent().cancel();
+        if let State::Coming { incoming, lease } = state {
+            if let Failure::TimedOut(_) | Failure::Stalled(_) = failure {
+                // It may be dead.
+                lease.connection.spent().cancel();
+            }
+            drop(incoming);
+            lease.close();
         }
+        self.decoder = None;
         let peer = self.peer.clone();
         match (failure, source) {
-            (Failure::TooLarge, _) => HttpError::BodyTooLarge { peer, limit: self.max },
-            (Failure::TimedOut, _) => HttpError::TimedOut { peer, limit: self.limit.limit },
-            (Failure::Broken, Some(source)) => HttpError::of_connection(&peer, source),
-            (Failure::Broken, None) => HttpError::Broken { peer, source: None },
+            (Failure::TooLarge, _) => {
+                let BodyLimits { max, setting, .. } = self.limits;
+                HttpError::BodyTooLarge { peer, limit: max, setting }
+            }
+            (Failure::TimedOut(limit), _) => HttpError::TimedOut { peer, limit },
+            (Failure::Stalled(limit), _) => HttpError::Stalled { peer, limit },
+            (Failure::DecoderMemory(limit), _) => HttpError::DecoderMemory { peer, limit },
+            (Failure::Encoding(encoding), Some(Source::Encoding(source))) => {
+                HttpError::Encoding { peer, encoding, source: Some(source) }
+            }
+            (Failure::Encoding(encoding), _) => HttpError::Encoding { peer, encoding, source: None },
+            (Failure::Broken, Some(Source::Connection(source))) => HttpError::of_connection(&peer, source),
+            (Failure::Broken, _) => HttpError::Broken { peer, source: None },
         }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        if let State::Coming { incoming, lease } = std::mem::replace(&mut self.state, State::Whole) {
+            drop(incoming);
+            lease.close();
+        }
+    }
+}
+
+/// The next frame, within the limits.
+async fn frame(
+    incoming: &mut Incoming,
+    limits: BodyLimits,
+) -> Result<Option<hyper::Result<hyper::body::Frame<Bytes>>>, Failure> {
+    let BodyLimits { total, stall, .. } = limits;
+    let next = async {
+        match stall {
+            None => Ok(incoming.frame().await),
+            Some(stall) => {
+                let next = Deadline::after(stall).timeout(incoming.frame()).await;
+                next.map_err(|_| Failure::Stalled(stall))
+            }
+        }
+    };
+    match total {
+        None => next.await,
+        Some(total) => total.timeout(next).await.unwrap_or(Err(Failure::TimedOut(total.limit))),
     }
 }

@@ -10,15 +10,17 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 #[cfg(feature = "websocket")]
 use http::StatusCode;
+use http::header;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::body::Body;
+use super::body::{BodyLimits, ResponseBody};
 use super::config::HttpConfig;
 #[cfg(feature = "websocket")]
 use super::connection;
 use super::connection::Connection;
+use super::decode::{ACCEPT_ENCODING, Coding, Decoder, DecoderMemory};
 use super::default_headers;
 use super::error::{HttpError, Peer};
 use super::fields::Excess;
@@ -32,6 +34,7 @@ use super::retry::{Attempts, Failure};
 #[cfg(feature = "websocket")]
 use super::tls;
 use super::tls::Connectors;
+use super::upload::{BodyError, Late};
 use super::wire::{MAX_INTERIM, Observed};
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
@@ -109,6 +112,17 @@ struct Inner {
     pool: Arc<Pool>,
     gates: Gates,
     hosts: HostLimit,
+    decoder_memory: Arc<DecoderMemory>,
+}
+
+/// How requests are sent that redirects lead to, as the first one is.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    steps: StepLimits,
+    stall: Duration,
+    /// Until when to wait for a place among the connections to a host.
+    queue: Deadline,
+    has_own_connection: bool,
 }
 
 /// What a connection is made through.
@@ -158,7 +172,9 @@ impl HttpClient {
         config.check()?;
         let (tls, pool) = (Connectors::new(&config)?, Arc::new(Pool::new(&config)));
         let hosts = HostLimit::new(config.max_connections_per_host);
-        let inner = Inner { config: Arc::new(config), tls, pool, gates: Gates::default(), hosts };
+        let decoder_memory = DecoderMemory::new(config.max_decoder_memory);
+        let (config, gates) = (Arc::new(config), Gates::default());
+        let inner = Inner { config, tls, pool, gates, hosts, decoder_memory };
         Ok(Self { inner: Arc::new(ArcSwap::from_pointee(inner)) })
     }
 
@@ -202,13 +218,31 @@ impl HttpClient {
     pub async fn send(&self, dialer: &Dialer, request: Request) -> Result<Response, HttpError> {
         let inner = self.inner.load_full();
         let config = &inner.config;
-        if u64::try_from(request.hop.body.len()).unwrap_or(u64::MAX) > config.max_request_body {
-            return Err(HttpError::RequestTooLarge { limit: config.max_request_body });
+        match request.hop.body.source() {
+            Some(source) => {
+                let max = config.max_streamed_body.unwrap_or(u64::MAX);
+                source.limit(max);
+                if request.hop.body.length().is_some_and(|length| length > max) {
+                    return Err(HttpError::RequestBody(BodyError::TooLarge { limit: max }));
+                }
+            }
+            None if request.hop.body.length().is_some_and(|len| len > config.max_request_body) => {
+                return Err(HttpError::RequestTooLarge { limit: config.max_request_body });
+            }
+            None => {}
         }
-        let limit = Deadline::after(request.time_limit.unwrap_or(config.time_limit));
+        if !request.hop.body.can_be_sent() {
+            return Err(HttpError::RequestBody(BodyError::Used));
+        }
+        let is_upload = request.hop.body.is_streamed();
+        // A stream may take as long as it takes, as long as something moves.
+        let own = request.time_limit.map(Deadline::after);
+        let sending = own.or_else(|| (!is_upload).then(|| Deadline::after(config.time_limit)));
         let peer = peer(dialer, &request.hop);
         // On the heap, because a connection that is being made is large, and callers hold it in their futures.
-        let done = limit.timeout(Box::pin(inner.follow(dialer, request, limit))).await;
+        let following = Box::pin(inner.follow(dialer, request, own, sending));
+        let Some(limit) = sending else { return following.await };
+        let done = limit.timeout(following).await;
         done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
     }
 }
@@ -245,27 +279,56 @@ impl Inner {
         Ok(())
     }
 
+    /// Sends the request, and what its redirects lead to. `own` is the limit that the request has for everything, and
+    /// `sending` the one until the head of the response is there.
     async fn follow(
         &self,
         dialer: &Dialer,
         request: Request,
-        limit: Deadline,
+        own: Option<Deadline>,
+        sending: Option<Deadline>,
     ) -> Result<Response, HttpError> {
         let config = &self.config;
         let max_redirects = request.max_redirects.unwrap_or(config.max_redirects);
-        let max_body = request.max_response_body.unwrap_or(config.max_response_body);
-        let steps = self.steps(&request);
+        let stall = request.stall_limit.unwrap_or(config.stall_limit);
+        let manner = Manner {
+            steps: self.steps(&request),
+            stall,
+            queue: sending.unwrap_or_else(|| Deadline::after(config.time_limit)),
+            has_own_connection: request.has_own_connection,
+        };
         let mut hop = request.hop;
         self.add_default_headers(dialer, &mut hop)?;
+        let decides_itself = [header::ACCEPT_ENCODING, header::RANGE];
+        let does_decode =
+            request.decodes && !decides_itself.iter().any(|name| hop.headers.contains_key(name));
+        if let Some(source) = hop.body.source() {
+            let checked = Deadline::after(stall).timeout(source.check_empty()).await;
+            let stalled = |_| HttpError::Stalled { peer: peer(dialer, &hop), limit: stall };
+            checked.map_err(stalled)?.map_err(HttpError::RequestBody)?;
+        }
+        if does_decode {
+            hop.headers.insert(header::ACCEPT_ENCODING, ACCEPT_ENCODING);
+        }
         let mut followed = 0;
         loop {
-            let (response, lease) = self.exchange(dialer, &hop, steps, limit).await?;
+            let (response, lease) = self.exchange(dialer, &hop, manner).await?;
             let reach = lease.connection.reach();
             let (head, incoming) = response.into_parts();
             let peer = peer(dialer, &hop);
             let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
             let Some(location) = location else {
-                let body = Body::new(incoming, lease, peer, max_body, limit);
+                let limits = if request.is_streamed {
+                    let max = request.max_response_body.or(config.max_streamed_body).unwrap_or(u64::MAX);
+                    BodyLimits { max, setting: "max_streamed_body", total: own, stall: Some(stall) }
+                } else {
+                    let max = request.max_response_body.unwrap_or(config.max_response_body);
+                    let total = sending.unwrap_or_else(|| Deadline::after(config.time_limit));
+                    BodyLimits { max, setting: "max_response_body", total: Some(total), stall: None }
+                };
+                let coding = does_decode.then(|| Coding::of(&head.headers)).flatten();
+                let decoder = coding.map(|coding| Decoder::new(coding, &self.decoder_memory, dialer.unit()));
+                let body = ResponseBody::new(incoming, lease, decoder, peer, limits);
                 return Ok(Response { head, url: hop.target.url, redirects: followed, body });
             };
             if followed == max_redirects {
@@ -274,7 +337,7 @@ impl Inner {
             let next = redirect::next(&hop, reach, head.status, location, config.allow_downgrade);
             let redirect::Refused { to, why } = match next {
                 Ok(next) => {
-                    skip(incoming, lease, peer, limit).await;
+                    skip(incoming, lease, peer).await;
                     (hop, followed) = (next, followed + 1);
                     continue;
                 }
@@ -285,29 +348,24 @@ impl Inner {
     }
 
     /// Sends `hop`, again if that is safe, and waits for the head of the response.
-    async fn exchange(
-        &self,
-        dialer: &Dialer,
-        hop: &Hop,
-        steps: StepLimits,
-        limit: Deadline,
-    ) -> Result<Answer, HttpError> {
+    async fn exchange(&self, dialer: &Dialer, hop: &Hop, manner: Manner) -> Result<Answer, HttpError> {
         let pool = &self.pool;
+        let is_own = manner.has_own_connection;
         let mut attempts = Attempts::first();
         loop {
             // Asked before any connection is looked for: one that still waits must not outlive its network.
             let registered = dialer.network()?;
             let way = Way { dialer, registered: &registered };
             let place = Place::new(&registered, dialer, &hop.target.origin);
-            let mut patience = Patience::new(steps.connect);
+            let mut patience = Patience::new(manner.steps.connect);
             let alone = match &place {
                 Some(place) if attempts.are_alone() => {
-                    Some(self.permit(way, hop, place, limit, Pool::release_all).await?)
+                    Some(self.permit(way, hop, place, manner.queue, Pool::release_all).await?)
                 }
                 _ => None,
             };
             let waiting = match (&alone, &place) {
-                (None, Some(place)) => self.waiting(place, hop),
+                (None, Some(place)) => self.waiting(place, hop, is_own),
                 _ => None,
             };
             // What makes a connection is on the heap: most requests make none, and would carry the room for it.
@@ -316,7 +374,7 @@ impl Inner {
             } else if let Some(permit) = alone {
                 (Box::pin(self.open(way, hop, permit, &mut patience)).await?, false, None)
             } else {
-                let found = self.connection(way, hop, place.as_ref(), &mut patience, limit);
+                let found = self.connection(way, hop, place.as_ref(), &mut patience, manner);
                 let (connection, is_reused) = Box::pin(found).await?;
                 (connection, is_reused, place)
             };
@@ -327,8 +385,15 @@ impl Inner {
             }
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
             let unanswered = lease.connection.spent().clone().drop_guard();
-            let sent = within(steps.answer, lease.connection.send(hop)).await;
-            let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer(dialer, hop), limit })?;
+            let sending = lease.connection.send(hop);
+            let sent = match hop.body.source() {
+                None => within(manner.steps.answer, sending).await.map_err(Late::Answer),
+                Some(source) => source.watch(manner.stall, manner.steps.answer, sending).await,
+            };
+            let sent = sent.map_err(|late| match late {
+                Late::Answer(limit) => HttpError::AnswerTimedOut { peer: peer(dialer, hop), limit },
+                Late::Stalled(limit) => HttpError::Stalled { peer: peer(dialer, hop), limit },
+            })?;
             unanswered.disarm();
             let failure = match sent? {
                 Ok(response) => {
@@ -337,7 +402,11 @@ impl Inner {
                 }
                 Err(failure) => failure,
             };
-            let Some(pause) = attempts.again(&failure, is_reused, &hop.method) else {
+            if let Some(failure) = hop.body.source().and_then(|source| source.take_failure()) {
+                return Err(HttpError::RequestBody(failure));
+            }
+            let again = attempts.again(&failure, is_reused, &hop.method).filter(|_| hop.body.can_be_sent());
+            let Some(pause) = again else {
                 let peer = peer(dialer, hop);
                 return Err(self.failed(&peer, failure, attempts.made(), lease.connection.observed()));
             };
@@ -349,19 +418,21 @@ impl Inner {
         }
     }
 
-    /// A connection for `hop`, for which none waits, and whether it has been used or shared before.
+    /// A connection for `hop`, for which none waits, and whether it has been used or shared before. One of its own carries no
+    /// other request, unless there may be no further one.
     async fn connection(
         &self,
         way: Way<'_>,
         hop: &Hop,
         place: Option<&Place>,
         patience: &mut Patience,
-        limit: Deadline,
+        manner: Manner,
     ) -> Result<(Connection, bool), HttpError> {
         let Some(place) = place else {
             return Ok((self.open(way, hop, HostPermit::unlimited(), patience).await?, false));
         };
-        let may_be_shared = self.may_be_shared(hop);
+        let is_own = manner.has_own_connection;
+        let may_be_shared = self.may_be_shared(hop) && !is_own;
         let mut turn = None;
         if may_be_shared {
             let entering = self.gates.enter(place);
@@ -371,15 +442,21 @@ impl Inner {
             } else {
                 patience.spend(entering).await.map_err(|limit| way.timed_out(hop, limit))?
             };
-            if let Some(waiting) = self.waiting(place, hop) {
+            if let Some(waiting) = self.waiting(place, hop, is_own) {
                 return Ok((waiting, true));
             }
         }
-        let release = |pool: &Pool, place: &Place| pool.release_unfit(place, hop.is_from_public);
-        let permit = self.permit(way, hop, place, limit, release).await?;
+        let release = |pool: &Pool, place: &Place| {
+            if is_own {
+                pool.release_all(place);
+            } else {
+                pool.release_unfit(place, hop.is_from_public);
+            }
+        };
+        let permit = self.permit(way, hop, place, manner.queue, release).await?;
         if self.hosts.max().is_some() {
             // It may have been parked while this waited for the permit.
-            if let Some(parked) = self.pool.take(place, hop.is_from_public) {
+            if let Some(parked) = self.take(place, hop, is_own) {
                 parked.use_with(permit);
                 return Ok((parked, true));
             }
@@ -411,13 +488,21 @@ impl Inner {
     }
 
     /// A connection that waits in `place`, if this request need not wait for others.
-    fn waiting(&self, place: &Place, hop: &Hop) -> Option<Connection> {
+    fn waiting(&self, place: &Place, hop: &Hop, is_own: bool) -> Option<Connection> {
         let Some(permit) = self.hosts.try_acquire(place) else {
             return self.pool.take_shared(place, hop.is_from_public);
         };
-        let waiting = self.pool.take(place, hop.is_from_public)?;
+        let waiting = self.take(place, hop, is_own)?;
         waiting.use_with(permit);
         Some(waiting)
+    }
+
+    fn take(&self, place: &Place, hop: &Hop, is_own: bool) -> Option<Connection> {
+        if is_own {
+            self.pool.take_own(place, hop.is_from_public)
+        } else {
+            self.pool.take(place, hop.is_from_public)
+        }
     }
 
     /// Waits until another connection may be made, for as long as the request may take. If that is not at once, `release` is
@@ -502,7 +587,7 @@ impl Inner {
             Ok(response) => response,
             Err(failure) => return Err(self.failed(&peer, failure, 1, connection.observed())),
         };
-        self.check_head(&peer, &response)?;
+        self.check_head(&response, || peer.clone())?;
         let switched = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = connection::switched(&mut response).await;
             Some(switched.map_err(|error| HttpError::of_connection(&peer, error))?)
@@ -558,10 +643,11 @@ impl Inner {
 
 /// Reads the body of a redirect, which nobody wants, to have the connection for the next request. Where that takes
 /// more than a new connection would, or longer, it is closed.
-async fn skip(incoming: Incoming, lease: Lease, peer: Peer, limit: Deadline) {
+async fn skip(incoming: Incoming, lease: Lease, peer: Peer) {
     const MAX: u64 = 16 << 10;
     const LONGEST: Duration = Duration::from_millis(100);
-    let mut body = Body::new(incoming, lease, peer, MAX, limit);
+    let limits = BodyLimits { max: MAX, setting: "max_response_body", total: None, stall: None };
+    let mut body = ResponseBody::new(incoming, lease, None, peer, limits);
     let read = async { while let Ok(Some(_)) = body.chunk().await {} };
     // What is not there by then is not waited for.
     let _ = Deadline::after(LONGEST).timeout(read).await;

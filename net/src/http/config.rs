@@ -56,6 +56,18 @@ pub struct HttpConfig {
     /// How many bytes the body of a response may have: 16 MiB unless given.
     #[serde(deserialize_with = "size")]
     pub max_response_body: u64,
+    /// How many bytes a body may have that is streamed, in either direction. There is no such limit unless given: however
+    /// long a stream is, little of it is in memory.
+    #[serde(deserialize_with = "optional_size")]
+    pub max_streamed_body: Option<u64>,
+    /// How long a body that is streamed may stand still: until the next piece arrives, or the next can be sent, and until
+    /// the answer once all was sent. 30 seconds unless given.
+    #[serde(deserialize_with = "deadline::from_text")]
+    pub stall_limit: Duration,
+    /// How many bytes of memory the decoders of `gzip`, `br` and `zstd` may take that work for one unit at a time: 256 MiB
+    /// unless given. A decoder takes as much as the server chose when it encoded the body, and at most 16 MiB.
+    #[serde(deserialize_with = "size")]
+    pub max_decoder_memory: u64,
     /// How many bytes the status line and the headers of a response may have: 64 KiB unless given, and at most
     /// 400 KiB.
     #[serde(deserialize_with = "max_response_head")]
@@ -275,6 +287,10 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     deserializer.deserialize_any(Size)
 }
 
+fn optional_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    size(deserializer).map(Some)
+}
+
 fn at_most<T: Copy + Ord + Display, E: Error>(max: T, value: T) -> Result<T, E> {
     if value > max {
         return Err(E::custom(format_args!("it can be at most {max}, and is {value}")));
@@ -292,6 +308,9 @@ impl Default for HttpConfig {
             allow_downgrade: false,
             max_request_body: 16 << 20,
             max_response_body: 16 << 20,
+            max_streamed_body: None,
+            stall_limit: Duration::from_secs(30),
+            max_decoder_memory: 256 << 20,
             max_response_head: 64 << 10,
             max_response_headers: 100,
             max_idle: None,

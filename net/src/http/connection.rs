@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+#[cfg(feature = "websocket")]
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Uri, Version};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,7 @@ use super::host_limit::{HostPermit, HostSlot};
 use super::request::Hop;
 use super::retry::{Failure, Lost};
 use super::tls;
+use super::upload::Outgoing;
 use super::wire::{Observed, Reservation, Wire};
 use crate::limits::{Counted, Permit};
 use crate::network::{BoxFuture, BoxStream};
@@ -49,11 +50,11 @@ pub(super) struct Connection {
 pub(super) struct Identity(Weak<DropGuard>);
 
 enum Sender {
-    Http1(http1::SendRequest<Full<Bytes>>),
-    Http2(http2::SendRequest<Full<Bytes>>),
+    Http1(http1::SendRequest<Outgoing>),
+    Http2(http2::SendRequest<Outgoing>),
 }
 
-type Message = http::Request<Full<Bytes>>;
+type Message = http::Request<Outgoing>;
 
 impl Connection {
     /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
@@ -343,7 +344,7 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks 
 fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
     let authority = hop.target.authority();
     let path: PathAndQuery = hop.target.path().parse().map_err(|_| UrlError::Path)?;
-    let mut message = http::Request::new(Full::new(hop.body.clone()));
+    let mut message = http::Request::new(hop.body.attempt());
     *message.method_mut() = hop.method.clone();
     *message.version_mut() = version;
     if version == Version::HTTP_2 {
@@ -359,9 +360,30 @@ fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
             headers.append(name, value.clone());
         }
     }
-    // Of a request with a body that happens to be empty servers want to know that (RFC 9110, section 8.6).
-    if hop.body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method) {
-        message.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-    }
+    frame_body(hop, version, message.headers_mut());
     Ok(message)
+}
+
+/// Says how the body is delimited, where hyper does not, and which trailers follow it.
+fn frame_body(hop: &Hop, version: Version, headers: &mut HeaderMap) {
+    let is_http1 = version == Version::HTTP_11;
+    if hop.accepts_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        if is_http1 {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+    let trailers = hop.body.trailers();
+    for name in trailers {
+        headers.append(TRAILER, name.clone().into());
+    }
+    if hop.body.is_empty() && trailers.is_empty() {
+        // Of a request with a body that happens to be empty servers want to know that (RFC 9110, section 8.6).
+        if [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if is_http1 && (hop.body.length().is_none() || !trailers.is_empty()) {
+        // hyper would send a `GET` without its body, and no trailers after a known length.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }

@@ -8,8 +8,10 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::credentials::CredentialsError;
+use super::events::EventError;
 use super::json::JsonError;
 use super::retry;
+use super::upload::BodyError;
 use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
@@ -71,6 +73,9 @@ pub enum HttpError {
         /// How many bytes it may have.
         limit: u64,
     },
+    /// The body of the request is a stream and could not be sent to its end. The server may have got a part of it.
+    #[error("the body of the request could not be sent")]
+    RequestBody(#[source] BodyError),
     /// The configuration allows more than can be.
     #[error("`{setting}` can be at most {max}")]
     Config {
@@ -206,14 +211,52 @@ pub enum HttpError {
         limit: usize,
     },
     /// The body of the response is longer than what is allowed.
-    #[error(
-        "the body of the response from {peer} has more than {limit} bytes, the limit of `max_response_body`"
-    )]
+    #[error("the body of the response from {peer} has more than {limit} bytes, the limit of `{setting}`")]
     BodyTooLarge {
         /// The server.
         peer: Peer,
-        /// How many bytes it may have.
+        /// How many bytes it may have, decoded.
         limit: u64,
+        /// The setting that says so unless the request does: `max_response_body`, or `max_streamed_body`.
+        setting: &'static str,
+    },
+    /// The body of the response is not encoded as its `Content-Encoding` says, or ends early, or something follows it.
+    #[error("the body of the response from {peer} is not valid {encoding}")]
+    Encoding {
+        /// The server.
+        peer: Peer,
+        /// The encoding.
+        encoding: &'static str,
+        /// What is wrong, the first time that it is reported.
+        source: Option<io::Error>,
+    },
+    /// Decoding what the unit receives would take more memory than
+    /// [`HttpConfig::max_decoder_memory`](super::HttpConfig::max_decoder_memory) allows.
+    #[error(
+        "decoding the body of the response from {peer} needs more memory than is left of {limit} bytes, the limit of \
+         `max_decoder_memory`"
+    )]
+    DecoderMemory {
+        /// The server.
+        peer: Peer,
+        /// How many bytes the decoders of a unit may take together.
+        limit: u64,
+    },
+    /// The response is not a stream of events.
+    #[error("the response from {peer} is not a stream of events")]
+    Events {
+        /// The server.
+        peer: Peer,
+        /// Why not.
+        source: EventError,
+    },
+    /// Of a body that is streamed nothing arrived, or nothing could be sent.
+    #[error("nothing moved between here and {peer} for {limit:?}, the limit of `stall_limit`")]
+    Stalled {
+        /// The server.
+        peer: Peer,
+        /// How long nothing may move.
+        limit: Duration,
     },
     /// The time for everything was over.
     #[error("the request to {peer} was not done within {limit:?}")]
@@ -289,7 +332,9 @@ impl HttpError {
             | Self::HostBusy { .. }
             | Self::TimedOut { .. }
             | Self::ConnectTimedOut { .. }
-            | Self::AnswerTimedOut { .. } => true,
+            | Self::AnswerTimedOut { .. }
+            | Self::DecoderMemory { .. }
+            | Self::Stalled { .. } => true,
             _ => false,
         }
     }
@@ -395,4 +440,7 @@ pub enum RedirectError {
     /// It would send the body of the request to another origin.
     #[error("the body of a request goes to another origin only if the request allows it; set `forward_body`")]
     Body,
+    /// It would send the body of the request again, which is a stream of which more was read than is kept.
+    #[error("the body of the request is a stream, and was sent already; send it to where the redirect leads")]
+    Streamed,
 }

@@ -20,9 +20,24 @@
 //!
 //! # What is sent
 //!
-//! HTTP/1.1, or HTTP/2 where a TLS server takes it; not HTTP/3. Nothing is compressed and no compression is asked for:
-//! whoever sends `Accept-Encoding` gets the bytes as the server sends them. There are no cookies, no cache and no
-//! `Referer`.
+//! HTTP/1.1, or HTTP/2 where a TLS server takes it; not HTTP/3. There are no cookies, no cache and no `Referer`.
+//!
+//! # Encodings
+//!
+//! Requests have an `Accept-Encoding` with `gzip`, `br` and `zstd`, the same in all of them, and a body that is encoded so
+//! is decoded. As in the Fetch standard the headers stay as they were sent, so that `Content-Encoding` and
+//! `Content-Length` are those of the encoded body, and a body that is encoded in another way, or several times, is given as
+//! it is. A request with an `Accept-Encoding` or a `Range` of its own gets the bytes as the server sends them, see
+//! [`Request::decode`]. A body that is cut off, damaged or followed by anything is an error. Limits count decoded bytes.
+//! Each response has a decoder of its own.
+//!
+//! # Streams
+//!
+//! The body of a request can be a [stream](Body), and that of a response can be [read as one](Request::streamed). Little of
+//! either is in memory: what hyper and the connection buffer, one piece, and the window of a decoder. Such a body has no
+//! limit of time for all of it, unless the request sets one, but may not [stall](HttpConfig::stall_limit). A response that
+//! is read so has a [connection of its own](Request::own_connection), which it holds, and which counts for its unit, until
+//! it is read to its end or dropped. So a body that is not read holds up no other.
 //!
 //! Beside the headers of a request, the [default headers](HttpConfig::headers) of the configuration are sent that are for its
 //! server, and that it has not itself. None is sent where connections are kept apart, unless it says so.
@@ -31,7 +46,7 @@
 //!
 //! Of 301, 302, 303, 307 and 308 with `Location`, at most [`HttpConfig::max_redirects`] are followed, to `http` and
 //! `https` only, and not from `https` to `http`. Where a `POST` is answered with 301 or 302, and anything but a `HEAD`
-//! with 303, a `GET` without body follows. Secrets stay within an origin, see [`Request::header`], and so does a body unless
+//! with 303, a `GET` without body follows. A streamed body goes along only while it can be [sent again](Body). Secrets stay within an origin, see [`Request::header`], and so does a body unless
 //! the request says otherwise, see [`Request::forward_body`].
 //!
 //! # What is tried again
@@ -39,8 +54,8 @@
 //! A request that the server has not processed is sent again, whatever its method is: the connection was closed before
 //! it took the request, or over HTTP/2 the server said so, with `GOAWAY` or `REFUSED_STREAM`. A request of an idempotent
 //! method (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT`, `DELETE`) is also sent again if a connection that had been used
-//! before closes without one byte of the response. Nothing else is tried again. A request is sent at most 8 times, within
-//! its limits of time.
+//! before closes without one byte of the response. Nothing else is tried again, and no streamed body of which more than
+//! 64 KiB were read. A request is sent at most 8 times, within its limits of time.
 //!
 //! # Limits
 //!
@@ -52,8 +67,10 @@ mod client;
 mod config;
 mod connection;
 mod credentials;
+mod decode;
 mod default_headers;
 mod error;
+mod events;
 mod fields;
 mod gate;
 mod host_limit;
@@ -66,6 +83,7 @@ mod response;
 mod retry;
 mod target;
 mod tls;
+mod upload;
 mod urlencoded;
 #[cfg(feature = "websocket")]
 pub mod websocket;
@@ -81,7 +99,9 @@ pub use self::config::{ClientCertificate, HttpConfig, Roots, TlsRule};
 pub use self::credentials::CredentialsError;
 pub use self::default_headers::DefaultHeader;
 pub use self::error::{HttpError, Peer, RedirectError, UrlError};
+pub use self::events::{Event, EventError, EventSource, Events};
 pub use self::json::JsonError;
 pub use self::request::Request;
 pub use self::response::Response;
+pub use self::upload::{Body, BodyError};
 pub use crate::tls::Trust;

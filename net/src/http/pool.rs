@@ -108,6 +108,26 @@ impl Parked {
     }
 }
 
+/// Which connections a request can go over.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Any,
+    /// Those that carry several requests at a time.
+    Shared,
+    /// Those that carry one.
+    Own,
+}
+
+impl Wanted {
+    const fn includes(self, connection: &Connection) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Shared => connection.is_shared(),
+            Self::Own => !connection.is_shared(),
+        }
+    }
+}
+
 impl Pool {
     pub(super) fn new(config: &HttpConfig) -> Self {
         let max_idle = config.max_idle.map_or_else(OnceLock::new, OnceLock::from);
@@ -125,12 +145,17 @@ impl Pool {
     /// A connection that waits in `place`. One that carries several requests at a time stays there, too. A request that
     /// a public host has redirected gets none that leads to a special address: it would not be made for it.
     pub(super) fn take(&self, place: &Place, is_from_public: bool) -> Option<Connection> {
-        self.take_if(place, is_from_public, false)
+        self.take_if(place, is_from_public, Wanted::Any)
+    }
+
+    /// The same, of connections that carry one request at a time.
+    pub(super) fn take_own(&self, place: &Place, is_from_public: bool) -> Option<Connection> {
+        self.take_if(place, is_from_public, Wanted::Own)
     }
 
     /// The same, of connections that carry several requests at a time.
     pub(super) fn take_shared(&self, place: &Place, is_from_public: bool) -> Option<Connection> {
-        self.take_if(place, is_from_public, true)
+        self.take_if(place, is_from_public, Wanted::Shared)
     }
 
     /// Keeps none of the connections in `place` that such a request cannot take. Those that are used go on until they are not.
@@ -152,10 +177,10 @@ impl Pool {
         released.into_iter().for_each(Connection::close);
     }
 
-    fn take_if(&self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<Connection> {
+    fn take_if(&self, place: &Place, is_from_public: bool, wanted: Wanted) -> Option<Connection> {
         let mut table = self.table();
         loop {
-            let parked = table.last_in(place, is_from_public, is_shared)?;
+            let parked = table.last_in(place, is_from_public, wanted)?;
             let id = parked.id;
             let shared = parked.connection.share().filter(Connection::is_ready);
             if let Some(shared) = shared {
@@ -296,9 +321,9 @@ impl Table {
     }
 
     /// The connection in `place` that was parked last, of those that a request may use.
-    fn last_in(&self, place: &Place, is_from_public: bool, is_shared: bool) -> Option<&Parked> {
+    fn last_in(&self, place: &Place, is_from_public: bool, wanted: Wanted) -> Option<&Parked> {
         let is_wanted =
-            |parked: &&Parked| (!is_shared || parked.connection.is_shared()) && parked.is_fit(is_from_public);
+            |parked: &&Parked| wanted.includes(&parked.connection) && parked.is_fit(is_from_public);
         self.places.get(place)?.iter().rfind(is_wanted)
     }
 
@@ -406,6 +431,12 @@ impl Lease {
             Home { pool, place, runtime }
         });
         Self { connection, home }
+    }
+
+    /// The response is not wanted, or failed. The connection is closed, unless it carries requests of others, and does not
+    /// count any more.
+    pub(super) fn close(self) {
+        self.connection.close();
     }
 
     /// The response is whole. The connection can serve another request, which is not to be waited for longer than

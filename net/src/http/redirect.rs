@@ -62,6 +62,9 @@ pub(super) fn next(
             hop.headers.remove(name);
         }
     }
+    if !hop.body.can_be_sent() {
+        return Err(Refused { to: shown(&hop.target.url), why: RedirectError::Streamed });
+    }
     if hop.target.origin != from.target.origin {
         if !hop.body.is_empty() && !hop.forwards_body {
             return Err(Refused { to: shown(&hop.target.url), why: RedirectError::Body });

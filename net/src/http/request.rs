@@ -11,13 +11,14 @@ use url::Url;
 use super::error::{HttpError, UrlError};
 use super::multipart::Form;
 use super::target::Target;
+use super::upload::Body;
 use super::{credentials, urlencoded};
 use crate::endpoint::Endpoint;
 
 /// A request for [`HttpClient::send`](super::HttpClient::send).
 ///
-/// It has the headers that it is given, and those that say where it goes and how long its body is. Nothing else says
-/// who sent it: there is no `User-Agent`, no `Accept-Encoding`, no `Referer`, no cookie.
+/// It has the headers that it is given, those that say where it goes and how long its body is, and an `Accept-Encoding`
+/// that is the same for all requests. Nothing says who sent it: there is no `User-Agent`, no `Referer`, no cookie.
 ///
 /// ```
 /// use frame_net::http::{HttpError, Request};
@@ -34,6 +35,10 @@ pub struct Request {
     pub(super) steps: StepLimits,
     pub(super) max_redirects: Option<usize>,
     pub(super) max_response_body: Option<u64>,
+    pub(super) is_streamed: bool,
+    pub(super) has_own_connection: bool,
+    pub(super) stall_limit: Option<Duration>,
+    pub(super) decodes: bool,
     content_type: ContentType,
 }
 
@@ -61,7 +66,9 @@ pub(super) struct Hop {
     pub(super) method: Method,
     pub(super) target: Target,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Body,
+    /// Whether the server is told that trailers are read.
+    pub(super) accepts_trailers: bool,
     /// Whether the body may go to another origin.
     pub(super) forwards_body: bool,
     /// Whether the redirects that led here began at a public host, or passed one.
@@ -148,8 +155,16 @@ impl Request {
         }
         let method = normalized(method);
         let target = Target::parse(url)?;
-        let (headers, body) = (HeaderMap::new(), Bytes::new());
-        let hop = Hop { method, target, headers, body, forwards_body: false, is_from_public: false };
+        let (headers, body) = (HeaderMap::new(), Body::default());
+        let hop = Hop {
+            method,
+            target,
+            headers,
+            body,
+            accepts_trailers: false,
+            forwards_body: false,
+            is_from_public: false,
+        };
         Ok(Self {
             hop,
             time_limit: None,
@@ -157,6 +172,10 @@ impl Request {
             max_redirects: None,
             max_response_body: None,
             content_type: ContentType::Headers,
+            is_streamed: false,
+            has_own_connection: false,
+            stall_limit: None,
+            decodes: true,
         })
     }
 
@@ -339,9 +358,13 @@ impl Request {
         &self.hop.target.origin.endpoint
     }
 
-    /// With this body.
+    /// With this body: bytes, or a [stream](Body) of them.
+    ///
+    /// While a stream is sent, [`HttpConfig::time_limit`](super::HttpConfig::time_limit) does not apply unless the
+    /// request [sets](Self::time_limit) one, but [`stall_limit`](Self::stall_limit) does. It may be as long as
+    /// [`HttpConfig::max_streamed_body`](super::HttpConfig::max_streamed_body) allows.
     #[must_use]
-    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
         if self.content_type == ContentType::Multipart {
             self.forget_content_type();
         }
@@ -409,7 +432,7 @@ impl Request {
         if self.content_type != ContentType::Headers {
             self.forget_content_type();
         }
-        self.hop.body = body;
+        self.hop.body = body.into();
         if self.hop.headers.contains_key(header::CONTENT_TYPE) {
             return Ok(self);
         }
@@ -451,6 +474,56 @@ impl Request {
         self
     }
 
+    /// Has the body of the response read as a stream, piece by piece, over a [connection of its own](Self::own_connection).
+    ///
+    /// [`HttpConfig::time_limit`](super::HttpConfig::time_limit) ends with the head of the response then, unless the
+    /// request [sets](Self::time_limit) one. [`stall_limit`](Self::stall_limit) applies to each piece, and
+    /// [`HttpConfig::max_streamed_body`](super::HttpConfig::max_streamed_body) to the length in the place of
+    /// [`HttpConfig::max_response_body`](super::HttpConfig::max_response_body).
+    #[must_use]
+    pub fn streamed(self) -> Self {
+        Self { is_streamed: true, has_own_connection: true, ..self }
+    }
+
+    /// Whether the request has a connection for itself, also over HTTP/2. One that was used before can serve it over
+    /// HTTP/1.1. Requests whose responses are [streamed](Self::streamed) have one, unless this says otherwise: a response
+    /// that is not read takes up what all on its connection may have on their way.
+    #[must_use]
+    pub fn own_connection(self, does: bool) -> Self {
+        Self { has_own_connection: does, ..self }
+    }
+
+    /// With this in the place of [`HttpConfig::stall_limit`](super::HttpConfig::stall_limit). It applies to what is
+    /// streamed.
+    #[must_use]
+    pub fn stall_limit(self, limit: Duration) -> Self {
+        Self { stall_limit: Some(limit), ..self }
+    }
+
+    /// Whether `gzip`, `br` and `zstd` are asked for, with `Accept-Encoding`, and decoded. They are unless this turns it
+    /// off, or the request has an `Accept-Encoding` or a `Range` of its own: the body is as it was sent then.
+    #[must_use]
+    pub fn decode(self, does: bool) -> Self {
+        Self { decodes: does, ..self }
+    }
+
+    /// Tells the server, with `TE`, that [trailers](super::Response::trailers) are read. Many send them anyway.
+    #[must_use]
+    pub fn accept_trailers(mut self) -> Self {
+        self.hop.accepts_trailers = true;
+        self
+    }
+
+    /// Asks for events, as browsers do.
+    pub(super) fn for_events(mut self) -> Result<Self, HttpError> {
+        for (name, value) in [(header::ACCEPT, "text/event-stream"), (header::CACHE_CONTROL, "no-store")] {
+            if !self.hop.headers.contains_key(&name) {
+                self = self.header(name, HeaderValue::from_static(value))?;
+            }
+        }
+        Ok(self.streamed())
+    }
+
     /// With this in the place of [`HttpConfig::max_redirects`](super::HttpConfig::max_redirects).
     #[must_use]
     pub fn max_redirects(self, limit: usize) -> Self {
@@ -478,7 +551,7 @@ impl fmt::Debug for Hop {
             .field("method", &self.method)
             .field("target", &self.target)
             .field("headers", &headers)
-            .field("body_len", &self.body.len())
+            .field("body", &self.body)
             .finish_non_exhaustive()
     }
 }

@@ -7,19 +7,20 @@ use http::{HeaderMap, StatusCode, Version};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::body::Body;
-use super::error::HttpError;
+use super::body::ResponseBody;
+use super::error::{HttpError, Peer};
+use super::events::Events;
 use crate::dialer::Route;
 
 /// A response: its head, and its body, which may be on its way still.
 ///
-/// Dropping it before the body was read to its end closes the connection; over HTTP/2 that is the request's stream
-/// only, unless the connection is the request's own.
+/// It holds its connection until the body was read to its end. Dropping it before closes the connection; over HTTP/2 that
+/// is the request's stream only, unless the connection is the request's own.
 pub struct Response {
     pub(super) head: http::response::Parts,
     pub(super) url: Url,
     pub(super) redirects: usize,
-    pub(super) body: Body,
+    pub(super) body: ResponseBody,
 }
 
 impl Response {
@@ -33,7 +34,8 @@ impl Response {
         self.head.version
     }
 
-    /// The headers.
+    /// The headers, as they were sent: `Content-Encoding` and `Content-Length` are those of the encoded body, also if it
+    /// is [decoded](Self::is_decoded).
     pub const fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
@@ -53,6 +55,25 @@ impl Response {
         &self.body.peer().route
     }
 
+    /// The server.
+    pub(super) const fn peer(&self) -> &Peer {
+        self.body.peer()
+    }
+
+    /// Whether the body is decoded as it is read: see [`Request::decode`](super::Request::decode).
+    pub const fn is_decoded(&self) -> bool {
+        self.body.is_decoded()
+    }
+
+    /// The events of the body, which is `text/event-stream`. The request for it is best [streamed](super::Request::streamed).
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Events`] if the status is not 200 or the `Content-Type` is another.
+    pub fn events(self) -> Result<Events, HttpError> {
+        Events::new(self)
+    }
+
     /// The next piece of the body, which is not empty, or nothing at its end.
     ///
     /// # Cancel safety
@@ -62,8 +83,9 @@ impl Response {
     /// # Errors
     ///
     /// [`HttpError::BodyTooLarge`] once there are more bytes than allowed, also where only the server says so;
-    /// [`HttpError::TimedOut`], [`HttpError::Broken`] and [`HttpError::Protocol`]. The connection is closed then, and
-    /// every further call fails.
+    /// [`HttpError::TimedOut`], [`HttpError::Stalled`], [`HttpError::Broken`] and [`HttpError::Protocol`];
+    /// [`HttpError::Encoding`] and [`HttpError::DecoderMemory`] where it is decoded. The connection is closed then, and every
+    /// further call fails.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         self.body.chunk().await
     }
@@ -73,7 +95,7 @@ impl Response {
         self.body.trailers()
     }
 
-    /// All of the body that was not read yet, as it was sent: if it is compressed it stays so.
+    /// All of the body that was not read yet.
     ///
     /// # Cancel safety
     ///

@@ -27,7 +27,7 @@ async fn a_request_has_the_defaults_that_it_has_not_itself() {
     let url = origin.url("/");
     let own = get(&url).header("Accept-Language", "de").unwrap().header("x-a", "2").unwrap();
     send(&world, &json!({}), own.header("x-a", "3").unwrap()).await;
-    let expected = "accept-language: de\r\nx-a: 2\r\nx-a: 3\r\nuser-agent: shop/1.0\r\n";
+    let expected = "accept-language: de\r\nx-a: 2\r\nx-a: 3\r\nuser-agent: shop/1.0\r\naccept-encoding: gzip, br, zstd\r\n";
     let head = origin.request().await.head;
     assert!(head.ends_with(&format!("{expected}\r\n")), "{head}");
     send(&world, &json!({}), get(&url)).await;

@@ -1,7 +1,9 @@
 //! The HTTP client, through frames and their dialers, as a program uses it.
 
 mod default_headers;
+mod encodings;
 mod environment;
+mod events;
 mod forms;
 mod host_limit;
 mod http2;
@@ -16,6 +18,8 @@ mod requests;
 mod scripted;
 #[path = "../servers/mod.rs"]
 mod servers;
+mod stage;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -18,7 +18,10 @@ async fn a_request_has_nothing_in_it_but_what_it_must_have() {
     assert_eq!((response.url().as_str(), response.route()), (url.as_str(), &Route::Clearnet));
     assert_eq!(response.headers()["content-length"], "5");
     assert_eq!(soon(response.bytes()).await.unwrap(), "hello");
-    let expected = format!("GET /a%20b?c=d HTTP/1.1\r\nhost: {}\r\n\r\n", origin.address);
+    let expected = format!(
+        "GET /a%20b?c=d HTTP/1.1\r\nhost: {}\r\naccept-encoding: gzip, br, zstd\r\n\r\n",
+        origin.address
+    );
     assert_eq!(origin.request().await.head, expected);
 }
 

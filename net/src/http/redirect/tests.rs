@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::super::upload::Body;
 use super::*;
 
 fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop {
@@ -12,7 +13,8 @@ fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop 
         method: method.clone(),
         target: Target::parse(url).unwrap(),
         headers: headers.collect(),
-        body: Bytes::copy_from_slice(body.as_bytes()),
+        body: Bytes::copy_from_slice(body.as_bytes()).into(),
+        accepts_trailers: false,
         forwards_body: true,
         is_from_public: false,
     }
@@ -73,10 +75,10 @@ fn a_body_goes_to_another_origin_only_if_asked() {
     };
     let refused = follow(&from, "http://b.example/").unwrap_err();
     assert_eq!((refused.to.as_str(), refused.why), ("http://b.example", RedirectError::Body));
-    assert_eq!(follow(&from, "/b").unwrap().body, "body");
+    assert_eq!(follow(&from, "/b").unwrap().body.as_bytes().unwrap(), b"body");
     from.forwards_body = true;
-    assert_eq!(follow(&from, "http://b.example/").unwrap().body, "body");
-    (from.forwards_body, from.body) = (false, Bytes::new());
+    assert_eq!(follow(&from, "http://b.example/").unwrap().body.as_bytes().unwrap(), b"body");
+    (from.forwards_body, from.body) = (false, Body::default());
     follow(&from, "http://b.example/").unwrap();
 }
 
@@ -185,7 +187,7 @@ proptest! {
         prop_assert_eq!(followed.method.as_str(), if is_rewritten { "GET" } else { method });
         // What a GET is redirected to has no body, and with 303 it loses one that it had.
         let loses_body = is_rewritten || (status == 303 && method == "GET");
-        prop_assert_eq!(followed.body.len(), if loses_body { 0 } else { 4 });
+        prop_assert_eq!(followed.body.as_bytes().unwrap().len(), if loses_body { 0 } else { 4 });
         let expected = headers.into_iter().filter(|&name| match name {
             "content-type" => !loses_body,
             "accept" | "x-a" => true,
