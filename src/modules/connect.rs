@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 use frame_net::http::websocket::{WebSocket, WebSocketError, WebSocketRequest};
-use frame_net::http::{HttpClient, HttpError, RedirectError, Request, Response};
+use frame_net::http::{
+    BodyError, EventError, EventSource, HttpClient, HttpError, RedirectError, Request, Response,
+};
 use frame_net::{
     BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError, Route,
 };
@@ -124,6 +126,15 @@ impl Way {
         connected.inspect_err(|error| refusal::log(&self.call, error))
     }
 
+    /// Events that `request` asks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventSource::new`].
+    pub(crate) fn events(&self, client: &HttpClient, request: Request) -> Result<EventSource, HttpError> {
+        EventSource::new(client.clone(), self.dialer.clone(), request)
+    }
+
     /// Writes to the log why the body of a response failed.
     pub(crate) fn log(&self, error: &HttpError) {
         refusal::log(&self.call, error);
@@ -201,16 +212,24 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         | HttpError::ReservedHeader { .. }
         | HttpError::TooManyHeaders { .. }
         | HttpError::Encode(_) => ErrorKind::Invalid,
+        HttpError::RequestBody(error) => match error {
+            BodyError::Read(_) => ErrorKind::Unavailable,
+            BodyError::TooLarge { .. } => ErrorKind::Exhausted,
+            _ => ErrorKind::Invalid,
+        },
         HttpError::Redirect { .. } => ErrorKind::Denied,
         HttpError::RequestTooLarge { .. }
         | HttpError::HostBusy { .. }
         | HttpError::HeadTooLarge { .. }
         | HttpError::TooManyResponseHeaders { .. }
         | HttpError::BodyTooLarge { .. }
+        | HttpError::DecoderMemory { .. }
+        | HttpError::Events { source: EventError::TooLarge { .. }, .. }
         | HttpError::TooManyRedirects { .. } => ErrorKind::Exhausted,
-        HttpError::TimedOut { .. } | HttpError::ConnectTimedOut { .. } | HttpError::AnswerTimedOut { .. } => {
-            ErrorKind::Deadline
-        }
+        HttpError::TimedOut { .. }
+        | HttpError::ConnectTimedOut { .. }
+        | HttpError::AnswerTimedOut { .. }
+        | HttpError::Stalled { .. } => ErrorKind::Deadline,
         _ => ErrorKind::Unavailable,
     };
     let message = match &error {
@@ -219,6 +238,7 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         HttpError::Redirect { to, why: RedirectError::Special, .. } => {
             format!("a redirect to {to} is not allowed")
         }
+        HttpError::RequestBody(_) | HttpError::Events { .. } => with_causes(&error),
         // It is about what the guest gave, or about what an origin answered.
         error if matches!(kind, ErrorKind::Invalid | ErrorKind::Denied) => with_causes(error),
         error => error.to_string(),

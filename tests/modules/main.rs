@@ -5,6 +5,7 @@ mod fs;
 mod http;
 mod http_forms;
 mod http_guide;
+mod http_streams;
 mod json;
 mod net;
 mod support;

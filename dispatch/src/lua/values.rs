@@ -59,6 +59,15 @@ impl Values {
         lua.create_string(bytes)
     }
 
+    /// The table that a script sees of a failed call where it catches it, for functions that return failures.
+    ///
+    /// # Errors
+    ///
+    /// If the script has no room for it.
+    pub fn failure(&self, lua: &Lua, error: CallError) -> mlua::Result<Value> {
+        fault::give(lua, &self.shared, Arc::new(error.shortened()))
+    }
+
     /// How many bytes of memory the script has left.
     ///
     /// # Errors

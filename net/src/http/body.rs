@@ -87,6 +87,10 @@ impl ResponseBody {
         self.trailers.as_ref()
     }
 
+    pub(super) const fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
     pub(super) const fn is_decoded(&self) -> bool {
         self.decoder.is_some()
     }

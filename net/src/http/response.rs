@@ -105,6 +105,24 @@ impl Response {
     ///
     /// As [`chunk`](Response::chunk).
     pub async fn bytes(mut self) -> Result<Bytes, HttpError> {
+        self.collect().await
+    }
+
+    /// [`bytes`](Self::bytes), and the [trailers](Self::trailers).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the response.
+    ///
+    /// # Errors
+    ///
+    /// As [`chunk`](Response::chunk).
+    pub async fn bytes_and_trailers(mut self) -> Result<(Bytes, Option<HeaderMap>), HttpError> {
+        let bytes = self.collect().await?;
+        Ok((bytes, self.body.take_trailers()))
+    }
+
+    async fn collect(&mut self) -> Result<Bytes, HttpError> {
         /// What a server says that it will send is no reason to have that much ready.
         const MOST_AT_ONCE: u64 = 64 << 10;
 

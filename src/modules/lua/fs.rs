@@ -5,12 +5,24 @@ mod operation;
 mod path;
 mod values;
 
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_net::Reserved;
+use tokio::io::{AsyncRead, ReadBuf};
 
-use self::operation::{Access, Part};
-use self::path::{Bytes, Given};
+use self::error::failed;
+pub(super) use self::operation::Access;
+use self::operation::Part;
+pub(super) use self::path::Given;
+use self::path::{BeneathRoot, Bytes};
 use crate::fs_root::{ROOT, Root};
+
+/// How many bytes of a file that is open for another module are read or written at once.
+const BUFFER: usize = 64 << 10;
 
 /// How much is read at once, unless the host says otherwise.
 const LARGEST_READ: u64 = 16 << 20;
@@ -175,6 +187,60 @@ where
             Err(CallError::new(ErrorKind::Internal, "the file system failed").with_source(error))
         });
         done.map_err(mlua::Error::external)
+    }
+}
+
+/// A file that is being opened.
+pub(super) type Opening = Pin<Box<dyn Future<Output = Result<OpenFile, CallError>> + Send>>;
+
+/// A file in the root of a call, open for another module. It counts as a connection of the unit.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: tokio::fs::File,
+    /// How many bytes it had when it was opened.
+    pub(super) length: u64,
+    path: BeneathRoot,
+    _reserved: Reserved,
+}
+
+impl OpenFile {
+    /// What a script is told where reading or writing it has failed.
+    pub(super) fn failed(&self, error: io::Error) -> CallError {
+        failed(&self.path, error)
+    }
+}
+
+impl AsyncRead for OpenFile {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.file).poll_read(context, buffer)
+    }
+}
+
+/// Opens a file in the root of a call, to be read or written piece by piece. One that is written is made, or emptied.
+pub(super) fn open(
+    ctx: &Ctx,
+    path: Given,
+    access: Access,
+) -> impl Future<Output = Result<OpenFile, CallError>> + Send + 'static + use<> {
+    let reserved = frame_net::reserve(ctx.frame(), ctx.app());
+    let reserved = reserved.map_err(|limit| CallError::new(ErrorKind::Exhausted, limit.to_string()));
+    let opening = root(ctx, access).and_then(|root| Ok((root, path.path()?, reserved?)));
+    async move {
+        let (root, path, reserved) = opening?;
+        let opened = tokio::task::spawn_blocking(move || {
+            operation::open(&root, &path, access).map(|(file, length)| (file, length, path))
+        });
+        let opened = opened.await.unwrap_or_else(|error| {
+            Err(CallError::new(ErrorKind::Internal, "the file system failed").with_source(error))
+        });
+        let (file, length, path) = opened?;
+        let mut file = tokio::fs::File::from_std(file);
+        file.set_max_buf_size(BUFFER);
+        Ok(OpenFile { file, length, path, _reserved: reserved })
     }
 }
 

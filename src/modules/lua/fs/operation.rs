@@ -18,7 +18,7 @@ const MOST_ENTRIES: usize = 10_000;
 
 /// What something needs of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+pub(in super::super) enum Access {
     Read,
     Write,
 }
@@ -40,6 +40,25 @@ fn open_file(root: &Root, path: &BeneathRoot, options: &mut OpenOptions) -> Resu
         Ok(Opened::Directory(_)) => Err(failed(path, io::Error::from(io::ErrorKind::IsADirectory))),
         Err(error) => Err(failed(path, error)),
     }
+}
+
+/// Opens a file to be read, or to be written from its beginning. Returns how many bytes it has then.
+pub(super) fn open(
+    root: &Root,
+    path: &BeneathRoot,
+    access: Access,
+) -> Result<(std::fs::File, u64), CallError> {
+    let file = match access {
+        Access::Read => open_file(root, path, OpenOptions::new().read(true))?,
+        Access::Write => {
+            let file = open_file(root, path, OpenOptions::new().write(true).create(true))?;
+            // It is known only now that it is a file.
+            file.set_len(0).map_err(|error| failed(path, error))?;
+            file
+        }
+    };
+    let length = file.metadata().map_err(|error| failed(path, error))?.len();
+    Ok((file.into_std(), length))
 }
 
 pub(super) fn read(root: &Root, path: &BeneathRoot, part: Part) -> Result<Contents, CallError> {

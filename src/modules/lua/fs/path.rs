@@ -66,7 +66,7 @@ impl BeneathRoot {
 
 /// A path as a script gives it. One that is none fails the call that it is given to, and not as an argument of the wrong
 /// type does.
-pub(super) struct Given(Result<BeneathRoot, CallError>);
+pub(in super::super) struct Given(Result<BeneathRoot, CallError>);
 
 impl Given {
     pub(super) fn path(self) -> Result<BeneathRoot, CallError> {
@@ -81,10 +81,15 @@ impl Default for Given {
     }
 }
 
+impl From<&mlua::LuaString> for Given {
+    fn from(path: &mlua::LuaString) -> Self {
+        Self(BeneathRoot::new(&path.as_bytes()))
+    }
+}
+
 impl FromLua for Given {
     fn from_lua(value: Value, lua: &Lua) -> mlua::Result<Self> {
-        let path = mlua::LuaString::from_lua(value, lua)?;
-        Ok(Self(BeneathRoot::new(&path.as_bytes())))
+        Ok(Self::from(&mlua::LuaString::from_lua(value, lua)?))
     }
 }
 

@@ -1,17 +1,22 @@
 //! HTTP for scripts.
 
+mod all;
 mod credentials;
+mod events;
+mod open;
 mod pairs;
 mod parts;
 mod request;
 mod response;
+mod stream;
+mod upload;
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
 use frame_net::http::{HttpClient, Method};
 use mlua::Table;
 
 use self::request::{BODY, COMMON, Sender};
-use super::members::{Members, invalid, shown};
+use super::members::Members;
 
 /// A [module](LuaModule) with which scripts make HTTP requests; they find it under `http`.
 ///
@@ -145,8 +150,8 @@ impl LuaModule for HttpModule {
                 name,
                 move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
                     let options = Members::new(options, what, &known)?;
-                    let mut asked = this.asked(lua, &ctx, &method, &url, &options)?;
-                    asked.request = this.with_body(lua, asked.request, options.string("body")?, &options)?;
+                    let asked = this.asked(lua, &ctx, &method, &url, &options)?;
+                    let asked = this.with_body(lua, &ctx, asked, options.string("body")?, &options)?;
                     Ok(this.clone().send(asked))
                 },
             )?;
@@ -158,26 +163,20 @@ impl LuaModule for HttpModule {
             let known = [&COMMON[..], &BODY[1..]].concat();
             module.prepared_function(name, move |lua, ctx, (url, body, options): WithBody| {
                 let options = Members::new(options, what, &known)?;
-                let mut asked = this.asked(lua, &ctx, &method, &url, &options)?;
-                asked.request = this.with_body(lua, asked.request, body, &options)?;
+                let asked = this.asked(lua, &ctx, &method, &url, &options)?;
+                let asked = this.with_body(lua, &ctx, asked, body, &options)?;
                 Ok(this.clone().send(asked))
             })?;
         }
 
+        let this = sender.clone();
         module.prepared_function("request", move |lua, ctx, request: Table| {
-            let known = [&COMMON[..], &BODY, &["method", "url"]].concat();
-            let members = Members::new(Some(request), "a request", &known)?;
-            let url =
-                members.string("url")?.ok_or_else(|| invalid("a request has a `url`; it is missing"))?;
-            let method = match members.string("method")? {
-                None => Method::GET,
-                Some(method) => Method::from_bytes(&method.as_bytes()).map_err(|_| {
-                    invalid(format!("there is no method `{}`", shown(&method.to_string_lossy())))
-                })?,
-            };
-            let mut asked = sender.asked(lua, &ctx, &method, &url, &members)?;
-            asked.request = sender.with_body(lua, asked.request, members.string("body")?, &members)?;
-            Ok(sender.clone().send(asked))
-        })
+            Ok(this.clone().send(this.whole(lua, &ctx, request)?))
+        })?;
+
+        stream::register(module)?;
+        upload::install(module, &sender)?;
+        events::install(module, &sender)?;
+        all::install(module, sender)
     }
 }

@@ -1,21 +1,27 @@
 //! Requests that scripts describe.
 
+use std::sync::Arc;
+
 use frame_dispatch::lua::{Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request};
+use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
 use mlua::{Lua, Table, Value};
 
-use super::response::Answer;
-use super::{credentials, pairs, parts};
+use super::open::Open;
+use super::response::{self as answer, Answer};
+use super::stream::{Opened, Stream};
+use super::{credentials, pairs, parts, upload};
 use crate::modules::connect::{self, Way};
+use crate::modules::lua::fs::{self, Access, Opening};
 use crate::modules::lua::headers;
-use crate::modules::lua::members::{Members, invalid, utf8};
+use crate::modules::lua::members::{Members, invalid, shown, utf8};
 
 /// The options that every request has.
-pub(super) const COMMON: [&str; 11] = [
+pub(super) const COMMON: [&str; 14] = [
     "basic",
     "bearer",
     "connect_timeout",
+    "decode",
     "first_byte_timeout",
     "headers",
     "isolation",
@@ -23,11 +29,13 @@ pub(super) const COMMON: [&str; 11] = [
     "max_redirects",
     "query",
     "sensitive",
+    "stall_timeout",
+    "stream",
     "timeout",
 ];
 
 /// The options of requests that may have a body.
-pub(super) const BODY: [&str; 5] = ["body", "form", "forward_body", "json", "multipart"];
+pub(super) const BODY: [&str; 6] = ["body", "file", "form", "forward_body", "json", "multipart"];
 
 /// Makes the requests of one VM.
 #[derive(Clone)]
@@ -40,13 +48,23 @@ pub(super) struct Sender {
 /// A request that was read.
 pub(super) struct Asked {
     pub(super) request: Request,
-    way: Way,
-    bound: Bound,
+    pub(super) terms: Terms,
+    /// The file that is its body.
+    pub(super) file: Option<Opening>,
+}
+
+/// How a request is sent, and what its response is read with.
+#[derive(Clone)]
+pub(super) struct Terms {
+    pub(super) way: Way,
+    pub(super) bound: Bound,
+    /// Where the body of the response is open, if it is read piece by piece.
+    pub(super) stream: Option<Arc<Open>>,
 }
 
 /// What limits the body of the response.
 #[derive(Clone, Copy)]
-enum Bound {
+pub(super) enum Bound {
     /// How many bytes the script has memory left for.
     Memory(u64),
     /// The option `max_body`.
@@ -76,10 +94,21 @@ impl Sender {
         if let Some(query) = options.table("query")? {
             request = request.query(pairs::read(lua, &query, "query", LARGEST_QUERY)?).map_err(failed)?;
         }
-        // A script narrows what the client may do, and never widens it.
+        let stream = match options.boolean("stream")? {
+            Some(true) => Some(Open::of_call(lua, &self.values)?),
+            Some(false) | None => None,
+        };
+        // A script narrows what the client may do, and never widens it. What is streamed takes as long as it takes.
+        let is_stream =
+            stream.is_some() || !options.value("file")?.is_nil() || !options.value("length")?.is_nil();
         if let Some(timeout) = options.seconds("timeout")? {
-            request = request.time_limit(timeout.min(config.time_limit));
+            let most = if is_stream { timeout } else { config.time_limit };
+            request = request.time_limit(timeout.min(most));
         }
+        if let Some(timeout) = options.seconds("stall_timeout")? {
+            request = request.stall_limit(timeout.min(config.stall_limit));
+        }
+        request = request.decode(options.boolean("decode")?.unwrap_or(true));
         if let Some(timeout) = options.seconds("connect_timeout")? {
             request = request.connect_limit(timeout.min(config.connect_limit));
         }
@@ -90,10 +119,21 @@ impl Sender {
             let max = usize::try_from(max).unwrap_or(usize::MAX);
             request = request.max_redirects(max.min(config.max_redirects));
         }
-        let own_max_body = options.count("max_body")?.filter(|max| *max < config.max_response_body);
-        let max_body = own_max_body.unwrap_or(config.max_response_body);
-        let room = u64::try_from(self.values.room(lua)?).unwrap_or(u64::MAX);
+        let most = match stream {
+            Some(_) => config.max_streamed_body.unwrap_or(u64::MAX),
+            None => config.max_response_body,
+        };
+        let own_max_body = options.count("max_body")?.filter(|max| *max < most);
+        let max_body = own_max_body.unwrap_or(most);
+        // What is streamed comes into the memory of the script as that reads it.
+        let room = match stream {
+            Some(_) => u64::MAX,
+            None => u64::try_from(self.values.room(lua)?).unwrap_or(u64::MAX),
+        };
         request = request.max_response_body(max_body.min(room));
+        if stream.is_some() {
+            request = request.streamed();
+        }
         let isolation = options.text("isolation")?;
         let way = Way::of(ctx, isolation.as_deref()).map_err(Values::raise)?;
         let bound = match own_max_body {
@@ -101,23 +141,51 @@ impl Sender {
             Some(max) => Bound::Option(max),
             None => Bound::Setting,
         };
-        Ok(Asked { request, way, bound })
+        Ok(Asked { request, terms: Terms { way, bound, stream }, file: None })
+    }
+
+    /// A request as `http.request` is given it. `further` members are the caller's.
+    pub(super) fn described(
+        &self,
+        lua: &Lua,
+        ctx: &Ctx,
+        request: Table,
+        further: &[&str],
+    ) -> mlua::Result<(Asked, Members)> {
+        let known = [&COMMON[..], &["method", "url"], further].concat();
+        let members = Members::new(Some(request), "a request", &known)?;
+        let url = members.string("url")?.ok_or_else(|| invalid("a request has a `url`; it is missing"))?;
+        let method = match members.string("method")? {
+            None => Method::GET,
+            Some(method) => Method::from_bytes(&method.as_bytes())
+                .map_err(|_| invalid(format!("there is no method `{}`", shown(&method.to_string_lossy()))))?,
+        };
+        Ok((self.asked(lua, ctx, &method, &url, &members)?, members))
+    }
+
+    /// A request of `http.request`, with its body.
+    pub(super) fn whole(&self, lua: &Lua, ctx: &Ctx, request: Table) -> mlua::Result<Asked> {
+        let (asked, members) = self.described(lua, ctx, request, &BODY)?;
+        let body = members.string("body")?;
+        self.with_body(lua, ctx, asked, body, &members)
     }
 
     pub(super) fn with_body(
         &self,
         lua: &Lua,
-        request: Request,
+        ctx: &Ctx,
+        mut asked: Asked,
         body: Option<mlua::LuaString>,
         options: &Members,
-    ) -> mlua::Result<Request> {
-        let request = request.forward_body(options.boolean("forward_body")?.unwrap_or(false));
+    ) -> mlua::Result<Asked> {
+        let request = asked.request.forward_body(options.boolean("forward_body")?.unwrap_or(false));
         let json = Some(options.value("json")?).filter(|json| !json.is_nil());
         let (form, multipart) = (options.table("form")?, options.table("multipart")?);
-        let given = [body.is_some(), json.is_some(), form.is_some(), multipart.is_some()];
+        let file = options.string("file")?;
+        let given = [body.is_some(), file.is_some(), form.is_some(), json.is_some(), multipart.is_some()];
         if given.into_iter().filter(|is_given| *is_given).count() > 1 {
             return Err(invalid(
-                "a request has one of `body`, `json`, `form` and `multipart`, and not several",
+                "a request has one of `body`, `file`, `form`, `json` and `multipart`, and not several",
             ));
         }
         if request.method() == Method::HEAD && given.contains(&true) {
@@ -125,53 +193,96 @@ impl Sender {
         }
         let failed = |error| Values::raise(connect::of_http(error));
         let max = usize::try_from(self.client.config().max_request_body).unwrap_or(usize::MAX);
-        if let Some(json) = json {
-            request.json_text(self.values.encode(lua, &json, "`json`")?).map_err(failed)
+        asked.file = file.map(|path| Box::pin(fs::open(ctx, (&path).into(), Access::Read)) as Opening);
+        asked.request = if let Some(json) = json {
+            request.json_text(self.values.encode(lua, &json, "`json`")?).map_err(failed)?
         } else if let Some(form) = form {
-            request.form(pairs::read(lua, &form, "form", max)?).map_err(failed)
+            request.form(pairs::read(lua, &form, "form", max)?).map_err(failed)?
         } else if let Some(multipart) = multipart {
             if request.headers().contains_key("content-type") {
                 return Err(invalid(
                     "`multipart` sets the header `content-type`, which names its boundary; leave it out",
                 ));
             }
-            request.multipart(parts::read(lua, &multipart, max)?).map_err(failed)
+            request.multipart(parts::read(lua, &multipart, max)?).map_err(failed)?
         } else if let Some(body) = body {
-            Ok(request.body(Bytes::copy_from_slice(&body.as_bytes())))
+            request.body(Bytes::copy_from_slice(&body.as_bytes()))
         } else {
-            Ok(request)
-        }
+            request
+        };
+        Ok(asked)
     }
 
     pub(super) async fn send(self, asked: Asked) -> mlua::Result<Answer> {
-        let Asked { request, way, bound } = asked;
-        let told = |error| Values::raise(told(error, bound));
-        let response = way.send(&self.client, request).await.map_err(told)?;
-        let (status, url) = (response.status().as_u16(), response.url().to_string());
-        let headers = response.headers().clone();
-        let (version, redirects) = (response.version(), response.redirects());
-        let route = way.route().clone();
-        let body = response.bytes().await.inspect_err(|error| way.log(error)).map_err(told)?;
-        let (values, metatable) = (self.values, self.metatable);
-        Ok(Answer { status, version, url, redirects, route, headers, body, values, metatable })
+        self.try_send(asked).await.map_err(Values::raise)
+    }
+
+    async fn try_send(&self, asked: Asked) -> Result<Answer, CallError> {
+        let (response, terms) = self.sent(asked).await?;
+        self.answer(response, terms).await
+    }
+
+    /// The response to a request, and what to read it with.
+    pub(super) async fn sent(&self, asked: Asked) -> Result<(Response, Terms), CallError> {
+        let Asked { mut request, terms, file } = asked;
+        if let Some(file) = file {
+            request = request.body(upload::of_file(file.await?));
+        }
+        let response = terms.way.send(&self.client, request).await;
+        response.map(|response| (response, terms.clone())).map_err(|error| terms.bound.told(error))
+    }
+
+    /// The response for the script, with its body, or a stream of it.
+    pub(super) async fn answer(&self, response: Response, terms: Terms) -> Result<Answer, CallError> {
+        let mut answer = self.head(&response);
+        let Terms { way, bound, stream } = terms;
+        if let Some(open) = stream {
+            answer.body = answer::Body::Stream(Opened::new(&open, Stream::new(response, way, bound)));
+            return Ok(answer);
+        }
+        let (body, trailers) = response.bytes_and_trailers().await.map_err(|error| {
+            way.log(&error);
+            bound.told(error)
+        })?;
+        (answer.body, answer.trailers) = (answer::Body::Whole(body), trailers);
+        Ok(answer)
+    }
+
+    /// The response for the script, still without its body.
+    pub(super) fn head(&self, response: &Response) -> Answer {
+        Answer {
+            status: response.status().as_u16(),
+            version: response.version(),
+            url: response.url().to_string(),
+            redirects: response.redirects(),
+            route: response.route().clone(),
+            headers: response.headers().clone(),
+            trailers: None,
+            body: answer::Body::Whole(Bytes::new()),
+            values: self.values.clone(),
+            metatable: self.metatable.clone(),
+        }
     }
 }
 
-/// An error, where the body that was too long may have been so for want of memory, or for the script's own limit.
-fn told(error: HttpError, bound: Bound) -> CallError {
-    let HttpError::BodyTooLarge { peer, limit } = &error else { return connect::of_http(error) };
-    let message = match bound {
-        Bound::Memory(room) if *limit == room => format!(
-            "the body of the response from {peer} has more than {limit} bytes, which is what the script has memory left for"
-        ),
-        Bound::Option(max) if *limit == max => {
-            format!(
-                "the body of the response from {peer} has more than {limit} bytes, the limit of `max_body`"
-            )
-        }
-        _ => return connect::of_http(error),
-    };
-    CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
+impl Bound {
+    /// An error, where the body that was too long may have been so for want of memory, or for the script's own limit.
+    pub(super) fn told(self, error: HttpError) -> CallError {
+        let HttpError::BodyTooLarge { peer, limit, .. } = &error else { return connect::of_http(error) };
+        let message = match self {
+            Self::Memory(room) if *limit == room => format!(
+                "the body of the response from {peer} has more than {limit} bytes, which is what the script has memory \
+                 left for"
+            ),
+            Self::Option(max) if *limit == max => {
+                format!(
+                    "the body of the response from {peer} has more than {limit} bytes, the limit of `max_body`"
+                )
+            }
+            _ => return connect::of_http(error),
+        };
+        CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
+    }
 }
 
 /// The names of the option `sensitive`, in lower case.

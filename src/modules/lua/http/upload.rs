@@ -1,0 +1,228 @@
+//! Bodies of requests that scripts write piece by piece, or that are files.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
+use frame_dispatch::{CallError, ErrorKind};
+use frame_net::http::{Body, Bytes, HttpError, Request, Response};
+use hyper::body::{Body as HttpBody, Frame};
+use mlua::{AnyUserData, IntoLua, Lua, Table, UserDataFields as _, UserDataRegistry, Value};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+
+use super::open::{Handle, Item, Open};
+use super::request::{Asked, Sender, Terms};
+use crate::modules::lua::fs::OpenFile;
+use crate::modules::lua::members::invalid;
+
+/// A request whose body is being written.
+pub(super) struct Upload {
+    /// A script does one thing at a time, so that nobody waits for this.
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Until all of the body is written.
+    writer: Option<mpsc::Sender<Piece>>,
+    sending: Sending,
+}
+
+enum Sending {
+    Going(Task),
+    /// It was answered before all of the body was written.
+    Answered(Box<Response>),
+    /// The response was taken, or there is none.
+    Ended,
+}
+
+/// The task that sends. It ends with this.
+struct Task(JoinHandle<Result<Response, HttpError>>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+enum Piece {
+    Data(Bytes),
+    /// All was written. Without it the request is given up.
+    End,
+}
+
+/// What is written, as a body.
+struct Written {
+    pieces: mpsc::Receiver<Piece>,
+    is_ended: bool,
+}
+
+impl HttpBody for Written {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.is_ended {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(match ready!(self.pieces.poll_recv(context)) {
+            Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
+            Some(Piece::End) => {
+                self.is_ended = true;
+                None
+            }
+            None => Some(Err(io::Error::other("the script has not finished it"))),
+        })
+    }
+}
+
+impl Upload {
+    /// Begins to send `request`, whose body has `length` bytes, if that is known.
+    fn begin(sender: &Sender, request: Request, terms: &Terms, length: Option<u64>) -> Self {
+        // One piece waits while another is being sent.
+        let (writer, pieces) = mpsc::channel(1);
+        let body = Body::new(Written { pieces, is_ended: false });
+        let body = length.into_iter().fold(body, Body::with_length);
+        let request = request.body(body);
+        let (way, client) = (terms.way.clone(), sender.client.clone());
+        let sending = tokio::spawn(async move { way.send(&client, request).await });
+        let inner = Inner { writer: Some(writer), sending: Sending::Going(Task(sending)) };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Writes `data`. Returns whether the server takes more: it does not once it has answered.
+    async fn write(&self, terms: &Terms, data: Bytes) -> mlua::Result<bool> {
+        let mut inner = self.inner.lock().await;
+        let Some(writer) = &inner.writer else {
+            return Err(invalid("the body is finished; nothing more can be written"));
+        };
+        if data.is_empty() || writer.send(Piece::Data(data)).await.is_ok() {
+            return Ok(true);
+        }
+        if matches!(inner.sending, Sending::Going(_)) {
+            let response = inner.response(terms).await?;
+            inner.sending = Sending::Answered(response.into());
+        }
+        Ok(false)
+    }
+
+    /// Ends the body, and waits for the response.
+    async fn finish(&self, terms: &Terms) -> mlua::Result<Response> {
+        let mut inner = self.inner.lock().await;
+        if let Some(writer) = inner.writer.take() {
+            // Where nothing is read any more there is a response, or an error.
+            let _ = writer.send(Piece::End).await;
+        }
+        inner.response(terms).await
+    }
+}
+
+impl Inner {
+    async fn response(&mut self, terms: &Terms) -> mlua::Result<Response> {
+        let task = match &mut self.sending {
+            Sending::Going(task) => &mut task.0,
+            Sending::Answered(_) | Sending::Ended => {
+                return match std::mem::replace(&mut self.sending, Sending::Ended) {
+                    Sending::Answered(response) => Ok(*response),
+                    _ => Err(invalid("the upload has ended already")),
+                };
+            }
+        };
+        let sent = task.await;
+        self.sending = Sending::Ended;
+        match sent {
+            Ok(sent) => sent.map_err(|error| Values::raise(terms.bound.told(error))),
+            Err(error) => {
+                let failed = CallError::new(ErrorKind::Internal, "the request failed").with_source(error);
+                Err(Values::raise(failed))
+            }
+        }
+    }
+}
+
+/// What a script has of an upload.
+pub(super) struct Writer {
+    handle: Handle,
+    sender: Sender,
+    terms: Terms,
+}
+
+impl Writer {
+    pub(super) fn new(open: &Arc<Open>, sender: Sender, asked: Asked, length: Option<u64>) -> Self {
+        let Asked { request, terms, .. } = asked;
+        let upload = Upload::begin(&sender, request, &terms, length);
+        Self { handle: open.add(Item::Upload(upload.into())), sender, terms }
+    }
+}
+
+impl IntoLua for Writer {
+    fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
+        lua.create_any_userdata(self).map(Value::UserData)
+    }
+}
+
+fn upload(writer: &Writer) -> mlua::Result<Arc<Upload>> {
+    match writer.handle.item("the upload")? {
+        Item::Upload(upload) => Ok(upload),
+        _ => Err(invalid("this is not an upload")),
+    }
+}
+
+/// Adds `http.upload`.
+pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::Result<()> {
+    register(module)?;
+    let sender = sender.clone();
+    module.prepared_function("upload", move |lua, ctx, request: Table| {
+        let (mut asked, members) = sender.described(lua, &ctx, request, &["forward_body", "length"])?;
+        let forwards = members.boolean("forward_body")?.unwrap_or(false);
+        asked.request = asked.request.forward_body(forwards);
+        if let Some(timeout) = members.seconds("timeout")? {
+            asked.request = asked.request.time_limit(timeout);
+        }
+        let length = members.count("length")?;
+        let open = Open::of_call(lua, &sender.values)?;
+        let sender = sender.clone();
+        // A runtime runs what is waited for, and not what prepares it.
+        Ok(async move { Ok(Writer::new(&open, sender, asked, length)) })
+    })
+}
+
+/// Gives the VM the type of uploads.
+fn register(module: &ModuleBuilder<'_>) -> mlua::Result<()> {
+    let methods = module.functions(|methods| {
+        methods.prepared_function("write", |_, _, (writer, data): (AnyUserData, mlua::LuaString)| {
+            let writer = writer.borrow::<Writer>()?;
+            let (upload, terms) = (upload(&writer)?, writer.terms.clone());
+            let data = Bytes::copy_from_slice(&data.as_bytes());
+            Ok(async move { upload.write(&terms, data).await })
+        })?;
+        methods.prepared_function("finish", |_, _, writer: AnyUserData| {
+            let writer = writer.borrow::<Writer>()?;
+            let (upload, terms, sender) = (upload(&writer)?, writer.terms.clone(), writer.sender.clone());
+            Ok(async move {
+                let response = upload.finish(&terms).await?;
+                sender.answer(response, terms).await.map_err(Values::raise)
+            })
+        })?;
+        methods.function("close", |_, _, (writer, _): (AnyUserData, Value)| {
+            writer.borrow::<Writer>().map(|writer| writer.handle.close())
+        })
+    })?;
+    let close: Value = methods.raw_get("close")?;
+    module.lua().register_userdata_type(|registry: &mut UserDataRegistry<Writer>| {
+        registry.add_meta_field("__index", methods);
+        registry.add_meta_field("__close", close);
+        registry.add_meta_field("__name", "upload");
+    })
+}
+
+/// A file, as a body. It is as long as it is when it is opened.
+pub(super) fn of_file(file: OpenFile) -> Body {
+    let length = file.length;
+    Body::from_reader(file).with_length(length)
+}

@@ -1,0 +1,374 @@
+//! What the module `http` does piece by piece, and several requests at once.
+
+mod guide;
+mod server;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use frame_dispatch::lua::{LuaConfig, LuaEngine};
+use frame_dispatch::{CallError, ErrorKind, Functions, Payload, Task};
+use frame_net::http::{HttpClient, HttpConfig};
+use frame_registry::{App, FrameResolvers, Options};
+use frame_runtime::fs_root::{FS_BASE, FS_ROOT, Root};
+use frame_runtime::modules::lua::{FsModule, HttpModule};
+use serde_json::{Value as Json, json};
+
+use self::server::Server;
+use crate::support::soon;
+
+/// A script with a directory, and a server.
+struct World {
+    functions: Functions,
+    base: tempfile::TempDir,
+    server: Server,
+}
+
+impl World {
+    fn new(source: &str) -> Self {
+        Self::with(source, HttpConfig::default(), LuaConfig::default(), json!({}))
+    }
+
+    fn with(source: &str, http: HttpConfig, config: LuaConfig, limits: Json) -> Self {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::create_dir(base.path().join("room")).unwrap();
+        let mut app = App::builder();
+        app.set_resolvers(FrameResolvers::linked()).unwrap();
+        app.set(&FS_BASE, Root::open(base.path()).unwrap()).unwrap();
+        let networks = json!({ "clearnet": { "allow": ["127.0.0.0/8"] }, "limits": limits });
+        frame_net::boot(&mut app, serde_json::from_value(networks).unwrap()).unwrap();
+        let functions = Functions::new(app.build());
+        let http = HttpModule::new(HttpClient::new(http).unwrap());
+        let engine = LuaEngine::builder().module(http).module(FsModule::new()).build().unwrap();
+        let function = engine.function("script", source, config).unwrap();
+        let preset = Options::new().with(&FS_ROOT, "room".parse().unwrap());
+        functions.register("app:script".parse().unwrap(), preset, function).unwrap();
+        Self { functions, base, server: Server::new() }
+    }
+
+    /// What the script returns for the URL of the server.
+    async fn call(&self) -> Result<Json, CallError> {
+        let task = Task::new("app:script".parse().unwrap()).with_payload(json!(self.server.base()));
+        match soon(self.functions.root().call(task)).await? {
+            Payload::Json(json) => Ok(json),
+            other => panic!("{other:?} is no JSON"),
+        }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.base.path().join("room").join(name)
+    }
+}
+
+async fn run(source: &str) -> Json {
+    World::new(source).call().await.unwrap()
+}
+
+/// The kind and the message of what the source fails with.
+async fn failed(source: &str) -> (String, String) {
+    failed_in(World::new(&caught(source))).await
+}
+
+fn caught(source: &str) -> String {
+    format!(
+        "local base = ... local ok, e = pcall(function() {source} end) return {{ ok, e.kind, e.message }}"
+    )
+}
+
+async fn failed_in(world: World) -> (String, String) {
+    let returned = world.call().await.unwrap();
+    assert_eq!(returned[0], false);
+    (returned[1].as_str().unwrap().to_owned(), returned[2].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_streamed_is_read_in_pieces() {
+    let returned = run("local response <close> = http.get(... .. '/bytes/1000000', { stream = true })
+         local first, count, largest = response.body:read(10), 0, 0
+         for piece in response.body:chunks() do
+             count, largest = count + #piece, math.max(largest, #piece)
+         end
+         return { response.status, first, count, largest <= 65536, response.body:read() == nil }");
+    assert_eq!(returned.await, json!([200, "xxxxxxxxxx", 999_990, true, true]));
+    let all = run("return http.get(... .. '/bytes/70000', { stream = true }).body:read_all():len()");
+    assert_eq!(all.await, 70_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_reads_more_than_its_memory_and_no_more_than_it_allows() {
+    let source = "local count = 0
+         for piece in http.get(... .. '/bytes/60000000', { stream = true }).body:chunks() do count = count + #piece end
+         return count";
+    let config = LuaConfig::default().with_memory(4 << 20);
+    let world = World::with(source, HttpConfig::default(), config.clone(), json!({}));
+    assert_eq!(world.call().await.unwrap(), 60_000_000);
+
+    let (kind, message) = failed(
+        "for _ in http.get(base .. '/bytes/60000000', { stream = true, max_body = 100000 }).body:chunks() do end",
+    )
+    .await;
+    assert!(kind == "exhausted" && message.ends_with("the limit of `max_body`"), "{message}");
+    let source = caught("http.get(base .. '/bytes/60000000', { stream = true }).body:read_all()");
+    let (kind, _) = failed_in(World::with(&source, HttpConfig::default(), config.clone(), json!({}))).await;
+    assert_eq!(kind, "exhausted");
+    let mut http = HttpConfig::default();
+    http.max_streamed_body = Some(1000);
+    let source = caught("http.get(base .. '/bytes/1001', { stream = true, max_body = 5000 }).body:read()");
+    let (kind, message) = failed_in(World::with(&source, http, config, json!({}))).await;
+    assert!(kind == "exhausted" && message.ends_with("the limit of `max_streamed_body`"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_goes_to_a_file_and_a_file_is_a_body() {
+    let world = World::new(
+        "local base = ...
+         fs.write('big', 'much longer than what follows')
+         local saved = http.get(base .. '/bytes/300000', { stream = true }).body:save('big')
+         local put = http.request { method = 'PUT', url = base .. '/framing', file = 'big' }
+         return { saved, fs.stat('big').size, put.body }",
+    );
+    assert_eq!(world.call().await.unwrap(), json!([300_000, 300_000, "300000 300000"]));
+    assert_eq!(std::fs::read(world.file("big")).unwrap().len(), 300_000);
+
+    for (source, kind, words) in [
+        ("http.request { url = base .. '/echo', file = 'none' }", "not_found", "\"none\" does not exist"),
+        ("http.request { url = base .. '/echo', file = '../x' }", "denied", "it has `..` in it"),
+        (
+            "http.request { url = base .. '/echo', file = 'a', body = 'b' }",
+            "invalid",
+            "one of `body`, `file`, `form`",
+        ),
+        ("http.get(base .. '/hello', { stream = true }).body:save('/x')", "denied", "it is absolute"),
+        ("http.get(base .. '/hello', { stream = true }).body:save('.')", "invalid", "is a directory"),
+    ] {
+        let (found, message) = failed(source).await;
+        assert!(found == kind && message.contains(words), "{source}: {found}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_written_in_pieces() {
+    let returned = run(
+        "local base = ...
+         local out = {}
+         for i, length in ipairs { false, 6 } do
+             local upload <close> = http.upload { method = 'PUT', url = base .. '/framing', length = length or nil }
+             upload:write('one') upload:write('') upload:write('two')
+             out[i] = upload:finish().body
+         end
+         local big <close> = http.upload { method = 'POST', url = base .. '/framing' }
+         for _ = 1, 100 do big:write(('x'):rep(100000)) end
+         out[3] = big:finish().body
+         return out",
+    );
+    assert_eq!(returned.await, json!(["chunked 6", "6 6", "chunked 10000000"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_not_finished_is_not_taken_for_whole() {
+    let (kind, message) = failed(
+        "local u = http.upload { method = 'POST', url = base .. '/echo', length = 5 } u:write('toolong') u:finish()",
+    )
+    .await;
+    assert!(
+        kind == "invalid" && message.contains("its length was given as 5 bytes, and it has more"),
+        "{message}"
+    );
+    let source = "local u = http.upload { method = 'POST', url = base .. '/echo' } u:close() u:write('x')";
+    let (kind, message) = failed(source).await;
+    assert!(kind == "invalid" && message == "the upload is closed", "{message}");
+    let source = "local u = http.upload { method = 'POST', url = base .. '/echo' } u:finish() u:finish()";
+    assert_eq!(failed(source).await.0, "invalid");
+
+    let world =
+        World::new("local u = http.upload { method = 'POST', url = ... .. '/echo' } u:write('x') return 1");
+    world.call().await.unwrap();
+    soon(async {
+        while world.server.open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await
+        }
+    })
+    .await;
+    assert_eq!(world.server.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_early_takes_no_more() {
+    let returned = run("local upload <close> = http.upload { method = 'POST', url = ... .. '/early' }
+         local written = 0
+         while written < 100000000 and upload:write(('x'):rep(100000)) do written = written + 100000 end
+         local response = upload:finish()
+         return { response.status, response.body, written < 100000000 }");
+    assert_eq!(returned.await, json!([413, "too much", true]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_stalls_ends_with_a_deadline_that_names_the_setting() {
+    let source = "local r = http.get(base .. '/stall', { stream = true, stall_timeout = 0.1 }) r.body:read() r.body:read()";
+    let (kind, message) = failed(source).await;
+    assert!(kind == "deadline" && message.ends_with("for 100ms, the limit of `stall_limit`"), "{message}");
+    let source = "local u = http.upload { method = 'POST', url = base .. '/deaf', stall_timeout = 0.1 }
+         while true do u:write(('x'):rep(100000)) end";
+    let (kind, message) = failed(source).await;
+    assert!(kind == "deadline" && message.contains("`stall_limit`"), "{kind} {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_has_some_streams_at_a_time_and_closes_them_when_it_ends() {
+    let world = World::new(
+        "local base, open = ..., {}
+         for i = 1, 16 do open[i] = http.get(base .. '/stall', { stream = true }) end
+         local ok, e = pcall(http.get, base .. '/hello', { stream = true })
+         local whole = http.get(base .. '/hello').body
+         open[16].body:close()
+         local again = http.get(base .. '/hello', { stream = true }).body:read_all()
+         -- What no variable has any more makes room.
+         for i = 1, 40 do http.get(base .. '/stall', { stream = true }) open = nil end
+         return { ok, e.kind, e.retryable, whole, again }",
+    );
+    assert_eq!(world.call().await.unwrap(), json!([false, "exhausted", false, "hello", "hello"]));
+    let closed = async {
+        while world.server.open.load(Ordering::SeqCst) > 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(closed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_that_never_reads_its_streams_uses_up_its_own_connections() {
+    let source = "local base, open = ..., {}
+         for i = 1, 3 do open[i] = http.get(base .. '/stall', { stream = true }) end
+         local ok, e = pcall(http.get, base .. '/hello')
+         open[1].body:close()
+         return { ok, e.kind, e.message, http.get(base .. '/hello').body }";
+    let limits = json!({ "connections": 100, "connections_per_unit": 3 });
+    let world = World::with(source, HttpConfig::default(), LuaConfig::default(), limits);
+    let returned = world.call().await.unwrap();
+    assert_eq!(
+        (&returned[0], &returned[1], &returned[3]),
+        (&json!(false), &json!("exhausted"), &json!("hello"))
+    );
+    assert!(
+        returned[2].as_str().unwrap().contains("limit of 3") || returned[2].as_str().unwrap().contains('3'),
+        "{returned}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_follow_a_body() {
+    let returned = run(
+        "local url = ... .. '/trailers'
+         local stream = http.get(url, { stream = true }).body
+         local before, body = stream:trailers(), stream:read_all()
+         return { http.get(url).trailers['x-sum'], before == nil, body, stream:trailers()['x-sum'], http.get(... .. '/hello').trailers == nil }",
+    );
+    assert_eq!(returned.await, json!(["42", true, "body", "42", true]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_compressed_is_decoded_unless_that_is_turned_off() {
+    let returned = run("local url = ... .. '/gzip'
+         local raw = http.get(url, { decode = false }).body
+         local own = http.get(url, { headers = { ['accept-encoding'] = 'gzip' } }).body
+         local stream = http.get(url, { stream = true }).body:read_all()
+         local response = http.get(url)
+         return { response.body, response.headers['content-encoding'], stream, #raw, raw == own }");
+    assert_eq!(returned.await, json!(["hello", "gzip", "hello", 25, true]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_a_loop_that_goes_on_where_it_broke_off_if_asked() {
+    let returned = run("local base, seen = ..., {}
+         for event in http.events(base .. '/events') do seen[#seen + 1] = event.event .. event.data end
+         for event in http.events(base .. '/events', { reconnect = 1 }) do
+             seen[#seen + 1] = event.id
+             if event.id == '3' then break end
+         end
+         local events <close> = http.events(base .. '/events', { last_event_id = '1' })
+         seen[#seen + 1] = events:next().data .. events:last_event_id()
+         return seen");
+    assert_eq!(returned.await, json!(["tick1", "1", "2", "3", "22"]));
+    let (kind, message) = failed("for _ in http.events(base .. '/hello') do end").await;
+    assert!(
+        kind == "unavailable" && message.contains("`Content-Type` is not `text/event-stream`"),
+        "{message}"
+    );
+    let (kind, message) = failed("for _ in http.events(base .. '/events', { max_event = 5 }) do end").await;
+    assert!(kind == "exhausted" && message.ends_with("an event has more than 5 bytes"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_requests_are_answered_in_their_order_and_a_failure_loses_no_other() {
+    let world = World::new(
+        "local base = ...
+         local list = { base .. '/slow/30', { url = base .. '/break' }, { method = 'POST', url = base .. '/echo', body = 'x' },
+                        { url = base .. '/status/404' }, base .. '/slow/1' }
+         local out = {}
+         for i, result in ipairs(http.all(list)) do
+             out[i] = result.error and { result.error.kind, result.error.retryable } or { result.status, result.body }
+         end
+         return out",
+    );
+    let expected = json!([[200, "30"], ["unavailable", true], [200, "x"], [404, ""], [200, "1"]]);
+    assert_eq!(world.call().await.unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_requests_are_made_at_once_than_asked() {
+    let source = |options: &str| {
+        format!(
+            "local list = {{}} for i = 1, 30 do list[i] = ... .. '/slow/20' end
+             local results = http.all(list, {options})
+             for _, result in ipairs(results) do assert(result.body == '20') end
+             return #results"
+        )
+    };
+    for (options, most) in [("nil", 8), ("{ concurrency = 2 }", 2)] {
+        let world = World::new(&source(options));
+        assert_eq!(world.call().await.unwrap(), 30);
+        let seen = world.server.most.load(Ordering::SeqCst);
+        assert!((2..=most).contains(&seen), "{seen}");
+    }
+    for (source, words) in [
+        ("local l = {} for i = 1, 257 do l[i] = base end http.all(l)", "at most 256 requests; there are 257"),
+        ("http.all({}, { concurrency = 17 })", "`concurrency` is an integer from 1 to 16; it is 17"),
+        ("http.all({}, { concurrency = 0 })", "it is 0"),
+        ("http.all { 7 }", "a list of requests or URLs; there is a number"),
+        ("http.all { { url = base, stream = true } }", "leave out `stream`"),
+        ("http.all { { uri = base } }", "did you mean `url`?"),
+    ] {
+        let (kind, message) = failed(source).await;
+        assert!(kind == "invalid" && message.contains(words), "{source}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_requests_share_the_memory_of_the_script() {
+    let source = "local list = {} for i = 1, 10 do list[i] = ... .. '/bytes/1000000' end
+         local whole, kinds = 0, {}
+         for _, result in ipairs(http.all(list, { concurrency = 10 })) do
+             if result.error then kinds[result.error.kind] = true else whole = whole + 1 end
+         end
+         return { whole < 8, kinds.exhausted }";
+    let config = LuaConfig::default().with_memory(8 << 20);
+    let world = World::with(source, HttpConfig::default(), config, json!({}));
+    match world.call().await {
+        Ok(returned) => assert_eq!(returned, json!([true, true])),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_requests_end_with_their_call() {
+    let world = World::new("local l = {} for i = 1, 8 do l[i] = ... .. '/stall' end http.all(l)");
+    let ctx = world.functions.root().with_timeout(Duration::from_millis(300));
+    let task = Task::new("app:script".parse().unwrap()).with_payload(json!(world.server.base()));
+    assert_eq!(soon(ctx.call(task)).await.unwrap_err().kind(), ErrorKind::Deadline);
+    let closed = async {
+        while world.server.open.load(Ordering::SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(closed).await;
+}

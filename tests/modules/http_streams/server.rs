@@ -1,0 +1,166 @@
+//! A server of HTTP/1.1 for many connections, whose answers go by the path.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::GENEROUS;
+
+/// The server, until the test ends.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    /// How many requests are being answered, and the most that were.
+    pub(super) most: Arc<AtomicUsize>,
+    /// How many connections there are.
+    pub(super) open: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub(super) fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (now, most, open): (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>) = <_>::default();
+        let (seen, counted) = (Arc::clone(&most), Arc::clone(&open));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                stream.set_read_timeout(Some(GENEROUS)).unwrap();
+                let (now, most, open) = (Arc::clone(&now), Arc::clone(&seen), Arc::clone(&counted));
+                open.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    serve(&stream, &now, &most);
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self { address, most, open }
+    }
+
+    pub(super) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn serve(stream: &TcpStream, now: &AtomicUsize, most: &AtomicUsize) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+            if line == "\r\n" {
+                break;
+            }
+            head.push(line.trim_end().to_owned());
+        }
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let answered = answer(&head, &mut reader, &mut writer);
+        now.fetch_sub(1, Ordering::SeqCst);
+        answered?;
+    }
+}
+
+fn header<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
+    let mut fields = head.iter().skip(1).filter_map(|line| line.split_once(": "));
+    fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn body(head: &[String], reader: &mut BufReader<&TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    if header(head, "transfer-encoding").is_none() {
+        let length = header(head, "content-length").map_or(0, |length| length.parse().unwrap());
+        reader.take(length).read_to_end(&mut body).ok()?;
+        return (body.len() as u64 == length).then_some(body);
+    }
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
+        let len = u64::from_str_radix(line.trim_end(), 16).unwrap();
+        let before = body.len();
+        reader.take(len + 2).read_to_end(&mut body).ok()?;
+        if body.len() != before + usize::try_from(len).unwrap() + 2 {
+            return None;
+        }
+        body.truncate(body.len() - 2);
+        if len == 0 {
+            return Some(body);
+        }
+    }
+}
+
+fn respond(writer: &mut impl Write, head: &str, body: &[u8]) -> Option<()> {
+    let head = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len());
+    writer.write_all(&[head.as_bytes(), body].concat()).ok()
+}
+
+fn answer(head: &[String], reader: &mut BufReader<&TcpStream>, writer: &mut &TcpStream) -> Option<()> {
+    let path = head[0].split(' ').nth(1).unwrap().to_owned();
+    let (what, argument) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+    match what {
+        // Answers before it has read the body, and closes.
+        "early" => {
+            respond(writer, "413 X\r\nConnection: close", b"too much")?;
+            let _ = writer.shutdown(std::net::Shutdown::Write);
+            let _ = std::io::copy(reader, &mut std::io::sink());
+            return None;
+        }
+        "deaf" => {
+            let _ = writer.peek(&mut [0]);
+            thread::sleep(GENEROUS);
+            return None;
+        }
+        _ => {}
+    }
+    let framing = header(head, "content-length").or(header(head, "transfer-encoding")).unwrap_or("none");
+    let sent = body(head, reader)?;
+    match what {
+        "hello" => respond(writer, "200 OK", b"hello"),
+        "echo" => respond(writer, "200 OK", &sent),
+        "framing" => respond(writer, "200 OK", format!("{framing} {}", sent.len()).as_bytes()),
+        "bytes" => {
+            let count: usize = argument.parse().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n");
+            writer.write_all(head.as_bytes()).ok()?;
+            let piece = [b'x'; 64 << 10];
+            for at in (0..count).step_by(piece.len()) {
+                writer.write_all(&piece[..piece.len().min(count - at)]).ok()?;
+            }
+            Some(())
+        }
+        "status" => respond(writer, &format!("{argument} X"), b""),
+        "slow" => {
+            thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+            respond(writer, "200 OK", argument.as_bytes())
+        }
+        "trailers" => writer
+            .write_all(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n4\r\nbody\r\n0\r\nX-Sum: 42\r\n\r\n",
+            )
+            .ok(),
+        // The text `hello`.
+        "gzip" => respond(writer, "200 OK\r\nContent-Encoding: gzip", &[
+            0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 7, 0, 0x86, 0xa6, 0x10, 0x36, 5, 0, 0, 0,
+        ]),
+        "stall" => {
+            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegun").ok()?;
+            let _ = reader.read(&mut [0]);
+            None
+        }
+        "events" => {
+            let begin = if header(head, "last-event-id") == Some("1") { 2 } else { 1 };
+            let text: String = (begin..=begin + usize::from(begin == 2))
+                .map(|number| format!("id: {number}\nevent: tick\ndata: {number}\nretry: 1\n\n"))
+                .collect();
+            let _ = writer.write_all(
+                format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{text}").as_bytes(),
+            );
+            None
+        }
+        "break" => None,
+        other => panic!("{other}"),
+    }
+}
