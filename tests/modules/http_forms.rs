@@ -145,7 +145,10 @@ async fn a_request_has_one_body() {
         "http.request { url = url, body = 'x', multipart = {} }",
     ] {
         let message = refused(source).await;
-        assert!(message.contains("one of `body`, `file`, `form`, `json` and `multipart`"), "{source}: {message}");
+        assert!(
+            message.contains("one of `body`, `file`, `form`, `json` and `multipart`"),
+            "{source}: {message}"
+        );
     }
     assert!(refused("http.get(url, { form = {} })").await.contains("has no member `form`"));
     assert!(refused("http.post(url, nil, { body = '' })").await.contains("has no member `body`"));

@@ -26,13 +26,14 @@ pub struct State {
     running: Running,
     /// Made when the guest first logs something.
     log: Option<Box<Log>>,
+    /// At most one of a type. It is dropped before the table, so that by what a module keeps here, what its resources started
+    /// can tell the end of the call from an end that the guest wants.
+    slots: Vec<Box<dyn Any + Send>>,
     table: ResourceTable,
     /// How many uses of a host module it is until the resources are weighed again.
     until_weighed: usize,
     weighers: Vec<Weigher>,
     wasi: Option<Box<WasiCtx>>,
-    /// At most one of a type.
-    slots: Vec<Box<dyn Any + Send>>,
 }
 
 /// How many bytes of the host's memory a handle counts as.

@@ -121,8 +121,7 @@ impl Body {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Streamed(source) => {
                 let source = source.lock();
-                source.kept.as_ref().is_some_and(Vec::is_empty)
-                    && (source.is_ended || source.body.is_end_stream())
+                source.kept.as_ref().is_some_and(Vec::is_empty) && source.has_nothing_more()
             }
         }
     }
@@ -293,7 +292,7 @@ pub enum BodyError {
     },
 }
 
-/// Why an attempt was ended. The reason itself stays with the source.
+/// Why an attempt has ended. The reason itself stays with the source.
 #[derive(Debug, thiserror::Error)]
 #[error("the body of the request could not be sent")]
 struct Ended;
@@ -443,6 +442,12 @@ impl State {
         }
     }
 
+    /// Whether the end is known to be there. One that comes too early is to be read, which fails.
+    fn has_nothing_more(&self) -> bool {
+        let is_whole = self.held.is_none() && self.check_whole().is_ok();
+        is_whole && (self.is_ended || self.body.is_end_stream())
+    }
+
     fn check_whole(&self) -> Result<(), BodyError> {
         match self.length {
             Some(length) if self.read < length => Err(BodyError::Length { length, read: self.read }),
@@ -531,7 +536,7 @@ impl HttpBody for Outgoing {
             Self::Streamed { source, replayed, .. } => {
                 let state = source.lock();
                 let is_replayed = state.kept.as_ref().is_none_or(|kept| *replayed >= kept.len());
-                is_replayed && state.announced.is_empty() && (state.is_ended || state.body.is_end_stream())
+                is_replayed && state.announced.is_empty() && state.has_nothing_more()
             }
         }
     }

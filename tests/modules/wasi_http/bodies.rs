@@ -12,53 +12,96 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::guest::{Ask, DROPS_BODY, GATE, Gate, ONLY_COUNTS, Outcome, WAITS, World, outcomes, soon};
-use super::origin::{Origin, ok, response};
+use super::origin::{Event, Origin, ok, response};
 
 fn loopback() -> serde_json::Value {
     json!({ "clearnet": { "allow": ["127.0.0.0/8"] } })
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_not_sent() {
+async fn a_body_that_is_too_large_is_never_whole() {
     let mut origin = Origin::new(|_| ok("")).await;
-    let world = World::with(&loopback(), json!({ "max_request_body": 100_000 }));
+    let world = World::with(&loopback(), json!({ "max_streamed_body": 100_000 }));
     let ask = Ask::post(origin.address, vec![7; 100_001]);
     assert_eq!(world.ask(&ask, None).await, Outcome::Failed("HTTP-request-body-size"));
-    assert!(origin.is_untouched());
+    origin.closed().await;
+    let ask = ask.header("Content-Length", "100001");
+    assert_eq!(world.ask(&ask, None).await, Outcome::Failed("HTTP-request-body-size"));
+    assert!(origin.is_untouched(), "nothing is sent of what says so itself");
     let ask = Ask::post(origin.address, vec![7; 100_000]);
     assert_eq!(world.ask(&ask, None).await.response().status, 200);
 }
 
 #[tokio::test]
-async fn bodies_that_are_on_their_way_are_limited_together() {
-    let origin = Origin::silent().await;
-    let world = World::with(&loopback(), json!({ "max_request_body": 100_000, "time_limit": "1s" }));
-    let ask = Ask { count: 3, ..Ask::post(origin.address, vec![7; 40_000]) };
-    let outcomes = world.call(&ask, &json!({})).await.unwrap();
-    let refused = outcomes.iter().filter(|&outcome| *outcome == Outcome::Failed("HTTP-request-body-size"));
-    assert_eq!(refused.count(), 1, "{outcomes:?}");
-    let waited = outcomes.iter().filter(|&outcome| *outcome == Outcome::Failed("HTTP-response-timeout"));
-    assert_eq!(waited.count(), 2, "{outcomes:?}");
-}
-
-#[tokio::test]
-async fn a_body_that_is_not_finished_is_not_sent() {
+async fn a_body_that_is_not_finished_is_never_whole() {
     let mut origin = Origin::new(|_| ok("")).await;
     let world = World::new(&json!({}));
     let ask = Ask::post(origin.address, "half of it").does(DROPS_BODY);
     assert_eq!(world.ask(&ask, None).await, Outcome::Failed("HTTP-protocol-error"));
+    origin.closed().await;
     let short = Ask::post(origin.address, "half of it").header("Content-Length", "20");
     assert_eq!(world.ask(&short, None).await, Outcome::Failed("HTTP-protocol-error"));
+    origin.closed().await;
     let none = Ask::get(origin.address).header("Content-Length", "20");
     assert_eq!(world.ask(&none, None).await, Outcome::Failed("HTTP-request-body-size"));
-    assert!(origin.is_untouched());
+    let Event::Closed = origin.event().await else { panic!("it is whole") };
+}
+
+#[tokio::test]
+async fn a_body_that_the_end_of_the_call_cuts_off_is_not_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let world = World::new(&json!({}));
+    // More than fits between here and there, so that the guest is still writing.
+    let ask = Ask::post(address, vec![7; 30 << 20]);
+    let root = world.functions.root();
+    let mut call = Box::pin(root.call(World::task(&ask, &json!({}))));
+    let accepted = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut begun = vec![0; 1000];
+        stream.read_exact(&mut begun).await.unwrap();
+        stream
+    };
+    let mut stream = tokio::select! {
+        result = &mut call => panic!("{result:?}"),
+        stream = soon(accepted) => stream,
+    };
+    drop(call);
+    let mut rest = Vec::new();
+    let _ = soon(stream.read_to_end(&mut rest)).await;
+    assert!(!rest.ends_with(b"0\r\n\r\n"), "the server takes it for whole");
+}
+
+#[tokio::test]
+async fn a_body_is_sent_while_it_is_written() {
+    const LENGTH: usize = 20 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let counted = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut count, mut buffer, mut last) = (0, vec![0; 64 << 10], Vec::new());
+        while !last.ends_with(b"0\r\n\r\n") {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "it is whole");
+            count += read;
+            last.extend_from_slice(&buffer[..read]);
+            last.drain(..last.len().saturating_sub(5));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").await.unwrap();
+        count
+    });
+    // It is more than the client holds of a body that is not streamed.
+    let world = World::with(&loopback(), json!({ "max_request_body": "1MiB", "time_limit": "60s" }));
+    let answer = world.ask(&Ask::post(address, vec![7; LENGTH]), None).await.response();
+    assert_eq!(answer.text(), "done");
+    assert!(soon(counted).await.unwrap() > LENGTH);
 }
 
 #[tokio::test]
 async fn a_response_has_at_most_what_the_client_allows() {
     let world = World::with(
         &loopback(),
-        json!({ "max_response_body": 1000, "max_response_head": 9000, "max_response_headers": 20 }),
+        json!({ "max_streamed_body": 1000, "max_response_head": 9000, "max_response_headers": 20 }),
     );
     let chunked = |_: &_| b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1f4\r\n".to_vec();
     let body =
@@ -140,7 +183,7 @@ async fn a_response_comes_no_faster_than_the_guest_reads() {
     /// What the kernel holds between two of its sockets, and hyper for a connection.
     const IN_BETWEEN: usize = 16 << 20;
     let (address, taken, stalled) = flood(LENGTH).await;
-    let world = World::with(&loopback(), json!({ "max_response_body": LENGTH, "time_limit": "600s" }));
+    let world = World::with(&loopback(), json!({ "stall_limit": "600s" }));
     let gate = Gate::new();
     let ask = Ask::get(address).does(ONLY_COUNTS | WAITS);
     let task = World::task(&ask, &json!({})).with_pair(GATE.pair(Arc::clone(&gate)));

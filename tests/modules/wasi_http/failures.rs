@@ -124,7 +124,7 @@ async fn a_body_that_stops_for_longer_than_the_guest_waits() {
 async fn a_response_that_takes_longer_than_the_client_waits() {
     let origin = Origin::new(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf".to_vec()).await;
     let world =
-        World::with(&json!({ "clearnet": { "allow": ["127.0.0.0/8"] } }), json!({ "time_limit": "1s" }));
+        World::with(&json!({ "clearnet": { "allow": ["127.0.0.0/8"] } }), json!({ "stall_limit": "1s" }));
     let answer = world.ask(&Ask::get(origin.address), None).await.response();
     assert_eq!((answer.text(), answer.ended), ("half", Err(Some("HTTP-response-timeout"))));
 }

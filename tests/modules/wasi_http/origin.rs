@@ -16,6 +16,8 @@ pub(crate) struct Seen {
     /// The request line and the headers.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+    /// The lines behind a body in chunks.
+    pub(crate) trailers: String,
 }
 
 impl Seen {
@@ -107,21 +109,56 @@ async fn serve(
             }
             return;
         };
-        let mut seen =
-            Seen { from, head: String::from_utf8(read[..head].to_vec()).unwrap(), body: Vec::new() };
-        let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
-        while read.len() < head + length {
+        let text = String::from_utf8(read[..head].to_vec()).unwrap();
+        let mut seen = Seen { from, head: text, body: Vec::new(), trailers: String::new() };
+        let end = loop {
+            if let Some(end) = read_body(&mut seen, &read[head..]) {
+                break head + end;
+            }
             if !stream.read_buf(&mut read).await.is_ok_and(|read| read > 0) {
                 return;
             }
-        }
-        seen.body = read[head..head + length].to_vec();
-        read.drain(..head + length);
+        };
+        read.drain(..end);
         let bytes = answer(&seen);
         let _ = happens.send(Event::Request(seen));
         if stream.write_all(&bytes).await.is_err() {
             return;
         }
+    }
+}
+
+/// Reads the body of `seen` from what follows its head. Returns how long that is, if it is whole.
+fn read_body(seen: &mut Seen, rest: &[u8]) -> Option<usize> {
+    if seen.header("transfer-encoding").is_none() {
+        let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
+        seen.body = rest.get(..length)?.to_vec();
+        return Some(length);
+    }
+    let (mut body, mut at) = (Vec::new(), 0);
+    let line = |at: usize| {
+        let len = rest.get(at..)?.windows(2).position(|end| end == b"\r\n")?;
+        Some(str::from_utf8(&rest[at..at + len]).unwrap())
+    };
+    loop {
+        let size = line(at)?;
+        at += size.len() + 2;
+        let size = usize::from_str_radix(size, 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        body.extend_from_slice(rest.get(at..at + size)?);
+        at += size + 2;
+    }
+    let mut trailers = String::new();
+    loop {
+        let field = line(at)?;
+        at += field.len() + 2;
+        if field.is_empty() {
+            (seen.body, seen.trailers) = (body, trailers);
+            return Some(at);
+        }
+        trailers = format!("{trailers}{field}\n");
     }
 }
 

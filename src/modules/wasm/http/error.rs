@@ -4,8 +4,8 @@
 use std::io;
 
 use frame_dispatch::wasm::wasmtime;
-use frame_net::http::HttpError;
 use frame_net::http::rustls;
+use frame_net::http::{BodyError, HttpError};
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
 use frame_net::{Cause, DriverError, NetworkError, Route, Step, wireguard};
@@ -59,6 +59,7 @@ fn code(failed: &HttpError) -> Error {
         HttpError::ReservedHeader { .. } => Error::HttpRequestDenied,
         HttpError::TooManyHeaders { .. } => Error::HttpRequestHeaderSectionSize(None),
         HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
+        HttpError::RequestBody(failed) => request_body(failed),
         HttpError::Network(failed) => network(failed),
         HttpError::Tls { source, .. } => tls(source),
         HttpError::Broken { .. } | HttpError::Unsent { .. } | HttpError::Unprocessed { .. } => {
@@ -72,9 +73,20 @@ fn code(failed: &HttpError) -> Error {
         HttpError::HostBusy { .. } => Error::ConnectionLimitReached,
         HttpError::ConnectTimedOut { .. } => Error::ConnectionTimeout,
         HttpError::AnswerTimedOut { .. } => Error::ConnectionReadTimeout,
-        HttpError::TimedOut { .. } => Error::HttpResponseTimeout,
+        HttpError::TimedOut { .. } | HttpError::Stalled { .. } => Error::HttpResponseTimeout,
         // The others are of what is not done here: configuring, redirects, and reading text.
         _ => Error::InternalError(None),
+    }
+}
+
+/// Why the body that a guest writes could not be sent.
+fn request_body(failed: &BodyError) -> Error {
+    match failed {
+        BodyError::Length { read, .. } => Error::HttpRequestBodySize(Some(*read)),
+        BodyError::TooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
+        BodyError::Trailer { .. } => Error::HttpRequestTrailerSectionSize(Some(0)),
+        // The guest has dropped it, or the call has ended.
+        _ => Error::HttpProtocolError,
     }
 }
 

@@ -7,12 +7,12 @@ use frame_dispatch::Ctx;
 use frame_net::Dialer;
 use frame_net::http::HttpClient;
 use http::{HeaderName, header};
-use tokio::time::Instant;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpHooks,
 };
 
 use super::budget::Budget;
+use super::request::Alive;
 use super::{error, request, response};
 use crate::modules::refusal;
 
@@ -24,12 +24,12 @@ pub(super) struct Hooks {
     client: HttpClient,
     call: Ctx,
     budget: Budget,
+    alive: Arc<()>,
 }
 
 impl Hooks {
     pub(super) fn new(client: HttpClient, call: Ctx) -> Self {
-        let budget = Budget::new(client.config().max_request_body);
-        Self { client, call, budget }
+        Self { client, call, budget: Budget::new(), alive: Arc::default() }
     }
 
     /// What is needed to send a request of this call. It is looked up for each: the network of a frame may be gone.
@@ -43,6 +43,7 @@ impl Hooks {
             call: self.call.clone(),
             client: self.client.clone(),
             budget: self.budget.clone(),
+            alive: Arc::downgrade(&self.alive),
             options: options.unwrap_or_default(),
         })
     }
@@ -90,6 +91,7 @@ struct Outgoing {
     call: Ctx,
     client: HttpClient,
     budget: Budget,
+    alive: Alive,
     options: RequestOptions,
 }
 
@@ -97,11 +99,10 @@ impl Outgoing {
     async fn send(self, request: http::Request<WasiBody>) -> Result<http::Response<WasiBody>, Error> {
         let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = self.options;
         let config = self.client.config();
-        // The time for everything counts from here on, also while the request waits for its turn.
-        let begun = Instant::now();
         let place = self.budget.request(config.time_limit).await?;
-        let (mut request, _room) = request::read(request, &self.budget).await?;
-        request = request.time_limit(config.time_limit.saturating_sub(begun.elapsed()));
+        let mut request = request::of(request, self.alive).await?;
+        // To a component each response is a stream, and most of them are small: over HTTP/2 they share a connection.
+        request = request.streamed().own_connection(false);
         if let Some(limit) = connect_timeout {
             request = request.connect_limit(limit.min(config.connect_limit));
         }

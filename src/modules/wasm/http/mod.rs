@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `hooks.rs` | the one way out: a request of a guest, and the network of its call |
 //! | `budget.rs` | how much a call may have under way |
-//! | `request.rs` | what a guest asks for, as the client's request |
+//! | `request.rs` | what a guest asks for, as the client's request, and the body that it writes |
 //! | `response.rs` | the body of a response, as the guest reads it |
 //! | `error.rs` | what a guest is told where there is no response |
 
@@ -56,21 +56,29 @@ const MAX_FIELDS: usize = 32 << 10;
 ///
 /// # What a guest can rely on
 ///
-/// - A request is sent once its body is finished, and not before: a server sees nothing of a body that is dropped or
-///   that its `Content-Length` does not fit. Trailers of a request cannot be sent, and are refused.
+/// - A request is sent while its body is written, and as fast as the server takes it. A body that is dropped, that its
+///   `Content-Length` does not fit, or that the end of the call cuts off is never whole to the server. Without a
+///   `Content-Length` it is sent in chunks over HTTP/1.1; a `GET`, and others but `POST`, `PUT` and `PATCH`, wait for its
+///   first bytes, to have none if there are none. Trailers of a request are sent if the header `Trailer` names them; others
+///   fail the request.
+/// - Bodies are bytes as they are sent: nothing is asked for with `Accept-Encoding`, and nothing is decoded.
 /// - A redirect is a response as any other.
 /// - The body of a response comes as fast as the guest reads it, and then its trailers.
-/// - The timeouts of `request-options` hold beside the client's
-///   [limit for everything](frame_net::http::HttpConfig::time_limit). The one until the first byte counts from when
-///   there is a connection to when the head of the response is there.
+/// - The timeouts of `request-options` hold beside the client's limits: the
+///   [one for everything](frame_net::http::HttpConfig::time_limit) until the head of the response is there, if the request
+///   has no body, and for bodies the [one in which nothing moves](frame_net::http::HttpConfig::stall_limit). The one until
+///   the first byte counts from when there is a connection, and the request was sent, to when the head of the response is
+///   there.
 /// - What the client alone decides on cannot be set: beside what `wasi:http` forbids those are `Expect` and `TE`, which
-///   are forbidden, too, and `Trailer`, with which a request is denied.
+///   are forbidden, too.
 /// - The client's [default headers](frame_net::http::HttpConfig::headers) are sent with requests that have none of their
 ///   names.
 /// - A request that waits for one of the client's [connections to a
 ///   host](frame_net::http::HttpConfig::max_connections_per_host) fails with `connection-limit-reached` if none is free in
 ///   time. A response that is not read holds its connection.
 /// - With the call ends what it has under way: its connections are closed.
+/// - Over HTTP/2 the requests of a component share connections. Several large responses that it does not read hold up its own
+///   others from the same server.
 ///
 /// # Limits
 ///
@@ -78,10 +86,11 @@ const MAX_FIELDS: usize = 32 << 10;
 ///
 /// - 16 requests, each from when it is made until its response is read to the end or dropped; further ones wait, and
 ///   fail with `connection-limit-reached` if there is no place within the client's limit for everything,
-/// - the bodies of requests of [`max_request_body`](frame_net::http::HttpConfig::max_request_body) together, until
-///   they are answered; beyond that a request fails with `HTTP-request-body-size`,
+/// - of each body that it writes what can be written and is not taken yet, 32 KiB, and the first 64 KiB, to send the request
+///   again where the server has not processed it; all of it has at most
+///   [`max_streamed_body`](frame_net::http::HttpConfig::max_streamed_body),
 /// - of each response no more than what one read of its connection gave, and of the whole
-///   [`max_response_body`](frame_net::http::HttpConfig::max_response_body),
+///   [`max_streamed_body`](frame_net::http::HttpConfig::max_streamed_body), too,
 /// - handles of resources within [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), where headers count as
 ///   they are, and what can be written of a body and is not taken yet counts 32 KiB. The headers that a guest puts
 ///   together have at most 32 KiB. Beyond either the call fails.

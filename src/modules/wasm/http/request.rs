@@ -1,37 +1,49 @@
 //! What a guest asks for.
 
-use bytes::{Bytes, BytesMut};
-use frame_net::http::Request;
-use http::{HeaderMap, header};
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use frame_net::http::{Body, Method, Request};
+use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt as _;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::budget::{Budget, Share};
 use super::error;
 
-/// The client's request for that of a guest, with all of its body, and the room that the body takes.
-pub(super) async fn read(
-    request: http::Request<WasiBody>,
-    budget: &Budget,
-) -> Result<(Request, Share), Error> {
+/// Lives as long as the call.
+pub(super) type Alive = Weak<()>;
+
+/// The client's request for that of a guest. Its body is read while it is sent.
+pub(super) async fn of(request: http::Request<WasiBody>, alive: Alive) -> Result<Request, Error> {
     let (head, body) = request.into_parts();
-    // What cannot be sent is refused before anything is waited for.
     let mut request = Request::new(head.method, &head.uri.to_string())
         .map_err(|failed| error::of_request(&failed))?
-        .max_redirects(0);
-    let expected = content_length(&head.headers);
+        .max_redirects(0)
+        .decode(false);
     for (name, value) in &head.headers {
-        // The client says how long the body is. What the guest says is checked below.
-        if name != header::CONTENT_LENGTH {
+        // The client sends these two itself.
+        if name != header::CONTENT_LENGTH && name != header::TRAILER {
             request = request.header(name, value).map_err(|failed| error::of_request(&failed))?;
         }
     }
-    let (body, room) = collect(body, budget).await?;
-    let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    if expected.is_some_and(|expected| expected != length) {
-        return Err(Error::HttpRequestBodySize(Some(length)));
+    let mut body = Guest { first: None, rest: body, alive };
+    let length = content_length(&head.headers);
+    // Where a body is unusual, most guests that begin one leave it empty: nothing is said of it then.
+    let is_usual = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+    if length.is_none() && !is_usual && !body.is_end_stream() {
+        match body.frame().await {
+            None => return Ok(request),
+            Some(first) => body.first = Some(first?),
+        }
     }
-    Ok((request.body(body), room))
+    if body.is_end_stream() && length.is_none() {
+        return Ok(request);
+    }
+    let body = length.into_iter().fold(Body::new(body), Body::with_length);
+    Ok(request.body(body.with_trailers(trailers(&head.headers)?)))
 }
 
 /// What the guest says that its body has, which is a number: `wasi:http` has seen to that.
@@ -39,23 +51,47 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// All of a body, as soon as the guest has finished it.
-async fn collect(mut body: WasiBody, budget: &Budget) -> Result<(Bytes, Share), Error> {
-    let mut collected = BytesMut::new();
-    let mut room = budget.body(0)?;
-    while let Some(frame) = body.frame().await {
-        match frame?.into_data() {
-            Ok(data) => {
-                room.merge(budget.body(data.len())?);
-                collected.extend_from_slice(&data);
-            }
-            Err(frame) => {
-                // The client has no way to send them. Leaving them out might change what the request says.
-                if frame.trailers_ref().is_some_and(|trailers| !trailers.is_empty()) {
-                    return Err(Error::HttpRequestTrailerSectionSize(Some(0)));
-                }
-            }
+/// The trailers that the guest announces.
+fn trailers(headers: &HeaderMap) -> Result<Vec<HeaderName>, Error> {
+    let values = headers.get_all(header::TRAILER).iter();
+    let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let names = names.map(<[u8]>::trim_ascii).filter(|name| !name.is_empty());
+    names.map(|name| HeaderName::from_bytes(name).map_err(|_| Error::HttpRequestDenied)).collect()
+}
+
+/// The body that a guest writes.
+struct Guest {
+    /// What was read of it already.
+    first: Option<Frame<Bytes>>,
+    rest: WasiBody,
+    alive: Alive,
+}
+
+impl HttpBody for Guest {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
         }
+        let frame = ready!(Pin::new(&mut self.rest).poll_frame(context));
+        // The end of the call ends the body, too, which is not whole then.
+        if frame.is_none() && self.alive.strong_count() == 0 {
+            return Poll::Ready(Some(Err(Error::HttpProtocolError)));
+        }
+        Poll::Ready(frame)
     }
-    Ok((collected.freeze(), room))
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    /// It is what the guest says that counts, see [`of`].
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
 }
