@@ -26,10 +26,10 @@ struct World {
 
 impl World {
     fn new(source: &str) -> Self {
-        Self::with(source, HttpConfig::default(), LuaConfig::default(), json!({}))
+        Self::with(source, HttpConfig::default(), LuaConfig::default(), &json!({}))
     }
 
-    fn with(source: &str, http: HttpConfig, config: LuaConfig, limits: Json) -> Self {
+    fn with(source: &str, http: HttpConfig, config: LuaConfig, limits: &Json) -> Self {
         let base = tempfile::tempdir().unwrap();
         std::fs::create_dir(base.path().join("room")).unwrap();
         let mut app = App::builder();
@@ -100,7 +100,7 @@ async fn a_script_reads_more_than_its_memory_and_no_more_than_it_allows() {
          for piece in http.get(... .. '/bytes/60000000', { stream = true }).body:chunks() do count = count + #piece end
          return count";
     let config = LuaConfig::default().with_memory(4 << 20);
-    let world = World::with(source, HttpConfig::default(), config.clone(), json!({}));
+    let world = World::with(source, HttpConfig::default(), config.clone(), &json!({}));
     assert_eq!(world.call().await.unwrap(), 60_000_000);
 
     let (kind, message) = failed(
@@ -109,12 +109,12 @@ async fn a_script_reads_more_than_its_memory_and_no_more_than_it_allows() {
     .await;
     assert!(kind == "exhausted" && message.ends_with("the limit of `max_body`"), "{message}");
     let source = caught("http.get(base .. '/bytes/60000000', { stream = true }).body:read_all()");
-    let (kind, _) = failed_in(World::with(&source, HttpConfig::default(), config.clone(), json!({}))).await;
+    let (kind, _) = failed_in(World::with(&source, HttpConfig::default(), config.clone(), &json!({}))).await;
     assert_eq!(kind, "exhausted");
     let mut http = HttpConfig::default();
     http.max_streamed_body = Some(1000);
     let source = caught("http.get(base .. '/bytes/1001', { stream = true, max_body = 5000 }).body:read()");
-    let (kind, message) = failed_in(World::with(&source, http, config, json!({}))).await;
+    let (kind, message) = failed_in(World::with(&source, http, config, &json!({}))).await;
     assert!(kind == "exhausted" && message.ends_with("the limit of `max_streamed_body`"), "{message}");
 }
 
@@ -183,12 +183,7 @@ async fn an_upload_that_is_not_finished_is_not_taken_for_whole() {
     let world =
         World::new("local u = http.upload { method = 'POST', url = ... .. '/echo' } u:write('x') return 1");
     world.call().await.unwrap();
-    soon(async {
-        while world.server.open.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await
-        }
-    })
-    .await;
+    world.server.closes(0).await;
     assert_eq!(world.server.most.load(Ordering::SeqCst), 1);
 }
 
@@ -227,12 +222,7 @@ async fn a_call_has_some_streams_at_a_time_and_closes_them_when_it_ends() {
          return { ok, e.kind, e.retryable, whole, again }",
     );
     assert_eq!(world.call().await.unwrap(), json!([false, "exhausted", false, "hello", "hello"]));
-    let closed = async {
-        while world.server.open.load(Ordering::SeqCst) > 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(closed).await;
+    world.server.closes(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,16 +233,13 @@ async fn a_script_that_never_reads_its_streams_uses_up_its_own_connections() {
          open[1].body:close()
          return { ok, e.kind, e.message, http.get(base .. '/hello').body }";
     let limits = json!({ "connections": 100, "connections_per_unit": 3 });
-    let world = World::with(source, HttpConfig::default(), LuaConfig::default(), limits);
+    let world = World::with(source, HttpConfig::default(), LuaConfig::default(), &limits);
     let returned = world.call().await.unwrap();
     assert_eq!(
         (&returned[0], &returned[1], &returned[3]),
         (&json!(false), &json!("exhausted"), &json!("hello"))
     );
-    assert!(
-        returned[2].as_str().unwrap().contains("limit of 3") || returned[2].as_str().unwrap().contains('3'),
-        "{returned}"
-    );
+    assert!(returned[2].as_str().unwrap().contains('3'), "{returned}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -352,7 +339,7 @@ async fn several_requests_share_the_memory_of_the_script() {
          end
          return { whole < 8, kinds.exhausted }";
     let config = LuaConfig::default().with_memory(8 << 20);
-    let world = World::with(source, HttpConfig::default(), config, json!({}));
+    let world = World::with(source, HttpConfig::default(), config, &json!({}));
     match world.call().await {
         Ok(returned) => assert_eq!(returned, json!([true, true])),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}"),
@@ -365,10 +352,5 @@ async fn several_requests_end_with_their_call() {
     let ctx = world.functions.root().with_timeout(Duration::from_millis(300));
     let task = Task::new("app:script".parse().unwrap()).with_payload(json!(world.server.base()));
     assert_eq!(soon(ctx.call(task)).await.unwrap_err().kind(), ErrorKind::Deadline);
-    let closed = async {
-        while world.server.open.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(closed).await;
+    world.server.closes(0).await;
 }

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::GENEROUS;
+use tokio::sync::watch;
+
+use crate::support::{GENEROUS, soon};
 
 /// The server, until the test ends.
 pub(super) struct Server {
@@ -15,28 +17,34 @@ pub(super) struct Server {
     /// How many requests are being answered, and the most that were.
     pub(super) most: Arc<AtomicUsize>,
     /// How many connections there are.
-    pub(super) open: Arc<AtomicUsize>,
+    open: watch::Receiver<usize>,
 }
 
 impl Server {
     pub(super) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (now, most, open): (Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>) = <_>::default();
-        let (seen, counted) = (Arc::clone(&most), Arc::clone(&open));
+        let (now, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = <_>::default();
+        let (counted, open) = watch::channel(0);
+        let (seen, counted) = (Arc::clone(&most), Arc::new(counted));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
                 stream.set_read_timeout(Some(GENEROUS)).unwrap();
                 let (now, most, open) = (Arc::clone(&now), Arc::clone(&seen), Arc::clone(&counted));
-                open.fetch_add(1, Ordering::SeqCst);
+                open.send_modify(|open| *open += 1);
                 thread::spawn(move || {
                     serve(&stream, &now, &most);
-                    open.fetch_sub(1, Ordering::SeqCst);
+                    open.send_modify(|open| *open -= 1);
                 });
             }
         });
         Self { address, most, open }
+    }
+
+    /// Waits until there are at most so many connections.
+    pub(super) async fn closes(&self, left: usize) {
+        soon(self.open.clone().wait_for(|open| *open <= left)).await.unwrap();
     }
 
     pub(super) fn base(&self) -> String {
@@ -125,7 +133,7 @@ fn answer(head: &[String], reader: &mut BufReader<&TcpStream>, writer: &mut &Tcp
             let count: usize = argument.parse().unwrap();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n");
             writer.write_all(head.as_bytes()).ok()?;
-            let piece = [b'x'; 64 << 10];
+            let piece = vec![b'x'; 64 << 10];
             for at in (0..count).step_by(piece.len()) {
                 writer.write_all(&piece[..piece.len().min(count - at)]).ok()?;
             }
@@ -152,9 +160,8 @@ fn answer(head: &[String], reader: &mut BufReader<&TcpStream>, writer: &mut &Tcp
         }
         "events" => {
             let begin = if header(head, "last-event-id") == Some("1") { 2 } else { 1 };
-            let text: String = (begin..=begin + usize::from(begin == 2))
-                .map(|number| format!("id: {number}\nevent: tick\ndata: {number}\nretry: 1\n\n"))
-                .collect();
+            let event = |number| format!("id: {number}\nevent: tick\ndata: {number}\nretry: 1\n\n");
+            let text = if begin == 1 { event(1) } else { event(2) + &event(3) };
             let _ = writer.write_all(
                 format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n{text}").as_bytes(),
             );

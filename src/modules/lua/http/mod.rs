@@ -28,6 +28,9 @@ use super::members::Members;
 /// | `get(url, options)`, `head(url, options)`, `delete(url, options)` | Makes a request of this method, and returns the response. |
 /// | `post(url, body, options)`, `put(…)`, `patch(…)` | The same, with a body: a string, or `nil`. |
 /// | `request { method, url, … }` | Makes any request: the `method` is `"GET"` unless given. |
+/// | `upload { method, url, length, … }` | Begins a request whose body is written piece by piece, and returns an object with `write(data)`, `finish()`, which returns the response, and `close()`. `write` returns `false` if the server has answered and takes no more. The `length` in bytes is optional. |
+/// | `events(url, options)` | Server-sent events, for a loop: tables with `event`, `data` and `id`. The object has the methods `next()`, `last_event_id()` and `close()`. |
+/// | `all(list, options)` | Makes up to 256 requests, each a URL or a table as for `request`, 8 at a time or as many as the option `concurrency` says, at most 16. Returns a list in the same order: each entry is a response, or has an `error`. |
 ///
 /// | option | |
 /// |---|---|
@@ -36,7 +39,10 @@ use super::members::Members;
 /// | `basic` | `{ username, password }`, which are sent as `Authorization: Basic`. |
 /// | `bearer` | A token, which is sent as `Authorization: Bearer`. |
 /// | `sensitive` | A list of names of headers that go to the origin of the `url` only, and not to others that it redirects to. The usual ones do so anyway: see [`Request::header`](frame_net::http::Request::header). |
-/// | `timeout` | How many seconds the whole of it may take. |
+/// | `decode` | Whether `gzip`, `br` and `zstd` are asked for and decoded; they are unless this is `false` or the request has an `Accept-Encoding` or a `Range`. |
+/// | `stream` | Whether the body of the response is read piece by piece. Not for `upload`, `events` and `all`. |
+/// | `stall_timeout` | How many seconds a body that is streamed may stand still, in either direction. |
+/// | `timeout` | How many seconds the whole of it may take. For what is streamed there is no such limit unless given. |
 /// | `connect_timeout` | How many seconds each connection may take. |
 /// | `first_byte_timeout` | How many seconds each server may take from when there is a connection until the head of its response is there. |
 /// | `max_redirects` | How many redirects are followed; with 0 a redirect is a response as any other. |
@@ -46,10 +52,17 @@ use super::members::Members;
 /// | option of requests with a body | |
 /// |---|---|
 /// | `body` | The body, as a string of bytes. For `request` and `delete`; the others take it as an argument. |
+/// | `file` | The body, as a file below the frame's `fs_root`, which is read while it is sent. |
 /// | `json` | The body, as a value that is written as JSON, with its `Content-Type` if none is given. |
 /// | `form` | The body, as an HTML form sends it, with its `Content-Type` if none is given: a table of names, or a list of pairs. |
 /// | `multipart` | The body, as an HTML form with files sends it: a table of names, or a list of parts. |
 /// | `forward_body` | Whether the body goes along where a redirect with 307 or 308 leads to another origin; it is an error otherwise. |
+///
+/// | option of `events` | |
+/// |---|---|
+/// | `reconnect` | How many connections in a row may bring no event, before it ends; 0 unless given, which is one connection in all. |
+/// | `last_event_id` | The id after which the events begin. |
+/// | `max_event` | How many bytes an event may have; 1 MiB unless given. |
 ///
 /// A name in `query` and `form` has a string, a number or a boolean, or a list of these. The names are sent in their order
 /// as bytes, since that of a table is another in each VM. A list of pairs, `{ { "name", "value" }, … }`, keeps its order.
@@ -66,12 +79,26 @@ use super::members::Members;
 /// | `status` | The status, a number. An error status such as 404 is a response. |
 /// | `headers` | The headers, under their names in lower case. Where there are several of a name, their values with `", "` in between. |
 /// | `header_values` | The same, as a list of the values of each name. |
-/// | `body` | The body, as a string of bytes. |
+/// | `body` | The body, as a string of bytes, or an object if the request has `stream = true`. |
+/// | `trailers` | The trailers, as `headers`, if there were any and the body is a string. |
 /// | `url` | What was asked for in the end, after all redirects. |
 /// | `redirects` | How many redirects were followed. |
 /// | `version` | The version of the protocol that was spoken: `"HTTP/1.1"` or `"HTTP/2"`, or `"HTTP/1.0"` of an old server. |
 /// | `route` | The id of the network that it came through, or `"clearnet"`. |
 /// | `response:json()` | The body as a value, read as JSON, where `null` is JSON's null. |
+///
+/// | of a body that is streamed | |
+/// |---|---|
+/// | `chunks()` | For a loop: the pieces as they arrive, each at most 64 KiB. |
+/// | `read(n)` | The next bytes, at least one and at most `n`, or 64 KiB, or `nil` at the end. |
+/// | `read_all(max)` | The rest, at most `max` bytes, or as many as the script has memory left for. |
+/// | `save(path)` | Writes the rest to a file below the frame's `fs_root`, and returns how many bytes that were. |
+/// | `trailers()` | The trailers, once the body was read to its end. |
+/// | `close()` | Closes it. |
+///
+/// A call has up to 16 bodies, uploads and streams of events open at a time. Each is closed when the call ends, or no variable
+/// has it any more, or where a response, an upload or the events are `<close>`. Until then it has a connection of its own,
+/// which counts for its unit.
 ///
 /// What goes wrong is raised as a failed call is, a table with `kind`, `message` and `retryable`: `invalid` for what is no
 /// request, `denied` where the rules of the network or of redirects forbid it, `deadline` where it took too long,
