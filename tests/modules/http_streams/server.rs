@@ -16,8 +16,10 @@ pub(super) struct Server {
     pub(super) address: SocketAddr,
     /// How many requests are being answered, and the most that were.
     pub(super) most: Arc<AtomicUsize>,
-    /// How many connections there are.
-    open: watch::Receiver<usize>,
+    /// How many connections there were, and how many there are.
+    connections: watch::Receiver<(usize, usize)>,
+    /// How many requests were whole.
+    pub(super) whole: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -25,26 +27,29 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (now, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = <_>::default();
-        let (counted, open) = watch::channel(0);
+        let (counted, connections) = watch::channel((0, 0));
+        let whole: Arc<AtomicUsize> = Arc::default();
+        let wholes = Arc::clone(&whole);
         let (seen, counted) = (Arc::clone(&most), Arc::new(counted));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let stream = stream.unwrap();
                 stream.set_read_timeout(Some(GENEROUS)).unwrap();
                 let (now, most, open) = (Arc::clone(&now), Arc::clone(&seen), Arc::clone(&counted));
-                open.send_modify(|open| *open += 1);
+                let whole = Arc::clone(&wholes);
+                open.send_modify(|(all, open)| (*all, *open) = (*all + 1, *open + 1));
                 thread::spawn(move || {
-                    serve(&stream, &now, &most);
-                    open.send_modify(|open| *open -= 1);
+                    serve(&stream, &now, &most, &whole);
+                    open.send_modify(|(_, open)| *open -= 1);
                 });
             }
         });
-        Self { address, most, open }
+        Self { address, most, connections, whole }
     }
 
-    /// Waits until there are at most so many connections.
+    /// Waits until there are at most so many connections, after there was one.
     pub(super) async fn closes(&self, left: usize) {
-        soon(self.open.clone().wait_for(|open| *open <= left)).await.unwrap();
+        soon(self.connections.clone().wait_for(|(all, open)| *all > 0 && *open <= left)).await.unwrap();
     }
 
     pub(super) fn base(&self) -> String {
@@ -52,7 +57,7 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, now: &AtomicUsize, most: &AtomicUsize) -> Option<()> {
+fn serve(stream: &TcpStream, now: &AtomicUsize, most: &AtomicUsize, whole: &AtomicUsize) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     loop {
@@ -66,7 +71,7 @@ fn serve(stream: &TcpStream, now: &AtomicUsize, most: &AtomicUsize) -> Option<()
             head.push(line.trim_end().to_owned());
         }
         most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let answered = answer(&head, &mut reader, &mut writer);
+        let answered = answer(&head, &mut reader, &mut writer, whole);
         now.fetch_sub(1, Ordering::SeqCst);
         answered?;
     }
@@ -105,7 +110,12 @@ fn respond(writer: &mut impl Write, head: &str, body: &[u8]) -> Option<()> {
     writer.write_all(&[head.as_bytes(), body].concat()).ok()
 }
 
-fn answer(head: &[String], reader: &mut BufReader<&TcpStream>, writer: &mut &TcpStream) -> Option<()> {
+fn answer(
+    head: &[String],
+    reader: &mut BufReader<&TcpStream>,
+    writer: &mut &TcpStream,
+    whole: &AtomicUsize,
+) -> Option<()> {
     let path = head[0].split(' ').nth(1).unwrap().to_owned();
     let (what, argument) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     match what {
@@ -125,6 +135,7 @@ fn answer(head: &[String], reader: &mut BufReader<&TcpStream>, writer: &mut &Tcp
     }
     let framing = header(head, "content-length").or(header(head, "transfer-encoding")).unwrap_or("none");
     let sent = body(head, reader)?;
+    whole.fetch_add(1, Ordering::SeqCst);
     match what {
         "hello" => respond(writer, "200 OK", b"hello"),
         "echo" => respond(writer, "200 OK", &sent),
