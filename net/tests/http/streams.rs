@@ -170,13 +170,13 @@ async fn a_stream_may_take_longer_than_other_requests_while_something_moves() {
 
         let (feed, body) = fed();
         let sent = stage.send(stage.post("/count").body(body));
-        let fed = async move {
+        let feeding = async move {
             for _ in 0..20 {
                 feed.send(Frame::data("drop".into())).unwrap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let (response, ()) = tokio::join!(sent, fed);
+        let (response, ()) = tokio::join!(sent, feeding);
         assert_eq!(soon(response.unwrap().text()).await.unwrap(), "80");
     }
 }
