@@ -106,14 +106,15 @@ async fn the_examples_of_the_guide_run() {
 }
 
 #[test]
-fn the_page_has_all_options_and_members() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/http.md")).unwrap();
+fn the_pages_have_all_options_and_members() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src");
+    let pages = ["http.md", "streams.md"].map(|page| fs::read_to_string(guide.join(page)).unwrap()).concat();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/modules/lua/http/mod.rs");
     let documented = fs::read_to_string(source).unwrap();
     let names = documented.lines().filter_map(|line| line.strip_prefix("/// | `")?.split('`').next());
     let names: Vec<_> = names.map(|name| name.split(['(', ' ', ':']).next().unwrap_or(name)).collect();
     assert!(names.len() > 20, "{names:?}");
     for name in names {
-        assert!(page.contains(name), "docs/src/http.md does not mention `{name}`");
+        assert!(pages.contains(name), "docs/src/http.md and streams.md do not mention `{name}`");
     }
 }
