@@ -183,7 +183,9 @@ async fn answer(request: hyper::Request<Incoming>, connection: usize) -> hyper::
             let te = request.headers().get("te").cloned();
             let mut response = hyper::Response::new(Fed(body).boxed_unsync());
             response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
-            te.into_iter().for_each(|te| drop(response.headers_mut().insert("x-te", te)));
+            if let Some(te) = te {
+                response.headers_mut().insert("x-te", te);
+            }
             response
         }
         "redirect" => {

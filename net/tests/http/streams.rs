@@ -298,7 +298,7 @@ async fn a_stream_counts_as_a_connection_of_its_unit_while_it_lives() {
     let first = send("/stall").await.unwrap();
     let _second = send("/stall").await.unwrap();
     let error = send("/stall").await.unwrap_err();
-    assert!(causes(&error).contains("2"), "{}", causes(&error));
+    assert!(causes(&error).contains('2'), "{}", causes(&error));
     drop(first);
     send("/stall").await.unwrap();
 }
