@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -288,17 +289,14 @@ impl<'a> TakenTimer<'a> {
     /// may be another, and the timer's be shut down before that.
     fn take(caller: &'a Instance, at: Instant) -> Option<Self> {
         let task = task::try_id()?;
-        let kept = caller.call_timer().take();
+        let kept = caller.state().call_timer.take_if(|timer| timer.task == task);
         let timer = match kept {
-            Some(mut timer) if timer.task == task => {
+            Some(mut timer) => {
                 timer.as_mut().project().sleep.reset(at);
                 timer
             }
             None if caller.is_task(task) => Box::pin(CallTimer { task, sleep: sleep_until(at) }),
-            kept => {
-                *caller.call_timer() = kept;
-                return None;
-            }
+            None => return None,
         };
         Some(Self { caller, timer: Some(timer) })
     }
@@ -316,7 +314,13 @@ impl<'a> TakenTimer<'a> {
 
 impl Drop for TakenTimer<'_> {
     fn drop(&mut self) {
-        *self.caller.call_timer() = self.timer.take();
+        let mut state = self.caller.state();
+        // It may have ended, or another call of its task may have put one back.
+        let kept =
+            if state.has_ended() { None } else { mem::replace(&mut state.call_timer, self.timer.take()) };
+        drop(state);
+        // Outside of the lock, because its waker may be the last that keeps something.
+        drop(kept);
     }
 }
 

@@ -46,8 +46,6 @@ pub(crate) struct Instance {
     has_ended: AtomicBool,
     /// How many calls wait for their replies.
     pub(super) calls: AtomicU32,
-    /// The timer of its last call, for the next one.
-    call_timer: Mutex<Option<Pin<Box<CallTimer>>>>,
     /// It ends, or has ended: so does all that was called in it.
     is_terminated: AtomicBool,
     /// Notified of that, if anything waits for it.
@@ -62,6 +60,8 @@ pub(super) struct State {
     /// Few processes are cancelled, and others take no memory for it.
     pub(super) cancelled: Option<Box<Cancelled>>,
     traps_links: Traps,
+    /// The timer of its last call, for the next one.
+    pub(super) call_timer: Option<Pin<Box<CallTimer>>>,
     /// Most processes have none, and take no memory for them.
     pub(super) relations: Option<Box<Relations>>,
 }
@@ -204,7 +204,6 @@ impl Instance {
             state: Mutex::default(),
             has_ended: AtomicBool::new(false),
             calls: AtomicU32::new(0),
-            call_timer: Mutex::new(None),
             is_terminated: AtomicBool::new(false),
             terminated: OnceLock::new(),
         })
@@ -220,10 +219,6 @@ impl Instance {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn call_timer(&self) -> MutexGuard<'_, Option<Pin<Box<CallTimer>>>> {
-        self.call_timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns whether the process runs in this task.
@@ -387,6 +382,7 @@ impl Instance {
         }
         state.life = Life::Ended(exit.reason.clone());
         state.task = None;
+        let call_timer = state.call_timer.take();
         let timer = state.cancelled.as_mut().and_then(|cancelled| cancelled.timer.take());
         // From here on there are no more of them.
         let is_related = state.relations.is_some();
@@ -400,6 +396,7 @@ impl Instance {
         };
         self.has_ended.store(true, Ordering::Release);
         drop(state);
+        drop(call_timer);
         drop(timers);
         shielded(|| self.manager.groups().ended(self.pid, groups));
         if let Some((_, timer)) = timer {
