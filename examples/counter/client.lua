@@ -1,4 +1,4 @@
--- Sends numbers to whoever is called `counter`.
+-- Sends numbers to the process with the name `counter`.
 local number = 0
 while true do
   number = number + 1

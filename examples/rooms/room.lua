@@ -5,7 +5,7 @@ log.info("a room was opened", { topic = topic })
 while true do
   local message = process.receive(2)
   if not message or message.kind == "cancelled" then
-    -- Nobody has said anything for two seconds, or the app stops.
+    -- No visitor has said anything for two seconds, or the app stops.
     log.info("a room was closed", { topic = topic, heard = process.call(scribe, "count") })
     return
   elseif message.kind == "sent" and message.reply then
