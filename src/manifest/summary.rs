@@ -10,7 +10,7 @@ use frame_net::NetworkId;
 use frame_registry::Id;
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{Child, Dynamic, Function, Given, Limits, Manifest};
+use super::model::{Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
 use super::units::size_text;
 use crate::report::table;
 
@@ -24,7 +24,15 @@ impl Summary<'_> {
         let functions = functions.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let processes = processes.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let hosts = hosts.iter().map(|(id, Given { value, .. })| {
-            json!({ "id": id, "processes": value.processes, "mailbox": value.mailbox, "engines": value.engines })
+            json!({
+                "id": id,
+                "processes": value.processes,
+                "mailbox": value.mailbox,
+                "timers": value.timers,
+                "groups": value.groups,
+                "group_members": value.group_members,
+                "engines": value.engines,
+            })
         });
         let networks = networks.iter().map(|(id, network)| {
             let mut shown = json!({ "id": id, "kind": network.value.kind() });
@@ -81,10 +89,14 @@ impl Summary<'_> {
             };
             let Child { id, process, host, restart, name, .. } = value;
             let name = name.as_ref().map_or_else(String::new, |name| format!(", named {name:?}"));
-            let is_supervisor = self.0.supervisors.contains_key(process);
-            let is_new = is_supervisor && shown.insert(process);
-            let see = if is_supervisor && !is_new { ", see there" } else { "" };
-            writeln!(f, "{}{id}: {process} on {host}, {restart}{name}{see}", "  ".repeat(path.len() + 1))?;
+            let supervisor = self.0.supervisors.get(process);
+            let is_new = supervisor.is_some() && shown.insert(process);
+            let own = match supervisor {
+                Some(supervisor) if is_new => format!(", {}", settings(&supervisor.value)),
+                Some(_) => ", see there".to_owned(),
+                None => String::new(),
+            };
+            writeln!(f, "{}{id}: {process} on {host}, {restart}{name}{own}", "  ".repeat(path.len() + 1))?;
             if is_new {
                 path.push(self.children(process));
             }
@@ -123,9 +135,13 @@ impl fmt::Display for Summary<'_> {
             let rows = hosts.iter().map(|(id, Given { value, .. })| {
                 let engines =
                     value.engines.as_ref().map_or_else(|| "all".to_owned(), |engines| engines.join(", "));
-                vec![id.to_string(), value.processes.to_string(), value.mailbox.to_string(), engines]
+                let limits =
+                    [value.processes, value.mailbox, value.timers, value.groups, value.group_members];
+                let limits = limits.map(|limit| limit.to_string());
+                [id.to_string()].into_iter().chain(limits).chain([engines]).collect()
             });
-            writeln!(f, "\n{}", table(&["host", "processes", "mailbox", "engines"], rows))?;
+            let header = ["host", "processes", "mailbox", "timers", "groups", "group_members", "engines"];
+            writeln!(f, "\n{}", table(&header, rows))?;
         }
         if !networks.is_empty() {
             let rows = networks.iter().map(|(id, given)| vec![id.to_string(), given.value.kind().to_owned()]);
@@ -136,18 +152,22 @@ impl fmt::Display for Summary<'_> {
         }
         let mut shown = HashSet::new();
         for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {
-            let (restarts, within) = value.intensity;
-            let within = duration(within);
-            let kind = match &value.dynamic {
-                None => strategy(value.strategy).to_owned(),
-                Some(Dynamic { max_children: None, .. }) => "dynamic".to_owned(),
-                Some(Dynamic { max_children: Some(max), .. }) => format!("dynamic, at most {max} children"),
-            };
-            writeln!(f, "\n{id} on {}, {kind}, at most {restarts} restarts within {within}", value.host)?;
+            writeln!(f, "\n{id} on {}, {}", value.host, settings(value))?;
             self.write_children(f, id, &mut shown)?;
         }
         Ok(())
     }
+}
+
+/// What a supervisor does with its children.
+fn settings(supervisor: &SupervisorSpec) -> String {
+    let (restarts, within) = supervisor.intensity;
+    let kind = match &supervisor.dynamic {
+        None => strategy(supervisor.strategy).to_owned(),
+        Some(Dynamic { max_children: None, .. }) => "dynamic".to_owned(),
+        Some(Dynamic { max_children: Some(max), .. }) => format!("dynamic, at most {max} children"),
+    };
+    format!("{kind}, at most {restarts} restarts within {}", duration(within))
 }
 
 fn row<K>((id, given): (&Id<K>, &Given<Function>)) -> Vec<String> {

@@ -484,7 +484,10 @@ fn a_supervisor_that_is_started_by_another_is_not_started_with_the_app() {
     let shown = Summary(&manifest, &BTreeMap::new()).to_string();
     assert!(shown.contains("a:top on a:all, dynamic, at most 3 restarts within 5s\n"), "{shown}");
     assert!(
-        shown.contains("  session: a:below on a:all, permanent\n      x: a:p on a:all, permanent"),
+        shown.contains(
+            "  session: a:below on a:all, permanent, one_for_one, at most 3 restarts within 5s\n      \
+             x: a:p on a:all, permanent"
+        ),
         "{shown}"
     );
     assert!(!shown.contains("\na:below on"), "{shown}");
