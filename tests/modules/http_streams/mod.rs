@@ -267,6 +267,27 @@ async fn what_is_compressed_is_decoded_unless_that_is_turned_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_may_take_longer_than_the_time_limit_of_whole_responses() {
+    let mut http = HttpConfig::default();
+    http.time_limit = Duration::from_millis(100);
+    let source = "local last
+         for event in http.events(... .. '/pause/300', { timeout = 60 }) do last = event.data end
+         return last";
+    let world = World::with(source, http, LuaConfig::default(), &json!({}));
+    assert_eq!(world.call().await.unwrap(), "2");
+
+    let (kind, message) =
+        failed("for _ in http.events(base .. '/pause/60000', { timeout = 0.2 }) do end").await;
+    assert!(kind == "deadline" && message.ends_with("was not done within 200ms"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_response_says_how_its_json_is_read() {
+    let (kind, message) = failed("http.get(base .. '/hello', { stream = true }):json()").await;
+    assert!(kind == "invalid" && message.contains("`json.decode(response.body:read_all())`"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_are_a_loop_that_goes_on_where_it_broke_off_if_asked() {
     let returned = run("local base, seen = ..., {}
          for event in http.events(base .. '/events') do seen[#seen + 1] = event.event .. event.data end

@@ -178,6 +178,14 @@ fn answer(
             );
             None
         }
+        // Two events, with so many milliseconds between them.
+        "pause" => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\ndata: 1\n\n";
+            writer.write_all(head).ok()?;
+            thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+            let _ = writer.write_all(b"data: 2\n\n");
+            None
+        }
         "break" => None,
         other => panic!("{other}"),
     }

@@ -69,9 +69,13 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::
     module.prepared_function("events", move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
         const OWN: [&str; 3] = ["last_event_id", "max_event", "reconnect"];
         let known: Vec<_> = COMMON.iter().filter(|name| **name != "stream").chain(&OWN).copied().collect();
-        let options = Members::new(options, "the options of `http.events`", &known)?;
+        let options = Members::new(options, "the options table of `http.events`", &known)?;
         let open = Open::of_call(lua, &sender.values)?;
-        let Asked { request, terms, .. } = sender.asked(lua, &ctx, &Method::GET, &url, &options)?;
+        let Asked { mut request, terms, .. } = sender.asked(lua, &ctx, &Method::GET, &url, &options)?;
+        // As for everything that is streamed, the `time_limit` of the client does not bound the script's own limit.
+        if let Some(timeout) = options.seconds("timeout")? {
+            request = request.time_limit(timeout);
+        }
         // However many events there are, the script has room for one at a time.
         let most = options.count("max_body")?.unwrap_or(u64::MAX);
         let source = terms.way.events(&sender.client, request.max_response_body(most));

@@ -15,7 +15,8 @@ pub(super) fn metatable(module: &ModuleBuilder<'_>) -> mlua::Result<Table> {
         methods.function("json", move |lua, _, response: Table| {
             let Value::String(body) = response.raw_get("body")? else {
                 return Err(invalid(
-                    "a response has a `body`, which is a string unless it is a stream: write `response:json()`",
+                    "`response:json()` needs a `body` that is a string; read a streamed one with \
+                     `json.decode(response.body:read_all())`",
                 ));
             };
             values.decode(lua, &body.as_bytes(), "the body of the response")
