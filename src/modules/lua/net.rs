@@ -86,7 +86,8 @@ impl NetModule {
         let (values, most) = (module.values(), self.connections);
         module.prepared_function("connect", move |lua, ctx, (host, port, options): Connect| {
             let (to, options) = destination(&host, port, options)?;
-            let options = Members::new(options, "the options of `net.connect`", &["isolation", "timeout"])?;
+            let options =
+                Members::new(options, "the options table of `net.connect`", &["isolation", "timeout"])?;
             let timeout = options.seconds("timeout")?;
             let isolation = options.text("isolation")?;
             let way = Way::of(&ctx, isolation.as_deref()).map_err(Values::raise)?;

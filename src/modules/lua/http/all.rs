@@ -25,7 +25,7 @@ const OWN: u64 = 1024;
 /// Adds `http.all`.
 pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: Sender) -> mlua::Result<()> {
     module.prepared_function("all", move |lua, ctx, (list, options): (Table, Option<Table>)| {
-        let options = Members::new(options, "the options of `http.all`", &["concurrency"])?;
+        let options = Members::new(options, "the options table of `http.all`", &["concurrency"])?;
         let together = options.count("concurrency")?.unwrap_or(TOGETHER);
         if !(1..=MOST_TOGETHER).contains(&together) {
             return Err(invalid(format!(

@@ -148,16 +148,16 @@ type WithBody = (mlua::LuaString, Option<mlua::LuaString>, Option<Table>);
 
 /// Functions that take a URL and options.
 const WITHOUT_BODY: [(&str, Method, &str); 3] = [
-    ("delete", Method::DELETE, "the options of `http.delete`"),
-    ("get", Method::GET, "the options of `http.get`"),
-    ("head", Method::HEAD, "the options of `http.head`"),
+    ("delete", Method::DELETE, "the options table of `http.delete`"),
+    ("get", Method::GET, "the options table of `http.get`"),
+    ("head", Method::HEAD, "the options table of `http.head`"),
 ];
 
 /// Functions that take a URL, a body and options.
 const WITH_BODY: [(&str, Method, &str); 3] = [
-    ("patch", Method::PATCH, "the options of `http.patch`"),
-    ("post", Method::POST, "the options of `http.post`"),
-    ("put", Method::PUT, "the options of `http.put`"),
+    ("patch", Method::PATCH, "the options table of `http.patch`"),
+    ("post", Method::POST, "the options table of `http.post`"),
+    ("put", Method::PUT, "the options table of `http.put`"),
 ];
 
 impl LuaModule for HttpModule {

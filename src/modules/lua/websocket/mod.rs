@@ -172,7 +172,7 @@ impl LuaModule for WebSocketModule {
         module.prepared_function(
             "connect",
             move |lua, ctx, (url, options): (mlua::LuaString, Option<Table>)| {
-                let options = Members::new(options, "the options of `websocket.connect`", &OPTIONS)?;
+                let options = Members::new(options, "the options table of `websocket.connect`", &OPTIONS)?;
                 let request = this.request(&url, &options, values.room(lua)?)?;
                 let isolation = options.text("isolation")?;
                 let way = Way::of(&ctx, isolation.as_deref()).map_err(Values::raise)?;

@@ -78,7 +78,7 @@ pub(super) fn install(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
     methods.prepared_function(
         "send",
         |_, ctx, (handle, data, options): (AnyUserData, mlua::LuaString, Option<Table>)| {
-            let options = Members::new(options, "the options of `send`", &["binary", "timeout"])?;
+            let options = Members::new(options, "the options table of `send`", &["binary", "timeout"])?;
             let message = if options.boolean("binary")?.unwrap_or(false) {
                 Message::from(data.as_bytes().to_vec())
             } else {
@@ -103,7 +103,7 @@ pub(super) fn install(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
     methods.prepared_function(
         "receive",
         move |_, ctx, (handle, options): (AnyUserData, Option<Table>)| {
-            let options = Members::new(options, "the options of `receive`", &["timeout"])?;
+            let options = Members::new(options, "the options table of `receive`", &["timeout"])?;
             let (socket, timeout) = (opened::<Socket>(&handle)?, options.seconds("timeout")?);
             let values = values.clone();
             Ok(async move {
