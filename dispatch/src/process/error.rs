@@ -74,7 +74,7 @@ pub enum RegisterError {
 #[non_exhaustive]
 pub enum StartError {
     /// The call or the process that wanted it is over.
-    #[error("not started, because whoever wanted it is over")]
+    #[error("not started, because the context of the caller has ended")]
     Over {
         /// How that ended.
         source: CallError,
@@ -188,9 +188,7 @@ pub enum StartError {
         source: BoxError,
     },
     /// It was to be linked to or monitored by whoever starts it, which is no process.
-    #[error(
-        "whoever starts it is no process, so it cannot link to it or monitor it; `ProcessManager::monitor` is for all"
-    )]
+    #[error("only a process can link to or monitor what it starts; use `ProcessManager::monitor` elsewhere")]
     NoProcess,
     /// It was to be linked to or monitored by whoever starts it, which has ended meanwhile.
     #[error("{starter}, which starts it, has ended, so it cannot be linked to it or monitor it")]
@@ -296,7 +294,7 @@ pub enum SendErrorReason {
         capacity: usize,
     },
     /// Whoever sent it is over.
-    #[error("whoever sent it is over")]
+    #[error("the context of the sender has ended")]
     Over(#[source] CallError),
 }
 

@@ -260,7 +260,7 @@ impl Access {
             return Ok(());
         }
         // The same of a process that never was: it would tell which there are.
-        let message = format!("only {pid} itself and whoever started it may {to_do} it");
+        let message = format!("only {pid} itself and the unit that started it may {to_do} it");
         Err(CallError::new(ErrorKind::Denied, message))
     }
 }

@@ -179,7 +179,7 @@ async fn a_component_may_only_send_to_processes_that_it_did_not_start() {
             "cancel",
             "take a name from",
         ]) {
-            let expected = format!("e2:only {other} itself and whoever started it may {to_do} it");
+            let expected = format!("e2:only {other} itself and the unit that started it may {to_do} it");
             assert_eq!(said, &expected);
         }
         assert_eq!(all.run(steps(&[&format!("p\n{process}\n1")])).await, ["."]);
