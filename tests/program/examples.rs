@@ -71,6 +71,19 @@ fn rooms_are_opened_for_their_visitor_and_closed_with_the_app() {
 }
 
 #[test]
+fn news_are_read_by_all_readers_until_the_app_stops() {
+    let mut command = command(&["run", &manifest("news")]);
+    let session = tempfile::tempdir().expect("a directory");
+    let mut run = crate::run::Run::spawn(command.env("XDG_RUNTIME_DIR", session.path()));
+    for reader in ["ada", "grace"] {
+        run.wait_for_times(&format!("{reader} read "), 2);
+    }
+    run.signal(rustix::process::Signal::TERM);
+    assert!(run.end().success());
+    assert!(run.has_said("all ended in time"), "{}", run.said.join("\n"));
+}
+
+#[test]
 fn hello_has_a_trace_that_calls_may_choose() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let who = call("hello", &["hello:whoami", "-o", &format!("trace={parent}")]);
