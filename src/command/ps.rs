@@ -13,11 +13,10 @@ use crate::control::{AskError, LastExit, Place, Process, Running, Supervised, as
 use crate::exit::Exit;
 use crate::report;
 
-/// Lists the processes of an app that `frame run` runs, the children of its supervisors that were restarted or are down, what of it is quarantined, and whether it is degraded: a reload failed and
-/// could not be undone.
+/// Lists the processes of an app that `frame run` runs. Shows also the children of its supervisors that were restarted or are
+/// down, what is quarantined, and whether the app is degraded: a reload failed and could not be undone.
 ///
-/// The run is found by its manifest, or by the socket that it was given with `--control`. Nobody but its user and root is
-/// told anything.
+/// The run is found by its manifest, or by the socket that it was given with `--control`. Only its user and root can ask.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Exits with 8 if the app is not running.")]
 pub(super) struct Args {

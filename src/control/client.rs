@@ -66,7 +66,7 @@ async fn converse(socket: &PathBuf) -> Result<Running<Process>, NoAnswer> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// There is no run.
-    #[error("it is not running: nobody listens at {}", list(.sockets))]
+    #[error("it is not running: no process listens at {}", list(.sockets))]
     NotRunning {
         /// Where one would be.
         sockets: Vec<PathBuf>,

@@ -229,7 +229,7 @@ fn what_changes_nothing_of_dynamic_children_leaves_them_alone() {
     // A front that is another starts no third.
     app.write("front.lua", &FRONT.replace("1, 2", "3, 3"));
     run.reload();
-    run.wait_for_times("not started: the supervisor has as many children as it may have, 1", 1);
+    run.wait_for_times("not started: the supervisor has as many children as `max_children` allows, 1", 1);
     assert_eq!(pids(&ps(&app), "app:room"), before);
     run.stop();
 }

@@ -196,7 +196,7 @@ impl fmt::Display for ControlError {
                 f.write_str("the supervisor is not dynamic, so no children are started with `start_child`")
             }
             Self::TooManyChildren { limit } => {
-                write!(f, "the supervisor has as many children as it may have, {limit}")
+                write!(f, "the supervisor has as many children as `max_children` allows, {limit}")
             }
             Self::NotGranted { host } => {
                 write!(f, "not allowed to start processes on `{host}`; grant it by the option `spawn`")

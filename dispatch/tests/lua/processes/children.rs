@@ -179,7 +179,7 @@ async fn what_a_script_may_not_ask_for_is_refused_with_what_is_right() {
     let source = "for _ = 1, 3 do process.start_child('app:pool') end
                   local ok, failure = pcall(process.start_child, 'app:pool')
                   return { failure.kind, failure.message, failure.retryable }";
-    let full = json!(["exhausted", "the supervisor has as many children as it may have, 3", true]);
+    let full = json!(["exhausted", "the supervisor has as many children as `max_children` allows, 3", true]);
     assert_eq!(world.ran(source).await, full);
     let children = handle.children().await.unwrap();
     assert!(

@@ -42,7 +42,7 @@ async fn a_component_starts_children_and_stops_those_that_it_started() {
         ]))
         .await;
     assert!(said[0].starts_with("child#2 {local@app:host|"), "{said:?}");
-    assert_eq!(said[1], "e6:the supervisor has as many children as it may have, 2");
+    assert_eq!(said[1], "e6:the supervisor has as many children as `max_children` allows, 2");
     assert_eq!(said[2], ".");
     assert!(said[3].starts_with("child#3 {"), "{said:?}");
     let unknown = "e1:the supervisor `app:pool` has no such child that was started here";
