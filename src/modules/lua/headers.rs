@@ -1,5 +1,7 @@
 //! Tables of headers that scripts give.
 
+use std::collections::HashSet;
+
 use frame_dispatch::lua::Values;
 use frame_dispatch::lua::mlua::{self, Table, Value};
 use frame_net::http::{HeaderName, HeaderValue};
@@ -9,9 +11,33 @@ use super::members::{invalid, shown};
 /// How many bytes the headers of a request have at most, names and values. They are memory of the host.
 const LARGEST: usize = 64 << 10;
 
-/// Reads a table of headers: a name with a string, or with a list of them. The values of those that `sensitive` names, in
-/// lower case, are marked so.
-pub(super) fn read(headers: &Table, sensitive: &[Vec<u8>]) -> mlua::Result<Vec<(HeaderName, HeaderValue)>> {
+/// Names of headers, in lower case.
+pub(super) type Names = HashSet<Vec<u8>>;
+
+/// Reads a list of names of headers, which is called `what`. They have at most as many bytes as headers.
+pub(super) fn names(list: &Table, what: &str) -> mlua::Result<Names> {
+    let (mut names, mut bytes) = (Names::new(), 0_usize);
+    for name in list.sequence_values::<Value>() {
+        let name = match name? {
+            Value::String(name) => name,
+            other => {
+                let kind = Values::type_of(&other);
+                return Err(invalid(format!("`{what}` is a list of names of headers; there is {kind}")));
+            }
+        };
+        // A list can name one large string many times.
+        bytes = bytes.saturating_add(name.as_bytes().len()).saturating_add(1);
+        if bytes > LARGEST {
+            return Err(invalid(format!("the names in `{what}` have at most {LARGEST} bytes")));
+        }
+        names.insert(name.as_bytes().to_ascii_lowercase());
+    }
+    Ok(names)
+}
+
+/// Reads a table of headers: a name with a string, or with a list of them. The values of those that `sensitive` names are
+/// marked so.
+pub(super) fn read(headers: &Table, sensitive: &Names) -> mlua::Result<Vec<(HeaderName, HeaderValue)>> {
     let (mut pairs, mut names) = (Vec::new(), 0_usize);
     for pair in headers.pairs::<Value, Value>() {
         let (name, value) = pair?;
@@ -53,7 +79,7 @@ struct Reader<'a> {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// How many bytes they have so far.
     bytes: usize,
-    sensitive: &'a [Vec<u8>],
+    sensitive: &'a Names,
 }
 
 impl Reader<'_> {
@@ -75,7 +101,7 @@ impl Reader<'_> {
         };
         let mut value = HeaderValue::from_bytes(&value.as_bytes())
             .map_err(|_| invalid(format!("the value of the header `{shown}` is not a valid header value")))?;
-        value.set_sensitive(self.sensitive.iter().any(|sensitive| sensitive == name.as_str().as_bytes()));
+        value.set_sensitive(self.sensitive.contains(name.as_str().as_bytes()));
         self.headers.push((name, value));
         Ok(())
     }

@@ -377,3 +377,14 @@ async fn several_requests_end_with_their_call() {
     assert_eq!(soon(ctx.call(task)).await.unwrap_err().kind(), ErrorKind::Deadline);
     world.server.closes(0).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_names_of_sensitive_headers_are_few() {
+    let (kind, message) = failed(
+        "local large, names = ('x'):rep(1000000), {}
+         for i = 1, 50 do names[i] = large end
+         http.get(base .. '/hello', { headers = { a = 'b' }, sensitive = names })",
+    )
+    .await;
+    assert!(kind == "invalid" && message.contains("`sensitive` have at most 65536 bytes"), "{message}");
+}

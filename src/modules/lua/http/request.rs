@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frame_dispatch::lua::{Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
 use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
-use mlua::{Lua, Table, Value};
+use mlua::{Lua, Table};
 
 use super::open::Open;
 use super::response::{self as answer, Answer};
@@ -86,7 +86,9 @@ impl Sender {
         let failed = |error| Values::raise(connect::of_http(error));
         let mut request = Request::new(method.clone(), &utf8(url, "the URL")?).map_err(failed)?;
         if let Some(table) = options.table("headers")? {
-            for (name, value) in headers::read(&table, &sensitive(options)?)? {
+            let sensitive = options.table("sensitive")?;
+            let sensitive = sensitive.map(|names| headers::names(&names, "sensitive")).transpose()?;
+            for (name, value) in headers::read(&table, &sensitive.unwrap_or_default())? {
                 request = request.header(name, value).map_err(failed)?;
             }
         }
@@ -283,19 +285,6 @@ impl Bound {
         };
         CallError::new(ErrorKind::Exhausted, message).with_retryable(false).with_source(error)
     }
-}
-
-/// The names of the option `sensitive`, in lower case.
-fn sensitive(options: &Members) -> mlua::Result<Vec<Vec<u8>>> {
-    let Some(names) = options.table("sensitive")? else { return Ok(Vec::new()) };
-    let names = names.sequence_values::<Value>().map(|name| match name? {
-        Value::String(name) => Ok(name.as_bytes().to_ascii_lowercase()),
-        other => {
-            let kind = Values::type_of(&other);
-            Err(invalid(format!("`sensitive` is a list of names of headers; there is {kind}")))
-        }
-    });
-    names.collect()
 }
 
 /// How many bytes a query has at most. A longer one is in no request.

@@ -109,7 +109,7 @@ impl WebSocketModule {
         let config = self.client.config();
         let mut request = WebSocketRequest::new(&utf8(url, "the URL")?).map_err(raise)?;
         if let Some(table) = options.table("headers")? {
-            for (name, value) in headers::read(&table, &[])? {
+            for (name, value) in headers::read(&table, &headers::Names::new())? {
                 request = request.header(name, value).map_err(raise)?;
             }
         }
