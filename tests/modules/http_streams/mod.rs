@@ -211,6 +211,23 @@ async fn a_stream_that_stalls_ends_with_a_deadline_that_names_the_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_does_not_wait_for_a_server_that_has_answered_and_does_not_read() {
+    let returned = run("local upload <close> = http.upload { method = 'POST', url = ... .. '/answered', stall_timeout = 0.1 }
+         local written = 0
+         while upload:write(('x'):rep(100000)) do written = written + 1 end
+         return { written < 1000, upload:finish().body }");
+    assert_eq!(returned.await, json!([true, "answered"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_not_taken_holds_little_of_what_is_written() {
+    let source = "local u = http.upload { method = 'POST', url = base .. '/deaf', stall_timeout = 0.1 }
+         u:write(('x'):rep(20000000)) error('it was taken')";
+    let (kind, message) = failed(source).await;
+    assert!(kind == "deadline" && message.contains("`stall_limit`"), "{kind} {message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_has_some_streams_at_a_time_and_closes_them_when_it_ends() {
     let world = World::new(
         "local base, open = ..., {}

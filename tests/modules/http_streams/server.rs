@@ -126,6 +126,12 @@ fn answer(
             let _ = std::io::copy(reader, &mut std::io::sink());
             return None;
         }
+        // Answers, and does not read.
+        "answered" => {
+            respond(writer, "200 OK", b"answered")?;
+            thread::sleep(GENEROUS);
+            return None;
+        }
         "deaf" => {
             let _ = writer.peek(&mut [0]);
             thread::sleep(GENEROUS);

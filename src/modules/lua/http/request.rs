@@ -1,6 +1,7 @@
 //! Requests that scripts describe.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use frame_dispatch::lua::{Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
@@ -58,6 +59,8 @@ pub(super) struct Asked {
 pub(super) struct Terms {
     pub(super) way: Way,
     pub(super) bound: Bound,
+    /// How long what is streamed may stand still.
+    pub(super) stall: Duration,
     /// Where the body of the response is open, if it is read piece by piece.
     pub(super) stream: Option<Arc<Open>>,
 }
@@ -107,9 +110,9 @@ impl Sender {
             let most = if is_stream { timeout } else { config.time_limit };
             request = request.time_limit(timeout.min(most));
         }
-        if let Some(timeout) = options.seconds("stall_timeout")? {
-            request = request.stall_limit(timeout.min(config.stall_limit));
-        }
+        let stall = options.seconds("stall_timeout")?;
+        let stall = stall.map_or(config.stall_limit, |timeout| timeout.min(config.stall_limit));
+        request = request.stall_limit(stall);
         request = request.decode(options.boolean("decode")?.unwrap_or(true));
         if let Some(timeout) = options.seconds("connect_timeout")? {
             request = request.connect_limit(timeout.min(config.connect_limit));
@@ -143,7 +146,7 @@ impl Sender {
             Some(max) => Bound::Option(max),
             None => Bound::Setting,
         };
-        Ok(Asked { request, terms: Terms { way, bound, stream }, file: None })
+        Ok(Asked { request, terms: Terms { way, bound, stall, stream }, file: None })
     }
 
     /// A request as `http.request` is given it. `further` members are the caller's.
@@ -237,7 +240,7 @@ impl Sender {
     /// The response for the script, with its body, or a stream of it.
     pub(super) async fn answer(&self, response: Response, terms: Terms) -> Result<Answer, CallError> {
         let mut answer = self.head(&response);
-        let Terms { way, bound, stream } = terms;
+        let Terms { way, bound, stream, .. } = terms;
         if let Some(open) = stream {
             answer.body = answer::Body::Stream(Opened::new(&open, Stream::new(response, way, bound)));
             return Ok(answer);

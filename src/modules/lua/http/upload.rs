@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, ErrorKind};
@@ -11,12 +12,16 @@ use frame_net::http::{Body, Bytes, HttpError, Request, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use mlua::{AnyUserData, IntoLua, Lua, Table, UserDataFields as _, UserDataRegistry, Value};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
 
 use super::open::{Handle, Item, Open};
 use super::request::{Asked, Sender, Terms};
 use crate::modules::lua::fs::OpenFile;
 use crate::modules::lua::members::invalid;
+
+/// How many bytes are handed on at once.
+const PIECE: usize = 64 << 10;
 
 /// A request whose body is being written.
 pub(super) struct Upload {
@@ -32,11 +37,13 @@ struct Inner {
 
 enum Sending {
     Going(Task),
-    /// It was answered before all of the body was written.
-    Answered(Box<Response>),
+    /// It was answered, or has failed, and the script does not know yet.
+    Done(Box<Sent>),
     /// The response was taken, or there is none.
     Ended,
 }
+
+type Sent = Result<Result<Response, HttpError>, JoinError>;
 
 /// The task that sends. It ends with this.
 struct Task(JoinHandle<Result<Response, HttpError>>);
@@ -98,42 +105,62 @@ impl Upload {
     /// Writes `data`. Returns whether the server takes more: it does not once it has answered.
     async fn write(&self, terms: &Terms, data: Bytes) -> mlua::Result<bool> {
         let mut inner = self.inner.lock().await;
-        let Some(writer) = &inner.writer else {
+        if inner.writer.is_none() {
             return Err(invalid("the body is finished; nothing more can be written"));
-        };
-        if data.is_empty() || writer.send(Piece::Data(data)).await.is_ok() {
-            return Ok(true);
         }
-        if matches!(inner.sending, Sending::Going(_)) {
-            let response = inner.response(terms).await?;
-            inner.sending = Sending::Answered(response.into());
+        for piece in data.chunks(PIECE) {
+            // What waits does not hold all that was written at once.
+            if inner.hand(Piece::Data(Bytes::copy_from_slice(piece)), terms.stall).await {
+                continue;
+            }
+            if let Sending::Going(task) = &mut inner.sending {
+                let sent = (&mut task.0).await;
+                inner.sending = Sending::Done(sent.into());
+            }
+            return match &inner.sending {
+                Sending::Done(sent) if matches!(**sent, Ok(Ok(_))) => Ok(false),
+                _ => inner.response(terms).await.map(|_| false),
+            };
         }
-        Ok(false)
+        Ok(true)
     }
 
     /// Ends the body, and waits for the response.
     async fn finish(&self, terms: &Terms) -> mlua::Result<Response> {
         let mut inner = self.inner.lock().await;
-        if let Some(writer) = inner.writer.take() {
+        if inner.writer.is_some() {
             // Where nothing is read any more there is a response, or an error.
-            let _ = writer.send(Piece::End).await;
+            inner.hand(Piece::End, terms.stall).await;
+            inner.writer = None;
         }
         inner.response(terms).await
     }
 }
 
 impl Inner {
-    async fn response(&mut self, terms: &Terms) -> mlua::Result<Response> {
-        let task = match &mut self.sending {
-            Sending::Going(task) => &mut task.0,
-            Sending::Answered(_) | Sending::Ended => {
-                return match std::mem::replace(&mut self.sending, Sending::Ended) {
-                    Sending::Answered(response) => Ok(*response),
-                    _ => Err(invalid("the upload has ended already")),
-                };
+    /// Hands on a piece of the body. Returns whether it was taken: it may not be once the request was answered. Until then
+    /// the client limits how long it waits.
+    async fn hand(&mut self, piece: Piece, stall: Duration) -> bool {
+        let Some(writer) = &self.writer else { return false };
+        let mut handing = std::pin::pin!(writer.send(piece));
+        if let Sending::Going(task) = &mut self.sending {
+            tokio::select! {
+                biased;
+                handed = &mut handing => return handed.is_ok(),
+                sent = &mut task.0 => self.sending = Sending::Done(sent.into()),
             }
+        }
+        timeout(stall, handing).await.is_ok_and(|handed| handed.is_ok())
+    }
+
+    async fn response(&mut self, terms: &Terms) -> mlua::Result<Response> {
+        let sent = match &mut self.sending {
+            Sending::Going(task) => (&mut task.0).await,
+            Sending::Done(_) | Sending::Ended => match std::mem::replace(&mut self.sending, Sending::Ended) {
+                Sending::Done(sent) => *sent,
+                _ => return Err(invalid("the upload has ended already")),
+            },
         };
-        let sent = task.await;
         self.sending = Sending::Ended;
         match sent {
             Ok(sent) => sent.map_err(|error| Values::raise(terms.bound.told(error))),
