@@ -358,6 +358,11 @@ impl Request {
         &self.hop.target.origin.endpoint
     }
 
+    /// How many bytes its body has, if that is known.
+    pub fn body_length(&self) -> Option<u64> {
+        self.hop.body.length()
+    }
+
     /// With this body: bytes, or a [stream](Body) of them.
     ///
     /// While a stream is sent, [`HttpConfig::time_limit`](super::HttpConfig::time_limit) does not apply unless the

@@ -364,6 +364,8 @@ async fn no_more_requests_are_made_at_once_than_asked() {
         ("http.all { 7 }", "a list of requests or URLs; there is a number"),
         ("http.all { { url = base, stream = true } }", "leave out `stream`"),
         ("http.all { { uri = base } }", "did you mean `url`?"),
+        ("http.all { base, nil, base }", "it has gaps"),
+        ("http.all { url = base, base }", "something under another key"),
     ] {
         let (kind, message) = failed(source).await;
         assert!(kind == "invalid" && message.contains(words), "{source}: {message}");
@@ -383,6 +385,32 @@ async fn several_requests_share_the_memory_of_the_script() {
     match world.call().await {
         Ok(returned) => assert_eq!(returned, json!([true, true])),
         Err(error) => assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_several_requests_send_is_within_the_memory_of_the_script() {
+    let repeated = |request: &str| {
+        format!(
+            "local large, list = ('x'):rep(1000000), {{}}
+             local url = base .. '/' .. large
+             for i = 1, 40 do list[i] = {request} end
+             http.all(list)"
+        )
+    };
+    for request in [
+        "{ method = 'POST', url = base .. '/echo', body = large }",
+        "{ method = 'POST', url = base .. '/echo', form = { a = large } }",
+        "{ method = 'POST', url = base .. '/echo', multipart = { a = large } }",
+        "{ url = base .. '/hello', bearer = large }",
+        "url",
+    ] {
+        let config = LuaConfig::default().with_memory(16 << 20);
+        let world = World::with(&caught(&repeated(request)), HttpConfig::default(), config, &json!({}));
+        let most = std::sync::Arc::clone(&world.server.most);
+        let (kind, message) = failed_in(world).await;
+        assert!(kind == "exhausted" && message.contains("memory"), "{request}: {message}");
+        assert_eq!(most.load(Ordering::SeqCst), 0, "none is sent");
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::http::Method;
+use frame_net::http::{Method, Request};
 use futures_util::{StreamExt as _, stream};
 use mlua::{IntoLua, Lua, Table, Value};
 
+use super::pairs::only_list;
 use super::request::{Asked, Sender};
 use super::response::{Answer, Body};
 use crate::modules::lua::members::{Members, invalid};
@@ -19,7 +20,7 @@ const MOST: usize = 256;
 const TOGETHER: u64 = 8;
 const MOST_TOGETHER: u64 = 16;
 
-/// What a response takes besides its headers and its body.
+/// What a request or a response takes besides its headers and its body.
 const OWN: u64 = 1024;
 
 /// Adds `http.all`.
@@ -36,9 +37,19 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: Sender) -> mlua::R
             let given = list.raw_len();
             return Err(invalid(format!("`http.all` takes at most {MOST} requests; there are {given}")));
         }
-        let requests = list.sequence_values::<Value>().map(|request| read(&sender, lua, &ctx, request?));
-        let requests = requests.collect::<mlua::Result<Vec<_>>>()?;
-        let room = Room(AtomicU64::new(u64::try_from(sender.values.room(lua)?).unwrap_or(u64::MAX)));
+        only_list(&list, "http.all")?;
+        let room = sender.values.room(lua)?;
+        // One string of the script can be in all of them.
+        let requested =
+            Room::new(room, "the requests have more bytes together than the script has memory left for");
+        let mut requests = Vec::new();
+        for request in list.sequence_values::<Value>() {
+            let asked = read(&sender, lua, &ctx, request?)?;
+            requested.take(size(&asked.request)).map_err(Values::raise)?;
+            requests.push(asked);
+        }
+        let room =
+            Room::new(room, "the responses have more bytes together than the script has memory left for");
         let sender = sender.clone();
         Ok(async move {
             let answers = requests.into_iter().map(|request| one(&sender, request, &room));
@@ -67,18 +78,31 @@ fn read(sender: &Sender, lua: &Lua, ctx: &Ctx, request: Value) -> mlua::Result<A
     Ok(asked)
 }
 
-/// How many bytes all responses may have from now on: they are in the memory of the host before they are in that of the
-/// script.
-struct Room(AtomicU64);
+/// How many bytes all requests, or all responses, may have from now on: they are in the memory of the host beside what is in
+/// that of the script.
+struct Room {
+    left: AtomicU64,
+    /// What an error says.
+    exceeded: &'static str,
+}
 
 impl Room {
+    fn new(bytes: usize, exceeded: &'static str) -> Self {
+        Self { left: AtomicU64::new(len(bytes)), exceeded }
+    }
+
     fn take(&self, bytes: u64) -> Result<(), CallError> {
         let take = |left: u64| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map(drop).map_err(|_| {
-            let message = "the responses have more bytes together than the script has memory left for";
-            CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
-        })
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(drop).map_err(|_| CallError::new(ErrorKind::Exhausted, self.exceeded).with_retryable(false))
     }
+}
+
+/// How many bytes a request takes until it is sent.
+fn size(request: &Request) -> u64 {
+    let headers = request.headers().iter().map(|(name, value)| len(name.as_str().len() + value.len()));
+    let parts = [len(request.url().as_str().len()), request.body_length().unwrap_or(0), OWN];
+    headers.chain(parts).fold(0, u64::saturating_add)
 }
 
 fn len(bytes: usize) -> u64 {
