@@ -379,7 +379,15 @@ impl Inner {
                 (connection, is_reused, place)
             };
             let mut lease = Lease::new(connection, home.map(|place| (pool, place)));
-            if !lease.connection.enter().await {
+            let entering = lease.connection.enter();
+            let entered = if hop.body.is_streamed() {
+                // Nothing else limits how long the server may be busy with other requests.
+                let stalled = |_| HttpError::Stalled { peer: peer(dialer, hop), limit: manner.stall };
+                Deadline::after(manner.stall).timeout(entering).await.map_err(stalled)?
+            } else {
+                entering.await
+            };
+            if !entered {
                 // The connection has ended and nothing was sent, so this does not count as an attempt.
                 continue;
             }

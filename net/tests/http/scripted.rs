@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use frame_net::http::{HttpConfig, HttpError, Method, Request, Response};
+use frame_net::http::{Body, HttpConfig, HttpError, Method, Request, Response};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -414,4 +415,17 @@ async fn interim_responses_over_http_2_are_bounded() {
     let error = text(&world, Method::GET).await.unwrap_err();
     assert!(matches!(error, HttpError::TooManyInterim { limit: 32, .. }), "{error:?}");
     assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_a_busy_server_no_longer_than_it_may_stand_still() {
+    let settings = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1]);
+    let (world, _) = stage(move |_, stream| Send([settings.clone(), head(stream, &[], 0)].concat())).await;
+    let busy = send(&world, Method::GET).await.unwrap();
+    let dialer = world.dialer(&json!({ "network": "app:proxy" }));
+    let request = Request::post("https://shop.internal/").unwrap().body(Body::from_reader(&b"body"[..]));
+    let limit = Duration::from_millis(100);
+    let error = soon(world.client.send(&dialer, request.stall_limit(limit))).await.unwrap_err();
+    assert!(matches!(error, HttpError::Stalled { limit: stalled, .. } if stalled == limit), "{error:?}");
+    drop(busy);
 }
