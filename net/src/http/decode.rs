@@ -182,6 +182,16 @@ impl Decoder {
             if self.input.is_empty() && !self.is_full {
                 return Ok(None);
             }
+            if self.is_whole
+                && !self.input.is_empty()
+                && let Some((codec, _)) = &mut self.codec
+            {
+                match codec.restart(&self.input, is_last)? {
+                    Next::Begun => self.is_whole = false,
+                    Next::Unseen => return Ok(None),
+                    Next::Larger => self.codec = None,
+                }
+            }
             if self.codec.is_none() {
                 let Some((codec, bytes)) = Codec::of(self.coding, &self.input, is_last)? else {
                     return Ok(None);
@@ -191,10 +201,6 @@ impl Decoder {
                 self.is_whole = false;
             }
             let Some((codec, _)) = &mut self.codec else { return Ok(None) };
-            if self.is_whole && !self.input.is_empty() {
-                codec.restart()?;
-                self.is_whole = false;
-            }
             let mut piece = BytesMut::zeroed(PIECE);
             let (read, written, is_whole) = codec.step(&self.input, &mut piece)?;
             self.input.advance(read);
@@ -216,7 +222,21 @@ impl Decoder {
 enum Codec {
     Gzip(GzipDecoder),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>),
-    Zstd(ZstdDecoder),
+    Zstd {
+        decoder: ZstdDecoder,
+        /// The base-2 logarithm of the largest window that it takes.
+        log: u32,
+    },
+}
+
+/// How what follows the first member or frame is decoded.
+enum Next {
+    /// By the same codec.
+    Begun,
+    /// It needs to see more to know.
+    Unseen,
+    /// By another codec, with a larger window.
+    Larger,
 }
 
 impl Codec {
@@ -239,31 +259,25 @@ impl Codec {
             Coding::Zstd => {
                 // Buffers for blocks, and tables.
                 const BLOCKS: u64 = 1 << 20;
-                let window = match zstd_window(head) {
-                    Window::Bytes(bytes) => bytes,
-                    Window::Unseen if !is_last => return Ok(None),
-                    Window::Unseen | Window::Unknown => 1 << MAX_ZSTD_WINDOW,
-                };
-                let log = window.checked_next_power_of_two().map_or(u32::MAX, u64::trailing_zeros).max(10);
-                if log > MAX_ZSTD_WINDOW {
-                    return Err(invalid(
-                        "it needs a window of more than 8 MiB, which RFC 9659 does not allow",
-                    ));
-                }
-                // A later frame of the body must not need more.
+                let Some(log) = zstd_log(head, is_last)? else { return Ok(None) };
                 let decoder = ZstdDecoder::new_with_params(&[DParameter::window_log_max(log)]);
-                (Self::Zstd(decoder), (1 << log) + BLOCKS)
+                (Self::Zstd { decoder, log }, (1 << log) + BLOCKS)
             }
         }))
     }
 
-    /// Begins with what follows the first member or frame.
-    fn restart(&mut self) -> io::Result<()> {
+    /// Begins with what follows the first member or frame, which begins with `head`.
+    fn restart(&mut self, head: &[u8], is_last: bool) -> io::Result<Next> {
         match self {
-            Self::Gzip(decoder) => decoder.reinit(),
-            Self::Brotli(_) => Err(invalid("something follows it")),
-            Self::Zstd(decoder) => decoder.reinit(),
+            Self::Gzip(decoder) => decoder.reinit()?,
+            Self::Brotli(_) => return Err(invalid("something follows it")),
+            Self::Zstd { decoder, log } => match zstd_log(head, is_last)? {
+                None => return Ok(Next::Unseen),
+                Some(needed) if needed > *log => return Ok(Next::Larger),
+                Some(_) => decoder.reinit()?,
+            },
         }
+        Ok(Next::Begun)
     }
 
     /// Decodes some of `input` to `output`. Returns how many bytes were read and written, and whether what was begun is
@@ -271,7 +285,7 @@ impl Codec {
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize, bool)> {
         match self {
             Self::Gzip(decoder) => run(decoder, input, output),
-            Self::Zstd(decoder) => run(decoder, input, output),
+            Self::Zstd { decoder, .. } => run(decoder, input, output),
             Self::Brotli(state) => {
                 let (mut read, mut written) = (0, 0);
                 let (mut left, mut room) = (input.len(), output.len());
@@ -331,19 +345,44 @@ const fn brotli_window(first: u8) -> Option<u32> {
 /// The largest window of `zstd`, as a base-2 logarithm: RFC 9659, section 3.
 const MAX_ZSTD_WINDOW: u32 = 23;
 
+/// The base-2 logarithm of the window that a frame of `zstd` needs, which begins with `head`. Nothing if that is to be seen yet.
+fn zstd_log(head: &[u8], is_last: bool) -> io::Result<Option<u32>> {
+    const SMALLEST: u32 = 10;
+    let window = match zstd_window(head) {
+        Window::Bytes(bytes) => bytes,
+        Window::Unseen if !is_last => return Ok(None),
+        // It is cut off, which decoding it finds.
+        Window::Unseen => 0,
+        Window::Unknown => return Err(invalid("it is not a frame of RFC 8878")),
+    };
+    let log = window.checked_next_power_of_two().map_or(u32::MAX, u64::trailing_zeros).max(SMALLEST);
+    if log > MAX_ZSTD_WINDOW {
+        return Err(invalid("it needs a window of more than 8 MiB, which RFC 9659 does not allow"));
+    }
+    Ok(Some(log))
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Window {
     Bytes(u64),
     /// The header is not there yet.
     Unseen,
-    /// It is not a frame that has a window.
+    /// It is not a frame.
     Unknown,
 }
 
-/// The window of `zstd`, by the header of a frame: RFC 8878, section 3.1.1.1.
+/// The window of `zstd`, by the header of a frame: RFC 8878, sections 3.1.1.1 and 3.1.2.
 fn zstd_window(head: &[u8]) -> Window {
     const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
     let (magic, rest) = head.split_at(head.len().min(MAGIC.len()));
+    if let [first, others @ ..] = magic
+        && first & 0xf0 == SKIPPABLE[0]
+        && SKIPPABLE[1..].starts_with(others)
+    {
+        // It is passed over, which takes no window.
+        return if magic.len() == SKIPPABLE.len() { Window::Bytes(0) } else { Window::Unseen };
+    }
     if !MAGIC.starts_with(magic) {
         return Window::Unknown;
     }

@@ -146,15 +146,34 @@ fn windows_larger_than_the_standards_have_are_refused() {
 }
 
 #[test]
-fn a_later_frame_cannot_have_a_larger_window_than_was_counted() {
+fn a_later_frame_can_have_a_larger_window_which_is_counted() {
     let frame = |log| {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(log).unwrap();
         encoder.write_all(&text(5000)).unwrap();
         encoder.finish().unwrap()
     };
-    assert!(decoded(Coding::Zstd, &[frame(12), frame(12)].concat(), 100).is_ok());
-    assert!(decoded(Coding::Zstd, &[frame(12), frame(20)].concat(), 100).is_err());
+    let skipped = [0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    let all = [&skipped[..], &frame(12), &skipped, &frame(20), &frame(12), &skipped].concat();
+    for size in [1, 7, 100, all.len()] {
+        assert!(decoded(Coding::Zstd, &all, size).unwrap() == text(5000).repeat(3), "{size}");
+    }
+    // With a single segment the window of each is its length.
+    let whole = |len| zstd::bulk::compress(&text(len), 3).unwrap();
+    let both = [whole(100), whole(300_000)].concat();
+    assert!(decoded(Coding::Zstd, &both, 100).unwrap() == [text(100), text(300_000)].concat());
+    assert!(decoded(Coding::Zstd, &[frame(12), frame(24)].concat(), 100).is_err());
+
+    let memory = DecoderMemory::new(3 << 19);
+    let mut decoder = Decoder::new(Coding::Zstd, &memory, &unit());
+    decoder.feed(&[frame(12), frame(20)].concat().into());
+    let end = loop {
+        match decoder.next() {
+            Ok(Some(_)) => {}
+            end => break end,
+        }
+    };
+    assert!(matches!(end, Err(Fault::Memory)), "{end:?}");
 }
 
 #[test]
