@@ -89,8 +89,8 @@ const MAX_FIELDS: usize = 32 << 10;
 /// - of each body that it writes what can be written and is not taken yet, 32 KiB, and the first 64 KiB, to send the request
 ///   again where the server has not processed it; all of it has at most
 ///   [`max_streamed_body`](frame_net::http::HttpConfig::max_streamed_body),
-/// - of each response no more than what one read of its connection gave, and of the whole
-///   [`max_streamed_body`](frame_net::http::HttpConfig::max_streamed_body), too,
+/// - of each response no more than what one read of its connection gave, or over HTTP/2 2 MiB, and 5 MiB of all on a
+///   connection; and of the whole [`max_streamed_body`](frame_net::http::HttpConfig::max_streamed_body), too,
 /// - handles of resources within [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), where headers count as
 ///   they are, and what can be written of a body and is not taken yet counts 32 KiB. The headers that a guest puts
 ///   together have at most 32 KiB. Beyond either the call fails.
