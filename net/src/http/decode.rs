@@ -170,9 +170,13 @@ impl Decoder {
     /// The next piece after the last input, or nothing at the end.
     pub(super) fn finish(&mut self) -> Result<Option<Bytes>, Fault> {
         let piece = self.decode(true)?;
-        if piece.is_none() && !self.is_whole {
-            let why = "it ends before it is complete";
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why).into());
+        if piece.is_none() {
+            if !self.is_whole {
+                let why = "it ends before it is complete";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why).into());
+            }
+            // A response may be kept for long after its body was read.
+            self.codec = None;
         }
         Ok(piece)
     }

@@ -41,9 +41,8 @@ fn decoded(coding: Coding, data: &[u8], size: usize) -> Result<Vec<u8>, Fault> {
     while let Some(piece) = decoder.finish()? {
         output.extend_from_slice(&piece);
     }
-    assert!(decoder.finish().unwrap().is_none());
-    drop(decoder);
     assert!(memory.units().is_empty(), "its memory is given back");
+    assert!(decoder.finish().unwrap().is_none());
     Ok(output)
 }
 
