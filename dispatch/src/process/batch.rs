@@ -1,4 +1,5 @@
-//! The room that a process makes in its mailbox within one poll of its task. Senders that wait for it are woken after the poll.
+//! The room that a process makes in its mailbox within one poll of its task. Senders that wait for it are woken after the poll,
+//! or when the process finds no message: it may block its thread until one comes.
 //!
 //! Woken at once, each would find room for one message, and wait again.
 

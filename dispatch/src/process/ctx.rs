@@ -61,6 +61,9 @@ impl ProcessCtx {
 
     /// Waits for a message, and takes the oldest.
     ///
+    /// Senders that wait for room in a full mailbox go on when the process awaits something, or finds no message. A process that
+    /// takes messages and then blocks its thread holds them up.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future means that nothing was taken.

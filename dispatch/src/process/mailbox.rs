@@ -37,6 +37,13 @@ struct State {
     is_closed: bool,
 }
 
+impl State {
+    /// Whether senders are [owed](Line::owed) room.
+    fn owes_room(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.owed > 0)
+    }
+}
+
 /// Those that wait for room, first come first served.
 #[derive(Default)]
 struct Line {
@@ -44,7 +51,8 @@ struct Line {
     senders: VecDeque<Sender>,
     /// The number of the last.
     last: u64,
-    /// How much room that is held is free again, and is given to them when the receiver's [batch](batch::Batch) ends.
+    /// How much room that is held is free again, and is given to them when the receiver's [batch](batch::Batch) ends, or when the
+    /// receiver finds no message.
     owed: u32,
 }
 
@@ -171,7 +179,15 @@ impl Mailbox {
 
     /// Takes the oldest message.
     pub(super) fn try_receive(&self) -> Option<Message> {
-        self.take(self.state()).ok()
+        match self.take(self.state()) {
+            Ok(message) => Some(message),
+            Err(state) => {
+                let owes_room = state.owes_room();
+                drop(state);
+                self.give_if(owes_room);
+                None
+            }
+        }
     }
 
     /// Waits for a message and takes it.
@@ -179,7 +195,12 @@ impl Mailbox {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
         let receive = poll_fn(|waker| match self.take(self.state()) {
             Ok(message) => receiving.done(message),
-            Err(state) => receiving.wait(state, waker, false),
+            Err(state) => {
+                let owes_room = state.owes_room();
+                let pending = receiving.wait(state, waker, false);
+                self.give_if(owes_room);
+                pending
+            }
         });
         // A process that always finds a message lets others run, too.
         cooperative(receive).await
@@ -221,6 +242,14 @@ impl Mailbox {
         }
     }
 
+    /// Gives the room that is owed, because the receiver found nothing. It may block its thread until more comes, and its batch
+    /// would not end before that.
+    fn give_if(&self, owes_room: bool) {
+        if owes_room {
+            self.give_owed();
+        }
+    }
+
     /// Gives the room that is [owed](Line::owed) to those that wait for it.
     pub(super) fn give_owed(&self) {
         let mut state = self.state();
@@ -237,11 +266,16 @@ impl Mailbox {
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
     pub(super) fn try_receive_where(&self, mut is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
-        let taken = self.take_where(&mut 0, &mut is_wanted).ok();
-        if taken.is_none() {
-            self.let_in(&mut 0, &mut is_wanted);
+        match self.take_where(&mut 0, &mut is_wanted) {
+            Ok(message) => Some(message),
+            Err(state) => {
+                let owes_room = state.owes_room();
+                drop(state);
+                self.let_in(&mut 0, &mut is_wanted);
+                self.give_if(owes_room);
+                None
+            }
         }
-        taken
     }
 
     /// Waits for a message that `is_wanted` and takes it, and leaves the others where they are.
@@ -251,9 +285,11 @@ impl Mailbox {
         let receive = poll_fn(|waker| match self.take_where(&mut seen, &mut is_wanted) {
             Ok(message) => receiving.done(message),
             Err(state) => {
+                let owes_room = state.owes_room();
                 let pending = receiving.wait(state, waker, true);
                 // After that, so that it is woken for senders that it does not see here.
                 self.let_in(&mut last_seen, &mut is_wanted);
+                self.give_if(owes_room);
                 pending
             }
         });

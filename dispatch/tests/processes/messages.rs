@@ -8,7 +8,9 @@ use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{LONG, exit_of, manager, manager_with, register, register_saying, said, start, within};
+use crate::support::{
+    BOUND, LONG, exit_of, manager, manager_with, register, register_saying, said, start, within,
+};
 
 #[tokio::test]
 async fn a_destination_is_a_pid_or_a_name() {
@@ -317,4 +319,49 @@ async fn a_sender_that_always_finds_room_lets_others_run() {
     let seen = said(&mut seen_by).await;
     assert!(matches!(seen, Some(1..MESSAGES)), "what was sent before anybody else had a turn: {seen:?}");
     assert!(exit_of(&processes, flood).await.reason.is_normal());
+}
+
+/// Receives one message after the other, in a task that blocks its thread for all of them.
+async fn blocks_while_it_receives(how: &'static str) {
+    const MESSAGES: u64 = 8;
+    let (processes, root) = manager(HostConfig::default().with_mailbox(2));
+    let mut received = register_saying(&processes, "test:blocks", move |mut ctx, _, say| async move {
+        let runtime = tokio::runtime::Handle::current();
+        // A test that fails has to end.
+        let until = std::time::Instant::now() + BOUND;
+        tokio::task::block_in_place(|| {
+            let mut count = 0;
+            while count < MESSAGES && std::time::Instant::now() < until {
+                let message = match how {
+                    "receive" => runtime.block_on(ctx.receive_timeout(Duration::from_secs(5))),
+                    "receive_where" => {
+                        runtime.block_on(ctx.receive_where_timeout(Duration::from_secs(5), |_| true))
+                    }
+                    "try_receive" => ctx.try_receive(),
+                    _ => ctx.try_receive_where(|_| true),
+                };
+                count += u64::from(message.is_some());
+                std::thread::yield_now();
+            }
+            say.send(count).unwrap();
+        });
+        Ok(Payload::default())
+    });
+    let pid = processes.start(&root, start("test:blocks")).unwrap();
+    let sends = (0..MESSAGES).map(|number| {
+        let (processes, root) = (processes.clone(), root.clone());
+        tokio::spawn(async move { processes.send(&root, pid, json!(number)).await })
+    });
+    let sends: Vec<_> = sends.collect();
+    for send in sends {
+        within("a sender", send).await.unwrap().unwrap();
+    }
+    assert_eq!(said(&mut received).await, MESSAGES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_blocks_its_thread_while_it_receives_lets_senders_go_on() {
+    for how in ["receive", "receive_where", "try_receive", "try_receive_where"] {
+        blocks_while_it_receives(how).await;
+    }
 }
