@@ -295,7 +295,11 @@ impl<'a> TakenTimer<'a> {
                 timer.as_mut().project().sleep.reset(at);
                 timer
             }
-            None if caller.is_task(task) => Box::pin(CallTimer { task, sleep: sleep_until(at) }),
+            None if caller.is_task(task) => {
+                // In the runtime of the task, which may be blocked on another that ends before the next call.
+                let _runtime = caller.host.runtime.enter();
+                Box::pin(CallTimer { task, sleep: sleep_until(at) })
+            }
             None => return None,
         };
         Some(Self { caller, timer: Some(timer) })

@@ -361,3 +361,17 @@ async fn the_end_of_the_caller_ends_its_calls_in_other_tasks() {
     let outcome = within("the task of the caller", said.recv()).await.unwrap();
     assert!(matches!(outcome, Err(ProcessCallError::ContextEnded { .. })), "{outcome:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_makes_calls_after_a_runtime_that_it_was_blocked_on_has_ended() {
+    let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
+    register(&processes, "test:blocks", move |ctx: ProcessCtx, _| async move {
+        tokio::task::block_in_place(|| {
+            let other = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            other.block_on(ctx.call(replier, json!(1)))
+        })?;
+        Ok(ctx.call(replier, json!(2)).await?)
+    });
+    let exec = processes.exec(&root, start("test:blocks"));
+    assert_eq!(within("the process", exec).await.unwrap(), json!([2]).into());
+}
