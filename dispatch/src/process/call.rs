@@ -251,7 +251,7 @@ impl ProcessManager {
         match replied {
             Some(Ok(reply)) => Ok(reply),
             Some(Err(_dropped)) if callee.is_terminated() => {
-                Err(ProcessCallError::Ended { exit: callee.watch().await })
+                Box::pin(exit_later(ctx, &callee, deadline)).await
             }
             Some(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
             // On the heap, because few calls come this far.
@@ -351,8 +351,23 @@ async fn reply_later(
         let exit = callee.watch().await;
         reply.try_recv().map_err(|_none| ProcessCallError::Ended { exit })
     };
-    let ctx = deadline.map_or_else(|| ctx.clone(), |deadline| ctx.with_deadline(deadline));
-    ctx.bound(replied).await.unwrap_or_else(|source| Err(ended_call(callee, source)))
+    until(ctx, deadline).bound(replied).await.unwrap_or_else(|source| Err(ended_call(callee, source)))
+}
+
+/// Waits for the exit of a callee that is being terminated. It may block its thread for longer than the call may wait.
+async fn exit_later(
+    ctx: &Ctx,
+    callee: &Arc<Instance>,
+    deadline: Option<Instant>,
+) -> Result<Payload, ProcessCallError> {
+    Err(match until(ctx, deadline).bound(callee.watch()).await {
+        Ok(exit) => ProcessCallError::Ended { exit },
+        Err(source) => ended_call(callee, source),
+    })
+}
+
+fn until(ctx: &Ctx, deadline: Option<Instant>) -> Ctx {
+    deadline.map_or_else(|| ctx.clone(), |deadline| ctx.with_deadline(deadline))
 }
 
 /// What came of a call whose context has ended.

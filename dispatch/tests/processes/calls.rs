@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::support::{
-    LONG, exit_of, manager, manager_with, register, register_saying, said, start, until, within,
+    BOUND, LONG, exit_of, manager, manager_with, register, register_saying, said, start, until, within,
 };
 
 /// Replies with its request, wrapped; does something else for some words.
@@ -360,6 +360,30 @@ async fn the_end_of_the_caller_ends_its_calls_in_other_tasks() {
     processes.terminate(caller).unwrap();
     let outcome = within("the task of the caller", said.recv()).await.unwrap();
     assert!(matches!(outcome, Err(ProcessCallError::ContextEnded { .. })), "{outcome:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_of_a_process_that_blocks_as_it_is_terminated_ends_at_its_deadline() {
+    let (processes, root) = manager(HostConfig::default());
+    let (release, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Arc::new(std::sync::Mutex::new(blocked));
+    register(&processes, "test:blocks", move |mut ctx: ProcessCtx, _| {
+        let blocked = std::sync::Arc::clone(&blocked);
+        async move {
+            let request = ctx.receive().await;
+            ctx.processes().terminate(ctx.pid())?;
+            drop(request);
+            // Until the test has seen what it wants, or has failed.
+            let _ = blocked.lock().unwrap().recv_timeout(2 * BOUND);
+            Ok(Payload::default())
+        }
+    });
+    let callee = processes.start(&root, start("test:blocks")).unwrap();
+    let call = processes.call_timeout(&root, callee, json!(1), Duration::from_millis(50));
+    let error = within("a call", call).await.unwrap_err();
+    assert!(matches!(error, ProcessCallError::Deadline { pid } if pid == callee), "{error:?}");
+    drop(release);
+    exit_of(&processes, callee).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
