@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::Pid;
-use frame_dispatch::process::{EntryId, ExitReason, Start};
+use frame_dispatch::process::{EntryId, ExitReason, ProcessManager, Start};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -70,6 +70,7 @@ pub(super) async fn start(
     let start = Start::new(given.value.host.clone(), id.clone());
     let pid =
         core.processes.start(&core.root(), start).map_err(|error| not_started(report::chain(&error)))?;
+    let starting = Starting(Some((&core.processes, pid)));
     let monitor = core.processes.monitor(pid).map_err(|error| not_started(report::chain(&error)))?;
 
     let (sender, exit) = watch::channel(None);
@@ -92,9 +93,29 @@ pub(super) async fn start(
     if let Some(reason) = &*exit.borrow() {
         return Err(not_started(reason.to_string()));
     }
+    starting.done();
     live.tops.insert(id.clone(), Top { pid, exit, is_expected });
     mark_running(live, plan, id);
     Ok(())
+}
+
+/// A supervisor that is being started. Dropping it ends that: no reload would find the supervisor, nor stop it.
+struct Starting<'a>(Option<(&'a ProcessManager, Pid)>);
+
+impl Starting<'_> {
+    /// The supervisor runs.
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if let Some((processes, pid)) = self.0 {
+            // It may have ended.
+            let _ = processes.terminate(pid);
+        }
+    }
 }
 
 /// A supervisor runs as the plan says, and all below it.

@@ -1,6 +1,7 @@
 //! Apps as a program that embeds them has them.
 
 use std::fs;
+use std::future::ready;
 use std::time::Duration;
 
 use frame_dispatch::process::SpawnRequest;
@@ -60,5 +61,22 @@ async fn a_policy_of_the_program_holds_for_supervised_processes_and_for_reloads(
 
     app.reload(manifest(&directory, &["one", "three"]), GRACE).await.unwrap();
     assert!(app.processes().whereis("three").is_some());
+    app.stop(Instant::now() + GRACE).await;
+}
+
+#[tokio::test]
+async fn a_supervisor_whose_start_is_abandoned_ends_and_can_be_started_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let app = RunningApp::boot(manifest(&directory, &["one"])).await.unwrap();
+    tokio::select! {
+        biased;
+        _ = app.supervise() => panic!("nothing ran that could start a child"),
+        () = ready(()) => (),
+    }
+    app.supervise().await.unwrap();
+    let supervisors =
+        app.processes().list().into_iter().filter(|process| process.entry.as_str() == "app:main");
+    assert_eq!(supervisors.count(), 1);
+    assert!(app.processes().whereis("one").is_some());
     app.stop(Instant::now() + GRACE).await;
 }
