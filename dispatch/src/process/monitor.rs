@@ -112,9 +112,9 @@ pub(super) fn numbered(text: &str) -> Result<(Pid, Option<u64>), PidError> {
     Ok((pid, Some(number)))
 }
 
-/// A future of the exit of a process: for whoever is no process; one that is
-/// [has it in its mailbox](super::ProcessCtx::monitor). Dropping it changes nothing about the process.
-#[must_use = "it does nothing but to give the exit to whoever awaits it"]
+/// A future of the exit of a process, for callers that are not processes; a process
+/// [receives it in its mailbox](super::ProcessCtx::monitor). Dropping it changes nothing about the process.
+#[must_use = "it does nothing unless it is awaited"]
 pub struct Monitor {
     pid: Pid,
     exit: State,
@@ -178,8 +178,9 @@ impl fmt::Debug for Monitor {
 }
 
 impl ProcessManager {
-    /// A future of the exit of a process. Of one that has ended it is ready at once, as long as that is
-    /// [remembered](super::ManagerConfig::exits).
+    /// Returns a future of the exit of a process. If the process has ended, the future is ready at once, as long as the exit is
+    /// [remembered](super::ManagerConfig::exits). What that process [owned](super::Start::with_owner) may still be ending then; a
+    /// monitor that is set up before the end waits for it.
     ///
     /// # Errors
     ///
