@@ -46,6 +46,11 @@ pub(crate) fn of_guest(error: &wasmtime::Error, limits: &Limits, payload: usize)
     CallError::new(ErrorKind::Internal, format!("{cause}{}", place(error))).with_source(source(error))
 }
 
+/// The failure of a call whose guest returned before it could be ended, if its resources took more than they may.
+pub(crate) fn of_resources(limits: &Limits) -> Option<CallError> {
+    limits.is_over().then(|| exhausted(limits.host_memory().to_string()))
+}
+
 /// All that wasmtime says, as text that can be written anywhere.
 fn source(error: &wasmtime::Error) -> String {
     printable(&format!("{error:#}"), LONGEST_SOURCE)

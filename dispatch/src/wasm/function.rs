@@ -165,7 +165,14 @@ impl Inner {
             let instance = self.component.instantiate_async(&mut store).await?;
             instance.call_run(&mut store, &payload).await
         };
-        match returned.await {
+        let returned = returned.await;
+        // A guest is ended at a tick of the clock, and may return before the next one.
+        if returned.is_ok()
+            && let Some(error) = failure::of_resources(&store.data().limits)
+        {
+            return Err(error);
+        }
+        match returned {
             Ok(Ok(payload)) => from_guest(payload, self.config.json_memory)
                 .map_err(|error| error.into_error("its result is", ErrorKind::Internal)),
             Ok(Err(error)) => Err(error.into()),

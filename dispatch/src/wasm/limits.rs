@@ -51,13 +51,14 @@ impl Limits {
         is_refused.then_some(Refused::TableElements { limit })
     }
 
-    /// Notes how much memory of the host its resources take.
+    /// Notes how much memory of the host its resources take. If that was once more than they may take, dropping some of them
+    /// changes nothing: when the guest is ended is a matter of chance, and whether it is must not be.
     pub(crate) const fn set_resources(&mut self, bytes: usize) {
         self.resources.used = bytes;
-        self.resources.is_refused = bytes > self.resources.limit;
+        self.resources.is_refused |= bytes > self.resources.limit;
     }
 
-    /// Whether its resources take more than they may: the guest is ended.
+    /// Whether its resources took more than they may: the guest is ended.
     pub(crate) const fn is_over(&self) -> bool {
         self.resources.is_refused
     }

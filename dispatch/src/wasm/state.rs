@@ -129,6 +129,10 @@ impl State {
         }
         self.until_weighed = FIRST_WEIGHED.max(count / 2);
         self.limits.set_resources(bytes);
+        if self.limits.is_over() {
+            // Until the guest is ended it gets no further ones.
+            self.table.set_max_capacity(0);
+        }
     }
 
     /// What a host module keeps for the call: of each type one value, made when it is first asked for. A type of the

@@ -31,7 +31,7 @@ fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
 
 /// How often this call has touched the host.
 #[derive(Default)]
-pub(crate) struct Touched(u32);
+pub(crate) struct Touched(pub(crate) u32);
 
 /// `frame:guests/host`.
 pub(crate) struct TestHost;

@@ -8,7 +8,9 @@ use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, Task};
 use frame_registry::{Key, Options};
 use serde_json::json;
 
-use crate::common::{TENANT, TENANT_OF, TestHost, add, assert_works, call, functions, id, run, runs};
+use crate::common::{
+    TENANT, TENANT_OF, TestHost, Touched, add, assert_works, call, functions, id, run, runs,
+};
 
 /// A component that gives what `touch` gives the second time.
 fn touches() -> Vec<u8> {
@@ -131,6 +133,63 @@ async fn a_later_module_replaces_what_an_earlier_one_offers() {
     let function = engine.function(&touches(), WasmConfig::default()).unwrap();
     functions.register(id("app:touches"), Options::new(), function).unwrap();
     assert_eq!(call(&functions, "app:touches", Payload::default()).await.unwrap(), json!(7).into());
+}
+
+/// Keeps 1 MiB for a moment the first time it is touched, and for ever the second time if its tenant is `hoarder`.
+struct Hoards;
+
+struct Hoard;
+
+impl HostModule for Hoards {
+    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+        linker.instance("frame:guests/host")?.func_wrap(
+            "touch",
+            |mut store: StoreContextMut<'_, State>, (): ()| {
+                /// The resources are looked at only once in so many uses of a module.
+                const USES: usize = 32;
+                let state = store.data_mut();
+                let Touched(count) = state.slot();
+                *count += 1;
+                let count = *count;
+                let is_hoarder =
+                    state.ctx().frame().get(&TENANT_OF).is_some_and(|tenant| tenant == "hoarder");
+                if count == 1 || is_hoarder {
+                    let hoard = state.table().push(Hoard)?;
+                    (0..USES).for_each(|_| state.weigh());
+                    if !is_hoarder {
+                        state.table().delete(hoard)?;
+                        (0..USES).for_each(|_| state.weigh());
+                    }
+                }
+                Ok((count,))
+            },
+        )
+    }
+
+    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+        state.weigh_with(|resource| if resource.is::<Hoard>() { 1 << 20 } else { 0 });
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_returns_with_too_much_of_the_hosts_memory_is_exhausted() {
+    let engine = WasmEngine::builder().instances(4).module(TestHost).module(Hoards).build().unwrap();
+    let functions = functions();
+    let call = async |name: &str, host_memory: usize, tenant: &str| {
+        let limits = WasmConfig::default().with_host_memory(host_memory);
+        let function = engine.function(&touches(), limits).unwrap();
+        functions.register(id(name), Options::new(), function).unwrap();
+        let options = Options::new().with(&TENANT, tenant.to_owned());
+        functions.root().call(Task::new(id(name)).with_options(options)).await
+    };
+    // The guest returns at once, mostly within a tick of the clock.
+    for (name, tenant) in [("app:drops", "frugal"), ("app:keeps", "hoarder")] {
+        let error = call(name, 1 << 20, tenant).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{error}");
+        assert!(error.message().contains("1048576 bytes of the limit `host_memory`"), "{error}");
+    }
+    assert_eq!(call("app:enough", 3 << 20, "hoarder").await.unwrap(), json!(2).into());
 }
 
 /// Offers something under a name that is no name.
