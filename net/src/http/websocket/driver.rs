@@ -130,7 +130,7 @@ impl Driver {
             .max_write_buffer_size(bounds.max_message.saturating_add(CONTROL))
             .max_message_size(Some(bounds.max_message))
             .max_frame_size(Some(bounds.max_frame));
-        let (transport, received) = (Transport::new(stream), received.to_vec());
+        let (transport, received) = (Transport::new(stream, received), received.to_vec());
         let (role, now) = (Role::Client, Instant::now());
         let socket = tungstenite::WebSocket::from_partially_read(transport, received, role, Some(protocol));
         let room = Semaphore::new(usize::try_from(QUEUE).unwrap_or(usize::MAX));
@@ -369,6 +369,7 @@ impl Driver {
             }
             // A message that cannot be written is as good as a ping.
             if !self.is_unflushed {
+                self.socket.get_mut().expect_pong();
                 let handed = self.socket.write(tungstenite::Message::Ping(Bytes::new()));
                 self.handed(handed);
             }

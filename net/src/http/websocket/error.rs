@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tungstenite::error::{CapacityError, ProtocolError};
 
+use super::flood::Flooded;
 use super::message::CloseFrame;
 use crate::http::error::{HttpError, Peer};
 
@@ -69,6 +70,13 @@ pub enum WebSocketError {
         limit: u64,
         /// The setting: `max_message` or `max_frame`.
         setting: &'static str,
+    },
+    /// The server sent more control frames or tiny fragments than the program has messages for: more than a thousand at once,
+    /// or a hundred per second. The connection is closed with 1008.
+    #[error("{peer} sent too many control frames or tiny fragments")]
+    Flooded {
+        /// The server.
+        peer: Peer,
     },
     /// What the server sent is not as RFC 6455 has it. The connection is closed with 1002.
     #[error("{peer} breaks the protocol")]
@@ -197,6 +205,7 @@ pub(super) enum Fault {
     Violation(Violation),
     NotUtf8,
     TooLarge { limit: usize },
+    Flooded,
     PongTimedOut { limit: Duration },
     CloseTimedOut { limit: Duration },
 }
@@ -211,6 +220,7 @@ impl Fault {
         match self {
             Self::Violation(_) => Some(1002),
             Self::NotUtf8 => Some(1007),
+            Self::Flooded => Some(1008),
             Self::TooLarge { .. } => Some(1009),
             // Nothing arrives there.
             Self::Broken(_) | Self::PongTimedOut { .. } | Self::CloseTimedOut { .. } => None,
@@ -221,6 +231,9 @@ impl Fault {
     pub(super) fn of(error: tungstenite::Error) -> Self {
         use tungstenite::Error as Reported;
         match error {
+            Reported::Io(error) if error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Flooded>) => {
+                Self::Flooded
+            }
             Reported::Io(error) => Self::Broken(Arc::new(error)),
             Reported::Utf8(_) => Self::NotUtf8,
             Reported::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {

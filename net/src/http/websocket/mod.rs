@@ -95,10 +95,16 @@
 //! and nothing piles up: about 64 KiB of messages wait to be received, and one message at a time is written. If the
 //! program does not receive and the server does not read, both wait. A program that sends much should receive meanwhile,
 //! or give its sends a timeout.
+//!
+//! Frames that bring the program nothing cost time of the processor that no caller is charged with: pings, pongs, and
+//! fragments of fewer than 16 bytes that do not end a message. A server may send a thousand of them at once, and a hundred
+//! per second. Each message allows 16 more, and each ping of the client one. Beyond that the connection is closed with 1008,
+//! and the error is [`WebSocketError::Flooded`].
 
 mod config;
 mod driver;
 mod error;
+mod flood;
 mod handshake;
 mod message;
 mod request;

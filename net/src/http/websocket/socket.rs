@@ -256,6 +256,7 @@ impl Shared {
                 let limit = u64::try_from(limit).unwrap_or(u64::MAX);
                 WebSocketError::ReceivedTooLarge { peer, limit, setting }
             }
+            Fault::Flooded => WebSocketError::Flooded { peer },
             Fault::PongTimedOut { limit } => WebSocketError::PongTimedOut { peer, limit },
             Fault::CloseTimedOut { limit } => WebSocketError::CloseTimedOut { peer, limit },
         }

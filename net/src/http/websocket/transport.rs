@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use super::flood::{Flooded, FrameCounter};
 use crate::network::BoxStream;
 
 /// How many times the connection is read before other tasks have their turn. A server may send frames without end that
@@ -20,12 +21,23 @@ pub(super) struct Transport {
     reads_left: u32,
     has_received: bool,
     has_sent: bool,
+    frames: FrameCounter,
+    /// Whether there were too many frames. It is told with the next read, after the frames that came before.
+    is_flooded: bool,
 }
 
 impl Transport {
-    pub(super) fn new(stream: BoxStream) -> Self {
+    /// Of `stream`, on which `received` has arrived already.
+    pub(super) fn new(stream: BoxStream, received: &[u8]) -> Self {
         let waker = Waker::noop().clone();
-        Self { stream, waker, reads_left: 0, has_received: false, has_sent: false }
+        let mut frames = FrameCounter::new();
+        let is_flooded = frames.read(received).is_err();
+        Self { stream, waker, reads_left: 0, has_received: false, has_sent: false, frames, is_flooded }
+    }
+
+    /// A ping is sent, whose answer is no flood.
+    pub(super) fn expect_pong(&mut self) {
+        self.frames.expect_pong();
     }
 
     /// Begins a poll of the task that has the connection.
@@ -62,12 +74,16 @@ impl io::Read for Transport {
             self.waker.wake_by_ref();
             return Err(io::ErrorKind::WouldBlock.into());
         };
+        if self.is_flooded {
+            return Err(io::Error::other(Flooded));
+        }
         let mut buffer = ReadBuf::new(buffer);
         let mut cx = Context::from_waker(&self.waker);
         ready(Pin::new(&mut self.stream).poll_read(&mut cx, &mut buffer))?;
         self.reads_left = left;
         let len = buffer.filled().len();
         self.has_received |= len > 0;
+        self.is_flooded = self.frames.read(buffer.filled()).is_err();
         Ok(len)
     }
 }

@@ -1,22 +1,31 @@
 //! Servers that break the protocol, or that would use up what the client has.
 
-use std::time::Duration;
-
 use frame_net::http::websocket::{CloseFrame, Violation, WebSocketError};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, TEXT, connect, connected, drain, frame, read_close, read_frame,
-    server, world,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, connect, connected, drain, frame, read_close,
+    read_frame, server, world,
 };
 use crate::support::soon;
+
+/// The code of the close frame after the answers to pings.
+async fn close_code(stream: &mut frame_net::BoxStream) -> u16 {
+    loop {
+        let (first, payload) = read_frame(stream).await.unwrap();
+        if first == FIN | CLOSE {
+            return u16::from_be_bytes([payload[0], payload[1]]);
+        }
+        assert_eq!(first, FIN | PONG);
+    }
+}
 
 /// What is said of a server that sends these bytes, and the code that it gets.
 async fn told(bytes: Vec<u8>) -> (WebSocketError, u16) {
     let (mut socket, server) = connected(move |mut stream| async move {
         // The client need not read all of it.
         let _ = stream.write_all(&bytes).await;
-        let (code, _) = read_close(&mut stream).await;
+        let code = close_code(&mut stream).await;
         drain(stream).await;
         code
     })
@@ -119,45 +128,77 @@ async fn a_frame_may_be_limited_below_the_message() {
 }
 
 #[tokio::test]
-async fn fragments_without_end_hold_up_nothing_else() {
-    let (mut socket, server) = connected(|mut stream| async move {
-        stream.write_all(&frame(BINARY, b"")).await.unwrap();
-        let more = frame(CONTINUATION, b"").repeat(10_000);
-        while stream.write_all(&more).await.is_ok() {}
-    })
-    .await;
-    // The timer runs in the same thread as the connection.
-    tokio::time::timeout(Duration::from_millis(200), socket.receive()).await.unwrap_err();
-    soon(socket.send("x")).await.unwrap();
-    drop(socket);
-    server.served().await;
+async fn frames_without_end_that_bring_nothing_end_the_connection() {
+    let fragments = [frame(BINARY, b""), frame(CONTINUATION, b"").repeat(2_000)].concat();
+    let tiny = [frame(TEXT, b"x"), frame(CONTINUATION, b"x").repeat(2_000)].concat();
+    let between =
+        [frame(BINARY, b""), [frame(FIN | PING, b""), frame(CONTINUATION, b"")].concat().repeat(800)];
+    for bytes in [
+        frame(FIN | PING, b"x").repeat(2_000),
+        frame(FIN | PONG, &[7; 125]).repeat(2_000),
+        fragments,
+        tiny,
+        between.concat(),
+    ] {
+        let (error, code) = told(bytes).await;
+        assert!(matches!(error, WebSocketError::Flooded { .. }), "{error:?}");
+        assert!(error.to_string().ends_with("sent too many control frames or tiny fragments"), "{error}");
+        assert_eq!(code, 1008);
+    }
 }
 
 #[tokio::test]
-async fn pings_without_end_from_a_server_that_does_not_read_are_not_kept() {
+async fn a_message_before_a_flood_is_received() {
     let (mut socket, server) = connected(|mut stream| async move {
-        let more = frame(FIN | PING, &[7; 125]).repeat(1_000);
-        let mut written = 0;
-        while written < 64 << 20 && stream.write_all(&more).await.is_ok() {
-            written += more.len();
-        }
-        // The answers in between are lost, and the last one is not.
-        stream.write_all(&[frame(FIN | PING, b"last"), frame(FIN | TEXT, b"x")].concat()).await.unwrap();
-        let mut answers = 0;
-        loop {
-            let (_, payload) = read_frame(&mut stream).await.unwrap();
-            if payload == b"last" {
-                return answers;
-            }
-            answers += payload.len();
-        }
+        let flood = frame(FIN | PING, b"").repeat(2_000);
+        let _ = stream.write_all(&[frame(FIN | TEXT, b"x"), flood].concat()).await;
+        let code = close_code(&mut stream).await;
+        drain(stream).await;
+        code
     })
     .await;
     assert_eq!(soon(socket.receive()).await.unwrap(), Some("x".into()));
-    let answers = server.served().await;
-    // The kernel has some megabytes of them.
-    assert!(answers < 32 << 20, "{answers}");
-    soon(socket.send("y")).await.unwrap_err();
+    let error = soon(socket.receive()).await.unwrap_err();
+    assert!(matches!(error, WebSocketError::Flooded { .. }), "{error:?}");
+    assert_eq!(server.served().await, 1008);
+}
+
+#[tokio::test]
+async fn fragments_that_are_not_tiny_are_no_flood() {
+    let (mut socket, _server) = connected(|mut stream| async move {
+        let parts = frame(CONTINUATION, &[7; 64]).repeat(10_000);
+        let message = [frame(BINARY, b""), parts, frame(FIN | CONTINUATION, b"")].concat();
+        stream.write_all(&message).await.unwrap();
+        drain(stream).await
+    })
+    .await;
+    assert_eq!(soon(socket.receive()).await.unwrap().unwrap().len(), 640_000);
+}
+
+#[tokio::test]
+async fn a_ping_with_each_message_is_no_flood() {
+    let (mut socket, _server) = connected(|mut stream| async move {
+        let both = [frame(FIN | PING, b"x"), frame(FIN | TEXT, b"x")].concat();
+        stream.write_all(&both.repeat(5_000)).await.unwrap();
+        drain(stream).await
+    })
+    .await;
+    for _ in 0..5_000 {
+        assert_eq!(soon(socket.receive()).await.unwrap(), Some("x".into()));
+    }
+}
+
+#[tokio::test]
+async fn pings_without_end_from_a_server_that_does_not_read_end_the_connection() {
+    let (mut socket, server) = connected(|mut stream| async move {
+        let more = frame(FIN | PING, &[7; 125]).repeat(1_000);
+        while stream.write_all(&more).await.is_ok() {}
+    })
+    .await;
+    let error = soon(socket.receive()).await.unwrap_err();
+    assert!(matches!(error, WebSocketError::Flooded { .. }), "{error:?}");
+    drop(socket);
+    soon(server.served()).await;
 }
 
 #[tokio::test]
