@@ -210,6 +210,7 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         | HttpError::InvalidHeader
         | HttpError::Credentials(_)
         | HttpError::ReservedHeader { .. }
+        | HttpError::InvalidTrailer { .. }
         | HttpError::TooManyHeaders { .. }
         | HttpError::Encode(_) => ErrorKind::Invalid,
         HttpError::RequestBody(error) => match error {
@@ -222,6 +223,7 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         | HttpError::HostBusy { .. }
         | HttpError::HeadTooLarge { .. }
         | HttpError::TooManyResponseHeaders { .. }
+        | HttpError::TrailersTooLarge { .. }
         | HttpError::BodyTooLarge { .. }
         | HttpError::DecoderMemory { .. }
         | HttpError::Events { source: EventError::TooLarge { .. }, .. }
@@ -255,9 +257,9 @@ pub(crate) fn of_websocket(error: WebSocketError) -> CallError {
     };
     let kind = match &error {
         WebSocketError::InvalidSubprotocol | WebSocketError::InvalidClose { .. } => ErrorKind::Invalid,
-        WebSocketError::MessageTooLarge { .. } | WebSocketError::ReceivedTooLarge { .. } => {
-            ErrorKind::Exhausted
-        }
+        WebSocketError::MessageTooLarge { .. }
+        | WebSocketError::ReceivedTooLarge { .. }
+        | WebSocketError::Flooded { .. } => ErrorKind::Exhausted,
         WebSocketError::PongTimedOut { .. } | WebSocketError::CloseTimedOut { .. } => ErrorKind::Deadline,
         _ => ErrorKind::Unavailable,
     };

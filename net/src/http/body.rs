@@ -1,5 +1,6 @@
 //! The body of a response.
 
+use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use hyper::body::{Body as _, Incoming};
 
 use super::decode::{Decoder, Fault};
 use super::error::{HttpError, Peer};
+use super::fields::{Excess, HeadLimits};
 use super::pool::Lease;
+use super::retry;
 use crate::deadline::Deadline;
 
 /// A body that is still on its way, and the connection it comes over.
@@ -38,6 +41,8 @@ pub(super) struct BodyLimits {
     pub(super) total: Option<Deadline>,
     /// For each piece.
     pub(super) stall: Option<Duration>,
+    /// For its trailers.
+    pub(super) trailers: HeadLimits,
 }
 
 #[allow(clippy::large_enum_variant, reason = "a body is `Coming` nearly all of its life")]
@@ -56,6 +61,7 @@ enum Failure {
     Stalled(Duration),
     Encoding(&'static str),
     DecoderMemory(u64),
+    Trailers(Excess),
 }
 
 /// What caused a failure, which is told once.
@@ -184,7 +190,8 @@ impl ResponseBody {
             let frame = match frame(incoming, self.limits).await {
                 Err(late) => return Err(self.fail(late, None)),
                 Ok(Some(Err(error))) => {
-                    return Err(self.fail(Failure::Broken, Some(Source::Connection(error))));
+                    let failure = self.excess_of(&error).map_or(Failure::Broken, Failure::Trailers);
+                    return Err(self.fail(failure, Some(Source::Connection(error))));
                 }
                 Ok(Some(Ok(frame))) => Some(frame),
                 Ok(None) => None,
@@ -206,7 +213,11 @@ impl ResponseBody {
             let data = match frame.into_data() {
                 Ok(data) => data,
                 Err(frame) => {
-                    self.trailers = frame.into_trailers().ok();
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    if let Some(excess) = self.excess_in(&trailers) {
+                        return Err(self.fail(Failure::Trailers(excess), None));
+                    }
+                    self.trailers = Some(trailers);
                     self.finish_if_whole();
                     continue;
                 }
@@ -219,6 +230,35 @@ impl ResponseBody {
             if !data.is_empty() {
                 return Ok(Some(data));
             }
+        }
+    }
+
+    fn excess_of_http2(&self) -> Option<Excess> {
+        match &self.state {
+            State::Coming { lease, .. } => lease.connection.excess_of_trailers(),
+            State::Whole | State::Failed(_) => None,
+        }
+    }
+
+    /// What is too much in the trailers that `error` is about.
+    fn excess_of(&self, error: &hyper::Error) -> Option<Excess> {
+        match retry::of_h2(error) {
+            Some(error) if error.is_library() => self.excess_of_http2(),
+            Some(_) => None,
+            None => excess_of_http1(error),
+        }
+    }
+
+    /// What is too much in these trailers. h2 leaves out what does not fit, and does not say so.
+    fn excess_in(&self, trailers: &HeaderMap) -> Option<Excess> {
+        let HeadLimits { bytes, fields } = self.limits.trailers;
+        let lines = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        if trailers.len() > fields {
+            Some(Excess::Fields)
+        } else if lines.sum::<usize>() > bytes {
+            Some(Excess::Bytes)
+        } else {
+            self.excess_of_http2()
         }
     }
 
@@ -258,6 +298,14 @@ impl ResponseBody {
             (Failure::TimedOut(limit), _) => HttpError::TimedOut { peer, limit },
             (Failure::Stalled(limit), _) => HttpError::Stalled { peer, limit },
             (Failure::DecoderMemory(limit), _) => HttpError::DecoderMemory { peer, limit },
+            (Failure::Trailers(excess), _) => {
+                let HeadLimits { bytes, fields } = self.limits.trailers;
+                let (limit, setting) = match excess {
+                    Excess::Bytes => (bytes, "max_response_head"),
+                    Excess::Fields => (fields, "max_response_headers"),
+                };
+                HttpError::TrailersTooLarge { peer, limit, setting }
+            }
             (Failure::Encoding(encoding), Some(Source::Encoding(source))) => {
                 HttpError::Encoding { peer, encoding, source: Some(source) }
             }
@@ -274,6 +322,15 @@ impl Drop for ResponseBody {
             drop(incoming);
             lease.close();
         }
+    }
+}
+
+/// What is too much in the trailers that `error` is about, over HTTP/1.1. hyper has no other way to tell.
+fn excess_of_http1(error: &hyper::Error) -> Option<Excess> {
+    match error.source()?.downcast_ref::<io::Error>()?.get_ref()?.to_string().as_str() {
+        "chunk trailers bytes over limit" => Some(Excess::Bytes),
+        "chunk trailers count overflow" => Some(Excess::Fields),
+        _ => None,
     }
 }
 

@@ -23,12 +23,12 @@ use super::connection::Connection;
 use super::decode::{ACCEPT_ENCODING, Coding, Decoder, DecoderMemory};
 use super::default_headers;
 use super::error::{HttpError, Peer};
-use super::fields::Excess;
+use super::fields::{Excess, HeadLimits};
 use super::gate::Gates;
 use super::host_limit::{HostLimit, HostPermit, HostSlot};
 use super::pool::{Lease, Place, Pool};
 use super::redirect;
-use super::request::{Hop, Request, StepLimits};
+use super::request::{Hop, Request, StepLimits, check_trailer};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
 #[cfg(feature = "websocket")]
@@ -234,6 +234,7 @@ impl HttpClient {
         if !request.hop.body.can_be_sent() {
             return Err(HttpError::RequestBody(BodyError::Used));
         }
+        request.hop.body.trailers().iter().try_for_each(check_trailer)?;
         let is_upload = request.hop.body.is_streamed();
         // A stream may take as long as it takes, as long as something moves.
         let own = request.time_limit.map(Deadline::after);
@@ -318,13 +319,23 @@ impl Inner {
             let peer = peer(dialer, &hop);
             let location = redirect::location(head.status, &head.headers).filter(|_| max_redirects > 0);
             let Some(location) = location else {
+                let trailers = HeadLimits {
+                    bytes: usize::try_from(config.max_response_head).unwrap_or(usize::MAX),
+                    fields: config.max_response_headers,
+                };
                 let limits = if request.is_streamed {
                     let max = request.max_response_body.or(config.max_streamed_body).unwrap_or(u64::MAX);
-                    BodyLimits { max, setting: "max_streamed_body", total: own, stall: Some(stall) }
+                    BodyLimits { max, setting: "max_streamed_body", total: own, stall: Some(stall), trailers }
                 } else {
                     let max = request.max_response_body.unwrap_or(config.max_response_body);
                     let total = sending.unwrap_or_else(|| Deadline::after(config.time_limit));
-                    BodyLimits { max, setting: "max_response_body", total: Some(total), stall: None }
+                    BodyLimits {
+                        max,
+                        setting: "max_response_body",
+                        total: Some(total),
+                        stall: None,
+                        trailers,
+                    }
                 };
                 let coding = does_decode.then(|| Coding::of(&head.headers)).flatten();
                 let decoder = coding.map(|coding| Decoder::new(coding, &self.decoder_memory, dialer.unit()));
@@ -654,7 +665,9 @@ impl Inner {
 async fn skip(incoming: Incoming, lease: Lease, peer: Peer) {
     const MAX: u64 = 16 << 10;
     const LONGEST: Duration = Duration::from_millis(100);
-    let limits = BodyLimits { max: MAX, setting: "max_response_body", total: None, stall: None };
+    // Its trailers are not used, and are limited like those of other responses while they are read.
+    let trailers = HeadLimits { bytes: usize::MAX, fields: usize::MAX };
+    let limits = BodyLimits { max: MAX, setting: "max_response_body", total: None, stall: None, trailers };
     let mut body = ResponseBody::new(incoming, lease, None, peer, limits);
     let read = async { while let Ok(Some(_)) = body.chunk().await {} };
     // What is not there by then is not waited for.

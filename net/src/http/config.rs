@@ -68,11 +68,11 @@ pub struct HttpConfig {
     /// unless given. A decoder takes as much as the server chose when it encoded the body, and at most 16 MiB.
     #[serde(deserialize_with = "size")]
     pub max_decoder_memory: u64,
-    /// How many bytes the status line and the headers of a response may have: 64 KiB unless given, and at most
-    /// 400 KiB.
+    /// How many bytes the status line and the headers of a response may have, and its trailers: 64 KiB unless given, and at
+    /// most 400 KiB.
     #[serde(deserialize_with = "max_response_head")]
     pub max_response_head: u32,
-    /// How many headers a response may have over HTTP/1.1: 100 unless given, and at most 10 000.
+    /// How many headers a response may have, and how many trailers: 100 unless given, and at most 10 000.
     #[serde(deserialize_with = "max_response_headers")]
     pub max_response_headers: usize,
     /// How many connections are kept for later requests, those of all units, networks and isolation keys together. Unless

@@ -16,13 +16,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
-use super::fields::HeadLimits;
+use super::fields::{Excess, HeadLimits};
 use super::host_limit::{HostPermit, HostSlot};
 use super::request::Hop;
 use super::retry::{Failure, Lost};
 use super::tls;
 use super::upload::Outgoing;
-use super::wire::{Observed, Reservation, Wire};
+use super::wire::{Answered, Observed, Reservation, Wire};
 use crate::limits::{Counted, Permit};
 use crate::network::{BoxFuture, BoxStream};
 use crate::reach::Reach;
@@ -44,6 +44,8 @@ pub(super) struct Connection {
     observed: Arc<Observed>,
     /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
     reservation: Option<Reservation>,
+    /// The stream of that request, once it is answered.
+    answered: Option<Answered>,
 }
 
 /// Which connection it is. It does not keep the connection open.
@@ -84,7 +86,7 @@ impl Connection {
         let (wire, observed) = Wire::new(stream, is_http2.then_some(limits), slot.clone());
         let opened = if is_http2 { http2(wire, limits).await } else { http1(wire, config).await };
         let Opened { sender, spent, open } = opened.map_err(|error| HttpError::of_connection(peer, error))?;
-        Ok(Self { sender, spent, open, permit, slot, reach, observed, reservation: None })
+        Ok(Self { sender, spent, open, permit, slot, reach, observed, reservation: None, answered: None })
     }
 
     /// Another handle to the connection, if it carries several requests at a time.
@@ -100,6 +102,7 @@ impl Connection {
                 reach: self.reach,
                 observed: Arc::clone(&self.observed),
                 reservation: None,
+                answered: None,
             }),
         }
     }
@@ -175,6 +178,11 @@ impl Connection {
         &self.observed
     }
 
+    /// What is too much in the trailers of the response, over HTTP/2.
+    pub(super) fn excess_of_trailers(&self) -> Option<Excess> {
+        self.answered.and_then(|answered| self.observed.take_excess(answered))
+    }
+
     /// Waits until the server takes the request of this handle. Returns whether it ever will.
     pub(super) async fn enter(&mut self) -> bool {
         if self.is_shared() {
@@ -205,7 +213,7 @@ impl Connection {
                 let (sending, handed) = reservation.hand(|| sender.try_send_request(message));
                 match sending.await {
                     Ok(response) => {
-                        handed.answered();
+                        self.answered = Some(handed.answered());
                         Ok(response)
                     }
                     Err(error) => Err((error, handed.failed())),

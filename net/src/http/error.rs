@@ -44,6 +44,12 @@ pub enum HttpError {
         /// The header.
         name: HeaderName,
     },
+    /// The body of the request has a trailer of a name that says how to read the body, or is needed before it.
+    #[error("a body cannot have the trailer `{name}`; send it as a header")]
+    InvalidTrailer {
+        /// The name.
+        name: HeaderName,
+    },
     /// The request has as many headers as it may have.
     #[error("a request cannot have more than {limit} headers")]
     TooManyHeaders {
@@ -201,6 +207,18 @@ pub enum HttpError {
         peer: Peer,
         /// How many headers a response may have.
         limit: usize,
+    },
+    /// The trailers of the response are longer than
+    /// [`HttpConfig::max_response_head`](super::HttpConfig::max_response_head) allows, or more than
+    /// [`HttpConfig::max_response_headers`](super::HttpConfig::max_response_headers).
+    #[error("the trailers of the response from {peer} exceed {limit}, the limit of `{setting}`")]
+    TrailersTooLarge {
+        /// The server.
+        peer: Peer,
+        /// How many bytes or trailers there may be.
+        limit: usize,
+        /// The setting: `max_response_head` or `max_response_headers`.
+        setting: &'static str,
     },
     /// Too many interim responses, such as 103, precede the response.
     #[error("{peer} sends more than {limit} interim responses")]

@@ -1,18 +1,28 @@
 //! Bodies of several parts: `multipart/form-data`, RFC 7578.
 //!
 //! Names and file names are written as browsers write them: in UTF-8, with `"` and control characters percent-encoded, so
-//! that none can end the header that it is in. The boundary is random, and another for each request.
+//! that none can end the header that it is in. The boundary is random, and another for each request. It has 128 random
+//! bits, so no part is searched for it, and parts can be streams.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use data_encoding::HEXLOWER;
 use http::HeaderValue;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use super::error::HttpError;
+use super::upload::{Body, BodyError, Content, Unread};
 
 /// A form of [parts](Part), for [`Request::multipart`](super::Request::multipart). The parts keep their order, and names
 /// may repeat.
+///
+/// A form with a part that is a [stream](Part::stream) is a stream itself. If the length of each part is known, that of the
+/// form is its `Content-Length`; otherwise it is sent in chunks over HTTP/1.1. It is [sent again](Body) only while no more
+/// than its first 64 KiB have been read. Clones share the streams, and one of them can be sent.
 ///
 /// ```
 /// use frame_net::http::Request;
@@ -31,7 +41,7 @@ pub struct Form {
 /// A part of a [`Form`].
 #[derive(Clone)]
 pub struct Part {
-    body: Bytes,
+    body: Body,
     file_name: Option<String>,
     content_type: Option<HeaderValue>,
 }
@@ -57,29 +67,127 @@ impl Form {
     }
 
     /// The body, and its `Content-Type`.
-    pub(super) fn encode(self) -> Result<(Bytes, HeaderValue), HttpError> {
+    pub(super) fn encode(self) -> Result<(Body, HeaderValue), HttpError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|error| HttpError::Random(error.into()))?;
         let boundary = HEXLOWER.encode(&random);
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let content_type = HeaderValue::try_from(content_type).map_err(|_| HttpError::InvalidHeader)?;
-        Ok((self.write(&boundary), content_type))
+        let body = self.write(&boundary).map_err(HttpError::RequestBody)?;
+        Ok((body, content_type))
     }
 
-    fn write(self, boundary: &str) -> Bytes {
+    fn write(self, boundary: &str) -> Result<Body, BodyError> {
         let heads: Vec<String> = self.parts.iter().map(|(name, part)| part.head(name)).collect();
         let delimiters = (heads.len() + 1) * (boundary.len() + "----\r\n\r\n".len());
-        let bodies: usize = self.parts.iter().map(|(_, part)| part.body.len()).sum();
+        let bodies: usize =
+            self.parts.iter().filter_map(|(_, part)| part.body.as_bytes()).map(<[u8]>::len).sum();
         let heads_len: usize = heads.iter().map(String::len).sum();
-        let mut body = BytesMut::with_capacity(delimiters + heads_len + bodies);
-        for ((_, part), head) in self.parts.iter().zip(heads) {
-            body.put(format!("--{boundary}\r\n").as_bytes());
-            body.put(head.as_bytes());
-            body.put(&*part.body);
-            body.put(&b"\r\n"[..]);
+        let mut text = BytesMut::with_capacity(delimiters + heads_len + bodies);
+        let mut written = Written::default();
+        for (number, ((_, part), head)) in (1..).zip(self.parts.into_iter().zip(heads)) {
+            text.put(format!("--{boundary}\r\n").as_bytes());
+            text.put(head.as_bytes());
+            match part.body.into_content()? {
+                Content::Whole(bytes) => text.put(bytes),
+                Content::Streamed(body) => {
+                    written.text(text.split().freeze());
+                    written.stream(number, body);
+                }
+            }
+            text.put(&b"\r\n"[..]);
         }
-        body.put(format!("--{boundary}--\r\n").as_bytes());
-        body.freeze()
+        text.put(format!("--{boundary}--\r\n").as_bytes());
+        if written.pieces.is_empty() {
+            return Ok(text.freeze().into());
+        }
+        written.text(text.freeze());
+        Ok(Body::new(written))
+    }
+}
+
+/// A form with parts that are streams, as it is sent.
+struct Written {
+    pieces: VecDeque<Piece>,
+    /// How many bytes there are left, if that is known.
+    left: Option<u64>,
+}
+
+enum Piece {
+    Text(Bytes),
+    Part { number: usize, body: Box<Unread> },
+}
+
+/// A part could not be read. Its name is not told, as there may be secrets in it.
+#[derive(Debug, thiserror::Error)]
+#[error("part {number} of the form could not be sent")]
+struct PartError {
+    number: usize,
+    source: BodyError,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        Self { pieces: VecDeque::new(), left: Some(0) }
+    }
+}
+
+impl Written {
+    fn text(&mut self, text: Bytes) {
+        self.add_length(u64::try_from(text.len()).ok());
+        self.pieces.push_back(Piece::Text(text));
+    }
+
+    fn stream(&mut self, number: usize, body: Unread) {
+        self.add_length(body.length());
+        self.pieces.push_back(Piece::Part { number, body: Box::new(body) });
+    }
+
+    fn add_length(&mut self, length: Option<u64>) {
+        self.left = self.left.zip(length).and_then(|(left, length)| left.checked_add(length));
+    }
+
+    fn sent(&mut self, data: Bytes) -> Poll<Option<Result<Frame<Bytes>, PartError>>> {
+        let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        self.left = self.left.map(|left| left.saturating_sub(len));
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+}
+
+impl HttpBody for Written {
+    type Data = Bytes;
+    type Error = PartError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, PartError>>> {
+        loop {
+            match self.pieces.front_mut() {
+                None => return Poll::Ready(None),
+                Some(Piece::Text(text)) => {
+                    let text = std::mem::take(text);
+                    self.pieces.pop_front();
+                    return self.sent(text);
+                }
+                Some(Piece::Part { number, body }) => {
+                    let number = *number;
+                    match ready!(body.poll_data(context)) {
+                        Ok(Some(data)) => return self.sent(data),
+                        // What the part was read from, such as a file, is closed with it.
+                        Ok(None) => drop(self.pieces.pop_front()),
+                        Err(source) => {
+                            self.pieces.clear();
+                            return Poll::Ready(Some(Err(PartError { number, source })));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -91,7 +199,26 @@ impl Part {
 
     /// A part of bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
-        Self { body: bytes.into(), file_name: None, content_type: None }
+        Self::stream(bytes.into())
+    }
+
+    /// A part with a body that is read while it is sent, such as a file. It needs no [length](Body::with_length), though
+    /// some servers refuse forms without one.
+    ///
+    /// The request fails if the stream does, has another length than it says, or has trailers. A stream of which something
+    /// was read already cannot be a part.
+    ///
+    /// ```
+    /// use frame_net::http::multipart::{Form, Part};
+    /// use frame_net::http::{Body, Request};
+    ///
+    /// let file: &[u8] = b"any `AsyncRead`, such as a file";
+    /// let part = Part::stream(Body::from_reader(file).with_length(31)).file_name("report.csv");
+    /// let request = Request::post("https://example.com/reports")?.multipart(Form::new().part("report", part))?;
+    /// # Ok::<(), frame_net::http::HttpError>(())
+    /// ```
+    pub fn stream(body: impl Into<Body>) -> Self {
+        Self { body: body.into(), file_name: None, content_type: None }
     }
 
     /// With the name of a file. Servers take the part for an uploaded file then. Unless it has another [content
@@ -159,7 +286,7 @@ impl fmt::Debug for Part {
         f.debug_struct("Part")
             .field("file_name", &self.file_name)
             .field("content_type", &self.content_type)
-            .field("body_len", &self.body.len())
+            .field("body_len", &self.body.length())
             .finish_non_exhaustive()
     }
 }
@@ -169,7 +296,8 @@ mod tests {
     use super::*;
 
     fn written(form: Form) -> String {
-        String::from_utf8(form.write("B").into()).unwrap()
+        let body = form.write("B").unwrap();
+        String::from_utf8(body.as_bytes().unwrap().to_vec()).unwrap()
     }
 
     #[test]
@@ -211,6 +339,7 @@ mod tests {
         let encoded = || Form::new().text("a", "b").encode().unwrap();
         let (body, content_type) = encoded();
         let boundary = content_type.to_str().unwrap().strip_prefix("multipart/form-data; boundary=").unwrap();
+        let body = body.as_bytes().unwrap();
         assert!(body.starts_with(format!("--{boundary}\r\n").as_bytes()));
         assert!(body.ends_with(format!("\r\n--{boundary}--\r\n").as_bytes()));
         assert_ne!(content_type, encoded().1);

@@ -124,6 +124,25 @@ pub(super) fn check_name(name: &HeaderName) -> Result<(), HttpError> {
     Ok(())
 }
 
+/// These are read before the body, or say how to read it: RFC 9110, section 6.5.1. hyper would leave them out over HTTP/1.1.
+const NOT_TRAILERS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::MAX_FORWARDS,
+    header::SET_COOKIE,
+];
+
+/// Refuses a trailer that no body can have.
+pub(super) fn check_trailer(name: &HeaderName) -> Result<(), HttpError> {
+    if NOT_TRAILERS.contains(name) {
+        return Err(HttpError::InvalidTrailer { name: name.clone() });
+    }
+    check_name(name)
+}
+
 /// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
 const MAX_HEADERS: usize = 1000;
 
@@ -420,6 +439,7 @@ impl Request {
     ///
     /// [`HttpError::ReservedHeader`] if it has another `Content-Type`, or is given one later: it would not name the boundary.
     /// [`HttpError::TooManyHeaders`] if there is no room for it, and [`HttpError::Random`] if the system has no random bytes.
+    /// [`HttpError::RequestBody`] if a part is a stream that was sent already.
     pub fn multipart(mut self, form: Form) -> Result<Self, HttpError> {
         if self.content_type != ContentType::Headers {
             self.forget_content_type();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderName};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
@@ -42,14 +42,15 @@ const READ: usize = 32 << 10;
 /// ```
 #[derive(Clone)]
 pub struct Body {
-    content: Content,
+    content: Content<Arc<Source>>,
     trailers: Vec<HeaderName>,
 }
 
+/// What is in a body: bytes, or a stream of them.
 #[derive(Clone)]
-enum Content {
+pub(super) enum Content<S> {
     Whole(Bytes),
-    Streamed(Arc<Source>),
+    Streamed(S),
 }
 
 impl Body {
@@ -131,6 +132,14 @@ impl Body {
         match &self.content {
             Content::Whole(bytes) => Some(bytes),
             Content::Streamed(_) => None,
+        }
+    }
+
+    /// What is in it, to be sent as a part of another body. A stream cannot be sent in another way afterwards.
+    pub(super) fn into_content(self) -> Result<Content<Unread>, BodyError> {
+        match self.content {
+            Content::Whole(bytes) => Ok(Content::Whole(bytes)),
+            Content::Streamed(source) => source.take().map(Content::Streamed),
         }
     }
 
@@ -299,22 +308,20 @@ struct Ended;
 
 impl Source {
     fn new(body: Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>, length: Option<u64>) -> Self {
-        let state = State {
-            body,
-            length,
-            announced: Vec::new(),
-            max: u64::MAX,
-            attempt: 0,
-            kept: Some(Vec::new()),
-            kept_bytes: 0,
-            read: 0,
-            held: None,
-            trailers: None,
-            is_ended: false,
-            failure: None,
-            progress: (Instant::now(), 0),
-        };
-        Self(Mutex::new(state))
+        Self(Mutex::new(State::new(body, length)))
+    }
+
+    /// The stream, if nothing of it was read.
+    fn take(&self) -> Result<Unread, BodyError> {
+        let mut state = self.lock();
+        if state.attempt > 0 || state.kept.is_none() {
+            return Err(BodyError::Used);
+        }
+        let used =
+            State { kept: None, ..State::new(Box::pin(Empty::new().map_err(|never| match never {})), None) };
+        let unread = std::mem::replace(&mut *state, used);
+        // The body that it becomes a part of keeps what is read, and has no place for trailers.
+        Ok(Unread(State { kept: None, announced: Vec::new(), ..unread }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -382,7 +389,48 @@ pub(super) enum Late {
     Answer(Duration),
 }
 
+/// A stream of which nothing was read, and that nothing else reads.
+pub(super) struct Unread(State);
+
+impl Unread {
+    /// The number of bytes, if it is known.
+    pub(super) const fn length(&self) -> Option<u64> {
+        self.0.length
+    }
+
+    /// The next bytes, or nothing at the end.
+    pub(super) fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        if self.0.is_ended {
+            return Poll::Ready(Ok(None));
+        }
+        Poll::Ready(match ready!(self.0.poll_piece(context)) {
+            Ok(Some(Piece::Data(data))) => Ok(Some(data)),
+            // There are no trailers that were announced, and others fail.
+            Ok(Some(Piece::Trailers(_)) | None) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+}
+
 impl State {
+    fn new(body: Pin<Box<dyn HttpBody<Data = Bytes, Error = BoxError> + Send>>, length: Option<u64>) -> Self {
+        Self {
+            body,
+            length,
+            announced: Vec::new(),
+            max: u64::MAX,
+            attempt: 0,
+            kept: Some(Vec::new()),
+            kept_bytes: 0,
+            read: 0,
+            held: None,
+            trailers: None,
+            is_ended: false,
+            failure: None,
+            progress: (Instant::now(), 0),
+        }
+    }
+
     /// The next piece after those that are kept.
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Piece>, BodyError>> {
         let piece = loop {

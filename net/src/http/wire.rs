@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -123,6 +124,12 @@ impl Streams {
         }
     }
 
+    /// What is too much in a head of the first of these streams that has such a head.
+    fn take_excess(&mut self, streams: RangeInclusive<u32>) -> Option<Excess> {
+        let stream = *self.exceeded.range(streams).next()?.0;
+        self.exceeded.remove(&stream)
+    }
+
     fn open(&mut self, stream: u32) {
         if stream > self.last {
             (self.opened, self.last) = (self.opened + 1, stream);
@@ -174,28 +181,32 @@ pub(super) struct Handed {
     number: u64,
 }
 
+/// The stream of a request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered {
+    stream: u32,
+    /// Whether it is that one. It may be a later one if requests were given up before.
+    is_exact: bool,
+}
+
 impl Handed {
     /// The request was answered.
-    pub(super) fn answered(self) {
-        self.observed.streams().waiting.remove(&self.number);
+    pub(super) fn answered(self) -> Answered {
+        let mut streams = self.observed.streams();
+        let index = streams.waiting.remove(&self.number).unwrap_or_default();
+        Answered { stream: number_of(index), is_exact: streams.abandoned == 0 }
     }
 
     /// The request has failed.
     pub(super) fn failed(self) -> Lost {
         let mut streams = self.observed.streams();
         let index = streams.waiting.get(&self.number).copied().unwrap_or_default();
-        // A client's streams have the odd numbers.
-        let stream = (2 * index).saturating_sub(1);
-        let from = u32::try_from(stream).unwrap_or(u32::MAX);
-        let excess = streams.exceeded.range(from..).next().map(|(stream, excess)| (*stream, *excess));
+        let stream = number_of(index);
         Lost {
             is_unsent: streams.opened < index,
-            is_unprocessed: stream > u64::from(streams.last_processed),
+            is_unprocessed: stream > streams.last_processed,
             is_unanswered: true,
-            excess: excess.map(|(stream, excess)| {
-                streams.exceeded.remove(&stream);
-                excess
-            }),
+            excess: streams.take_excess(stream..=u32::MAX),
         }
     }
 }
@@ -209,7 +220,19 @@ impl Drop for Handed {
     }
 }
 
+/// The number of a stream by its place among all: a client's have the odd numbers.
+fn number_of(index: u64) -> u32 {
+    u32::try_from((2 * index).saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
 impl Observed {
+    /// What is too much in the trailers of the response to a request.
+    pub(super) fn take_excess(&self, answered: Answered) -> Option<Excess> {
+        let Answered { stream, is_exact } = answered;
+        let last = if is_exact { stream } else { u32::MAX };
+        self.streams().take_excess(stream..=last)
+    }
+
     /// Waits until the server takes another stream. Returns nothing once `spent` is cancelled.
     ///
     /// hyper would queue the request. If the connection then ends, it does not tell whether the request was sent.

@@ -219,6 +219,30 @@ async fn headers_have_a_limit() {
 }
 
 #[tokio::test]
+async fn trailers_have_the_limits_of_a_head() {
+    let origin = Origin::new(|seen| {
+        let trailers = match seen.path() {
+            "/fit" => "A: b\r\n".repeat(100),
+            "/many" => "A: b\r\n".repeat(101),
+            _ => format!("A: {}\r\n", "b".repeat(64 << 10)),
+        };
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n";
+        Answer::Close(format!("{head}{trailers}\r\n").into())
+    })
+    .await;
+    let world = world(&json!({}));
+    assert_eq!(world.text(&origin.url("/fit")).await, "hello");
+    for (path, most, name) in
+        [("/many", 100, "max_response_headers"), ("/long", 1 << 16, "max_response_head")]
+    {
+        let (len, error) = chunks(world.get(&origin.url(path)).await.unwrap()).await;
+        assert!(len == 5 && !error.is_retryable(), "{path}: {len} {error:?}");
+        let HttpError::TrailersTooLarge { limit, setting, .. } = error else { panic!("{path}: {error:?}") };
+        assert_eq!((limit, setting), (most, name), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn interim_responses_over_http_1_1_are_bounded() {
     let origin = Origin::new(|seen| {
         let hints =

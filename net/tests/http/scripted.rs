@@ -321,9 +321,13 @@ async fn the_limits_of_a_head_name_their_setting_over_http_2() {
 
 /// The head of a response in as many frames as it needs.
 fn long_head(stream: u32, block: &[u8]) -> Vec<u8> {
+    long_block(stream, &[b"\x88", block].concat())
+}
+
+/// A head or trailers that end the stream.
+fn long_block(stream: u32, block: &[u8]) -> Vec<u8> {
     const MAX_FRAME: usize = 16 << 10;
     const CONTINUATION: u8 = 9;
-    let block = [b"\x88", block].concat();
     let last = (block.len() - 1) / MAX_FRAME;
     let parts = block.chunks(MAX_FRAME).enumerate().map(|(index, part)| {
         let kind = if index == 0 { HEADERS } else { CONTINUATION };
@@ -398,6 +402,49 @@ async fn only_the_request_of_the_head_that_is_too_large_fails() {
     .await;
     let error = text(&world, Method::GET).await.unwrap_err();
     assert!(matches!(error, HttpError::HeadTooLarge { .. }), "{error:?}");
+    let error = text(&world, Method::GET).await.unwrap_err();
+    assert!(matches!(error, HttpError::Protocol { .. }), "{error:?}");
+    assert_eq!(text(&world, Method::GET).await.unwrap(), "hello");
+}
+
+/// A response with this body, and trailers of this header block.
+fn with_trailers(stream: u32, body: &str, block: &[u8]) -> Vec<u8> {
+    [head(stream, &[], 0), frame(DATA, 0, stream, body.as_bytes()), long_block(stream, block)].concat()
+}
+
+#[tokio::test]
+async fn the_limits_of_trailers_name_their_setting_over_http_2() {
+    let fields = |count: usize| (0..count).flat_map(|_| long_field("a", 1, false)).collect::<Vec<u8>>();
+    let large = |times: usize| (0..times).flat_map(|_| long_field("a", 64 << 10, false)).collect::<Vec<u8>>();
+    let repeated = |count: usize| [long_field("x", 3900, true), vec![0xbe; count - 1]].concat();
+    let cases = [101, 102, 1_000, 8_000, 16_000].map(|count| (fields(count), 100, "max_response_headers"));
+    let bytes = [1, 2, 5, 9, 17, 40].map(|times| (large(times), 1 << 16, "max_response_head"));
+    let decompressed =
+        [(repeated(20), 1 << 16, "max_response_head"), (repeated(4_000), 100, "max_response_headers")];
+    for (block, most, name) in cases.into_iter().chain(bytes).chain(decompressed) {
+        let len = block.len();
+        let (world, _seen) = stage(move |_, stream| Send(with_trailers(stream, "hello", &block))).await;
+        let error = text(&world, Method::GET).await.unwrap_err();
+        let HttpError::TrailersTooLarge { limit, setting, .. } = error else { panic!("{len}: {error:?}") };
+        assert_eq!((limit, setting), (most, name), "{len}");
+        let shown = HttpError::to_string(&error);
+        assert!(shown.ends_with(&format!("exceed {most}, the limit of `{name}`")), "{shown}");
+        assert!(!error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn trailers_within_their_limits_and_other_responses_are_whole() {
+    let fit: Vec<u8> = (0..100).flat_map(|_| long_field("a", 1, false)).collect();
+    let (world, _seen) = stage(move |_, stream| match stream {
+        1 => Send(with_trailers(stream, "hello", &long_field("x", 600 << 10, false))),
+        5 => Send(with_trailers(stream, "hello", &long_field("connection", 5, false))),
+        _ => Send(with_trailers(stream, "hello", &fit)),
+    })
+    .await;
+    let error = text(&world, Method::GET).await.unwrap_err();
+    assert!(matches!(error, HttpError::TrailersTooLarge { .. }), "{error:?}");
+    assert_eq!(text(&world, Method::GET).await.unwrap(), "hello");
     let error = text(&world, Method::GET).await.unwrap_err();
     assert!(matches!(error, HttpError::Protocol { .. }), "{error:?}");
     assert_eq!(text(&world, Method::GET).await.unwrap(), "hello");

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use frame_net::http::multipart::{Form, Part};
 use frame_net::http::{
     Body, BodyError, Bytes, HeaderMap, HeaderValue, HttpConfig, HttpError, RedirectError, Version,
 };
@@ -264,6 +265,92 @@ async fn trailers_follow_a_body_in_both_directions() {
         let error = send("hello", "x-other").await.unwrap_err();
         assert!(matches!(error, HttpError::RequestBody(BodyError::Trailer { .. })), "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn trailers_that_no_body_can_have_are_refused() {
+    for stage in Stage::both(&default()).await {
+        for name in ["content-length", "host", "authorization", "content-type", "set-cookie"] {
+            let body = reader("hello").with_trailers([name.parse().unwrap()]);
+            let error = stage.send(stage.post("/told").body(body)).await.unwrap_err();
+            assert!(error.to_string().contains(name) && !error.is_retryable(), "{error}");
+        }
+        assert_eq!(stage.requests.load(Ordering::SeqCst), 0);
+    }
+}
+
+fn form(part: Body) -> Form {
+    let part = Part::stream(part).file_name("a.txt").content_type("text/plain").unwrap();
+    Form::new().text("first", "1").part("file", part).text("last", "2")
+}
+
+/// What `/told` says of a form: its framing, and what is in it.
+async fn told(stage: &Stage, form: Form) -> (String, String) {
+    let text = stage.text(stage.post("/told").multipart(form).unwrap()).await;
+    let (framing, body) = text.split_once("|--").unwrap();
+    let (boundary, _) = body.split_once("\r\n").unwrap();
+    (framing.to_owned(), format!("--{}", body.replace(boundary, "B")))
+}
+
+#[tokio::test]
+async fn a_part_that_is_a_stream_is_sent_between_the_others() {
+    let body = "--B\r\nContent-Disposition: form-data; name=\"first\"\r\n\r\n1\r\n--B\r\nContent-Disposition: form-data; \
+                name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\nhello\r\n--B\r\nContent-Disposition: \
+                form-data; name=\"last\"\r\n\r\n2\r\n--B--\r\n";
+    // Each boundary has 31 bytes more than in `body`.
+    let length = format!("{}|||{{}}", body.len() + 4 * 31);
+    let [http1, http2] = Stage::both(&default()).await;
+    assert_eq!(told(&http1, form(reader("hello"))).await, ("|chunked||{}".to_owned(), body.to_owned()));
+    assert_eq!(told(&http2, form(reader("hello"))).await, ("|||{}".to_owned(), body.to_owned()));
+    for stage in [http1, http2] {
+        // What is known to be as long is framed as if it were whole.
+        for part in [Body::from("hello"), reader("hello").with_length(5)] {
+            assert_eq!(told(&stage, form(part)).await, (length.clone(), body.to_owned()));
+        }
+        let empty = form(reader("").with_length(0));
+        assert!(told(&stage, empty).await.1.contains("text/plain\r\n\r\n\r\n--B\r\n"));
+        let two = Form::new().part("a", Part::stream(reader("x"))).part("b", Part::stream(reader("y")));
+        let (_, body) = told(&stage, two).await;
+        assert!(body.contains("name=\"a\"\r\n\r\nx\r\n--B\r\nContent"), "{body}");
+        assert!(body.ends_with("name=\"b\"\r\n\r\ny\r\n--B--\r\n"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_another_length_than_it_says_fails_the_request() {
+    for stage in Stage::both(&default()).await {
+        for (length, words) in [(4, "4 bytes, and it has more"), (6, "6 bytes, and it has fewer")] {
+            let request = stage.post("/count").multipart(form(reader("hello").with_length(length))).unwrap();
+            let error = stage.send(request).await.unwrap_err();
+            assert!(matches!(error, HttpError::RequestBody(BodyError::Read(_))), "{error:?}");
+            let causes = causes(&error);
+            assert!(causes.contains("part 2 of the form") && causes.contains(words), "{causes}");
+        }
+        let (feed, part) = fed();
+        let name = "x-sum".parse::<frame_net::http::HeaderName>().unwrap();
+        let trailers = [(name.clone(), HeaderValue::from_static("42"))].into_iter().collect();
+        feed.send(Frame::trailers(trailers)).unwrap();
+        let request = stage.post("/count").multipart(form(part.with_trailers([name]))).unwrap();
+        let error = stage.send(request).await.unwrap_err();
+        assert!(causes(&error).contains("trailer"), "{}", causes(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_form_with_a_stream_is_sent_once() {
+    for stage in Stage::both(&default()).await {
+        let form = form(pieces(10, 10_000));
+        let request = stage.post("/redirect/count").multipart(form.clone()).unwrap();
+        let error = stage.send(request).await.unwrap_err();
+        assert!(matches!(error, HttpError::Redirect { why: RedirectError::Streamed, .. }), "{error:?}");
+        let error = stage.post("/count").multipart(form).unwrap_err();
+        assert!(matches!(error, HttpError::RequestBody(BodyError::Used)), "{error:?}");
+    }
+    let stage = Stage::http1(default()).await;
+    let body = pieces(1, 10);
+    stage.text(stage.post("/count").body(body.clone())).await;
+    let error = stage.post("/count").multipart(form(body)).unwrap_err();
+    assert!(matches!(error, HttpError::RequestBody(BodyError::Used)), "{error:?}");
 }
 
 #[tokio::test]

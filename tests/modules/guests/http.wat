@@ -12,7 +12,7 @@
 ;;   48  the timeouts in nanoseconds, for none all bits: 48 connecting, 56 the first byte, 64 between bytes
 ;;   72  how many such requests are made at once
 ;;   76  how it is done, these together: 1 what is read is only counted, 2 waits for the host before each read,
-;;       4 sends the headers as trailers, too, 8 drops the body where it would finish it, 16 drops the responses before
+;;       4 sends the first header as a trailer, too, 8 drops the body where it would finish it, 16 drops the responses before
 ;;       they are there, 32 begins with the trailers of the response, which leaves its body out, 64 waits for the host
 ;;       before it does anything, 128 does all of it eight times, 256 keeps every handle that it gets of a response, and one
 ;;       more for each read, as guests do that collect garbage; it has no trailers then
@@ -126,9 +126,9 @@
     (then (drop (call $set_between (local.get $options) (i32.const 1) (i64.load offset=64 (local.get $at))))))
   (local.get $options))
 
-;; Headers of the payload; -1 if they are refused, which is said.
-(func $new_fields (result i32)
-  (call $from_list (call $text (i32.const 32)) (call $field (i32.const 36)) (i32.const 64))
+;; The first so many headers of the payload; -1 if they are refused, which is said.
+(func $new_fields (param $count i32) (result i32)
+  (call $from_list (call $text (i32.const 32)) (local.get $count) (i32.const 64))
   (if (i32.load8_u (i32.const 64))
     (then
       (call $put8 (i32.const 2))
@@ -160,14 +160,14 @@
   (if (call $does (i32.const 8)) (then (call $drop_body (local.get $body)) (return)))
   (if (call $does (i32.const 4))
     (then
-      (local.set $trailers (call $new_fields))
+      (local.set $trailers (call $new_fields (i32.ne (call $field (i32.const 36)) (i32.const 0))))
       (call $body_finish (local.get $body) (i32.const 1) (local.get $trailers) (i32.const 64)))
     (else (call $body_finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 64)))))
 
 ;; Makes a request. Gives the future of its response, or -1 if there is none, which is said.
 (func $start (result i32)
   (local $headers i32) (local $request i32) (local $body i32) (local $options i32) (local $future i32)
-  (local.set $headers (call $new_fields))
+  (local.set $headers (call $new_fields (call $field (i32.const 36))))
   (if (i32.eq (local.get $headers) (i32.const -1)) (then (return (i32.const -1))))
   (local.set $request (call $new_request (local.get $headers)))
   (if (call $set_method (local.get $request) (call $field (i32.const 0)) (call $text (i32.const 4)) (call $field (i32.const 8)))

@@ -46,6 +46,7 @@ fn code_of_body(failed: &Error) -> ErrorCode {
     match failed {
         Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
         Error::HttpResponseBodySize(limit) => ErrorCode::HttpResponseBodySize(*limit),
+        Error::HttpResponseTrailerSectionSize(limit) => ErrorCode::HttpResponseTrailerSectionSize(*limit),
         Error::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
         Error::ConnectionReadTimeout => ErrorCode::ConnectionReadTimeout,
         _ => ErrorCode::InternalError(None),
@@ -56,7 +57,7 @@ fn code(failed: &HttpError) -> Error {
     match failed {
         HttpError::Url(_) => Error::HttpRequestUriInvalid,
         HttpError::Method { .. } => Error::HttpRequestMethodInvalid,
-        HttpError::ReservedHeader { .. } => Error::HttpRequestDenied,
+        HttpError::ReservedHeader { .. } | HttpError::InvalidTrailer { .. } => Error::HttpRequestDenied,
         HttpError::TooManyHeaders { .. } => Error::HttpRequestHeaderSectionSize(None),
         HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
         HttpError::RequestBody(failed) => request_body(failed),
@@ -69,6 +70,7 @@ fn code(failed: &HttpError) -> Error {
         HttpError::Protocol { .. } | HttpError::TooManyInterim { .. } => Error::HttpProtocolError,
         HttpError::HeadTooLarge { limit, .. } => Error::HttpResponseHeaderSectionSize(Some(*limit)),
         HttpError::TooManyResponseHeaders { .. } => Error::HttpResponseHeaderSectionSize(None),
+        HttpError::TrailersTooLarge { .. } => Error::HttpResponseTrailerSectionSize(None),
         HttpError::BodyTooLarge { limit, .. } => Error::HttpResponseBodySize(Some(*limit)),
         HttpError::HostBusy { .. } => Error::ConnectionLimitReached,
         HttpError::ConnectTimedOut { .. } => Error::ConnectionTimeout,
