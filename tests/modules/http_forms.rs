@@ -196,7 +196,7 @@ async fn what_is_no_part_is_refused_by_name() {
     for (options, expected) in [
         ("multipart = { { body = 'x' } }", "`multipart[1]` has a `name`; it is missing"),
         ("multipart = { 'x' }", "`multipart[1]` is a part"),
-        ("multipart = { a = {} }", "`multipart.a` has a `body`; it is missing"),
+        ("multipart = { a = {} }", "`multipart.a` has a `body`, or a `file`; both are missing"),
         (
             "multipart = { a = { body = 'x', filename = 'y' } }",
             "`multipart.a` has no member `filename`; did you mean `file_name`?",

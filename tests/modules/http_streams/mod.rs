@@ -273,6 +273,98 @@ async fn trailers_follow_a_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn trailers_follow_an_upload() {
+    let returned = run("local base = ...
+         local function upload(length)
+             local up <close> = http.upload {
+                 method = 'POST', url = base .. '/trailers-sent', trailers = { 'X-Sum', 'x-more' }, length = length,
+             }
+             up:write('bo') up:write('dy')
+             return up:finish({ ['X-Sum'] = '42' }).body
+         end
+         local none <close> = http.upload { method = 'POST', url = base .. '/trailers-sent', trailers = { 'x-sum' } }
+         return { upload(), upload(4), none:finish().body }");
+    let expected = "x-sum,x-more|x-sum: 42\r\n|body";
+    assert_eq!(returned.await, json!([expected, expected, "x-sum||"]));
+
+    let upload = |options: &str, finish: &str| {
+        format!(
+            "local up <close> = http.upload {{ method = 'POST', url = base .. '/echo', {options} }} up:finish({finish})"
+        )
+    };
+    for (source, words) in [
+        (upload("", "{ ['x-sum'] = '42' }"), "the trailer `x-sum` was not announced"),
+        (upload("trailers = { 'x-sum' }", "{ ['x-sum'] = 42 }"), "the header `x-sum` is a string"),
+        (upload("trailers = { 'x-sum' }", "{ ['x-sum'] = 'a\\r\\nb: c' }"), "not a valid header value"),
+        (upload("trailers = { 'x sum' }", ""), "no trailer can be called `x sum`"),
+        (upload("trailers = { x = 1 }", ""), "`trailers` is a list"),
+        (upload("trailers = { 1 }", ""), "`trailers` is a list of names; there is a number"),
+        (upload("trailers = { 'content-length' }", ""), "`content-length`"),
+        (upload("trailers = { 'authorization' }", ""), "a body cannot have the trailer `authorization`"),
+    ] {
+        let (kind, message) = failed(&source).await;
+        assert!(kind == "invalid" && message.contains(words), "{source}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_can_be_a_file() {
+    let world = World::new(
+        "local base = ...
+         fs.mkdir('logs') fs.write('logs/a.txt', 'hello') fs.write('big.bin', ('x'):rep(1000000))
+         local url = base .. '/form'
+         local small = http.post(url, nil, { multipart = {
+             a = 1, b = { file = 'logs/a.txt', content_type = 'text/plain' }, c = { file = 'logs/a.txt', file_name = 'b.log' },
+         } }).body
+         local big = http.request {
+             method = 'PUT', url = url, multipart = { { name = 'big', file = 'big.bin' }, { name = 'end', body = '.' } },
+         }.body
+         local together = http.all { { method = 'POST', url = url, multipart = { f = { file = 'logs/a.txt' } } } }
+         return { small, #big, together[1].status }",
+    );
+    let returned = world.call().await.unwrap();
+    let part = |head: &str, body: &str| {
+        format!("--B\r\nContent-Disposition: form-data; name={head}\r\n\r\n{body}\r\n")
+    };
+    let parts = [
+        part("\"a\"", "1"),
+        part("\"b\"; filename=\"a.txt\"\r\nContent-Type: text/plain", "hello"),
+        part("\"c\"; filename=\"b.log\"\r\nContent-Type: application/octet-stream", "hello"),
+        "--B--\r\n".to_owned(),
+    ]
+    .concat();
+    // Each boundary has 31 bytes more than its replacement.
+    let length = parts.len() + 4 * 31;
+    assert_eq!(returned[0], format!("{length}|{parts}"));
+    assert!(returned[1].as_u64().unwrap() > 1_000_000, "{returned}");
+    assert_eq!(returned[2], 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_no_file_fails_the_request() {
+    let form = |part: &str| format!("http.post(base .. '/form', nil, {{ multipart = {{ a = {part} }} }})");
+    for (part, expected, words) in [
+        ("{ file = 'none' }", "not_found", "none"),
+        ("{ file = '../x' }", "denied", "`..`"),
+        ("{ file = '/etc/passwd' }", "denied", "absolute"),
+        ("{ file = 'x', body = 'y' }", "invalid", "`multipart.a` has a `body`, or a `file`, and not both"),
+        ("{ file_name = 'x' }", "invalid", "`multipart.a` has a `body`, or a `file`; both are missing"),
+        ("{ file = {} }", "invalid", "`file` is a string; it is a table"),
+        ("{ file = '\\xff' }", "invalid", "`multipart.a` needs a `file_name`"),
+    ] {
+        let (kind, message) = failed(&form(part)).await;
+        assert!(kind == expected && message.contains(words), "{part}: {kind}: {message}");
+    }
+    let limits = json!({ "connections": 100, "connections_per_unit": 3 });
+    let source =
+        "fs.write('x', 'y') local parts = {} for i = 1, 10 do parts[i] = { name = 'a', file = 'x' } end
+         http.post(base .. '/form', nil, { multipart = parts })";
+    let world = World::with(&caught(source), HttpConfig::default(), LuaConfig::default(), &limits);
+    let (kind, message) = failed_in(world).await;
+    assert!(kind == "exhausted" && message.contains('3'), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_compressed_is_decoded_unless_that_is_turned_off() {
     let returned = run("local url = ... .. '/gzip'
          local raw = http.get(url, { decode = false }).body

@@ -82,26 +82,34 @@ fn header<'a>(head: &'a [String], name: &str) -> Option<&'a str> {
     fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
-fn body(head: &[String], reader: &mut BufReader<&TcpStream>) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
+/// The body of a request, and the lines of the trailers after it.
+fn body(head: &[String], reader: &mut BufReader<&TcpStream>) -> Option<(Vec<u8>, String)> {
+    let (mut body, mut trailers) = (Vec::new(), String::new());
     if header(head, "transfer-encoding").is_none() {
         let length = header(head, "content-length").map_or(0, |length| length.parse().unwrap());
         reader.take(length).read_to_end(&mut body).ok()?;
-        return (body.len() as u64 == length).then_some(body);
+        return (body.len() as u64 == length).then_some((body, trailers));
     }
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
         let len = u64::from_str_radix(line.trim_end(), 16).unwrap();
+        if len == 0 {
+            loop {
+                let before = trailers.len();
+                reader.read_line(&mut trailers).ok().filter(|read| *read > 0)?;
+                if &trailers[before..] == "\r\n" {
+                    trailers.truncate(before);
+                    return Some((body, trailers));
+                }
+            }
+        }
         let before = body.len();
         reader.take(len + 2).read_to_end(&mut body).ok()?;
         if body.len() != before + usize::try_from(len).unwrap() + 2 {
             return None;
         }
         body.truncate(body.len() - 2);
-        if len == 0 {
-            return Some(body);
-        }
     }
 }
 
@@ -140,12 +148,23 @@ fn answer(
         _ => {}
     }
     let framing = header(head, "content-length").or(header(head, "transfer-encoding")).unwrap_or("none");
-    let sent = body(head, reader)?;
+    let (sent, trailers) = body(head, reader)?;
     whole.fetch_add(1, Ordering::SeqCst);
     match what {
         "hello" => respond(writer, "200 OK", b"hello"),
         "echo" => respond(writer, "200 OK", &sent),
         "framing" => respond(writer, "200 OK", format!("{framing} {}", sent.len()).as_bytes()),
+        "trailers-sent" => {
+            let announced: Vec<_> = head.iter().filter_map(|line| line.strip_prefix("trailer: ")).collect();
+            let text = format!("{}|{trailers}|{}", announced.join(","), String::from_utf8(sent).unwrap());
+            respond(writer, "200 OK", text.as_bytes())
+        }
+        "form" => {
+            // The boundary, which is another for each form, is replaced.
+            let boundary = header(head, "content-type").and_then(|value| value.split_once("boundary="))?.1;
+            let text = format!("{framing}|{}", String::from_utf8(sent).unwrap().replace(boundary, "B"));
+            respond(writer, "200 OK", text.as_bytes())
+        }
         "bytes" => {
             let count: usize = argument.parse().unwrap();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
-use frame_net::http::{Method, Request};
+use frame_net::http::Method;
 use futures_util::{StreamExt as _, stream};
 use mlua::{IntoLua, Lua, Table, Value};
 
@@ -45,7 +45,7 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: Sender) -> mlua::R
         let mut requests = Vec::new();
         for request in list.sequence_values::<Value>() {
             let asked = read(&sender, lua, &ctx, request?)?;
-            requested.take(size(&asked.request)).map_err(Values::raise)?;
+            requested.take(size(&asked)).map_err(Values::raise)?;
             requests.push(asked);
         }
         let room =
@@ -99,9 +99,10 @@ impl Room {
 }
 
 /// How many bytes a request takes until it is sent.
-fn size(request: &Request) -> u64 {
+fn size(asked: &Asked) -> u64 {
+    let request = &asked.request;
     let headers = request.headers().iter().map(|(name, value)| len(name.as_str().len() + value.len()));
-    let parts = [len(request.url().as_str().len()), request.body_length().unwrap_or(0), OWN];
+    let parts = [len(request.url().as_str().len()), asked.body_bytes(), OWN];
     headers.chain(parts).fold(0, u64::saturating_add)
 }
 

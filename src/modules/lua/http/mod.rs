@@ -67,8 +67,9 @@ use super::members::Members;
 /// A name in `query` and `form` has a string, a number or a boolean, or a list of these. The names are sent in their order
 /// as bytes, since that of a table is another in each VM. A list of pairs, `{ { "name", "value" }, … }`, keeps its order.
 ///
-/// A part has a `name` and a `body`, and may have a `file_name` and a `content_type`. In a table of names, each has text, or a
-/// part without `name`, or a list of these. Names are sent in UTF-8, as browsers send them. The client sets the `Content-Type`
+/// A part has a `name` and a `body`, and may have a `file_name` and a `content_type`. In place of the `body` it may have a
+/// `file` below the frame's `fs_root`, which is read while it is sent. In a table of names, each has text, or a part without
+/// `name`, or a list of these. Names are sent in UTF-8, as browsers send them. The client sets the `Content-Type`
 /// of the request.
 ///
 /// The [configuration](frame_net::http::HttpConfig) of the client says how much each of these can be at most, and what it

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use frame_dispatch::lua::{Values, mlua};
 use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_net::http::multipart::Form;
 use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
 use mlua::{Lua, Table};
 
@@ -50,8 +51,14 @@ pub(super) struct Sender {
 pub(super) struct Asked {
     pub(super) request: Request,
     pub(super) terms: Terms,
-    /// The file that is its body.
-    pub(super) file: Option<Opening>,
+    /// Its body, if there are files in that.
+    files: Option<Files>,
+}
+
+/// A body with files that are opened when the request is sent.
+enum Files {
+    Body(Opening),
+    Form(parts::Parts),
 }
 
 /// How a request is sent, and what its response is read with.
@@ -74,6 +81,17 @@ pub(super) enum Bound {
     Option(u64),
     /// The configuration of the client.
     Setting,
+}
+
+impl Asked {
+    /// How many bytes its body takes until it is sent.
+    pub(super) fn body_bytes(&self) -> u64 {
+        match &self.files {
+            Some(Files::Form(parts)) => u64::try_from(parts.bytes()).unwrap_or(u64::MAX),
+            Some(Files::Body(_)) => 0,
+            None => self.request.body_length().unwrap_or(0),
+        }
+    }
 }
 
 impl Sender {
@@ -146,7 +164,7 @@ impl Sender {
             Some(max) => Bound::Option(max),
             None => Bound::Setting,
         };
-        Ok(Asked { request, terms: Terms { way, bound, stall, stream }, file: None })
+        Ok(Asked { request, terms: Terms { way, bound, stall, stream }, files: None })
     }
 
     /// A request as `http.request` is given it. `further` members are the caller's.
@@ -198,7 +216,9 @@ impl Sender {
         }
         let failed = |error| Values::raise(connect::of_http(error));
         let max = usize::try_from(self.client.config().max_request_body).unwrap_or(usize::MAX);
-        asked.file = file.map(|path| Box::pin(fs::open(ctx, (&path).into(), Access::Read)) as Opening);
+        if let Some(path) = file {
+            asked.files = Some(Files::Body(Box::pin(fs::open(ctx, (&path).into(), Access::Read))));
+        }
         asked.request = if let Some(json) = json {
             request.json_text(self.values.encode(lua, &json, "`json`")?).map_err(failed)?
         } else if let Some(form) = form {
@@ -209,7 +229,17 @@ impl Sender {
                     "`multipart` sets the header `content-type`, which names its boundary; leave it out",
                 ));
             }
-            request.multipart(parts::read(lua, &multipart, max)?).map_err(failed)?
+            let parts = parts::read(lua, ctx, &multipart, max)?;
+            // What can be wrong with it is wrong without parts, too, and is said before files are opened.
+            let mut request = request.multipart(Form::new()).map_err(failed)?;
+            if parts.has_file()
+                && let Some(timeout) = options.seconds("timeout")?
+            {
+                // What is streamed takes as long as it takes.
+                request = request.time_limit(timeout);
+            }
+            asked.files = Some(Files::Form(parts));
+            request
         } else if let Some(body) = body {
             request.body(Bytes::copy_from_slice(&body.as_bytes()))
         } else {
@@ -229,10 +259,15 @@ impl Sender {
 
     /// The response to a request, and what to read it with.
     pub(super) async fn sent(&self, asked: Asked) -> Result<(Response, Terms), CallError> {
-        let Asked { mut request, terms, file } = asked;
-        if let Some(file) = file {
-            request = request.body(upload::of_file(file.await?));
-        }
+        let Asked { mut request, terms, files } = asked;
+        request = match files {
+            None => request,
+            Some(Files::Body(file)) => request.body(upload::of_file(file.await?)),
+            Some(Files::Form(parts)) => {
+                let form = parts.open().await?;
+                request.multipart(form).map_err(|error| terms.bound.told(error))?
+            }
+        };
         let response = terms.way.send(&self.client, request).await;
         response.map(|response| (response, terms.clone())).map_err(|error| terms.bound.told(error))
     }

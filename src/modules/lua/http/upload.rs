@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, ErrorKind};
-use frame_net::http::{Body, Bytes, HttpError, Request, Response};
+use frame_net::http::{Body, Bytes, HeaderMap, HeaderName, HttpError, Request, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use mlua::{AnyUserData, IntoLua, Lua, Table, UserDataFields as _, UserDataRegistry, Value};
 use tokio::sync::{Mutex, mpsc};
@@ -16,9 +16,14 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::open::{Handle, Item, Open};
+use super::pairs::only_list;
 use super::request::{Asked, Sender, Terms};
 use crate::modules::lua::fs::OpenFile;
-use crate::modules::lua::members::invalid;
+use crate::modules::lua::headers;
+use crate::modules::lua::members::{Members, invalid, shown};
+
+/// How many trailers an upload has at most.
+const MOST_TRAILERS: usize = 64;
 
 /// How many bytes are handed on at once.
 const PIECE: usize = 64 << 10;
@@ -56,8 +61,8 @@ impl Drop for Task {
 
 enum Piece {
     Data(Bytes),
-    /// All was written. Without it the request is given up.
-    End,
+    /// All was written, and these trailers follow it. Without this the request is given up.
+    End(HeaderMap),
 }
 
 /// What is written, as a body.
@@ -79,9 +84,9 @@ impl HttpBody for Written {
         }
         Poll::Ready(match ready!(self.pieces.poll_recv(context)) {
             Some(Piece::Data(data)) => Some(Ok(Frame::data(data))),
-            Some(Piece::End) => {
+            Some(Piece::End(trailers)) => {
                 self.is_ended = true;
-                None
+                (!trailers.is_empty()).then(|| Ok(Frame::trailers(trailers)))
             }
             None => Some(Err(io::Error::other("the script has not finished it"))),
         })
@@ -89,13 +94,19 @@ impl HttpBody for Written {
 }
 
 impl Upload {
-    /// Begins to send `request`, whose body has `length` bytes, if that is known.
-    fn begin(sender: &Sender, request: Request, terms: &Terms, length: Option<u64>) -> Self {
+    /// Begins to send `request`, whose body has `length` bytes, if that is known, and trailers of these names.
+    fn begin(
+        sender: &Sender,
+        request: Request,
+        terms: &Terms,
+        length: Option<u64>,
+        trailers: &[HeaderName],
+    ) -> Self {
         // One piece waits while another is being sent.
         let (writer, pieces) = mpsc::channel(1);
         let body = Body::new(Written { pieces, is_ended: false });
         let body = length.into_iter().fold(body, Body::with_length);
-        let request = request.body(body);
+        let request = request.body(body.with_trailers(trailers.iter().cloned()));
         let (way, client) = (terms.way.clone(), sender.client.clone());
         let sending = tokio::spawn(async move { way.send(&client, request).await });
         let inner = Inner { writer: Some(writer), sending: Sending::Going(Task(sending)) };
@@ -125,12 +136,12 @@ impl Upload {
         Ok(true)
     }
 
-    /// Ends the body, and waits for the response.
-    async fn finish(&self, terms: &Terms) -> mlua::Result<Response> {
+    /// Ends the body, with trailers, and waits for the response.
+    async fn finish(&self, terms: &Terms, trailers: HeaderMap) -> mlua::Result<Response> {
         let mut inner = self.inner.lock().await;
         if inner.writer.is_some() {
             // Where nothing is read any more there is a response, or an error.
-            inner.hand(Piece::End, terms.stall).await;
+            inner.hand(Piece::End(trailers), terms.stall).await;
             inner.writer = None;
         }
         inner.response(terms).await
@@ -177,14 +188,57 @@ pub(super) struct Writer {
     handle: Handle,
     sender: Sender,
     terms: Terms,
+    /// The names of the trailers that were announced.
+    trailers: Vec<HeaderName>,
 }
 
 impl Writer {
-    pub(super) fn new(open: &Arc<Open>, sender: Sender, asked: Asked, length: Option<u64>) -> Self {
+    fn new(
+        open: &Arc<Open>,
+        sender: Sender,
+        asked: Asked,
+        length: Option<u64>,
+        trailers: Vec<HeaderName>,
+    ) -> Self {
         let Asked { request, terms, .. } = asked;
-        let upload = Upload::begin(&sender, request, &terms, length);
-        Self { handle: open.add(Item::Upload(upload.into())), sender, terms }
+        let upload = Upload::begin(&sender, request, &terms, length, &trailers);
+        Self { handle: open.add(Item::Upload(upload.into())), sender, terms, trailers }
     }
+
+    /// The trailers that a script has for the end of the body.
+    fn read_trailers(&self, table: Option<Table>) -> mlua::Result<HeaderMap> {
+        let Some(table) = table else { return Ok(HeaderMap::new()) };
+        let mut trailers = HeaderMap::new();
+        for (name, value) in headers::read(&table, &headers::Names::default())? {
+            if !self.trailers.contains(&name) {
+                return Err(invalid(format!(
+                    "the trailer `{name}` was not announced; name it in `trailers` of `http.upload`"
+                )));
+            }
+            trailers.try_append(name, value).map_err(|_| invalid("there are too many trailers"))?;
+        }
+        Ok(trailers)
+    }
+}
+
+/// The names of the option `trailers`.
+fn announced(options: &Members) -> mlua::Result<Vec<HeaderName>> {
+    let Some(names) = options.table("trailers")? else { return Ok(Vec::new()) };
+    only_list(&names, "`trailers`")?;
+    if names.raw_len() > MOST_TRAILERS {
+        return Err(invalid(format!("`trailers` has at most {MOST_TRAILERS} names")));
+    }
+    let names = names.sequence_values::<Value>().map(|name| match name? {
+        Value::String(name) => HeaderName::from_bytes(&name.as_bytes()).map_err(|_| {
+            let name = shown(&name.to_string_lossy());
+            invalid(format!("no trailer can be called `{name}`"))
+        }),
+        other => {
+            let kind = Values::type_of(&other);
+            Err(invalid(format!("`trailers` is a list of names; there is {kind}")))
+        }
+    });
+    names.collect()
 }
 
 impl IntoLua for Writer {
@@ -205,17 +259,18 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::
     register(module)?;
     let sender = sender.clone();
     module.prepared_function("upload", move |lua, ctx, request: Table| {
-        let (mut asked, members) = sender.described(lua, &ctx, request, &["forward_body", "length"])?;
+        let (mut asked, members) =
+            sender.described(lua, &ctx, request, &["forward_body", "length", "trailers"])?;
         let forwards = members.boolean("forward_body")?.unwrap_or(false);
         asked.request = asked.request.forward_body(forwards);
         if let Some(timeout) = members.seconds("timeout")? {
             asked.request = asked.request.time_limit(timeout);
         }
-        let length = members.count("length")?;
+        let (length, trailers) = (members.count("length")?, announced(&members)?);
         let open = Open::of_call(lua, &sender.values)?;
         let sender = sender.clone();
         // A runtime runs what is waited for, and not what prepares it.
-        Ok(async move { Ok(Writer::new(&open, sender, asked, length)) })
+        Ok(async move { Ok(Writer::new(&open, sender, asked, length, trailers)) })
     })
 }
 
@@ -228,11 +283,12 @@ fn register(module: &ModuleBuilder<'_>) -> mlua::Result<()> {
             let data = Bytes::copy_from_slice(&data.as_bytes());
             Ok(async move { upload.write(&terms, data).await })
         })?;
-        methods.prepared_function("finish", |_, _, writer: AnyUserData| {
+        methods.prepared_function("finish", |_, _, (writer, trailers): (AnyUserData, Option<Table>)| {
             let writer = writer.borrow::<Writer>()?;
+            let trailers = writer.read_trailers(trailers)?;
             let (upload, terms, sender) = (upload(&writer)?, writer.terms.clone(), writer.sender.clone());
             Ok(async move {
-                let response = upload.finish(&terms).await?;
+                let response = upload.finish(&terms, trailers).await?;
                 sender.answer(response, terms).await.map_err(Values::raise)
             })
         })?;
