@@ -8,6 +8,8 @@ mod demo;
 mod examples;
 mod explain;
 mod lists;
+#[cfg(unix)]
+mod memory;
 mod ps;
 #[cfg(unix)]
 mod run;
