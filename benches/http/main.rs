@@ -59,7 +59,7 @@ impl Costs {
         let mut costs = vec![Vec::new(); count];
         for round in 0..=TURNS {
             for place in 0..count {
-                // Nobody is always first, or always after the same other.
+                // No contender is always first, or always after the same one.
                 let place = if round % 2 == 0 { place } else { count - 1 - place };
                 let index = (place + round / 2) % count;
                 let cost = turn(index);

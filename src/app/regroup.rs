@@ -128,7 +128,7 @@ impl Regroup<'_> {
     }
 
     /// Gives a dynamic supervisor its specification, and restarts its children if they are something else by now. It does not wait
-    /// for them: what a script has started is no reason to refuse a reload.
+    /// for them: what a script has started does not make a reload fail.
     async fn reconfigure(
         &mut self,
         handle: &SupervisorHandle,

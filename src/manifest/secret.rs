@@ -166,7 +166,7 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
         if let Some(section) = section_of(line) {
             harmless = harmless_members(section);
             is_http = section == "http";
-            // Of what was not read nobody knows where the headers begin and end.
+            // In text that was not parsed, it is unknown where the headers begin and end.
             if is_http && (!is_whole || is_about_headers(line)) {
                 harmless = Some(&[]);
             }

@@ -81,7 +81,7 @@ impl Instance {
     pub(super) fn unwatch(&self, number: u64) {
         let watcher =
             self.state().relations.as_mut().and_then(|relations| relations.watchers.remove(&number));
-        // Dropping it may wake somebody.
+        // Dropping it may wake a task.
         drop(watcher);
     }
 

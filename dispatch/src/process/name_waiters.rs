@@ -11,7 +11,7 @@ use std::task::{Poll, Waker};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 pub(super) struct NameWaiters {
-    /// How many there are. Binding a name costs nothing more while there are none.
+    /// The number of waiters. Binding a name costs nothing more while it is zero.
     count: AtomicU64,
     state: Mutex<State>,
 }

@@ -458,7 +458,7 @@ impl Forest {
         if let Some((mut expected, group_of)) = expected {
             expected.reverse();
             self.shut_down_in_order += 1;
-            // One that is no part of the tree, and was cancelled before, may end meanwhile.
+            // A process outside the tree that was cancelled before may end meanwhile.
             let mut ended: Vec<_> = ended.iter().filter_map(|pid| group_of.get(pid).copied()).collect();
             ended.dedup();
             assert_eq!(ended, expected, "the last first");

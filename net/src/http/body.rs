@@ -35,7 +35,7 @@ pub(super) struct ResponseBody {
 pub(super) struct BodyLimits {
     /// How many bytes it may have, decoded.
     pub(super) max: u64,
-    /// The setting that says so.
+    /// The setting of the limit.
     pub(super) setting: &'static str,
     /// For all of it.
     pub(super) total: Option<Deadline>,

@@ -235,7 +235,7 @@ pub enum HttpError {
         peer: Peer,
         /// How many bytes it may have, decoded.
         limit: u64,
-        /// The setting that says so unless the request does: `max_response_body`, or `max_streamed_body`.
+        /// The setting of the limit, unless the request sets it: `max_response_body` or `max_streamed_body`.
         setting: &'static str,
     },
     /// The body of the response is not encoded as its `Content-Encoding` says, or ends early, or something follows it.

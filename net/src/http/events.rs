@@ -93,7 +93,7 @@ impl Events {
         &self.response
     }
 
-    /// The next event, or nothing at the end of the body. An event that is cut off there is none.
+    /// The next event, or nothing at the end of the body. An event that is cut off there is dropped.
     ///
     /// # Cancel safety
     ///
@@ -246,7 +246,7 @@ impl Parser {
         self.last_id.clone_from(&self.id);
         let mut data = std::mem::take(&mut self.data);
         let event = std::mem::take(&mut self.event);
-        // There is an end of line behind each line of data. Without any there is no event.
+        // Each line of data ends with a line feed. Without data there is no event.
         data.pop()?;
         let event = if event.is_empty() { "message".to_owned() } else { event };
         Some(Event { event, data, id: self.last_id.clone() })

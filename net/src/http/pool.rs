@@ -194,13 +194,13 @@ impl Pool {
         }
     }
 
-    /// Keeps `connection`, which is [watched](Self::watch), until somebody takes it or there are too many.
+    /// Keeps `connection`, which is [watched](Self::watch), until a request takes it or there are too many.
     pub(super) fn park(&self, place: &Place, connection: Connection) {
         let since = Instant::now();
         let max_idle = self.max_idle.get().copied().unwrap_or(0);
         let mut table = self.table();
         let is_spare = connection.is_shared() && table.has_shared(place);
-        // Asked while the table is held, so that whoever watches either finds the connection here or was first.
+        // Asked while the table is locked, so that the watcher either finds the connection here or was first.
         let is_kept = connection.is_ready() && !place.0.retired.is_cancelled();
         if !is_kept || is_spare || max_idle == 0 || self.max_idle_per_host == 0 {
             return;

@@ -395,7 +395,7 @@ async fn a_head_that_is_large_once_it_is_decompressed_names_the_setting() {
 async fn only_the_request_of_the_head_that_is_too_large_fails() {
     let (world, _seen) = stage(|_, stream| match stream {
         1 => Send(long_head(stream, &long_field("x", 600 << 10, false))),
-        // A field that HTTP/2 does not have is no head that is too large.
+        // A field that HTTP/2 forbids is not a head that is too large.
         3 => Send(long_head(stream, &long_field("connection", 5, false))),
         _ => Send(whole(stream, "hello")),
     })

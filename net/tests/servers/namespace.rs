@@ -60,7 +60,7 @@ pub fn run_inside(name: &str, enter: &str, set: impl FnOnce(&mut Command)) {
     let shown = [output.stdout, output.stderr].concat();
     let shown = String::from_utf8_lossy(&shown);
     print!("{shown}");
-    // A name that is no test's would run nothing, successfully.
+    // With a name that no test has, the program would run nothing and succeed.
     assert!(output.status.success() && shown.contains("1 passed"), "{name}, in namespaces:\n{shown}");
 }
 

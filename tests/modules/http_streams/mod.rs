@@ -165,6 +165,17 @@ async fn a_body_is_written_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_a_post_unless_its_method_is_given() {
+    let returned = run("local base = ...
+         local function of(method)
+             local upload <close> = http.upload { method = method, url = base .. '/method' }
+             return upload:finish().body
+         end
+         return { of(nil), of('PUT') }");
+    assert_eq!(returned.await, json!(["POST", "PUT"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_not_finished_is_not_taken_for_whole() {
     let (kind, message) = failed(
         "local u = http.upload { method = 'POST', url = base .. '/echo', length = 5 } u:write('toolong') u:finish()",

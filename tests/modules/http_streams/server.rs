@@ -153,6 +153,10 @@ fn answer(
     match what {
         "hello" => respond(writer, "200 OK", b"hello"),
         "echo" => respond(writer, "200 OK", &sent),
+        "method" => {
+            let line = head.first().map(String::as_str).unwrap_or_default();
+            respond(writer, "200 OK", line.split(' ').next().unwrap_or_default().as_bytes())
+        }
         "framing" => respond(writer, "200 OK", format!("{framing} {}", sent.len()).as_bytes()),
         "trailers-sent" => {
             let announced: Vec<_> = head.iter().filter_map(|line| line.strip_prefix("trailer: ")).collect();

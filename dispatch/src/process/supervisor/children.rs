@@ -37,7 +37,7 @@ pub(super) struct Child {
     pub(super) origin: Origin,
     pub(super) parent: Parent,
     pub(super) life: Life,
-    /// Whether it was added and has not been started: if it does not start it is none.
+    /// Whether it was added and has not been started. If it does not start, it is removed.
     pub(super) is_added: bool,
     /// Whether it is down because its code is quarantined.
     pub(super) is_quarantined: bool,

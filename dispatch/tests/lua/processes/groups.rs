@@ -92,7 +92,7 @@ async fn a_script_uses_the_groups_of_its_own_host_and_of_those_that_it_is_grante
     let tried = within("it", world.processes.exec(&world.root, start)).await.unwrap();
     assert_eq!(tried, kinds(["ok", "ok", "ok"]).into());
 
-    // A function that no process has called is no member, and has no host of its own.
+    // A function that no process has called is not a member, and has no host.
     world.function("app:try", TRY);
     let id: FunctionId = "app:try".parse().unwrap();
     let mut frame = FrameBuilder::new();

@@ -155,7 +155,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the connection has ended, or until `unused` says that nobody uses it any longer.
+    /// Runs until the connection has ended, or until `unused` is cancelled because the program has dropped the socket.
     pub(super) async fn run(mut self, unused: CancellationToken) {
         let driven = unused.run_until_cancelled(poll_fn(|cx| self.poll(cx))).await;
         if driven.is_none() {
@@ -197,7 +197,7 @@ impl Driver {
         }
     }
 
-    /// Begins to close the connection if the program says so.
+    /// Begins to close the connection if the program asked for it.
     fn poll_closes(&mut self, cx: &mut Context<'_>) -> Progress {
         if !matches!(self.phase, Phase::Open) {
             return false;

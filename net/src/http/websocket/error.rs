@@ -129,7 +129,7 @@ pub enum WebSocketError {
 }
 
 impl WebSocketError {
-    /// Whether a new connection may succeed later with nobody changing the configuration.
+    /// Whether a new connection may succeed later with the same configuration.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Http(error) => error.is_retryable(),
@@ -184,7 +184,7 @@ pub enum Violation {
     /// A frame that controls the connection has more than 125 bytes.
     #[error("a control frame has more than 125 bytes")]
     LargeControl,
-    /// A frame continues a message, and there is none to continue.
+    /// A frame continues a message, but no message was begun.
     #[error("a frame continues a message that was not begun")]
     NoMessage,
     /// A message begins before the last one has ended.
@@ -215,7 +215,7 @@ impl Fault {
         Self::Broken(Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, error)))
     }
 
-    /// The code that says so to the server: RFC 6455, section 7.4.1.
+    /// The close code for the server: RFC 6455, section 7.4.1.
     pub(super) const fn code(&self) -> Option<u16> {
         match self {
             Self::Violation(_) => Some(1002),
@@ -227,7 +227,7 @@ impl Fault {
         }
     }
 
-    /// What the protocol reports. What has to wait is no fault, and not given here.
+    /// Converts an error of the protocol. An operation that has to wait is not an error, and does not come here.
     pub(super) fn of(error: tungstenite::Error) -> Self {
         use tungstenite::Error as Reported;
         match error {

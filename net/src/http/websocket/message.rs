@@ -84,7 +84,7 @@ impl CloseFrame {
     /// A control frame has at most 125 bytes, of which the code takes two.
     const MAX_REASON: usize = 123;
 
-    /// Says so to the server.
+    /// Creates a close frame with a code and a reason.
     ///
     /// # Errors
     ///

@@ -91,7 +91,7 @@
 //! # Limits
 //!
 //! [`WebSocketConfig`] limits the size of messages and frames, and the time of a closing handshake. The limits of the client
-//! for time, headers and their size apply to the opening handshake. In both directions, whoever is too slow is waited for,
+//! for time, headers and their size apply to the opening handshake. In both directions, the faster side waits for the slower one,
 //! and nothing piles up: about 64 KiB of messages wait to be received, and one message at a time is written. If the
 //! program does not receive and the server does not read, both wait. A program that sends much should receive meanwhile,
 //! or give its sends a timeout.

@@ -35,7 +35,7 @@ impl Transport {
         Self { stream, waker, reads_left: 0, has_received: false, has_sent: false, frames, is_flooded }
     }
 
-    /// A ping is sent, whose answer is no flood.
+    /// Notes that a ping is sent. Its answer does not count as part of a flood.
     pub(super) fn expect_pong(&mut self) {
         self.frames.expect_pong();
     }

@@ -15,7 +15,7 @@ use crate::modules::lua::members::{Members, invalid};
 /// Events that are being read.
 pub(super) struct Source {
     terms: Terms,
-    /// A script does one thing at a time, so that nobody waits for this.
+    /// A script does one thing at a time, so no other task waits for this lock.
     source: Mutex<EventSource>,
 }
 

@@ -28,7 +28,7 @@ use super::members::Members;
 /// | `get(url, options)`, `head(url, options)`, `delete(url, options)` | Makes a request of this method, and returns the response. |
 /// | `post(url, body, options)`, `put(…)`, `patch(…)` | The same, with a body: a string, or `nil`. |
 /// | `request { method, url, … }` | Makes any request: the `method` is `"GET"` unless given. |
-/// | `upload { method, url, length, … }` | Begins a request whose body is written piece by piece, and returns an object with `write(data)`, `finish()`, which returns the response, and `close()`. `write` returns `false` if the server has answered and takes no more. The `length` in bytes is optional. |
+/// | `upload { url, method, length, … }` | Begins a request, a `POST` unless `method` is given, whose body is written piece by piece. Returns an object with `write(data)`, `finish()`, which returns the response, and `close()`. `write` returns `false` if the server has answered and takes no more. The `length` in bytes is optional. |
 /// | `events(url, options)` | Server-sent events, for a loop: tables with `event`, `data` and `id`. The object has the methods `next()`, `last_event_id()` and `close()`. |
 /// | `all(list, options)` | Makes up to 256 requests, each a URL or a table as for `request`, 8 at a time or as many as the option `concurrency` says, at most 16. Returns a list in the same order: each entry is a response, or has an `error`. |
 ///

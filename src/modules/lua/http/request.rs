@@ -167,19 +167,21 @@ impl Sender {
         Ok(Asked { request, terms: Terms { way, bound, stall, stream }, files: None })
     }
 
-    /// A request as `http.request` is given it. `further` members are the caller's.
+    /// A request as `http.request` takes it, with the method `default` unless it names another. `further` members are the
+    /// caller's.
     pub(super) fn described(
         &self,
         lua: &Lua,
         ctx: &Ctx,
         request: Table,
+        default: Method,
         further: &[&str],
     ) -> mlua::Result<(Asked, Members)> {
         let known = [&COMMON[..], &["method", "url"], further].concat();
         let members = Members::new(Some(request), "a request", &known)?;
         let url = members.string("url")?.ok_or_else(|| invalid("a request has a `url`; it is missing"))?;
         let method = match members.string("method")? {
-            None => Method::GET,
+            None => default,
             Some(method) => Method::from_bytes(&method.as_bytes())
                 .map_err(|_| invalid(format!("there is no method `{}`", shown(&method.to_string_lossy()))))?,
         };
@@ -188,7 +190,7 @@ impl Sender {
 
     /// A request of `http.request`, with its body.
     pub(super) fn whole(&self, lua: &Lua, ctx: &Ctx, request: Table) -> mlua::Result<Asked> {
-        let (asked, members) = self.described(lua, ctx, request, &BODY)?;
+        let (asked, members) = self.described(lua, ctx, request, Method::GET, &BODY)?;
         let body = members.string("body")?;
         self.with_body(lua, ctx, asked, body, &members)
     }

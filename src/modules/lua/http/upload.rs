@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
 use frame_dispatch::{CallError, ErrorKind};
-use frame_net::http::{Body, Bytes, HeaderMap, HeaderName, HttpError, Request, Response};
+use frame_net::http::{Body, Bytes, HeaderMap, HeaderName, HttpError, Method, Request, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use mlua::{AnyUserData, IntoLua, Lua, Table, UserDataFields as _, UserDataRegistry, Value};
 use tokio::sync::{Mutex, mpsc};
@@ -260,7 +260,7 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::
     let sender = sender.clone();
     module.prepared_function("upload", move |lua, ctx, request: Table| {
         let (mut asked, members) =
-            sender.described(lua, &ctx, request, &["forward_body", "length", "trailers"])?;
+            sender.described(lua, &ctx, request, Method::POST, &["forward_body", "length", "trailers"])?;
         let forwards = members.boolean("forward_body")?.unwrap_or(false);
         asked.request = asked.request.forward_body(forwards);
         if let Some(timeout) = members.seconds("timeout")? {
