@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use frame_net::http::{HttpConfig, Method, Request, Version};
+use frame_net::http::{HttpConfig, HttpError, Method, Request, Version};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -70,8 +70,15 @@ impl Load {
             let url = format!("{base}/{number}");
             let request = Request::new(self.method.clone(), &url).unwrap().body("body");
             requests.spawn(async move {
-                let response =
-                    client.send(&dialer, request).await.map_err(|error| format!("{number}: {error:?}"))?;
+                let mut sent = client.send(&dialer, request.clone()).await;
+                // A server that reloads resets connections that it has not accepted. Nothing was sent over them.
+                for _ in 0..10 {
+                    if !matches!(sent, Err(HttpError::Tls { .. } | HttpError::Network(_))) {
+                        break;
+                    }
+                    sent = client.send(&dialer, request.clone()).await;
+                }
+                let response = sent.map_err(|error| format!("{number}: {error:?}"))?;
                 assert_eq!((response.status().as_u16(), response.version()), (200, version));
                 let text = response.text().await.map_err(|error| format!("{number}: {error:?}"))?;
                 drop(permit);
