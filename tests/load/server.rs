@@ -87,7 +87,7 @@ fn start(what: &str) -> (Child, u16, Lines) {
     (child, port.expect("the server says where it is"), Box::new(lines))
 }
 
-/// Is no test, but the process of a server, where it is asked to be that.
+/// Not a test: runs as the process of a server if the environment asks for it.
 #[test]
 fn serves() {
     let Ok(what) = std::env::var(SERVES) else { return };

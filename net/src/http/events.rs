@@ -253,11 +253,11 @@ impl Parser {
     }
 }
 
-/// Events of a URL, over as many connections as that takes: where one ends, another is made, which says with
-/// `Last-Event-ID` where to go on.
+/// Events of a URL, over as many connections as that takes. When one ends, another is made, whose `Last-Event-ID` tells the
+/// server where to go on.
 ///
-/// It ends where the server answers 204, or what is not a stream of events, or says so too often in a row that there is
-/// nothing. It has no deadline of its own: [`next`](Self::next) is to be called within that of the frame.
+/// It ends when the server answers 204 or with something other than a stream of events, or after
+/// [`max_failures`](Self::max_failures) in a row. It has no deadline of its own: [`next`](Self::next) is to be called within that of the frame.
 ///
 /// ```no_run
 /// # use frame_net::http::{EventSource, HttpClient, HttpError, Request};
@@ -341,8 +341,8 @@ impl EventSource {
 
     /// The next event, or nothing if the server says that there are no more.
     ///
-    /// Between connections it waits as long as the server wants, 3 seconds unless it says so, at least 100 milliseconds and at
-    /// most 5 minutes; and twice as long after each connection in a row that brought nothing.
+    /// Between connections it waits for the time that the server sets with `retry`, or 3 seconds: at least 100 milliseconds and at
+    /// most 5 minutes. The wait doubles after each connection in a row that brought no event.
     ///
     /// # Cancel safety
     ///

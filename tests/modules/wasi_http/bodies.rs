@@ -27,7 +27,7 @@ async fn a_body_that_is_too_large_is_never_whole() {
     origin.closed().await;
     let ask = ask.header("Content-Length", "100001");
     assert_eq!(world.ask(&ask, None).await, Outcome::Failed("HTTP-request-body-size"));
-    assert!(origin.is_untouched(), "nothing is sent of what says so itself");
+    assert!(origin.is_untouched(), "a request that is refused by its own length is not sent");
     let ask = Ask::post(origin.address, vec![7; 100_000]);
     assert_eq!(world.ask(&ask, None).await.response().status, 200);
 }

@@ -22,7 +22,7 @@ const PIECE: usize = 64 << 10;
 pub(super) struct Stream {
     way: Way,
     bound: Bound,
-    /// A script does one thing at a time, so that nobody waits for this.
+    /// A script does one thing at a time, so no other task waits for this lock.
     inner: tokio::sync::Mutex<Inner>,
 }
 

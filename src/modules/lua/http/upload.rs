@@ -30,7 +30,7 @@ const PIECE: usize = 64 << 10;
 
 /// A request whose body is being written.
 pub(super) struct Upload {
-    /// A script does one thing at a time, so that nobody waits for this.
+    /// A script does one thing at a time, so no other task waits for this lock.
     inner: Mutex<Inner>,
 }
 
@@ -44,7 +44,7 @@ enum Sending {
     Going(Task),
     /// It was answered, or has failed, and the script does not know yet.
     Done(Box<Sent>),
-    /// The response was taken, or there is none.
+    /// The response was taken, or the upload was closed.
     Ended,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Socket {
     name: String,
     protocol: Option<String>,
     sender: WebSocketSender,
-    /// A script does one thing at a time, so that nobody waits for this.
+    /// A script does one thing at a time, so no other task waits for this lock.
     receiver: tokio::sync::Mutex<WebSocketReceiver>,
 }
 
