@@ -5,12 +5,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::run::{App, one_worker};
 
 /// How many bytes go each way.
-const SIZE: u64 = 256 << 20;
+const SIZE: u64 = 96 << 20;
 
 /// How much more the program may take than before it begins, in KiB.
 const MOST_KIB: u64 = 32 << 10;
@@ -29,7 +30,7 @@ const SCRIPT: &str = "
     repeat local message = process.receive() until message.kind == 'cancelled'";
 
 /// Serves `/begin` once it is told to, `/down`, and `/up`, which counts the bytes of its body.
-fn serve(stream: &TcpStream, begin: &Receiver<()>) -> Option<()> {
+fn serve(stream: &TcpStream, begin: &Mutex<Receiver<()>>) -> Option<()> {
     let (mut reader, mut writer) = (BufReader::new(stream), stream);
     loop {
         let (mut path, mut length) = (None, 0);
@@ -49,7 +50,7 @@ fn serve(stream: &TcpStream, begin: &Receiver<()>) -> Option<()> {
         };
         match path?.as_str() {
             "/begin" => {
-                begin.recv().ok()?;
+                begin.lock().ok()?.recv().ok()?;
                 respond("")?;
             }
             "/up" => {
@@ -69,10 +70,12 @@ fn serve(stream: &TcpStream, begin: &Receiver<()>) -> Option<()> {
 fn start(begin: Receiver<()>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    let begin = Arc::new(Mutex::new(begin));
     thread::spawn(move || {
-        // A connection that was closed is followed by another.
+        // A request that begins before the last connection is idle again takes another.
         for stream in listener.incoming() {
-            serve(&stream.unwrap(), &begin);
+            let (stream, begin) = (stream.unwrap(), Arc::clone(&begin));
+            thread::spawn(move || serve(&stream, &begin));
         }
     });
     address
