@@ -100,7 +100,7 @@ pub use crate::key::{Fork, Key};
 pub use crate::link::Layout;
 pub use crate::location::Location;
 pub use crate::observe::{Observation, Outcome, Resolution, Step};
-pub use crate::option::{DeclaredOption, FrameOption, OptionKind, declared_options};
+pub use crate::option::{DeclaredOption, FrameOption, Narrow, OptionKind, declared_options};
 pub use crate::options::{OptionEntry, OptionValue, Options};
 pub use crate::output::{IntoCause, IntoPairs};
 pub use crate::pair::{IntoIter, Iter, Pair, Pairs};

@@ -106,6 +106,7 @@ pub struct DeclaredOption {
     #[cfg_attr(not(feature = "json"), allow(dead_code, reason = "there is nothing to write it as"))]
     pub(crate) writer: Option<Writer>,
     pub(crate) equality: Option<Equality>,
+    pub(crate) narrowing: Option<Narrowing>,
     /// The linked resolver that covers it, where the linker vouches for one.
     pub(crate) covered_by: Option<&'static &'static LinkedResolver>,
 }
@@ -128,6 +129,50 @@ pub struct Writer {
 #[derive(Debug, Clone, Copy)]
 pub struct Equality {
     pub(crate) are_equal: fn(&Value, &Value) -> bool,
+}
+
+/// Narrows an option's value by a later one.
+#[derive(Debug, Clone, Copy)]
+pub struct Narrowing {
+    pub(crate) narrowed: fn(&Value, &Value) -> Option<Value>,
+}
+
+/// A value of an option that the values of further layers narrow, where others would take its place.
+///
+/// Where [`Options::merged_under`](crate::Options::merged_under) finds such an option on both sides, the merged value is
+/// what both allow. So no layer can widen what another has set, trusted or not.
+///
+/// ```
+/// use frame_registry::{FrameOption, Narrow, Options, frame_option};
+///
+/// /// The most that a call may cost.
+/// #[derive(Debug, Clone, Copy, PartialEq)]
+/// pub struct Budget(pub u32);
+///
+/// impl Narrow for Budget {
+///     fn narrowed_by(&self, by: &Self) -> Self {
+///         Self(self.0.min(by.0))
+///     }
+/// }
+///
+/// #[frame_option(name = "budget", plain)]
+/// pub static BUDGET: FrameOption<Budget>;
+///
+/// let preset = Options::new().with(&BUDGET, Budget(10));
+/// let call = Options::new().with(&BUDGET, Budget(50));
+/// assert_eq!(preset.merged_under(&call).get(&BUDGET), Some(&Budget(10)));
+/// ```
+pub trait Narrow: Sized {
+    /// Returns what both `self` and `by` allow.
+    #[must_use]
+    fn narrowed_by(&self, by: &Self) -> Self;
+}
+
+impl<T: FrameValue + Narrow> DeclaredReader<FrameOption<T>> {
+    /// Narrows one by another.
+    pub const NARROWING: Option<Narrowing> = Some(Narrowing {
+        narrowed: |value, by| Some(Value::new(value.get::<T>()?.narrowed_by(by.get::<T>()?))),
+    });
 }
 
 impl<T: FrameValue + PartialEq> DeclaredReader<FrameOption<T>> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::inline_vec::InlineVec;
 use crate::key::Key;
-use crate::option::{DeclaredOption, FrameOption};
+use crate::option::{DeclaredOption, FrameOption, Narrowing};
 use crate::pair::{Pair, Secret};
 use crate::value::{FrameValue, Value};
 
@@ -67,6 +67,14 @@ impl OptionValue {
     /// The option.
     pub const fn option(&self) -> &'static DeclaredOption {
         self.option
+    }
+
+    /// Takes what this value and that of `under` allow. Untrusted code has chosen it if it has chosen one of the two.
+    fn narrow(&mut self, under: &Self, narrowing: Narrowing) {
+        if let Some(narrowed) = (narrowing.narrowed)(&under.value, &self.value) {
+            self.value = narrowed;
+            self.is_trusted &= under.is_trusted;
+        }
     }
 
     fn shown(&self) -> &dyn fmt::Debug {
@@ -191,12 +199,17 @@ impl Options {
         index.and_then(|index| self.list.remove(index)).is_some()
     }
 
-    /// These options, with those of `call` over them: an option that both have takes the value of `call`.
+    /// These options, with those of `call` over them: an option that both have takes the value of `call`, unless its type
+    /// implements [`Narrow`](crate::Narrow). Then it takes what both values allow.
     #[must_use]
     pub fn merged_under(&self, call: &Self) -> Self {
         let mut merged = self.clone();
         for entry in call.list.iter() {
-            merged.set_value(entry.clone());
+            let mut entry = entry.clone();
+            if let (Some(narrowing), Some(under)) = (entry.option.narrowing, self.find(entry.option)) {
+                entry.narrow(under, narrowing);
+            }
+            merged.set_value(entry);
         }
         merged
     }

@@ -37,6 +37,13 @@ impl Pair {
         self.is(key.raw()).then(|| self.value.get()).flatten()
     }
 
+    /// The value, if it is one of `T`, whatever the key. So several crates can put values of one type on a frame, each under
+    /// a key of its own.
+    #[inline]
+    pub fn value<T: FrameValue>(&self) -> Option<&T> {
+        self.value.get()
+    }
+
     /// Whether both are of one key: of the two, the one that is set later wins.
     pub fn is_of_key_of(&self, other: &Self) -> bool {
         self.is(other.key)

@@ -10,7 +10,7 @@ pub use crate::boundary::{KEYS, ListedKey, Wire};
 pub use crate::context::Context;
 pub use crate::error::BoxError;
 pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
-pub use crate::option::{DeclaredOption, Equality, OptionKind, Parser, Writer};
+pub use crate::option::{DeclaredOption, Equality, Narrowing, OptionKind, Parser, Writer};
 pub use crate::options::Options;
 pub use crate::output::{ContextArgument, OptionsArgument, ResolverOutput};
 pub use crate::pair::Pairs;
@@ -58,6 +58,7 @@ pub struct OptionParts {
     pub parser: Option<Parser>,
     pub writer: Option<Writer>,
     pub equality: Option<Equality>,
+    pub narrowing: Option<Narrowing>,
     pub covered_by: Option<&'static &'static LinkedResolver>,
 }
 
@@ -71,7 +72,7 @@ pub const fn frame_option<T: FrameValue>(parts: OptionParts) -> FrameOption<T> {
 #[allow(clippy::needless_pass_by_value, reason = "the macros make it for this call")]
 pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
     let OptionParts { name, type_name, kind, empty_is_unset, is_secret, doc, module, .. } = parts;
-    let OptionParts { file, line, parser, writer, equality, covered_by, .. } = parts;
+    let OptionParts { file, line, parser, writer, equality, narrowing, covered_by, .. } = parts;
     let location = Location::new(file, line);
     FrameOption::declare(DeclaredOption {
         name,
@@ -85,6 +86,7 @@ pub const fn refused_option<T>(parts: OptionParts) -> FrameOption<T> {
         parser,
         writer,
         equality,
+        narrowing,
         covered_by,
     })
 }
@@ -202,7 +204,7 @@ where
 
 /// Says at compile time whether the values of an option of type `D` can be read from text, written as text, and compared:
 /// `DeclaredReader::<D>::PARSER` is the inherent constant where its bounds hold, and that of [`NoReader`] where they
-/// do not, be it that `D` is not the type of an option at all. The same goes for `WRITER` and `EQUALITY`.
+/// do not, be it that `D` is not the type of an option at all. The same goes for the other constants.
 #[derive(Debug)]
 pub struct DeclaredReader<D>(PhantomData<D>);
 
@@ -210,6 +212,7 @@ pub trait NoReader {
     const PARSER: Option<Parser> = None;
     const WRITER: Option<Writer> = None;
     const EQUALITY: Option<Equality> = None;
+    const NARROWING: Option<Narrowing> = None;
 }
 
 impl<D> NoReader for DeclaredReader<D> {}

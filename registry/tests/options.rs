@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use frame_registry::{DeclaredOption, FrameOption, Key, OptionError, Options, frame_key, frame_option};
+use frame_registry::{
+    DeclaredOption, FrameOption, Key, Narrow, OptionError, Options, frame_key, frame_option,
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -382,4 +384,47 @@ proptest! {
         );
         prop_assert!(is_unknown);
     }
+}
+
+/// The most that a call may cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Budget(u32);
+
+impl Narrow for Budget {
+    fn narrowed_by(&self, by: &Self) -> Self {
+        Self(self.0.min(by.0))
+    }
+}
+
+#[frame_option(name = "budget", plain)]
+static BUDGET: FrameOption<Budget>;
+
+#[test]
+fn a_value_that_narrows_is_not_replaced_by_a_later_layer() {
+    let layer = |budget| Options::new().with(&BUDGET, Budget(budget));
+    for (preset, call, merged) in [(10, 50, 10), (50, 10, 10), (10, 10, 10)] {
+        assert_eq!(layer(preset).merged_under(&layer(call)).get(&BUDGET), Some(&Budget(merged)));
+        let untrusted = layer(preset).merged_under(&layer(call).untrusted());
+        assert_eq!(untrusted.get(&BUDGET), Some(&Budget(merged)));
+    }
+    let three = layer(50).merged_under(&layer(10)).merged_under(&layer(30));
+    assert_eq!(three.get(&BUDGET), Some(&Budget(10)));
+    assert_eq!(layer(10).merged_under(&Options::new()).get(&BUDGET), Some(&Budget(10)));
+    assert_eq!(Options::new().merged_under(&layer(10)).get(&BUDGET), Some(&Budget(10)));
+}
+
+#[test]
+fn a_value_that_untrusted_code_has_narrowed_is_not_trusted() {
+    let layer = |budget| Options::new().with(&BUDGET, Budget(budget));
+    let merged = layer(10).merged_under(&layer(5).untrusted());
+    assert!(!merged.is_trusted(&BUDGET) && merged.replaces_trusted(&BUDGET));
+    assert!(!layer(5).untrusted().merged_under(&layer(10)).is_trusted(&BUDGET));
+    assert!(layer(5).merged_under(&layer(10)).is_trusted(&BUDGET));
+}
+
+#[test]
+fn setting_an_option_replaces_its_value_also_where_layers_narrow() {
+    let mut options = Options::new().with(&BUDGET, Budget(10));
+    options.set(&BUDGET, Budget(50));
+    assert_eq!(options.get(&BUDGET), Some(&Budget(50)));
 }

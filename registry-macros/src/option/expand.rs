@@ -36,6 +36,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     let parser = if is_refused || declaration.has_reference() { none() } else { can("PARSER") };
     let writer = if is_refused { none() } else { can("WRITER") };
     let equality = if is_refused { none() } else { can("EQUALITY") };
+    let narrowing = if is_refused { none() } else { can("NARROWING") };
     let (export, listed) = if is_refused {
         (item::unused(), TokenStream::new())
     } else {
@@ -56,6 +57,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
             parser: #parser,
             writer: #writer,
             equality: #equality,
+            narrowing: #narrowing,
             covered_by: #covered_by,
         }
     };
