@@ -7,9 +7,10 @@ use std::sync::Arc;
 use frame_registry::{App, Frame};
 
 use crate::address::LocalEndpoint;
+use crate::egress::{Egress, EgressRefusal, Verdict};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
-use crate::host::HostName;
+use crate::host::{Host, HostName};
 use crate::id::NetworkId;
 use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
 use crate::limits::{
@@ -55,8 +56,8 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     };
     let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
-    let unit = Unit::of(frame, app);
-    Ok(Dialer { networks, route, chosen_by, isolation, unit })
+    let (egress, unit) = (Egress::of(frame), Unit::of(frame, app));
+    Ok(Dialer { networks, route, chosen_by, isolation, egress, unit })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
@@ -72,6 +73,7 @@ pub struct Dialer {
     route: Route,
     chosen_by: ChosenBy,
     isolation: Option<IsolationKey>,
+    egress: Option<Egress>,
     unit: Unit,
 }
 
@@ -84,6 +86,11 @@ impl Dialer {
     /// The key whose connections may be seen to belong together.
     pub const fn isolation(&self) -> Option<&IsolationKey> {
         self.isolation.as_ref()
+    }
+
+    /// The destinations that the frame may reach; all if there is none.
+    pub const fn egress(&self) -> Option<&Egress> {
+        self.egress.as_ref()
     }
 
     /// The unit that connections are counted for.
@@ -108,6 +115,11 @@ impl Dialer {
         Ok(Self { isolation, ..self })
     }
 
+    /// Returns whether the frame may reach `to`, as [`connect`](Self::connect) finds it. Does not allocate.
+    pub fn verdict(&self, to: &Endpoint) -> Verdict<'_> {
+        self.egress.as_ref().map_or(Verdict::Unrestricted, |egress| egress.check(to))
+    }
+
     /// Connects to `to`. Through an overlay network a name is not looked up here.
     ///
     /// # Cancel safety
@@ -116,12 +128,13 @@ impl Dialer {
     ///
     /// # Errors
     ///
-    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`].
+    /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`]; with [`Cause::Egress`] if
+    /// the frame may not reach `to`.
     pub async fn connect(&self, to: &Endpoint) -> Result<BoxStream, NetworkError> {
         Ok(Box::new(self.connect_through(&*self.network()?, to).await?))
     }
 
-    /// Accepts connections at `at`, an address on the network.
+    /// Accepts connections at `at`, an address on the network. What goes back over them is not [`egress`](crate::egress).
     ///
     /// # Cancel safety
     ///
@@ -152,14 +165,14 @@ impl Dialer {
     /// # Errors
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
-    /// no datagrams, and then none is sent.
+    /// no datagrams, and then none is sent. To send to a peer that the frame may not reach fails with [`Cause::Egress`].
     pub async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
         let network = self.network()?;
         let bound = async {
             network.check_shared(Step::Bind, at, self.isolation())?;
             let permit = self.permit().map_err(|error| limited(Step::Bind, at, error))?;
             let datagrams = account(self.account(), network.bind_datagram(at)).await?;
-            let counted = CountedDatagrams::new(datagrams, self.account(), permit);
+            let counted = CountedDatagrams::new(datagrams, self.account(), self.egress.clone(), permit);
             Ok(Box::new(counted.map_err(|panicked| panicked.at(Step::Bind, at))?) as BoxDatagrams)
         };
         bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
@@ -174,10 +187,11 @@ impl Dialer {
     /// # Errors
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
-    /// cannot look names up, and then nobody is asked.
+    /// cannot look names up, and then nobody is asked. With [`Cause::Egress`] if the frame may not reach any port of `name`.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
         let network = self.network()?;
         let found = async {
+            self.check_lookup(name)?;
             network.check_shared(Step::Lookup, name, self.isolation())?;
             account(self.account(), network.lookup(name)).await
         };
@@ -195,10 +209,28 @@ impl Dialer {
         to: &Endpoint,
     ) -> Result<Counted, NetworkError> {
         let failed = |source| NetworkError::Connect { to: to.clone(), route: self.route.clone(), source };
+        self.check(to)?;
         let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
         let dialled = registered.connect(to, self.isolation());
         let stream = account(self.account(), dialled).await.map_err(failed)?;
         Ok(Counted::new(stream, permit))
+    }
+
+    /// Returns an error if the frame may not reach `to`. Whoever has a connection to `to` already asks before using it.
+    pub(crate) fn check(&self, to: &Endpoint) -> Result<(), NetworkError> {
+        let Verdict::Refused(list) = self.verdict(to) else { return Ok(()) };
+        let refusal = EgressRefusal::new(to.host().clone(), Some(to.port()), list);
+        let source = refused(Step::Connect, to, refusal);
+        Err(NetworkError::Connect { to: to.clone(), route: self.route.clone(), source })
+    }
+
+    /// Returns an error if the frame may not reach any port of `name`.
+    fn check_lookup(&self, name: &HostName) -> Result<(), DriverError> {
+        let Some(egress) = &self.egress else { return Ok(()) };
+        let Verdict::Refused(list) = egress.check_by(|list| list.covering_name(name, None)) else {
+            return Ok(());
+        };
+        Err(refused(Step::Lookup, name, EgressRefusal::new(Host::Name(name.clone()), None, list)))
     }
 
     /// The limits that hold for what is dialled.
@@ -226,6 +258,10 @@ impl Dialer {
             missing: Missing::Network,
         })
     }
+}
+
+fn refused(step: Step, peer: impl fmt::Display, refusal: EgressRefusal) -> DriverError {
+    DriverError::new(step, peer, Cause::Egress(Box::new(refusal)))
 }
 
 fn limited(step: Step, peer: impl fmt::Display, error: LimitReached) -> DriverError {

@@ -8,6 +8,7 @@ use crate::address::LocalEndpoint;
 use crate::dialer::Route;
 use crate::direct::Denied;
 use crate::driver::ConfigError;
+use crate::egress::EgressRefusal;
 use crate::endpoint::Endpoint;
 use crate::host::HostName;
 #[cfg(feature = "http-connect")]
@@ -292,7 +293,11 @@ impl DriverError {
             #[cfg(feature = "i2p")]
             Cause::Sam(error) => error.is_retryable(),
             Cause::Via(error) => error.is_retryable(),
-            Cause::Denied(_) | Cause::NotSupported { .. } | Cause::Panicked | Cause::Permanent(_) => false,
+            Cause::Denied(_)
+            | Cause::Egress(_)
+            | Cause::NotSupported { .. }
+            | Cause::Panicked
+            | Cause::Permanent(_) => false,
         }
     }
 }
@@ -410,6 +415,9 @@ pub enum Cause {
     /// The rules of the network do not let it.
     #[error(transparent)]
     Denied(Box<Denied>),
+    /// The option [`egress`](crate::egress) does not let the unit.
+    #[error(transparent)]
+    Egress(Box<EgressRefusal>),
     /// This kind of network has no such thing.
     #[error("{what} is not supported by a {kind} network")]
     NotSupported {

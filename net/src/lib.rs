@@ -64,6 +64,7 @@ mod deadline;
 mod dialer;
 mod direct;
 mod driver;
+pub mod egress;
 mod endpoint;
 mod error;
 mod host;
@@ -106,6 +107,10 @@ pub use crate::direct::{
     Rule, RuleError, SpecialRange,
 };
 pub use crate::driver::{ConfigError, Driver, Drivers};
+pub use crate::egress::{
+    EGRESS, Egress, EgressError, EgressList, EgressListError, EgressRefusal, EgressRule, EgressRuleError,
+    FRAME_EGRESS, Verdict,
+};
 pub use crate::endpoint::{Endpoint, EndpointError};
 pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
 pub use crate::host::{Host, HostError, HostName};

@@ -178,6 +178,13 @@ pub(crate) fn of_network(error: NetworkError) -> CallError {
 
 fn network_message(error: &NetworkError, kind: ErrorKind) -> String {
     match (error, kind) {
+        // The option is the caller's, and no rule of the network would let it.
+        (NetworkError::Connect { to, source, .. }, _) if matches!(source.cause(), Cause::Egress(_)) => {
+            format!("connecting to {to} is not allowed by `egress`")
+        }
+        (NetworkError::Lookup { name, source, .. }, _) if matches!(source.cause(), Cause::Egress(_)) => {
+            format!("looking up {name} is not allowed by `egress`")
+        }
         (NetworkError::Connect { to, route, .. }, ErrorKind::Denied) => {
             format!("connecting to {to} through {route} is not allowed")
         }
@@ -282,7 +289,7 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
         _ => return ErrorKind::Unavailable,
     };
     match cause {
-        Cause::Denied(_) => ErrorKind::Denied,
+        Cause::Denied(_) | Cause::Egress(_) => ErrorKind::Denied,
         Cause::Limit(_) => ErrorKind::Exhausted,
         Cause::Io(error) if is_out_of_descriptors(error) => ErrorKind::Exhausted,
         Cause::TimedOut { .. } => ErrorKind::Deadline,

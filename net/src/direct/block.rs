@@ -11,7 +11,7 @@ use super::rule_error::Problem;
 
 /// Addresses with a prefix in common. A single one is shown without the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Block(IpNet);
+pub(crate) struct Block(IpNet);
 
 impl Block {
     /// Reads `10.0.0.0/8`, `10.1.2.3`, `fd00::/8` or `::1`; nothing if it is not meant to be one of these. A rule that
@@ -55,8 +55,18 @@ impl Block {
         self.0.contains(&address)
     }
 
+    /// The addresses, as others write them.
+    pub(crate) const fn net(&self) -> IpNet {
+        self.0
+    }
+
+    /// Returns whether there are addresses that are in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.0.contains(&other.0) || other.0.contains(&self.0)
+    }
+
     /// The IPv4 addresses that it has in their IPv4-mapped form, if it has no others.
-    pub(super) fn mapped(&self) -> Option<Self> {
+    pub(crate) fn mapped(&self) -> Option<Self> {
         let IpNet::V6(net) = self.0 else { return None };
         let prefix = net.prefix_len().checked_sub(96)?;
         let address = net.addr().to_ipv4_mapped()?;

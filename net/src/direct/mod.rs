@@ -36,6 +36,13 @@ use crate::reach;
 use crate::registry::NetworkRegistry;
 use crate::tcp;
 
+// What rules are made of, for those of `egress`.
+pub(crate) use self::pattern::{Pattern, bare};
+pub(crate) use self::ports::Ports;
+pub(crate) use self::rule::parse as parse_rule;
+pub(crate) use self::rule_error::Problem;
+pub(crate) use self::text::parsed as parsed_text;
+
 pub use self::config::{DirectConfig, DirectDefault};
 pub use self::denied::{Denied, DeniedBy};
 pub use self::foreign::ForeignName;

@@ -7,7 +7,7 @@ use crate::host::HostName;
 
 /// Names of hosts, in small letters and without a dot behind them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     /// Every name.
     Any,
     /// One name.
@@ -32,6 +32,22 @@ impl Pattern {
         Ok(if below.is_some() { Self::Below(name) } else { Self::Exactly(name) })
     }
 
+    /// Returns whether there are names that are in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let is_below =
+            |name: &str, apex: &str| name.strip_suffix(apex).is_some_and(|front| front.ends_with('.'));
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exactly(one), Self::Exactly(other)) => one == other,
+            (Self::Exactly(name), Self::Below(apex)) | (Self::Below(apex), Self::Exactly(name)) => {
+                is_below(name, apex)
+            }
+            (Self::Below(one), Self::Below(other)) => {
+                one == other || is_below(one, other) || is_below(other, one)
+            }
+        }
+    }
+
     /// The one name.
     pub(super) fn exactly(name: &HostName) -> Self {
         Self::Exactly(bare(name).to_ascii_lowercase().into())
@@ -53,7 +69,7 @@ impl Pattern {
 }
 
 /// The name without the dot that says that it is complete.
-pub(super) fn bare(name: &HostName) -> &str {
+pub(crate) fn bare(name: &HostName) -> &str {
     let name = name.as_str();
     name.strip_suffix('.').unwrap_or(name)
 }

@@ -6,7 +6,7 @@ use super::rule_error::Problem;
 
 /// Ports that follow on each other. Zero is none of them: nobody can connect to that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Ports {
+pub(crate) struct Ports {
     first: u16,
     last: u16,
 }
@@ -40,6 +40,16 @@ impl Ports {
     /// Whether the system may be let choose any port, or `port` is one of these.
     pub(super) fn listen(self, port: u16) -> bool {
         self == Self::ALL || self.contains(port)
+    }
+
+    /// The first and the last.
+    pub(crate) const fn bounds(self) -> (u16, u16) {
+        (self.first, self.last)
+    }
+
+    /// Returns whether there are ports that are in both.
+    pub(crate) const fn overlap(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
     }
 
     fn contains(self, port: u16) -> bool {

@@ -56,15 +56,15 @@ pub enum Rule {
 /// A [`Rule`] about addresses. It is written as that is, without a name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AddressRule {
-    pub(super) block: Block,
-    pub(super) ports: Ports,
+    pub(crate) block: Block,
+    pub(crate) ports: Ports,
 }
 
 /// A [`Rule`] about names. It is written as that is, without an address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NameRule {
-    pub(super) pattern: Pattern,
-    pub(super) ports: Ports,
+    pub(crate) pattern: Pattern,
+    pub(crate) ports: Ports,
 }
 
 impl AddressRule {
@@ -118,7 +118,8 @@ impl FromStr for Rule {
     }
 }
 
-fn parse(text: &str) -> Result<Rule, Problem> {
+/// Reads a rule.
+pub(crate) fn parse(text: &str) -> Result<Rule, Problem> {
     if text.is_empty() {
         return Err(Problem::Empty);
     }

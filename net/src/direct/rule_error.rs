@@ -32,7 +32,7 @@ impl std::error::Error for RuleError {}
 
 /// What is wrong, as it is said of the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Problem {
+pub(crate) enum Problem {
     #[error(
         "cannot be empty; write an address, a range such as `10.0.0.0/8`, or a name such as `*.example.com`"
     )]

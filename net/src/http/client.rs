@@ -364,6 +364,8 @@ impl Inner {
         let is_own = manner.has_own_connection;
         let mut attempts = Attempts::first();
         loop {
+            // A connection that waits may have been made for a frame that may reach more.
+            dialer.check(&hop.target.origin.endpoint)?;
             // Asked before any connection is looked for: one that still waits must not outlive its network.
             let registered = dialer.network()?;
             let way = Way { dialer, registered: &registered };

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::limiter::Permit;
 use super::{Account, account};
 use crate::address::NetworkAddr;
+use crate::egress::{Egress, EgressRefusal, Verdict};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
 use crate::host::Host;
@@ -119,11 +120,13 @@ impl Listener for CountedListener {
     }
 }
 
-/// A socket for datagrams with its permit. The names that it sends to are looked up for its unit.
+/// A socket for datagrams with its permit. The names that it sends to are looked up for its unit, and it sends only where the
+/// unit may.
 pub(crate) struct CountedDatagrams {
     datagrams: Held<BoxDatagrams>,
     local: NetworkAddr,
     account: Account,
+    egress: Option<Egress>,
     _permit: Permit,
 }
 
@@ -131,10 +134,15 @@ impl CountedDatagrams {
     /// # Errors
     ///
     /// If the socket panics.
-    pub(crate) fn new(datagrams: BoxDatagrams, account: Account, permit: Permit) -> Result<Self, Panicked> {
+    pub(crate) fn new(
+        datagrams: BoxDatagrams,
+        account: Account,
+        egress: Option<Egress>,
+        permit: Permit,
+    ) -> Result<Self, Panicked> {
         let datagrams = Held::new(datagrams);
         let local = datagrams.call(|datagrams| datagrams.local())?;
-        Ok(Self { datagrams, local, account, _permit: permit })
+        Ok(Self { datagrams, local, account, egress, _permit: permit })
     }
 }
 
@@ -144,6 +152,11 @@ impl Datagrams for CountedDatagrams {
     }
 
     fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
+        if let Some(Verdict::Refused(list)) = self.egress.as_ref().map(|egress| egress.check(to)) {
+            let refusal = EgressRefusal::new(to.host().clone(), Some(to.port()), list);
+            let refused = DriverError::new(Step::Send, to, Cause::Egress(Box::new(refusal)));
+            return Box::pin(async { Err(refused) });
+        }
         let sent = Shielded::new(self.datagrams.call(|datagrams| datagrams.send_to(payload, to)));
         Box::pin(async move {
             let sent = match to.host() {

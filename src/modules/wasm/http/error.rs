@@ -8,7 +8,7 @@ use frame_net::http::rustls;
 use frame_net::http::{BodyError, HttpError};
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
-use frame_net::{Cause, DriverError, NetworkError, Route, Step, wireguard};
+use frame_net::{Cause, DriverError, Host, NetworkError, Route, Step, wireguard};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
@@ -115,7 +115,8 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
         Cause::Denied(denied) if denied.address().is_some() && denied.name().is_none() => {
             Error::DestinationIpProhibited
         }
-        Cause::Denied(_) | Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => {
+        Cause::Egress(refusal) if matches!(refusal.host(), Host::Address(_)) => Error::DestinationIpProhibited,
+        Cause::Denied(_) | Cause::Egress(_) | Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => {
             Error::HttpRequestDenied
         }
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
