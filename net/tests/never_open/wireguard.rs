@@ -23,7 +23,7 @@ const PUBLIC_OF_ANOTHER: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
 const PRIVATE_OF_PEER: &str = "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM=";
 
 /// A tunnel to a peer at `endpoint` that owns these addresses.
-fn tunnel(stack: &str, endpoint: &str, allowed_ips: &[&str]) -> Value {
+pub(crate) fn tunnel(stack: &str, endpoint: &str, allowed_ips: &[&str]) -> Value {
     json!({
         "kind": "wireguard",
         "stack": stack,
@@ -36,7 +36,7 @@ fn tunnel(stack: &str, endpoint: &str, allowed_ips: &[&str]) -> Value {
 }
 
 /// The stacks that there are here.
-fn stacks() -> &'static [&'static str] {
+pub(crate) fn stacks() -> &'static [&'static str] {
     static ALL: LazyLock<bool> = LazyLock::new(|| {
         helper::use_program(env!("CARGO_BIN_EXE_frame-net-helper"));
         let opened = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
@@ -49,7 +49,7 @@ fn stacks() -> &'static [&'static str] {
 }
 
 /// What a peer with another key does with what it gets: nothing.
-fn deaf() -> (UdpSocket, String) {
+pub(crate) fn deaf() -> (UdpSocket, String) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_nonblocking(true).unwrap();
     let address = socket.local_addr().unwrap().to_string();
