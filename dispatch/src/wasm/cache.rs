@@ -1,42 +1,56 @@
 //! Compiled components on disk.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::component_limits::ComponentLimits;
 use super::error::WasmError;
 
-/// What a file starts with; then come the checksum of the rest, and the rest.
+/// What a file starts with. The checksum follows, then the code.
 const MAGIC: &[u8; 16] = b"frame component\n";
 const CHECKSUM: usize = 32;
+
+/// The names of files that are being written.
+const TEMPORARY: &str = ".temporary";
+
+/// The age at which a file that is still being written was left behind by a program that was killed.
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// A directory with a file for each component, and each version and configuration of the compiler.
 ///
 /// What is in it is code that this process runs. So nobody else may write to it, which is seen to when it is opened;
-/// the checksum is against accidents. Nothing that is wrong with a file is an error: the component is compiled, and the
-/// file replaced.
+/// the checksum is against accidents, a file under the name of another among them. Nothing that is wrong with a file is an
+/// error: the component is compiled, and the file replaced.
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
 }
 
-/// Which file a component is in.
+/// Identifies the code of a component: of this compiler, as it is configured, and within these limits. It names the file.
 #[derive(Debug)]
-pub(crate) struct CacheKey(String);
+pub(crate) struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    pub(crate) fn new(engine: &Engine, component: &[u8]) -> Self {
+    pub(crate) fn new(engine: &Engine, limits: &ComponentLimits, component: &[u8]) -> Self {
         let mut hasher = Hashed(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        // A component that is refused is so whether it was compiled under other limits or not.
+        limits.hash(&mut hasher);
         hasher.0.update(component);
-        Self(format!("{:x}", hasher.0.finalize()))
+        Self(hasher.0.finalize().into())
+    }
+
+    /// The checksum of code that is kept under this key.
+    fn checksum(&self, code: &[u8]) -> [u8; CHECKSUM] {
+        Sha256::new().chain_update(self.0).chain_update(code).finalize().into()
     }
 }
 
@@ -68,7 +82,7 @@ impl Cache {
     /// The component, if it was compiled before.
     pub(crate) fn load(&self, engine: &Engine, key: &CacheKey) -> Option<Component> {
         let path = self.path(key);
-        let code = match read(&path) {
+        let code = match read(&path, key) {
             Ok(code) => code,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -80,7 +94,7 @@ impl Cache {
         // `read` gives the content of a file that belongs to this user or to root and that nobody else may write to,
         // in a directory of which, and of whose every parent, `open` saw the same; so a process of this user wrote it,
         // or root. Of those, this module writes under such a name only what `serialize` gave for this component and this
-        // compiler, behind a checksum, which `read` compared. Someone who can act as this user can put anything
+        // compiler, after a checksum of both the code and the name, which `read` compared. Someone who can act as this user can put anything
         // there, and does not need to: they can as well write to this process. Where there are no such owners and
         // modes, whoever chose the directory vouches for it, as the documentation of `cache` says.
         #[allow(unsafe_code)]
@@ -96,24 +110,29 @@ impl Cache {
     pub(crate) fn store(&self, key: &CacheKey, component: &Component) {
         let path = self.path(key);
         let stored =
-            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, &code));
+            component.serialize().map_err(io::Error::other).and_then(|code| self.write(&path, key, &code));
         if let Err(error) = stored {
             tracing::warn!(path = %path.display(), %error, "a compiled component cannot be kept");
         }
     }
 
-    fn path(&self, CacheKey(name): &CacheKey) -> PathBuf {
+    fn path(&self, CacheKey(digest): &CacheKey) -> PathBuf {
+        let mut name = String::with_capacity(2 * digest.len() + 10);
+        for byte in digest {
+            // Writing to a string cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
         self.directory.join(name).with_extension("component")
     }
 
     /// Puts a file in its place at once, so that no other process ever reads half of it.
-    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let temporary = self.directory.join(format!(".{}-{number}.temporary", process::id()));
+    fn write(&self, path: &Path, key: &CacheKey, code: &[u8]) -> io::Result<()> {
+        self.remove_abandoned();
+        // A process that was killed may have had the same number as this one.
+        let temporary = self.directory.join(format!(".{:016x}{TEMPORARY}", getrandom::u64()?));
         let written = create_new(&temporary).and_then(|mut file| {
             file.write_all(MAGIC)?;
-            file.write_all(&Sha256::digest(code))?;
+            file.write_all(&key.checksum(code))?;
             file.write_all(code)?;
             drop(file);
             fs::rename(&temporary, path)
@@ -124,23 +143,41 @@ impl Cache {
         }
         written
     }
+
+    /// Removes what programs have left that were killed as they wrote a file. That saves room only, so failures are passed
+    /// over.
+    fn remove_abandoned(&self) {
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let is_temporary = entry.file_name().to_str().is_some_and(|name| name.ends_with(TEMPORARY));
+            let is_abandoned = || {
+                let age = entry.metadata().ok()?.modified().ok()?.elapsed().ok()?;
+                Some(age >= ABANDONED)
+            };
+            if is_temporary && is_abandoned() == Some(true) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
 }
 
-/// The code in a file, if it is all there.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// The code in a file, if it is all there and that of the key.
+fn read(path: &Path, key: &CacheKey) -> io::Result<Vec<u8>> {
     let damaged = |what| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut file = open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(damaged("it is not a regular file"));
+    }
     ownership::check_file(&file).map_err(io::Error::other)?;
     let mut head = [0; MAGIC.len() + CHECKSUM];
     file.read_exact(&mut head)?;
     let (magic, checksum) = head.split_at(MAGIC.len());
     if magic != MAGIC {
-        return Err(damaged("it is no compiled component"));
+        return Err(damaged("it is not a compiled component"));
     }
     let mut code = Vec::new();
     file.read_to_end(&mut code)?;
-    if *Sha256::digest(&code) != *checksum {
-        return Err(damaged("it is damaged"));
+    if key.checksum(&code) != checksum {
+        return Err(damaged("it is damaged, or the code of another component"));
     }
     Ok(code)
 }
@@ -148,11 +185,11 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
-    // A link would lead to where the directories were not looked at.
+    // A link would lead to where the directories were not looked at. A pipe would wait for a writer.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(
         &mut options,
-        rustix::fs::OFlags::NOFOLLOW.bits().cast_signed(),
+        (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed(),
     );
     options.open(path)
 }

@@ -9,13 +9,14 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::cache::{Cache, CacheKey};
+use super::component_limits::ComponentLimits;
 use super::config::{WasmConfig, turns};
 use super::epoch::Clock;
 use super::error::WasmError;
 use super::function::WasmFunction;
 use super::module::HostModule;
 use super::state::State;
-use super::{host, wasi};
+use super::{host, inspect, wasi};
 use crate::pool::Pool;
 use crate::script::ScriptRuntime;
 
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     linker: Linker<State>,
     cache: Option<Cache>,
     table_elements: usize,
+    component_limits: ComponentLimits,
 }
 
 impl WasmEngine {
@@ -83,7 +85,8 @@ impl WasmEngine {
     /// # Errors
     ///
     /// [`WasmError::NotAComponent`], [`WasmError::Compile`], [`WasmError::Import`] or [`WasmError::Export`] by what is
-    /// wrong with it, and [`WasmError::TooLarge`] if it starts with more than `config` or the engine allows.
+    /// wrong with it; [`WasmError::TooLarge`] if it starts with more than `config` or the engine allows, and
+    /// [`WasmError::TooComplex`] if it is more than the engine [compiles](WasmEngineBuilder::component_limits).
     pub fn function(&self, component: &[u8], config: WasmConfig) -> Result<WasmFunction, WasmError> {
         let shared = &self.inner;
         if config.table_elements > shared.table_elements {
@@ -117,11 +120,12 @@ impl Shared {
             }
         }
         let compile = || {
+            inspect::inspect(bytes, &self.component_limits)?;
             Component::from_binary(&self.engine, bytes)
                 .map_err(|error| WasmError::Compile { reason: format!("{error:#}") })
         };
         let Some(cache) = &self.cache else { return compile() };
-        let key = CacheKey::new(&self.engine, bytes);
+        let key = CacheKey::new(&self.engine, &self.component_limits, bytes);
         if let Some(component) = cache.load(&self.engine, &key) {
             return Ok(component);
         }
@@ -152,6 +156,7 @@ pub struct WasmEngineBuilder {
     memories: u32,
     tables: u32,
     table_elements: usize,
+    component_limits: ComponentLimits,
 }
 
 impl Default for WasmEngineBuilder {
@@ -165,6 +170,7 @@ impl Default for WasmEngineBuilder {
             memories: 4,
             tables: 8,
             table_elements: 20_000,
+            component_limits: ComponentLimits::default(),
         }
     }
 }
@@ -177,7 +183,8 @@ impl WasmEngineBuilder {
     }
 
     /// Keeps what is compiled in `directory`, for this process and others to come. It is made, for this user alone, if it is
-    /// not there. Nothing is ever removed from it.
+    /// not there. Compiled components are never removed from it; files that a killed program has left half-written are, after
+    /// an hour.
     ///
     /// What is in the directory is run as it is. So on Unix it, and every directory above it, must belong to this user or
     /// to root, and nobody else may write to it, unless to one above it that is sticky, as `/tmp` is; elsewhere, see to
@@ -232,6 +239,12 @@ impl WasmEngineBuilder {
         self
     }
 
+    /// Sets the limits of what a component may take to be compiled.
+    pub const fn component_limits(mut self, limits: ComponentLimits) -> Self {
+        self.component_limits = limits;
+        self
+    }
+
     /// The engine. Starts the thread of its clock, which ends with the last clone of the engine, and of the functions
     /// that it made.
     ///
@@ -257,6 +270,7 @@ impl WasmEngineBuilder {
             runtime: self.runtime,
             modules: self.modules,
             table_elements: self.table_elements,
+            component_limits: self.component_limits,
             engine,
             clock,
             linker,
@@ -319,6 +333,7 @@ impl fmt::Debug for WasmEngineBuilder {
             .field("memories", &self.memories)
             .field("tables", &self.tables)
             .field("table_elements", &self.table_elements)
+            .field("component_limits", &self.component_limits)
             .finish()
     }
 }

@@ -38,6 +38,16 @@ pub enum WasmError {
         /// What is wrong.
         reason: String,
     },
+    /// It would take more work to compile than the [limits](super::ComponentLimits) of the engine allow.
+    #[error("the component is not compiled: it has more than {limit} {what}, which is the limit `{setting}`")]
+    TooComplex {
+        /// What it has too many of.
+        what: &'static str,
+        /// The name of the limit.
+        setting: &'static str,
+        /// How many it may have.
+        limit: u64,
+    },
     /// It imports something that nobody offers.
     #[error("the component imports what is not there: {reason}")]
     Import {

@@ -54,6 +54,7 @@
 
 mod bindings;
 mod cache;
+mod component_limits;
 mod config;
 mod convert;
 mod engine;
@@ -62,6 +63,7 @@ mod error;
 mod failure;
 mod function;
 mod host;
+mod inspect;
 mod json;
 mod limits;
 mod module;
@@ -73,6 +75,7 @@ mod wasi;
 pub use wasmtime;
 pub use wasmtime_wasi;
 
+pub use self::component_limits::ComponentLimits;
 pub use self::config::WasmConfig;
 pub use self::engine::{WasmEngine, WasmEngineBuilder};
 pub use self::error::WasmError;

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
-use frame_dispatch::wasm::{WasmConfig, WasmEngine, WasmError};
+use frame_dispatch::wasm::{ComponentLimits, WasmConfig, WasmEngine, WasmError};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -98,6 +99,72 @@ async fn a_file_that_is_not_as_it_was_written_is_replaced() {
     }
 }
 
+/// The key that a file is kept under, which is its name.
+fn key(file: &Path) -> Vec<u8> {
+    let name = file.file_stem().unwrap().to_str().unwrap();
+    (0..name.len()).step_by(2).map(|at| u8::from_str_radix(&name[at..at + 2], 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn code_of_another_component_under_the_name_is_not_run() {
+    let (directory, other) = (Directory::new(), Directory::new());
+    assert_runs(&directory).await;
+    engine(&other).function(&frame_guests::guest("frame"), WasmConfig::default()).unwrap();
+    let file = directory.file();
+    fs::copy(other.file(), &file).unwrap();
+    assert_runs(&directory).await;
+    assert_ne!(fs::read(&file).unwrap(), fs::read(other.file()).unwrap(), "it was replaced");
+}
+
+#[test]
+fn a_component_that_other_limits_refuse_is_refused_though_it_is_kept() {
+    let directory = Directory::new();
+    let component = frame_guests::guest("echo");
+    engine(&directory).function(&component, WasmConfig::default()).unwrap();
+    let limits = ComponentLimits::default().with_functions(1);
+    let builder = WasmEngine::builder().instances(2).cache(directory.path()).component_limits(limits);
+    let refused = builder.build().unwrap().function(&component, WasmConfig::default()).unwrap_err();
+    assert!(matches!(refused, WasmError::TooComplex { setting: "functions", .. }), "{refused}");
+}
+
+#[test]
+fn what_a_killed_program_left_is_removed_after_an_hour() {
+    let directory = Directory::new();
+    drop(engine(&directory));
+    let make = |name: &str, age: Duration| {
+        let path = directory.path().join(name);
+        fs::write(&path, "half").unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        path
+    };
+    let (hours, minutes) = (Duration::from_hours(2), Duration::from_mins(50));
+    let abandoned = make(".4711-0.temporary", hours);
+    let kept = [make(".1-0.temporary", minutes), make("other", hours), make("old.component", hours)];
+    engine(&directory).function(&frame_guests::guest("echo"), WasmConfig::default()).unwrap();
+    assert!(!abandoned.exists());
+    assert!(kept.iter().all(|path| path.exists()), "{:?}", directory.files());
+}
+
+/// A pipe without a writer would hold whoever opens it.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_is_replaced() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let directory = Directory::new();
+    assert_runs(&directory).await;
+    let file = directory.file();
+    fs::remove_file(&file).unwrap();
+    let path = std::ffi::CString::new(file.as_os_str().as_bytes()).unwrap();
+    // SAFETY: the path is a string that ends with a zero, and outlives the call.
+    #[allow(unsafe_code)]
+    let made = unsafe { libc::mkfifo(path.as_ptr(), 0o600) };
+    assert_eq!(made, 0);
+    assert_runs(&directory).await;
+    assert!(fs::symlink_metadata(directory.file()).unwrap().is_file(), "it was replaced");
+}
+
 /// Whole, and with the right checksum, but not of this compiler.
 #[tokio::test]
 async fn a_file_of_another_compiler_is_replaced() {
@@ -107,6 +174,7 @@ async fn a_file_of_another_compiler_is_replaced() {
     assert_runs(&directory).await;
     let file = directory.file();
     let mut content = fs::read(&file).unwrap();
+    let key = key(&file);
     let (head, code) = content.split_at_mut(48);
     let version = code
         .windows(7)
@@ -114,7 +182,7 @@ async fn a_file_of_another_compiler_is_replaced() {
         .or_else(|| code.windows(2).position(|window| window == b"48"));
     let at = version.expect("it says of which version it is");
     code[at..at + 2].copy_from_slice(b"47");
-    head[16..].copy_from_slice(&Sha256::digest(&*code));
+    head[16..].copy_from_slice(&Sha256::new().chain_update(key).chain_update(&*code).finalize());
     fs::write(&file, &content).unwrap();
     assert_runs(&directory).await;
     assert_ne!(fs::read(directory.file()).unwrap(), content);

@@ -1,5 +1,6 @@
 //! Functions that are WebAssembly components.
 
+mod bombs;
 mod cache;
 mod calls;
 mod common;
