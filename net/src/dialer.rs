@@ -20,6 +20,8 @@ use crate::network::{BoxDatagrams, BoxListener, BoxStream};
 use crate::option::OVERLAY;
 use crate::registered::Registered;
 use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
+#[cfg(feature = "http")]
+use crate::secrets::{Granted, SecretError, SecretId, StoredSecret};
 
 /// The dialer of `frame`: what the unit of that frame makes its connections with, and the only thing that makes
 /// connections for it.
@@ -57,7 +59,18 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
     let (egress, unit) = (Egress::of(frame), Unit::of(frame, app));
-    Ok(Dialer { networks, route, chosen_by, isolation, egress, unit })
+    #[cfg(feature = "http")]
+    let secrets = Granted::of(frame, app);
+    Ok(Dialer {
+        networks,
+        route,
+        chosen_by,
+        isolation,
+        egress,
+        unit,
+        #[cfg(feature = "http")]
+        secrets,
+    })
 }
 
 /// Makes the connections of a frame; from [`dialer()`].
@@ -75,6 +88,8 @@ pub struct Dialer {
     isolation: Option<IsolationKey>,
     egress: Option<Egress>,
     unit: Unit,
+    #[cfg(feature = "http")]
+    secrets: Option<Granted>,
 }
 
 impl Dialer {
@@ -231,6 +246,13 @@ impl Dialer {
             return Ok(());
         };
         Err(refused(Step::Lookup, name, EgressRefusal::new(Host::Name(name.clone()), None, list)))
+    }
+
+    /// The secret `id`, if the frame has been granted it.
+    #[cfg(feature = "http")]
+    pub(crate) fn secret(&self, id: &SecretId) -> Result<Arc<StoredSecret>, SecretError> {
+        let not_granted = || SecretError::NotGranted { id: id.clone() };
+        self.secrets.as_ref().ok_or_else(not_granted)?.get(id)
     }
 
     /// The limits that hold for what is dialled.

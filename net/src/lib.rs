@@ -46,7 +46,8 @@
 //!
 //! # Cargo features
 //!
-//! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame.
+//! - `http`: `http::HttpClient`, an HTTP client whose requests take the network of a frame, and `secrets`, which they
+//!   carry and scripts do not see.
 //! - `http-connect`: networks of kind `http-connect`, through an HTTP proxy, also over TLS: `http_connect::HttpConnect`.
 //! - `i2p`: networks of kind `i2p`, through the SAM bridge of an I2P router: `i2p::I2p`.
 //! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
@@ -86,6 +87,8 @@ mod registered;
 mod registry;
 mod resolver;
 mod secret;
+#[cfg(feature = "http")]
+pub mod secrets;
 mod setting;
 mod settings;
 mod shield;
@@ -128,6 +131,8 @@ pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_net
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;
 pub use crate::secret::Secret;
+#[cfg(feature = "http")]
+pub use crate::secrets::{GRANTED_SECRETS, SECRETS, SecretId};
 pub use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment};
 pub use crate::settings::read_settings;
 

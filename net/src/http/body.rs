@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +15,9 @@ use super::error::{HttpError, Peer};
 use super::fields::{Excess, HeadLimits};
 use super::pool::Lease;
 use super::retry;
+use super::secret::SecretHeader;
 use crate::deadline::Deadline;
+use crate::secrets::{EchoGuard, Found};
 
 /// A body that is still on its way, and the connection it comes over.
 pub(super) struct ResponseBody {
@@ -28,6 +31,13 @@ pub(super) struct ResponseBody {
     /// Bytes that were given out.
     given: u64,
     limits: BodyLimits,
+    guard: Option<Box<Guard>>,
+}
+
+/// What must not be in the body, and finds it there.
+struct Guard {
+    secret: Arc<SecretHeader>,
+    echo: EchoGuard,
 }
 
 /// What a body may take.
@@ -62,6 +72,7 @@ enum Failure {
     Encoding(&'static str),
     DecoderMemory(u64),
     Trailers(Excess),
+    Echoed,
 }
 
 /// What caused a failure, which is told once.
@@ -79,9 +90,16 @@ impl ResponseBody {
         limits: BodyLimits,
     ) -> Self {
         let state = State::Coming { incoming, lease };
-        let mut body = Self { state, decoder, trailers: None, peer, received: 0, given: 0, limits };
+        let mut body =
+            Self { state, decoder, trailers: None, peer, received: 0, given: 0, limits, guard: None };
         body.finish_if_whole();
         body
+    }
+
+    /// The same, which fails if the secret is in it.
+    pub(super) fn guarded(mut self, secret: Option<Arc<SecretHeader>>) -> Self {
+        self.guard = secret.map(|secret| Box::new(Guard { echo: secret.guard(), secret }));
+        self
     }
 
     pub(super) const fn peer(&self) -> &Peer {
@@ -116,6 +134,28 @@ impl ResponseBody {
 
     /// The next piece, which is not empty, or nothing at the end. Dropping the future loses nothing.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            let piece = match (self.piece().await, &self.guard) {
+                (Err(error), Some(guard)) => {
+                    return Err(guard.secret.hidden_from(error, &self.peer.endpoint));
+                }
+                (piece, _) => piece?,
+            };
+            let Some(Guard { echo, .. }) = self.guard.as_deref_mut() else { return Ok(piece) };
+            let Some(piece) = piece else {
+                let held = echo.finish();
+                return Ok(Some(held).filter(|held| !held.is_empty()));
+            };
+            match echo.pass(piece) {
+                Ok(piece) if piece.is_empty() => {}
+                Ok(piece) => return Ok(Some(piece)),
+                Err(Found) => return Err(self.fail(Failure::Echoed, None)),
+            }
+        }
+    }
+
+    /// The next piece as it is received or decoded.
+    async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
         // A little input can be a lot of output, which is there without any waiting.
         if self.is_decoded() {
             tokio::task::consume_budget().await;
@@ -217,6 +257,9 @@ impl ResponseBody {
                     if let Some(excess) = self.excess_in(&trailers) {
                         return Err(self.fail(Failure::Trailers(excess), None));
                     }
+                    if self.guard.as_ref().is_some_and(|guard| guard.secret.is_in_headers(&trailers)) {
+                        return Err(self.fail(Failure::Echoed, None));
+                    }
                     self.trailers = Some(trailers);
                     self.finish_if_whole();
                     continue;
@@ -310,6 +353,10 @@ impl ResponseBody {
                 HttpError::Encoding { peer, encoding, source: Some(source) }
             }
             (Failure::Encoding(encoding), _) => HttpError::Encoding { peer, encoding, source: None },
+            (Failure::Echoed, _) => match &self.guard {
+                Some(guard) => guard.secret.echoed(&peer.endpoint).into(),
+                None => HttpError::Broken { peer, source: None },
+            },
             (Failure::Broken, Some(Source::Connection(source))) => HttpError::of_connection(&peer, source),
             (Failure::Broken, _) => HttpError::Broken { peer, source: None },
         }

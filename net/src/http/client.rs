@@ -31,6 +31,7 @@ use super::redirect;
 use super::request::{Hop, Request, StepLimits, check_trailer};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
+use super::secret::SecretHeader;
 #[cfg(feature = "websocket")]
 use super::tls;
 use super::tls::Connectors;
@@ -215,7 +216,7 @@ impl HttpClient {
     /// # Panics
     ///
     /// Outside a Tokio runtime.
-    pub async fn send(&self, dialer: &Dialer, request: Request) -> Result<Response, HttpError> {
+    pub async fn send(&self, dialer: &Dialer, mut request: Request) -> Result<Response, HttpError> {
         let inner = self.inner.load_full();
         let config = &inner.config;
         match request.hop.body.source() {
@@ -234,6 +235,8 @@ impl HttpClient {
         if !request.hop.body.can_be_sent() {
             return Err(HttpError::RequestBody(BodyError::Used));
         }
+        let secret = SecretHeader::of(dialer, &request)?;
+        request.hop.secret.clone_from(&secret);
         request.hop.body.trailers().iter().try_for_each(check_trailer)?;
         let is_upload = request.hop.body.is_streamed();
         // A stream may take as long as it takes, as long as something moves.
@@ -242,26 +245,47 @@ impl HttpClient {
         let peer = peer(dialer, &request.hop);
         // On the heap, because a connection that is being made is large, and callers hold it in their futures.
         let following = Box::pin(inner.follow(dialer, request, own, sending));
-        let Some(limit) = sending else { return following.await };
-        let done = limit.timeout(following).await;
-        done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
+        let done = match sending {
+            None => following.await,
+            Some(limit) => {
+                let timed_out = |_| Err(HttpError::TimedOut { peer: peer.clone(), limit: limit.limit });
+                limit.timeout(following).await.unwrap_or_else(timed_out)
+            }
+        };
+        match secret {
+            None => done,
+            Some(secret) => done.map_err(|error| secret.hidden_from(error, &peer.endpoint)),
+        }
     }
 }
 
 /// What a server answers if it is asked to switch to another protocol, and the stream if it has, with what has arrived
 /// behind the head.
 #[cfg(feature = "websocket")]
-pub(super) type Upgrade = (Peer, http::response::Parts, Option<(BoxStream, Bytes)>);
+pub(super) struct Upgrade {
+    pub(super) peer: Peer,
+    pub(super) head: http::response::Parts,
+    pub(super) switched: Option<(BoxStream, Bytes)>,
+    /// What must not come back.
+    pub(super) secret: Option<Arc<SecretHeader>>,
+}
 
 #[cfg(feature = "websocket")]
 impl HttpClient {
     /// Makes `request`, which asks for another protocol, over a connection of its own.
-    pub(super) async fn upgrade(&self, dialer: &Dialer, request: Request) -> Result<Upgrade, HttpError> {
+    pub(super) async fn upgrade(&self, dialer: &Dialer, mut request: Request) -> Result<Upgrade, HttpError> {
         let inner = self.inner.load_full();
+        let secret = SecretHeader::of(dialer, &request)?;
+        request.hop.secret.clone_from(&secret);
         let limit = Deadline::after(request.time_limit.unwrap_or(inner.config.time_limit));
         let peer = peer(dialer, &request.hop);
         let done = limit.timeout(Box::pin(inner.upgrade(dialer, request))).await;
-        done.unwrap_or_else(|_| Err(HttpError::TimedOut { peer, limit: limit.limit }))
+        let timed_out = |_| Err(HttpError::TimedOut { peer: peer.clone(), limit: limit.limit });
+        let done = done.unwrap_or_else(timed_out);
+        match secret {
+            None => done,
+            Some(secret) => done.map_err(|error| secret.hidden_from(error, &peer.endpoint)),
+        }
     }
 }
 
@@ -339,7 +363,7 @@ impl Inner {
                 };
                 let coding = does_decode.then(|| Coding::of(&head.headers)).flatten();
                 let decoder = coding.map(|coding| Decoder::new(coding, &self.decoder_memory, dialer.unit()));
-                let body = ResponseBody::new(incoming, lease, decoder, peer, limits);
+                let body = ResponseBody::new(incoming, lease, decoder, peer, limits).guarded(hop.secret);
                 return Ok(Response { head, url: hop.target.url, redirects: followed, body });
             };
             if followed == max_redirects {
@@ -418,7 +442,7 @@ impl Inner {
             unanswered.disarm();
             let failure = match sent? {
                 Ok(response) => {
-                    self.check_head(&response, || peer(dialer, hop))?;
+                    self.check_head(hop, &response, || peer(dialer, hop))?;
                     return Ok((response, lease));
                 }
                 Err(failure) => failure,
@@ -608,19 +632,22 @@ impl Inner {
             Ok(response) => response,
             Err(failure) => return Err(self.failed(&peer, failure, 1, connection.observed())),
         };
-        self.check_head(&response, || peer.clone())?;
+        self.check_head(hop, &response, || peer.clone())?;
         let switched = if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let switched = connection::switched(&mut response).await;
             Some(switched.map_err(|error| HttpError::of_connection(&peer, error))?)
         } else {
             None
         };
-        Ok((peer, response.into_parts().0, switched))
+        let (head, secret) = (response.into_parts().0, hop.secret.clone());
+        Ok(Upgrade { peer, head, switched, secret })
     }
 
-    /// Holds the head of a response against the limits that hyper does not check, or not for both versions.
+    /// Holds the head of a response against the limits that hyper does not check, or not for both versions. It must not
+    /// have the secret of its request in it.
     fn check_head(
         &self,
+        hop: &Hop,
         response: &http::Response<Incoming>,
         peer: impl FnOnce() -> Peer,
     ) -> Result<(), HttpError> {
@@ -633,7 +660,12 @@ impl Inner {
         if lines.sum::<usize>() > usize::try_from(max_response_head).unwrap_or(usize::MAX) {
             return Err(HttpError::HeadTooLarge { peer: peer(), limit: max_response_head });
         }
-        Ok(())
+        match &hop.secret {
+            Some(secret) if secret.is_in_headers(response.headers()) => {
+                Err(secret.echoed(&hop.target.origin.endpoint).into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The error of a request that is not sent again.

@@ -369,6 +369,10 @@ fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
         }
     }
     frame_body(hop, version, message.headers_mut());
+    // Last, so that nothing but the connection has it.
+    if let Some(secret) = &hop.secret {
+        secret.write(message.headers_mut());
+    }
     Ok(message)
 }
 

@@ -8,7 +8,8 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::error::HttpError;
-use super::request::{Hop, check_name, is_secret};
+use super::header_names::is_secret;
+use super::request::{Hop, check_name};
 use super::target::Scheme;
 use crate::dialer::Route;
 use crate::direct::Rule;
@@ -139,7 +140,9 @@ pub(super) fn check(headers: &[DefaultHeader]) -> Result<(), HttpError> {
 pub(super) fn add(defaults: &[DefaultHeader], hop: &mut Hop, route: &Route, is_apart: bool) {
     let mut added = HeaderMap::new();
     for default in defaults {
-        let is_given = hop.headers.contains_key(&default.name) || added.contains_key(&default.name);
+        let is_given = hop.headers.contains_key(&default.name)
+            || added.contains_key(&default.name)
+            || hop.secret.as_ref().is_some_and(|secret| secret.is(&default.name));
         if is_given || !default.is_for(hop, route, is_apart) {
             continue;
         }

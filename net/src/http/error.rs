@@ -16,6 +16,7 @@ use crate::dialer::Route;
 use crate::endpoint::Endpoint;
 use crate::error::NetworkError;
 use crate::host::HostError;
+use crate::secrets::SecretError;
 use crate::setting::SettingPath;
 use crate::tls::is_of_rustls;
 
@@ -64,6 +65,9 @@ pub enum HttpError {
         /// The header.
         name: HeaderName,
     },
+    /// The request cannot carry the secret that it names, or the server has sent the secret back.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// No header can carry the credentials.
     #[error("the credentials cannot be sent")]
     Credentials(#[from] CredentialsError),

@@ -46,7 +46,7 @@
 //!
 //! Of 301, 302, 303, 307 and 308 with `Location`, at most [`HttpConfig::max_redirects`] are followed, to `http` and
 //! `https` only, and not from `https` to `http`. Where a `POST` is answered with 301 or 302, and anything but a `HEAD`
-//! with 303, a `GET` without body follows. A streamed body goes along only while it can be [sent again](Body). Secrets stay within an origin, see [`Request::header`], and so does a body unless
+//! with 303, a `GET` without body follows. A streamed body goes along only while it can be [sent again](Body). Secrets stay within an origin, see [`Request::header`] and [`Request::secret`], and so does a body unless
 //! the request says otherwise, see [`Request::forward_body`].
 //!
 //! # What is tried again
@@ -73,6 +73,7 @@ mod error;
 mod events;
 mod fields;
 mod gate;
+pub(crate) mod header_names;
 mod host_limit;
 mod json;
 pub mod multipart;
@@ -81,6 +82,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod secret;
 mod target;
 mod tls;
 mod upload;

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::error::{RedirectError, UrlError};
-use super::request::{Hop, is_secret};
+use super::header_names::is_secret;
+use super::request::Hop;
 use super::target::{Scheme, Target};
 use crate::direct::is_special;
 use crate::reach::Reach;
@@ -69,6 +70,7 @@ pub(super) fn next(
         if !hop.body.is_empty() && !hop.forwards_body {
             return Err(Refused { to: shown(&hop.target.url), why: RedirectError::Body });
         }
+        hop.secret = None;
         hop.headers =
             hop.headers.iter().filter(|(name, value)| !is_private(name, value)).map(owned).collect();
     }

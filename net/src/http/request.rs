@@ -1,6 +1,7 @@
 //! What is asked for.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,11 +10,14 @@ use serde::Serialize;
 use url::Url;
 
 use super::error::{HttpError, UrlError};
+use super::header_names::{is_not_a_trailer, is_reserved, is_secret};
 use super::multipart::Form;
+use super::secret::SecretHeader;
 use super::target::Target;
 use super::upload::Body;
 use super::{credentials, urlencoded};
 use crate::endpoint::Endpoint;
+use crate::secrets::SecretId;
 
 /// A request for [`HttpClient::send`](super::HttpClient::send).
 ///
@@ -39,6 +43,8 @@ pub struct Request {
     pub(super) has_own_connection: bool,
     pub(super) stall_limit: Option<Duration>,
     pub(super) decodes: bool,
+    /// The secret that it is to carry.
+    pub(super) secret: Option<SecretId>,
     content_type: ContentType,
 }
 
@@ -73,71 +79,21 @@ pub(super) struct Hop {
     pub(super) forwards_body: bool,
     /// Whether the redirects that led here began at a public host, or passed one.
     pub(super) is_from_public: bool,
-}
-
-/// These say where a message ends, whom it is for, or what becomes of the connection. Who could set them could make
-/// one request look like two.
-const RESERVED: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-const RESERVED_TOO: [&str; 3] = ["http2-settings", "keep-alive", "proxy-connection"];
-
-/// These are secrets whatever is in them.
-const SECRET: [HeaderName; 5] = [
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::WWW_AUTHENTICATE,
-];
-const SECRET_TOO: [&str; 11] = [
-    "api-key",
-    "cookie2",
-    "x-access-token",
-    "x-amz-security-token",
-    "x-api-key",
-    "x-auth",
-    "x-auth-token",
-    "x-csrf-token",
-    "x-goog-api-key",
-    "x-vault-token",
-    "x-xsrf-token",
-];
-
-/// Whether a header of this name is a secret whatever its value is.
-pub(super) fn is_secret(name: &HeaderName) -> bool {
-    SECRET.contains(name) || SECRET_TOO.contains(&name.as_str())
+    /// What is added when it is written to a connection.
+    pub(super) secret: Option<Arc<SecretHeader>>,
 }
 
 /// Refuses a header that the client alone decides on.
 pub(super) fn check_name(name: &HeaderName) -> Result<(), HttpError> {
-    if RESERVED.contains(name) || RESERVED_TOO.contains(&name.as_str()) {
+    if is_reserved(name) {
         return Err(HttpError::ReservedHeader { name: name.clone() });
     }
     Ok(())
 }
 
-/// These are read before the body, or say how to read it: RFC 9110, section 6.5.1. hyper would leave them out over HTTP/1.1.
-const NOT_TRAILERS: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    header::CACHE_CONTROL,
-    header::CONTENT_ENCODING,
-    header::CONTENT_RANGE,
-    header::CONTENT_TYPE,
-    header::MAX_FORWARDS,
-    header::SET_COOKIE,
-];
-
 /// Refuses a trailer that no body can have.
 pub(super) fn check_trailer(name: &HeaderName) -> Result<(), HttpError> {
-    if NOT_TRAILERS.contains(name) {
+    if is_not_a_trailer(name) {
         return Err(HttpError::InvalidTrailer { name: name.clone() });
     }
     check_name(name)
@@ -183,6 +139,7 @@ impl Request {
             accepts_trailers: false,
             forwards_body: false,
             is_from_public: false,
+            secret: None,
         };
         Ok(Self {
             hop,
@@ -195,6 +152,7 @@ impl Request {
             has_own_connection: false,
             stall_limit: None,
             decodes: true,
+            secret: None,
         })
     }
 
@@ -350,6 +308,17 @@ impl Request {
     /// [`HttpError::TooManyHeaders`] if there is no room for the header.
     pub fn bearer_auth(self, token: &str) -> Result<Self, HttpError> {
         self.authorization(credentials::bearer(token)?)
+    }
+
+    /// Has the request carry the [secret](crate::secrets) `id`, which the frame of the dialer must have been granted. It is
+    /// sent over TLS to its own hosts only, and does not go along to another origin. The client adds its header when it sends
+    /// the request, which must not have that header itself; [`headers`](Self::headers) does not show it.
+    ///
+    /// A request that cannot carry it is refused by [`HttpClient::send`](super::HttpClient::send), with
+    /// [`HttpError::Secret`].
+    #[must_use]
+    pub fn secret(self, id: SecretId) -> Self {
+        Self { secret: Some(id), ..self }
     }
 
     fn authorization(mut self, value: HeaderValue) -> Result<Self, HttpError> {
@@ -577,6 +546,7 @@ impl fmt::Debug for Hop {
             .field("target", &self.target)
             .field("headers", &headers)
             .field("body", &self.body)
+            .field("secret", &self.secret.as_ref().map(|secret| secret.id()))
             .finish_non_exhaustive()
     }
 }

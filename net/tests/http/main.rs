@@ -16,6 +16,7 @@ mod real;
 mod redirects;
 mod requests;
 mod scripted;
+mod secrets;
 #[path = "../servers/mod.rs"]
 mod servers;
 mod stage;

@@ -17,6 +17,7 @@ fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop 
         accepts_trailers: false,
         forwards_body: true,
         is_from_public: false,
+        secret: None,
     }
 }
 

@@ -17,7 +17,9 @@ use tungstenite::protocol::{Role, WebSocketConfig as Protocol};
 use super::error::Fault;
 use super::message::{CloseFrame, Message};
 use super::transport::Transport;
+use crate::http::secret::SecretHeader;
 use crate::network::BoxStream;
+use crate::secrets::SecretId;
 
 /// How much is read at once.
 const READ_BUFFER: usize = 16 << 10;
@@ -67,6 +69,8 @@ pub(super) struct Wires {
     pub(super) end: Arc<OnceLock<End>>,
     /// Tells those who wait for the end.
     pub(super) ended: DropGuard,
+    /// What must not come back from the server.
+    pub(super) secret: Option<Arc<SecretHeader>>,
 }
 
 /// Reads and writes a connection.
@@ -93,6 +97,7 @@ pub(super) struct Driver {
     timer: Pin<Box<Sleep>>,
     end: Arc<OnceLock<End>>,
     ended: Option<DropGuard>,
+    secret: Option<Arc<SecretHeader>>,
 }
 
 enum Phase {
@@ -134,7 +139,7 @@ impl Driver {
         let (role, now) = (Role::Client, Instant::now());
         let socket = tungstenite::WebSocket::from_partially_read(transport, received, role, Some(protocol));
         let room = Semaphore::new(usize::try_from(QUEUE).unwrap_or(usize::MAX));
-        let Wires { outgoing, closes, incoming, end, ended } = wires;
+        let Wires { outgoing, closes, incoming, end, ended, secret } = wires;
         Self {
             socket,
             bounds,
@@ -152,6 +157,7 @@ impl Driver {
             timer: Box::pin(tokio::time::sleep_until(now)),
             end,
             ended: Some(ended),
+            secret,
         }
     }
 
@@ -285,6 +291,10 @@ impl Driver {
     fn received(&mut self, message: tungstenite::Message) {
         use tungstenite::Message as Received;
         let is_open = matches!(self.phase, Phase::Open);
+        if let Some(id) = self.echoed(&message) {
+            self.fail(Fault::Echoed { id });
+            return;
+        }
         match message {
             Received::Text(text) if is_open => self.held = Some(Message::Text(text.as_str().to_owned())),
             Received::Binary(bytes) if is_open => self.held = Some(Message::Binary(detached(bytes))),
@@ -308,7 +318,25 @@ impl Driver {
             self.phase = Phase::ShuttingDown;
             return true;
         }
-        let fault = Fault::of(error);
+        self.fail(Fault::of(error));
+        true
+    }
+
+    /// The secret of the handshake, if its value is in what the server sends.
+    fn echoed(&self, message: &tungstenite::Message) -> Option<SecretId> {
+        use tungstenite::Message as Received;
+        let text = match message {
+            Received::Text(text) => text.as_bytes(),
+            Received::Binary(bytes) => bytes,
+            Received::Close(frame) => frame.as_ref()?.reason.as_bytes(),
+            Received::Ping(_) | Received::Pong(_) | Received::Frame(_) => return None,
+        };
+        let secret = self.secret.as_ref().filter(|secret| secret.is_in(text))?;
+        Some(secret.id().clone())
+    }
+
+    /// Ends the connection, and tells the server why if that can be told.
+    fn fail(&mut self, fault: Fault) {
         let code = fault.code().filter(|_| self.socket.can_write());
         self.finish(End::Failed(fault));
         self.phase = match code {
@@ -320,7 +348,6 @@ impl Driver {
             }
             None => Phase::ShuttingDown,
         };
-        true
     }
 
     /// Tells all who use the connection how it has ended.

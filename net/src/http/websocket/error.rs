@@ -11,6 +11,7 @@ use tungstenite::error::{CapacityError, ProtocolError};
 use super::flood::Flooded;
 use super::message::CloseFrame;
 use crate::http::error::{HttpError, Peer};
+use crate::secrets::SecretId;
 
 /// A connection could not be made, has failed, or is closed. None of these ever means that another network was tried.
 ///
@@ -206,6 +207,7 @@ pub(super) enum Fault {
     NotUtf8,
     TooLarge { limit: usize },
     Flooded,
+    Echoed { id: SecretId },
     PongTimedOut { limit: Duration },
     CloseTimedOut { limit: Duration },
 }
@@ -220,7 +222,7 @@ impl Fault {
         match self {
             Self::Violation(_) => Some(1002),
             Self::NotUtf8 => Some(1007),
-            Self::Flooded => Some(1008),
+            Self::Flooded | Self::Echoed { .. } => Some(1008),
             Self::TooLarge { .. } => Some(1009),
             // Nothing arrives there.
             Self::Broken(_) | Self::PongTimedOut { .. } | Self::CloseTimedOut { .. } => None,

@@ -10,7 +10,7 @@ use super::error::{HandshakeError, WebSocketError};
 use super::request::WebSocketRequest;
 use super::socket::WebSocket;
 use crate::dialer::Dialer;
-use crate::http::client::HttpClient;
+use crate::http::client::{HttpClient, Upgrade};
 use crate::http::error::HttpError;
 
 impl HttpClient {
@@ -41,7 +41,7 @@ impl HttpClient {
         let key = Key::random()?;
         key.write(&mut request.hop.headers, &subprotocols)?;
 
-        let (peer, head, switched) = self.upgrade(dialer, request).await?;
+        let Upgrade { peer, head, switched, secret } = self.upgrade(dialer, request).await?;
         let Some((stream, received)) = switched else {
             return Err(WebSocketError::Refused { peer, status: head.status });
         };
@@ -62,7 +62,7 @@ impl HttpClient {
                 .filter(|interval| !interval.is_zero()),
             pong_limit: limits.pong_limit.unwrap_or(config.pong_limit),
         };
-        Ok(WebSocket::new(stream, &received, peer, bounds, head.headers, subprotocol))
+        Ok(WebSocket::new(stream, &received, peer, bounds, head.headers, subprotocol, secret))
     }
 }
 

@@ -10,6 +10,7 @@ use super::error::WebSocketError;
 use crate::endpoint::Endpoint;
 use crate::http::error::{HttpError, UrlError};
 use crate::http::request::Request;
+use crate::secrets::SecretId;
 
 /// A request for a WebSocket, for [`HttpClient::websocket`](crate::http::HttpClient::websocket).
 ///
@@ -84,6 +85,13 @@ impl WebSocketRequest {
             return Err(HttpError::ReservedHeader { name }.into());
         }
         Ok(Self { request: self.request.header(name, value)?, ..self })
+    }
+
+    /// Has the handshake carry a secret, as [`Request::secret`]. What the server sends is held against it: a message with the
+    /// value in it closes the connection.
+    #[must_use]
+    pub fn secret(self, id: SecretId) -> Self {
+        Self { request: self.request.secret(id), ..self }
     }
 
     /// Offers this subprotocol, after those offered before. The server selects one or none:

@@ -10,8 +10,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::driver::{Bounds, Driver, End, Incoming, Outgoing, Wires};
 use super::error::{Fault, WebSocketError};
 use super::message::{CloseFrame, Message};
-use crate::http::error::Peer;
+use crate::http::error::{HttpError, Peer};
+use crate::http::secret::SecretHeader;
 use crate::network::BoxStream;
+use crate::secrets::SecretError;
 
 /// A WebSocket, from [`HttpClient::websocket`](crate::http::HttpClient::websocket).
 ///
@@ -37,6 +39,7 @@ impl WebSocket {
         bounds: Bounds,
         headers: HeaderMap,
         subprotocol: Option<String>,
+        secret: Option<Arc<SecretHeader>>,
     ) -> Self {
         let (outgoing, outgoing_end) = mpsc::channel(1);
         let (closes, closes_end) = mpsc::channel(1);
@@ -48,6 +51,7 @@ impl WebSocket {
             incoming: incoming_end,
             end: Arc::clone(&end),
             ended: ended.clone().drop_guard(),
+            secret,
         };
         let driver = Driver::new(stream, beyond, bounds, wires);
         tokio::spawn(driver.run(unused.clone()));
@@ -257,6 +261,7 @@ impl Shared {
                 WebSocketError::ReceivedTooLarge { peer, limit, setting }
             }
             Fault::Flooded => WebSocketError::Flooded { peer },
+            Fault::Echoed { id } => HttpError::from(SecretError::Echoed { id, from: peer.endpoint }).into(),
             Fault::PongTimedOut { limit } => WebSocketError::PongTimedOut { peer, limit },
             Fault::CloseTimedOut { limit } => WebSocketError::CloseTimedOut { peer, limit },
         }
@@ -291,8 +296,15 @@ mod tests {
             ping_interval: None,
             pong_limit: Duration::from_secs(5),
         };
-        let socket =
-            WebSocket::new(Box::new(client), &bytes::Bytes::new(), peer, bounds, HeaderMap::new(), None);
+        let socket = WebSocket::new(
+            Box::new(client),
+            &bytes::Bytes::new(),
+            peer,
+            bounds,
+            HeaderMap::new(),
+            None,
+            None,
+        );
         (socket, server)
     }
 

@@ -109,6 +109,23 @@ fn switch(head: &str, further: &str) -> String {
     )
 }
 
+/// Completes the handshake of a client, and returns the head of its request.
+pub(crate) async fn accepted(mut stream: BoxStream) -> (BoxStream, String) {
+    let head = read_head(&mut stream).await;
+    stream.write_all(switch(&head, "").as_bytes()).await.unwrap();
+    (stream, head)
+}
+
+/// A message of text, as servers send it.
+pub(crate) fn text(text: &str) -> Vec<u8> {
+    frame(FIN | TEXT, text.as_bytes())
+}
+
+/// The frame that closes a connection.
+pub(crate) fn closed(code: u16, reason: &str) -> Vec<u8> {
+    close(code, reason)
+}
+
 /// A server of one connection that does what `script` says, from the first byte on.
 async fn raw_server<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
     script: impl FnOnce(BoxStream) -> F + Send + 'static,

@@ -1,0 +1,169 @@
+//! Finds a secret in what a server sends back, without I/O.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::secret::StoredSecret;
+
+/// The value of a secret, prepared to be searched for in pieces: Knuth, Morris and Pratt.
+pub(super) struct Needle {
+    /// How long the longest proper prefix of the value is that ends at each of its bytes.
+    borders: Box<[u16]>,
+}
+
+impl Needle {
+    /// `value` has from one to `u16::MAX` bytes.
+    pub(super) fn new(value: &[u8]) -> Self {
+        let mut borders = vec![0; value.len()];
+        let mut matched: u16 = 0;
+        for index in 1..value.len() {
+            while matched > 0 && value[usize::from(matched)] != value[index] {
+                matched = borders[usize::from(matched) - 1];
+            }
+            matched += u16::from(value[usize::from(matched)] == value[index]);
+            borders[index] = matched;
+        }
+        Self { borders: borders.into() }
+    }
+
+    /// How many of the first bytes of `value` the text ends with, of which `matched` came before `text`. `None` if all of it
+    /// is in the text.
+    fn advance(&self, value: &[u8], mut matched: usize, text: &[u8]) -> Option<usize> {
+        let mut rest = text;
+        while let [byte, after @ ..] = rest {
+            if matched == 0 {
+                // Most bytes are not the first of the value.
+                let Some(start) = memchr::memchr(value[0], rest) else { return Some(0) };
+                (matched, rest) = (1, &rest[start + 1..]);
+            } else {
+                while matched > 0 && value[matched] != *byte {
+                    matched = usize::from(self.borders[matched - 1]);
+                }
+                matched += usize::from(value[matched] == *byte);
+                rest = after;
+            }
+            if matched == value.len() {
+                return None;
+            }
+        }
+        Some(matched)
+    }
+
+    /// Returns whether `value` is in `text`.
+    pub(super) fn is_in(&self, value: &[u8], text: &[u8]) -> bool {
+        self.advance(value, 0, text).is_none()
+    }
+}
+
+/// The value of a secret was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found;
+
+/// Passes a stream on in which the value of a secret is not. Bytes that may be the beginning of the value are held back until
+/// it is known whether they are, so that no part of it is passed on.
+pub(crate) struct EchoGuard {
+    secret: Arc<StoredSecret>,
+    /// How many bytes are held back. They are the first of the value.
+    held: usize,
+}
+
+impl EchoGuard {
+    pub(crate) const fn new(secret: Arc<StoredSecret>) -> Self {
+        Self { secret, held: 0 }
+    }
+
+    /// What can be passed on now that `piece` is there. It may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Found`] if the value is in the stream.
+    pub(crate) fn pass(&mut self, piece: Bytes) -> Result<Bytes, Found> {
+        let value = self.secret.value();
+        let held = self.secret.needle().advance(value, self.held, &piece).ok_or(Found)?;
+        let before = std::mem::replace(&mut self.held, held);
+        if before == 0 {
+            return Ok(piece.slice(..piece.len() - held));
+        }
+        let mut text = BytesMut::with_capacity(before + piece.len());
+        text.extend_from_slice(&value[..before]);
+        text.extend_from_slice(&piece);
+        text.truncate(text.len() - held);
+        Ok(text.freeze())
+    }
+
+    /// What was held back, at the end of the stream.
+    pub(crate) fn finish(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&self.secret.value()[..std::mem::take(&mut self.held)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn secret(value: &str) -> Arc<StoredSecret> {
+        Arc::new(StoredSecret::new(value, []).unwrap())
+    }
+
+    #[test]
+    fn nothing_of_the_value_is_passed_on() {
+        let mut guard = EchoGuard::new(secret("sk_live_12345"));
+        assert_eq!(guard.pass("you sent sk_li".into()).unwrap(), "you sent ");
+        assert_eq!(guard.pass("ve_1234".into()).unwrap(), "");
+        assert_eq!(guard.pass("5".into()), Err(Found));
+    }
+
+    #[test]
+    fn what_is_not_the_value_is_passed_on_whole() {
+        let mut guard = EchoGuard::new(secret("sk_live_12345"));
+        assert_eq!(guard.pass("sk_live_1".into()).unwrap(), "");
+        assert_eq!(guard.pass("sk_live_2".into()).unwrap(), "sk_live_1sk_live_2");
+        assert_eq!(guard.pass("sk".into()).unwrap(), "");
+        assert_eq!(guard.finish(), "sk");
+        assert_eq!(guard.finish(), "");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// A model: all pieces as one text.
+        #[test]
+        fn a_value_is_found_however_the_text_is_cut(
+            value in "[ab]{8,12}",
+            pieces in proptest::collection::vec("[ab]{0,12}", 0..12),
+            at in proptest::option::of((0_usize..12, 0_usize..12)),
+        ) {
+            let mut text = pieces.concat();
+            if let Some((place, cut)) = at {
+                let place = place.min(text.len());
+                text.insert_str(place, &value);
+                text.truncate(text.len() - cut.min(text.len()));
+            }
+            let mut guard = EchoGuard::new(secret(&value));
+            let (mut rest, mut passed, mut is_found) = (&text[..], String::new(), false);
+            let mut lengths = pieces.iter().map(String::len).chain(std::iter::repeat(3));
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(lengths.next().unwrap().min(rest.len()));
+                rest = after;
+                match guard.pass(Bytes::copy_from_slice(piece.as_bytes())) {
+                    Ok(piece) => passed.push_str(std::str::from_utf8(&piece).unwrap()),
+                    Err(Found) => {
+                        is_found = true;
+                        break;
+                    }
+                }
+            }
+            prop_assert_eq!(is_found, text.contains(&value));
+            if is_found {
+                // Not the first byte of the value is passed on.
+                prop_assert!(passed.len() <= text.find(&value).unwrap());
+            } else {
+                passed.push_str(std::str::from_utf8(&guard.finish()).unwrap());
+                prop_assert_eq!(passed, text);
+            }
+        }
+    }
+}
