@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use frame_net::secrets::{SECRET_STORE, SecretStore, StoredSecret};
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
     NetworkChanges, NetworkRegistry, Step, UNIT_OF,
@@ -14,10 +15,10 @@ use crate::report;
 use crate::unit::unit_of;
 
 /// The app of a manifest, its networks still to be registered.
-pub(super) fn of(manifest: &Manifest) -> Result<(App, NetworkRegistry), Problem> {
+pub(super) fn of(manifest: &Manifest, secrets: SecretStore) -> Result<(App, NetworkRegistry), Problem> {
     let config = NetConfig::default().with_clearnet(manifest.clearnet.clone());
     let config = config.with_limits(manifest.limits.clone());
-    let mut app = builder(manifest)?;
+    let mut app = builder(manifest, secrets)?;
     let networks = frame_net::boot(&mut app, config).map_err(|error| unbootable(manifest, &error))?;
     Ok((app.build(), networks))
 }
@@ -31,7 +32,12 @@ pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
         hollow.put(id.clone(), Arc::new(Hollow), network.value.is_selectable());
     }
     networks.apply(hollow).map_err(|error| unbootable(manifest, &error.into()))?;
-    let mut app = builder(manifest)?;
+    // A frame has the ids of secrets, and this one sends nothing.
+    let secrets = manifest.secrets.keys().map(|id| Ok((id.clone(), StoredSecret::new("no such value", [])?)));
+    let secrets = secrets
+        .collect::<Result<_, frame_net::secrets::SecretValueError>>()
+        .map_err(|error| Problem::new(&manifest.file, 0..0, error))?;
+    let mut app = builder(manifest, secrets)?;
     frame_net::install(&mut app, networks, None).map_err(|error| unbootable(manifest, &error))?;
     Ok(app.build())
 }
@@ -55,9 +61,10 @@ impl Network for Hollow {
 }
 
 /// With all that the app carries beside its networks.
-fn builder(manifest: &Manifest) -> Result<AppBuilder, Problem> {
+fn builder(manifest: &Manifest, secrets: SecretStore) -> Result<AppBuilder, Problem> {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).map_err(|error| unbootable(manifest, &error.into()))?;
+    app.set(&SECRET_STORE, secrets).map_err(|error| unbootable(manifest, &error.into()))?;
     app.set(&UNIT_OF, unit_of).map_err(|error| unbootable(manifest, &error.into()))?;
     if let Some(base) = &manifest.base {
         let wrong = |why: String| Problem::new(&manifest.file, base.span.clone(), why);

@@ -20,6 +20,8 @@ pub struct Changes {
     pub http: bool,
     /// Overlay networks.
     pub networks: Changed,
+    /// Secrets. One whose value is another is replaced.
+    pub secrets: Changed,
     /// Functions.
     pub functions: Changed,
     /// Hosts of processes.
@@ -62,6 +64,7 @@ impl Changes {
             http: false,
             options: old.defaults.identity != new.defaults.identity,
             networks: Changed::between(&old.networks, &new.networks),
+            secrets: Changed::by(&old.secrets, &new.secrets, |old, new| old != new),
             functions: Changed::between(&old.functions, &new.functions),
             hosts: Changed::between(&old.hosts, &new.hosts),
             processes: Changed::between(&old.processes, &new.processes),
@@ -88,10 +91,13 @@ fn without_order(identity: &Json) -> Json {
 
 impl Changed {
     fn between<K, T>(old: &BTreeMap<Id<K>, Given<T>>, new: &BTreeMap<Id<K>, Given<T>>) -> Self {
+        Self::by(old, new, |old, new| old.identity != new.identity)
+    }
+
+    fn by<K, V>(old: &BTreeMap<Id<K>, V>, new: &BTreeMap<Id<K>, V>, differ: impl Fn(&V, &V) -> bool) -> Self {
         let ids = |ids: Vec<&Id<K>>| ids.into_iter().map(|id| id.as_str().to_owned()).collect();
-        let is_other = |id: &&Id<K>| {
-            old.get(id).is_some_and(|old| new.get(id).is_some_and(|new| old.identity != new.identity))
-        };
+        let is_other =
+            |id: &&Id<K>| old.get(id).is_some_and(|old| new.get(id).is_some_and(|new| differ(old, new)));
         Self {
             added: ids(new.keys().filter(|id| !old.contains_key(id)).collect()),
             replaced: ids(new.keys().filter(is_other).collect()),
@@ -114,6 +120,7 @@ impl fmt::Display for Changes {
         }
         let kinds = [
             ("networks", &self.networks),
+            ("secrets", &self.secrets),
             ("functions", &self.functions),
             ("hosts", &self.hosts),
             ("processes", &self.processes),

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
 use super::plan::{self, Made, Plan, Unit};
+use super::secrets;
 use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::{failed, progress};
@@ -50,6 +51,8 @@ pub(super) async fn compile(
 
     let (networks, refused) = make_networks(manifest, networks, earlier);
     problems.extend(refused);
+    let (secrets, refused) = secrets::load(manifest).await;
+    problems.extend(refused);
     problems.extend(frames::check(manifest, &defaults));
     problems.extend(check_supervisors(manifest));
     if !problems.is_empty() {
@@ -67,6 +70,8 @@ pub(super) async fn compile(
     Ok(Plan {
         file: Arc::clone(&manifest.file),
         networks,
+        warnings: secrets::warnings(manifest, &secrets),
+        secrets,
         hosts: manifest.hosts.clone(),
         functions: units(&manifest.functions, functions, function),
         processes: units(&manifest.processes, processes, process),

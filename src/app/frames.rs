@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use frame_dispatch::process::HostId;
+use frame_net::SECRETS;
 use frame_registry::{
     App, Context, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, declared_options, nearest,
 };
 use serde_json::{Map, Value as Json};
 
-use super::base;
+use super::{base, secrets};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
@@ -128,7 +129,12 @@ impl Checked<'_> {
             Ok(frame) => Some(frame),
             Err(why) => {
                 let file = &self.manifest.file;
-                let span = self.manifest.layout.whole(path).unwrap_or_else(|| given.span.clone());
+                // What refuses an unknown secret does not know where it is written.
+                let unknown = secrets::unknown(self.manifest, options);
+                let place = unknown.map(|_| [path, &[SECRETS.name()]].concat());
+                let span = place.and_then(|place| self.manifest.layout.whole(&place));
+                let span =
+                    span.or_else(|| self.manifest.layout.whole(path)).unwrap_or_else(|| given.span.clone());
                 self.problems.push(Problem::new(file, span, why));
                 None
             }

@@ -10,6 +10,7 @@ use frame_dispatch::process::supervisor::SupervisorHandle;
 use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
 use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
 use frame_net::http::HttpClient;
+use frame_net::secrets::SecretStore;
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
 use serde_json::Value as Json;
@@ -33,6 +34,7 @@ const DRAINED_WITHIN: Duration = Duration::from_mins(1);
 /// What the parts of an app are put into.
 pub(super) struct Core {
     pub(super) networks: NetworkRegistry,
+    secrets: SecretStore,
     pub(super) functions: Functions,
     pub(super) processes: ProcessManager,
     pub(super) engines: Arc<Engines>,
@@ -55,7 +57,8 @@ pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
 impl Core {
     /// Nothing runs yet, and nothing can be called.
     pub(super) fn new(manifest: &Manifest) -> Result<Self, Problem> {
-        let (app, networks) = base::of(manifest)?;
+        let secrets = SecretStore::default();
+        let (app, networks) = base::of(manifest, secrets.clone())?;
         let functions = Functions::with_config(app, manifest.app.functions);
         let processes = ProcessManager::new(functions.clone());
         let engines = Engines::new(&processes, http_client(manifest)?).map_err(|error: BoxError| {
@@ -64,6 +67,7 @@ impl Core {
         })?;
         Ok(Self {
             networks,
+            secrets,
             functions,
             processes,
             engines: Arc::new(engines),
@@ -127,6 +131,7 @@ impl Live {
     ///
     /// The first thing that is refused. What was put before that stays, so that putting the earlier plan again undoes it.
     pub(super) fn put(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
+        core.secrets.replace(plan.secrets.clone());
         self.put_networks(core, plan)?;
         for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
             core.processes

@@ -48,6 +48,7 @@ mod plan;
 mod quarantine;
 mod regroup;
 mod reload;
+mod secrets;
 mod stop;
 mod supervise;
 #[cfg(test)]
@@ -128,6 +129,7 @@ impl RunningApp {
         let plan = compile(&manifest, &core.networks, &core.engines, None).await?;
         let mut live = Live::default();
         live.put(&core, &plan).map_err(one)?;
+        plan.log_warnings();
         let state = Mutex::new(State { manifest, plan, live, is_stopped: false });
         Ok(Self { inner: Arc::new(Inner { core, state, restoring: std::sync::Mutex::default() }) })
     }
@@ -171,6 +173,7 @@ impl RunningApp {
         match reload::reload(core, live, (before, plan), &manifest, grace).await {
             Ok((new, changes)) => {
                 core.degraded.send_replace(None);
+                new.log_warnings();
                 state.plan = new;
                 state.manifest = manifest;
                 Ok(changes)

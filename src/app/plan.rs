@@ -13,12 +13,16 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::engines::Code;
+use super::secrets::Secrets;
 use crate::manifest::{Child, Given, Problem, SourceFile, SupervisorSpec};
 
 /// An app whose sources are compiled and whose networks are made, ready to be put in place; see [`check`](super::check).
 pub struct Plan {
     pub(super) file: Arc<SourceFile>,
     pub(super) networks: BTreeMap<NetworkId, Given<Made>>,
+    pub(super) secrets: Secrets,
+    /// What is most likely not meant.
+    pub(super) warnings: Vec<Problem>,
     pub(super) hosts: BTreeMap<HostId, Given<HostConfig>>,
     pub(super) functions: BTreeMap<FunctionId, Given<Unit>>,
     pub(super) processes: BTreeMap<EntryId, Given<Unit>>,
@@ -72,6 +76,19 @@ impl Plan {
             hosts: self.hosts.len(),
             processes: self.processes.len(),
             supervisors: self.supervisors.len(),
+        }
+    }
+
+    /// What is not wrong, and most likely not what the operator means.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Writes the warnings to the log.
+    pub(super) fn log_warnings(&self) {
+        for Problem { file, span, message, help, .. } in &self.warnings {
+            let (line, column) = file.position(span.start);
+            tracing::warn!(file = file.name, line, column, help, "{message}");
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::runtime::Builder;
 
 use super::{Failure, Format};
 use crate::exit::Exit;
-use crate::manifest::{Summary, examine};
+use crate::manifest::{Problems, Summary, examine};
 use crate::{app, report};
 
 /// Reports the mistakes in the manifest of an app, or else what it would run.
@@ -28,11 +28,14 @@ impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut reading = examine(&self.manifest);
         // What could be read is looked at further in any case, so that mistakes in all sections are reported at once.
-        let mut remarks = BTreeMap::new();
+        let (mut remarks, mut warnings) = (BTreeMap::new(), Vec::new());
         if let Some(manifest) = &reading.manifest {
             let runtime = Builder::new_multi_thread().enable_all().build()?;
             match runtime.block_on(app::check(manifest)) {
-                Ok(plan) => remarks = plan.remarks(),
+                Ok(plan) => {
+                    remarks = plan.remarks();
+                    plan.warnings().clone_into(&mut warnings);
+                }
                 Err(further) => reading.problems.extend(further.0),
             }
             runtime.shutdown_background();
@@ -46,10 +49,15 @@ impl Args {
             }
             (Err(problems), Format::Table) => return Err(Failure::of_manifest(&problems)),
         };
-        let summary = Summary(&manifest, &remarks);
+        let summary = Summary(&manifest, &remarks, &warnings);
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&summary.to_json())?)?,
-            Format::Table => report::print(&summary.to_string().trim_end())?,
+            Format::Table => {
+                report::print(&summary.to_string().trim_end())?;
+                for warning in warnings {
+                    report::print_error(&format_args!("warning: {}", Problems(vec![warning])));
+                }
+            }
         }
         Ok(Exit::Done)
     }

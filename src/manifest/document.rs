@@ -16,15 +16,16 @@ use super::model::{Given, Manifest};
 use super::places::Places;
 use super::problem::Problem;
 use super::reader::{self, Read, Table, Value};
-use super::{app, fs, network, settings, supervisor, telemetry, tree, variables};
+use super::{app, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
 
 /// The sections that there are.
-pub(super) const SECTIONS: [&str; 11] = [
+pub(super) const SECTIONS: [&str; 12] = [
     "app",
     "clearnet",
     "networks",
     "limits",
     "http",
+    "secrets",
     "fs",
     "telemetry",
     "functions",
@@ -52,6 +53,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let supervisors = section(document, "supervisors", "a supervisor", |table| {
         Ok(supervisor::read(table, &networks.known))
     });
+    let secrets = section_of(document, "secrets", "a secret", secrets::secret);
     let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
     let (limits, _) = settings::section(document, "limits", &[]);
     let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
@@ -80,6 +82,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
         .entries,
         supervisors: tree::checked(document.reader, &supervisors, &hosts, &processes),
         networks: networks.entries,
+        secrets: secrets.entries,
         hosts: hosts.entries,
         processes: processes.entries,
     }
@@ -92,6 +95,16 @@ fn section<K: IdKind, T>(
     what: &'static str,
     read: impl Fn(&Table<'_>) -> Read<(T, Json)>,
 ) -> Section<K, T> {
+    section_of(document, name, what, |_, table| read(table))
+}
+
+/// The same, where a member is read with its name.
+fn section_of<K: IdKind, T>(
+    document: &Table<'_>,
+    name: &'static str,
+    what: &'static str,
+    read: impl Fn(&Value<'_>, &Table<'_>) -> Read<(T, Json)>,
+) -> Section<K, T> {
     let mut section = Section { entries: BTreeMap::new(), known: BTreeMap::new() };
     let example = format!("{{ {:?} = {{ … }} }}", K::EXAMPLE);
     let Ok(Some(table)) = document.optional(name, |value| value.table("the section", &example)) else {
@@ -99,7 +112,7 @@ fn section<K: IdKind, T>(
     };
     for (name, value) in table.entries() {
         let id = reader::id::<K>(document.reader, name.text, name.span.clone());
-        let read = value.table(what, "{ … }").and_then(|table| read(&table));
+        let read = value.table(what, "{ … }").and_then(|table| read(&value, &table));
         let Ok(id) = id else { continue };
         section.known.insert(id.clone(), name.span.clone());
         if let Ok((value, identity)) = read {

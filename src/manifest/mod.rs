@@ -19,6 +19,12 @@
 //! [http]                          # for the modules `http` and `websocket`: `frame_net::http::HttpConfig`
 //! time_limit = "10s"
 //!
+//! [secrets."app:stripe"]          # what requests carry and scripts never see: `frame_net::secrets::SecretConfig`
+//! env = "STRIPE_KEY"              # or `file = "stripe.key"`
+//! hosts = ["api.stripe.com"]      # over TLS only, at port 443 unless given
+//! header = "authorization"
+//! template = "Bearer {}"
+//!
 //! [fs]                            # what `fs_root` can be below; without it there are no files for anyone
 //! base = "data"
 //!
@@ -71,8 +77,8 @@
 //!
 //! # What can be left out
 //!
-//! Everything can be, but for the `engine` and the `source` of a function, the `kind` of a network, the `host` of a
-//! supervisor, and the `id` and the `process` of a child. Paths begin at the directory of the manifest.
+//! Everything can be, but for the `engine` and the `source` of a function, the `kind` of a network, the `hosts` of a secret
+//! and its `env` or `file`, the `host` of a supervisor, and the `id` and the `process` of a child. Paths begin at the directory of the manifest.
 //!
 //! | limit | for | unless given |
 //! |---|---|---|
@@ -96,10 +102,10 @@
 //!
 //! # Environment variables
 //!
-//! `${NAME}` in a string of `[clearnet]`, `[networks]`, `[http]` and `[telemetry]` is replaced by the value of an environment
+//! `${NAME}` in a string of `[clearnet]`, `[networks]`, `[http]`, `[secrets]` and `[telemetry]` is replaced by the value of an environment
 //! variable, as the program was started with it. A variable that is not set, or empty, is an error. `$${`
-//! is the text `${`, and every other `$` is itself. No report shows a value. The `kind` of a network, and strings everywhere else,
-//! have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
+//! is the text `${`, and every other `$` is itself. No report shows a value. The `kind` of a network, the `env` of a secret, and strings
+//! everywhere else, have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
 
 mod app;
 mod document;
@@ -117,6 +123,7 @@ mod reader;
 mod reading;
 mod report;
 mod secret;
+mod secrets;
 mod settings;
 mod source;
 mod summary;

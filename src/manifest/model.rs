@@ -14,7 +14,8 @@ use frame_dispatch::process::{EntryId, HostConfig, HostId};
 use frame_dispatch::wasm::WasmConfig;
 use frame_dispatch::{FunctionId, FunctionsConfig};
 use frame_net::http::HttpConfig;
-use frame_net::{DirectConfig, LimitsConfig, NetworkConfig, NetworkId};
+use frame_net::secrets::SecretConfig;
+use frame_net::{DirectConfig, LimitsConfig, NetworkConfig, NetworkId, SecretId};
 use frame_registry::Options;
 use serde_json::{Map, Value as Json};
 
@@ -35,6 +36,8 @@ pub struct Manifest {
     pub clearnet: DirectConfig,
     /// `[networks]`.
     pub networks: BTreeMap<NetworkId, Given<NetworkConfig>>,
+    /// `[secrets]`.
+    pub secrets: BTreeMap<SecretId, Given<SecretConfig>>,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// Where the settings of networks are.

@@ -55,6 +55,8 @@ fn star(hidden: char) -> char {
 fn harmless_members(section: &str) -> Option<&'static [&'static str]> {
     match section {
         "networks" => Some(&["kind"]),
+        // A key may stand in the place of a variable or in a template by mistake.
+        "secrets" => Some(&["file", "header", "hosts"]),
         "telemetry" => Some(&["otlp"]),
         known if SECTIONS.contains(&known) => None,
         _ => Some(&[]),
@@ -70,10 +72,10 @@ fn in_document(document: &DeTable<'_>, secrets: &mut Vec<Range<usize>>) {
         }
         let Some(harmless) = harmless_members(section.get_ref()) else { continue };
         match value.get_ref() {
-            DeValue::Table(networks) if section.get_ref() == "networks" => {
-                networks
+            DeValue::Table(members) if matches!(&**section.get_ref(), "networks" | "secrets") => {
+                members
                     .values()
-                    .for_each(|network| values(network.get_ref(), network.span(), harmless, secrets));
+                    .for_each(|member| values(member.get_ref(), member.span(), harmless, secrets));
             }
             section => values(section, value.span(), harmless, secrets),
         }
@@ -106,7 +108,7 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
     match value {
         DeValue::Table(table) => {
             for (name, value) in table {
-                let is_shown = value.get_ref().as_str().is_some_and(is_harmless);
+                let is_shown = is_text(value.get_ref());
                 if !(is_shown && harmless.contains(&&**name.get_ref())) {
                     values(value.get_ref(), value.span(), &[], secrets);
                 }
@@ -116,6 +118,17 @@ fn values(value: &DeValue<'_>, span: Range<usize>, harmless: &[&str], secrets: &
             array.iter().for_each(|value| values(value.get_ref(), value.span(), &[], secrets));
         }
         _ => secrets.push(span),
+    }
+}
+
+/// Whether a value is text, or a list of texts, that can be shown.
+fn is_text(value: &DeValue<'_>) -> bool {
+    match value {
+        DeValue::String(text) => is_harmless(text),
+        DeValue::Array(array) => {
+            array.iter().all(|text| matches!(text.get_ref(), DeValue::String(text) if is_harmless(text)))
+        }
+        _ => false,
     }
 }
 

@@ -11,16 +11,26 @@ use frame_registry::Id;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
+use super::problem::{Problem, Problems};
 use super::units::size_text;
 use crate::report::table;
 
-/// What a manifest would run, with remarks on its networks. Of networks it has the kinds, and no settings.
-pub(crate) struct Summary<'a>(pub(crate) &'a Manifest, pub(crate) &'a BTreeMap<NetworkId, String>);
+/// What a manifest would run, with remarks on its networks, and warnings, which programs read with it. Of networks it has the
+/// kinds, and no settings.
+pub(crate) struct Summary<'a>(
+    pub(crate) &'a Manifest,
+    pub(crate) &'a BTreeMap<NetworkId, String>,
+    pub(crate) &'a [Problem],
+);
 
 impl Summary<'_> {
     pub(crate) fn to_json(&self) -> Json {
         let Manifest { app, networks, base, collector, functions, hosts, processes, supervisors, .. } =
             self.0;
+        let secrets = self.0.secrets.iter().map(|(id, given)| {
+            let hosts: Vec<_> = given.value.hosts().iter().map(ToString::to_string).collect();
+            json!({ "id": id, "hosts": hosts, "header": given.value.header().as_str() })
+        });
         let functions = functions.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let processes = processes.iter().map(|(id, given)| function(id.as_str(), &given.value));
         let hosts = hosts.iter().map(|(id, Given { value, .. })| {
@@ -58,12 +68,14 @@ impl Summary<'_> {
             "app": app.name,
             "options": app.given,
             "networks": networks.collect::<Vec<_>>(),
+            "secrets": secrets.collect::<Vec<_>>(),
             "fs": base.as_ref().map(|base| base.value.display().to_string()),
             "telemetry": collector,
             "functions": functions.collect::<Vec<_>>(),
             "processes": processes.collect::<Vec<_>>(),
             "hosts": hosts.collect::<Vec<_>>(),
             "supervisors": supervisors.collect::<Vec<_>>(),
+            "warnings": Problems(self.2.to_vec()).to_json()["problems"],
         })
     }
 
@@ -149,6 +161,13 @@ impl fmt::Display for Summary<'_> {
             for (id, remark) in self.1 {
                 writeln!(f, "{id}: {remark}")?;
             }
+        }
+        if !self.0.secrets.is_empty() {
+            let rows = self.0.secrets.iter().map(|(id, given)| {
+                let hosts: Vec<_> = given.value.hosts().iter().map(ToString::to_string).collect();
+                vec![id.to_string(), given.value.header().to_string(), hosts.join(", ")]
+            });
+            writeln!(f, "\n{}", table(&["secret", "header", "hosts"], rows))?;
         }
         let mut shown = HashSet::new();
         for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::env::{self, VarError};
 
 /// Where variables are replaced. Elsewhere they are refused, but in what is for scripts.
-pub(super) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[http]` and `[telemetry]`";
+pub(super) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[http]`, `[secrets]` and `[telemetry]`";
 
 /// Whether variables are replaced in a section.
 pub(super) fn are_replaced_in(section: &str) -> bool {

@@ -12,6 +12,7 @@ use frame_net::http::websocket::{WebSocket, WebSocketError, WebSocketRequest};
 use frame_net::http::{
     BodyError, EventError, EventSource, HttpClient, HttpError, RedirectError, Request, Response,
 };
+use frame_net::secrets::SecretError;
 use frame_net::{
     BoxStream, Cause, Dialer, Endpoint, HostName, IsolationKey, LimitReached, NetworkError, Route,
 };
@@ -225,7 +226,9 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
             BodyError::TooLarge { .. } => ErrorKind::Exhausted,
             _ => ErrorKind::Invalid,
         },
-        HttpError::Redirect { .. } => ErrorKind::Denied,
+        HttpError::Secret(SecretError::HeaderGiven { .. } | SecretError::Trace { .. }) => ErrorKind::Invalid,
+        HttpError::Secret(SecretError::NotFound { .. }) => ErrorKind::Unavailable,
+        HttpError::Redirect { .. } | HttpError::Secret(_) => ErrorKind::Denied,
         HttpError::RequestTooLarge { .. }
         | HttpError::HostBusy { .. }
         | HttpError::HeadTooLarge { .. }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use frame_dispatch::CallError;
 use frame_dispatch::lua::Values;
 use frame_dispatch::lua::mlua::{self, Table, Value};
+use frame_net::SecretId;
 use frame_registry::nearest;
 
 /// The members of a table, of which all are known: one that is misspelt is not one that is left out. A table that was
@@ -121,4 +122,12 @@ pub(super) fn utf8(string: &mlua::LuaString, what: &str) -> mlua::Result<String>
 /// A name of a script's in an error.
 pub(super) fn shown(name: &str) -> String {
     name.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
+/// The secret that a request is to carry.
+pub(super) fn secret(options: &Members) -> mlua::Result<Option<SecretId>> {
+    let Some(id) = options.text("secret")? else { return Ok(None) };
+    // It is not shown, because the secret itself may stand here.
+    let invalid = |_| invalid("`secret` is the id of a secret, such as \"app:stripe\"");
+    id.parse().map(Some).map_err(invalid)
 }

@@ -38,6 +38,7 @@ use super::members::Members;
 /// | `headers` | A table of headers: a name with a string, or with a list of them. They have at most 64 KiB together. |
 /// | `basic` | `{ username, password }`, which are sent as `Authorization: Basic`. |
 /// | `bearer` | A token, which is sent as `Authorization: Bearer`. |
+/// | `secret` | The id of a [secret](frame_net::secrets) that the request carries: one that the option `secrets` of the frame grants. The script never sees it. |
 /// | `sensitive` | A list of names of headers that go to the origin of the `url` only, and not to others that it redirects to. The usual ones do so anyway: see [`Request::header`](frame_net::http::Request::header). |
 /// | `decode` | Whether `gzip`, `br` and `zstd` are asked for and decoded; they are unless this is `false` or the request has an `Accept-Encoding` or a `Range`. |
 /// | `stream` | Whether the body of the response is read piece by piece. Not for `upload`, `events` and `all`. |

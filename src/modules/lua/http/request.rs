@@ -16,10 +16,10 @@ use super::{credentials, pairs, parts, upload};
 use crate::modules::connect::{self, Way};
 use crate::modules::lua::fs::{self, Access, Opening};
 use crate::modules::lua::headers;
-use crate::modules::lua::members::{Members, invalid, shown, utf8};
+use crate::modules::lua::members::{self, Members, invalid, shown, utf8};
 
 /// The options that every request has.
-pub(super) const COMMON: [&str; 14] = [
+pub(super) const COMMON: [&str; 15] = [
     "basic",
     "bearer",
     "connect_timeout",
@@ -30,6 +30,7 @@ pub(super) const COMMON: [&str; 14] = [
     "max_body",
     "max_redirects",
     "query",
+    "secret",
     "sensitive",
     "stall_timeout",
     "stream",
@@ -114,6 +115,9 @@ impl Sender {
             }
         }
         request = credentials::add(request, options)?;
+        if let Some(id) = members::secret(options)? {
+            request = request.secret(id);
+        }
         if let Some(query) = options.table("query")? {
             request = request.query(pairs::read(lua, &query, "query", LARGEST_QUERY)?).map_err(failed)?;
         }

@@ -13,7 +13,7 @@ use mlua::{Table, Value};
 use self::socket::Socket;
 use super::headers;
 use super::held::{self, Handle, Held, Opened};
-use super::members::{Members, invalid, utf8};
+use super::members::{self, Members, invalid, utf8};
 use crate::modules::connect::{self, Way};
 
 /// A [module](LuaModule) with which scripts talk to WebSockets; they find it under `websocket`.
@@ -28,6 +28,7 @@ use crate::modules::connect::{self, Way};
 /// | option | |
 /// |---|---|
 /// | `headers` | A table of headers of the handshake: a name with a string, or with a list of them. They have at most 64 KiB together. |
+/// | `secret` | The id of a [secret](frame_net::secrets) that the handshake carries, with `wss` only. |
 /// | `protocols` | A list of the subprotocols that are offered. |
 /// | `timeout` | How many seconds the connection and the handshake may take together. |
 /// | `connect_timeout` | How many seconds the connection may take. |
@@ -113,6 +114,9 @@ impl WebSocketModule {
                 request = request.header(name, value).map_err(raise)?;
             }
         }
+        if let Some(id) = members::secret(options)? {
+            request = request.secret(id);
+        }
         for name in options.table("protocols")?.iter().flat_map(Table::sequence_values::<Value>) {
             let Value::String(name) = name? else {
                 return Err(invalid("`protocols` is a list of strings"));
@@ -145,7 +149,7 @@ impl WebSocketModule {
 }
 
 /// What `connect` knows.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 10] = [
     "connect_timeout",
     "first_byte_timeout",
     "headers",
@@ -154,6 +158,7 @@ const OPTIONS: [&str; 9] = [
     "ping_interval",
     "pong_timeout",
     "protocols",
+    "secret",
     "timeout",
 ];
 

@@ -45,6 +45,7 @@ pub(super) fn code_of_stream(failed: &wasmtime::Error) -> Option<ErrorCode> {
 fn code_of_body(failed: &Error) -> ErrorCode {
     match failed {
         Error::HttpResponseIncomplete => ErrorCode::HttpResponseIncomplete,
+        Error::HttpRequestDenied => ErrorCode::HttpRequestDenied,
         Error::HttpResponseBodySize(limit) => ErrorCode::HttpResponseBodySize(*limit),
         Error::HttpResponseTrailerSectionSize(limit) => ErrorCode::HttpResponseTrailerSectionSize(*limit),
         Error::HttpResponseTimeout => ErrorCode::HttpResponseTimeout,
@@ -57,7 +58,9 @@ fn code(failed: &HttpError) -> Error {
     match failed {
         HttpError::Url(_) => Error::HttpRequestUriInvalid,
         HttpError::Method { .. } => Error::HttpRequestMethodInvalid,
-        HttpError::ReservedHeader { .. } | HttpError::InvalidTrailer { .. } => Error::HttpRequestDenied,
+        HttpError::ReservedHeader { .. } | HttpError::InvalidTrailer { .. } | HttpError::Secret(_) => {
+            Error::HttpRequestDenied
+        }
         HttpError::TooManyHeaders { .. } => Error::HttpRequestHeaderSectionSize(None),
         HttpError::RequestTooLarge { limit } => Error::HttpRequestBodySize(Some(*limit)),
         HttpError::RequestBody(failed) => request_body(failed),

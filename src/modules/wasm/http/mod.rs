@@ -71,6 +71,9 @@ const MAX_FIELDS: usize = 32 << 10;
 ///   there.
 /// - What the client alone decides on cannot be set: beside what `wasi:http` forbids those are `Expect` and `TE`, which
 ///   are forbidden, too.
+/// - The header `frame-secret` is not sent: it names the [secret](frame_net::secrets) that the request carries, one that the
+///   option `secrets` of the frame grants. With several, or with what is not an id, the request fails with
+///   `HTTP-request-denied`, and so does one that cannot carry its secret. That is only sent in the header that belongs to it.
 /// - The client's [default headers](frame_net::http::HttpConfig::headers) are sent with requests that have none of their
 ///   names.
 /// - A request that waits for one of the client's [connections to a

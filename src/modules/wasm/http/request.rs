@@ -5,6 +5,7 @@ use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use frame_net::SecretId;
 use frame_net::http::{Body, Method, Request};
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt as _;
@@ -24,10 +25,13 @@ pub(super) async fn of(request: http::Request<WasiBody>, alive: Alive) -> Result
         .max_redirects(0)
         .decode(false);
     for (name, value) in &head.headers {
-        // The client sends these two itself.
-        if name != header::CONTENT_LENGTH && name != header::TRAILER {
+        // The client sends these two itself, and the third is for the host.
+        if name != header::CONTENT_LENGTH && name != header::TRAILER && name != SECRET {
             request = request.header(name, value).map_err(|failed| error::of_request(&failed))?;
         }
+    }
+    if let Some(id) = secret(&head.headers)? {
+        request = request.secret(id);
     }
     let mut body = Guest { first: None, rest: body, alive };
     let length = content_length(&head.headers);
@@ -44,6 +48,19 @@ pub(super) async fn of(request: http::Request<WasiBody>, alive: Alive) -> Result
     }
     let body = length.into_iter().fold(Body::new(body), Body::with_length);
     Ok(request.body(body.with_trailers(trailers(&head.headers)?)))
+}
+
+/// Names the secret that a request carries. It is taken away, and the client adds the header of the secret.
+pub(super) const SECRET: HeaderName = HeaderName::from_static("frame-secret");
+
+/// The secret that the guest names.
+fn secret(headers: &HeaderMap) -> Result<Option<SecretId>, Error> {
+    let mut named = headers.get_all(SECRET).iter();
+    let (Some(id), None) = (named.next(), named.next()) else {
+        return if headers.contains_key(SECRET) { Err(Error::HttpRequestDenied) } else { Ok(None) };
+    };
+    let id = id.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(Some).ok_or(Error::HttpRequestDenied)
 }
 
 /// What the guest says that its body has, which is a number: `wasi:http` has seen to that.
