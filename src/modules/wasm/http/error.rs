@@ -118,10 +118,12 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
         Cause::Denied(denied) if denied.address().is_some() && denied.name().is_none() => {
             Error::DestinationIpProhibited
         }
-        Cause::Egress(refusal) if matches!(refusal.host(), Host::Address(_)) => Error::DestinationIpProhibited,
-        Cause::Denied(_) | Cause::Egress(_) | Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => {
-            Error::HttpRequestDenied
+        Cause::Egress(refusal) if matches!(refusal.host(), Host::Address(_)) => {
+            Error::DestinationIpProhibited
         }
+        Cause::Denied(_)
+        | Cause::Egress(_)
+        | Cause::HttpConnect(HttpConnectError::Refused { status: 403 }) => Error::HttpRequestDenied,
         Cause::Handshake(HandshakeError::Refused(refusal)) => refused(*refusal),
         Cause::NotSupported { .. } | Cause::WireGuard(wireguard::Refusal::NoNameServer) => {
             Error::ConfigurationError
