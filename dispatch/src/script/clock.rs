@@ -372,6 +372,11 @@ struct Clock {
 /// The clock of this process. A fork has none until it runs its first slice.
 static CLOCK: AtomicPtr<Clock> = AtomicPtr::new(ptr::null_mut());
 
+/// Starts the thread of the clock if there is none.
+pub(crate) fn start_thread() -> io::Result<()> {
+    Clock::current().unpark()
+}
+
 impl Clock {
     #[allow(unsafe_code)]
     fn current() -> &'static Self {

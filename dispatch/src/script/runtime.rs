@@ -144,6 +144,34 @@ impl ScriptRuntime {
         }
     }
 
+    /// Starts the threads that usually run tasks, and the clock of scripts. A program that does this as it starts runs
+    /// scripts also where the system later refuses further threads.
+    ///
+    /// Otherwise threads are started when they are needed. A call for which there is none fails with
+    /// [`Unavailable`](ErrorKind::Unavailable).
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses a thread. Those that were started before stay.
+    pub fn start_threads(&self) -> io::Result<()> {
+        clock::start_thread()?;
+        let shared = self.shared();
+        loop {
+            let mut state = shared.state();
+            if state.threads >= shared.config.threads {
+                return Ok(());
+            }
+            state.threads += 1;
+            state.started += 1;
+            let number = state.started;
+            drop(state);
+            if let Err(error) = shared.start(number) {
+                shared.state().threads -= 1;
+                return Err(error);
+            }
+        }
+    }
+
     /// Returns how many threads and tasks there are.
     pub fn statistics(&self) -> ScriptRuntimeStatistics {
         let shared = self.shared();
@@ -227,7 +255,8 @@ impl ScriptRuntimeBuilder {
         self
     }
 
-    /// Builds the runtime. The first thread is started with the first task.
+    /// Builds the runtime. The first thread is started with the first task, or by
+    /// [`start_threads`](ScriptRuntime::start_threads).
     #[must_use]
     pub fn build(self) -> ScriptRuntime {
         let threads = self.threads.max(1);
