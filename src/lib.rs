@@ -33,6 +33,7 @@ pub mod modules;
 mod options;
 mod report;
 pub mod telemetry;
+mod threads;
 mod unit;
 
 pub use crate::command::main;

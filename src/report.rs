@@ -8,9 +8,13 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use frame_dispatch::printable::{escape, escape_json, is_printable};
+
+use crate::telemetry::output::{self, Importance};
 
 /// An error with its causes, the outermost first.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
@@ -60,9 +64,36 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Prints a line to standard error. Where there is none, nobody is left to be told so.
+///
+/// Once the program logs, its log is the way there: a reader that does not read is waited for at most a second.
 pub(crate) fn print_error(text: &dyn Display) {
     let text = text.to_string();
-    let _ = writeln!(anstream::stderr().lock(), "{}", terminal_safe(&text));
+    match output::started() {
+        Some(output) => output.print(&on_stderr(&text)),
+        None => _ = writeln!(anstream::stderr().lock(), "{}", terminal_safe(&text)),
+    }
+}
+
+/// Queues a line for standard error, or several, and does not wait: for what has other work to do.
+pub(crate) fn offer_error(text: &dyn Display) {
+    let text = text.to_string();
+    match output::started() {
+        Some(output) => {
+            for line in on_stderr(&text).split_inclusive('\n') {
+                output.offer(line.as_bytes(), Importance::Control);
+            }
+        }
+        None => print_error(&text),
+    }
+}
+
+/// A line as standard error shows it.
+fn on_stderr(text: &str) -> String {
+    let text = terminal_safe(text);
+    match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => format!("{}\n", strip_str(&text)),
+        _ => format!("{text}\n"),
+    }
 }
 
 fn unless_gone(printed: io::Result<()>) -> io::Result<()> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use frame_dispatch::lua::LuaError;
 use frame_dispatch::process::{HostConfig, HostId};
@@ -11,7 +10,6 @@ use frame_net::{ConfigError, NetworkConfig, NetworkError, NetworkId, NetworkRegi
 use frame_registry::{Id, Options, nearest};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults};
@@ -20,6 +18,7 @@ use super::secrets;
 use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::{failed, progress};
+use crate::threads::processors;
 
 /// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
 ///
@@ -39,7 +38,7 @@ pub(super) async fn compile(
     let defaults = Defaults::of(manifest).map_err(|problem| Problems(vec![problem]))?;
     let mut problems = Vec::new();
 
-    let compiler = Compiler { manifest, engines, turns: Arc::new(Semaphore::new(threads())) };
+    let compiler = Compiler { manifest, engines, turns: Arc::new(Semaphore::new(processors())) };
     let (functions, processes) = tokio::join!(
         compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
         compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
@@ -81,11 +80,6 @@ pub(super) async fn compile(
     })
 }
 
-/// How many are compiled at once.
-fn threads() -> usize {
-    available_parallelism().map_or(1, usize::from)
-}
-
 /// What a unit is compiled to, and its generation.
 type Compiled = (Code, u32);
 
@@ -119,7 +113,7 @@ impl Compiler<'_> {
             let turn = Arc::clone(&self.turns).acquire_owned().await;
             let (engines, function) = (Arc::clone(self.engines), given.value.clone());
             let message = format!("compiling the {} {id}", role.noun());
-            let compiled = spawn_blocking(move || {
+            let compiled = self.engines.compilers.run(move || {
                 let _turn = turn;
                 let span = takes_long(&function.limits).then(|| progress(&message));
                 let _entered = span.as_ref().map(|span| span.enter());

@@ -12,6 +12,7 @@ use frame_registry::BoxError;
 
 use crate::manifest::{self, Limits};
 use crate::modules;
+use crate::threads::{Workers, processors};
 
 /// The engines of an app. A script and a component of an app are not trusted: they deal with processes of their own.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Engines {
     wasm: components::Engines,
     /// That of all modules `http`.
     pub(super) http: HttpClient,
+    /// The threads that compile. They are there from the beginning, because a reload must not fail for want of one.
+    pub(super) compilers: Workers,
 }
 
 /// What a unit is to be: processes are kept apart from functions where one could take the other's room.
@@ -44,6 +47,11 @@ impl Engines {
     pub(super) fn new(manager: &ProcessManager, http: HttpClient) -> Result<Self, BoxError> {
         // One for all, so that none of them can hold the threads on which the app is controlled.
         let runtime = ScriptRuntime::new();
+        runtime
+            .start_threads()
+            .map_err(|error| format!("the threads of scripts were not started: {error}"))?;
+        let compilers = Workers::start("frame-compile", processors())
+            .map_err(|error| format!("the threads that compile were not started: {error}"))?;
         // The host modules of scripts; those of components are in `components`.
         let lua = LuaEngine::builder()
             .runtime(runtime.clone())
@@ -59,6 +67,7 @@ impl Engines {
             #[cfg(feature = "wasm")]
             wasm: components::Engines::new(manager, http.clone(), runtime),
             http,
+            compilers,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Why a subcommand failed.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
@@ -59,10 +60,34 @@ impl Failure {
     pub(super) fn print(&self) {
         report::print_error(&self.report);
     }
+
+    /// Says it on standard error of a program that goes on: without waiting for the reader.
+    pub(super) fn offer(&self) {
+        report::offer_error(&self.report);
+    }
 }
 
 impl<E: Into<BoxError>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self::new(Exit::Internal, report::chain(&*error.into()))
+        let error = error.into();
+        let exit = if is_exhausted(&*error) { Exit::Exhausted } else { Exit::Internal };
+        Self::new(exit, report::chain(&*error))
     }
+}
+
+/// Returns whether the system has refused a thread, a descriptor or memory.
+fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
+    std::iter::once(error).chain(report::causes(error)).any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            #[cfg(unix)]
+            let is_limit = {
+                use rustix::io::Errno;
+                let errno = Errno::from_io_error(error);
+                [Errno::MFILE, Errno::NFILE, Errno::NOBUFS].map(Some).contains(&errno)
+            };
+            #[cfg(not(unix))]
+            let is_limit = false;
+            is_limit || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::OutOfMemory)
+        })
+    })
 }

@@ -13,12 +13,15 @@ mod resolvers;
 mod run;
 
 use std::process::ExitCode;
+#[cfg(unix)]
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use frame_registry::BoxError;
 
 use self::failure::Failure;
 use crate::exit::Exit;
+use crate::telemetry::output;
 
 /// What the program is called, in its help and its manual.
 const NAME: &str = "frame";
@@ -27,11 +30,25 @@ const NAME: &str = "frame";
 pub fn main() -> ExitCode {
     // In the helper process of a network this does not return.
     frame_net::wireguard::helper::init();
+    #[cfg(unix)]
+    outlive_file_limit();
     let exit = Cli::parse().run().unwrap_or_else(|failure| {
         failure.print();
         failure.exit()
     });
+    // What is said is queued once the program logs.
+    if let Some(output) = output::started() {
+        output.flush();
+    }
     exit.into()
+}
+
+/// Has a write past the limit of file sizes (`ulimit -f`) fail. Otherwise SIGXFSZ ends the program, so that a script which
+/// writes too much, or a log that does, would end all others.
+#[cfg(unix)]
+fn outlive_file_limit() {
+    // If it cannot be registered the signal ends the program as before.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
 }
 
 /// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.

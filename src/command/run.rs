@@ -5,29 +5,25 @@ mod control;
 mod notify;
 #[cfg(unix)]
 mod orphans;
+mod panics;
 mod signals;
 
 use std::convert::Infallible;
-use std::io;
 use std::path::PathBuf;
-use std::process;
-use std::thread;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use self::signals::{Reloads, Stops};
+use self::signals::Signals;
 use super::Failure;
 use crate::app::RunningApp;
+#[cfg(unix)]
+use crate::control::ManifestLock;
 use crate::exit::Exit;
 use crate::manifest::{self, Manifest, Problems};
 use crate::report;
-use crate::telemetry::{self, LogArgs, LogFormat};
-
-/// How long the last traces may take to be sent.
-const LAST_TRACES: Duration = Duration::from_secs(5);
+use crate::telemetry::{self, LAST_WAIT, LogArgs, LogFormat, output};
+use crate::threads::{self, Workers};
 
 /// Runs the app of a manifest until it is told to stop.
 ///
@@ -55,65 +51,123 @@ enum End {
     Down,
 }
 
+/// What a run holds beside the app.
+struct Surroundings {
+    signals: Signals,
+    /// The thread that reads manifests and renders what is wrong with them.
+    workers: Workers,
+    #[cfg(unix)]
+    lock: ManifestLock,
+    #[cfg(unix)]
+    control: Option<control::Control>,
+}
+
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let manifest = manifest::read(&self.manifest).map_err(|problems| Failure::of_manifest(&problems))?;
+        // First of all: from now on nothing that is said waits for a reader, and no signal ends the program in between.
+        output::start()?;
+        panics::log();
+        let signals = Signals::listen()?;
+        let runtime = threads::runtime()?;
+        let workers = Workers::start("frame-manifest", 1)?;
+
+        let Some(manifest) = runtime.block_on(async {
+            tokio::select! {
+                manifest = self.read(&workers) => Some(manifest),
+                _ = signals.stop() => None,
+            }
+        }) else {
+            return Ok(Exit::Done);
+        };
+        let manifest = manifest?.map_err(|problems| Failure::of_manifest(&problems))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
         #[cfg(unix)]
         crate::descriptors::raise();
-        let runtime = Builder::new_multi_thread().enable_all().build()?;
-        let exit = runtime.block_on(self.serve(manifest));
+        // Before anything is made: there may be another run of this manifest.
+        #[cfg(unix)]
+        let lock = ManifestLock::take(&self.manifest)
+            .map_err(|error| Failure::new(error.exit(), report::chain(&error)))?;
+        let surroundings = Surroundings {
+            signals,
+            workers,
+            #[cfg(unix)]
+            lock,
+            #[cfg(unix)]
+            control: None,
+        };
+        let (exit, signals) = runtime.block_on(self.serve(manifest, surroundings));
         // A thread that is still blocked runs what was told to end, and killed: it is not waited for.
         runtime.shutdown_background();
-        end_if_told_again()?;
-        telemetry.shutdown(LAST_TRACES);
+        // All that is left to do is to send traces, and to write the log.
+        signals.end_with_next();
+        telemetry.shutdown(LAST_WAIT);
         exit
     }
 
-    async fn serve(&self, manifest: Manifest) -> Result<Exit, Failure> {
-        let (mut reloads, mut stops) = (Reloads::listen()?, Stops::listen()?);
+    async fn read(&self, workers: &Workers) -> Result<Result<Manifest, Problems>, threads::Panicked> {
+        let path = self.manifest.clone();
+        workers.run(move || manifest::read(&path)).await
+    }
+
+    async fn serve(&self, manifest: Manifest, mut around: Surroundings) -> (Result<Exit, Failure>, Signals) {
+        let exit = self.boot_and_attend(manifest, &mut around).await;
+        // The socket is removed before the program ends.
+        #[cfg(unix)]
+        if let Some(control) = around.control {
+            control.shutdown().await;
+        }
+        (exit, around.signals)
+    }
+
+    async fn boot_and_attend(&self, manifest: Manifest, around: &mut Surroundings) -> Result<Exit, Failure> {
         #[cfg(unix)]
         let _reaping = orphans::reap()?;
         #[cfg(unix)]
         let name = manifest.app.name.clone();
         let booted = tokio::select! {
             booted = RunningApp::boot(manifest) => booted,
-            _ = stops.next() => return Ok(Exit::Done),
+            _ = around.signals.stop() => return Ok(Exit::Done),
         };
         let app = booted.map_err(|problems| Failure::of_manifest(&problems))?;
-        // Before anything runs: there may be another run of this manifest.
         #[cfg(unix)]
-        let mut control = match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
-            Ok(serving) => serving,
+        match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
+            Ok(control) => {
+                around.signals.remove_at_end(control.files());
+                around.control = Some(control);
+            }
             Err(error) => {
-                self.stop(&app, &mut stops, Exit::Internal).await;
+                self.stop(&app, Exit::Internal).await;
                 return Err(Failure::new(error.exit(), report::chain(&error)));
             }
-        };
-        let exit = self.attend(&app, &mut reloads, &mut stops).await;
-        // The socket is removed before the program ends.
-        #[cfg(unix)]
-        control.shutdown().await;
-        Ok(exit)
+        }
+        Ok(self.attend(&app, around).await)
     }
 
     /// Runs what is supervised, until it is told to stop or is down, and stops it.
-    async fn attend(&self, app: &RunningApp, reloads: &mut Reloads, stops: &mut Stops) -> Exit {
-        if let Err(problems) = app.supervise().await {
-            self.say(&problems);
-            return self.stop(app, stops, Exit::Internal).await;
+    async fn attend(&self, app: &RunningApp, around: &mut Surroundings) -> Exit {
+        let supervised = tokio::select! {
+            supervised = app.supervise() => supervised,
+            stop = around.signals.stop() => {
+                tracing::info!("stopping, because of {stop}");
+                return self.stop(app, Exit::Done).await;
+            }
+        };
+        if let Err(problems) = supervised {
+            self.say(problems, &around.workers).await;
+            return self.stop(app, Exit::Internal).await;
         }
         ready(app).await;
+        let stop = around.signals.clone();
         let end = tokio::select! {
-            stop = stops.next() => End::Asked(stop),
+            stop = stop.stop() => End::Asked(stop),
             down = app.down() => {
                 let down = report::one_line(&down.to_string());
                 tracing::error!("{down}");
                 notify::degraded(&down);
                 End::Down
             }
-            never = self.reload_whenever(reloads, app) => match never {},
+            never = self.reload_whenever(app, around) => match never {},
         };
         let exit = match end {
             End::Asked(stop) => {
@@ -122,19 +176,20 @@ impl Args {
             }
             End::Down => Exit::Internal,
         };
-        self.stop(app, stops, exit).await
+        self.stop(app, exit).await
     }
 
     /// Reloads one time for all signals that come while another reload runs. A reload that failed and was not undone is not done
     /// before it is.
-    async fn reload_whenever(&self, reloads: &mut Reloads, app: &RunningApp) -> Infallible {
+    async fn reload_whenever(&self, app: &RunningApp, around: &mut Surroundings) -> Infallible {
         let mut health = app.health();
         let mut was_degraded = false;
         loop {
             tokio::select! {
-                () = reloads.next() => {
+                () = around.signals.reload() => {
                     notify::reloading();
-                    self.reload(app).await;
+                    self.renew(around).await;
+                    self.reload(app, around).await;
                 }
                 // The other side is in the app.
                 _ = health.changed(), if was_degraded => (),
@@ -149,10 +204,26 @@ impl Args {
         }
     }
 
-    async fn reload(&self, app: &RunningApp) {
-        tracing::info!("reading the manifest again");
-        let path = self.manifest.clone();
-        let reloaded = match spawn_blocking(move || manifest::read(&path)).await {
+    /// Opens again what other programs may have moved or removed since the program opened it.
+    #[cfg_attr(not(unix), expect(clippy::unused_async, clippy::unused_self, reason = "as on Unix"))]
+    async fn renew(&self, around: &mut Surroundings) {
+        #[cfg(unix)]
+        if let Some(control) = &mut around.control {
+            control.renew().await;
+            around.signals.remove_at_end(control.files());
+        }
+        #[cfg(not(unix))]
+        let _ = around;
+    }
+
+    async fn reload(&self, app: &RunningApp, around: &mut Surroundings) {
+        // The manifest may be another file now.
+        #[cfg(unix)]
+        if let Err(error) = around.lock.renew() {
+            tracing::error!("not reloaded: the app goes on as it was, and {}", report::chain(&error));
+            return;
+        }
+        let reloaded = match self.read(&around.workers).await {
             Ok(Ok(manifest)) => app.reload(manifest, self.grace).await,
             Ok(Err(problems)) => Err(problems),
             Err(error) => {
@@ -163,20 +234,15 @@ impl Args {
         match reloaded {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
-                self.say(&problems);
+                let count = problems.0.len();
+                self.say(problems, &around.workers).await;
                 match app.degraded() {
                     None => {
-                        tracing::error!(
-                            problems = problems.0.len(),
-                            "not reloaded: the app goes on as it was"
-                        );
+                        tracing::error!(problems = count, "not reloaded: the app goes on as it was");
                     }
                     Some(degraded) => {
                         let degraded = report::one_line(&degraded.to_string());
-                        tracing::error!(
-                            problems = problems.0.len(),
-                            "not reloaded, and not as it was: {degraded}"
-                        );
+                        tracing::error!(problems = count, "not reloaded, and not as it was: {degraded}");
                     }
                 }
             }
@@ -184,31 +250,31 @@ impl Args {
     }
 
     /// Says what is wrong while the app runs: in the log, and to people with the lines of the file, too.
-    fn say(&self, problems: &Problems) {
-        for problem in &problems.0 {
-            let (line, column) = problem.file.position(problem.span.start);
-            let (label, help) = (problem.label.as_deref(), problem.help.as_deref());
-            tracing::error!(file = problem.file.name, line, column, label, help, "{}", problem.message);
-        }
-        // Who reads JSON line by line can make nothing of another report.
-        if self.log.format != LogFormat::Json {
-            Failure::of_manifest(problems).print();
+    async fn say(&self, problems: Problems, workers: &Workers) {
+        // The log is of programs, which can make nothing of another report.
+        let is_for_people = self.log.format != LogFormat::Json;
+        let said = workers.run(move || {
+            for problem in &problems.0 {
+                let (line, column) = problem.file.position(problem.span.start);
+                let (label, help) = (problem.label.as_deref(), problem.help.as_deref());
+                tracing::error!(file = problem.file.name, line, column, label, help, "{}", problem.message);
+            }
+            if is_for_people {
+                Failure::of_manifest(&problems).offer();
+            }
+        });
+        if let Err(error) = said.await {
+            tracing::error!(%error, "what is wrong with the manifest was not shown");
         }
     }
 
-    /// Stops the app, or where somebody asks for it a second time the whole program.
-    async fn stop(&self, app: &RunningApp, stops: &mut Stops, exit: Exit) -> Exit {
+    /// Stops the app. A second signal ends the whole program.
+    async fn stop(&self, app: &RunningApp, exit: Exit) -> Exit {
         notify::stopping();
         let now = Instant::now();
         // A year is no limit.
         let deadline = now.checked_add(self.grace).unwrap_or(now + Duration::from_hours(365 * 24));
-        let stopped = tokio::select! {
-            stopped = app.stop(deadline) => stopped,
-            second = stops.next() => {
-                tracing::error!("ended at once, because of {second}");
-                process::exit(second.exit_code());
-            }
-        };
+        let stopped = app.stop(deadline).await;
         if stopped.is_clean() {
             tracing::info!("stopped: {stopped}");
         } else {
@@ -216,21 +282,6 @@ impl Args {
         }
         exit
     }
-}
-
-/// From now on a signal ends the program at once: all that it has left to do is to send traces.
-fn end_if_told_again() -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let mut stops = {
-        let _entered = runtime.enter();
-        Stops::listen()?
-    };
-    thread::spawn(move || {
-        let second = runtime.block_on(stops.next());
-        tracing::error!("ended at once, because of {second}");
-        process::exit(second.exit_code());
-    });
-    Ok(())
 }
 
 async fn ready(app: &RunningApp) {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::place::Place;
+use super::place::{Place, shown};
 use super::protocol::{self, AnswerError, Command, MAX_ANSWER, Process, Running};
 use super::server::is_trusted;
 
@@ -27,28 +27,32 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Dropping the future ends the conversation.
 pub(crate) async fn ask(place: &Place) -> Result<Running<Process>, AskError> {
     let sockets = place.sockets();
+    let mut first = None;
     for socket in &sockets {
         let failed = |source| AskError::Failed { socket: socket.clone(), source };
-        let checked = place.check(socket);
-        let asked = match checked {
+        let asked = match place.check(socket) {
             Ok(()) => timeout(DEADLINE, converse(socket)).await.unwrap_or(Err(NoAnswer::Late)),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(NoAnswer::NotThere(error)),
         };
         match asked {
             // None was ever there, or it was left by one that was killed.
-            Err(NoAnswer::Io(error)) if is_nobody(&error) => (),
+            Err(NoAnswer::NotThere(error)) if is_absent(&error) => (),
+            // Another user has this place. The run has the next then.
+            Err(error @ (NoAnswer::OtherUser(_) | NoAnswer::NotThere(_))) => {
+                first.get_or_insert(failed(error));
+            }
             asked => return asked.map_err(failed),
         }
     }
-    Err(AskError::NotRunning { sockets })
+    Err(first.unwrap_or(AskError::NotRunning { sockets }))
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 async fn converse(socket: &PathBuf) -> Result<Running<Process>, NoAnswer> {
-    let stream = UnixStream::connect(socket).await?;
+    let stream = UnixStream::connect(socket).await.map_err(NoAnswer::NotThere)?;
     // What it says is shown to people, and acted on.
     let user = stream.peer_cred()?.uid();
     if !is_trusted(user) {
@@ -72,7 +76,7 @@ pub(crate) enum AskError {
         sockets: Vec<PathBuf>,
     },
     /// There is something, which does not answer as a run does.
-    #[error("what is at {} cannot be asked", .socket.display())]
+    #[error("what is at {} cannot be asked", shown(.socket))]
     Failed {
         /// Where it is.
         socket: PathBuf,
@@ -86,6 +90,9 @@ pub(crate) enum AskError {
 pub(crate) enum NoAnswer {
     #[error("it is of the user {0}, who is not to be trusted")]
     OtherUser(u32),
+    /// There is nothing that could be connected to, or it is not safe to do so.
+    #[error(transparent)]
+    NotThere(io::Error),
     #[error("it has not answered within {} s", DEADLINE.as_secs())]
     Late,
     #[error(transparent)]
@@ -95,5 +102,5 @@ pub(crate) enum NoAnswer {
 }
 
 fn list(sockets: &[PathBuf]) -> String {
-    sockets.iter().map(|socket| socket.display().to_string()).collect::<Vec<_>>().join(" or ")
+    sockets.iter().map(|socket| shown(socket)).collect::<Vec<_>>().join(" or ")
 }

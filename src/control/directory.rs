@@ -8,16 +8,21 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// Where sockets can be, best first: in `$XDG_RUNTIME_DIR`, where that is a directory of this user, and in `/tmp`. Who
-/// asks a run may have another environment than it has, as behind `ssh` or in a timer, so it looks into both.
+/// Where sockets can be, best first: in `$XDG_RUNTIME_DIR`, or where that is by custom, if it is a directory of this user;
+/// and in `/tmp`. The user who asks a run may have another environment than it has, as with `ssh` or in a timer, so all of
+/// them are looked into.
 pub(super) fn candidates() -> Vec<PathBuf> {
     let user = geteuid().as_raw();
-    let of_session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| {
-        // That of another user, as `sudo` may leave it, could be changed by that one at any time.
+    // That of another user, as `sudo` may leave it, could be changed by that one at any time.
+    let is_own = |path: &PathBuf| {
         path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user)
-    });
-    let of_session = of_session.map(|path| path.join("frame"));
-    of_session.into_iter().chain([PathBuf::from(format!("/tmp/frame-{user}"))]).collect()
+    };
+    let of_session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(is_own);
+    let by_custom = Some(PathBuf::from(format!("/run/user/{user}")))
+        .filter(is_own)
+        .filter(|path| Some(path) != of_session.as_ref());
+    let private = of_session.into_iter().chain(by_custom).map(|path| path.join("frame"));
+    private.chain([PathBuf::from(format!("/tmp/frame-{user}"))]).collect()
 }
 
 /// Makes the directory if it is not there, and looks whether it is safe.

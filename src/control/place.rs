@@ -3,11 +3,13 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::directory;
@@ -32,12 +34,19 @@ impl Place {
         path.canonicalize().map(Self::OfManifest)
     }
 
-    /// The paths that the socket can have, best first.
+    /// The paths that the socket can have, best first. The last one may be in no directory: an abstract name of Linux, which
+    /// begins with a zero byte. It needs neither a file system nor the consent of another user, but anyone may take it first.
     pub(super) fn sockets(&self) -> Vec<PathBuf> {
         match self {
             Self::OfManifest(manifest) => {
-                let name = format!("{}.sock", digest(manifest));
-                directory::candidates().into_iter().map(|directory| directory.join(&name)).collect()
+                let digest = digest(manifest);
+                let name = format!("{digest}{SUFFIX}");
+                let mut sockets: Vec<_> =
+                    directory::candidates().into_iter().map(|directory| directory.join(&name)).collect();
+                if cfg!(target_os = "linux") {
+                    sockets.push(format!("\0frame-{}-{digest}", geteuid().as_raw()).into());
+                }
+                sockets
             }
             Self::At(path) => vec![path.clone()],
         }
@@ -46,25 +55,100 @@ impl Place {
     /// Looks whether what is at one of the paths can be trusted to be as it was left.
     pub(super) fn check(&self, socket: &Path) -> io::Result<()> {
         match (self, socket.parent()) {
-            (Self::OfManifest(_), Some(parent)) => directory::check(parent),
+            (Self::OfManifest(_), Some(parent)) if !is_abstract(socket) => directory::check(parent),
             _ => Ok(()),
         }
     }
 
-    /// Takes the place, for as long as the claim lives.
-    pub(super) fn claim(&self) -> Result<Claim, BindError> {
-        let mut sockets = self.sockets().into_iter();
-        let Some(socket) = sockets.next() else { unreachable!("a place has a path at least") };
-        if let (Self::OfManifest(_), Some(parent)) = (self, socket.parent()) {
-            directory::make(parent).map_err(|source| BindError::new(&socket, source))?;
-        }
-        // One that was started with another environment is in another directory.
-        for other in sockets.filter(|other| self.check(other).is_ok()) {
-            if let Some(pid) = holder(&beside(&other)) {
-                return Err(BindError::AlreadyRunning { socket: other, pid: pid.ok() });
+    /// Takes the first of the paths that can be used, and listens there for as long as the claim lives. Also returns what
+    /// was wrong with the first path if it is another.
+    ///
+    /// Leftovers of killed runs beside the socket are removed.
+    pub(super) fn listen(&self) -> Result<(Claim, UnixListener, Option<BindError>), BindError> {
+        let sockets = self.sockets();
+        // A run that was started with another environment is in another directory.
+        for socket in sockets.iter().filter(|socket| !is_abstract(socket) && self.check(socket).is_ok()) {
+            if let Some(pid) = holder(&beside(socket)) {
+                return Err(BindError::AlreadyRunning { pid: pid.ok() });
             }
         }
-        Claim::new(socket)
+        let mut first = None;
+        for socket in sockets {
+            match self.listen_at(socket) {
+                Ok((claim, listener)) => return Ok((claim, listener, first)),
+                Err(running @ BindError::AlreadyRunning { .. }) => return Err(running),
+                Err(error) => _ = first.get_or_insert(error),
+            }
+        }
+        let Some(first) = first else { unreachable!("a place has a path at least") };
+        Err(first)
+    }
+
+    fn listen_at(&self, socket: PathBuf) -> Result<(Claim, UnixListener), BindError> {
+        if is_abstract(&socket) {
+            let listener = bind(&socket).map_err(|source| BindError::new(&socket, source))?;
+            return Ok((Claim { socket, lock: None }, listener));
+        }
+        if let (Self::OfManifest(_), Some(parent)) = (self, socket.parent()) {
+            directory::make(parent).map_err(|source| BindError::new(&socket, source))?;
+            remove_leftovers(parent);
+        }
+        let claim = Claim::new(socket)?;
+        let failed = |source| BindError::new(claim.socket(), source);
+        let listener = bind(claim.socket()).map_err(failed)?;
+        // Until then others could connect, where they can enter the directory; but not be served.
+        fs::set_permissions(claim.socket(), fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok((claim, listener))
+    }
+
+    /// Returns the PID in the lock of the run that has this place, if there is one.
+    pub(super) fn runner(&self) -> Option<u32> {
+        let trusted =
+            self.sockets().into_iter().filter(|socket| !is_abstract(socket) && self.check(socket).is_ok());
+        trusted.filter_map(|socket| holder(&beside(&socket))).find_map(Result::ok)
+    }
+}
+
+/// How the names of sockets in a directory of the program's own end.
+const SUFFIX: &str = ".sock";
+/// How many names in a directory are looked at for leftovers.
+const MOST_LEFTOVERS: usize = 1000;
+
+fn is_abstract(socket: &Path) -> bool {
+    socket.as_os_str().as_encoded_bytes().starts_with(b"\0")
+}
+
+/// A socket, for people. An abstract name is shown as `ss` shows it.
+pub(super) fn shown(socket: &Path) -> String {
+    socket.display().to_string().replace('\0', "@")
+}
+
+fn bind(socket: &Path) -> io::Result<UnixListener> {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = socket.as_os_str().as_encoded_bytes().strip_prefix(b"\0") {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::SocketAddr;
+        return UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    }
+    UnixListener::bind(socket)
+}
+
+/// Removes the sockets and locks of runs that were killed. Only for a directory of the program's own.
+fn remove_leftovers(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.take(MOST_LEFTOVERS).flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let is_digest = |name: &str| name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let Some(socket) =
+            name.strip_suffix(".lock").filter(|socket| socket.strip_suffix(SUFFIX).is_some_and(is_digest))
+        else {
+            continue;
+        };
+        // Where another run has the lock, or takes it just now, the claim fails or the next run cleans up.
+        if let Ok(claim) = Claim::existing(directory.join(socket)) {
+            drop(claim);
+        }
     }
 }
 
@@ -101,35 +185,55 @@ fn nofollow() -> i32 {
 }
 
 /// A place that is taken: by a lock, which ends with the process whatever becomes of it. What is at the socket's path is
-/// then of somebody who ended, and can be replaced.
+/// then of a run that has ended, and can be replaced. An abstract name has no lock: it ends with the process itself.
 #[derive(Debug)]
 pub(super) struct Claim {
     socket: PathBuf,
-    lock: PathBuf,
+    lock: Option<Lock>,
+}
+
+#[derive(Debug)]
+struct Lock {
+    path: PathBuf,
     file: File,
 }
 
 impl Claim {
     fn new(socket: PathBuf) -> Result<Self, BindError> {
-        let lock = beside(&socket);
+        Self::with(socket, true)
+    }
+
+    /// Takes a place only if there is a lock that is not held: a run has left it.
+    fn existing(socket: PathBuf) -> Result<Self, BindError> {
+        Self::with(socket, false)
+    }
+
+    fn with(socket: PathBuf, create: bool) -> Result<Self, BindError> {
+        let path = beside(&socket);
         let failed = |source| BindError::new(&socket, source);
         loop {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nofollow());
-            let mut file = options.open(&lock).map_err(failed)?;
+            options
+                .read(true)
+                .write(true)
+                .create(create)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(nofollow());
+            let mut file = options.open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => (),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(BindError::AlreadyRunning { pid: read_pid(&mut file).ok(), socket });
+                    return Err(BindError::AlreadyRunning { pid: read_pid(&mut file).ok() });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // Whoever ends removes the file that it has locked. One that was opened before that is no lock any more.
-            if !is_at(&file, &lock) {
+            // A run that ends removes the file that it has locked. One that was opened before that is no lock any more.
+            if !is_at(&file, &path) {
                 continue;
             }
             write_pid(&mut file).map_err(failed)?;
-            let claim = Self { socket, lock, file };
+            let claim = Self { socket, lock: Some(Lock { path, file }) };
             remove_socket(&claim.socket).map_err(|source| BindError::new(&claim.socket, source))?;
             return Ok(claim);
         }
@@ -138,23 +242,46 @@ impl Claim {
     pub(super) fn socket(&self) -> &Path {
         &self.socket
     }
+
+    /// Returns the files that a process leaves which ends without dropping this.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let lock = self.lock.as_ref();
+        lock.map(|lock| vec![self.socket.clone(), lock.path.clone()]).unwrap_or_default()
+    }
+
+    /// Returns whether the socket and its lock are where they were made.
+    pub(super) fn is_in_place(&self, socket: &fs::Metadata) -> bool {
+        self.lock.as_ref().is_none_or(|lock| is_at(&lock.file, &lock.path))
+            && fs::symlink_metadata(&self.socket).is_ok_and(|found| is_same(&found, socket))
+    }
+
+    /// Returns whether the name is not one of a file.
+    pub(super) fn is_abstract(&self) -> bool {
+        self.lock.is_none()
+    }
 }
 
 impl Drop for Claim {
-    /// Removes the socket, and the lock last, if they are still this run's: who removed the lock's file in between has
-    /// let others in.
+    /// Removes the socket, and the lock last, if they are still this run's: once the lock's file was removed, others may have
+    /// the place.
     fn drop(&mut self) {
-        if is_at(&self.file, &self.lock) {
+        if let Some(lock) = &self.lock
+            && is_at(&lock.file, &lock.path)
+        {
             // Whatever is left is found stale by the next run.
             let _ = remove_socket(&self.socket);
-            let _ = fs::remove_file(&self.lock);
+            let _ = fs::remove_file(&lock.path);
         }
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(held), Ok(found)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
-    (held.dev(), held.ino()) == (found.dev(), found.ino())
+    is_same(&held, &found)
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {
@@ -185,13 +312,24 @@ pub(crate) enum BindError {
         .pid.map_or_else(String::new, |pid| format!(" as process {pid}"))
     )]
     AlreadyRunning {
-        /// The socket that the other has.
-        socket: PathBuf,
         /// The other's PID, if that is known.
         pid: Option<u32>,
     },
+    /// A user who is not trusted holds the lock of the manifest.
+    #[error(
+        "the manifest {} is locked by process {pid} of the user {user}; end that process, and let only trusted users read \
+         the manifest", .manifest.display()
+    )]
+    LockedByOther {
+        /// The manifest.
+        manifest: PathBuf,
+        /// The process.
+        pid: u32,
+        /// Its user.
+        user: u32,
+    },
     /// The place cannot be used.
-    #[error("the control socket {} cannot be used", .socket.display())]
+    #[error("the control socket {} cannot be used", shown(.socket))]
     Io {
         /// The socket.
         socket: PathBuf,
@@ -204,7 +342,7 @@ impl BindError {
     /// What the program ends with for it.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
-            Self::AlreadyRunning { .. } => Exit::Unavailable,
+            Self::AlreadyRunning { .. } | Self::LockedByOther { .. } => Exit::Unavailable,
             Self::Io { .. } => Exit::Internal,
         }
     }
@@ -216,19 +354,21 @@ impl BindError {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixListener;
-
     use super::*;
 
+    fn claim(place: &Place) -> Result<Claim, BindError> {
+        place.listen().map(|(claim, ..)| claim)
+    }
+
     #[test]
-    fn a_place_has_one_holder_and_is_free_when_that_is_gone() {
+    fn a_place_has_one_holder_and_is_free_when_that_has_ended() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place::At(directory.path().join("control.sock"));
-        let claim = place.claim().unwrap();
-        let Err(BindError::AlreadyRunning { pid, .. }) = place.claim() else { panic!("two hold it") };
+        let first = claim(&place).unwrap();
+        let Err(BindError::AlreadyRunning { pid }) = claim(&place) else { panic!("two hold it") };
         assert_eq!(pid, Some(std::process::id()));
-        drop(claim);
-        drop(place.claim().unwrap());
+        drop(first);
+        drop(claim(&place).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
     }
 
@@ -239,9 +379,25 @@ mod tests {
         // Neither removes what it leaves, as a process that is killed.
         drop(UnixListener::bind(&socket).unwrap());
         fs::write(beside(&socket), "4711\n").unwrap();
-        let claim = Place::At(socket.clone()).claim().unwrap();
+        drop(claim(&Place::At(socket.clone())).unwrap());
         assert!(!socket.exists());
-        drop(claim);
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_nothing_of_those_that_go_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let [dead, alive, other] =
+            ["a", "b", "c"].map(|digit| directory.path().join(format!("{}.sock", digit.repeat(32))));
+        drop(UnixListener::bind(&dead).unwrap());
+        fs::write(beside(&dead), "4711\n").unwrap();
+        let alive = claim(&Place::At(alive)).unwrap();
+        fs::write(directory.path().join("notes.lock"), "mine").unwrap();
+        fs::write(&other, "no socket").unwrap();
+        fs::write(beside(&other), "4711\n").unwrap();
+        remove_leftovers(directory.path());
+        assert!(!dead.exists() && !beside(&dead).exists());
+        assert!(alive.socket().exists() && beside(alive.socket()).exists());
+        assert!(directory.path().join("notes.lock").exists() && other.exists());
     }
 
     #[test]
@@ -249,7 +405,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes.txt");
         fs::write(&path, "mine").unwrap();
-        assert!(matches!(Place::At(path.clone()).claim(), Err(BindError::Io { .. })));
+        assert!(matches!(claim(&Place::At(path.clone())), Err(BindError::Io { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
@@ -259,20 +415,20 @@ mod tests {
         let (socket, target) = (directory.path().join("control.sock"), directory.path().join("target"));
         fs::write(&target, "mine").unwrap();
         std::os::unix::fs::symlink(&target, beside(&socket)).unwrap();
-        assert!(matches!(Place::At(socket).claim(), Err(BindError::Io { .. })));
+        assert!(matches!(claim(&Place::At(socket)), Err(BindError::Io { .. })));
         assert_eq!(fs::read(&target).unwrap(), b"mine");
     }
 
     #[test]
-    fn who_lost_its_lock_removes_nothing_of_who_has_it_now() {
+    fn a_run_that_lost_its_lock_removes_nothing_of_the_run_that_has_it_now() {
         let directory = tempfile::tempdir().unwrap();
-        let place = Place::At(directory.path().join("control.sock"));
-        let first = place.claim().unwrap();
-        fs::remove_file(&first.lock).unwrap();
-        let second = place.claim().unwrap();
-        let _listener = UnixListener::bind(second.socket()).unwrap();
+        let socket = directory.path().join("control.sock");
+        let place = Place::At(socket.clone());
+        let first = claim(&place).unwrap();
+        fs::remove_file(beside(&socket)).unwrap();
+        let second = claim(&place).unwrap();
         drop(first);
-        assert!(second.socket().exists() && second.lock.exists());
+        assert!(second.socket().exists() && beside(second.socket()).exists());
     }
 
     #[test]

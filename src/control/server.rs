@@ -1,11 +1,13 @@
 //! The side of the run.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, Metadata};
+use std::future::pending;
 use std::io;
 use std::mem;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use frame_dispatch::process::ProcessManager;
@@ -16,14 +18,18 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::family::Family;
-use super::place::{BindError, Claim, Place};
+use super::place::{BindError, Claim, Place, shown};
 use super::protocol::{self, Command, MAX_REQUEST, Running};
 use crate::app::{Health, Quarantines};
+use crate::report;
+use crate::threads::Workers;
 
-/// How many are served at once. Others wait until they are accepted.
-const CONNECTIONS: usize = 8;
+/// How many connections there are at once. For another the oldest is closed.
+const CONNECTIONS: usize = 64;
 /// How long one connection may take, from being accepted to having its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How many answers are made at once.
+const THREADS: usize = 1;
 /// How long the server waits where it cannot accept, as where the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -66,9 +72,44 @@ impl ControlHandle {
 /// The socket of a run. Dropped, it removes the socket.
 #[derive(Debug)]
 pub(crate) struct Server {
-    listener: UnixListener,
+    place: Place,
     handle: ControlHandle,
+    /// `None` if the socket was removed, and could not be made again.
+    bound: Option<Bound>,
+    /// The thread that makes answers: thousands of processes take a while.
+    workers: Arc<Workers>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    listener: UnixListener,
     claim: Claim,
+    /// The socket as it was made.
+    made: Option<Metadata>,
+}
+
+impl Bound {
+    /// Listens at the first path of `place` that can be used.
+    fn new(place: &Place) -> Result<Self, BindError> {
+        let (claim, listener, first) = place.listen()?;
+        let failed = |source| BindError::new(claim.socket(), source);
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        let made = if claim.is_abstract() {
+            None
+        } else {
+            Some(fs::symlink_metadata(claim.socket()).map_err(failed)?)
+        };
+        if let Some(first) = first {
+            let why = report::chain(&first);
+            tracing::warn!("`frame ps` is answered at {} instead: {why}", shown(claim.socket()));
+        }
+        Ok(Self { listener, claim, made })
+    }
+
+    fn is_in_place(&self) -> bool {
+        self.made.as_ref().is_none_or(|made| self.claim.is_in_place(made))
+    }
 }
 
 impl Server {
@@ -76,44 +117,71 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`BindError::AlreadyRunning`] if another run has the place; [`BindError::Io`] if it cannot be used, as where its
-    /// directory is another user's.
+    /// [`BindError::AlreadyRunning`] if another run has the place; [`BindError::Io`] if none of its paths can be used, as where
+    /// a directory is another user's.
     ///
     /// # Panics
     ///
     /// Outside of a runtime of tokio that has I/O.
-    pub(crate) fn bind(place: &Place, handle: ControlHandle) -> Result<Self, BindError> {
-        let claim = place.claim()?;
-        let failed = |source| BindError::new(claim.socket(), source);
-        let listener = UnixListener::bind(claim.socket()).map_err(failed)?;
-        // Until then others could connect, where they can enter the directory; but not be served.
-        fs::set_permissions(claim.socket(), fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, handle, claim })
+    pub(crate) fn bind(place: Place, handle: ControlHandle) -> Result<Self, BindError> {
+        let bound = Bound::new(&place)?;
+        let workers = Workers::start("frame-control", THREADS)
+            .map_err(|source| BindError::new(bound.claim.socket(), source))?;
+        Ok(Self { place, handle, bound: Some(bound), workers: Arc::new(workers) })
     }
 
-    /// Where the socket is.
-    pub(crate) fn socket(&self) -> &Path {
-        self.claim.socket()
+    /// Returns where the socket is, for people.
+    pub(crate) fn shown(&self) -> String {
+        self.bound.as_ref().map(|bound| shown(bound.claim.socket())).unwrap_or_default()
+    }
+
+    /// Returns the files that a process leaves which ends without dropping this.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.bound.as_ref().map(|bound| bound.claim.files()).unwrap_or_default()
+    }
+
+    /// Listens again if the socket or its lock was removed, as cleaners of `/tmp` do. Returns whether that was so.
+    ///
+    /// # Errors
+    ///
+    /// As [`bind`](Self::bind). Nothing listens then, and the next renewal tries again.
+    ///
+    /// # Panics
+    ///
+    /// As [`bind`](Self::bind).
+    pub(crate) fn renew(&mut self) -> Result<bool, BindError> {
+        if self.bound.as_ref().is_some_and(Bound::is_in_place) {
+            return Ok(false);
+        }
+        // What is left of the earlier place is removed first, its lock among it.
+        self.bound = None;
+        self.bound = Some(Bound::new(&self.place)?);
+        Ok(true)
     }
 
     /// Answers whoever asks, and is this user or root.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future ends the connections that there are, and removes the socket.
-    pub(crate) async fn serve(self) -> Infallible {
+    /// Dropping the future ends the connections that there are. The server can be served again.
+    pub(crate) async fn serve(&self) -> Infallible {
+        let Some(bound) = &self.bound else { return pending().await };
         let mut connections = JoinSet::new();
+        let mut oldest_first = VecDeque::new();
         loop {
-            while connections.len() >= CONNECTIONS {
-                connections.join_next().await;
-            }
-            match self.listener.accept().await {
+            match bound.listener.accept().await {
                 Ok((stream, _)) => {
-                    let handle = self.handle.clone();
-                    connections.spawn(async move {
+                    let trusted = stream.peer_cred().is_ok_and(|peer| is_trusted(peer.uid()));
+                    if !trusted {
+                        tracing::debug!("another user is refused at the control socket");
+                        continue;
+                    }
+                    let (handle, workers) = (self.handle.clone(), Arc::clone(&self.workers));
+                    let connection = connections.spawn(async move {
                         // Who is not served in time, or goes away, has nothing to be told.
-                        let _ = timeout(DEADLINE, converse(stream, handle)).await;
+                        let _ = timeout(DEADLINE, converse(stream, handle, &workers)).await;
                     });
+                    oldest_first.push_back(connection);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the control socket accepts nobody just now");
@@ -121,24 +189,26 @@ impl Server {
                 }
             }
             while connections.try_join_next().is_some() {}
+            oldest_first.retain(|connection| !connection.is_finished());
+            // The one that came last has most likely something to ask; the others had time for that.
+            while oldest_first.len() > CONNECTIONS
+                && let Some(oldest) = oldest_first.pop_front()
+            {
+                oldest.abort();
+            }
         }
     }
 }
 
-async fn converse(stream: UnixStream, handle: ControlHandle) -> io::Result<()> {
-    if !is_trusted(stream.peer_cred()?.uid()) {
-        tracing::warn!("another user is refused at the control socket");
-        return Ok(());
-    }
+async fn converse(stream: UnixStream, handle: ControlHandle, workers: &Workers) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut request = Vec::new();
     // One byte more than is allowed, to see that it is too long.
     BufReader::new(reader.take(MAX_REQUEST as u64 + 1)).read_until(b'\n', &mut request).await?;
     let answer = match protocol::parse_request(&request) {
-        // Thousands of processes take a while, and a thread of the runtime has others to serve.
         Ok(Command::Ps) => {
             let family = Family::of(&handle.processes).await;
-            tokio::task::spawn_blocking(move || handle.running(family)).await?
+            workers.run(move || handle.running(family)).await.map_err(io::Error::other)?
         }
         Err(error) => protocol::refusal(&error),
     };
@@ -190,7 +260,8 @@ mod tests {
         let processes = ProcessManager::new(Functions::new(App::builder().build()));
         processes.register_host("app:workers".parse().unwrap(), HostConfig::default()).unwrap();
         let mut served = JoinSet::new();
-        served.spawn(Server::bind(&place, handle(&processes)).unwrap().serve());
+        let server = Server::bind(place.clone(), handle(&processes)).unwrap();
+        served.spawn(async move { server.serve().await });
         Run { _directory: directory, place, processes, served }
     }
 
@@ -225,7 +296,7 @@ mod tests {
     #[tokio::test]
     async fn a_second_run_is_refused_and_the_socket_is_gone_with_the_first() {
         let mut run = run();
-        let second = Server::bind(&run.place, handle(&run.processes));
+        let second = Server::bind(run.place.clone(), handle(&run.processes));
         assert!(matches!(second, Err(BindError::AlreadyRunning { pid: Some(_), .. })));
         run.served.shutdown().await;
         assert!(!run.place.sockets()[0].exists());
@@ -245,10 +316,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_say_nothing_are_let_go_and_others_are_served() {
+    async fn those_who_say_nothing_are_let_go_and_others_are_served_at_once() {
         let run = run();
         let mut silent = Vec::new();
-        for _ in 0..CONNECTIONS {
+        // Were they served one after another, that would take minutes.
+        for _ in 0..10 * CONNECTIONS {
             silent.push(UnixStream::connect(&run.place.sockets()[0]).await.unwrap());
         }
         let answer = say(&run.place, &protocol::request(Command::Ps)).await;
@@ -258,6 +330,24 @@ mod tests {
             timeout(PATIENCE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
             assert_eq!(rest, b"");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_removed_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("control.sock");
+        let processes = ProcessManager::new(Functions::new(App::builder().build()));
+        let mut server = Server::bind(Place::At(socket.clone()), handle(&processes)).unwrap();
+        assert!(!server.renew().unwrap());
+        for remove in [&[socket.clone()][..], &server.files()] {
+            for file in remove {
+                fs::remove_file(file).unwrap();
+            }
+            assert!(server.renew().unwrap() && socket.exists());
+            assert!(!server.renew().unwrap());
+        }
+        drop(server);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
     }
 
     #[test]

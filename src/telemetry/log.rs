@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
 
 use super::format::{JsonLine, TextFields};
+use super::output::{Importance, Output};
 use super::{AnyLayer, progress};
 use crate::report;
 
@@ -112,27 +113,71 @@ fn checked(text: &str) -> Result<String, FilterError> {
     parse(text).map(|_| text.to_owned())
 }
 
+/// The target of what the program itself logs: that it is ready, reloaded or stopping.
+const CONTROL: &str = "frame_runtime";
+/// The target of what its modules log for scripts and components.
+const MODULES: &str = "frame_runtime::modules";
+
 /// Adds what logs, and what shows progress.
-pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets) {
+pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets, output: &'static Output) {
     // Also where standard error is no terminal, or `NO_COLOR`, `TERM` and the like say so.
     let is_colour = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
     match format {
         LogFormat::Off => (),
         LogFormat::Json => {
             layers.push(progress::events());
-            layers.push(json(io::stderr).with_filter(filter).boxed());
+            layers.push(json(Queued { output }).with_filter(filter).boxed());
         }
         LogFormat::Pretty => {
             if let Some((line, writer)) = progress::line() {
                 layers.push(line);
+                output.redirect(Box::new(writer));
                 // The line says all that the events would.
                 let filter = filter.with_target(progress::TARGET, LevelFilter::OFF);
-                layers.push(pretty(writer, is_colour).with_filter(filter).boxed());
+                layers.push(pretty(Queued { output }, is_colour).with_filter(filter).boxed());
             } else {
                 layers.push(progress::events());
-                layers.push(pretty(io::stderr, is_colour).with_filter(filter).boxed());
+                layers.push(pretty(Queued { output }, is_colour).with_filter(filter).boxed());
             }
         }
+    }
+}
+
+/// Queues events to be written.
+struct Queued {
+    output: &'static Output,
+}
+
+impl<'a> MakeWriter<'a> for Queued {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Line {
+        Line { output: self.output, importance: Importance::Other }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Line {
+        let target = metadata.target();
+        let is_control = target.starts_with(CONTROL) && !target.starts_with(MODULES);
+        let importance = if is_control { Importance::Control } else { Importance::Other };
+        Line { output: self.output, importance }
+    }
+}
+
+/// The line of one event.
+struct Line {
+    output: &'static Output,
+    importance: Importance,
+}
+
+impl Write for Line {
+    /// An event comes as a whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.output.offer(event, self.importance);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

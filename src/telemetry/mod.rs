@@ -2,7 +2,8 @@
 //!
 //! All of it goes through [`tracing`], so that a program of one's own that has these parts can have others listen.
 //!
-//! - **Logs** go to standard error: see [`LogArgs`].
+//! - **Logs** go to standard error: see [`LogArgs`]. A thread of its own writes them. If standard error is not read, lines that
+//!   do not fit into a queue of 2 MiB are dropped, and a line of the log says how many. Nothing else waits for the reader.
 //! - **Progress** of what takes time is a line on a terminal, and plain log events elsewhere: see [`progress`].
 //! - **Traces**: a function or a process that was [`traced`] runs in a span with the ids of its frame's
 //!   [`TraceContext`](crate::trace::TraceContext), which an `Exporter` (feature `otlp`) sends to an OpenTelemetry collector.
@@ -33,10 +34,12 @@ mod format;
 mod log;
 #[cfg(feature = "otlp")]
 mod otlp;
+pub(crate) mod output;
 mod progress;
 mod traced;
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use tracing::subscriber::set_global_default;
@@ -52,7 +55,7 @@ pub use self::traced::{Traced, traced};
 use crate::manifest::Otlp;
 
 /// How long what is left to send is waited for, where nobody says.
-const LAST_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// Says what the program says of itself, until it is dropped. Then, or at [`shutdown`](Self::shutdown), it sends what is
 /// left of the traces.
@@ -60,6 +63,7 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 pub struct Telemetry {
     #[cfg(feature = "otlp")]
     exporter: Option<Exporter>,
+    is_flushed: bool,
 }
 
 /// A layer of what [`init`] makes.
@@ -74,6 +78,7 @@ type AnyLayer = Box<dyn Layer<Registry> + Send + Sync>;
 pub fn init(log: &LogArgs, otlp: Option<&Otlp>, name: &str) -> Result<Telemetry, TelemetryError> {
     let mut layers: Vec<AnyLayer> = Vec::new();
     let filter = log.filter()?;
+    let output = output::start().map_err(TelemetryError::Thread)?;
     #[cfg(feature = "otlp")]
     let exporter = otlp.map(|otlp| Exporter::new(otlp, name)).transpose()?;
     #[cfg(feature = "otlp")]
@@ -82,34 +87,39 @@ pub fn init(log: &LogArgs, otlp: Option<&Otlp>, name: &str) -> Result<Telemetry,
     if otlp.is_some() {
         return Err(TelemetryError::WithoutOtlp { name: name.to_owned() });
     }
-    log::add(&mut layers, log.format, filter);
+    log::add(&mut layers, log.format, filter, output);
     set_global_default(Registry::default().with(layers)).map_err(|_| TelemetryError::Twice)?;
     Ok(Telemetry {
         #[cfg(feature = "otlp")]
         exporter,
+        is_flushed: false,
     })
 }
 
 impl Telemetry {
-    /// Sends what is left of the traces, and waits for that, but not longer than `patience`. It blocks its thread: what runs
+    /// Sends what is left of the traces, and waits for that, but not longer than `patience`. Then it waits until the log is
+    /// written: at most a second if standard error is not read, and five if it is read slowly. It blocks its thread: what runs
     /// on that has ended before.
     pub fn shutdown(mut self, patience: Duration) {
         self.finish(patience);
     }
 
-    #[cfg(feature = "otlp")]
     fn finish(&mut self, patience: Duration) {
+        #[cfg(feature = "otlp")]
         if let Some(exporter) = self.exporter.take() {
             exporter.shutdown(patience);
         }
+        #[cfg(not(feature = "otlp"))]
+        let _ = patience;
+        if !std::mem::replace(&mut self.is_flushed, true)
+            && let Some(output) = output::started()
+        {
+            output.flush();
+        }
     }
-
-    #[cfg(not(feature = "otlp"))]
-    #[allow(clippy::unused_self, reason = "there is nothing to send")]
-    fn finish(&mut self, _patience: Duration) {}
 }
 
-/// Waits for up to five seconds.
+/// Waits for the collector for up to two seconds.
 impl Drop for Telemetry {
     fn drop(&mut self) {
         self.finish(LAST_WAIT);
@@ -142,6 +152,9 @@ pub enum TelemetryError {
         /// The app.
         name: String,
     },
+    /// There is no thread to write the log.
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[source] io::Error),
     /// Something in this program listens already.
     #[error("the program has a subscriber of `tracing` already, so that logs and traces cannot begin")]
     Twice,

@@ -252,18 +252,90 @@ fn a_run_can_have_its_socket_elsewhere() {
 }
 
 #[test]
-fn an_app_runs_where_its_socket_cannot_be() {
+fn an_app_whose_socket_cannot_be_where_it_should_is_found_elsewhere_and_still_run_once() {
     let (app, session) = (waiting(), tempfile::tempdir().unwrap());
     symlink("/tmp", session.path().join("frame")).unwrap();
-    let mut run = command(&["run", &app.manifest]);
-    run.env("XDG_RUNTIME_DIR", session.path()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut run = Run(run.spawn().unwrap());
-    let mut said = BufReader::new(run.0.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let warning = said.find(|line| line.contains("cannot ask what runs")).unwrap();
-    assert!(warning.contains("is no directory"), "{warning}");
-    assert!(said.any(|line| line.contains("ready")));
-    // Whatever else it says has to go somewhere.
-    let rest = thread::spawn(move || said.count());
+    let long = tempfile::tempdir().unwrap();
+    let long_path = long.path().join("d".repeat(90));
+    fs::create_dir(&long_path).unwrap();
+    for runtime_directory in [session.path(), &long_path] {
+        let mut run = command(&["run", &app.manifest]);
+        run.env("XDG_RUNTIME_DIR", runtime_directory).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut run = Run(run.spawn().unwrap());
+        let mut said = BufReader::new(run.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.contains("`frame ps` is answered at ")), "{runtime_directory:?}");
+        assert!(said.any(|line| line.contains("ready")));
+        // Whatever else it says has to go somewhere.
+        let rest = thread::spawn(move || said.count());
+        for environment in [runtime_directory, session.path()] {
+            let mut asked = command(&["ps", &app.manifest]);
+            let asked = asked.env("XDG_RUNTIME_DIR", environment).output().unwrap();
+            assert!(asked.status.success(), "{}", stderr(&asked));
+        }
+        let second = command(&["run", &app.manifest]).env("XDG_RUNTIME_DIR", "/nowhere").output().unwrap();
+        assert_eq!(second.status.code(), Some(8), "{}", stderr(&second));
+        assert!(stderr(&second).contains(&format!("already running as process {}", run.0.id())));
+        assert_eq!(run.end(Signal::TERM).code(), Some(0));
+        rest.join().unwrap();
+    }
+}
+
+#[test]
+fn a_socket_that_a_cleaner_removed_is_made_again_with_a_reload() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    let run = Run::start(&app, &session, &[], &[&app.manifest]);
+    fs::remove_dir_all(session.path().join("frame")).unwrap();
+    assert_eq!(ps(&session, &[&app.manifest]).status.code(), Some(8));
+    let mut second = command(&["run", &app.manifest]);
+    let second = second.env("XDG_RUNTIME_DIR", session.path()).output().unwrap();
+    assert_eq!(second.status.code(), Some(8), "the manifest is locked: {}", stderr(&second));
+
+    kill_process(Pid::from_child(&run.0), Signal::HUP).unwrap();
+    let begun = Instant::now();
+    while !ps(&session, &[&app.manifest]).status.success() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "it is not there in time");
+    }
     assert_eq!(run.end(Signal::TERM).code(), Some(0));
-    rest.join().unwrap();
+    assert_eq!(fs::read_dir(session.path().join("frame")).unwrap().count(), 0, "nothing is left");
+}
+
+#[test]
+fn a_manifest_that_an_editor_replaced_is_locked_with_the_reload() {
+    let (app, session) = (waiting(), tempfile::tempdir().unwrap());
+    let run = Run::start(&app, &session, &[], &[&app.manifest]);
+    let new = app.write("new.toml", fs::read(&app.manifest).unwrap());
+    fs::rename(new, &app.manifest).unwrap();
+    kill_process(Pid::from_child(&run.0), Signal::HUP).unwrap();
+    let manifest = fs::File::open(&app.manifest).unwrap();
+    let begun = Instant::now();
+    while manifest.try_lock_shared().is_ok() {
+        manifest.unlock().unwrap();
+        assert!(begun.elapsed() < Duration::from_mins(1), "it is not locked in time");
+        thread::yield_now();
+    }
+    assert_eq!(run.end(Signal::TERM).code(), Some(0));
+    manifest.try_lock_shared().unwrap();
+}
+
+#[test]
+fn a_second_signal_leaves_no_socket() {
+    let app = waiting();
+    app.write("wait.lua", "while true do process.receive() end");
+    let session = tempfile::tempdir().unwrap();
+    let run = Run::start(&app, &session, &["--grace", "1h"], &[&app.manifest]);
+    let pid = Pid::from_child(&run.0);
+    kill_process(pid, Signal::TERM).unwrap();
+    let begun = Instant::now();
+    // Both may be pending at once, and are one then.
+    let mut run = run;
+    let status = loop {
+        if let Some(status) = run.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_mins(1), "it goes on");
+        thread::sleep(Duration::from_millis(1));
+        let _ = kill_process(pid, Signal::TERM);
+    };
+    assert_eq!(status.code(), Some(143));
+    assert_eq!(fs::read_dir(session.path().join("frame")).unwrap().count(), 0, "nothing is left");
 }

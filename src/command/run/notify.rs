@@ -39,6 +39,10 @@ enum State<'a> {
 fn send(state: State<'_>) {
     use sd_notify::{NotifyState, notify};
 
+    // An empty name is no name, as for systemd's own `sd_notify`.
+    if std::env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
+        return;
+    }
     let sent = match state {
         State::Ready => notify(&[NotifyState::Ready]),
         State::Restored => notify(&[NotifyState::Ready, NotifyState::Status("ready")]),

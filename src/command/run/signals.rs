@@ -1,12 +1,17 @@
 //! What the program is told by signals.
+//!
+//! A thread of its own waits for them, from before the manifest is read. It never logs and takes no lock for longer than an
+//! instant, so a second signal ends the program whatever the rest of it waits for.
 
 use std::fmt;
+use std::fs;
 use std::io;
+use std::path::PathBuf;
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-#[cfg(not(unix))]
-pub(super) use self::other::{Reloads, Stops};
-#[cfg(unix)]
-pub(super) use self::unix::{Reloads, Stops};
+use tokio::sync::{Notify, watch};
 
 /// The program is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub(super) enum Stop {
 
 impl Stop {
     /// The exit code of a program that a signal ended, as shells give it: 128 and the signal's number.
-    pub(super) const fn exit_code(self) -> i32 {
+    const fn exit_code(self) -> i32 {
         match self {
             Self::Interrupt => 130,
             #[cfg(unix)]
@@ -39,91 +44,122 @@ impl fmt::Display for Stop {
     }
 }
 
-#[cfg(unix)]
-mod unix {
-    use std::future::pending;
+/// The signals of this process: from when they are listened for, they do not end it as they would by default.
+///
+/// SIGHUP asks for a reload, SIGINT and SIGTERM for a stop. A second of the latter ends the program at once.
+#[derive(Clone)]
+pub(super) struct Signals {
+    shared: Arc<Shared>,
+    /// What asked for the stop.
+    stop: watch::Receiver<Option<Stop>>,
+}
 
-    use tokio::signal::unix::{Signal, SignalKind, signal};
+struct Shared {
+    /// Holds one request: several that come before one is taken are one.
+    reload: Notify,
+    stop: watch::Sender<Option<Stop>>,
+    /// What a program that is ended at once would leave.
+    sockets: Mutex<Vec<PathBuf>>,
+}
 
-    use super::{Stop, io};
+impl Signals {
+    /// Listens, on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses the thread, or what a signal is noticed with.
+    pub(super) fn listen() -> io::Result<Self> {
+        let (sender, stop) = watch::channel(None);
+        let shared = Arc::new(Shared { reload: Notify::new(), stop: sender, sockets: Mutex::default() });
+        let handler = Arc::clone(&shared);
+        let wait = waiting(handler)?;
+        thread::Builder::new().name("frame-signals".to_owned()).spawn(wait)?;
+        Ok(Self { shared, stop })
+    }
 
-    /// SIGHUP: from when it is listened for, it does not end the program. Several that nobody waits for are one.
-    pub(in super::super) struct Reloads(Signal);
+    /// Waits until a reload is asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn reload(&self) {
+        self.shared.reload.notified().await;
+    }
 
-    impl Reloads {
-        pub(in super::super) fn listen() -> io::Result<Self> {
-            Ok(Self(signal(SignalKind::hangup())?))
-        }
-
-        /// # Cancel safety
-        ///
-        /// Cancel safe.
-        pub(in super::super) async fn next(&mut self) {
-            if self.0.recv().await.is_none() {
-                pending::<()>().await;
-            }
+    /// Waits until the stop of the program is asked for. It stays asked for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn stop(&self) -> Stop {
+        let mut stop = self.stop.clone();
+        let stop = stop.wait_for(Option::is_some).await.ok().and_then(|stop| *stop);
+        match stop {
+            Some(stop) => stop,
+            // The other side is here.
+            None => std::future::pending().await,
         }
     }
 
-    /// SIGINT and SIGTERM: from when they are listened for, they do not end the program.
-    pub(in super::super) struct Stops {
-        interrupt: Signal,
-        terminate: Signal,
+    /// Has the next signal end the program at once, as if there had been one before.
+    pub(super) fn end_with_next(&self) {
+        self.shared.stop.send_if_modified(|stop| {
+            stop.get_or_insert(Stop::Interrupt);
+            false
+        });
     }
 
-    impl Stops {
-        pub(in super::super) fn listen() -> io::Result<Self> {
-            let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
-            Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
-        }
-
-        /// # Cancel safety
-        ///
-        /// Cancel safe.
-        pub(in super::super) async fn next(&mut self) -> Stop {
-            tokio::select! {
-                Some(()) = self.interrupt.recv() => Stop::Interrupt,
-                Some(()) = self.terminate.recv() => Stop::Terminate,
-                else => pending().await,
-            }
-        }
+    /// Has a second signal remove these sockets, which would be left otherwise.
+    pub(super) fn remove_at_end(&self, sockets: Vec<PathBuf>) {
+        *self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     }
 }
 
-#[cfg(not(unix))]
-mod other {
-    use std::future::pending;
-
-    use super::{Stop, io};
-
-    /// There is no such signal here.
-    pub(in super::super) struct Reloads;
-
-    impl Reloads {
-        #[allow(clippy::unnecessary_wraps)]
-        pub(in super::super) fn listen() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(in super::super) async fn next(&mut self) {
-            pending().await
+impl Shared {
+    fn stop(&self, stop: Stop) {
+        let is_second = self.stop.send_replace(Some(stop)).is_some();
+        if is_second {
+            self.end(stop);
         }
     }
 
-    /// Ctrl-C.
-    pub(in super::super) struct Stops;
-
-    impl Stops {
-        #[allow(clippy::unnecessary_wraps)]
-        pub(in super::super) fn listen() -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub(in super::super) async fn next(&mut self) -> Stop {
-            match tokio::signal::ctrl_c().await {
-                Ok(()) => Stop::Interrupt,
-                Err(_) => pending().await,
+    fn end(&self, stop: Stop) -> ! {
+        // Whatever holds the lock is not waited for.
+        if let Ok(paths) = self.sockets.try_lock() {
+            for path in &*paths {
+                let _ = fs::remove_file(path);
             }
         }
+        process::exit(stop.exit_code())
     }
+}
+
+#[cfg(unix)]
+fn waiting(shared: Arc<Shared>) -> io::Result<impl FnOnce() + Send + 'static> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    Ok(move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => shared.reload.notify_one(),
+                SIGINT => shared.stop(Stop::Interrupt),
+                _ => shared.stop(Stop::Terminate),
+            }
+        }
+    })
+}
+
+/// Ctrl-C. There is no signal for reloads here.
+#[cfg(not(unix))]
+fn waiting(shared: Arc<Shared>) -> io::Result<impl FnOnce() + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                shared.stop(Stop::Interrupt);
+            }
+        });
+    })
 }

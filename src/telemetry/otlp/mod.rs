@@ -79,7 +79,7 @@ impl Exporter {
     /// not sent.
     pub fn shutdown(&self, patience: Duration) {
         if let Err(error) = self.spans.shutdown_with_timeout(patience) {
-            tracing::debug!(%error, "not all traces were sent");
+            tracing::warn!(%error, "not all traces were sent: the collector did not take the last ones within {patience:?}");
         }
     }
 }
