@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::engines::{Code, Engines, Role};
-use super::frames::{self, Defaults};
+use super::frames::{self, Defaults, Findings};
 use super::plan::{self, Made, Plan, Unit};
 use super::secrets;
 use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
@@ -52,11 +52,13 @@ pub(super) async fn compile(
     problems.extend(refused);
     let (secrets, refused) = secrets::load(manifest).await;
     problems.extend(refused);
-    problems.extend(frames::check(manifest, &defaults));
+    let Findings { problems: refused, mut warnings } = frames::check(manifest, &defaults);
+    problems.extend(refused);
     problems.extend(check_supervisors(manifest));
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
+    warnings.extend(secrets::warnings(manifest, &secrets));
     let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);
         // Another default is another unit, of the same code.
@@ -69,7 +71,6 @@ pub(super) async fn compile(
     Ok(Plan {
         file: Arc::clone(&manifest.file),
         networks,
-        warnings: secrets::warnings(manifest, &secrets),
         secrets,
         hosts: manifest.hosts.clone(),
         functions: units(&manifest.functions, functions, function),
@@ -77,6 +78,7 @@ pub(super) async fn compile(
         supervisors: manifest.supervisors.clone(),
         all_defaults: defaults.frame.value.merged_under(&defaults.functions.value),
         defaults: defaults.frame,
+        warnings: warnings.into_iter().map(Problem::into_warning).collect(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! The frames that an app begins with.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use frame_dispatch::process::HostId;
@@ -9,7 +10,7 @@ use frame_registry::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::{base, secrets};
+use super::{base, egress, secrets};
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
@@ -69,19 +70,36 @@ pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> R
     }
 }
 
-/// Whatever is wrong with the options of a manifest: what would be refused when a function is called or a process started.
-pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
-    let refused = |given: &Given<Options>, why| vec![Problem::new(&manifest.file, given.span.clone(), why)];
+/// What there is to say of the options of a manifest.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// What would be refused when a function is called or a process started.
+    pub(super) problems: Vec<Problem>,
+    /// What has no effect.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Makes the frames that a manifest describes, and says what is wrong with their options.
+pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
+    let problem = |problem| Findings { problems: vec![problem], ..Findings::default() };
+    let refused =
+        |given: &Given<Options>, why| problem(Problem::new(&manifest.file, given.span.clone(), why));
     let app = match base::hollow(manifest) {
         Ok(app) => app,
-        Err(problem) => return vec![problem],
+        Err(refused) => return problem(refused),
     };
     // Where this is wrong, so is all that inherits from it.
     let root = match resolve(&app, None, &defaults.frame.value) {
         Ok(root) => root,
         Err(why) => return refused(&defaults.frame, why),
     };
-    let mut checked = Checked { manifest, app: &app, problems: Vec::new() };
+    let mut checked = Checked { manifest, app: &app, findings: Findings::default() };
+    checked.rules(
+        &FrameBuilder::new().seal(),
+        &root,
+        &defaults.frame.value,
+        (&["app", "options"], &defaults.frame.span),
+    );
     for (id, function) in &manifest.functions {
         checked.unit(&root, &["functions", id.as_str(), "options"], function, &function.value.options);
     }
@@ -107,13 +125,13 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Vec<Problem> {
     for child in manifest.supervisors.values().flat_map(|supervisor| supervisor.value.all_children()) {
         checked.hosts(&[], child, &child.value.options);
     }
-    checked.problems
+    checked.findings
 }
 
 struct Checked<'a> {
     manifest: &'a Manifest,
     app: &'a App,
-    problems: Vec<Problem>,
+    findings: Findings,
 }
 
 impl Checked<'_> {
@@ -126,7 +144,10 @@ impl Checked<'_> {
         options: &Options,
     ) -> Option<Frame> {
         match resolve(self.app, Some(parent), options) {
-            Ok(frame) => Some(frame),
+            Ok(frame) => {
+                self.rules(parent, &frame, options, (path, &given.span));
+                Some(frame)
+            }
             Err(why) => {
                 let file = &self.manifest.file;
                 // What refuses an unknown secret does not know where it is written.
@@ -135,10 +156,15 @@ impl Checked<'_> {
                 let span = place.and_then(|place| self.manifest.layout.whole(&place));
                 let span =
                     span.or_else(|| self.manifest.layout.whole(path)).unwrap_or_else(|| given.span.clone());
-                self.problems.push(Problem::new(file, span, why));
+                self.findings.problems.push(Problem::new(file, span, why));
                 None
             }
         }
+    }
+
+    /// Rules of `egress` that have no effect.
+    fn rules(&mut self, parent: &Frame, frame: &Frame, options: &Options, place: (&[&str], &Range<usize>)) {
+        self.findings.warnings.extend(egress::dead_rules(self.manifest, parent, frame, options, place));
     }
 
     /// Hosts that are granted and that there are not.
@@ -151,7 +177,7 @@ impl Checked<'_> {
         let problem =
             Problem::new(file, span, format!("`spawn` grants the host `{host}`, which is not in `[hosts]`"));
         let hosts = self.manifest.hosts.keys().map(Id::as_str);
-        self.problems.push(match nearest(host.as_str(), hosts) {
+        self.findings.problems.push(match nearest(host.as_str(), hosts) {
             Some(nearest) => problem.with_help(format!("did you mean `{nearest}`?")),
             None => problem,
         });

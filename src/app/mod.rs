@@ -40,6 +40,7 @@
 mod base;
 mod changes;
 mod compile;
+mod egress;
 mod engines;
 mod frames;
 mod health;

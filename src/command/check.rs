@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tokio::runtime::Builder;
 
+use super::failure::look;
 use super::{Failure, Format};
 use crate::exit::Exit;
 use crate::manifest::{Problems, Summary, examine};
@@ -13,13 +14,14 @@ use crate::{app, report};
 /// Reports the mistakes in the manifest of an app, or else what it would run.
 ///
 /// The first mistake of each setting is reported, in all sections at once. Nothing is run, and nothing is connected to.
-/// Exits with code 2 if there is a mistake.
+/// Exits with code 2 if there is a mistake. A warning is of a part that has no effect, and does not change the exit code.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The manifest.
     #[arg(value_name = "MANIFEST", default_value = "app.toml")]
     manifest: PathBuf,
-    /// How to print it. What is wrong is a report on standard error, or a JSON object with the member `problems`.
+    /// How to print it. What is wrong is a report on standard error, or a JSON object with the member `problems`. Warnings are
+    /// on standard error, too, or the member `warnings` of the JSON object.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -53,10 +55,10 @@ impl Args {
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&summary.to_json())?)?,
             Format::Table => {
-                report::print(&summary.to_string().trim_end())?;
-                for warning in warnings {
-                    report::print_error(&format_args!("warning: {}", Problems(vec![warning])));
+                if !warnings.is_empty() {
+                    report::print_error(&Problems(warnings.clone()).render(look()).trim_end());
                 }
+                report::print(&summary.to_string().trim_end())?;
             }
         }
         Ok(Exit::Done)

@@ -21,6 +21,14 @@ pub(super) struct Failure {
     report: String,
 }
 
+/// How reports on standard error are drawn.
+pub(super) fn look() -> Look {
+    match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => Look::Plain,
+        _ => Look::Terminal,
+    }
+}
+
 impl Failure {
     /// A failure with a message, which is shown behind the program's name.
     pub(super) fn new(exit: Exit, message: impl Display) -> Self {
@@ -37,10 +45,7 @@ impl Failure {
 
     /// A manifest that is wrong, each problem with its lines.
     pub(super) fn of_manifest(problems: &Problems) -> Self {
-        let look = match AutoStream::choice(&io::stderr()) {
-            ColorChoice::Never => Look::Plain,
-            _ => Look::Terminal,
-        };
+        let look = look();
         let count = problems.0.len();
         let what = if count == 1 { "problem" } else { "problems" };
         Self::with_report(Exit::Usage, format!("{}\n{count} {what}", problems.render(look)))

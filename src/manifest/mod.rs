@@ -141,7 +141,7 @@ pub use self::model::{
     AppSection, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
 };
 pub(crate) use self::places::PointAt;
-pub use self::problem::{Problem, Problems, SourceFile};
+pub use self::problem::{Problem, Problems, Severity, SourceFile};
 pub use self::reading::{Reading, examine, read};
 pub use self::report::Look;
 pub(crate) use self::summary::Summary;

@@ -62,6 +62,12 @@ impl Places {
         Some(if value.start >= key.end { key.start..value.end } else { key.clone() })
     }
 
+    /// Where an element of the list at `path` is, if it is there.
+    pub(crate) fn element(&self, path: &[&str], index: usize) -> Option<Range<usize>> {
+        let path = path.iter().fold(SettingPath::new(), |path, &key| path.key(key));
+        Some(self.settings.get(&path.index(index))?.value.clone())
+    }
+
     fn add(&mut self, value: &Value<'_>, path: SettingPath) {
         for (name, member) in value.members() {
             self.add(&member, path.clone().key(name));

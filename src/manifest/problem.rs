@@ -28,6 +28,18 @@ pub struct Problem {
     pub related: Vec<(Range<usize>, String)>,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether an app is refused for it.
+    pub severity: Severity,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Severity {
+    /// The app does not run.
+    #[default]
+    Error,
+    /// The app runs, and a part of the manifest has no effect.
+    Warning,
 }
 
 /// All that is wrong, in the order in which it is to be read. There is at least one.
@@ -67,7 +79,8 @@ impl Problem {
     pub fn new(file: &Arc<SourceFile>, span: Range<usize>, message: impl fmt::Display) -> Self {
         let file = Arc::clone(file);
         let span = within(&file.text, span);
-        Self { message: message.to_string(), file, span, label: None, related: Vec::new(), help: None }
+        let (message, severity) = (message.to_string(), Severity::Error);
+        Self { message, file, span, label: None, related: Vec::new(), help: None, severity }
     }
 
     /// A problem that Lua has with a script: `message` is as in [`LuaError::Syntax`], with the name of the chunk and the
@@ -109,6 +122,12 @@ impl Problem {
         let span = within(&self.file.text, span);
         self.related.push((span, label.to_string()));
         self
+    }
+
+    /// The same, as a warning.
+    #[must_use]
+    pub fn into_warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
     }
 
     /// The same, with what would be right.

@@ -7,7 +7,7 @@ use frame_dispatch::printable::is_printable;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value as Json, json};
 
-use super::problem::{Problem, Problems, SourceFile};
+use super::problem::{Problem, Problems, Severity, SourceFile};
 
 /// How problems are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,8 +72,13 @@ impl Problems {
     /// characters from 1; `offset` and `length`, in bytes; the `text` there; a `message`; and `label`, `help` and
     /// `related` places, which may be null or empty.
     pub fn to_json(&self) -> Json {
+        json!({ "problems": self.to_json_list() })
+    }
+
+    /// The list of that object.
+    pub(crate) fn to_json_list(&self) -> Json {
         let problems = self.0.iter().map(|problem| {
-            let Problem { message, file, span, label, related, help } = problem;
+            let Problem { message, file, span, label, related, help, severity: _ } = problem;
             let related = related.iter().map(|(span, label)| place(problem, span, Some(label)));
             let mut json = place(problem, span, label.as_ref());
             json["file"] = json!(file.name);
@@ -82,7 +87,7 @@ impl Problems {
             json["related"] = related.collect();
             json
         });
-        json!({ "problems": problems.collect::<Vec<_>>() })
+        problems.collect()
     }
 }
 
@@ -105,12 +110,13 @@ struct Shown {
     source: Option<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
     help: Option<String>,
+    severity: Severity,
 }
 
 impl Shown {
     /// `text` is that of the file, as it is printed.
     fn new(problem: &Problem, text: Arc<str>) -> Self {
-        let Problem { message, file, span, label, related, help } = problem;
+        let Problem { message, file, span, label, related, help, severity } = problem;
         let (line, column) = file.position(span.start);
         let name = printable(&format!("{}:{line}:{column}", file.name));
         let label = label.as_deref().map(printable);
@@ -125,7 +131,8 @@ impl Shown {
         } else {
             (message.clone(), Some(NamedSource::new(name, text)))
         };
-        Self { message: printable(&message), source, labels, help: help.as_deref().map(printable) }
+        let (message, help) = (printable(&message), help.as_deref().map(printable));
+        Self { message, source, labels, help, severity: *severity }
     }
 }
 
@@ -155,6 +162,13 @@ impl fmt::Display for Shown {
 impl std::error::Error for Shown {}
 
 impl Diagnostic for Shown {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }

@@ -25,7 +25,30 @@ fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
 }
 "#;
 
+/// An option that narrows where a unit may connect, beside the option `egress`.
+const LOCAL_ONLY: &str = r#"
+#![forbid(unsafe_code)]
+use frame_net::{Egress, EgressList, EgressListError};
+use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+
+/// Whether the call reaches this machine only. What the caller has of it stays.
+#[frame_option(name = "local_only")]
+pub static LOCAL_ONLY: FrameOption<bool>;
+
+/// What a frame reaches then; forks inherit it.
+pub static LOCAL_EGRESS: Key<Egress> = Key::new("local_only.egress").inherit();
+
+#[frame_resolver(order = 400, covers(LOCAL_ONLY))]
+fn local_only(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, EgressListError> {
+    if options.get(&LOCAL_ONLY) != Some(&true) {
+        return Ok(None);
+    }
+    Ok(Some(LOCAL_EGRESS.pair(Egress::new(EgressList::parse(["127.0.0.0/8", "::1"])?))))
+}
+"#;
+
 const PROGRAM: &str = r"
+use local_only as _;
 use tenant as _;
 
 fn main() -> std::process::ExitCode {
@@ -34,6 +57,10 @@ fn main() -> std::process::ExitCode {
 ";
 
 const MANIFEST: &str = r#"
+[clearnet]
+allow = ["0.0.0.0/0"]
+deadline = "100ms"
+
 [functions."app:who"]
 engine = "lua"
 source = "who.lua"
@@ -46,9 +73,31 @@ options = { tenant = "preset" }
 [functions."app:impostor"]
 engine = "lua"
 source = "impostor.lua"
+
+[functions."app:reach"]
+engine = "lua"
+source = "reach.lua"
+
+[functions."app:narrow"]
+engine = "lua"
+source = "reach.lua"
+options = { egress = ["127.0.0.1:1-9", "192.0.2.1"] }
+
+[functions."app:asks"]
+engine = "lua"
+source = "asks.lua"
 "#;
 
-/// The program `acme`, which is `frame` with the option `tenant`, and an app for it.
+/// Returns what becomes of a connection to each destination.
+const REACH: &str = r"
+local outcomes = {}
+for _, to in ipairs { '127.0.0.1:1', '127.0.0.1:10', '192.0.2.1:1' } do
+  local ok, failure = pcall(net.connect, to)
+  outcomes[#outcomes + 1] = ok and 'open' or failure.kind
+end
+return table.concat(outcomes, ' ')";
+
+/// The program `acme`, which is `frame` with the options `tenant` and `local_only`, and an app for it.
 fn acme() -> (Project, Built) {
     let project = Project::new("third_party");
     let registry = format!(
@@ -58,8 +107,13 @@ fn acme() -> (Project, Built) {
     // Without WebAssembly, which would be built once more for this test alone.
     let runtime =
         format!("frame-runtime = {{ path = \"{}\", default-features = false }}", workspace().display());
-    project.package("tenant", "", &[registry], "src/lib.rs", TENANT);
-    project.package("acme", "", &[runtime, Project::sibling("tenant")], "src/main.rs", PROGRAM);
+    let net = format!("frame-net = {{ path = \"{}/net\" }}", workspace().display());
+    project.package("tenant", "", std::slice::from_ref(&registry), "src/lib.rs", TENANT);
+    project.package("local_only", "", &[registry, net], "src/lib.rs", LOCAL_ONLY);
+    let options = [runtime, Project::sibling("tenant"), Project::sibling("local_only")];
+    project.package("acme", "", &options, "src/main.rs", PROGRAM);
+    project.write("acme/reach.lua", REACH);
+    project.write("acme/asks.lua", "return call('app:reach', nil, { local_only = ... })");
     project.write("acme/app.toml", MANIFEST);
     project.write("acme/who.lua", "return frame.get('tenant')");
     project.write("acme/outer.lua", "return { own = frame.get('tenant'), nested = call('app:who') }");
@@ -102,4 +156,28 @@ fn an_option_of_another_crate_reaches_scripts_with_no_source_changed() {
         code == Some(5) && impostor.contains("a script does not choose its tenant"),
         "{code:?} {impostor}"
     );
+}
+
+#[test]
+fn an_option_of_another_crate_narrows_where_units_connect_with_no_source_changed() {
+    let (project, built) = acme();
+    let manifest = project.path("acme/app.toml");
+    let call = |function: &str, payload: &str, options: &[&str]| {
+        let mut arguments =
+            vec![OsStr::new("call"), manifest.as_os_str(), OsStr::new(function), OsStr::new(payload)];
+        arguments.extend(options.iter().map(OsStr::new));
+        built.run("acme", &arguments).trim().to_owned()
+    };
+    // Nothing answers at these addresses, so what may be reached is unavailable or late.
+    let is_denied = |outcomes: String| outcomes.split(' ').map(|kind| kind == "denied").collect::<Vec<_>>();
+    let local = ["-o", "local_only=true"];
+    assert_eq!(is_denied(call("app:reach", "null", &[])), [false, false, false]);
+    assert_eq!(is_denied(call("app:reach", "null", &local)), [false, false, true]);
+    // Beside the list that the manifest has, of which it takes away, too.
+    assert_eq!(is_denied(call("app:narrow", "null", &[])), [false, true, false]);
+    assert_eq!(is_denied(call("app:narrow", "null", &local)), [false, true, true]);
+    // A script narrows with it, and does not widen.
+    assert_eq!(is_denied(call("app:asks", "true", &[])), [false, false, true]);
+    assert_eq!(is_denied(call("app:asks", "false", &[])), [false, false, false]);
+    assert_eq!(is_denied(call("app:asks", "false", &local)), [false, false, true]);
 }

@@ -1,5 +1,6 @@
 //! What scripts and components reach of the world, by the frame of the call that runs.
 
+mod egress;
 #[cfg(unix)]
 mod fs;
 mod http;

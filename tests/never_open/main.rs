@@ -5,6 +5,7 @@
 //! Each test runs where every packet is seen: in the harness of the tests of `frame-net`.
 
 mod choices;
+mod egress;
 mod faults;
 #[path = "../../net/tests/never_open/sealed.rs"]
 mod sealed;

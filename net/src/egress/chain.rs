@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use frame_registry::{Frame, Narrow};
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::list::{EgressList, EgressListError};
@@ -16,7 +16,8 @@ use crate::host::Host;
 /// list, the outermost caller's first.
 ///
 /// Cloning it copies no rules. It is written as a list of rules, and as a list of such lists if there are several. Both are
-/// read, from formats that describe themselves, such as JSON and CBOR.
+/// read, from formats that describe themselves, such as JSON and CBOR. An empty map is an empty list, because in Lua they are
+/// the same.
 ///
 /// ```
 /// use frame_net::{Egress, EgressList};
@@ -143,7 +144,7 @@ impl Serialize for Egress {
 
 impl<'de> Deserialize<'de> for Egress {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(EgressVisitor)
+        deserializer.deserialize_any(EgressVisitor)
     }
 }
 
@@ -179,6 +180,13 @@ impl<'de> Visitor<'de> for EgressVisitor {
             ));
         }
         Ok(Egress { outermost, further: lists.collect() })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Egress, A::Error> {
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(Egress::none()),
+            Some(_) => Err(de::Error::invalid_type(Unexpected::Map, &self)),
+        }
     }
 }
 

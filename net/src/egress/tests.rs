@@ -212,7 +212,7 @@ fn a_chain_is_written_and_read() {
     for wrong in [
         json!("a.example"),
         json!(null),
-        json!({}),
+        json!({ "a.example": 1 }),
         json!([1]),
         json!(["a.example", ["b.example"]]),
         json!([[["a"]]]),
@@ -220,6 +220,7 @@ fn a_chain_is_written_and_read() {
         serde_json::from_value::<Egress>(wrong.clone()).expect_err(&wrong.to_string());
     }
     serde_json::from_value::<Egress>(json!(vec![json!([]); 33])).unwrap_err();
+    assert_eq!(serde_json::from_value::<Egress>(json!({})).unwrap(), Egress::none(), "as Lua writes it");
 }
 
 fn app() -> App {

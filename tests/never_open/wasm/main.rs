@@ -4,6 +4,7 @@
 //!
 //! Each test runs where every packet is seen, as those of `frame-net` do.
 
+mod egress;
 mod faults;
 #[path = "../../modules/wasi_http/guest.rs"]
 mod guest;

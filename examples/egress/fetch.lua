@@ -1,0 +1,3 @@
+-- Returns the status of a URL.
+local url = ...
+return { url = url, status = http.get(url).status }
