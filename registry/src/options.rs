@@ -54,6 +54,8 @@ pub struct OptionValue {
     pub(crate) is_trusted: bool,
     /// It is not trusted, and there was one before it that was.
     pub(crate) replaces_trusted: bool,
+    /// It is what the values of several layers allow.
+    pub(crate) is_narrowed: bool,
 }
 
 /// Nothing hands out a pinned value.
@@ -61,7 +63,7 @@ impl Unpin for OptionValue {}
 
 impl OptionValue {
     pub(crate) const fn new(option: &'static DeclaredOption, value: Value) -> Self {
-        Self { option, value, is_trusted: true, replaces_trusted: false }
+        Self { option, value, is_trusted: true, replaces_trusted: false, is_narrowed: false }
     }
 
     /// The option.
@@ -72,7 +74,7 @@ impl OptionValue {
     /// Takes what this value and that of `under` allow. Untrusted code has chosen it if it has chosen one of the two.
     fn narrow(&mut self, under: &Self, narrowing: Narrowing) {
         if let Some(narrowed) = (narrowing.narrowed)(&under.value, &self.value) {
-            self.value = narrowed;
+            (self.value, self.is_narrowed) = (narrowed, true);
             self.is_trusted &= under.is_trusted;
         }
     }
@@ -295,6 +297,11 @@ impl OptionEntry<'_> {
     /// Whether its value was chosen by trusted code; see [`Options::is_trusted`].
     pub const fn is_trusted(&self) -> bool {
         self.entry.is_trusted
+    }
+
+    /// Whether its value is what several layers allow; see [`Narrow`](crate::Narrow).
+    pub const fn is_narrowed(&self) -> bool {
+        self.entry.is_narrowed
     }
 
     /// Whether its value is the very one that it has in `source`, as it is where that was [merged](Options::merged_under)

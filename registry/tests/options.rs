@@ -407,6 +407,11 @@ fn a_value_that_narrows_is_not_replaced_by_a_later_layer() {
         let untrusted = layer(preset).merged_under(&layer(call).untrusted());
         assert_eq!(untrusted.get(&BUDGET), Some(&Budget(merged)));
     }
+    let merged = layer(10).merged_under(&layer(50));
+    assert!(
+        merged.entries().all(|entry| entry.is_narrowed())
+            && layer(10).entries().all(|entry| !entry.is_narrowed())
+    );
     let three = layer(50).merged_under(&layer(10)).merged_under(&layer(30));
     assert_eq!(three.get(&BUDGET), Some(&Budget(10)));
     assert_eq!(layer(10).merged_under(&Options::new()).get(&BUDGET), Some(&Budget(10)));

@@ -59,6 +59,7 @@ pub(super) async fn compile(
         return Err(Problems(problems));
     }
     warnings.extend(secrets::warnings(manifest, &secrets));
+    let warnings = warnings.into_iter().map(Problem::into_warning).collect();
     let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);
         // Another default is another unit, of the same code.
@@ -78,7 +79,7 @@ pub(super) async fn compile(
         supervisors: manifest.supervisors.clone(),
         all_defaults: defaults.frame.value.merged_under(&defaults.functions.value),
         defaults: defaults.frame,
-        warnings: warnings.into_iter().map(Problem::into_warning).collect(),
+        warnings: Problems::sorted(warnings, &manifest.file.name).0,
     })
 }
 

@@ -4,14 +4,14 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use frame_dispatch::process::HostId;
-use frame_net::SECRETS;
+use frame_net::{EGRESS, Egress, FRAME_EGRESS, SECRETS};
 use frame_registry::{
     App, Context, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, declared_options, nearest,
 };
 use serde_json::{Map, Value as Json};
 
 use super::{base, egress, secrets};
-use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
+use crate::manifest::{Function, Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
 use crate::trace::TRACE;
@@ -94,17 +94,13 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
         Err(why) => return refused(&defaults.frame, why),
     };
     let mut checked = Checked { manifest, app: &app, findings: Findings::default() };
-    checked.rules(
-        &FrameBuilder::new().seal(),
-        &root,
-        &defaults.frame.value,
-        (&["app", "options"], &defaults.frame.span),
-    );
+    let place = (&["app", "options"][..], &defaults.frame.span);
+    checked.rules(None, &root, &defaults.frame.value, place);
     for (id, function) in &manifest.functions {
-        checked.unit(&root, &["functions", id.as_str(), "options"], function, &function.value.options);
+        checked.definition(&root, &["functions", id.as_str(), "options"], function);
     }
     for (id, process) in &manifest.processes {
-        checked.unit(&root, &["processes", id.as_str(), "options"], process, &process.value.options);
+        checked.definition(&root, &["processes", id.as_str(), "options"], process);
     }
     let children: Vec<_> = manifest
         .supervisors
@@ -144,10 +140,7 @@ impl Checked<'_> {
         options: &Options,
     ) -> Option<Frame> {
         match resolve(self.app, Some(parent), options) {
-            Ok(frame) => {
-                self.rules(parent, &frame, options, (path, &given.span));
-                Some(frame)
-            }
+            Ok(frame) => Some(frame),
             Err(why) => {
                 let file = &self.manifest.file;
                 // What refuses an unknown secret does not know where it is written.
@@ -162,9 +155,23 @@ impl Checked<'_> {
         }
     }
 
+    /// A function, or what processes are started from.
+    fn definition(&mut self, root: &Frame, path: &[&str], given: &Given<Function>) {
+        let options = &given.value.options;
+        if let Some(frame) = self.unit(root, path, given, options) {
+            self.rules(root.get(&FRAME_EGRESS), &frame, options, (path, &given.span));
+        }
+    }
+
     /// Rules of `egress` that have no effect.
-    fn rules(&mut self, parent: &Frame, frame: &Frame, options: &Options, place: (&[&str], &Range<usize>)) {
-        self.findings.warnings.extend(egress::dead_rules(self.manifest, parent, frame, options, place));
+    fn rules(
+        &mut self,
+        outer: Option<&Egress>,
+        frame: &Frame,
+        options: &Options,
+        place: (&[&str], &Range<usize>),
+    ) {
+        self.findings.warnings.extend(egress::dead_rules(self.manifest, outer, frame, options, place));
     }
 
     /// Hosts that are granted and that there are not.
@@ -196,8 +203,12 @@ impl Checked<'_> {
                 Some(preset) => preset.merged_under(&child.value.options),
                 None => child.value.options.clone(),
             };
-            let frame = self.unit(parent, &[], child, &options);
-            if let (Some(frame), Some(supervisor)) = (frame, manifest.supervisors.get(id)) {
+            let Some(frame) = self.unit(parent, &[], child, &options) else { continue };
+            let lists = [parent.get(&FRAME_EGRESS), preset.and_then(|preset| preset.get(&EGRESS))];
+            let outer =
+                lists.into_iter().flatten().cloned().reduce(|outer, preset| outer.narrowed_by(&preset));
+            self.rules(outer.as_ref(), &frame, &child.value.options, (&[], &child.span));
+            if let Some(supervisor) = manifest.supervisors.get(id) {
                 self.children(&frame, &supervisor.value);
             }
         }

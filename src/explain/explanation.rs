@@ -88,6 +88,8 @@ pub enum Source {
     Default,
     /// It was given where the process is started, or the process was registered with it.
     Start,
+    /// Several of these have given it, and each narrows the others.
+    Several,
 }
 
 /// A pair that was set on a frame.
@@ -255,7 +257,9 @@ impl Known {
             Some(Unit::Process(_)) | None => None,
         };
         // The defaults first: those that no resolver reads are among the presets of the functions, too.
-        if option.is_from(&self.defaults) {
+        if option.is_narrowed() {
+            Source::Several
+        } else if option.is_from(&self.defaults) {
             Source::Default
         } else if preset.is_some_and(|preset| option.is_from(preset)) {
             Source::Preset

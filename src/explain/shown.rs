@@ -127,6 +127,7 @@ impl fmt::Display for SetOption {
             Source::Preset => "preset",
             Source::Default => "default",
             Source::Start => "start",
+            Source::Several => "several, narrowed",
         };
         let trust = if self.trusted { "" } else { ", untrusted" };
         write!(f, "{} ({from}{trust})", self.name)

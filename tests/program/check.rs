@@ -290,3 +290,51 @@ fn a_certificate_that_cannot_be_used_is_reported_at_its_setting() {
         "{problems:?}"
     );
 }
+
+/// Rules of `egress` that no list above them overlaps, or whose names the network does not have.
+#[test]
+fn rules_that_can_never_match_are_warnings() {
+    let output = check("egress.toml", "table");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("app: check"));
+    assert_is_kept(&String::from_utf8(output.stderr).unwrap(), "egress.stderr");
+
+    let output = check("egress.toml", "json");
+    assert!(output.status.success() && output.stderr.is_empty());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let warnings = json["warnings"].as_array().unwrap();
+    let texts: Vec<_> = warnings.iter().map(|warning| warning["text"].as_str().unwrap()).collect();
+    let rules = [
+        "\"b.other\"",
+        "[[supervisors.\"app:top\".children]]",
+        "\"a.example\"",
+        "\"10.0.0.0/8\"",
+        "\"10.0.0.0/8:80\"",
+    ];
+    assert_eq!(texts, rules);
+}
+
+#[test]
+fn rules_of_egress_are_checked_where_they_are_written() {
+    for (rule, says) in [
+        ("*", "would allow every name"),
+        ("*.", "has a `*` in the wrong place"),
+        ("**", "has a `*` in the wrong place"),
+        ("10.0.0.0/33", "has no number from 0 to 32"),
+        ("10.1.2.3/8", "write `10.0.0.0/8`"),
+        ("a.example:0", "has no port from 1 to 65535"),
+        ("a.example:70000", "has no port from 1 to 65535"),
+        ("0x7f.1", "cannot end in a number"),
+        ("fe80::1%eth0", "has a zone"),
+        ("https://a.example/", "is a host and not a URL"),
+    ] {
+        let manifest = format!("[app]\noptions = {{ egress = [\"a.example\", \"{rule}\"] }}\n");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("app.toml"), manifest).unwrap();
+        let output = frame(&["check", directory.path().join("app.toml").to_str().unwrap()]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unwrapped.contains(says), "{rule}: {stderr}");
+    }
+}

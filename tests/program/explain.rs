@@ -81,3 +81,27 @@ fn a_refused_frame_is_explained_too() {
         assert!(shown.contains(part), "{part}:\n{shown}");
     }
 }
+
+/// All lists that a destination must pass, and who gave the option.
+#[test]
+fn the_lists_of_egress_are_explained() {
+    let (directory, manifest) = app();
+    let text = fs::read_to_string(&manifest).unwrap();
+    let text = text
+        .replace("options = { network", "options = { egress = ['*.example'], network")
+        .replace("options = { timeout", "options = { egress = ['a.example:443', 'b.example'], timeout");
+    fs::write(directory.path().join("app.toml"), text).unwrap();
+    let egress = "egress=[\"a.example\"]";
+    let output = frame(&["call", &manifest, "app:f", "--explain", "-o", egress, "--format", "json"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    let mut lines = stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answer = lines.find(|line| line.get("explanation").is_some()).expect(&stderr);
+    let frame = &answer["explanation"]["frames"][0];
+    let pairs = frame["pairs"].as_array().unwrap();
+    let on_frame = pairs.iter().find(|pair| pair["key"] == "net.egress" && pair["outdone"] == false).unwrap();
+    assert_eq!(on_frame["value"], "Egress([*.example] and [a.example:443, b.example] and [a.example])");
+    let options = frame["options"].as_array().unwrap();
+    let option = options.iter().find(|option| option["name"] == "egress").unwrap();
+    assert_eq!(option["from"], "several", "{option}");
+}
