@@ -103,7 +103,8 @@ pub static EGRESS: FrameOption<Egress>;
 
 /// The destinations that a frame may reach; forks inherit it. A frame without it may reach all.
 ///
-/// Scripts do not see it.
+/// The resolver [`egress`](egress()) alone makes pairs of it. To narrow a frame otherwise, [push](frame_registry::FrameBuilder::push) a pair
+/// of a key of your own: this one is replaced by that of the parent's frame. Scripts do not see it.
 #[frame_key(name = "net.egress", propagates, inherit)]
 pub static FRAME_EGRESS: Key<Egress>;
 
