@@ -9,7 +9,10 @@ mod http_guide;
 mod http_streams;
 mod json;
 mod net;
+mod secrets;
 mod support;
+#[path = "../shared/tls_server.rs"]
+mod tls_server;
 mod trace;
 #[cfg(feature = "wasm")]
 mod wasi_http;

@@ -10,7 +10,7 @@ use frame_dispatch::lua::{LuaConfig, LuaEngine};
 use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::{HttpClient, HttpConfig};
-use frame_registry::{App, FrameResolvers, Options};
+use frame_registry::{App, AppBuilder, FrameResolvers, Options};
 use frame_runtime::modules::lua::{HttpModule, JsonModule, NetModule, WebSocketModule};
 use serde_json::{Value as Json, json};
 
@@ -35,8 +35,20 @@ impl Script {
     }
 
     pub(crate) fn with_config(source: &str, networks: Json, http: HttpConfig, config: LuaConfig) -> Self {
+        Self::with_app(source, networks, http, config, |_| {})
+    }
+
+    /// The same, with what `set` gives the app.
+    pub(crate) fn with_app(
+        source: &str,
+        networks: Json,
+        http: HttpConfig,
+        config: LuaConfig,
+        set: impl FnOnce(&mut AppBuilder),
+    ) -> Self {
         let mut app = App::builder();
         app.set_resolvers(FrameResolvers::linked()).unwrap();
+        set(&mut app);
         let networks = frame_net::boot(&mut app, serde_json::from_value(networks).unwrap()).unwrap();
         let functions = Functions::new(app.build());
         let client = HttpClient::new(http).unwrap();
@@ -50,6 +62,12 @@ impl Script {
         let script = Self { functions, networks, engine };
         script.add("app:script", source, config);
         script
+    }
+
+    /// A further function with options that are preset for it.
+    pub(crate) fn add_with(&self, id: &str, source: &str, options: Options) {
+        let function = self.engine.function(id, source, LuaConfig::default()).unwrap();
+        self.functions.register(id.parse().unwrap(), options, function).unwrap();
     }
 
     /// A further function.

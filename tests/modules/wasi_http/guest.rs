@@ -11,7 +11,7 @@ use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmEngine
 use frame_dispatch::{CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::HttpClient;
-use frame_registry::{App, FrameResolvers, Key, Options};
+use frame_registry::{App, AppBuilder, FrameResolvers, Key, Options};
 use frame_runtime::modules::wasm::HttpModule;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -87,8 +87,18 @@ impl World {
     }
 
     fn of(networks: &Value, guest: WasmFunction) -> Self {
+        Self::of_app(networks, guest, |_| {})
+    }
+
+    /// The same, with what `set` gives the app.
+    pub(crate) fn with_app(networks: &Value, client: Value, set: impl FnOnce(&mut AppBuilder)) -> Self {
+        Self::of_app(networks, guest(client), set)
+    }
+
+    fn of_app(networks: &Value, guest: WasmFunction, set: impl FnOnce(&mut AppBuilder)) -> Self {
         let mut app = App::builder();
         app.set_resolvers(FrameResolvers::linked()).unwrap();
+        set(&mut app);
         let networks = frame_net::boot(&mut app, serde_json::from_value(networks.clone()).unwrap()).unwrap();
         let functions = Functions::new(app.build());
         functions.register("app:http".parse().unwrap(), Options::new(), guest).unwrap();

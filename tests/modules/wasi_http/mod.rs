@@ -3,6 +3,6 @@
 mod bodies;
 mod ending;
 mod failures;
-mod guest;
+pub(crate) mod guest;
 mod origin;
 mod requests;
