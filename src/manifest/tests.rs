@@ -481,7 +481,7 @@ fn a_supervisor_that_is_started_by_another_is_not_started_with_the_app() {
         "{TREE}template = {{ process = 'a:below', id = 'session' }}\n\
          [supervisors.'a:below']\nhost = 'a:all'\nchildren = [{{ id = 'x', process = 'a:p' }}]\n"
     ));
-    let shown = Summary(&manifest, &BTreeMap::new()).to_string();
+    let shown = Summary(&manifest, &BTreeMap::new(), &[]).to_string();
     assert!(shown.contains("a:top on a:all, dynamic, at most 3 restarts within 5s\n"), "{shown}");
     assert!(
         shown.contains(
