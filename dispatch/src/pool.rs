@@ -28,7 +28,8 @@ pub struct PoolConfig {
     pub size: usize,
     /// How many instances that no call runs in are kept for the next. Default: 8.
     pub idle: usize,
-    /// How many instances are made before the first call. Default: 1.
+    /// How many instances are made before the first call. Default: 0: a function that is never called costs no instance,
+    /// and the first call waits until one is made.
     pub warm: usize,
     /// How long a call waits for its turn at most. Default: 30 seconds.
     pub max_wait: Duration,
@@ -36,7 +37,7 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { size: 64, idle: 8, warm: 1, max_wait: Duration::from_secs(30) }
+        Self { size: 64, idle: 8, warm: 0, max_wait: Duration::from_secs(30) }
     }
 }
 

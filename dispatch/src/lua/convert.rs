@@ -3,7 +3,7 @@
 //! | JSON | Lua |
 //! |---|---|
 //! | `null` | `nil` as a whole payload, `null` inside one; both become `null` |
-//! | number | an integer if it is one and fits, else a float |
+//! | number | an integer if it is one and fits, else a float; a payload with a whole number that does not fit is refused |
 //! | array | a table marked with `array`, also where it is empty; a table with the keys 1 to n becomes one |
 //! | object | a table with strings for keys; an empty table becomes one |
 
@@ -82,6 +82,20 @@ pub(super) fn give(lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
         Payload::Json(json) => unsafe { lua.exec_raw((), |state| push(state, json, 0)) },
         Payload::Bytes(bytes) => lua.create_string(bytes).map(Value::String),
     }
+}
+
+/// The first whole number in a payload that no integer of Lua can hold: as a float it would be another number.
+pub(super) fn too_large_integer(payload: &Payload) -> Option<u64> {
+    let mut left: Vec<_> = payload.as_json().into_iter().collect();
+    while let Some(json) = left.pop() {
+        match json {
+            Json::Number(number) if !number.is_i64() && number.is_u64() => return number.as_u64(),
+            Json::Array(items) => left.extend(items),
+            Json::Object(members) => left.extend(members.values()),
+            _ => (),
+        }
+    }
+    None
 }
 
 /// Returns whether a payload takes next to no time to convert.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use super::check::Checker;
 use super::config::LuaConfig;
 use super::function::LuaFunction;
 use super::module::LuaModule;
@@ -19,6 +20,7 @@ const LONGEST_SOURCE: usize = 1 << 20;
 pub struct LuaEngine {
     modules: Arc<[Arc<dyn LuaModule>]>,
     runtime: Option<ScriptRuntime>,
+    checker: Arc<Checker>,
 }
 
 /// An engine that is being put together.
@@ -100,14 +102,24 @@ impl LuaEngine {
         LuaEngineBuilder::default()
     }
 
-    /// Compiles a script, and makes as many VMs as are to be kept [warm](crate::PoolConfig::warm). `chunk` is what the
-    /// script is called in errors.
+    /// Compiles a script, and makes as many VMs as are to be kept [warm](crate::PoolConfig::warm). If none are, the first call
+    /// makes one. `chunk` is what the script is called in errors.
+    ///
+    /// Functions that share a `source`, as an `Arc<str>`, keep it in memory once, and it is compiled for one of them to find its
+    /// mistakes.
     ///
     /// # Errors
     ///
     /// [`LuaError::Syntax`] if it does not compile, or not within 10 seconds; [`LuaError::Bytecode`] or
-    /// [`LuaError::TooLong`] if it is not even tried; [`LuaError::Vm`] if no VM can be made with `config`.
-    pub fn function(&self, chunk: &str, source: &str, config: LuaConfig) -> Result<LuaFunction, LuaError> {
+    /// [`LuaError::TooLong`] if it is not even tried; [`LuaError::Vm`] if the memory that `config` gives a VM is too little to
+    /// compile it.
+    pub fn function(
+        &self,
+        chunk: &str,
+        source: impl Into<Arc<str>>,
+        config: LuaConfig,
+    ) -> Result<LuaFunction, LuaError> {
+        let source = source.into();
         if source.starts_with('\x1b') {
             return Err(LuaError::Bytecode { chunk: chunk.to_owned() });
         }
@@ -121,6 +133,11 @@ impl LuaEngine {
     /// What its scripts run on, unless that is the thread of the caller.
     pub(super) const fn runtime(&self) -> Option<&ScriptRuntime> {
         self.runtime.as_ref()
+    }
+
+    /// What finds out whether scripts compile.
+    pub(super) fn checker(&self) -> &Checker {
+        &self.checker
     }
 
     pub(super) fn modules(&self) -> &[Arc<dyn LuaModule>] {
@@ -179,8 +196,10 @@ impl LuaEngineBuilder {
             }
         }
         preempt::install(self.signal).map_err(|source| LuaError::Signal { source })?;
-        let engine = LuaEngine { modules: self.modules.into(), runtime: self.runtime };
-        let (_, names) = Vm::new(&engine, &LuaConfig::default())?;
+        let checker = Arc::new(Checker::new(0));
+        let mut engine = LuaEngine { modules: self.modules.into(), runtime: self.runtime, checker };
+        let (vm, names) = Vm::new(&engine, &LuaConfig::default())?;
+        engine.checker = Arc::new(Checker::new(vm.used_memory()?));
         match engine.modules.iter().find(|module| names.iter().any(|taken| taken == module.name())) {
             Some(module) => Err(LuaError::ModuleNameTaken { module: module.name().to_owned() }),
             None => Ok(engine),

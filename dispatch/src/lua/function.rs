@@ -24,7 +24,7 @@ pub struct LuaFunction {
 struct Inner {
     engine: LuaEngine,
     chunk: Box<str>,
-    source: Box<str>,
+    source: Arc<str>,
     config: LuaConfig,
     pool: Arc<Pool<Vm>>,
     unit: Arc<Unit>,
@@ -34,21 +34,22 @@ impl LuaFunction {
     pub(super) fn new(
         engine: LuaEngine,
         chunk: &str,
-        source: &str,
+        source: Arc<str>,
         config: LuaConfig,
     ) -> Result<Self, LuaError> {
         let mut pool = config.pool;
         if config.fresh_vm {
             pool = pool.with_idle(0).with_warm(0);
         }
-        // At least one, to see that it compiles.
-        let mut warm = (0..pool.warm.max(1))
-            .map(|_| Vm::with_script(&engine, &config, chunk, source))
+        if pool.warm == 0 {
+            engine.checker().check(&config, chunk, &source)?;
+        }
+        let warm = (0..pool.warm)
+            .map(|_| Vm::with_script(&engine, &config, chunk, &source))
             .collect::<Result<Vec<_>, _>>()?;
-        warm.truncate(pool.warm);
         let pool = Pool::new(pool, warm);
         let unit = Arc::new(Unit::new(format!("`{chunk}`")));
-        let inner = Inner { engine, chunk: chunk.into(), source: source.into(), config, pool, unit };
+        let inner = Inner { engine, chunk: chunk.into(), source, config, pool, unit };
         Ok(Self { inner: Arc::new(inner) })
     }
 

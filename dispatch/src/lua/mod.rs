@@ -137,6 +137,7 @@
 
 mod base;
 mod bridge;
+mod check;
 mod compile;
 mod config;
 mod convert;

@@ -75,6 +75,12 @@ impl Vm {
         Ok((vm, names))
     }
 
+    /// How much it has in memory, once what is garbage is freed.
+    pub(super) fn used_memory(&self) -> Result<usize, LuaError> {
+        self.lua.gc_collect().map_err(vm_error)?;
+        Ok(self.lua.used_memory())
+    }
+
     /// A VM with a script.
     pub(super) fn with_script(
         engine: &LuaEngine,
@@ -83,45 +89,10 @@ impl Vm {
         source: &str,
     ) -> Result<Self, LuaError> {
         let (mut vm, _) = Self::new(engine, config)?;
-        vm.script = Some(vm.compile(chunk, source)?);
+        vm.script = Some(compile_script(&vm.lua, chunk, source)?);
         // What compiling left behind.
         vm.lua.gc_collect().map_err(vm_error)?;
         Ok(vm)
-    }
-
-    /// The script as a function of its environment. Every call makes the script anew, so that its functions share
-    /// nothing with those of another call; the code is shared.
-    fn compile(&self, chunk: &str, source: &str) -> Result<Function, LuaError> {
-        let name = CString::new(format!("={chunk}").replace('\0', "?")).unwrap_or_default();
-        let load = |source: &str| {
-            let began = Instant::now();
-            let mut is_given_up = || began.elapsed() >= LONGEST_COMPILATION;
-            // SAFETY: What could raise is called in protected mode. There is room for both values.
-            #[allow(unsafe_code)]
-            let loaded = unsafe {
-                self.lua.exec_raw::<(Option<Function>, Value)>((), |state| {
-                    let status = compile::load(state, source.as_bytes(), &name, &mut is_given_up);
-                    if status == ffi::LUA_ERRMEM {
-                        ffi::lua_error(state);
-                    }
-                    if status != ffi::LUA_OK {
-                        ffi::lua_pushnil(state);
-                        ffi::lua_insert(state, -2);
-                    }
-                })
-            };
-            match loaded.map_err(vm_error)? {
-                (Some(function), _) => Ok(function),
-                (None, Value::String(message)) => {
-                    Err(LuaError::Syntax { message: message.to_string_lossy() })
-                }
-                (None, _) => Err(LuaError::Syntax { message: "it is not text".to_owned() }),
-            }
-        };
-        // Alone, so that an error is one of the script itself, and it cannot end the function that is put around it.
-        load(source)?;
-        let script = load(&format!("local _ENV = ...; return function(...) {source}\nend"))?;
-        Ok(script)
     }
 
     /// Runs the script of `unit`. The VM can be used again only if this ends, and [`is_reusable`](Self::is_reusable) says
@@ -138,6 +109,12 @@ impl Vm {
         let pid = ctx.unit();
         let given = {
             let _slice = (!convert::is_quick(&payload)).then(|| clock::enter(unit, pid, Notice::Elsewhere));
+            if let Some(number) = convert::too_large_integer(&payload) {
+                self.is_reusable = true;
+                return Err(CallError::invalid(format!(
+                    "the payload has the number {number}, which is larger than an integer of Lua; pass it as a string"
+                )));
+            }
             convert::give(&self.lua, &payload)
         };
         let result = match given {
@@ -266,6 +243,39 @@ impl Drop for Vm {
     }
 }
 
+/// The script as a function of its environment. Every call makes the script anew, so that its functions share
+/// nothing with those of another call; the code is shared.
+pub(super) fn compile_script(lua: &Lua, chunk: &str, source: &str) -> Result<Function, LuaError> {
+    let name = CString::new(format!("={chunk}").replace('\0', "?")).unwrap_or_default();
+    let load = |source: &str| {
+        let began = Instant::now();
+        let mut is_given_up = || began.elapsed() >= LONGEST_COMPILATION;
+        // SAFETY: What could raise is called in protected mode. There is room for both values.
+        #[allow(unsafe_code)]
+        let loaded = unsafe {
+            lua.exec_raw::<(Option<Function>, Value)>((), |state| {
+                let status = compile::load(state, source.as_bytes(), &name, &mut is_given_up);
+                if status == ffi::LUA_ERRMEM {
+                    ffi::lua_error(state);
+                }
+                if status != ffi::LUA_OK {
+                    ffi::lua_pushnil(state);
+                    ffi::lua_insert(state, -2);
+                }
+            })
+        };
+        match loaded.map_err(vm_error)? {
+            (Some(function), _) => Ok(function),
+            (None, Value::String(message)) => Err(LuaError::Syntax { message: message.to_string_lossy() }),
+            (None, _) => Err(LuaError::Syntax { message: "it is not text".to_owned() }),
+        }
+    };
+    // Alone, so that an error is one of the script itself, and it cannot end the function that is put around it.
+    load(source)?;
+    let script = load(&format!("local _ENV = ...; return function(...) {source}\nend"))?;
+    Ok(script)
+}
+
 /// Drops what a host function waits for where the call is given up.
 struct CancelOnDrop<'a>(&'a Shared);
 
@@ -275,7 +285,7 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-fn vm_error(error: mlua::Error) -> LuaError {
+pub(super) fn vm_error(error: mlua::Error) -> LuaError {
     LuaError::Vm { source: error }
 }
 
