@@ -1,9 +1,9 @@
-//! Opening what is beneath an open directory, and only what is data there: regular files and directories.
+//! Opening what is data, and only that: regular files and directories.
 //!
 //! A path is acted on once, when it is opened; what is found is then judged, and used, by its handle. So nobody who
 //! renames things meanwhile changes what was judged.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use cap_fs_ext::OpenOptionsMaybeDirExt;
@@ -83,6 +83,59 @@ pub(crate) fn open(directory: &Dir, path: &Path, options: &mut OpenOptions) -> R
     } else {
         Opened::File(file)
     })
+}
+
+/// Opens a regular file to read it. It does not wait for the other end of a pipe.
+pub(crate) fn open_regular(path: &Path) -> io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let refused = || io::Error::other("it is not a regular file");
+    let file = options.open(path).map_err(|error| {
+        #[cfg(unix)]
+        // A socket, or a device that is not there.
+        if [rustix::io::Errno::NXIO, rustix::io::Errno::NODEV].map(Some).contains(&errno(&error)) {
+            return refused();
+        }
+        error
+    })?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if metadata.is_file() { Ok(file) } else { Err(refused()) }
+}
+
+/// Opens the regular file at `path`, wherever it is. Returns also whether it is beneath `directory`: the path leads neither up and out
+/// nor through a symbolic link that does.
+pub(crate) fn open_regular_beneath(directory: &Path, path: &Path) -> io::Result<(std::fs::File, bool)> {
+    let beneath = path.strip_prefix(directory).ok().and_then(|path| {
+        let directory = Dir::open_ambient_dir(directory, cap_std::ambient_authority()).ok()?;
+        match open(&directory, path, OpenOptions::new().read(true)).ok()? {
+            Opened::File(file) => Some(file.into_std()),
+            Opened::Directory(_) => None,
+        }
+    });
+    match beneath {
+        Some(file) => Ok((file, true)),
+        None => Ok((open_regular(path)?, false)),
+    }
+}
+
+/// Reads all of a file that has at most `most` bytes.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::FileTooLarge`] if it has more.
+pub(crate) fn read_at_most(file: impl io::Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Opens the directory at `path` beneath `directory`.

@@ -45,6 +45,12 @@ pub(crate) fn one_line(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
+/// A text that may be of a guest and have several lines, as a part of a report. Each line after the first is marked, so that it
+/// cannot pass for another part.
+pub(crate) fn block(text: &str) -> String {
+    printable(text).trim_end().replace('\n', "\n  | ")
+}
+
 /// Escapes what a terminal obeys in a text whose guests' parts are escaped already as JSON has it, which leaves what is
 /// beyond ASCII as it is, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
 pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {
@@ -54,7 +60,8 @@ pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {
 /// Prints a line to standard output. A reader that has gone away, such as `head`, wanted no more of it.
 pub(crate) fn print(text: &dyn Display) -> io::Result<()> {
     let text = text.to_string();
-    unless_gone(writeln!(anstream::stdout().lock(), "{}", terminal_safe(&text)))
+    let mut stdout = anstream::stdout().lock();
+    unless_gone(writeln!(stdout, "{}", terminal_safe(&text)).and_then(|()| stdout.flush()))
 }
 
 /// Prints bytes to standard output, as they are.
@@ -96,10 +103,14 @@ fn on_stderr(text: &str) -> String {
     }
 }
 
-fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
+/// A reader that has gone away wanted no more.
+pub(crate) fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("standard output cannot be written: {error}")))
+        }
+        Ok(()) => Ok(()),
     }
 }
 
@@ -110,8 +121,7 @@ const WIDTH: u16 = 140;
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
-    let rows =
-        rows.into_iter().map(|row| row.iter().map(|cell| printable(cell).into_owned()).collect::<Vec<_>>());
+    let rows = rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
     table.set_header(header).add_rows(rows);
     if !table.is_tty() {
         table.set_width(WIDTH);

@@ -19,7 +19,7 @@ use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, Set
 ///
 /// # Errors
 ///
-/// Everything that can be found wrong at once.
+/// Everything that can be found wrong at once; of more than 32 errors the first 32.
 ///
 /// ```
 /// use frame_net::{DirectConfig, read_settings};
@@ -54,12 +54,15 @@ pub fn read_settings<T: DeserializeOwned>(
         if !follows {
             errors.push(error);
         }
-        if !is_removed {
+        if !is_removed || errors.len() >= MOST_ERRORS {
             break;
         }
     }
     Err(SettingErrors::new(errors))
 }
+
+/// How many errors are looked for: each takes reading all again.
+const MOST_ERRORS: usize = 32;
 
 /// A value whose deserializer has errors that say what kind of thing was found, and not what it was: it may be a
 /// password in the wrong place.

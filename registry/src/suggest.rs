@@ -10,9 +10,15 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if name.len() > LONGEST {
         return None;
     }
-    let allowed = (name.chars().count() / 3).max(1);
+    let length = name.chars().count();
+    let allowed = (length / 3).max(1);
+    // One character is up to three where case is ignored. Most candidates need not be compared.
+    let is_far = |candidate: &str| {
+        candidate.len() > 3 * 4 * (length + allowed) || 3 * candidate.chars().count() + allowed < length
+    };
     candidates
         .into_iter()
+        .filter(|candidate| !is_far(candidate))
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|&(distance, _)| distance <= allowed)
         .min()

@@ -53,8 +53,8 @@ impl Changes {
         let mut supervisors = Changed::between(&old.supervisors, &new.supervisors);
         let is_reordered = |id: &String| {
             let of = |plan: &Plan| {
-                let mut all = plan.supervisors.iter();
-                all.find(|(other, _)| other.as_str() == id).map(|(_, given)| without_order(&given.identity))
+                let given = plan.supervisors.get(&id.parse().ok()?)?;
+                Some(without_order(&given.identity))
             };
             of(old) == of(new)
         };

@@ -1,6 +1,6 @@
 //! Making a plan of a manifest: everything is compiled and made, and nothing runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults, Findings};
 use super::plan::{self, Made, Plan, Unit};
 use super::secrets;
-use crate::manifest::{Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
+use crate::manifest::{DRAWN, Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::{failed, progress};
 use crate::threads::processors;
@@ -34,11 +34,13 @@ pub(super) async fn compile(
     networks: &NetworkRegistry,
     engines: &Arc<Engines>,
     earlier: Option<&Plan>,
+    purpose: Purpose,
 ) -> Result<Plan, Problems> {
-    let defaults = Defaults::of(manifest).map_err(|problem| Problems(vec![problem]))?;
+    let defaults = Defaults::of(manifest).map_err(Problems::from)?;
     let mut problems = Vec::new();
 
-    let compiler = Compiler { manifest, engines, turns: Arc::new(Semaphore::new(processors())) };
+    let turns = Arc::new(Semaphore::new(processors()));
+    let compiler = Compiler { manifest, engines, turns, purpose };
     let (functions, processes) = tokio::join!(
         compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
         compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
@@ -56,7 +58,7 @@ pub(super) async fn compile(
     problems.extend(refused);
     problems.extend(check_supervisors(manifest));
     if !problems.is_empty() {
-        return Err(Problems(problems));
+        return Err(Problems::new(problems));
     }
     warnings.extend(secrets::warnings(manifest, &secrets));
     let warnings = warnings.into_iter().map(Problem::into_warning).collect();
@@ -79,7 +81,7 @@ pub(super) async fn compile(
         supervisors: manifest.supervisors.clone(),
         all_defaults: defaults.frame.value.merged_under(&defaults.functions.value),
         defaults: defaults.frame,
-        warnings: Problems::sorted(warnings, &manifest.file.name).0,
+        warnings: Problems::sorted(warnings, 0, &manifest.file.name).into_parts().0,
     })
 }
 
@@ -89,10 +91,19 @@ type Compiled = (Code, u32);
 /// What a kind of unit is compiled to, by id, and what is wrong with the others.
 type Codes<K> = (BTreeMap<Id<K>, Compiled>, Vec<Problem>);
 
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To see what is wrong: nothing is kept ready for calls.
+    Check,
+    Run,
+}
+
 struct Compiler<'a> {
     manifest: &'a Manifest,
     engines: &'a Arc<Engines>,
     turns: Arc<Semaphore>,
+    purpose: Purpose,
 }
 
 impl Compiler<'_> {
@@ -103,6 +114,7 @@ impl Compiler<'_> {
         earlier: Option<&BTreeMap<Id<K>, Given<Unit>>>,
     ) -> Codes<K> {
         let (mut codes, mut problems, mut running) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut scripts = Scripts::default();
         for (id, given) in parts {
             let earlier = earlier.and_then(|earlier| earlier.get(id)).map(|unit| &unit.value);
             let generation = match earlier.filter(|unit| unit.compiled_from == given.identity) {
@@ -114,7 +126,10 @@ impl Compiler<'_> {
                 None => 0,
             };
             let turn = Arc::clone(&self.turns).acquire_owned().await;
-            let (engines, function) = (Arc::clone(self.engines), given.value.clone());
+            let (engines, mut function) = (Arc::clone(self.engines), given.value.clone());
+            if let (Purpose::Check, Limits::Lua(limits)) = (self.purpose, &mut function.limits) {
+                limits.pool = limits.pool.with_warm(0);
+            }
             let message = format!("compiling the {} {id}", role.noun());
             let compiled = self.engines.compilers.run(move || {
                 let _turn = turn;
@@ -131,23 +146,58 @@ impl Compiler<'_> {
         for (id, given, generation, compiled) in running {
             match compiled.await.unwrap_or_else(|error| Err(error.into())) {
                 Ok(code) => _ = codes.insert(id.clone(), (code, generation)),
-                Err(error) => problems.push(refused(self.manifest, &given.value, &*error)),
+                Err(error) => problems.extend(refused(self.manifest, &given.value, &*error, &mut scripts)),
             }
         }
         (codes, problems)
     }
 }
 
-/// What is wrong with a source: in the script, where its compiler says so, or else where the manifest names it.
-fn refused(manifest: &Manifest, function: &Function, error: &(dyn Error + Send + Sync + 'static)) -> Problem {
+/// Scripts that problems are in. Many functions may have the same.
+#[derive(Default)]
+struct Scripts {
+    /// By path.
+    files: HashMap<String, Arc<SourceFile>>,
+    /// What was said of which.
+    said: HashSet<(String, String)>,
+}
+
+/// What is wrong with a source: in the script, where its compiler says so, or else where the manifest names it. Nothing if that was
+/// said of the script for another function.
+fn refused(
+    manifest: &Manifest,
+    function: &Function,
+    error: &(dyn Error + Send + Sync + 'static),
+    scripts: &mut Scripts,
+) -> Option<Problem> {
     let source = &function.source;
-    match (error.downcast_ref(), str::from_utf8(&source.bytes)) {
-        (Some(LuaError::Syntax { message }), Ok(text)) => {
-            let path = manifest.directory.join(&source.path);
-            let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
-            Problem::of_script(&Arc::new(SourceFile::new(name, text)), message)
+    match (error.downcast_ref(), &source.text) {
+        (Some(LuaError::Syntax { message }), Some(text)) if source.is_quotable => {
+            if !scripts.said.insert((source.path.clone(), message.clone())) {
+                return None;
+            }
+            let file = scripts.files.entry(source.path.clone()).or_insert_with(|| {
+                let path = manifest.directory.join(&source.path);
+                let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+                Arc::new(SourceFile::new(name, Arc::clone(text)))
+            });
+            Some(Problem::of_script(file, message))
         }
-        _ => Problem::new(&manifest.file, source.span.clone(), report::chain(error)),
+        // Lua's message quotes the script as well.
+        (Some(LuaError::Syntax { message }), _) => {
+            let line = message.split(':').find_map(|part| part.parse::<u32>().ok());
+            let line = line.map_or_else(String::new, |line| format!(": there is a mistake in line {line}"));
+            let problem = Problem::new(
+                &manifest.file,
+                source.span.clone(),
+                format_args!("the script does not compile{line}"),
+            );
+            Some(
+                problem
+                    .with_help("lines are shown of scripts that are beneath the directory of the manifest"),
+            )
+        }
+        _ => Some(Problem::new(&manifest.file, source.span.clone(), report::chain(error))),
     }
 }
 
@@ -190,12 +240,16 @@ fn make_networks(
             Err(error) => problems.extend(unmakeable(manifest, id, given, &error)),
         }
     }
+    let circles = circles(&networks);
     for (id, given) in &networks {
-        if let Some(why) = no_way(manifest, &networks, id, given) {
+        if let Some(why) = no_way(manifest, &circles, id, given) {
             let via = manifest.places.get(id).map(|places| places.key(&"via".into()));
             let problem = Problem::new(&manifest.file, via.unwrap_or_else(|| given.span.clone()), why);
             let others = manifest.places.keys().filter(|&other| other != id).map(Id::as_str);
+            let others = others.take(frames::MOST_COMPARED);
             let meant = given.value.network.via().filter(|via| !manifest.places.contains_key(*via));
+            // Among thousands of networks it would take long to find one for each.
+            let meant = meant.filter(|_| problems.len() < DRAWN);
             problems.push(match meant.and_then(|via| nearest(via.as_str(), others)) {
                 Some(near) => problem.with_label(format_args!("did you mean `{near}`?")),
                 None => problem,
@@ -221,20 +275,35 @@ fn unmakeable(
 }
 
 /// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.
-fn no_way(manifest: &Manifest, networks: &Networks, id: &NetworkId, given: &Given<Made>) -> Option<String> {
+fn no_way(
+    manifest: &Manifest,
+    circles: &HashSet<&NetworkId>,
+    id: &NetworkId,
+    given: &Given<Made>,
+) -> Option<String> {
     let via = given.value.network.via()?;
     // What could not be read is there all the same.
     if !manifest.places.contains_key(via) {
         return Some(format!("unknown network `{via}` in `via` of `{id}`"));
     }
-    let mut here = via;
-    for _ in 0..networks.len() {
-        if here == id {
-            return Some(format!("network `{id}` goes via `{via}`, which leads back to it"));
+    circles.contains(id).then(|| format!("network `{id}` goes via `{via}`, which leads back to it"))
+}
+
+/// The networks that lead back to themselves. Each is looked at once, however long the ways are.
+fn circles(networks: &Networks) -> HashSet<&NetworkId> {
+    let (mut seen, mut circles) = (HashSet::new(), HashSet::new());
+    for start in networks.keys() {
+        let mut way = Vec::new();
+        let mut here = Some(start);
+        while let Some(id) = here.filter(|&id| seen.insert(id)) {
+            way.push(id);
+            here = networks.get(id).and_then(|given| given.value.network.via());
         }
-        here = networks.get(here)?.value.network.via()?;
+        // What was seen before this way is a circle elsewhere, or none.
+        let circle = here.and_then(|again| way.iter().position(|&id| id == again));
+        circles.extend(circle.map_or(&[][..], |first| &way[first..]).iter().copied());
     }
-    None
+    circles
 }
 
 fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {

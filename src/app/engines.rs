@@ -76,8 +76,7 @@ impl Engines {
         let source = &function.source;
         match &function.limits {
             Limits::Lua(limits) => {
-                let text = std::str::from_utf8(&source.bytes)
-                    .map_err(|error| format!("the script is not text in UTF-8: {error}"))?;
+                let text = source.text.clone().ok_or("the script is not text in UTF-8")?;
                 // It makes no difference to a VM what it runs as.
                 let _ = role;
                 Ok(Code::Lua(self.lua.function(&source.path, text, limits.clone())?))

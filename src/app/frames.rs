@@ -1,5 +1,6 @@
 //! The frames that an app begins with.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,7 +12,7 @@ use frame_registry::{
 use serde_json::{Map, Value as Json};
 
 use super::{base, egress, secrets};
-use crate::manifest::{Function, Given, Manifest, Problem, SupervisorSpec};
+use crate::manifest::{Child, DRAWN, Function, Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
 use crate::trace::TRACE;
@@ -93,7 +94,7 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
         Ok(root) => root,
         Err(why) => return refused(&defaults.frame, why),
     };
-    let mut checked = Checked { manifest, app: &app, findings: Findings::default() };
+    let mut checked = Checked { manifest, app: &app, findings: Findings::default(), ways: HashMap::new() };
     let place = (&["app", "options"][..], &defaults.frame.span);
     checked.rules(None, &root, &defaults.frame.value, place);
     for (id, function) in &manifest.functions {
@@ -102,14 +103,14 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
     for (id, process) in &manifest.processes {
         checked.definition(&root, &["processes", id.as_str(), "options"], process);
     }
-    let children: Vec<_> = manifest
+    let children: HashSet<_> = manifest
         .supervisors
         .values()
         .flat_map(|given| given.value.all_children())
         .map(|child| &child.value.process)
         .collect();
     for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
-        checked.children(&root, &top.value);
+        checked.below(&root, &top.value);
     }
     checked.hosts(&["app", "options"], &defaults.frame, &defaults.frame.value);
     for (id, function) in &manifest.functions {
@@ -124,10 +125,16 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
     checked.findings
 }
 
+/// Among how many names the one is looked for that was probably meant.
+pub(super) const MOST_COMPARED: usize = 2000;
+
 struct Checked<'a> {
     manifest: &'a Manifest,
     app: &'a App,
     findings: Findings,
+    /// The options on the ways down to supervisors, each a number for those on the way to its parent and its own, as they are
+    /// written.
+    ways: HashMap<(usize, String), usize>,
 }
 
 impl Checked<'_> {
@@ -183,34 +190,54 @@ impl Checked<'_> {
         let span = self.manifest.layout.whole(&place).unwrap_or_else(|| given.span.clone());
         let problem =
             Problem::new(file, span, format!("`spawn` grants the host `{host}`, which is not in `[hosts]`"));
-        let hosts = self.manifest.hosts.keys().map(Id::as_str);
+        // Among thousands of hosts it would take long to find one for each.
+        let hosts = self.manifest.hosts.keys().map(Id::as_str).take(MOST_COMPARED);
+        let hosts = hosts.filter(|_| self.findings.problems.len() < DRAWN);
         self.findings.problems.push(match nearest(host.as_str(), hosts) {
             Some(nearest) => problem.with_help(format!("did you mean `{nearest}`?")),
             None => problem,
         });
     }
 
-    /// The children of a supervisor that has this frame, and theirs.
-    fn children(&mut self, parent: &Frame, supervisor: &SupervisorSpec) {
+    /// The children of a supervisor that has this frame, and theirs. A manifest says how deep they are, and can make more ways down
+    /// than it has bytes; a supervisor is looked at once for each of the options that lead to it.
+    fn below(&mut self, parent: &Frame, supervisor: &SupervisorSpec) {
+        /// More of those are no manifest that anyone writes. What a resolver refuses there is refused when it is started.
+        const MOST: usize = 10_000;
         let manifest = self.manifest;
-        for child in supervisor.all_children() {
-            let id = &child.value.process;
-            let preset = manifest.processes.get(id).map(|process| &process.value.options);
-            if child.value.options.is_empty() && preset.is_some_and(Options::is_empty) {
-                continue;
-            }
-            let options = match preset {
-                Some(preset) => preset.merged_under(&child.value.options),
-                None => child.value.options.clone(),
-            };
-            let Some(frame) = self.unit(parent, &[], child, &options) else { continue };
-            let lists = [parent.get(&FRAME_EGRESS), preset.and_then(|preset| preset.get(&EGRESS))];
-            let outer =
-                lists.into_iter().flatten().cloned().reduce(|outer, preset| outer.narrowed_by(&preset));
-            self.rules(outer.as_ref(), &frame, &child.value.options, (&[], &child.span));
-            if let Some(supervisor) = manifest.supervisors.get(id) {
-                self.children(&frame, &supervisor.value);
+        let mut seen = HashSet::new();
+        let mut left = vec![(parent.clone(), 0, supervisor)];
+        while let Some((parent, way, supervisor)) = left.pop() {
+            for child in supervisor.all_children() {
+                let id = &child.value.process;
+                let preset = manifest.processes.get(id).map(|process| &process.value.options);
+                if child.value.options.is_empty() && preset.is_some_and(Options::is_empty) {
+                    continue;
+                }
+                let options = match preset {
+                    Some(preset) => preset.merged_under(&child.value.options),
+                    None => child.value.options.clone(),
+                };
+                let Some(frame) = self.unit(&parent, &[], child, &options) else { continue };
+                let lists = [parent.get(&FRAME_EGRESS), preset.and_then(|preset| preset.get(&EGRESS))];
+                let outer =
+                    lists.into_iter().flatten().cloned().reduce(|outer, preset| outer.narrowed_by(&preset));
+                self.rules(outer.as_ref(), &frame, &child.value.options, (&[], &child.span));
+                let Some(supervisor) = manifest.supervisors.get(id) else { continue };
+                let way = self.way(way, child);
+                if seen.len() < MOST && seen.insert((way, id)) {
+                    left.push((frame, way, &supervisor.value));
+                }
             }
         }
+    }
+
+    /// The options on the way to a child.
+    fn way(&mut self, parent: usize, child: &Given<Child>) -> usize {
+        if child.value.options.is_empty() {
+            return parent;
+        }
+        let next = self.ways.len() + 1;
+        *self.ways.entry((parent, child.identity["options"].to_string())).or_insert(next)
     }
 }

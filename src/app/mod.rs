@@ -8,7 +8,7 @@
 //! use tokio::time::Instant;
 //!
 //! # async fn example(manifest: Manifest, changed: Manifest) -> Result<(), Box<dyn std::error::Error>> {
-//! # let wrong = |problems: frame_runtime::manifest::Problems| problems.0[0].message.clone();
+//! # let wrong = |problems: frame_runtime::manifest::Problems| problems.to_string();
 //! let app = RunningApp::boot(manifest).await.map_err(wrong)?;
 //! app.supervise().await.map_err(wrong)?;
 //!
@@ -69,7 +69,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
 pub use self::changes::{Changed, Changes};
-use self::compile::compile;
+use self::compile::{Purpose, compile};
 pub(crate) use self::health::Health;
 pub use self::health::{AppDown, Degraded};
 use self::live::{Core, Live};
@@ -101,7 +101,7 @@ struct State {
     is_stopped: bool,
 }
 
-/// Compiles and makes everything that a manifest says, and runs nothing of it.
+/// Compiles and makes everything that a manifest says, and runs nothing of it. No VM is kept ready for calls.
 ///
 /// Networks are made as they would be for the app, with the sockets that they begin with.
 ///
@@ -111,7 +111,7 @@ struct State {
 /// processes that do not run where they are to live.
 pub async fn check(manifest: &Manifest) -> Result<Plan, Problems> {
     let core = Core::new(manifest).map_err(one)?;
-    compile(manifest, &core.networks, &core.engines, None).await
+    compile(manifest, &core.networks, &core.engines, None, Purpose::Check).await
 }
 
 impl RunningApp {
@@ -127,7 +127,7 @@ impl RunningApp {
     /// Where there is no runtime of tokio with time and I/O, as everything here.
     pub async fn boot(manifest: Manifest) -> Result<Self, Problems> {
         let core = Core::new(&manifest).map_err(one)?;
-        let plan = compile(&manifest, &core.networks, &core.engines, None).await?;
+        let plan = compile(&manifest, &core.networks, &core.engines, None, Purpose::Run).await?;
         let mut live = Live::default();
         live.put(&core, &plan).map_err(one)?;
         plan.log_warnings();
@@ -333,5 +333,5 @@ async fn restore(app: Weak<Inner>, grace: Duration) {
 }
 
 fn one(problem: Problem) -> Problems {
-    Problems(vec![problem])
+    problem.into()
 }

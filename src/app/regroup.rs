@@ -5,6 +5,7 @@
 //!
 //! A dynamic supervisor that runs is given its new specification, and goes on. Its children are restarted if they are not what it says.
 
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use frame_dispatch::BoxFuture;
@@ -38,15 +39,15 @@ pub(super) async fn regroup(
     if !live.is_supervised {
         return Ok(Vec::new());
     }
-    let tops: Vec<_> = plan.tops().collect();
-    let is_top = |id: &EntryId| tops.iter().any(|(top, _)| *top == id);
+    let tops: BTreeMap<_, _> = plan.tops().collect();
+    let is_top = |id: &EntryId| tops.contains_key(id);
     let stays = |id: &EntryId| is_top(id) && !is_root_new;
     let gone: Vec<_> = live.tops.keys().filter(|id| !stays(id)).cloned().collect();
     let mut restarted: Vec<_> = gone.iter().filter(|id| is_top(id)).map(ToString::to_string).collect();
     stop(core, live, gone, grace).await;
 
     let mut regroup = Regroup { live, plan, grace, restarted: Vec::new() };
-    for (id, _) in &tops {
+    for id in tops.keys() {
         if regroup.live.tops.contains_key(id) && regroup.walk(id).await? == Verdict::Restart {
             regroup.restarted.push(id.to_string());
             stop(core, regroup.live, [(*id).clone()], grace).await;
@@ -317,13 +318,14 @@ impl<'a> Edits<'a> {
                 .map(|dynamic| (dynamic.template.identity.clone(), dynamic.max_children));
             (spec.host.clone(), spec.strategy, spec.intensity, spec.backoff, dynamic)
         };
-        let is_in = |children: &[Given<Child>], child: &Given<Child>| {
-            children.iter().any(|other| other.identity == child.identity)
+        let identities = |children: &'a [Given<Child>]| -> HashSet<_> {
+            children.iter().map(|child| &child.identity).collect()
         };
+        let (run, are_planned) = (identities(&running.children), identities(&planned.children));
         let (kept, added): (Vec<_>, Vec<_>) =
-            planned.children.iter().partition(|child| is_in(&running.children, child));
+            planned.children.iter().partition(|child| run.contains(&child.identity));
         let (stay, removed): (Vec<_>, Vec<_>) =
-            running.children.iter().partition(|child| is_in(&planned.children, child));
+            running.children.iter().partition(|child| are_planned.contains(&child.identity));
         let ids = |children: &[&Given<Child>]| -> Vec<String> {
             children.iter().map(|child| child.value.id.clone()).collect()
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_net::http::HttpClient;
 
 use super::changes::Changes;
-use super::compile::compile;
+use super::compile::{Purpose, compile};
 use super::live::{Core, Live, http_client};
 use super::plan::Plan;
 use super::regroup::regroup;
@@ -21,7 +21,7 @@ pub(super) struct NotReloaded {
 
 impl From<Vec<Problem>> for NotReloaded {
     fn from(problems: Vec<Problem>) -> Self {
-        Self { problems: Problems(problems), not_restored: None }
+        Self { problems: Problems::new(problems), not_restored: None }
     }
 }
 
@@ -40,12 +40,13 @@ pub(super) async fn reload(
     // Whatever can be wrong is to be known before anything changes.
     let mut problems = unchangeable(before, manifest);
     let http = http_client(manifest).map_err(|problem| problems.push(problem));
-    let new = match compile(manifest, &core.networks, &core.engines, Some(old)).await {
+    let new = match compile(manifest, &core.networks, &core.engines, Some(old), Purpose::Run).await {
         Ok(new) if problems.is_empty() => new,
         Ok(_) => return Err(problems.into()),
-        Err(Problems(more)) => {
-            problems.extend(more);
-            return Err(problems.into());
+        Err(more) => {
+            let mut refused = NotReloaded::from(problems);
+            refused.problems.append(more);
+            return Err(refused);
         }
     };
     let client = &core.engines.http;
@@ -66,10 +67,10 @@ pub(super) async fn reload(
             }
             let mut refused = NotReloaded::from(vec![problem]);
             refused.not_restored = restore(core, live, old, grace).await.err();
-            refused.problems.0.extend(refused.not_restored.clone().map(|problem| {
+            if let Some(problem) = refused.not_restored.clone() {
                 let why = format!("the app is not what it was before this reload: {}", problem.message);
-                Problem { message: why, ..problem }
-            }));
+                refused.problems.push(Problem { message: why, ..problem });
+            }
             Err(refused)
         }
     }

@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 use super::failure::look;
 use super::{Failure, Format};
 use crate::exit::Exit;
-use crate::manifest::{Problems, Summary, examine};
+use crate::manifest::{Problems, Summary, examine_once};
 use crate::{app, report};
 
 /// Reports the mistakes in the manifest of an app, or else what it would run.
@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut reading = examine(&self.manifest);
+        let mut reading = examine_once(&self.manifest);
         // What could be read is looked at further in any case, so that mistakes in all sections are reported at once.
         let (mut remarks, mut warnings) = (BTreeMap::new(), Vec::new());
         if let Some(manifest) = &reading.manifest {
@@ -38,7 +38,7 @@ impl Args {
                     remarks = plan.remarks();
                     plan.warnings().clone_into(&mut warnings);
                 }
-                Err(further) => reading.problems.extend(further.0),
+                Err(further) => reading = reading.with_problems(further),
             }
             runtime.shutdown_background();
         }
@@ -56,7 +56,7 @@ impl Args {
             Format::Json => report::print(&serde_json::to_string_pretty(&summary.to_json())?)?,
             Format::Table => {
                 if !warnings.is_empty() {
-                    report::print_error(&Problems(warnings.clone()).render(look()).trim_end());
+                    report::print_error(&Problems::new(warnings.clone()).render(look()).trim_end());
                 }
                 report::print(&summary.to_string().trim_end())?;
             }

@@ -32,10 +32,14 @@ pub(super) fn look() -> Look {
 impl Failure {
     /// A failure with a message, which is shown behind the program's name.
     pub(super) fn new(exit: Exit, message: impl Display) -> Self {
+        Self::with_details(exit, &[message.to_string()])
+    }
+
+    /// A failure with a message and what there is to add to it, each from a line of its own on.
+    pub(super) fn with_details(exit: Exit, details: &[String]) -> Self {
         let style = AnsiColor::Red.on_default().bold();
-        // The message may quote what a script says.
-        let message = message.to_string();
-        Self { exit, report: format!("{style}frame:{style:#} {}", report::printable(&message)) }
+        let details: Vec<_> = details.iter().map(|text| report::block(text)).collect();
+        Self { exit, report: format!("{style}frame:{style:#} {}", details.join("\n  ")) }
     }
 
     /// A command line or a manifest that is wrong.
@@ -46,7 +50,7 @@ impl Failure {
     /// A manifest that is wrong, each problem with its lines.
     pub(super) fn of_manifest(problems: &Problems) -> Self {
         let look = look();
-        let count = problems.0.len();
+        let count = problems.count();
         let what = if count == 1 { "problem" } else { "problems" };
         Self::with_report(Exit::Usage, format!("{}\n{count} {what}", problems.render(look)))
     }

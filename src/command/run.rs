@@ -20,7 +20,7 @@ use crate::app::RunningApp;
 #[cfg(unix)]
 use crate::control::ManifestLock;
 use crate::exit::Exit;
-use crate::manifest::{self, Manifest, Problems};
+use crate::manifest::{self, DRAWN, Manifest, Problems};
 use crate::report;
 use crate::telemetry::{self, LAST_WAIT, LogArgs, LogFormat, output};
 use crate::threads::{self, Workers};
@@ -234,7 +234,7 @@ impl Args {
         match reloaded {
             Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
             Err(problems) => {
-                let count = problems.0.len();
+                let count = problems.count();
                 self.say(problems, &around.workers).await;
                 match app.degraded() {
                     None => {
@@ -254,7 +254,7 @@ impl Args {
         // The log is of programs, which can make nothing of another report.
         let is_for_people = self.log.format != LogFormat::Json;
         let said = workers.run(move || {
-            for problem in &problems.0 {
+            for problem in problems.iter().take(DRAWN) {
                 let (line, column) = problem.file.position(problem.span.start);
                 let (label, help) = (problem.label.as_deref(), problem.help.as_deref());
                 tracing::error!(file = problem.file.name, line, column, label, help, "{}", problem.message);

@@ -15,7 +15,7 @@ use super::host::host;
 use super::model::{Given, Manifest};
 use super::places::Places;
 use super::problem::Problem;
-use super::reader::{self, Read, Table, Value};
+use super::reader::{self, Read, Reader, Table, Value};
 use super::{app, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
 
 /// The sections that there are.
@@ -153,7 +153,7 @@ fn check_networks_of(value: &Value<'_>, what: fmt::Arguments<'_>, known: &Known<
         let id = variables::resolve(written).ok().and_then(|text| text.parse::<NetworkId>().ok());
         if id.is_some_and(|id| !known.contains_key(&id)) {
             let problem = network.problem(format_args!("unknown network `{written}` in `{what}.networks`"));
-            value.reader.report_missing(with_networks(problem, written, known));
+            value.reader.report_missing(with_networks(value.reader, problem, written, known));
         }
     }
 }
@@ -168,12 +168,11 @@ fn elements<'t>(value: &Value<'t>, name: &str) -> Vec<Value<'t>> {
 }
 
 /// Completes a problem with a network that there is not: with those that there are.
-fn with_networks(problem: Problem, id: &str, known: &Known<NetworkKind>) -> Problem {
-    let ids: Vec<_> = known.keys().map(Id::as_str).collect();
-    match *ids {
-        [] => problem.with_help(format_args!("no networks are configured; add `[networks.\"{id}\"]`")),
-        _ => reader::unknown(problem, id, &ids, "available networks:"),
+fn with_networks(reader: &Reader, problem: Problem, id: &str, known: &Known<NetworkKind>) -> Problem {
+    if known.is_empty() {
+        return problem.with_help(format_args!("no networks are configured; add `[networks.\"{id}\"]`"));
     }
+    reader.with_suggestion(problem, id, known.keys().map(Id::as_str), "available networks:")
 }
 
 /// Reports an id that nothing has.
@@ -188,5 +187,5 @@ pub(super) fn check_network(
     }
     let span = table.get(name).map_or_else(|| table.span.clone(), |value| value.span);
     let problem = table.reader.problem(span, format_args!("unknown network `{id}` (from option `{name}`)"));
-    Err(table.reader.report_missing(with_networks(problem, id.as_str(), known)))
+    Err(table.reader.report_missing(with_networks(table.reader, problem, id.as_str(), known)))
 }

@@ -4,7 +4,6 @@ use frame_net::NetworkKind;
 use serde_json::{Value as Json, json};
 
 use super::document::Known;
-use super::hash::sha256;
 use super::limits::{limits, unless_given};
 use super::model::{Engine, Function};
 use super::options::{Taker, options};
@@ -36,7 +35,7 @@ pub(super) fn function(
     let (source, limits) = (source?, limits?);
     let identity = json!({
         "source": source.path,
-        "sha256": sha256(&source.bytes),
+        "sha256": &*source.hash,
         "options": given,
         "limits": format!("{limits:?}"),
     });

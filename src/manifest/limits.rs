@@ -7,7 +7,7 @@ use frame_dispatch::wasm::WasmConfig;
 
 use super::function::Role;
 use super::model::{Engine, Limits};
-use super::reader::{Read, Reported, Table, Value, unknown};
+use super::reader::{Read, Reported, Table, Value};
 
 /// Those of all engines.
 const ALL: [&str; 5] = ["memory", "time", "payload", "calls", "wait"];
@@ -69,7 +69,8 @@ fn only(table: &Table<'_>, engine: Engine) {
         } else {
             reader.problem(name.span, format_args!("there is no limit `{}`", name.text))
         };
-        reader.report(unknown(problem, name.text, &known, "available limits:"));
+        let known = known.iter().copied();
+        reader.report(reader.with_suggestion(problem, name.text, known, "available limits:"));
     }
 }
 

@@ -87,7 +87,7 @@
 //! | `payload` | both | 16 MiB |
 //! | `calls`, at once | both | 64; for a process, as many as its hosts have room for |
 //! | `wait`, for a turn | both | 30 s |
-//! | `idle`, `warm`, `fresh_vm` | scripts | 8, 1, false |
+//! | `idle`, `warm`, `fresh_vm` | scripts | 8, 0, false |
 //! | `table_elements`, `json_memory`, `host_memory` | components | 20 000, 32 MiB, 64 MiB |
 //!
 //! A duration is a number and its unit, or several: `"500ms"`, `"2s"`, `"1m30s"`. A size is a number of bytes, or one with
@@ -109,6 +109,7 @@
 
 mod app;
 mod document;
+mod excerpt;
 mod fs;
 mod function;
 mod hash;
@@ -141,7 +142,10 @@ pub use self::model::{
     AppSection, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
 };
 pub(crate) use self::places::PointAt;
+pub(crate) use self::problem::DRAWN;
 pub use self::problem::{Problem, Problems, Severity, SourceFile};
+pub(crate) use self::reader::list;
 pub use self::reading::{Reading, examine, read};
+pub(crate) use self::reading::{STDIN, examine_once};
 pub use self::report::Look;
 pub(crate) use self::summary::Summary;

@@ -115,6 +115,15 @@ pub struct Function {
 }
 
 impl Limits {
+    /// How much memory an instance has, in bytes.
+    pub const fn memory(&self) -> usize {
+        match self {
+            Self::Lua(limits) => limits.memory,
+            #[cfg(feature = "wasm")]
+            Self::Wasm(limits) => limits.memory,
+        }
+    }
+
     /// What runs it.
     pub const fn engine(&self) -> Engine {
         match self {
@@ -170,6 +179,12 @@ pub struct Source {
     pub span: Range<usize>,
     /// What is in it.
     pub bytes: Arc<[u8]>,
+    /// The same as text, of a script.
+    pub(crate) text: Option<Arc<str>>,
+    /// What says that two are the same.
+    pub(crate) hash: Arc<str>,
+    /// Whether a report may show its lines: it is beneath the directory of the manifest, without a symbolic link that leads out.
+    pub(crate) is_quotable: bool,
 }
 
 /// A supervisor.

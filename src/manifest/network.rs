@@ -4,7 +4,7 @@ use frame_net::{Drivers, NetworkConfig};
 use serde_json::{Value as Json, json};
 
 use super::hash::sha256;
-use super::reader::{Read, Table, Value, unknown};
+use super::reader::{Read, Table, Value};
 
 /// A network. Its settings are for its driver to read, when it is made.
 pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
@@ -16,7 +16,8 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
             return Ok(kind);
         }
         let problem = value.problem(format_args!("unknown kind of network `{kind}`"));
-        Err(table.reader.report(unknown(problem, kind, &kinds, "available kinds:")))
+        let problem = table.reader.with_suggestion(problem, kind, kinds.into_iter(), "available kinds:");
+        Err(table.reader.report(problem))
     });
     let selectable = table.or("selectable", false, Value::bool);
     let settings = table.settings_without(&["kind", "selectable"]);

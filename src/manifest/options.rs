@@ -33,6 +33,7 @@ pub(super) fn options(
                 let span = if is_name { name.span.clone() } else { value.span.clone() };
                 let problem = table.reader.problem(span, &error);
                 table.reader.report(match &error {
+                    OptionError::Unknown { .. } if table.reader.is_full() => problem,
                     OptionError::Unknown { .. } => problem.with_help(available()),
                     OptionError::WrongType { source, .. } => problem.with_help(source),
                     _ => problem,
@@ -69,5 +70,5 @@ fn refuse_plain(options: &Options, name: &str, value: &Value<'_>) -> Result<(), 
 fn available() -> String {
     let names: Vec<_> =
         declared_options().into_iter().filter(|option| option.is_text()).map(DeclaredOption::name).collect();
-    format!("available options: {}; see `frame options`", list(&names))
+    format!("available options: {}; see `frame options`", list(names))
 }

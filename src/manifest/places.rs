@@ -120,10 +120,10 @@ impl Places {
         match error.fault() {
             SettingFault::Unknown { known, meant } => {
                 let problem = Problem::new(file, self.key(path), format_args!("unknown key `{path}`"));
-                let known: Vec<_> = known.iter().map(String::as_str).collect();
+                let known = list(known.iter().map(String::as_str));
                 let problem = match path.parent().filter(|parent| !parent.segments().is_empty()) {
-                    Some(parent) => problem.with_help(format_args!("`{parent}` has {}", list(&known))),
-                    None => problem.with_help(format_args!("{owner} has {}", list(&known))),
+                    Some(parent) => problem.with_help(format_args!("`{parent}` has {known}")),
+                    None => problem.with_help(format_args!("{owner} has {known}")),
                 };
                 match meant {
                     Some(meant) => problem.with_label(format_args!("did you mean `{meant}`?")),
@@ -152,12 +152,13 @@ impl Places {
 
     /// The variables that are in a setting, if an error about it would show something of their values.
     fn hidden(&self, path: &SettingPath, error: &SettingError) -> Option<String> {
-        let inside = |(other, _): &(&SettingPath, &Place)| {
-            other.segments().starts_with(path.segments()) || path.segments().starts_with(other.segments())
-        };
-        let places = self.settings.iter().filter(inside);
-        let names: Vec<_> =
-            places.flat_map(|(_, place)| place.variables.iter().map(String::as_str)).collect();
+        // Those that it is in, and those in it, which come right after it in the order of paths.
+        let parents = std::iter::successors(path.parent(), SettingPath::parent);
+        let around = parents.filter_map(|parent| self.settings.get(&parent));
+        let inside = self.settings.range(path.clone()..);
+        let inside = inside.take_while(|(other, _)| other.segments().starts_with(path.segments()));
+        let places = inside.map(|(_, place)| place).chain(around);
+        let names: Vec<_> = places.flat_map(|place| place.variables.iter().map(String::as_str)).collect();
         let text = text(error);
         let is_shown = |name: &str| {
             let value = env::var(name).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Reading tables that have spans: whatever is wrong is collected, and reading goes on.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -12,7 +12,8 @@ use frame_registry::{Id, IdKind, nearest};
 use serde_json::{Map, Number, Value as Json};
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, SourceFile};
+use super::problem::{Problem, Problems, SourceFile};
+use super::source::Sources;
 use super::{units, variables};
 
 /// Something was not read, and a problem says why.
@@ -29,12 +30,42 @@ pub(super) struct Reader {
     pub(super) directory: PathBuf,
     /// Whether all of the text was read: otherwise what is missing may be behind a mistake, and nothing is said of it.
     pub(super) is_whole: bool,
+    /// The files that were read.
+    pub(super) sources: Sources,
+    /// The lines that are not TOML, of which no other problem is reported: first and last, in order.
+    broken: Vec<RangeInclusive<usize>>,
     problems: RefCell<Vec<Problem>>,
+    omitted: Cell<usize>,
+    /// How many names can still be compared with others that were probably meant.
+    comparisons: Cell<usize>,
 }
 
+/// How many comparisons of names there are in one manifest: enough for a hundred mistakes among two thousand names.
+const COMPARISONS: usize = 200_000;
+
 impl Reader {
-    pub(super) fn new(file: Arc<SourceFile>, directory: PathBuf, is_whole: bool) -> Self {
-        Self { file, directory, is_whole, problems: RefCell::default() }
+    /// Reads a file of which `wrong` is known already.
+    pub(super) fn new(file: Arc<SourceFile>, directory: PathBuf, is_whole: bool, wrong: &[Problem]) -> Self {
+        let lines = |problem: &Problem| file.line_of(problem.span.start)..=file.line_of(problem.span.end);
+        let mut broken: Vec<_> = wrong.iter().map(lines).collect();
+        broken.sort_by_key(|lines| *lines.start());
+        broken.dedup_by(|next, lines| {
+            let is_joined = next.start() <= lines.end();
+            if is_joined {
+                *lines = *lines.start()..=*lines.end().max(next.end());
+            }
+            is_joined
+        });
+        Self {
+            file,
+            directory,
+            is_whole,
+            sources: Sources::default(),
+            broken,
+            problems: RefCell::default(),
+            omitted: Cell::new(0),
+            comparisons: Cell::new(COMPARISONS),
+        }
     }
 
     /// A problem that is not yet reported.
@@ -42,9 +73,59 @@ impl Reader {
         Problem::new(&self.file, span, message)
     }
 
+    /// Reports a problem, unless it is in a line that is not TOML: it follows from that. After [`Problems::MOST`] problems the
+    /// others are only counted.
     pub(super) fn report(&self, problem: Problem) -> Reported {
-        self.problems.borrow_mut().push(problem);
+        let line = self.file.line_of(problem.span.start);
+        let before = self.broken.partition_point(|lines| *lines.start() <= line);
+        if self.broken[..before].iter().next_back().is_some_and(|lines| lines.contains(&line)) {
+            return Reported;
+        }
+        if self.is_full() {
+            self.omitted.set(self.omitted.get().saturating_add(1));
+        } else {
+            self.problems.borrow_mut().push(problem);
+        }
         Reported
+    }
+
+    /// Whether further problems are only counted.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.borrow().len() >= Problems::MOST
+    }
+
+    /// Completes a problem with a name that is not among the `known` ones: with the nearest of these, and with all of them, which
+    /// `available` introduces. After many problems, or in a file with many names, neither is looked for.
+    pub(super) fn with_suggestion<'a>(
+        &self,
+        problem: Problem,
+        name: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+        available: &str,
+    ) -> Problem {
+        if self.is_full() || known.clone().next().is_none() {
+            return problem;
+        }
+        let problem = match self.nearest(name, known.clone()) {
+            Some(near) => problem.with_label(format_args!("did you mean `{near}`?")),
+            None => problem,
+        };
+        problem.with_help(format_args!("{available} {}", list(known)))
+    }
+
+    /// The known name nearest to one that is not known, while there is time to look for it.
+    pub(super) fn nearest<'a>(
+        &self,
+        name: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Option<&'a str> {
+        let left = self.comparisons.get();
+        let needed = known.clone().take(left.saturating_add(1)).count();
+        if self.is_full() || needed > left {
+            return None;
+        }
+        self.comparisons.set(left - needed);
+        nearest(name, known)
     }
 
     /// Reports something that is not there, or not known: only if it is not just behind a mistake.
@@ -52,8 +133,9 @@ impl Reader {
         if self.is_whole { self.report(problem) } else { Reported }
     }
 
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// The problems that are kept, and how many more there are.
+    pub(super) fn into_problems(self) -> (Vec<Problem>, usize) {
+        (self.problems.into_inner(), self.omitted.get())
     }
 }
 
@@ -124,28 +206,22 @@ impl<'t> Table<'t> {
     pub(super) fn only(&self, known: &[&str]) {
         for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.text)) {
             let message = format_args!("{} has no member `{}`", self.what, name.text);
-            let problem = unknown(self.reader.problem(name.span, message), name.text, known, "it has");
-            self.reader.report(problem);
+            let problem = self.reader.problem(name.span, message);
+            let known = known.iter().copied();
+            self.reader.report(self.reader.with_suggestion(problem, name.text, known, "it has"));
         }
     }
 }
 
-/// A problem with a name, completed with the known name nearest to it, and all there are.
-pub(super) fn unknown(problem: Problem, name: &str, known: &[&str], available: &str) -> Problem {
-    let all = match known {
-        [] => String::new(),
-        known => format!("{available} {}", list(known)),
-    };
-    match (nearest(name, known.iter().copied()), &*all) {
-        (Some(near), all) => problem.with_label(format_args!("did you mean `{near}`?")).with_help(all),
-        (None, "") => problem,
-        (None, all) => problem.with_help(all),
+/// Names, to be read; where there are many, the first of them.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    const MOST: usize = 50;
+    let mut names = names.into_iter();
+    let listed: Vec<_> = names.by_ref().take(MOST).map(|name| format!("`{name}`")).collect();
+    match names.count() {
+        0 => listed.join(", "),
+        more => format!("{} and {more} more", listed.join(", ")),
     }
-}
-
-/// Names, to be read.
-pub(super) fn list(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// A value that has a name.
@@ -373,7 +449,8 @@ impl<'t> Value<'t> {
         let chosen = choices.iter().find(|&&(name, _)| name == text);
         chosen.map(|&(_, choice)| choice).ok_or_else(|| {
             let problem = self.problem(format_args!("`{}` cannot be {text:?}", self.name));
-            self.reader.report(unknown(problem, text, &names, "it can be"))
+            let names = names.iter().copied();
+            self.reader.report(self.reader.with_suggestion(problem, text, names, "it can be"))
         })
     }
 

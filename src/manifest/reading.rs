@@ -1,7 +1,7 @@
 //! From a file to a manifest.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ use super::model::Manifest;
 use super::problem::{Problem, Problems, SourceFile};
 use super::reader::{Reader, Table};
 use super::syntax::Syntax;
+use super::units::size_text;
+use crate::files;
 
 /// What was read of a manifest, and what is wrong with it.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Reading {
     pub manifest: Option<Manifest>,
     /// What is wrong, in no order.
     pub problems: Vec<Problem>,
+    /// How many more problems there are: only so many are kept that a report of them has an end.
+    pub omitted: usize,
     /// What the manifest is called in reports.
     name: String,
 }
@@ -30,28 +34,45 @@ pub struct Reading {
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// Everything that is wrong with it. It has to be a regular file: to wait for the other end of a pipe could take for ever.
 pub fn read(path: &Path) -> Result<Manifest, Problems> {
     examine(path).into_result()
 }
 
 /// Reads a manifest as far as that can be done.
 pub fn examine(path: &Path) -> Reading {
+    examine_from(path, files::open_regular)
+}
+
+/// The path by which a manifest is read from standard input.
+pub(crate) const STDIN: &str = "/dev/stdin";
+
+/// Reads a manifest as far as that can be done: also one that comes from standard input, whose paths begin at the working
+/// directory. That waits until its other end is closed.
+pub(crate) fn examine_once(path: &Path) -> Reading {
+    if path == Path::new(STDIN) { examine_from(path, |path| File::open(path)) } else { examine(path) }
+}
+
+fn examine_from(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> Reading {
     let name = path.display().to_string();
     let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(parent) if !parent.as_os_str().is_empty() && path != Path::new(STDIN) => parent,
         _ => Path::new("."),
     };
-    let refused = |text: String, at: usize, message: &str, help: &str| {
-        let file = Arc::new(SourceFile::new(&name, text));
-        let problem = Problem::new(&file, at..at, message).with_help(help);
-        Reading { manifest: None, problems: vec![problem], name: name.clone() }
+    let refused = |message: &str, help: &str| {
+        let file = Arc::new(SourceFile::new(&name, ""));
+        let problem = Problem::new(&file, 0..0, message).with_help(help);
+        Reading { manifest: None, problems: vec![problem], omitted: 0, name: name.clone() }
     };
-    let bytes = match bytes(path) {
+    let bytes = match open(path).and_then(|file| files::read_at_most(file, LARGEST)) {
         Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            let message = format!("the manifest is larger than {}", size_text(LARGEST));
+            return refused(&message, "put payloads and scripts into files of their own");
+        }
         Err(error) => {
-            let help = "give the path of a manifest, such as `app.toml`";
-            return refused(String::new(), 0, &format!("the manifest cannot be read: {error}"), help);
+            let message = format!("the manifest cannot be read: {error}");
+            return refused(&message, "give the path of a manifest, such as `app.toml`");
         }
     };
     match String::from_utf8(bytes) {
@@ -59,25 +80,16 @@ pub fn examine(path: &Path) -> Reading {
         // Not shown: what is a secret in it is not known.
         Err(error) => {
             let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-            let line = String::from_utf8_lossy(&bytes[..at]).matches('\n').count() + 1;
+            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
             let message =
                 format!("the manifest is no text in UTF-8: the first byte that is none is in line {line}");
-            refused(String::new(), 0, &message, "save it as UTF-8")
+            refused(&message, "save it as UTF-8")
         }
     }
 }
 
 /// The largest manifest, in bytes.
 const LARGEST: u64 = 1 << 20;
-
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other(format!("it is longer than {LARGEST} bytes")));
-    }
-    Ok(bytes)
-}
 
 impl Manifest {
     /// Reads the text of a manifest as far as that can be done. `name` is what it is called in reports, and `directory` is
@@ -92,21 +104,16 @@ impl Manifest {
     /// assert!(problems.starts_with("app.toml:2:1: unknown key `max_redirect` (did you mean `max_redirects`?)"));
     /// ```
     pub fn parse(name: &str, text: &str, directory: &Path) -> Reading {
-        let Syntax { document, file, mut problems, is_whole } = Syntax::parse(name, text);
-        let reader = Reader::new(file, directory.to_owned(), is_whole);
+        let Syntax { document, file, mut problems, omitted, is_whole } = Syntax::parse(name, text);
+        let reader = Reader::new(file, directory.to_owned(), is_whole, &problems);
         let mut manifest = document::read(&Table::new(&reader, &document, 0..0, "the manifest"));
-        let lines = |problem: &Problem| {
-            let at = |offset| problem.file.position(offset).0;
-            at(problem.span.start)..=at(problem.span.end)
-        };
-        // What else is wrong with a line that is no TOML follows from that.
-        let broken: Vec<_> = problems.iter().map(lines).collect();
-        let follows = |problem: &Problem| broken.iter().any(|broken| broken.contains(lines(problem).start()));
-        problems.extend(reader.into_problems().into_iter().filter(|problem| !follows(problem)));
+        let (further, more) = reader.into_problems();
+        problems.extend(further);
         if !problems.is_empty() {
             without_references(&mut manifest);
         }
-        Reading { manifest: Some(manifest), problems, name: name.to_owned() }
+        let omitted = omitted.saturating_add(more);
+        Reading { manifest: Some(manifest), problems, omitted, name: name.to_owned() }
     }
 }
 
@@ -129,14 +136,16 @@ impl Reading {
     pub fn into_result(self) -> Result<Manifest, Problems> {
         match self.manifest {
             Some(manifest) if self.problems.is_empty() => Ok(manifest),
-            _ => Err(Problems::sorted(self.problems, &self.name)),
+            _ => Err(Problems::sorted(self.problems, self.omitted, &self.name)),
         }
     }
 
     /// The same, with what else is wrong with what was read.
     #[must_use]
-    pub fn with_problems(mut self, problems: impl IntoIterator<Item = Problem>) -> Self {
+    pub fn with_problems(mut self, problems: Problems) -> Self {
+        let (problems, omitted) = problems.into_parts();
         self.problems.extend(problems);
+        self.omitted = self.omitted.saturating_add(omitted);
         self
     }
 }

@@ -1,13 +1,13 @@
 //! Problems, as people and programs read them.
 
 use std::fmt;
-use std::sync::Arc;
 
-use frame_dispatch::printable::is_printable;
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use frame_dispatch::printable::escape;
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
 use serde_json::{Value as Json, json};
 
-use super::problem::{Problem, Problems, Severity, SourceFile};
+use super::excerpt::Excerpt;
+use super::problem::{DRAWN, Problem, Problems, Severity};
 
 /// How problems are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,7 +23,10 @@ pub enum Look {
 const WIDTH: usize = 110;
 
 impl Problems {
-    /// All of them, each with its line of the file.
+    /// The first 100 problems, each with its line of the file, and how many more there are.
+    ///
+    /// Of a line that is long, only what is around the problem is shown. So the report has a bound that does not depend on the size of
+    /// the file.
     ///
     /// ```
     /// # use std::path::Path;
@@ -48,36 +51,34 @@ impl Problems {
         let handler =
             GraphicalReportHandler::new_themed(theme).with_width(WIDTH).without_primary_span_start();
         let mut report = String::new();
-        // Most are in one file, which may be long.
-        let mut last: Option<(&Arc<SourceFile>, Arc<str>)> = None;
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.iter().take(DRAWN).enumerate() {
             if index > 0 {
                 report.push('\n');
             }
-            let text = match &last {
-                Some((file, text)) if Arc::ptr_eq(file, &problem.file) => Arc::clone(text),
-                _ => printable(&problem.file.text).into(),
-            };
-            last = Some((&problem.file, Arc::clone(&text)));
-            let shown = Shown::new(problem, text);
+            let shown = Shown::new(problem);
             if handler.render_report(&mut report, &shown).is_err() {
                 // Without its line, then.
                 report.push_str(&shown.to_string());
             }
         }
+        match self.count().saturating_sub(DRAWN) {
+            0 => (),
+            more => report.push_str(&format!("\nand {more} more\n")),
+        }
         report
     }
 
-    /// All of them, as the member `problems` of an object. A problem has its `file`; `line` and `column`, counted in
-    /// characters from 1; `offset` and `length`, in bytes; the `text` there; a `message`; and `label`, `help` and
-    /// `related` places, which may be null or empty.
+    /// The problems that are kept, as the member `problems` of an object, and how many more there are as the member `omitted`.
+    ///
+    /// A problem has its `file`; `line` and `column`, counted in characters from 1; `offset` and `length`, in bytes; the first
+    /// 200 bytes of the `text` there; a `message`; and `label`, `help` and `related` places, which may be null or empty.
     pub fn to_json(&self) -> Json {
-        json!({ "problems": self.to_json_list() })
+        json!({ "problems": self.to_json_list(), "omitted": self.omitted() })
     }
 
     /// The list of that object.
     pub(crate) fn to_json_list(&self) -> Json {
-        let problems = self.0.iter().map(|problem| {
+        let problems = self.iter().map(|problem| {
             let Problem { message, file, span, label, related, help, severity: _ } = problem;
             let related = related.iter().map(|(span, label)| place(problem, span, Some(label)));
             let mut json = place(problem, span, label.as_ref());
@@ -91,14 +92,18 @@ impl Problems {
     }
 }
 
+/// How much of the text at a place is in a report for programs, in bytes.
+const QUOTED: usize = 200;
+
 fn place(problem: &Problem, span: &std::ops::Range<usize>, label: Option<&String>) -> Json {
     let (line, column) = problem.file.position(span.start);
+    let text = problem.file.text.get(span.clone());
     json!({
         "line": line,
         "column": column,
         "offset": span.start,
         "length": span.len(),
-        "text": problem.file.text.get(span.clone()),
+        "text": text.map(|text| &text[..text.floor_char_boundary(QUOTED)]),
         "label": label,
     })
 }
@@ -107,50 +112,41 @@ fn place(problem: &Problem, span: &std::ops::Range<usize>, label: Option<&String
 #[derive(Debug)]
 struct Shown {
     message: String,
-    source: Option<NamedSource<Arc<str>>>,
+    source: Option<Excerpt>,
     labels: Vec<LabeledSpan>,
     help: Option<String>,
     severity: Severity,
 }
 
 impl Shown {
-    /// `text` is that of the file, as it is printed.
-    fn new(problem: &Problem, text: Arc<str>) -> Self {
+    fn new(problem: &Problem) -> Self {
         let Problem { message, file, span, label, related, help, severity } = problem;
+        let severity = *severity;
         let (line, column) = file.position(span.start);
-        let name = printable(&format!("{}:{line}:{column}", file.name));
-        let label = label.as_deref().map(printable);
-        let primary = LabeledSpan::new_primary_with_span(label, (span.start, span.len()));
-        let related = related.iter().map(|(span, label)| {
-            LabeledSpan::new_with_span(Some(printable(label)), (span.start, span.len()))
-        });
-        let labels = std::iter::once(primary).chain(related).collect();
+        let name = escape(&format!("{}:{line}:{column}", file.name)).into_owned();
+        // In one line: a name or a script's message must not pass for another problem.
+        let message = escape(message).into_owned();
+        let help = help.as_deref().map(|help| escape(help).into_owned());
         // Of a file that could not be read there is nothing to show.
-        let (message, source) = if text.is_empty() {
-            (format!("{name}: {message}"), None)
-        } else {
-            (message.clone(), Some(NamedSource::new(name, text)))
-        };
-        let (message, help) = (printable(&message), help.as_deref().map(printable));
-        Self { message, source, labels, help, severity: *severity }
+        if file.text.is_empty() {
+            let message = format!("{name}: {message}");
+            return Self { message, source: None, labels: Vec::new(), help, severity };
+        }
+        let places: Vec<_> = std::iter::once(span).chain(related.iter().map(|(span, _)| span)).collect();
+        let (source, places) = Excerpt::new(file, name, &places);
+        let label = label.as_deref();
+        let labels = std::iter::once(label).chain(related.iter().map(|(_, label)| Some(label.as_str())));
+        let labels = labels.zip(places).enumerate().map(|(index, (label, place))| {
+            let label = label.map(|label| escape(label).into_owned());
+            let place = (place.start, place.len());
+            match index {
+                0 => LabeledSpan::new_primary_with_span(label, place),
+                _ => LabeledSpan::new_with_span(label, place),
+            }
+        });
+        let labels = labels.collect();
+        Self { message, source: Some(source), labels, help, severity }
     }
-}
-
-/// Replaces what is not printable, each by a character of the same length, so that places in the text stay the same.
-fn printable(text: &str) -> String {
-    let shown = |character: char| match character {
-        '\n' | '\t' => character,
-        // Only where the line ends, or the library would count one more.
-        '\r' => ' ',
-        other if is_printable(other) => other,
-        other => match other.len_utf8() {
-            1 => '?',
-            2 => '¿',
-            3 => '\u{fffd}',
-            _ => '🛇',
-        },
-    };
-    text.chars().map(shown).collect()
 }
 
 impl fmt::Display for Shown {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value as Json, json};
 use super::model::{Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
 use super::problem::{Problem, Problems};
 use super::units::size_text;
-use crate::report::table;
+use crate::report::{one_line, table};
 
 /// What a manifest would run, with remarks on its networks, and warnings, which programs read with it. Of networks it has the
 /// kinds, and no settings.
@@ -51,6 +51,7 @@ impl Summary<'_> {
             }
             shown
         });
+        let started = self.children_of_all();
         let supervisors = supervisors.iter().map(|(id, Given { value, .. })| {
             json!({
                 "id": id,
@@ -58,7 +59,7 @@ impl Summary<'_> {
                 "strategy": strategy(value.strategy),
                 "restarts": value.intensity.0,
                 "within": duration(value.intensity.1),
-                "is_started": self.is_top(id),
+                "is_started": !started.contains(id),
                 "children": value.children.iter().map(|child| self::child(&child.value)).collect::<Vec<_>>(),
                 "template": value.dynamic.as_ref().map(|dynamic| self::child(&dynamic.template.value)),
                 "max_children": value.dynamic.as_ref().and_then(|dynamic| dynamic.max_children),
@@ -75,14 +76,17 @@ impl Summary<'_> {
             "processes": processes.collect::<Vec<_>>(),
             "hosts": hosts.collect::<Vec<_>>(),
             "supervisors": supervisors.collect::<Vec<_>>(),
-            "warnings": Problems(self.2.to_vec()).to_json()["problems"],
+            "warnings": Problems::new(self.2.to_vec()).to_json()["problems"],
         })
     }
 
-    /// Whether a supervisor is started with the app, as no other starts it.
-    fn is_top(&self, id: &EntryId) -> bool {
-        let mut children = self.0.supervisors.values().flat_map(|supervisor| supervisor.value.all_children());
-        !children.any(|child| child.value.process == *id)
+    /// What is started by a supervisor. A supervisor that is not is started with the app.
+    fn children_of_all(&self) -> HashSet<&EntryId> {
+        let supervisors = self.0.supervisors.values();
+        supervisors
+            .flat_map(|supervisor| supervisor.value.all_children())
+            .map(|child| &child.value.process)
+            .collect()
     }
 
     /// The children of a supervisor, and theirs below them. Those of one that is several times in the tree are there
@@ -108,7 +112,12 @@ impl Summary<'_> {
                 Some(_) => ", see there".to_owned(),
                 None => String::new(),
             };
-            writeln!(f, "{}{id}: {process} on {host}, {restart}{name}{own}", "  ".repeat(path.len() + 1))?;
+            let indent = "  ".repeat(path.len().min(DEEPEST) + 1);
+            let level = match path.len() {
+                level if level > DEEPEST => format!("(level {level}) "),
+                _ => String::new(),
+            };
+            line(f, format_args!("{indent}{level}{id}: {process} on {host}, {restart}{name}{own}"))?;
             if is_new {
                 path.push(self.children(process));
             }
@@ -126,15 +135,15 @@ impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Manifest { app, networks, base, collector, functions, hosts, processes, supervisors, .. } =
             self.0;
-        writeln!(f, "app: {}", app.name)?;
+        line(f, format_args!("app: {}", app.name))?;
         if !app.given.is_empty() {
-            writeln!(f, "options of everything: {}", members(&app.given))?;
+            line(f, format_args!("options of everything: {}", members(&app.given)))?;
         }
         if let Some(base) = base {
-            writeln!(f, "files below: {}", base.value.display())?;
+            line(f, format_args!("files below: {}", base.value.display()))?;
         }
         if let Some(collector) = collector {
-            writeln!(f, "traces to: {collector}")?;
+            line(f, format_args!("traces to: {collector}"))?;
         }
         let functions: Vec<_> = functions.iter().map(row).collect();
         let processes: Vec<_> = processes.iter().map(row).collect();
@@ -159,7 +168,7 @@ impl fmt::Display for Summary<'_> {
             let rows = networks.iter().map(|(id, given)| vec![id.to_string(), given.value.kind().to_owned()]);
             writeln!(f, "\n{}", table(&["network", "kind"], rows))?;
             for (id, remark) in self.1 {
-                writeln!(f, "{id}: {remark}")?;
+                line(f, format_args!("{id}: {remark}"))?;
             }
         }
         if !self.0.secrets.is_empty() {
@@ -170,12 +179,21 @@ impl fmt::Display for Summary<'_> {
             writeln!(f, "\n{}", table(&["secret", "header", "hosts"], rows))?;
         }
         let mut shown = HashSet::new();
-        for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| self.is_top(id)) {
+        let started = self.children_of_all();
+        for (id, Given { value, .. }) in supervisors.iter().filter(|(id, _)| !started.contains(id)) {
             writeln!(f, "\n{id} on {}, {}", value.host, settings(value))?;
             self.write_children(f, id, &mut shown)?;
         }
         Ok(())
     }
+}
+
+/// How far children are indented. A manifest says how deep they are.
+const DEEPEST: usize = 20;
+
+/// Writes a line, whatever is in it: a child's id or a path may have characters that end a line.
+fn line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
+    writeln!(f, "{}", one_line(&text.to_string()))
 }
 
 /// What a supervisor does with its children.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, Error};
 
-use super::problem::{Problem, SourceFile};
+use super::problem::{Problem, Problems, SourceFile};
 use super::secret;
 
 /// A manifest as TOML.
@@ -14,6 +14,8 @@ pub(super) struct Syntax<'t> {
     /// The text, as it can be shown.
     pub(super) file: Arc<SourceFile>,
     pub(super) problems: Vec<Problem>,
+    /// How many problems there are beside these.
+    pub(super) omitted: usize,
     /// Whether all of it was read. Otherwise something may be missing only because it is behind a mistake.
     pub(super) is_whole: bool,
 }
@@ -24,10 +26,11 @@ impl<'t> Syntax<'t> {
         let document = document.into_inner();
         let is_whole = errors.iter().all(is_duplicate);
         let file = Arc::new(SourceFile::new(name, secret::redacted(text, &document, is_whole)));
-        let problems = errors.iter().enumerate().map(|(index, error)| {
+        let mut searches = SEARCHED / text.len().max(1);
+        let problems = errors.iter().take(Problems::MOST).map(|error| {
             let span = error.span().unwrap_or(0..0);
             if is_duplicate(error) {
-                let first = if index < SEARCHES { first_of(text, &span, errors.len()) } else { None };
+                let first = first_of(text, &span, errors.len(), &mut searches);
                 return duplicate(&file, span, first);
             }
             match error.message().split_once(", expected ") {
@@ -38,7 +41,8 @@ impl<'t> Syntax<'t> {
             }
         });
         let problems = problems.collect();
-        Self { document, file, problems, is_whole }
+        let omitted = errors.len().saturating_sub(Problems::MOST);
+        Self { document, file, problems, omitted, is_whole }
     }
 }
 
@@ -57,11 +61,17 @@ fn duplicate(file: &Arc<SourceFile>, span: Range<usize>, first: Option<Range<usi
     }
 }
 
-/// For how many duplicates the first is looked for, and at how many places each: every one takes reading all again.
-const SEARCHES: usize = 16;
+/// How many bytes are read to find the first of equal keys: each place where it may be takes reading all again.
+const SEARCHED: usize = 8 << 20;
+
+/// At how many places the first of two equal keys is looked for.
+const PLACES: usize = 16;
 
 /// The first of two equal keys, of which the parser names the second only: the one without which there is no error.
-fn first_of(text: &str, second: &Range<usize>, errors: usize) -> Option<Range<usize>> {
+fn first_of(text: &str, second: &Range<usize>, errors: usize, searches: &mut usize) -> Option<Range<usize>> {
+    if *searches == 0 {
+        return None;
+    }
     let key = text.get(second.clone()).filter(|key| !key.is_empty())?;
     let is_in_key =
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-\"'".contains(byte));
@@ -70,7 +80,9 @@ fn first_of(text: &str, second: &Range<usize>, errors: usize) -> Option<Range<us
         let before = place.start.checked_sub(1).and_then(|at| text.as_bytes().get(at));
         !is_in_key(before) && !is_in_key(text.as_bytes().get(place.end))
     });
-    places.by_ref().take(SEARCHES).find(|place| {
+    places.by_ref().take(PLACES).find(|place| {
+        let Some(left) = searches.checked_sub(1) else { return false };
+        *searches = left;
         let other = format!("{}{}{}", &text[..place.start], "Z".repeat(key.len()), &text[place.end..]);
         let (_, left) = DeTable::parse_recoverable(&other);
         left.len() < errors && !left.iter().any(|error| error.span().as_ref() == Some(second))

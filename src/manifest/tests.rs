@@ -52,7 +52,7 @@ fn good(text: &str) -> Manifest {
 
 /// What is wrong: the text of each place, and what is said of it.
 fn wrong(text: &str) -> Vec<(String, String)> {
-    let problems = parse(text).into_result().expect_err(text).0;
+    let problems = parse(text).into_result().expect_err(text);
     let said = |problem: &Problem| {
         let parts = [Some(&problem.message), problem.label.as_ref(), problem.help.as_ref()];
         let related = problem
@@ -616,8 +616,8 @@ fn check(text: &str) -> Result<(), TestCaseError> {
     else {
         return Ok(());
     };
-    prop_assert!(!problems.0.is_empty());
-    for problem in &problems.0 {
+    prop_assert!(problems.count() > 0);
+    for problem in &problems {
         prop_assert_eq!(problem.file.text.len(), text.len());
         prop_assert!(problem.file.text.get(problem.span.clone()).is_some(), "{:?}", problem.span);
         prop_assert!(problem.related.iter().all(|(span, _)| problem.file.text.get(span.clone()).is_some()));

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 
 use super::document::Section;
 use super::model::{Child, Dynamic, Function, Given, SupervisorSpec};
-use super::reader::{Read, Reader, Reported, unknown};
+use super::reader::{Read, Reader, Reported};
 use super::supervisor::{At, ChildDraft, Draft, identity};
 
 /// What supervisors may refer to.
@@ -160,25 +160,25 @@ impl Tree<'_> {
             return Ok(());
         }
         let problem = self.reader.problem(host.span.clone(), format_args!("unknown host `{}`", host.value));
-        let ids: Vec<_> = self.hosts.known.keys().map(Id::as_str).collect();
-        let problem = match *ids {
-            [] => {
-                problem.with_help(format_args!("no hosts are configured; add `[hosts.\"{}\"]`", host.value))
-            }
-            _ => unknown(problem, host.value.as_str(), &ids, "available hosts:"),
+        let problem = if self.hosts.known.is_empty() {
+            problem.with_help(format_args!("no hosts are configured; add `[hosts.\"{}\"]`", host.value))
+        } else {
+            let ids = self.hosts.known.keys().map(Id::as_str);
+            self.reader.with_suggestion(problem, host.value.as_str(), ids, "available hosts:")
         };
         Err(self.reader.report_missing(problem))
     }
 
     fn check_process(&self, process: &At<EntryId>) -> Read<()> {
-        let known = || self.processes.known.keys().chain(self.supervisors.known.keys());
-        if known().any(|id| *id == process.value) {
+        let (processes, supervisors) = (&self.processes.known, &self.supervisors.known);
+        if processes.contains_key(&process.value) || supervisors.contains_key(&process.value) {
             return Ok(());
         }
         let message = format_args!("unknown process or supervisor `{}`", process.value);
         let problem = self.reader.problem(process.span.clone(), message);
-        let ids: Vec<_> = known().map(Id::as_str).collect();
-        Err(self.reader.report_missing(unknown(problem, process.value.as_str(), &ids, "available ids:")))
+        let ids = processes.keys().chain(supervisors.keys()).map(Id::as_str);
+        let id = process.value.as_str();
+        Err(self.reader.report_missing(self.reader.with_suggestion(problem, id, ids, "available ids:")))
     }
 
     /// What a process runs in, as far as it was read.
@@ -208,14 +208,18 @@ impl Tree<'_> {
         for top in self.supervisors.entries.keys() {
             // Those above the one that is looked at, each with its children that are still to be looked at.
             let mut path = self.step(top, &mut done).into_iter().collect::<Vec<_>>();
-            while let Some((_, children)) = path.last_mut() {
+            let mut depths: HashMap<_, _> = path.iter().map(|(id, _)| (*id, 0)).collect();
+            while let Some((id, children)) = path.last_mut() {
                 let Some(child) = children.next() else {
+                    depths.remove(*id);
                     path.pop();
                     continue;
                 };
-                match path.iter().position(|(id, _)| **id == child.process.value) {
-                    Some(start) => self.report_cycle(child, path[start..].iter().map(|(id, _)| *id)),
-                    None => path.extend(self.step(&child.process.value, &mut done)),
+                if let Some(&start) = depths.get(&child.process.value) {
+                    self.report_cycle(child, path[start..].iter().map(|(id, _)| *id));
+                } else if let Some(step) = self.step(&child.process.value, &mut done) {
+                    depths.insert(step.0, path.len());
+                    path.push(step);
                 }
             }
         }
@@ -227,8 +231,14 @@ impl Tree<'_> {
         done.insert(id).then(|| (id, draft.value.children.iter().chain(&draft.value.template)))
     }
 
-    fn report_cycle<'a>(&self, last: &'a ChildDraft, path: impl Iterator<Item = &'a EntryId>) {
-        let cycle: Vec<_> = path.chain([&last.process.value]).map(Id::as_str).collect();
+    fn report_cycle<'a>(&self, last: &'a ChildDraft, path: impl ExactSizeIterator<Item = &'a EntryId>) {
+        const SHOWN: usize = 8;
+        let left_out = path.len().saturating_sub(SHOWN);
+        let mut cycle: Vec<_> = path.take(SHOWN).map(|id| id.as_str().to_owned()).collect();
+        if left_out > 0 {
+            cycle.push(format!("… {left_out} more …"));
+        }
+        cycle.push(last.process.value.as_str().to_owned());
         let message = format!("a supervisor is below itself: {}", cycle.join(" > "));
         let problem = self.reader.problem(last.process.span.clone(), message);
         self.reader.report(problem.with_help("take one of them out of the children of the other"));

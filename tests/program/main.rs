@@ -10,6 +10,7 @@ mod explain;
 mod lists;
 #[cfg(unix)]
 mod memory;
+mod output;
 mod ps;
 #[cfg(unix)]
 mod run;
@@ -18,6 +19,7 @@ mod stress;
 mod telemetry;
 #[cfg(unix)]
 mod trees;
+mod wrong;
 
 use std::fs;
 use std::io::Write;
