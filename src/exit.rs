@@ -12,7 +12,7 @@ use frame_dispatch::ErrorKind;
 pub(crate) enum Exit {
     /// 0: it is done.
     Done = 0,
-    /// 1: the program, or a function, failed in a way that is its own fault.
+    /// 1: the program, or a function, failed in a way that is its own fault; or what it prints could not be written.
     Internal = 1,
     /// 2: the command line or the manifest is wrong. It is what clap ends with, too.
     Usage = 2,
@@ -56,7 +56,9 @@ impl Exit {
     pub(crate) const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Internal => "internal: the program or the function failed, by its own fault",
+            Self::Internal => {
+                "internal: the program or the function failed, by its own fault, or the output could not be written"
+            }
             Self::Usage => "the command line or the manifest is wrong",
             Self::Invalid => "invalid: the function does not take what it was given",
             Self::NotFound => "not_found: there is no such function",

@@ -12,6 +12,7 @@ mod ps;
 mod resolvers;
 mod run;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 #[cfg(unix)]
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use frame_registry::BoxError;
 
 use self::failure::Failure;
 use crate::exit::Exit;
+use crate::report;
 use crate::telemetry::output;
 
 /// What the program is called, in its help and its manual.
@@ -32,7 +34,11 @@ pub fn main() -> ExitCode {
     frame_net::wireguard::helper::init();
     #[cfg(unix)]
     outlive_file_limit();
-    let exit = Cli::parse().run().unwrap_or_else(|failure| {
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => print(&error),
+    };
+    let exit = done.unwrap_or_else(|failure| {
         failure.print();
         failure.exit()
     });
@@ -49,6 +55,24 @@ pub fn main() -> ExitCode {
 fn outlive_file_limit() {
     // If it cannot be registered the signal ends the program as before.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+}
+
+/// Prints what clap has to say: help, the version, or what is wrong with the command line.
+fn print(error: &clap::Error) -> Result<Exit, Failure> {
+    if !error.use_stderr() {
+        report::unless_gone(error.print().and_then(|()| io::stdout().flush()))?;
+        return Ok(Exit::Done);
+    }
+    // It quotes arguments, which are not always written by the one who runs the program.
+    let text = error.render().to_string();
+    let shown = text.lines().map(report::printable).collect::<Vec<_>>().join("\n");
+    if shown == text.trim_end_matches('\n') {
+        // Where there is no standard error nobody is left to be told so.
+        let _ = error.print();
+    } else {
+        report::print_error(&shown);
+    }
+    Ok(Exit::Usage)
 }
 
 /// Runs apps of functions and processes, whose frame context is resolved by options registered at compile time.

@@ -71,7 +71,7 @@ impl Args {
                     let place = format!("{}:{}", row.file, row.line);
                     let (kind, type_name) = (row.kind.to_owned(), row.type_name.to_owned());
                     // The first paragraph says what it is, and those behind it how to use it.
-                    let what = row.doc.split("\n\n").next().unwrap_or_default().to_owned();
+                    let what = row.doc.split("\n\n").next().unwrap_or_default().replace('\n', " ");
                     vec![row.name.to_owned(), kind, type_name, row.covered_by.join(", "), place, what]
                 });
                 let header = ["name", "kind", "type", "covered by", "declared at", "what it is"];

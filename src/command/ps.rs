@@ -76,7 +76,7 @@ fn print(running: Running<Process>) -> io::Result<()> {
         uptime(running.uptime),
         if count == 1 { "process" } else { "processes" }
     );
-    report::print(&report::printable(&header))?;
+    report::print(&report::one_line(&header))?;
     if let Some(degraded) = &running.degraded {
         report::print(&report::one_line(&format!("degraded: {degraded}")))?;
     }
@@ -94,7 +94,7 @@ fn print(running: Running<Process>) -> io::Result<()> {
         print_children(children, running.down_omitted)?;
     }
     for Quarantined { kind, id, reason, .. } in quarantined {
-        report::print(&report::printable(&format!("{kind} {id}: {reason}")))?;
+        report::print(&report::one_line(&format!("{kind} {id}: {reason}")))?;
     }
     Ok(())
 }

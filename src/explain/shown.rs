@@ -50,9 +50,12 @@ impl fmt::Display for ExplainedFrame {
         }
         match &self.outcome {
             Outcome::Built => write!(f, "\nbuilt in {:.1?}", self.took),
-            Outcome::Refused { error } => write!(f, "\nrefused after {:.1?}: {error}", self.took),
+            Outcome::Refused { error } => {
+                write!(f, "\nrefused after {:.1?}: {}", self.took, report::one_line(error))
+            }
             Outcome::Panicked { error } => {
                 let message = error.as_deref().unwrap_or("a panic of no text");
+                let message = report::one_line(message);
                 write!(f, "\nrefused after {:.1?}: a resolver panicked: {message}", self.took)
             }
         }

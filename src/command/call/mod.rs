@@ -5,7 +5,7 @@ mod interrupt;
 mod outcome;
 mod payload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -98,11 +98,18 @@ Ctrl-C cancels the call; pressed again, it does not wait for that.
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let options = given::options(&self.options)?;
+        let input = self.payload.unwrap_or_default();
+        if input == Input::Stdin && self.manifest == Path::new(manifest::STDIN) {
+            return Err(Failure::usage("the manifest and the payload cannot both come from standard input"));
+        }
+        let manifest = manifest::examine_once(&self.manifest).into_result();
+        let manifest = manifest.map_err(|problems| refused(&problems, self.format))?;
+        let Some(function) = manifest.functions.get(&self.function) else {
+            return Err(missing(&manifest, &self.function).into_failure(self.format));
+        };
         // Read before anything is made: what comes from a terminal can take long, and Ctrl-C ends that as it ends anything.
-        let payload = self.payload.unwrap_or_default().read(self.bytes)?;
+        let payload = input.read(self.bytes, function.value.limits.memory())?;
         let task = Task::new(self.function).with_payload(payload).with_options(options);
-
-        let manifest = manifest::read(&self.manifest).map_err(|problems| refused(&problems, self.format))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
         #[cfg(unix)]
@@ -162,9 +169,6 @@ async fn call(
     format: CallFormat,
     explain: bool,
 ) -> Result<Called, Failure> {
-    if let Some(failed) = missing(&manifest, task.function()) {
-        return Ok(Called { outcome: Err(failed), explanation: None });
-    }
     let app = RunningApp::boot(manifest).await.map_err(|problems| refused(&problems, format))?;
     let mut ctx = app.root();
     if let Some(timeout) = timeout {
@@ -214,10 +218,7 @@ async fn cancellable(
 }
 
 /// What there is to say where no function has the id.
-fn missing(manifest: &Manifest, id: &FunctionId) -> Option<Failed> {
-    if manifest.functions.contains_key(id) {
-        return None;
-    }
+fn missing(manifest: &Manifest, id: &FunctionId) -> Failed {
     let ids = || manifest.functions.keys().map(FunctionId::as_str);
     let is_process = manifest.processes.keys().any(|process| process.as_str() == id.as_str());
     let hint = match nearest(id.as_str(), ids()) {
@@ -225,9 +226,8 @@ fn missing(manifest: &Manifest, id: &FunctionId) -> Option<Failed> {
         Some(suggestion) => format!("did you mean `{suggestion}`?"),
         None if manifest.functions.is_empty() => "there is none in this manifest".to_owned(),
         None => {
-            let ids: Vec<_> = ids().map(|id| format!("`{id}`")).collect();
-            format!("there is {}", ids.join(", "))
+            format!("there is {}", manifest::list(ids()))
         }
     };
-    Some(Failed::not_found(id, &hint))
+    Failed::not_found(id, &hint)
 }

@@ -1,6 +1,5 @@
 //! What came of a call, as it is printed.
 
-use std::fmt::Write as _;
 use std::io;
 
 use data_encoding::BASE64;
@@ -21,7 +20,7 @@ pub(super) fn print(result: &Payload, format: CallFormat) -> io::Result<()> {
             report::print_bytes(format!("{text}\n").as_bytes())
         }
         (CallFormat::Json | CallFormat::Raw, result) => report::print(&as_json(result)),
-        (CallFormat::Pretty, result) => report::print(&report::printable(&format!("{:#}", as_json(result)))),
+        (CallFormat::Pretty, result) => report::print(&format_args!("{:#}", as_json(result))),
     }
 }
 
@@ -86,16 +85,15 @@ impl Failed {
     pub(super) fn into_failure(self, format: CallFormat) -> Failure {
         match format {
             CallFormat::Json => Failure::with_report(self.exit, json!({ "error": self }).to_string()),
-            CallFormat::Pretty | CallFormat::Raw => Failure::new(self.exit, self.lines()),
+            CallFormat::Pretty | CallFormat::Raw => Failure::with_details(self.exit, &self.lines()),
         }
     }
 
-    fn lines(&self) -> String {
+    /// The failure, and what there is to say of it.
+    fn lines(&self) -> Vec<String> {
         let of =
             self.function.as_ref().map_or_else(String::new, |function| format!("call of `{function}`: "));
-        // A message may be a script's, and have several lines. None of them may pass for one of the program.
-        let indented = |text: &str| text.replace('\n', "\n    ");
-        let mut lines = format!("{}: {of}{}", self.kind, indented(&self.message));
+        let mut lines = vec![format!("{}: {of}{}", self.kind, self.message)];
         // Many headlines, and many causes, end in the text of what caused them.
         let mut last = self.message.as_str();
         for cause in &self.causes {
@@ -103,14 +101,11 @@ impl Failed {
                 continue;
             }
             last = cause;
-            // Writing to a string cannot fail.
-            let _ = write!(lines, "\n  because: {}", indented(cause));
+            lines.push(format!("because: {cause}"));
         }
         match self.retry_after {
-            Some(time) => {
-                let _ = write!(lines, "\n  the same call may succeed in {time} s");
-            }
-            None if self.retryable => lines += "\n  the same call may succeed later",
+            Some(time) => lines.push(format!("the same call may succeed in {time} s")),
+            None if self.retryable => lines.push("the same call may succeed later".to_owned()),
             None => (),
         }
         lines
@@ -135,12 +130,15 @@ mod tests {
         assert_eq!(
             failed("no connection to h:1", &["no connection to h:1", "connecting to h:1 failed", "refused"])
                 .lines(),
-            "unavailable: no connection to h:1\n  because: connecting to h:1 failed\n  because: refused"
+            ["unavailable: no connection to h:1", "because: connecting to h:1 failed", "because: refused"]
         );
         assert_eq!(
             failed("no connection to h:1: full", &["no connection to h:1", "full"]).lines(),
-            "unavailable: no connection to h:1: full"
+            ["unavailable: no connection to h:1: full"]
         );
-        assert_eq!(failed("a", &["b: c", "c", "d"]).lines(), "unavailable: a\n  because: b: c\n  because: d");
+        assert_eq!(
+            failed("a", &["b: c", "c", "d"]).lines(),
+            ["unavailable: a", "because: b: c", "because: d"]
+        );
     }
 }
