@@ -47,7 +47,9 @@ fn unwritable(path: &Path, error: &io::Error) -> Failure {
 /// codes are a section of their own.
 fn page(command: clap::Command) -> io::Result<Vec<u8>> {
     let (has_commands, has_version) = (command.has_subcommands(), command.get_version().is_some());
-    let man = Man::new(command).manual("frame");
+    let title = command.get_display_name().unwrap_or_else(|| command.get_name()).to_uppercase();
+    let source = format!("{} {}", super::NAME, env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command).title(title).date(DATE).source(source).manual("Frame Manual");
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -61,7 +63,57 @@ fn page(command: clap::Command) -> io::Result<Vec<u8>> {
     if has_version {
         man.render_version_section(&mut page)?;
     }
-    Ok(page)
+    Ok(tidy(&String::from_utf8_lossy(&page)).into_bytes())
+}
+
+/// The date of the manual, which changes with what it says.
+const DATE: &str = "2026-11-30";
+
+/// How long lines are in the source of a page, in bytes.
+const WIDTH: usize = 80;
+
+/// The source of a page without what `mandoc -T lint` has to say of the library's: macros of paragraphs beside each other, a
+/// prologue before each section, blanks at the end of lines, and long lines.
+fn tidy(page: &str) -> String {
+    let mut tidy: Vec<String> = Vec::new();
+    let mut lines = page.lines().map(str::trim_end).peekable();
+    let mut is_tag = false;
+    while let Some(line) = lines.next() {
+        let is_prologue = line.starts_with(".ie ") || line.starts_with(".el ");
+        if is_prologue && tidy.iter().any(|other| other == line) {
+            continue;
+        }
+        // A break is part of the blank line beside it.
+        let is_after_blank = tidy.last().is_some_and(|last| last == ".sp");
+        if line == ".br" && (is_after_blank || lines.peek().is_some_and(|next| next.is_empty())) {
+            continue;
+        }
+        match line {
+            "" => tidy.push(".sp".to_owned()),
+            // The line after this macro is the tag of the paragraph, as a whole.
+            text if is_tag || text.starts_with('.') => tidy.push(text.to_owned()),
+            text => tidy.extend(wrapped(text)),
+        }
+        is_tag = line == ".TP";
+    }
+    tidy.join("\n") + "\n"
+}
+
+/// Text in lines, which are filled again where it is shown.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            // At the beginning of a line these would make it a macro.
+            Some(_) if word.starts_with(['.', '\'']) => lines.push(format!("\\&{word}")),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn exit_status() -> Roff {

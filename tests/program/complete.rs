@@ -51,6 +51,23 @@ fn the_manual_has_the_exit_codes_and_names_every_command() {
 }
 
 #[test]
+fn manual_pages_have_nothing_to_lint() {
+    if Command::new("mandoc").arg("-T").arg("lint").stdin(Stdio::null()).output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "mandoc is installed there");
+        eprintln!("skipped: there is no mandoc");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    stdout(&["man", "--dir", directory.path().to_str().unwrap()]);
+    for page in fs::read_dir(directory.path()).unwrap() {
+        let mut lint = Command::new("mandoc");
+        let output = lint.args(["-T", "lint", "-W", "style"]).arg(page.unwrap().path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{said}{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_directory_is_filled_with_a_page_for_every_command() {
     let directory = tempfile::tempdir().unwrap();
     let pages = directory.path().join("share/man1");
