@@ -54,13 +54,13 @@ pub(super) async fn compile(
     problems.extend(refused);
     let (secrets, refused) = secrets::load(manifest).await;
     problems.extend(refused);
-    let Findings { problems: refused, mut warnings } = frames::check(manifest, &defaults);
+    let Findings { problems: refused, mut warnings, holders } = frames::check(manifest, &defaults);
     problems.extend(refused);
     problems.extend(check_supervisors(manifest));
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
-    warnings.extend(secrets::warnings(manifest, &secrets));
+    warnings.extend(secrets::warnings(manifest, &secrets, &holders));
     let warnings = warnings.into_iter().map(Problem::into_warning).collect();
     let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);

@@ -11,7 +11,8 @@ use frame_registry::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::{base, egress, secrets};
+use super::secrets::{self, Holder};
+use super::{base, egress};
 use crate::manifest::{Child, DRAWN, Function, Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
@@ -78,6 +79,8 @@ pub(super) struct Findings {
     pub(super) problems: Vec<Problem>,
     /// What has no effect.
     pub(super) warnings: Vec<Problem>,
+    /// The units that have secrets.
+    pub(super) holders: Vec<Holder>,
 }
 
 /// Makes the frames that a manifest describes, and says what is wrong with their options.
@@ -147,7 +150,10 @@ impl Checked<'_> {
         options: &Options,
     ) -> Option<Frame> {
         match resolve(self.app, Some(parent), options) {
-            Ok(frame) => Some(frame),
+            Ok(frame) => {
+                self.findings.holders.extend(Holder::of(&frame, self.app));
+                Some(frame)
+            }
             Err(why) => {
                 let file = &self.manifest.file;
                 // What refuses an unknown secret does not know where it is written.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use frame_net::secrets::{SecretConfig, SecretSourceError, StoredSecret};
-use frame_net::{SECRETS, SecretId};
-use frame_registry::Options;
+use frame_net::secrets::{SecretConfig, SecretHost, SecretIds, SecretSourceError, StoredSecret};
+use frame_net::{Egress, Endpoint, GRANTED_SECRETS, SECRETS, SecretId};
+use frame_registry::{App, Frame, Options};
 use tokio::task::spawn_blocking;
 
 use crate::manifest::{Given, Manifest, Problem};
@@ -44,11 +44,41 @@ fn unreadable(manifest: &Manifest, id: &SecretId, error: &SecretSourceError) -> 
     Problem::new(&manifest.file, span, format_args!("secret `{id}`: {}", report::chain(error)))
 }
 
-/// What is not wrong, and most likely not meant: files that others can read, and secrets that no unit may use.
-pub(super) fn warnings(manifest: &Manifest, secrets: &Secrets) -> Vec<Problem> {
+/// A unit that has secrets, and where it may connect.
+pub(super) struct Holder {
+    secrets: SecretIds,
+    egress: Option<Egress>,
+}
+
+impl Holder {
+    /// The unit of `frame`, if it has secrets.
+    pub(super) fn of(frame: &Frame, app: &App) -> Option<Self> {
+        let secrets = frame.get(&GRANTED_SECRETS)?.clone();
+        let egress = frame_net::dialer(frame, app).ok()?.egress().cloned();
+        Some(Self { secrets, egress })
+    }
+
+    fn can_reach(&self, to: &Endpoint) -> bool {
+        self.egress.as_ref().is_none_or(|egress| egress.check(to).is_allowed())
+    }
+}
+
+/// What is not wrong, and most likely not meant: files that others can read, secrets that no unit may use, and hosts of
+/// secrets that no unit can reach that has these.
+pub(super) fn warnings(manifest: &Manifest, secrets: &Secrets, holders: &[Holder]) -> Vec<Problem> {
     let granted = granted(manifest);
     let mut warnings = Vec::new();
-    for (id, Given { span, .. }) in &manifest.secrets {
+    for (id, Given { span, value, .. }) in &manifest.secrets {
+        let place = |setting| manifest.layout.whole(&["secrets", id.as_str(), setting]).unwrap_or_default();
+        let holders: Vec<_> = holders.iter().filter(|holder| holder.secrets.contains(id)).collect();
+        for to in value.hosts().iter().filter_map(SecretHost::endpoint) {
+            if !holders.is_empty() && !holders.iter().any(|holder| holder.can_reach(&to)) {
+                let why = format_args!(
+                    "no unit that may use the secret `{id}` can reach {to}: `egress` does not allow it"
+                );
+                warnings.push(Problem::new(&manifest.file, place("hosts"), why));
+            }
+        }
         if !granted.contains(id) {
             let why = format_args!("no unit may use the secret `{id}`");
             let problem = Problem::new(&manifest.file, span.clone(), why);
@@ -57,8 +87,7 @@ pub(super) fn warnings(manifest: &Manifest, secrets: &Secrets) -> Vec<Problem> {
             )));
         }
         if let Some(remark) = secrets.get(id).and_then(|secret| secret.remark()) {
-            let span = manifest.layout.whole(&["secrets", id.as_str(), "file"]).unwrap_or_default();
-            warnings.push(Problem::new(&manifest.file, span, remark));
+            warnings.push(Problem::new(&manifest.file, place("file"), remark));
         }
     }
     warnings

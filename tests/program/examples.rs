@@ -84,6 +84,52 @@ fn news_are_read_by_all_readers_until_the_app_stops() {
 }
 
 #[test]
+#[cfg(unix)]
+fn vault_pays_with_a_key_that_its_scripts_do_not_see() {
+    use super::tls_server::{TlsServer, header, response};
+
+    const KEY: &str = "sk_example_5f0c6d1e9a";
+    let server = TlsServer::new(|request| match request.split(' ').nth(1) {
+        Some("/echo") => response("200 OK", "", request),
+        _ => response("200 OK", "", r#"{"receipt":"r-1"}"#),
+    });
+    // The same app, for a server at another port and with another certificate.
+    let app = tempfile::tempdir().expect("a directory");
+    fs::create_dir(app.path().join("tls")).expect("it is new");
+    for name in ["app.toml", "pay.lua", "nosy.lua", "payments.key"] {
+        let text = fs::read_to_string(examples().join("vault").join(name)).expect("it is text");
+        let text = text.replace("8443", &server.address.port().to_string());
+        fs::write(app.path().join(name), text).expect("it can be written");
+    }
+    fs::write(app.path().join("tls/ca.pem"), &server.ca_pem).expect("it can be written");
+    let manifest = app.path().join("app.toml").display().to_string();
+    let call = |arguments: &[&str]| {
+        let arguments =
+            [&["call", &manifest], arguments, &["--format", "json", "--log-level", "trace"]].concat();
+        let output = frame(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert!(!said.contains(KEY) && !String::from_utf8_lossy(&output.stdout).contains(KEY), "{said}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    assert_eq!(call(&["vault:pay", "700"]), json!({ "status": 200, "receipt": "r-1" }));
+    let paid = server.requests().remove(0);
+    assert_eq!(header(&paid, "authorization"), Some(&*format!("Bearer {KEY}")));
+    assert!(paid.contains("\"amount\":700"), "{paid}");
+
+    let attempts = call(&["vault:nosy"]);
+    for (name, end) in attempts.as_object().expect("a table") {
+        let is_refused = ["denied: ", "invalid: "]
+            .iter()
+            .any(|kind| end.as_str().is_some_and(|end| end.starts_with(kind)));
+        assert!(is_refused || name == "frame", "{name}: {end}");
+    }
+    assert_eq!(attempts["frame"], json!(["vault:key"]));
+    assert_eq!(server.requests().len(), 2, "only `/echo` is sent");
+    assert!(!fs::read_to_string(examples().join("vault/server.py")).expect("it is text").contains(KEY));
+}
+
+#[test]
 fn hello_has_a_trace_that_calls_may_choose() {
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let who = call("hello", &["hello:whoami", "-o", &format!("trace={parent}")]);
@@ -140,6 +186,7 @@ fn manifests_of_the_guide_are_right() {
             }
             fs::create_dir(app.path().join("data")).expect("it is new");
             write_certificates(app.path());
+            fs::write(app.path().join("stripe.key"), "sk_live_xyzzy").expect("it can be written");
             let manifest = app.path().join("app.toml");
             fs::write(&manifest, block).expect("it can be written");
             let output = Command::new(env!("CARGO_BIN_EXE_frame"))
@@ -149,6 +196,7 @@ fn manifests_of_the_guide_are_right() {
                 .env("PROXY_PASSWORD", "xyzzy")
                 .env("COLLECTOR", "127.0.0.1:4318")
                 .env("COLLECTOR_TOKEN", "xyzzy")
+                .env("STRIPE_KEY", "sk_live_xyzzy")
                 .env("OFFICE_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=")
                 .output()
                 .expect("it was built");

@@ -15,8 +15,13 @@ mod ps;
 #[cfg(unix)]
 mod run;
 #[cfg(unix)]
+mod secrets;
+#[cfg(unix)]
 mod stress;
 mod telemetry;
+#[cfg(unix)]
+#[path = "../shared/tls_server.rs"]
+mod tls_server;
 #[cfg(unix)]
 mod trees;
 mod wrong;

@@ -1,4 +1,5 @@
 //! A server of HTTP/1.1 over TLS on loopback, which keeps what it is asked and what went over the wire.
+#![allow(dead_code, reason = "it is part of two test binaries, neither of which has a use for all of it")]
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
