@@ -59,23 +59,30 @@ fn main() {
     suite.case("a loopback connection, without a list", || {
         drop(runtime.block_on(dialer.connect(&to)).expect("the server is there"));
     });
+    let mut checks = Vec::new();
     for count in [1, 100, 10_000] {
         let (names, addresses) = (list(count, "*.api.example.net:443"), list(count, "192.0.2.0/24"));
+        let cases =
+            ["a name", "an address", "a name that is refused"].map(|what| format!("{what}, {count} rules"));
         suite
-            .case(&format!("a name, {count} rules"), || {
+            .case(&cases[0], || {
                 assert!(black_box(opaque(&names).check(opaque(&name))).is_allowed());
             })
-            .case(&format!("an address, {count} rules"), || {
+            .case(&cases[1], || {
                 assert!(black_box(opaque(&addresses).check(opaque(&address))).is_allowed());
             })
-            .case(&format!("a name that is refused, {count} rules"), || {
+            .case(&cases[2], || {
                 assert!(!black_box(opaque(&names).check(opaque(&refused))).is_allowed());
             });
+        checks.extend(cases);
     }
     let chain = (0..8).map(|level| list(100 + level, "*.api.example.net:443"));
     let chain = chain.reduce(|outer, inner| outer.narrowed_by(&inner)).expect("there are lists");
     suite.case("a name, 8 lists of 100 rules", || {
         assert!(black_box(opaque(&chain).check(opaque(&name))).is_allowed());
     });
+    for case in checks {
+        assert!(suite.allocations(&case).is_none_or(|allocations| allocations == 0), "{case} allocates");
+    }
     suite.finish();
 }

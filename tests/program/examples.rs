@@ -150,6 +150,21 @@ fn hello_fetches_through_its_network_or_not_at_all() {
     assert!(origin.accept().is_err(), "something connected to the origin");
 }
 
+#[test]
+fn egress_refuses_what_no_list_has() {
+    let url = |port: u16| json!(format!("http://127.0.0.1:{port}/")).to_string();
+    for (function, port) in [("shop:pay", 8000), ("shop:fetch", 8003)] {
+        let refused = frame(&["call", &manifest("egress"), function, &url(port)]);
+        let said = String::from_utf8(refused.stderr).expect("text");
+        assert!(!refused.status.success());
+        let why = format!("connecting to 127.0.0.1:{port} is not allowed by `egress`");
+        assert!(said.contains(&why), "{said}");
+    }
+    let narrowed = call("egress", &["shop:plugin", &url(8001)]);
+    let message = "connecting to 127.0.0.1:8001 is not allowed by `egress`";
+    assert_eq!(narrowed, json!({ "fetched": false, "message": message }));
+}
+
 /// Writes the certificates and the key that the guide's manifests name.
 fn write_certificates(app: &Path) {
     let key = rcgen::KeyPair::generate().expect("a key");
