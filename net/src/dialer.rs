@@ -7,6 +7,7 @@ use std::sync::Arc;
 use frame_registry::{App, Frame};
 
 use crate::address::LocalEndpoint;
+use crate::audit::{AttemptKind, Destination, Peers, Recording, RequestDetails, Subject, Unrecorded};
 use crate::egress::{Egress, EgressRefusal, Verdict};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
@@ -58,7 +59,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
     };
     let networks = app.get(&NETWORKS).ok_or(NetworkError::NotBooted)?.clone();
     let isolation = frame.get(&ISOLATION_KEY).cloned();
-    let (egress, unit) = (Egress::of(frame), Unit::of(frame, app));
+    let (egress, unit, subject) = (Egress::of(frame), Unit::of(frame, app), Subject::of(frame, app));
     #[cfg(feature = "http")]
     let secrets = Granted::of(frame, app);
     Ok(Dialer {
@@ -68,6 +69,7 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
         isolation,
         egress,
         unit,
+        subject,
         #[cfg(feature = "http")]
         secrets,
     })
@@ -80,14 +82,18 @@ pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
 ///
 /// Connections, listeners, sockets for datagrams and lookups count towards the [limits](crate::LimitsConfig) of the
 /// frame's [unit](crate::UNIT_OF) and of all. Anything beyond a limit is refused at once, with [`Cause::Limit`].
+///
+/// If the app has an [audit log](crate::audit), each of these is recorded there before anything of it leaves, and is refused
+/// with [`Cause::Unrecorded`] if it cannot be.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    networks: NetworkRegistry,
+    pub(crate) networks: NetworkRegistry,
     route: Route,
     chosen_by: ChosenBy,
     isolation: Option<IsolationKey>,
     egress: Option<Egress>,
     unit: Unit,
+    pub(crate) subject: Option<Arc<Subject>>,
     #[cfg(feature = "http")]
     secrets: Option<Granted>,
 }
@@ -146,7 +152,19 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Connect`]; with [`Cause::Egress`] if
     /// the frame may not reach `to`.
     pub async fn connect(&self, to: &Endpoint) -> Result<BoxStream, NetworkError> {
-        Ok(Box::new(self.connect_through(&*self.network()?, to).await?))
+        let failed = |source| self.not_connected(to, source);
+        let (network, permit) = self.before(AttemptKind::Connect, to, || {
+            let network = self.network()?;
+            self.check(to)?;
+            let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
+            Ok((network, permit))
+        })?;
+        let begun = self.record(AttemptKind::Connect, to).await;
+        let recording = begun.map_err(|error| failed(unrecorded(Step::Connect, to, error)))?;
+        let connected = self.connect_with(permit, &network, to, &recording).await;
+        let connected = connected.inspect_err(|error| recording.failed(error))?;
+        recording.succeeded();
+        Ok(Box::new(connected.recorded_as(recording)))
     }
 
     /// Accepts connections at `at`, an address on the network. What goes back over them is not [`egress`](crate::egress).
@@ -160,15 +178,23 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Listen`]: through many
     /// networks nobody can be reached, and then nothing listens.
     pub async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, NetworkError> {
-        let network = self.network()?;
+        let failed = |source| NetworkError::Listen { at: *at, route: self.route.clone(), source };
+        let (network, permit) = self.before(AttemptKind::Listen, at, || {
+            let network = self.network()?;
+            network.check_shared(Step::Listen, at, self.isolation()).map_err(failed)?;
+            let permit = self.permit().map_err(|error| failed(limited(Step::Listen, at, error)))?;
+            Ok((network, permit))
+        })?;
+        let begun = self.record(AttemptKind::Listen, at).await;
+        let recording = begun.map_err(|error| failed(unrecorded(Step::Listen, at, error)))?;
         let listens = async {
-            network.check_shared(Step::Listen, at, self.isolation())?;
-            let permit = self.permit().map_err(|error| limited(Step::Listen, at, error))?;
-            let listener = account(self.account(), network.listen(at)).await?;
-            let counted = CountedListener::new(listener, self.account(), permit);
-            Ok(Box::new(counted.map_err(|panicked| panicked.at(Step::Listen, at))?) as BoxListener)
+            let listener = account(self.account(&recording), network.listen(at)).await?;
+            let counted = CountedListener::new(listener, self, recording.clone(), permit);
+            counted.map_err(|panicked| panicked.at(Step::Listen, at))
         };
-        listens.await.map_err(|source| NetworkError::Listen { at: *at, route: self.route.clone(), source })
+        let listener = listens.await.map_err(failed).inspect_err(|error| recording.failed(error))?;
+        recording.succeeded();
+        Ok(Box::new(listener))
     }
 
     /// Sends and receives datagrams from `at`, an address on the network.
@@ -182,15 +208,24 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Bind`]: many networks carry
     /// no datagrams, and then none is sent. To send to a peer that the frame may not reach fails with [`Cause::Egress`].
     pub async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, NetworkError> {
-        let network = self.network()?;
+        let failed = |source| NetworkError::Bind { at: *at, route: self.route.clone(), source };
+        let (network, permit) = self.before(AttemptKind::Bind, at, || {
+            let network = self.network()?;
+            network.check_shared(Step::Bind, at, self.isolation()).map_err(failed)?;
+            let permit = self.permit().map_err(|error| failed(limited(Step::Bind, at, error)))?;
+            Ok((network, permit))
+        })?;
+        let begun = self.record(AttemptKind::Bind, at).await;
+        let recording = begun.map_err(|error| failed(unrecorded(Step::Bind, at, error)))?;
         let bound = async {
-            network.check_shared(Step::Bind, at, self.isolation())?;
-            let permit = self.permit().map_err(|error| limited(Step::Bind, at, error))?;
-            let datagrams = account(self.account(), network.bind_datagram(at)).await?;
-            let counted = CountedDatagrams::new(datagrams, self.account(), self.egress.clone(), permit);
-            Ok(Box::new(counted.map_err(|panicked| panicked.at(Step::Bind, at))?) as BoxDatagrams)
+            let datagrams = account(self.account(&recording), network.bind_datagram(at)).await?;
+            let (account, peers) = (self.account(&Recording::default()), Peers::new(self, recording.clone()));
+            let counted = CountedDatagrams::new(datagrams, account, self.egress.clone(), peers, permit);
+            counted.map_err(|panicked| panicked.at(Step::Bind, at))
         };
-        bound.await.map_err(|source| NetworkError::Bind { at: *at, route: self.route.clone(), source })
+        let datagrams = bound.await.map_err(failed).inspect_err(|error| recording.failed(error))?;
+        recording.succeeded();
+        Ok(Box::new(datagrams))
     }
 
     /// The addresses of `name`, as the network sees them. To connect to a name this is not needed.
@@ -204,31 +239,76 @@ impl Dialer {
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
     /// cannot look names up, and then nobody is asked. With [`Cause::Egress`] if the frame may not reach any port of `name`.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
-        let network = self.network()?;
-        let found = async {
-            self.check_lookup(name)?;
-            network.check_shared(Step::Lookup, name, self.isolation())?;
-            account(self.account(), network.lookup(name)).await
-        };
-        found.await.map_err(|source| NetworkError::Lookup {
-            name: name.clone(),
-            route: self.route.clone(),
-            source,
-        })
+        let failed = |source| NetworkError::Lookup { name: name.clone(), route: self.route.clone(), source };
+        let network = self.before(AttemptKind::Lookup, name, || {
+            let network = self.network()?;
+            self.check_lookup(name).map_err(failed)?;
+            network.check_shared(Step::Lookup, name, self.isolation()).map_err(failed)?;
+            Ok(network)
+        })?;
+        let begun = self.record(AttemptKind::Lookup, name).await;
+        let recording = begun.map_err(|error| failed(unrecorded(Step::Lookup, name, error)))?;
+        let found = account(self.account(&recording), network.lookup(name)).await;
+        let found = found.map_err(failed).inspect_err(|error| recording.failed(error))?;
+        recording.succeeded();
+        Ok(found)
     }
 
-    /// Connects to `to` through what [`network`](Self::network) gave, be it registered still or not.
+    /// Connects to `to` through what [`network`](Self::network) gave, be it registered still or not, for what `recording`
+    /// records.
+    #[cfg(feature = "http")]
     pub(crate) async fn connect_through(
         &self,
         registered: &Registered,
         to: &Endpoint,
+        recording: &Recording,
     ) -> Result<Counted, NetworkError> {
-        let failed = |source| NetworkError::Connect { to: to.clone(), route: self.route.clone(), source };
         self.check(to)?;
-        let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
-        let dialled = registered.connect(to, self.isolation());
-        let stream = account(self.account(), dialled).await.map_err(failed)?;
+        let permit = self.permit();
+        let permit = permit.map_err(|error| self.not_connected(to, limited(Step::Connect, to, error)))?;
+        self.connect_with(permit, registered, to, recording).await
+    }
+
+    async fn connect_with(
+        &self,
+        permit: Permit,
+        registered: &Registered,
+        to: &Endpoint,
+        recording: &Recording,
+    ) -> Result<Counted, NetworkError> {
+        let dialled = account(self.account(recording), registered.connect(to, self.isolation())).await;
+        let stream = dialled.map_err(|source| self.not_connected(to, source))?;
         Ok(Counted::new(stream, permit))
+    }
+
+    /// Why there is no connection to `to`.
+    pub(crate) fn not_connected(&self, to: &Endpoint, source: DriverError) -> NetworkError {
+        NetworkError::Connect { to: to.clone(), route: self.route.clone(), source }
+    }
+
+    /// The rule that lets `to` be reached, for the audit log.
+    pub(crate) fn rule_for(&self, to: &Destination) -> Option<Arc<str>> {
+        let egress = self.egress.as_ref()?;
+        let verdict = match to {
+            Destination::Endpoint(to) => egress.check(to),
+            Destination::Name(name) => egress.check_by(|list| list.covering_name(name, None)),
+            // What comes in is not egress.
+            Destination::Local(_) | Destination::Peer(_) => return None,
+        };
+        match verdict {
+            Verdict::Allowed(rule) => Some(format!("egress: {rule}").into()),
+            Verdict::Unrestricted | Verdict::Refused(_) => None,
+        }
+    }
+
+    /// Does what comes before anything of an attempt leaves. A refusal is recorded.
+    fn before<T>(
+        &self,
+        kind: AttemptKind,
+        destination: impl Into<Destination>,
+        check: impl FnOnce() -> Result<T, NetworkError>,
+    ) -> Result<T, NetworkError> {
+        check().inspect_err(|error| self.record_refusal(kind, destination, error, RequestDetails::default))
     }
 
     /// Returns an error if the frame may not reach `to`. Whoever has a connection to `to` already asks before using it.
@@ -260,12 +340,13 @@ impl Dialer {
         self.networks.limits()
     }
 
-    fn permit(&self) -> Result<Permit, LimitReached> {
+    pub(crate) fn permit(&self) -> Result<Permit, LimitReached> {
         self.limits().connection(&self.unit)
     }
 
-    fn account(&self) -> Account {
-        Account { limits: Arc::clone(self.limits()), unit: self.unit.clone() }
+    fn account(&self, recording: &Recording) -> Account {
+        let (limits, unit) = (Arc::clone(self.limits()), self.unit.clone());
+        Account { limits, unit, recording: recording.clone() }
     }
 
     /// The network of this moment.
@@ -288,6 +369,10 @@ fn refused(step: Step, peer: impl fmt::Display, refusal: EgressRefusal) -> Drive
 
 fn limited(step: Step, peer: impl fmt::Display, error: LimitReached) -> DriverError {
     DriverError::new(step, peer, Cause::Limit(error))
+}
+
+pub(crate) fn unrecorded(step: Step, peer: impl fmt::Display, error: Unrecorded) -> DriverError {
+    DriverError::new(step, peer, Cause::Unrecorded(error))
 }
 
 /// What a frame's connections go through.

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::address::LocalEndpoint;
+use crate::audit::Unrecorded;
 use crate::dialer::Route;
 use crate::direct::Denied;
 use crate::driver::ConfigError;
@@ -282,7 +283,11 @@ impl DriverError {
                     _ => true,
                 }
             }
-            Cause::TimedOut { .. } | Cause::Closed | Cause::Limit(_) | Cause::Transient(_) => true,
+            Cause::TimedOut { .. }
+            | Cause::Closed
+            | Cause::Limit(_)
+            | Cause::Unrecorded(_)
+            | Cause::Transient(_) => true,
             Cause::Handshake(error) => error.is_retryable(),
             #[cfg(feature = "http-connect")]
             Cause::HttpConnect(error) => error.is_retryable(),
@@ -412,6 +417,9 @@ pub enum Cause {
     /// A limit that units share was reached.
     #[error(transparent)]
     Limit(#[from] LimitReached),
+    /// The audit log could not record it, so nothing of it has left.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
     /// The rules of the network do not let it.
     #[error(transparent)]
     Denied(Box<Denied>),

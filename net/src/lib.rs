@@ -59,6 +59,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
+pub mod audit;
 mod boot;
 mod config;
 mod credentials;

@@ -245,6 +245,14 @@ impl NetworkRegistry {
         self.inner.table.load().get(id).cloned()
     }
 
+    /// The networks that `id` goes through, the nearest first.
+    pub(crate) fn path_behind(&self, id: &NetworkId) -> Vec<NetworkId> {
+        let table = self.inner.table.load();
+        let via = |id: &NetworkId| table.get(id).and_then(|registered| registered.via().cloned());
+        // None leads back to itself; that is checked where networks are registered.
+        std::iter::successors(via(id), via).take(table.len()).collect()
+    }
+
     pub(crate) fn clearnet(&self) -> Arc<Registered> {
         Arc::clone(&self.inner.clearnet)
     }

@@ -34,7 +34,7 @@ use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
 use crate::reach;
 use crate::registry::NetworkRegistry;
-use crate::tcp;
+use crate::{limits, tcp};
 
 // What rules are made of, for those of `egress`.
 pub(crate) use self::pattern::{Pattern, bare};
@@ -122,6 +122,7 @@ impl Network for Direct {
             let checked = resolve::endpoint(&self.guard, Step::Connect, to, lookup).await?;
             reach::found(to, checked.as_slice()).map_err(|denied| denied_at(Step::Connect, to, denied))?;
             let stream = tcp::connect_to(to, checked.as_slice(), deadline).await?;
+            limits::connected(to, &stream);
             Ok(Box::new(stream) as BoxStream)
         })
     }

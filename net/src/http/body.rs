@@ -16,6 +16,7 @@ use super::fields::{Excess, HeadLimits};
 use super::pool::Lease;
 use super::retry;
 use super::secret::SecretHeader;
+use crate::audit::End;
 use crate::deadline::Deadline;
 use crate::secrets::{EchoGuard, Found};
 
@@ -266,6 +267,9 @@ impl ResponseBody {
                 }
             };
             self.received = self.received.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX));
+            if let State::Coming { lease, .. } = &self.state {
+                lease.recording.add_received(data.len());
+            }
             if self.received > self.max_received() {
                 return Err(self.fail(Failure::TooLarge, None));
             }
@@ -328,6 +332,11 @@ impl ResponseBody {
                 // It may be dead.
                 lease.connection.spent().cancel();
             }
+            lease.recording.end_as(match failure {
+                Failure::TimedOut(_) | Failure::Stalled(_) => End::TimedOut,
+                Failure::Broken => End::Reset,
+                _ => End::Failed,
+            });
             drop(incoming);
             lease.close();
         }

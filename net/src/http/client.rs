@@ -32,17 +32,21 @@ use super::request::{Hop, Request, StepLimits, check_trailer};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
 use super::secret::SecretHeader;
+use super::target::Scheme;
 #[cfg(feature = "websocket")]
 use super::tls;
 use super::tls::Connectors;
 use super::upload::{BodyError, Late};
 use super::wire::{MAX_INTERIM, Observed};
+use crate::audit::{AttemptKind, End, Recording, RequestDetails};
 use crate::deadline::Deadline;
-use crate::dialer::Dialer;
+use crate::dialer::{Dialer, unrecorded};
+use crate::error::{NetworkError, Step};
 use crate::isolation::Isolation;
+use crate::limits::Counted;
 #[cfg(feature = "websocket")]
 use crate::network::BoxStream;
-use crate::reach;
+use crate::reach::{self, Reach};
 use crate::registered::Registered;
 
 /// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
@@ -131,6 +135,8 @@ struct Manner {
 struct Way<'a> {
     dialer: &'a Dialer,
     registered: &'a Arc<Registered>,
+    /// The record of what the connection is made for.
+    recording: &'a Recording,
 }
 
 impl Way<'_> {
@@ -235,7 +241,7 @@ impl HttpClient {
         if !request.hop.body.can_be_sent() {
             return Err(HttpError::RequestBody(BodyError::Used));
         }
-        let secret = SecretHeader::of(dialer, &request)?;
+        let secret = secret_of(AttemptKind::Http, dialer, &request)?;
         request.hop.secret.clone_from(&secret);
         request.hop.body.trailers().iter().try_for_each(check_trailer)?;
         let is_upload = request.hop.body.is_streamed();
@@ -275,7 +281,7 @@ impl HttpClient {
     /// Makes `request`, which asks for another protocol, over a connection of its own.
     pub(super) async fn upgrade(&self, dialer: &Dialer, mut request: Request) -> Result<Upgrade, HttpError> {
         let inner = self.inner.load_full();
-        let secret = SecretHeader::of(dialer, &request)?;
+        let secret = secret_of(AttemptKind::WebSocket, dialer, &request)?;
         request.hop.secret.clone_from(&secret);
         let limit = Deadline::after(request.time_limit.unwrap_or(inner.config.time_limit));
         let peer = peer(dialer, &request.hop);
@@ -382,17 +388,32 @@ impl Inner {
         }
     }
 
-    /// Sends `hop`, again if that is safe, and waits for the head of the response.
+    /// Records `hop`, sends it, again if that is safe, and waits for the head of the response.
     async fn exchange(&self, dialer: &Dialer, hop: &Hop, manner: Manner) -> Result<Answer, HttpError> {
+        // Also where a connection waits: it may have been made for a frame that may reach more.
+        let recording = record(AttemptKind::Http, dialer, hop).await?;
+        let exchanged = self.exchange_recorded(dialer, hop, manner, &recording).await;
+        match &exchanged {
+            Ok(_) => recording.succeeded(),
+            Err(error) => failed_as(&recording, error),
+        }
+        exchanged
+    }
+
+    async fn exchange_recorded(
+        &self,
+        dialer: &Dialer,
+        hop: &Hop,
+        manner: Manner,
+        recording: &Recording,
+    ) -> Result<Answer, HttpError> {
         let pool = &self.pool;
         let is_own = manner.has_own_connection;
         let mut attempts = Attempts::first();
         loop {
-            // A connection that waits may have been made for a frame that may reach more.
-            dialer.check(&hop.target.origin.endpoint)?;
             // Asked before any connection is looked for: one that still waits must not outlive its network.
             let registered = dialer.network()?;
-            let way = Way { dialer, registered: &registered };
+            let way = Way { dialer, registered: &registered, recording };
             let place = Place::new(&registered, dialer, &hop.target.origin);
             let mut patience = Patience::new(manner.steps.connect);
             let alone = match &place {
@@ -415,7 +436,8 @@ impl Inner {
                 let (connection, is_reused) = Box::pin(found).await?;
                 (connection, is_reused, place)
             };
-            let mut lease = Lease::new(connection, home.map(|place| (pool, place)));
+            let home = home.map(|place| (pool, place));
+            let mut lease = Lease::new(connection, home, recording.clone());
             let entering = lease.connection.enter();
             let entered = if hop.body.is_streamed() {
                 // Nothing else limits how long the server may be busy with other requests.
@@ -430,7 +452,7 @@ impl Inner {
             }
             // If it is dropped before the answer is there, because that takes too long, the connection may be dead.
             let unanswered = lease.connection.spent().clone().drop_guard();
-            let sending = lease.connection.send(hop);
+            let sending = lease.connection.send(hop, recording);
             let sent = match hop.body.source() {
                 None => within(manner.steps.answer, sending).await.map_err(Late::Answer),
                 Some(source) => source.watch(manner.stall, manner.steps.answer, sending).await,
@@ -592,41 +614,74 @@ impl Inner {
         patience: &mut Patience,
     ) -> Result<Connection, HttpError> {
         let tls = self.tls.of(hop.target.origin.endpoint.host(), way.dialer.route());
-        let opened = patience.spend(self.connect(way, hop, tls, HostSlot::new(permit)));
+        let opened = patience.spend(async {
+            let (stream, reach) = self.dial(way, hop).await;
+            self.connect(way, hop, stream?, reach, tls, HostSlot::new(permit)).await
+        });
         opened.await.map_err(|limit| way.timed_out(hop, limit))?
     }
 
-    /// Makes a connection with these settings of TLS.
+    /// Makes a connection for `hop`, and says what it led to.
+    async fn dial(&self, way: Way<'_>, hop: &Hop) -> (Result<Counted, NetworkError>, Reach) {
+        let Way { dialer, registered, recording } = way;
+        self.pool.attach(dialer.limits());
+        let endpoint = &hop.target.origin.endpoint;
+        let dialled = dialer.connect_through(registered, endpoint, recording);
+        reach::watch(endpoint, hop.is_from_public, dialled).await
+    }
+
+    /// Speaks HTTP over `stream`, with these settings of TLS.
     async fn connect(
         &self,
         way: Way<'_>,
         hop: &Hop,
+        stream: Counted,
+        reach: Reach,
         tls: &TlsConnector,
         slot: HostSlot,
     ) -> Result<Connection, HttpError> {
-        let Way { dialer, registered } = way;
-        self.pool.attach(dialer.limits());
-        let endpoint = &hop.target.origin.endpoint;
-        let dialled = dialer.connect_through(registered, endpoint);
-        let (stream, reach) = reach::watch(endpoint, hop.is_from_public, dialled).await;
-        let name = hop.target.server_name.clone();
-        Connection::open(stream?, reach, name, &peer(dialer, hop), tls, &self.config, slot).await
+        let (name, peer) = (hop.target.server_name.clone(), peer(way.dialer, hop));
+        let opened = Connection::open(stream, reach, name, &peer, tls, &self.config, slot).await?;
+        Ok(opened.with_peer(way.recording.peer()))
     }
 
     /// Sends `hop`, which asks for another protocol, over a connection of its own.
     #[cfg(feature = "websocket")]
     async fn upgrade(&self, dialer: &Dialer, request: Request) -> Result<Upgrade, HttpError> {
+        let recording = record(AttemptKind::WebSocket, dialer, &request.hop).await?;
+        let upgraded = self.upgrade_recorded(dialer, request, &recording).await;
+        match &upgraded {
+            Ok(_) => recording.succeeded(),
+            Err(error) => failed_as(&recording, error),
+        }
+        upgraded
+    }
+
+    /// The same, where all that the connection carries is counted by `recording`.
+    #[cfg(feature = "websocket")]
+    async fn upgrade_recorded(
+        &self,
+        dialer: &Dialer,
+        request: Request,
+        recording: &Recording,
+    ) -> Result<Upgrade, HttpError> {
         let (peer, steps) = (peer(dialer, &request.hop), self.steps(&request));
         let mut hop = request.hop;
         self.add_default_headers(dialer, &mut hop)?;
         let (hop, registered) = (&hop, dialer.network()?);
-        let way = Way { dialer, registered: &registered };
+        let way = Way { dialer, registered: &registered, recording };
         let tls = tls::without_http2(self.tls.of(peer.endpoint.host(), dialer.route()));
         // It may be open for long, and requests must not wait for that.
         let slot = HostSlot::new(HostPermit::unlimited());
-        let connected = within(steps.connect, self.connect(way, hop, &tls, slot)).await;
+        let connecting = async {
+            let (stream, reach) = self.dial(way, hop).await;
+            let stream = stream?.recorded_as(recording.clone());
+            self.connect(way, hop, stream, reach, &tls, slot).await
+        };
+        let connected = within(steps.connect, connecting).await;
         let mut connection = connected.map_err(|limit| way.timed_out(hop, limit))??;
-        let sent = within(steps.answer, connection.send(hop)).await;
+        // The connection counts it.
+        let sent = within(steps.answer, connection.send(hop, &Recording::default())).await;
         let sent = sent.map_err(|limit| HttpError::AnswerTimedOut { peer: peer.clone(), limit })?;
         let mut response = match sent? {
             Ok(response) => response,
@@ -713,6 +768,55 @@ async fn within<T>(limit: Option<Duration>, step: impl Future<Output = T>) -> Re
     match limit {
         Some(limit) => Deadline::after(limit).timeout(step).await.map_err(|_| limit),
         None => Ok(step.await),
+    }
+}
+
+/// The secret that `request` names. One that it may not have is recorded as a refusal.
+fn secret_of(
+    kind: AttemptKind,
+    dialer: &Dialer,
+    request: &Request,
+) -> Result<Option<Arc<SecretHeader>>, HttpError> {
+    let details = || {
+        let secret = request.secret.as_ref().map(|id| id.as_str().into());
+        details(kind, &request.hop, secret)
+    };
+    let to = &request.hop.target.origin.endpoint;
+    let secret = SecretHeader::of(dialer, request);
+    Ok(secret.inspect_err(|error| dialer.record_refusal(kind, to, error, details))?)
+}
+
+/// Records that `hop` begins, unless it leads where the frame may not go.
+async fn record(kind: AttemptKind, dialer: &Dialer, hop: &Hop) -> Result<Recording, HttpError> {
+    let to = &hop.target.origin.endpoint;
+    let details = || {
+        let secret = hop.secret.as_ref().map(|secret| secret.id().as_str().into());
+        details(kind, hop, secret)
+    };
+    dialer.check(to).inspect_err(|error| dialer.record_refusal(kind, to, error, details))?;
+    let recorded = dialer.record_request(kind, to, details).await;
+    Ok(recorded.map_err(|error| dialer.not_connected(to, unrecorded(Step::Connect, to, error)))?)
+}
+
+fn details(kind: AttemptKind, hop: &Hop, secret: Option<Arc<str>>) -> RequestDetails {
+    let scheme = match (kind, hop.target.origin.scheme) {
+        (AttemptKind::WebSocket, Scheme::Http) => "ws",
+        (AttemptKind::WebSocket, Scheme::Https) => "wss",
+        (_, Scheme::Http) => "http",
+        (_, Scheme::Https) => "https",
+    };
+    RequestDetails::new(&hop.method, scheme, secret)
+}
+
+/// Records that a request has failed with `error`.
+fn failed_as(recording: &Recording, error: &HttpError) {
+    match error {
+        HttpError::TimedOut { .. }
+        | HttpError::ConnectTimedOut { .. }
+        | HttpError::AnswerTimedOut { .. }
+        | HttpError::HostBusy { .. }
+        | HttpError::Stalled { .. } => recording.end_as(End::TimedOut),
+        error => recording.failed(error),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A connection that speaks HTTP.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 #[cfg(feature = "websocket")]
@@ -23,6 +24,7 @@ use super::retry::{Failure, Lost};
 use super::tls;
 use super::upload::Outgoing;
 use super::wire::{Answered, Observed, Reservation, Wire};
+use crate::audit::Recording;
 use crate::limits::{Counted, Permit};
 use crate::network::{BoxFuture, BoxStream};
 use crate::reach::Reach;
@@ -40,6 +42,8 @@ pub(super) struct Connection {
     slot: HostSlot,
     /// What it leads to.
     reach: Reach,
+    /// The address that this host connected to, for the audit log.
+    peer: Option<SocketAddr>,
     /// What has arrived on it.
     observed: Arc<Observed>,
     /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
@@ -86,7 +90,13 @@ impl Connection {
         let (wire, observed) = Wire::new(stream, is_http2.then_some(limits), slot.clone());
         let opened = if is_http2 { http2(wire, limits).await } else { http1(wire, config).await };
         let Opened { sender, spent, open } = opened.map_err(|error| HttpError::of_connection(peer, error))?;
-        Ok(Self { sender, spent, open, permit, slot, reach, observed, reservation: None, answered: None })
+        let (reservation, answered) = (None, None);
+        Ok(Self { sender, spent, open, permit, slot, reach, peer: None, observed, reservation, answered })
+    }
+
+    /// The same, to `peer`.
+    pub(super) fn with_peer(self, peer: Option<SocketAddr>) -> Self {
+        Self { peer, ..self }
     }
 
     /// Another handle to the connection, if it carries several requests at a time.
@@ -100,6 +110,7 @@ impl Connection {
                 permit: self.permit.clone(),
                 slot: self.slot.clone(),
                 reach: self.reach,
+                peer: self.peer,
                 observed: Arc::clone(&self.observed),
                 reservation: None,
                 answered: None,
@@ -192,15 +203,18 @@ impl Connection {
         true
     }
 
-    /// Sends `hop`, and waits for the head of the response. The request must have [entered](Self::enter).
+    /// Sends `hop`, and waits for the head of the response. The request must have [entered](Self::enter). `recording` counts
+    /// what is sent of it, and the head.
     pub(super) async fn send(
         &mut self,
         hop: &Hop,
+        recording: &Recording,
     ) -> Result<Result<http::Response<Incoming>, Failure>, UrlError> {
+        recording.set_peer(self.peer);
         let received = self.observed.begin();
         let sent = match &mut self.sender {
             Sender::Http1(sender) => {
-                let sent = sender.try_send_request(message(hop, Version::HTTP_11)?).await;
+                let sent = sender.try_send_request(message(hop, Version::HTTP_11, recording)?).await;
                 sent.map_err(|error| {
                     let is_unanswered = self.observed.received() == received;
                     let lost = Lost { is_unanswered, is_unsent: false, is_unprocessed: false, excess: None };
@@ -208,7 +222,7 @@ impl Connection {
                 })
             }
             Sender::Http2(sender) => {
-                let message = message(hop, Version::HTTP_2)?;
+                let message = message(hop, Version::HTTP_2, recording)?;
                 let reservation = self.reservation.take().expect("the request has entered");
                 let (sending, handed) = reservation.hand(|| sender.try_send_request(message));
                 match sending.await {
@@ -220,6 +234,11 @@ impl Connection {
                 }
             }
         };
+        if let Ok(response) = &sent
+            && recording.is_on()
+        {
+            recording.add_received(head_len(STATUS_LINE, response.headers()));
+        }
         Ok(sent.map_err(|(error, lost)| {
             let is_unsent = lost.is_unsent || error.message().is_some();
             Failure::new(TrySendError::into_error(error), Lost { is_unsent, ..lost })
@@ -349,10 +368,10 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks 
 }
 
 /// `hop`, as `version` writes it.
-fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
+fn message(hop: &Hop, version: Version, recording: &Recording) -> Result<Message, UrlError> {
     let authority = hop.target.authority();
     let path: PathAndQuery = hop.target.path().parse().map_err(|_| UrlError::Path)?;
-    let mut message = http::Request::new(hop.body.attempt());
+    let mut message = http::Request::new(hop.body.attempt(recording));
     *message.method_mut() = hop.method.clone();
     *message.version_mut() = version;
     if version == Version::HTTP_2 {
@@ -369,11 +388,25 @@ fn message(hop: &Hop, version: Version) -> Result<Message, UrlError> {
         }
     }
     frame_body(hop, version, message.headers_mut());
+    if recording.is_on() {
+        let request_line = hop.method.as_str().len() + hop.target.path().len() + " HTTP/1.1\r\n ".len();
+        let host = if version == Version::HTTP_2 { "host: \r\n".len() + authority.len() } else { 0 };
+        recording.add_sent(head_len(request_line + host, message.headers()));
+    }
     // Last, so that nothing but the connection has it.
     if let Some(secret) = &hop.secret {
         secret.write(message.headers_mut());
     }
     Ok(message)
+}
+
+/// The length of `HTTP/1.1 200` with the end of the line.
+const STATUS_LINE: usize = 15;
+
+/// How many bytes a head has, as HTTP/1.1 writes it: its first line, its fields, and the empty line.
+fn head_len(first_line: usize, headers: &HeaderMap) -> usize {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    first_line + fields.sum::<usize>() + 2
 }
 
 /// Says how the body is delimited, where hyper does not, and which trailers follow it.

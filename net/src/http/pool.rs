@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::HttpConfig;
 use super::connection::{Connection, Identity};
 use super::target::Origin;
+use crate::audit::Recording;
 use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::{Isolation, IsolationKey};
@@ -405,6 +406,8 @@ pub(super) struct Lease {
     pub(super) connection: Connection,
     /// Where it is parked afterwards.
     home: Option<Home>,
+    /// The record of the request, which ends with the lease.
+    pub(super) recording: Recording,
 }
 
 struct Home {
@@ -425,12 +428,16 @@ impl Home {
 
 impl Lease {
     /// A lease of what the current runtime drives.
-    pub(super) fn new(connection: Connection, home: Option<(&Arc<Pool>, Place)>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        home: Option<(&Arc<Pool>, Place)>,
+        recording: Recording,
+    ) -> Self {
         let home = home.map(|(pool, place)| {
             let (pool, runtime) = (Arc::downgrade(pool), Handle::current());
             Home { pool, place, runtime }
         });
-        Self { connection, home }
+        Self { connection, home, recording }
     }
 
     /// The response is not wanted, or failed. The connection is closed, unless it carries requests of others, and does not
@@ -442,7 +449,8 @@ impl Lease {
     /// The response is whole. The connection can serve another request, which is not to be waited for longer than
     /// `limit`: a server may answer before it has got the whole request.
     pub(super) fn finish(self, limit: Deadline) {
-        let Self { mut connection, home } = self;
+        let Self { mut connection, home, recording } = self;
+        drop(recording);
         // A connection that is shared is parked while it is used.
         let Some(home) = home.filter(|_| !connection.is_shared()) else { return };
         if connection.is_ready() {

@@ -15,6 +15,8 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::io::ReaderStream;
 
+use crate::audit::Recording;
+
 /// An error of what a body is read from.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -167,10 +169,13 @@ impl Body {
         }
     }
 
-    /// The body for one attempt to send it. An earlier one can no longer be read.
-    pub(super) fn attempt(&self) -> Outgoing {
+    /// The body for one attempt to send it, which `recording` counts. An earlier one can no longer be read.
+    pub(super) fn attempt(&self, recording: &Recording) -> Outgoing {
         match &self.content {
-            Content::Whole(bytes) => Outgoing::Whole(Full::new(bytes.clone())),
+            Content::Whole(bytes) => {
+                recording.add_sent(bytes.len());
+                Outgoing::Whole(Full::new(bytes.clone()))
+            }
             Content::Streamed(source) => {
                 let mut state = source.lock();
                 state.attempt += 1;
@@ -179,6 +184,7 @@ impl Body {
                     source: Arc::clone(source),
                     replayed: 0,
                     sent: 0,
+                    recording: recording.clone(),
                 }
             }
         }
@@ -529,6 +535,8 @@ pub(super) enum Outgoing {
         /// How many of the pieces were sent that earlier attempts have read.
         replayed: usize,
         sent: u64,
+        /// Counts what is sent.
+        recording: Recording,
     },
 }
 
@@ -540,12 +548,14 @@ impl HttpBody for Outgoing {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let (source, attempt, replayed, sent) = match self.get_mut() {
+        let (source, attempt, replayed, sent, recording) = match self.get_mut() {
             Self::Whole(whole) => {
                 let frame = ready!(Pin::new(whole).poll_frame(context));
                 return Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})));
             }
-            Self::Streamed { source, attempt, replayed, sent } => (source, *attempt, replayed, sent),
+            Self::Streamed { source, attempt, replayed, sent, recording } => {
+                (source, *attempt, replayed, sent, recording)
+            }
         };
         let mut state = source.lock();
         if state.attempt != attempt || state.failure.is_some() {
@@ -574,6 +584,7 @@ impl HttpBody for Outgoing {
         *replayed += 1;
         if let Some(Piece::Data(data)) = &piece {
             *sent += u64::try_from(data.len()).unwrap_or(u64::MAX);
+            recording.add_sent(data.len());
         }
         Poll::Ready(piece.map(|piece| Ok(piece.into())))
     }

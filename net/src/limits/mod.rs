@@ -9,8 +9,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use frame_registry::{App, Frame};
+use tokio::net::TcpStream;
 
 use self::limiter::Limiter;
+use crate::audit::Recording;
+use crate::endpoint::Endpoint;
 use crate::registry::NETWORKS;
 
 pub use self::config::LimitsConfig;
@@ -121,6 +124,8 @@ impl fmt::Debug for Reserved {
 pub(crate) struct Account {
     pub(crate) limits: Arc<Limits>,
     pub(crate) unit: Unit,
+    /// The record of what is done.
+    pub(crate) recording: Recording,
 }
 
 tokio::task_local! {
@@ -131,6 +136,12 @@ tokio::task_local! {
 /// does by way of another is done by the same task.
 pub(crate) fn account<F: Future>(account: Account, work: F) -> impl Future<Output = F::Output> + use<F> {
     ACCOUNT.scope(account, work)
+}
+
+/// Notes for the record of what is done that this host has connected `stream` to `to`.
+pub(crate) fn connected(to: &Endpoint, stream: &TcpStream) {
+    // Connections that are made for no unit are not recorded.
+    let _ = ACCOUNT.try_with(|account| account.recording.connected(to, || stream.peer_addr().ok()));
 }
 
 /// Takes room for a lookup, unless it is done for no unit: a network's own are not limited.

@@ -31,6 +31,20 @@ impl Unit {
         Self(Some((kind, name.into())))
     }
 
+    /// Returns its kind, such as `function`. Code without a unit has none.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.0.as_ref().map(|(kind, _)| *kind)
+    }
+
+    /// Returns its name. Code without a unit has none.
+    pub fn name(&self) -> Option<&str> {
+        self.0.as_ref().map(|(_, name)| &**name)
+    }
+
+    pub(crate) const fn is_named(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The unit of `frame`, as the app names it.
     pub(crate) fn of(frame: &Frame, app: &App) -> Self {
         app.get(&UNIT_OF).and_then(|unit_of| unit_of(frame)).unwrap_or_default()

@@ -1,0 +1,147 @@
+//! How an attempt ended.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use super::attempt::Verdict;
+use crate::error::{Cause, NetworkError};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum End {
+    /// It was given up before it was connected or answered: the call ended, or its time was up.
+    Cancelled,
+    /// It succeeded, and this end or the peer closed it.
+    Closed,
+    /// The peer reset the connection, or closed it in the middle of something.
+    Reset,
+    /// A time limit passed.
+    TimedOut,
+    /// There is no such host, or it does not answer there.
+    Unreachable,
+    /// It was refused: by a rule, a limit or a network that does not do such things.
+    Refused,
+    /// It failed in another way.
+    Failed,
+}
+
+impl End {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub(super) const fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Cancelled,
+            1 => Self::Closed,
+            2 => Self::Reset,
+            3 => Self::TimedOut,
+            4 => Self::Unreachable,
+            5 => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
+
+    /// That of an error of the operating system.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        use io::ErrorKind::{
+            AddrNotAvailable, BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset,
+            HostUnreachable, NetworkUnreachable, NotConnected, NotFound, TimedOut, UnexpectedEof,
+        };
+
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof => Self::Reset,
+            AddrNotAvailable | ConnectionRefused | HostUnreachable | NetworkUnreachable | NotFound => {
+                Self::Unreachable
+            }
+            TimedOut => Self::TimedOut,
+            _ => Self::Failed,
+        }
+    }
+
+    /// That of an error, which may have another as its cause, and the verdict if it is one.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> (Self, Option<Verdict>) {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(NetworkError::NotFound { .. }) = error.downcast_ref() {
+                return (Self::Refused, Some(Verdict::refused("the network is not registered")));
+            }
+            #[cfg(feature = "http")]
+            if let Some(error) = error.downcast_ref::<crate::secrets::SecretError>() {
+                return (Self::Refused, Some(Verdict::refused(format!("secrets: {error}"))));
+            }
+            if let Some(cause) = error.downcast_ref::<Cause>() {
+                match cause {
+                    // Their cause is the cause.
+                    Cause::Via(_) | Cause::Transient(_) | Cause::Permanent(_) => {}
+                    Cause::Io(error) => return (Self::of_io(error), None),
+                    Cause::TimedOut { .. } => return (Self::TimedOut, None),
+                    Cause::Closed => return (Self::Reset, None),
+                    Cause::Egress(refusal) => {
+                        return (
+                            Self::Refused,
+                            Some(Verdict::refused(format!("egress: {}", refusal.list()))),
+                        );
+                    }
+                    Cause::Denied(_) | Cause::Limit(_) | Cause::NotSupported { .. } => {
+                        let rule: Arc<str> = cause.to_string().into();
+                        return (Self::Refused, Some(Verdict::refused(rule)));
+                    }
+                    _ => return (Self::Failed, None),
+                }
+            }
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return (Self::of_io(error), None);
+            }
+            next = error.source();
+        }
+        (Self::Failed, None)
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialer::Route;
+    use crate::error::{DriverError, Step};
+
+    #[test]
+    fn an_error_behind_another_network_is_the_end_of_the_attempt() {
+        let error = |cause| {
+            let source = DriverError::new(Step::Connect, "a:1", cause);
+            NetworkError::Connect { to: "a:1".parse().unwrap(), route: Route::Clearnet, source }
+        };
+        let refused = || Cause::Io(io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(End::of(&error(refused())).0, End::Unreachable);
+        assert_eq!(End::of(&error(Cause::Via(Box::new(error(refused()))))).0, End::Unreachable);
+        let (end, verdict) = End::of(&error(Cause::NotSupported { kind: "socks5", what: "listening" }));
+        assert_eq!(end, End::Refused);
+        assert_eq!(verdict.unwrap().rule.as_deref(), Some("listening is not supported by a socks5 network"));
+    }
+
+    #[test]
+    fn each_end_is_read_back() {
+        for value in 0..=6 {
+            assert_eq!(End::from_u8(value) as u8, value);
+        }
+    }
+}
