@@ -64,6 +64,16 @@ pub(crate) fn print(text: &dyn Display) -> io::Result<()> {
     unless_gone(writeln!(stdout, "{}", terminal_safe(&text)).and_then(|()| stdout.flush()))
 }
 
+/// Prints a line to standard output, of many that go on. Returns whether it is still read.
+pub(crate) fn print_next(text: &dyn Display) -> io::Result<bool> {
+    let text = text.to_string();
+    let mut stdout = anstream::stdout().lock();
+    match writeln!(stdout, "{}", terminal_safe(&text)).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        printed => printed.map(|()| true),
+    }
+}
+
 /// Prints bytes to standard output, as they are.
 pub(crate) fn print_bytes(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

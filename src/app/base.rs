@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use frame_net::audit::{AUDIT, Audit};
 use frame_net::secrets::{SECRET_STORE, SecretStore, StoredSecret};
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
@@ -9,21 +10,42 @@ use frame_net::{
 };
 use frame_registry::{App, AppBuilder, FrameResolvers};
 
+use crate::audit::AuditLog;
 use crate::fs_root::{FS_BASE, Root};
 use crate::manifest::{Manifest, Problem};
 use crate::report;
 use crate::unit::unit_of;
 
 /// The app of a manifest, its networks still to be registered.
-pub(super) fn of(manifest: &Manifest, secrets: SecretStore) -> Result<(App, NetworkRegistry), Problem> {
+pub(super) fn of(
+    manifest: &Manifest,
+    secrets: SecretStore,
+    audit: Option<&AuditLog>,
+) -> Result<(App, NetworkRegistry), Problem> {
     let config = NetConfig::default().with_clearnet(manifest.clearnet.clone());
     let config = config.with_limits(manifest.limits.clone());
     let mut app = builder(manifest, secrets)?;
+    if let Some(audit) = audit {
+        let log: Arc<dyn Audit> = Arc::new(audit.clone());
+        app.set(&AUDIT, log).map_err(|error| unbootable(manifest, &error.into()))?;
+    }
     let networks = frame_net::boot(&mut app, config).map_err(|error| unbootable(manifest, &error))?;
     Ok((app.build(), networks))
 }
 
-/// The same, with networks that nothing can be reached through: for who wants to know what frames would be like, without the
+/// Opens the audit log, if there is to be one.
+pub(super) fn audit_log(manifest: &Manifest) -> Result<Option<AuditLog>, Problem> {
+    let Some(audit) = &manifest.audit else { return Ok(None) };
+    let opened = AuditLog::open(&audit.value, &manifest.app.name).map_err(|error| {
+        let file = audit.value.file.display();
+        let why = format!("the audit log `{file}` cannot be written: {error}");
+        Problem::new(&manifest.file, audit.span.clone(), why)
+            .with_help("nothing runs without it; make its directory writable, or take `[audit]` out")
+    });
+    opened.map(Some)
+}
+
+/// An app with networks that nothing can be reached through: for who wants to know what frames would be like, without the
 /// sockets and tasks that networks may begin with.
 pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
     let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));

@@ -24,6 +24,7 @@ use super::health::{AppDown, Degraded};
 use super::plan::{self, Plan, Unit};
 use super::quarantine::Quarantines;
 use super::supervise::Top;
+use crate::audit::AuditLog;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::telemetry::traced;
@@ -39,6 +40,7 @@ pub(super) struct Core {
     pub(super) processes: ProcessManager,
     pub(super) engines: Arc<Engines>,
     pub(super) quarantines: Quarantines,
+    pub(super) audit: Option<AuditLog>,
     root: ArcSwap<Frame>,
     /// The first reason for which the app cannot go on.
     pub(super) down: watch::Sender<Option<Arc<AppDown>>>,
@@ -55,10 +57,10 @@ pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
 }
 
 impl Core {
-    /// Nothing runs yet, and nothing can be called.
-    pub(super) fn new(manifest: &Manifest) -> Result<Self, Problem> {
+    /// Nothing runs yet, and nothing can be called. What will be attempted is recorded by `audit`.
+    pub(super) fn new(manifest: &Manifest, audit: Option<AuditLog>) -> Result<Self, Problem> {
         let secrets = SecretStore::default();
-        let (app, networks) = base::of(manifest, secrets.clone())?;
+        let (app, networks) = base::of(manifest, secrets.clone(), audit.as_ref())?;
         let functions = Functions::with_config(app, manifest.app.functions);
         let processes = ProcessManager::new(functions.clone());
         let engines = Engines::new(&processes, http_client(manifest)?).map_err(|error: BoxError| {
@@ -72,6 +74,7 @@ impl Core {
             processes,
             engines: Arc::new(engines),
             quarantines: Quarantines::default(),
+            audit,
             root: ArcSwap::from_pointee(FrameBuilder::new().seal()),
             down: watch::Sender::new(None),
             degraded: watch::Sender::new(None),

@@ -35,7 +35,7 @@
 //! stop in the meantime comes before that.
 //!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
-//! `[limits]`, `[fs]` and `[telemetry]`; and hosts, which can be added and removed.
+//! `[limits]`, `[fs]`, `[audit]` and `[telemetry]`; and hosts, which can be added and removed.
 
 mod base;
 mod changes;
@@ -81,6 +81,9 @@ pub use self::supervise::SupervisorDown;
 use crate::manifest::{Manifest, Problem, Problems};
 use crate::report;
 
+/// How long the last records may take to be written to the audit log.
+const AUDIT_FLUSHED: Duration = Duration::from_secs(5);
+
 /// Everything that a manifest describes, in place. Cloning it is one reference count.
 #[derive(Clone)]
 pub struct RunningApp {
@@ -110,7 +113,8 @@ struct State {
 /// All that is wrong: sources that do not compile, options that a resolver refuses, networks that cannot be made,
 /// processes that do not run where they are to live.
 pub async fn check(manifest: &Manifest) -> Result<Plan, Problems> {
-    let core = Core::new(manifest).map_err(one)?;
+    // Nothing is attempted, so nothing is recorded.
+    let core = Core::new(manifest, None).map_err(one)?;
     compile(manifest, &core.networks, &core.engines, None, Purpose::Check).await
 }
 
@@ -126,7 +130,8 @@ impl RunningApp {
     ///
     /// Where there is no runtime of tokio with time and I/O, as everything here.
     pub async fn boot(manifest: Manifest) -> Result<Self, Problems> {
-        let core = Core::new(&manifest).map_err(one)?;
+        let audit = base::audit_log(&manifest).map_err(one)?;
+        let core = Core::new(&manifest, audit).map_err(one)?;
         let plan = compile(&manifest, &core.networks, &core.engines, None, Purpose::Run).await?;
         let mut live = Live::default();
         live.put(&core, &plan).map_err(one)?;
@@ -233,7 +238,18 @@ impl RunningApp {
         state.is_stopped = true;
         let stopped = stop::stop(&self.inner.core, &mut state.live, deadline).await;
         state.plan.networks.clear();
+        if let Some(audit) = &self.inner.core.audit {
+            audit.flush(AUDIT_FLUSHED).await;
+        }
         stopped
+    }
+
+    /// Opens the audit log anew if it was moved away, such as by logrotate. The next record would
+    /// do that, too.
+    pub fn reopen_audit_log(&self) {
+        if let Some(audit) = &self.inner.core.audit {
+            audit.reopen();
+        }
     }
 
     /// Waits until the app cannot go on: a supervisor at the top has ended though nothing stopped it, or the app could not be put

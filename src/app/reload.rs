@@ -108,11 +108,13 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
     };
     let mut problems = Vec::new();
     let base = |manifest: &Manifest| manifest.base.as_ref().map(|base| base.identity.clone());
+    let audit = |manifest: &Manifest| manifest.audit.as_ref().map(|audit| audit.identity.clone());
     // What they say is read when an app is booted, and is part of values that are written once.
     let written_once = [
         ("clearnet", before.clearnet != manifest.clearnet),
         ("limits", before.limits != manifest.limits),
         ("fs", base(before) != base(manifest)),
+        ("audit", audit(before) != audit(manifest)),
         ("telemetry", before.otlp != manifest.otlp),
     ];
     for (name, _) in written_once.into_iter().filter(|(_, is_other)| *is_other) {

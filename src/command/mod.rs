@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod call;
 mod check;
 mod completions;
@@ -91,6 +92,7 @@ enum Command {
     Call(call::Args),
     #[cfg(unix)]
     Ps(ps::Args),
+    Audit(audit::Args),
     Resolvers(resolvers::Args),
     Options(options::Args),
     Demo(demo::Args),
@@ -116,6 +118,7 @@ impl Cli {
             Command::Call(args) => args.run(),
             #[cfg(unix)]
             Command::Ps(args) => args.run(),
+            Command::Audit(args) => args.run(),
             Command::Resolvers(args) => done(args.run()),
             Command::Options(args) => done(args.run()),
             Command::Demo(args) => done(args.run()),

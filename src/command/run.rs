@@ -188,6 +188,7 @@ impl Args {
             tokio::select! {
                 () = around.signals.reload() => {
                     notify::reloading();
+                    app.reopen_audit_log();
                     self.renew(around).await;
                     self.reload(app, around).await;
                 }

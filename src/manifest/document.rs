@@ -16,10 +16,10 @@ use super::model::{Given, Manifest};
 use super::places::Places;
 use super::problem::Problem;
 use super::reader::{self, Read, Reader, Table, Value};
-use super::{app, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
+use super::{app, audit, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
 
 /// The sections that there are.
-pub(super) const SECTIONS: [&str; 12] = [
+pub(super) const SECTIONS: [&str; 13] = [
     "app",
     "clearnet",
     "networks",
@@ -27,6 +27,7 @@ pub(super) const SECTIONS: [&str; 12] = [
     "http",
     "secrets",
     "fs",
+    "audit",
     "telemetry",
     "functions",
     "hosts",
@@ -58,6 +59,7 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let (limits, _) = settings::section(document, "limits", &[]);
     let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
     check_http_networks(document, &networks.known);
+    let base = fs::base(document);
     let (otlp, collector) = telemetry::otlp(document).unzip();
     Manifest {
         file: Arc::clone(&document.reader.file),
@@ -73,7 +75,8 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
             .unwrap_or_default(),
         layout: Places::of_all(document),
         places: places(document),
-        base: fs::base(document),
+        audit: audit::audit(document, base.as_ref().map(|base| &*base.value)),
+        base,
         otlp,
         collector,
         functions: section(document, "functions", "a function", |table| {

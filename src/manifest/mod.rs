@@ -28,6 +28,10 @@
 //! [fs]                            # what `fs_root` can be below; without it there are no files for anyone
 //! base = "data"
 //!
+//! [audit]                         # what units connect to, as one JSON object a line
+//! file = "audit.log"
+//! required = true                 # what cannot be recorded is refused
+//!
 //! [telemetry]
 //! otlp = "http://127.0.0.1:4318"
 //!
@@ -108,6 +112,7 @@
 //! everywhere else, have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
 
 mod app;
+mod audit;
 mod document;
 mod excerpt;
 mod fs;
@@ -139,7 +144,8 @@ mod variables;
 mod tests;
 
 pub use self::model::{
-    AppSection, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source, SupervisorSpec,
+    AppSection, AuditConfig, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source,
+    SupervisorSpec,
 };
 pub(crate) use self::places::PointAt;
 pub(crate) use self::problem::DRAWN;

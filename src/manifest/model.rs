@@ -21,6 +21,7 @@ use serde_json::{Map, Value as Json};
 
 use super::places::Places;
 use super::problem::SourceFile;
+pub use crate::audit::AuditConfig;
 
 /// An app, as its manifest says. Whatever one can see by reading is right: what is left is to compile what has a
 /// source, and to make the networks.
@@ -52,6 +53,8 @@ pub struct Manifest {
     pub(crate) http_places: Places,
     /// `[fs]`: the directory that every `fs_root` is below.
     pub base: Option<Given<PathBuf>>,
+    /// `[audit]`.
+    pub audit: Option<Given<AuditConfig>>,
     /// `[telemetry]`.
     pub otlp: Option<Otlp>,
     /// The endpoint there as it is written, to be shown: values of variables may be secret.

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_net::audit::Unrecorded;
 use frame_net::http::websocket::{WebSocket, WebSocketError, WebSocketRequest};
 use frame_net::http::{
     BodyError, EventError, EventSource, HttpClient, HttpError, RedirectError, Request, Response,
@@ -200,6 +201,9 @@ fn network_message(error: &NetworkError, kind: ErrorKind) -> String {
             _,
         ) => match limit_reached(error) {
             Some(limit) => format!("{error}: {limit}"),
+            None if is_unrecorded(error) => {
+                format!("{error}: it cannot be recorded in the audit log at the moment")
+            }
             None if kind == ErrorKind::Exhausted => {
                 format!("{error}: this program has as many files and connections open as it may have")
             }
@@ -293,7 +297,7 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
     };
     match cause {
         Cause::Denied(_) | Cause::Egress(_) => ErrorKind::Denied,
-        Cause::Limit(_) => ErrorKind::Exhausted,
+        Cause::Limit(_) | Cause::Unrecorded(Unrecorded::Full) => ErrorKind::Exhausted,
         Cause::Io(error) if is_out_of_descriptors(error) => ErrorKind::Exhausted,
         Cause::TimedOut { .. } => ErrorKind::Deadline,
         Cause::Via(error) => network_kind(error),
@@ -315,14 +319,20 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 /// The limit that an error is about, if it is about one.
 fn limit_reached<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a LimitReached> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(Cause::Limit(limit)) = error.downcast_ref() {
-            return Some(limit);
-        }
-        next = error.source();
-    }
-    None
+    causes(error).find_map(|cause| match cause {
+        Cause::Limit(limit) => Some(limit),
+        _ => None,
+    })
+}
+
+/// Whether something was refused because it cannot be recorded.
+fn is_unrecorded(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| matches!(cause, Cause::Unrecorded(_)))
+}
+
+/// The causes of an error that are those of networks.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a Cause> {
+    std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref())
 }
 
 /// An error with its causes. A transparent one says what its cause says.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::attempt::Verdict;
 use crate::error::{Cause, NetworkError};
+#[cfg(feature = "http")]
+use crate::secrets::SecretError;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +82,10 @@ impl End {
                 return (Self::Refused, Some(Verdict::refused("the network is not registered")));
             }
             #[cfg(feature = "http")]
-            if let Some(error) = error.downcast_ref::<crate::secrets::SecretError>() {
+            if let Some(error) = error.downcast_ref::<SecretError>() {
+                if let SecretError::Echoed { .. } = error {
+                    return (Self::Failed, None);
+                }
                 return (Self::Refused, Some(Verdict::refused(format!("secrets: {error}"))));
             }
             if let Some(cause) = error.downcast_ref::<Cause>() {

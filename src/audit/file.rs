@@ -1,0 +1,200 @@
+//! The file of the audit log: appended to, never truncated, and opened anew when it was rotated.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The file that records are appended to.
+pub(super) struct LogFile {
+    path: PathBuf,
+    /// None if it could not be opened again.
+    file: Option<File>,
+    /// Whether the last line has no end: a write failed, or the program was killed in the middle of one.
+    is_torn: bool,
+}
+
+impl LogFile {
+    /// Opens the file, or creates it for its owner alone.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, or is not a regular file. A symbolic link is not followed: who may write to the directory
+    /// could lead the program to append to any file.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let (file, is_torn) = open(path)?;
+        Ok(Self { path: path.to_owned(), file: Some(file), is_torn })
+    }
+
+    /// Appends whole lines. What is returned with an error is how many of their bytes are in the file.
+    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), (usize, io::Error)> {
+        self.reopen_if_moved().map_err(|error| (0, error))?;
+        let Some(mut file) = self.file.as_ref() else {
+            return Err((0, io::ErrorKind::NotFound.into()));
+        };
+        if self.is_torn {
+            // The next line begins on a line of its own. Readers skip what is left of the one before.
+            file.write_all(b"\n").map_err(|error| (0, error))?;
+            self.is_torn = false;
+        }
+        let mut written = 0;
+        while written < lines.len() {
+            match file.write(&lines[written..]) {
+                Ok(0) => return Err(self.failed(lines, written, io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(lines, written, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until what was appended is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.as_ref().map_or(Ok(()), File::sync_data)
+    }
+
+    fn failed(&mut self, lines: &[u8], written: usize, error: io::Error) -> (usize, io::Error) {
+        self.is_torn = lines[..written].last().is_some_and(|last| *last != b'\n');
+        (written, error)
+    }
+
+    /// Opens the file anew if another, or none, has its path by now.
+    pub(super) fn reopen_if_moved(&mut self) -> io::Result<()> {
+        if self.file.as_ref().is_some_and(|file| is_at(file, &self.path)) {
+            return Ok(());
+        }
+        // What was rotated away may be compressed or removed by now: nothing more is written there.
+        self.file = None;
+        let (file, is_torn) = open(&self.path)?;
+        (self.file, self.is_torn) = (Some(file), is_torn);
+        Ok(())
+    }
+}
+
+/// Opens a file to append to. Returns also whether its last line has no end.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+
+    use rustix::fs::OFlags;
+    use rustix::io::Errno;
+
+    // Nothing here waits for the reader of a pipe, or makes a terminal that of the program.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let special = || io::Error::other("it is not a regular file");
+    let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => io::Error::other("it is a symbolic link; name the file itself"),
+        Some(Errno::NXIO | Errno::ISDIR) => special(),
+        _ => error,
+    })?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(special());
+    }
+    let mut last = [b'\n'];
+    if let Some(at) = metadata.len().checked_sub(1) {
+        file.read_exact_at(&mut last, at)?;
+    }
+    Ok((file, last != *b"\n"))
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    Ok((file, last != *b"\n"))
+}
+
+/// Whether `file` is what is at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(open), Ok(there)) => identity(open) == identity(there),
+        _ => false,
+    }
+}
+
+/// An open file cannot be moved away.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn append(file: &mut LogFile, line: &str) {
+        file.append(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_ended_by_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        fs::write(&path, "{\"v\":1}\n{\"v\":1,\"ev").unwrap();
+        append(&mut LogFile::open(&path).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"v\":1}\n{\"v\":1,\"ev\n{}\n");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_is_moved_away_truncated_or_removed_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, moved) = (directory.path().join("audit.log"), directory.path().join("audit.log.1"));
+        let mut file = LogFile::open(&path).unwrap();
+        append(&mut file, "one");
+        fs::rename(&path, &moved).unwrap();
+        append(&mut file, "two");
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "one\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        fs::write(&path, "").unwrap();
+        append(&mut file, "three");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+        fs::remove_file(&path).unwrap();
+        append(&mut file, "four");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "four\n");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_new_file_is_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        LogFile::open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| LogFile::open(path).map(drop).unwrap_err().to_string();
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), &link).unwrap();
+        assert_eq!(refused(&link), "it is a symbolic link; name the file itself");
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert_eq!(refused(&pipe), "it is not a regular file");
+        assert_eq!(refused(directory.path()), "it is not a regular file");
+        assert_eq!(refused(Path::new("/dev/full")), "it is not a regular file");
+    }
+}

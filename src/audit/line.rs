@@ -1,0 +1,239 @@
+//! A line of the audit log: the schema, version 1.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use frame_net::audit::{Attempt, Outcome};
+use frame_net::{Route, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::report;
+
+/// The version of the schema. Fields and events may be added to a version.
+pub(crate) const VERSION: u32 = 1;
+
+/// The longest text in a record, in bytes. What is longer is cut, and ends in `…`.
+const MAX_TEXT: usize = 300;
+
+/// What a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Event {
+    /// The app has started.
+    Start,
+    /// An attempt begins. A `close` follows.
+    Open,
+    /// An attempt that had an `open` has ended.
+    Close,
+    /// An attempt, from its beginning to its end.
+    Attempt,
+    /// So many records were lost, or refused together with what they were of.
+    Lost,
+    /// An event of a later program.
+    #[serde(other)]
+    Other,
+}
+
+/// A line, to be written or as it was read. What is not known of it is left out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record<'a> {
+    pub(crate) v: u32,
+    pub(crate) time: Cow<'a, str>,
+    pub(crate) event: Event,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) app: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) required: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kind: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unit: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) callers: Vec<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) callers_omitted: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) route: Vec<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) isolation: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scheme: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) port: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) peer: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) verdict: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rule: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sent: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) received: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) duration_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) count: Option<u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// What records of one run have in common.
+pub(super) struct Run {
+    /// Tells runs apart, in the ids of attempts.
+    pub(super) id: String,
+    /// Makes something of an isolation key that names it to nobody, and is another in each run.
+    pub(super) isolation_key: [u8; 32],
+}
+
+impl Record<'_> {
+    pub(super) fn new(event: Event, time: SystemTime) -> Self {
+        Self {
+            v: VERSION,
+            time: humantime::format_rfc3339_millis(time).to_string().into(),
+            event,
+            id: None,
+            app: None,
+            pid: None,
+            required: None,
+            kind: None,
+            unit: None,
+            callers: Vec::new(),
+            callers_omitted: 0,
+            trace: None,
+            route: Vec::new(),
+            isolation: None,
+            method: None,
+            scheme: None,
+            host: None,
+            port: None,
+            peer: None,
+            secret: None,
+            verdict: None,
+            rule: None,
+            end: None,
+            sent: None,
+            received: None,
+            duration_ms: None,
+            count: None,
+        }
+    }
+
+    /// Appends the record to `lines`, as one.
+    pub(super) fn write_to(&self, lines: &mut Vec<u8>) {
+        // No map in it has a key that is no text, and no number is out of range.
+        let Ok(json) = serde_json::to_string(self) else { return };
+        // A name may be of a guest, and the file is shown on terminals.
+        lines.extend_from_slice(report::terminal_safe(&json).as_bytes());
+        lines.push(b'\n');
+    }
+}
+
+impl<'a> Record<'a> {
+    /// What is known of an attempt when it begins.
+    pub(super) fn of_attempt(event: Event, attempt: &'a Attempt, run: &Run) -> Self {
+        let route = match &attempt.route {
+            Route::Clearnet => vec!["clearnet".into()],
+            Route::Network(id) => {
+                std::iter::once(id).chain(&attempt.via).map(|id| id.as_str().into()).collect()
+            }
+        };
+        let isolation = attempt.isolation.as_ref().map(|key| run.hash(key.as_str()).into());
+        Self {
+            id: Some(format!("{}-{}", run.id, attempt.id).into()),
+            kind: Some(attempt.kind.as_str().into()),
+            unit: unit(&attempt.unit),
+            callers: attempt.callers.nearest().iter().filter_map(unit).collect(),
+            callers_omitted: attempt.callers.omitted(),
+            trace: attempt.trace_id.as_deref().map(bounded),
+            route,
+            isolation,
+            method: attempt.method.as_deref().map(bounded),
+            scheme: attempt.scheme.map(Cow::Borrowed),
+            host: attempt.destination.host().map(|host| bounded_owned(host.to_string())),
+            port: attempt.destination.port(),
+            secret: attempt.secret.as_deref().map(bounded),
+            verdict: Some("allowed".into()),
+            rule: attempt.verdict.rule.as_deref().map(bounded),
+            ..Self::new(event, attempt.time)
+        }
+    }
+
+    /// What is known of an attempt when it has ended.
+    pub(super) fn of_end(event: Event, attempt: &'a Attempt, outcome: &'a Outcome, run: &Run) -> Self {
+        let is_refused = outcome.verdict.is_refused;
+        Self {
+            peer: outcome.peer.map(|peer| peer.to_string().into()),
+            verdict: Some(if is_refused { "refused" } else { "allowed" }.into()),
+            rule: outcome.verdict.rule.as_deref().map(bounded),
+            end: Some(outcome.end.as_str().into()),
+            sent: Some(outcome.sent),
+            received: Some(outcome.received),
+            duration_ms: Some((outcome.duration.as_secs_f64() * 1e6).round() / 1e3),
+            ..Self::of_attempt(event, attempt, run)
+        }
+    }
+
+    /// The same, of several attempts of one unit that were refused, whatever else they have in common.
+    pub(super) fn of_refusals(
+        attempt: &'a Attempt,
+        outcome: &'a Outcome,
+        count: u64,
+        is_one_destination: bool,
+        run: &Run,
+    ) -> Self {
+        let record = Self { count: Some(count), ..Self::of_end(Event::Attempt, attempt, outcome, run) };
+        if is_one_destination {
+            return record;
+        }
+        Self { id: None, host: None, port: None, method: None, scheme: None, rule: None, ..record }
+    }
+
+    /// That `count` records of `unit` are missing.
+    pub(super) fn of_lost(unit: &'a Unit, count: u64, time: SystemTime) -> Self {
+        Self { unit: self::unit(unit), count: Some(count), ..Self::new(Event::Lost, time) }
+    }
+}
+
+impl Run {
+    fn hash(&self, isolation: &str) -> String {
+        use sha2::{Digest as _, Sha256};
+
+        let hash = Sha256::new().chain_update(self.isolation_key).chain_update(isolation).finalize();
+        data_encoding::HEXLOWER.encode(&hash[..8])
+    }
+}
+
+/// A unit in text, such as `function app:greet`.
+pub(super) fn unit(unit: &Unit) -> Option<Cow<'_, str>> {
+    Some(bounded_owned(format!("{} {}", unit.kind()?, unit.name()?)))
+}
+
+fn bounded(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT {
+        return Cow::Borrowed(text);
+    }
+    let cut = text.floor_char_boundary(MAX_TEXT);
+    Cow::Owned(format!("{}…", &text[..cut]))
+}
+
+fn bounded_owned(text: String) -> Cow<'static, str> {
+    if text.len() <= MAX_TEXT { Cow::Owned(text) } else { Cow::Owned(bounded(&text).into_owned()) }
+}

@@ -1,0 +1,286 @@
+//! Records on their way to the writer: a bounded queue that units share fairly.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use frame_net::Unit;
+use frame_net::audit::{Attempt, AttemptKind, Destination, Outcome, Unrecorded};
+use tokio::sync::oneshot;
+
+/// How many records may wait for the writer. A unit gets one more only while it has fewer than are free, so that one
+/// that floods the queue leaves room for the others.
+const CAPACITY: usize = 4096;
+
+/// How long a record may wait for others to be written with it, if nothing waits for it.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// For how long refusals of one unit and destination are counted after the first, and become one record.
+const REPEATS: Duration = Duration::from_secs(1);
+
+/// How many destinations of a unit are told apart in that time. The others are counted together.
+const MAX_REFUSED: usize = 16;
+
+/// When it is tried to say how many records were lost, if no record comes before.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The records that are still to be written.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// The writer waits here.
+    changed: Condvar,
+    is_required: bool,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    /// How many each unit has.
+    held: HashMap<Unit, usize>,
+    /// Since when the first of them waits.
+    since: Option<Instant>,
+    refusals: HashMap<RefusalKey, Refusals>,
+    /// How many destinations of a unit are told apart.
+    told_apart: HashMap<Unit, usize>,
+    lost: HashMap<Unit, u64>,
+    /// When the writer tries again to say how many were lost.
+    retry_at: Option<Instant>,
+    flushes: Vec<oneshot::Sender<()>>,
+    /// Whether something waits for the writer.
+    is_urgent: bool,
+    /// Whether the writer waits for the first record.
+    is_idle: bool,
+    is_closed: bool,
+}
+
+/// A record to be written.
+pub(super) enum Entry {
+    /// An attempt begins, and goes on once that is written.
+    Open(Arc<Attempt>, oneshot::Sender<Result<(), Unrecorded>>),
+    /// An attempt has ended.
+    End(Arc<Attempt>, Outcome),
+}
+
+impl Entry {
+    fn unit(&self) -> &Unit {
+        let (Self::Open(attempt, _) | Self::End(attempt, _)) = self;
+        &attempt.unit
+    }
+}
+
+/// Refusals that are one record. Those without a destination are of all that are not told apart.
+type RefusalKey = (Unit, AttemptKind, Option<Destination>);
+
+/// Refusals after the first.
+pub(super) struct Refusals {
+    until: Instant,
+    pub(super) attempt: Arc<Attempt>,
+    pub(super) outcome: Outcome,
+    pub(super) count: u64,
+    pub(super) is_one_destination: bool,
+}
+
+/// What the writer has to do next.
+pub(super) struct Batch {
+    pub(super) entries: VecDeque<Entry>,
+    pub(super) refusals: Vec<Refusals>,
+    pub(super) lost: HashMap<Unit, u64>,
+    pub(super) flushes: Vec<oneshot::Sender<()>>,
+    pub(super) is_last: bool,
+}
+
+impl Queue {
+    pub(super) fn new(is_required: bool) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), is_required }
+    }
+
+    /// Adds that an attempt begins. The future is done when that is written.
+    pub(super) fn push_open(
+        &self,
+        attempt: &Arc<Attempt>,
+    ) -> Result<impl Future<Output = Result<(), Unrecorded>> + use<>, Unrecorded> {
+        let (done, written) = oneshot::channel();
+        let mut state = self.state();
+        if !state.push(Entry::Open(Arc::clone(attempt), done)) {
+            return Err(Unrecorded::Full);
+        }
+        self.wake(&mut state);
+        Ok(async move {
+            let ended = || Err(Unrecorded::Failed { reason: "its writer has ended".into() });
+            written.await.unwrap_or_else(|_| ended())
+        })
+    }
+
+    /// Adds how an attempt has ended, unless that is a refusal like many.
+    pub(super) fn push_end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
+        let mut state = self.state();
+        let has_open = self.is_required && outcome.is_begun;
+        if outcome.verdict.is_refused && !has_open && state.repeats(&attempt, &outcome) {
+            // The writer looks for them when their time is up.
+            if state.is_idle {
+                self.changed.notify_one();
+            }
+            return;
+        }
+        state.push(Entry::End(attempt, outcome));
+        if state.entries.len() > CAPACITY / 2 {
+            self.wake(&mut state);
+        } else if state.is_idle {
+            state.is_idle = false;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Has the writer look at the file, though there may be no record for it.
+    pub(super) fn reopen(&self) {
+        self.wake(&mut self.state());
+    }
+
+    /// Waits until all that has been added is written, or could not be.
+    pub(super) fn flush(&self) -> impl Future<Output = ()> + use<> {
+        let (done, written) = oneshot::channel();
+        let mut state = self.state();
+        state.flushes.push(done);
+        self.wake(&mut state);
+        async move { _ = written.await }
+    }
+
+    /// The writer ends when it has written what there is.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        self.wake(&mut state);
+    }
+
+    /// Counts records that could not be written. The next that can be says how many, or a try [later](RETRY).
+    pub(super) fn count_lost(&self, unit: &Unit, count: u64) {
+        let mut state = self.state();
+        state.count_lost(unit, count);
+        state.retry_at = Some(Instant::now() + RETRY);
+    }
+
+    /// Waits for the next records.
+    pub(super) fn next(&self) -> Batch {
+        let mut state = self.state();
+        loop {
+            if state.is_urgent || state.is_closed {
+                break;
+            }
+            let now = Instant::now();
+            match state.due() {
+                Some(due) if due <= now => break,
+                Some(due) => {
+                    let waited = self.changed.wait_timeout(state, due - now);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                None => {
+                    state.is_idle = true;
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.is_idle = false;
+                }
+            }
+        }
+        state.take()
+    }
+
+    fn wake(&self, state: &mut State) {
+        state.is_urgent = true;
+        self.changed.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics in the middle of a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds a record if its unit has room for one.
+    fn push(&mut self, entry: Entry) -> bool {
+        let free = CAPACITY.saturating_sub(self.entries.len());
+        let held = self.held.get(entry.unit()).copied().unwrap_or(0);
+        if held >= free {
+            self.count_lost(entry.unit(), 1);
+            return false;
+        }
+        match self.held.get_mut(entry.unit()) {
+            Some(held) => *held += 1,
+            None => _ = self.held.insert(entry.unit().clone(), 1),
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.entries.push_back(entry);
+        true
+    }
+
+    /// Whether a refusal is counted with others of the last second. The first is a record of its own.
+    fn repeats(&mut self, attempt: &Arc<Attempt>, outcome: &Outcome) -> bool {
+        let (unit, kind) = (attempt.unit.clone(), attempt.kind);
+        let key = (unit, kind, Some(attempt.destination.clone()));
+        if let Some(refusals) = self.refusals.get_mut(&key) {
+            refusals.count += 1;
+            return true;
+        }
+        let (unit, kind, _) = &key;
+        let told_apart = self.told_apart.entry(unit.clone()).or_default();
+        let is_one_destination = *told_apart < MAX_REFUSED;
+        let key = if is_one_destination {
+            *told_apart += 1;
+            key
+        } else {
+            (unit.clone(), *kind, None)
+        };
+        let count = u64::from(!is_one_destination);
+        let refusals = self.refusals.entry(key).and_modify(|refusals| refusals.count += 1);
+        refusals.or_insert_with(|| Refusals {
+            until: Instant::now() + REPEATS,
+            attempt: Arc::clone(attempt),
+            outcome: outcome.clone(),
+            count,
+            is_one_destination,
+        });
+        !is_one_destination
+    }
+
+    fn count_lost(&mut self, unit: &Unit, count: u64) {
+        *self.lost.entry(unit.clone()).or_default() += count;
+    }
+
+    /// When the writer has something to do.
+    fn due(&self) -> Option<Instant> {
+        let lingered = self.since.map(|since| since + LINGER);
+        let refusals = self.refusals.values().map(|refusals| refusals.until).min();
+        lingered.into_iter().chain(refusals).chain(self.retry_at).min()
+    }
+
+    fn take(&mut self) -> Batch {
+        let now = Instant::now();
+        let (told_apart, is_last) = (&mut self.told_apart, self.is_closed);
+        // At the end, and where the log is to be complete, all there are.
+        let takes_all = is_last || !self.flushes.is_empty();
+        let is_due = |refusals: &Refusals| takes_all || refusals.until <= now;
+        let due = self.refusals.extract_if(|_, refusals| is_due(refusals));
+        let refusals = due.map(|((unit, ..), refusals)| {
+            if refusals.is_one_destination
+                && let Some(count) = told_apart.get_mut(&unit)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    told_apart.remove(&unit);
+                }
+            }
+            refusals
+        });
+        let refusals = refusals.filter(|refusals| refusals.count > 0).collect();
+        self.held.clear();
+        self.since = None;
+        self.retry_at = None;
+        self.is_urgent = false;
+        Batch {
+            entries: std::mem::take(&mut self.entries),
+            refusals,
+            lost: std::mem::take(&mut self.lost),
+            flushes: std::mem::take(&mut self.flushes),
+            is_last,
+        }
+    }
+}
