@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 
 use super::attempt::Verdict;
 use crate::error::{Cause, NetworkError};
@@ -76,37 +75,30 @@ impl End {
 
     /// That of an error, which may have another as its cause, and the verdict if it is one.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> (Self, Option<Verdict>) {
+        let refused = |rule: String| (Self::Refused, Some(Verdict::refused(rule)));
         let mut next = Some(error);
         while let Some(error) = next {
             if let Some(NetworkError::NotFound { .. }) = error.downcast_ref() {
-                return (Self::Refused, Some(Verdict::refused("the network is not registered")));
+                return refused("the network is not registered".to_owned());
             }
             #[cfg(feature = "http")]
-            if let Some(error) = error.downcast_ref::<SecretError>() {
-                if let SecretError::Echoed { .. } = error {
-                    return (Self::Failed, None);
-                }
-                return (Self::Refused, Some(Verdict::refused(format!("secrets: {error}"))));
+            match error.downcast_ref() {
+                // By then it was sent.
+                Some(SecretError::Echoed { .. }) => return (Self::Failed, None),
+                Some(error) => return refused(format!("secrets: {error}")),
+                None => {}
             }
-            if let Some(cause) = error.downcast_ref::<Cause>() {
-                match cause {
-                    // Their cause is the cause.
-                    Cause::Via(_) | Cause::Transient(_) | Cause::Permanent(_) => {}
-                    Cause::Io(error) => return (Self::of_io(error), None),
-                    Cause::TimedOut { .. } => return (Self::TimedOut, None),
-                    Cause::Closed => return (Self::Reset, None),
-                    Cause::Egress(refusal) => {
-                        return (
-                            Self::Refused,
-                            Some(Verdict::refused(format!("egress: {}", refusal.list()))),
-                        );
-                    }
-                    Cause::Denied(_) | Cause::Limit(_) | Cause::NotSupported { .. } => {
-                        let rule: Arc<str> = cause.to_string().into();
-                        return (Self::Refused, Some(Verdict::refused(rule)));
-                    }
-                    _ => return (Self::Failed, None),
-                }
+            match error.downcast_ref() {
+                // Their cause is the cause.
+                None | Some(Cause::Via(_) | Cause::Transient(_) | Cause::Permanent(_)) => {}
+                Some(Cause::Io(error)) => return (Self::of_io(error), None),
+                Some(Cause::TimedOut { .. }) => return (Self::TimedOut, None),
+                Some(Cause::Closed) => return (Self::Reset, None),
+                Some(Cause::Egress(refusal)) => return refused(format!("egress: {}", refusal.list())),
+                Some(Cause::Denied(denied)) => return refused(denied.rule()),
+                Some(Cause::Limit(reached)) => return refused(format!("limit: {}", reached.what)),
+                Some(cause @ Cause::NotSupported { .. }) => return refused(cause.to_string()),
+                Some(_) => return (Self::Failed, None),
             }
             if let Some(error) = error.downcast_ref::<io::Error>() {
                 return (Self::of_io(error), None);

@@ -81,6 +81,19 @@ impl Denied {
         &self.reason
     }
 
+    /// What denies it, in a few words.
+    pub(crate) fn rule(&self) -> String {
+        match &self.reason {
+            DeniedBy::Rule(rule) => format!("deny: {rule}"),
+            DeniedBy::Special(range) => format!("special address: {range}"),
+            DeniedBy::Redirected(range) => format!("redirect to a special address: {range}"),
+            DeniedBy::ForeignName(foreign) => format!("name of another network: {foreign}"),
+            DeniedBy::LocalName => "name of the local host".to_owned(),
+            DeniedBy::Default => "default: deny".to_owned(),
+            DeniedBy::NotListening => "listen".to_owned(),
+        }
+    }
+
     /// The rule that would let the same pass.
     fn remedy(&self) -> Option<Rule> {
         let ports = self.port.map_or(Ports::ALL, Ports::one);

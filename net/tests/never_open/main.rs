@@ -3,6 +3,7 @@
 //!
 //! Each test runs where every packet is seen; see `sealed`.
 
+mod audit;
 mod egress;
 mod faults;
 mod frames;

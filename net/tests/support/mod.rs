@@ -2,8 +2,10 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use frame_net::audit::{AUDIT, Audit};
 use frame_net::{BoxStream, Endpoint, NetworkError, NetworkRegistry, Step};
 use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
 use serde_json::{Value, json};
@@ -23,12 +25,20 @@ pub fn endpoint(text: &str) -> Endpoint {
 
 /// An app with these networks. Unless the configuration says something of clearnet it leads to this host, too: a bait
 /// on loopback is worth nothing where nobody could come to it.
-pub fn app(mut config: Value) -> (App, NetworkRegistry) {
+pub fn app(config: Value) -> (App, NetworkRegistry) {
+    app_with_audit(config, None)
+}
+
+/// The same, whose attempts are recorded by `audit`.
+pub fn app_with_audit(mut config: Value, audit: Option<Arc<dyn Audit>>) -> (App, NetworkRegistry) {
     if config.get("clearnet").is_none() {
         config["clearnet"] = json!({ "allow": ["127.0.0.0/8", "::1"] });
     }
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
+    if let Some(audit) = audit {
+        app.set(&AUDIT, audit).unwrap();
+    }
     let networks = frame_net::boot(&mut app, serde_json::from_value(config).unwrap()).unwrap();
     (app.build(), networks)
 }
