@@ -19,7 +19,7 @@
 //! - `wasm` (default): functions and processes that are WebAssembly components. Needs rustc 1.95.
 
 pub mod app;
-mod audit;
+pub mod audit;
 mod command;
 #[cfg(unix)]
 mod control;

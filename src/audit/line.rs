@@ -1,7 +1,7 @@
 //! A line of the audit log: the schema, version 1.
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use frame_net::audit::{Attempt, Outcome};
 use frame_net::{Route, Unit};
@@ -107,7 +107,7 @@ impl Record<'_> {
     pub(super) fn new(event: Event, time: SystemTime) -> Self {
         Self {
             v: VERSION,
-            time: humantime::format_rfc3339_millis(time).to_string().into(),
+            time: timestamp(time),
             event,
             id: None,
             app: None,
@@ -186,6 +186,7 @@ impl<'a> Record<'a> {
             end: Some(outcome.end.as_str().into()),
             sent: Some(outcome.sent),
             received: Some(outcome.received),
+            time: timestamp(attempt.time.checked_add(outcome.duration).unwrap_or(attempt.time)),
             duration_ms: Some((outcome.duration.as_secs_f64() * 1e6).round() / 1e3),
             ..Self::of_attempt(event, attempt, run)
         }
@@ -221,6 +222,12 @@ impl Run {
     }
 }
 
+fn timestamp(time: SystemTime) -> Cow<'static, str> {
+    // A clock before 1970 or after 9999 is wrong, and is not shown otherwise.
+    let latest = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    humantime::format_rfc3339_millis(time.clamp(SystemTime::UNIX_EPOCH, latest)).to_string().into()
+}
+
 /// A unit in text, such as `function app:greet`.
 pub(super) fn unit(unit: &Unit) -> Option<Cow<'_, str>> {
     Some(bounded_owned(format!("{} {}", unit.kind()?, unit.name()?)))
@@ -236,4 +243,43 @@ fn bounded(text: &str) -> Cow<'_, str> {
 
 fn bounded_owned(text: String) -> Cow<'static, str> {
     if text.len() <= MAX_TEXT { Cow::Owned(text) } else { Cow::Owned(bounded(&text).into_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_line_ends_it_or_is_obeyed_by_a_terminal() {
+        let mut lines = Vec::new();
+        let name = "a\nb\u{1b}[2J\u{9b}m\u{202e}\u{2028}\u{7f}\"";
+        let record = Record { trace: Some(name.into()), ..Record::new(Event::Attempt, SystemTime::now()) };
+        record.write_to(&mut lines);
+        let text = str::from_utf8(&lines).unwrap();
+        assert_eq!(text.chars().filter(|character| character.is_control()).collect::<String>(), "\n");
+        assert!(text.ends_with('\n') && text.is_ascii());
+        let read: Record<'_> = serde_json::from_str(text).unwrap();
+        assert_eq!(read.trace.as_deref(), Some(name));
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_cut_between_characters() {
+        let long = "ä".repeat(MAX_TEXT);
+        assert_eq!(bounded(&long), format!("{}…", "ä".repeat(MAX_TEXT / 2)));
+        assert_eq!(bounded("short"), "short");
+    }
+
+    #[test]
+    fn isolation_keys_are_told_apart_within_a_run_only() {
+        let run = |byte| Run { id: String::new(), isolation_key: [byte; 32] };
+        assert_eq!(run(1).hash("tenant"), run(1).hash("tenant"));
+        assert_ne!(run(1).hash("tenant"), run(1).hash("other"));
+        assert_ne!(run(1).hash("tenant"), run(2).hash("tenant"));
+    }
+
+    #[test]
+    fn events_of_later_programs_are_read() {
+        let line = r#"{"v":1,"time":"","event":"renewed","new":[1]}"#;
+        assert_eq!(serde_json::from_str::<Record<'_>>(line).unwrap().event, Event::Other);
+    }
 }

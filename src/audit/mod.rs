@@ -1,7 +1,35 @@
-//! The audit log of an app: a file of JSON objects, one a line.
+//! The audit log of an app: a file of JSON objects, one a line. The guide describes the objects.
 //!
-//! Units hand their records to a bounded [`queue`], from which a thread of its own writes them to the [`file`]. So no unit
-//! and no runtime waits for the disk, but for an attempt that must be recorded before it goes on. [`line`] is the schema.
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use frame_net::audit::{AUDIT, Audit};
+//! use frame_net::{NetConfig, dialer};
+//! use frame_registry::{App, FrameBuilder, FrameResolvers};
+//! use frame_runtime::audit::{AuditConfig, AuditLog};
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let directory = tempfile::tempdir()?;
+//! let file = directory.path().join("audit.log");
+//! let log = AuditLog::open(&AuditConfig { file: file.clone(), required: true, sync: false }, "example")?;
+//!
+//! let mut app = App::builder();
+//! app.set_resolvers(FrameResolvers::linked())?;
+//! app.set(&AUDIT, Arc::new(log.clone()) as Arc<dyn Audit>)?;
+//! frame_net::boot(&mut app, NetConfig::default())?;
+//! let dialer = dialer(&FrameBuilder::new().seal(), &app.build())?;
+//! assert!(dialer.connect(&"127.0.0.1:9".parse()?).await.is_err());
+//!
+//! log.flush(Duration::from_secs(5)).await;
+//! assert!(std::fs::read_to_string(file)?.contains("special address: loopback"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Units hand their records to a bounded queue, from which a thread of its own writes them to the file. So no unit and no
+//! runtime waits for the disk, but for an attempt that must be recorded before it goes on.
 
 mod file;
 mod line;
@@ -36,9 +64,27 @@ pub struct AuditConfig {
     pub sync: bool,
 }
 
-/// The audit log of an app that runs. Cloning it is one reference count.
+impl AuditConfig {
+    /// Returns why this user could not write the file, as far as that can be told without making it.
+    pub(crate) fn check_writable(&self) -> io::Result<()> {
+        #[cfg(unix)]
+        {
+            use rustix::fs::{Access, access};
+
+            if self.file.symlink_metadata().is_ok() {
+                access(&self.file, Access::READ_OK | Access::WRITE_OK)?;
+            } else if let Some(directory) = self.file.parent() {
+                access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The audit log of an app that runs. Cloning it is one reference count. Its thread ends with the last clone, once it has
+/// written what there is.
 #[derive(Clone)]
-pub(crate) struct AuditLog {
+pub struct AuditLog {
     inner: Arc<Inner>,
 }
 
@@ -53,7 +99,7 @@ impl AuditLog {
     /// # Errors
     ///
     /// If the file is not one that can be written, or the thread cannot be started.
-    pub(crate) fn open(config: &AuditConfig, app: &str) -> io::Result<Self> {
+    pub fn open(config: &AuditConfig, app: &str) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(config.required));
         let mut writer = Writer::new(LogFile::open(&config.file)?, config, Arc::clone(&queue))?;
         writer.write_start(app)?;
@@ -62,7 +108,7 @@ impl AuditLog {
     }
 
     /// Opens the file anew if it was moved away or replaced.
-    pub(crate) fn reopen(&self) {
+    pub fn reopen(&self) {
         self.inner.queue.reopen();
     }
 
@@ -71,7 +117,7 @@ impl AuditLog {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(crate) async fn flush(&self, limit: Duration) {
+    pub async fn flush(&self, limit: Duration) {
         if timeout(limit, self.inner.queue.flush()).await.is_err() {
             tracing::warn!("the last records were not written to the audit log within {limit:?}");
         }

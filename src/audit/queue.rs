@@ -284,3 +284,96 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use frame_net::audit::{AUDIT, Audit, Begun};
+    use frame_net::{Endpoint, NetConfig, UNIT_OF};
+    use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Key};
+
+    use super::*;
+
+    static UNIT: Key<String> = Key::new("queue_test.unit");
+
+    /// Hands what a dialer attempts to a queue, as the log does.
+    struct Log(Queue);
+
+    impl fmt::Debug for Log {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Log")
+        }
+    }
+
+    impl Audit for Log {
+        fn begin(&self, _: &Arc<Attempt>) -> Begun {
+            Begun::Recorded
+        }
+
+        fn end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
+            self.0.push_end(attempt, outcome);
+        }
+    }
+
+    fn app() -> (App, Arc<Log>) {
+        let log = Arc::new(Log(Queue::new(false)));
+        let mut app = App::builder();
+        app.set_resolvers(FrameResolvers::linked()).unwrap();
+        app.set(&UNIT_OF, |frame| frame.get(&UNIT).map(|name| Unit::new("unit", name.as_str()))).unwrap();
+        app.set(&AUDIT, Arc::clone(&log) as Arc<dyn Audit>).unwrap();
+        let config: NetConfig =
+            serde_json::from_str(r#"{ "clearnet": { "allow": ["127.0.0.1"] } }"#).unwrap();
+        frame_net::boot(&mut app, config).unwrap();
+        (app.build(), log)
+    }
+
+    fn unit(name: &str) -> Frame {
+        let mut frame = FrameBuilder::new();
+        frame.set(&UNIT, name.to_owned());
+        frame.seal()
+    }
+
+    async fn fail(app: &App, frame: &Frame, to: &str) {
+        let to: Endpoint = to.parse().unwrap();
+        frame_net::dialer(frame, app).unwrap().connect(&to).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_floods_the_queue_leaves_room_for_others() {
+        let (app, log) = app();
+        let (greedy, modest) = (unit("greedy"), unit("modest"));
+        // Nothing is there, so each attempt fails and is a record.
+        for _ in 0..CAPACITY {
+            fail(&app, &greedy, "127.0.0.1:1").await;
+        }
+        for _ in 0..10 {
+            fail(&app, &modest, "127.0.0.1:1").await;
+        }
+        let batch = log.0.next();
+        let of = |name: &str| batch.entries.iter().filter(|entry| entry.unit().name() == Some(name)).count();
+        assert_eq!((of("greedy"), of("modest")), (CAPACITY / 2, 10));
+        assert_eq!(batch.lost.values().sum::<u64>(), (CAPACITY / 2) as u64);
+    }
+
+    #[tokio::test]
+    async fn refusals_are_one_record_for_each_destination_and_one_for_those_beyond_many() {
+        let (app, log) = app();
+        let frame = unit("scanner");
+        for round in 0..5 {
+            for host in 0..100 {
+                fail(&app, &frame, &format!("10.0.0.{host}:80")).await;
+            }
+            assert!(log.0.state().entries.len() <= MAX_REFUSED, "round {round}");
+        }
+        log.0.close();
+        let batch = log.0.next();
+        assert_eq!(batch.entries.len(), MAX_REFUSED);
+        let (told_apart, others): (Vec<_>, Vec<_>) =
+            batch.refusals.iter().partition(|refusals| refusals.is_one_destination);
+        assert_eq!((told_apart.len(), others.len()), (MAX_REFUSED, 1));
+        let counted: u64 = batch.refusals.iter().map(|refusals| refusals.count).sum();
+        assert_eq!(counted + batch.entries.len() as u64, 500);
+        assert!(log.0.state().told_apart.is_empty());
+    }
+}

@@ -1,5 +1,7 @@
 //! The program, as its users run it.
 
+#[cfg(unix)]
+mod audit;
 mod call;
 mod check;
 mod children;

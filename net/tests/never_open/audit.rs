@@ -40,13 +40,13 @@ impl Audit for Log {
         if self.is_silent.load(Ordering::Relaxed) {
             return Begun::Waits(Box::pin(pending()));
         }
-        match self.refuses.load(Ordering::Relaxed) {
-            true => Begun::Waits(Box::pin(async {
-                tokio::task::yield_now().await;
-                Err(Unrecorded::Failed { reason: "no space left on device".into() })
-            })),
-            false => Begun::Recorded,
+        if !self.refuses.load(Ordering::Relaxed) {
+            return Begun::Recorded;
         }
+        Begun::Waits(Box::pin(async {
+            tokio::task::yield_now().await;
+            Err(Unrecorded::Failed { reason: "no space left on device".into() })
+        }))
     }
 
     fn end(&self, _: Arc<Attempt>, _: Outcome) {

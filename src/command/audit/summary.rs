@@ -45,11 +45,12 @@ struct Group {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
-    attempts: u64,
-    refused: u64,
-    /// How many have begun and not ended, as far as the log goes.
+    /// Those that are one record.
+    whole: u64,
+    /// Those that have begun, and those that have ended, in a record each.
     opened: u64,
     closed: u64,
+    refused: u64,
     sent: u64,
     received: u64,
 }
@@ -60,12 +61,10 @@ impl Counts {
         match record.event {
             Event::Open => {
                 self.opened += 1;
-                self.attempts += 1;
                 return;
             }
-            // It was counted when it was opened.
             Event::Close => self.closed += 1,
-            _ => self.attempts = self.attempts.saturating_add(count),
+            _ => self.whole = self.whole.saturating_add(count),
         }
         if record.verdict.as_deref() == Some("refused") {
             self.refused = self.refused.saturating_add(count);
@@ -74,13 +73,19 @@ impl Counts {
         self.received = self.received.saturating_add(record.received.unwrap_or(0));
     }
 
+    /// How many there were. The beginning of one may be in the log before this one, and its end in the next.
+    fn attempts(&self) -> u64 {
+        self.whole.saturating_add(self.opened.max(self.closed))
+    }
+
+    /// How many have begun and not ended, as far as the log goes.
     const fn unfinished(&self) -> u64 {
         self.opened.saturating_sub(self.closed)
     }
 
     fn to_json(self) -> Json {
-        let Self { attempts, refused, sent, received, .. } = self;
-        let unfinished = self.unfinished();
+        let Self { refused, sent, received, .. } = self;
+        let (attempts, unfinished) = (self.attempts(), self.unfinished());
         json!({ "attempts": attempts, "refused": refused, "unfinished": unfinished, "sent": sent, "received": received })
     }
 }
@@ -177,8 +182,9 @@ impl fmt::Display for Summary {
             (Some(first), Some(last)) => writeln!(f, "{} to {}", one_line(first), one_line(last))?,
             _ => writeln!(f, "no records")?,
         }
-        let Counts { attempts, refused, sent, received, .. } = self.total;
-        if attempts > 0 || self.total.closed > 0 {
+        let Counts { refused, sent, received, .. } = self.total;
+        let attempts = self.total.attempts();
+        if attempts > 0 {
             writeln!(
                 f,
                 "{attempts} attempts, {refused} refused, {} sent, {} received",
@@ -193,14 +199,14 @@ impl fmt::Display for Summary {
                     route => format!("{} via {route}", group.destination),
                 };
                 let numbers =
-                    [counts.attempts, counts.refused, counts.unfinished()].map(|count| count.to_string());
+                    [counts.attempts(), counts.refused, counts.unfinished()].map(|count| count.to_string());
                 let sizes = [counts.sent, counts.received].map(size);
                 [group.unit.clone(), place].into_iter().chain(numbers).chain(sizes).collect()
             });
             let header = ["unit", "destination", "attempts", "refused", "open", "sent", "received"];
             writeln!(f, "{}", table(&header, rows))?;
-            if omitted > 0 || self.others.attempts > 0 {
-                let more = if self.others.attempts > 0 { "or more " } else { "" };
+            if omitted > 0 || self.others.attempts() > 0 {
+                let more = if self.others.attempts() > 0 { "or more " } else { "" };
                 writeln!(f, "and {omitted} {more}others; `--format json` or `--unit` shows them")?;
             }
         }

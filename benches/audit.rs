@@ -1,0 +1,88 @@
+//! What a record of the audit log adds to a connection over loopback: made, used for nothing, and closed.
+//!
+//! All cases take turns within one run; a ratio is the median of the ratios of the turns. The origin has a thread of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use frame_net::audit::{AUDIT, Audit};
+use frame_net::{Dialer, Endpoint, UNIT_OF, Unit};
+use frame_registry::{App, FrameBuilder, FrameResolvers};
+use frame_runtime::audit::{AuditConfig, AuditLog};
+
+const TURNS: usize = 61;
+const CONNECTS: u32 = 300;
+
+/// A dialer whose app has this log.
+fn dialer(log: Option<&AuditLog>) -> Dialer {
+    let mut app = App::builder();
+    app.set_resolvers(FrameResolvers::linked()).unwrap();
+    app.set(&UNIT_OF, |_| Some(Unit::new("function", "bench:unit"))).unwrap();
+    if let Some(log) = log {
+        app.set(&AUDIT, Arc::new(log.clone()) as Arc<dyn Audit>).unwrap();
+    }
+    let config = serde_json::json!({ "clearnet": { "allow": ["127.0.0.1"] } });
+    frame_net::boot(&mut app, serde_json::from_value(config).unwrap()).unwrap();
+    frame_net::dialer(&FrameBuilder::new().seal(), &app.build()).unwrap()
+}
+
+fn log(directory: &Path, name: &str, required: bool, sync: bool) -> AuditLog {
+    AuditLog::open(&AuditConfig { file: directory.join(name), required, sync }, "bench").unwrap()
+}
+
+/// Accepts connections, and closes each once the client has.
+fn origin() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || listener.incoming().for_each(drop));
+    address
+}
+
+/// The time of one connection, in a turn.
+async fn turn(dialer: &Dialer, to: &Endpoint) -> f64 {
+    let begun = Instant::now();
+    for _ in 0..CONNECTS {
+        drop(dialer.connect(to).await.unwrap());
+    }
+    begun.elapsed().as_secs_f64() / f64::from(CONNECTS)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let directory =
+        tempfile::tempdir_in(std::env::var_os("CARGO_TARGET_TMPDIR").unwrap_or(".".into())).unwrap();
+    let logs = [("optional", false, false), ("required", true, false), ("required, sync", true, true)]
+        .map(|(name, required, sync)| (name, log(directory.path(), name, required, sync)));
+    let none = ("none", dialer(None));
+    let cases: Vec<_> =
+        [none].into_iter().chain(logs.iter().map(|(name, log)| (*name, dialer(Some(log))))).collect();
+    let to = Endpoint::try_from(origin()).unwrap();
+    let mut costs = vec![Vec::new(); cases.len()];
+    for round in 0..=TURNS {
+        for place in 0..cases.len() {
+            // None is always first, or always after the same other.
+            let case = (place + round) % cases.len();
+            let cost = turn(&cases[case].1, &to).await;
+            // The first turn warms up.
+            if round > 0 {
+                costs[case].push(cost);
+            }
+        }
+    }
+    for (_, log) in &logs {
+        log.flush(Duration::from_secs(30)).await;
+    }
+    println!("\n| log | a connection | ratio |\n|---|---:|---:|");
+    for (case, (name, _)) in cases.iter().enumerate() {
+        let ratios = costs[case].iter().zip(&costs[0]).map(|(this, that)| this / that).collect();
+        println!("| {name} | {:.1} µs | {:.3} |", median(costs[case].clone()) * 1e6, median(ratios));
+    }
+}
