@@ -169,7 +169,9 @@ fn an_option_of_another_crate_narrows_where_units_connect_with_no_source_changed
         built.run("acme", &arguments).trim().to_owned()
     };
     // Nothing answers at these addresses, so what may be reached is unavailable or late.
-    let is_denied = |outcomes: String| outcomes.split(' ').map(|kind| kind == "denied").collect::<Vec<_>>();
+    let is_denied = |outcomes: String| {
+        outcomes.trim_matches('"').split(' ').map(|kind| kind == "denied").collect::<Vec<_>>()
+    };
     let local = ["-o", "local_only=true"];
     assert_eq!(is_denied(call("app:reach", "null", &[])), [false, false, false]);
     assert_eq!(is_denied(call("app:reach", "null", &local)), [false, false, true]);
