@@ -20,7 +20,7 @@ const ROTATED: &str = "Rotated2~plugh~plover";
 /// How a value may be written, so that it can be read again.
 fn forms(value: &str) -> Vec<String> {
     let bytes = value.as_bytes();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let percent = |kept: &str| -> String {
         let encode = |byte: &u8| match char::from(*byte) {
             letter if letter.is_ascii_alphanumeric() || kept.contains(letter) => letter.to_string(),

@@ -147,7 +147,7 @@ impl ResponseBody {
                 let held = echo.finish();
                 return Ok(Some(held).filter(|held| !held.is_empty()));
             };
-            match echo.pass(piece) {
+            match echo.pass(&piece) {
                 Ok(piece) if piece.is_empty() => {}
                 Ok(piece) => return Ok(Some(piece)),
                 Err(Found) => return Err(self.fail(Failure::Echoed, None)),
