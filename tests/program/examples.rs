@@ -126,6 +126,17 @@ fn vault_pays_with_a_key_that_its_scripts_do_not_see() {
     }
     assert_eq!(attempts["frame"], json!(["vault:key"]));
     assert_eq!(server.requests().len(), 2, "only `/echo` is sent");
+
+    let log = fs::read_to_string(app.path().join("audit.log")).expect("it is written");
+    assert!(log.contains("\"secret\":\"vault:key\"") && !log.contains(KEY), "{log}");
+    let summary: Value = serde_json::from_str(&stdout(&[
+        "audit",
+        &app.path().join("audit.log").display().to_string(),
+        "--format",
+        "json",
+    ]))
+    .expect("JSON");
+    assert!(summary["refused"].as_u64().is_some_and(|refused| refused >= 4), "{summary}");
     assert!(!fs::read_to_string(examples().join("vault/server.py")).expect("it is text").contains(KEY));
 }
 

@@ -174,6 +174,9 @@ fn app(server: &TlsServer, further: &str) -> App {
         r#"{manifest}options = {{ secrets = ["app:env", "app:file"], trace = true, timeout = "30s" }}
 [clearnet]
 allow = ["127.0.0.0/8", "localhost"]
+[audit]
+file = "audit.log"
+required = true
 [http]
 roots = "only"
 ca_files = ["ca.pem"]
@@ -254,6 +257,13 @@ fn a_value_is_in_no_byte_but_those_of_its_header() {
         if arguments[0] == "call" && !said.contains("secrets=") {
             assert!(said.contains("sent the secret `app:env` back"), "{said}");
         }
+    }
+    let log = fs::read_to_string(app.directory.path().join("audit.log")).expect("it is written");
+    assert!(log.contains(r#""secret":"app:env""#) && log.contains(r#""secret":"app:file""#), "{log}");
+    for format in ["table", "json"] {
+        let log = app.directory.path().join("audit.log").display().to_string();
+        let (code, said) = gathered.run("an audit", &mut command(&["audit", &log, "--format", format]));
+        assert_eq!(code, Some(0), "{said}");
     }
     // What cannot be started shows nothing either.
     let (code, said) = gathered.run(

@@ -1,8 +1,9 @@
 //! Finds a secret in what a server sends back, without I/O.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::secret::StoredSecret;
 
@@ -60,17 +61,32 @@ impl Needle {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Found;
 
-/// Passes a stream on in which the value of a secret is not. Bytes that may be the beginning of the value are held back until
-/// it is known whether they are, so that no part of it is passed on.
+/// Passes a stream on in which the value of a secret is not. The end of what has come is held back as long as the value may
+/// have begun there, so that no part of it is passed on.
+///
+/// How much is held back must not depend on the value: a script that has a server send guesses would see which of them are
+/// the beginning of it. So it is as much as [could be](is_in_values) of any value of about this length, and a line break ends
+/// it. Only a stream with all of the value is told from others.
 pub(crate) struct EchoGuard {
     secret: Arc<StoredSecret>,
-    /// How many bytes are held back. They are the first of the value.
-    held: usize,
+    /// How many bytes of the value the stream ends with at the moment.
+    matched: usize,
+    held: VecDeque<u8>,
+}
+
+/// Whether a byte can be in the value of a secret.
+const fn is_in_values(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
 }
 
 impl EchoGuard {
     pub(crate) const fn new(secret: Arc<StoredSecret>) -> Self {
-        Self { secret, held: 0 }
+        Self { secret, matched: 0, held: VecDeque::new() }
+    }
+
+    /// How many bytes are held back at most. It tells of the length of the value no more than it must.
+    fn max_held(&self) -> usize {
+        self.secret.value().len().next_multiple_of(64)
     }
 
     /// What can be passed on now that `piece` is there. It may be empty.
@@ -79,22 +95,28 @@ impl EchoGuard {
     ///
     /// [`Found`] if the value is in the stream.
     pub(crate) fn pass(&mut self, piece: &Bytes) -> Result<Bytes, Found> {
-        let value = self.secret.value();
-        let held = self.secret.needle().advance(value, self.held, piece).ok_or(Found)?;
-        let before = std::mem::replace(&mut self.held, held);
-        if before == 0 {
-            return Ok(piece.slice(..piece.len() - held));
-        }
-        let mut text = BytesMut::with_capacity(before + piece.len());
-        text.extend_from_slice(&value[..before]);
-        text.extend_from_slice(piece);
-        text.truncate(text.len() - held);
-        Ok(text.freeze())
+        let secret = &self.secret;
+        self.matched = secret.needle().advance(secret.value(), self.matched, piece).ok_or(Found)?;
+        let all = self.held.len() + piece.len();
+        let end = match piece.iter().rposition(|byte| !is_in_values(*byte)) {
+            Some(last) => piece.len() - last - 1,
+            None => all,
+        };
+        let passed = all - end.min(self.max_held());
+        let from_held = passed.min(self.held.len());
+        let (now, later) = piece.split_at(passed - from_held);
+        let text = if from_held == 0 {
+            piece.slice(..now.len())
+        } else {
+            self.held.drain(..from_held).chain(now.iter().copied()).collect()
+        };
+        self.held.extend(later);
+        Ok(text)
     }
 
     /// What was held back, at the end of the stream.
     pub(crate) fn finish(&mut self) -> Bytes {
-        Bytes::copy_from_slice(&self.secret.value()[..std::mem::take(&mut self.held)])
+        std::mem::take(&mut self.held).into_iter().collect()
     }
 }
 
@@ -111,7 +133,7 @@ mod tests {
     #[test]
     fn nothing_of_the_value_is_passed_on() {
         let mut guard = EchoGuard::new(secret("sk_live_12345"));
-        assert_eq!(guard.pass(&"you sent sk_li".into()).unwrap(), "you sent ");
+        assert_eq!(guard.pass(&"you sent:\nsk_li".into()).unwrap(), "you sent:\n");
         assert_eq!(guard.pass(&"ve_1234".into()).unwrap(), "");
         assert_eq!(guard.pass(&"5".into()), Err(Found));
     }
@@ -120,9 +142,10 @@ mod tests {
     fn what_is_not_the_value_is_passed_on_whole() {
         let mut guard = EchoGuard::new(secret("sk_live_12345"));
         assert_eq!(guard.pass(&"sk_live_1".into()).unwrap(), "");
-        assert_eq!(guard.pass(&"sk_live_2".into()).unwrap(), "sk_live_1sk_live_2");
-        assert_eq!(guard.pass(&"sk".into()).unwrap(), "");
-        assert_eq!(guard.finish(), "sk");
+        assert_eq!(guard.pass(&"data\n".into()).unwrap(), "sk_live_1data\n");
+        let long = "x".repeat(100);
+        assert_eq!(guard.pass(&long.into()).unwrap().len(), 36);
+        assert_eq!(guard.finish().len(), 64);
         assert_eq!(guard.finish(), "");
     }
 
@@ -161,6 +184,20 @@ mod tests {
             } else {
                 passed.push_str(std::str::from_utf8(&guard.finish()).unwrap());
                 prop_assert_eq!(passed, text);
+            }
+        }
+
+        /// Otherwise a script could find the value out, a byte at a time.
+        #[test]
+        fn what_is_held_back_does_not_depend_on_the_value(
+            value in "[ab]{8,12}",
+            pieces in proptest::collection::vec("[ab\n]{0,9}", 0..12),
+        ) {
+            let (mut guard, mut other) = (EchoGuard::new(secret(&value)), EchoGuard::new(secret("zzzzzzzzzz")));
+            for piece in pieces {
+                let piece = Bytes::from(piece);
+                let Ok(passed) = guard.pass(&piece) else { break };
+                prop_assert_eq!(Ok(passed), other.pass(&piece));
             }
         }
     }

@@ -44,7 +44,8 @@
 //! - A request that has the header itself is refused, and so is a `TRACE`, which servers answer with the request. A
 //!   [default header](crate::http::DefaultHeader) of that name is not added.
 //! - A response that has the value in its head, body or trailers is refused with [`SecretError::Echoed`], and so is a
-//!   message of a WebSocket. No part of the value is passed on.
+//!   message of a WebSocket. No part of the value is passed on. While the body of a response is read, the end of its last line
+//!   is held back until more has come: about as many bytes as the value has.
 //! - No error, log line or `Debug` shows it. Where a library puts what a server says into an error, and the value is in
 //!   that, the error is replaced.
 //!
