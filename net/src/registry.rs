@@ -2,7 +2,7 @@
 
 mod changes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -154,7 +154,7 @@ impl NetworkRegistry {
             };
             let old = std::mem::replace(place, Arc::clone(new));
             check(table, id)?;
-            Ok([vec![old], renew_behind(table, id)].concat())
+            Ok([vec![old], renew_behind(table, [id])].concat())
         })?;
         retire(&replaced);
         Ok(())
@@ -167,7 +167,7 @@ impl NetworkRegistry {
     pub fn unregister(&self, id: &NetworkId) -> bool {
         let removed = self.change(|table| {
             let removed = table.remove(id).ok_or(())?;
-            Ok::<_, ()>([vec![removed], renew_behind(table, id)].concat())
+            Ok::<_, ()>([vec![removed], renew_behind(table, [id])].concat())
         });
         removed.is_ok_and(|removed| {
             retire(&removed);
@@ -294,19 +294,32 @@ fn retire(networks: &[Arc<Registered>]) {
     }
 }
 
-/// Registers all networks anew that go through `id`, which has changed, and gives back what they were registered as: who
-/// keeps connections of theirs is not to use these any more.
-fn renew_behind(table: &mut Table, id: &NetworkId) -> Vec<Arc<Registered>> {
-    let goes_via = |registered: &Registered, id| registered.via() == Some(id);
-    let behind: Vec<_> =
-        table.iter().filter(|(_, behind)| goes_via(behind, id)).map(|(id, _)| id.clone()).collect();
-    let mut renewed = Vec::new();
-    for id in behind {
-        if let Some(place) = table.get_mut(&id) {
-            let new = place.renewed();
-            renewed.push(std::mem::replace(place, new));
+/// Registers all networks anew that go through those that have `changed`, and gives back what they were registered as: who keeps
+/// connections of theirs is not to use these any more. Those that have changed themselves are new.
+fn renew_behind<'a>(
+    table: &mut Table,
+    changed: impl IntoIterator<Item = &'a NetworkId>,
+) -> Vec<Arc<Registered>> {
+    let mut behind: HashMap<NetworkId, Vec<NetworkId>> = HashMap::new();
+    for (id, registered) in table.iter() {
+        if let Some(via) = registered.via() {
+            behind.entry(via.clone()).or_default().push(id.clone());
         }
-        renewed.extend(renew_behind(table, &id));
+    }
+    let mut left: Vec<_> = changed.into_iter().cloned().collect();
+    let mut seen: HashSet<_> = left.iter().cloned().collect();
+    let mut renewed = Vec::new();
+    while let Some(id) = left.pop() {
+        for id in behind.remove(&id).unwrap_or_default() {
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            if let Some(place) = table.get_mut(&id) {
+                let new = place.renewed();
+                renewed.push(std::mem::replace(place, new));
+            }
+            left.push(id);
+        }
     }
     renewed
 }

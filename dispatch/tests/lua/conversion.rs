@@ -56,9 +56,15 @@ async fn tables_become_arrays_and_objects() {
 }
 
 #[tokio::test]
-async fn a_large_number_is_a_float() {
+async fn a_whole_number_that_is_no_integer_of_lua_is_refused() {
     let script = Script::new("return { math.type(...), ... }");
-    assert_eq!(script.json(json!(u64::MAX)).await, json!(["float", 18_446_744_073_709_551_615.0]));
+    assert_eq!(script.json(json!(i64::MAX)).await, json!(["integer", i64::MAX]));
+    assert_eq!(script.json(json!(1e300)).await, json!(["float", 1e300]));
+    for payload in [json!(u64::MAX), json!({ "a": [1, { "b": u64::MAX }] })] {
+        let error = script.call(payload).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("the number 18446744073709551615, which is larger"), "{error}");
+    }
 }
 
 #[tokio::test]

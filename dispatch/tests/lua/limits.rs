@@ -1,9 +1,10 @@
 //! Limits that a script cannot swallow.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
-use frame_dispatch::lua::LuaConfig;
+use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaError, LuaFunction};
 use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, PoolConfig};
 use frame_registry::Options;
 use serde_json::json;
@@ -474,5 +475,41 @@ async fn a_script_that_uses_most_of_its_memory_is_not_collected_at_each_step() {
     for step in ["rep", "gsub", "format", "concat", "log", "call"] {
         let collections = script.json(json!(step)).await.as_u64().unwrap();
         assert!(collections <= 10, "{step}: {collections} collections in 500 steps");
+    }
+}
+
+#[tokio::test]
+async fn a_function_has_no_vm_before_its_first_call_unless_it_is_to_be_warm() {
+    let engine = LuaEngine::builder().build().unwrap();
+    let idle = |function: &LuaFunction| function.statistics().idle;
+    let cold = engine.function("cold", "return 1", LuaConfig::default()).unwrap();
+    assert_eq!(idle(&cold), 0);
+    let pool = PoolConfig::default().with_warm(2);
+    let warm = engine.function("warm", "return 1", LuaConfig::default().with_pool(pool)).unwrap();
+    assert_eq!(idle(&warm), 2);
+}
+
+#[test]
+fn a_script_that_does_not_compile_is_refused_also_without_a_vm() {
+    let engine = LuaEngine::builder().build().unwrap();
+    // Functions that share a source are told the same, each with its own name.
+    let source: Arc<str> = "return return".into();
+    for chunk in ["one", "one", "two"] {
+        let error =
+            engine.function(chunk, Arc::clone(&source), LuaConfig::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("{chunk}:1: unexpected symbol near 'return'")), "{error}");
+    }
+    engine.function("one", "return 1", LuaConfig::default()).unwrap();
+}
+
+#[test]
+fn a_script_needs_the_memory_to_be_compiled_in() {
+    let engine = LuaEngine::builder().build().unwrap();
+    let source: Arc<str> = "x = { 1, 2, 3 }\n".repeat(50_000).into();
+    for warm in [0, 1] {
+        let config = LuaConfig::default().with_pool(PoolConfig::default().with_warm(warm));
+        let small = engine.function("small", Arc::clone(&source), config.clone().with_memory(1 << 20));
+        assert!(matches!(small, Err(LuaError::Vm { .. })), "{small:?}");
+        engine.function("large", Arc::clone(&source), config).unwrap();
     }
 }

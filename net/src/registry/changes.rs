@@ -94,9 +94,7 @@ impl NetworkRegistry {
             }
             let put = changes.networks.iter().filter(|(_, network)| network.is_some());
             put.map(|(id, _)| id).try_for_each(|id| check(table, id))?;
-            for id in changes.networks.keys() {
-                replaced.extend(renew_behind(table, id));
-            }
+            replaced.extend(renew_behind(table, changes.networks.keys()));
             Ok::<_, NetworkError>(replaced)
         })?;
         retire(&replaced);
