@@ -12,7 +12,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use self::signals::Signals;
 use super::Failure;
@@ -44,6 +44,9 @@ pub(super) struct Args {
     #[command(flatten)]
     log: LogArgs,
 }
+
+/// How long reading the manifest and its sources may take when the app is reloaded.
+const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Why an app does not go on.
 enum End {
@@ -224,7 +227,14 @@ impl Args {
             tracing::error!("not reloaded: the app goes on as it was, and {}", report::chain(&error));
             return;
         }
-        let reloaded = match self.read(&around.workers).await {
+        // A file system that hangs must not make later signals wait, and nobody be told why.
+        let Ok(read) = timeout(READ_WITHIN, self.read(&around.workers)).await else {
+            tracing::error!(
+                "the manifest and its sources were not read within {READ_WITHIN:?}; the app goes on as it was"
+            );
+            return;
+        };
+        let reloaded = match read {
             Ok(Ok(manifest)) => app.reload(manifest, self.grace).await,
             Ok(Err(problems)) => Err(problems),
             Err(error) => {

@@ -634,6 +634,30 @@ proptest! {
         check(&text)?;
     }
 
+    /// The index says what counting says, and any places are drawn: in long lines, over several lines, at the end.
+    #[test]
+    fn any_places_are_found_and_drawn(
+        text in "([a-z ü世\u{202e}\t]{0,300}\r?\n){0,12}[a-zü]{0,300}",
+        places in proptest::collection::vec((0..5000_usize, 0..700_usize), 1..4),
+    ) {
+        let file = std::sync::Arc::new(SourceFile::new("a.toml", &*text));
+        let mut places = places.into_iter().map(|(start, length)| {
+            let start = text.floor_char_boundary(start % (text.len() + 1));
+            start..text.ceil_char_boundary((start + length).min(text.len()))
+        });
+        let first = places.next().unwrap();
+        let before = &text[..first.start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        prop_assert_eq!(file.position(first.start), (line, column));
+        let problem = Problem::new(&file, first, "wrong");
+        let problem = places.fold(problem, |problem, place| problem.with_related(place, "here"));
+        let report = Problems::from(problem).render(Look::Plain);
+        prop_assert!(!report.contains("Failed") && !report.contains('\u{202e}'), "{}", report);
+        prop_assert!(text.is_empty() || report.contains(&format!("[a.toml:{line}:{column}]")), "{}", report);
+        prop_assert!(report.lines().all(|line| line.chars().count() < 1000), "{}", report);
+    }
+
     #[test]
     fn a_mutated_manifest_is_read_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..9, "[]\\[{}=.,'\"#\\\\ \n\r\u{0}a0-éü日🞯]{0,3}"), 1..6),

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use super::run::{App, one_worker, worker};
 use super::stderr;
 
 /// The largest manifest.
@@ -77,6 +79,26 @@ fn of_thousands_of_problems_in_one_line_a_hundred_are_drawn() {
     let listed: Value = serde_json::from_slice(&check(&manifest, "json").stdout).unwrap();
     assert_eq!((listed["problems"].as_array().unwrap().len(), &listed["omitted"]), (1000, &7000.into()));
     assert_eq!((&listed["problems"][1]["line"], &listed["problems"][1]["column"]), (&3.into(), &19.into()));
+}
+
+/// Reports are made where they hold up neither signals nor what runs.
+#[test]
+fn an_app_whose_new_manifest_is_wrong_in_thousands_of_places_goes_on() {
+    let app = App::new(&one_worker(), &[("worker.lua", &worker("it"))]);
+    let mut run = app.run(&[]);
+    run.wait_for("it is up");
+    let options: Vec<_> = (0..8000).map(|index| format!("a{index}=1")).collect();
+    app.write("app.toml", &format!("[app]\noptions = {{ {} }}\n", options.join(", ")));
+    run.signal(Signal::HUP);
+    run.wait_for("and 7900 more");
+    run.wait_for("not reloaded: the app goes on as it was");
+    assert_eq!(run.times("no option is named `a99`"), 2, "in the log and in the report");
+    assert!(!run.has_said("no option is named `a100`"));
+    let status = fs::read_to_string(format!("/proc/{}/status", run.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: usize = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(peak < MOST_KIB / 4, "{peak} KiB");
+    run.stop();
 }
 
 #[test]
