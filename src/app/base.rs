@@ -45,6 +45,15 @@ pub(super) fn audit_log(manifest: &Manifest) -> Result<Option<AuditLog>, Problem
     opened.map(Some)
 }
 
+/// Warns of an audit log that this user cannot write. Another user may run the app.
+pub(super) fn audit_warning(manifest: &Manifest) -> Option<Problem> {
+    let audit = manifest.audit.as_ref()?;
+    let error = audit.value.check_writable().err()?;
+    let why = format!("this user cannot write the audit log `{}`: {error}", audit.value.file.display());
+    let problem = Problem::new(&manifest.file, audit.span.clone(), why);
+    Some(problem.with_help("the app does not start as a user who cannot write it"))
+}
+
 /// An app with networks that nothing can be reached through: for who wants to know what frames would be like, without the
 /// sockets and tasks that networks may begin with.
 pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {

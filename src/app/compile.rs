@@ -11,6 +11,7 @@ use frame_registry::{Id, Options, nearest};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
+use super::base;
 use super::engines::{Code, Engines, Role};
 use super::frames::{self, Defaults, Findings};
 use super::plan::{self, Made, Plan, Unit};
@@ -61,6 +62,7 @@ pub(super) async fn compile(
         return Err(Problems::new(problems));
     }
     warnings.extend(secrets::warnings(manifest, &secrets, &holders));
+    warnings.extend(base::audit_warning(manifest));
     let warnings = warnings.into_iter().map(Problem::into_warning).collect();
     let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);

@@ -10,7 +10,7 @@ use frame_net::NetworkId;
 use frame_registry::Id;
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{AuditConfig, Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
+use super::model::{Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
 use super::problem::{Problem, Problems};
 use super::units::size_text;
 use crate::report::{one_line, table};
@@ -75,7 +75,6 @@ impl Summary<'_> {
                 "file": value.file.display().to_string(),
                 "required": value.required,
                 "sync": value.sync,
-                "remark": unwritable(value),
             })),
             "telemetry": collector,
             "functions": functions.collect::<Vec<_>>(),
@@ -151,9 +150,6 @@ impl fmt::Display for Summary<'_> {
         if let Some(Given { value, .. }) = &self.0.audit {
             let required = if value.required { ", required" } else { "" };
             line(f, format_args!("audit log: {}{required}", value.file.display()))?;
-            if let Some(remark) = unwritable(value) {
-                line(f, format_args!("warning: {remark}"))?;
-            }
         }
         if let Some(collector) = collector {
             line(f, format_args!("traces to: {collector}"))?;
@@ -207,12 +203,6 @@ const DEEPEST: usize = 20;
 /// Writes a line, whatever is in it: a child's id or a path may have characters that end a line.
 fn line(f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>) -> fmt::Result {
     writeln!(f, "{}", one_line(&text.to_string()))
-}
-
-/// Why the app would not start as this user, because of its audit log. Another user may run it.
-fn unwritable(audit: &AuditConfig) -> Option<String> {
-    let error = audit.check_writable().err()?;
-    Some(format!("this user cannot write the audit log `{}`: {error}", audit.file.display()))
 }
 
 /// What a supervisor does with its children.
