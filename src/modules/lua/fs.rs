@@ -20,6 +20,8 @@ use self::operation::Part;
 pub(super) use self::path::Given;
 use self::path::{BeneathRoot, Bytes};
 use crate::fs_root::{ROOT, Root};
+use crate::modules::file_turns;
+use crate::unit::unit_of;
 
 /// How many bytes of a file that is open for another module are read or written at once.
 const BUFFER: usize = 64 << 10;
@@ -56,7 +58,8 @@ const LARGEST_READ: u64 = 16 << 20;
 ///
 /// # What is not promised
 ///
-/// Each is done on a thread that may block, and waited for. A call that is ended is let go at once, but what it
+/// Each is done on a thread that may block, and waited for. A unit has 8 of these threads at once, what it wants beyond waits, and
+/// if 1 024 of its operations wait a further one is refused with `exhausted`. A call that is ended is let go at once, but what it
 /// has begun there goes on to its end. A file that is being written can be seen half-written; to replace one at
 /// once, write another, and rename that. There is no quota: what scripts write is bounded by the file system.
 ///
@@ -179,14 +182,10 @@ where
     T: Send + 'static,
     F: FnOnce(&Root) -> Result<T, CallError> + Send + 'static,
 {
-    let root = root(ctx, access);
+    let (root, unit) = (root(ctx, access), unit_of(ctx.frame()));
     async move {
         let root = root.map_err(mlua::Error::external)?;
-        let done = tokio::task::spawn_blocking(move || operation(&root)).await;
-        let done = done.unwrap_or_else(|error| {
-            Err(CallError::new(ErrorKind::Internal, "the file system failed").with_source(error))
-        });
-        done.map_err(mlua::Error::external)
+        file_turns::run(unit, move || operation(&root)).await.map_err(mlua::Error::external)
     }
 }
 
@@ -229,15 +228,13 @@ pub(super) fn open(
     let reserved = frame_net::reserve(ctx.frame(), ctx.app());
     let reserved = reserved.map_err(|limit| CallError::new(ErrorKind::Exhausted, limit.to_string()));
     let opening = root(ctx, access).and_then(|root| Ok((root, path.path()?, reserved?)));
+    let unit = unit_of(ctx.frame());
     async move {
         let (root, path, reserved) = opening?;
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = file_turns::run(unit, move || {
             operation::open(&root, &path, access).map(|(file, length)| (file, length, path))
         });
-        let opened = opened.await.unwrap_or_else(|error| {
-            Err(CallError::new(ErrorKind::Internal, "the file system failed").with_source(error))
-        });
-        let (file, length, path) = opened?;
+        let (file, length, path) = opened.await?;
         let mut file = tokio::fs::File::from_std(file);
         file.set_max_buf_size(BUFFER);
         Ok(OpenFile { file, length, path, _reserved: reserved })
