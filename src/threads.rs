@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 const BLOCKING: usize = 2;
 /// How many of them there are at most. They are held by the files of scripts and components.
 const MOST_BLOCKING: usize = 256;
+/// The stack of each thread that is made here, whatever `RUST_MIN_STACK` says.
+const STACK: usize = 2 << 20;
 /// How long they wait for further work. One that has ended might not be replaced, and tokio panics where it has none.
 const KEEP_ALIVE: Duration = Duration::from_hours(365 * 24);
 
@@ -23,9 +25,10 @@ pub(crate) fn processors() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// How many threads an app uses: those of the runtime, those that compile, those of scripts and their clock.
+/// How many threads an app uses: those of the runtime, those that compile, those of scripts and their clock, and one each that
+/// reads manifests and answers `frame ps`.
 fn needed() -> usize {
-    processors() + BLOCKING + processors() + processors().max(2) + 1
+    processors() + BLOCKING + processors() + processors().max(2) + 1 + 2
 }
 
 /// Builds a runtime with a worker for each processor, after a look whether the system allows the threads of an app.
@@ -35,10 +38,8 @@ fn needed() -> usize {
 /// If the system refuses a thread, or what else a runtime needs.
 pub(crate) fn runtime() -> io::Result<Runtime> {
     let threads = needed();
-    can_start(threads).map_err(|error| {
-        let message = format!("the system refuses the {threads} threads that an app needs: {error}");
-        io::Error::new(error.kind(), Refused { message, source: error })
-    })?;
+    can_start(threads)
+        .map_err(|error| refused(&format!("the {threads} threads that an app needs"), error))?;
     // tokio panics where a worker cannot be started. Other programs may have taken the threads meanwhile.
     catch_unwind(|| -> io::Result<Runtime> {
         let mut builder = Builder::new_multi_thread();
@@ -46,7 +47,7 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
             .worker_threads(processors())
             .max_blocking_threads(MOST_BLOCKING)
             .thread_keep_alive(KEEP_ALIVE);
-        let runtime = builder.enable_all().build()?;
+        let runtime = builder.thread_stack_size(STACK).enable_all().build()?;
         let gate = Arc::new(Mutex::new(()));
         // No thread is idle before all are there.
         let held = gate.lock();
@@ -60,9 +61,17 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     .unwrap_or_else(|panic| Err(io::Error::new(io::ErrorKind::WouldBlock, message_of(&*panic))))
 }
 
+/// Says which threads the system has refused, and which limits those are.
+pub(crate) fn refused(what: &str, error: io::Error) -> io::Error {
+    let message = format!(
+        "the system refuses {what}; raise the limit of processes (`ulimit -u`, or `TasksMax=` of systemd) or of memory"
+    );
+    io::Error::new(error.kind(), Refused { message, source: error })
+}
+
 /// The system refuses threads.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}; raise the limit of processes (`ulimit -u`, or `TasksMax=` of systemd)")]
+#[error("{message}")]
 struct Refused {
     message: String,
     source: io::Error,
@@ -71,6 +80,11 @@ struct Refused {
 fn message_of(panic: &(dyn Any + Send)) -> String {
     let message = panic.downcast_ref::<String>().map(String::as_str);
     message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+}
+
+/// A builder of a thread with a stack of its own size.
+pub(crate) fn builder(name: String) -> thread::Builder {
+    thread::Builder::new().name(name).stack_size(STACK)
 }
 
 /// Looks whether there can be so many more threads at the same time.
@@ -83,7 +97,7 @@ pub(crate) fn can_start(threads: usize) -> io::Result<()> {
         let ended = Arc::clone(&ended);
         // An error is the end, too.
         let wait = move || _ = ended.lock().map(|ended| ended.recv());
-        match thread::Builder::new().name("frame-probe".to_owned()).spawn(wait) {
+        match builder("frame-probe".to_owned()).spawn(wait) {
             Ok(thread) => started.push(thread),
             Err(error) => {
                 result = Err(error);
@@ -124,9 +138,12 @@ impl Workers {
     pub(crate) fn start(name: &str, threads: usize) -> io::Result<Self> {
         let (jobs, queue) = channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
+        // The workers that were started before a refused one end, because the sender is dropped.
         for number in 1..=threads {
             let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("{name}-{number}")).spawn(move || work(&queue))?;
+            builder(format!("{name}-{number}"))
+                .spawn(move || work(&queue))
+                .map_err(|error| refused(&format!("a thread `{name}`"), error))?;
         }
         Ok(Self { jobs })
     }

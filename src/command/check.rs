@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tokio::runtime::Builder;
-
 use super::failure::look;
 use super::{Failure, Format};
 use crate::exit::Exit;
 use crate::manifest::{Problems, Summary, examine_once};
-use crate::{app, report};
+use crate::{app, report, threads};
 
 /// Reports the mistakes in the manifest of an app, or else what it would run.
 ///
@@ -32,7 +30,7 @@ impl Args {
         // What could be read is looked at further in any case, so that mistakes in all sections are reported at once.
         let (mut remarks, mut warnings) = (BTreeMap::new(), Vec::new());
         if let Some(manifest) = &reading.manifest {
-            let runtime = Builder::new_multi_thread().enable_all().build()?;
+            let runtime = threads::runtime()?;
             match runtime.block_on(app::check(manifest)) {
                 Ok(plan) => {
                     remarks = plan.remarks();

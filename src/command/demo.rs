@@ -3,7 +3,7 @@
 use frame_registry::BoxError;
 
 use super::Format;
-use crate::{demo, report};
+use crate::{demo, report, threads};
 
 /// Runs the example `hello`, and shows what frames carried and which way traffic really took.
 ///
@@ -19,7 +19,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> Result<(), BoxError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = threads::runtime()?;
         let seen = runtime.block_on(demo::run())?;
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&seen)?)?,

@@ -14,9 +14,11 @@ mod resolvers;
 mod run;
 
 use std::io::{self, Write as _};
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 #[cfg(unix)]
 use std::sync::Arc;
+use std::thread;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use frame_registry::BoxError;
@@ -29,12 +31,27 @@ use crate::telemetry::output;
 /// What the program is called, in its help and its manual.
 const NAME: &str = "frame";
 
+/// How much stack a command has, as the first thread of a program has it on most systems.
+const STACK: usize = 8 << 20;
+
 /// Runs the program with the arguments that the process was given. Call it first in `main`.
 pub fn main() -> ExitCode {
     // In the helper process of a network this does not return.
     frame_net::wireguard::helper::init();
     #[cfg(unix)]
     outlive_file_limit();
+    // The stack of the first thread is as large as `ulimit -s` says, and may be too small.
+    let builder = thread::Builder::new().name("frame-main".to_owned()).stack_size(STACK);
+    let exit = match builder.spawn(run).map(thread::JoinHandle::join) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(panic)) => resume_unwind(panic),
+        // Some commands need no other thread.
+        Err(_) => run(),
+    };
+    exit.into()
+}
+
+fn run() -> Exit {
     let done = match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) => print(&error),
@@ -47,7 +64,7 @@ pub fn main() -> ExitCode {
     if let Some(output) = output::started() {
         output.flush();
     }
-    exit.into()
+    exit
 }
 
 /// Has a write past the limit of file sizes (`ulimit -f`) fail. Otherwise SIGXFSZ ends the program, so that a script which

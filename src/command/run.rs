@@ -68,7 +68,7 @@ struct Surroundings {
 impl Args {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         // First of all: from now on nothing that is said waits for a reader, and no signal ends the program in between.
-        output::start()?;
+        output::start().map_err(|error| threads::refused("the thread that writes the log", error))?;
         panics::log();
         let signals = Signals::listen()?;
         let runtime = threads::runtime()?;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::threads;
+
 /// How many bytes wait to be written.
 const ROOM: usize = 2 << 20;
 /// How many bytes of those may be of other parts of the program than its control: of scripts, networks and libraries.
@@ -110,7 +112,7 @@ impl Output {
             sink: Mutex::new(sink),
         });
         let writer = Arc::clone(&shared);
-        thread::Builder::new().name("frame-log".to_owned()).spawn(move || writer.work())?;
+        threads::builder("frame-log".to_owned()).spawn(move || writer.work())?;
         Ok(Self { shared })
     }
 

@@ -27,6 +27,7 @@ use crate::explain::{Explain, Explanation};
 use crate::manifest::{self, Manifest, Problems};
 use crate::report;
 use crate::telemetry::{self, LogArgs};
+use crate::threads;
 
 /// Calls one function of an app, and prints what it gives back.
 ///
@@ -114,7 +115,7 @@ impl Args {
             .map_err(|error| Failure::usage(report::chain(&error)))?;
         #[cfg(unix)]
         crate::descriptors::raise();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = threads::runtime()?;
         let called = runtime.block_on(call(manifest, task, self.timeout, self.format, self.explain));
         // What blocks its thread is not waited for.
         runtime.shutdown_background();

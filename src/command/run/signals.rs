@@ -9,9 +9,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use tokio::sync::{Notify, watch};
+
+use crate::threads;
 
 /// The program is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +74,8 @@ impl Signals {
         let shared = Arc::new(Shared { reload: Notify::new(), stop: sender, sockets: Mutex::default() });
         let handler = Arc::clone(&shared);
         let wait = waiting(handler)?;
-        thread::Builder::new().name("frame-signals".to_owned()).spawn(wait)?;
+        let builder = threads::builder("frame-signals".to_owned());
+        builder.spawn(wait).map_err(|error| threads::refused("the thread that waits for signals", error))?;
         Ok(Self { shared, stop })
     }
 
