@@ -20,6 +20,8 @@ mod run;
 mod secrets;
 #[cfg(unix)]
 mod stress;
+#[cfg(target_os = "linux")]
+mod surroundings;
 mod telemetry;
 #[cfg(unix)]
 #[path = "../shared/tls_server.rs"]

@@ -154,6 +154,24 @@ impl Run {
         }
     }
 
+    /// Waits until it is ready, or has ended. Returns whether it is ready.
+    pub(crate) fn wait_until_settled(&mut self) -> bool {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let is_ready = line.contains("ready");
+                    self.said.push(line);
+                    if is_ready {
+                        return true;
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not start:\n{}", self.said.join("\n")),
+            }
+        }
+    }
+
     /// Waits until it has said so as often, those before included.
     pub(crate) fn wait_for_times(&mut self, text: &str, times: usize) {
         while self.times(text) < times {
