@@ -159,8 +159,11 @@ mod components {
     use frame_dispatch::wasm::{self, WasmEngine, WasmError};
     use frame_net::http::HttpClient;
 
+    use frame_registry::BoxError;
+
     use super::Role;
     use crate::modules::wasm::{FsModule, HttpModule};
+    use crate::threads::{can_start, processors, refused};
 
     /// One for functions and one for processes: a process keeps its instance for as long as it lives, and must not leave
     /// functions without any.
@@ -179,7 +182,7 @@ mod components {
             Self { manager: manager.clone(), client, runtime, functions, processes }
         }
 
-        pub(super) fn of(&self, role: Role) -> Result<WasmEngine, WasmError> {
+        pub(super) fn of(&self, role: Role) -> Result<WasmEngine, BoxError> {
             let place = match role {
                 Role::Function => &self.functions,
                 Role::Process => &self.processes,
@@ -188,6 +191,9 @@ mod components {
             if let Some(engine) = &*place {
                 return Ok(engine.clone());
             }
+            // Compiling starts threads of its own, and panics from then on where the first attempt could not.
+            can_start(processors() + 1)
+                .map_err(|error| refused("the threads that compile components", error))?;
             let engine = self.build()?;
             *place = Some(engine.clone());
             Ok(engine)

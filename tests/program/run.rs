@@ -154,20 +154,20 @@ impl Run {
         }
     }
 
-    /// Waits until it is ready, or has ended. Returns whether it is ready.
-    pub(crate) fn wait_until_settled(&mut self) -> bool {
+    /// Waits for a line with this in it, or until it has ended. Returns whether there was such a line.
+    pub(crate) fn wait_for_or_end(&mut self, text: &str) -> bool {
         let until = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    let is_ready = line.contains("ready");
+                    let is_said = line.contains(text);
                     self.said.push(line);
-                    if is_ready {
+                    if is_said {
                         return true;
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return false,
-                Err(RecvTimeoutError::Timeout) => panic!("it does not start:\n{}", self.said.join("\n")),
+                Err(RecvTimeoutError::Timeout) => panic!("no `{text}` and no end:\n{}", self.said.join("\n")),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use super::{Run, Surroundings, is_there};
+use super::{Run, Surroundings};
 
 fn set_mode(path: impl AsRef<std::path::Path>, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is the test's");
@@ -35,7 +35,7 @@ fn an_app_that_may_not_be_read() {
 fn directories_of_sockets_that_belong_to_others() {
     let Some(surroundings) = Surroundings::of_another_user() else { return };
     let shared = std::path::PathBuf::from(format!("/tmp/frame-{}", surroundings.user.expect("another")));
-    assert!(!is_there(&shared), "no other test has this user");
+    assert!(!shared.exists(), "no other test has this user");
     fs::create_dir(&shared).expect("it is made");
     set_mode(&shared, 0o777);
     chown(surroundings.path("session"), Some(0), Some(0)).expect("root may");
