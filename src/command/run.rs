@@ -134,14 +134,19 @@ impl Args {
         };
         let app = booted.map_err(|problems| Failure::of_manifest(&problems))?;
         #[cfg(unix)]
-        match control::serve(self.control.as_deref(), &self.manifest, name, &app) {
-            Ok(control) => {
-                around.signals.remove_at_end(control.files());
-                around.control = Some(control);
-            }
-            Err(error) => {
-                self.stop(&app, Exit::Internal).await;
-                return Err(Failure::new(error.exit(), report::chain(&error)));
+        {
+            let mut sockets = around.signals.sockets().await;
+            let served = control::serve(self.control.as_deref(), &self.manifest, name, &app);
+            match served {
+                Ok(control) => {
+                    *sockets = control.files();
+                    around.control = Some(control);
+                }
+                Err(error) => {
+                    drop(sockets);
+                    self.stop(&app, Exit::Internal).await;
+                    return Err(Failure::new(error.exit(), report::chain(&error)));
+                }
             }
         }
         Ok(self.attend(&app, around).await)
@@ -213,8 +218,9 @@ impl Args {
     async fn renew(&self, around: &mut Surroundings) {
         #[cfg(unix)]
         if let Some(control) = &mut around.control {
+            let mut sockets = around.signals.sockets().await;
             control.renew().await;
-            around.signals.remove_at_end(control.files());
+            *sockets = control.files();
         }
         #[cfg(not(unix))]
         let _ = around;

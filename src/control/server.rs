@@ -259,10 +259,10 @@ mod tests {
         let place = Place::At(directory.path().join("control.sock"));
         let processes = ProcessManager::new(Functions::new(App::builder().build()));
         processes.register_host("app:workers".parse().unwrap(), HostConfig::default()).unwrap();
-        let mut served = JoinSet::new();
+        let mut serving = JoinSet::new();
         let server = Server::bind(place.clone(), handle(&processes)).unwrap();
-        served.spawn(async move { server.serve().await });
-        Run { _directory: directory, place, processes, served }
+        serving.spawn(async move { server.serve().await });
+        Run { _directory: directory, place, processes, served: serving }
     }
 
     async fn say(place: &Place, text: &[u8]) -> Vec<u8> {

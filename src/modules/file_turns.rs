@@ -116,36 +116,36 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    fn unit(name: &str) -> Option<Unit> {
-        Some(Unit::new("test", name))
+    fn unit(name: &str) -> Unit {
+        Unit::new("test", name)
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn operations_of_a_unit_wait_for_their_own_and_those_of_others_do_not() {
         let (end, ended) = mpsc::channel::<()>();
-        let (ended, (begin, mut begun)) =
+        let (ended, (began, mut started)) =
             (Arc::new(Mutex::new(ended)), tokio::sync::mpsc::unbounded_channel());
         let mut slow = JoinSet::new();
         for _ in 0..AT_ONCE + 1 + MOST_WAITING {
-            let (ended, begin) = (Arc::clone(&ended), begin.clone());
-            slow.spawn(run(unit("slow"), move || {
-                let _ = begin.send(());
+            let (ended, began) = (Arc::clone(&ended), began.clone());
+            slow.spawn(run(Some(unit("slow")), move || {
+                let _ = began.send(());
                 // An error is the end, too.
                 let _ = ended.lock().map(|ended| ended.recv());
                 Ok(())
             }));
         }
         for _ in 0..AT_ONCE {
-            timeout(PATIENCE, begun.recv()).await.unwrap().unwrap();
+            timeout(PATIENCE, started.recv()).await.unwrap().unwrap();
         }
         let refused = timeout(PATIENCE, slow.join_next()).await.unwrap().unwrap().unwrap().unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Exhausted);
-        assert!(begun.try_recv().is_err(), "more than {AT_ONCE} run at once");
-        assert_eq!(timeout(PATIENCE, run(unit("other"), || Ok(42))).await.unwrap().unwrap(), 42);
+        assert!(started.try_recv().is_err(), "more than {AT_ONCE} run at once");
+        assert_eq!(timeout(PATIENCE, run(Some(unit("other")), || Ok(42))).await.unwrap().unwrap(), 42);
         drop(end);
         while let Some(done) = timeout(PATIENCE, slow.join_next()).await.unwrap() {
             done.unwrap().unwrap();
         }
-        assert!(timeout(PATIENCE, run(unit("slow"), || Ok(()))).await.unwrap().is_ok());
+        assert!(timeout(PATIENCE, run(Some(unit("slow")), || Ok(()))).await.unwrap().is_ok());
     }
 }

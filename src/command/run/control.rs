@@ -83,7 +83,7 @@ async fn attend(mut server: Server, mut renew: mpsc::Receiver<oneshot::Sender<Ve
         let Some(renewed) = renewed else { return };
         match server.renew() {
             Ok(true) => {
-                tracing::warn!(socket = server.shown(), "the control socket was removed, and made again")
+                tracing::warn!(socket = server.shown(), "the control socket was removed, and made again");
             }
             Ok(false) => (),
             Err(error) => unreachable_for_ps(&error),

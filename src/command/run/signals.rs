@@ -8,11 +8,17 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use crate::threads;
+
+/// How long a second signal waits for a socket that is being made, to remove it.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The program is to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,9 +117,10 @@ impl Signals {
         });
     }
 
-    /// Has a second signal remove these sockets, which would be left otherwise.
-    pub(super) fn remove_at_end(&self, sockets: Vec<PathBuf>) {
-        *self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
+    /// Returns the sockets that a second signal removes, which would be left otherwise. While this is held none is removed: hold
+    /// it while sockets are made.
+    pub(super) async fn sockets(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.shared.sockets.lock().await
     }
 }
 
@@ -126,11 +133,19 @@ impl Shared {
     }
 
     fn end(&self, stop: Stop) -> ! {
-        // Whatever holds the lock is not waited for.
-        if let Ok(paths) = self.sockets.try_lock() {
-            for path in &*paths {
-                let _ = fs::remove_file(path);
+        let began = Instant::now();
+        loop {
+            if let Ok(paths) = self.sockets.try_lock() {
+                for path in &*paths {
+                    let _ = fs::remove_file(path);
+                }
+                break;
             }
+            // One is being made. That takes no time, unless the file system does not answer.
+            if began.elapsed() >= PATIENCE {
+                break;
+            }
+            thread::sleep(PAUSE);
         }
         process::exit(stop.exit_code())
     }
