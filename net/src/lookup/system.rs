@@ -1,18 +1,23 @@
 //! Names looked up by the operating system, where name servers are not configured in a file.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, ToSocketAddrs as _};
 
-/// Returns the addresses of `name`. The system is asked on a thread, which cannot be called off: `permit` is held until it
-/// has answered, even if the future is dropped before.
+use tokio::sync::oneshot;
+
+/// Returns the addresses of `name`. The system is asked on a thread of its own, which cannot be called off: `permit` is held until
+/// it has answered, even if the future is dropped before. Permits bound the threads, and a thread that the system refuses is an
+/// error, where tokio's own threads would panic.
 pub(super) async fn resolve<P: Send + 'static>(name: String, permit: P) -> io::Result<Vec<IpAddr>> {
-    let asked = tokio::task::spawn_blocking(move || {
+    let (answer, answered) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("frame-lookup".to_owned());
+    thread.spawn(move || {
         let found = (name.as_str(), 0).to_socket_addrs();
         drop(permit);
-        found
-    });
-    let found: Vec<_> = asked.await.map_err(io::Error::other)??.collect();
-    Ok(found.iter().map(SocketAddr::ip).collect())
+        // If it is not waited for any more, there is nothing to tell.
+        let _ = answer.send(found.map(|found| found.map(|address| address.ip()).collect()));
+    })?;
+    answered.await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]
