@@ -32,8 +32,9 @@ pub struct ComponentLimits {
     /// Functions of core modules, and functions between components and the program. A component of Python has 13 500. Default:
     /// 50 000.
     pub functions: u64,
-    /// Operators of one function, plus the number of its blocks times the number of its locals: each local can have a value
-    /// of its own in each block. A component of JavaScript has a function of 280 000. Default: 2 000 000.
+    /// Operators of one function, where a call counts as five. A quarter of the number of its blocks times the number of its
+    /// locals is added, because each local can have a value of its own in each block; and for each operator a 256th of the
+    /// values that are there at the time. A component of Python has a function of 170 000. Default: 500 000.
     pub function_work: u64,
     /// The same of all functions together. A component of JavaScript has 8 400 000. Default: 50 000 000.
     pub work: u64,
@@ -47,7 +48,7 @@ impl Default for ComponentLimits {
             instances: 1_000,
             definitions: 1_000_000,
             functions: 50_000,
-            function_work: 2_000_000,
+            function_work: 500_000,
             work: 50_000_000,
         }
     }

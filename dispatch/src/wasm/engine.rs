@@ -154,6 +154,7 @@ pub struct WasmEngineBuilder {
     instances: u32,
     core_instances: u32,
     memories: u32,
+    memory_reservation: usize,
     tables: u32,
     table_elements: usize,
     component_limits: ComponentLimits,
@@ -168,6 +169,7 @@ impl Default for WasmEngineBuilder {
             instances: 256,
             core_instances: 32,
             memories: 4,
+            memory_reservation: LARGEST_MEMORY,
             tables: 8,
             table_elements: 20_000,
             component_limits: ComponentLimits::default(),
@@ -224,6 +226,15 @@ impl WasmEngineBuilder {
     /// How many linear memories a component may have. Default: 4.
     pub const fn memories(mut self, memories: u32) -> Self {
         self.memories = memories;
+        self
+    }
+
+    /// Sets how many bytes of address space each linear memory has, in whole pages of 64 KiB: at least one, and at most 4 GiB. No
+    /// memory grows past it. With less than 4 GiB the code of components checks the bounds of each access, which makes it
+    /// slower. An engine takes this for each of its [memories](Self::memories), for each of its
+    /// [instances](Self::instances), so set it where address space is limited, as with `ulimit -v`. Default: 4 GiB.
+    pub const fn memory_reservation(mut self, bytes: usize) -> Self {
+        self.memory_reservation = bytes;
         self
     }
 
@@ -298,7 +309,16 @@ impl WasmEngineBuilder {
             // Clearing what a small guest has used takes less time than handing it back to the system and getting it again.
             .linear_memory_keep_resident(RESIDENT)
             .table_keep_resident(RESIDENT);
+        let reservation = (self.memory_reservation / PAGE * PAGE).clamp(PAGE, LARGEST_MEMORY);
         let mut config = Config::new();
+        if reservation < LARGEST_MEMORY {
+            pooling.max_memory_size(reservation);
+            // Guards of many megabytes save checks only where there are none.
+            config
+                .memory_reservation(reservation as u64)
+                .memory_guard_size(PAGE as u64)
+                .guard_before_linear_memory(false);
+        }
         config
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
             .epoch_interruption(true)
@@ -319,6 +339,10 @@ impl WasmEngineBuilder {
     }
 }
 
+/// A page of a linear memory, and all that its addresses reach.
+const PAGE: usize = 64 << 10;
+const LARGEST_MEMORY: usize = 4 << 30;
+
 /// How many bytes of a memory or a table stay with an instance that no call uses.
 const RESIDENT: usize = 64 << 10;
 
@@ -331,6 +355,7 @@ impl fmt::Debug for WasmEngineBuilder {
             .field("instances", &self.instances)
             .field("core_instances", &self.core_instances)
             .field("memories", &self.memories)
+            .field("memory_reservation", &self.memory_reservation)
             .field("tables", &self.tables)
             .field("table_elements", &self.table_elements)
             .field("component_limits", &self.component_limits)

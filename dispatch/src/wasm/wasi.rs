@@ -1,7 +1,10 @@
 //! WASI, with nothing of the host in it but its clocks and its randomness.
 
-use wasmtime::component::{Component, Linker};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{Component, Linker, Resource};
+use wasmtime_wasi::p2::bindings::io::streams::{Host as _, StreamError};
+use wasmtime_wasi::p2::{self, DynOutputStream};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiView};
 
 use super::state::State;
 use super::stdio::{LogStream, Stream};
@@ -10,7 +13,39 @@ use crate::log::Log;
 /// Adds the interfaces of WASI. Those of sockets and of name lookup are among them, because what is built with a standard
 /// library imports them whether it uses them or not; they deny everything, for [`context`] allows nothing.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+    p2::add_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    linker.instance(STREAMS)?.func_wrap(
+        "[method]output-stream.write",
+        |mut store: StoreContextMut<'_, State>, (stream, bytes): (Resource<DynOutputStream>, Vec<u8>)| {
+            Ok((write(store.data_mut(), &stream, bytes)?,))
+        },
+    )
+}
+
+/// What the linker of wasmtime has streams under.
+const STREAMS: &str = "wasi:io/streams@0.2.12";
+
+/// Writes no more than the stream has said that it takes, as the interface has it. Wasmtime leaves that to the streams, and
+/// those of files keep whatever is written until the system has taken it.
+fn write(
+    state: &mut State,
+    stream: &Resource<DynOutputStream>,
+    bytes: Vec<u8>,
+) -> wasmtime::Result<Result<(), StreamError>> {
+    let table = WasiView::ctx(state).table;
+    let stream = table.get_mut(stream)?;
+    let written = match stream.check_write() {
+        Ok(permit) if bytes.len() > permit => {
+            Err(p2::StreamError::trap("more is written at once than `check-write` allows"))
+        }
+        Ok(_) => stream.write(bytes.into()),
+        Err(error) => Err(error),
+    };
+    Ok(match written {
+        Ok(()) => Ok(()),
+        Err(error) => Err(table.convert_stream_error(error)?),
+    })
 }
 
 /// Whether a component imports any of WASI.

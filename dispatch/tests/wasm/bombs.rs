@@ -304,6 +304,33 @@ fn loops_with_thousands_of_locals_are_refused() {
     assert_eq!(limit(&bomb), "function_work");
 }
 
+/// The compiler takes minutes to place values that are all there at once.
+#[test]
+fn thousands_of_values_at_once_are_refused() {
+    const COUNT: usize = 40_000;
+    let computed = |set: &str| {
+        (0..COUNT).fold(String::new(), |mut all, value| {
+            let _ = write!(all, "{}", set.replace('N', &value.to_string()));
+            all
+        })
+    };
+    let stack = format!(
+        "(func (param i32) (result i32) {} {})",
+        computed("(i32.const N) (local.get 0) (i32.mul)"),
+        "i32.xor ".repeat(COUNT - 1)
+    );
+    let locals = format!(
+        "(func (param i32) (result i32) (local {}) {} (local.get 0) {})",
+        "i32 ".repeat(COUNT + 1),
+        computed("(local.set N (i32.mul (local.get 0) (i32.const N)))"),
+        computed("(i32.xor (local.get N))")
+    );
+    for function in [stack, locals] {
+        let bomb = frame_guests::component(&format!("{function} {}", run("unreachable")));
+        assert_eq!(limit(&bomb), "function_work");
+    }
+}
+
 #[test]
 fn values_that_operators_pass_without_naming_them_are_counted() {
     let many = "i32 ".repeat(1_000);

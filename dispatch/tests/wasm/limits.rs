@@ -263,3 +263,31 @@ async fn json_is_limited_in_depth() {
         }
     }
 }
+
+/// What a guest has handles of is counted, whatever it is and whichever interfaces it uses.
+#[tokio::test]
+async fn handles_are_limited_by_what_they_hold() {
+    let functions = functions();
+    let counts = |import: &str, call: &str| {
+        frame_guests::component(&format!(
+            "{import} {}",
+            run(&format!("(loop $more (drop {call}) (br $more)) unreachable"))
+        ))
+    };
+    let timers = counts(
+        r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $wait (param i64) (result i32)))"#,
+        "(call $wait (i64.const 1000000000000))",
+    );
+    let streams = counts(
+        r#"(import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))"#,
+        "(call $stdout)",
+    );
+    let config = WasmConfig::default().with_host_memory(1 << 20);
+    for (name, guest) in [("app:timers", timers), ("app:streams", streams)] {
+        add(&functions, name, &guest, config);
+        let error = call(&functions, name, json!(1)).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false), "{name}: {error}");
+        assert!(error.message().contains("the 1048576 bytes of the limit `host_memory`"), "{name}: {error}");
+    }
+    assert_works(&functions).await;
+}

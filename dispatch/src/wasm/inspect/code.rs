@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use wasmtime::wasmparser::{
-    BinaryReaderError, BlockType, CompositeInnerType, ConstExpr, DataKind, FunctionBody, Operator, Payload,
-    TypeRef,
+    BinaryReaderError, BlockType, ConstExpr, ContType, DataKind, FrameKind, FuncType, FunctionBody,
+    ModuleArity, Operator, Payload, RefType, SubType, TypeRef,
 };
 
 use super::{Counts, Stop};
@@ -13,29 +13,29 @@ use super::{Counts, Stop};
 /// `memory_guaranteed_dense_image_size` is by default.
 const SPARSE_IMAGE: u64 = 16 << 20;
 
+/// How many operators a call counts as, and an operation on a whole memory or table: the compiler makes so much more of it.
+const CALL: u64 = 5;
+
+/// How many locals of blocks count as an operator.
+const LOCALS: u64 = 4;
+
+/// How many values that an operator keeps alive, or passes, count as an operator. The compiler looks for a place for each value
+/// among all that are alive at the time.
+const ALIVE: u64 = 256;
+const PASSED: u64 = 4;
+
 /// A core module, as far as it was read.
 #[derive(Default)]
 pub(super) struct Module {
-    types: Vec<Arity>,
+    types: Vec<SubType>,
     /// The types of its functions, those that it imports first.
     functions: Vec<u32>,
+    /// The types of its tags, those that it imports first.
+    tags: Vec<u32>,
     /// How many functions have had a body.
     bodies: usize,
     /// The data of each memory.
     data: BTreeMap<u32, Data>,
-}
-
-/// How many values something takes and returns.
-#[derive(Clone, Copy, Default)]
-struct Arity {
-    parameters: u64,
-    results: u64,
-}
-
-impl Arity {
-    const fn sum(self) -> u64 {
-        self.parameters + self.results
-    }
 }
 
 /// Where the data of a memory is.
@@ -51,21 +51,15 @@ impl Module {
         match payload {
             Payload::TypeSection(types) => {
                 for group in types {
-                    for ty in group?.types() {
-                        self.types.push(match &ty.composite_type.inner {
-                            CompositeInnerType::Func(function) => Arity {
-                                parameters: function.params().len() as u64,
-                                results: function.results().len() as u64,
-                            },
-                            _ => Arity::default(),
-                        });
-                    }
+                    self.types.extend(group?.into_types());
                 }
             }
             Payload::ImportSection(imports) => {
                 for import in imports.into_imports() {
-                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import?.ty {
-                        self.functions.push(ty);
+                    match import?.ty {
+                        TypeRef::Func(ty) | TypeRef::FuncExact(ty) => self.functions.push(ty),
+                        TypeRef::Tag(tag) => self.tags.push(tag.func_type_idx),
+                        _ => (),
                     }
                 }
                 self.bodies = self.functions.len();
@@ -73,6 +67,11 @@ impl Module {
             Payload::FunctionSection(functions) => {
                 for ty in functions {
                     self.functions.push(ty?);
+                }
+            }
+            Payload::TagSection(tags) => {
+                for tag in tags {
+                    self.tags.push(tag?.func_type_idx);
                 }
             }
             Payload::TableSection(tables) => {
@@ -111,87 +110,159 @@ impl Module {
         data.end = data.end.max(start.saturating_add(bytes));
     }
 
-    fn arity(&self, ty: u32) -> Arity {
-        self.types.get(ty as usize).copied().unwrap_or_default()
-    }
-
-    fn arity_of(&self, function: u32) -> Arity {
-        self.functions.get(function as usize).map(|ty| self.arity(*ty)).unwrap_or_default()
-    }
-
-    fn arity_of_block(&self, ty: BlockType) -> Arity {
-        match ty {
-            BlockType::Empty => Arity::default(),
-            BlockType::Type(_) => Arity { parameters: 0, results: 1 },
-            BlockType::FuncType(ty) => self.arity(ty),
-        }
-    }
-
-    /// Counts the work of a function: its operators, each with the values that it takes and returns if these are any number,
-    /// and for each of its blocks all of its locals, since each local can have another value in each.
+    /// Counts the work of a function: its operators, the values that they pass and keep alive, and for each of its blocks all of
+    /// its locals, since each local can have another value in each.
     fn function(&mut self, body: &FunctionBody<'_>, counts: &mut Counts<'_>) -> Result<(), Stop> {
-        let own = u32::try_from(self.bodies).map(|index| self.arity_of(index)).unwrap_or_default();
+        let ty = self.functions.get(self.bodies).copied().unwrap_or(u32::MAX);
         self.bodies += 1;
-        let mut locals = own.parameters;
+        let whole = Block { ty: BlockType::FuncType(ty), kind: FrameKind::Block, below: 0 };
+        let mut code = Code { module: self, open: vec![whole], values: 0 };
+        let (parameters, results) = code.arity_of(whole.ty);
+        let mut locals = parameters;
         for declared in body.get_locals_reader()? {
             locals = locals.saturating_add(declared?.0.into());
         }
         // It is called from inside and from outside.
-        let mut operators = own.sum() * 2;
-        let mut blocks = 1_u64;
-        // How many values a branch to each of the blocks takes, and how many the block leaves.
-        let mut labels = vec![(own.results, own.results)];
-        let branch = |labels: &[(u64, u64)], depth: u32| {
-            labels.iter().rev().nth(depth as usize).map_or(0, |(taken, _)| *taken)
+        let mut operators = (parameters + results) * 2;
+        let (mut blocks, mut alive) = (1_u64, 0_u64);
+        let work = |operators: u64, blocks: u64, alive: u64| {
+            let locals = blocks.saturating_mul(locals) / LOCALS;
+            operators.saturating_add(locals).saturating_add(alive / ALIVE)
         };
         let mut reader = body.get_operators_reader()?;
         while !reader.eof() {
-            let values = match reader.read()? {
-                Operator::Block { blockty } | Operator::If { blockty } => {
-                    let arity = self.arity_of_block(blockty);
-                    labels.push((arity.results, arity.results));
-                    blocks += 1;
-                    arity.sum()
-                }
-                Operator::Loop { blockty } => {
-                    let arity = self.arity_of_block(blockty);
-                    labels.push((arity.parameters, arity.results));
-                    blocks += 1;
-                    arity.sum()
-                }
-                Operator::TryTable { try_table } => {
-                    let arity = self.arity_of_block(try_table.ty);
-                    labels.push((arity.results, arity.results));
-                    blocks += 1 + try_table.catches.len() as u64;
-                    arity.sum()
-                }
-                Operator::Else => labels.last().map_or(0, |(_, left)| *left),
-                Operator::End => labels.pop().map_or(0, |(_, left)| left),
-                Operator::Br { relative_depth }
-                | Operator::BrIf { relative_depth }
-                | Operator::BrOnNull { relative_depth }
-                | Operator::BrOnNonNull { relative_depth } => branch(&labels, relative_depth),
-                Operator::BrTable { targets } => {
-                    let mut values = u64::from(targets.len());
-                    for target in targets.targets() {
-                        values = values.saturating_add(branch(&labels, target?));
-                    }
-                    values
-                }
-                Operator::Return => own.results,
-                Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
-                    self.arity_of(function_index).sum()
-                }
-                Operator::CallIndirect { type_index, .. }
-                | Operator::ReturnCallIndirect { type_index, .. }
-                | Operator::CallRef { type_index }
-                | Operator::ReturnCallRef { type_index } => self.arity(type_index).sum(),
-                _ => 0,
-            };
-            operators = operators.saturating_add(1 + values);
-            counts.fits_function(operators.saturating_add(blocks.saturating_mul(locals)))?;
+            let operator = reader.read()?;
+            operators = operators.saturating_add(code.count(&operator)?);
+            blocks += u64::from(begins_block(&operator));
+            alive = alive.saturating_add(code.values).saturating_add(locals);
+            counts.fits_function(work(operators, blocks, alive))?;
         }
-        counts.function(operators.saturating_add(blocks.saturating_mul(locals)))
+        counts.function(work(operators, blocks, alive))
+    }
+}
+
+fn begins_block(operator: &Operator<'_>) -> bool {
+    matches!(
+        operator,
+        Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } | Operator::TryTable { .. }
+    )
+}
+
+/// A function, as far as it was read.
+struct Code<'m> {
+    module: &'m Module,
+    /// The blocks that are open, the outermost first.
+    open: Vec<Block>,
+    /// How many values are on the stack.
+    values: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Block {
+    ty: BlockType,
+    kind: FrameKind,
+    /// How many values are on the stack below it.
+    below: u64,
+}
+
+impl Code<'_> {
+    fn arity_of(&self, ty: BlockType) -> (u64, u64) {
+        let (parameters, results) = self.block_type_arity(ty).unwrap_or_default();
+        (parameters.into(), results.into())
+    }
+
+    /// Goes past an operator. Returns how many it counts as.
+    fn count(&mut self, operator: &Operator<'_>) -> Result<u64, Stop> {
+        let (taken, left) = operator.operator_arity(self).unwrap_or_default();
+        let (taken, left) = (u64::from(taken), u64::from(left));
+        let mut count = 1 + (taken + left) / PASSED;
+        let below = self.values.saturating_sub(taken);
+        self.values = below + left;
+        let block = |ty: BlockType, kind| Block { ty, kind, below };
+        match operator {
+            Operator::Block { blockty } => self.open.push(block(*blockty, FrameKind::Block)),
+            Operator::Loop { blockty } => self.open.push(block(*blockty, FrameKind::Loop)),
+            Operator::If { blockty } => self.open.push(block(*blockty, FrameKind::If)),
+            Operator::TryTable { try_table } => {
+                count += try_table.catches.len() as u64;
+                self.open.push(block(try_table.ty, FrameKind::TryTable));
+            }
+            // Where a block ends early, its stack is as if it had not.
+            Operator::Else => {
+                if let Some(open) = self.open.last() {
+                    self.values = open.below + self.arity_of(open.ty).0;
+                }
+            }
+            Operator::End => {
+                if let Some(open) = self.open.pop() {
+                    self.values = open.below + self.arity_of(open.ty).1;
+                }
+            }
+            Operator::BrTable { targets } => {
+                for target in targets.targets() {
+                    let (ty, kind) =
+                        self.label_block(target?).unwrap_or((BlockType::Empty, FrameKind::Block));
+                    let (parameters, results) = self.arity_of(ty);
+                    count = count.saturating_add(1).saturating_add(if kind == FrameKind::Loop {
+                        parameters
+                    } else {
+                        results
+                    });
+                }
+            }
+            Operator::Call { .. }
+            | Operator::ReturnCall { .. }
+            | Operator::CallIndirect { .. }
+            | Operator::ReturnCallIndirect { .. }
+            | Operator::CallRef { .. }
+            | Operator::ReturnCallRef { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::MemoryCopy { .. }
+            | Operator::MemoryFill { .. }
+            | Operator::DataDrop { .. }
+            | Operator::TableGet { .. }
+            | Operator::TableSet { .. }
+            | Operator::TableGrow { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableFill { .. }
+            | Operator::ElemDrop { .. }
+            | Operator::RefFunc { .. } => count += CALL - 1,
+            _ => (),
+        }
+        Ok(count)
+    }
+}
+
+impl ModuleArity for Code<'_> {
+    fn sub_type_at(&self, ty: u32) -> Option<&SubType> {
+        self.module.types.get(ty as usize)
+    }
+
+    fn tag_type_arity(&self, tag: u32) -> Option<(u32, u32)> {
+        self.sub_type_arity(self.sub_type_at(*self.module.tags.get(tag as usize)?)?)
+    }
+
+    fn type_index_of_function(&self, function: u32) -> Option<u32> {
+        self.module.functions.get(function as usize).copied()
+    }
+
+    // Continuations are not enabled.
+    fn func_type_of_cont_type(&self, _: &ContType) -> Option<&FuncType> {
+        None
+    }
+
+    fn sub_type_of_ref_type(&self, _: &RefType) -> Option<&SubType> {
+        None
+    }
+
+    fn control_stack_height(&self) -> u32 {
+        u32::try_from(self.open.len()).unwrap_or(u32::MAX)
+    }
+
+    fn label_block(&self, depth: u32) -> Option<(BlockType, FrameKind)> {
+        self.open.iter().rev().nth(depth as usize).map(|block| (block.ty, block.kind))
     }
 }
 

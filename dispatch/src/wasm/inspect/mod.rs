@@ -114,7 +114,7 @@ impl Counts<'_> {
 
     /// The work of a function up to where it was read.
     fn fits_function(&self, work: u64) -> Result<(), Stop> {
-        let what = "operators, and locals of blocks, in one function";
+        let what = "operators and values in one function";
         at_most(what, "function_work", work, self.limits.function_work)
     }
 
@@ -122,7 +122,7 @@ impl Counts<'_> {
         self.fits_function(work)?;
         self.functions(1)?;
         self.work = self.work.saturating_add(work);
-        at_most("operators, and locals of blocks, in all functions", "work", self.work, self.limits.work)
+        at_most("operators and values in all functions", "work", self.work, self.limits.work)
     }
 
     fn image(&mut self, bytes: u64) -> Result<(), Stop> {
