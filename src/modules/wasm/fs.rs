@@ -1,18 +1,26 @@
 //! Directories of WASI, from the directory of the frame.
 
+use std::any::Any;
+use std::collections::{HashSet, VecDeque};
 use std::fs::FileTimes;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, SystemTimeSpec};
-use cap_std::fs::OpenOptions;
+use cap_fs_ext::{DirExt as _, FileTypeExt as _, FollowSymlinks, OpenOptionsFollowExt as _, SystemTimeSpec};
+use cap_std::fs::{DirEntry, OpenOptions, ReadDir};
+use frame_dispatch::CallError;
 use frame_dispatch::wasm::wasmtime::StoreContextMut;
-use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
-use frame_dispatch::wasm::wasmtime_wasi::filesystem::{Descriptor, Dir, File};
-use frame_dispatch::wasm::wasmtime_wasi::p2::bindings::filesystem::types::{
-    DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
+use frame_dispatch::wasm::wasmtime::component::{Linker, Resource, ResourceType};
+use frame_dispatch::wasm::wasmtime_wasi::filesystem::{
+    Descriptor, Dir, File, WasiFilesystemCtxView, WasiFilesystemView as _,
 };
+use frame_dispatch::wasm::wasmtime_wasi::p2::bindings::filesystem::types::{
+    DescriptorFlags, DescriptorType, DirectoryEntry, ErrorCode, HostDescriptor as _, NewTimestamp, OpenFlags,
+    PathFlags,
+};
+use frame_dispatch::wasm::wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, OpenMode};
 use frame_dispatch::wasm::{HostModule, State, wasmtime};
 use frame_net::Reserved;
@@ -28,17 +36,28 @@ const TYPES: &str = "wasi:filesystem/types@0.2.12";
 /// How many files and directories a call has open at once. Those of a unit count as its connections do.
 const MOST_OPEN: usize = 128;
 
+/// How many streams of files a call has at once. The host holds up to 64 KiB of each: what was read and not taken, or written and
+/// not on its way. Those are 16 MiB.
+const MOST_STREAMS: usize = 256;
+
+/// How many entries of a directory are read at once.
+const BATCH: usize = 64;
+
+/// How many bytes of the host's memory a list of a directory counts as: what the system has given of it at once, and
+/// [`BATCH`] names.
+const LISTING: usize = 64 << 10;
+
 /// Gives components the [root](crate::fs_root) of the call that runs as their one directory, `/`: what is built with a
 /// standard library finds its files there, by absolute paths as by relative ones. A call without a root has none.
 ///
 /// It is the open directory of the frame itself, and no path of the machine is looked up. What components open in it are
 /// files and directories, none of them outside, and neither devices nor pipes nor sockets; of a root that is read-only
-/// they write nothing. A call has no more than 128 of them open at once, and is told `insufficient-memory` if it wants
-/// more.
+/// they write nothing. A call has no more than 128 of them open at once, and no more than 256 streams of files, and is told
+/// `insufficient-memory` if it wants more.
 ///
-/// There is no quota: what components write is bounded by the file system. A directory is read as a whole, which takes
-/// memory of the host by the number of its entries. What it has handles of is bounded by
-/// [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), of which a list of a directory counts 64 KiB.
+/// There is no quota: what components write is bounded by the file system. A directory is read a few entries at a time, as
+/// the component asks for them, and counts as one more open directory while it is read. What a component has handles of is
+/// bounded by [`host_memory`](frame_dispatch::wasm::WasmConfig::host_memory), of which a list of a directory counts 64 KiB.
 ///
 /// ```
 /// use frame_dispatch::wasm::WasmEngine;
@@ -59,7 +78,8 @@ impl FsModule {
 }
 
 /// In the place of what wasmtime has: it takes directories by their paths only, and opens whatever it finds as it is, so
-/// that a pipe holds a thread of the host up for ever. All else is done by what wasmtime has.
+/// that a pipe holds a thread of the host up for ever; and it reads the whole of a directory into the memory of the host.
+/// All else is done by what wasmtime has.
 impl HostModule for FsModule {
     fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
         let directories =
@@ -77,8 +97,55 @@ impl HostModule for FsModule {
             |mut store: StoreContextMut<'_, State>, arguments: SetTimesAt| {
                 Box::new(async move { Ok((set_times_at(store.data_mut(), arguments).await?,)) })
             },
+        )?;
+        types.func_wrap(
+            "[method]descriptor.read-via-stream",
+            |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+                let open = |mut host: WasiFilesystemCtxView<'_>| host.read_via_stream(file, offset);
+                Ok((stream::<DynInputStream>(store.data_mut(), open)?,))
+            },
+        )?;
+        types.func_wrap(
+            "[method]descriptor.write-via-stream",
+            |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+                let open = |mut host: WasiFilesystemCtxView<'_>| host.write_via_stream(file, offset);
+                Ok((stream::<DynOutputStream>(store.data_mut(), open)?,))
+            },
+        )?;
+        types.func_wrap(
+            "[method]descriptor.append-via-stream",
+            |mut store: StoreContextMut<'_, State>, (file,): (Resource<Descriptor>,)| {
+                let open = |mut host: WasiFilesystemCtxView<'_>| host.append_via_stream(file);
+                Ok((stream::<DynOutputStream>(store.data_mut(), open)?,))
+            },
+        )?;
+        types.resource("directory-entry-stream", ResourceType::host::<Listing>(), |mut store, rep| {
+            store.data_mut().table().delete(Resource::<Listing>::new_own(rep))?;
+            Ok(())
+        })?;
+        types.func_wrap_async(
+            "[method]descriptor.read-directory",
+            |mut store: StoreContextMut<'_, State>, (descriptor,): (Resource<Descriptor>,)| {
+                Box::new(async move { Ok((read_directory(store.data_mut(), &descriptor).await?,)) })
+            },
+        )?;
+        types.func_wrap_async(
+            "[method]directory-entry-stream.read-directory-entry",
+            |mut store: StoreContextMut<'_, State>, (listing,): (Resource<Listing>,)| {
+                Box::new(async move { Ok((read_directory_entry(store.data_mut(), &listing).await?,)) })
+            },
         )
     }
+
+    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+        state.weigh_with(weight);
+        Ok(())
+    }
+}
+
+/// How many bytes a resource takes beside its handle.
+fn weight(resource: &dyn Any) -> usize {
+    if resource.is::<Listing>() { LISTING } else { 0 }
 }
 
 type OpenAt = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
@@ -90,12 +157,17 @@ struct Handles {
     /// That of the root, for as long as the call lasts.
     root: Option<Dir>,
     others: Vec<(Weak<std::fs::File>, Reserved)>,
+    /// Those that are being listed, which have a descriptor more.
+    listed: Vec<(Weak<()>, Reserved)>,
+    /// The handles of streams. Another stream may have the number of one that was dropped, and counts in its place.
+    streams: HashSet<u32>,
 }
 
 impl Handles {
     fn has_room(&mut self) -> bool {
         self.others.retain(|(handle, _)| handle.strong_count() > 0);
-        self.others.len() < MOST_OPEN
+        self.listed.retain(|(listing, _)| listing.strong_count() > 0);
+        self.others.len() + self.listed.len() < MOST_OPEN
     }
 
     fn add(&mut self, descriptor: &Descriptor, reserved: Reserved) {
@@ -129,14 +201,127 @@ async fn in_directory<T: Send + 'static>(
     directory: Arc<std::fs::File>,
     operation: impl FnOnce(&cap_std::fs::Dir) -> Result<T, OpenError> + Send + 'static,
 ) -> Result<T, ErrorCode> {
-    let done = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let directory = cap_std::fs::Dir::from_std_file(directory.try_clone()?);
         operation(&directory)
-    });
-    match done.await {
+    })
+    .await
+}
+
+/// Does something on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    operation: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, ErrorCode> {
+    match tokio::task::spawn_blocking(operation).await {
         Ok(done) => done.map_err(error_code),
         Err(_) => Err(ErrorCode::Io),
     }
+}
+
+/// A stream of a file, if the call may have a further one.
+fn stream<T: Send + 'static>(
+    state: &mut State,
+    open: impl FnOnce(WasiFilesystemCtxView<'_>) -> FsResult<Resource<T>>,
+) -> wasmtime::Result<Result<Resource<T>, ErrorCode>> {
+    let (handles, table) = state.slot_and_table::<Handles>();
+    if handles.streams.len() >= MOST_STREAMS {
+        handles.streams.retain(|rep| {
+            table.get(&Resource::<DynInputStream>::new_borrow(*rep)).is_ok()
+                || table.get(&Resource::<DynOutputStream>::new_borrow(*rep)).is_ok()
+        });
+    }
+    if handles.streams.len() >= MOST_STREAMS {
+        return Ok(Err(ErrorCode::InsufficientMemory));
+    }
+    match open(state.filesystem()) {
+        Ok(stream) => {
+            state.slot::<Handles>().streams.insert(stream.rep());
+            Ok(Ok(stream))
+        }
+        Err(error) => Ok(Err(error.downcast()?)),
+    }
+}
+
+/// A directory that is being listed.
+struct Listing {
+    /// What was read and not asked for.
+    batch: VecDeque<Result<DirectoryEntry, ErrorCode>>,
+    /// The rest, unless it is being read, or the end was reached.
+    rest: Option<ReadDir>,
+    /// What its descriptor is known by.
+    _open: Arc<()>,
+}
+
+async fn read_directory(
+    state: &mut State,
+    descriptor: &Resource<Descriptor>,
+) -> wasmtime::Result<Result<Resource<Listing>, ErrorCode>> {
+    state.weigh();
+    let Descriptor::Dir(directory) = state.table().get(descriptor)?.clone() else {
+        return Ok(Err(ErrorCode::NotDirectory));
+    };
+    if !state.slot::<Handles>().has_room() {
+        return Ok(Err(ErrorCode::InsufficientMemory));
+    }
+    let Ok(reserved) = frame_net::reserve(state.ctx().frame(), state.ctx().app()) else {
+        return Ok(Err(ErrorCode::InsufficientMemory));
+    };
+    let rest = match in_directory(directory.dir, |directory| Ok(directory.entries()?)).await {
+        Ok(rest) => rest,
+        Err(error) => return Ok(Err(error)),
+    };
+    let open = Arc::new(());
+    let (handles, table) = state.slot_and_table::<Handles>();
+    handles.listed.push((Arc::downgrade(&open), reserved));
+    Ok(Ok(table.push(Listing { batch: VecDeque::new(), rest: Some(rest), _open: open })?))
+}
+
+async fn read_directory_entry(
+    state: &mut State,
+    listing: &Resource<Listing>,
+) -> wasmtime::Result<Result<Option<DirectoryEntry>, ErrorCode>> {
+    let this = state.table().get_mut(listing)?;
+    if this.batch.is_empty()
+        && let Some(mut rest) = this.rest.take()
+    {
+        let read = blocking(move || {
+            let batch: VecDeque<_> = rest.by_ref().take(BATCH).map(entry).collect();
+            let is_at_end = batch.len() < BATCH;
+            Ok((batch, (!is_at_end).then_some(rest)))
+        });
+        let (batch, rest) = match read.await {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error)),
+        };
+        let this = state.table().get_mut(listing)?;
+        (this.batch, this.rest) = (batch, rest);
+    }
+    Ok(state.table().get_mut(listing)?.batch.pop_front().transpose())
+}
+
+/// An entry as a component sees it.
+fn entry(entry: io::Result<DirEntry>) -> Result<DirectoryEntry, ErrorCode> {
+    let entry = entry?;
+    let found = entry.file_type()?;
+    let type_ = if found.is_dir() {
+        DescriptorType::Directory
+    } else if found.is_symlink() {
+        DescriptorType::SymbolicLink
+    } else if found.is_file() {
+        DescriptorType::RegularFile
+    } else if found.is_block_device() {
+        DescriptorType::BlockDevice
+    } else if found.is_char_device() {
+        DescriptorType::CharacterDevice
+    } else if found.is_fifo() {
+        DescriptorType::Fifo
+    } else if found.is_socket() {
+        DescriptorType::Socket
+    } else {
+        DescriptorType::Unknown
+    };
+    let name = entry.file_name().into_string().map_err(|_| ErrorCode::IllegalByteSequence)?;
+    Ok(DirectoryEntry { type_, name })
 }
 
 fn error_code(error: OpenError) -> ErrorCode {

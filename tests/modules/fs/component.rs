@@ -130,12 +130,42 @@ async fn no_path_of_a_component_leads_out() {
 #[tokio::test]
 async fn a_component_does_not_keep_as_many_lists_of_the_host_as_it_likes() {
     let world = World::new();
-    let preset = Options::from_json(&json!({ "fs_root": "room" })).unwrap();
-    world.functions.register(id("app:guest"), preset, GUEST.clone()).unwrap();
-    let root = world.functions.root();
-    let call = root.call(Task::new(id("app:guest")).with_payload(b"d".to_vec()));
-    let failed = timeout(GENEROUS, call).await.expect("it ends in time");
-    assert!(failed.is_err(), "{failed:?}");
+    for _ in 0..3 {
+        let given = ask_with(&world, Some(json!("room")), "d").await;
+        assert_eq!((given[0], given[1]), (128, INSUFFICIENT_MEMORY.as_bytes()[1]), "as many each call");
+    }
+}
+
+/// The host holds what was read of each and not taken.
+#[tokio::test]
+async fn a_component_has_a_bounded_number_of_streams_of_a_file() {
+    let world = World::new();
+    for _ in 0..3 {
+        let given = ask_with(&world, Some(json!("room")), "vinside.txt").await;
+        assert_eq!((given[0], given[1]), (0, INSUFFICIENT_MEMORY.as_bytes()[1]), "as many each call");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_a_directory_has_each_entry_once_and_what_it_is() {
+    let world = World::new();
+    fs::remove_file(world.room("inside.txt")).unwrap();
+    assert_eq!(ask(&world, "l").await, "", "it is empty");
+    for number in 0..1_000 {
+        fs::write(world.room(&format!("file-{number}")), "").unwrap();
+    }
+    // As many as are read at once, and one that is none of them.
+    fs::create_dir(world.room("directory")).unwrap();
+    symlink("file-1", world.room("link")).unwrap();
+    mknodat(CWD, world.room("pipe"), FileType::Fifo, Mode::from(0o666), 0).unwrap();
+    let given = ask(&world, "l").await;
+    let mut seen: Vec<_> = given.lines().collect();
+    seen.sort_unstable();
+    // `D`, `E`, `F` and `G` are a directory, a pipe, a symbolic link and a regular file.
+    let mut expected: Vec<_> = (0..1_000).map(|number| format!("Gfile-{number}")).collect();
+    expected.extend(["Ddirectory", "Flink", "Epipe"].map(str::to_owned));
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,9 @@
 ;;   n          the name of the directory
 ;;   r path     what is in a file
 ;;   w path     writes a file, and makes it if it is not there; s target link, m from to; u unlinks, t touches
-;;   d          lists it 2000 times, and lets go of nothing
+;;   d          lists it until that fails, lets go of nothing, and gives how often it did not and why it did
+;;   l          lists it, and gives the names, each after a letter for what it is and before a line feed
+;;   v path     opens it, makes streams that read it until that fails, and gives how often it did not (less 256) and why it did
 ;;   o path     opens it until it fails, and gives how often it did not and why it did
 ;;
 ;; Gives `-` if there is no directory, `!` and a letter (`A` is the first error code) where it fails, else `ok`.
@@ -22,6 +24,10 @@
   (func $unlink_at (param i32 i32 i32 i32)))
 (import "wasi:filesystem/types@0.2.0" "[method]descriptor.read-directory"
   (func $read_directory (param i32 i32)))
+(import "wasi:filesystem/types@0.2.0" "[method]descriptor.read-via-stream"
+  (func $read_via_stream (param i32 i64 i32)))
+(import "wasi:filesystem/types@0.2.0" "[method]directory-entry-stream.read-directory-entry"
+  (func $read_entry (param i32 i32)))
 
 (data (i32.const 200) "-ok")
 
@@ -93,10 +99,49 @@
     (then
       (loop $again
         (call $read_directory (local.get $root) (i32.const 96))
+        (if (i32.eqz (i32.load8_u (i32.const 96)))
+          (then
+            (local.set $count (i32.add (local.get $count) (i32.const 1)))
+            (br $again))))
+      (drop (call $fail (i32.load8_u (i32.const 100))))
+      (i32.store8 (i32.const 128) (local.get $count))
+      (return (i32.const 16))))
+  (if (i32.eq (local.get $letter) (i32.const 108)) ;; l
+    (then
+      (call $read_directory (local.get $root) (i32.const 96))
+      (if (i32.load8_u (i32.const 96)) (then (return (call $fail (i32.load8_u (i32.const 100))))))
+      (local.set $file (i32.load (i32.const 100)))
+      (local.set $path (call $realloc (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 131072)))
+      (local.set $rest (local.get $path))
+      (loop $again
+        (call $read_entry (local.get $file) (i32.const 96))
         (if (i32.load8_u (i32.const 96)) (then (return (call $fail (i32.load8_u (i32.const 100))))))
-        (local.set $count (i32.add (local.get $count) (i32.const 1)))
-        (br_if $again (i32.lt_u (local.get $count) (i32.const 2000))))
-      (return (call $give (i32.const 201) (i32.const 2)))))
+        (if (i32.load8_u (i32.const 100))
+          (then
+            (i32.store8 (local.get $rest) (i32.add (i32.load8_u (i32.const 104)) (i32.const 65)))
+            (memory.copy (i32.add (local.get $rest) (i32.const 1))
+              (i32.load (i32.const 108)) (i32.load (i32.const 112)))
+            (local.set $rest
+              (i32.add (i32.add (local.get $rest) (i32.const 1)) (i32.load (i32.const 112))))
+            (i32.store8 (local.get $rest) (i32.const 10))
+            (local.set $rest (i32.add (local.get $rest) (i32.const 1)))
+            (br $again))))
+      (return (call $give (local.get $path) (i32.sub (local.get $rest) (local.get $path))))))
+  (if (i32.eq (local.get $letter) (i32.const 118)) ;; v
+    (then
+      (call $open_at (local.get $root) (i32.const 1) (local.get $path) (local.get $path_length)
+        (i32.const 0) (i32.const 1) (i32.const 96))
+      (if (i32.load8_u (i32.const 96)) (then (return (call $fail (i32.load8_u (i32.const 100))))))
+      (local.set $file (i32.load (i32.const 100)))
+      (loop $again
+        (call $read_via_stream (local.get $file) (i64.const 0) (i32.const 96))
+        (if (i32.eqz (i32.load8_u (i32.const 96)))
+          (then
+            (local.set $count (i32.add (local.get $count) (i32.const 1)))
+            (br $again))))
+      (drop (call $fail (i32.load8_u (i32.const 100))))
+      (i32.store8 (i32.const 128) (i32.sub (local.get $count) (i32.const 256)))
+      (return (i32.const 16))))
   (if (i32.eq (local.get $letter) (i32.const 111)) ;; o
     (then
       (loop $again
