@@ -58,6 +58,8 @@ pub(super) async fn compile(
     let Findings { problems: refused, mut warnings, holders } = frames::check(manifest, &defaults);
     problems.extend(refused);
     problems.extend(check_supervisors(manifest));
+    #[cfg(feature = "wasm")]
+    warnings.extend(crowded_hosts(manifest));
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
@@ -324,6 +326,34 @@ fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Hosts that say that they have more places for components than the engine has instances.
+#[cfg(feature = "wasm")]
+fn crowded_hosts(manifest: &Manifest) -> Vec<Problem> {
+    let instances = manifest.wasm.instances as usize;
+    if !manifest.processes.values().any(|process| matches!(process.value.limits, Limits::Wasm(_))) {
+        return Vec::new();
+    }
+    let unsaid = HostConfig::default().processes;
+    let is_crowded = |host: &HostConfig| {
+        let runs_components =
+            host.engines.as_ref().is_none_or(|engines| engines.iter().any(|engine| engine == "wasm"));
+        runs_components && host.processes > instances && host.processes != unsaid
+    };
+    let crowded = manifest.hosts.iter().filter(|(_, host)| is_crowded(&host.value));
+    crowded
+        .map(|(id, host)| {
+            let what = format!(
+                "the host `{id}` has places for {} processes, but no more than {instances} of them can be components at the \
+                 same time",
+                host.value.processes
+            );
+            let help = "lower `processes` of the host, or raise `instances` in `[wasm]`; other processes wait for an instance, \
+                        and then fail";
+            Problem::new(&manifest.file, host.span.clone(), what).with_help(help)
+        })
+        .collect()
 }
 
 /// Why a process cannot run on a host, if it cannot.

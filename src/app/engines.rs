@@ -10,9 +10,9 @@ use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload, Quarantine, S
 use frame_net::http::HttpClient;
 use frame_registry::BoxError;
 
-use crate::manifest::{self, Limits};
+use super::compilers::Compilers;
+use crate::manifest::{self, Limits, Manifest};
 use crate::modules;
-use crate::threads::{Workers, processors};
 
 /// The engines of an app. A script and a component of an app are not trusted: they deal with processes of their own.
 #[derive(Debug)]
@@ -22,8 +22,7 @@ pub(super) struct Engines {
     wasm: components::Engines,
     /// That of all modules `http`.
     pub(super) http: HttpClient,
-    /// The threads that compile. They are there from the beginning, because a reload must not fail for want of one.
-    pub(super) compilers: Workers,
+    pub(super) compilers: Compilers,
 }
 
 /// What a unit is to be: processes are kept apart from functions where one could take the other's room.
@@ -44,13 +43,17 @@ impl Role {
 
 impl Engines {
     /// The engines for what is to deal with the processes of `manager`, and to make its requests with `http`.
-    pub(super) fn new(manager: &ProcessManager, http: HttpClient) -> Result<Self, BoxError> {
+    pub(super) fn new(
+        manifest: &Manifest,
+        manager: &ProcessManager,
+        http: HttpClient,
+    ) -> Result<Self, BoxError> {
         // One for all, so that none of them can hold the threads on which the app is controlled.
         let runtime = ScriptRuntime::new();
         runtime
             .start_threads()
             .map_err(|error| format!("the threads of scripts were not started: {error}"))?;
-        let compilers = Workers::start("frame-compile", processors())
+        let compilers = Compilers::start()
             .map_err(|error| format!("the threads that compile were not started: {error}"))?;
         // The host modules of scripts; those of components are in `components`.
         let lua = LuaEngine::builder()
@@ -65,7 +68,7 @@ impl Engines {
         Ok(Self {
             lua,
             #[cfg(feature = "wasm")]
-            wasm: components::Engines::new(manager, http.clone(), runtime),
+            wasm: components::Engines::new(manifest.wasm.clone(), manager, http.clone(), runtime),
             http,
             compilers,
         })
@@ -152,16 +155,16 @@ mod components {
     //! The engines of components, made when the first component needs one: each takes a lot of address space, and a thread.
 
     use std::path::PathBuf;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::{Mutex, Once, PoisonError};
 
     use frame_dispatch::ScriptRuntime;
     use frame_dispatch::process::ProcessManager;
     use frame_dispatch::wasm::{self, WasmEngine, WasmError};
     use frame_net::http::HttpClient;
-
     use frame_registry::BoxError;
 
     use super::Role;
+    use crate::manifest::WasmSection;
     use crate::modules::wasm::{FsModule, HttpModule};
     use crate::threads::{can_start, processors, refused};
 
@@ -169,6 +172,7 @@ mod components {
     /// functions without any.
     #[derive(Debug)]
     pub(super) struct Engines {
+        section: WasmSection,
         manager: ProcessManager,
         client: HttpClient,
         runtime: ScriptRuntime,
@@ -177,9 +181,14 @@ mod components {
     }
 
     impl Engines {
-        pub(super) fn new(manager: &ProcessManager, client: HttpClient, runtime: ScriptRuntime) -> Self {
+        pub(super) fn new(
+            section: WasmSection,
+            manager: &ProcessManager,
+            client: HttpClient,
+            runtime: ScriptRuntime,
+        ) -> Self {
             let (functions, processes) = (Mutex::default(), Mutex::default());
-            Self { manager: manager.clone(), client, runtime, functions, processes }
+            Self { section, manager: manager.clone(), client, runtime, functions, processes }
         }
 
         pub(super) fn of(&self, role: Role) -> Result<WasmEngine, BoxError> {
@@ -194,7 +203,13 @@ mod components {
             // Compiling starts threads of its own, and panics from then on where the first attempt could not.
             can_start(processors() + 1)
                 .map_err(|error| refused("the threads that compile components", error))?;
-            let engine = self.build()?;
+            let engine = self.build().map_err(|error| match error {
+                WasmError::Engine { .. } => {
+                    let help = "lower `instances`, `memories` or `memory_reservation` in `[wasm]`";
+                    format!("{error}; {help}, or raise the limit of address space (`ulimit -v`)").into()
+                }
+                error => BoxError::from(error),
+            })?;
             *place = Some(engine.clone());
             Ok(engine)
         }
@@ -203,6 +218,10 @@ mod components {
             // The host modules of components.
             let builder = || {
                 WasmEngine::builder()
+                    .instances(self.section.instances)
+                    .memories(self.section.memories)
+                    .memory_reservation(self.section.memory_reservation)
+                    .component_limits(self.section.component)
                     .runtime(self.runtime.clone())
                     .module(wasm::ProcessModule::new(&self.manager))
                     .module(FsModule::new())
@@ -212,13 +231,20 @@ mod components {
             match builder().cache(directory).build() {
                 // It is there to save time, and an app starts without it.
                 Err(error @ WasmError::Cache { .. }) => {
-                    tracing::debug!(%error, "components are compiled each time");
+                    CACHE_REFUSED.call_once(|| {
+                        tracing::warn!(
+                            "{error}; components are compiled at each start. Set `XDG_CACHE_HOME` to a directory that no other user can write to"
+                        );
+                    });
                     builder().build()
                 }
                 built => built,
             }
         }
     }
+
+    /// Both engines find the same.
+    static CACHE_REFUSED: Once = Once::new();
 
     /// Where this user's programs keep what they can make again, by the XDG base directory specification.
     fn cache_directory() -> Option<PathBuf> {

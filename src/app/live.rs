@@ -63,10 +63,11 @@ impl Core {
         let (app, networks) = base::of(manifest, secrets.clone(), audit.as_ref())?;
         let functions = Functions::with_config(app, manifest.app.functions);
         let processes = ProcessManager::new(functions.clone());
-        let engines = Engines::new(&processes, http_client(manifest)?).map_err(|error: BoxError| {
-            let why = format!("the engines of the app were not made: {}", report::chain(&*error));
-            Problem::new(&manifest.file, 0..0, why)
-        })?;
+        let engines =
+            Engines::new(manifest, &processes, http_client(manifest)?).map_err(|error: BoxError| {
+                let why = format!("the engines of the app were not made: {}", report::chain(&*error));
+                Problem::new(&manifest.file, 0..0, why)
+            })?;
         Ok(Self {
             networks,
             secrets,

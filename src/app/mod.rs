@@ -35,11 +35,12 @@
 //! stop in the meantime comes before that.
 //!
 //! What stays as it is while an app runs: its name, and what its frames and modules were given once, which is `[clearnet]`,
-//! `[limits]`, `[fs]`, `[audit]` and `[telemetry]`; and hosts, which can be added and removed.
+//! `[limits]`, `[fs]`, `[audit]`, `[telemetry]` and `[wasm]`; and hosts, which can be added and removed.
 
 mod base;
 mod changes;
 mod compile;
+mod compilers;
 mod egress;
 mod engines;
 mod frames;
@@ -169,6 +170,18 @@ impl RunningApp {
     ///
     /// Where the future is dropped the app is something between the two: it can be reloaded again, or stopped.
     pub async fn reload(&self, manifest: Manifest, grace: Duration) -> Result<Changes, Problems> {
+        let changes = self.reload_unless(manifest, grace, pending()).await?;
+        Ok(changes.unwrap_or_default())
+    }
+
+    /// The same, unless `superseded` is done before everything is compiled. The app is then as it was, and this returns `None`.
+    /// What is being compiled is compiled to its end, for nothing but the cache.
+    pub(crate) async fn reload_unless(
+        &self,
+        manifest: Manifest,
+        grace: Duration,
+        superseded: impl Future<Output = ()>,
+    ) -> Result<Option<Changes>, Problems> {
         self.restore_no_more();
         let mut state = self.inner.state.lock().await;
         let State { manifest: before, plan, live, is_stopped } = &mut *state;
@@ -176,13 +189,20 @@ impl RunningApp {
             return Err(one(Problem::new(&manifest.file, 0..0, "the app has stopped")));
         }
         let core = &self.inner.core;
-        match reload::reload(core, live, (before, plan), &manifest, grace).await {
-            Ok((new, changes)) => {
+        match reload::reload(core, live, (before, plan), &manifest, grace, superseded).await {
+            Ok(None) => {
+                core.engines.compilers.abandon();
+                if core.degraded.borrow().is_some() {
+                    self.restore_later(grace);
+                }
+                Ok(None)
+            }
+            Ok(Some((new, changes))) => {
                 core.degraded.send_replace(None);
                 new.log_warnings();
                 state.plan = new;
                 state.manifest = manifest;
-                Ok(changes)
+                Ok(Some(changes))
             }
             Err(NotReloaded { problems, not_restored }) => {
                 if let Some(problem) = not_restored {

@@ -25,7 +25,8 @@ impl From<Vec<Problem>> for NotReloaded {
     }
 }
 
-/// Makes the app what `manifest` says. Gives the plan of that and what changed.
+/// Makes the app what `manifest` says, and returns the plan of that and what changed. Returns `None`, and has changed nothing, if
+/// `superseded` was done before everything was compiled.
 ///
 /// # Errors
 ///
@@ -36,11 +37,17 @@ pub(super) async fn reload(
     (before, old): (&Manifest, &Plan),
     manifest: &Manifest,
     grace: Duration,
-) -> Result<(Plan, Changes), NotReloaded> {
+    superseded: impl Future<Output = ()>,
+) -> Result<Option<(Plan, Changes)>, NotReloaded> {
     // Whatever can be wrong is to be known before anything changes.
     let mut problems = unchangeable(before, manifest);
     let http = http_client(manifest).map_err(|problem| problems.push(problem));
-    let new = match compile(manifest, &core.networks, &core.engines, Some(old), Purpose::Run).await {
+    let compiled = tokio::select! {
+        biased;
+        compiled = compile(manifest, &core.networks, &core.engines, Some(old), Purpose::Run) => compiled,
+        () = superseded => return Ok(None),
+    };
+    let new = match compiled {
         Ok(new) if problems.is_empty() => new,
         Ok(_) => return Err(problems.into()),
         Err(more) => {
@@ -59,7 +66,7 @@ pub(super) async fn reload(
         Ok(restarted) => {
             live.sweep(core, &new, grace).await;
             let changes = Changes { http: before.is_some(), ..Changes::between(old, &new, restarted) };
-            Ok((new, changes))
+            Ok(Some((new, changes)))
         }
         Err(problem) => {
             if let Some(before) = before {
@@ -116,6 +123,8 @@ fn unchangeable(before: &Manifest, manifest: &Manifest) -> Vec<Problem> {
         ("fs", base(before) != base(manifest)),
         ("audit", audit(before) != audit(manifest)),
         ("telemetry", before.otlp != manifest.otlp),
+        #[cfg(feature = "wasm")]
+        ("wasm", before.wasm != manifest.wasm),
     ];
     for (name, _) in written_once.into_iter().filter(|(_, is_other)| *is_other) {
         let help = "put back what it was, or restart the app";

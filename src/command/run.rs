@@ -187,7 +187,8 @@ impl Args {
         self.stop(app, exit).await
     }
 
-    /// Reloads one time for all signals that come while another reload runs. A reload that failed and was not undone is not done
+    /// Reloads one time for all signals that come while another reload changes the app. A signal that comes before, while it is
+    /// read or compiled, abandons it. A reload that failed and was not undone is not done
     /// before it is.
     async fn reload_whenever(&self, app: &RunningApp, around: &mut Surroundings) -> Infallible {
         let mut health = app.health();
@@ -198,7 +199,9 @@ impl Args {
                     notify::reloading();
                     app.reopen_audit_log();
                     self.renew(around).await;
-                    self.reload(app, around).await;
+                    while self.reload(app, around).await {
+                        tracing::info!("the reload is abandoned for a newer one");
+                    }
                 }
                 // The other side is in the app.
                 _ = health.changed(), if was_degraded => (),
@@ -226,30 +229,35 @@ impl Args {
         let _ = around;
     }
 
-    async fn reload(&self, app: &RunningApp, around: &mut Surroundings) {
+    /// Returns whether another reload was asked for before this one changed anything.
+    async fn reload(&self, app: &RunningApp, around: &mut Surroundings) -> bool {
         // The manifest may be another file now.
         #[cfg(unix)]
         if let Err(error) = around.lock.renew() {
             tracing::error!("not reloaded: the app goes on as it was, and {}", report::chain(&error));
-            return;
+            return false;
         }
         // A file system that hangs must not make later signals wait, and nobody be told why.
         let Ok(read) = timeout(READ_WITHIN, self.read(&around.workers)).await else {
             tracing::error!(
                 "the manifest and its sources were not read within {READ_WITHIN:?}; the app goes on as it was"
             );
-            return;
+            return false;
         };
         let reloaded = match read {
-            Ok(Ok(manifest)) => app.reload(manifest, self.grace).await,
+            Ok(Ok(manifest)) => {
+                let newer = around.signals.clone();
+                app.reload_unless(manifest, self.grace, newer.reload()).await
+            }
             Ok(Err(problems)) => Err(problems),
             Err(error) => {
                 tracing::error!(%error, "the manifest was not read; the app goes on as it was");
-                return;
+                return false;
             }
         };
         match reloaded {
-            Ok(changes) => tracing::info!("reloaded, changed: {changes}"),
+            Ok(Some(changes)) => tracing::info!("reloaded, changed: {changes}"),
+            Ok(None) => return true,
             Err(problems) => {
                 let count = problems.count();
                 self.say(problems, &around.workers).await;
@@ -264,6 +272,7 @@ impl Args {
                 }
             }
         }
+        false
     }
 
     /// Says what is wrong while the app runs: in the log, and to people with the lines of the file, too.

@@ -19,7 +19,7 @@ use super::reader::{self, Read, Reader, Table, Value};
 use super::{app, audit, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
 
 /// The sections that there are.
-pub(super) const SECTIONS: [&str; 13] = [
+pub(super) const SECTIONS: &[&str] = &[
     "app",
     "clearnet",
     "networks",
@@ -33,6 +33,8 @@ pub(super) const SECTIONS: [&str; 13] = [
     "hosts",
     "processes",
     "supervisors",
+    #[cfg(feature = "wasm")]
+    "wasm",
 ];
 
 /// The ids of a section, and where they are: those of what is wrong, too, so that who refers to it is not blamed.
@@ -46,7 +48,7 @@ pub(super) struct Section<K, T> {
 
 /// Reads all that can be read of a manifest.
 pub(super) fn read(document: &Table<'_>) -> Manifest {
-    document.only(&SECTIONS);
+    document.only(SECTIONS);
     let networks = section(document, "networks", "a network", network::network);
     let processes =
         section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
@@ -88,6 +90,8 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
         secrets: secrets.entries,
         hosts: hosts.entries,
         processes: processes.entries,
+        #[cfg(feature = "wasm")]
+        wasm: super::wasm::section(document),
     }
 }
 

@@ -139,10 +139,14 @@ mod telemetry;
 mod tree;
 mod units;
 mod variables;
+#[cfg(feature = "wasm")]
+mod wasm;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "wasm")]
+pub use self::model::WasmSection;
 pub use self::model::{
     AppSection, AuditConfig, Child, Dynamic, Engine, Function, Given, Limits, Manifest, Otlp, Source,
     SupervisorSpec,

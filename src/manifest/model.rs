@@ -11,7 +11,7 @@ use frame_dispatch::lua::LuaConfig;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use frame_dispatch::process::{EntryId, HostConfig, HostId};
 #[cfg(feature = "wasm")]
-use frame_dispatch::wasm::WasmConfig;
+use frame_dispatch::wasm::{ComponentLimits, WasmConfig};
 use frame_dispatch::{FunctionId, FunctionsConfig};
 use frame_net::http::HttpConfig;
 use frame_net::secrets::SecretConfig;
@@ -67,6 +67,35 @@ pub struct Manifest {
     pub processes: BTreeMap<EntryId, Given<Function>>,
     /// `[supervisors]`. Those that are no child of another are started.
     pub supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
+    /// `[wasm]`.
+    #[cfg(feature = "wasm")]
+    pub wasm: WasmSection,
+}
+
+/// `[wasm]`: what the components of an app share, functions and processes each.
+#[cfg(feature = "wasm")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WasmSection {
+    /// How many of them run at once.
+    pub instances: u32,
+    /// How many linear memories each of them may have.
+    pub memories: u32,
+    /// Bytes of address space for each linear memory.
+    pub memory_reservation: usize,
+    /// What a component may take to be compiled.
+    pub component: ComponentLimits,
+}
+
+#[cfg(feature = "wasm")]
+impl Default for WasmSection {
+    fn default() -> Self {
+        Self {
+            instances: 256,
+            memories: 4,
+            memory_reservation: 4 << 30,
+            component: ComponentLimits::default(),
+        }
+    }
 }
 
 /// A part of the manifest, and where it is.

@@ -6,6 +6,8 @@ mod call;
 mod check;
 mod children;
 mod complete;
+#[cfg(all(unix, feature = "wasm"))]
+mod components;
 mod demo;
 mod examples;
 mod explain;
