@@ -226,7 +226,13 @@ fn records_that_do_not_fit_are_counted_where_they_are_not_required() {
     let log = app.path().join("audit.log");
     // A file may have so many blocks, and no signal says that it has.
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_frame"), "run"]);
+    command.args([
+        "-c",
+        "trap '' XFSZ; ulimit -f 128; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_frame"),
+        "run",
+    ]);
     command.arg(app.path().join("app.toml")).env("NO_COLOR", "1").env("XDG_CACHE_HOME", "/dev/null");
     let mut run = Run::spawn(&mut command);
     run.wait_for("the audit log cannot be written: File too large");
@@ -321,7 +327,7 @@ const LOG: &str = concat!(
     "\n",
     r#"{"v":1,"time":"2026-01-01T11:00:00.000Z","event":"attempt","id":"a-2","kind":"connect","unit":"process app:b","route":["clearnet"],"host":"2001:db8::1","port":25,"verdict":"refused","rule":"default: deny","end":"refused","sent":0,"received":0,"count":7}"#,
     "\n",
-    "{\"v\":1,\"time\":\"2026-01-01T11:00:01.000Z\",\"event\":\"attempt\",\"kind\":\"lookup\",\"unit\":\"function app:\u{1b}[2J\",\"host\":\"a\\nb\u{202e}\",\"verdict\":\"allowed\",\"sent\":1,\"received\":1}\n",
+    "{\"v\":1,\"time\":\"2026-01-01T11:00:01.000Z\",\"event\":\"attempt\",\"kind\":\"lookup\",\"unit\":\"function app:\\u001b[2J\",\"host\":\"a\\nb\\u202e\",\"verdict\":\"allowed\",\"sent\":1,\"received\":1}\n",
     r#"{"v":1,"time":"2026-01-01T11:00:02.000Z","event":"lost","unit":"function app:a","count":3}"#,
     "\n",
     r#"{"v":2,"time":5,"event":{"other":true}}"#,

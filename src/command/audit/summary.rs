@@ -195,13 +195,13 @@ impl fmt::Display for Summary {
             let omitted = groups.len().saturating_sub(MAX_ROWS);
             let rows = groups.into_iter().take(MAX_ROWS).map(|(group, counts)| {
                 let place = match group.route.as_str() {
-                    "" | "clearnet" => group.destination.clone(),
-                    route => format!("{} via {route}", group.destination),
+                    "" | "clearnet" => one_line(&group.destination),
+                    route => one_line(&format!("{} via {route}", group.destination)),
                 };
                 let numbers =
                     [counts.attempts(), counts.refused, counts.unfinished()].map(|count| count.to_string());
                 let sizes = [counts.sent, counts.received].map(size);
-                [group.unit.clone(), place].into_iter().chain(numbers).chain(sizes).collect()
+                [one_line(&group.unit), place].into_iter().chain(numbers).chain(sizes).collect()
             });
             let header = ["unit", "destination", "attempts", "refused", "open", "sent", "received"];
             writeln!(f, "{}", table(&header, rows))?;
@@ -214,7 +214,8 @@ impl fmt::Display for Summary {
         if !refusals.is_empty() {
             let omitted = refusals.len().saturating_sub(MAX_ROWS);
             let rows = refusals.into_iter().take(MAX_ROWS);
-            let rows = rows.map(|((unit, rule), count)| vec![unit.clone(), rule.clone(), count.to_string()]);
+            let rows =
+                rows.map(|((unit, rule), count)| vec![one_line(unit), one_line(rule), count.to_string()]);
             writeln!(f, "\n{}", table(&["unit", "refused by", "count"], rows))?;
             if omitted > 0 {
                 writeln!(f, "and {omitted} others")?;
