@@ -48,6 +48,8 @@ impl Engines {
         manager: &ProcessManager,
         http: HttpClient,
     ) -> Result<Self, BoxError> {
+        #[cfg(not(feature = "wasm"))]
+        let _ = manifest;
         // One for all, so that none of them can hold the threads on which the app is controlled.
         let runtime = ScriptRuntime::new();
         runtime

@@ -1,5 +1,6 @@
 //! Components, in the program.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -29,7 +30,9 @@ fn bomb() -> Vec<u8> {
     let mut text = "(component $root (component $c0)".to_owned();
     for number in 1..=30 {
         let before = number - 1;
-        text += &format!(
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
             "(component $c{number} (alias outer $root $c{before} (component $c))
                (instance (instantiate $c)) (instance (instantiate $c)))"
         );
@@ -42,7 +45,7 @@ fn app(sections: &str, components: &[(&str, &[u8])]) -> App {
     let app = App::new("", &[]);
     let mut manifest = format!("[app]\nname = \"components\"\n{sections}\n");
     for (name, component) in components {
-        manifest += &format!("[functions.\"app:{name}\"]\nengine = \"wasm\"\nsource = \"{name}.wasm\"\n");
+        let _ = write!(manifest, "[functions.\"app:{name}\"]\nengine = \"wasm\"\nsource = \"{name}.wasm\"\n");
         fs::write(app.path().join(format!("{name}.wasm")), component).expect("it is written");
     }
     app.write("app.toml", &manifest);
