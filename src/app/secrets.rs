@@ -100,7 +100,7 @@ fn granted(manifest: &Manifest) -> BTreeSet<&SecretId> {
     let options = std::iter::once(&manifest.app.options)
         .chain(functions.map(|given| &given.value.options))
         .chain(children.map(|given| &given.value.options));
-    options.filter_map(|options: &Options| options.get(&SECRETS)).flat_map(|ids| ids.iter()).collect()
+    options.filter_map(|options: &Options| options.get(&SECRETS)).flat_map(SecretIds::iter).collect()
 }
 
 /// Secrets that options grant and that there are not.

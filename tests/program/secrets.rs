@@ -322,7 +322,7 @@ fn a_run_shows_and_sends_no_value_and_takes_over_another() {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let kept = Arc::clone(&kept);
             thread::spawn(move || {
-                let mut bytes = [0; 65_536];
+                let mut bytes = vec![0; 65_536];
                 while let Ok(read @ 1..) = stream.read(&mut bytes) {
                     kept.lock().expect("no thread has panicked").extend_from_slice(&bytes[..read]);
                     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
