@@ -224,13 +224,15 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
         | HttpError::ReservedHeader { .. }
         | HttpError::InvalidTrailer { .. }
         | HttpError::TooManyHeaders { .. }
-        | HttpError::Encode(_) => ErrorKind::Invalid,
+        | HttpError::Encode(_)
+        | HttpError::Secret(SecretError::HeaderGiven { .. } | SecretError::Trace { .. }) => {
+            ErrorKind::Invalid
+        }
         HttpError::RequestBody(error) => match error {
             BodyError::Read(_) => ErrorKind::Unavailable,
             BodyError::TooLarge { .. } => ErrorKind::Exhausted,
             _ => ErrorKind::Invalid,
         },
-        HttpError::Secret(SecretError::HeaderGiven { .. } | SecretError::Trace { .. }) => ErrorKind::Invalid,
         HttpError::Secret(SecretError::NotFound { .. }) => ErrorKind::Unavailable,
         HttpError::Redirect { .. } | HttpError::Secret(_) => ErrorKind::Denied,
         HttpError::RequestTooLarge { .. }
