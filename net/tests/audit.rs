@@ -379,3 +379,35 @@ async fn frames_of_an_app_without_a_log_carry_no_callers() {
     app.resolvers().resolve(&Context::new(&app, Some(&parent)), &Options::new(), child.pairs_mut()).unwrap();
     assert!(child.seal().get(&CALLERS).is_none());
 }
+
+#[tokio::test]
+async fn the_rule_that_decided_is_recorded_and_a_refusal_has_no_beginning() {
+    let address = echo().await;
+    let options = json!({ "egress": ["127.0.0.1", "*.shop.example"] });
+    let (dialer, log) = world(listening(), &options);
+    drop(soon(dialer.connect(&endpoint(&address))).await.unwrap());
+    let (attempt, outcome) = log.next().await;
+    assert_eq!(attempt.verdict.rule.as_deref(), Some("egress: 127.0.0.1"));
+    assert_eq!(outcome.verdict, attempt.verdict);
+
+    let client = HttpClient::new(HttpConfig::default()).unwrap();
+    let begun = log.begun();
+    soon(dialer.connect(&endpoint("127.0.0.2:80"))).await.unwrap_err();
+    soon(dialer.lookup(&"elsewhere.example".parse().unwrap())).await.unwrap_err();
+    soon(client.send(&dialer, Request::get("http://elsewhere.example/").unwrap())).await.unwrap_err();
+    let socket = WebSocketRequest::new("wss://elsewhere.example/").unwrap();
+    soon(client.websocket(&dialer, socket)).await.unwrap_err();
+    let kinds = [AttemptKind::Connect, AttemptKind::Lookup, AttemptKind::Http, AttemptKind::WebSocket];
+    for kind in kinds {
+        let (attempt, outcome) = log.next().await;
+        assert_eq!((attempt.kind, outcome.is_begun, outcome.end), (kind, false, End::Refused));
+        let rule = outcome.verdict.rule.unwrap();
+        assert!(rule.starts_with("egress: ") && rule.contains("*.shop.example"), "{rule}");
+    }
+    let at = LocalEndpoint::new([127, 0, 0, 1].into(), 0);
+    let datagrams = soon(dialer.bind_datagram(&at)).await.unwrap();
+    soon(datagrams.send_to(b"no", &endpoint("127.0.0.2:9"))).await.unwrap_err();
+    let (attempt, outcome) = log.next().await;
+    assert_eq!((attempt.kind, outcome.is_begun), (AttemptKind::Datagram, false));
+    assert_eq!(log.begun(), begun + 1, "the socket alone");
+}

@@ -242,7 +242,7 @@ fn records_that_do_not_fit_are_counted_where_they_are_not_required() {
     run.wait_for("the audit log is written again");
     run.stop();
     let summary = summary(&log, &[]);
-    assert!(summary["lost"].as_u64() > Some(10), "{summary}");
+    assert!(summary["lost"].as_u64() > Some(0), "{summary}");
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn a_log_that_is_hostile_or_missing_is_an_error_or_a_summary() {
 fn a_log_is_followed_over_a_rotation() {
     let directory = tempfile::tempdir().unwrap();
     let (log, rotated) = (directory.path().join("audit.log"), directory.path().join("audit.log.1"));
-    fs::write(&log, LOG.replace("{\"v\":1,\"ti", "")).unwrap();
+    fs::write(&log, LOG.strip_suffix("{\"v\":1,\"ti").unwrap()).unwrap();
     let mut following = command(&["audit", "--follow", log.to_str().unwrap()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use frame_net::audit::{AUDIT, Attempt, Audit, Begun, Outcome};
 use frame_net::http::websocket::{Message, WebSocketError, WebSocketRequest};
 use frame_net::http::{
     Body, EventSource, HeaderMap, HttpClient, HttpConfig, HttpError, Method, Request, Response,
@@ -35,6 +36,22 @@ struct World {
     app: App,
     client: HttpClient,
     store: SecretStore,
+    log: Arc<Log>,
+}
+
+/// An audit log that keeps all that it is given, in text.
+#[derive(Debug, Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Audit for Log {
+    fn begin(&self, attempt: &Arc<Attempt>) -> Begun {
+        self.0.lock().unwrap().push(format!("begun {attempt:?}"));
+        Begun::Recorded
+    }
+
+    fn end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
+        self.0.lock().unwrap().push(format!("{attempt:?} {outcome:?}"));
+    }
 }
 
 impl World {
@@ -45,10 +62,12 @@ impl World {
         let mut app = App::builder();
         app.set_resolvers(FrameResolvers::linked()).unwrap();
         app.set(&SECRET_STORE, store.clone()).unwrap();
+        let log = Arc::<Log>::default();
+        app.set(&AUDIT, Arc::clone(&log) as Arc<dyn Audit>).unwrap();
         let config_of_net = json!({ "networks": { "app:proxy": network } });
         let config_of_net: NetConfig = serde_json::from_value(config_of_net).unwrap();
         frame_net::boot(&mut app, config_of_net).unwrap();
-        Self { app: app.build(), client: HttpClient::new(config).unwrap(), store }
+        Self { app: app.build(), client: HttpClient::new(config).unwrap(), store, log }
     }
 
     /// All hosts are at `to`.
@@ -611,4 +630,20 @@ async fn nothing_that_is_shown_has_the_value() {
     assert_absent(shown.as_bytes(), "what is shown");
     assert!(shown.contains("app:stripe"));
     assert!(request.headers() == &HeaderMap::new());
+}
+
+#[tokio::test]
+async fn the_audit_log_has_the_id_of_a_secret_and_not_its_value() {
+    let (world, _origin) = shop(&["shop.internal"], |_| ok("")).await;
+    world.text("https://shop.internal/").await.unwrap();
+    world.get("http://shop.internal/").await.map(drop).unwrap_err();
+    let log = world.log.0.lock().unwrap().clone();
+    assert_eq!(log.len(), 3, "{log:#?}");
+    assert!(log.iter().all(|record| record.contains("secret: Some(\"app:stripe\")")), "{log:#?}");
+    assert!(
+        log[2].contains("is_begun: false") && log[2].contains("secrets: the secret `app:stripe`"),
+        "{}",
+        log[2]
+    );
+    assert_absent(log.concat().as_bytes(), "the audit log");
 }
