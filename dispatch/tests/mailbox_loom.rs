@@ -2,15 +2,49 @@
 //! ones, with messages that are calls. And the same with callees that break the protocol, to show that the model finds it.
 
 mod sync {
+    pub(super) use loom::sync::atomic::AtomicU32;
     pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(super) use std::sync::atomic::Ordering;
 }
 
-/// The senders are woken at once.
+/// The same as `src/process/batch.rs`, without nesting. That has a constant for each thread, which loom has not.
 mod batch {
+    use std::cell::Cell;
+    use std::ptr;
+
     use super::mailbox::Mailbox;
 
-    pub(super) const fn is_open(_: &Mailbox) -> bool {
-        false
+    loom::thread_local! {
+        /// The mailbox whose batch is open, and whether it made room.
+        static OPEN: Cell<(*const Mailbox, bool)> = Cell::new((ptr::null(), false));
+    }
+
+    pub(super) struct Batch<'a>(&'a Mailbox);
+
+    impl<'a> Batch<'a> {
+        pub(super) fn begin(mailbox: &'a Mailbox) -> Self {
+            OPEN.with(|open| open.set((mailbox, false)));
+            Self(mailbox)
+        }
+    }
+
+    impl Drop for Batch<'_> {
+        fn drop(&mut self) {
+            let (_, owes_room) = OPEN.with(|open| open.replace((ptr::null(), false)));
+            if owes_room {
+                self.0.end_batch();
+            }
+        }
+    }
+
+    pub(super) fn is_open(mailbox: &Mailbox) -> bool {
+        OPEN.with(|open| {
+            let is_open = ptr::eq(open.get().0, mailbox);
+            if is_open {
+                open.set((mailbox, true));
+            }
+            is_open
+        })
     }
 }
 
@@ -100,7 +134,8 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use self::mailbox::{Mailbox, Refused};
+use self::batch::Batch;
+use self::mailbox::{Fetched, Mailbox, Refused};
 use self::message::{Message, Outcome, call};
 
 /// All orders of so many steps would take hours.
@@ -139,7 +174,8 @@ fn call_while_the_callee_ends(end: impl Fn(&Mailbox) + Copy + Send + 'static) {
 fn a_call_is_replied_to_or_dropped_with_the_mailbox_and_never_lost() {
     model(|| {
         call_while_the_callee_ends(|mailbox| {
-            if let Some(Message { number, reply: Some(reply) }) = mailbox.try_receive() {
+            if let Some(Message { number, reply: Some(reply) }) = mailbox.try_receive(&mut Fetched::default())
+            {
                 reply.send(number + 1);
             }
             drop(mailbox.close());
@@ -150,7 +186,7 @@ fn a_call_is_replied_to_or_dropped_with_the_mailbox_and_never_lost() {
 #[test]
 #[should_panic(expected = "the caller is told")]
 fn the_model_finds_a_callee_that_ends_and_leaves_its_mailbox_open() {
-    model(|| call_while_the_callee_ends(|mailbox| drop(mailbox.try_receive())));
+    model(|| call_while_the_callee_ends(|mailbox| drop(mailbox.try_receive(&mut Fetched::default()))));
 }
 
 #[test]
@@ -160,7 +196,7 @@ fn a_callee_that_waits_is_woken_for_a_call_and_the_caller_for_its_reply() {
         let callee = thread::spawn({
             let mailbox = Arc::clone(&mailbox);
             move || {
-                let Message { number, reply } = block_on(mailbox.receive());
+                let Message { number, reply } = block_on(mailbox.receive(&mut Fetched::default()));
                 reply.expect("it is a call").send(number + 1);
             }
         });
@@ -181,7 +217,7 @@ fn receive_past_a_full_mailbox(receive: impl Fn(&Mailbox) -> Message + Copy + Se
     });
     assert!(send(&mailbox, sent(2)).is_none(), "it was sent");
     assert_eq!(receiver.join().unwrap(), 2);
-    assert_eq!(mailbox.try_receive().map(|message| message.number), Some(1));
+    assert_eq!(mailbox.try_receive(&mut Fetched::default()).map(|message| message.number), Some(1));
 }
 
 fn is_even(message: &Message) -> bool {
@@ -190,7 +226,11 @@ fn is_even(message: &Message) -> bool {
 
 #[test]
 fn a_full_mailbox_does_not_keep_out_what_its_receiver_waits_for() {
-    model(|| receive_past_a_full_mailbox(|mailbox| block_on(mailbox.receive_where(is_even))));
+    model(|| {
+        receive_past_a_full_mailbox(|mailbox| {
+            block_on(mailbox.receive_where(&mut Fetched::default(), is_even))
+        });
+    });
 }
 
 #[test]
@@ -210,12 +250,73 @@ fn a_sender_that_gives_up_as_it_is_let_in_takes_no_room_with_it() {
                 is_sent
             }
         });
-        let found = mailbox.try_receive_where(is_even);
+        let found = mailbox.try_receive_where(&mut Fetched::default(), is_even);
         assert_eq!(found.map(|message| message.number), None, "it waited, or was not there");
         assert!(!sender.join().unwrap());
-        assert_eq!(mailbox.try_receive().map(|message| message.number), Some(1));
+        assert_eq!(mailbox.try_receive(&mut Fetched::default()).map(|message| message.number), Some(1));
         // There is room for one again.
         assert!(mailbox.try_send(sent(3)).is_ok());
         assert!(matches!(mailbox.try_send(sent(4)), Err(Refused::Full(_))));
+    });
+}
+
+/// A full mailbox of four whose receiver fetches all, receives two of them in a batch and does `then`, while others send.
+fn receive_in_a_batch(then: impl Fn(&Mailbox, &mut Fetched) + Copy + Send + 'static) {
+    let mailbox = Arc::new(Mailbox::new(4));
+    for number in 1..=4 {
+        assert!(mailbox.try_send(sent(number)).is_ok());
+    }
+    let receiver = thread::spawn({
+        let mailbox = Arc::clone(&mailbox);
+        move || {
+            let mut fetched = Fetched::default();
+            let batch = Batch::begin(&mailbox);
+            for number in 1..=2 {
+                assert_eq!(mailbox.try_receive(&mut fetched).map(|it| it.number), Some(number));
+            }
+            drop(batch);
+            then(&mailbox, &mut fetched);
+            fetched
+        }
+    });
+    assert!(send(&mailbox, sent(5)).is_none(), "it was sent");
+    let is_sent = mailbox.try_send(sent(6)).is_ok();
+    let mut fetched = receiver.join().unwrap();
+    // That of two was free, unless it was tried before the second was received.
+    assert_eq!(mailbox.len(), if is_sent { 4 } else { 3 });
+    assert_eq!(mailbox.try_send(sent(7)).is_ok(), !is_sent);
+    assert!(matches!(mailbox.try_send(sent(8)), Err(Refused::Full(_))));
+    let left = std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).map(|it| it.number);
+    assert_eq!(left.collect::<Vec<_>>(), [3, 4, 5, if is_sent { 6 } else { 7 }]);
+}
+
+#[test]
+fn room_of_what_is_received_in_a_batch_is_neither_lost_nor_given_twice() {
+    model(|| receive_in_a_batch(|_, _| ()));
+}
+
+#[test]
+fn what_was_fetched_goes_back_to_the_front_while_others_send() {
+    model(|| receive_in_a_batch(Mailbox::put_back));
+}
+
+#[test]
+fn a_sender_goes_on_when_the_receiver_has_received_what_it_fetched_and_finds_nothing() {
+    model(|| {
+        let mailbox = Arc::new(Mailbox::new(4));
+        for number in 1..=4 {
+            assert!(mailbox.try_send(sent(number)).is_ok());
+        }
+        let receiver = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || {
+                let mut fetched = Fetched::default();
+                // It blocks its thread in the batch, which ends when it has received all.
+                let _batch = Batch::begin(&mailbox);
+                (0..5).map(|_| block_on(mailbox.receive(&mut fetched)).number).collect::<Vec<_>>()
+            }
+        });
+        assert!(send(&mailbox, sent(5)).is_none(), "it was sent");
+        assert_eq!(receiver.join().unwrap(), [1, 2, 3, 4, 5]);
     });
 }

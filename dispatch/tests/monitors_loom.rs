@@ -3,7 +3,9 @@
 //! to show that the model finds it.
 
 mod sync {
+    pub(super) use loom::sync::atomic::AtomicU32;
     pub(super) use loom::sync::{Arc, Mutex, MutexGuard};
+    pub(super) use std::sync::atomic::Ordering;
 }
 
 /// There are no senders that wait.
@@ -329,7 +331,7 @@ fn while_the_second_ends<T>(
 
 /// The monitors whose exits the process receives.
 fn received(process: &Instance) -> Vec<MonitorRef> {
-    let messages = std::iter::from_fn(|| process.mailbox.try_receive());
+    let messages = std::iter::from_fn(|| process.mailbox.try_receive(&mut mailbox::Fetched::default()));
     let monitor = |Message::Exited { monitor, exit }| {
         assert_eq!(*exit, Exit { pid: monitor.pid(), result: None });
         monitor

@@ -10,6 +10,7 @@ use super::call::ProcessCallError;
 use super::entry::EntryId;
 use super::error::{ProcessError, SendError, StartError};
 use super::instance::{Instance, LinkedStarter};
+use super::mailbox::Fetched;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use super::monitor::MonitorRef;
@@ -25,22 +26,22 @@ use crate::pid::Pid;
 #[derive(Debug)]
 pub struct ProcessCtx {
     ctx: Ctx,
-    instance: Arc<Instance>,
+    fetched: Fetched,
 }
 
 impl ProcessCtx {
     pub(super) fn new(instance: &Arc<Instance>, waiting: Option<WaitingCaller>) -> Self {
         let ctx = Ctx::of_process(instance.manager.functions().clone(), Arc::clone(instance), waiting);
-        Self { ctx, instance: Arc::clone(instance) }
+        Self { ctx, fetched: Fetched::default() }
     }
 
-    pub(super) const fn instance(&self) -> &Arc<Instance> {
-        &self.instance
+    pub(super) fn instance(&self) -> &Arc<Instance> {
+        instance(&self.ctx)
     }
 
     /// Its PID.
     pub fn pid(&self) -> Pid {
-        self.instance.pid
+        self.instance().pid
     }
 
     /// What it calls functions with, and starts processes. A clone can be kept in what the process spawns: it is
@@ -51,12 +52,12 @@ impl ProcessCtx {
 
     /// Its frame.
     pub fn frame(&self) -> &Frame {
-        self.instance.frame()
+        self.instance().frame()
     }
 
     /// The processes that it is one of.
     pub fn processes(&self) -> &ProcessManager {
-        &self.instance.manager
+        &self.instance().manager
     }
 
     /// Waits for a message, and takes the oldest.
@@ -68,8 +69,8 @@ impl ProcessCtx {
     ///
     /// Dropping the future means that nothing was taken.
     pub async fn receive(&mut self) -> Message {
-        let message = self.instance.mailbox.receive().await;
-        self.instance.received(message)
+        let message = instance(&self.ctx).mailbox.receive(&mut self.fetched).await;
+        self.instance().received(message)
     }
 
     /// The same, for no longer than `time`.
@@ -83,8 +84,8 @@ impl ProcessCtx {
 
     /// Takes the oldest message, if there is any.
     pub fn try_receive(&mut self) -> Option<Message> {
-        let message = self.instance.mailbox.try_receive()?;
-        Some(self.instance.received(message))
+        let message = instance(&self.ctx).mailbox.try_receive(&mut self.fetched)?;
+        Some(self.instance().received(message))
     }
 
     /// Waits for a message that `is_wanted`, and takes the oldest such. The others stay in the mailbox, in their order, and
@@ -97,8 +98,8 @@ impl ProcessCtx {
     ///
     /// Dropping the future means that nothing was taken.
     pub async fn receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Message {
-        let message = self.instance.mailbox.receive_where(is_wanted).await;
-        self.instance.received(message)
+        let message = instance(&self.ctx).mailbox.receive_where(&mut self.fetched, is_wanted).await;
+        self.instance().received(message)
     }
 
     /// The same, for no longer than `time`.
@@ -116,8 +117,8 @@ impl ProcessCtx {
 
     /// Takes the oldest message that `is_wanted`, if there is any.
     pub fn try_receive_where(&mut self, is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
-        let message = self.instance.mailbox.try_receive_where(is_wanted)?;
-        Some(self.instance.received(message))
+        let message = instance(&self.ctx).mailbox.try_receive_where(&mut self.fetched, is_wanted)?;
+        Some(self.instance().received(message))
     }
 
     /// [Sends](ProcessManager::send) a message.
@@ -134,7 +135,7 @@ impl ProcessCtx {
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
-        self.instance.manager.send(&self.ctx, to, payload).await
+        self.instance().manager.send(&self.ctx, to, payload).await
     }
 
     /// [Sends](ProcessManager::try_send) a message, if there is room for it.
@@ -147,7 +148,7 @@ impl ProcessCtx {
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
-        self.instance.manager.try_send(&self.ctx, to, payload)
+        self.instance().manager.try_send(&self.ctx, to, payload)
     }
 
     /// [Calls](ProcessManager::call) a process, and waits for its reply.
@@ -164,7 +165,7 @@ impl ProcessCtx {
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<Payload, ProcessCallError> {
-        self.instance.manager.call(&self.ctx, to, payload).await
+        self.instance().manager.call(&self.ctx, to, payload).await
     }
 
     /// The same, for no longer than `time`.
@@ -182,7 +183,7 @@ impl ProcessCtx {
         payload: impl Into<Payload>,
         time: Duration,
     ) -> Result<Payload, ProcessCallError> {
-        self.instance.manager.call_timeout(&self.ctx, to, payload, time).await
+        self.instance().manager.call_timeout(&self.ctx, to, payload, time).await
     }
 
     /// [Starts](ProcessManager::start) a process.
@@ -191,7 +192,7 @@ impl ProcessCtx {
     ///
     /// A [`StartError`]; nothing of the process has run then.
     pub fn start(&self, start: Start) -> Result<Pid, StartError> {
-        self.instance.manager.start(&self.ctx, start)
+        self.instance().manager.start(&self.ctx, start)
     }
 
     /// Monitors another process: its [exit](Message::Exited) is delivered once, with the reference that this returns. The exit
@@ -205,7 +206,7 @@ impl ProcessCtx {
     /// [`ProcessError::TooManyMonitors`] if this process has as many as it may have, and [`ProcessError::Ended`] if this one
     /// has.
     pub fn monitor(&self, pid: Pid) -> Result<MonitorRef, ProcessError> {
-        self.instance.monitor(pid)
+        self.instance().monitor(pid)
     }
 
     /// Ends a monitor: its exit is not in the mailbox afterwards, and will not be. Returns whether there was anything to undo: a
@@ -213,7 +214,7 @@ impl ProcessCtx {
     ///
     /// A PID stands for the monitor that [a start](Start::with_monitor) set up.
     pub fn demonitor(&self, monitor: impl Into<MonitorRef>) -> bool {
-        self.instance.demonitor(monitor.into())
+        self.instance().demonitor(monitor.into())
     }
 
     /// [Links](ProcessManager::link) this process to another.
@@ -233,51 +234,66 @@ impl ProcessCtx {
 
     /// Says whether the failure of a linked process is [a message](Message::LinkDown) to this one, and not its end.
     pub fn trap_links(&self, traps: bool) {
-        self.instance.trap_links(traps);
+        self.instance().trap_links(traps);
     }
 
     /// Makes every end of a linked process a [message](Message::LinkDown), also a normal one. Says who started this process
     /// and is linked to it.
     pub(super) fn trap_ends(&self) -> LinkedStarter {
-        self.instance.trap_ends()
+        self.instance().trap_ends()
     }
 
     /// What this is a process of.
     pub(super) fn entry(&self) -> &EntryId {
-        &self.instance.entry.id
+        &self.instance().entry.id
     }
 
     /// Lets a process outlive this one that it owns.
     pub(super) fn disown(&self, pid: Pid) {
-        self.instance.disown(pid);
+        self.instance().disown(pid);
     }
 
     /// Gives a process that this one owns another rank.
     pub(super) fn rank(&self, pid: Pid, rank: u64) {
-        self.instance.rank(pid, rank);
+        self.instance().rank(pid, rank);
     }
 
     /// Why this process was [cancelled](ProcessManager::cancel), if it was; also before it has received that.
     pub fn cancel_reason(&self) -> Option<Arc<str>> {
-        self.instance.cancel_reason()
+        self.instance().cancel_reason()
     }
 
     /// When the process is terminated, if it was cancelled with a grace period that has an end. Cancelled again it may be
     /// sooner than the message said.
     pub fn cancel_deadline(&self) -> Option<Instant> {
-        self.instance.cancel_deadline()
+        self.instance().cancel_deadline()
     }
 
     /// That of the process whose own `ctx` is: for an engine, whose guests have but a `Ctx`. Only one of them receives at a
     /// time.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) fn of(ctx: &Ctx) -> Option<Self> {
-        ctx.process().map(|instance| Self { ctx: ctx.clone(), instance: Arc::clone(instance) })
+        ctx.process().map(|_| Self { ctx: ctx.clone(), fetched: Fetched::default() })
     }
 
     /// For a process that is a function in an engine: it finds the process in the `Ctx`.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(crate) fn into_ctx(self) -> Ctx {
-        self.ctx
+        // Each message is received with another of these.
+        self.instance().mailbox.fetch_no_more();
+        self.ctx.clone()
+    }
+}
+
+/// The process of a [`ProcessCtx`], which is that of its `Ctx`. By itself, it would have room twice in the future of each process.
+fn instance(ctx: &Ctx) -> &Arc<Instance> {
+    ctx.owner().expect("a `ProcessCtx` is made of a process")
+}
+
+impl Drop for ProcessCtx {
+    /// What it has not received is in the mailbox then, which is emptied when the process has ended: callers are told of that
+    /// end, and not of a request that was dropped.
+    fn drop(&mut self) {
+        instance(&self.ctx).mailbox.put_back(&mut self.fetched);
     }
 }

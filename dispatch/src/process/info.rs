@@ -130,7 +130,7 @@ impl Instance {
             owner,
             links,
             monitors,
-            uptime: self.started.elapsed(),
+            uptime: Duration::from_nanos(self.manager.age().saturating_sub(self.started)),
         }
     }
 }

@@ -38,7 +38,8 @@ pub(crate) struct Instance {
     pub(super) entry: Arc<Entry>,
     pub(super) host: Arc<Host>,
     pub(super) parent: Option<Pid>,
-    pub(super) started: Instant,
+    /// When it was started, in nanoseconds since its manager was made: a word less than an [`Instant`] for each process.
+    pub(super) started: u64,
     pub(super) manager: ProcessManager,
     pub(super) mailbox: Mailbox,
     frame: Frame,
@@ -196,7 +197,7 @@ impl Instance {
             pid,
             entry,
             parent,
-            started: Instant::now(),
+            started: manager.age(),
             manager,
             mailbox: Mailbox::new(host.mailbox_capacity()),
             host,

@@ -1,7 +1,7 @@
 //! The mailbox of a process.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
@@ -10,23 +10,42 @@ use tokio::task::coop::cooperative;
 
 use super::batch;
 use super::message::Message;
-use super::sync::{Arc, Mutex, MutexGuard};
+use super::sync::{Arc, AtomicU32, Mutex, MutexGuard, Ordering};
 
 /// An empty queue with room for more than this gives it back.
 pub(super) const ROOM_KEPT: usize = 64;
 
+/// A receiver fetches all messages at once if there are so many. Fewer are received one by one.
+const FETCHED_AT: usize = 4;
+
 /// A queue of messages that many send to and one receives from. It takes no memory before there is one.
 pub(super) struct Mailbox {
+    /// How many of those messages it holds that [take room](Message::takes_room).
+    capacity: u32,
+    /// How many [fetched](Fetched) messages are not received yet. Changed under the lock, or by the receiver within its
+    /// [batch](batch::Batch) without it.
+    fetched: AtomicU32,
     state: Mutex<State>,
 }
 
+/// The messages that the receiver has fetched from the queue and not received yet, oldest first. All of them take room.
+///
+/// Within its batch it receives them without the lock, for which it would contend with its senders. Outside of it they go back
+/// first: the room that they leave would not be given to senders that wait.
+#[derive(Debug, Default)]
+pub(super) struct Fetched(
+    // On the heap, because few processes have any, and the future of each has room for this.
+    #[allow(clippy::box_collection)] Option<Box<VecDeque<Message>>>,
+);
+
 struct State {
-    /// How many of those messages it holds that [take room](Message::takes_room).
-    capacity: u32,
     queue: VecDeque<Message>,
     /// How much room is taken: by those in the queue, by those that the receiver is looking through, and for senders that
-    /// have waited and do not know it yet. Where senders wait there is no other.
+    /// have waited and do not know it yet. Where senders wait there is no other. Messages that were fetched hold theirs until
+    /// [`settle`](Mailbox::settle) sees that they were received.
     held: u32,
+    /// How many fetched messages hold room.
+    fetched: u32,
     /// How many the runtime itself said.
     told: u32,
     /// Mailboxes that were never full take no memory for it.
@@ -34,6 +53,8 @@ struct State {
     receiver: Option<Waker>,
     /// Whether the receiver waits for certain messages only. It has to be woken for those of senders that wait for room, too.
     is_selective: bool,
+    /// Whether messages may be [fetched](Fetched). What is fetched is not seen by other receivers.
+    is_fetched: bool,
     is_closed: bool,
 }
 
@@ -86,16 +107,21 @@ impl Mailbox {
     /// An empty mailbox, with room for `capacity` messages and no more than 2³² − 1.
     pub(super) fn new(capacity: usize) -> Self {
         let state = State {
-            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
             queue: VecDeque::new(),
             held: 0,
+            fetched: 0,
             told: 0,
             line: None,
             receiver: None,
             is_selective: false,
+            is_fetched: true,
             is_closed: false,
         };
-        Self { state: Mutex::new(state) }
+        Self {
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
+            fetched: AtomicU32::new(0),
+            state: Mutex::new(state),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,7 +130,9 @@ impl Mailbox {
 
     /// How many messages there are.
     pub(super) fn len(&self) -> usize {
-        self.state().queue.len()
+        let state = self.state();
+        let fetched = self.fetched.load(Ordering::Acquire);
+        state.queue.len().saturating_add(usize::try_from(fetched).unwrap_or(usize::MAX))
     }
 
     /// How many messages the queue has memory for.
@@ -125,7 +153,7 @@ impl Mailbox {
             return Err(Refused::Closed(message));
         }
         if message.takes_room() {
-            if state.held >= state.capacity {
+            if !self.has_room(&mut state) {
                 return Err(Refused::Full(message));
             }
             state.held += 1;
@@ -157,7 +185,33 @@ impl Mailbox {
     /// Whether the runtime itself said as much as there is room for messages.
     pub(super) fn is_crowded(&self) -> bool {
         let state = self.state();
-        state.told >= state.capacity
+        state.told >= self.capacity
+    }
+
+    /// Returns whether there is room for a message.
+    fn has_room(&self, state: &mut State) -> bool {
+        if state.held >= self.capacity {
+            self.settle(state);
+        }
+        state.held < self.capacity
+    }
+
+    /// Frees the room of the messages that were fetched and then received. That of senders that wait is given to them when the
+    /// batch ends.
+    fn settle(&self, state: &mut State) {
+        let left = self.fetched.load(Ordering::Acquire);
+        let received = mem::replace(&mut state.fetched, left) - left;
+        let line = state.line.as_deref_mut().filter(|line| !line.senders.is_empty());
+        let owed = match line {
+            // More is held than there is room for if a sender was let in because its message was waited for.
+            Some(line) => {
+                let owed = received - received.min(state.held.saturating_sub(self.capacity));
+                line.owed += owed;
+                owed
+            }
+            None => 0,
+        };
+        state.held -= received - owed;
     }
 
     /// Puts a message where there is room for it.
@@ -178,10 +232,11 @@ impl Mailbox {
     }
 
     /// Takes the oldest message.
-    pub(super) fn try_receive(&self) -> Option<Message> {
-        match self.take(self.state()) {
+    pub(super) fn try_receive(&self, fetched: &mut Fetched) -> Option<Message> {
+        match self.take(fetched) {
             Ok(message) => Some(message),
             Err(state) => {
+                fetched.give_back();
                 let owes_room = state.owes_room();
                 drop(state);
                 self.give_if(owes_room);
@@ -191,26 +246,91 @@ impl Mailbox {
     }
 
     /// Waits for a message and takes it.
-    pub(super) async fn receive(&self) -> Message {
+    //
+    // Not an `async fn`, whose future would have room for its arguments twice.
+    pub(super) fn receive<'a>(&'a self, fetched: &'a mut Fetched) -> impl Future<Output = Message> + 'a {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
-        let receive = poll_fn(|waker| match self.take(self.state()) {
+        let receive = poll_fn(move |waker| match receiving.mailbox.take(fetched) {
             Ok(message) => receiving.done(message),
             Err(state) => {
+                fetched.give_back();
                 let owes_room = state.owes_room();
                 let pending = receiving.wait(state, waker, false);
-                self.give_if(owes_room);
+                receiving.mailbox.give_if(owes_room);
                 pending
             }
         });
         // A process that always finds a message lets others run, too.
-        cooperative(receive).await
+        cooperative(receive)
     }
 
     /// Takes the oldest message; gives the lock back if there is none.
-    fn take<'a>(&self, mut state: MutexGuard<'a, State>) -> Result<Message, MutexGuard<'a, State>> {
-        let Some(message) = state.queue.pop_front() else { return Err(state) };
+    fn take(&self, fetched: &mut Fetched) -> Result<Message, MutexGuard<'_, State>> {
+        if let Some(messages) = fetched.0.as_deref_mut().filter(|messages| !messages.is_empty()) {
+            if batch::is_open(self)
+                && let Some(message) = messages.pop_front()
+            {
+                self.note_fetched(messages);
+                return Ok(message);
+            }
+            self.put_back(fetched);
+        }
+        let mut state = self.state();
+        // What the runtime itself said may be discarded, so it stays.
+        if state.queue.len() >= FETCHED_AT && state.told == 0 && state.is_fetched && batch::is_open(self) {
+            let messages = fetched.0.get_or_insert_default();
+            self.settle(&mut state);
+            mem::swap(&mut state.queue, messages);
+            state.fetched = Self::count(messages);
+            if let Some(message) = messages.pop_front() {
+                self.note_fetched(messages);
+                return Ok(message);
+            }
+        }
+        let Some(message) = state.queue.pop_front() else {
+            self.found_nothing(&mut state);
+            return Err(state);
+        };
         self.taken(state, &message);
         Ok(message)
+    }
+
+    /// The receiver has received all that it fetched, and found nothing more that it wants.
+    fn found_nothing(&self, state: &mut State) {
+        // The queue may have the memory of what was fetched last.
+        give_back(&mut state.queue);
+        self.settle(state);
+    }
+
+    /// Has all messages received one by one from now on, so that there may be several receivers, one at a time.
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(super) fn fetch_no_more(&self) {
+        self.state().is_fetched = false;
+    }
+
+    fn note_fetched(&self, messages: &VecDeque<Message>) {
+        self.fetched.store(Self::count(messages), Ordering::Release);
+    }
+
+    /// How many messages these are, each of which takes room.
+    fn count(messages: &VecDeque<Message>) -> u32 {
+        u32::try_from(messages.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Puts the messages that were fetched and not received back to the front, if there are any. Where the mailbox is closed
+    /// they are dropped.
+    pub(super) fn put_back(&self, fetched: &mut Fetched) {
+        let Some(mut messages) = fetched.0.take_if(|messages| !messages.is_empty()) else { return };
+        let mut state = self.state();
+        if state.is_closed {
+            drop(state);
+            return;
+        }
+        self.settle(&mut state);
+        state.fetched = 0;
+        self.fetched.store(0, Ordering::Release);
+        messages.append(&mut state.queue);
+        state.queue = *messages;
     }
 
     /// A message is taken out.
@@ -226,7 +346,7 @@ impl Mailbox {
     /// Room for a message is free: that of whoever waits longest, or else anybody's.
     fn free(&self, mut state: MutexGuard<'_, State>) {
         // More is held than there is room for if a sender was let in because its message was waited for.
-        let line = if state.held > state.capacity { None } else { state.line.as_deref_mut() };
+        let line = if state.held > self.capacity { None } else { state.line.as_deref_mut() };
         let Some(line) = line.filter(|line| !line.senders.is_empty()) else {
             state.held -= 1;
             return;
@@ -246,13 +366,14 @@ impl Mailbox {
     /// would not end before that.
     fn give_if(&self, owes_room: bool) {
         if owes_room {
-            self.give_owed();
+            self.end_batch();
         }
     }
 
-    /// Gives the room that is [owed](Line::owed) to those that wait for it.
-    pub(super) fn give_owed(&self) {
+    /// Frees the room that the receiver made in its batch, and gives what is [owed](Line::owed) to those that wait for it.
+    pub(super) fn end_batch(&self) {
         let mut state = self.state();
+        self.settle(&mut state);
         let Some(line) = state.line.as_deref_mut() else { return };
         let owed = mem::take(&mut line.owed);
         let senders: Vec<Sender> = (0..owed).map_while(|_| line.pop()).collect();
@@ -265,7 +386,12 @@ impl Mailbox {
     }
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
-    pub(super) fn try_receive_where(&self, mut is_wanted: impl FnMut(&Message) -> bool) -> Option<Message> {
+    pub(super) fn try_receive_where(
+        &self,
+        fetched: &mut Fetched,
+        mut is_wanted: impl FnMut(&Message) -> bool,
+    ) -> Option<Message> {
+        self.put_back(fetched);
         match self.take_where(&mut 0, &mut is_wanted) {
             Ok(message) => Some(message),
             Err(state) => {
@@ -279,7 +405,12 @@ impl Mailbox {
     }
 
     /// Waits for a message that `is_wanted` and takes it, and leaves the others where they are.
-    pub(super) async fn receive_where(&self, mut is_wanted: impl FnMut(&Message) -> bool) -> Message {
+    pub(super) async fn receive_where(
+        &self,
+        fetched: &mut Fetched,
+        mut is_wanted: impl FnMut(&Message) -> bool,
+    ) -> Message {
+        self.put_back(fetched);
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
         let (mut seen, mut last_seen) = (0, 0);
         let receive = poll_fn(|waker| match self.take_where(&mut seen, &mut is_wanted) {
@@ -302,7 +433,7 @@ impl Mailbox {
         loop {
             let state = self.state();
             // A receiver that gave up before what was let in arrived has left it in the mailbox.
-            if state.held >= state.capacity.saturating_mul(2) {
+            if state.held >= self.capacity.saturating_mul(2) {
                 return;
             }
             let Some(sender) = state.line.as_ref().and_then(|line| line.after(*last_seen)) else { return };
@@ -337,6 +468,7 @@ impl Mailbox {
         loop {
             let mut state = self.state();
             if state.queue.len() <= *seen {
+                self.found_nothing(&mut state);
                 return Err(state);
             }
             let mut looked = Looked { mailbox: self, messages: mem::take(&mut state.queue) };
@@ -354,10 +486,12 @@ impl Mailbox {
         }
     }
 
-    /// Refuses whatever comes from now on, and gives what there is.
+    /// Refuses whatever comes from now on, and gives what there is but what was fetched. Not within a batch.
     pub(super) fn close(&self) -> VecDeque<Message> {
         let mut state = self.state();
         state.is_closed = true;
+        state.fetched = 0;
+        self.fetched.store(0, Ordering::Release);
         let receiver = state.receiver.take();
         let messages = mem::take(&mut state.queue);
         let line = state.line.take();
@@ -378,6 +512,21 @@ impl Mailbox {
         state.queue = wanted;
         state.told -= u32::try_from(unwanted.len()).unwrap_or(u32::MAX);
         unwanted
+    }
+}
+
+impl Fetched {
+    /// How many messages it has memory for.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> usize {
+        self.0.as_ref().map_or(0, |messages| messages.capacity())
+    }
+
+    /// Gives back memory that is not used, if it is much.
+    fn give_back(&mut self) {
+        if let Some(messages) = &mut self.0 {
+            give_back(messages);
+        }
     }
 }
 
@@ -404,7 +553,7 @@ impl Sending<'_> {
             return Poll::Ready(());
         }
         match &self.waiting {
-            None if state.held < state.capacity => state.held += 1,
+            None if self.mailbox.has_room(&mut state) => state.held += 1,
             None => {
                 let message = Arc::new(Offer(Mutex::new(self.message.take())));
                 let number =
@@ -449,6 +598,8 @@ impl Drop for Sending<'_> {
         let Some((number, offer)) = self.waiting.take() else { return };
         let mut state = self.mailbox.state();
         let mut receiver = None;
+        // That is still of those that wait.
+        self.mailbox.settle(&mut state);
         if let Some(sender) = state.line.as_mut().and_then(|line| line.remove(number)) {
             drop(state);
             drop(sender);

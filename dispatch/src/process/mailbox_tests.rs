@@ -1,8 +1,11 @@
 //! A mailbox against lists, and some of what is easily lost among all that can happen.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,7 +14,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::batch::Batch;
-use super::mailbox::{Mailbox, ROOM_KEPT, Refused};
+use super::mailbox::{Fetched, Mailbox, ROOM_KEPT, Refused};
 use super::message::Message;
 
 /// A message of somebody, which takes room.
@@ -85,12 +88,15 @@ struct Receiver {
 }
 
 impl Receiver {
-    fn new(mailbox: &Arc<Mailbox>, divisor: Option<u64>) -> Self {
-        let mailbox = Arc::clone(mailbox);
+    fn new(mailbox: &Arc<Mailbox>, fetched: &Rc<RefCell<Fetched>>, divisor: Option<u64>) -> Self {
+        let (mailbox, fetched) = (Arc::clone(mailbox), Rc::clone(fetched));
+        #[expect(clippy::await_holding_refcell_ref, reason = "there is one receiver at a time")]
         let polled = Polled::new(async move {
+            let fetched = &mut *fetched.borrow_mut();
+            let is_wanted = |it: &Message, divisor| number_of(it).is_multiple_of(divisor);
             match divisor {
-                None => mailbox.receive().await,
-                Some(divisor) => mailbox.receive_where(|it| number_of(it).is_multiple_of(divisor)).await,
+                None => mailbox.receive(fetched).await,
+                Some(divisor) => mailbox.receive_where(fetched, |it| is_wanted(it, divisor)).await,
             }
         });
         Self { divisor, polled }
@@ -123,6 +129,8 @@ enum Step {
     Begin,
     /// The batch ends.
     End,
+    /// The receiver is where the batch is not open, as another task is.
+    Move,
     Close,
 }
 
@@ -139,8 +147,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..4_u64).prop_map(Step::WaitWhere),
         1 => Just(Step::WaitNoMore),
         1 => (1..4_u64).prop_map(Step::Discard),
-        1 => Just(Step::Begin),
+        2 => Just(Step::Begin),
         1 => Just(Step::End),
+        1 => Just(Step::Move),
     ]
 }
 
@@ -189,7 +198,7 @@ impl Model {
 
     /// A receiver that found nothing may block its thread, so the end of the batch is not waited for.
     fn give_owed(&mut self) {
-        let owed = std::mem::take(&mut self.owed).min(self.waiting.len());
+        let owed = mem::take(&mut self.owed).min(self.waiting.len());
         self.granted.extend(self.waiting.drain(..owed));
     }
 
@@ -235,6 +244,7 @@ fn check(capacity: usize, steps: Vec<Step>) {
     let mut batch: Option<Batch<'_>> = None;
     let mut senders: Vec<(u64, Sender)> = vec![];
     let mut receiver: Option<Receiver> = None;
+    let fetched = Rc::new(RefCell::new(Fetched::default()));
     for (number, step) in (1..).zip(steps) {
         match step {
             Step::TrySend => match mailbox.try_send(sent(number)) {
@@ -299,7 +309,10 @@ fn check(capacity: usize, steps: Vec<Step>) {
             }
             Step::Receive if receiver.is_none() => {
                 let place = (!model.queue.is_empty()).then_some(0);
-                assert_eq!(mailbox.try_receive().as_ref().map(number_of), model.take(place));
+                assert_eq!(
+                    mailbox.try_receive(&mut fetched.borrow_mut()).as_ref().map(number_of),
+                    model.take(place)
+                );
                 if place.is_none() {
                     model.give_owed();
                 }
@@ -307,7 +320,7 @@ fn check(capacity: usize, steps: Vec<Step>) {
             Step::ReceiveWhere(divisor) if receiver.is_none() => {
                 let is_wanted = |it: &Message| number_of(it).is_multiple_of(divisor);
                 let place = model.queue.iter().position(is_wanted);
-                let message = mailbox.try_receive_where(is_wanted);
+                let message = mailbox.try_receive_where(&mut fetched.borrow_mut(), is_wanted);
                 assert_eq!(message.as_ref().map(number_of), model.take(place));
                 if message.is_none() {
                     model.let_in(|number| number.is_multiple_of(divisor));
@@ -316,7 +329,7 @@ fn check(capacity: usize, steps: Vec<Step>) {
             }
             Step::Wait | Step::WaitWhere(_) => {
                 let divisor = if let Step::WaitWhere(divisor) = step { Some(divisor) } else { None };
-                let waits = receiver.get_or_insert_with(|| Receiver::new(&mailbox, divisor));
+                let waits = receiver.get_or_insert_with(|| Receiver::new(&mailbox, &fetched, divisor));
                 let place = model.queue.iter().position(|message| waits.wants(number_of(message)));
                 match waits.polled.poll() {
                     Poll::Ready(message) => {
@@ -342,10 +355,29 @@ fn check(capacity: usize, steps: Vec<Step>) {
                 assert_eq!(mailbox.discard(is_unwanted).len(), before - model.queue.len());
             }
             Step::Close => {
+                // A process ends after its last poll.
+                batch = None;
+                (model.is_batch, model.owed) = (false, 0);
+                model.grant();
                 let left: Vec<_> = mailbox.close().iter().map(number_of).collect();
-                assert_eq!(left, model.queue.drain(..).map(|it| number_of(&it)).collect::<Vec<_>>());
+                let queue: Vec<_> = model.queue.drain(..).map(|it| number_of(&it)).collect();
+                assert!(queue.ends_with(&left), "it gives what was not fetched");
                 model.is_closed = true;
             }
+            Step::Move if receiver.is_none() => {
+                let elsewhere = Mailbox::new(1);
+                let _other = Batch::begin(&elsewhere);
+                let is_batch = mem::take(&mut model.is_batch);
+                let place = (!model.queue.is_empty()).then_some(0);
+                let message = mailbox.try_receive(&mut fetched.borrow_mut());
+                assert_eq!(message.as_ref().map(number_of), model.take(place));
+                if place.is_none() {
+                    model.give_owed();
+                }
+                model.is_batch = is_batch;
+            }
+            // What has ended is polled no more.
+            Step::Begin if model.is_closed => (),
             Step::Begin => {
                 batch.get_or_insert_with(|| Batch::begin(&mailbox));
                 model.is_batch = true;
@@ -364,8 +396,8 @@ fn check(capacity: usize, steps: Vec<Step>) {
 proptest! {
     #[test]
     fn it_does_what_lists_would(
-        capacity in 1..5_usize,
-        mut steps in prop::collection::vec(step(), 1..100),
+        capacity in 1..9_usize,
+        mut steps in prop::collection::vec(step(), 1..200),
         behind in prop::option::of(prop::collection::vec(step(), 0..20)),
     ) {
         if let Some(behind) = behind {
@@ -382,14 +414,14 @@ fn who_comes_later_does_not_take_the_room_of_who_waits() {
     mailbox.try_send(sent(0)).unwrap();
     let (mut first, mut second) = (send(&mailbox, sent(1)), send(&mailbox, sent(2)));
     assert!(first.poll().is_pending() && second.poll().is_pending());
-    assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(0));
+    assert_eq!(mailbox.try_receive(&mut Fetched::default()).as_ref().map(number_of), Some(0));
     assert!(first.is_woken() && !second.is_woken());
     let mut later = send(&mailbox, sent(3));
     assert!(later.poll().is_pending() && matches!(mailbox.try_send(sent(4)), Err(Refused::Full(_))));
     drop(first);
     assert!(second.is_woken(), "what was kept for the first is that of the second");
     assert!(matches!(second.poll(), Poll::Ready(None)));
-    assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(2));
+    assert_eq!(mailbox.try_receive(&mut Fetched::default()).as_ref().map(number_of), Some(2));
     assert!(matches!(later.poll(), Poll::Ready(None)));
 }
 
@@ -397,7 +429,7 @@ fn who_comes_later_does_not_take_the_room_of_who_waits() {
 fn a_receiver_finds_what_it_wants_although_others_have_filled_the_mailbox() {
     let mailbox = Arc::new(Mailbox::new(1));
     mailbox.try_send(sent(1)).unwrap();
-    let mut receiver = Receiver::new(&mailbox, Some(2));
+    let mut receiver = Receiver::new(&mailbox, &Rc::default(), Some(2));
     assert!(receiver.polled.poll().is_pending());
     let (mut other, mut wanted) = (send(&mailbox, sent(3)), send(&mailbox, sent(4)));
     assert!(other.poll().is_pending() && wanted.poll().is_pending());
@@ -412,7 +444,7 @@ fn a_receiver_finds_what_it_wants_although_others_have_filled_the_mailbox() {
     assert!(matches!(wanted.poll(), Poll::Ready(None)));
     assert!(matches!(receiver.polled.poll(), Poll::Ready(it) if number_of(&it) == 6));
     assert!(other.poll().is_pending(), "there is no room for more than before");
-    assert_eq!(mailbox.try_receive().as_ref().map(number_of), Some(1));
+    assert_eq!(mailbox.try_receive(&mut Fetched::default()).as_ref().map(number_of), Some(1));
     assert!(matches!(other.poll(), Poll::Ready(None)));
 }
 
@@ -427,12 +459,15 @@ fn what_panics_or_closes_it_in_the_middle_of_a_look_leaves_it_whole() {
         assert!(number_of(message) < 1);
         false
     };
-    catch_unwind(AssertUnwindSafe(|| mailbox.try_receive_where(panics))).unwrap_err();
-    let numbers: Vec<_> = std::iter::from_fn(|| mailbox.try_receive()).map(|it| number_of(&it)).collect();
+    catch_unwind(AssertUnwindSafe(|| mailbox.try_receive_where(&mut Fetched::default(), panics)))
+        .unwrap_err();
+    let numbers: Vec<_> = std::iter::from_fn(|| mailbox.try_receive(&mut Fetched::default()))
+        .map(|it| number_of(&it))
+        .collect();
     assert_eq!(numbers, [0, 1, 2, 7, 7], "what came meanwhile is behind");
 
     mailbox.try_send(sent(0)).unwrap();
-    let taken = mailbox.try_receive_where(|_| {
+    let taken = mailbox.try_receive_where(&mut Fetched::default(), |_| {
         assert!(mailbox.close().is_empty());
         false
     });
@@ -448,6 +483,84 @@ fn it_keeps_no_room_for_a_rush_that_is_over() {
     for number in 0..10_000 {
         mailbox.try_send(sent(number)).unwrap();
     }
-    while mailbox.try_receive().is_some() {}
-    assert!(mailbox.reserved() <= ROOM_KEPT);
+    let mut fetched = Fetched::default();
+    let mut receive_all = |polls| {
+        for _ in 0..polls {
+            let _batch = Batch::begin(&mailbox);
+            let mut receiving = Box::pin(mailbox.receive(&mut fetched));
+            let mut context = Context::from_waker(Waker::noop());
+            while receiving.as_mut().poll(&mut context).is_ready() {
+                drop(receiving);
+                receiving = Box::pin(mailbox.receive(&mut fetched));
+            }
+        }
+    };
+    receive_all(1);
+    assert_eq!(mailbox.len(), 0);
+    assert!(mailbox.reserved() <= ROOM_KEPT && fetched.reserved() <= ROOM_KEPT);
+}
+
+#[test]
+fn it_keeps_no_room_for_a_rush_that_came_while_another_was_received() {
+    let mailbox = Mailbox::new(10_000);
+    let mut fetched = Fetched::default();
+    let _batch = Batch::begin(&mailbox);
+    let rush = || (0..5_000).for_each(|number| mailbox.try_send(sent(number)).unwrap());
+    rush();
+    assert!(mailbox.try_receive(&mut fetched).is_some());
+    rush();
+    let received = std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).count();
+    assert_eq!(received, 2 * 5_000 - 1);
+    assert!(mailbox.reserved() <= ROOM_KEPT && fetched.reserved() <= ROOM_KEPT);
+}
+
+#[test]
+fn room_of_what_was_received_in_a_batch_is_free_at_once_unless_others_wait() {
+    let mailbox = Arc::new(Mailbox::new(6));
+    let mut fetched = Fetched::default();
+    for number in 0..6 {
+        mailbox.try_send(sent(number)).unwrap();
+    }
+    let batch = Batch::begin(&mailbox);
+    assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(0));
+    assert_eq!(mailbox.reserved(), 0, "it was fetched");
+    assert_eq!(mailbox.len(), 5);
+    assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(1));
+    assert_eq!(mailbox.len(), 4);
+    mailbox.try_send(sent(6)).unwrap();
+    mailbox.try_send(sent(7)).unwrap();
+    assert!(matches!(mailbox.try_send(sent(8)), Err(Refused::Full(_))));
+
+    let mut sender = send(&mailbox, sent(8));
+    assert!(sender.poll().is_pending());
+    assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(2));
+    assert!(matches!(mailbox.try_send(sent(9)), Err(Refused::Full(_))), "it is that of the sender");
+    assert!(!sender.is_woken());
+    drop(batch);
+    assert!(sender.is_woken());
+    assert!(matches!(sender.poll(), Poll::Ready(None)));
+    assert_eq!(mailbox.len(), 6);
+    let numbers: Vec<_> =
+        std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).map(|it| number_of(&it)).collect();
+    assert_eq!(numbers, [3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn what_was_fetched_goes_back_to_the_front_of_what_came_later() {
+    let mailbox = Mailbox::new(9);
+    let mut fetched = Fetched::default();
+    for number in 0..5 {
+        mailbox.try_send(sent(number)).unwrap();
+    }
+    let batch = Batch::begin(&mailbox);
+    assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(0));
+    mailbox.tell(told(5), MOST_TOLD).unwrap();
+    mailbox.try_send(sent(6)).unwrap();
+    let even = mailbox.try_receive_where(&mut fetched, |it| number_of(it).is_multiple_of(2));
+    assert_eq!(even.as_ref().map(number_of), Some(2));
+    assert_eq!(mailbox.discard(|it| number_of(it) == 5).len(), 1);
+    drop(batch);
+    mailbox.put_back(&mut fetched);
+    let numbers: Vec<_> = mailbox.close().iter().map(number_of).collect();
+    assert_eq!(numbers, [1, 3, 4, 6]);
 }

@@ -14,7 +14,7 @@ use dashmap::DashMap;
 use frame_registry::{App, OptionKind, Options};
 use rustc_hash::FxBuildHasher;
 use tokio::runtime::Handle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::config::ManagerConfig;
 use super::entry::{Entry, EntryId, IntoProcess, Process};
@@ -66,6 +66,7 @@ struct Inner {
     turns: Turns,
     supervisors: Supervisors,
     recent: Mutex<RecentExits>,
+    begun: Instant,
     is_closed: AtomicBool,
 }
 
@@ -92,6 +93,7 @@ impl ProcessManager {
             spawn_policy: ArcSwapOption::empty(),
             turns: Turns::default(),
             supervisors: Supervisors::default(),
+            begun: Instant::now(),
             is_closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
@@ -447,6 +449,11 @@ impl ProcessManager {
 
     pub(super) fn config(&self) -> &ManagerConfig {
         &self.inner.config
+    }
+
+    /// Nanoseconds since it was made, for five centuries.
+    pub(super) fn age(&self) -> u64 {
+        u64::try_from(self.inner.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn names(&self) -> &Names {

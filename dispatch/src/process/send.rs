@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
+use super::batch;
 use super::error::{SendError, SendErrorReason};
 use super::instance::Instance;
 use super::mailbox::Refused;
@@ -46,9 +47,13 @@ impl ProcessManager {
         let (to, payload) = (to.into(), payload.into());
         // One that always finds room lets others run, too.
         consume_budget().await;
-        match self.resolve(&to) {
+        let recipient = batch::recipient().filter(|recipient| self.is_at(recipient, &to));
+        match recipient.map_or_else(|| self.resolve(&to), Ok) {
             Ok(instance) => match instance.mailbox.try_send(Message::sent(ctx, payload, None)) {
-                Ok(()) => Ok(()),
+                Ok(()) => {
+                    batch::keep_recipient(instance);
+                    Ok(())
+                }
                 Err(refused) => send_later(ctx, &instance, refused, self.config().max_wait).await,
             },
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
@@ -74,6 +79,11 @@ impl ProcessManager {
             }
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
         }
+    }
+
+    /// Returns whether a process is the one of these that has the PID.
+    fn is_at(&self, instance: &Instance, to: &Destination<'_>) -> bool {
+        matches!(to, Destination::Pid(pid) if *pid == instance.pid) && self.is(&instance.manager)
     }
 
     pub(super) fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {

@@ -27,6 +27,7 @@ mod calls;
 mod ending;
 mod exits;
 mod faults;
+mod fetching;
 mod frames;
 mod groups;
 mod introspection;

@@ -322,9 +322,9 @@ async fn a_sender_that_always_finds_room_lets_others_run() {
 }
 
 /// Receives one message after the other, in a task that blocks its thread for all of them.
-async fn blocks_while_it_receives(how: &'static str) {
-    const MESSAGES: u64 = 8;
-    let (processes, root) = manager(HostConfig::default().with_mailbox(2));
+async fn blocks_while_it_receives(how: &'static str, mailbox: usize) {
+    const MESSAGES: u64 = 40;
+    let (processes, root) = manager(HostConfig::default().with_mailbox(mailbox));
     let mut received = register_saying(&processes, "test:blocks", move |mut ctx, _, say| async move {
         let runtime = tokio::runtime::Handle::current();
         // A test that fails has to end.
@@ -362,6 +362,9 @@ async fn blocks_while_it_receives(how: &'static str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_blocks_its_thread_while_it_receives_lets_senders_go_on() {
     for how in ["receive", "receive_where", "try_receive", "try_receive_where"] {
-        blocks_while_it_receives(how).await;
+        // So few are received one by one, and so many are fetched at once.
+        for mailbox in [2, 8] {
+            blocks_while_it_receives(how, mailbox).await;
+        }
     }
 }
