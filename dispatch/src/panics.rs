@@ -12,16 +12,19 @@ use pin_project_lite::pin_project;
 use crate::error::CallError;
 use crate::payload::Payload;
 
-/// Builds, polls and drops a future. Each poll has a value of `scope`. Returns the message of the first panic.
-pub(crate) async fn run<F: Future, S>(
+/// Builds, polls and drops a future. `around` runs around each poll, which it has to call. Returns the message of the first panic.
+pub(crate) async fn run<F: Future>(
     make: impl FnOnce() -> F,
-    scope: impl Fn() -> S,
+    mut around: impl FnMut(&mut Context<'_>, &mut dyn FnMut(&mut Context<'_>)),
 ) -> Result<F::Output, String> {
     let mut future = pin!(Some(catch(make)?));
-    let output = poll_fn(|waker| {
-        let _scope = scope();
-        let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(waker));
-        catch(poll).map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
+    let output = poll_fn(|context| {
+        let mut polled = Poll::Pending;
+        around(context, &mut |context| {
+            let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(context));
+            polled = catch(poll).map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok));
+        });
+        polled
     })
     .await;
     let dropped = catch(|| future.set(None));

@@ -19,20 +19,32 @@ mod batch {
         static OPEN: Cell<(*const Mailbox, bool)> = Cell::new((ptr::null(), false));
     }
 
-    pub(super) struct Batch<'a>(&'a Mailbox);
+    pub(super) struct Batch<'a> {
+        mailbox: &'a Mailbox,
+        owes_room: bool,
+    }
 
     impl<'a> Batch<'a> {
-        pub(super) fn begin(mailbox: &'a Mailbox) -> Self {
+        pub(super) fn begin(mailbox: &'a Mailbox, owes_room: bool) -> Self {
             OPEN.with(|open| open.set((mailbox, false)));
-            Self(mailbox)
+            Self { mailbox, owes_room }
+        }
+
+        pub(super) fn go_on(mut self) -> bool {
+            let goes_on = self.mailbox.owes_little();
+            if goes_on {
+                OPEN.with(|open| open.set((self.mailbox, false)));
+                self.owes_room = false;
+            }
+            goes_on
         }
     }
 
     impl Drop for Batch<'_> {
         fn drop(&mut self) {
             let (_, owes_room) = OPEN.with(|open| open.replace((ptr::null(), false)));
-            if owes_room {
-                self.0.end_batch();
+            if self.owes_room || owes_room {
+                self.mailbox.end_batch();
             }
         }
     }
@@ -270,7 +282,7 @@ fn receive_in_a_batch(then: impl Fn(&Mailbox, &mut Fetched) + Copy + Send + 'sta
         let mailbox = Arc::clone(&mailbox);
         move || {
             let mut fetched = Fetched::default();
-            let batch = Batch::begin(&mailbox);
+            let batch = Batch::begin(&mailbox, false);
             for number in 1..=2 {
                 assert_eq!(mailbox.try_receive(&mut fetched).map(|it| it.number), Some(number));
             }
@@ -301,6 +313,34 @@ fn what_was_fetched_goes_back_to_the_front_while_others_send() {
 }
 
 #[test]
+fn room_of_a_batch_that_goes_on_is_free_when_that_ends() {
+    model(|| {
+        let mailbox = Arc::new(Mailbox::new(4));
+        for number in 1..=4 {
+            assert!(mailbox.try_send(sent(number)).is_ok());
+        }
+        let receiver = thread::spawn({
+            let mailbox = Arc::clone(&mailbox);
+            move || {
+                let mut fetched = Fetched::default();
+                let batch = Batch::begin(&mailbox, false);
+                assert_eq!(mailbox.try_receive(&mut fetched).map(|it| it.number), Some(1));
+                let goes_on = batch.go_on();
+                drop(Batch::begin(&mailbox, goes_on));
+                fetched
+            }
+        });
+        // It is woken if it waits.
+        assert!(send(&mailbox, sent(5)).is_none(), "it was sent");
+        let mut fetched = receiver.join().unwrap();
+        assert_eq!(mailbox.len(), 4);
+        assert!(matches!(mailbox.try_send(sent(6)), Err(Refused::Full(_))));
+        let left = std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).map(|it| it.number);
+        assert_eq!(left.collect::<Vec<_>>(), [2, 3, 4, 5]);
+    });
+}
+
+#[test]
 fn a_sender_goes_on_when_the_receiver_has_received_what_it_fetched_and_finds_nothing() {
     model(|| {
         let mailbox = Arc::new(Mailbox::new(4));
@@ -312,7 +352,7 @@ fn a_sender_goes_on_when_the_receiver_has_received_what_it_fetched_and_finds_not
             move || {
                 let mut fetched = Fetched::default();
                 // It blocks its thread in the batch, which ends when it has received all.
-                let _batch = Batch::begin(&mailbox);
+                let _batch = Batch::begin(&mailbox, false);
                 (0..5).map(|_| block_on(mailbox.receive(&mut fetched)).number).collect::<Vec<_>>()
             }
         });

@@ -1,7 +1,8 @@
 //! What a process keeps within one poll of its task.
 //!
 //! Senders that wait for room in its mailbox are woken after the poll, or when it finds no message: it may block its thread until
-//! one comes. Woken at once, each would find room for one message, and wait again.
+//! one comes. Woken at once, each would find room for one message, and wait again. For the same reason a batch goes on in the next
+//! poll if the process receives without a pause, until half of the mailbox is free.
 //!
 //! The process that it last sent a message to is kept for the next: to look it up and to share it, its senders would contend for
 //! the same memory.
@@ -9,24 +10,30 @@
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
+use std::task::Context;
+
+use tokio::task::coop::poll_proceed;
 
 use super::instance::Instance;
 use super::mailbox::Mailbox;
 use crate::panics;
 use crate::pid::Pid;
 
+/// A process that received so many messages in a poll that used up the budget of its task is expected to receive more.
+const RECEIVES_ON: u32 = 64;
+
 /// The process whose task a thread polls.
 struct Polled {
     mailbox: Cell<*const Mailbox>,
-    /// Whether it made room that is not free yet.
-    owes_room: Cell<bool>,
+    /// How many times it made room, which is not free yet.
+    room: Cell<u32>,
     /// What it sent its last message to.
     sent_to: Cell<Option<Pid>>,
 }
 
 thread_local! {
     static POLLED: Polled = const {
-        Polled { mailbox: Cell::new(ptr::null()), owes_room: Cell::new(false), sent_to: Cell::new(None) }
+        Polled { mailbox: Cell::new(ptr::null()), room: Cell::new(0), sent_to: Cell::new(None) }
     };
     static RECIPIENT: Cell<Option<Arc<Instance>>> = const { Cell::new(None) };
 }
@@ -34,29 +41,53 @@ thread_local! {
 /// One poll of the task of a process. Its drop wakes the senders, and keeps nothing.
 pub(super) struct Batch<'a> {
     mailbox: &'a Mailbox,
+    /// Whether room that was made in the poll before is not free yet.
+    owes_room: bool,
     /// Those of the poll that this one is within, if it is.
     outer_mailbox: *const Mailbox,
-    outer_owes_room: bool,
+    outer_room: u32,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn begin(mailbox: &'a Mailbox) -> Self {
+    /// Begins a batch. `owes_room` tells that the one before [goes on](Self::end) in it.
+    pub(super) fn begin(mailbox: &'a Mailbox, owes_room: bool) -> Self {
         POLLED.with(|polled| Self {
             mailbox,
+            owes_room,
             outer_mailbox: polled.mailbox.replace(mailbox),
-            outer_owes_room: polled.owes_room.replace(false),
+            outer_room: polled.room.replace(0),
         })
+    }
+
+    /// Ends the batch, or has it go on in the next poll of the task, which comes soon then. Returns whether it goes on.
+    ///
+    /// A process that has many messages receives as many in each poll as the budget of its task allows. Senders that are woken
+    /// after each of those polls find little room, and soon wait again.
+    pub(super) fn end(self, context: &mut Context<'_>) -> bool {
+        let room = POLLED.with(|polled| polled.room.get());
+        // If no budget is left, this has the task polled again, so senders do not depend on what the process waits for.
+        room >= RECEIVES_ON && poll_proceed(context).is_pending() && self.go_on()
+    }
+
+    /// Has the batch go on in the next one, unless it has made much room.
+    pub(super) fn go_on(mut self) -> bool {
+        let goes_on = self.mailbox.owes_little();
+        if goes_on {
+            POLLED.with(|polled| polled.room.set(0));
+            self.owes_room = false;
+        }
+        goes_on
     }
 }
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        let owes_room = POLLED.with(|polled| {
+        let room = POLLED.with(|polled| {
             polled.mailbox.set(self.outer_mailbox);
             polled.sent_to.set(None);
-            polled.owes_room.replace(self.outer_owes_room)
+            polled.room.replace(self.outer_room)
         });
-        if owes_room {
+        if self.owes_room || room > 0 {
             self.mailbox.end_batch();
         }
         if let Some(recipient) = recipient() {
@@ -71,7 +102,7 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
     POLLED.with(|polled| {
         let is_open = ptr::eq(polled.mailbox.get(), mailbox);
         if is_open {
-            polled.owes_room.set(true);
+            polled.room.set(polled.room.get().saturating_add(1));
         }
         is_open
     })

@@ -370,6 +370,14 @@ impl Mailbox {
         }
     }
 
+    /// Returns whether it [owes](Line::owed) room to senders that wait, but less than half of all.
+    pub(super) fn owes_little(&self) -> bool {
+        let mut state = self.state();
+        self.settle(&mut state);
+        let owed = state.line.as_ref().map_or(0, |line| line.owed);
+        owed > 0 && owed < self.capacity / 2
+    }
+
     /// Frees the room that the receiver made in its batch, and gives what is [owed](Line::owed) to those that wait for it.
     pub(super) fn end_batch(&self) {
         let mut state = self.state();

@@ -127,6 +127,8 @@ enum Step {
     Discard(u64),
     /// A batch begins, unless there is one.
     Begin,
+    /// The batch ends, or goes on in the next one if it owes little.
+    GoOn,
     /// The batch ends.
     End,
     /// The receiver is where the batch is not open, as another task is.
@@ -148,6 +150,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::WaitNoMore),
         1 => (1..4_u64).prop_map(Step::Discard),
         2 => Just(Step::Begin),
+        1 => Just(Step::GoOn),
         1 => Just(Step::End),
         1 => Just(Step::Move),
     ]
@@ -242,6 +245,7 @@ fn check(capacity: usize, steps: Vec<Step>) {
         is_closed: false,
     };
     let mut batch: Option<Batch<'_>> = None;
+    let mut owes_room = false;
     let mut senders: Vec<(u64, Sender)> = vec![];
     let mut receiver: Option<Receiver> = None;
     let fetched = Rc::new(RefCell::new(Fetched::default()));
@@ -366,7 +370,7 @@ fn check(capacity: usize, steps: Vec<Step>) {
             }
             Step::Move if receiver.is_none() => {
                 let elsewhere = Mailbox::new(1);
-                let _other = Batch::begin(&elsewhere);
+                let _other = Batch::begin(&elsewhere, false);
                 let is_batch = mem::take(&mut model.is_batch);
                 let place = (!model.queue.is_empty()).then_some(0);
                 let message = mailbox.try_receive(&mut fetched.borrow_mut());
@@ -379,11 +383,23 @@ fn check(capacity: usize, steps: Vec<Step>) {
             // What has ended is polled no more.
             Step::Begin if model.is_closed => (),
             Step::Begin => {
-                batch.get_or_insert_with(|| Batch::begin(&mailbox));
+                batch.get_or_insert_with(|| Batch::begin(&mailbox, owes_room));
                 model.is_batch = true;
             }
+            Step::GoOn if batch.is_some() => {
+                owes_room = batch.take().is_some_and(Batch::go_on);
+                assert_eq!(owes_room, model.owed > 0 && model.owed < capacity / 2);
+                model.is_batch = false;
+                if !owes_room {
+                    model.owed = 0;
+                    model.grant();
+                }
+            }
+            // A process whose batch goes on is polled again.
             Step::End => {
-                batch = None;
+                batch = batch.or_else(|| owes_room.then(|| Batch::begin(&mailbox, true)));
+                drop(batch.take());
+                owes_room = false;
                 (model.is_batch, model.owed) = (false, 0);
                 model.grant();
             }
@@ -486,7 +502,7 @@ fn it_keeps_no_room_for_a_rush_that_is_over() {
     let mut fetched = Fetched::default();
     let mut receive_all = |polls| {
         for _ in 0..polls {
-            let _batch = Batch::begin(&mailbox);
+            let _batch = Batch::begin(&mailbox, false);
             let mut receiving = Box::pin(mailbox.receive(&mut fetched));
             let mut context = Context::from_waker(Waker::noop());
             while receiving.as_mut().poll(&mut context).is_ready() {
@@ -504,7 +520,7 @@ fn it_keeps_no_room_for_a_rush_that_is_over() {
 fn it_keeps_no_room_for_a_rush_that_came_while_another_was_received() {
     let mailbox = Mailbox::new(10_000);
     let mut fetched = Fetched::default();
-    let _batch = Batch::begin(&mailbox);
+    let _batch = Batch::begin(&mailbox, false);
     let rush = || (0..5_000).for_each(|number| mailbox.try_send(sent(number)).unwrap());
     rush();
     assert!(mailbox.try_receive(&mut fetched).is_some());
@@ -521,7 +537,7 @@ fn room_of_what_was_received_in_a_batch_is_free_at_once_unless_others_wait() {
     for number in 0..6 {
         mailbox.try_send(sent(number)).unwrap();
     }
-    let batch = Batch::begin(&mailbox);
+    let batch = Batch::begin(&mailbox, false);
     assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(0));
     assert_eq!(mailbox.reserved(), 0, "it was fetched");
     assert_eq!(mailbox.len(), 5);
@@ -552,7 +568,7 @@ fn what_was_fetched_goes_back_to_the_front_of_what_came_later() {
     for number in 0..5 {
         mailbox.try_send(sent(number)).unwrap();
     }
-    let batch = Batch::begin(&mailbox);
+    let batch = Batch::begin(&mailbox, false);
     assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(0));
     mailbox.tell(told(5), MOST_TOLD).unwrap();
     mailbox.try_send(sent(6)).unwrap();

@@ -1,6 +1,7 @@
 //! How a process is started.
 
 use std::sync::Arc;
+use std::task::Context;
 
 use frame_registry::{Id, IdKind, Key, OptionKind, Options, Pair, nearest};
 use tokio::sync::oneshot;
@@ -309,7 +310,13 @@ impl Running {
         async move {
             let Self { instance, outcome, .. } = &mut self;
             let process = || instance.entry.process.run(ProcessCtx::new(instance, waiting), payload);
-            *outcome = Some(panics::run(process, || Batch::begin(&instance.mailbox)).await);
+            let mut owes_room = false;
+            let in_batch = |context: &mut Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>)| {
+                let batch = Batch::begin(&instance.mailbox, owes_room);
+                poll(context);
+                owes_room = batch.end(context);
+            };
+            *outcome = Some(panics::run(process, in_batch).await);
         }
     }
 

@@ -1,10 +1,15 @@
 //! Many messages at once, of which a process receives some in one poll.
 
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::task::Poll;
+
 use frame_dispatch::process::{HostConfig, Message, ProcessCallError, ProcessCtx, SendErrorReason};
 use frame_dispatch::{CallError, Payload};
 use serde_json::json;
+use tokio::sync::Notify;
 
-use crate::support::{exit_of, manager, register, register_saying, said, start, within};
+use crate::support::{exit_of, manager, register, register_saying, said, start, until, within};
 
 fn number(message: Message) -> u64 {
     let payload = message.into_payload().expect("it was sent");
@@ -85,4 +90,48 @@ async fn a_process_that_sends_on_after_the_receiver_has_ended_is_told() {
     let reason = said(&mut said_by).await.expect("the second is an error");
     assert!(matches!(reason, SendErrorReason::Ended), "{reason:?}");
     exit_of(&processes, sender).await;
+}
+
+/// A process receives some messages of its full mailbox, and then awaits something else for ever.
+async fn receives_no_more_after(count: u64) {
+    const MAILBOX: u64 = 1024;
+    let (processes, root) = manager(HostConfig::default().with_mailbox(1024));
+    let begins = Arc::new(Notify::new());
+    let begun = Arc::clone(&begins);
+    register(&processes, "test:stops", move |mut ctx: ProcessCtx, _| {
+        let begun = Arc::clone(&begun);
+        async move {
+            begun.notified().await;
+            for expected in 0..count {
+                assert_eq!(number(ctx.receive().await), expected);
+            }
+            pending::<Result<Payload, CallError>>().await
+        }
+    });
+    let pid = processes.start(&root, start("test:stops")).unwrap();
+    for sent in 0..MAILBOX {
+        processes.try_send(&root, pid, json!(sent)).unwrap();
+    }
+    let waiting = count.min(4);
+    let mut sends: Vec<_> =
+        (0..waiting).map(|number| Box::pin(processes.send(&root, pid, json!(number)))).collect();
+    for send in &mut sends {
+        let is_pending = poll_fn(|context| Poll::Ready(send.as_mut().poll(context).is_pending())).await;
+        assert!(is_pending, "the mailbox is full");
+    }
+    begins.notify_one();
+    for send in sends {
+        within("a sender", send).await.unwrap_or_else(|error| panic!("after {count} messages: {error}"));
+    }
+    let left = usize::try_from(MAILBOX - count + waiting).unwrap();
+    until("a process that receives on", || processes.info(pid).expect("it lives").mailbox == left).await;
+    processes.terminate(pid).unwrap();
+}
+
+#[tokio::test]
+async fn senders_go_on_when_a_process_that_received_many_messages_awaits_something_else() {
+    // One poll receives up to 128, and the batches of some polls are one.
+    for count in [1, 63, 64, 65].into_iter().chain(120..=136).chain([256, 300, 511, 512, 640, 1024]) {
+        receives_no_more_after(count).await;
+    }
 }
