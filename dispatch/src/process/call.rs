@@ -1,16 +1,16 @@
 //! Calls of processes: a message, and the reply that the caller waits for.
 
 use std::fmt;
-use std::future::Future;
-use std::mem;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tokio::task;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::error::{SendError, SendErrorReason};
@@ -233,7 +233,7 @@ impl ProcessManager {
             return Err(ProcessCallError::OwnChain { pid: callee.pid });
         }
         ctx.check().map_err(|source| ended_call(&callee, source))?;
-        let _in_flight = InFlight::begin(ctx, self.config().calls)?;
+        let mut calling = Calling::begin(ctx, self.config().calls)?;
         let begun = Instant::now();
         let (sender, mut reply) = oneshot::channel();
         let request = Message::sent(ctx, payload, Some(ReplyTo(sender)));
@@ -244,8 +244,8 @@ impl ProcessManager {
         let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
         let soon = begun + SOON;
         let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
-        let replied = match ctx.owner().and_then(|caller| TakenTimer::take(caller, soon)) {
-            Some(timer) => timer.timeout(&mut reply).await,
+        let replied = match calling.timer(soon) {
+            Some(timer) => timer.timeout(soon, &mut reply).await,
             None => timeout_at(soon, &mut reply).await.ok(),
         };
         match replied {
@@ -265,8 +265,9 @@ impl ProcessManager {
 const SOON: Duration = Duration::from_millis(5);
 
 pin_project! {
-    /// The timer of the calls that a process makes in its own task. It is kept from one call to the next, because to set it to a
-    /// later time takes no lock, and a new timer takes that of the runtime's wheel twice.
+    /// The timer of the calls that a process makes in its own task. It is kept from one call to the next, because a new timer takes
+    /// the lock of the runtime's wheel twice. A call that finds it set to an earlier time leaves it so, and sets it again if it
+    /// waits for longer: most do not.
     ///
     /// It may wake the task once after the call, which is harmless.
     pub(super) struct CallTimer {
@@ -274,57 +275,40 @@ pin_project! {
         task: task::Id,
         #[pin]
         sleep: Sleep,
+        // What the timer wakes when it is due.
+        waker: Option<Waker>,
     }
 }
 
-/// A [`CallTimer`] in use.
-struct TakenTimer<'a> {
-    caller: &'a Instance,
-    /// None once it is put back.
-    timer: Option<Pin<Box<CallTimer>>>,
-}
-
-impl<'a> TakenTimer<'a> {
-    /// Takes the timer of `caller` and sets it to `at`. Returns nothing in a task that is not that of the process: its runtime
-    /// may be another, and the timer's be shut down before that.
-    fn take(caller: &'a Instance, at: Instant) -> Option<Self> {
-        let task = task::try_id()?;
-        let kept = caller.state().call_timer.take_if(|timer| timer.task == task);
-        let timer = match kept {
-            Some(mut timer) => {
-                timer.as_mut().project().sleep.reset(at);
-                timer
-            }
-            None if caller.is_task(task) => {
-                // In the runtime of the task, which may be blocked on another that ends before the next call.
-                let _runtime = caller.host.runtime.enter();
-                Box::pin(CallTimer { task, sleep: sleep_until(at) })
-            }
-            None => return None,
-        };
-        Some(Self { caller, timer: Some(timer) })
+impl CallTimer {
+    fn new(task: task::Id, at: Instant) -> Self {
+        Self { task, sleep: sleep_until(at), waker: None }
     }
 
-    /// Waits for `future` until the time of the timer.
-    async fn timeout<F: Future>(mut self, future: F) -> Option<F::Output> {
-        let sleep = self.timer.as_mut()?.as_mut().project().sleep;
-        tokio::select! {
-            biased;
-            output = future => Some(output),
-            () = sleep => None,
+    /// Waits for `future` until `at`.
+    async fn timeout<F: Future>(mut self: Pin<&mut Self>, at: Instant, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|context| match future.as_mut().poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.as_mut().poll_until(at, context).map(|()| None),
+        })
+        .await
+    }
+
+    fn poll_until(self: Pin<&mut Self>, at: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let is_earlier = this.sleep.deadline() <= at && !this.sleep.is_elapsed();
+        if is_earlier && this.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            return Poll::Pending;
         }
-    }
-}
-
-impl Drop for TakenTimer<'_> {
-    fn drop(&mut self) {
-        let mut state = self.caller.state();
-        // It may have ended, or another call of its task may have put one back.
-        let kept =
-            if state.has_ended() { None } else { mem::replace(&mut state.call_timer, self.timer.take()) };
-        drop(state);
-        // Outside of the lock, because its waker may be the last that keeps something.
-        drop(kept);
+        if !is_earlier {
+            this.sleep.as_mut().reset(at);
+        }
+        // Without a budget, the timer does not look at the waker.
+        let is_registered = has_budget_remaining();
+        let polled = this.sleep.poll(context);
+        *this.waker = (polled.is_pending() && is_registered).then(|| context.waker().clone());
+        polled
     }
 }
 
@@ -386,25 +370,52 @@ fn not_sent(error: SendError) -> ProcessCallError {
     }
 }
 
-/// A call that waits for its reply, counted if a process makes it.
-struct InFlight<'a>(Option<&'a Instance>);
+/// A call that waits for its reply. If a process makes it, it is counted, and may use the timer of the process.
+struct Calling<'a> {
+    caller: Option<&'a Instance>,
+    /// The task of the process, if the call is made in that. The runtime of another may be shut down before it.
+    task: Option<task::Id>,
+    timer: Option<Pin<Box<CallTimer>>>,
+}
 
-impl<'a> InFlight<'a> {
+impl<'a> Calling<'a> {
     fn begin(ctx: &'a Ctx, limit: u32) -> Result<Self, ProcessCallError> {
-        let in_flight = Self(ctx.owner().map(|caller| &**caller));
-        match in_flight.0 {
-            Some(caller) if caller.calls.fetch_add(1, Ordering::Relaxed) >= limit => {
-                Err(ProcessCallError::TooManyCalls { caller: caller.pid, limit })
-            }
-            _ => Ok(in_flight),
+        let Some(caller) = ctx.owner() else { return Ok(Self { caller: None, task: None, timer: None }) };
+        let task = task::try_id();
+        let mut state = caller.state();
+        if state.calls >= limit {
+            return Err(ProcessCallError::TooManyCalls { caller: caller.pid, limit });
         }
+        state.calls += 1;
+        let task = task.filter(|task| state.task.as_ref().is_some_and(|its| its.id() == *task));
+        let timer = state.call_timer.take_if(|timer| Some(timer.task) == task);
+        Ok(Self { caller: Some(caller), task, timer })
+    }
+
+    /// Returns the timer of the process, which is made for `at` if there is none. Returns nothing in a task of another.
+    fn timer(&mut self, at: Instant) -> Option<Pin<&mut CallTimer>> {
+        if self.timer.is_none() {
+            let (caller, task) = (self.caller?, self.task?);
+            // In the runtime of the task, which may be blocked on another that ends before the next call.
+            let _runtime = caller.host.runtime.enter();
+            self.timer = Some(Box::pin(CallTimer::new(task, at)));
+        }
+        self.timer.as_mut().map(Pin::as_mut)
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        if let Some(caller) = self.0 {
-            caller.calls.fetch_sub(1, Ordering::Relaxed);
-        }
+        let Some(caller) = self.caller else { return };
+        let mut state = caller.state();
+        state.calls -= 1;
+        // The process may have ended, or another call of its task may have put one back.
+        let kept = match self.timer.take() {
+            Some(timer) if !state.has_ended() => state.call_timer.replace(timer),
+            timer => timer,
+        };
+        drop(state);
+        // Outside of the lock, because its waker may be the last that keeps something.
+        drop(kept);
     }
 }

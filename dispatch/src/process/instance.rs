@@ -4,14 +4,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{AbortHandle, Id};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::CallTimer;
@@ -45,8 +45,6 @@ pub(crate) struct Instance {
     frame: Frame,
     state: Mutex<State>,
     has_ended: AtomicBool,
-    /// How many calls wait for their replies.
-    pub(super) calls: AtomicU32,
     /// It ends, or has ended: so does all that was called in it.
     is_terminated: AtomicBool,
     /// Notified of that, if anything waits for it.
@@ -61,6 +59,8 @@ pub(super) struct State {
     /// Few processes are cancelled, and others take no memory for it.
     pub(super) cancelled: Option<Box<Cancelled>>,
     traps_links: Traps,
+    /// How many calls wait for their replies.
+    pub(super) calls: u32,
     /// The timer of its last call, for the next one.
     pub(super) call_timer: Option<Pin<Box<CallTimer>>>,
     /// Most processes have none, and take no memory for them.
@@ -204,7 +204,6 @@ impl Instance {
             frame,
             state: Mutex::default(),
             has_ended: AtomicBool::new(false),
-            calls: AtomicU32::new(0),
             is_terminated: AtomicBool::new(false),
             terminated: OnceLock::new(),
         })
@@ -220,11 +219,6 @@ impl Instance {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns whether the process runs in this task.
-    pub(super) fn is_task(&self, id: Id) -> bool {
-        self.state().task.as_ref().is_some_and(|task| task.id() == id)
     }
 
     pub(super) fn has_ended(&self) -> bool {

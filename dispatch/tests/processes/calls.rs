@@ -1,6 +1,10 @@
 //! Calls: a request, and the reply that the caller waits for.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use frame_dispatch::process::{
@@ -11,6 +15,7 @@ use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::support::{
     BOUND, LONG, exit_of, manager, manager_with, register, register_saying, said, start, until, within,
@@ -398,4 +403,91 @@ async fn a_process_makes_calls_after_a_runtime_that_it_was_blocked_on_has_ended(
     });
     let exec = processes.exec(&root, start("test:blocks"));
     assert_eq!(within("the process", exec).await.unwrap(), json!([2]).into());
+}
+
+/// Calls the replier in vain, for no longer than `time`, and returns how long that took.
+async fn in_vain(ctx: &ProcessCtx, replier: Pid, time: Duration) -> Duration {
+    let begun = Instant::now();
+    let error = ctx.call_timeout(replier, json!("keep"), time).await.unwrap_err();
+    assert!(matches!(error, ProcessCallError::Deadline { .. }), "{error:?}");
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_call_of_a_process_has_its_own_timeout() {
+    let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
+    let mut took = register_saying(&processes, "test:caller", move |ctx: ProcessCtx, _, say| async move {
+        // Shorter and longer than the calls before, which had a reply, and some time after them.
+        for (pause, time) in [(0, 2), (0, 20), (3, 20), (3, 4), (30, 7), (1, 1), (4, 2_000)] {
+            ctx.call(replier, json!("now")).await?;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let time = Duration::from_millis(time);
+            say.send((time, in_vain(&ctx, replier, time).await)).unwrap();
+        }
+        Ok(Payload::default())
+    });
+    let caller = processes.start(&root, start("test:caller")).unwrap();
+    assert!(exit_of(&processes, caller).await.reason.is_normal());
+    while let Ok((time, took)) = took.try_recv() {
+        assert!(took >= time && took <= time + Duration::from_millis(2), "{time:?} took {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_in_time_whatever_budget_its_task_has_left() {
+    let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
+    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+        for spent in 120..=136 {
+            ctx.call(replier, json!("now")).await?;
+            for _ in 0..spent {
+                tokio::task::consume_budget().await;
+            }
+            in_vain(&ctx, replier, Duration::from_millis(10)).await;
+        }
+        Ok(Payload::default())
+    });
+    let caller = processes.start(&root, start("test:caller")).unwrap();
+    assert!(exit_of(&processes, caller).await.reason.is_normal());
+}
+
+/// Polls what it was made for only if that was woken by its own waker.
+struct OwnWaker {
+    is_woken: AtomicBool,
+    task: Mutex<Waker>,
+}
+
+impl Wake for OwnWaker {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        self.task.lock().unwrap().wake_by_ref();
+    }
+}
+
+async fn with_own_waker<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let own = Arc::new(OwnWaker { is_woken: AtomicBool::new(true), task: Mutex::new(Waker::noop().clone()) });
+    poll_fn(|context| {
+        own.task.lock().unwrap().clone_from(context.waker());
+        if !own.is_woken.swap(false, Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        future.as_mut().poll(&mut Context::from_waker(&Arc::clone(&own).into()))
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_polled_with_another_waker_than_the_one_before_ends_in_time() {
+    let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
+    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+        for _ in 0..3 {
+            ctx.call(replier, json!("now")).await?;
+            with_own_waker(in_vain(&ctx, replier, Duration::from_millis(10))).await;
+            with_own_waker(ctx.call(replier, json!("now"))).await?;
+            in_vain(&ctx, replier, Duration::from_millis(4)).await;
+        }
+        Ok(Payload::default())
+    });
+    let caller = processes.start(&root, start("test:caller")).unwrap();
+    assert!(exit_of(&processes, caller).await.reason.is_normal());
 }
