@@ -7,11 +7,16 @@ use rustc_hash::FxBuildHasher;
 use super::exit::Exit;
 use crate::pid::Pid;
 
-/// The last so many exits, for whoever asks about a process that has ended.
+/// The last so many exits, for callers that ask about a process that has ended.
 pub(super) struct RecentExits {
     capacity: usize,
-    exits: HashMap<Pid, Remembered, FxBuildHasher>,
-    order: VecDeque<Pid>,
+    /// The oldest first.
+    exits: VecDeque<Remembered>,
+    /// How many were forgotten.
+    forgotten: u64,
+    /// By the number of the PID, how many exits came before. Apart from the exits, because all of it is in use at random, and so
+    /// small it stays in the cache.
+    places: HashMap<u64, u64, FxBuildHasher>,
 }
 
 struct Remembered {
@@ -22,33 +27,44 @@ struct Remembered {
 
 impl RecentExits {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, exits: HashMap::default(), order: VecDeque::new() }
+        Self { capacity, exits: VecDeque::new(), forgotten: 0, places: HashMap::default() }
     }
 
-    /// Remembers one, and gives the one that is forgotten for it. A result can be large, so none is kept.
+    /// Remembers an exit, and returns the one that is forgotten for it. A result can be large, so none is kept.
     pub(super) fn remember(&mut self, exit: &Exit, parent: Option<Pid>) -> Option<Exit> {
-        let exit = Exit { result: None, ..exit.clone() };
+        let exit = Exit { pid: exit.pid, reason: exit.reason.clone(), result: None };
         if self.capacity == 0 {
             return Some(exit);
         }
-        let oldest = if self.order.len() == self.capacity { self.order.pop_front() } else { None };
-        let forgotten = oldest.and_then(|pid| self.exits.remove(&pid)).map(|it| it.exit);
-        // Twice the room, or the traces of what was forgotten would make the table grow once more at some time.
-        if self.exits.capacity() < 2 * (self.exits.len() + 1) {
-            self.exits.reserve(self.exits.len() + 2);
+        let oldest = if self.exits.len() == self.capacity { self.exits.pop_front() } else { None };
+        if let Some(oldest) = &oldest {
+            self.places.remove(&oldest.exit.pid.number());
+            self.forgotten += 1;
         }
-        self.order.push_back(exit.pid);
-        self.exits.insert(exit.pid, Remembered { exit, parent });
-        forgotten
+        // Twice the room, or the traces of what was forgotten would make the table grow once more at some time.
+        if self.places.capacity() < 2 * (self.places.len() + 1) {
+            self.places.reserve(self.places.len() + 2);
+        }
+        let before = u64::try_from(self.exits.len()).unwrap_or(u64::MAX);
+        self.places.insert(exit.pid.number(), self.forgotten.saturating_add(before));
+        self.exits.push_back(Remembered { exit, parent });
+        oldest.map(|it| it.exit)
     }
 
     pub(super) fn get(&self, pid: Pid) -> Option<Exit> {
-        self.exits.get(&pid).map(|it| it.exit.clone())
+        self.find(pid).map(|it| it.exit.clone())
     }
 
     /// What started a process.
     pub(super) fn parent(&self, pid: Pid) -> Option<Pid> {
-        self.exits.get(&pid)?.parent
+        self.find(pid)?.parent
+    }
+
+    fn find(&self, pid: Pid) -> Option<&Remembered> {
+        let before = *self.places.get(&pid.number())?;
+        let place = usize::try_from(before.checked_sub(self.forgotten)?).ok()?;
+        // A PID in text may have the number of another.
+        self.exits.get(place).filter(|it| it.exit.pid == pid)
     }
 }
 
