@@ -12,19 +12,21 @@ use pin_project_lite::pin_project;
 use crate::error::CallError;
 use crate::payload::Payload;
 
-/// Builds, polls and drops a future. `around` runs around each poll, which it has to call. Returns the message of the first panic.
-pub(crate) async fn run<F: Future>(
+/// Builds, polls and drops a future. Each poll is between `begin` and `end`, and `begin` has what the last `end` returned. Returns
+/// the message of the first panic.
+pub(crate) async fn run<F: Future, S, C: Default>(
     make: impl FnOnce() -> F,
-    mut around: impl FnMut(&mut Context<'_>, &mut dyn FnMut(&mut Context<'_>)),
+    begin: impl Fn(C) -> S,
+    end: impl Fn(S, &mut Context<'_>) -> C,
 ) -> Result<F::Output, String> {
     let mut future = pin!(Some(catch(make)?));
+    let mut carried = C::default();
     let output = poll_fn(|context| {
-        let mut polled = Poll::Pending;
-        around(context, &mut |context| {
-            let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(context));
-            polled = catch(poll).map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok));
-        });
-        polled
+        let scope = begin(mem::take(&mut carried));
+        let poll = || future.as_mut().as_pin_mut().map_or(Poll::Pending, |future| future.poll(context));
+        let polled = catch(poll);
+        carried = end(scope, context);
+        polled.map_or_else(|message| Poll::Ready(Err(message)), |polled| polled.map(Ok))
     })
     .await;
     let dropped = catch(|| future.set(None));

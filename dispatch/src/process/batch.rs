@@ -29,11 +29,18 @@ struct Polled {
     room: Cell<u32>,
     /// What it sent its last message to.
     sent_to: Cell<Option<Pid>>,
+    /// Whether that is kept.
+    is_kept: Cell<bool>,
 }
 
 thread_local! {
     static POLLED: Polled = const {
-        Polled { mailbox: Cell::new(ptr::null()), room: Cell::new(0), sent_to: Cell::new(None) }
+        Polled {
+            mailbox: Cell::new(ptr::null()),
+            room: Cell::new(0),
+            sent_to: Cell::new(None),
+            is_kept: Cell::new(false),
+        }
     };
     static RECIPIENT: Cell<Option<Arc<Instance>>> = const { Cell::new(None) };
 }
@@ -91,7 +98,7 @@ impl Drop for Batch<'_> {
             self.mailbox.end_batch();
         }
         if let Some(recipient) = recipient() {
-            // It may be the last that keeps what is on its frame, of which a panic is nothing to this process.
+            // It may be the last reference to the values of its frame, whose panics are not failures of this process.
             let _ = panics::catch(|| drop(recipient));
         }
     }
@@ -110,14 +117,19 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
 
 /// Takes the process that was last sent to in this poll.
 pub(super) fn recipient() -> Option<Arc<Instance>> {
-    RECIPIENT.try_with(Cell::take).ok().flatten()
+    // Most polls keep none.
+    let is_kept = POLLED.with(|polled| polled.is_kept.take());
+    if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten() } else { None }
 }
 
-/// Keeps a process until the poll ends, if that has sent to it more than once. Kept for one message, it would be given back while
-/// it runs on another thread.
+/// Keeps a process until the poll ends, if that has sent to it more than once. For a single message it would not pay: the
+/// reference would be released while the process runs on another thread.
 pub(super) fn keep_recipient(recipient: Arc<Instance>) {
     let is_kept = POLLED.with(|polled| {
-        !polled.mailbox.get().is_null() && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid)
+        let is_kept = !polled.mailbox.get().is_null()
+            && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid);
+        polled.is_kept.set(is_kept);
+        is_kept
     });
     if is_kept {
         let _ = RECIPIENT.try_with(|kept| kept.set(Some(recipient)));

@@ -286,14 +286,15 @@ impl ProcessCtx {
     }
 }
 
-/// The process of a [`ProcessCtx`], which is that of its `Ctx`. By itself, it would have room twice in the future of each process.
+/// Returns the process of a [`ProcessCtx`]. It is the one in its `Ctx`: kept apart, it would take room twice in the future of each
+/// process.
 fn instance(ctx: &Ctx) -> &Arc<Instance> {
     ctx.owner().expect("a `ProcessCtx` is made of a process")
 }
 
 impl Drop for ProcessCtx {
-    /// What it has not received is in the mailbox then, which is emptied when the process has ended: callers are told of that
-    /// end, and not of a request that was dropped.
+    /// Puts messages that it fetched and did not receive back into the mailbox. The mailbox is emptied when the process has ended,
+    /// so their callers are told of that end, and not of a dropped request.
     fn drop(&mut self) {
         instance(&self.ctx).mailbox.put_back(&mut self.fetched);
     }

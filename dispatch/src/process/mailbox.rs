@@ -53,7 +53,7 @@ struct State {
     receiver: Option<Waker>,
     /// Whether the receiver waits for certain messages only. It has to be woken for those of senders that wait for room, too.
     is_selective: bool,
-    /// Whether messages may be [fetched](Fetched). What is fetched is not seen by other receivers.
+    /// Whether messages may be [fetched](Fetched). Other receivers do not see those.
     is_fetched: bool,
     is_closed: bool,
 }
@@ -196,8 +196,7 @@ impl Mailbox {
         state.held < self.capacity
     }
 
-    /// Frees the room of the messages that were fetched and then received. That of senders that wait is given to them when the
-    /// batch ends.
+    /// Frees the room of messages that were fetched and then received. If senders wait for it, they get it when the batch ends.
     fn settle(&self, state: &mut State) {
         let left = self.fetched.load(Ordering::Acquire);
         let received = mem::replace(&mut state.fetched, left) - left;
@@ -295,14 +294,14 @@ impl Mailbox {
         Ok(message)
     }
 
-    /// The receiver has received all that it fetched, and found nothing more that it wants.
+    /// Notes that the receiver has received all that it fetched, and found nothing more that it wants.
     fn found_nothing(&self, state: &mut State) {
         // The queue may have the memory of what was fetched last.
         give_back(&mut state.queue);
         self.settle(state);
     }
 
-    /// Has all messages received one by one from now on, so that there may be several receivers, one at a time.
+    /// Turns fetching off: messages are received one by one from now on, also by several receivers in turn.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(super) fn fetch_no_more(&self) {
         self.state().is_fetched = false;
@@ -378,7 +377,7 @@ impl Mailbox {
         owed > 0 && owed < self.capacity / 2
     }
 
-    /// Frees the room that the receiver made in its batch, and gives what is [owed](Line::owed) to those that wait for it.
+    /// Frees the room that the receiver made in its batch, and wakes senders for what is [owed](Line::owed) to them.
     pub(super) fn end_batch(&self) {
         let mut state = self.state();
         self.settle(&mut state);
@@ -494,7 +493,7 @@ impl Mailbox {
         }
     }
 
-    /// Refuses whatever comes from now on, and gives what there is but what was fetched. Not within a batch.
+    /// Refuses messages from now on, and returns those that wait and were not fetched. Must not be called within a batch.
     pub(super) fn close(&self) -> VecDeque<Message> {
         let mut state = self.state();
         state.is_closed = true;
@@ -530,7 +529,7 @@ impl Fetched {
         self.0.as_ref().map_or(0, |messages| messages.capacity())
     }
 
-    /// Gives back memory that is not used, if it is much.
+    /// Frees unused memory, if it is much.
     fn give_back(&mut self) {
         if let Some(messages) = &mut self.0 {
             give_back(messages);

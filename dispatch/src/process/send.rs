@@ -47,8 +47,7 @@ impl ProcessManager {
         let (to, payload) = (to.into(), payload.into());
         // One that always finds room lets others run, too.
         consume_budget().await;
-        let recipient = batch::recipient().filter(|recipient| self.is_at(recipient, &to));
-        match recipient.map_or_else(|| self.resolve(&to), Ok) {
+        match self.recipient(&to) {
             Ok(instance) => match instance.mailbox.try_send(Message::sent(ctx, payload, None)) {
                 Ok(()) => {
                     batch::keep_recipient(instance);
@@ -72,13 +71,22 @@ impl ProcessManager {
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
         let payload = payload.into();
-        match self.resolve(&to.into()) {
-            Ok(instance) => {
-                let sent = instance.mailbox.try_send(Message::sent(ctx, payload, None));
-                sent.map_err(|refused| not_sent(&instance, refused))
-            }
+        match self.recipient(&to.into()) {
+            Ok(instance) => match instance.mailbox.try_send(Message::sent(ctx, payload, None)) {
+                Ok(()) => {
+                    batch::keep_recipient(instance);
+                    Ok(())
+                }
+                Err(refused) => Err(not_sent(&instance, refused)),
+            },
             Err((to, reason)) => Err(SendError { to, reason, payload: payload.into() }),
         }
+    }
+
+    /// Returns the process that a message goes to. The one that was kept may have ended, and its mailbox says so then.
+    fn recipient(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
+        let kept = batch::recipient().filter(|kept| self.is_at(kept, to));
+        kept.map_or_else(|| self.resolve(to), Ok)
     }
 
     /// Returns whether a process is the one of these that has the PID.

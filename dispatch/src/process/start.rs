@@ -1,7 +1,6 @@
 //! How a process is started.
 
 use std::sync::Arc;
-use std::task::Context;
 
 use frame_registry::{Id, IdKind, Key, OptionKind, Options, Pair, nearest};
 use tokio::sync::oneshot;
@@ -310,13 +309,8 @@ impl Running {
         async move {
             let Self { instance, outcome, .. } = &mut self;
             let process = || instance.entry.process.run(ProcessCtx::new(instance, waiting), payload);
-            let mut owes_room = false;
-            let in_batch = |context: &mut Context<'_>, poll: &mut dyn FnMut(&mut Context<'_>)| {
-                let batch = Batch::begin(&instance.mailbox, owes_room);
-                poll(context);
-                owes_room = batch.end(context);
-            };
-            *outcome = Some(panics::run(process, in_batch).await);
+            let begin = |owes_room| Batch::begin(&instance.mailbox, owes_room);
+            *outcome = Some(panics::run(process, begin, Batch::end).await);
         }
     }
 
