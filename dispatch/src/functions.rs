@@ -235,6 +235,32 @@ impl Functions {
         old.and_then(|old| old.retire()).ok_or_else(not_registered)
     }
 
+    /// Registers functions, or replaces those that have the same ids, all in one step. Returns the old ones, which finish the calls
+    /// that they have begun. For many functions this takes far less time than registering one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`FunctionsError::Stopping`] once they [stop](Self::stop). Nothing is registered then.
+    pub fn put_all<F: Function>(
+        &self,
+        functions: impl IntoIterator<Item = (FunctionId, Options, F)>,
+    ) -> Result<Vec<(FunctionId, Retired)>, FunctionsError> {
+        let functions = functions.into_iter();
+        let new: Vec<_> =
+            functions.map(|(id, options, function)| Arc::new(Entry::new(id, options, function))).collect();
+        let Some(first) = new.first() else { return Ok(Vec::new()) };
+        let mut replaced = Vec::new();
+        self.change(first, |entries| {
+            replaced.clear();
+            for entry in &new {
+                replaced.extend(entries.insert((*entry.id).clone(), Arc::clone(entry)));
+            }
+            Ok(())
+        })?;
+        let retired = replaced.into_iter().filter_map(|old| Some(((*old.id).clone(), old.retire()?)));
+        Ok(retired.collect())
+    }
+
     /// Removes a function, if it is there. Calls that it has begun it finishes.
     pub fn remove(&self, id: &FunctionId) -> Option<Retired> {
         let mut removed = None;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frame_dispatch::{
-    CallError, Ctx, ErrorKind, FUNCTION, FunctionId, Functions, FunctionsError, Host, PID, Payload, Pid, Task,
+    BoxFuture, CallError, Ctx, ErrorKind, FUNCTION, Function, FunctionId, Functions, FunctionsError, Host,
+    PID, Payload, Pid, Task,
 };
 use frame_registry::{
     App, Context, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
@@ -230,4 +231,32 @@ async fn dropping_a_call_drops_the_function() {
     assert_eq!(Arc::strong_count(&alive), 3);
     drop(call);
     assert_eq!(Arc::strong_count(&alive), 2);
+}
+
+/// Returns its text.
+struct Says(&'static str);
+
+impl Function for Says {
+    fn call(&self, _: Ctx, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        Box::pin(async { Ok(json!(self.0).into()) })
+    }
+}
+
+#[tokio::test]
+async fn many_functions_are_put_in_one_step_over_those_that_are_there() {
+    let functions = functions();
+    functions.put_all([(id("app:old"), Options::new(), Says("old"))]).unwrap();
+    let new = ["app:old", "app:new"].map(|name| (id(name), tenant_option("entry"), Says("new")));
+    let retired = functions.put_all(new).unwrap();
+    assert_eq!(retired.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["app:old"]);
+    for name in ["app:old", "app:new"] {
+        assert_eq!(functions.options(&id(name)), Some(tenant_option("entry")));
+        assert_eq!(called(&functions, Task::new(id(name))).await, "new");
+    }
+    for (_, retired) in retired {
+        retired.drained().await;
+    }
+    functions.stop(tokio::time::Instant::now()).await;
+    let refused = functions.put_all([(id("app:late"), Options::new(), Says("late"))]).unwrap_err();
+    assert_eq!(refused, FunctionsError::Stopping { id: id("app:late") });
 }

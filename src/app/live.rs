@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::SupervisorHandle;
 use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
-use frame_dispatch::{Ctx, FunctionId, Functions, Retired};
+use frame_dispatch::{Ctx, FunctionId, Functions, IntoFunction as _, Retired};
 use frame_net::http::HttpClient;
 use frame_net::secrets::SecretStore;
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
@@ -180,27 +180,31 @@ impl Live {
     }
 
     fn put_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
-        for (id, function) in differing(&self.functions, &plan.functions) {
+        let new = differing(&self.functions, &plan.functions);
+        let Some((_, first)) = new.first() else { return Ok(()) };
+        let functions = new.iter().map(|(id, function)| {
             let Unit { options, code, .. } = function.value.clone();
-            let compiled = traced(id, code);
-            let put = if self.functions.contains_key(id) {
-                core.functions.replace(id.clone(), options, compiled).map(|retired| drain(id, retired))
-            } else {
-                core.functions.register(id.clone(), options, compiled)
-            };
-            put.map_err(|error| plan.problem(function, error))?;
-            self.functions.insert(id.clone(), function.identity.clone());
+            ((*id).clone(), options, traced(id, code).into_function())
+        });
+        let replaced = core.functions.put_all(functions).map_err(|error| plan.problem(first, error))?;
+        for (id, retired) in replaced {
+            drain(&id, retired);
         }
+        let live = new.into_iter().map(|(id, function)| (id.clone(), function.identity.clone()));
+        self.functions.extend(live);
         Ok(())
     }
 
     fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
-        for (id, process) in differing(&self.processes, &plan.processes) {
+        let new = differing(&self.processes, &plan.processes);
+        let Some((_, first)) = new.first() else { return Ok(()) };
+        let processes = new.iter().map(|(id, process)| {
             let Unit { options, code, .. } = process.value.clone();
-            self.put_entry(core, id, options, traced(id, code))
-                .map_err(|error| plan.problem(process, error))?;
-            self.processes.insert(id.clone(), process.identity.clone());
-        }
+            ((*id).clone(), options, traced(id, code).into_process())
+        });
+        core.processes.put_all(processes).map_err(|error| plan.problem(first, error))?;
+        let live = new.into_iter().map(|(id, process)| (id.clone(), process.identity.clone()));
+        self.processes.extend(live);
         Ok(())
     }
 

@@ -193,10 +193,12 @@ impl<'t> Table<'t> {
         self.get(name).map(|value| read(&value)).transpose()
     }
 
-    /// The members by name.
+    /// The members, in the order in which they are written: of many that are wrong the first are reported.
     pub(super) fn entries(&self) -> impl Iterator<Item = (Name<'t>, Value<'t>)> + use<'t> {
         let reader = self.reader;
-        self.members.iter().map(move |(key, value)| {
+        let mut members: Vec<_> = self.members.iter().collect();
+        members.sort_by_key(|(key, _)| key.span().start);
+        members.into_iter().map(move |(key, value)| {
             let name = Name { text: key.get_ref(), span: key.span() };
             (name, Value::new(reader, key.get_ref(), value.get_ref(), key.span(), value.span()))
         })

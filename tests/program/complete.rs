@@ -41,7 +41,7 @@ fn bash_takes_its_script_and_completes_with_it() {
 #[test]
 fn the_manual_has_the_exit_codes_and_names_every_command() {
     let page = stdout(&["man"]);
-    assert!(page.contains(".TH frame 1"), "{page}");
+    assert!(page.contains(".TH FRAME 1"), "{page}");
     for section in ["NAME", "SYNOPSIS", "DESCRIPTION", "SUBCOMMANDS", "EXIT STATUS", "VERSION"] {
         assert!(page.contains(section), "{section}");
     }
