@@ -41,7 +41,7 @@ pub struct Problem {
     /// What to say right there, if not the message.
     pub label: Option<String>,
     /// Other places in the file that it is about, and what to say there.
-    pub related: Vec<(Range<usize>, String)>,
+    pub related: Box<[(Range<usize>, String)]>,
     /// What would be right.
     pub help: Option<String>,
     /// Whether an app is refused for it.
@@ -148,7 +148,7 @@ impl Problem {
         let file = Arc::clone(file);
         let span = within(&file.text, span);
         let (message, severity) = (clipped(message), Severity::Error);
-        Self { message, file, span, label: None, related: Vec::new(), help: None, severity }
+        Self { message, file, span, label: None, related: Box::default(), help: None, severity }
     }
 
     /// A problem that Lua has with a script: `message` is as in [`LuaError::Syntax`], with the name of the chunk and the
@@ -188,7 +188,9 @@ impl Problem {
     #[must_use]
     pub fn with_related(mut self, span: Range<usize>, label: impl fmt::Display) -> Self {
         let span = within(&self.file.text, span);
-        self.related.push((span, clipped(label)));
+        let mut related = self.related.into_vec();
+        related.push((span, clipped(label)));
+        self.related = related.into();
         self
     }
 

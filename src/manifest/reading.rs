@@ -80,7 +80,7 @@ fn examine_from(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> Re
         // Not shown: what is a secret in it is not known.
         Err(error) => {
             let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-            let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let line = bytes[..at].split(|&byte| byte == b'\n').count();
             let message =
                 format!("the manifest is no text in UTF-8: the first byte that is none is in line {line}");
             refused(&message, "save it as UTF-8")

@@ -1,6 +1,6 @@
 //! Problems, as people and programs read them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use frame_dispatch::printable::escape;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, SourceCode};
@@ -63,7 +63,8 @@ impl Problems {
         }
         match self.count().saturating_sub(DRAWN) {
             0 => (),
-            more => report.push_str(&format!("\nand {more} more\n")),
+            // Writing to a string cannot fail.
+            more => _ = writeln!(report, "\nand {more} more"),
         }
         report
     }

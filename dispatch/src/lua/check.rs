@@ -33,7 +33,7 @@ struct Checked {
     chunk: Box<str>,
     memory: usize,
     /// Why it does not compile, if that is its own fault.
-    error: Option<String>,
+    outcome: Result<(), String>,
 }
 
 impl Checker {
@@ -43,25 +43,25 @@ impl Checker {
 
     /// Compiles a script as the VM of a function does, in as much memory as that has left for it.
     pub(super) fn check(&self, config: &LuaConfig, chunk: &str, source: &Arc<str>) -> Result<(), LuaError> {
-        if let Some(error) = self.known(config, chunk, source) {
-            return error.map_or(Ok(()), |message| Err(LuaError::Syntax { message }));
+        if let Some(outcome) = self.known(config, chunk, source) {
+            return outcome.map_err(|message| LuaError::Syntax { message });
         }
         let checked = self.compile(config, chunk, source);
-        let error = match &checked {
-            Ok(()) => None,
-            Err(LuaError::Syntax { message }) => Some(message.clone()),
+        let outcome = match &checked {
+            Ok(()) => Ok(()),
+            Err(LuaError::Syntax { message }) => Err(message.clone()),
             Err(_) => return checked,
         };
         let (source, chunk) = (Arc::downgrade(source), chunk.into());
-        self.lock_known().insert(Checked { source, chunk, memory: config.memory, error });
+        self.lock_known().insert(Checked { source, chunk, memory: config.memory, outcome });
         checked
     }
 
-    fn known(&self, config: &LuaConfig, chunk: &str, source: &Arc<str>) -> Option<Option<String>> {
+    fn known(&self, config: &LuaConfig, chunk: &str, source: &Arc<str>) -> Option<Result<(), String>> {
         let known = self.lock_known();
         let checked = known.scripts.get(&address(source))?;
         let is_same = checked.memory == config.memory && &*checked.chunk == chunk;
-        is_same.then(|| checked.error.clone())
+        is_same.then(|| checked.outcome.clone())
     }
 
     fn compile(&self, config: &LuaConfig, chunk: &str, source: &str) -> Result<(), LuaError> {
