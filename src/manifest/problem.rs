@@ -43,7 +43,7 @@ pub struct Problem {
     /// Other places in the file that it is about, and what to say there.
     pub related: Box<[(Range<usize>, String)]>,
     /// What would be right.
-    pub help: Option<String>,
+    pub help: Option<Box<str>>,
     /// Whether an app is refused for it.
     pub severity: Severity,
 }
@@ -203,7 +203,7 @@ impl Problem {
     /// The same, with what would be right.
     #[must_use]
     pub fn with_help(self, help: impl fmt::Display) -> Self {
-        Self { help: Some(clipped(help)), ..self }
+        Self { help: Some(clipped(help).into()), ..self }
     }
 }
 

@@ -54,12 +54,12 @@ fn good(text: &str) -> Manifest {
 fn wrong(text: &str) -> Vec<(String, String)> {
     let problems = parse(text).into_result().expect_err(text);
     let said = |problem: &Problem| {
-        let parts = [Some(&problem.message), problem.label.as_ref(), problem.help.as_ref()];
+        let parts = [Some(&*problem.message), problem.label.as_deref(), problem.help.as_deref()];
         let related = problem
             .related
             .iter()
             .map(|(span, label)| format!("{label}: {}", &problem.file.text[span.clone()]));
-        let parts = parts.into_iter().flatten().cloned().chain(related).collect::<Vec<_>>();
+        let parts = parts.into_iter().flatten().map(str::to_owned).chain(related).collect::<Vec<_>>();
         (problem.file.text[problem.span.clone()].to_owned(), parts.join(" | "))
     };
     problems.iter().map(said).collect()
