@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use super::{App, command, frame, frame_given, stderr, stdout};
 
 const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
-const COMMANDS: [&str; 9] =
-    ["run", "check", "call", "ps", "resolvers", "options", "demo", "completions", "man"];
+const COMMANDS: [&str; 10] =
+    ["run", "check", "call", "ps", "audit", "resolvers", "options", "demo", "completions", "man"];
 
 #[test]
 fn every_shell_completes_every_command() {
