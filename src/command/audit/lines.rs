@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(all(text.as_bytes()), expected);
         assert_eq!(all(Slow(text.as_bytes())), expected);
         assert_eq!(all(long.as_bytes()), [None]);
-        assert_eq!(all(&b""[..]), [const { None::<String> }; 0]);
+        assert!(all(&b""[..]).is_empty());
     }
 
     #[test]
