@@ -391,7 +391,8 @@ impl Instance {
         };
         self.has_ended.store(true, Ordering::Release);
         drop(state);
-        drop(call_timer);
+        // Its waker may be the last that keeps something.
+        shielded(|| drop(call_timer));
         drop(timers);
         shielded(|| self.manager.groups().ended(self.pid, groups));
         if let Some((_, timer)) = timer {

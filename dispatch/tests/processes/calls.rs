@@ -491,3 +491,36 @@ async fn a_call_that_is_polled_with_another_waker_than_the_one_before_ends_in_ti
     let caller = processes.start(&root, start("test:caller")).unwrap();
     assert!(exit_of(&processes, caller).await.reason.is_normal());
 }
+
+/// A waker that wakes another, and panics when it is dropped.
+struct PanicsAtDrop(Waker);
+
+impl Wake for PanicsAtDrop {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_by_ref();
+    }
+}
+
+impl Drop for PanicsAtDrop {
+    fn drop(&mut self) {
+        panic!("at the drop");
+    }
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_as_the_timer_of_calls_is_dropped_keeps_the_exit_from_no_one() {
+    let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
+    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+        let mut call = pin!(ctx.call(replier, json!("now")));
+        let mut waker = None;
+        poll_fn(|context| {
+            let waker = waker.get_or_insert_with(|| Arc::new(PanicsAtDrop(context.waker().clone())).into());
+            call.as_mut().poll(&mut Context::from_waker(waker))
+        })
+        .await?;
+        Ok(Payload::default())
+    });
+    let caller = processes.start(&root, start("test:caller").with_name("caller")).unwrap();
+    assert!(exit_of(&processes, caller).await.reason.is_normal());
+    assert_eq!(processes.whereis("caller"), None);
+}
