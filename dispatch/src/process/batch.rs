@@ -97,10 +97,8 @@ impl Drop for Batch<'_> {
         if self.owes_room || room > 0 {
             self.mailbox.end_batch();
         }
-        if let Some(recipient) = recipient() {
-            // It may be the last reference to the values of its frame, whose panics are not failures of this process.
-            let _ = panics::catch(|| drop(recipient));
-        }
+        // None is wanted any more.
+        recipient(|_| false);
     }
 }
 
@@ -115,11 +113,17 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
     })
 }
 
-/// Takes the process that was last sent to in this poll.
-pub(super) fn recipient() -> Option<Arc<Instance>> {
+/// Takes the process that was last sent to in this poll, and returns it if it `is_wanted`.
+pub(super) fn recipient(is_wanted: impl FnOnce(&Instance) -> bool) -> Option<Arc<Instance>> {
     // Most polls keep none.
     let is_kept = POLLED.with(|polled| polled.is_kept.take());
-    if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten() } else { None }
+    let recipient = if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten()? } else { return None };
+    if is_wanted(&recipient) {
+        return Some(recipient);
+    }
+    // It may be the last reference to the values of its frame, whose panics are not failures of this process.
+    let _ = panics::catch(|| drop(recipient));
+    None
 }
 
 /// Keeps a process until the poll ends, if that has sent to it more than once. For a single message it would not pay: the
@@ -128,7 +132,8 @@ pub(super) fn keep_recipient(recipient: Arc<Instance>) {
     let is_kept = POLLED.with(|polled| {
         let is_kept = !polled.mailbox.get().is_null()
             && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid);
-        polled.is_kept.set(is_kept);
+        // What the receiver woke may have sent in between, so that another is kept.
+        polled.is_kept.set(is_kept || polled.is_kept.get());
         is_kept
     });
     if is_kept {

@@ -83,9 +83,9 @@ impl ProcessManager {
         }
     }
 
-    /// Returns the process that a message goes to. The one that was kept may have ended, and its mailbox says so then.
+    /// Returns the process that a message goes to. One that was kept and has ended is looked for as any other that has ended.
     fn recipient(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
-        let kept = batch::recipient().filter(|kept| self.is_at(kept, to));
+        let kept = batch::recipient(|kept| self.is_at(kept, to) && !kept.has_ended());
         kept.map_or_else(|| self.resolve(to), Ok)
     }
 

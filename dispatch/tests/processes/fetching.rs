@@ -2,14 +2,18 @@
 
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use frame_dispatch::process::{HostConfig, Message, ProcessCallError, ProcessCtx, SendErrorReason};
+use frame_dispatch::process::{
+    HostConfig, ManagerConfig, Message, ProcessCallError, ProcessCtx, SendErrorReason,
+};
 use frame_dispatch::{CallError, Payload};
+use frame_registry::Key;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::{exit_of, manager, register, register_saying, said, start, until, within};
+use crate::support::{exit_of, manager, manager_with, register, register_saying, said, start, until, within};
 
 fn number(message: Message) -> u64 {
     let payload = message.into_payload().expect("it was sent");
@@ -90,6 +94,63 @@ async fn a_process_that_sends_on_after_the_receiver_has_ended_is_told() {
     let reason = said(&mut said_by).await.expect("the second is an error");
     assert!(matches!(reason, SendErrorReason::Ended), "{reason:?}");
     exit_of(&processes, sender).await;
+}
+
+/// A value of a frame that panics when it is dropped.
+#[derive(Debug)]
+struct PanicsAtDrop(Arc<AtomicBool>);
+
+impl Drop for PanicsAtDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+        panic!("at the drop");
+    }
+}
+
+static PANICS: Key<PanicsAtDrop> = Key::new("panics");
+
+/// Sends to a process, which then ends, and to `next`, all in one poll. Returns what became of the last.
+async fn sends_on_in_the_poll(ends: &str, next: &str) -> Result<(), SendErrorReason> {
+    let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
+    let is_dropped = Arc::new(AtomicBool::new(false));
+    register(&processes, "test:ends", async |mut ctx: ProcessCtx, _| {
+        ctx.receive().await;
+        ctx.receive().await;
+        Ok(Payload::default())
+    });
+    let value = PANICS.pair(PanicsAtDrop(Arc::clone(&is_dropped)));
+    let ends = processes.start(&root, start("test:ends").with_name(ends).with_pair(value)).unwrap();
+    processes.start(&root, start("test:forever").with_name("forever")).unwrap();
+    let next = processes.whereis(next).expect("it lives");
+    let mut said_by = register_saying(&processes, "test:sends", move |ctx: ProcessCtx, _, say| async move {
+        for sent in 0..2 {
+            ctx.try_send(ends, json!(sent)).expect("it lives");
+        }
+        // Another thread goes on with the others.
+        tokio::task::block_in_place(|| {
+            while ctx.processes().info(ends).is_some() || ctx.processes().monitor(ends).is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        say.send(ctx.try_send(next, json!(2)).map_err(|error| error.reason)).unwrap();
+        Ok(Payload::default())
+    });
+    within("the sender", processes.exec(&root, start("test:sends"))).await.expect("it does not fail");
+    let sent = said(&mut said_by).await;
+    until("a value of the frame", || is_dropped.load(Ordering::SeqCst)).await;
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_receiver_that_has_ended_leaves_behind_is_no_failure_of_the_sender() {
+    let sent = sends_on_in_the_poll("ends", "forever").await;
+    assert!(sent.is_ok(), "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_that_has_ended_in_the_poll_and_is_not_remembered_is_not_found() {
+    let sent = sends_on_in_the_poll("ends", "ends").await;
+    assert!(matches!(sent, Err(SendErrorReason::NotFound)), "{sent:?}");
 }
 
 /// A process receives some messages of its full mailbox, and then awaits something else for ever.
