@@ -2,7 +2,7 @@
 //!
 //! Senders that wait for room in its mailbox are woken after the poll, or when it finds no message: it may block its thread until
 //! one comes. Woken at once, each would find room for one message, and wait again. For the same reason a batch goes on in the next
-//! poll if the process receives without a pause, until half of the mailbox is free.
+//! poll if the process receives without a pause, until half of the mailbox is free, or room for some hundreds of messages.
 //!
 //! The process that it last sent a message to is kept for the next: to look it up and to share it, its senders would contend for
 //! the same memory.

@@ -63,8 +63,8 @@ impl ProcessCtx {
     /// Waits for a message, and takes the oldest.
     ///
     /// Senders that wait for room in a full mailbox go on when the process awaits something, or finds no message. While it
-    /// receives one message after the other without a pause, they go on when half of the mailbox is free. A process that takes
-    /// messages and then blocks its thread holds them up.
+    /// receives one message after the other without a pause, they go on when half of the mailbox is free, or room for 512
+    /// messages. A process that takes messages and then blocks its thread holds them up.
     ///
     /// # Cancel safety
     ///

@@ -18,6 +18,10 @@ pub(super) const ROOM_KEPT: usize = 64;
 /// A receiver fetches all messages at once if there are so many. Fewer are received one by one.
 const FETCHED_AT: usize = 4;
 
+/// Senders that wait are owed room for no more messages than this from one poll of the receiver to the next. However large the
+/// mailbox is, the receiver may take long for each message.
+const MOST_OWED: u32 = 512;
+
 /// A queue of messages that many send to and one receives from. It takes no memory before there is one.
 pub(super) struct Mailbox {
     /// How many of those messages it holds that [take room](Message::takes_room).
@@ -369,12 +373,12 @@ impl Mailbox {
         }
     }
 
-    /// Returns whether it [owes](Line::owed) room to senders that wait, but less than half of all.
+    /// Returns whether it [owes](Line::owed) room to senders that wait, but less than half of all, and less than [`MOST_OWED`].
     pub(super) fn owes_little(&self) -> bool {
         let mut state = self.state();
         self.settle(&mut state);
         let owed = state.line.as_ref().map_or(0, |line| line.owed);
-        owed > 0 && owed < self.capacity / 2
+        owed > 0 && owed < MOST_OWED.min(self.capacity / 2)
     }
 
     /// Frees the room that the receiver made in its batch, and wakes senders for what is [owed](Line::owed) to them.

@@ -2,7 +2,7 @@
 
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 
 use frame_dispatch::process::{
@@ -151,6 +151,36 @@ async fn what_a_receiver_that_has_ended_leaves_behind_is_no_failure_of_the_sende
 async fn a_receiver_that_has_ended_in_the_poll_and_is_not_remembered_is_not_found() {
     let sent = sends_on_in_the_poll("ends", "ends").await;
     assert!(matches!(sent, Err(SendErrorReason::NotFound)), "{sent:?}");
+}
+
+#[tokio::test]
+async fn senders_to_a_large_mailbox_go_on_before_half_of_it_is_free() {
+    const MAILBOX: u64 = 1 << 14;
+    let (processes, root) = manager(HostConfig::default().with_mailbox(1 << 14));
+    let (begins, received) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+    let (begun, counted) = (Arc::clone(&begins), Arc::clone(&received));
+    register(&processes, "test:receives", move |mut ctx: ProcessCtx, _| {
+        let (begun, counted) = (Arc::clone(&begun), Arc::clone(&counted));
+        async move {
+            begun.notified().await;
+            loop {
+                ctx.receive().await;
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let pid = processes.start(&root, start("test:receives")).unwrap();
+    for sent in 0..MAILBOX {
+        processes.try_send(&root, pid, json!(sent)).unwrap();
+    }
+    let mut send = Box::pin(processes.send(&root, pid, json!(MAILBOX)));
+    let is_pending = poll_fn(|context| Poll::Ready(send.as_mut().poll(context).is_pending())).await;
+    assert!(is_pending, "the mailbox is full");
+    begins.notify_one();
+    within("the sender", send).await.unwrap();
+    let received = received.load(Ordering::SeqCst);
+    assert!(received < 1024, "after {received} messages");
+    processes.terminate(pid).unwrap();
 }
 
 /// A process receives some messages of its full mailbox, and then awaits something else for ever.
