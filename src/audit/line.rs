@@ -99,7 +99,7 @@ const fn is_zero(number: &u32) -> bool {
 pub(super) struct Run {
     /// Tells runs apart, in the ids of attempts.
     pub(super) id: String,
-    /// Makes something of an isolation key that names it to nobody, and is another in each run.
+    /// Keys the hash of isolation keys. It is random, so that hashes of different runs cannot be compared.
     pub(super) isolation_key: [u8; 32],
 }
 
@@ -138,7 +138,7 @@ impl Record<'_> {
 
     /// Appends the record to `lines`, as one.
     pub(super) fn write_to(&self, lines: &mut Vec<u8>) {
-        // No map in it has a key that is no text, and no number is out of range.
+        // The keys of its maps are text, and its numbers are in range.
         let Ok(json) = serde_json::to_string(self) else { return };
         // A name may be of a guest, and the file is shown on terminals.
         lines.extend_from_slice(report::terminal_safe(&json).as_bytes());
@@ -197,11 +197,11 @@ impl<'a> Record<'a> {
         attempt: &'a Attempt,
         outcome: &'a Outcome,
         count: u64,
-        is_one_destination: bool,
+        is_one_rule: bool,
         run: &Run,
     ) -> Self {
         let record = Self { count: Some(count), ..Self::of_end(Event::Attempt, attempt, outcome, run) };
-        if is_one_destination {
+        if is_one_rule {
             return record;
         }
         Self { id: None, host: None, port: None, method: None, scheme: None, rule: None, ..record }

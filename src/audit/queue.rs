@@ -15,10 +15,10 @@ const CAPACITY: usize = 4096;
 /// How long a record may wait for others to be written with it, if nothing waits for it.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// For how long refusals of one unit and destination are counted after the first, and become one record.
+/// For how long refusals of one unit and destination by one rule are counted after the first, and become one record.
 const REPEATS: Duration = Duration::from_secs(1);
 
-/// How many destinations of a unit are told apart in that time. The others are counted together.
+/// How many pairs of a destination and a rule are told apart for each unit in that time. The others are counted together.
 const MAX_REFUSED: usize = 16;
 
 /// When it is tried to say how many records were lost, if no record comes before.
@@ -40,7 +40,7 @@ struct State {
     /// Since when the first of them waits.
     since: Option<Instant>,
     refusals: HashMap<RefusalKey, Refusals>,
-    /// How many destinations of a unit are told apart.
+    /// How many refusals of a unit are told apart.
     told_apart: HashMap<Unit, usize>,
     lost: HashMap<Unit, u64>,
     /// When the writer tries again to say how many were lost.
@@ -68,8 +68,8 @@ impl Entry {
     }
 }
 
-/// Refusals that are one record. Those without a destination are of all that are not told apart.
-type RefusalKey = (Unit, AttemptKind, Option<Destination>);
+/// Refusals that are one record. Those without a destination and a rule are of all that are not told apart.
+type RefusalKey = (Unit, AttemptKind, Option<(Destination, Option<Arc<str>>)>);
 
 /// Refusals after the first.
 pub(super) struct Refusals {
@@ -77,7 +77,7 @@ pub(super) struct Refusals {
     pub(super) attempt: Arc<Attempt>,
     pub(super) outcome: Outcome,
     pub(super) count: u64,
-    pub(super) is_one_destination: bool,
+    pub(super) is_one_rule: bool,
 }
 
 /// What the writer has to do next.
@@ -215,30 +215,30 @@ impl State {
     /// Whether a refusal is counted with others of the last second. The first is a record of its own.
     fn repeats(&mut self, attempt: &Arc<Attempt>, outcome: &Outcome) -> bool {
         let (unit, kind) = (attempt.unit.clone(), attempt.kind);
-        let key = (unit, kind, Some(attempt.destination.clone()));
+        let key = (unit, kind, Some((attempt.destination.clone(), outcome.verdict.rule.clone())));
         if let Some(refusals) = self.refusals.get_mut(&key) {
             refusals.count += 1;
             return true;
         }
         let (unit, kind, _) = &key;
         let told_apart = self.told_apart.entry(unit.clone()).or_default();
-        let is_one_destination = *told_apart < MAX_REFUSED;
-        let key = if is_one_destination {
+        let is_one_rule = *told_apart < MAX_REFUSED;
+        let key = if is_one_rule {
             *told_apart += 1;
             key
         } else {
             (unit.clone(), *kind, None)
         };
-        let count = u64::from(!is_one_destination);
+        let count = u64::from(!is_one_rule);
         let refusals = self.refusals.entry(key).and_modify(|refusals| refusals.count += 1);
         refusals.or_insert_with(|| Refusals {
             until: Instant::now() + REPEATS,
             attempt: Arc::clone(attempt),
             outcome: outcome.clone(),
             count,
-            is_one_destination,
+            is_one_rule,
         });
-        !is_one_destination
+        !is_one_rule
     }
 
     fn count_lost(&mut self, unit: &Unit, count: u64) {
@@ -260,7 +260,7 @@ impl State {
         let is_due = |refusals: &Refusals| takes_all || refusals.until <= now;
         let due = self.refusals.extract_if(|_, refusals| is_due(refusals));
         let refusals = due.map(|((unit, ..), refusals)| {
-            if refusals.is_one_destination
+            if refusals.is_one_rule
                 && let Some(count) = told_apart.get_mut(&unit)
             {
                 *count -= 1;
@@ -289,7 +289,7 @@ impl State {
 mod tests {
     use std::fmt;
 
-    use frame_net::audit::{AUDIT, Audit, Begun};
+    use frame_net::audit::{AUDIT, Audit, Begun, Verdict};
     use frame_net::{Endpoint, NetConfig, UNIT_OF};
     use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Key};
 
@@ -357,6 +357,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn refusals_of_one_destination_by_different_rules_are_records_of_their_own() {
+        let (app, log) = app();
+        let frame = unit("prober");
+        let attempt = {
+            fail(&app, &frame, "10.0.0.1:80").await;
+            let mut batch = log.0.next();
+            let Some(Entry::End(attempt, outcome)) = batch.entries.pop_front() else { panic!("no record") };
+            (attempt, outcome)
+        };
+        let refuse = |rule: &str| {
+            let (attempt, mut outcome) = attempt.clone();
+            outcome.verdict = Verdict::refused(rule);
+            log.0.push_end(attempt, outcome);
+        };
+        for _ in 0..3 {
+            refuse("no TLS");
+            refuse("not granted");
+        }
+        log.0.close();
+        let batch = log.0.next();
+        assert_eq!(batch.entries.len(), 2);
+        let mut counted: Vec<_> = batch
+            .refusals
+            .iter()
+            .map(|refusals| (refusals.outcome.verdict.rule.as_deref().unwrap(), refusals.count))
+            .collect();
+        counted.sort_unstable();
+        assert_eq!(counted, [("no TLS", 2), ("not granted", 2)]);
+    }
+
+    #[tokio::test]
     async fn refusals_are_one_record_for_each_destination_and_one_for_those_beyond_many() {
         let (app, log) = app();
         let frame = unit("scanner");
@@ -370,7 +401,7 @@ mod tests {
         let batch = log.0.next();
         assert_eq!(batch.entries.len(), MAX_REFUSED);
         let (told_apart, others): (Vec<_>, Vec<_>) =
-            batch.refusals.iter().partition(|refusals| refusals.is_one_destination);
+            batch.refusals.iter().partition(|refusals| refusals.is_one_rule);
         assert_eq!((told_apart.len(), others.len()), (MAX_REFUSED, 1));
         let counted: u64 = batch.refusals.iter().map(|refusals| refusals.count).sum();
         assert_eq!(counted + batch.entries.len() as u64, 500);

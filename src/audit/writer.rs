@@ -115,7 +115,7 @@ impl Writer {
         }
         for refusals in refusals {
             let (attempt, outcome) = (&*refusals.attempt, &refusals.outcome);
-            let (count, is_one) = (refusals.count, refusals.is_one_destination);
+            let (count, is_one) = (refusals.count, refusals.is_one_rule);
             Record::of_refusals(attempt, outcome, count, is_one, &self.run).write_to(&mut self.lines);
             let (unit, end) = (attempt.unit.clone(), self.lines.len());
             self.pending.push(Pending { end, unit, records: count, done: None });
