@@ -1,5 +1,6 @@
 //! What everything else of an app stands on: its values, its resolvers and its networks.
 
+use std::io;
 use std::sync::Arc;
 
 use frame_net::audit::{AUDIT, Audit};
@@ -10,9 +11,9 @@ use frame_net::{
 };
 use frame_registry::{App, AppBuilder, FrameResolvers};
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditConfig, AuditLog};
 use crate::fs_root::{FS_BASE, Root};
-use crate::manifest::{Manifest, Problem};
+use crate::manifest::{Given, Manifest, Problem};
 use crate::report;
 use crate::unit::unit_of;
 
@@ -36,13 +37,20 @@ pub(super) fn of(
 /// Opens the audit log, if there is to be one.
 pub(super) fn audit_log(manifest: &Manifest) -> Result<Option<AuditLog>, Problem> {
     let Some(audit) = &manifest.audit else { return Ok(None) };
-    let opened = AuditLog::open(&audit.value, &manifest.app.name).map_err(|error| {
-        let file = audit.value.file.display();
-        let why = format!("the audit log `{file}` cannot be written: {error}");
-        Problem::new(&manifest.file, audit.span.clone(), why)
-            .with_help("nothing runs without it; make its directory writable, or take `[audit]` out")
-    });
-    opened.map(Some)
+    let opened = AuditLog::open(&audit.value, &manifest.app.name);
+    opened.map(Some).map_err(|error| unwritable(manifest, audit, &error))
+}
+
+/// Returns the problem that no user can write the audit log, without opening it.
+pub(super) fn audit_problem(manifest: &Manifest) -> Option<Problem> {
+    let audit = manifest.audit.as_ref()?;
+    audit.value.check_kind().err().map(|error| unwritable(manifest, audit, &error))
+}
+
+fn unwritable(manifest: &Manifest, audit: &Given<AuditConfig>, error: &io::Error) -> Problem {
+    let why = format!("the audit log `{}` cannot be written: {error}", audit.value.file.display());
+    Problem::new(&manifest.file, audit.span.clone(), why)
+        .with_help("nothing runs without it; name a file that this user can write, or take `[audit]` out")
 }
 
 /// Warns of an audit log that this user cannot write. Another user may run the app.

@@ -58,6 +58,9 @@ pub(super) async fn compile(
     let Findings { problems: refused, mut warnings, holders } = frames::check(manifest, &defaults);
     problems.extend(refused);
     problems.extend(check_supervisors(manifest));
+    if purpose == Purpose::Check {
+        problems.extend(base::audit_problem(manifest));
+    }
     #[cfg(feature = "wasm")]
     warnings.extend(crowded_hosts(manifest));
     if !problems.is_empty() {
@@ -166,8 +169,8 @@ struct Scripts {
     said: HashSet<(String, String)>,
 }
 
-/// What is wrong with a source: in the script, where its compiler says so, or else where the manifest names it. Nothing if that was
-/// said of the script for another function.
+/// What is wrong with a source: in the script, if its compiler gives the line, or else where the manifest names it. Nothing if
+/// that was said of the script for another function.
 fn refused(
     manifest: &Manifest,
     function: &Function,

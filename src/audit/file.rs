@@ -71,6 +71,24 @@ impl LogFile {
     }
 }
 
+/// Returns an error if something is at `path` that is not a regular file.
+pub(super) fn check_kind(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => Err(symbolic_link()),
+        Ok(metadata) if !metadata.is_file() => Err(special()),
+        // Whether it can be opened is seen when it is.
+        _ => Ok(()),
+    }
+}
+
+fn special() -> io::Error {
+    io::Error::other("it is not a regular file")
+}
+
+fn symbolic_link() -> io::Error {
+    io::Error::other("it is a symbolic link; name the file itself")
+}
+
 /// Opens a file to append to. Returns also whether its last line has no end.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<(File, bool)> {
@@ -83,9 +101,8 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-    let special = || io::Error::other("it is not a regular file");
     let file = options.open(path).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => io::Error::other("it is a symbolic link; name the file itself"),
+        Some(Errno::LOOP) => symbolic_link(),
         Some(Errno::NXIO | Errno::ISDIR) => special(),
         _ => error,
     })?;
@@ -106,7 +123,7 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
 
     let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(special());
     }
     let mut last = [b'\n'];
     if file.metadata()?.len() > 0 {
@@ -187,7 +204,11 @@ mod tests {
     #[cfg(unix)]
     fn what_is_no_regular_file_is_refused_without_waiting_for_it() {
         let directory = tempfile::tempdir().unwrap();
-        let refused = |path: &Path| LogFile::open(path).map(drop).unwrap_err().to_string();
+        let refused = |path: &Path| {
+            let why = LogFile::open(path).map(drop).unwrap_err().to_string();
+            assert_eq!(check_kind(path).unwrap_err().to_string(), why);
+            why
+        };
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &link).unwrap();
         assert_eq!(refused(&link), "it is a symbolic link; name the file itself");

@@ -65,6 +65,11 @@ pub struct AuditConfig {
 }
 
 impl AuditConfig {
+    /// Returns why no user can have the log there: something that is not a regular file has the name.
+    pub(crate) fn check_kind(&self) -> io::Result<()> {
+        file::check_kind(&self.file)
+    }
+
     /// Returns why this user could not write the file, as far as that can be told without making it.
     pub(crate) fn check_writable(&self) -> io::Result<()> {
         #[cfg(unix)]

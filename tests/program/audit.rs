@@ -145,9 +145,11 @@ fn a_file_that_cannot_be_the_log_is_an_error_before_anything_runs() {
     let refused = |file: &str, set_up: &dyn Fn(&Path), expected: &str| {
         let app = asking(&format!("[audit]\nfile = \"{file}\"\n"), port);
         set_up(app.path());
-        let output = frame(&["run", app.path().join("app.toml").to_str().unwrap()]);
-        let said = stderr(&output);
-        assert!(output.status.code() == Some(2) && said.contains(expected), "{file}: {said}");
+        for command in ["check", "run"] {
+            let output = frame(&[command, app.path().join("app.toml").to_str().unwrap()]);
+            let said = stderr(&output);
+            assert!(output.status.code() == Some(2) && said.contains(expected), "{command} {file}: {said}");
+        }
     };
     refused("missing/audit.log", &|_| (), "there is no directory");
     refused(".", &|_| (), "it is not a regular file");
@@ -160,7 +162,11 @@ fn a_file_that_cannot_be_the_log_is_an_error_before_anything_runs() {
             fs::create_dir(path.join("closed")).unwrap();
             fs::set_permissions(path.join("closed"), fs::Permissions::from_mode(0o555)).unwrap();
         };
-        refused("closed/audit.log", &close, "Permission denied");
+        let app = asking("[audit]\nfile = \"closed/audit.log\"\n", port);
+        close(app.path());
+        let output = frame(&["run", app.path().join("app.toml").to_str().unwrap()]);
+        let said = stderr(&output);
+        assert!(output.status.code() == Some(2) && said.contains("Permission denied"), "{said}");
     }
     assert_eq!(requests.load(Ordering::SeqCst), 0);
 }
@@ -211,7 +217,7 @@ fn a_full_disk_refuses_what_would_leave_until_there_is_room() {
     run.wait_for("the audit log is written again");
     run.wait_for("answered");
     run.signal(Signal::TERM);
-    // A line that did not fit is no record, and what was refused is counted.
+    // A line that did not fit is not a record, and what was refused is counted.
     let log = fs::read_to_string(disk.join("audit.log")).unwrap_or_default();
     let whole: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert!(whole.iter().any(|record| record["event"] == "lost"), "{log}");
@@ -317,7 +323,7 @@ fn the_section_cannot_change_while_the_app_runs() {
     run.stop();
 }
 
-/// A log with a record of each kind, and with what is none.
+/// A log with a record of each kind, and with lines that are not records.
 const LOG: &str = concat!(
     r#"{"v":1,"time":"2026-01-01T10:00:00.000Z","event":"start","id":"a","app":"tried","pid":1}"#,
     "\n",
