@@ -172,6 +172,17 @@ fn a_file_that_cannot_be_the_log_is_an_error_before_anything_runs() {
 }
 
 #[test]
+fn a_summary_says_that_nothing_was_attempted() {
+    let app = App::new("", &[]);
+    let log = app.path().join("audit.log");
+    let start = "{\"v\":1,\"time\":\"2026-11-30T21:00:00.000Z\",\"event\":\"start\",\"id\":\"a\"}\n";
+    fs::write(&log, start).unwrap();
+    let output = frame(&["audit", log.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("\nno attempts\n"), "{said}");
+}
+
+#[test]
 fn a_log_where_scripts_have_files_is_refused() {
     let app = App::new("[fs]\nbase = \"data\"\n[audit]\nfile = \"data/log/audit.log\"\n", &[]);
     fs::create_dir_all(app.path().join("data/log")).unwrap();

@@ -185,9 +185,10 @@ impl fmt::Display for Summary {
         let Counts { refused, sent, received, .. } = self.total;
         let attempts = self.total.attempts();
         if attempts > 0 {
+            let noun = if attempts == 1 { "attempt" } else { "attempts" };
             writeln!(
                 f,
-                "{attempts} attempts, {refused} refused, {} sent, {} received",
+                "{attempts} {noun}, {refused} refused, {} sent, {} received",
                 size(sent),
                 size(received)
             )?;
@@ -209,6 +210,8 @@ impl fmt::Display for Summary {
                 let more = if self.others.attempts() > 0 { "or more " } else { "" };
                 writeln!(f, "and {omitted} {more}others; `--format json` or `--unit` shows them")?;
             }
+        } else if self.first.is_some() {
+            writeln!(f, "no attempts")?;
         }
         let refusals = self.sorted_refusals();
         if !refusals.is_empty() {
