@@ -31,7 +31,13 @@ pub(super) fn options(
             options.set_json(name.text, &json).map_err(|error| {
                 let is_name = matches!(error, OptionError::Unknown { .. });
                 let span = if is_name { name.span.clone() } else { value.span.clone() };
-                let problem = table.reader.problem(span, &error);
+                let problem = match &error {
+                    // Its message names a type of Rust.
+                    OptionError::WrongType { option, .. } => {
+                        table.reader.problem(span, format_args!("invalid value for the option `{option}`"))
+                    }
+                    _ => table.reader.problem(span, &error),
+                };
                 table.reader.report(match &error {
                     OptionError::Unknown { .. } if table.reader.is_full() => problem,
                     OptionError::Unknown { .. } => problem.with_help(available()),

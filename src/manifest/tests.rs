@@ -150,6 +150,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         &["option `network` is empty", "leave it out"],
     ),
     ("[fs]\nbase = ''", "''", &["`base` is empty", "`.`"]),
+    (
+        "[app]\noptions = { egress = ['*'] }",
+        "['*']",
+        &["invalid value for the option `egress`", "would allow every name"],
+    ),
     ("[app]\noptions = { timeout = 5 }", "5", &["option `timeout`", "such as \"2s\""]),
     ("[app]\noptions = { timeout = 1979-05-27 }", "1979-05-27", &["date", "in quotes"]),
     ("[app]\noptions = { retry = nan }", "nan", &["finite"]),
