@@ -297,15 +297,23 @@ fn strategy(strategy: Strategy) -> &'static str {
     }
 }
 
-/// Members in one line, as in TOML.
+/// How many characters of a value a table shows. A list may have thousands of elements.
+const LONGEST: usize = 400;
+
+/// Members in one line, as in TOML. Of long values only the beginning.
 fn members(members: &Map<String, Json>) -> String {
     members.iter().fold(String::new(), |mut line, (name, value)| {
         let separator = if line.is_empty() { "" } else { ", " };
-        // Writing to a string does not fail.
-        let _ = match value {
-            Json::String(text) => write!(line, "{separator}{name} = {text}"),
-            other => write!(line, "{separator}{name} = {other}"),
+        let mut value = match value {
+            Json::String(text) => text.clone(),
+            other => other.to_string(),
         };
+        if let Some((end, _)) = value.char_indices().nth(LONGEST) {
+            value.truncate(end);
+            value.push('…');
+        }
+        // Writing to a string does not fail.
+        let _ = write!(line, "{separator}{name} = {value}");
         line
     })
 }

@@ -499,6 +499,16 @@ fn a_supervisor_that_is_started_by_another_is_not_started_with_the_app() {
 }
 
 #[test]
+fn a_summary_shows_the_beginning_of_a_long_list() {
+    let rules: Vec<_> = (0..10_000).map(|number| format!("'h{number}.example'")).collect();
+    let manifest = good(&format!("[app]\noptions = {{ egress = [{}] }}", rules.join(", ")));
+    let summary = Summary(&manifest, &BTreeMap::new(), &[]);
+    let shown = summary.to_string();
+    assert!(shown.len() < 1000 && shown.contains("h9.example") && shown.contains('…'), "{shown}");
+    assert_eq!(summary.to_json()["options"]["egress"].as_array().unwrap().len(), 10_000);
+}
+
+#[test]
 fn supervisors_below_each_other_are_refused() {
     let said = wrong(&format!(
         "{TREE}children = [{{ id = 'x', process = 'a:b' }}]\n\
