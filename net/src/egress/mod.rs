@@ -6,7 +6,7 @@
 //!
 //! - **It covers what goes out**: connections, each datagram by its peer, lookups of names, and so each redirect of an HTTP
 //!   request and each request over a connection that was kept. Answers on connections that a listener accepts are not
-//!   covered: to let nobody in, allow no [`listen`](crate::DirectConfig).
+//!   covered: to accept none, allow no [`listen`](crate::DirectConfig).
 //! - **It is checked before anything is sent.** A name that no rule covers is not looked up. A rule for addresses covers
 //!   addresses that were given as such, and never a name.
 //! - **It is inherited, and each level only narrows.** Whatever a unit spawns has its lists, and may add one of its own. A
@@ -79,8 +79,8 @@ pub use self::list::{EgressList, EgressListError};
 pub use self::refusal::EgressRefusal;
 pub use self::rule::{EgressRule, EgressRuleError};
 
-/// The destinations that the call and what it spawns may reach: a list of [rules](EgressRule), of which one must cover the
-/// destination. An empty list allows none. Without the option, the call may reach what its caller may.
+/// The destinations that the call and what it spawns may reach: a list of rules such as `"*.example.com:443"`, of which one
+/// must cover the destination (see [`EgressRule`]). An empty list allows none. Without the option, the call may reach what its caller may.
 ///
 /// Each level only narrows: where a preset and a call both have the option, both lists hold.
 ///
