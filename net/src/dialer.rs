@@ -237,7 +237,7 @@ impl Dialer {
     /// # Errors
     ///
     /// [`NetworkError::NotFound`] if the network was unregistered, else [`NetworkError::Lookup`]: many networks
-    /// cannot look names up, and then nobody is asked. With [`Cause::Egress`] if the frame may not reach any port of `name`.
+    /// cannot look names up, and then no server is asked. With [`Cause::Egress`] if the frame may not reach any port of `name`.
     pub async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, NetworkError> {
         let failed = |source| NetworkError::Lookup { name: name.clone(), route: self.route.clone(), source };
         let network = self.before(AttemptKind::Lookup, name, || {
@@ -311,7 +311,7 @@ impl Dialer {
         check().inspect_err(|error| self.record_refusal(kind, destination, error, RequestDetails::default))
     }
 
-    /// Returns an error if the frame may not reach `to`. Whoever has a connection to `to` already asks before using it.
+    /// Returns an error if the frame may not reach `to`. Callers with a connection to `to` ask before they use it.
     pub(crate) fn check(&self, to: &Endpoint) -> Result<(), NetworkError> {
         let Verdict::Refused(list) = self.verdict(to) else { return Ok(()) };
         let refusal = EgressRefusal::new(to.host().clone(), Some(to.port()), list);

@@ -40,7 +40,7 @@
 //!   Tor could have what it calls go through a network that shows who it is.
 //! - An [`ISOLATION`] key tells apart within the key that the caller's frame carries, and never is another's: see
 //!   [`IsolationKey::within`].
-//! - An [`EGRESS`] list only takes away, whoever gives it: see [`egress`].
+//! - An [`EGRESS`] list only takes away, from whatever code it comes: see [`egress`].
 //! - What is preset for an entry stays: a network that is not selectable, or a key, given in its place is refused.
 //!
 //! A choice is judged when the frame is made. Where a network ceases to be selectable, frames that carry it keep it.

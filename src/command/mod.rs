@@ -85,7 +85,7 @@ fn print(error: &clap::Error) -> Result<Exit, Failure> {
     let text = error.render().to_string();
     let shown = text.lines().map(report::printable).collect::<Vec<_>>().join("\n");
     if shown == text.trim_end_matches('\n') {
-        // Where there is no standard error nobody is left to be told so.
+        // Without a standard error there is no place left for a report.
         let _ = error.print();
     } else {
         report::print_error(&shown);

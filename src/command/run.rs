@@ -237,7 +237,7 @@ impl Args {
             tracing::error!("not reloaded: the app goes on as it was, and {}", report::chain(&error));
             return false;
         }
-        // A file system that hangs must not make later signals wait, and nobody be told why.
+        // A file system that hangs must not make later signals wait without a word in the log.
         let Ok(read) = timeout(READ_WITHIN, self.read(&around.workers)).await else {
             tracing::error!(
                 "the manifest and its sources were not read within {READ_WITHIN:?}; the app goes on as it was"

@@ -87,7 +87,7 @@ fn open(path: &Path) -> Option<File> {
     file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
 }
 
-/// Returns which process has a lock on a file, where the system says so.
+/// Returns which process has a lock on a file, if the system can tell.
 fn holder(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;
     let wanted = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());

@@ -228,7 +228,7 @@ impl Claim {
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
-            // A run that ends removes the file that it has locked. One that was opened before that is no lock any more.
+            // A run that ends removes the file that it has locked. A file that was opened before that does not lock anything.
             if !is_at(&file, &path) {
                 continue;
             }

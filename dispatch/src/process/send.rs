@@ -83,7 +83,7 @@ impl ProcessManager {
         }
     }
 
-    /// Returns the process that a message goes to. One that was kept and has ended is looked for as any other that has ended.
+    /// Returns the process that a message goes to. One that was kept and has ended is looked up as any other that has ended.
     fn recipient(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
         let kept = batch::recipient(|kept| self.is_at(kept, to) && !kept.has_ended());
         kept.map_or_else(|| self.resolve(to), Ok)

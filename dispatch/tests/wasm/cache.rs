@@ -146,7 +146,7 @@ fn what_a_killed_program_left_is_removed_after_an_hour() {
     assert!(kept.iter().all(|path| path.exists()), "{:?}", directory.files());
 }
 
-/// A pipe without a writer would hold whoever opens it.
+/// Opening a pipe without a writer would not return.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_pipe_in_the_place_of_a_file_is_replaced() {

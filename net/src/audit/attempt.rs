@@ -109,7 +109,7 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// Returns the host: a name or an address. All addresses of this end are none.
+    /// Returns the host: a name or an address. A listener on all addresses of this end has none.
     pub fn host(&self) -> Option<Host> {
         match self {
             Self::Endpoint(endpoint) => Some(endpoint.host().clone()),

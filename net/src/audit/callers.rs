@@ -45,7 +45,7 @@ impl Callers {
 
 /// Adds the parent's unit to the callers that the parent's frame carries. It covers no option.
 ///
-/// Code without a unit, such as that which starts everything, is no caller.
+/// Code without a unit, such as what starts the app, does not count as a caller.
 ///
 /// # Errors
 ///

@@ -80,7 +80,8 @@ pub use self::refusal::EgressRefusal;
 pub use self::rule::{EgressRule, EgressRuleError};
 
 /// The destinations that the call and what it spawns may reach: a list of rules such as `"*.example.com:443"`, of which one
-/// must cover the destination (see [`EgressRule`]). An empty list allows none. Without the option, the call may reach what its caller may.
+/// must cover the destination (see [`EgressRule`]). An empty list allows none. Without the option, the call may reach what
+/// its caller may.
 ///
 /// Each level only narrows: where a preset and a call both have the option, both lists hold.
 ///

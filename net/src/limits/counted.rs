@@ -26,7 +26,7 @@ pub(crate) struct Counted {
         expect(dead_code, reason = "held until it is dropped; only the HTTP client gives one back earlier")
     )]
     permit: Permit,
-    /// What is counted for the audit log. Last, so that a connection is closed before that says so.
+    /// What is counted for the audit log. The last field, so that a connection is closed before its record is written.
     recording: Recording,
 }
 

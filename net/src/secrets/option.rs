@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for SecretIds {
 
 /// Puts the secrets of the option on the frame, or else those of the parent's frame.
 ///
-/// What the parent's frame carries is added again, so that it holds also where the new frame is no fork of it.
+/// What the parent's frame carries is added again, so that it also holds if the new frame was not forked from it.
 ///
 /// # Errors
 ///

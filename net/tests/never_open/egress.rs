@@ -48,7 +48,7 @@ fn open_app() -> App {
     support::app(json!({ "clearnet": everywhere })).0
 }
 
-/// Fails unless `error` says that the list does not allow it, and that to try again is no use.
+/// Fails unless `error` says that the list does not allow it, and that it is not to be tried again.
 #[track_caller]
 fn assert_refused(error: &NetworkError) {
     let (NetworkError::Connect { source, .. } | NetworkError::Lookup { source, .. }) = error else {

@@ -39,7 +39,7 @@ enum State<'a> {
 fn send(state: State<'_>) {
     use sd_notify::{NotifyState, notify};
 
-    // An empty name is no name, as for systemd's own `sd_notify`.
+    // An empty name counts as not set, as for systemd's own `sd_notify`.
     if std::env::var_os("NOTIFY_SOCKET").is_none_or(|socket| socket.is_empty()) {
         return;
     }

@@ -12,7 +12,7 @@ use mlua::{LuaString, Value};
 ///
 /// Values are as those of payloads: `null` is JSON's null, an array is a table with the keys 1 to n, or one that was marked
 /// with `array`, as every array is that was decoded. A whole number that Lua's integers of 64 bits cannot hold is decoded as a number
-/// with a fraction, as Lua reads one in a script, and loses digits. What is no JSON is raised as a failed call of the kind `invalid`.
+/// with a fraction, as Lua reads one in a script, and loses digits. Text that is not JSON is raised as a failed call of the kind `invalid`.
 ///
 /// ```
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine};

@@ -1,4 +1,4 @@
-//! Files of other users, and modes that nobody expects.
+//! Files of other users, and unusual modes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};

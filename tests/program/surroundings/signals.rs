@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{DOCUMENTED, PATIENCE, Surroundings};
 
-/// How many sequences of signals are tried, unless the variable says so.
+/// How many sequences of signals are tried, unless the variable is set.
 const SEEDS: u64 = 12;
 const VARIABLE: &str = "FRAME_SIGNAL_SEEDS";
 /// How long after the last one a signal is sent at most. A debug build takes about as long to be ready.
