@@ -7,7 +7,7 @@ use std::sync::Arc;
 use frame_registry::{
     Context, FrameOption, Id, IdKind, Key, Options, Pair, frame_key, frame_option, frame_resolver, nearest,
 };
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::store::SECRET_STORE;
@@ -55,8 +55,8 @@ pub static SECRETS: FrameOption<SecretIds>;
 #[frame_key(name = "net.secrets", propagates, inherit, public)]
 pub static GRANTED_SECRETS: Key<SecretIds>;
 
-/// Ids of secrets: the value of [`SECRETS`] and [`GRANTED_SECRETS`]. As data it is a list. Cloning it is one reference
-/// count.
+/// Ids of secrets: the value of [`SECRETS`] and [`GRANTED_SECRETS`]. As data it is a list. An empty map is an empty list,
+/// because in Lua they are the same; so it is read from formats that describe themselves. Cloning it is one reference count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretIds(Arc<BTreeSet<SecretId>>);
 
@@ -102,9 +102,16 @@ impl<'de> Deserialize<'de> for SecretIds {
                 }
                 Ok(SecretIds(Arc::new(ids)))
             }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretIds, A::Error> {
+                match map.next_key::<IgnoredAny>()? {
+                    None => Ok(SecretIds::default()),
+                    Some(_) => Err(A::Error::invalid_type(Unexpected::Map, &self)),
+                }
+            }
         }
 
-        deserializer.deserialize_seq(List)
+        deserializer.deserialize_any(List)
     }
 }
 
@@ -256,6 +263,13 @@ mod tests {
         assert!(error.contains("unknown secret `app:d`") && error.contains("did you mean `app:"), "{error}");
         let error = causes(&frame(None, &options(&["other:elsewhere"])).unwrap_err());
         assert!(error.contains("add it to `[secrets]`"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_table_of_lua_is_an_empty_list() {
+        let parent = frame(None, &options(&["app:a"])).unwrap();
+        let none = Options::from_untrusted_json(&json!({ "secrets": {} })).unwrap();
+        assert_eq!(ids(&frame(Some(&parent), &none).unwrap()), [""; 0]);
     }
 
     #[test]
