@@ -84,7 +84,9 @@ impl End {
             #[cfg(feature = "http")]
             match error.downcast_ref() {
                 // By then it was sent.
-                Some(SecretError::Echoed { .. }) => return (Self::Failed, None),
+                Some(SecretError::Echoed { .. } | SecretError::Encoded { .. }) => {
+                    return (Self::Failed, None);
+                }
                 Some(error) => return refused(format!("secrets: {error}")),
                 None => {}
             }

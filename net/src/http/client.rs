@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 #[cfg(feature = "websocket")]
 use http::StatusCode;
-use http::header;
-use hyper::body::Incoming;
+use http::{HeaderValue, header};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -340,6 +340,9 @@ impl Inner {
         }
         if does_decode {
             hop.headers.insert(header::ACCEPT_ENCODING, ACCEPT_ENCODING);
+        } else if hop.secret.is_some() {
+            // A secret is found only in what can be read.
+            hop.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let mut followed = 0;
         loop {
@@ -368,6 +371,11 @@ impl Inner {
                     }
                 };
                 let coding = does_decode.then(|| Coding::of(&head.headers)).flatten();
+                if let Some(secret) =
+                    hop.secret.as_ref().filter(|_| coding.is_none() && !incoming.is_end_stream())
+                {
+                    secret.check_coding(&head.headers, &peer.endpoint)?;
+                }
                 let decoder = coding.map(|coding| Decoder::new(coding, &self.decoder_memory, dialer.unit()));
                 let body = ResponseBody::new(incoming, lease, decoder, peer, limits).guarded(hop.secret);
                 return Ok(Response { head, url: hop.target.url, redirects: followed, body });

@@ -495,7 +495,8 @@ impl Request {
     }
 
     /// Whether `gzip`, `br` and `zstd` are asked for, with `Accept-Encoding`, and decoded. They are unless this turns it
-    /// off, or the request has an `Accept-Encoding` or a `Range` of its own: the body is as it was sent then.
+    /// off, or the request has an `Accept-Encoding` or a `Range` of its own: the body is as it was sent then. With a
+    /// [secret](Self::secret) the server is asked not to encode it then, because the secret would not be found in it.
     #[must_use]
     pub fn decode(self, does: bool) -> Self {
         Self { decodes: does, ..self }

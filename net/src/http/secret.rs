@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::error::HttpError;
 use super::request::Request;
@@ -72,6 +72,16 @@ impl SecretHeader {
     /// Finds the value in a body that is read piece by piece.
     pub(super) fn guard(&self) -> EchoGuard {
         EchoGuard::new(Arc::clone(&self.stored))
+    }
+
+    /// Refuses a response whose body would be passed on in a form in which the value is not found.
+    pub(super) fn check_coding(&self, headers: &HeaderMap, from: &Endpoint) -> Result<(), SecretError> {
+        let values = headers.get_all(header::CONTENT_ENCODING);
+        let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+        if values.iter().all(is_plain) {
+            return Ok(());
+        }
+        Err(SecretError::Encoded { id: self.id.clone(), from: from.clone() })
     }
 
     /// The server has sent the value back.

@@ -50,6 +50,17 @@ pub enum SecretError {
         /// The secret.
         id: SecretId,
     },
+    /// The response has a content coding that is not decoded, so the value could not be found in it.
+    #[error(
+        "{from} answered a request with the secret `{id}` in a content coding that is not decoded, so that the secret would \
+         not be found in its response"
+    )]
+    Encoded {
+        /// The secret.
+        id: SecretId,
+        /// The server.
+        from: Endpoint,
+    },
     /// The value is in the response, or in an error about it.
     #[error("{from} sent the secret `{id}` back, so its response is not passed on")]
     Echoed {

@@ -377,6 +377,44 @@ async fn a_proxy_does_not_see_the_secret() {
     }
 }
 
+fn gzipped(text: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_decodes_by_itself_does_not_see_its_secret() {
+    let (world, _origin) = shop(&["shop.internal"], |seen| {
+        let (sent, accepted) =
+            (seen.header("authorization").unwrap(), seen.header("accept-encoding").unwrap());
+        let body = match seen.path() {
+            "/asked" if accepted == "identity" => return ok("plain"),
+            _ => gzipped(sent),
+        };
+        let coding = if seen.path() == "/twice" { "gzip, gzip" } else { "gzip" };
+        let head =
+            format!("HTTP/1.1 200 X\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n", body.len());
+        Answer::Keep([head.as_bytes(), &body].concat())
+    })
+    .await;
+    let get = |path: &str| Request::get(&format!("https://shop.internal/{path}")).unwrap();
+    let own = |path: &str, name: &str, value: &str| get(path).header(name, value).unwrap();
+    for request in [
+        own("anyway", "accept-encoding", "gzip"),
+        own("anyway", "range", "bytes=0-"),
+        get("anyway").decode(false),
+        get("twice"),
+    ] {
+        let error = world.send(request).await.map(drop).unwrap_err();
+        assert!(matches!(secret_error(&error), SecretError::Encoded { .. }), "{error}");
+    }
+    // The server is asked not to.
+    let response = world.send(own("asked", "accept-encoding", "gzip, br")).await.unwrap();
+    assert_eq!(soon(response.text()).await.unwrap(), "plain");
+}
+
 #[tokio::test]
 async fn a_response_that_has_the_secret_in_it_is_not_passed_on() {
     let (world, _origin) = shop(&["shop.internal"], |seen| {
@@ -404,10 +442,7 @@ async fn a_response_that_has_the_secret_in_it_is_not_passed_on() {
                 Answer::Keep(text)
             }
             "/gzip" => {
-                use std::io::Write as _;
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-                encoder.write_all(sent.as_bytes()).unwrap();
-                let body = encoder.finish().unwrap();
+                let body = gzipped(&sent);
                 let head = "HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length:";
                 Answer::Keep([format!("{head} {}\r\n\r\n", body.len()).as_bytes(), &body].concat())
             }

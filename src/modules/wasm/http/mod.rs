@@ -61,7 +61,8 @@ const MAX_FIELDS: usize = 32 << 10;
 ///   `Content-Length` it is sent in chunks over HTTP/1.1; a `GET`, and others but `POST`, `PUT` and `PATCH`, wait for its
 ///   first bytes, to have none if there are none. Trailers of a request are sent if the header `Trailer` names them; others
 ///   fail the request.
-/// - Bodies are bytes as they are sent: nothing is asked for with `Accept-Encoding`, and nothing is decoded.
+/// - Bodies are bytes as they are sent: nothing is asked for with `Accept-Encoding`, and nothing is decoded. With a secret
+///   `identity` is asked for, and a body that is encoded all the same is refused.
 /// - A redirect is a response as any other.
 /// - The body of a response comes as fast as the guest reads it, and then its trailers.
 /// - The timeouts of `request-options` hold beside the client's limits: the
