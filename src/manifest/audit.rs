@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::fs::is_below;
 use super::model::Given;
 use super::reader::{Read, Table, Value};
 use crate::audit::AuditConfig;
@@ -47,11 +48,7 @@ fn check_directory(value: &Value<'_>, path: &Path) -> Read<()> {
 
 /// Refuses a file that scripts could write to.
 fn check_base(value: &Value<'_>, path: &Path, base: Option<&Path>) -> Read<()> {
-    let canonical = |path: &Path| path.canonicalize().ok();
-    let Some((base, directory)) = base.and_then(canonical).zip(canonical(directory(path))) else {
-        return Ok(());
-    };
-    if !directory.starts_with(&base) {
+    if !is_below(base, path) {
         return Ok(());
     }
     let why = "the audit log is below the base directory of `[fs]`, where scripts may be given files";

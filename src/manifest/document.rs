@@ -56,12 +56,14 @@ pub(super) fn read(document: &Table<'_>) -> Manifest {
     let supervisors = section(document, "supervisors", "a supervisor", |table| {
         Ok(supervisor::read(table, &networks.known))
     });
-    let secrets = section_of(document, "secrets", "a secret", secrets::secret);
+    let base = fs::base(document);
+    let secrets = section_of(document, "secrets", "a secret", |value, table| {
+        secrets::secret(value, table, base.as_ref().map(|base| &*base.value))
+    });
     let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
     let (limits, _) = settings::section(document, "limits", &[]);
     let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
     check_http_networks(document, &networks.known);
-    let base = fs::base(document);
     let (otlp, collector) = telemetry::otlp(document).unzip();
     Manifest {
         file: Arc::clone(&document.reader.file),

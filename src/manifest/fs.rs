@@ -1,7 +1,7 @@
 //! `[fs]`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -13,6 +13,15 @@ pub(super) fn base(document: &Table<'_>) -> Option<Given<PathBuf>> {
     let table = document.optional("fs", |value| value.table("`[fs]`", "{ base = \"data\" }")).ok()??;
     table.only(&["base"]);
     directory(&table.required("base", "\"data\"").ok()?).ok()
+}
+
+/// Whether the file at `path` is below `base`, by its own name or by where that leads.
+pub(super) fn is_below(base: Option<&Path>, path: &Path) -> bool {
+    let Some(base) = base.and_then(|base| base.canonicalize().ok()) else { return false };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    [path, directory.unwrap_or(Path::new("."))]
+        .iter()
+        .any(|path| path.canonicalize().is_ok_and(|path| path.starts_with(&base)))
 }
 
 fn directory(value: &Value<'_>) -> Read<Given<PathBuf>> {

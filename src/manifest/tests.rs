@@ -155,6 +155,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "['*']",
         &["invalid value for the option `egress`", "would allow every name"],
     ),
+    (
+        "[fs]\nbase = 'data'\n[secrets.'a:key']\nfile = 'data/key'\nhosts = ['a.example']",
+        "'data/key'",
+        &["below the base directory of `[fs]`"],
+    ),
     ("[app]\noptions = { timeout = 5 }", "5", &["option `timeout`", "such as \"2s\""]),
     ("[app]\noptions = { timeout = 1979-05-27 }", "1979-05-27", &["date", "in quotes"]),
     ("[app]\noptions = { retry = nan }", "nan", &["finite"]),
