@@ -23,7 +23,7 @@ pub(super) fn dead_rules(
     let network = options.get(&NETWORK).and(frame.get(&OVERLAY));
     let reason = |rule: &EgressRule| {
         let mut lists = outer.into_iter().flat_map(Egress::lists);
-        let refusing = lists.find(|list| !list.rules().iter().any(|outer| outer.overlaps(rule)));
+        let refusing = lists.find(|list| !list.overlaps(rule));
         let narrowed =
             refusing.map(|list| format!("what it inherits is {list}, and each level only narrows"));
         narrowed.or_else(|| without_host(manifest, network?, rule))

@@ -10,7 +10,7 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::rule::{EgressRule, EgressRuleError};
-use crate::direct::{Pattern, Ports, Rule, bare};
+use crate::direct::{AddressRule, Pattern, Ports, Rule, bare};
 use crate::endpoint::Endpoint;
 use crate::host::{Host, HostName};
 
@@ -165,6 +165,34 @@ impl EgressList {
         self.rule(exactly.or_else(|| below.next())?)
     }
 
+    /// Returns whether a destination exists that both the list and `rule` cover.
+    pub fn overlaps(&self, rule: &EgressRule) -> bool {
+        let scan = || self.rules.iter().any(|own| own.overlaps(rule));
+        match rule.rule() {
+            Rule::Name(name) => match &name.pattern {
+                Pattern::Exactly(exactly) => {
+                    let of = |name: &str| self.names.get(name);
+                    of(exactly).is_some_and(|entry| entry.exactly.overlaps(name.ports))
+                        || exactly.rmatch_indices('.').take(self.max_labels).any(|(dot, _)| {
+                            of(&exactly[dot + 1..]).is_some_and(|entry| entry.below.overlaps(name.ports))
+                        })
+                }
+                Pattern::Below(_) | Pattern::Any => scan(),
+            },
+            Rule::Address(AddressRule { block, ports }) => {
+                let net = block.net();
+                let prefixes = if net.addr().is_ipv4() { &self.v4_prefixes } else { &self.v6_prefixes };
+                let is_in = |prefix: &u8| {
+                    let outer = IpNet::new(net.addr(), *prefix).ok().map(|outer| outer.trunc());
+                    let covered = outer.and_then(|outer| self.blocks.get(&outer));
+                    covered.is_some_and(|covered| covered.overlaps(*ports))
+                };
+                prefixes.iter().filter(|prefix| **prefix <= net.prefix_len()).any(is_in)
+                    || net.prefix_len() < net.max_prefix_len() && scan()
+            }
+        }
+    }
+
     fn covering_address(&self, address: IpAddr, port: Option<u16>) -> Option<&EgressRule> {
         let address = address.to_canonical();
         let prefixes = if address.is_ipv4() { &self.v4_prefixes } else { &self.v6_prefixes };
@@ -217,6 +245,13 @@ impl Covered {
             apart.push(Range { first, ..range });
         }
         Self(apart.into())
+    }
+
+    /// Whether one of `ports` is covered.
+    fn overlaps(&self, ports: Ports) -> bool {
+        let (first, last) = ports.bounds();
+        let index = self.0.partition_point(|range| range.last < first);
+        self.0.get(index).is_some_and(|range| range.first <= last)
     }
 
     /// The rule that covers `port`, or any port if none is given.

@@ -253,4 +253,12 @@ proptest! {
         let (read, read_other): (EgressRule, EgressRule) = (one.text(0).parse().unwrap(), other.text(0).parse().unwrap());
         prop_assert!(!(one.covers(&to) && other.covers(&to)) || read.overlaps(&read_other));
     }
+
+    /// A list overlaps what one of its rules overlaps.
+    #[test]
+    fn a_list_overlaps_what_its_rules_do(rules in proptest::collection::vec(rule(), 0..6), other in rule()) {
+        let list = EgressList::parse(rules.iter().map(|rule| rule.text(0))).unwrap();
+        let other: EgressRule = other.text(0).parse().unwrap();
+        prop_assert_eq!(list.overlaps(&other), list.rules().iter().any(|rule| rule.overlaps(&other)));
+    }
 }
