@@ -9,8 +9,6 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// None if it could not be opened again.
     file: Option<File>,
-    /// Whether the last line has no end: a write failed, or the program was killed in the middle of one.
-    is_torn: bool,
 }
 
 impl LogFile {
@@ -21,8 +19,7 @@ impl LogFile {
     /// If it cannot be written, or is not a regular file. A symbolic link is not followed: who may write to the directory
     /// could lead the program to append to any file.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let (file, is_torn) = open(path)?;
-        Ok(Self { path: path.to_owned(), file: Some(file), is_torn })
+        Ok(Self { path: path.to_owned(), file: Some(open(path)?) })
     }
 
     /// Appends whole lines. What is returned with an error is how many of their bytes are in the file.
@@ -31,18 +28,18 @@ impl LogFile {
         let Some(mut file) = self.file.as_ref() else {
             return Err((0, io::ErrorKind::NotFound.into()));
         };
-        if self.is_torn {
-            // The next line begins on a line of its own. Readers skip what is left of the one before.
+        // The last line has no end if a write failed, or a program was killed in the middle of one: this one, or another that
+        // writes to the file. The next begins on a line of its own. Readers skip what is left of the one before.
+        if is_torn(file).map_err(|error| (0, error))? {
             file.write_all(b"\n").map_err(|error| (0, error))?;
-            self.is_torn = false;
         }
         let mut written = 0;
         while written < lines.len() {
             match file.write(&lines[written..]) {
-                Ok(0) => return Err(self.failed(lines, written, io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(lines, written, error)),
+                Err(error) => return Err((written, error)),
             }
         }
         Ok(())
@@ -53,11 +50,6 @@ impl LogFile {
         self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 
-    fn failed(&mut self, lines: &[u8], written: usize, error: io::Error) -> (usize, io::Error) {
-        self.is_torn = lines[..written].last().is_some_and(|last| *last != b'\n');
-        (written, error)
-    }
-
     /// Opens the file anew if another, or none, has its path by now.
     pub(super) fn reopen_if_moved(&mut self) -> io::Result<()> {
         if self.file.as_ref().is_some_and(|file| is_at(file, &self.path)) {
@@ -65,8 +57,7 @@ impl LogFile {
         }
         // What was rotated away may be compressed or removed by now: nothing more is written there.
         self.file = None;
-        let (file, is_torn) = open(&self.path)?;
-        (self.file, self.is_torn) = (Some(file), is_torn);
+        self.file = Some(open(&self.path)?);
         Ok(())
     }
 }
@@ -89,10 +80,10 @@ fn symbolic_link() -> io::Error {
     io::Error::other("it is a symbolic link; name the file itself")
 }
 
-/// Opens a file to append to. Returns also whether its last line has no end.
+/// Opens a file to append to.
 #[cfg(unix)]
-fn open(path: &Path) -> io::Result<(File, bool)> {
-    use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+fn open(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
 
     use rustix::fs::OFlags;
     use rustix::io::Errno;
@@ -106,31 +97,44 @@ fn open(path: &Path) -> io::Result<(File, bool)> {
         Some(Errno::NXIO | Errno::ISDIR) => special(),
         _ => error,
     })?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(special());
-    }
-    let mut last = [b'\n'];
-    if let Some(at) = metadata.len().checked_sub(1) {
-        file.read_exact_at(&mut last, at)?;
-    }
-    Ok((file, last != *b"\n"))
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<(File, bool)> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
-
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(special());
     }
-    let mut last = [b'\n'];
-    if file.metadata()?.len() > 0 {
-        file.seek(SeekFrom::End(-1))?;
-        file.read_exact(&mut last)?;
+    Ok(file)
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(special());
     }
-    Ok((file, last != *b"\n"))
+    Ok(file)
+}
+
+/// Whether the last line has no end.
+#[cfg(unix)]
+fn is_torn(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt as _;
+
+    let Some(at) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut last = [b'\n'];
+    // Nothing is read if it was truncated since.
+    file.read_at(&mut last, at)?;
+    Ok(last != *b"\n")
+}
+
+#[cfg(not(unix))]
+fn is_torn(mut file: &File) -> io::Result<bool> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [b'\n'];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// Whether `file` is what is at `path`.
@@ -168,6 +172,19 @@ mod tests {
         fs::write(&path, "{\"v\":1}\n{\"v\":1,\"ev").unwrap();
         append(&mut LogFile::open(&path).unwrap(), "{}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"v\":1}\n{\"v\":1,\"ev\n{}\n");
+    }
+
+    #[test]
+    fn a_line_that_another_program_could_not_end_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let mut file = LogFile::open(&path).unwrap();
+        append(&mut file, "{}");
+        let mut other = OpenOptions::new().append(true).open(&path).unwrap();
+        other.write_all(b"{\"v\":1,\"ev").unwrap();
+        append(&mut file, "{}");
+        append(&mut file, "{}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"v\":1,\"ev\n{}\n{}\n");
     }
 
     #[test]
