@@ -259,7 +259,7 @@ impl RunningApp {
         let stopped = stop::stop(&self.inner.core, &mut state.live, deadline).await;
         state.plan.networks.clear();
         if let Some(audit) = &self.inner.core.audit {
-            audit.flush(AUDIT_FLUSHED).await;
+            audit.finish(AUDIT_FLUSHED).await;
         }
         stopped
     }

@@ -40,11 +40,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use frame_net::audit::{Attempt, Audit, Begun, Outcome};
 use frame_registry::Frame;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use self::file::LogFile;
@@ -96,6 +98,10 @@ pub struct AuditLog {
 struct Inner {
     queue: Arc<Queue>,
     is_required: bool,
+    /// How many attempts have begun and not ended.
+    open: Arc<AtomicUsize>,
+    /// Told when none is open any more.
+    none_open: Notify,
 }
 
 impl AuditLog {
@@ -109,7 +115,8 @@ impl AuditLog {
         let mut writer = Writer::new(LogFile::open(&config.file)?, config, Arc::clone(&queue))?;
         writer.write_start(app)?;
         thread::Builder::new().name("frame-audit".to_owned()).spawn(move || writer.run())?;
-        Ok(Self { inner: Arc::new(Inner { queue, is_required: config.required }) })
+        let (is_required, open, none_open) = (config.required, Arc::default(), Notify::new());
+        Ok(Self { inner: Arc::new(Inner { queue, is_required, open, none_open }) })
     }
 
     /// Opens the file anew if it was moved away or replaced.
@@ -127,21 +134,51 @@ impl AuditLog {
             tracing::warn!("the last records were not written to the audit log within {limit:?}");
         }
     }
+
+    /// The same when nothing begins any more: attempts that are still open may end until then, but not for long. Those of a call
+    /// that was cancelled end after the call, when its script is taken down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        /// Native code may hold a connection for as long as it likes.
+        const LONGEST: Duration = Duration::from_millis(500);
+        let ended = async {
+            while self.inner.open.load(Ordering::Acquire) > 0 {
+                self.inner.none_open.notified().await;
+            }
+        };
+        let _ = timeout(LONGEST.min(limit), ended).await;
+        self.flush(limit).await;
+    }
 }
 
 impl Audit for AuditLog {
     fn begin(&self, attempt: &Arc<Attempt>) -> Begun {
+        let open = &self.inner.open;
         if !self.inner.is_required {
+            open.fetch_add(1, Ordering::AcqRel);
             return Begun::Recorded;
         }
-        match self.inner.queue.push_open(attempt) {
-            Ok(written) => Begun::Waits(Box::pin(written)),
-            Err(why) => Begun::Refused(why),
-        }
+        let written = match self.inner.queue.push_open(attempt) {
+            Ok(written) => written,
+            Err(why) => return Begun::Refused(why),
+        };
+        open.fetch_add(1, Ordering::AcqRel);
+        let open = Arc::clone(open);
+        // What could not be recorded has no end.
+        Begun::Waits(Box::pin(async move {
+            written.await.inspect_err(|_| _ = open.fetch_sub(1, Ordering::AcqRel))
+        }))
     }
 
     fn end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
+        let is_begun = outcome.is_begun;
         self.inner.queue.push_end(attempt, outcome);
+        if is_begun && self.inner.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.none_open.notify_one();
+        }
     }
 
     fn trace_id(&self, frame: &Frame) -> Option<Arc<str>> {
@@ -158,5 +195,50 @@ impl Drop for Inner {
 impl fmt::Debug for AuditLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuditLog").field("required", &self.inner.is_required).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use frame_net::audit::AUDIT;
+    use frame_net::{NetConfig, dialer};
+    use frame_registry::{App, FrameBuilder, FrameResolvers};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_attempt_that_ends_after_its_call_is_in_the_log() {
+        for required in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("audit.log");
+            let config = AuditConfig { file: file.clone(), required, sync: false };
+            let log = AuditLog::open(&config, "tried").unwrap();
+            let mut app = App::builder();
+            app.set_resolvers(FrameResolvers::linked()).unwrap();
+            app.set(&AUDIT, Arc::new(log.clone()) as Arc<dyn Audit>).unwrap();
+            let allowed = r#"{ "clearnet": { "allow": ["127.0.0.1"] } }"#;
+            frame_net::boot(&mut app, serde_json::from_str::<NetConfig>(allowed).unwrap()).unwrap();
+            let dialer = dialer(&FrameBuilder::new().seal(), &app.build()).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let to = listener.local_addr().unwrap().to_string().parse().unwrap();
+
+            let stream = dialer.connect(&to).await.unwrap();
+            tokio::spawn(async move {
+                sleep(Duration::from_millis(50)).await;
+                drop(stream);
+            });
+            log.finish(Duration::from_secs(5)).await;
+            let written = std::fs::read_to_string(&file).unwrap();
+            assert!(written.contains(r#""end":"closed""#), "{written}");
+
+            // What does not end is not waited for.
+            let _held = dialer.connect(&to).await.unwrap();
+            let begun = Instant::now();
+            log.finish(Duration::from_secs(5)).await;
+            assert!(begun.elapsed() < Duration::from_secs(4));
+        }
     }
 }
