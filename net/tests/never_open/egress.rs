@@ -110,6 +110,34 @@ fn server(head: String) -> std::net::SocketAddr {
     address
 }
 
+/// A proxy, for SOCKS5 and HTTP CONNECT, that leads nowhere and answers each request itself: with a redirect to `location`.
+fn redirecting_proxy(location: &str) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let redirect = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let redirect = redirect.clone();
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(len @ 1..) = stream.read(&mut buffer) {
+                    let answer: &[u8] = match &buffer[..len] {
+                        // A username and a password, and that they are right.
+                        [5, _, methods @ ..] if methods.contains(&2) && methods.len() < 3 => &[5, 2],
+                        [1, ..] => &[1, 0],
+                        [5, _, methods @ ..] if methods.len() < 3 => &[5, 0],
+                        [5, ..] => &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+                        text if text.starts_with(b"CONNECT ") => b"HTTP/1.1 200 OK\r\n\r\n",
+                        _ => redirect.as_bytes(),
+                    };
+                    stream.write_all(answer).unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
 sealed_tests! {
     async fn what_egress_does_not_allow_over_clearnet(world: World) {
         let app = open_app();
@@ -241,6 +269,31 @@ sealed_tests! {
             }
         }
         world.assert_silent_but_for(0);
+    }
+
+    async fn a_redirect_and_a_connection_that_waits_behind_a_proxy(world: World) {
+        let mut opened = 0;
+        for is_socks in [true, false] {
+            let address = redirecting_proxy(&format!("http://{REMOTE_NAME}/")).to_string();
+            let network = if is_socks {
+                socks5(&address)
+            } else {
+                json!({ "kind": "http-connect", "proxy": address, "allow": support::everything() })
+            };
+            let ((app, _, _), client) = (app_with(&network), client());
+            let limited = |egress: &Value| limited(&app, Some("app:overlay"), egress);
+            let (url, allowed) = ("http://origin.example/", limited(&json!(["origin.example:80"])));
+            assert_refused(&network_error(get(&client, &allowed, url).await.unwrap_err()));
+            opened += 1;
+            world.assert_silent_but_for(opened);
+            // The connection waits, and is only for frames that may reach its server.
+            for egress in refusing() {
+                assert_refused(&network_error(get(&client, &limited(&egress), url).await.unwrap_err()));
+            }
+            let request = Request::get(url).unwrap().max_redirects(0);
+            assert_eq!(soon(client.send(&allowed, request)).await.unwrap().status(), StatusCode::FOUND);
+            world.assert_silent_but_for(opened);
+        }
     }
 
     async fn a_name_that_a_rule_covers_goes_to_the_proxy_as_it_is(world: World) {
