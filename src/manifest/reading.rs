@@ -11,7 +11,7 @@ use super::document;
 use super::model::Manifest;
 use super::problem::{Problem, Problems, SourceFile};
 use super::reader::{Reader, Table};
-use super::syntax::Syntax;
+use super::syntax::{self, Syntax};
 use super::units::size_text;
 use crate::files;
 
@@ -59,11 +59,7 @@ fn examine_from(path: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> Re
         Some(parent) if !parent.as_os_str().is_empty() && path != Path::new(STDIN) => parent,
         _ => Path::new("."),
     };
-    let refused = |message: &str, help: &str| {
-        let file = Arc::new(SourceFile::new(&name, ""));
-        let problem = Problem::new(&file, 0..0, message).with_help(help);
-        Reading { manifest: None, problems: vec![problem], omitted: 0, name: name.clone() }
-    };
+    let refused = |message: &str, help: &str| Reading::refused(&name, message, help);
     let bytes = match open(path).and_then(|file| files::read_at_most(file, LARGEST)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
@@ -104,6 +100,14 @@ impl Manifest {
     /// assert!(problems.starts_with("app.toml:2:1: unknown key `max_redirect` (did you mean `max_redirects`?)"));
     /// ```
     pub fn parse(name: &str, text: &str, directory: &Path) -> Reading {
+        if let Some(at) = syntax::too_many_tables(text) {
+            let line = text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let message = format!(
+                "the manifest has more than {} tables, lists and dots; those in line {line} are too many",
+                syntax::MOST_BRACKETS
+            );
+            return Reading::refused(name, &message, "put payloads and scripts into files of their own");
+        }
         let Syntax { document, file, mut problems, omitted, is_whole } = Syntax::parse(name, text);
         let reader = Reader::new(file, directory.to_owned(), is_whole, &problems);
         let mut manifest = document::read(&Table::new(&reader, &document, 0..0, "the manifest"));
@@ -128,6 +132,13 @@ fn without_references(manifest: &mut Manifest) {
 }
 
 impl Reading {
+    /// Of a manifest of which nothing was read, and nothing is shown.
+    fn refused(name: &str, message: &str, help: &str) -> Self {
+        let file = Arc::new(SourceFile::new(name, ""));
+        let problem = Problem::new(&file, 0..0, message).with_help(help);
+        Self { manifest: None, problems: vec![problem], omitted: 0, name: name.to_owned() }
+    }
+
     /// The manifest, if nothing is wrong with it.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use toml::de::{DeTable, Error};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 
 use super::problem::{Problem, Problems, SourceFile};
 use super::secret;
@@ -44,6 +46,19 @@ impl<'t> Syntax<'t> {
         let omitted = errors.len().saturating_sub(Problems::MOST);
         Self { document, file, problems, omitted, is_whole }
     }
+}
+
+/// How many brackets, braces and dots a manifest may have outside of strings and comments. Each makes at most one table or list,
+/// which takes some kilobytes while a manifest is read: 1 MiB of `[a.a.a.a]` would take gigabytes.
+pub(super) const MOST_BRACKETS: usize = 100_000;
+
+/// Where a text has more brackets, braces and dots than a manifest may have. The parser reads the same tokens.
+pub(super) fn too_many_tables(text: &str) -> Option<usize> {
+    let makes_one = |kind: TokenKind| {
+        matches!(kind, TokenKind::Dot | TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket)
+    };
+    let mut tokens = Source::new(text).lex().filter(|token| makes_one(token.kind()));
+    tokens.nth(MOST_BRACKETS).map(|token| token.span().start())
 }
 
 fn is_duplicate(error: &Error) -> bool {

@@ -67,11 +67,13 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
             return Some(Part::Text(text));
         }
         let inside = &rest["${".len()..];
-        let name = inside.split('}').next().filter(|name| name.len() < inside.len() && is_name(name));
-        let Some(name) = name else {
+        // No further than the name goes: what follows is read once, however many `${` there are.
+        let length = inside.bytes().take_while(|&byte| is_in_name(byte)).count();
+        let name = &inside[..length];
+        if !is_name(name) || !inside[length..].starts_with('}') {
             rest = inside;
             return Some(Part::Broken);
-        };
+        }
         rest = &inside[name.len() + "}".len()..];
         Some(Part::Variable(name))
     })
@@ -80,7 +82,11 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && name.bytes().all(is_in_name)
+}
+
+fn is_in_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// The string with the values of its variables. A variable that is empty is refused as one that is not set: it stands
@@ -138,6 +144,13 @@ mod tests {
         assert_eq!(resolve("$${PATH}").unwrap(), "${PATH}");
         assert_eq!(resolve("$${").unwrap(), "${");
         assert_eq!(resolve("a$$${PATH}").unwrap(), "a$${PATH}");
+    }
+
+    #[test]
+    fn text_after_a_broken_variable_is_not_read_for_each() {
+        let text = "${".repeat(1 << 19);
+        assert_eq!(names(&text), Vec::<String>::new());
+        assert_eq!(names(&format!("{text}${{PATH}}")), ["PATH"]);
     }
 
     #[test]

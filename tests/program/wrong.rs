@@ -114,6 +114,8 @@ fn text_that_is_not_toml_is_refused_whatever_it_is() {
         ("a header of many parts", filled("[a", "]\n", |_| ".a".to_owned())),
         ("one key", filled("", "=1\n", |_| "a".to_owned())),
         ("the same key again", filled("[app]\n", "", |_| "name='a'\n".to_owned())),
+        ("sections below sections", filled("", "", |index| format!("[a{index}{}]\n", ".a".repeat(60)))),
+        ("tables in a line", filled("[app]\n", "", |index| format!("a{index}={{a={{a={{a={{}}}}}}}}\n"))),
         ("the same section again", filled("", "", |_| "[app]\n".to_owned())),
     ] {
         assert_refused(what, &manifest);
@@ -132,6 +134,9 @@ fn thousands_of_names_that_are_not_known_are_refused() {
         ("settings of a network", filled(network, "", |index| format!("a{index}=1\n"))),
         ("ids", filled("", "", |index| format!("[functions.a{index}]\n"))),
         ("variables", filled("[http.headers]\n", "", |index| format!("a{index}='${{NO_{index}}}'\n"))),
+        ("a variable without an end", {
+            filled("[networks.'a:n']\nkind='direct'\nallow=['", "']\n", |_| "${".to_owned())
+        }),
         ("files", {
             let function = |index| format!("[functions.'a:f{index}']\nengine='lua'\nsource='x{index}.lua'\n");
             filled("", "", function)
