@@ -26,7 +26,7 @@ use crate::exit::Exit;
 use crate::explain::{Explain, Explanation};
 use crate::manifest::{self, Manifest, Problems};
 use crate::report;
-use crate::telemetry::{self, LogArgs};
+use crate::telemetry::{self, LogArgs, output};
 use crate::threads;
 
 /// Calls one function of an app, and prints what it gives back.
@@ -111,6 +111,7 @@ impl Args {
         // Read before anything is made: what comes from a terminal can take long, and Ctrl-C ends that as it ends anything.
         let payload = input.read(self.bytes, function.value.limits.memory())?;
         let task = Task::new(self.function).with_payload(payload).with_options(options);
+        output::start().map_err(|error| threads::refused("the thread that writes the log", error))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
         #[cfg(unix)]

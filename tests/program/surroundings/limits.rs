@@ -80,6 +80,12 @@ fn few_threads() {
         let before = threads(limit);
         let what = format!("{limit} threads");
         is_ready = surroundings.run_and_stop(&what, surroundings.run_command(&words(&before), &[]));
+        let manifest = surroundings.manifest();
+        let arguments = ["call", manifest.to_str().expect("text"), "app:echo", "1"];
+        let called = surroundings.command(&words(&before), &arguments).output().expect("it runs");
+        let said = super::super::stderr(&called);
+        // 9 is what a limit ends it with.
+        assert!(matches!(called.status.code(), Some(0 | 9)), "{what}: {} {said}", called.status);
     }
     assert!(is_ready, "it does not run with 1000 threads");
 }
