@@ -199,3 +199,49 @@ fn make_writable_by_all(directory: &Path) {
     fs::create_dir_all(directory).unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
 }
+
+/// What a terminal obeys, or shows as lines of the program.
+const HOSTILE: &str = "one\nframe: two\u{1b}[2J\u{202e}\u{2028}\u{9b}31m";
+
+/// `HOSTILE`, and as much of it as is in WAT.
+fn hostile_in_wat() -> String {
+    HOSTILE.bytes().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "\\{byte:02x}");
+        text
+    })
+}
+
+/// Asserts that what was said of a failure has the guest's text in it, escaped.
+fn assert_harmless(what: &str, said: &[u8]) {
+    let said = String::from_utf8_lossy(said);
+    assert!(said.contains("two") && said.contains("202e"), "{what}: {said:?}");
+    assert!(
+        said.chars().all(|it| it == '\n' || frame_dispatch::printable::is_printable(it)),
+        "{what}: {said:?}"
+    );
+    assert!(!said.lines().any(|line| line.starts_with("frame: two")), "{what}: {said:?}");
+}
+
+#[test]
+fn what_components_fail_with_is_nothing_that_a_terminal_obeys() {
+    let (text, length) = (hostile_in_wat(), HOSTILE.len());
+    let returns = frame_guests::component(&format!(
+        "(data (i32.const 512) \"{text}\")
+         (func (export \"run\") (param i32 i32 i32) (result i32)
+           (i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 20) (i32.const 7))
+           (i32.store (i32.const 24) (i32.const 512)) (i32.store (i32.const 28) (i32.const {length}))
+           (i32.const 16))"
+    ));
+    let traps = frame_guests::component(&format!(
+        "(func $\"{text}\" unreachable)
+         (func (export \"run\") (param i32 i32 i32) (result i32) (call $\"{text}\") unreachable)"
+    ));
+    let app = app("", &[("returns", &returns), ("traps", &traps)]);
+    for name in ["app:returns", "app:traps"] {
+        for format in ["pretty", "json"] {
+            let output = frame(&app, &["call", "app.toml", name, "--format", format]);
+            assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
+            assert_harmless(&format!("{name}, {format}"), &output.stderr);
+        }
+    }
+}
