@@ -332,6 +332,17 @@ fn thousands_of_values_at_once_are_refused() {
 }
 
 #[test]
+fn thousands_of_blocks_in_each_other_are_refused() {
+    let nested = |blocks: usize| {
+        let function = format!("(func {} {})", "block ".repeat(blocks), "end ".repeat(blocks));
+        frame_guests::component(&format!("{function} {}", run("unreachable")))
+    };
+    assert_eq!(limit(&nested(40_000)), "function_work");
+    // As many as a `switch` of any program has.
+    engine().function(&nested(2_000), WasmConfig::default()).unwrap();
+}
+
+#[test]
 fn values_that_operators_pass_without_naming_them_are_counted() {
     let many = "i32 ".repeat(1_000);
     let calls = format!(

@@ -20,7 +20,7 @@ const CALL: u64 = 5;
 const LOCALS: u64 = 4;
 
 /// How many values that an operator keeps alive, or passes, count as an operator. The compiler looks for a place for each value
-/// among all that are alive at the time.
+/// among all that are alive at the time. Blocks that are around another count as values that are alive there.
 const ALIVE: u64 = 256;
 const PASSED: u64 = 4;
 
@@ -133,7 +133,11 @@ impl Module {
         while !reader.eof() {
             let operator = reader.read()?;
             operators = operators.saturating_add(code.count(&operator)?);
-            blocks += u64::from(begins_block(&operator));
+            if begins_block(&operator) {
+                blocks += 1;
+                // The compiler goes through all blocks around it.
+                alive = alive.saturating_add(code.open.len() as u64);
+            }
             alive = alive.saturating_add(code.values).saturating_add(locals);
             counts.fits_function(work(operators, blocks, alive))?;
         }
