@@ -101,7 +101,7 @@ impl Manifest {
     /// ```
     pub fn parse(name: &str, text: &str, directory: &Path) -> Reading {
         if let Some(at) = syntax::too_many_tables(text) {
-            let line = text.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let line = text[..at].matches('\n').count() + 1;
             let message = format!(
                 "the manifest has more than {} tables, lists and dots; those in line {line} are too many",
                 syntax::MOST_BRACKETS
