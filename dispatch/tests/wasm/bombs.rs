@@ -332,14 +332,15 @@ fn thousands_of_values_at_once_are_refused() {
 }
 
 #[test]
-fn thousands_of_blocks_in_each_other_are_refused() {
-    let nested = |blocks: usize| {
-        let function = format!("(func {} {})", "block ".repeat(blocks), "end ".repeat(blocks));
-        frame_guests::component(&format!("{function} {}", run("unreachable")))
-    };
-    assert_eq!(limit(&nested(40_000)), "function_work");
+fn tens_of_thousands_of_blocks_in_a_function_are_refused() {
+    let nested = |blocks: usize| "block ".repeat(blocks) + &"end ".repeat(blocks);
+    let in_sequence = |blocks: usize| "block end ".repeat(blocks);
+    let component = |code: String| frame_guests::component(&format!("(func {code}) {}", run("unreachable")));
+    assert_eq!(limit(&component(nested(40_000))), "function_work");
+    assert_eq!(limit(&component(in_sequence(40_000))), "function_work");
     // As many as a `switch` of any program has.
-    engine().function(&nested(2_000), WasmConfig::default()).unwrap();
+    engine().function(&component(nested(2_000)), WasmConfig::default()).unwrap();
+    engine().function(&component(in_sequence(2_000)), WasmConfig::default()).unwrap();
 }
 
 #[test]

@@ -20,9 +20,13 @@ const CALL: u64 = 5;
 const LOCALS: u64 = 4;
 
 /// How many values that an operator keeps alive, or passes, count as an operator. The compiler looks for a place for each value
-/// among all that are alive at the time. Blocks that are around another count as values that are alive there.
+/// among all that are alive at the time.
 const ALIVE: u64 = 256;
 const PASSED: u64 = 4;
+
+/// How many blocks before a block count as an operator. The compiler walks the tree of dominators at each block, and blocks make
+/// that deeper whether they follow each other or are nested.
+const BEFORE: u64 = 512;
 
 /// A core module, as far as it was read.
 #[derive(Default)]
@@ -111,7 +115,7 @@ impl Module {
     }
 
     /// Counts the work of a function: its operators, the values that they pass and keep alive, and for each of its blocks all of
-    /// its locals, since each local can have another value in each.
+    /// its locals, since each local can have another value in each, and the blocks before it.
     fn function(&mut self, body: &FunctionBody<'_>, counts: &mut Counts<'_>) -> Result<(), Stop> {
         let ty = self.functions.get(self.bodies).copied().unwrap_or(u32::MAX);
         self.bodies += 1;
@@ -127,17 +131,14 @@ impl Module {
         let (mut blocks, mut alive) = (1_u64, 0_u64);
         let work = |operators: u64, blocks: u64, alive: u64| {
             let locals = blocks.saturating_mul(locals) / LOCALS;
-            operators.saturating_add(locals).saturating_add(alive / ALIVE)
+            let before = blocks.saturating_mul(blocks) / 2 / BEFORE;
+            operators.saturating_add(locals).saturating_add(before).saturating_add(alive / ALIVE)
         };
         let mut reader = body.get_operators_reader()?;
         while !reader.eof() {
             let operator = reader.read()?;
             operators = operators.saturating_add(code.count(&operator)?);
-            if begins_block(&operator) {
-                blocks += 1;
-                // The compiler goes through all blocks around it.
-                alive = alive.saturating_add(code.open.len() as u64);
-            }
+            blocks += u64::from(begins_block(&operator));
             alive = alive.saturating_add(code.values).saturating_add(locals);
             counts.fits_function(work(operators, blocks, alive))?;
         }
