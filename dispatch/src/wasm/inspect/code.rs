@@ -26,7 +26,7 @@ const PASSED: u64 = 4;
 
 /// How many blocks before a block count as an operator. The compiler walks the tree of dominators at each block, and blocks make
 /// that deeper whether they follow each other or are nested.
-const BEFORE: u64 = 512;
+const BEFORE: u64 = 128;
 
 /// A core module, as far as it was read.
 #[derive(Default)]
