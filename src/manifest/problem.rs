@@ -316,7 +316,7 @@ fn order<'a>(problem: &'a Problem, first: &str) -> impl Ord + use<'a> {
     (file.name != first, &*file.name, span.start, span.end, &**message)
 }
 
-/// A line for each of the first [`DRAWN`], as compilers write it: `file:line:column: message`; and how many more there are.
+/// A line for each of the first 100, as compilers write it: `file:line:column: message`; and how many more there are.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.kept.iter().take(DRAWN).enumerate() {

@@ -1,7 +1,7 @@
 //! Secrets that requests carry, and that the code which makes the requests never sees.
 //!
 //! An app has secrets in a [`SecretStore`], each with the servers that it may be sent to. A frame has the ids of those that
-//! its unit may use, by the option [`SECRETS`](crate::SECRETS). A request [names](crate::http::Request::secret) one, and the
+//! its unit may use, by the option [`SECRETS`]. A request [names](crate::http::Request::secret) one, and the
 //! client adds the header when it writes the request to the connection. Nothing above that has the value.
 //!
 //! ```standalone_crate
