@@ -344,6 +344,21 @@ fn tens_of_thousands_of_blocks_in_a_function_are_refused() {
 }
 
 #[test]
+fn blocks_and_calls_that_pass_hundreds_of_values_are_refused() {
+    let many = |count: usize| "i32 ".repeat(count);
+    let around = |count: usize, code: String| {
+        format!("(func $f {} {code} {})", "i32.const 0 ".repeat(count), "drop ".repeat(count))
+    };
+    let component = |code: String| frame_guests::component(&format!("{code} {}", run("unreachable")));
+    let block = format!("loop (param {0}) (result {0}) end ", many(500));
+    assert_eq!(limit(&component(around(500, block.repeat(900)))), "function_work");
+    let callee = format!("(func $g (param {0}) (result {0}) unreachable)", many(500));
+    let calls = around(500, "call $g ".repeat(400));
+    assert_eq!(limit(&component(format!("{callee} {calls}"))), "function_work");
+    engine().function(&component(around(500, block.repeat(10))), WasmConfig::default()).unwrap();
+}
+
+#[test]
 fn values_that_operators_pass_without_naming_them_are_counted() {
     let many = "i32 ".repeat(1_000);
     let calls = format!(

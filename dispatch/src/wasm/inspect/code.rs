@@ -24,6 +24,11 @@ const LOCALS: u64 = 4;
 const ALIVE: u64 = 256;
 const PASSED: u64 = 4;
 
+/// How many values an operator passes as those of compiled languages do, and how many operators each further value counts as. The
+/// compiler takes kilobytes for each value that a block takes.
+const FEW: u64 = 64;
+const FURTHER: u64 = 16;
+
 /// How many blocks before a block count as an operator. The compiler walks the tree of dominators at each block, and blocks make
 /// that deeper whether they follow each other or are nested.
 const BEFORE: u64 = 128;
@@ -180,7 +185,8 @@ impl Code<'_> {
     fn count(&mut self, operator: &Operator<'_>) -> Result<u64, Stop> {
         let (taken, left) = operator.operator_arity(self).unwrap_or_default();
         let (taken, left) = (u64::from(taken), u64::from(left));
-        let mut count = 1 + (taken + left) / PASSED;
+        let passed = taken + left;
+        let mut count = 1 + passed / PASSED + passed.saturating_sub(FEW) * FURTHER;
         let below = self.values.saturating_sub(taken);
         self.values = below + left;
         let block = |ty: BlockType, kind| Block { ty, kind, below };
