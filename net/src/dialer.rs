@@ -109,7 +109,7 @@ impl Dialer {
         self.isolation.as_ref()
     }
 
-    /// The destinations that the frame may reach; all if there is none.
+    /// The destinations that the frame may reach. Without it, all.
     pub const fn egress(&self) -> Option<&Egress> {
         self.egress.as_ref()
     }

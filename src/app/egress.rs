@@ -9,7 +9,7 @@ use crate::manifest::{Manifest, Problem};
 
 /// Warns of rules that `options` add to what `outer` allows, if they can never match: those that no rule of one of its lists
 /// overlaps, and those for what the network of `frame` does not have. `path` is that of the options in the manifest, and `span`
-/// what to point at where there is none.
+/// what to point at for rules that are not in the manifest.
 ///
 /// The frames are those that the manifest makes. A function that is called from elsewhere may have further lists.
 pub(super) fn dead_rules(

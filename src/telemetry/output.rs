@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 static STDERR: OnceLock<Output> = OnceLock::new();
 
-/// Returns the standard error of this process, and starts the thread that writes it if there is none.
+/// Returns the standard error of this process, and starts the thread that writes it the first time.
 ///
 /// # Errors
 ///

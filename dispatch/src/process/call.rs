@@ -392,7 +392,7 @@ impl<'a> Calling<'a> {
         Ok(Self { caller: Some(caller), task, timer })
     }
 
-    /// Returns the timer of the process, which is made for `at` if there is none. Returns nothing in a task of another.
+    /// Returns the timer of the process, and makes it for `at` the first time. Returns `None` in the task of another process.
     fn timer(&mut self, at: Instant) -> Option<Pin<&mut CallTimer>> {
         if self.timer.is_none() {
             let (caller, task) = (self.caller?, self.task?);

@@ -372,7 +372,7 @@ struct Clock {
 /// The clock of this process. A fork has none until it runs its first slice.
 static CLOCK: AtomicPtr<Clock> = AtomicPtr::new(ptr::null_mut());
 
-/// Starts the thread of the clock if there is none.
+/// Starts the thread of the clock, unless it runs.
 pub(crate) fn start_thread() -> io::Result<()> {
     Clock::current().unpark()
 }

@@ -34,9 +34,9 @@ pub struct ComponentLimits {
     pub functions: u64,
     /// Operators of one function, where a call counts as five. What the compiler takes longer for than there are operators is
     /// added: a quarter of the number of blocks times the number of locals, because each local can have a value of its own in
-    /// each block; for each operator a 256th of the values that are there at the time, and
-    /// sixteen for each value beyond 64 that it passes; and for each block a 128th of the blocks
-    /// before it. A component of Python has a function of less than 180 000. Default: 500 000.
+    /// each block; for each operator a 256th of the values that are there at the time, and sixteen for each value beyond 64
+    /// that it passes; and for each block a 128th of the blocks before it. A component of Python has a function of less than
+    /// 180 000. Default: 500 000.
     pub function_work: u64,
     /// The same of all functions together. A component of JavaScript has 6 100 000. Default: 50 000 000.
     pub work: u64,

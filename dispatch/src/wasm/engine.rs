@@ -313,7 +313,7 @@ impl WasmEngineBuilder {
         let mut config = Config::new();
         if reservation < LARGEST_MEMORY {
             pooling.max_memory_size(reservation);
-            // Guards of many megabytes save checks only where there are none.
+            // Guards of many megabytes are of use only where accesses are not checked.
             config
                 .memory_reservation(reservation as u64)
                 .memory_guard_size(PAGE as u64)

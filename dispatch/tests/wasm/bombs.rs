@@ -7,7 +7,7 @@ use frame_dispatch::wasm::{ComponentLimits, WasmConfig, WasmEngine, WasmError};
 
 use crate::common::{engine, run};
 
-/// The setting whose limit a component is over.
+/// The setting whose limit a component exceeds.
 fn limit(component: &[u8]) -> &'static str {
     match engine().function(component, WasmConfig::default()).unwrap_err() {
         WasmError::TooComplex { setting, .. } => setting,

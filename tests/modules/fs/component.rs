@@ -154,7 +154,7 @@ async fn a_list_of_a_directory_has_each_entry_once_and_what_it_is() {
     for number in 0..1_000 {
         fs::write(world.room(&format!("file-{number}")), "").unwrap();
     }
-    // As many as are read at once, and one that is none of them.
+    // As many as are read at once, and one more.
     fs::create_dir(world.room("directory")).unwrap();
     symlink("file-1", world.room("link")).unwrap();
     mknodat(CWD, world.room("pipe"), FileType::Fifo, Mode::from(0o666), 0).unwrap();
