@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread;
 
 use frame_net::{Dialer, Egress, EgressList, Endpoint};
-use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 use harness::{Suite, opaque};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn dialer() -> Dialer {
     let app = app.build();
     let mut frame = FrameBuilder::new();
     app.resolvers()
-        .resolve(&Context::new(&app, None), &Options::new(), frame.pairs_mut())
+        .resolve(&ResolveContext::new(&app, None), &Options::new(), frame.pairs_mut())
         .expect("nothing is refused");
     frame_net::dialer(&frame.seal(), &app).expect("clearnet is there")
 }

@@ -7,12 +7,12 @@ use std::hint::black_box;
 use std::process::Command;
 use std::sync::RwLock;
 
-use frame_registry::{App, BoxError, Context, FrameResolvers, Options, Pairs, ResolveError};
+use frame_registry::{App, BoxError, FrameResolvers, Options, Pairs, ResolveContext, ResolveError};
 use harness::{Suite, opaque};
 use scattered_collect::gather;
 use scattered_collect::sorted_slice::ScatteredSortedSlice;
 
-type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
+type RunFn = dyn Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 /// What the peers collect: nothing.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,7 @@ static SCATTERED: ScatteredSortedSlice<Element>;
 #[inline(never)]
 fn dispatch_to_registry(
     resolvers: &FrameResolvers,
-    ctx: &Context<'_>,
+    ctx: &ResolveContext<'_>,
     options: &Options,
     pairs: &mut Pairs,
 ) -> Result<(), ResolveError> {
@@ -41,7 +41,7 @@ fn dispatch_to_registry(
 #[allow(clippy::unnecessary_wraps)]
 fn dispatch_to_nothing(
     _: &FrameResolvers,
-    _: &Context<'_>,
+    _: &ResolveContext<'_>,
     _: &Options,
     _: &mut Pairs,
 ) -> Result<(), ResolveError> {
@@ -52,7 +52,7 @@ fn main() {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).expect("there are none yet");
     let app = app.build();
-    let (resolvers, ctx, options) = (app.resolvers(), &Context::new(&app, None), &Options::new());
+    let (resolvers, ctx, options) = (app.resolvers(), &ResolveContext::new(&app, None), &Options::new());
     let mut list = Pairs::new();
     let pairs = &mut list;
 

@@ -12,7 +12,7 @@ use frame_registry::{Frame, Key};
 use harness::{Suite, opaque};
 
 static REGION: Key<u64> = Key::new("region").inherit();
-static OVERLAY: Key<String> = Key::new("overlay").inherit();
+static NETWORK_KEY: Key<String> = Key::new("overlay").inherit();
 static PID: Key<u64> = Key::new("pid");
 
 /// A frame as one writes it who knows all the keys there are.
@@ -26,8 +26,9 @@ struct Pid(#[allow(dead_code)] u64);
 
 fn main() {
     let with_inline: Frame = [REGION.pair(7)].into_iter().collect();
-    let with_shared: Frame = [OVERLAY.pair("eu".to_owned())].into_iter().collect();
-    let with_both: Frame = [REGION.pair(7), PID.pair(1), OVERLAY.pair("eu".to_owned())].into_iter().collect();
+    let with_shared: Frame = [NETWORK_KEY.pair("eu".to_owned())].into_iter().collect();
+    let with_both: Frame =
+        [REGION.pair(7), PID.pair(1), NETWORK_KEY.pair("eu".to_owned())].into_iter().collect();
     let forking = |frame: Frame| {
         move || {
             let mut child = opaque(&frame).fork();

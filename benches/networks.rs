@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use frame_net::{BoxStream, Dialer, Endpoint};
-use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -87,7 +87,7 @@ fn dialer(networks: &Value, options: &Value) -> Dialer {
     let app = app.build();
     let mut frame = FrameBuilder::new();
     let options = Options::from_json(options).unwrap();
-    app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
     frame_net::dialer(&frame.seal(), &app).unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::sync::RwLock;
 
 use frame_registry::{
-    App, BoxError, Context, FrameResolvers, Key, Options, Pair, Pairs, Resolver, frame_resolver,
+    App, BoxError, FrameResolvers, Key, Options, Pair, Pairs, ResolveContext, Resolver, frame_resolver,
 };
 use harness::{Suite, opaque};
 
@@ -18,18 +18,18 @@ static THIRD: Key<u64> = Key::new("third");
 
 #[frame_resolver(order = 1)]
 #[allow(clippy::unnecessary_wraps)]
-fn first(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn first(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(Some(FIRST.pair(1)))
 }
 
 #[frame_resolver(order = 2)]
 #[allow(clippy::unnecessary_wraps)]
-fn second(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn second(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(Some(SECOND.pair(2)))
 }
 
 fn third() -> Resolver {
-    Resolver::new("third", 3, |_: &Context<'_>, _: &Options| Ok::<_, Infallible>(Some(THIRD.pair(3))))
+    Resolver::new("third", 3, |_: &ResolveContext<'_>, _: &Options| Ok::<_, Infallible>(Some(THIRD.pair(3))))
 }
 
 static NEVER: FrameResolvers = FrameResolvers::linked();
@@ -38,11 +38,11 @@ static ONE: FrameResolvers = FrameResolvers::linked();
 static ONE_ALONE: FrameResolvers = FrameResolvers::empty();
 static CHANGING: FrameResolvers = FrameResolvers::linked();
 
-type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
+type RunFn = dyn Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 fn main() {
     let app = App::builder().build();
-    let (ctx, options) = (&Context::new(&app, None), &Options::new());
+    let (ctx, options) = (&ResolveContext::new(&app, None), &Options::new());
     let resolving = |resolvers: &'static FrameResolvers| {
         move || {
             let mut pairs = Pairs::new();

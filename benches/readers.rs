@@ -11,23 +11,23 @@ use std::sync::{Barrier, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use frame_registry::{App, BoxError, Context, FrameResolvers, Key, Options, Pairs, Resolver};
+use frame_registry::{App, BoxError, FrameResolvers, Key, Options, Pairs, ResolveContext, Resolver};
 
 const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(60);
 
 static KEYS: [Key<u64>; 2] = [Key::new("first"), Key::new("second")];
 
-type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
+type RunFn = dyn Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 /// Something to read, and to change.
 trait Subject: Sync {
-    fn read(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs);
+    fn read(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs);
     fn change(&self);
 }
 
 impl Subject for FrameResolvers {
-    fn read(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) {
+    fn read(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) {
         self.resolve(ctx, options, pairs).expect("they do not fail");
     }
 
@@ -37,7 +37,7 @@ impl Subject for FrameResolvers {
 }
 
 impl Subject for RwLock<Vec<Box<RunFn>>> {
-    fn read(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) {
+    fn read(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) {
         for run in self.read().expect("nobody panics").iter() {
             run(ctx, options, pairs).expect("they do not fail");
         }
@@ -50,7 +50,9 @@ impl Subject for RwLock<Vec<Box<RunFn>>> {
 }
 
 fn resolver(name: &'static str, order: i32, key: &'static Key<u64>) -> Resolver {
-    Resolver::new(name, order, move |_: &Context<'_>, _: &Options| Ok::<_, Infallible>(Some(key.pair(1))))
+    Resolver::new(name, order, move |_: &ResolveContext<'_>, _: &Options| {
+        Ok::<_, Infallible>(Some(key.pair(1)))
+    })
 }
 
 fn boxed(key: &'static Key<u64>) -> Box<RunFn> {
@@ -119,7 +121,7 @@ fn round(subject: &dyn Subject, readers: usize, writer: Writer) -> (f64, f64) {
         for _ in 0..readers {
             scope.spawn(|| {
                 let app = App::builder().build();
-                let (ctx, options) = (Context::new(&app, None), Options::new());
+                let (ctx, options) = (ResolveContext::new(&app, None), Options::new());
                 start.wait();
                 let before = processor_time();
                 let mut count = 0;

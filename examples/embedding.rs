@@ -4,7 +4,7 @@
 //! `fs_root` and `trace` of `frame-runtime`, and `tenant`, which is declared here.
 
 use frame_registry::{
-    App, BoxError, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair,
+    App, BoxError, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext,
     frame_option, frame_resolver,
 };
 use serde_json::json;
@@ -14,14 +14,14 @@ use serde_json::json;
 pub static TENANT: FrameOption<String>;
 
 /// The tenant of a frame; forks inherit it.
-pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 
 #[frame_resolver(order = 300, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, &'static str> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, &'static str> {
     if options.get(&TENANT).is_some_and(String::is_empty) {
         return Err("a tenant has a name");
     }
-    Ok(options.pair(&TENANT, &TENANT_OF))
+    Ok(options.pair(&TENANT, &TENANT_KEY))
 }
 
 /// What the queue runs: it is given its frame, and nothing else of its surroundings.
@@ -35,7 +35,7 @@ impl Runtime {
     /// The one place where a job is started. If its frame is refused it does not run.
     fn spawn(&self, parent: Option<&Frame>, options: &Options, job: Job) -> Result<(), BoxError> {
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-        self.app.resolvers().resolve(&Context::new(&self.app, parent), options, frame.pairs_mut())?;
+        self.app.resolvers().resolve(&ResolveContext::new(&self.app, parent), options, frame.pairs_mut())?;
         job(self, &frame.seal())
     }
 }

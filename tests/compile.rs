@@ -88,7 +88,7 @@ fn documentation_of_private_items_shows_nothing_that_is_emitted() {
         "sidebar-items.js",
         "static.RETRIES.html",
         "static.TENANT.html",
-        "static.TENANT_OF.html",
+        "static.TENANT_KEY.html",
     ];
     assert_eq!(items, expected);
 }
@@ -108,10 +108,10 @@ fn each_attribute_that_is_reached_by_reexport_without_its_path_is_one_error() {
         #[frame_option(name = \"tenant\")]\n\
         pub static TENANT: FrameOption<String>;\n\
         #[frame_key(name = \"tenant\", stays)]\n\
-        pub static TENANT_OF: Key<String>;\n\
+        pub static TENANT_KEY: Key<String>;\n\
         #[frame_resolver(order = 1, covers(TENANT))]\n\
-        fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {\n\
-            Ok(options.pair(&TENANT, &TENANT_OF))\n\
+        fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {\n\
+            Ok(options.pair(&TENANT, &TENANT_KEY))\n\
         }\n\
         require_resolvers!(\"tenant\");\n\
         fn main() {}";

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use frame_dispatch::{
-    ATTEMPT, BoxFuture, CallError, Ctx, FUNCTION, FunctionId, Functions, Host, PID, Payload, Pid, Task,
+    ATTEMPT, BoxFuture, CallContext, CallError, FUNCTION, FunctionId, Functions, Host, PID, Payload, Pid,
+    Task,
 };
 use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options};
 
@@ -24,7 +25,7 @@ macro_rules! executor {
                 #[frame_registry::frame_resolver(order = N, covers(OPTION~N))]
                 #[allow(clippy::unnecessary_wraps)]
                 fn resolver~N(
-                    _: &frame_registry::Context<'_>,
+                    _: &frame_registry::ResolveContext<'_>,
                     options: &frame_registry::Options,
                 ) -> Result<Option<frame_registry::Pair>, std::convert::Infallible> {
                     Ok(options.pair(&OPTION~N, &KEY~N))
@@ -115,7 +116,7 @@ pub(crate) fn measure(
     let id: FunctionId = "bench:nothing".parse().expect("it is one");
 
     let functions = Functions::new(app.clone());
-    let nothing = async |ctx: Ctx, payload: Payload| {
+    let nothing = async |ctx: CallContext, payload: Payload| {
         opaque(ctx.frame());
         Ok(payload)
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{CallError, Ctx, FunctionId, Functions, Payload, PoolConfig, Task};
+use frame_dispatch::{CallContext, CallError, FunctionId, Functions, Payload, PoolConfig, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
 use tokio::time::Instant;
@@ -47,8 +47,8 @@ fn functions(at_once: usize) -> Functions {
         r#"(func (export "run") (param i32 i32 i32) (result i32) (loop (br 0)) (unreachable))"#,
     );
 
-    let echo = async |_: Ctx, payload: Payload| Ok(payload);
-    let forever = async |_: Ctx, _: Payload| pending::<Result<Payload, CallError>>().await;
+    let echo = async |_: CallContext, payload: Payload| Ok(payload);
+    let forever = async |_: CallContext, _: Payload| pending::<Result<Payload, CallError>>().await;
     functions.register(id("echo:native"), Options::new(), echo).expect("it is free");
     functions.register(id("spin:native"), Options::new(), forever).expect("it is free");
     for (name, source) in [("echo:lua", "return ..."), ("spin:lua", "while true do end")] {

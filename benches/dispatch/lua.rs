@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use at_once::at_once;
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
-use frame_dispatch::{Ctx, Functions, Payload, Task};
+use frame_dispatch::{CallContext, Functions, Payload, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use harness::{Suite, opaque};
 use mlua::{Function, Lua, LuaOptions, StdLib, Table};
@@ -36,7 +36,7 @@ fn main() {
         .register(
             "bench:native".parse().expect("it is one"),
             Options::new(),
-            async |_: Ctx, payload: Payload| Ok(payload),
+            async |_: CallContext, payload: Payload| Ok(payload),
         )
         .expect("it is free");
     let root = functions.root();

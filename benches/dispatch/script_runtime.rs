@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaModule, ModuleBuilder};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{Ctx, FunctionId, Functions, Payload, ScriptRuntime, Task};
+use frame_dispatch::{CallContext, FunctionId, Functions, Payload, ScriptRuntime, Task};
 use frame_registry::{App, Options};
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn functions<E: std::fmt::Debug, F: std::fmt::Debug>(
 ) -> Functions {
     let functions = Functions::new(App::builder().build());
     let (lua, wasm) = (lua.expect("there are no modules"), wasm.expect("this machine can"));
-    let native = async |_: Ctx, payload: Payload| Ok(payload);
+    let native = async |_: CallContext, payload: Payload| Ok(payload);
     functions.register(id("bench:native"), Options::new(), native).expect("it is free");
     let scripts =
         [("bench:script", "local n = ... return n + 1"), ("bench:chain", "return call('bench:script', ...)")];
@@ -117,7 +117,7 @@ impl LuaModule for Meeting {
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> frame_dispatch::lua::mlua::Result<()> {
         let barrier = Arc::clone(&self.0);
-        module.function("join", move |_, _: Ctx, ()| {
+        module.function("join", move |_, _: CallContext, ()| {
             barrier.wait();
             Ok(())
         })

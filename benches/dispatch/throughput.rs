@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{Ctx, FunctionId, Functions, Payload, PoolConfig, Task};
+use frame_dispatch::{CallContext, FunctionId, Functions, Payload, PoolConfig, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ fn main() {
     let wasm = WasmEngine::new().expect("this machine can");
     let echo = frame_guests::guest("echo");
 
-    let native = async |_: Ctx, payload: Payload| Ok(payload);
+    let native = async |_: CallContext, payload: Payload| Ok(payload);
     let script = "return ...";
     let lua_function = || lua.function("bench.lua", script, LuaConfig::default()).expect("it compiles");
     let wasm_function = || wasm.function(&echo, WasmConfig::default()).expect("it is of the world");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use frame_benches::{CountingAllocator, allocations};
-use frame_registry::{App, Context, Options, Pairs};
+use frame_registry::{App, Options, Pairs, ResolveContext};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -20,9 +20,12 @@ const ROOM: usize = 1000;
 
 /// Uses the table twice in each of many processes, for there is a first time only once in each, and prints a table;
 /// says whether this is the process that does.
-pub(crate) fn measure(name: &str, mut resolve: impl FnMut(&Context<'_>, &Options, &mut Pairs)) -> bool {
+pub(crate) fn measure(
+    name: &str,
+    mut resolve: impl FnMut(&ResolveContext<'_>, &Options, &mut Pairs),
+) -> bool {
     let app = App::builder().build();
-    let (ctx, options) = (Context::new(&app, None), Options::new());
+    let (ctx, options) = (ResolveContext::new(&app, None), Options::new());
     let mut lists = [Pairs::with_capacity(ROOM), Pairs::with_capacity(ROOM)];
     if callgrind::is_child() {
         for pairs in &mut lists {

@@ -4,21 +4,21 @@ mod cold;
 
 use std::sync::OnceLock;
 
-use frame_registry::{BoxError, Context, Key, Options, Pairs};
+use frame_registry::{BoxError, Key, Options, Pairs, ResolveContext};
 
 static KEY: Key<u64> = Key::new("number");
 
 struct Element {
     order: i32,
     name: &'static str,
-    run: fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    run: fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
 }
 
 inventory::collect!(Element);
 
 seq_macro::seq!(N in 0..1000 {
     #[allow(clippy::unnecessary_wraps)]
-    fn resolver~N(_: &Context<'_>, _: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
+    fn resolver~N(_: &ResolveContext<'_>, _: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
         pairs.push(KEY.pair(N));
         Ok(())
     }

@@ -4,14 +4,14 @@ mod cold;
 
 use std::convert::Infallible;
 
-use frame_registry::{Context, FrameResolvers, Key, Options, Pair};
+use frame_registry::{FrameResolvers, Key, Options, Pair, ResolveContext};
 
 static KEY: Key<u64> = Key::new("number");
 
 seq_macro::seq!(N in 0..1000 {
     #[frame_registry::frame_resolver(order = N)]
     #[allow(clippy::unnecessary_wraps)]
-    fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    fn resolver~N(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(Some(KEY.pair(N)))
     }
 });

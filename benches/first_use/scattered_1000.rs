@@ -4,7 +4,7 @@ mod cold;
 
 use std::cmp::Ordering;
 
-use frame_registry::{BoxError, Context, Key, Options, Pairs};
+use frame_registry::{BoxError, Key, Options, Pairs, ResolveContext};
 use scattered_collect::sorted_slice::ScatteredSortedSlice;
 use scattered_collect::{gather, scatter};
 
@@ -13,7 +13,7 @@ static KEY: Key<u64> = Key::new("number");
 struct Element {
     order: i32,
     name: &'static str,
-    run: fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    run: fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
 }
 
 impl Ord for Element {
@@ -41,7 +41,7 @@ static ELEMENTS: ScatteredSortedSlice<Element>;
 
 seq_macro::seq!(N in 0..1000 {
     #[allow(clippy::unnecessary_wraps)]
-    fn resolver~N(_: &Context<'_>, _: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
+    fn resolver~N(_: &ResolveContext<'_>, _: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
         pairs.push(KEY.pair(N));
         Ok(())
     }

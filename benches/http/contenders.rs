@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use frame_net::Dialer;
 use frame_net::http::{Bytes, HttpClient, HttpConfig, Request, Trust, rustls};
-use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 use serde_json::json;
 
 use crate::server::{BULK, Server};
@@ -42,7 +42,7 @@ impl Contender {
         let app = app.build();
         let mut frame = FrameBuilder::new();
         let options = Options::from_json(&options).unwrap();
-        app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+        app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
         let dialer = frame_net::dialer(&frame.seal(), &app).unwrap();
         let mut config = HttpConfig::default();
         config.trust = Trust::Only(vec![server.certificate.clone()]);

@@ -1,7 +1,7 @@
 //! Processes of this crate, and actors of its peers, doing the same.
 
 use frame_dispatch::Pid;
-use frame_dispatch::process::Start;
+use frame_dispatch::process::Spawn;
 
 use crate::frames::Frames;
 use crate::{with_kameo, with_ractor};
@@ -15,7 +15,7 @@ pub(crate) const NAMES: [&str; 3] = ["frame-dispatch", "ractor", "kameo"];
 pub(crate) enum Contender {
     Frames {
         frames: Box<Frames>,
-        nothing: Box<Start>,
+        nothing: Box<Spawn>,
         player: Pid,
         caller: Pid,
         one: Vec<Pid>,

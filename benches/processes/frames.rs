@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use frame_dispatch::process::{
-    HostConfig, Message, Monitor, ProcessCtx, ProcessManager, ProcessState, Start,
+    HostConfig, Message, Monitor, ProcessContext, ProcessManager, ProcessState, Spawn,
 };
-use frame_dispatch::{CallError, Ctx, Functions, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, Functions, Payload, Pid};
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -16,7 +16,7 @@ use crate::MAILBOX;
 mod options {
     use std::convert::Infallible;
 
-    use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+    use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 
     #[frame_option(name = "tenant")]
     pub(super) static TENANT: FrameOption<String>;
@@ -27,20 +27,20 @@ mod options {
 
     #[frame_resolver(order = 1, covers(TENANT))]
     #[allow(clippy::unnecessary_wraps)]
-    fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(options.pair(&TENANT, &TENANT_KEY))
     }
 
     #[frame_resolver(order = 2, covers(REGION))]
     #[allow(clippy::unnecessary_wraps)]
-    fn region(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    fn region(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(options.pair(&REGION, &REGION_KEY))
     }
 }
 
 pub(crate) struct Frames {
     processes: ProcessManager,
-    root: Ctx,
+    root: CallContext,
     /// Has a permit for each thing that was asked for and is done.
     done: Arc<Semaphore>,
 }
@@ -73,12 +73,12 @@ impl Frames {
         frames
     }
 
-    fn register<R>(&self, entry: &str, run: fn(Arc<Semaphore>, ProcessCtx, Payload) -> R)
+    fn register<R>(&self, entry: &str, run: fn(Arc<Semaphore>, ProcessContext, Payload) -> R)
     where
         R: Future<Output = Result<Payload, CallError>> + Send + 'static,
     {
         let done = Arc::clone(&self.done);
-        let process = move |ctx: ProcessCtx, payload: Payload| run(Arc::clone(&done), ctx, payload);
+        let process = move |ctx: ProcessContext, payload: Payload| run(Arc::clone(&done), ctx, payload);
         let entry = entry.parse().expect("it is one");
         self.processes.register(entry, Options::new(), process).expect("it is free");
     }
@@ -88,16 +88,16 @@ impl Frames {
     }
 
     /// What starts a process, with both options set.
-    pub(crate) fn of(&self, entry: &str) -> Start {
+    pub(crate) fn of(&self, entry: &str) -> Spawn {
         let options = Options::new()
             .with(&options::TENANT, "tenant".to_owned())
             .with(&options::REGION, "region".to_owned());
         let host = self.processes.hosts().remove(0);
-        Start::new(host, entry.parse().expect("it is one")).with_options(options)
+        Spawn::new(host, entry.parse().expect("it is one")).with_options(options)
     }
 
     fn start(&self, entry: &str, payload: serde_json::Value) -> Pid {
-        self.processes.start(&self.root, self.of(entry).with_payload(payload)).expect("it is registered")
+        self.processes.spawn(&self.root, self.of(entry).with_payload(payload)).expect("it is registered")
     }
 
     async fn send(&self, to: Pid, count: u32) {
@@ -105,17 +105,17 @@ impl Frames {
     }
 
     /// Starts one after the other, and waits for the exit of each.
-    pub(crate) async fn exec(&self, start: &Start, count: u32) {
+    pub(crate) async fn exec(&self, start: &Spawn, count: u32) {
         for _ in 0..count {
             self.processes.exec(&self.root, start.clone()).await.expect("it does nothing");
         }
     }
 
     /// Starts all, and then waits for their exits.
-    pub(crate) async fn exec_all(&self, start: &Start, count: u32) {
+    pub(crate) async fn exec_all(&self, start: &Spawn, count: u32) {
         let exits: Vec<Monitor> = (0..count)
             .map(|_| {
-                let pid = self.processes.start(&self.root, start.clone()).expect("it is registered");
+                let pid = self.processes.spawn(&self.root, start.clone()).expect("it is registered");
                 self.processes.monitor(pid).expect("its exit is remembered")
             })
             .collect();
@@ -171,8 +171,8 @@ impl Frames {
         self.processes.info(pid).expect("it lives").state == ProcessState::Receiving
     }
 
-    pub(crate) async fn idle(&self, start: &Start, count: usize) -> Idle<'_> {
-        let started = (0..count).map(|_| self.processes.start(&self.root, start.clone()));
+    pub(crate) async fn idle(&self, start: &Spawn, count: usize) -> Idle<'_> {
+        let started = (0..count).map(|_| self.processes.spawn(&self.root, start.clone()));
         let pids: Vec<_> = started.map(|pid| pid.expect("there is room")).collect();
         for pid in &pids {
             while !self.waits(*pid) {
@@ -194,7 +194,11 @@ impl Idle<'_> {
 }
 
 /// Sends the number that it receives, less one, to whoever it is from: the first to its partner.
-async fn player(done: Arc<Semaphore>, mut ctx: ProcessCtx, partner: Payload) -> Result<Payload, CallError> {
+async fn player(
+    done: Arc<Semaphore>,
+    mut ctx: ProcessContext,
+    partner: Payload,
+) -> Result<Payload, CallError> {
     let partner: Option<Pid> = partner.as_json().and_then(|json| serde_json::from_value(json.clone()).ok());
     while let Message::Sent { from, payload, .. } = ctx.receive().await {
         match payload.as_json().and_then(serde_json::Value::as_u64) {
@@ -209,7 +213,11 @@ async fn player(done: Arc<Semaphore>, mut ctx: ProcessCtx, partner: Payload) -> 
 }
 
 /// Calls the other as often as it is told, with numbers down to zero.
-async fn caller(done: Arc<Semaphore>, mut ctx: ProcessCtx, replier: Payload) -> Result<Payload, CallError> {
+async fn caller(
+    done: Arc<Semaphore>,
+    mut ctx: ProcessContext,
+    replier: Payload,
+) -> Result<Payload, CallError> {
     let replier = replier.as_json().and_then(|json| serde_json::from_value::<Pid>(json.clone()).ok());
     let replier = replier.ok_or_else(|| CallError::invalid("the replier is its payload"))?;
     while let Message::Sent { payload, .. } = ctx.receive().await {
@@ -223,7 +231,7 @@ async fn caller(done: Arc<Semaphore>, mut ctx: ProcessCtx, replier: Payload) -> 
     Ok(Payload::default())
 }
 
-async fn replier(_: Arc<Semaphore>, mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn replier(_: Arc<Semaphore>, mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     loop {
         let message = ctx.receive().await;
         let number = message.payload().and_then(Payload::as_json).and_then(serde_json::Value::as_u64);
@@ -232,7 +240,7 @@ async fn replier(_: Arc<Semaphore>, mut ctx: ProcessCtx, _: Payload) -> Result<P
 }
 
 /// Sends as many numbers as it is told, down to zero.
-async fn sender(_: Arc<Semaphore>, mut ctx: ProcessCtx, receiver: Payload) -> Result<Payload, CallError> {
+async fn sender(_: Arc<Semaphore>, mut ctx: ProcessContext, receiver: Payload) -> Result<Payload, CallError> {
     let receiver = receiver.as_json().and_then(|json| serde_json::from_value::<Pid>(json.clone()).ok());
     let receiver = receiver.ok_or_else(|| CallError::invalid("the receiver is its payload"))?;
     while let Message::Sent { payload, .. } = ctx.receive().await {
@@ -244,7 +252,7 @@ async fn sender(_: Arc<Semaphore>, mut ctx: ProcessCtx, receiver: Payload) -> Re
     Ok(Payload::default())
 }
 
-async fn receiver(done: Arc<Semaphore>, mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn receiver(done: Arc<Semaphore>, mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     while let Message::Sent { payload, .. } = ctx.receive().await {
         if payload.as_json().and_then(serde_json::Value::as_u64) == Some(0) {
             done.add_permits(1);

@@ -4,14 +4,14 @@ use std::cmp::Ordering;
 use std::hint::black_box;
 use std::sync::RwLock;
 
-use frame_registry::{App, BoxError, Context, FrameResolvers, Options, Pairs};
+use frame_registry::{App, BoxError, FrameResolvers, Options, Pairs, ResolveContext};
 use scattered_collect::gather;
 use scattered_collect::sorted_slice::ScatteredSortedSlice;
 
 use crate::harness::{Suite, opaque};
 
 /// How a peer calls a function: as the registry does, so that the peers differ in how they find it.
-pub(crate) type Run = fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>;
+pub(crate) type Run = fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>;
 
 /// An element of a peer's table.
 pub(crate) struct Element {
@@ -54,7 +54,7 @@ macro_rules! linked {
 
             #[frame_registry::frame_resolver(order = N)]
             #[allow(clippy::unnecessary_wraps)]
-            fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+            fn resolver~N(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair(N)))
             }
         });
@@ -67,7 +67,7 @@ macro_rules! linked {
 
             #[frame_registry::frame_resolver(order = N)]
             #[allow(clippy::unnecessary_wraps)]
-            fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+            fn resolver~N(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair_static(&VALUE~N)))
             }
         });
@@ -80,7 +80,7 @@ macro_rules! linked {
 
             #[frame_registry::frame_resolver(order = N)]
             #[allow(clippy::unnecessary_wraps)]
-            fn resolver~N(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+            fn resolver~N(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
                 Ok(Some(KEY~N.pair_shared(std::sync::Arc::clone(&VALUE~N))))
             }
         });
@@ -94,7 +94,7 @@ macro_rules! linked {
 
                 #[frame_registry::frame_resolver(order = N, covers(OPTION~N))]
                 #[allow(clippy::unnecessary_wraps)]
-                fn resolver~N(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+                fn resolver~N(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
                     Ok(options.pair(&OPTION~N, &KEY~N))
                 }
             )*
@@ -119,11 +119,11 @@ macro_rules! linked {
     (@with $options:expr, $count:tt) => {
         use std::convert::Infallible;
 
-        use frame_registry::{Context, Options, Pair, Pairs};
+        use frame_registry::{ResolveContext, Options, Pair, Pairs};
 
         seq_macro::seq!(N in 0..$count {
             #(
-                fn run~N(ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), frame_registry::BoxError> {
+                fn run~N(ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), frame_registry::BoxError> {
                     pairs.extend(resolver~N(ctx, options)?);
                     Ok(())
                 }
@@ -135,7 +135,7 @@ macro_rules! linked {
             )*
 
             /// The calls that the registry replaces.
-            fn by_hand(ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), frame_registry::BoxError> {
+            fn by_hand(ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), frame_registry::BoxError> {
                 #(pairs.extend(resolver~N(ctx, options)?);)*
                 Ok(())
             }
@@ -151,12 +151,12 @@ macro_rules! linked {
 
 /// A registry as most are written: boxed functions behind a lock.
 type Locked = RwLock<Vec<Box<RunFn>>>;
-type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
+type RunFn = dyn Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 /// Measures the registry and its peers.
 pub(crate) fn measure(
     suite: &'static str,
-    by_hand: impl Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    by_hand: impl Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
     runs: &[Run],
     options: &Options,
 ) {
@@ -164,7 +164,7 @@ pub(crate) fn measure(
     app.set_resolvers(FrameResolvers::linked()).expect("there are none yet");
     let app = app.build();
     let (app, options) = (&app, options);
-    let ctx = &Context::new(app, None);
+    let ctx = &ResolveContext::new(app, None);
 
     let mut collected: Vec<_> = inventory::iter::<Element>().collect();
     collected.sort();
@@ -225,9 +225,9 @@ fn resolving(capacity: usize, resolve: impl Fn(&mut Pairs)) -> impl FnMut() {
 
 /// Runs them all, as the loop of a hand-written registry would: neither is an error rolled back, nor an option
 /// refused that nobody reads.
-fn all<F>(runs: impl Iterator<Item = F>, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs)
+fn all<F>(runs: impl Iterator<Item = F>, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs)
 where
-    F: Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    F: Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
 {
     let (ctx, options) = (opaque(ctx), opaque(options));
     let resolved: Result<(), BoxError> = runs.into_iter().try_for_each(|run| run(ctx, options, pairs));

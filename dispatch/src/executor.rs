@@ -6,7 +6,7 @@ use std::sync::Arc;
 use frame_registry::{App, Frame, Key};
 use tracing::{Instrument, Span};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::entry::Entry;
 use crate::error::CallError;
 use crate::frame::{self, PID, Refused};
@@ -27,7 +27,7 @@ pub static ATTEMPT: Key<u32> = Key::new("attempt").public();
 /// bounds of `caller` and nested as deep as `nesting` says. A panic of the function is its failure, not its caller's.
 pub(crate) async fn execute(
     entry: &Entry,
-    caller: &Ctx,
+    caller: &CallContext,
     nesting: Nesting,
     task: &mut Task,
 ) -> Result<Payload, CallError> {
@@ -55,7 +55,7 @@ pub(crate) async fn execute(
     caller.in_time(result)
 }
 
-fn frame(entry: &Entry, caller: &Ctx, task: &mut Task) -> Result<Frame, Refused> {
+fn frame(entry: &Entry, caller: &CallContext, task: &mut Task) -> Result<Frame, Refused> {
     let pid = Pid::next(entry.host);
     let id = FUNCTION.pair_shared(Arc::clone(&entry.id));
     let attempt = task.attempt;

@@ -1,6 +1,6 @@
 //! The one place where the frame of a unit is made, be it a function or a process.
 
-use frame_registry::{App, Context, Frame, FrameBuilder, Key, Options, Pair, ResolveError};
+use frame_registry::{App, Frame, FrameBuilder, Key, Options, Pair, ResolveContext, ResolveError};
 
 use crate::panics;
 use crate::pid::Pid;
@@ -28,7 +28,7 @@ pub(crate) fn make(
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
         own(&mut frame);
         frame.extend(pairs);
-        app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
+        app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;
         Ok(frame.seal())
     });
     made.map_err(Refused::Panic)?.map_err(Refused::Resolver)

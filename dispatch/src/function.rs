@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::CallError;
 use crate::handler::Handler;
 use crate::payload::Payload;
@@ -15,11 +15,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// Dropping the future ends the call, so a function is written to be cancel safe.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a function",
-    label = "write `async |ctx: Ctx, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
+    label = "write `async |ctx: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
 )]
 pub trait Function: Send + Sync + 'static {
     /// Runs the function with the frame of `ctx`.
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
 }
 
 /// Conversion into a [`Function`].
@@ -31,19 +31,19 @@ pub trait Function: Send + Sync + 'static {
 /// [`Function`] is expected:
 ///
 /// ```
-/// use frame_dispatch::{Ctx, Function, IntoFunction, Json};
+/// use frame_dispatch::{CallContext, Function, IntoFunction, Json};
 ///
 /// fn boxed<M>(function: impl IntoFunction<M, Function: Function>) -> Box<dyn Function> {
 ///     Box::new(function.into_function())
 /// }
 ///
-/// let increment = boxed(async |_: Ctx, Json(n): Json<u64>| Json(n + 1));
+/// let increment = boxed(async |_: CallContext, Json(n): Json<u64>| Json(n + 1));
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be registered as a function",
     label = "is neither a closure that takes a context and at most one argument nor a `Function`",
-    note = "write `async |ctx: Ctx, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
-    note = "a function takes a `Ctx`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
+    note = "write `async |ctx: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
+    note = "a function takes a `CallContext`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
 )]
 pub trait IntoFunction<M> {
     /// The function. [`Function`] is not a bound here, so that the compiler says why a closure is not a

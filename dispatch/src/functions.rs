@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use frame_registry::{App, Frame, FrameBuilder, Options};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::entry::{Entry, Retired};
 use crate::error::{CallError, FunctionsError};
 use crate::executor;
@@ -126,22 +126,22 @@ impl Functions {
 
     /// The surroundings of whoever is no function: calls made with it inherit nothing.
     #[must_use]
-    pub fn root(&self) -> Ctx {
-        Ctx::root(self.clone())
+    pub fn root(&self) -> CallContext {
+        CallContext::root(self.clone())
     }
 
     /// The same, for whoever is no function and has a frame all the same: calls made with it inherit from `frame`. So a
     /// program gives all that it runs what its own defaults decide, or a server what a request says.
     ///
     /// ```
-    /// use frame_dispatch::{Ctx, Functions, Json, Task};
+    /// use frame_dispatch::{CallContext, Functions, Json, Task};
     /// use frame_registry::{App, Frame, Key, Options};
     ///
     /// static REGION: Key<&str> = Key::new("region").inherit();
     ///
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
     /// let functions = Functions::new(App::builder().build());
-    /// functions.register("app:where".parse()?, Options::new(), async |ctx: Ctx| {
+    /// functions.register("app:where".parse()?, Options::new(), async |ctx: CallContext| {
     ///     Json(ctx.frame().get(&REGION).copied())
     /// })?;
     ///
@@ -153,15 +153,15 @@ impl Functions {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn root_in(&self, frame: Frame) -> Ctx {
-        Ctx::root(self.clone()).with_parent_frame(Some(frame))
+    pub fn root_in(&self, frame: Frame) -> CallContext {
+        CallContext::root(self.clone()).with_parent_frame(Some(frame))
     }
 
     /// Adds a function: a closure or an `async fn` of one of these [forms](crate::handler), or a type that
     /// implements [`Function`]. Every call of it has `options`, under those of the call itself.
     ///
     /// ```
-    /// use frame_dispatch::{Ctx, Functions, Json, Task};
+    /// use frame_dispatch::{CallContext, Functions, Json, Task};
     /// use frame_registry::{App, BoxError, Options};
     /// use serde::{Deserialize, Serialize};
     /// use serde_json::json;
@@ -178,7 +178,7 @@ impl Functions {
     ///
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
     /// let functions = Functions::new(App::builder().build());
-    /// let parse = async |_: Ctx, Json(request): Json<Request>| -> Result<Json<Response>, BoxError> {
+    /// let parse = async |_: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, BoxError> {
     ///     let price: u64 = request.price.parse()?;
     ///     Ok(Json(Response { cents: price * 100 }))
     /// };
@@ -302,7 +302,7 @@ impl Functions {
     #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
     pub fn call<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         mut task: Task,
     ) -> impl Future<Output = Result<Payload, CallError>> + Send + use<'a> {
         async move {

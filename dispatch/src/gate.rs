@@ -32,7 +32,7 @@ impl Gate {
         self.enter_unless(CLOSED)
     }
 
-    /// Admits a call inside another. That may have ended, where its `Ctx` outlived it.
+    /// Admits a call inside another. That may have ended, where its `CallContext` outlived it.
     pub(crate) fn enter_inside(&self) -> Option<Admitted<'_>> {
         self.enter_unless(STOPPED)
     }

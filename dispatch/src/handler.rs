@@ -1,14 +1,14 @@
 //! Closures and `async fn`s as functions and processes.
 //!
 //! [`Functions::register`] and [`ProcessManager::register`] take any of these forms. The context `ctx` is a
-//! [`Ctx`] for a function and a [`ProcessCtx`] for a process.
+//! [`CallContext`] for a function and a [`ProcessContext`] for a process.
 //!
 //! | arguments | returns |
 //! |---|---|
-//! | `ctx: Ctx` | `Result<R, E>`, or [`Payload`] in place of `R` |
-//! | `ctx: Ctx, Json(request): Json<T>` | `Result<R, E>` |
-//! | `ctx: Ctx, bytes: Vec<u8>` | `Result<R, E>` |
-//! | `ctx: Ctx, payload: Payload` | `Result<Payload, CallError>` |
+//! | `ctx: CallContext` | `Result<R, E>`, or [`Payload`] in place of `R` |
+//! | `ctx: CallContext, Json(request): Json<T>` | `Result<R, E>` |
+//! | `ctx: CallContext, bytes: Vec<u8>` | `Result<R, E>` |
+//! | `ctx: CallContext, payload: Payload` | `Result<Payload, CallError>` |
 //!
 //! - `R` is [`Json<T>`](Json), `Vec<u8>`, `()`, or another type that implements [`IntoPayload`]. A function
 //!   that cannot fail returns one of the first three without a `Result`.
@@ -19,7 +19,7 @@
 //! ```
 //! use std::num::ParseIntError;
 //!
-//! use frame_dispatch::{Ctx, ErrorKind, Functions, Json, Task};
+//! use frame_dispatch::{CallContext, ErrorKind, Functions, Json, Task};
 //! use frame_registry::{App, BoxError, Options};
 //! use serde::{Deserialize, Serialize};
 //! use serde_json::json;
@@ -34,7 +34,7 @@
 //!     sum: u64,
 //! }
 //!
-//! async fn sum(_: Ctx, Json(request): Json<Request>) -> Result<Json<Response>, ParseIntError> {
+//! async fn sum(_: CallContext, Json(request): Json<Request>) -> Result<Json<Response>, ParseIntError> {
 //!     let mut sum = 0;
 //!     for number in &request.numbers {
 //!         sum += number.parse::<u64>()?;
@@ -67,11 +67,11 @@
 //! `Result<Payload, _>`. Such a closure parses its payload with [`FromPayload::from_payload`].
 //!
 //! Every other closure names the type of its error:
-//! `async |_: Ctx, Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1))`.
+//! `async |_: CallContext, Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1))`.
 //!
 //! [`BoxError`]: frame_registry::BoxError
 //! [`Functions::register`]: crate::Functions::register
-//! [`ProcessCtx`]: crate::process::ProcessCtx
+//! [`ProcessContext`]: crate::process::ProcessContext
 //! [`ProcessManager::register`]: crate::process::ProcessManager::register
 
 use std::fmt;
@@ -83,7 +83,7 @@ use std::task::{Context, Poll, ready};
 use frame_registry::BoxError;
 use pin_project_lite::pin_project;
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::CallError;
 use crate::function::{BoxFuture, Function};
 use crate::payload::{FromPayload, IntoPayload, Json, Payload};
@@ -111,15 +111,15 @@ impl<F, S> fmt::Debug for Handler<F, S> {
 
 impl<F, S> Function for Handler<F, S>
 where
-    Self: RunsWith<Ctx>,
+    Self: RunsWith<CallContext>,
 {
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.run_with(ctx, payload)
     }
 }
 
-/// A [`Handler`] whose signature fits a context of type `C`: [`Ctx`] or
-/// [`ProcessCtx`](crate::process::ProcessCtx).
+/// A [`Handler`] whose signature fits a context of type `C`: [`CallContext`] or
+/// [`ProcessContext`](crate::process::ProcessContext).
 pub trait RunsWith<C>: Send + Sync + 'static {
     #[doc(hidden)]
     fn run_with(&self, ctx: C, payload: Payload) -> BoxFuture<'static, Result<Payload, CallError>>;
@@ -158,20 +158,20 @@ where
     }
 }
 
-/// The context that a function or a process takes first: [`Ctx`], or
-/// [`ProcessCtx`](crate::process::ProcessCtx).
+/// The context that a function or a process takes first: [`CallContext`], or
+/// [`ProcessContext`](crate::process::ProcessContext).
 #[diagnostic::on_unimplemented(
     message = "the first argument must be `{Self}`, not `{X}`",
     label = "takes `{X}` first",
-    note = "write `async |ctx: Ctx, Json(request): Json<Request>|` for a function",
-    note = "write `async |ctx: ProcessCtx, Json(request): Json<Request>|` for a process"
+    note = "write `async |ctx: CallContext, Json(request): Json<Request>|` for a function",
+    note = "write `async |ctx: ProcessContext, Json(request): Json<Request>|` for a process"
 )]
 pub trait HandlerContext<X> {
     #[doc(hidden)]
     fn into_argument(self) -> X;
 }
 
-impl HandlerContext<Self> for Ctx {
+impl HandlerContext<Self> for CallContext {
     fn into_argument(self) -> Self {
         self
     }
@@ -181,7 +181,7 @@ impl HandlerContext<Self> for Ctx {
 #[diagnostic::on_unimplemented(
     message = "a function must be `async`; this one returns `{Self}`, which is not a future",
     label = "is not `async`",
-    note = "write `async |ctx: Ctx, Json(request): Json<Request>| …` or `async fn`"
+    note = "write `async |ctx: CallContext, Json(request): Json<Request>| …` or `async fn`"
 )]
 pub trait HandlerFuture {
     #[doc(hidden)]

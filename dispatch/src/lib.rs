@@ -1,13 +1,13 @@
 //! Where functions are spawned.
 //!
-//! [`Functions`] holds them by id; [`Ctx::call`] runs one, from another or from [`Functions::root`], through the
+//! [`Functions`] holds them by id; [`CallContext::call`] runs one, from another or from [`Functions::root`], through the
 //! [interceptors](interceptor) that its options switch on. Whatever the function is, its
 //! frame is made in one place (`executor.rs`): fork the caller's frame, set the function's id and a fresh PID, add
 //! the task's pairs, run every resolver of the app over the merged options, seal. If a resolver refuses, the
 //! function never starts. Nothing here knows any option.
 //!
 //! ```standalone_crate
-//! use frame_dispatch::{Ctx, Functions, Json, Task};
+//! use frame_dispatch::{CallContext, Functions, Json, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use serde_json::json;
 //!
@@ -16,7 +16,7 @@
 //! app.set_resolvers(FrameResolvers::linked())?;
 //!
 //! let functions = Functions::new(app.build());
-//! functions.register("app:double".parse()?, Options::new(), async |_: Ctx, Json(number): Json<u32>| {
+//! functions.register("app:double".parse()?, Options::new(), async |_: CallContext, Json(number): Json<u32>| {
 //!     Json(u64::from(number) * 2)
 //! })?;
 //!
@@ -30,7 +30,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod bounds;
-mod ctx;
+mod context;
 mod entry;
 mod error;
 mod executor;
@@ -60,7 +60,7 @@ mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
-pub use crate::ctx::Ctx;
+pub use crate::context::CallContext;
 pub use crate::entry::Retired;
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::executor::{ATTEMPT, FUNCTION};

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Level;
 use tracing::field::{Value, display};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::executor::FUNCTION;
 use crate::frame::PID;
 use crate::printable::{escape_json, printable};
@@ -84,7 +84,7 @@ impl Error for LogFields {}
 /// The log, for one call or one process. Clones share what there may still be.
 #[derive(Debug, Clone)]
 pub(crate) struct Log {
-    ctx: Ctx,
+    ctx: CallContext,
     budget: Arc<LogBudget>,
 }
 
@@ -110,12 +110,12 @@ impl Default for Left {
 
 impl Log {
     #[cfg(feature = "wasm")]
-    pub(crate) fn new(ctx: Ctx) -> Self {
+    pub(crate) fn new(ctx: CallContext) -> Self {
         Self::with_budget(ctx, Arc::default())
     }
 
     /// The log with what is left of its budget.
-    pub(crate) const fn with_budget(ctx: Ctx, budget: Arc<LogBudget>) -> Self {
+    pub(crate) const fn with_budget(ctx: CallContext, budget: Arc<LogBudget>) -> Self {
         Self { ctx, budget }
     }
 

@@ -14,7 +14,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::functions::Functions;
@@ -76,7 +76,7 @@ impl Nesting {
 #[cold]
 pub(crate) fn call(
     functions: &Functions,
-    ctx: &Ctx,
+    ctx: &CallContext,
     task: Task,
 ) -> BoxFuture<'static, Result<Payload, CallError>> {
     let function = task.function().clone();
@@ -86,7 +86,7 @@ pub(crate) fn call(
     }
 }
 
-fn spawn(functions: &Functions, ctx: &Ctx, task: Task) -> Result<SpawnedCall, CallError> {
+fn spawn(functions: &Functions, ctx: &CallContext, task: Task) -> Result<SpawnedCall, CallError> {
     let nesting = ctx.nesting();
     nesting.check(functions.max_depth())?;
     let runtime = Handle::try_current().map_err(|_| no_runtime())?;

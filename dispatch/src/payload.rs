@@ -60,13 +60,13 @@ impl From<Vec<u8>> for Payload {
 /// JSON of type `T`, as the argument of a function and as what it returns.
 ///
 /// ```
-/// use frame_dispatch::{Ctx, Functions, Json, Payload, Task};
+/// use frame_dispatch::{CallContext, Functions, Json, Payload, Task};
 /// use frame_registry::{App, Options};
 /// use serde_json::json;
 ///
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let functions = Functions::new(App::builder().build());
-/// functions.register("app:sum".parse()?, Options::new(), async |_: Ctx, Json(numbers): Json<Vec<u64>>| {
+/// functions.register("app:sum".parse()?, Options::new(), async |_: CallContext, Json(numbers): Json<Vec<u64>>| {
 ///     Json(numbers.iter().sum::<u64>())
 /// })?;
 ///
@@ -84,9 +84,9 @@ pub struct Json<T>(pub T);
 /// A function that takes a [`Payload`] parses it with the same implementation:
 ///
 /// ```
-/// use frame_dispatch::{CallError, Ctx, FromPayload, Json, Payload};
+/// use frame_dispatch::{CallError, CallContext, FromPayload, Json, Payload};
 ///
-/// async fn relay(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+/// async fn relay(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
 ///     let Json(name) = Json::<String>::from_payload(payload)?;
 ///     ctx.call(frame_dispatch::Task::new(name.parse()?)).await
 /// }

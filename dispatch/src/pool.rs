@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::held::{Hold, LimitId};
 
@@ -133,7 +133,7 @@ impl<T> Pool<T> {
     }
 
     /// Waits for a turn, unless the chain of calls that `ctx` is part of has one already.
-    pub(crate) async fn turn(self: &Arc<Self>, ctx: &Ctx) -> Result<Turn<T>, CallError> {
+    pub(crate) async fn turn(self: &Arc<Self>, ctx: &CallContext) -> Result<Turn<T>, CallError> {
         self.turn_within(self.config.max_wait, ctx).await
     }
 
@@ -141,7 +141,7 @@ impl<T> Pool<T> {
     pub(crate) async fn turn_within(
         self: &Arc<Self>,
         max_wait: Duration,
-        ctx: &Ctx,
+        ctx: &CallContext,
     ) -> Result<Turn<T>, CallError> {
         let permit = match self.turns.try_acquire() {
             Ok(permit) => permit,
@@ -174,7 +174,7 @@ impl<T> Pool<T> {
         }
     }
 
-    async fn wait(&self, max_wait: Duration, ctx: &Ctx) -> Result<SemaphorePermit<'_>, CallError> {
+    async fn wait(&self, max_wait: Duration, ctx: &CallContext) -> Result<SemaphorePermit<'_>, CallError> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         let longest = Instant::now().checked_add(max_wait);
@@ -246,17 +246,17 @@ pub(crate) struct Turn<T> {
 impl<T> Turn<T> {
     /// The context of what runs in this turn: calls made through it know that their chain has the turn.
     #[cfg(feature = "lua")]
-    pub(crate) fn context(&mut self, ctx: Ctx) -> Ctx {
+    pub(crate) fn context(&mut self, ctx: CallContext) -> CallContext {
         self.hold(ctx, None)
     }
 
     /// The same for what runs in this turn and in one of another pool, which ends with it.
     #[cfg(feature = "wasm")]
-    pub(crate) fn context_with<U>(&mut self, other: &Turn<U>, ctx: Ctx) -> Ctx {
+    pub(crate) fn context_with<U>(&mut self, other: &Turn<U>, ctx: CallContext) -> CallContext {
         self.hold(ctx, Some(other.pool.id))
     }
 
-    fn hold(&mut self, ctx: Ctx, second: Option<LimitId>) -> Ctx {
+    fn hold(&mut self, ctx: CallContext, second: Option<LimitId>) -> CallContext {
         let (ctx, hold) = ctx.holding(self.pool.id, second);
         self.hold = Some(hold);
         ctx
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::functions::Functions;
 
-    fn ctx() -> Ctx {
+    fn ctx() -> CallContext {
         Functions::new(App::builder().build()).root()
     }
 

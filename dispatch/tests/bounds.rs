@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, FunctionId, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, FunctionId, Functions, Payload, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -36,7 +36,7 @@ fn functions() -> (Functions, mpsc::UnboundedReceiver<&'static str>) {
     let functions = Functions::new(app.build());
     let (events, seen) = mpsc::unbounded_channel();
     functions
-        .register(id("app:forever"), Options::new(), move |_: Ctx, _| {
+        .register(id("app:forever"), Options::new(), move |_: CallContext, _| {
             let dropped = Dropped(events.clone());
             async move {
                 dropped.0.send("started").unwrap();
@@ -47,10 +47,12 @@ fn functions() -> (Functions, mpsc::UnboundedReceiver<&'static str>) {
         })
         .unwrap();
     functions
-        .register(id("app:nest"), Options::new(), async |ctx: Ctx, _| ctx.call(task("app:forever")).await)
+        .register(id("app:nest"), Options::new(), async |ctx: CallContext, _| {
+            ctx.call(task("app:forever")).await
+        })
         .unwrap();
     functions
-        .register(id("app:seen"), Options::new(), async |ctx: Ctx, _| {
+        .register(id("app:seen"), Options::new(), async |ctx: CallContext, _| {
             let left = ctx.deadline().map(|deadline| (deadline - Instant::now()).as_millis().to_string());
             Ok(Payload::from(json!(left)))
         })
@@ -88,7 +90,7 @@ async fn what_a_function_spawned_is_told() {
     let (functions, _seen) = functions();
     let (told, mut was_told) = mpsc::unbounded_channel();
     functions
-        .register(id("app:spawn"), Options::new(), move |ctx: Ctx, _| {
+        .register(id("app:spawn"), Options::new(), move |ctx: CallContext, _| {
             let told = told.clone();
             async move {
                 tokio::spawn(async move {
@@ -122,7 +124,7 @@ async fn any_of_several_tokens_cancels() {
 async fn a_hundred_thousand_tokens_are_as_good_as_one() {
     let (functions, _seen) = functions();
     let first = CancellationToken::new();
-    let narrow = |ctx: Ctx, _| ctx.with_cancellation(CancellationToken::new());
+    let narrow = |ctx: CallContext, _| ctx.with_cancellation(CancellationToken::new());
     let ctx = (0..100_000).fold(functions.root().with_cancellation(first.clone()), narrow);
     let (outcome, ()) = tokio::join!(ctx.call(task("app:forever")), async { first.cancel() });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
@@ -131,7 +133,7 @@ async fn a_hundred_thousand_tokens_are_as_good_as_one() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_narrowed_and_never_widened() {
     let (functions, _seen) = functions();
-    let left = async |ctx: &Ctx| ctx.call(task("app:seen")).await.unwrap();
+    let left = async |ctx: &CallContext| ctx.call(task("app:seen")).await.unwrap();
     let root = functions.root();
     assert_eq!(left(&root).await, json!(null).into());
     let one = root.with_timeout(Duration::from_secs(1));
@@ -162,7 +164,7 @@ async fn a_result_that_is_there_wins_over_a_cancellation_that_came_with_it() {
     let token = CancellationToken::new();
     let cancel = token.clone();
     functions
-        .register(id("app:last_words"), Options::new(), move |_: Ctx, _| {
+        .register(id("app:last_words"), Options::new(), move |_: CallContext, _| {
             cancel.cancel();
             async { Ok(Payload::from(json!("done"))) }
         })
@@ -175,13 +177,15 @@ async fn a_result_that_is_there_wins_over_a_cancellation_that_came_with_it() {
 async fn errors_say_which_function_and_why() {
     let (functions, _seen) = functions();
     functions
-        .register(id("app:fails"), Options::new(), async |_: Ctx, _| -> Result<Payload, CallError> {
+        .register(id("app:fails"), Options::new(), async |_: CallContext, _| -> Result<Payload, CallError> {
             let cause = std::io::Error::other("the disk is gone");
             Err(CallError::new(ErrorKind::Unavailable, "no answer").with_source(cause).with_retryable(false))
         })
         .unwrap();
     functions
-        .register(id("app:outer"), Options::new(), async |ctx: Ctx, _| ctx.call(task("app:fails")).await)
+        .register(id("app:outer"), Options::new(), async |ctx: CallContext, _| {
+            ctx.call(task("app:fails")).await
+        })
         .unwrap();
     let error = functions.root().call(task("app:outer")).await.unwrap_err();
     assert_eq!(error.to_string(), "call of `app:fails`: no answer");
@@ -198,7 +202,7 @@ async fn dropping_a_call_drops_everything_inside_it() {
     let held = Arc::new(());
     let holds = Arc::clone(&held);
     functions
-        .register(id("app:tree"), Options::new(), move |ctx: Ctx, payload: Payload| {
+        .register(id("app:tree"), Options::new(), move |ctx: CallContext, payload: Payload| {
             let holds = Arc::clone(&holds);
             async move {
                 let depth = payload.as_json().and_then(serde_json::Value::as_u64).unwrap_or_default();
@@ -229,7 +233,7 @@ async fn dropping_a_call_drops_everything_inside_it() {
 }
 
 /// Ready at every poll, so that it uses up the budget that tokio gives a task, and timers and tokens say nothing to it.
-async fn busy(_: Ctx, _: Payload) -> Result<Payload, CallError> {
+async fn busy(_: CallContext, _: Payload) -> Result<Payload, CallError> {
     loop {
         tokio::task::consume_budget().await;
     }
@@ -259,7 +263,7 @@ async fn a_function_that_uses_up_its_budget_is_cancelled() {
 async fn a_deadline_at_the_end_of_time_is_none() {
     let (functions, _seen) = functions();
     functions
-        .register(id("app:yields"), Options::new(), async |_: Ctx, payload: Payload| {
+        .register(id("app:yields"), Options::new(), async |_: CallContext, payload: Payload| {
             tokio::task::yield_now().await;
             Ok(payload)
         })
@@ -281,7 +285,7 @@ async fn a_function_that_panics_as_it_is_dropped_fails_alone() {
     }
     let (functions, _seen) = functions();
     functions
-        .register(id("app:bomb"), Options::new(), async |_: Ctx, _| {
+        .register(id("app:bomb"), Options::new(), async |_: CallContext, _| {
             let _bomb = Bomb;
             pending::<Result<Payload, CallError>>().await
         })

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, Function, FunctionId, Functions, FunctionsError, Interceptor, Next,
-    Payload, Stopped, Task,
+    BoxFuture, CallContext, CallError, ErrorKind, Function, FunctionId, Functions, FunctionsError,
+    Interceptor, Next, Payload, Stopped, Task,
 };
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::json;
@@ -48,7 +48,7 @@ impl Versioned {
 }
 
 impl Function for Versioned {
-    fn call(&self, _: Ctx, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, _: CallContext, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(async {
             self.entered.notify_one();
             drop(self.may_go_on.acquire().await);
@@ -112,11 +112,13 @@ async fn stopping_waits_for_what_was_admitted_and_what_that_calls() {
     let may_go_on = Arc::new(Notify::new());
     let entered = Arc::new(Notify::new());
     functions
-        .register(id("app:inner"), Options::new(), async |_: Ctx, _: Payload| Ok(json!("inner").into()))
+        .register(id("app:inner"), Options::new(), async |_: CallContext, _: Payload| {
+            Ok(json!("inner").into())
+        })
         .unwrap();
     let (go_on, enter) = (Arc::clone(&may_go_on), Arc::clone(&entered));
     functions
-        .register(id("app:outer"), Options::new(), move |ctx: Ctx, _| {
+        .register(id("app:outer"), Options::new(), move |ctx: CallContext, _| {
             let (go_on, enter) = (Arc::clone(&go_on), Arc::clone(&enter));
             async move {
                 enter.notify_one();
@@ -143,7 +145,7 @@ async fn stopping_waits_for_what_was_admitted_and_what_that_calls() {
 async fn stopping_cancels_what_is_left_at_the_deadline() {
     let functions = functions();
     functions
-        .register(id("app:forever"), Options::new(), async |_: Ctx, _| {
+        .register(id("app:forever"), Options::new(), async |_: CallContext, _| {
             pending::<Result<Payload, CallError>>().await
         })
         .unwrap();
@@ -176,7 +178,7 @@ fn a_call_that_blocks_its_thread_is_reported() {
     let entered = Arc::new(Notify::new());
     let enter = Arc::clone(&entered);
     functions
-        .register(id("app:blocks"), Options::new(), move |_: Ctx, _| {
+        .register(id("app:blocks"), Options::new(), move |_: CallContext, _| {
             enter.notify_one();
             let _ = left.lock().unwrap().recv();
             async { Ok(Payload::default()) }
@@ -194,11 +196,11 @@ fn a_call_that_blocks_its_thread_is_reported() {
     runtime.block_on(call).unwrap().unwrap();
 }
 
-/// Hands its `Ctx` to whoever wants it, and ends.
-fn leaks(functions: &Functions) -> mpsc::UnboundedReceiver<Ctx> {
+/// Hands its `CallContext` to whoever wants it, and ends.
+fn leaks(functions: &Functions) -> mpsc::UnboundedReceiver<CallContext> {
     let (leaked, leak) = mpsc::unbounded_channel();
     functions
-        .register(id("app:leaks"), Options::new(), move |ctx: Ctx, payload: Payload| {
+        .register(id("app:leaks"), Options::new(), move |ctx: CallContext, payload: Payload| {
             leaked.send(ctx).unwrap();
             async { Ok(payload) }
         })
@@ -237,7 +239,7 @@ async fn a_call_whose_outer_call_has_ended_is_refused_once_stopped() {
 async fn a_function_that_stops_the_functions_is_cancelled_and_they_are_dropped() {
     let functions = functions();
     functions
-        .register(id("app:stops"), Options::new(), async |ctx: Ctx, payload: Payload| {
+        .register(id("app:stops"), Options::new(), async |ctx: CallContext, payload: Payload| {
             ctx.functions().stop(Instant::now()).await;
             Ok(payload)
         })
@@ -265,7 +267,7 @@ impl Interceptor for Asks {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -283,7 +285,9 @@ async fn what_an_interceptor_calls_is_part_of_the_call_that_was_admitted() {
     let may_ask = Arc::new(Notify::new());
     functions.interceptors().register(Asks(Arc::clone(&may_ask))).unwrap();
     for name in ["app:asked", "app:f"] {
-        functions.register(id(name), Options::new(), async |_: Ctx, payload: Payload| Ok(payload)).unwrap();
+        functions
+            .register(id(name), Options::new(), async |_: CallContext, payload: Payload| Ok(payload))
+            .unwrap();
     }
     let root = functions.root();
     let (outcome, stopped, ()) = tokio::join!(
@@ -306,7 +310,7 @@ fn no_call_runs_once_stopping_has_returned() {
         let running = Arc::new(AtomicUsize::new(0));
         let inside = Arc::clone(&running);
         functions
-            .register(id("app:f"), Options::new(), move |_: Ctx, _| {
+            .register(id("app:f"), Options::new(), move |_: CallContext, _| {
                 let inside = Arc::clone(&inside);
                 async move {
                     inside.fetch_add(1, Ordering::SeqCst);
@@ -341,7 +345,7 @@ fn no_call_runs_once_stopping_has_returned() {
 mod churn {
     use std::convert::Infallible;
 
-    use frame_registry::{Context, FrameOption, Key, Pair, frame_option, frame_resolver};
+    use frame_registry::{FrameOption, Key, Pair, ResolveContext, frame_option, frame_resolver};
 
     use super::*;
 
@@ -351,7 +355,7 @@ mod churn {
 
     #[frame_resolver(order = 1, covers(VERSION))]
     #[allow(clippy::unnecessary_wraps, reason = "a resolver may fail")]
-    fn version(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    fn version(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(options.pair(&VERSION, &VERSION_OF))
     }
 
@@ -364,7 +368,7 @@ mod churn {
         let next = || {
             let version = versions.fetch_add(1, Ordering::Relaxed) as u64;
             let alive = Arc::clone(&alive);
-            let function = move |ctx: Ctx, _: Payload| {
+            let function = move |ctx: CallContext, _: Payload| {
                 let is_alive = Arc::strong_count(&alive) > 1;
                 let on_frame = ctx.frame().get(&VERSION_OF).copied();
                 async move { Ok(Payload::from(json!(is_alive && on_frame == Some(version)))) }

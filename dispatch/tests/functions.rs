@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, FUNCTION, Function, FunctionId, Functions, FunctionsError, Host,
-    PID, Payload, Pid, Task,
+    BoxFuture, CallContext, CallError, ErrorKind, FUNCTION, Function, FunctionId, Functions, FunctionsError,
+    Host, PID, Payload, Pid, Task,
 };
 use frame_registry::{
-    App, Context, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option, frame_resolver,
 };
 use serde_json::json;
 
@@ -18,15 +18,15 @@ static TENANT: FrameOption<String>;
 #[frame_option(name = "later", runtime)]
 static LATER: FrameOption<bool>;
 
-static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 static SEEN: Key<u32> = Key::new("seen");
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
         Some(tenant) if tenant == "anarchy" => panic!("out of order"),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 
@@ -45,11 +45,11 @@ fn tenant_option(tenant: &str) -> Options {
 }
 
 /// What it was called with, as JSON.
-async fn show(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn show(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     let frame = ctx.frame();
     Ok(Payload::from(json!({
         "payload": payload.as_json(),
-        "tenant": frame.get(&TENANT_OF),
+        "tenant": frame.get(&TENANT_KEY),
         "seen": frame.get(&SEEN),
         "function": frame.get(&FUNCTION).map(ToString::to_string),
         "pid": frame.get(&PID).map(|pid| pid.number()),
@@ -57,7 +57,7 @@ async fn show(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
 }
 
 /// Calls the function that its payload names.
-async fn nest(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn nest(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     let inner = payload.as_json().and_then(|json| json.as_str()).unwrap().to_owned();
     ctx.call(Task::new(id(&inner))).await
 }
@@ -86,7 +86,7 @@ async fn a_frame_has_id_and_a_fresh_pid_then_the_tasks_pairs_then_what_is_resolv
     functions.register(id("app:show"), Options::new(), show).unwrap();
     let task = || {
         let pairs = Task::new(id("app:show")).with_pair(SEEN.pair(1)).with_pair(SEEN.pair(2));
-        pairs.with_pair(TENANT_OF.pair("pair".to_owned())).with_payload(json!([1]))
+        pairs.with_pair(TENANT_KEY.pair("pair".to_owned())).with_payload(json!([1]))
     };
     let first = called(&functions, task()).await;
     assert_eq!(first["function"], "app:show");
@@ -121,7 +121,7 @@ async fn a_function_whose_frame_is_refused_does_not_start() {
     let functions = functions();
     let started = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&started);
-    let counted = move |_: Ctx, _: Payload| {
+    let counted = move |_: CallContext, _: Payload| {
         count.fetch_add(1, Ordering::Relaxed);
         async { Ok(Payload::default()) }
     };
@@ -173,7 +173,7 @@ async fn a_call_that_has_begun_goes_on_with_the_function_it_began_with() {
     let (entered, has_entered) = tokio::sync::oneshot::channel();
     let (leave, may_leave) = tokio::sync::oneshot::channel::<()>();
     let channels = std::sync::Mutex::new(Some((entered, may_leave)));
-    let slow = move |_: Ctx, _: Payload| {
+    let slow = move |_: CallContext, _: Payload| {
         let (entered, may_leave) = channels.lock().unwrap().take().expect("called once");
         async move {
             entered.send(()).unwrap();
@@ -197,10 +197,13 @@ async fn a_call_that_has_begun_goes_on_with_the_function_it_began_with() {
 async fn a_panic_is_the_failure_of_the_function_that_panicked() {
     let functions = functions();
     functions
-        .register(id("app:late"), Options::new(), async |_: Ctx, _: Payload| panic!("out of {}", "order"))
+        .register(id("app:late"), Options::new(), async |_: CallContext, _: Payload| {
+            panic!("out of {}", "order")
+        })
         .unwrap();
-    let early =
-        |_: Ctx, _: Payload| -> std::future::Ready<Result<Payload, CallError>> { panic!("too early") };
+    let early = |_: CallContext, _: Payload| -> std::future::Ready<Result<Payload, CallError>> {
+        panic!("too early")
+    };
     functions.register(id("app:early"), Options::new(), early).unwrap();
     functions.register(id("app:nest"), Options::new(), nest).unwrap();
     for (inner, message) in [("app:late", "out of order"), ("app:early", "too early")] {
@@ -216,7 +219,7 @@ async fn dropping_a_call_drops_the_function() {
     let functions = functions();
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
-    let forever = move |_: Ctx, _: Payload| {
+    let forever = move |_: CallContext, _: Payload| {
         let held = Arc::clone(&held);
         async move {
             std::future::pending::<()>().await;
@@ -237,7 +240,7 @@ async fn dropping_a_call_drops_the_function() {
 struct Says(&'static str);
 
 impl Function for Says {
-    fn call(&self, _: Ctx, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, _: CallContext, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(async { Ok(json!(self.0).into()) })
     }
 }

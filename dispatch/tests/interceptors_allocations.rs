@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use frame_dispatch::{Ctx, Functions, Payload, Task};
+use frame_dispatch::{CallContext, Functions, Payload, Task};
 use frame_registry::{App, Options};
 
 thread_local! {
@@ -45,7 +45,9 @@ async fn allocations(functions: &Functions) -> u64 {
 async fn a_call_that_uses_no_interceptor_allocates_no_more_than_one_that_has_none() {
     let functions = Functions::new(App::builder().build());
     functions
-        .register("app:f".parse().unwrap(), Options::new(), async |_: Ctx, payload: Payload| Ok(payload))
+        .register("app:f".parse().unwrap(), Options::new(), async |_: CallContext, payload: Payload| {
+            Ok(payload)
+        })
         .unwrap();
     let with = allocations(&functions).await;
     assert_eq!(functions.interceptors().list().len(), 5);

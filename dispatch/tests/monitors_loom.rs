@@ -101,9 +101,9 @@ mod manager {
 
     use loom::sync::Mutex;
 
+    use crate::cell::ProcessCell;
     use crate::error::ProcessError;
     use crate::exit::Exit;
-    use crate::instance::Instance;
     use crate::pid::Pid;
 
     pub(super) struct Config {
@@ -112,7 +112,7 @@ mod manager {
 
     /// The processes that are found, and the exits that are remembered.
     pub(super) struct Manager {
-        pub(super) found: Mutex<BTreeMap<Pid, Arc<Instance>>>,
+        pub(super) found: Mutex<BTreeMap<Pid, Arc<ProcessCell>>>,
         pub(super) recent: Mutex<BTreeMap<Pid, Exit>>,
         config: Config,
     }
@@ -133,7 +133,7 @@ mod manager {
             &self.config
         }
 
-        pub(super) fn find(&self, pid: Pid) -> Option<Arc<Instance>> {
+        pub(super) fn find(&self, pid: Pid) -> Option<Arc<ProcessCell>> {
             self.found.lock().unwrap().get(&pid).cloned()
         }
 
@@ -149,7 +149,7 @@ mod manager {
 }
 
 /// What a process is for those that monitor it. Its end is in the order of the real one.
-mod instance {
+mod cell {
     use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
@@ -162,7 +162,7 @@ mod instance {
     use crate::monitor::MonitorRef;
     use crate::pid::Pid;
 
-    pub(super) struct Instance {
+    pub(super) struct ProcessCell {
         pub(super) pid: Pid,
         pub(super) manager: Arc<Manager>,
         pub(super) mailbox: Mailbox,
@@ -232,7 +232,7 @@ mod instance {
         }
     }
 
-    impl Instance {
+    impl ProcessCell {
         pub(super) fn new(pid: Pid, manager: &Arc<Manager>) -> Arc<Self> {
             let (manager, mailbox) = (Arc::clone(manager), Mailbox::new(4));
             let process = Arc::new(Self { pid, manager, mailbox, state: Mutex::default() });
@@ -300,8 +300,8 @@ use std::sync::Arc;
 
 use loom::thread;
 
+use self::cell::ProcessCell;
 use self::exit::Exit;
-use self::instance::Instance;
 use self::manager::Manager;
 use self::message::Message;
 use self::monitor::{LAST_NUMBER, MonitorRef};
@@ -318,11 +318,11 @@ fn model(check: impl Fn() + Send + Sync + 'static) {
 
 /// Two processes, the second of which ends in the way that `end` does while the first does what `then` does.
 fn while_the_second_ends<T>(
-    end: impl Fn(&Instance) + Copy + Send + 'static,
-    then: impl FnOnce(&Instance) -> T,
-) -> (Arc<Instance>, T) {
+    end: impl Fn(&ProcessCell) + Copy + Send + 'static,
+    then: impl FnOnce(&ProcessCell) -> T,
+) -> (Arc<ProcessCell>, T) {
     let manager = Manager::new();
-    let (first, second) = (Instance::new(1, &manager), Instance::new(2, &manager));
+    let (first, second) = (ProcessCell::new(1, &manager), ProcessCell::new(2, &manager));
     let ending = thread::spawn(move || end(&second));
     let did = then(&first);
     ending.join().unwrap();
@@ -330,7 +330,7 @@ fn while_the_second_ends<T>(
 }
 
 /// The monitors whose exits the process receives.
-fn received(process: &Instance) -> Vec<MonitorRef> {
+fn received(process: &ProcessCell) -> Vec<MonitorRef> {
     let messages = std::iter::from_fn(|| process.mailbox.try_receive(&mut mailbox::Fetched::default()));
     let monitor = |Message::Exited { monitor, exit }| {
         assert_eq!(*exit, Exit { pid: monitor.pid(), result: None });
@@ -341,14 +341,14 @@ fn received(process: &Instance) -> Vec<MonitorRef> {
     monitors
 }
 
-fn monitor_while_it_ends(end: impl Fn(&Instance) + Copy + Send + 'static) {
+fn monitor_while_it_ends(end: impl Fn(&ProcessCell) + Copy + Send + 'static) {
     let (first, monitor) = while_the_second_ends(end, |first| first.monitor(2).unwrap());
     assert_eq!(received(&first), [monitor], "the exit is delivered once");
 }
 
 #[test]
 fn a_process_that_monitors_one_that_ends_is_told_once() {
-    model(|| monitor_while_it_ends(Instance::end));
+    model(|| monitor_while_it_ends(ProcessCell::end));
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn the_model_finds_an_exit_that_is_remembered_after_the_process_is_not_found() {
     });
 }
 
-fn demonitor_while_it_ends(end: impl Fn(&Instance) + Copy + Send + 'static) {
+fn demonitor_while_it_ends(end: impl Fn(&ProcessCell) + Copy + Send + 'static) {
     let (first, is_undone) = while_the_second_ends(end, |first| {
         let monitor = first.monitor(2).unwrap();
         first.demonitor(monitor)
@@ -390,7 +390,7 @@ fn demonitor_while_it_ends(end: impl Fn(&Instance) + Copy + Send + 'static) {
 
 #[test]
 fn no_exit_is_received_of_a_monitor_that_was_ended() {
-    model(|| demonitor_while_it_ends(Instance::end));
+    model(|| demonitor_while_it_ends(ProcessCell::end));
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn the_model_finds_an_exit_that_is_delivered_without_a_look_at_the_monitor() {
         demonitor_while_it_ends(|second| {
             let exit = second.note_end();
             let relations = second.state().relations.take();
-            for instance::Watcher::Process(pid, monitor) in
+            for cell::Watcher::Process(pid, monitor) in
                 relations.into_iter().flat_map(|relations| relations.watchers.into_values())
             {
                 let watcher = second.manager.find(pid).unwrap();
@@ -415,7 +415,7 @@ fn the_model_finds_an_exit_that_is_delivered_without_a_look_at_the_monitor() {
 #[test]
 fn of_two_monitors_of_one_process_the_other_stays() {
     model(|| {
-        let (first, stays) = while_the_second_ends(Instance::end, |first| {
+        let (first, stays) = while_the_second_ends(ProcessCell::end, |first| {
             let (helper, own) = (first.monitor(2).unwrap(), first.monitor(2).unwrap());
             assert!(first.demonitor(helper));
             own
@@ -428,7 +428,7 @@ fn of_two_monitors_of_one_process_the_other_stays() {
 fn a_process_that_ends_leaves_no_watcher_with_one_that_it_monitors() {
     model(|| {
         let manager = Manager::new();
-        let (first, second) = (Instance::new(1, &manager), Instance::new(2, &manager));
+        let (first, second) = (ProcessCell::new(1, &manager), ProcessCell::new(2, &manager));
         // A task of the process that outlives it.
         let monitoring = thread::spawn({
             let first = Arc::clone(&first);

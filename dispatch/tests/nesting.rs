@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
-use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, Functions, FunctionsConfig, Interceptor, Next, Payload, PoolConfig,
-    Task,
+    BoxFuture, CallContext, CallError, ErrorKind, Functions, FunctionsConfig, Interceptor, Next, Payload,
+    PoolConfig, Task,
 };
 use frame_registry::{App, Options};
 use serde_json::{Value as Json, json};
@@ -46,11 +46,11 @@ fn task(function: &str, payload: impl Into<Payload>) -> Task {
 }
 
 /// Registers `app:down`, which calls itself as often as its payload says, and then runs `bottom`.
-fn add_down<R>(functions: &Functions, bottom: impl Fn(Ctx) -> R + Clone + Send + Sync + 'static)
+fn add_down<R>(functions: &Functions, bottom: impl Fn(CallContext) -> R + Clone + Send + Sync + 'static)
 where
     R: Future<Output = Result<Payload, CallError>> + Send + 'static,
 {
-    let down = move |ctx: Ctx, payload: Payload| {
+    let down = move |ctx: CallContext, payload: Payload| {
         let bottom = bottom.clone();
         async move {
             match payload.as_json().and_then(Json::as_u64) {
@@ -124,7 +124,7 @@ impl Interceptor for Recursing {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -152,7 +152,7 @@ fn every_built_in_interceptor_can_be_around_every_call() {
     });
     let around = Options::from_json(&options).unwrap();
     let functions = functions(DEEP);
-    let native = async |ctx: Ctx, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
+    let native = async |ctx: CallContext, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
         Some(0) | None => Ok(json!("bottom").into()),
         Some(left) => ctx.call(task("app:native", json!(left - 1))).await,
     };
@@ -184,7 +184,7 @@ static WASM: LazyLock<WasmEngine> =
     LazyLock::new(|| WasmEngine::builder().instances(512).memories(1).build().unwrap());
 
 /// Goes on with a route: calls what its first letter says with the rest of it.
-async fn step(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn step(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     let route = payload.as_json().and_then(Json::as_str).unwrap_or_default().to_owned();
     let Some(kind) = route.chars().next() else { return Ok(json!("end").into()) };
     let rest = &route[1..];
@@ -322,7 +322,7 @@ fn waiting_at_the_bottom() -> (Functions, Arc<AtomicUsize>, mpsc::UnboundedRecei
     let alive = Arc::new(AtomicUsize::new(0));
     let (bottom, reached) = mpsc::unbounded_channel();
     let count = Arc::clone(&alive);
-    let hold = move |ctx: Ctx, payload: Payload| {
+    let hold = move |ctx: CallContext, payload: Payload| {
         let (alive, bottom) = (Alive::new(&count), bottom.clone());
         async move {
             let _alive = alive;
@@ -430,12 +430,12 @@ fn cancelling_a_deep_call_frees_all_of_it() {
 fn a_deadline_in_the_middle_ends_what_is_below_it() {
     workers().block_on(async {
         let (functions, alive, mut reached) = waiting_at_the_bottom();
-        let half = async |ctx: Ctx, _: Payload| {
+        let half = async |ctx: CallContext, _: Payload| {
             let inner = ctx.with_timeout(Duration::from_millis(100));
             Ok(json!(inner.call(down(DEEP / 2)).await.unwrap_err().kind().as_str()).into())
         };
         functions.register("app:half".parse().unwrap(), Options::new(), half).unwrap();
-        let nest = async |ctx: Ctx, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
+        let nest = async |ctx: CallContext, payload: Payload| match payload.as_json().and_then(Json::as_u64) {
             Some(0) | None => ctx.call(task("app:half", json!(null))).await,
             Some(left) => ctx.call(task("app:nest", json!(left - 1))).await,
         };
@@ -530,15 +530,16 @@ fn processes(max_depth: usize) -> ProcessManager {
     processes
 }
 
-fn process() -> Start {
-    Start::new("app:workers".parse().unwrap(), "app:process".parse().unwrap())
+fn process() -> Spawn {
+    Spawn::new("app:workers".parse().unwrap(), "app:process".parse().unwrap())
 }
 
 #[test]
 fn processes_that_wait_for_each_other_are_nested() {
     workers().block_on(async {
         let processes = processes(100);
-        let run = async |ctx: ProcessCtx, _: Payload| Ok(ctx.processes().exec(ctx.ctx(), process()).await?);
+        let run =
+            async |ctx: ProcessContext, _: Payload| Ok(ctx.processes().exec(ctx.ctx(), process()).await?);
         processes.register("app:process".parse().unwrap(), Options::new(), run).unwrap();
         let error = processes.exec(&processes.functions().root(), process()).await.unwrap_err();
         let error = CallError::from(error);
@@ -553,18 +554,18 @@ fn a_process_that_is_only_started_begins_at_depth_0() {
     workers().block_on(async {
         let processes = processes(10);
         let (ended, mut all) = mpsc::unbounded_channel();
-        let run = move |ctx: ProcessCtx, payload: Payload| {
+        let run = move |ctx: ProcessContext, payload: Payload| {
             let ended = ended.clone();
             async move {
                 match payload.as_json().and_then(Json::as_u64) {
                     Some(0) | None => ended.send(()).unwrap(),
-                    Some(left) => _ = ctx.start(process().with_payload(json!(left - 1)))?,
+                    Some(left) => _ = ctx.spawn(process().with_payload(json!(left - 1)))?,
                 }
                 Ok(Payload::default())
             }
         };
         processes.register("app:process".parse().unwrap(), Options::new(), run).unwrap();
-        processes.start(&processes.functions().root(), process().with_payload(json!(100))).unwrap();
+        processes.spawn(&processes.functions().root(), process().with_payload(json!(100))).unwrap();
         timeout(AGES, all.recv()).await.unwrap().unwrap();
     });
 }

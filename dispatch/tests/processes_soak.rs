@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    HostConfig, Lifecycle, Message, ProcessCtx, ProcessError, ProcessManager, ProcessRef, Start,
+    HostConfig, Lifecycle, Message, ProcessContext, ProcessError, ProcessManager, ProcessRef, Spawn,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -100,7 +100,7 @@ impl Lifecycle for Counter {
 }
 
 /// Goes on until it is told how to end.
-async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn worker(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     loop {
         match ctx.receive().await {
             Message::Sent { payload, .. } => match payload.as_json().and_then(|json| json.as_str()) {
@@ -115,7 +115,7 @@ async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
 }
 
 /// Monitors the process that its payload names.
-async fn watcher(mut ctx: ProcessCtx, payload: Payload, counts: &Counts) -> Result<Payload, CallError> {
+async fn watcher(mut ctx: ProcessContext, payload: Payload, counts: &Counts) -> Result<Payload, CallError> {
     let text = payload.as_json().and_then(|json| json.as_str()).expect("a PID");
     let pid: Pid = text.parse().expect("a PID");
     match ctx.monitor(pid) {
@@ -135,13 +135,13 @@ async fn watcher(mut ctx: ProcessCtx, payload: Payload, counts: &Counts) -> Resu
     Ok(Payload::default())
 }
 
-fn start(entry: &str) -> Start {
-    Start::new("test:host".parse().unwrap(), entry.parse().unwrap())
+fn start(entry: &str) -> Spawn {
+    Spawn::new("test:host".parse().unwrap(), entry.parse().unwrap())
 }
 
 struct Soak {
     processes: ProcessManager,
-    root: Ctx,
+    root: CallContext,
     counts: Arc<Counts>,
     random: fastrand::Rng,
     /// Those that were not told to end yet. Some may have.
@@ -194,15 +194,15 @@ impl Soak {
     /// One process more, which is linked, monitored and sent to; and one that is ended if there are too many.
     fn step(&mut self) {
         let named = self.one_in(10).then(|| format!("name {}", self.random.u8(..)));
-        let with_name = |start: Start| match &named {
+        let with_name = |start: Spawn| match &named {
             Some(name) if self.processes.whereis(name).is_none() => start.with_name(name),
             _ => start,
         };
-        let pid = self.processes.start(&self.root, with_name(start("test:worker"))).unwrap();
+        let pid = self.processes.spawn(&self.root, with_name(start("test:worker"))).unwrap();
         self.watch_exit(pid);
         if self.one_in(8) {
             let text = json!(pid.to_string());
-            let watcher = self.processes.start(&self.root, start("test:watcher").with_payload(text)).unwrap();
+            let watcher = self.processes.spawn(&self.root, start("test:watcher").with_payload(text)).unwrap();
             self.counts.watchers.fetch_add(1, Ordering::Relaxed);
             self.watch_exit(watcher);
         }
@@ -237,7 +237,7 @@ impl Soak {
     /// As many at once as ever come together in a round, so that tables are as large as they become.
     async fn burst(&mut self) {
         for _ in 0..4 * ALIVE {
-            let pid = self.processes.start(&self.root, start("test:worker")).unwrap();
+            let pid = self.processes.spawn(&self.root, start("test:worker")).unwrap();
             self.watch_exit(pid);
             self.alive.push(pid);
         }
@@ -328,14 +328,14 @@ fn a_process_that_lives_long_keeps_nothing_of_those_that_monitored_it() {
     let runtime = runtime();
     let soak = Soak::new_on(&runtime);
     let (processes, root) = (&soak.processes, &soak.root);
-    let monitor_and_end = async |mut ctx: ProcessCtx, payload: Payload| {
+    let monitor_and_end = async |mut ctx: ProcessContext, payload: Payload| {
         let text = payload.as_json().and_then(|json| json.as_str()).expect("a PID");
         ctx.monitor(text.parse().expect("a PID")).unwrap();
         assert!(ctx.try_receive().is_none());
         Ok(Payload::default())
     };
     processes.register("test:visitor".parse().unwrap(), Options::new(), monitor_and_end).unwrap();
-    let pid = processes.start(root, start("test:worker")).unwrap();
+    let pid = processes.spawn(root, start("test:worker")).unwrap();
     let visits = async |many| {
         for _ in 0..many {
             let visitor = start("test:visitor").with_payload(json!(pid.to_string()));

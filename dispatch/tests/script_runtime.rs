@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use std::{cell::Cell, thread};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction, LuaModule, ModuleBuilder, ProcessModule, mlua};
-use frame_dispatch::process::{ExitReason, HostConfig, ProcessManager, Start};
+use frame_dispatch::process::{ExitReason, HostConfig, ProcessManager, Spawn};
 use frame_dispatch::wasm::wasmtime::component::Linker;
 use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, wasmtime};
 use frame_dispatch::{
-    CallError, Ctx, ErrorKind, FunctionId, Functions, Payload, PoolConfig, ScriptRuntime, Task,
+    CallContext, CallError, ErrorKind, FunctionId, Functions, Payload, PoolConfig, ScriptRuntime, Task,
 };
 use frame_registry::{App, Options};
 use serde_json::json;
@@ -76,7 +76,7 @@ impl LuaModule for Staller {
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let staller = self.clone();
-        module.function("stall", move |_, _: Ctx, ()| {
+        module.function("stall", move |_, _: CallContext, ()| {
             staller.stall();
             Ok(())
         })
@@ -196,8 +196,8 @@ async fn a_script_that_stalls_is_quarantined_and_others_are_not() {
 
     let entry = "app:bad".parse().unwrap();
     scripts.processes.register(entry, Options::new(), bad.clone()).unwrap();
-    let start = Start::new("app:workers".parse().unwrap(), "app:bad".parse().unwrap());
-    let pid = scripts.processes.start(&scripts.functions.root(), start).unwrap();
+    let start = Spawn::new("app:workers".parse().unwrap(), "app:bad".parse().unwrap());
+    let pid = scripts.processes.spawn(&scripts.functions.root(), start).unwrap();
     let exit = scripts.processes.monitor(pid).unwrap().await;
     let ExitReason::Failed(error) = exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Exhausted);
@@ -255,7 +255,7 @@ impl LuaModule for Blocking {
     }
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        module.function("block", |_, _: Ctx, ()| {
+        module.function("block", |_, _: CallContext, ()| {
             thread::sleep(Duration::from_millis(20));
             Ok(())
         })
@@ -306,7 +306,7 @@ async fn a_function_holds_no_more_threads_than_its_pool_has_places() {
 /// A function that never ends by itself, and says when it has begun and when it is dropped.
 #[allow(clippy::type_complexity, reason = "it has three parts")]
 fn endless() -> (
-    impl Fn(Ctx, Payload) -> frame_dispatch::BoxFuture<'static, Result<Payload, CallError>>,
+    impl Fn(CallContext, Payload) -> frame_dispatch::BoxFuture<'static, Result<Payload, CallError>>,
     Arc<Notify>,
     mpsc::UnboundedReceiver<String>,
 ) {
@@ -321,7 +321,7 @@ fn endless() -> (
     }
     let (begun, (sender, dropped)) = (Arc::new(Notify::new()), mpsc::unbounded_channel());
     let has_begun = Arc::clone(&begun);
-    let function = move |_: Ctx, _: Payload| {
+    let function = move |_: CallContext, _: Payload| {
         let (guard, has_begun) = (Dropped(sender.clone()), Arc::clone(&has_begun));
         Box::pin(async move {
             let _guard = guard;
@@ -399,7 +399,7 @@ async fn calls_come_before_other_tasks_for_a_slice_only() {
 async fn a_call_is_not_kept_by_a_thread_that_does_not_return_to_it() {
     let scripts = Scripts::new(ScriptRuntime::builder().threads(2).build());
     scripts.register("echo", "return 1");
-    let blocking = async |ctx: Ctx, payload: Payload| {
+    let blocking = async |ctx: CallContext, payload: Payload| {
         if payload != Payload::default() {
             thread::sleep(Duration::from_millis(150));
         }
@@ -430,7 +430,7 @@ async fn what_panics_as_it_is_dropped_ends_nothing_else() {
     let scripts = Scripts::new(ScriptRuntime::new());
     let begun = Arc::new(Notify::new());
     let begins = Arc::clone(&begun);
-    let native = move |_: Ctx, _: Payload| {
+    let native = move |_: CallContext, _: Payload| {
         let begins = Arc::clone(&begins);
         async move {
             let _bomb = Bomb;
@@ -452,13 +452,13 @@ async fn what_panics_as_it_is_dropped_ends_nothing_else() {
 async fn calls_made_at_once_run_in_their_order_and_do_not_keep_others_out() {
     let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
     let (ran, mut order) = mpsc::unbounded_channel();
-    let note = move |_: Ctx, payload: Payload| {
+    let note = move |_: CallContext, payload: Payload| {
         let _ = ran.send(payload.as_json().and_then(serde_json::Value::as_u64).unwrap_or_default());
         async { Ok::<_, CallError>(Payload::default()) }
     };
     scripts.functions.register(id("app:note"), Options::new(), note).unwrap();
     scripts.register("noting", "call('app:note', ...)");
-    let joins = async |ctx: Ctx, _: Payload| {
+    let joins = async |ctx: CallContext, _: Payload| {
         let call = |n: u64| ctx.call(Task::new(id("app:noting")).with_payload(json!(n)));
         let (a, b, c) = tokio::join!(call(1), call(2), call(3));
         a.and(b).and(c)
@@ -489,7 +489,7 @@ async fn each_script_of_a_chain_is_polled_on_its_own_and_timers_work_there() {
     let scripts = Scripts::new(ScriptRuntime::new());
     scripts.register("outer", "return call('app:between')");
     scripts.register("inner", "return call('app:last')");
-    let between = async |ctx: Ctx, _: Payload| {
+    let between = async |ctx: CallContext, _: Payload| {
         sleep(Duration::from_millis(1)).await;
         let mut call = pin!(ctx.call(Task::new(id("app:inner"))));
         poll_fn(|context| {
@@ -501,13 +501,13 @@ async fn each_script_of_a_chain_is_polled_on_its_own_and_timers_work_there() {
         .await
     };
     scripts.functions.register(id("app:between"), Options::new(), between).unwrap();
-    let last = async |_: Ctx, _: Payload| {
+    let last = async |_: CallContext, _: Payload| {
         let name = thread::current().name().unwrap_or_default().to_owned();
         Ok(Payload::from(json!([IS_INSIDE.get(), name.starts_with("frame-script-")])))
     };
     scripts.functions.register(id("app:last"), Options::new(), last).unwrap();
     assert_eq!(scripts.call("outer").await.unwrap(), json!([false, true]).into());
-    let spawned = async |ctx: Ctx, _: Payload| {
+    let spawned = async |ctx: CallContext, _: Payload| {
         tokio::spawn(async move { ctx.call(Task::new(id("app:inner"))).await }).await.unwrap()
     };
     scripts.functions.register(id("app:spawned"), Options::new(), spawned).unwrap();
@@ -522,7 +522,7 @@ async fn a_span_is_entered_on_the_other_thread_and_a_panic_is_the_failure_of_the
         tracing::subscriber::set_global_default(tracing_subscriber::registry()).unwrap();
     });
     let scripts = Scripts::new(ScriptRuntime::new());
-    let native = async |_: Ctx, payload: Payload| {
+    let native = async |_: CallContext, payload: Payload| {
         assert!(payload.as_json() != Some(&json!("panic")), "as it was asked");
         let span = tracing::Span::current();
         Ok(Payload::from(json!(span.metadata().map(tracing::Metadata::name))))
@@ -541,7 +541,7 @@ async fn a_span_is_entered_on_the_other_thread_and_a_panic_is_the_failure_of_the
 async fn a_process_that_was_woken_last_is_not_stranded_on_the_thread_that_woke_it() {
     let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
     let (sender, mut received) = mpsc::unbounded_channel();
-    let report = move |_: Ctx, payload: Payload| {
+    let report = move |_: CallContext, payload: Payload| {
         let sent = sender.send(payload).map_err(|_| CallError::invalid("the test has ended"));
         async move { sent.map(|()| Payload::default()) }
     };
@@ -550,8 +550,8 @@ async fn a_process_that_was_woken_last_is_not_stranded_on_the_thread_that_woke_i
         let process = scripts.engine.function(name, source, LuaConfig::process()).unwrap();
         let entry: frame_dispatch::process::EntryId = format!("app:{name}").parse().unwrap();
         scripts.processes.register(entry.clone(), Options::new(), process).unwrap();
-        let start = Start::new("app:workers".parse().unwrap(), entry).with_name(name);
-        scripts.processes.start(&scripts.functions.root(), start).unwrap();
+        let start = Spawn::new("app:workers".parse().unwrap(), entry).with_name(name);
+        scripts.processes.spawn(&scripts.functions.root(), start).unwrap();
     };
     start("woken", "while true do call('app:report', process.receive().payload) end");
     start(
@@ -617,7 +617,7 @@ async fn an_assignment_that_rehashes_colliding_keys_is_found() {
 #[tokio::test]
 async fn a_script_that_cannot_be_suspended_makes_room_and_is_not_quarantined() {
     let scripts = Scripts::new(ScriptRuntime::builder().threads(1).build());
-    let echo = async |_: Ctx, payload: Payload| Ok::<_, CallError>(payload);
+    let echo = async |_: CallContext, payload: Payload| Ok::<_, CallError>(payload);
     scripts.functions.register(id("app:echo"), Options::new(), echo).unwrap();
     let handler = scripts.register("handler", "xpcall(error, function() while true do end end)");
     let source = "local t = {} for i = 1, 300000 do t[i] = i end for i = 1, 3 do call('app:echo', t) end";
@@ -664,8 +664,8 @@ async fn a_quarantined_process_that_is_cancelled_is_not_given_time_to_end() {
     let scripts = Scripts::new(ScriptRuntime::new());
     let held = scripts.engine.function("held.lua", "host.stall()", LuaConfig::process()).unwrap();
     scripts.processes.register("app:held".parse().unwrap(), Options::new(), held.clone()).unwrap();
-    let start = Start::new("app:workers".parse().unwrap(), "app:held".parse().unwrap());
-    let pid = scripts.processes.start(&scripts.functions.root(), start).unwrap();
+    let start = Spawn::new("app:workers".parse().unwrap(), "app:held".parse().unwrap());
+    let pid = scripts.processes.spawn(&scripts.functions.root(), start).unwrap();
     until(|| held.quarantine().is_some()).await;
     let exit = scripts.processes.monitor(pid).unwrap();
     // It could not read that it is to end, though it had all the time there is.

@@ -23,7 +23,7 @@ mod unix {
     use std::time::{Duration, Instant};
 
     use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaModule, ModuleBuilder, mlua};
-    use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, PoolConfig, Task};
+    use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, PoolConfig, Task};
     use frame_registry::{App, Options};
     use serde_json::json;
     use tokio::runtime::{Builder, Runtime};
@@ -141,7 +141,7 @@ mod unix {
             Self { functions, runtime: Builder::new_current_thread().enable_time().build().unwrap() }
         }
 
-        fn call(&self, ctx: &Ctx, payload: impl Into<Payload>) -> Result<Payload, CallError> {
+        fn call(&self, ctx: &CallContext, payload: impl Into<Payload>) -> Result<Payload, CallError> {
             self.runtime.block_on(ctx.call(Task::new("app:script".parse().unwrap()).with_payload(payload)))
         }
 
@@ -453,7 +453,7 @@ mod unix {
         let (waiting, go_on) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(0)));
         let all_wait = Arc::clone(&waiting);
         let count = Arc::new(AtomicUsize::new(0));
-        let wait = move |_: Ctx, payload: Payload| {
+        let wait = move |_: CallContext, payload: Payload| {
             let (waiting, go_on, count) = (Arc::clone(&waiting), Arc::clone(&go_on), Arc::clone(&count));
             async move {
                 if payload == json!("go").into() {

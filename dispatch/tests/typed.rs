@@ -6,9 +6,9 @@ use std::future::{Future, ready};
 use std::time::Duration;
 use std::{fmt, io};
 
-use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessCtx, ProcessManager, Start};
+use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessContext, ProcessManager, Spawn};
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, FromPayload, Function, FunctionId, Functions, IntoFunction,
+    BoxFuture, CallContext, CallError, ErrorKind, FromPayload, Function, FunctionId, Functions, IntoFunction,
     IntoPayload, Json, Payload, Task,
 };
 use frame_registry::{App, BoxError, Options};
@@ -47,7 +47,7 @@ impl fmt::Display for TooDear {
 
 impl Error for TooDear {}
 
-async fn total(_: Ctx, Json(request): Json<Request>) -> Result<Json<Response>, TooDear> {
+async fn total(_: CallContext, Json(request): Json<Request>) -> Result<Json<Response>, TooDear> {
     let total = request.order.items.iter().map(|item| item.price).sum();
     if total > 100 { Err(TooDear(total)) } else { Ok(Json(Response { total })) }
 }
@@ -85,11 +85,11 @@ async fn an_async_fn_takes_and_returns_json() {
 
 #[tokio::test]
 async fn a_closure_takes_and_returns_json() {
-    let named = async |_: Ctx, Json(request): Json<Request>| -> Result<Json<Response>, TooDear> {
+    let named = async |_: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, TooDear> {
         Ok(Json(Response { total: request.order.items[0].price }))
     };
     assert_eq!(call(named, order(&[7])).await.unwrap(), json!({ "total": 7 }).into());
-    let inferred = async |_: Ctx, Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1));
+    let inferred = async |_: CallContext, Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1));
     assert_eq!(call(inferred, json!(1)).await.unwrap(), json!(2).into());
     let context_inferred = async |_, Json(n): Json<u64>| Ok::<_, CallError>(Json(n + 1));
     assert_eq!(call(context_inferred, json!(1)).await.unwrap(), json!(2).into());
@@ -98,7 +98,7 @@ async fn a_closure_takes_and_returns_json() {
 #[tokio::test]
 async fn a_closure_that_captures_and_returns_a_future_takes_json() {
     let step = String::from("2");
-    let function = move |_: Ctx, Json(n): Json<u64>| {
+    let function = move |_: CallContext, Json(n): Json<u64>| {
         let step = step.clone();
         async move { Ok::<_, BoxError>(Json(n + step.parse::<u64>()?)) }
     };
@@ -108,36 +108,39 @@ async fn a_closure_that_captures_and_returns_a_future_takes_json() {
 #[tokio::test]
 async fn a_function_that_cannot_fail_returns_no_result() {
     assert_eq!(
-        call(async |_: Ctx, Json(n): Json<u64>| Json(n + 1), json!(1)).await.unwrap(),
+        call(async |_: CallContext, Json(n): Json<u64>| Json(n + 1), json!(1)).await.unwrap(),
         json!(2).into()
     );
-    assert_eq!(call(async |_: Ctx, bytes: Vec<u8>| bytes, vec![1]).await.unwrap(), vec![1].into());
-    assert_eq!(call(async |_: Ctx, Json(_): Json<u64>| (), json!(1)).await.unwrap(), Payload::default());
+    assert_eq!(call(async |_: CallContext, bytes: Vec<u8>| bytes, vec![1]).await.unwrap(), vec![1].into());
+    assert_eq!(
+        call(async |_: CallContext, Json(_): Json<u64>| (), json!(1)).await.unwrap(),
+        Payload::default()
+    );
 }
 
 #[tokio::test]
 async fn a_function_of_its_context_alone_does_not_read_the_payload() {
-    let json = async |ctx: Ctx| Json(ctx.is_cancelled());
+    let json = async |ctx: CallContext| Json(ctx.is_cancelled());
     assert_eq!(call(json, vec![1]).await.unwrap(), json!(false).into());
-    let nothing = async |_: Ctx| -> Result<(), io::Error> { Ok(()) };
+    let nothing = async |_: CallContext| -> Result<(), io::Error> { Ok(()) };
     assert_eq!(call(nothing, json!([1])).await.unwrap(), Payload::default());
 }
 
 #[tokio::test]
 async fn a_function_of_its_context_alone_returns_the_payload_of_another_with_any_error() {
     let functions = Functions::new(App::builder().build());
-    let relay = async |ctx: Ctx| -> Result<Payload, BoxError> {
+    let relay = async |ctx: CallContext| -> Result<Payload, BoxError> {
         let inner = String::from_utf8(b"app:inner".to_vec())?;
         Ok(ctx.call(Task::new(inner.parse()?)).await?)
     };
-    functions.register("app:inner".parse().unwrap(), Options::new(), async |_: Ctx| Json(5)).unwrap();
+    functions.register("app:inner".parse().unwrap(), Options::new(), async |_: CallContext| Json(5)).unwrap();
     functions.register(id(), Options::new(), relay).unwrap();
     assert_eq!(functions.root().call(Task::new(id())).await.unwrap(), json!(5).into());
 }
 
 #[tokio::test]
 async fn bytes_are_taken_and_returned_as_they_are() {
-    let reverse = async |_: Ctx, mut bytes: Vec<u8>| -> Result<Vec<u8>, io::Error> {
+    let reverse = async |_: CallContext, mut bytes: Vec<u8>| -> Result<Vec<u8>, io::Error> {
         bytes.reverse();
         Ok(bytes)
     };
@@ -147,13 +150,13 @@ async fn bytes_are_taken_and_returned_as_they_are() {
 #[tokio::test]
 async fn the_types_of_a_closure_from_payload_to_payload_are_inferred() {
     let json = json!([1]);
-    let from_argument = async |_: Ctx, payload: Payload| Ok(payload);
+    let from_argument = async |_: CallContext, payload: Payload| Ok(payload);
     assert_eq!(call(from_argument, json.clone()).await.unwrap(), json.clone().into());
-    let into = async |_: Ctx, _: Payload| Ok(json!(1).into());
+    let into = async |_: CallContext, _: Payload| Ok(json!(1).into());
     assert_eq!(call(into, json.clone()).await.unwrap(), json!(1).into());
-    let from_output = async |_: Ctx, _| Ok(Payload::from(json!(2)));
+    let from_output = async |_: CallContext, _| Ok(Payload::from(json!(2)));
     assert_eq!(call(from_output, json.clone()).await.unwrap(), json!(2).into());
-    let failing = async |_: Ctx, payload: Payload| {
+    let failing = async |_: CallContext, payload: Payload| {
         payload.as_bytes().ok_or_else(|| CallError::invalid("not bytes"))?;
         Ok(payload)
     };
@@ -162,7 +165,7 @@ async fn the_types_of_a_closure_from_payload_to_payload_are_inferred() {
 
 #[tokio::test]
 async fn a_closure_from_payload_to_payload_parses_with_the_same_errors() {
-    let function = async |_: Ctx, payload: Payload| {
+    let function = async |_: CallContext, payload: Payload| {
         let Json(n) = Json::<u64>::from_payload(payload)?;
         Json(n + 1).into_payload()
     };
@@ -201,14 +204,14 @@ async fn bytes_for_json_and_json_for_bytes_are_invalid() {
     let error = refused(total, vec![1]).await;
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(error.message(), "invalid payload: expected JSON, found bytes; pass it as JSON");
-    let error = refused(async |_: Ctx, bytes: Vec<u8>| bytes, json!([1])).await;
+    let error = refused(async |_: CallContext, bytes: Vec<u8>| bytes, json!([1])).await;
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(error.message(), "invalid payload: expected bytes, found JSON; pass it as bytes");
 }
 
 #[tokio::test]
 async fn a_function_does_not_run_if_its_payload_is_invalid() {
-    let function = |_: Ctx, Json(_): Json<u64>| -> std::future::Ready<()> { panic!("it runs") };
+    let function = |_: CallContext, Json(_): Json<u64>| -> std::future::Ready<()> { panic!("it runs") };
     assert_eq!(refused(function, json!("1")).await.kind(), ErrorKind::Invalid);
 }
 
@@ -218,7 +221,7 @@ async fn a_response_that_is_not_json_is_internal_with_the_path_to_the_mistake() 
     struct Shares {
         by_pair: BTreeMap<(u8, u8), u64>,
     }
-    let function = async |_: Ctx| Json(Shares { by_pair: BTreeMap::from([((1, 2), 3)]) });
+    let function = async |_: CallContext| Json(Shares { by_pair: BTreeMap::from([((1, 2), 3)]) });
     let error = refused(function, Payload::default()).await;
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Internal, false));
     assert_eq!(error.message(), "the response is not valid JSON at `by_pair`: key must be a string");
@@ -236,7 +239,7 @@ async fn an_error_of_the_functions_own_is_the_source_of_an_internal_one() {
 
 #[tokio::test]
 async fn the_question_mark_converts_errors_of_several_types() {
-    async fn parse(_: Ctx, Json(text): Json<String>) -> Result<Json<u64>, BoxError> {
+    async fn parse(_: CallContext, Json(text): Json<String>) -> Result<Json<u64>, BoxError> {
         let text = text.strip_prefix('#').ok_or_else(|| io::Error::other("no number sign"))?;
         Ok(Json(text.parse()?))
     }
@@ -261,13 +264,13 @@ fn assert_is_unavailable(error: &CallError) {
 
 #[tokio::test]
 async fn a_call_error_stays_as_it_is() {
-    let function = async |_: Ctx, Json(_): Json<u64>| -> Result<(), CallError> { Err(unavailable()) };
+    let function = async |_: CallContext, Json(_): Json<u64>| -> Result<(), CallError> { Err(unavailable()) };
     assert_is_unavailable(&refused(function, json!(1)).await);
 }
 
 #[tokio::test]
 async fn a_call_error_in_a_box_stays_as_it_is() {
-    let function = async |_: Ctx, Json(_): Json<u64>| -> Result<(), BoxError> { Err(unavailable())? };
+    let function = async |_: CallContext, Json(_): Json<u64>| -> Result<(), BoxError> { Err(unavailable())? };
     assert_is_unavailable(&refused(function, json!(1)).await);
     assert_is_unavailable(&CallError::from(BoxError::from(unavailable())));
 }
@@ -290,7 +293,7 @@ async fn types_of_ones_own_are_arguments_and_responses() {
     }
 
     let function =
-        async |_: Ctx, Text(text): Text| -> Result<Text, TooDear> { Ok(Text(text.to_uppercase())) };
+        async |_: CallContext, Text(text): Text| -> Result<Text, TooDear> { Ok(Text(text.to_uppercase())) };
     assert_eq!(call(function, b"abc".to_vec()).await.unwrap(), b"ABC".to_vec().into());
     assert_eq!(refused(function, vec![0xff]).await.message(), "invalid payload: not UTF-8");
 }
@@ -300,7 +303,7 @@ async fn a_type_that_implements_function_is_registered_as_it_is() {
     struct Echo;
 
     impl Function for Echo {
-        fn call(&self, _: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        fn call(&self, _: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
             Box::pin(ready(Ok(payload)))
         }
     }
@@ -313,7 +316,7 @@ async fn a_type_that_implements_function_is_registered_as_it_is() {
 #[tokio::test]
 async fn a_typed_function_replaces_another() {
     let functions = Functions::new(App::builder().build());
-    functions.register(id(), Options::new(), async |_: Ctx, payload: Payload| Ok(payload)).unwrap();
+    functions.register(id(), Options::new(), async |_: CallContext, payload: Payload| Ok(payload)).unwrap();
     functions.replace(id(), Options::new(), total).unwrap().drained().await;
     let task = Task::new(id()).with_payload(order(&[4]));
     assert_eq!(functions.root().call(task).await.unwrap(), json!({ "total": 4 }).into());
@@ -329,17 +332,19 @@ async fn a_panic_while_a_payload_is_parsed_is_an_internal_error() {
         }
     }
 
-    let error = refused(async |_: Ctx, Json(_): Json<Panics>| (), json!(1)).await;
+    let error = refused(async |_: CallContext, Json(_): Json<Panics>| (), json!(1)).await;
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
 
 #[test]
 fn the_future_of_a_typed_function_is_no_larger_than_that_of_its_closure() {
-    fn size<M, F: Future>(_: impl Fn(Ctx, Json<u64>) -> F + IntoFunction<M, Function: Function>) -> usize {
+    fn size<M, F: Future>(
+        _: impl Fn(CallContext, Json<u64>) -> F + IntoFunction<M, Function: Function>,
+    ) -> usize {
         size_of::<F>()
     }
 
-    async fn large(ctx: Ctx, Json(n): Json<u64>) -> Result<Json<u64>, BoxError> {
+    async fn large(ctx: CallContext, Json(n): Json<u64>) -> Result<Json<u64>, BoxError> {
         let room = [n; 100];
         ctx.call(Task::new("app:g".parse()?)).await?;
         Ok(Json(room.iter().sum()))
@@ -357,14 +362,14 @@ fn processes() -> ProcessManager {
     processes
 }
 
-fn start(payload: serde_json::Value) -> Start {
-    Start::new("app:host".parse().unwrap(), "app:p".parse().unwrap()).with_payload(payload)
+fn start(payload: serde_json::Value) -> Spawn {
+    Spawn::new("app:host".parse().unwrap(), "app:p".parse().unwrap()).with_payload(payload)
 }
 
 #[tokio::test]
 async fn a_process_takes_and_returns_json() {
     let processes = processes();
-    let sum = async |mut ctx: ProcessCtx, Json(mut sum): Json<u64>| -> Result<Json<u64>, BoxError> {
+    let sum = async |mut ctx: ProcessContext, Json(mut sum): Json<u64>| -> Result<Json<u64>, BoxError> {
         while let Message::Sent { payload, .. } = ctx.receive().await {
             sum += Json::<u64>::from_payload(payload)?.0;
         }
@@ -372,7 +377,7 @@ async fn a_process_takes_and_returns_json() {
     };
     processes.register("app:p".parse().unwrap(), Options::new(), sum).unwrap();
     let root = processes.functions().root();
-    let pid = processes.start(&root, start(json!(1))).unwrap();
+    let pid = processes.spawn(&root, start(json!(1))).unwrap();
     processes.send(&root, pid, json!(2)).await.unwrap();
     let exit = processes.monitor(pid).unwrap();
     processes.cancel(pid, "done", Duration::from_mins(1)).unwrap();
@@ -382,7 +387,7 @@ async fn a_process_takes_and_returns_json() {
 #[tokio::test]
 async fn a_process_of_its_context_alone_returns_nothing() {
     let processes = processes();
-    processes.register("app:p".parse().unwrap(), Options::new(), async |_: ProcessCtx| ()).unwrap();
+    processes.register("app:p".parse().unwrap(), Options::new(), async |_: ProcessContext| ()).unwrap();
     let root = processes.functions().root();
     assert_eq!(processes.exec(&root, start(json!(1))).await.unwrap(), Payload::default());
 }
@@ -390,10 +395,10 @@ async fn a_process_of_its_context_alone_returns_nothing() {
 #[tokio::test]
 async fn a_process_whose_payload_is_invalid_fails() {
     let processes = processes();
-    processes.register("app:p".parse().unwrap(), Options::new(), async |_: ProcessCtx| ()).unwrap();
-    let typed = async |_: ProcessCtx, Json(_): Json<u64>| ();
+    processes.register("app:p".parse().unwrap(), Options::new(), async |_: ProcessContext| ()).unwrap();
+    let typed = async |_: ProcessContext, Json(_): Json<u64>| ();
     processes.replace("app:p".parse().unwrap(), Options::new(), typed).unwrap();
-    let pid = processes.start(&processes.functions().root(), start(json!("1"))).unwrap();
+    let pid = processes.spawn(&processes.functions().root(), start(json!("1"))).unwrap();
     let exit = processes.monitor(pid).unwrap().await;
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -1,6 +1,6 @@
 -- A room with a topic. Its scribe ends with it, however it ends.
 local topic = ...
-local scribe = process.start { host = "rooms:workers", entry = "rooms:scribe", owned = true }
+local scribe = process.spawn { host = "rooms:workers", entry = "rooms:scribe", owned = true }
 log.info("a room was opened", { topic = topic })
 while true do
   local message = process.receive(2)

@@ -18,7 +18,7 @@ use crate::limits::{
     Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, Unit, account,
 };
 use crate::network::{BoxDatagrams, BoxListener, BoxStream};
-use crate::option::OVERLAY;
+use crate::option::NETWORK_KEY;
 use crate::registered::Registered;
 use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
 #[cfg(feature = "http")]
@@ -48,7 +48,7 @@ use crate::secrets::{Granted, SecretError, SecretId, StoredSecret};
 /// [`NetworkError::NotFound`] if the frame's network is not registered any more, and [`NetworkError::NotBooted`]
 /// if the app has no networks at all, not even clearnet.
 pub fn dialer(frame: &Frame, app: &App) -> Result<Dialer, NetworkError> {
-    let carried = frame.get(&OVERLAY).map(|id| (id, ChosenBy::Frame));
+    let carried = frame.get(&NETWORK_KEY).map(|id| (id, ChosenBy::Frame));
     let chosen = carried.or_else(|| default_network(app).map(|id| (id, ChosenBy::AppDefault)));
     let (route, chosen_by) = match chosen {
         Some((id, chosen_by)) => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 use serde::Deserialize;
 
 /// The isolation key of the frame's connections: where it is given, no connection of another key, or of none, is
@@ -35,7 +35,7 @@ pub static ISOLATION_KEY: Key<IsolationKey> = Key::new("net.isolation").inherit(
 ///
 /// [`IsolationError`], for keys of code that is not trusted only.
 #[frame_resolver(order = 210, covers(ISOLATION))]
-pub fn isolation(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, IsolationError> {
+pub fn isolation(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, IsolationError> {
     let carried = ctx.parent().and_then(|parent| parent.pair(&ISOLATION_KEY));
     match options.get(&ISOLATION) {
         None => Ok(carried.cloned()),

@@ -1,7 +1,7 @@
 //! Overlay networks as a frame option.
 //!
 //! A call says through which network its traffic goes, with the option [`NETWORK`]; the resolver [`overlay()`]
-//! puts the choice on the frame under [`OVERLAY`], where whatever the call spawns inherits it; and whoever needs a
+//! puts the choice on the frame under [`NETWORK_KEY`], where whatever the call spawns inherits it; and whoever needs a
 //! connection asks [`dialer()`] for one. A network that was chosen and is not there is an error, never clearnet.
 //!
 //! The call's option wins over the preset of the entry (the dispatcher merges those two), then comes what the
@@ -9,7 +9,7 @@
 //!
 //! ```standalone_crate
 //! use frame_net::{NETWORK, NetConfig, dialer};
-//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;
 //!
 //! let config: NetConfig = serde_json::from_value(json!({
@@ -22,7 +22,7 @@
 //!
 //! let options = Options::from_json(&json!({ "network": "app:tor" }))?;
 //! let mut frame = FrameBuilder::new();
-//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//! app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 //!
 //! let dialer = dialer(&frame.seal(), &app)?;
 //! assert_eq!(dialer.route().to_string(), "network `app:tor`");
@@ -113,8 +113,8 @@ pub use crate::direct::{
 };
 pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::egress::{
-    EGRESS, Egress, EgressError, EgressList, EgressListError, EgressRefusal, EgressRule, EgressRuleError,
-    FRAME_EGRESS, Verdict,
+    EGRESS, EGRESS_KEY, Egress, EgressError, EgressList, EgressListError, EgressRefusal, EgressRule,
+    EgressRuleError, Verdict,
 };
 pub use crate::endpoint::{Endpoint, EndpointError};
 pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
@@ -127,14 +127,14 @@ pub use crate::limits::{LimitReached, Limited, LimitsConfig, Reserved, UNIT_OF, 
 pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
 };
-pub use crate::option::{NETWORK, OVERLAY};
+pub use crate::option::{NETWORK, NETWORK_KEY};
 pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_network};
 #[allow(deprecated)]
 pub use crate::resolver::apply_overlay_pair;
 pub use crate::resolver::overlay;
 pub use crate::secret::Secret;
 #[cfg(feature = "http")]
-pub use crate::secrets::{GRANTED_SECRETS, SECRETS, SecretId};
+pub use crate::secrets::{SECRETS, SECRETS_KEY, SecretId};
 pub use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment};
 pub use crate::settings::read_settings;
 

@@ -29,7 +29,7 @@ pub static NETWORK: FrameOption<NetworkId>;
 
 /// The overlay network of a frame; forks inherit it. A frame without one is on the app's default, or on clearnet.
 #[frame_key(name = "net.overlay", propagates, inherit, public)]
-pub static OVERLAY: Key<NetworkId>;
+pub static NETWORK_KEY: Key<NetworkId>;
 
 #[cfg(test)]
 mod tests {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use frame_registry::{App, Context, Options, Pair, Pairs, frame_resolver};
+use frame_registry::{App, Options, Pair, Pairs, ResolveContext, frame_resolver};
 
 use crate::error::{ChosenBy, InsteadOf, NetworkError};
 use crate::id::NetworkId;
-use crate::option::{NETWORK, OVERLAY};
+use crate::option::{NETWORK, NETWORK_KEY};
 use crate::registry::{DEFAULT, require};
 
 /// Chooses the overlay network of a frame: the option, or else what the parent's frame carries, or else the app's
@@ -20,7 +20,7 @@ use crate::registry::{DEFAULT, require};
 /// [`NetworkError::NotSelectable`] if code chose it that is not trusted, and [may not](crate#who-may-choose). The next
 /// candidate is not tried: what was asked for is not to be had.
 #[frame_resolver(order = 200, covers(NETWORK))]
-pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
+pub fn overlay(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
     let given = given(options);
     let is_judged = given.is_some() && !options.is_trusted(&NETWORK);
     let Some(Chosen { id, pair, by }) = given.or_else(|| without_option(ctx)) else {
@@ -34,7 +34,7 @@ pub fn overlay(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Net
 }
 
 /// Refuses a network that code chose that is not trusted, unless it is the one that the frame would have without.
-fn check_choice(id: &NetworkId, ctx: &Context<'_>, options: &Options) -> Result<(), NetworkError> {
+fn check_choice(id: &NetworkId, ctx: &ResolveContext<'_>, options: &Options) -> Result<(), NetworkError> {
     let instead_of = if options.replaces_trusted(&NETWORK) {
         InsteadOf::Preset
     } else {
@@ -57,7 +57,7 @@ fn check_choice(id: &NetworkId, ctx: &Context<'_>, options: &Options) -> Result<
     note = "call `app.resolvers().resolve(&ctx, &options, &mut pairs)`, which runs every resolver, this one included"
 )]
 pub fn apply_overlay_pair(
-    ctx: &Context<'_>,
+    ctx: &ResolveContext<'_>,
     options: &Options,
     pairs: &mut Pairs,
 ) -> Result<(), NetworkError> {
@@ -73,23 +73,23 @@ struct Chosen<'a> {
 }
 
 fn given(options: &Options) -> Option<Chosen<'_>> {
-    let (id, pair) = (options.get(&NETWORK)?, options.pair(&NETWORK, &OVERLAY)?);
+    let (id, pair) = (options.get(&NETWORK)?, options.pair(&NETWORK, &NETWORK_KEY)?);
     Some(Chosen { id, pair, by: ChosenBy::Option })
 }
 
-fn without_option<'a>(ctx: &Context<'a>) -> Option<Chosen<'a>> {
+fn without_option<'a>(ctx: &ResolveContext<'a>) -> Option<Chosen<'a>> {
     inherited(ctx).or_else(|| default(ctx.app()))
 }
 
-fn inherited<'a>(ctx: &Context<'a>) -> Option<Chosen<'a>> {
+fn inherited<'a>(ctx: &ResolveContext<'a>) -> Option<Chosen<'a>> {
     let parent = ctx.parent()?;
-    let (id, pair) = (parent.get(&OVERLAY)?, parent.pair(&OVERLAY)?.clone());
+    let (id, pair) = (parent.get(&NETWORK_KEY)?, parent.pair(&NETWORK_KEY)?.clone());
     Some(Chosen { id, pair, by: ChosenBy::ParentFrame })
 }
 
 fn default(app: &App) -> Option<Chosen<'_>> {
     let id = app.get(&DEFAULT)?;
-    Some(Chosen { id, pair: OVERLAY.pair_shared(Arc::clone(id)), by: ChosenBy::AppDefault })
+    Some(Chosen { id, pair: NETWORK_KEY.pair_shared(Arc::clone(id)), by: ChosenBy::AppDefault })
 }
 
 #[cfg(test)]

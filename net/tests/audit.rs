@@ -9,7 +9,7 @@ use frame_net::http::websocket::WebSocketRequest;
 use frame_net::http::{HttpClient, HttpConfig, Request};
 use frame_net::socks5::Relay;
 use frame_net::{Dialer, IsolationKey, LocalEndpoint, UNIT_OF, Unit, dialer};
-use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Key, Options};
+use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Key, Options, ResolveContext};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -344,7 +344,7 @@ async fn a_connection_that_is_accepted_is_recorded() {
 fn unit(app: &App, name: &str, parent: Option<&Frame>) -> Frame {
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
     frame.set(&UNIT, name.to_owned()).set(&TRACE, format!("trace of {name}"));
-    app.resolvers().resolve(&Context::new(app, parent), &Options::new(), frame.pairs_mut()).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(app, parent), &Options::new(), frame.pairs_mut()).unwrap();
     frame.seal()
 }
 
@@ -376,7 +376,9 @@ async fn frames_of_an_app_without_a_log_carry_no_callers() {
     let (app, _) = support::app(json!({}));
     let parent = frame(&app, &json!({}));
     let mut child = parent.fork();
-    app.resolvers().resolve(&Context::new(&app, Some(&parent)), &Options::new(), child.pairs_mut()).unwrap();
+    app.resolvers()
+        .resolve(&ResolveContext::new(&app, Some(&parent)), &Options::new(), child.pairs_mut())
+        .unwrap();
     assert!(child.seal().get(&CALLERS).is_none());
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use frame_net::socks5::{Credentials, Relay, Request};
 use frame_net::{Cause, ChosenBy, Dialer, DriverError, LocalEndpoint, NetworkError, dialer};
-use frame_registry::{Context, Frame, Options};
+use frame_registry::{Frame, Options, ResolveContext};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -56,7 +56,7 @@ async fn username(dialer: &Dialer, requests: &mut mpsc::UnboundedReceiver<Reques
 fn fork(parent: &Frame, app: &frame_registry::App, options: &Value) -> Frame {
     let options = Options::from_json(options).unwrap();
     let mut child = parent.fork();
-    app.resolvers().resolve(&Context::new(app, Some(parent)), &options, child.pairs_mut()).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(app, Some(parent)), &options, child.pairs_mut()).unwrap();
     child.seal()
 }
 

@@ -14,7 +14,7 @@ use proc_macro::TokenStream;
 
 /// Puts a function into the program's table of resolvers.
 ///
-/// The function takes a `&Context<'_>` and an `&Options` and returns a `Result` of pairs: anything that is
+/// The function takes a `&ResolveContext<'_>` and an `&Options` and returns a `Result` of pairs: anything that is
 /// `IntoIterator<Item = Pair>`, such as an `Option<Pair>` or an array. It stays usable as itself.
 ///
 /// Arguments:
@@ -29,17 +29,17 @@ use proc_macro::TokenStream;
 ///
 /// ```
 /// # extern crate frame_registry;
-/// use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
 /// #[frame_option(name = "tenant")]
 /// pub static TENANT: FrameOption<String>;
 ///
-/// pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+/// pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 ///
 /// #[frame_resolver(order = 300, covers(TENANT))]
-/// fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-///     Ok(options.pair(&TENANT, &TENANT_OF))
+/// fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+///     Ok(options.pair(&TENANT, &TENANT_KEY))
 /// }
 /// ```
 #[proc_macro_attribute]
@@ -56,7 +56,7 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 /// - `name = "network"`: the option's name in text. Letters, digits and `_`: it becomes part of a symbol, by which
 ///   two options of one name do not link, nor an option that no linked resolver covers.
 /// - `runtime`: a resolver that covers it may be registered later. Where none does, a call that sets it is refused.
-/// - `plain`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
+/// - `dispatcher`: a dispatcher or an interceptor reads it itself, and no resolver is needed.
 /// - `secret`: its values are hidden, in `Debug` and in errors. They are shown where options are serialized.
 /// - `empty_is_unset`: an empty string that a script or a component gives is as good as no option at all: the option is
 ///   what it would have been without. Trusted text with an empty string, such as that of an environment variable that is
@@ -73,7 +73,7 @@ pub fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStream {
 /// use std::time::Duration;
 ///
 /// /// How long the call may take.
-/// #[frame_option(name = "timeout", plain)]
+/// #[frame_option(name = "timeout", dispatcher)]
 /// pub static TIMEOUT: FrameOption<Duration>;
 /// ```
 #[proc_macro_attribute]
@@ -130,9 +130,9 @@ pub fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
 /// write it in the module of a function that the C side calls, or inside that function.
 ///
 /// ```
-/// # use frame_registry::{Context, Options, Pair, frame_resolver};
+/// # use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 /// # #[frame_resolver(order = 1)]
-/// # fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> { Ok(None) }
+/// # fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> { Ok(None) }
 /// frame_registry::require_resolvers!("tenant");
 /// ```
 ///

@@ -5,12 +5,12 @@ use crate::frame::Frame;
 
 /// What a resolver may read beside the options: the app, and the frame of the unit that spawns.
 #[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
+pub struct ResolveContext<'a> {
     app: &'a App,
     parent: Option<&'a Frame>,
 }
 
-impl<'a> Context<'a> {
+impl<'a> ResolveContext<'a> {
     /// A context for a unit that is spawned by the unit of frame `parent`, or by none.
     #[inline]
     pub const fn new(app: &'a App, parent: Option<&'a Frame>) -> Self {

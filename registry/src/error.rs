@@ -14,14 +14,14 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// One word, so that a caller tests a register for `Ok`. [`kind`](Self::kind) says what went wrong.
 ///
 /// ```
-/// use frame_registry::{App, Context, FrameResolvers, Options, Pairs, ResolveErrorKind, Resolver};
+/// use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs, ResolveErrorKind, Resolver};
 ///
 /// let app = App::builder().build();
-/// let _registration = app.resolvers().register(Resolver::new("broken", 1, |_: &Context<'_>, _: &Options| {
+/// let _registration = app.resolvers().register(Resolver::new("broken", 1, |_: &ResolveContext<'_>, _: &Options| {
 ///     Err::<[_; 0], _>("out of order")
 /// }))?;
 ///
-/// let resolved = app.resolvers().resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new());
+/// let resolved = app.resolvers().resolve(&ResolveContext::new(&app, None), &Options::new(), &mut Pairs::new());
 /// let error = resolved.unwrap_err();
 /// let ResolveErrorKind::Failed { resolver, source, .. } = error.kind() else { unreachable!() };
 /// assert_eq!(resolver, "broken");

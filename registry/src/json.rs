@@ -22,7 +22,7 @@ impl Options {
     /// # use frame_registry::{FrameOption, Options, frame_option};
     /// use serde_json::json;
     ///
-    /// #[frame_option(name = "retries", plain)]
+    /// #[frame_option(name = "retries", dispatcher)]
     /// pub static RETRIES: FrameOption<u32>;
     ///
     /// let options = Options::from_json(&json!({ "retries": 3 }))?;

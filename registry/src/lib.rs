@@ -5,7 +5,7 @@
 //! is one annotated function, and no dispatcher is edited for it:
 //!
 //! ```
-//! use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+//! use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 //! use std::convert::Infallible;
 //!
 //! /// Whose work this is.
@@ -13,22 +13,22 @@
 //! pub static TENANT: FrameOption<String>;
 //!
 //! /// The tenant of this frame; forks inherit it.
-//! pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+//! pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 //!
 //! #[frame_resolver(order = 300, covers(TENANT))]
-//! fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-//!     Ok(options.pair(&TENANT, &TENANT_OF))
+//! fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+//!     Ok(options.pair(&TENANT, &TENANT_KEY))
 //! }
 //! ```
 //!
 //! Every dispatcher makes one call, knowing none of them:
 //!
 //! ```
-//! use frame_registry::{App, Context, Frame, Options, ResolveError};
+//! use frame_registry::{App, ResolveContext, Frame, Options, ResolveError};
 //!
 //! fn child_frame(app: &App, parent: &Frame, options: &Options) -> Result<Frame, ResolveError> {
 //!     let mut child = parent.fork();
-//!     app.resolvers().resolve(&Context::new(app, Some(parent)), options, child.pairs_mut())?;
+//!     app.resolvers().resolve(&ResolveContext::new(app, Some(parent)), options, child.pairs_mut())?;
 //!     Ok(child.seal())
 //! }
 //! ```
@@ -89,7 +89,7 @@ pub use crate::app::{App, AppBuilder, AppError};
 pub use crate::boundary::{Boundary, DeclaredKey, declared_keys};
 #[cfg(feature = "json")]
 pub use crate::boundary::{KeyError, Propagated, declared_key};
-pub use crate::context::Context;
+pub use crate::context::ResolveContext;
 pub use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
 pub use crate::hold::StillInUse;

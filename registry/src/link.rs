@@ -138,7 +138,7 @@ impl LinkedTable {
         let elements = self.elements.as_ptr_range();
         options.all(|option| match option.covered_by {
             Some(resolver) => elements.contains(&ptr::from_ref(*resolver)),
-            None => option.kind == OptionKind::Plain,
+            None => option.kind == OptionKind::Dispatcher,
         })
     }
 

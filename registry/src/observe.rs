@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::context::Context;
+use crate::context::ResolveContext;
 use crate::error::ResolveError;
 use crate::frame::Appending;
 use crate::hold::{Held, Hold, StillInUse};
@@ -79,7 +79,7 @@ impl fmt::Debug for Observation {
 /// What one `resolve` did, as its [observers](crate::FrameResolvers::observe) are told.
 #[derive(Clone, Copy)]
 pub struct Resolution<'a> {
-    ctx: &'a Context<'a>,
+    ctx: &'a ResolveContext<'a>,
     options: &'a Options,
     pairs: &'a Pairs,
     before: usize,
@@ -90,7 +90,7 @@ pub struct Resolution<'a> {
 
 impl<'a> Resolution<'a> {
     /// What the resolvers could read: the app, and the frame of the unit that spawns.
-    pub const fn context(&self) -> &'a Context<'a> {
+    pub const fn context(&self) -> &'a ResolveContext<'a> {
         self.ctx
     }
 
@@ -228,7 +228,7 @@ impl Merged {
     pub(crate) fn resolve_observed(
         &self,
         checked: impl FnOnce() -> Result<(), ResolveError>,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -259,7 +259,7 @@ impl Merged {
 /// Runs the resolvers up to the first that does not succeed.
 fn run(
     entries: &[Entry],
-    ctx: &Context<'_>,
+    ctx: &ResolveContext<'_>,
     options: &Options,
     pairs: &mut Pairs,
     ran: &mut Vec<Ran>,

@@ -13,18 +13,18 @@ use crate::value::{FrameValue, Value};
 /// An option that a call may be given, declared with [`#[frame_option]`](macro@crate::frame_option).
 ///
 /// ```
-/// use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
 /// /// Whose work this is.
 /// #[frame_option(name = "tenant")]
 /// pub static TENANT: FrameOption<String>;
 ///
-/// static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+/// static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 ///
 /// #[frame_resolver(order = 10, covers(TENANT))]
-/// fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-///     Ok(options.pair(&TENANT, &TENANT_OF))
+/// fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+///     Ok(options.pair(&TENANT, &TENANT_KEY))
 /// }
 ///
 /// let mut options = Options::new();
@@ -77,17 +77,17 @@ pub enum OptionKind {
     Linked,
     /// A resolver, which may be registered later: `#[frame_option(…, runtime)]`.
     Runtime,
-    /// A dispatcher or an interceptor, itself: `#[frame_option(…, plain)]`.
-    Plain,
+    /// A dispatcher or an interceptor, itself: `#[frame_option(…, dispatcher)]`.
+    Dispatcher,
 }
 
 impl OptionKind {
-    /// `linked`, `runtime` or `plain`.
+    /// `linked`, `runtime` or `dispatcher`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Linked => "linked",
             Self::Runtime => "runtime",
-            Self::Plain => "plain",
+            Self::Dispatcher => "dispatcher",
         }
     }
 }
@@ -155,7 +155,7 @@ pub struct Narrowing {
 ///     }
 /// }
 ///
-/// #[frame_option(name = "budget", plain)]
+/// #[frame_option(name = "budget", dispatcher)]
 /// pub static BUDGET: FrameOption<Budget>;
 ///
 /// let preset = Options::new().with(&BUDGET, Budget(10));
@@ -263,7 +263,7 @@ impl fmt::Debug for DeclaredOption {
 /// # use frame_registry::{FrameOption, declared_options, frame_option};
 /// # use std::time::Duration;
 /// /// How long the call may take.
-/// #[frame_option(name = "timeout", plain)]
+/// #[frame_option(name = "timeout", dispatcher)]
 /// pub static TIMEOUT: FrameOption<Duration>;
 ///
 /// assert!(declared_options().iter().any(|option| option.name() == "timeout"));

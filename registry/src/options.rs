@@ -18,9 +18,9 @@ use crate::value::{FrameValue, Value};
 ///
 /// ```
 /// # use frame_registry::{FrameOption, Options, frame_option};
-/// #[frame_option(name = "retries", plain)]
+/// #[frame_option(name = "retries", dispatcher)]
 /// pub static RETRIES: FrameOption<u32>;
-/// #[frame_option(name = "label", plain)]
+/// #[frame_option(name = "label", dispatcher)]
 /// pub static LABEL: FrameOption<String>;
 ///
 /// let preset = Options::new().with(&RETRIES, 1).with(&LABEL, "preset".to_owned());
@@ -39,9 +39,9 @@ pub struct Options {
 ///
 /// ```
 /// # use frame_registry::{FrameOption, Options, frame_option};
-/// #[frame_option(name = "retries", plain)]
+/// #[frame_option(name = "retries", dispatcher)]
 /// pub static RETRIES: FrameOption<u32>;
-/// #[frame_option(name = "label", plain)]
+/// #[frame_option(name = "label", dispatcher)]
 /// pub static LABEL: FrameOption<String>;
 ///
 /// let options: Options = [RETRIES.value(3), LABEL.value("nightly".to_owned())].into_iter().collect();
@@ -147,7 +147,7 @@ impl Options {
     ///
     /// ```
     /// # use frame_registry::{FrameOption, Options, frame_option};
-    /// #[frame_option(name = "tenant", plain)]
+    /// #[frame_option(name = "tenant", dispatcher)]
     /// pub static TENANT: FrameOption<String>;
     ///
     /// let preset = Options::new().with(&TENANT, "acme".to_owned());
@@ -177,7 +177,7 @@ impl Options {
     ///
     /// ```
     /// # use frame_registry::{FrameOption, Options, frame_option};
-    /// #[frame_option(name = "tenant", plain)]
+    /// #[frame_option(name = "tenant", dispatcher)]
     /// pub static TENANT: FrameOption<String>;
     ///
     /// let preset = Options::new().with(&TENANT, "acme".to_owned());
@@ -273,7 +273,7 @@ impl Options {
 ///
 /// ```
 /// # use frame_registry::{FrameOption, Options, frame_option};
-/// #[frame_option(name = "label", plain)]
+/// #[frame_option(name = "label", dispatcher)]
 /// pub static LABEL: FrameOption<String>;
 ///
 /// let preset = Options::new().with(&LABEL, "preset".to_owned());
@@ -358,13 +358,13 @@ impl FromIterator<OptionValue> for Options {
 ///
 /// ```
 /// # use frame_registry::{FrameOption, OptionKind, Options, frame_option};
-/// # #[frame_option(name = "retries", plain)]
+/// # #[frame_option(name = "retries", dispatcher)]
 /// # pub static RETRIES: FrameOption<u32>;
 /// # #[frame_option(name = "tenant", runtime)]
 /// # pub static TENANT: FrameOption<u32>;
 /// let options = Options::new().with(&RETRIES, 3).with(&TENANT, 7);
 /// let plain: Options =
-///     options.entries().filter(|entry| entry.option().kind() == OptionKind::Plain).collect();
+///     options.entries().filter(|entry| entry.option().kind() == OptionKind::Dispatcher).collect();
 /// assert_eq!(plain, Options::new().with(&RETRIES, 3));
 /// ```
 impl<'a> FromIterator<OptionEntry<'a>> for Options {

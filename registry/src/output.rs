@@ -1,24 +1,24 @@
 //! What the function under `#[frame_resolver]` takes and returns: the compiler's words for what does not fit.
 
-use crate::context::Context;
+use crate::context::ResolveContext;
 use crate::error::BoxError;
 use crate::options::Options;
 use crate::pair::{Pair, Pairs};
 
 /// The first argument of a resolver.
 #[diagnostic::on_unimplemented(
-    message = "the first argument of a frame resolver is `&frame_registry::Context<'_>`, not `{Self}`",
-    label = "write `&frame_registry::Context<'_>`"
+    message = "the first argument of a frame resolver is `&frame_registry::ResolveContext<'_>`, not `{Self}`",
+    label = "write `&frame_registry::ResolveContext<'_>`"
 )]
 pub trait ContextArgument<'a> {
     /// It, from what the dispatcher gave.
-    fn of(ctx: &'a Context<'a>) -> Self;
+    fn of(ctx: &'a ResolveContext<'a>) -> Self;
 }
 
-impl<'a> ContextArgument<'a> for &'a Context<'a> {
+impl<'a> ContextArgument<'a> for &'a ResolveContext<'a> {
     #[inline]
     /// It, from what the dispatcher gave.
-    fn of(ctx: &'a Context<'a>) -> Self {
+    fn of(ctx: &'a ResolveContext<'a>) -> Self {
         ctx
     }
 }

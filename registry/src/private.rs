@@ -7,7 +7,7 @@ pub use linkme;
 #[cfg(feature = "json")]
 pub use crate::boundary::Propagate;
 pub use crate::boundary::{KEYS, ListedKey, Wire};
-pub use crate::context::Context;
+pub use crate::context::ResolveContext;
 pub use crate::error::BoxError;
 pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
 pub use crate::option::{DeclaredOption, Equality, Narrowing, OptionKind, Parser, Writer};
@@ -32,7 +32,7 @@ pub struct ResolverParts {
     pub file: &'static str,
     pub line: u32,
     pub covers: &'static [&'static dyn IsFrameOption],
-    pub run: fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    pub run: fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
 }
 
 #[must_use]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location as Caller;
 use std::sync::Arc;
 
-use crate::context::Context;
+use crate::context::ResolveContext;
 use crate::error::BoxError;
 use crate::location::Location;
 use crate::option::{DeclaredOption, FrameOption, crate_of};
@@ -18,12 +18,12 @@ use crate::value::FrameValue;
 /// A resolver to [`register`](crate::FrameResolvers::register) while the program runs.
 ///
 /// ```
-/// use frame_registry::{Context, Key, Options, Resolver};
+/// use frame_registry::{ResolveContext, Key, Options, Resolver};
 /// use std::convert::Infallible;
 ///
 /// static PLUGIN: Key<&str> = Key::new("plugin");
 ///
-/// let resolver = Resolver::new("plugin", 300, |_: &Context<'_>, _: &Options| {
+/// let resolver = Resolver::new("plugin", 300, |_: &ResolveContext<'_>, _: &Options| {
 ///     Ok::<_, Infallible>([PLUGIN.pair("loaded")])
 /// });
 /// ```
@@ -36,14 +36,14 @@ pub struct Resolver {
     run: Box<RunFn>,
 }
 
-type RunFn = dyn Fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
+type RunFn = dyn Fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError> + Send + Sync;
 
 impl Resolver {
     /// A resolver named `name` that runs as `order` says: the lowest first, ties in the order of names.
     #[track_caller]
     pub fn new<F, I, E>(name: impl Into<Cow<'static, str>>, order: i32, resolve: F) -> Self
     where
-        F: Fn(&Context<'_>, &Options) -> Result<I, E> + Send + Sync + 'static,
+        F: Fn(&ResolveContext<'_>, &Options) -> Result<I, E> + Send + Sync + 'static,
         I: IntoPairs,
         E: IntoCause,
     {
@@ -98,7 +98,7 @@ pub struct LinkedResolver {
     pub(crate) module: &'static str,
     pub(crate) location: Location,
     pub(crate) covers: &'static [&'static dyn IsFrameOption],
-    pub(crate) run: fn(&Context<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
+    pub(crate) run: fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>,
 }
 
 impl fmt::Debug for LinkedResolver {
@@ -139,14 +139,14 @@ impl Entry {
 
 /// What the resolve loop needs of a resolver: entries of the linked table and of the merged one alike.
 pub(crate) trait Resolve {
-    fn run(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError>;
+    fn run(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError>;
     fn covers(&self, option: &DeclaredOption) -> bool;
     fn describe(&self) -> ResolverInfo;
 }
 
 impl Resolve for &'static LinkedResolver {
     #[inline]
-    fn run(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
+    fn run(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
         (self.run)(ctx, options, pairs)
     }
 
@@ -161,7 +161,7 @@ impl Resolve for &'static LinkedResolver {
 
 impl Resolve for Entry {
     #[inline]
-    fn run(&self, ctx: &Context<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
+    fn run(&self, ctx: &ResolveContext<'_>, options: &Options, pairs: &mut Pairs) -> Result<(), BoxError> {
         match self {
             Self::Linked(resolver) => resolver.run(ctx, options, pairs),
             Self::Registered(entry) => (entry.value.run)(ctx, options, pairs),

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::context::Context;
+use crate::context::ResolveContext;
 use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};
@@ -29,7 +29,7 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// [`Registration::unregister_and_wait`].
 ///
 /// ```standalone_crate
-/// use frame_registry::{App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
+/// use frame_registry::{App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
 /// use frame_registry::{frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
@@ -38,7 +38,7 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// static REGION_OF: Key<String> = Key::new("region").inherit();
 ///
 /// #[frame_resolver(order = 100, covers(REGION))]
-/// fn region(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+/// fn region(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
 ///     Ok(options.pair(&REGION, &REGION_OF))
 /// }
 ///
@@ -48,7 +48,7 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 ///
 /// let options = Options::new().with(&REGION, "eu".to_owned());
 /// let mut frame = FrameBuilder::new();
-/// app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+/// app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 /// assert_eq!(frame.seal().get(&REGION_OF).unwrap(), "eu");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -98,7 +98,7 @@ struct Image {
     layout: fn() -> Layout,
 }
 
-type ResolveFn = fn(&FrameResolvers, &Context<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>;
+type ResolveFn = fn(&FrameResolvers, &ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), ResolveError>;
 
 static IMAGE: Image = Image {
     resolve: {
@@ -155,7 +155,7 @@ impl FrameResolvers {
     #[inline]
     pub fn resolve(
         &self,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -172,7 +172,7 @@ impl FrameResolvers {
     /// The gate is closed: there is nothing to run, but an option may be set.
     fn resolve_nothing(
         _: &Self,
-        _: &Context<'_>,
+        _: &ResolveContext<'_>,
         options: &Options,
         _: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -182,7 +182,7 @@ impl FrameResolvers {
     /// The table was checked, and nothing is registered.
     fn resolve_base(
         _: &Self,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -196,7 +196,7 @@ impl FrameResolvers {
     /// Something may be registered.
     fn resolve_open(
         &self,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -216,7 +216,7 @@ impl FrameResolvers {
     #[cold]
     fn resolve_unknown(
         &self,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -245,7 +245,7 @@ impl FrameResolvers {
     fn resolve_observed(
         &self,
         merged: &Merged,
-        ctx: &Context<'_>,
+        ctx: &ResolveContext<'_>,
         options: &Options,
         pairs: &mut Pairs,
     ) -> Result<(), ResolveError> {
@@ -314,14 +314,14 @@ impl FrameResolvers {
     /// is.
     ///
     /// ```
-    /// use frame_registry::{App, Context, FrameResolvers, Key, Options, Pairs, Resolution, Resolver};
+    /// use frame_registry::{App, ResolveContext, FrameResolvers, Key, Options, Pairs, Resolution, Resolver};
     /// use std::convert::Infallible;
     /// use std::sync::{Arc, Mutex};
     ///
     /// static REGION: Key<&str> = Key::new("region");
     ///
     /// let resolvers = FrameResolvers::empty();
-    /// let _region = resolvers.register(Resolver::new("region", 100, |_: &Context<'_>, _: &Options| {
+    /// let _region = resolvers.register(Resolver::new("region", 100, |_: &ResolveContext<'_>, _: &Options| {
     ///     Ok::<_, Infallible>([REGION.pair("eu")])
     /// }))?;
     ///
@@ -335,9 +335,9 @@ impl FrameResolvers {
     /// })?;
     ///
     /// let app = App::builder().build();
-    /// resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new())?;
+    /// resolvers.resolve(&ResolveContext::new(&app, None), &Options::new(), &mut Pairs::new())?;
     /// observation.stop();
-    /// resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut Pairs::new())?;
+    /// resolvers.resolve(&ResolveContext::new(&app, None), &Options::new(), &mut Pairs::new())?;
     /// assert_eq!(*seen.lock().unwrap(), [r#"region: Pair("region", "eu")"#]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -385,7 +385,7 @@ impl FrameResolvers {
 #[inline]
 fn run_base(
     resolvers: &[&'static LinkedResolver],
-    ctx: &Context<'_>,
+    ctx: &ResolveContext<'_>,
     options: &Options,
     pairs: &mut Pairs,
 ) -> Result<(), ResolveError> {
@@ -426,7 +426,7 @@ fn failed_and_undone(resolver: &impl Resolve, source: BoxError, appended: Append
 #[inline]
 fn run_merged(
     entries: &[Entry],
-    ctx: &Context<'_>,
+    ctx: &ResolveContext<'_>,
     options: &Options,
     pairs: &mut Pairs,
 ) -> Result<(), ResolveError> {
@@ -449,7 +449,7 @@ fn refuse_uncovered<R: Resolve>(resolvers: &[R], options: &Options) -> Result<()
     // Whatever the resolvers are, also if none is linked: two options of one name are not told apart.
     LinkedTable::get().declarations_checked().map_err(WiringError::clone)?;
     let mut uncovered = options.iter().filter(|option| {
-        option.kind != OptionKind::Plain && !resolvers.iter().any(|resolver| resolver.covers(option))
+        option.kind != OptionKind::Dispatcher && !resolvers.iter().any(|resolver| resolver.covers(option))
     });
     match uncovered.next() {
         None => Ok(()),

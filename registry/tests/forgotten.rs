@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use frame_registry::{
-    App, Context, FrameOption, FrameResolvers, Key, Options, Pair, Pairs, frame_option, frame_resolver,
+    App, FrameOption, FrameResolvers, Key, Options, Pair, Pairs, ResolveContext, frame_option, frame_resolver,
 };
 
 #[frame_option(name = "tenant")]
@@ -11,15 +11,18 @@ static TENANT: FrameOption<String>;
 #[frame_option(name = "region", runtime)]
 static REGION: FrameOption<String>;
 
-static TENANT_OF: Key<String> = Key::new("tenant");
+static TENANT_KEY: Key<String> = Key::new("tenant");
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&TENANT, &TENANT_OF))
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_KEY))
 }
 
 fn refused(app: &App, options: &Options) -> String {
-    app.resolvers().resolve(&Context::new(app, None), options, &mut Pairs::new()).unwrap_err().to_string()
+    app.resolvers()
+        .resolve(&ResolveContext::new(app, None), options, &mut Pairs::new())
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]

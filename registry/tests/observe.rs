@@ -8,18 +8,19 @@ use std::thread;
 use std::time::Duration;
 
 use frame_registry::{
-    App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Observation, Options, Outcome, Pair,
-    Pairs, Resolution, ResolveError, ResolveErrorKind, Resolver, StillInUse, frame_option, frame_resolver,
+    App, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Observation, Options, Outcome, Pair, Pairs,
+    Resolution, ResolveContext, ResolveError, ResolveErrorKind, Resolver, StillInUse, frame_option,
+    frame_resolver,
 };
 
 #[frame_option(name = "tenant")]
 static TENANT: FrameOption<String>;
 #[frame_option(name = "region", runtime)]
 static REGION: FrameOption<u64>;
-#[frame_option(name = "label", plain)]
+#[frame_option(name = "label", dispatcher)]
 static LABEL: FrameOption<String>;
 
-static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 static TOKEN: Key<u32> = Key::new("token").secret();
 static MARK: Key<u32> = Key::new("mark");
 
@@ -27,8 +28,8 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[frame_resolver(order = 100, covers(TENANT))]
 #[allow(clippy::unnecessary_wraps, reason = "a resolver returns a `Result`")]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&TENANT, &TENANT_OF))
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_KEY))
 }
 
 /// What an observer wrote down, a line a resolve.
@@ -78,7 +79,9 @@ fn described(resolution: &Resolution<'_>) -> String {
 }
 
 fn marking(name: &'static str, order: i32, mark: u32) -> Resolver {
-    Resolver::new(name, order, move |_: &Context<'_>, _: &Options| Ok::<_, Infallible>([MARK.pair(mark)]))
+    Resolver::new(name, order, move |_: &ResolveContext<'_>, _: &Options| {
+        Ok::<_, Infallible>([MARK.pair(mark)])
+    })
 }
 
 fn app() -> App {
@@ -86,7 +89,7 @@ fn app() -> App {
 }
 
 fn resolve(resolvers: &FrameResolvers, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
-    resolvers.resolve(&Context::new(&app(), None), options, pairs)
+    resolvers.resolve(&ResolveContext::new(&app(), None), options, pairs)
 }
 
 fn resolve_alone(resolvers: &FrameResolvers) -> usize {
@@ -130,9 +133,9 @@ fn an_observer_sees_the_parent_frame_and_what_was_inherited_of_it() {
         let parent = resolution.context().parent().map(|parent| format!("{parent:?}"));
         log_of_observer.write(format!("{parent:?} {}", described(resolution)));
     });
-    let parent: Frame = [TENANT_OF.pair("acme".to_owned()), MARK.pair(1)].into_iter().collect();
+    let parent: Frame = [TENANT_KEY.pair("acme".to_owned()), MARK.pair(1)].into_iter().collect();
     let (app, mut child) = (app(), parent.fork());
-    resolvers.resolve(&Context::new(&app, Some(&parent)), &Options::new(), child.pairs_mut()).unwrap();
+    resolvers.resolve(&ResolveContext::new(&app, Some(&parent)), &Options::new(), child.pairs_mut()).unwrap();
     let expected = r#"Some("Frame {\"tenant\": \"acme\", \"mark\": 1}") [tenant="acme"]"#;
     assert_eq!(log.take(), [expected], "also where there is no resolver");
 }
@@ -140,7 +143,7 @@ fn an_observer_sees_the_parent_frame_and_what_was_inherited_of_it() {
 #[test]
 fn an_observer_is_told_of_the_resolver_that_refused_and_of_the_pairs_that_are_dropped() {
     let resolvers = FrameResolvers::linked();
-    let refusing = Resolver::new("refusing", 150, |_: &Context<'_>, _: &Options| {
+    let refusing = Resolver::new("refusing", 150, |_: &ResolveContext<'_>, _: &Options| {
         Err::<[Pair; 0], _>("out of order".to_owned())
     });
     let _registered =
@@ -183,8 +186,9 @@ fn an_observer_is_told_of_a_panic_which_goes_on() {
         }
     }
     let resolvers = FrameResolvers::empty();
-    let panicking =
-        Resolver::new("panicking", 1, |_: &Context<'_>, _: &Options| Ok::<_, Infallible>(PanicsInTheMiddle));
+    let panicking = Resolver::new("panicking", 1, |_: &ResolveContext<'_>, _: &Options| {
+        Ok::<_, Infallible>(PanicsInTheMiddle)
+    });
     let _registered =
         [resolvers.register(panicking).unwrap(), resolvers.register(marking("late", 2, 2)).unwrap()];
     let log = Log::default();
@@ -301,7 +305,7 @@ fn of_a_resolve_within_a_resolver_only_the_observers_of_its_registry_are_told_an
     let (outer, inner) = (FrameResolvers::empty(), Arc::new(FrameResolvers::empty()));
     inner.register(marking("in", 1, 1)).unwrap().detach();
     let nested = Arc::clone(&inner);
-    let nesting = Resolver::new("out", 1, move |ctx: &Context<'_>, options: &Options| {
+    let nesting = Resolver::new("out", 1, move |ctx: &ResolveContext<'_>, options: &Options| {
         let mut pairs = Pairs::new();
         nested.resolve(ctx, options, &mut pairs)?;
         Ok::<_, ResolveError>(pairs)
@@ -323,7 +327,7 @@ fn a_resolve_that_has_begun_tells_the_observers_it_began_with() {
     let log = Log::default();
     let observation = Arc::new(Mutex::new(Some(log.observe(&resolvers))));
     let (own, late, other) = (Arc::clone(&observation), log.clone(), Arc::clone(&resolvers));
-    let changing = Resolver::new("changing", 1, move |_: &Context<'_>, _: &Options| {
+    let changing = Resolver::new("changing", 1, move |_: &ResolveContext<'_>, _: &Options| {
         if let Some(first) = own.lock().unwrap().take() {
             first.stop();
             late.observe(&other).detach();

@@ -8,37 +8,37 @@ use frame_registry::{
 use proptest::prelude::*;
 use serde_json::json;
 
-#[frame_option(name = "network", plain)]
+#[frame_option(name = "network", dispatcher)]
 static NETWORK: FrameOption<String>;
-#[frame_option(name = "retries", plain)]
+#[frame_option(name = "retries", dispatcher)]
 static RETRIES: FrameOption<u32>;
-#[frame_option(name = "labels", plain)]
+#[frame_option(name = "labels", dispatcher)]
 static LABELS: FrameOption<Vec<String>>;
 /// Cannot be read from text.
-#[frame_option(name = "hook", plain)]
+#[frame_option(name = "hook", dispatcher)]
 static HOOK: FrameOption<fn() -> u32>;
-#[frame_option(name = "token", plain, secret)]
+#[frame_option(name = "token", dispatcher, secret)]
 static TOKEN: FrameOption<String>;
-#[frame_option(name = "opaque", plain)]
+#[frame_option(name = "opaque", dispatcher)]
 static OPAQUE: FrameOption<Opaque>;
-#[frame_option(name = "profile", plain, empty_is_unset)]
+#[frame_option(name = "profile", dispatcher, empty_is_unset)]
 static PROFILE: FrameOption<String>;
-#[frame_option(name = "pin", plain, secret)]
+#[frame_option(name = "pin", dispatcher, secret)]
 static PIN: FrameOption<u32>;
-#[frame_option(name = "borrowed", plain)]
+#[frame_option(name = "borrowed", dispatcher)]
 static BORROWED: FrameOption<&'static str>;
 
-#[frame_option(name = "region", plain)]
+#[frame_option(name = "region", dispatcher)]
 static REGION: FrameOption<Region>;
-#[frame_option(name = "wide", plain)]
+#[frame_option(name = "wide", dispatcher)]
 static WIDE: FrameOption<u128>;
-#[frame_option(name = "ratio", plain)]
+#[frame_option(name = "ratio", dispatcher)]
 static RATIO: FrameOption<f64>;
-#[frame_option(name = "ratios", plain)]
+#[frame_option(name = "ratios", dispatcher)]
 static RATIOS: FrameOption<Vec<f64>>;
-#[frame_option(name = "limit", plain)]
+#[frame_option(name = "limit", dispatcher)]
 static LIMIT: FrameOption<Option<u32>>;
-#[frame_option(name = "password", plain, secret)]
+#[frame_option(name = "password", dispatcher, secret)]
 static PASSWORD: FrameOption<Quoted>;
 #[frame_key(name = "password", propagates, inherit, public, secret)]
 static PASSWORD_OF: Key<Quoted>;
@@ -396,7 +396,7 @@ impl Narrow for Budget {
     }
 }
 
-#[frame_option(name = "budget", plain)]
+#[frame_option(name = "budget", dispatcher)]
 static BUDGET: FrameOption<Budget>;
 
 #[test]

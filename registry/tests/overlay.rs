@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use frame_registry::{
-    App, Context, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, StillInUse,
+    App, FrameResolvers, Key, Options, Pair, Pairs, Registration, ResolveContext, Resolver, StillInUse,
     frame_resolver,
 };
 use proptest::prelude::*;
@@ -18,12 +18,12 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[frame_resolver(order = 50)]
 #[allow(clippy::unnecessary_wraps, reason = "a resolver returns a `Result`")]
-fn linked(_: &Context<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {
+fn linked(_: &ResolveContext<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {
     Ok([MARK.pair(u32::MAX)])
 }
 
 fn marking(name: impl Into<String>, order: i32, mark: u32) -> Resolver {
-    Resolver::new(name.into(), order, move |_: &Context<'_>, _: &Options| {
+    Resolver::new(name.into(), order, move |_: &ResolveContext<'_>, _: &Options| {
         Ok::<_, Infallible>([MARK.pair(mark)])
     })
 }
@@ -31,7 +31,7 @@ fn marking(name: impl Into<String>, order: i32, mark: u32) -> Resolver {
 fn resolve(resolvers: &FrameResolvers) -> Vec<u32> {
     let app = App::builder().build();
     let mut pairs = Pairs::new();
-    resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
+    resolvers.resolve(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
     pairs.iter().map(|pair| *pair.get(&MARK).unwrap()).collect()
 }
 
@@ -184,7 +184,7 @@ fn of_many_that_register_one_name_one_wins() {
 fn a_resolve_that_has_begun_finishes_on_the_snapshot_it_began_with() {
     let resolvers = Arc::new(FrameResolvers::empty());
     let other = Arc::clone(&resolvers);
-    let first = Resolver::new("first", 1, move |_: &Context<'_>, _: &Options| {
+    let first = Resolver::new("first", 1, move |_: &ResolveContext<'_>, _: &Options| {
         let late = other.register(marking("late", 3, 3));
         late.ok().into_iter().for_each(Registration::detach);
         Ok::<_, Infallible>([MARK.pair(1)])
@@ -199,7 +199,7 @@ fn a_resolver_may_unregister_itself_while_it_runs() {
     let resolvers = FrameResolvers::empty();
     let own: Arc<std::sync::Mutex<Option<Registration>>> = Arc::default();
     let held = Arc::clone(&own);
-    let once = Resolver::new("once", 1, move |_: &Context<'_>, _: &Options| {
+    let once = Resolver::new("once", 1, move |_: &ResolveContext<'_>, _: &Options| {
         drop(held.lock().unwrap().take());
         Ok::<_, Infallible>([MARK.pair(1)])
     });
@@ -213,10 +213,11 @@ fn a_registry_may_go_before_its_registrations() {
     let dropped = Arc::new(());
     let count = Arc::clone(&dropped);
     let resolvers = FrameResolvers::linked();
-    let registration = resolvers.register(Resolver::new("mine", 1, move |_: &Context<'_>, _: &Options| {
-        let _ = &count;
-        Ok::<_, Infallible>([MARK.pair(1)])
-    }));
+    let registration =
+        resolvers.register(Resolver::new("mine", 1, move |_: &ResolveContext<'_>, _: &Options| {
+            let _ = &count;
+            Ok::<_, Infallible>([MARK.pair(1)])
+        }));
     let registration = registration.unwrap();
     drop(resolvers);
     assert_eq!(Arc::strong_count(&dropped), 1, "the resolver went with its registry");
@@ -235,10 +236,11 @@ fn a_resolver_is_dropped_when_it_is_unregistered_and_may_use_the_registry_then()
     }
     let resolvers = Arc::new(FrameResolvers::empty());
     let last = Reregisters(Arc::clone(&resolvers));
-    let registration = resolvers.register(Resolver::new("mine", 1, move |_: &Context<'_>, _: &Options| {
-        let _ = &last;
-        Ok::<_, Infallible>([MARK.pair(1)])
-    }));
+    let registration =
+        resolvers.register(Resolver::new("mine", 1, move |_: &ResolveContext<'_>, _: &Options| {
+            let _ = &last;
+            Ok::<_, Infallible>([MARK.pair(1)])
+        }));
     registration.unwrap().unregister();
     assert_eq!(resolve(&resolvers), [2]);
 }
@@ -248,10 +250,11 @@ fn a_resolver_that_is_refused_may_use_the_registry_when_it_is_dropped() {
     let resolvers = FrameResolvers::empty();
     let helper = resolvers.register(marking("helper", 1, 1)).unwrap();
     resolvers.register(marking("taken", 2, 2)).unwrap().detach();
-    let refused = resolvers.register(Resolver::new("taken", 3, move |_: &Context<'_>, _: &Options| {
-        let _ = &helper;
-        Ok::<_, Infallible>([MARK.pair(3)])
-    }));
+    let refused =
+        resolvers.register(Resolver::new("taken", 3, move |_: &ResolveContext<'_>, _: &Options| {
+            let _ = &helper;
+            Ok::<_, Infallible>([MARK.pair(3)])
+        }));
     refused.unwrap_err();
     assert_eq!(resolve(&resolvers), [2], "the helper went with the resolver that was refused");
 }
@@ -262,7 +265,7 @@ fn waiting_ends_when_the_last_that_runs_the_resolver_is_done() {
     let (entered, has_entered) = mpsc::channel();
     let (leave, may_leave) = mpsc::channel::<()>();
     let may_leave = std::sync::Mutex::new(may_leave);
-    let slow = Resolver::new("slow", 1, move |_: &Context<'_>, _: &Options| {
+    let slow = Resolver::new("slow", 1, move |_: &ResolveContext<'_>, _: &Options| {
         entered.send(()).unwrap();
         may_leave.lock().unwrap().recv_timeout(LONG).unwrap();
         Ok::<_, Infallible>([MARK.pair(1)])

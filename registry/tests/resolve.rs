@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use frame_registry::{
-    App, Context, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin,
-    Pair, Pairs, RegisterError, ResolveError, ResolveErrorKind, Resolver, declared_options, frame_option,
-    frame_resolver,
+    App, Frame, FrameBuilder, FrameOption, FrameResolvers, Key, Layout, OptionKind, Options, Origin, Pair,
+    Pairs, RegisterError, ResolveContext, ResolveError, ResolveErrorKind, Resolver, declared_options,
+    frame_option, frame_resolver,
 };
 
 /// Who this frame works for.
@@ -17,22 +17,22 @@ static TENANT: FrameOption<String>;
 #[frame_option(name = "region", runtime)]
 static REGION: FrameOption<u64>;
 
-#[frame_option(name = "timeout", plain)]
+#[frame_option(name = "timeout", dispatcher)]
 static TIMEOUT: FrameOption<u32>;
 
-static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 static REGION_OF: Key<u64> = Key::new("region");
 static MARK: Key<u32> = Key::new("mark");
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, TenantError> {
+fn tenant(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, TenantError> {
     match options.get(&TENANT) {
         Some(tenant) if tenant.is_empty() => Err(TenantError),
-        Some(_) => Ok(options.pair(&TENANT, &TENANT_OF)),
+        Some(_) => Ok(options.pair(&TENANT, &TENANT_KEY)),
         None => Ok(ctx
             .parent()
-            .and_then(|parent| parent.get(&TENANT_OF))
-            .map(|tenant| TENANT_OF.pair(tenant.clone()))),
+            .and_then(|parent| parent.get(&TENANT_KEY))
+            .map(|tenant| TENANT_KEY.pair(tenant.clone()))),
     }
 }
 
@@ -48,11 +48,13 @@ fn app(resolvers: FrameResolvers) -> App {
 }
 
 fn resolve(app: &App, options: &Options, pairs: &mut Pairs) -> Result<(), ResolveError> {
-    app.resolvers().resolve(&Context::new(app, None), options, pairs)
+    app.resolvers().resolve(&ResolveContext::new(app, None), options, pairs)
 }
 
 fn marking(name: &'static str, order: i32, mark: u32) -> Resolver {
-    Resolver::new(name, order, move |_: &Context<'_>, _: &Options| Ok::<_, TenantError>([MARK.pair(mark)]))
+    Resolver::new(name, order, move |_: &ResolveContext<'_>, _: &Options| {
+        Ok::<_, TenantError>([MARK.pair(mark)])
+    })
 }
 
 fn names(resolvers: &FrameResolvers) -> Vec<String> {
@@ -100,26 +102,29 @@ fn options_share_their_value_with_the_pair() {
     let options = Options::new().with(&TENANT, "acme".to_owned());
     let mut pairs = Pairs::new();
     resolve(&app, &options, &mut pairs).unwrap();
-    assert!(std::ptr::eq(pairs.get(&TENANT_OF).unwrap(), options.get(&TENANT).unwrap()));
+    assert!(std::ptr::eq(pairs.get(&TENANT_KEY).unwrap(), options.get(&TENANT).unwrap()));
 }
 
 #[test]
 fn a_resolver_reads_the_parent_frame() {
     let app = app(FrameResolvers::linked());
-    let parent: Frame = [TENANT_OF.pair("acme".to_owned())].into_iter().collect();
+    let parent: Frame = [TENANT_KEY.pair("acme".to_owned())].into_iter().collect();
     let mut pairs = Pairs::new();
-    app.resolvers().resolve(&Context::new(&app, Some(&parent)), &Options::new(), &mut pairs).unwrap();
-    assert_eq!(pairs.get(&TENANT_OF).unwrap(), "acme");
+    app.resolvers().resolve(&ResolveContext::new(&app, Some(&parent)), &Options::new(), &mut pairs).unwrap();
+    assert_eq!(pairs.get(&TENANT_KEY).unwrap(), "acme");
 }
 
 #[test]
 fn first_error_stops_and_names_the_resolver_and_keeps_its_cause() {
     let app = app(FrameResolvers::linked());
     let _before = app.resolvers().register(marking("before", 1, 1)).unwrap();
-    let after =
-        Resolver::new("after", 200, |_: &Context<'_>, _: &Options| -> Result<[Pair; 0], TenantError> {
+    let after = Resolver::new(
+        "after",
+        200,
+        |_: &ResolveContext<'_>, _: &Options| -> Result<[Pair; 0], TenantError> {
             panic!("a resolver ran behind one that failed")
-        });
+        },
+    );
     let _after = app.resolvers().register(after).unwrap();
 
     let mut pairs: Pairs = [MARK.pair(0)].into_iter().collect();
@@ -168,7 +173,7 @@ fn a_runtime_option_is_refused_until_a_resolver_covers_it_and_again_when_that_is
         resolve(&app, &options, &mut Pairs::new()).unwrap_err().kind(),
         ResolveErrorKind::NotCovered { option: "region", .. }
     ));
-    let region = Resolver::new("region", 1, |_: &Context<'_>, options: &Options| {
+    let region = Resolver::new("region", 1, |_: &ResolveContext<'_>, options: &Options| {
         Ok::<_, TenantError>(options.pair(&REGION, &REGION_OF))
     });
     let registration = app.resolvers().register(region.covers(&REGION)).unwrap();
@@ -230,15 +235,17 @@ fn dropped_when(
     end: impl Fn() -> Result<[Pair; 0], TenantError> + Send + Sync + 'static,
 ) -> Vec<&'static str> {
     let app = app(FrameResolvers::empty());
-    let first = move |_: &Context<'_>, _: &Options| {
+    let first = move |_: &ResolveContext<'_>, _: &Options| {
         Ok::<_, TenantError>([NOISY.pair(Noisy("a", dropped)), NOISY.pair(Noisy("b", dropped))])
     };
-    let second =
-        move |_: &Context<'_>, _: &Options| Ok::<_, TenantError>(vec![NOISY.pair(Noisy("c", dropped))]);
+    let second = move |_: &ResolveContext<'_>, _: &Options| {
+        Ok::<_, TenantError>(vec![NOISY.pair(Noisy("c", dropped))])
+    };
     let fails = app.resolvers();
     fails.register(Resolver::new("first", 1, first)).unwrap().detach();
     fails.register(Resolver::new("second", 2, second)).unwrap().detach();
-    let ends = fails.register(Resolver::new("third", 3, move |_: &Context<'_>, _: &Options| end())).unwrap();
+    let ends =
+        fails.register(Resolver::new("third", 3, move |_: &ResolveContext<'_>, _: &Options| end())).unwrap();
 
     let mut pairs: Pairs = [NOISY.pair(Noisy("caller's", dropped)), MARK.pair(0)].into_iter().collect();
     let ended = catch_unwind(AssertUnwindSafe(|| resolve(&app, &Options::new(), &mut pairs)));
@@ -268,7 +275,7 @@ fn a_panic_drops_what_was_appended_newest_first() {
 fn a_panic_while_pairs_are_made_drops_those_that_were() {
     static DROPPED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
     let app = app(FrameResolvers::empty());
-    let half = |_: &Context<'_>, _: &Options| {
+    let half = |_: &ResolveContext<'_>, _: &Options| {
         let pairs = ["a", "b", "c"].map(|name| Noisy(name, &DROPPED)).into_iter().enumerate();
         Ok::<_, TenantError>(pairs.map(|(index, noisy)| {
             assert!(index < 2, "out of order");
@@ -302,7 +309,7 @@ fn resolve_over_bombs(
     end: impl Fn() -> Result<[Pair; 0], TenantError> + Send + Sync + 'static,
 ) -> Box<dyn std::any::Any + Send> {
     let app = app(FrameResolvers::empty());
-    let makes = move |_: &Context<'_>, _: &Options| {
+    let makes = move |_: &ResolveContext<'_>, _: &Options| {
         Ok::<_, TenantError>([
             NOISY.pair(Noisy("a", dropped)),
             BOMB.pair(Bomb("b", dropped)),
@@ -313,7 +320,7 @@ fn resolve_over_bombs(
     };
     app.resolvers().register(Resolver::new("makes", 1, makes)).unwrap().detach();
     app.resolvers()
-        .register(Resolver::new("ends", 2, move |_: &Context<'_>, _: &Options| end()))
+        .register(Resolver::new("ends", 2, move |_: &ResolveContext<'_>, _: &Options| end()))
         .unwrap()
         .detach();
     if is_observed {
@@ -388,7 +395,7 @@ fn what_is_registered_and_declared_can_be_listed() {
     let expected = [
         ("region", OptionKind::Runtime, "u64"),
         ("tenant", OptionKind::Linked, "String"),
-        ("timeout", OptionKind::Plain, "u32"),
+        ("timeout", OptionKind::Dispatcher, "u32"),
     ];
     assert_eq!(shown, expected);
     assert_eq!(options[1].doc(), "Who this frame works for.");

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use frame_net::{EGRESS, Egress, EgressRule, NETWORK, NetworkId, OVERLAY};
+use frame_net::{EGRESS, Egress, EgressRule, NETWORK, NETWORK_KEY, NetworkId};
 use frame_registry::{Frame, Options};
 
 use crate::manifest::{Manifest, Problem};
@@ -20,7 +20,7 @@ pub(super) fn dead_rules(
     (path, span): (&[&str], &Range<usize>),
 ) -> Vec<Problem> {
     let Some(egress) = options.get(&EGRESS) else { return Vec::new() };
-    let network = options.get(&NETWORK).and(frame.get(&OVERLAY));
+    let network = options.get(&NETWORK).and(frame.get(&NETWORK_KEY));
     let reason = |rule: &EgressRule| {
         let mut lists = outer.into_iter().flat_map(Egress::lists);
         let refusing = lists.find(|list| !list.overlaps(rule));

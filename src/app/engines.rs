@@ -3,10 +3,10 @@
 use std::fmt;
 
 use frame_dispatch::lua::{self, LuaEngine, LuaFunction};
-use frame_dispatch::process::{Process, ProcessCtx, ProcessManager};
+use frame_dispatch::process::{Process, ProcessContext, ProcessManager};
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::WasmFunction;
-use frame_dispatch::{BoxFuture, CallError, Ctx, Function, Payload, Quarantine, ScriptRuntime};
+use frame_dispatch::{BoxFuture, CallContext, CallError, Function, Payload, Quarantine, ScriptRuntime};
 use frame_net::http::HttpClient;
 use frame_registry::BoxError;
 
@@ -115,7 +115,7 @@ impl Code {
 }
 
 impl Function for Code {
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         match self {
             Self::Lua(function) => function.call(ctx, payload),
             #[cfg(feature = "wasm")]
@@ -137,7 +137,7 @@ impl Process for Code {
         }
     }
 
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         match self {
             Self::Lua(process) => process.run(ctx, payload),
             #[cfg(feature = "wasm")]

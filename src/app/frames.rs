@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use frame_dispatch::process::HostId;
-use frame_net::{EGRESS, Egress, FRAME_EGRESS, SECRETS};
+use frame_net::{EGRESS, EGRESS_KEY, Egress, SECRETS};
 use frame_registry::{
-    App, Context, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, declared_options, nearest,
+    App, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, ResolveContext, declared_options, nearest,
 };
 use serde_json::{Map, Value as Json};
 
@@ -37,7 +37,7 @@ impl Defaults {
     pub(super) fn of(manifest: &Manifest) -> Result<Self, Problem> {
         let declared = declared_options();
         let is_plain = |name: &str| {
-            declared.iter().any(|option| option.name() == name && option.kind() == OptionKind::Plain)
+            declared.iter().any(|option| option.name() == name && option.kind() == OptionKind::Dispatcher)
         };
         let given = manifest.app.given.clone().into_iter();
         let (plain, others): (Map<_, _>, Map<_, _>) = given.partition(|(name, _)| is_plain(name));
@@ -63,7 +63,7 @@ impl Defaults {
 pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
     let resolved = catch_unwind(AssertUnwindSafe(|| {
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-        app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
+        app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;
         Ok::<_, frame_registry::ResolveError>(frame.seal())
     }));
     match resolved {
@@ -172,7 +172,7 @@ impl Checked<'_> {
     fn definition(&mut self, root: &Frame, path: &[&str], given: &Given<Function>) {
         let options = &given.value.options;
         if let Some(frame) = self.unit(root, path, given, options) {
-            self.rules(root.get(&FRAME_EGRESS), &frame, options, (path, &given.span));
+            self.rules(root.get(&EGRESS_KEY), &frame, options, (path, &given.span));
         }
     }
 
@@ -225,7 +225,7 @@ impl Checked<'_> {
                     None => child.value.options.clone(),
                 };
                 let Some(frame) = self.unit(&parent, &[], child, &options) else { continue };
-                let lists = [parent.get(&FRAME_EGRESS), preset.and_then(|preset| preset.get(&EGRESS))];
+                let lists = [parent.get(&EGRESS_KEY), preset.and_then(|preset| preset.get(&EGRESS))];
                 let outer =
                     lists.into_iter().flatten().cloned().reduce(|outer, preset| outer.narrowed_by(&preset));
                 self.rules(outer.as_ref(), &frame, &child.value.options, (&[], &child.span));

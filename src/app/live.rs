@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::SupervisorHandle;
 use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
-use frame_dispatch::{Ctx, FunctionId, Functions, IntoFunction as _, Retired};
+use frame_dispatch::{CallContext, FunctionId, Functions, IntoFunction as _, Retired};
 use frame_net::http::HttpClient;
 use frame_net::secrets::SecretStore;
 use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// What everything is started from: the frame that the default options of the app make.
-    pub(super) fn root(&self) -> Ctx {
+    pub(super) fn root(&self) -> CallContext {
         self.functions.root_in(Frame::clone(&self.root.load()))
     }
 }

@@ -62,7 +62,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use frame_dispatch::process::{EntryId, ProcessManager};
-use frame_dispatch::{Ctx, Functions};
+use frame_dispatch::{CallContext, Functions};
 use frame_net::NetworkRegistry;
 use frame_registry::Options;
 use tokio::sync::Mutex;
@@ -289,7 +289,7 @@ impl RunningApp {
     }
 
     /// What is called and started with this inherits what the app's default options decide, as they are now.
-    pub fn root(&self) -> Ctx {
+    pub fn root(&self) -> CallContext {
         self.inner.core.root()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use frame_dispatch::FunctionId;
 use frame_dispatch::process::supervisor::{ChildSpec, DynamicSpec, SpecError, Supervisor, SupervisorBuilder};
-use frame_dispatch::process::{EntryId, HostConfig, HostId, Start};
+use frame_dispatch::process::{EntryId, HostConfig, HostId, Spawn};
 use frame_net::{Network, NetworkId};
 use frame_registry::Options;
 use serde::Serialize;
@@ -146,7 +146,7 @@ pub(super) fn dynamic(spec: &SupervisorSpec) -> Option<DynamicSpec> {
 
 /// The child that a manifest describes.
 pub(super) fn child(child: &Child) -> ChildSpec {
-    let start = Start::new(child.host.clone(), child.process.clone())
+    let start = Spawn::new(child.host.clone(), child.process.clone())
         .with_payload(child.payload.clone())
         .with_options(child.options.clone());
     let start = match &child.name {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use frame_net::secrets::{SecretConfig, SecretHost, SecretIds, SecretSourceError, StoredSecret};
-use frame_net::{Egress, Endpoint, GRANTED_SECRETS, SECRETS, SecretId};
+use frame_net::{Egress, Endpoint, SECRETS, SECRETS_KEY, SecretId};
 use frame_registry::{App, Frame, Options};
 use tokio::task::spawn_blocking;
 
@@ -53,7 +53,7 @@ pub(super) struct Holder {
 impl Holder {
     /// The unit of `frame`, if it has secrets.
     pub(super) fn of(frame: &Frame, app: &App) -> Option<Self> {
-        let secrets = frame.get(&GRANTED_SECRETS)?.clone();
+        let secrets = frame.get(&SECRETS_KEY)?.clone();
         let egress = frame_net::dialer(frame, app).ok()?.egress().cloned();
         Some(Self { secrets, egress })
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::Pid;
-use frame_dispatch::process::{EntryId, ExitReason, ProcessManager, Start};
+use frame_dispatch::process::{EntryId, ExitReason, ProcessManager, Spawn};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -67,9 +67,9 @@ pub(super) async fn start(
         |why: String| plan.problem(given, format_args!("the supervisor `{id}` was not started: {why}"));
     let handle = live.supervisors.get(id).and_then(Family::next_handle);
     let handle = handle.ok_or_else(|| not_started("it is not registered".to_owned()))?;
-    let start = Start::new(given.value.host.clone(), id.clone());
+    let start = Spawn::new(given.value.host.clone(), id.clone());
     let pid =
-        core.processes.start(&core.root(), start).map_err(|error| not_started(report::chain(&error)))?;
+        core.processes.spawn(&core.root(), start).map_err(|error| not_started(report::chain(&error)))?;
     let starting = Starting(Some((&core.processes, pid)));
     let monitor = core.processes.monitor(pid).map_err(|error| not_started(report::chain(&error)))?;
 

@@ -53,7 +53,7 @@ use self::file::LogFile;
 pub(crate) use self::line::{Event, Record, VERSION};
 use self::queue::Queue;
 use self::writer::Writer;
-use crate::trace::TRACE_CONTEXT;
+use crate::trace::TRACE_KEY;
 
 /// `[audit]`: where the audit log is, and what it promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +182,7 @@ impl Audit for AuditLog {
     }
 
     fn trace_id(&self, frame: &Frame) -> Option<Arc<str>> {
-        Some(frame.get(&TRACE_CONTEXT)?.trace_id().to_string().into())
+        Some(frame.get(&TRACE_KEY)?.trace_id().to_string().into())
     }
 }
 

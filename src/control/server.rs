@@ -224,7 +224,7 @@ pub(super) fn is_trusted(user: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use frame_dispatch::Functions;
-    use frame_dispatch::process::{HostConfig, ProcessCtx, Start};
+    use frame_dispatch::process::{HostConfig, ProcessContext, Spawn};
     use frame_registry::{App, Options};
     use tokio::net::UnixStream;
 
@@ -277,14 +277,14 @@ mod tests {
     #[tokio::test]
     async fn who_asks_is_told_of_the_run_and_its_processes() {
         let run = run();
-        let wait = async |mut ctx: ProcessCtx, _| {
+        let wait = async |mut ctx: ProcessContext, _| {
             ctx.receive().await;
             Ok(frame_dispatch::Payload::default())
         };
         run.processes.register("app:wait".parse().unwrap(), Options::new(), wait).unwrap();
         let start =
-            Start::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
-        let pid = run.processes.start(&run.processes.functions().root(), start).unwrap();
+            Spawn::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
+        let pid = run.processes.spawn(&run.processes.functions().root(), start).unwrap();
 
         let running = ask(&run.place).await.unwrap();
         assert_eq!((running.app.as_str(), running.pid), ("hello", std::process::id()));

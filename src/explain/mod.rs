@@ -1,7 +1,7 @@
 //! How the frames of a call came to be: every pair, and who put it there.
 //!
 //! ```standalone_crate
-//! use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
+//! use frame_dispatch::{CallContext, FunctionId, Functions, Payload, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use frame_runtime::explain::Explain;
 //!
@@ -10,7 +10,7 @@
 //! app.set_resolvers(FrameResolvers::linked())?;
 //! let functions = Functions::new(app.build());
 //! let id: FunctionId = "app:f".parse()?;
-//! functions.register(id.clone(), Options::new(), async |_: Ctx, payload: Payload| Ok(payload))?;
+//! functions.register(id.clone(), Options::new(), async |_: CallContext, payload: Payload| Ok(payload))?;
 //!
 //! let explain = Explain::start(&functions, &id, &Options::new())?;
 //! functions.root().call(Task::new(id)).await?;

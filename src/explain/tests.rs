@@ -3,10 +3,12 @@ use std::future::Future;
 use std::time::Duration;
 
 use frame_dispatch::interceptor::{RETRY, RetryPolicy, TIMEOUT, Timeout};
-use frame_dispatch::process::{HostConfig, ManagerConfig, ProcessCtx, ProcessManager, Start};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, Task};
-use frame_net::{NETWORK, NetConfig, NetworkRegistry, OVERLAY};
-use frame_registry::{App, BoxError, Context, Frame, FrameResolvers, Key, Pair, Registration, Resolver};
+use frame_dispatch::process::{HostConfig, ManagerConfig, ProcessContext, ProcessManager, Spawn};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload, Task};
+use frame_net::{NETWORK, NETWORK_KEY, NetConfig, NetworkRegistry};
+use frame_registry::{
+    App, BoxError, Frame, FrameResolvers, Key, Pair, Registration, ResolveContext, Resolver,
+};
 use serde_json::{Value as Json, json};
 
 use super::*;
@@ -25,9 +27,9 @@ fn functions() -> Functions {
     }
     let functions = Functions::new(app.build());
     let preset = Options::new().with(&NETWORK, "app:other".parse().unwrap());
-    let answering = async |_: Ctx, _: Payload| Ok(Payload::default());
+    let answering = async |_: CallContext, _: Payload| Ok(Payload::default());
     functions.register(id("app:inner"), preset, answering).unwrap();
-    let calling = async |ctx: Ctx, _: Payload| {
+    let calling = async |ctx: CallContext, _: Payload| {
         let options = Options::new().with(&NETWORK, "app:lan".parse().unwrap()).untrusted();
         ctx.call(Task::new(id("app:inner")).with_options(options)).await?;
         ctx.call(Task::new(id("app:inner"))).await
@@ -45,7 +47,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Calls, and explains the call.
-fn explained(functions: &Functions, root: &Ctx, task: Task, defaults: &Options) -> (Json, String) {
+fn explained(functions: &Functions, root: &CallContext, task: Task, defaults: &Options) -> (Json, String) {
     let explain = Explain::start(functions, task.function(), defaults).unwrap();
     let _ = wait(root.call(task));
     let explanation = explain.finish();
@@ -57,7 +59,7 @@ fn register(functions: &Functions, resolver: Resolver) -> Registration {
 }
 
 fn labelling(name: &'static str, order: i32) -> Resolver {
-    Resolver::new(name, order, |_: &Context<'_>, _: &Options| {
+    Resolver::new(name, order, |_: &ResolveContext<'_>, _: &Options| {
         Ok::<_, Infallible>([LABEL.pair("resolver"), PASSWORD.pair("xyzzy")])
     })
 }
@@ -76,7 +78,7 @@ fn described(pair: &Json) -> [&str; 3] {
 fn each_pair_says_who_set_it_and_from_which_option() {
     let functions = functions();
     let _labelling = register(&functions, labelling("labelling", 900));
-    let root: Frame = [OVERLAY.pair("app:other".parse().unwrap())].into_iter().collect();
+    let root: Frame = [NETWORK_KEY.pair("app:other".parse().unwrap())].into_iter().collect();
     let task = Task::new(id("app:inner"))
         .with_options(Options::new().with(&NETWORK, "app:lan".parse().unwrap()))
         .with_pair(LABEL.pair("task"));
@@ -140,7 +142,7 @@ fn each_attempt_has_a_frame_and_defaults_are_told_from_presets() {
     let functions = functions();
     let defaults = Options::new().with(&TIMEOUT, Timeout::new(Duration::from_mins(1)).unwrap());
     let preset = Options::new().with(&RETRY, RetryPolicy::new(2));
-    let failing = async |_: Ctx, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "not yet"));
+    let failing = async |_: CallContext, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "not yet"));
     functions.register(id("app:failing"), defaults.merged_under(&preset), failing).unwrap();
     let (json, table) = explained(&functions, &functions.root(), Task::new(id("app:failing")), &defaults);
     let [first, second] = &json["frames"].as_array().unwrap()[..] else { panic!("{json}") };
@@ -161,7 +163,9 @@ fn a_refused_frame_says_by_which_resolver_and_why() {
         register(&functions, labelling("labelling", 100)),
         register(
             &functions,
-            Resolver::new("late", 900, |_: &Context<'_>, _: &Options| Ok::<Option<Pair>, Infallible>(None)),
+            Resolver::new("late", 900, |_: &ResolveContext<'_>, _: &Options| {
+                Ok::<Option<Pair>, Infallible>(None)
+            }),
         ),
     ];
     let options = Options::new().with(&NETWORK, "app:missing".parse().unwrap());
@@ -181,10 +185,11 @@ fn a_refused_frame_says_by_which_resolver_and_why() {
 #[test]
 fn a_frame_whose_resolver_panicked_says_so() {
     let functions = functions();
-    let panicking =
-        Resolver::new("panicking", 900, |_: &Context<'_>, _: &Options| -> Result<[Pair; 0], BoxError> {
-            panic!("out of order")
-        });
+    let panicking = Resolver::new(
+        "panicking",
+        900,
+        |_: &ResolveContext<'_>, _: &Options| -> Result<[Pair; 0], BoxError> { panic!("out of order") },
+    );
     let _panicking = register(&functions, panicking);
     let (json, table) = explained(&functions, &functions.root(), Task::new(id("app:inner")), &Options::new());
     let frame = &json["frames"][0];
@@ -195,7 +200,8 @@ fn a_frame_whose_resolver_panicked_says_so() {
 #[test]
 fn a_resolver_that_makes_no_pair_is_shown_all_the_same() {
     let functions = functions();
-    let idle = Resolver::new("idle", 5, |_: &Context<'_>, _: &Options| Ok::<Option<Pair>, Infallible>(None));
+    let idle =
+        Resolver::new("idle", 5, |_: &ResolveContext<'_>, _: &Options| Ok::<Option<Pair>, Infallible>(None));
     let _idle = register(&functions, idle);
     let (json, table) = explained(&functions, &functions.root(), Task::new(id("app:inner")), &Options::new());
     assert_eq!(
@@ -212,11 +218,11 @@ fn processes_that_the_call_starts_are_part_of_it_and_what_else_runs_is_not() {
     let _entered = runtime.enter();
     let processes = ProcessManager::with_config(functions.clone(), ManagerConfig::default());
     processes.register_host("app:host".parse().unwrap(), HostConfig::default()).unwrap();
-    let calling = async |ctx: ProcessCtx, _: Payload| ctx.ctx().call(Task::new(id("app:inner"))).await;
+    let calling = async |ctx: ProcessContext, _: Payload| ctx.ctx().call(Task::new(id("app:inner"))).await;
     processes.register("app:worker".parse().unwrap(), Options::new(), calling).unwrap();
-    let worker = || Start::new("app:host".parse().unwrap(), "app:worker".parse().unwrap());
+    let worker = || Spawn::new("app:host".parse().unwrap(), "app:worker".parse().unwrap());
     let manager = processes.clone();
-    let starting = move |ctx: Ctx, _: Payload| {
+    let starting = move |ctx: CallContext, _: Payload| {
         let (manager, worker) = (manager.clone(), worker());
         async move { manager.exec(&ctx, worker).await.map_err(CallError::from) }
     };
@@ -238,7 +244,7 @@ fn processes_that_the_call_starts_are_part_of_it_and_what_else_runs_is_not() {
 #[test]
 fn frames_beyond_the_limit_are_counted() {
     let functions = functions();
-    let calling = async |ctx: Ctx, _: Payload| {
+    let calling = async |ctx: CallContext, _: Payload| {
         for _ in 0..FRAMES + 4 {
             ctx.call(Task::new(id("app:inner"))).await?;
         }

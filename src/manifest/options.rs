@@ -59,9 +59,9 @@ pub(super) fn options(
     is_right.map(|()| (options, given))
 }
 
-/// What reads a plain option stands around calls, and a process is none.
+/// What reads a dispatcher option stands around calls, and a process is none.
 fn refuse_plain(options: &Options, name: &str, value: &Value<'_>) -> Result<(), Reported> {
-    if !options.iter().any(|option| option.name() == name && option.kind() == OptionKind::Plain) {
+    if !options.iter().any(|option| option.name() == name && option.kind() == OptionKind::Dispatcher) {
         return Ok(());
     }
     let problem = value.problem(format_args!("`{name}` is an option of calls, and a process is not called"));

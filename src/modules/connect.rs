@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_dispatch::{CallContext, CallError, ErrorKind};
 use frame_net::audit::Unrecorded;
 use frame_net::http::websocket::{WebSocket, WebSocketError, WebSocketRequest};
 use frame_net::http::{
@@ -26,7 +26,7 @@ use crate::telemetry::{failed, progress};
 #[derive(Clone)]
 pub(crate) struct Way {
     dialer: Dialer,
-    call: Ctx,
+    call: CallContext,
 }
 
 impl Way {
@@ -36,7 +36,7 @@ impl Way {
     /// # Errors
     ///
     /// If the network of the frame is not registered, or `isolation` is not a valid key.
-    pub(crate) fn of(call: &Ctx, isolation: Option<&str>) -> Result<Self, CallError> {
+    pub(crate) fn of(call: &CallContext, isolation: Option<&str>) -> Result<Self, CallError> {
         let dialer = frame_net::dialer(call.frame(), call.app()).map_err(|error| {
             refusal::log(call, &error);
             of_network(error)

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use frame_dispatch::process::PROCESS;
-use frame_dispatch::{Ctx, FUNCTION};
+use frame_dispatch::{CallContext, FUNCTION};
 
 use crate::report;
-use crate::trace::TRACE_CONTEXT;
+use crate::trace::TRACE_KEY;
 
 /// How many lines a unit causes in each [`PERIOD`]. A unit can fail as often as it likes, and must not fill the log.
 const LINES: u32 = 10;
@@ -27,13 +27,13 @@ struct Written {
 }
 
 /// Writes why something failed that a call asked for, with the unit and the trace of the call.
-pub(crate) fn log(call: &Ctx, error: &(dyn Error + Send + Sync + 'static)) {
+pub(crate) fn log(call: &CallContext, error: &(dyn Error + Send + Sync + 'static)) {
     let frame = call.frame();
     let function = frame.get(&FUNCTION).map(ToString::to_string);
     let unit = function.or_else(|| frame.get(&PROCESS).map(ToString::to_string)).unwrap_or_default();
     let Some(dropped) = admit(&unit) else { return };
     let why = report::chain(error);
-    let trace_id = frame.get(&TRACE_CONTEXT).map(|trace| trace.trace_id().to_string());
+    let trace_id = frame.get(&TRACE_KEY).map(|trace| trace.trace_id().to_string());
     if dropped > 0 {
         tracing::warn!(
             unit,

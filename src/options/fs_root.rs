@@ -1,6 +1,6 @@
 //! The option `fs_root`: the directory that a unit sees.
 //!
-//! A unit whose frame carries no [`ROOT`] has no file system. One gets there by [`FS_ROOT`], from a place that has the
+//! A unit whose frame carries no [`FS_ROOT_KEY`] has no file system. One gets there by [`FS_ROOT`], from a place that has the
 //! right to give it: the frame of whoever calls, or, where that carries none, the app's own [`FS_BASE`], which only
 //! trusted code may point into: the manifest, the command line and native functions, but no script and no component.
 //! From there on it is inherited, and every further option goes deeper into what there is, never up, sideways or
@@ -9,8 +9,8 @@
 //! one that is not read-only.
 //!
 //! ```standalone_crate
-//! use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
-//! use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FsRoot, ROOT, Root};
+//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FsRoot, FS_ROOT_KEY, Root};
 //!
 //! let base = tempfile::tempdir()?;
 //! std::fs::create_dir_all(base.path().join("reports/2026"))?;
@@ -22,12 +22,12 @@
 //!
 //! let frame = |parent: Option<&Frame>, options: &Options| {
 //!     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-//!     app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut())?;
+//!     app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut())?;
 //!     Ok::<_, frame_registry::ResolveError>(frame.seal())
 //! };
 //! let reports = frame(None, &Options::new().with(&FS_ROOT, "reports".parse()?))?;
 //! let deeper = frame(Some(&reports), &Options::new().with(&FS_ROOT, FsRoot::new("2026")?.read_only()))?;
-//! let root = deeper.get(&ROOT).unwrap();
+//! let root = deeper.get(&FS_ROOT_KEY).unwrap();
 //! assert_eq!((root.path(), root.is_read_only()), ("reports/2026", true));
 //!
 //! // What a script asks for grants nothing.
@@ -58,7 +58,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use cap_std::fs::Dir;
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
+use frame_registry::{
+    FrameOption, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
+};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
@@ -91,7 +93,7 @@ pub static FS_ROOT: FrameOption<FsRoot>;
 ///
 /// Scripts and components can read of it whether it is there, and `read_only`.
 #[frame_key(name = "fs.root", stays, inherit, public)]
-pub static ROOT: Key<Root>;
+pub static FS_ROOT_KEY: Key<Root>;
 
 /// What the app has to give: the directory that roots are below, where the caller has none of its own.
 pub static FS_BASE: Key<Root> = Key::new("fs.base");
@@ -105,8 +107,8 @@ pub static FS_BASE: Key<Root> = Key::new("fs.base");
 ///
 /// [`RootError`]: a directory that is not to be had is never replaced by another.
 #[frame_resolver(order = 300, covers(FS_ROOT))]
-pub fn fs_root(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, RootError> {
-    let held = ctx.parent().and_then(|parent| Some((parent.get(&ROOT)?, parent.pair(&ROOT)?)));
+pub fn fs_root(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, RootError> {
+    let held = ctx.parent().and_then(|parent| Some((parent.get(&FS_ROOT_KEY)?, parent.pair(&FS_ROOT_KEY)?)));
     let Some(wanted) = options.get(&FS_ROOT) else {
         return Ok(held.map(|(_, pair)| pair.clone()));
     };
@@ -119,7 +121,7 @@ pub fn fs_root(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Roo
         (None, Some(base)) => base,
         (None, None) => return Err(RootError::NoBase { path: wanted.path().to_owned() }),
     };
-    Ok(Some(ROOT.pair(root.narrowed(wanted)?)))
+    Ok(Some(FS_ROOT_KEY.pair(root.narrowed(wanted)?)))
 }
 
 /// A directory below another, and whether it may be written to: the value of [`FS_ROOT`].

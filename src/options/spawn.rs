@@ -8,8 +8,8 @@
 //! or less; and they cannot put anything in the place of what is preset.
 //!
 //! ```standalone_crate
-//! use frame_dispatch::process::SPAWN_HOSTS;
-//! use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_dispatch::process::SPAWN_KEY;
+//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;
 //!
 //! let mut app = App::builder();
@@ -18,23 +18,23 @@
 //!
 //! let frame = |parent: Option<&Frame>, options: &Options| {
 //!     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-//!     app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut())?;
+//!     app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut())?;
 //!     Ok::<_, frame_registry::ResolveError>(frame.seal())
 //! };
 //! let granted = frame(None, &Options::from_json(&json!({ "spawn": ["app:workers", "app:mail"] }))?)?;
-//! assert!(granted.get(&SPAWN_HOSTS).unwrap().contains(&"app:mail".parse()?));
+//! assert!(granted.get(&SPAWN_KEY).unwrap().contains(&"app:mail".parse()?));
 //!
 //! // A script gives what it calls less, and no more.
 //! let script = |hosts| Options::from_json(&json!({ "spawn": hosts })).map(Options::untrusted);
 //! let narrowed = frame(Some(&granted), &script(json!(["app:workers"]))?)?;
-//! assert!(!narrowed.get(&SPAWN_HOSTS).unwrap().contains(&"app:mail".parse()?));
+//! assert!(!narrowed.get(&SPAWN_KEY).unwrap().contains(&"app:mail".parse()?));
 //! assert!(frame(Some(&narrowed), &script(json!(["app:mail"]))?).is_err());
 //! # use frame_runtime as _;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use frame_dispatch::process::{HostId, SPAWN_HOSTS, SpawnHosts};
-use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+use frame_dispatch::process::{HostId, SPAWN_KEY, SpawnHosts};
+use frame_registry::{FrameOption, Options, Pair, ResolveContext, frame_option, frame_resolver};
 
 /// The hosts on which a unit may start processes, beside its own: a list such as `["app:workers"]`.
 ///
@@ -50,8 +50,8 @@ pub static SPAWN: FrameOption<SpawnHosts>;
 ///
 /// [`SpawnError`] if a script or a component asks for more than it has.
 #[frame_resolver(order = 310, covers(SPAWN))]
-pub fn spawn(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, SpawnError> {
-    let held = || ctx.parent().and_then(|parent| parent.pair(&SPAWN_HOSTS));
+pub fn spawn(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, SpawnError> {
+    let held = || ctx.parent().and_then(|parent| parent.pair(&SPAWN_KEY));
     let Some(wanted) = options.get(&SPAWN) else {
         return Ok(held().cloned());
     };
@@ -59,13 +59,13 @@ pub fn spawn(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Spawn
         return Err(SpawnError::Preset);
     }
     if !options.is_trusted(&SPAWN) {
-        let held = ctx.parent().and_then(|parent| parent.get(&SPAWN_HOSTS));
+        let held = ctx.parent().and_then(|parent| parent.get(&SPAWN_KEY));
         let is_held = |host: &&HostId| held.is_some_and(|held| held.contains(host));
         if let Some(host) = wanted.iter().find(|host| !is_held(host)) {
             return Err(SpawnError::NotGranted { host: host.clone() });
         }
     }
-    Ok(Some(SPAWN_HOSTS.pair(wanted.clone())))
+    Ok(Some(SPAWN_KEY.pair(wanted.clone())))
 }
 
 /// A frame did not get its hosts, so what it was for does not start.
@@ -103,12 +103,12 @@ mod tests {
         app.set_resolvers(FrameResolvers::linked()).unwrap();
         let app = app.build();
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-        app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut())?;
+        app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut())?;
         Ok(frame.seal())
     }
 
     fn hosts(frame: &Frame) -> Vec<String> {
-        frame.get(&SPAWN_HOSTS).into_iter().flat_map(SpawnHosts::iter).map(ToString::to_string).collect()
+        frame.get(&SPAWN_KEY).into_iter().flat_map(SpawnHosts::iter).map(ToString::to_string).collect()
     }
 
     #[test]

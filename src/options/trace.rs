@@ -1,4 +1,4 @@
-//! The option `trace`: the distributed trace that a unit is part of, as [W3C Trace Context](https://www.w3.org/TR/trace-context/).
+//! The option `trace`: the distributed trace that a unit is part of, as [W3C Trace ResolveContext](https://www.w3.org/TR/trace-context/).
 //!
 //! | option | where the caller is in no trace | where it is in one |
 //! |---|---|---|
@@ -18,8 +18,8 @@
 //! all units inherit from it would make one trace of all that ever runs.
 //!
 //! ```standalone_crate
-//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
-//! use frame_runtime::trace::TRACE_CONTEXT;
+//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+//! use frame_runtime::trace::TRACE_KEY;
 //! use serde_json::json;
 //!
 //! let mut app = App::builder();
@@ -29,15 +29,15 @@
 //! let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 //! let mut frame = FrameBuilder::new();
 //! let options = Options::from_json(&json!({ "trace": header }))?;
-//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//! app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 //! let frame = frame.seal();
 //!
-//! let trace = frame.get(&TRACE_CONTEXT).unwrap();
+//! let trace = frame.get(&TRACE_KEY).unwrap();
 //! assert_eq!(trace.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
 //! assert_eq!(trace.parent_id().unwrap().to_string(), "b7ad6b7169203331");
 //!
 //! let child = frame.fork().seal();
-//! let nested = child.get(&TRACE_CONTEXT).unwrap();
+//! let nested = child.get(&TRACE_KEY).unwrap();
 //! assert_eq!((nested.trace_id(), nested.parent_id()), (trace.trace_id(), Some(trace.span_id())));
 //! assert_eq!(child.public("trace").unwrap()?["traceparent"], nested.traceparent());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -50,7 +50,9 @@ mod tracestate;
 
 use std::fmt;
 
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
+use frame_registry::{
+    FrameOption, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
+};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -60,14 +62,14 @@ pub use self::ids::{SpanId, TraceId};
 pub use self::traceparent::TraceparentError;
 pub use self::tracestate::{TraceState, TracestateError};
 
-/// The trace that the unit is part of, as W3C Trace Context: `true` starts one where the caller is in none, and
+/// The trace that the unit is part of, as W3C Trace ResolveContext: `true` starts one where the caller is in none, and
 /// `"00-TRACE-SPAN-FLAGS"`, or `{ traceparent = "…", tracestate = "…" }`, joins one. What the unit calls is part of it, too.
 #[frame_option(name = "trace")]
 pub static TRACE: FrameOption<Trace>;
 
 /// Which span of which trace the frame is. A fork of the frame is a child of it.
 #[frame_key(name = "trace", propagates, inherit_forked, public)]
-pub static TRACE_CONTEXT: Key<TraceContext>;
+pub static TRACE_KEY: Key<TraceContext>;
 
 /// Puts on the frame what [`TRACE`] says, where that is not what the frame inherits.
 ///
@@ -76,10 +78,10 @@ pub static TRACE_CONTEXT: Key<TraceContext>;
 /// [`OtherTrace`] where a script names a trace for what it calls, and is part of another; or where it is part of none,
 /// and takes away or replaces the one that is preset.
 #[frame_resolver(order = 400, covers(TRACE))]
-pub fn trace(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, OtherTrace> {
+pub fn trace(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, OtherTrace> {
     let Some(given) = options.get(&TRACE) else { return Ok(None) };
     // A fork is a child of it already. Another child made here would be a second id for one span.
-    let inherited = ctx.parent().and_then(|parent| parent.get(&TRACE_CONTEXT));
+    let inherited = ctx.parent().and_then(|parent| parent.get(&TRACE_KEY));
     let span = match (given, inherited) {
         (Trace::Unchanged | Trace::Join(_), None) if options.replaces_trusted(&TRACE) => {
             return Err(OtherTrace::Preset);
@@ -91,7 +93,7 @@ pub fn trace(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Other
         (Trace::Join(caller), Some(_)) if options.is_trusted(&TRACE) => caller.child(),
         (Trace::Join(_), Some(_)) => return Err(OtherTrace::Caller),
     };
-    Ok(Some(TRACE_CONTEXT.pair(span)))
+    Ok(Some(TRACE_KEY.pair(span)))
 }
 
 /// A script gives a trace to what it calls that is not its to give.

@@ -9,10 +9,10 @@
 //!   [`TraceContext`](crate::trace::TraceContext), which an `Exporter` (feature `otlp`) sends to an OpenTelemetry collector.
 //!
 //! ```standalone_crate
-//! use frame_dispatch::{Ctx, FunctionId, Functions, Payload, Task};
+//! use frame_dispatch::{CallContext, FunctionId, Functions, Payload, Task};
 //! use frame_registry::{App, FrameResolvers, Options};
 //! use frame_runtime::telemetry::traced;
-//! use frame_runtime::trace::TRACE_CONTEXT;
+//! use frame_runtime::trace::TRACE_KEY;
 //! use serde_json::json;
 //!
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
@@ -21,7 +21,7 @@
 //! let functions = Functions::new(app.build());
 //!
 //! let id: FunctionId = "app:where".parse()?;
-//! let function = async |ctx: Ctx, _: Payload| Ok(json!(ctx.frame().get(&TRACE_CONTEXT)).into());
+//! let function = async |ctx: CallContext, _: Payload| Ok(json!(ctx.frame().get(&TRACE_KEY)).into());
 //! functions.register(id.clone(), Options::from_json(&json!({ "trace": true }))?, traced(&id, function))?;
 //! let answer = functions.root().call(Task::new(id)).await?;
 //! assert!(answer.as_json().unwrap()["traceparent"].is_string());

@@ -4,15 +4,15 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::thread;
 
-use frame_dispatch::process::{IntoProcess, Process, ProcessCtx};
-use frame_dispatch::{ATTEMPT, BoxFuture, CallError, Ctx, Function, IntoFunction, PID, Payload};
+use frame_dispatch::process::{IntoProcess, Process, ProcessContext};
+use frame_dispatch::{ATTEMPT, BoxFuture, CallContext, CallError, Function, IntoFunction, PID, Payload};
 use frame_registry::Frame;
 use tokio::time::Instant;
 use tracing::field::Empty;
 use tracing::{Instrument, Span, info_span};
 
 use crate::report::printable;
-use crate::trace::{TRACE_CONTEXT, TraceContext};
+use crate::trace::{TRACE_KEY, TraceContext};
 
 /// The target of the spans.
 pub(super) const TARGET: &str = "frame_runtime::span";
@@ -64,8 +64,8 @@ pub struct TracedUnit<T> {
 }
 
 impl<F: Function> Function for TracedUnit<F> {
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.call(ctx, payload) };
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        let Some(trace) = ctx.frame().get(&TRACE_KEY) else { return self.inner.call(ctx, payload) };
         let span = span(&self.id, ctx.frame(), trace, false);
         if span.is_disabled() {
             return self.inner.call(ctx, payload);
@@ -83,8 +83,8 @@ impl<P: Process> Process for TracedUnit<P> {
         self.inner.is_quarantined()
     }
 
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
-        let Some(trace) = ctx.frame().get(&TRACE_CONTEXT) else { return self.inner.run(ctx, payload) };
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        let Some(trace) = ctx.frame().get(&TRACE_KEY) else { return self.inner.run(ctx, payload) };
         let span = span(&self.id, ctx.frame(), trace, true);
         if span.is_disabled() {
             return self.inner.run(ctx, payload);
@@ -121,7 +121,7 @@ fn span(id: &str, frame: &Frame, trace: &TraceContext, is_process: bool) -> Span
 
 async fn run<'a>(
     span: Span,
-    ctx: Ctx,
+    ctx: CallContext,
     start: impl FnOnce() -> BoxFuture<'a, Result<Payload, CallError>> + Send + 'a,
 ) -> Result<Payload, CallError> {
     let mut record = Record { span: span.clone(), ctx, outcome: None };
@@ -141,7 +141,7 @@ async fn run<'a>(
 /// Says how a run went, also where its future is dropped.
 struct Record {
     span: Span,
-    ctx: Ctx,
+    ctx: CallContext,
     outcome: Option<&'static str>,
 }
 

@@ -10,23 +10,23 @@ use frame_tests::{BuildOptions, Program, Project, run};
 fn project(name: &str) -> Project {
     let project = Project::new(name);
     let covered = "#![forbid(unsafe_code)]\n\
-        use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};\n\
+        use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};\n\
         #[frame_option(name = \"network\")]\n\
         pub static NETWORK: FrameOption<u32>;\n\
-        #[frame_option(name = \"timeout\", plain)]\n\
+        #[frame_option(name = \"timeout\", dispatcher)]\n\
         pub static TIMEOUT: FrameOption<u32>;\n\
         #[frame_option(name = \"tenant\", runtime)]\n\
         pub static TENANT: FrameOption<u32>;\n\
         #[frame_resolver(order = 200, covers(NETWORK))]\n\
-        fn overlay(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n";
+        fn overlay(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n";
     project.package("covered", "", &[Project::registry()], "src/lib.rs", covered);
     let alone = "#![forbid(unsafe_code)]\n\
-        use frame_registry::{Context, Options, Pair, frame_resolver};\n\
+        use frame_registry::{ResolveContext, Options, Pair, frame_resolver};\n\
         pub fn used() {}\n\
         mod deep {\n\
             use super::*;\n\
             #[frame_resolver(order = 100)]\n\
-            fn stamp(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n\
+            fn stamp(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n\
         }";
     project.package("alone", "", &[Project::registry()], "src/lib.rs", alone);
     project
@@ -34,7 +34,7 @@ fn project(name: &str) -> Project {
 
 fn library(project: &Project, name: &str, kind: &str, head: &str) {
     let source = format!(
-        "use frame_registry::{{App, Context, FrameResolvers, Options, Pairs}};\n\
+        "use frame_registry::{{App, ResolveContext, FrameResolvers, Options, Pairs}};\n\
          {head}\n\
          #[unsafe(no_mangle)]\n\
          pub extern \"C\" fn list_resolvers() {{\n\
@@ -42,7 +42,7 @@ fn library(project: &Project, name: &str, kind: &str, head: &str) {
              let linked = FrameResolvers::linked();\n\
              let options = Options::new().with(&covered::NETWORK, 1);\n\
              let app = App::builder().build();\n\
-             linked.resolve(&Context::new(&app, None), &options, &mut Pairs::new()).unwrap();\n\
+             linked.resolve(&ResolveContext::new(&app, None), &options, &mut Pairs::new()).unwrap();\n\
              println!(\"{{}}\", linked.layout().as_str());\n\
              linked.iter().for_each(|resolver| println!(\"{{}}\", resolver.name()));\n\
          }}\n"
@@ -134,25 +134,25 @@ fn a_cdylib_has_every_resolver_and_exports_none_of_the_guards() {
 }
 
 const PLUGIN: &str = r#"
-use frame_registry::{App, Context, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, frame_resolver};
+use frame_registry::{App, ResolveContext, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, frame_resolver};
 use std::time::Duration;
 
 static GREETING: Key<&str> = Key::new("plugin.greeting");
 
 /// In the plugin's own table; the host must not see it.
 #[frame_resolver(order = 1)]
-fn inside(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }
+fn inside(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }
 
 #[unsafe(no_mangle)]
 pub fn plugin_start(host: &FrameResolvers) -> Registration {
     let names = |resolvers: &FrameResolvers| resolvers.iter().map(|r| r.name().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&FrameResolvers::linked()), ["inside"]);
     assert_eq!(names(host), ["own"], "the table is the host's, also seen from here");
-    let greet = |_: &Context<'_>, _: &Options| Ok::<_, String>([GREETING.pair("hello")]);
+    let greet = |_: &ResolveContext<'_>, _: &Options| Ok::<_, String>([GREETING.pair("hello")]);
     let registration = host.register(Resolver::new("greet", 5, greet)).unwrap();
     let app = App::builder().build();
     let mut pairs = Pairs::new();
-    host.resolve(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
+    host.resolve(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
     assert_eq!(pairs.get(&GREETING), Some(&"hello"));
     registration
 }
@@ -164,7 +164,7 @@ pub fn plugin_stop(registration: Registration) {
 "#;
 
 const HOST: &str = r#"
-use frame_registry::{App, Context, FrameResolvers, Options, Pair, Pairs, Registration, frame_resolver};
+use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pair, Pairs, Registration, frame_resolver};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -176,7 +176,7 @@ unsafe extern "C" {
 }
 
 #[frame_resolver(order = 1)]
-fn own(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }
+fn own(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }
 
 fn main() {
     let file = CString::new(std::env::args().nth(1).unwrap()).unwrap();
@@ -184,7 +184,7 @@ fn main() {
     let resolvers = FrameResolvers::linked();
     let resolve = || {
         let mut pairs = Pairs::new();
-        resolvers.resolve(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
+        resolvers.resolve(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
         pairs
     };
     let show = || {

@@ -4,13 +4,13 @@ use frame_tests::{BuildOptions, Built, Project};
 
 use crate::order::{GNU_LD, MOLD, is_mold_installed};
 
-const HEAD: &str = "use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};\n\
+const HEAD: &str = "use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};\n\
     pub fn used() {}\n";
 
 fn resolver(name: &str, covers: &str) -> String {
     format!(
         "#[frame_resolver(order = 200, covers({covers}))]\n\
-         fn {name}(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> {{ Ok(None) }}\n"
+         fn {name}(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> {{ Ok(None) }}\n"
     )
 }
 

@@ -16,7 +16,7 @@ fn project() -> Project {
         #[frame_option(name = \"region\")]\npub static REGION: FrameOption<u32>;\n\
         #[frame_key(name = \"net.region\", stays)]\npub static REGION_OF: Key<u32>;\n\
         #[frame_resolver(order = 1, covers(REGION))]\n\
-        fn inside(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {\n\
+        fn inside(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {\n\
             Ok(options.pair(&REGION, &REGION_OF))\n\
         }\n\
         pub fn names() -> Vec<String> { FrameResolvers::linked().iter().map(|r| r.name().to_owned()).collect() }\n";
@@ -33,17 +33,17 @@ fn project() -> Project {
             let app = App::builder().build();\n\
             let options = Options::new().with(&framework::REGION, 7);\n\
             let mut frame = FrameBuilder::new();\n\
-            FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();\n\
+            FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();\n\
             println!(\"{:?} {}\", frame.seal().get(&framework::REGION_OF), declared_keys().len());\n\
         }";
     project.package("uses", "", &[Project::sibling("framework")], "src/main.rs", source);
     program(
         "with-resolver",
-        "use framework::frame_registry::{Context, Options, Pair, frame_resolver};\n\
+        "use framework::frame_registry::{ResolveContext, Options, Pair, frame_resolver};\n\
          #[frame_resolver(order = 2, crate = framework::frame_registry)]\n\
-         fn own(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }",
+         fn own(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }",
     );
-    for (name, kind) in [("with-plain-option", "plain"), ("with-runtime-option", "runtime")] {
+    for (name, kind) in [("with-dispatcher-option", "dispatcher"), ("with-runtime-option", "runtime")] {
         let option = format!(
             "use framework::frame_registry::{{FrameOption, frame_option}};\n\
              #[frame_option(name = \"tenant\", {kind}, crate = framework::frame_registry)]\n\
@@ -89,7 +89,7 @@ fn a_resolver_outside_of_the_library_that_has_the_registry_does_not_link() {
 fn an_option_or_a_key_outside_of_the_library_that_has_the_registry_does_not_link() {
     let project = project();
     for rustflags in linkers() {
-        for name in ["with-plain-option", "with-runtime-option", "with-key"] {
+        for name in ["with-dispatcher-option", "with-runtime-option", "with-key"] {
             let options = BuildOptions { rustflags: &rustflags, ..BuildOptions::default() };
             assert_not_linked(&project.build(name, options), &format!("{name}, {rustflags:?}"));
         }

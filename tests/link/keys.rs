@@ -12,21 +12,21 @@ fn twins() -> Project {
     let registry = Project::registry().replace("default-features = false", "features = [\"json\"]");
     for name in ["left", "right"] {
         let source = format!(
-            "{REGISTRY}#[frame_key(name = \"net.overlay\", propagates, inherit)]\npub static OVERLAY: Key<u32>;"
+            "{REGISTRY}#[frame_key(name = \"net.overlay\", propagates, inherit)]\npub static NETWORK_KEY: Key<u32>;"
         );
         project.package(name, "", std::slice::from_ref(&registry), "src/lib.rs", &source);
     }
     let source = format!(
         "{REGISTRY}fn main() {{\n\
-             println!(\"{{}}{{}}\", left::OVERLAY.name(), right::OVERLAY.name());\n\
+             println!(\"{{}}{{}}\", left::NETWORK_KEY.name(), right::NETWORK_KEY.name());\n\
              println!(\"{{}}\", declared_key(\"net.overlay\").unwrap_err());\n\
              println!(\"{{}}\", FrameResolvers::linked().check().unwrap_err());\n\
              let empty = FrameResolvers::empty();\n\
              println!(\"{{}}\", empty.check().unwrap_err());\n\
-             let new = Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
+             let new = Resolver::new(\"new\", 1, |_: &ResolveContext<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
              println!(\"{{}}\", std::error::Error::source(&empty.register(new).unwrap_err()).unwrap());\n\
-             let frame: Frame = [left::OVERLAY.pair(1)].into_iter().collect();\n\
-             println!(\"{{:?}}\", frame.get(&right::OVERLAY));\n\
+             let frame: Frame = [left::NETWORK_KEY.pair(1)].into_iter().collect();\n\
+             println!(\"{{:?}}\", frame.get(&right::NETWORK_KEY));\n\
          }}"
     );
     let dependencies = [registry, Project::sibling("left"), Project::sibling("right")];

@@ -46,12 +46,12 @@ fn assert_printed(printed: &str, words: &str, what: &str) {
 }
 
 const HEAD: &str =
-    "use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};\n";
+    "use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};\n";
 
 fn resolver(name: &str, arguments: &str) -> String {
     format!(
         "#[frame_resolver({arguments})]\n\
-         fn {name}(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> {{ Ok(None) }}\n"
+         fn {name}(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> {{ Ok(None) }}\n"
     )
 }
 
@@ -79,9 +79,9 @@ fn project() -> Project {
     for (name, twins) in [("option", ["option-one", "option-other"]), ("key", ["key-one", "key-other"])] {
         for twin in twins {
             let key = "use frame_registry::{Key, frame_key};\n\
-                #[frame_key(name = \"net.overlay\", stays)]\npub static OVERLAY: Key<u32>;\n";
+                #[frame_key(name = \"net.overlay\", stays)]\npub static NETWORK_KEY: Key<u32>;\n";
             let option = "use frame_registry::{FrameOption, frame_option};\n\
-                #[frame_option(name = \"network\", plain)]\npub static NETWORK: FrameOption<u32>;\n";
+                #[frame_option(name = \"network\", dispatcher)]\npub static NETWORK: FrameOption<u32>;\n";
             package(twin, "", &[], "src/lib.rs", if name == "key" { key } else { option });
         }
         let used = twins.map(|twin| format!("use {} as _;\n", twin.replace('-', "_"))).concat();
@@ -96,7 +96,8 @@ fn project() -> Project {
     package("both", "", &["left", "right"], "src/main.rs", "use left as _;\nuse right as _;\nfn main() {}");
     let requires = "frame_registry::require_resolvers!(\"stamp\");\nfn main() {}";
     package("requires", "", &[], "src/main.rs", requires);
-    let outside = "use framework::frame_registry::{Context, Options, Pair, frame_resolver};\n".to_owned()
+    let outside = "use framework::frame_registry::{ResolveContext, Options, Pair, frame_resolver};\n"
+        .to_owned()
         + &resolver("own", "order = 1, crate = framework::frame_registry")
         + "fn main() {}";
     project.package("outside", "", &[Project::sibling("framework")], "src/main.rs", &outside);

@@ -13,25 +13,25 @@ pub static TENANT: FrameOption<String>;
 "#;
 
 const COVERS: &str = r#"
-use frame_registry::{Context, Key, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Key, Options, Pair, frame_resolver};
 
-pub static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 
 #[frame_resolver(order = 300, covers(declares::TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, std::convert::Infallible> {
-    Ok(options.pair(&declares::TENANT, &TENANT_OF))
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, std::convert::Infallible> {
+    Ok(options.pair(&declares::TENANT, &TENANT_KEY))
 }
 "#;
 
 /// What a test resolves with the option set, or how it is refused.
 const RESOLVE: &str = r#"
-use frame_registry::{App, Context, FrameResolvers, Options, Pairs};
+use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs};
 
 fn resolve(resolvers: &FrameResolvers) -> Result<String, String> {
     let app = App::builder().build();
     let options = Options::new().with(&TENANT, "acme".to_owned());
     let mut pairs = Pairs::new();
-    let resolved = resolvers.resolve(&Context::new(&app, None), &options, &mut pairs);
+    let resolved = resolvers.resolve(&ResolveContext::new(&app, None), &options, &mut pairs);
     resolved.map(|()| pairs.iter().map(|pair| pair.name()).collect()).map_err(|error| error.to_string())
 }
 "#;
@@ -84,7 +84,7 @@ fn unit_tests_link_and_refuse_the_option_until_a_resolver_covers_it() {
 
         #[test]
         fn with_a_stub() {
-            let stub = |_: &Context<'_>, options: &Options| Ok::<_, String>(options.pair(&TENANT, &STUB));
+            let stub = |_: &ResolveContext<'_>, options: &Options| Ok::<_, String>(options.pair(&TENANT, &STUB));
             let resolvers = FrameResolvers::empty();
             let _stub = resolvers.register(Resolver::new("stub", 1, stub).covers(&TENANT)).unwrap();
             assert_eq!(resolve(&resolvers).unwrap(), "stub");
@@ -109,7 +109,7 @@ fn integration_tests_link_with_the_resolver_and_not_without() {
         use frame_registry::{Key, Pair, frame_resolver};
         static STUB: Key<String> = Key::new(\"stub\");
         #[frame_resolver(order = 1, covers(TENANT))]
-        fn stub(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+        fn stub(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
             Ok(options.pair(&TENANT, &STUB))
         }";
     let files = [("neither", "", ""), ("linked", "use covers as _;", "tenant"), ("stubbed", stub, "stub")];

@@ -24,7 +24,7 @@ fn expected() -> Vec<(i32, &'static str)> {
 
 /// The program prints its layout, then the names in the order in which the resolvers really run.
 const MAIN: &str = r#"
-use frame_registry::{App, Context, FrameResolvers, Options, Pairs};
+use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs};
 
 fn main() {
     USED;
@@ -32,7 +32,7 @@ fn main() {
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let app = app.build();
     let mut pairs = Pairs::new();
-    app.resolvers().resolve(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
     println!("{}", app.resolvers().layout().as_str());
     pairs.iter().for_each(|pair| println!("{}", pair.name()));
     assert!(pairs.iter().map(|pair| pair.name()).eq(app.resolvers().iter().map(|r| r.name().to_owned())));
@@ -44,7 +44,7 @@ fn resolver(order: i32, name: &str) -> String {
     let function = name.bytes().fold(0_u64, |number, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
     format!(
         "#[frame_resolver(order = {order}, name = \"{name}\")]\n\
-         fn resolver_{function}(_: &Context<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {{\n\
+         fn resolver_{function}(_: &ResolveContext<'_>, _: &Options) -> Result<[Pair; 1], Infallible> {{\n\
              static KEY: Key<()> = Key::new(\"{name}\");\n\
              Ok([KEY.pair(())])\n\
          }}\n"
@@ -58,7 +58,7 @@ fn project(name: &str) -> Project {
         let functions = functions.concat();
         let source = format!(
             "#![forbid(unsafe_code)]\n\
-             use frame_registry::{{Context, Key, Options, Pair, frame_resolver}};\n\
+             use frame_registry::{{ResolveContext, Key, Options, Pair, frame_resolver}};\n\
              use std::convert::Infallible;\n\
              pub fn used() {{}}\n{functions}"
         );

@@ -7,20 +7,20 @@ use frame_tests::{BuildOptions, Built, Project, workspace};
 /// All there is to an option: its declaration, its key, and the function that decides the key.
 const TENANT: &str = r#"
 #![forbid(unsafe_code)]
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 
 /// Whose work this is.
 #[frame_option(name = "tenant", empty_is_unset)]
 pub static TENANT: FrameOption<String>;
 
 /// The tenant of a frame; forks inherit it, and scripts see it.
-pub static TENANT_OF: Key<String> = Key::new("tenant").inherit().public();
+pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
 
 #[frame_resolver(order = 300, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(_) if !options.is_trusted(&TENANT) => Err("a script does not choose its tenant".to_owned()),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 "#;
@@ -29,21 +29,21 @@ fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
 const LOCAL_ONLY: &str = r#"
 #![forbid(unsafe_code)]
 use frame_net::{Egress, EgressList, EgressListError};
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 
 /// Whether the call reaches this machine only. What the caller has of it stays.
 #[frame_option(name = "local_only")]
 pub static LOCAL_ONLY: FrameOption<bool>;
 
 /// What a frame reaches then; forks inherit it.
-pub static LOCAL_EGRESS: Key<Egress> = Key::new("local_only.egress").inherit();
+pub static LOCAL_ONLY_KEY: Key<Egress> = Key::new("local_only.egress").inherit();
 
 #[frame_resolver(order = 400, covers(LOCAL_ONLY))]
-fn local_only(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, EgressListError> {
+fn local_only(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, EgressListError> {
     if options.get(&LOCAL_ONLY) != Some(&true) {
         return Ok(None);
     }
-    Ok(Some(LOCAL_EGRESS.pair(Egress::new(EgressList::parse(["127.0.0.0/8", "::1"])?))))
+    Ok(Some(LOCAL_ONLY_KEY.pair(Egress::new(EgressList::parse(["127.0.0.0/8", "::1"])?))))
 }
 "#;
 

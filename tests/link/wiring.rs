@@ -7,7 +7,7 @@ use crate::order::{GNU_LD, MOLD, is_mold_installed};
 const PROFILES_THAT_GUARD: [&str; 3] = ["dev", "release", "fat"];
 
 const HEAD: &str = "#![forbid(unsafe_code)]\n\
-    use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};\n\
+    use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};\n\
     use std::convert::Infallible;\n\
     pub fn used() {}\n";
 
@@ -27,7 +27,7 @@ fn program(project: &Project, name: &str, dependencies: &[&str], body: &str) {
          fn resolve(resolvers: &FrameResolvers, options: &Options) -> Result<usize, ResolveError> {{\n\
              let app = App::builder().build();\n\
              let mut pairs = Pairs::new();\n\
-             resolvers.resolve(&Context::new(&app, None), options, &mut pairs).map(|()| pairs.len())\n\
+             resolvers.resolve(&ResolveContext::new(&app, None), options, &mut pairs).map(|()| pairs.len())\n\
          }}\n\
          fn main() {{\n{used}{body}\n}}"
     );
@@ -37,7 +37,7 @@ fn program(project: &Project, name: &str, dependencies: &[&str], body: &str) {
 fn resolver(name: &str, arguments: &str) -> String {
     format!(
         "#[frame_resolver({arguments})]\n\
-         fn {name}(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {{ Ok(None) }}\n"
+         fn {name}(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {{ Ok(None) }}\n"
     )
 }
 
@@ -64,7 +64,7 @@ fn twins() -> Project {
             let error = resolve(&linked, &Options::new()).unwrap_err();\n\
             println!(\"{}\", std::error::Error::source(&error).map_or(error.to_string(), |e| e.to_string()));\n\
         }\n\
-        println!(\"{:?}\", linked.register(Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
+        println!(\"{:?}\", linked.register(Resolver::new(\"new\", 1, |_: &ResolveContext<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
         println!(\"{:?}\", resolve(&FrameResolvers::empty(), &Options::new()));";
     program(&project, "both", &["left", "right"], body);
     project
@@ -104,7 +104,7 @@ fn one_resolver_name_in_two_crates_under_thin_lto_is_refused_at_every_resolve() 
 #[test]
 fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
     let project = Project::new("option-twins");
-    let option = "#[frame_option(name = \"network\", plain)]\npub static NETWORK: FrameOption<u32>;";
+    let option = "#[frame_option(name = \"network\", dispatcher)]\npub static NETWORK: FrameOption<u32>;";
     library(&project, "left", &[], option);
     library(&project, "right", &[], option);
     let body = "\
@@ -113,7 +113,7 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
         let empty = FrameResolvers::empty();\n\
         let set = Options::new().with(&left::NETWORK, 1);\n\
         println!(\"{}\", resolve(&empty, &set).unwrap_err());\n\
-        let new = Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
+        let new = Resolver::new(\"new\", 1, |_: &ResolveContext<'_>, _: &Options| Ok::<[_; 0], String>([]));\n\
         println!(\"{}\", empty.register(new.covers(&left::NETWORK)).unwrap_err());\n\
         println!(\"{:?}\", resolve(&empty, &Options::new()));";
     program(&project, "both", &["left", "right"], body);
@@ -139,7 +139,7 @@ fn one_option_name_in_two_crates_does_not_link_and_under_thin_lto_is_refused() {
 #[test]
 fn the_value_of_an_option_is_hidden_if_any_option_of_its_name_is_secret() {
     let project = Project::new("secret-twins");
-    for (name, kind) in [("left", "plain, secret"), ("right", "plain")] {
+    for (name, kind) in [("left", "dispatcher, secret"), ("right", "dispatcher")] {
         let option =
             format!("#[frame_option(name = \"password\", {kind})]\npub static PASSWORD: FrameOption<&str>;");
         library(&project, name, &[], &option);
@@ -262,7 +262,7 @@ fn two_resolvers_that_cover_one_option_are_refused_at_use_where_they_link() {
     let body = "let linked = FrameResolvers::linked();\n\
         println!(\"{}\", linked.check().unwrap_err());\n\
         println!(\"{}\", resolve(&linked, &Options::new()).is_err());\n\
-        println!(\"{}\", linked.register(Resolver::new(\"new\", 1, |_: &Context<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
+        println!(\"{}\", linked.register(Resolver::new(\"new\", 1, |_: &ResolveContext<'_>, _: &Options| Ok::<[_; 0], String>([]))).is_err());\n\
         println!(\"{:?}\", resolve(&FrameResolvers::empty(), &Options::new()));";
     program(&project, "both", &["declares", "left", "right"], body);
     program(&project, "one", &["declares", "left"], "println!(\"{:?}\", FrameResolvers::linked().check());");
@@ -291,7 +291,7 @@ fn a_runtime_option_links_and_is_refused_while_no_resolver_covers_it() {
         println!(\"{:?}\", resolve(&linked, &Options::new()));\n\
         println!(\"{}\", resolve(&linked, &options).unwrap_err());\n\
         static KEY: Key<u32> = Key::new(\"tenant\");\n\
-        let tenant = Resolver::new(\"tenant\", 1, |_: &Context<'_>, options: &Options| {\n\
+        let tenant = Resolver::new(\"tenant\", 1, |_: &ResolveContext<'_>, options: &Options| {\n\
             Ok::<_, String>(options.pair(&declares::TENANT, &KEY))\n\
         });\n\
         let registration = linked.register(tenant.covers(&declares::TENANT)).unwrap();\n\
@@ -349,12 +349,12 @@ fn the_registry_can_be_renamed_and_reexported() {
         #[wiring::frame_option(name = \"tenant\", crate = wiring)]\n\
         pub static TENANT: wiring::FrameOption<u32>;\n\
         #[wiring::frame_resolver(order = 1, covers(TENANT), crate = wiring)]\n\
-        fn tenant(_: &wiring::Context<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
+        fn tenant(_: &wiring::ResolveContext<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
         wiring::require_resolvers!(crate = wiring, \"tenant\");";
     project.package("framework", "", &[renamed], "src/lib.rs", source);
     let source = "use framework::wiring;\n\
         #[wiring::frame_resolver(order = 2, crate = framework::wiring)]\n\
-        fn second(_: &wiring::Context<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
+        fn second(_: &wiring::ResolveContext<'_>, _: &wiring::Options) -> Result<Option<wiring::Pair>, String> { Ok(None) }\n\
         fn main() { wiring::FrameResolvers::linked().iter().for_each(|r| println!(\"{}\", r.name())); }";
     project.package("app", "", &[Project::sibling("framework")], "src/main.rs", source);
     assert_eq!(project.build("app", BuildOptions::default()).run("app", &[]), "tenant\nsecond\n");

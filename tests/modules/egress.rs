@@ -2,8 +2,8 @@
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
 use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
-use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, SPAWN_HOSTS, SpawnHosts, Start};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, SPAWN_KEY, Spawn, SpawnHosts};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_net::dialer;
 use frame_registry::{App, Frame, FrameResolvers, Options};
 use serde_json::{Value as Json, json};
@@ -29,12 +29,12 @@ fn reached(frame: &Frame, app: &App) -> Json {
     json!(DESTINATIONS.iter().filter(reached).collect::<Vec<_>>())
 }
 
-async fn report(ctx: Ctx, _: Payload) -> Result<Payload, CallError> {
+async fn report(ctx: CallContext, _: Payload) -> Result<Payload, CallError> {
     Ok(reached(ctx.frame(), ctx.app()).into())
 }
 
 /// Calls what it is told to call, as trusted code does.
-async fn native(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn native(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     let Some(next) = payload.as_json() else { return Err(CallError::invalid("JSON is expected")) };
     let options =
         Options::from_json(&next["options"]).map_err(|error| CallError::invalid(error.to_string()))?;
@@ -78,7 +78,7 @@ impl Chain {
         chain.add("app:lua", LUA, json!({}));
         chain.add("app:lua-process", LUA_PROCESS, json!({}));
         let reports =
-            async |ctx: ProcessCtx, _: Payload| Ok(reached(ctx.frame(), ctx.processes().app()).into());
+            async |ctx: ProcessContext, _: Payload| Ok(reached(ctx.frame(), ctx.processes().app()).into());
         chain.processes.register("app:report".parse().unwrap(), Options::new(), reports).unwrap();
         #[cfg(feature = "wasm")]
         chain.add_component();
@@ -104,7 +104,7 @@ impl Chain {
     }
 
     async fn call(&self, id: &str, payload: impl Into<Payload>, options: Json) -> Result<Json, CallError> {
-        let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+        let host = SPAWN_KEY.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
         let task = Task::new(id.parse().unwrap()).with_payload(payload).with_pair(host);
         let task = task.with_options(Options::from_json(&options).unwrap());
         match soon(self.functions.root().call(task)).await? {
@@ -199,7 +199,8 @@ async fn the_preset_of_a_callee_does_not_widen() {
         json!({}),
     );
     chain.processes.remove(&"app:report".parse().unwrap());
-    let reports = async |ctx: ProcessCtx, _: Payload| Ok(reached(ctx.frame(), ctx.processes().app()).into());
+    let reports =
+        async |ctx: ProcessContext, _: Payload| Ok(reached(ctx.frame(), ctx.processes().app()).into());
     chain
         .processes
         .register("app:report".parse().unwrap(), Options::from_json(&wide).unwrap(), reports)
@@ -261,19 +262,19 @@ async fn a_script_that_nests_ever_more_lists_is_refused_and_can_say_so() {
 async fn the_children_of_a_supervisor_have_its_lists() {
     let chain = Chain::new();
     let (reported, mut reports) = mpsc::unbounded_channel();
-    let child = move |ctx: ProcessCtx, _: Payload| {
+    let child = move |ctx: ProcessContext, _: Payload| {
         reported.send(reached(ctx.frame(), ctx.processes().app())).unwrap();
         async { Err::<Payload, _>(CallError::invalid("it is started again")) }
     };
     let wide = Options::from_json(&json!({ "egress": ["*.example", "*.other"] })).unwrap();
     chain.processes.register("app:child".parse().unwrap(), wide.clone(), child).unwrap();
-    let start = Start::new("app:host".parse().unwrap(), "app:child".parse().unwrap()).with_options(wide);
+    let start = Spawn::new("app:host".parse().unwrap(), "app:child".parse().unwrap()).with_options(wide);
     let supervisor =
         Supervisor::builder(Strategy::OneForOne).with_child(ChildSpec::new("child", start)).build().unwrap();
     let narrow = Options::from_json(&json!({ "egress": ["a.example", "b.example:443"] })).unwrap();
     chain.processes.register("app:top".parse().unwrap(), narrow, supervisor).unwrap();
-    let top = Start::new("app:host".parse().unwrap(), "app:top".parse().unwrap());
-    chain.processes.start(&chain.functions.root(), top).unwrap();
+    let top = Spawn::new("app:host".parse().unwrap(), "app:top".parse().unwrap());
+    chain.processes.spawn(&chain.functions.root(), top).unwrap();
     for _ in 0..2 {
         let got = soon(reports.recv()).await.unwrap();
         assert_eq!(got, json!(["a.example:443", "a.example:80", "b.example:443"]));

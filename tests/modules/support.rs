@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
-use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::{App, AppBuilder, FrameResolvers, Options};
@@ -82,7 +82,12 @@ impl Script {
 
     /// With options, which are trusted.
     #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
-    pub(crate) async fn call_with(&self, ctx: &Ctx, payload: Json, options: Json) -> Result<Json, CallError> {
+    pub(crate) async fn call_with(
+        &self,
+        ctx: &CallContext,
+        payload: Json,
+        options: Json,
+    ) -> Result<Json, CallError> {
         Self::call_in(ctx, "app:script", payload, options).await
     }
 
@@ -98,7 +103,7 @@ impl Script {
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "what is given is made on the spot")]
-    async fn call_in(ctx: &Ctx, id: &str, payload: Json, options: Json) -> Result<Json, CallError> {
+    async fn call_in(ctx: &CallContext, id: &str, payload: Json, options: Json) -> Result<Json, CallError> {
         let options = Options::from_json(&options).unwrap();
         let task = Task::new(id.parse().unwrap()).with_payload(payload).with_options(options);
         match soon(ctx.call(task)).await? {

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
-use frame_dispatch::{Ctx, ErrorKind, Functions, Payload, Task};
-use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, OptionError, Options};
-use frame_runtime::trace::{TRACE, TRACE_CONTEXT, Trace, TraceContext};
+use frame_dispatch::{CallContext, ErrorKind, Functions, Payload, Task};
+use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, OptionError, Options, ResolveContext};
+use frame_runtime::trace::{TRACE, TRACE_KEY, Trace, TraceContext};
 use serde_json::{Value as Json, json};
 
 const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -25,13 +25,13 @@ fn options(given: &Json) -> Options {
 fn resolved(parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
     let app = app();
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-    let resolved = app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut());
+    let resolved = app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut());
     resolved.map_err(|error| std::error::Error::source(&error).unwrap().to_string())?;
     Ok(frame.seal())
 }
 
 fn trace(frame: &Frame) -> &TraceContext {
-    frame.get(&TRACE_CONTEXT).unwrap()
+    frame.get(&TRACE_KEY).unwrap()
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn true_starts_a_trace_where_there_is_none() {
     let [one, other] = frames.each_ref().map(trace);
     assert_ne!(one.trace_id(), other.trace_id());
     assert!(one.is_sampled() && one.parent_id().is_none());
-    assert!(resolved(None, &options(&json!(false))).unwrap().get(&TRACE_CONTEXT).is_none());
-    assert!(resolved(None, &Options::new()).unwrap().get(&TRACE_CONTEXT).is_none());
+    assert!(resolved(None, &options(&json!(false))).unwrap().get(&TRACE_KEY).is_none());
+    assert!(resolved(None, &Options::new()).unwrap().get(&TRACE_KEY).is_none());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn the_program_can_name_another_trace_and_a_script_cannot() {
     let none = resolved(None, &Options::new()).unwrap();
     for given in [json!(OTHER), json!(true)] {
         let given = options(&given).untrusted();
-        assert!(resolved(Some(&none), &given).unwrap().get(&TRACE_CONTEXT).is_some());
+        assert!(resolved(Some(&none), &given).unwrap().get(&TRACE_KEY).is_some());
     }
 }
 
@@ -142,7 +142,7 @@ fn what_is_no_trace_is_refused_with_what_is_wrong() {
 #[tokio::test]
 async fn scripts_see_their_trace_and_what_they_call_is_inside() {
     let functions = Functions::new(app());
-    let native = async |ctx: Ctx, _: Payload| Ok(json!(ctx.frame().get(&TRACE_CONTEXT)).into());
+    let native = async |ctx: CallContext, _: Payload| Ok(json!(ctx.frame().get(&TRACE_KEY)).into());
     functions.register("app:native".parse().unwrap(), Options::new(), native).unwrap();
     let source = r#"return { own = frame.get("trace"), nested = call("app:native", {}) }"#;
     let engine = LuaEngine::builder().build().unwrap();
@@ -165,12 +165,12 @@ async fn scripts_see_their_trace_and_what_they_call_is_inside() {
 #[tokio::test]
 async fn a_frame_whose_trace_is_refused_does_not_start() {
     let functions = Functions::new(app());
-    let outer = async |ctx: Ctx, _: Payload| {
+    let outer = async |ctx: CallContext, _: Payload| {
         let task = Task::new("app:inner".parse()?).with_options(options(&json!(OTHER)).untrusted());
         ctx.call(task).await
     };
     functions.register("app:outer".parse().unwrap(), Options::new(), outer).unwrap();
-    let inner = async |_: Ctx, _: Payload| unreachable!();
+    let inner = async |_: CallContext, _: Payload| unreachable!();
     functions.register("app:inner".parse().unwrap(), Options::new(), inner).unwrap();
     let task = Task::new("app:outer".parse().unwrap()).with_options(options(&json!(true)));
     let error = functions.root().call(task).await.unwrap_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
-use frame_dispatch::process::{HostConfig, HostId, ProcessManager, Start};
+use frame_dispatch::process::{HostConfig, HostId, ProcessManager, Spawn};
 use frame_dispatch::{ErrorKind, Functions, Payload};
 use frame_net::http::{HttpClient, HttpConfig};
 use frame_registry::{App, FrameResolvers, Options};
@@ -427,8 +427,8 @@ async fn a_process_keeps_its_connection_from_message_to_message_and_answers_ping
     let script = engine.function("app:feed", source, LuaConfig::default()).unwrap();
     processes.register("app:feed".parse().unwrap(), Options::new(), script).unwrap();
     let root = functions.root();
-    let start = Start::new(host, "app:feed".parse().unwrap()).with_payload(json!(url));
-    let pid = processes.start(&root, start).unwrap();
+    let start = Spawn::new(host, "app:feed".parse().unwrap()).with_payload(json!(url));
+    let pid = processes.spawn(&root, start).unwrap();
     for text in ["one", "two"] {
         let answer = soon(processes.call(&root, pid, json!(text))).await.unwrap();
         let Payload::Json(answer) = answer else { panic!("{answer:?}") };

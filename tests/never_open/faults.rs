@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 
-use frame_dispatch::{Ctx, Payload};
+use frame_dispatch::{CallContext, Payload};
 use frame_net::socks5::{Refusal, Relay};
 use frame_registry::Options;
 use serde_json::{Value as Json, json};
@@ -123,7 +123,7 @@ sealed_tests! {
     async fn a_network_that_goes_away_under_a_script(world: World) {
         let sandbox = Sandbox::new(&socks5("127.0.0.1:1"));
         let networks = sandbox.networks.clone();
-        let unregister = move |_: Ctx, _: Payload| {
+        let unregister = move |_: CallContext, _: Payload| {
             let is_gone = networks.unregister(&"app:overlay".parse().unwrap());
             async move { Ok(Payload::from(json!(is_gone))) }
         };

@@ -29,7 +29,7 @@ mod support;
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
-use frame_dispatch::process::{HostConfig, ProcessManager, SPAWN_HOSTS, SpawnHosts};
+use frame_dispatch::process::{HostConfig, ProcessManager, SPAWN_KEY, SpawnHosts};
 use frame_dispatch::{CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::{HttpClient, HttpConfig};
@@ -114,7 +114,7 @@ impl Sandbox {
     async fn call_with(&self, id: &str, payload: Json, options: Json) -> Result<Json, CallError> {
         let options = Options::from_json(&options).unwrap();
         // What is called may start processes, too.
-        let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+        let host = SPAWN_KEY.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
         let task = Task::new(id.parse().unwrap()).with_payload(payload).with_options(options).with_pair(host);
         match soon(self.functions.root().call(task)).await? {
             Payload::Json(json) => Ok(json),

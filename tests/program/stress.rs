@@ -49,7 +49,7 @@ const SCRIPTS: [(&str, &str); 6] = [
         "local entries = { 'obeys', 'slow', 'ignores' }
          while true do
            local entry = 'app:' .. entries[math.random(3)]
-           pcall(process.start, { host = 'app:workers', entry = entry, owned = true })
+           pcall(process.spawn, { host = 'app:workers', entry = entry, owned = true })
            local ok, pid, id = pcall(process.start_child, 'app:pool')
            local message = process.receive(math.random() / 4)
            if ok and math.random(2) == 1 then pcall(process.stop_child, 'app:pool', id) end

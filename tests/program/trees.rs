@@ -230,7 +230,7 @@ fn a_pause_of_the_program_leaves_no_child_behind_that_was_told_to_end() {
 const FILL: &str = "local started = 0
     local ok, error
     repeat
-      ok, error = pcall(process.start, { host = 'app:others', entry = 'app:idle' })
+      ok, error = pcall(process.spawn, { host = 'app:others', entry = 'app:idle' })
       if ok then started = started + 1 end
     until not ok
     log.info('started ' .. started .. ', then ' .. error.kind)

@@ -13,10 +13,10 @@ use super::Interceptor;
 use super::max_concurrent::Places;
 use super::rate_limit::RateLimits;
 use super::retry::Retries;
-use super::seen::Seen;
+use super::seen::OptionAudit;
 use super::timeout::Timeouts;
 use super::traced::Traces;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::entry::Entry;
 use crate::error::{CallError, ErrorKind};
 use crate::executor;
@@ -32,7 +32,7 @@ use crate::task::Task;
 /// Reading never waits; a call that has begun goes on with the interceptors it began with.
 pub struct Interceptors {
     chain: ArcSwap<Chain>,
-    /// Counts the interceptors that may apply to a call without plain options. Never less than there are in the chain.
+    /// Counts the interceptors that may apply to a call without dispatcher options. Never less than there are in the chain.
     unconditional: AtomicUsize,
 }
 
@@ -62,9 +62,9 @@ impl Link {
         self.options.iter().any(|read| std::ptr::eq(*read, option))
     }
 
-    /// Returns whether it may apply to calls that set no plain option.
+    /// Returns whether it may apply to calls that set no dispatcher option.
     fn is_unconditional(&self) -> bool {
-        self.options.is_empty() || self.options.iter().any(|option| option.kind() != OptionKind::Plain)
+        self.options.is_empty() || self.options.iter().any(|option| option.kind() != OptionKind::Dispatcher)
     }
 
     fn applies(&self, task: &Task) -> Result<bool, CallError> {
@@ -153,12 +153,12 @@ impl Interceptors {
     pub(crate) fn around<'a>(
         &self,
         entry: &'a Entry,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         nesting: Nesting,
         task: &mut Task,
     ) -> Result<Option<BoxFuture<'a, Result<Payload, CallError>>>, CallError> {
-        let is_plain = |option: &DeclaredOption| option.kind() == OptionKind::Plain;
-        if self.unconditional.load(Ordering::Acquire) == 0 && !task.options.iter().any(is_plain) {
+        let is_for_dispatcher = |option: &DeclaredOption| option.kind() == OptionKind::Dispatcher;
+        if self.unconditional.load(Ordering::Acquire) == 0 && !task.options.iter().any(is_for_dispatcher) {
             return Ok(None);
         }
         let chain = Guard::into_inner(self.chain.load());
@@ -196,7 +196,7 @@ pub struct Next<'a> {
     /// Those that the call came to since the last of `seen`.
     come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
-    seen: Option<&'a Seen<'a>>,
+    seen: Option<&'a OptionAudit<'a>>,
     /// That of the function, whichever context an interceptor goes on with.
     nesting: Nesting,
 }
@@ -222,19 +222,19 @@ impl<'a> Next<'a> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the function's.
-    pub fn call<'b>(&self, ctx: &'b Ctx, task: Task) -> BoxFuture<'b, Result<Payload, CallError>>
+    pub fn call<'b>(&self, ctx: &'b CallContext, task: Task) -> BoxFuture<'b, Result<Payload, CallError>>
     where
         'a: 'b,
     {
         Box::pin(self.run(ctx, task))
     }
 
-    async fn run(mut self, ctx: &Ctx, mut task: Task) -> Result<Payload, CallError> {
+    async fn run(mut self, ctx: &CallContext, mut task: Task) -> Result<Payload, CallError> {
         if task.function != *self.entry.id {
             return Err(CallError::new(
                 ErrorKind::Internal,
                 format!(
-                    "an interceptor went on with a call of `{}`; what it calls itself goes through `Ctx::call`",
+                    "an interceptor went on with a call of `{}`; what it calls itself goes through `CallContext::call`",
                     task.function
                 ),
             ));
@@ -261,7 +261,7 @@ impl<'a> Next<'a> {
     async fn intercept(
         self,
         interceptor: &dyn Interceptor,
-        ctx: &Ctx,
+        ctx: &CallContext,
         task: Task,
     ) -> Result<Payload, CallError> {
         let options = task.options().clone();
@@ -269,14 +269,14 @@ impl<'a> Next<'a> {
         interceptor.intercept(ctx, task, Next { come_to: &[], seen: Some(&seen), ..self }).await
     }
 
-    const fn seen<'b>(&self, options: &'b Options) -> Seen<'b>
+    const fn seen<'b>(&self, options: &'b Options) -> OptionAudit<'b>
     where
         'a: 'b,
     {
-        Seen { links: self.come_to, options, outer: self.seen }
+        OptionAudit { links: self.come_to, options, outer: self.seen }
     }
 
-    async fn execute(&self, ctx: &Ctx, task: &mut Task) -> Result<Payload, CallError> {
+    async fn execute(&self, ctx: &CallContext, task: &mut Task) -> Result<Payload, CallError> {
         self.seen(task.options()).check()?;
         executor::execute(self.entry, ctx, self.nesting, task).await
     }

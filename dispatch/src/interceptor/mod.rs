@@ -1,6 +1,6 @@
 //! What runs around every call: sees its task, calls the rest as often as it likes, and sees what comes of it.
 //!
-//! An [`Interceptor`] has a name, an order, and the plain options that it reads; a call that sets none of them passes it
+//! An [`Interceptor`] has a name, an order, and the dispatcher options that it reads; a call that sets none of them passes it
 //! by at the cost of looking. Lower order is further outside. Built in are, each switched on by its option:
 //!
 //! | order | name | option | what it does |
@@ -14,7 +14,7 @@
 //! So every attempt counts as a call where calls are limited, waiting for a limit takes from the timeout, and the span of an
 //! attempt begins when it has waited.
 //!
-//! An interceptor can change a call's options; those further inside see that, and so do the resolvers. A plain option that
+//! An interceptor can change a call's options; those further inside see that, and so do the resolvers. A dispatcher option that
 //! is set, and that no interceptor reads, is refused: a limit that nobody keeps is no limit. So is one that an interceptor
 //! which does not itself read it sets further inside than all that do, or, of those above, gives another value there. Of an
 //! option that is not built in another value is not noticed, and of none that it is taken away: whatever changes options
@@ -40,7 +40,7 @@ pub use self::traced::TRACED;
 
 use frame_registry::DeclaredOption;
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::CallError;
 use crate::function::BoxFuture;
 use crate::payload::Payload;
@@ -49,7 +49,7 @@ use crate::task::Task;
 /// Something that runs around calls.
 ///
 /// ```
-/// use frame_dispatch::{BoxFuture, CallError, Ctx, Functions, Interceptor, Next, Payload, Task};
+/// use frame_dispatch::{BoxFuture, CallError, CallContext, Functions, Interceptor, Next, Payload, Task};
 /// use frame_registry::{App, DeclaredOption, Options};
 /// use serde_json::json;
 ///
@@ -67,7 +67,7 @@ use crate::task::Task;
 ///
 ///     fn intercept<'a>(
 ///         &'a self,
-///         ctx: &'a Ctx,
+///         ctx: &'a CallContext,
 ///         task: Task,
 ///         next: Next<'a>,
 ///     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -82,7 +82,7 @@ use crate::task::Task;
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 /// let functions = Functions::new(App::builder().build());
 /// functions.interceptors().register(Twice)?;
-/// functions.register("app:one".parse()?, Options::new(), async |_: Ctx, _| Ok(Payload::from(json!(1))))?;
+/// functions.register("app:one".parse()?, Options::new(), async |_: CallContext, _| Ok(Payload::from(json!(1))))?;
 /// assert_eq!(functions.root().call(Task::new("app:one".parse()?)).await?, json!(1).into());
 ///
 /// assert!(functions.interceptors().remove("twice"));
@@ -97,7 +97,7 @@ pub trait Interceptor: Send + Sync + 'static {
     /// Where it stands: the lowest is outermost. Ties stand in name order.
     fn order(&self) -> i32;
 
-    /// The options that it reads, declared with `#[frame_option(…, plain)]`. Asked once, when it is registered.
+    /// The options that it reads, declared with `#[frame_option(…, dispatcher)]`. Asked once, when it is registered.
     fn options(&self) -> &[&'static DeclaredOption] {
         &[]
     }
@@ -109,11 +109,11 @@ pub trait Interceptor: Send + Sync + 'static {
         true
     }
 
-    /// Runs around a call. Whatever it waits for beside `next` it waits for in [`Ctx::bound`], so that the call can be
+    /// Runs around a call. Whatever it waits for beside `next` it waits for in [`CallContext::bound`], so that the call can be
     /// cancelled.
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>>;

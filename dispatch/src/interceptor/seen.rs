@@ -13,21 +13,21 @@ use crate::error::CallError;
 /// Interceptors that a call came to with the same options: some that it passed by and, unless it came to the function, one
 /// that it called.
 #[derive(Clone, Copy)]
-pub(super) struct Seen<'a> {
+pub(super) struct OptionAudit<'a> {
     /// The last is the one that was called.
     pub(super) links: &'a [Arc<Link>],
     pub(super) options: &'a Options,
     /// Those further outside.
-    pub(super) outer: Option<&'a Seen<'a>>,
+    pub(super) outer: Option<&'a OptionAudit<'a>>,
 }
 
-impl Seen<'_> {
+impl OptionAudit<'_> {
     /// Refuses options that somebody gave to have something done, and that nobody reads: for those in front of the
     /// function.
     pub(super) fn check(&self) -> Result<(), CallError> {
         self.options
             .iter()
-            .filter(|option| option.kind() == OptionKind::Plain)
+            .filter(|option| option.kind() == OptionKind::Dispatcher)
             .try_for_each(|option| self.check_one(option))
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::duration::DurationText;
 use super::{Interceptor, Next, OutOfRange};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::payload::Payload;
@@ -15,13 +15,13 @@ use crate::task::Task;
 
 /// How long the call may take in all: every attempt at it, and every wait between them or for a limit. What it calls has
 /// to be done by then too. In text a duration with its unit, such as `"2s"`, `"500ms"` or `"1m30s"`.
-#[frame_option(name = "timeout", plain)]
+#[frame_option(name = "timeout", dispatcher)]
 pub static TIMEOUT: FrameOption<Timeout>;
 
 /// The value of [`TIMEOUT`]: a time longer than zero.
 ///
 /// ```
-/// # use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+/// # use frame_dispatch::{CallError, CallContext, ErrorKind, Functions, Payload, Task};
 /// use frame_dispatch::interceptor::{TIMEOUT, Timeout};
 /// use frame_registry::{App, Options};
 /// use serde_json::json;
@@ -29,7 +29,7 @@ pub static TIMEOUT: FrameOption<Timeout>;
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
 /// # let functions = Functions::new(App::builder().build());
-/// # functions.register("app:wait".parse()?, Options::new(), async |_: Ctx, _: Payload| {
+/// # functions.register("app:wait".parse()?, Options::new(), async |_: CallContext, _: Payload| {
 /// #     std::future::pending::<Result<Payload, CallError>>().await
 /// # })?;
 /// let options = Options::new().with(&TIMEOUT, Timeout::new(Duration::from_secs(2))?);
@@ -90,7 +90,7 @@ impl Interceptor for Timeouts {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -107,7 +107,7 @@ impl Interceptor for Timeouts {
 /// Goes on with a call for as long as `timeout`; past that it fails with `late`.
 pub(super) async fn call_within(
     timeout: Timeout,
-    ctx: &Ctx,
+    ctx: &CallContext,
     task: Task,
     next: Next<'_>,
     late: impl FnOnce() -> CallError,

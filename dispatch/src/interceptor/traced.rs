@@ -8,7 +8,7 @@ use tracing::field::{Empty, debug, display};
 use tracing::{Span, info_span};
 
 use super::{Interceptor, Next};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::CallError;
 use crate::function::BoxFuture;
 use crate::payload::Payload;
@@ -19,7 +19,7 @@ use crate::task::Task;
 ///
 /// Its fields are `function`, `pid`, `attempt`, `resolvers` (those of the app, in order), `elapsed`, and `outcome`: `ok`, or
 /// the kind of the error, which is then `error`, or `dropped` where nobody waited for it to end.
-#[frame_option(name = "traced", plain)]
+#[frame_option(name = "traced", dispatcher)]
 pub static TRACED: FrameOption<bool>;
 
 /// Does what [`TRACED`] says.
@@ -45,7 +45,7 @@ impl Interceptor for Traces {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         mut task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::config::LuaConfig;
 use super::engine::{LuaEngine, LuaError};
 use super::vm::Vm;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics, Turn};
-use crate::process::{Process, ProcessCtx};
+use crate::process::{Process, ProcessContext};
 use crate::script::clock::{self, Notice};
 use crate::script::{Quarantine, Unit};
 
@@ -71,7 +71,7 @@ impl LuaFunction {
 }
 
 impl Inner {
-    async fn run(self: Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+    async fn run(self: Arc<Self>, ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
         // It may have held a thread in the meantime, and the call may have ended.
@@ -93,7 +93,7 @@ impl Inner {
     async fn run_in_turn(
         self: Arc<Self>,
         mut turn: Turn<Vm>,
-        ctx: Ctx,
+        ctx: CallContext,
         payload: Payload,
     ) -> Result<Payload, CallError> {
         let pid = ctx.unit();
@@ -113,7 +113,7 @@ impl Inner {
 }
 
 impl Function for LuaFunction {
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(Arc::clone(&self.inner).run(ctx, payload))
     }
 }
@@ -130,7 +130,7 @@ impl Process for LuaFunction {
         self.quarantine().is_some()
     }
 
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.call(ctx.into_ctx(), payload)
     }
 }

@@ -11,7 +11,7 @@ use super::bridge;
 use super::convert::{self, ConvertError};
 use super::fault;
 use super::shared::Shared;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::log::{LONGEST, Log, LogBudget, LogFields};
 use crate::payload::Payload;
@@ -110,7 +110,13 @@ impl IntoLua for Given {
 
 impl Shared {
     /// The call that a script asks for, and what it is made from.
-    fn task(&self, lua: &Lua, id: &Value, payload: &Value, options: &Value) -> Result<(Ctx, Task), Refusal> {
+    fn task(
+        &self,
+        lua: &Lua,
+        id: &Value,
+        payload: &Value,
+        options: &Value,
+    ) -> Result<(CallContext, Task), Refusal> {
         let ctx = self.watch.ctx()?;
         let Value::String(id) = id else {
             let kind = convert::type_of(id);

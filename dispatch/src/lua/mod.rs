@@ -48,7 +48,7 @@
 //!
 //! # Processes
 //!
-//! A [`LuaFunction`] can be [started](crate::process::ProcessManager::start), too. The script is run once, in a VM of its
+//! A [`LuaFunction`] can be [started](crate::process::ProcessManager::spawn), too. The script is run once, in a VM of its
 //! own, and the process is done where it returns. `log` then names the `process` in place of the function, as
 //! `frame.get("process")` does. With the module [`ProcessModule`], which an engine is given or not, scripts have `process`:
 //! those that are processes a mailbox, and all of them what starts processes, sends to them and ends them.
@@ -56,7 +56,7 @@
 //! ```
 //! use frame_dispatch::Functions;
 //! use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
-//! use frame_dispatch::process::{HostConfig, ProcessManager, Start};
+//! use frame_dispatch::process::{HostConfig, ProcessManager, Spawn};
 //! use frame_registry::{App, Options};
 //! use serde_json::json;
 //!
@@ -72,7 +72,7 @@
 //!
 //! // Starts a worker again for as long as it fails.
 //! let supervisor = "for attempt = 1, 10 do
-//!                     process.start { host = 'app:workers', entry = 'app:worker', payload = attempt, monitor = true }
+//!                     process.spawn { host = 'app:workers', entry = 'app:worker', payload = attempt, monitor = true }
 //!                     local exit = process.receive()
 //!                     if exit.kind == 'cancelled' or exit.reason == 'normal' then return exit.result end
 //!                     log.warn(exit.message)
@@ -80,7 +80,7 @@
 //! let supervisor = engine.function("supervisor.lua", supervisor, LuaConfig::process())?;
 //! processes.register("app:supervisor".parse()?, Options::new(), supervisor)?;
 //!
-//! let start = Start::new("app:workers".parse()?, "app:supervisor".parse()?);
+//! let start = Spawn::new("app:workers".parse()?, "app:supervisor".parse()?);
 //! assert_eq!(processes.exec(&functions.root(), start).await?, json!(3).into());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;

@@ -9,13 +9,13 @@ use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
 use super::bridge;
 use super::shared::Shared;
 use super::values::Values;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 
 /// A table of functions that scripts find under its name.
 ///
 /// ```
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaModule, ModuleBuilder, mlua};
-/// use frame_dispatch::{Ctx, Functions, Task};
+/// use frame_dispatch::{CallContext, Functions, Task};
 /// use frame_registry::{App, Options};
 ///
 /// struct Clock;
@@ -26,8 +26,8 @@ use crate::ctx::Ctx;
 ///     }
 ///
 ///     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-///         module.function("has_deadline", |_, ctx: Ctx, ()| Ok(ctx.deadline().is_some()))?;
-///         module.async_function("sleep", async |_: Ctx, milliseconds: u64| {
+///         module.function("has_deadline", |_, ctx: CallContext, ()| Ok(ctx.deadline().is_some()))?;
+///         module.async_function("sleep", async |_: CallContext, milliseconds: u64| {
 ///             tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
 ///             Ok(())
 ///         })
@@ -61,7 +61,7 @@ pub trait LuaModule: Send + Sync + 'static {
 
 /// The table of a module, being filled. Every call of a script has its own copy.
 ///
-/// A function is handed the [`Ctx`] of the call that it is called in. An error that is a
+/// A function is handed the [`CallContext`] of the call that it is called in. An error that is a
 /// [`CallError`](crate::CallError), given with [`mlua::Error::external`], is raised as that of a failed call; any other
 /// as its text, behind the line of the script. A panic fails the call.
 pub struct ModuleBuilder<'a> {
@@ -147,7 +147,7 @@ impl<'a> ModuleBuilder<'a> {
     where
         A: FromLuaMulti,
         R: IntoLuaMulti,
-        F: Fn(&Lua, Ctx, A) -> mlua::Result<R> + Send + Sync + 'static,
+        F: Fn(&Lua, CallContext, A) -> mlua::Result<R> + Send + Sync + 'static,
     {
         let own: Box<str> = name.into();
         let shared = Arc::clone(self.shared);
@@ -169,7 +169,7 @@ impl<'a> ModuleBuilder<'a> {
     where
         A: FromLuaMulti,
         R: IntoLuaMulti + Send + 'static,
-        F: Fn(Ctx, A) -> T + Send + Sync + 'static,
+        F: Fn(CallContext, A) -> T + Send + Sync + 'static,
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
         self.prepared_function(name, move |_, ctx, arguments| Ok(function(ctx, arguments)))
@@ -185,7 +185,7 @@ impl<'a> ModuleBuilder<'a> {
     where
         A: FromLuaMulti,
         R: IntoLuaMulti + Send + 'static,
-        F: Fn(&Lua, Ctx, A) -> mlua::Result<T> + Send + Sync + 'static,
+        F: Fn(&Lua, CallContext, A) -> mlua::Result<T> + Send + Sync + 'static,
         T: Future<Output = mlua::Result<R>> + Send + 'static,
     {
         let own: Box<str> = name.into();

@@ -21,7 +21,7 @@ use super::preempt::{self, Entered, Suspension};
 use super::shared::Shared;
 use super::watch::Over;
 use super::{base, compile, host, memory, os, protect, table, text};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -100,7 +100,7 @@ impl Vm {
     pub(super) async fn run(
         &mut self,
         unit: &Arc<Unit>,
-        ctx: &Ctx,
+        ctx: &CallContext,
         payload: Payload,
     ) -> Result<Payload, CallError> {
         self.is_reusable = false;

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
 use crate::script::clock;
@@ -29,7 +29,7 @@ pub(super) struct Watch {
 
 #[derive(Default)]
 struct State {
-    ctx: Option<Ctx>,
+    ctx: Option<CallContext>,
     /// When the call first asked for the time.
     began: Option<Instant>,
     /// What modules keep for it, by its type.
@@ -71,13 +71,13 @@ impl Watch {
     }
 
     /// Makes `ctx` the call that runs, until the guard is dropped.
-    pub(super) fn begin(&self, ctx: &Ctx) -> Running<'_> {
+    pub(super) fn begin(&self, ctx: &CallContext) -> Running<'_> {
         *self.state() = State { ctx: Some(ctx.clone()), ..State::default() };
         Running(self)
     }
 
     /// The context of the call that runs.
-    pub(super) fn ctx(&self) -> mlua::Result<Ctx> {
+    pub(super) fn ctx(&self) -> mlua::Result<CallContext> {
         self.state().ctx.clone().ok_or_else(|| mlua::Error::external(Over))
     }
 
@@ -214,7 +214,7 @@ pub(super) struct Running<'a>(&'a Watch);
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        // A `Ctx` holds the functions, which hold the pool that the VM goes back to.
+        // A `CallContext` holds the functions, which hold the pool that the VM goes back to.
         let ctx = state.ctx.take();
         let kept = mem::take(&mut state.kept);
         // Whatever these do as they are dropped, they do it without the lock.

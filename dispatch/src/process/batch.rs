@@ -14,7 +14,7 @@ use std::task::Context;
 
 use tokio::task::coop::poll_proceed;
 
-use super::instance::Instance;
+use super::cell::ProcessCell;
 use super::mailbox::Mailbox;
 use crate::panics;
 use crate::pid::Pid;
@@ -42,7 +42,7 @@ thread_local! {
             is_kept: Cell::new(false),
         }
     };
-    static RECIPIENT: Cell<Option<Arc<Instance>>> = const { Cell::new(None) };
+    static RECIPIENT: Cell<Option<Arc<ProcessCell>>> = const { Cell::new(None) };
 }
 
 /// One poll of the task of a process. Its drop wakes the senders, and keeps nothing.
@@ -114,7 +114,7 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
 }
 
 /// Takes the process that was last sent to in this poll, and returns it if it `is_wanted`.
-pub(super) fn recipient(is_wanted: impl FnOnce(&Instance) -> bool) -> Option<Arc<Instance>> {
+pub(super) fn recipient(is_wanted: impl FnOnce(&ProcessCell) -> bool) -> Option<Arc<ProcessCell>> {
     // Most polls keep none.
     let is_kept = POLLED.with(|polled| polled.is_kept.take());
     let recipient = if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten()? } else { return None };
@@ -128,7 +128,7 @@ pub(super) fn recipient(is_wanted: impl FnOnce(&Instance) -> bool) -> Option<Arc
 
 /// Keeps a process until the poll ends, if that has sent to it more than once. For a single message it would not pay: the
 /// reference would be released while the process runs on another thread.
-pub(super) fn keep_recipient(recipient: Arc<Instance>) {
+pub(super) fn keep_recipient(recipient: Arc<ProcessCell>) {
     let is_kept = POLLED.with(|polled| {
         let is_kept = !polled.mailbox.get().is_null()
             && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid);

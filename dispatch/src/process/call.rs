@@ -13,13 +13,13 @@ use tokio::task;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
+use super::cell::ProcessCell;
 use super::error::{SendError, SendErrorReason};
 use super::exit::Exit;
-use super::instance::Instance;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use super::send::send_later;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -156,7 +156,7 @@ impl ProcessManager {
     /// included. The reply does not pass through the caller's mailbox, and a late one is discarded.
     ///
     /// ```
-    /// use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+    /// use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
     /// use frame_dispatch::{Functions, Payload};
     /// use frame_registry::{App, Options};
     /// use serde_json::json;
@@ -165,7 +165,7 @@ impl ProcessManager {
     /// let functions = Functions::new(App::builder().build());
     /// let processes = ProcessManager::new(functions.clone());
     /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    /// processes.register("app:counter".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+    /// processes.register("app:counter".parse()?, Options::new(), async |mut ctx: ProcessContext| {
     ///     for count in 1.. {
     ///         // A caller that waits no longer is not a reason to end.
     ///         let _ = ctx.receive().await.reply(json!(count));
@@ -173,7 +173,7 @@ impl ProcessManager {
     /// })?;
     ///
     /// let root = functions.root();
-    /// let counter = processes.start(&root, Start::new("app:workers".parse()?, "app:counter".parse()?))?;
+    /// let counter = processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:counter".parse()?))?;
     /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(1).into());
     /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(2).into());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -198,7 +198,7 @@ impl ProcessManager {
     /// its reply is not [awaited](ReplyTo::is_awaited).
     pub async fn call<'a>(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<Payload, ProcessCallError> {
@@ -216,7 +216,7 @@ impl ProcessManager {
     /// As that of [`call`](Self::call).
     pub async fn call_timeout<'a>(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
         time: Duration,
@@ -314,8 +314,8 @@ impl CallTimer {
 
 /// Waits for a reply, for the end of the callee and for all that ends the caller.
 async fn reply_later(
-    ctx: &Ctx,
-    callee: &Arc<Instance>,
+    ctx: &CallContext,
+    callee: &Arc<ProcessCell>,
     mut reply: oneshot::Receiver<Payload>,
     deadline: Option<Instant>,
 ) -> Result<Payload, ProcessCallError> {
@@ -340,8 +340,8 @@ async fn reply_later(
 
 /// Waits for the exit of a callee that is being terminated. It may block its thread for longer than the call may wait.
 async fn exit_later(
-    ctx: &Ctx,
-    callee: &Arc<Instance>,
+    ctx: &CallContext,
+    callee: &Arc<ProcessCell>,
     deadline: Option<Instant>,
 ) -> Result<Payload, ProcessCallError> {
     Err(match until(ctx, deadline).bound(callee.watch()).await {
@@ -350,12 +350,12 @@ async fn exit_later(
     })
 }
 
-fn until(ctx: &Ctx, deadline: Option<Instant>) -> Ctx {
+fn until(ctx: &CallContext, deadline: Option<Instant>) -> CallContext {
     deadline.map_or_else(|| ctx.clone(), |deadline| ctx.with_deadline(deadline))
 }
 
 /// What came of a call whose context has ended.
-fn ended_call(callee: &Instance, source: CallError) -> ProcessCallError {
+fn ended_call(callee: &ProcessCell, source: CallError) -> ProcessCallError {
     if source.kind() == ErrorKind::Deadline {
         ProcessCallError::Deadline { pid: callee.pid }
     } else {
@@ -372,14 +372,14 @@ fn not_sent(error: SendError) -> ProcessCallError {
 
 /// A call that waits for its reply. If a process makes it, it is counted, and may use the timer of the process.
 struct Calling<'a> {
-    caller: Option<&'a Instance>,
+    caller: Option<&'a ProcessCell>,
     /// The task of the process, if the call is made in that. The runtime of another may be shut down before it.
     task: Option<task::Id>,
     timer: Option<Pin<Box<CallTimer>>>,
 }
 
 impl<'a> Calling<'a> {
-    fn begin(ctx: &'a Ctx, limit: u32) -> Result<Self, ProcessCallError> {
+    fn begin(ctx: &'a CallContext, limit: u32) -> Result<Self, ProcessCallError> {
         let Some(caller) = ctx.owner() else { return Ok(Self { caller: None, task: None, timer: None }) };
         let task = task::try_id();
         let mut state = caller.state();

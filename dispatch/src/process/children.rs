@@ -7,14 +7,14 @@ use tokio::time::timeout;
 use super::entry::EntryId;
 use super::guest::{Access, check_length, pid};
 use super::supervisor::{ControlError, DynamicChild, StartedChild, SupervisorHandle, Which};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 
 impl Access {
     /// Starts a child. Waits until the supervisor runs, if that is about to start, for as long as a call waits for its reply.
     pub(crate) async fn start_child(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         supervisor: &str,
         child: DynamicChild,
     ) -> Result<StartedChild, CallError> {
@@ -31,7 +31,12 @@ impl Access {
     }
 
     /// Stops a child, given by its PID or its id.
-    pub(crate) async fn stop_child(&self, ctx: &Ctx, supervisor: &str, child: &str) -> Result<(), CallError> {
+    pub(crate) async fn stop_child(
+        &self,
+        ctx: &CallContext,
+        supervisor: &str,
+        child: &str,
+    ) -> Result<(), CallError> {
         let handle = self.supervisor(ctx, supervisor)?;
         check_length(child)?;
         let child =
@@ -43,7 +48,7 @@ impl Access {
         handle.stop_child_of_guest(guest, child).await.map_err(|error| control_error(error, supervisor))
     }
 
-    fn supervisor(&self, ctx: &Ctx, id: &str) -> Result<SupervisorHandle, CallError> {
+    fn supervisor(&self, ctx: &CallContext, id: &str) -> Result<SupervisorHandle, CallError> {
         check_length(id)?;
         let parsed: EntryId =
             id.parse().map_err(|error: frame_registry::IdError| CallError::invalid(error.to_string()))?;

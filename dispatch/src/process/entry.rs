@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use frame_registry::{Id, IdKind, Options};
 
-use super::ctx::ProcessCtx;
+use super::context::ProcessContext;
 use super::supervisor::Supervisor;
 use crate::error::CallError;
 use crate::function::BoxFuture;
@@ -33,7 +33,7 @@ impl IdKind for EntryKind {
 /// Terminating a process drops the future, so it is written to be cancel safe.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
-    label = "write `async |ctx: ProcessCtx, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
+    label = "write `async |ctx: ProcessContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
 )]
 pub trait Process: Send + Sync + 'static {
     /// What it runs in: `native`, unless it says another. A host can be [restricted](super::HostConfig::engines) to some.
@@ -48,19 +48,19 @@ pub trait Process: Send + Sync + 'static {
     }
 
     /// Runs the process with the mailbox and the frame of `ctx`.
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
 }
 
 impl<F, S> Process for Handler<F, S>
 where
-    Self: RunsWith<ProcessCtx>,
+    Self: RunsWith<ProcessContext>,
 {
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.run_with(ctx, payload)
     }
 }
 
-impl HandlerContext<Self> for ProcessCtx {
+impl HandlerContext<Self> for ProcessContext {
     fn into_argument(self) -> Self {
         self
     }
@@ -74,8 +74,8 @@ impl HandlerContext<Self> for ProcessCtx {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be registered as a process",
     label = "is neither a closure that takes a context and at most one argument nor a `Process`",
-    note = "write `async |ctx: ProcessCtx, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
-    note = "a process takes a `ProcessCtx`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
+    note = "write `async |ctx: ProcessContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
+    note = "a process takes a `ProcessContext`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
 )]
 pub trait IntoProcess<M> {
     /// The process. [`Process`] is not a bound here, so that the compiler says why a closure is not a

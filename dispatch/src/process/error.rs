@@ -72,7 +72,7 @@ pub enum RegisterError {
 /// A process was not started. Nothing of it ever ran.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub enum SpawnError {
     /// The call or the process that wanted it is over.
     #[error("not started, because the context of the caller has ended")]
     Over {
@@ -219,7 +219,7 @@ fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
     nearest.map_or_else(|| "register it".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
 }
 
-impl StartError {
+impl SpawnError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Over { source } | Self::TooDeep { source } => source.kind(),
@@ -246,16 +246,16 @@ impl StartError {
     }
 }
 
-impl From<StartError> for CallError {
-    fn from(error: StartError) -> Self {
+impl From<SpawnError> for CallError {
+    fn from(error: SpawnError) -> Self {
         let failed = error.without_causes();
         match error {
-            StartError::Over { source } => failed.with_source(source),
+            SpawnError::Over { source } => failed.with_source(source),
             // Not the message that was not delivered, which can be large.
-            StartError::NotSignalled { source, .. } => failed.with_source(source.reason),
-            StartError::NotMonitored { source, .. } => failed.with_source(source),
-            StartError::Denied { source } => failed.with_source(source),
-            StartError::Refused { source, .. } => failed.with_source(source),
+            SpawnError::NotSignalled { source, .. } => failed.with_source(source.reason),
+            SpawnError::NotMonitored { source, .. } => failed.with_source(source),
+            SpawnError::Denied { source } => failed.with_source(source),
+            SpawnError::Refused { source, .. } => failed.with_source(source),
             _ => failed,
         }
     }
@@ -393,7 +393,7 @@ impl From<ProcessError> for CallError {
 pub enum ExecError {
     /// It was not started.
     #[error(transparent)]
-    Start(#[from] StartError),
+    Start(#[from] SpawnError),
     /// It did not end normally.
     #[error("{} ended without a result: {}", exit.pid, exit.reason)]
     Exit {

@@ -38,7 +38,7 @@ pub enum ExitReason {
     Cancelled(Arc<str>),
     /// It was terminated: at once, or when it was cancelled and its grace period was over.
     Killed,
-    /// A process that it was linked to failed, or its [owner](super::Start::with_owner) ended.
+    /// A process that it was linked to failed, or its [owner](super::Spawn::with_owner) ended.
     LinkDown(LinkDown),
     /// Its host stopped before it had ended, or the runtime that the host spawned it on was shut down.
     HostStopped,

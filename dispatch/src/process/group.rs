@@ -9,15 +9,15 @@ use dashmap::DashMap;
 use tokio::task::coop::consume_budget;
 use tokio::task::yield_now;
 
-use super::ctx::ProcessCtx;
+use super::cell::{ProcessCell, State};
+use super::context::ProcessContext;
 use super::error::ProcessError;
 use super::host::HostId;
-use super::instance::{Instance, State};
 use super::mailbox::Refused;
 use super::manager::ProcessManager;
 use super::message::Message;
 use super::names;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -154,8 +154,8 @@ pub(super) struct Groups(DashMap<GroupId, Group>);
 /// Processes by the number of their PID: the oldest first.
 #[derive(Default)]
 struct Group {
-    members: BTreeMap<u64, Arc<Instance>>,
-    watchers: BTreeMap<u64, Arc<Instance>>,
+    members: BTreeMap<u64, Arc<ProcessCell>>,
+    watchers: BTreeMap<u64, Arc<ProcessCell>>,
 }
 
 /// What a process has to do with a group.
@@ -175,7 +175,7 @@ enum Watch {
 }
 
 impl Groups {
-    fn members(&self, group: &GroupId) -> Vec<Arc<Instance>> {
+    fn members(&self, group: &GroupId) -> Vec<Arc<ProcessCell>> {
         let found = self.0.get(group);
         found.map(|group| group.members.values().cloned().collect()).unwrap_or_default()
     }
@@ -185,9 +185,9 @@ impl Groups {
     fn add(
         &self,
         id: &GroupId,
-        process: &Arc<Instance>,
+        process: &Arc<ProcessCell>,
         limit: usize,
-        set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>,
+        set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<ProcessCell>>,
     ) -> bool {
         let mut group = self.0.entry(id.clone()).or_default();
         let processes = set(&mut group);
@@ -200,7 +200,7 @@ impl Groups {
         has_room
     }
 
-    fn remove(&self, id: &GroupId, pid: Pid, set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<Instance>>) {
+    fn remove(&self, id: &GroupId, pid: Pid, set: fn(&mut Group) -> &mut BTreeMap<u64, Arc<ProcessCell>>) {
         let removed = self.0.get_mut(id).and_then(|mut group| set(&mut group).remove(&pid.number()));
         drop(removed);
         self.forget_unused(id);
@@ -234,7 +234,7 @@ impl Groups {
     }
 }
 
-impl Instance {
+impl ProcessCell {
     fn tell_group_changed(&self, group: &GroupId) {
         let mut state = self.state();
         if state.has_ended() {
@@ -352,7 +352,7 @@ impl ProcessManager {
     ///
     /// ```
     /// use frame_dispatch::Functions;
-    /// use frame_dispatch::process::{GroupId, HostConfig, ProcessCtx, ProcessManager, Start};
+    /// use frame_dispatch::process::{GroupId, HostConfig, ProcessContext, ProcessManager, Spawn};
     /// use frame_registry::{App, Options};
     /// use serde_json::json;
     ///
@@ -360,13 +360,13 @@ impl ProcessManager {
     /// let functions = Functions::new(App::builder().build());
     /// let processes = ProcessManager::new(functions.clone());
     /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    /// processes.register("app:reader".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+    /// processes.register("app:reader".parse()?, Options::new(), async |mut ctx: ProcessContext| {
     ///     ctx.receive().await;
     /// })?;
     ///
     /// let (root, news) = (functions.root(), GroupId::new("app:workers".parse()?, "news")?);
     /// for _ in 0..3 {
-    ///     let reader = processes.start(&root, Start::new("app:workers".parse()?, "app:reader".parse()?))?;
+    ///     let reader = processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:reader".parse()?))?;
     ///     processes.join(&news, reader)?;
     /// }
     /// let published = processes.publish(&root, &news, json!("it rains")).await;
@@ -379,7 +379,12 @@ impl ProcessManager {
     /// # Cancel safety
     ///
     /// Where the future is dropped, some members have the message. It lets other tasks run while it sends to many members.
-    pub async fn publish(&self, ctx: &Ctx, group: &GroupId, payload: impl Into<Payload>) -> Published {
+    pub async fn publish(
+        &self,
+        ctx: &CallContext,
+        group: &GroupId,
+        payload: impl Into<Payload>,
+    ) -> Published {
         let mut payload = payload.into();
         let mut published = Published::default();
         let mut members = self.groups().members(group).into_iter();
@@ -402,7 +407,7 @@ impl ProcessManager {
     }
 }
 
-impl ProcessCtx {
+impl ProcessContext {
     /// The name of a group on the host of this process.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ use std::time::Duration;
 use frame_registry::IdError;
 
 use super::call::ProcessCallError;
-use super::ctx::ProcessCtx;
-use super::error::{ExecError, ProcessError, StartError};
+use super::context::ProcessContext;
+use super::error::{ExecError, ProcessError, SpawnError};
 use super::exit::in_words;
 use super::group::GroupId;
 use super::lookup::LookupError;
@@ -15,10 +15,10 @@ use super::manager::{ProcessManager, WeakManager};
 use super::message::{Destination, Message};
 use super::monitor::MonitorRef;
 use super::pattern::Pattern;
-use super::spawn;
-use super::start::{Start, Started};
+use super::spawn::{Spawn, Started};
+use super::spawn_hosts;
 use super::timer::TimerRef;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
@@ -52,8 +52,8 @@ impl Access {
     }
 
     /// The processes that the guest is one of, or those that it was given.
-    pub(crate) fn manager(&self, ctx: &Ctx) -> Result<ProcessManager, CallError> {
-        match ProcessCtx::of(ctx) {
+    pub(crate) fn manager(&self, ctx: &CallContext) -> Result<ProcessManager, CallError> {
+        match ProcessContext::of(ctx) {
             Some(process) => Ok(process.processes().clone()),
             None => self.manager.upgrade().ok_or_else(|| {
                 CallError::new(ErrorKind::Unavailable, "there are no processes any more")
@@ -62,9 +62,9 @@ impl Access {
         }
     }
 
-    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_HOSTS) only. A function cannot own it,
+    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_KEY) only. A function cannot own it,
     /// be linked to it, nor be told of its exit.
-    pub(crate) fn starting(&self, ctx: &Ctx, start: &Start) -> Result<ProcessManager, CallError> {
+    pub(crate) fn starting(&self, ctx: &CallContext, start: &Spawn) -> Result<ProcessManager, CallError> {
         if start.monitor {
             process(ctx, "monitor")?;
         }
@@ -74,19 +74,19 @@ impl Access {
         if start.owner.is_some() {
             process(ctx, "owned")?;
         }
-        if !self.is_trusted && !spawn::may_spawn(ctx, &start.host) {
+        if !self.is_trusted && !spawn_hosts::may_spawn(ctx, &start.host) {
             return Err(self.not_granted(ctx, start));
         }
         self.manager(ctx)
     }
 
     /// Why a guest may not start a process on a host. One that there is not is most likely misspelt.
-    fn not_granted(&self, ctx: &Ctx, start: &Start) -> CallError {
+    fn not_granted(&self, ctx: &CallContext, start: &Spawn) -> CallError {
         let found = match self.manager(ctx) {
             Ok(manager) => manager.what_and_where(start),
             Err(error) => return error,
         };
-        if let Err(error @ StartError::UnknownHost { .. }) = found {
+        if let Err(error @ SpawnError::UnknownHost { .. }) = found {
             return error.into();
         }
         let message =
@@ -94,8 +94,12 @@ impl Access {
         CallError::new(ErrorKind::Denied, message)
     }
 
-    /// As [`ProcessManager::start_or_signal`], where who has the name is monitored and linked to only if it may be.
-    pub(crate) async fn start_or_signal(&self, ctx: &Ctx, start: Start) -> Result<Started, CallError> {
+    /// As [`ProcessManager::spawn_or_signal`], where who has the name is monitored and linked to only if it may be.
+    pub(crate) async fn spawn_or_signal(
+        &self,
+        ctx: &CallContext,
+        start: Spawn,
+    ) -> Result<Started, CallError> {
         let manager = self.starting(ctx, &start)?;
         let may_relate_to = |pid| self.check_own(&manager, ctx, pid, "monitor or link to");
         let started =
@@ -109,7 +113,7 @@ impl Access {
     /// Calls a process, for `timeout` or as long as configured.
     pub(crate) async fn call(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: Destination<'_>,
         request: Payload,
         timeout: Option<Duration>,
@@ -121,7 +125,7 @@ impl Access {
 
     pub(crate) fn cancel(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: &str,
         reason: &str,
         grace: Option<Duration>,
@@ -130,31 +134,31 @@ impl Access {
         Ok(manager.cancel(pid, &shortened(reason), grace.unwrap_or(GRACE))?)
     }
 
-    pub(crate) fn terminate(&self, ctx: &Ctx, to: &str) -> Result<(), CallError> {
+    pub(crate) fn terminate(&self, ctx: &CallContext, to: &str) -> Result<(), CallError> {
         let (manager, pid) = self.own(ctx, to, "terminate")?;
         Ok(manager.terminate(pid)?)
     }
 
-    pub(crate) fn monitor(&self, ctx: &Ctx, other: &str) -> Result<MonitorRef, CallError> {
+    pub(crate) fn monitor(&self, ctx: &CallContext, other: &str) -> Result<MonitorRef, CallError> {
         let process = process(ctx, "monitor")?;
         let (_, pid) = self.own(ctx, other, "monitor")?;
         Ok(process.monitor(pid)?)
     }
 
-    pub(crate) fn link(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+    pub(crate) fn link(&self, ctx: &CallContext, other: &str) -> Result<(), CallError> {
         let process = process(ctx, "link")?;
         let (_, pid) = self.own(ctx, other, "link to")?;
         Ok(process.link(pid)?)
     }
 
-    pub(crate) fn unlink(&self, ctx: &Ctx, other: &str) -> Result<(), CallError> {
+    pub(crate) fn unlink(&self, ctx: &CallContext, other: &str) -> Result<(), CallError> {
         let process = process(ctx, "unlink")?;
         let (_, pid) = self.own(ctx, other, "end a link to")?;
         process.unlink(pid);
         Ok(())
     }
 
-    pub(crate) fn unregister(&self, ctx: &Ctx, name: &str) -> Result<bool, CallError> {
+    pub(crate) fn unregister(&self, ctx: &CallContext, name: &str) -> Result<bool, CallError> {
         let manager = self.manager(ctx)?;
         let Some(pid) = manager.whereis(name) else { return Ok(false) };
         self.check_own(&manager, ctx, pid, "take a name from")?;
@@ -162,14 +166,14 @@ impl Access {
         Ok(manager.unregister_name_of(name, pid))
     }
 
-    pub(crate) fn whereis(&self, ctx: &Ctx, name: &str) -> Result<Option<Pid>, CallError> {
+    pub(crate) fn whereis(&self, ctx: &CallContext, name: &str) -> Result<Option<Pid>, CallError> {
         Ok(self.manager(ctx)?.whereis(name))
     }
 
     /// Looks for a process by its name, for `timeout` or as long as a call waits.
     pub(crate) async fn lookup(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         name: &str,
         timeout: Option<Duration>,
     ) -> Result<Option<Pid>, CallError> {
@@ -185,7 +189,7 @@ impl Access {
     /// A group that the guest may use: of its own host, unless it names another, on which it may start processes.
     pub(crate) fn group(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         name: &str,
         host: Option<&str>,
     ) -> Result<(ProcessManager, GroupId), CallError> {
@@ -200,7 +204,7 @@ impl Access {
                 return Err(CallError::invalid(message));
             }
         };
-        if !self.is_trusted && !spawn::may_spawn(ctx, &host) {
+        if !self.is_trusted && !spawn_hosts::may_spawn(ctx, &host) {
             let message = format!("not allowed to use groups of `{host}`; grant it by the option `spawn`");
             return Err(CallError::new(ErrorKind::Denied, message));
         }
@@ -208,23 +212,33 @@ impl Access {
     }
 
     /// Makes the guest a member of a group, or ends that.
-    pub(crate) fn join(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+    pub(crate) fn join(&self, ctx: &CallContext, name: &str, host: Option<&str>) -> Result<bool, CallError> {
         let process = process(ctx, "join")?;
         Ok(process.join(&self.group(ctx, name, host)?.1)?)
     }
 
-    pub(crate) fn leave(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+    pub(crate) fn leave(&self, ctx: &CallContext, name: &str, host: Option<&str>) -> Result<bool, CallError> {
         let process = process(ctx, "leave")?;
         Ok(process.leave(&self.group(ctx, name, host)?.1))
     }
 
     /// Has the guest told of changes of a group, or no more.
-    pub(crate) fn watch_group(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+    pub(crate) fn watch_group(
+        &self,
+        ctx: &CallContext,
+        name: &str,
+        host: Option<&str>,
+    ) -> Result<bool, CallError> {
         let process = process(ctx, "watch")?;
         Ok(process.watch_group(&self.group(ctx, name, host)?.1)?)
     }
 
-    pub(crate) fn unwatch_group(&self, ctx: &Ctx, name: &str, host: Option<&str>) -> Result<bool, CallError> {
+    pub(crate) fn unwatch_group(
+        &self,
+        ctx: &CallContext,
+        name: &str,
+        host: Option<&str>,
+    ) -> Result<bool, CallError> {
         let process = process(ctx, "unwatch")?;
         Ok(process.unwatch_group(&self.group(ctx, name, host)?.1))
     }
@@ -232,7 +246,7 @@ impl Access {
     /// The members of a group, as text.
     pub(crate) fn members(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         name: &str,
         host: Option<&str>,
     ) -> Result<Vec<String>, CallError> {
@@ -241,7 +255,7 @@ impl Access {
     }
 
     /// A process that the guest may do more to than send.
-    fn own(&self, ctx: &Ctx, process: &str, to_do: &str) -> Result<(ProcessManager, Pid), CallError> {
+    fn own(&self, ctx: &CallContext, process: &str, to_do: &str) -> Result<(ProcessManager, Pid), CallError> {
         let manager = self.manager(ctx)?;
         let pid = match destination(process)? {
             Destination::Pid(pid) => pid,
@@ -253,8 +267,14 @@ impl Access {
         Ok((manager, pid))
     }
 
-    fn check_own(&self, manager: &ProcessManager, ctx: &Ctx, pid: Pid, to_do: &str) -> Result<(), CallError> {
-        // What `ProcessManager::start` takes for the parent.
+    fn check_own(
+        &self,
+        manager: &ProcessManager,
+        ctx: &CallContext,
+        pid: Pid,
+        to_do: &str,
+    ) -> Result<(), CallError> {
+        // What `ProcessManager::spawn` takes for the parent.
         let guest = ctx.unit();
         if self.is_trusted || guest == Some(pid) || (guest.is_some() && manager.parent(pid) == guest) {
             return Ok(());
@@ -267,20 +287,20 @@ impl Access {
 
 /// Why a guest neither started a process nor signalled one.
 enum Refused {
-    Start(StartError),
+    Start(SpawnError),
     /// It may not do that to who has the name.
     Denied(CallError),
 }
 
-impl From<StartError> for Refused {
-    fn from(error: StartError) -> Self {
+impl From<SpawnError> for Refused {
+    fn from(error: SpawnError) -> Self {
         Self::Start(error)
     }
 }
 
 /// The process that the guest is, for what only one can do.
-pub(crate) fn process(ctx: &Ctx, to_do: &str) -> Result<ProcessCtx, CallError> {
-    ProcessCtx::of(ctx)
+pub(crate) fn process(ctx: &CallContext, to_do: &str) -> Result<ProcessContext, CallError> {
+    ProcessContext::of(ctx)
         .ok_or_else(|| CallError::invalid(format!("`{to_do}` is for processes, and this is a function")))
 }
 
@@ -292,7 +312,7 @@ pub(crate) fn pid(text: &str) -> Result<Pid, CallError> {
 
 /// Receives a message that matches, for no longer than `timeout`.
 pub(crate) async fn receive_matching(
-    mut process: ProcessCtx,
+    mut process: ProcessContext,
     wanted: Pattern,
     timeout: Option<Duration>,
 ) -> Option<Message> {
@@ -305,7 +325,7 @@ pub(crate) async fn receive_matching(
 }
 
 /// Ends a monitor, given by its reference in text.
-pub(crate) fn demonitor(ctx: &Ctx, monitor: &str) -> Result<bool, CallError> {
+pub(crate) fn demonitor(ctx: &CallContext, monitor: &str) -> Result<bool, CallError> {
     Ok(process(ctx, "demonitor")?.demonitor(monitor_ref(monitor)?))
 }
 
@@ -331,7 +351,7 @@ pub(crate) fn timer_ref(text: &str) -> Result<TimerRef, CallError> {
     })
 }
 
-pub(crate) fn register(ctx: &Ctx, name: &str) -> Result<(), CallError> {
+pub(crate) fn register(ctx: &CallContext, name: &str) -> Result<(), CallError> {
     let process = process(ctx, "register")?;
     Ok(process.processes().register_name(name, process.pid())?)
 }
@@ -361,12 +381,12 @@ fn pid_error(error: &PidError) -> CallError {
 
 /// What a guest is told that did not start a process. It may keep that for as long as it likes, so what it sent is not kept
 /// with it, nor how another process ended.
-pub(crate) fn start_error(error: StartError) -> CallError {
+pub(crate) fn start_error(error: SpawnError) -> CallError {
     let (holder, what, reason, cause) = match error {
-        StartError::NotSignalled { holder, source } => {
+        SpawnError::NotSignalled { holder, source } => {
             (holder, "sent the messages", source.reason.to_string(), CallError::from(*source))
         }
-        StartError::NotMonitored { holder, source } => {
+        SpawnError::NotMonitored { holder, source } => {
             let cause = CallError::from(*source);
             (holder, "monitored", cause.message().to_owned(), cause)
         }

@@ -37,9 +37,9 @@ pub struct HostConfig {
     /// How many messages a mailbox holds that were sent and not yet received; at least one. What the runtime itself says,
     /// such as the exit of a monitored process, always finds room. Default: 1 024.
     pub mailbox: usize,
-    /// How many [timers](super::ProcessCtx::send_after) each of its processes has at most. Default: 1 024.
+    /// How many [timers](super::ProcessContext::send_after) each of its processes has at most. Default: 1 024.
     pub timers: usize,
-    /// How many [groups](super::ProcessCtx::join) each of its processes is in or watches at most. Default: 64.
+    /// How many [groups](super::ProcessContext::join) each of its processes is in or watches at most. Default: 64.
     pub groups: usize,
     /// How many members each of its [groups](super::GroupId) has at most. Default: 4 096.
     pub group_members: usize,

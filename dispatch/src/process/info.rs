@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::cell::ProcessCell;
 use super::entry::EntryId;
 use super::host::HostId;
-use super::instance::Instance;
 use super::monitor::MonitorRef;
 use super::owner::Owner;
 use crate::pid::Pid;
@@ -92,7 +92,7 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-impl Instance {
+impl ProcessCell {
     pub(super) fn info(&self) -> ProcessInfo {
         let (mailbox, is_receiving) = (self.mailbox.len(), self.mailbox.is_waited_at());
         let state = self.state();

@@ -2,10 +2,10 @@
 
 use frame_registry::{BoxError, Frame};
 
+use super::cell::ProcessCell;
 use super::entry::EntryId;
 use super::exit::Exit;
 use super::host::HostId;
-use super::instance::Instance;
 use crate::pid::Pid;
 
 /// Something that takes part in the start and the end of every process: accounts for it, or makes what it needs.
@@ -33,7 +33,7 @@ pub trait Lifecycle: Send + Sync + 'static {
 
 /// A process, as a [`Lifecycle`] sees it.
 #[derive(Debug, Clone, Copy)]
-pub struct ProcessRef<'a>(pub(super) &'a Instance);
+pub struct ProcessRef<'a>(pub(super) &'a ProcessCell);
 
 impl<'a> ProcessRef<'a> {
     /// Its PID.

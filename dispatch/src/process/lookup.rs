@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::ctx::ProcessCtx;
+use super::context::ProcessContext;
 use super::manager::ProcessManager;
 use super::names;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::pid::Pid;
 
@@ -60,21 +60,21 @@ impl ProcessManager {
     /// use std::time::Duration;
     ///
     /// use frame_dispatch::Functions;
-    /// use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+    /// use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
     /// use frame_registry::{App, Options};
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// let functions = Functions::new(App::builder().build());
     /// let processes = ProcessManager::new(functions.clone());
     /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    /// processes.register("app:db".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+    /// processes.register("app:db".parse()?, Options::new(), async |mut ctx: ProcessContext| {
     ///     ctx.receive().await;
     /// })?;
     ///
     /// let root = functions.root();
-    /// let start = Start::new("app:workers".parse()?, "app:db".parse()?).with_name("db");
+    /// let start = Spawn::new("app:workers".parse()?, "app:db".parse()?).with_name("db");
     /// let (found, started) = tokio::join!(processes.lookup(&root, "db", Duration::from_secs(5)), async {
-    ///     processes.start(&root, start)
+    ///     processes.spawn(&root, start)
     /// });
     /// assert_eq!(found?, started?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -93,7 +93,7 @@ impl ProcessManager {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn lookup(&self, ctx: &Ctx, name: &str, time: Duration) -> Result<Pid, LookupError> {
+    pub async fn lookup(&self, ctx: &CallContext, name: &str, time: Duration) -> Result<Pid, LookupError> {
         names::check(name).map_err(|name| LookupError::InvalidName { name })?;
         ctx.check().map_err(|source| LookupError::ContextEnded { source })?;
         if let Some(pid) = self.whereis(name) {
@@ -111,7 +111,7 @@ impl ProcessManager {
     }
 }
 
-impl ProcessCtx {
+impl ProcessContext {
     /// [Looks](ProcessManager::lookup) for a process by its name, and waits for one for at most `time`.
     ///
     /// # Errors

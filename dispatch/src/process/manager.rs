@@ -16,23 +16,23 @@ use rustc_hash::FxBuildHasher;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
+use super::cell::ProcessCell;
 use super::config::ManagerConfig;
 use super::entry::{Entry, EntryId, IntoProcess, Process};
-use super::error::{ExecError, ProcessError, RegisterError, StartError};
+use super::error::{ExecError, ProcessError, RegisterError, SpawnError};
 use super::exit::{Exit, ExitReason};
 use super::group::Groups;
 use super::host::{Host, HostConfig, HostId};
 use super::info::{ProcessInfo, ProcessTable};
-use super::instance::Instance;
 use super::lifecycle::Lifecycle;
 use super::monitor::Monitor;
 use super::names::Names;
 use super::policy::SpawnPolicy;
 use super::recent::RecentExits;
-use super::start::Start;
+use super::spawn::Spawn;
 use super::supervisor::Supervisors;
 use super::turns::Turns;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::functions::Functions;
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -59,7 +59,7 @@ struct Inner {
     /// Sorted by order, then name.
     handlers: ArcSwap<Vec<Arc<dyn Lifecycle>>>,
     /// Those that live, by the number of their PID.
-    processes: DashMap<u64, Arc<Instance>, FxBuildHasher>,
+    processes: DashMap<u64, Arc<ProcessCell>, FxBuildHasher>,
     names: Names,
     groups: Groups,
     spawn_policy: ArcSwapOption<Box<dyn SpawnPolicy>>,
@@ -344,27 +344,27 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// A [`StartError`]; nothing of the process has run then.
-    pub fn start(&self, ctx: &Ctx, start: Start) -> Result<Pid, StartError> {
-        self.launch(ctx, start, None).map(|instance| instance.pid)
+    /// A [`SpawnError`]; nothing of the process has run then.
+    pub fn spawn(&self, ctx: &CallContext, spawn: Spawn) -> Result<Pid, SpawnError> {
+        self.launch(ctx, spawn, None).map(|instance| instance.pid)
     }
 
     /// Starts a process, waits for its end, and gives what it gave back.
     ///
     /// # Errors
     ///
-    /// [`ExecError::Start`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
+    /// [`ExecError::Spawn`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
     /// [`ExecError::Over`] if `ctx` ended first: the process then goes on.
     ///
-    /// The process is nested in the caller, as a call is. So it fails with [`StartError::TooDeep`] past
+    /// The process is nested in the caller, as a call is. So it fails with [`SpawnError::TooDeep`] past
     /// [`max_depth`](crate::FunctionsConfig::max_depth), and is refused if it would wait for a permit that the caller holds.
     ///
     /// # Cancel safety
     ///
     /// Where this is dropped the process goes on.
-    pub async fn exec(&self, ctx: &Ctx, start: Start) -> Result<Payload, ExecError> {
+    pub async fn exec(&self, ctx: &CallContext, start: Spawn) -> Result<Payload, ExecError> {
         let max_depth = self.functions().max_depth();
-        ctx.nesting().check(max_depth).map_err(|source| StartError::TooDeep { source })?;
+        ctx.nesting().check(max_depth).map_err(|source| SpawnError::TooDeep { source })?;
         let (sender, exit) = tokio::sync::oneshot::channel();
         let (waiting, _waits) = ctx.as_waiting_caller();
         let instance = self.launch(ctx, start, Some((sender, waiting)))?;
@@ -434,7 +434,7 @@ impl ProcessManager {
         }
     }
 
-    /// The [owner](Start::with_owner) of a process that lives, if it has one.
+    /// The [owner](Spawn::with_owner) of a process that lives, if it has one.
     pub fn owner(&self, pid: Pid) -> Option<Pid> {
         self.find(pid).and_then(|instance| instance.owner())
     }
@@ -445,16 +445,16 @@ impl ProcessManager {
         hosts.values().fold(0, |most, host| most.saturating_add(host.config.processes))
     }
 
-    pub(super) fn snapshot(&self) -> Vec<Arc<Instance>> {
+    pub(super) fn snapshot(&self) -> Vec<Arc<ProcessCell>> {
         self.inner.processes.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
 
-    pub(super) fn find(&self, pid: Pid) -> Option<Arc<Instance>> {
+    pub(super) fn find(&self, pid: Pid) -> Option<Arc<ProcessCell>> {
         let found = self.inner.processes.get(&pid.number())?;
         (found.pid == pid).then(|| Arc::clone(&found))
     }
 
-    pub(super) fn living(&self, pid: Pid) -> Result<Arc<Instance>, ProcessError> {
+    pub(super) fn living(&self, pid: Pid) -> Result<Arc<ProcessCell>, ProcessError> {
         self.find(pid).filter(|instance| !instance.has_ended()).ok_or_else(|| self.gone(pid))
     }
 
@@ -501,7 +501,7 @@ impl ProcessManager {
         &self.inner.turns
     }
 
-    pub(super) fn add(&self, instance: &Arc<Instance>) {
+    pub(super) fn add(&self, instance: &Arc<ProcessCell>) {
         self.inner.processes.insert(instance.pid.number(), Arc::clone(instance));
     }
 
@@ -509,7 +509,7 @@ impl ProcessManager {
     /// forgotten for that.
     pub(super) fn forget(
         &self,
-        instance: &Instance,
+        instance: &ProcessCell,
         names: &[Arc<str>],
         exit: Option<&Exit>,
     ) -> Option<Exit> {
@@ -527,7 +527,7 @@ impl ProcessManager {
 
 /// An entry that could never be started is none.
 fn check_options(id: &EntryId, options: &Options) -> Result<(), RegisterError> {
-    match options.iter().find(|option| option.kind() == OptionKind::Plain) {
+    match options.iter().find(|option| option.kind() == OptionKind::Dispatcher) {
         Some(option) => Err(RegisterError::PlainOption { id: id.clone(), option: option.name() }),
         None => Ok(()),
     }

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::group::GroupId;
 use super::monitor::MonitorRef;
 use super::timer::Tick;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
 
@@ -35,26 +35,26 @@ pub enum Message {
         /// The exit. On the heap, so that messages that are sent stay small.
         exit: Box<Exit>,
     },
-    /// A process that this one is linked to failed, and this one [traps](super::ProcessCtx::trap_links) that.
+    /// A process that this one is linked to failed, and this one [traps](super::ProcessContext::trap_links) that.
     LinkDown(Box<Exit>),
-    /// A timer that this process [set](super::ProcessCtx::send_after) was due. On the heap, so that messages that are sent stay
+    /// A timer that this process [set](super::ProcessContext::send_after) was due. On the heap, so that messages that are sent stay
     /// small.
     Timer(Box<Tick>),
-    /// Members have joined or left a group that this process [watches](super::ProcessCtx::watch_group).
+    /// Members have joined or left a group that this process [watches](super::ProcessContext::watch_group).
     GroupChanged(GroupId),
     /// Somebody wants the process to end. It is terminated when the grace period is over.
     Cancelled {
         /// Why.
         reason: Arc<str>,
         /// When the grace period is over; none if there is no end to it. Cancelled again it may be
-        /// [sooner](super::ProcessCtx::cancel_deadline).
+        /// [sooner](super::ProcessContext::cancel_deadline).
         deadline: Option<Instant>,
     },
 }
 
 impl Message {
     /// A message of `ctx`.
-    pub(super) fn sent(ctx: &Ctx, payload: Payload, reply: Option<ReplyTo>) -> Self {
+    pub(super) fn sent(ctx: &CallContext, payload: Payload, reply: Option<ReplyTo>) -> Self {
         Self::Sent { from: ctx.owner().map(|owner| owner.pid()), payload, reply }
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
+//! use frame_dispatch::process::{HostConfig, Message, ProcessContext, ProcessManager, Spawn};
 //! use frame_dispatch::{Functions, Json};
 //! use frame_registry::{App, Options};
 //! use serde_json::json;
@@ -19,7 +19,7 @@
 //! processes.register_host("app:workers".parse()?, HostConfig::default())?;
 //!
 //! // Adds up what it is sent, until it is cancelled.
-//! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+//! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessContext| {
 //!     let mut sum = 0;
 //!     loop {
 //!         match ctx.receive().await {
@@ -30,7 +30,7 @@
 //! })?;
 //!
 //! let root = functions.root();
-//! let pid = processes.start(&root, Start::new("app:workers".parse()?, "app:sum".parse()?).with_name("sum"))?;
+//! let pid = processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:sum".parse()?).with_name("sum"))?;
 //! processes.send(&root, "sum", json!(20)).await?;
 //! processes.send(&root, pid, json!(22)).await?;
 //!
@@ -49,7 +49,7 @@
 //!
 //! # Timers and groups
 //!
-//! A process sends messages to itself [later](ProcessCtx::send_after) or [again and again](ProcessCtx::send_every), as
+//! A process sends messages to itself [later](ProcessContext::send_after) or [again and again](ProcessContext::send_every), as
 //! [`Message::Timer`]. A message can be [published](ProcessManager::publish) to all processes that have
 //! [joined](ProcessManager::join) a group. A process that is not there yet is waited for by its
 //! [name](ProcessManager::lookup).
@@ -63,7 +63,7 @@
 //!
 //! Its [exit](Exit) has one [reason](ExitReason), and everyone who [monitors](ProcessManager::monitor) it is told of that
 //! exactly once, when all of it is dropped. Where the reason is not a normal one the processes that it is
-//! [linked](ProcessManager::link) to end as well, unless they [trap](ProcessCtx::trap_links) that.
+//! [linked](ProcessManager::link) to end as well, unless they [trap](ProcessContext::trap_links) that.
 //!
 //! To [cancel](ProcessManager::cancel) a process is to ask it: it receives a message, and is terminated after a grace
 //! period. To [terminate](ProcessManager::terminate) it is to drop its future. A script or a component is ended within
@@ -73,10 +73,11 @@
 mod admission;
 mod batch;
 mod call;
+pub(crate) mod cell;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod children;
 mod config;
-mod ctx;
+mod context;
 mod entry;
 mod error;
 pub(crate) mod exit;
@@ -85,7 +86,6 @@ mod group;
 pub(crate) mod guest;
 mod host;
 mod info;
-pub(crate) mod instance;
 mod lifecycle;
 mod lookup;
 mod mailbox;
@@ -106,7 +106,7 @@ mod relations;
 mod send;
 mod signal;
 mod spawn;
-mod start;
+mod spawn_hosts;
 mod stop;
 pub mod supervisor;
 mod sync;
@@ -115,9 +115,9 @@ mod turns;
 
 pub use self::call::{ProcessCallError, ReplyError, ReplyTo};
 pub use self::config::ManagerConfig;
-pub use self::ctx::ProcessCtx;
+pub use self::context::ProcessContext;
 pub use self::entry::{EntryId, EntryKind, IntoProcess, Process};
-pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, StartError};
+pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, SpawnError};
 pub use self::exit::{Exit, ExitReason, LinkDown};
 pub use self::group::{GroupError, GroupId, Published};
 pub use self::host::{HostConfig, HostId, HostKind};
@@ -128,7 +128,7 @@ pub use self::manager::ProcessManager;
 pub use self::message::{Destination, Message};
 pub use self::monitor::{Monitor, MonitorRef};
 pub use self::policy::{SpawnPolicy, SpawnRequest};
-pub use self::spawn::{SPAWN_HOSTS, SpawnHosts};
-pub use self::start::{PROCESS, Start, Started};
+pub use self::spawn::{PROCESS, Spawn, Started};
+pub use self::spawn_hosts::{SPAWN_KEY, SpawnHosts};
 pub use self::stop::HostStopped;
 pub use self::timer::{Tick, TimerError, TimerRef};

@@ -9,16 +9,16 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
+use super::cell::{ProcessCell, Watcher};
 use super::error::ProcessError;
 use super::exit::Exit;
-use super::instance::{Instance, Watcher};
 use super::manager::ProcessManager;
 use crate::pid::{Pid, PidError};
 
 /// Names one monitor of a process: whom it monitors, and a number that no other monitor has.
 ///
 /// A process can have any number of monitors of another, each of which delivers the exit with its own reference. The monitor
-/// that a start [sets up](super::Start::with_monitor) has the PID for its reference: `MonitorRef::from(pid)`.
+/// that a start [sets up](super::Spawn::with_monitor) has the PID for its reference: `MonitorRef::from(pid)`.
 ///
 /// ```
 /// # use frame_dispatch::{Host, Pid};
@@ -113,7 +113,7 @@ pub(super) fn numbered(text: &str) -> Result<(Pid, Option<u64>), PidError> {
 }
 
 /// A future of the exit of a process, for callers that are not processes; a process
-/// [receives it in its mailbox](super::ProcessCtx::monitor). Dropping it changes nothing about the process.
+/// [receives it in its mailbox](super::ProcessContext::monitor). Dropping it changes nothing about the process.
 #[must_use = "it does nothing unless it is awaited"]
 pub struct Monitor {
     pid: Pid,
@@ -122,7 +122,7 @@ pub struct Monitor {
 
 enum State {
     Ended(Option<Exit>),
-    Waiting { exit: oneshot::Receiver<Exit>, instance: Weak<Instance>, number: u64 },
+    Waiting { exit: oneshot::Receiver<Exit>, instance: Weak<ProcessCell>, number: u64 },
 }
 
 impl Monitor {
@@ -130,7 +130,7 @@ impl Monitor {
         Self { pid: exit.pid, exit: State::Ended(Some(exit)) }
     }
 
-    pub(super) fn waiting(exit: oneshot::Receiver<Exit>, instance: &Arc<Instance>, number: u64) -> Self {
+    pub(super) fn waiting(exit: oneshot::Receiver<Exit>, instance: &Arc<ProcessCell>, number: u64) -> Self {
         let (pid, instance) = (instance.pid, Arc::downgrade(instance));
         Self { pid, exit: State::Waiting { exit, instance, number } }
     }
@@ -179,7 +179,7 @@ impl fmt::Debug for Monitor {
 
 impl ProcessManager {
     /// Returns a future of the exit of a process. If the process has ended, the future is ready at once, as long as the exit is
-    /// [remembered](super::ManagerConfig::exits). What that process [owned](super::Start::with_owner) may still be ending then; a
+    /// [remembered](super::ManagerConfig::exits). What that process [owned](super::Spawn::with_owner) may still be ending then; a
     /// monitor that is set up before the end waits for it.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ impl ProcessManager {
     }
 }
 
-impl Instance {
+impl ProcessCell {
     /// A future of its exit.
     pub(super) fn watch(self: &Arc<Self>) -> Monitor {
         let mut state = self.state();

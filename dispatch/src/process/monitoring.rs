@@ -5,14 +5,14 @@
 //! - A process notes that it has ended before it tells its watchers. One that registers with it finds that, or is told. One that
 //!   does not find it finds its exit among those that are remembered.
 
+use super::cell::{ProcessCell, Watcher};
 use super::error::ProcessError;
 use super::exit::Exit;
-use super::instance::{Instance, Watcher};
 use super::message::Message;
 use super::monitor::MonitorRef;
 use crate::pid::Pid;
 
-impl Instance {
+impl ProcessCell {
     /// Monitors `other`. Delivers the exit at once if it has ended.
     pub(crate) fn monitor(&self, other: Pid) -> Result<MonitorRef, ProcessError> {
         if other == self.pid {

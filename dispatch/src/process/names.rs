@@ -6,8 +6,8 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use rustc_hash::FxBuildHasher;
 
+use super::cell::ProcessCell;
 use super::error::ProcessError;
-use super::instance::Instance;
 use super::manager::ProcessManager;
 use super::name_waiters::NameWaiters;
 use crate::pid::Pid;
@@ -20,7 +20,7 @@ const MOST: usize = 64;
 
 /// Who has which name. A name is one process's at a time, and free again when that has ended.
 pub(super) struct Names {
-    holders: DashMap<Arc<str>, Arc<Instance>, FxBuildHasher>,
+    holders: DashMap<Arc<str>, Arc<ProcessCell>, FxBuildHasher>,
     waiters: NameWaiters,
 }
 
@@ -77,7 +77,7 @@ impl Names {
     }
 
     /// Gives a name to a process, or says who has it. To one that has it, nothing happens; one that has ended gets none.
-    pub(super) fn claim(&self, name: &str, instance: &Arc<Instance>) -> Result<(), Pid> {
+    pub(super) fn claim(&self, name: &str, instance: &Arc<ProcessCell>) -> Result<(), Pid> {
         let name: Arc<str> = name.into();
         // The state is locked first, so that a process that ends releases it, or has ended before.
         let mut state = instance.state();
@@ -97,7 +97,7 @@ impl Names {
     }
 
     /// Who has a name, and lives.
-    pub(super) fn holder(&self, name: &str) -> Option<Arc<Instance>> {
+    pub(super) fn holder(&self, name: &str) -> Option<Arc<ProcessCell>> {
         let holder = self.holders.get(name)?;
         (!holder.has_ended()).then(|| Arc::clone(&holder))
     }
@@ -108,7 +108,7 @@ impl Names {
     }
 
     /// Takes a name away from a process; says whether that had it.
-    pub(super) fn take_from(&self, name: &str, holder: &Instance) -> bool {
+    pub(super) fn take_from(&self, name: &str, holder: &ProcessCell) -> bool {
         let mut state = holder.state();
         if let Some(relations) = &mut state.relations {
             relations.names.retain(|other| &**other != name);
@@ -117,7 +117,7 @@ impl Names {
     }
 
     /// Takes a name away from a process, if that has it.
-    pub(super) fn release(&self, name: &str, instance: &Instance) -> bool {
+    pub(super) fn release(&self, name: &str, instance: &ProcessCell) -> bool {
         self.holders.remove_if(name, |_, holder| std::ptr::eq(&raw const **holder, instance)).is_some()
     }
 }

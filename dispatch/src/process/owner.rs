@@ -1,21 +1,21 @@
 //! The owner of a process: its end is the end of what it owns.
 //!
 //! A link tells each of two processes of the failure of the other, and both may trap or remove it. An owner is above what it
-//! owns: however it ends, all that it owns is terminated, which can be neither trapped nor undone. [`Instance::terminate_in`]
-//! is the one place where that is done for a process that is terminated, and [`Instance::end_owned`] for one that ends by itself.
+//! owns: however it ends, all that it owns is terminated, which can be neither trapped nor undone. [`ProcessCell::terminate_in`]
+//! is the one place where that is done for a process that is terminated, and [`ProcessCell::end_owned`] for one that ends by itself.
 
 use std::sync::{Arc, MutexGuard};
 
 use tokio::task::AbortHandle;
 
+use super::cell::{ProcessCell, Relations, State, both};
 use super::exit::{Exit, ExitReason};
-use super::instance::{Instance, Relations, State, both};
 use crate::pid::Pid;
 
 /// The owner of a process.
 pub(super) struct Owner {
     /// Kept here because the owner is told when its last owned process has ended, after its own end.
-    instance: Arc<Instance>,
+    instance: Arc<ProcessCell>,
     /// The place among what the owner owns: the highest is terminated first, and of equal ones the youngest.
     rank: u64,
 }
@@ -35,15 +35,15 @@ struct Marked {
 
 /// Makes `owner` the owner of a process that is not spawned yet. The caller holds both states, and neither has ended.
 pub(super) fn own(
-    (owner, owner_state): (&Arc<Instance>, &mut State),
-    (child, child_state): (&Instance, &mut State),
+    (owner, owner_state): (&Arc<ProcessCell>, &mut State),
+    (child, child_state): (&ProcessCell, &mut State),
     rank: u64,
 ) {
     owner_state.relations().owned.insert((rank, child.pid));
     child_state.relations().owner = Some(Owner { instance: Arc::clone(owner), rank });
 }
 
-impl Instance {
+impl ProcessCell {
     /// Ends this process and all that it owns, wherever they are: the last first, each after what it owns itself. The first
     /// reason counts. Returns whether this is the first.
     pub(super) fn terminate_in(&self, state: MutexGuard<'_, State>, reason: ExitReason) -> bool {

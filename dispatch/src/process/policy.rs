@@ -6,12 +6,12 @@ use std::sync::Arc;
 use frame_registry::{Frame, Options};
 
 use super::entry::{Entry, EntryId};
-use super::error::StartError;
+use super::error::SpawnError;
 use super::host::{Host, HostId};
 use super::lifecycle::ProcessRef;
 use super::manager::ProcessManager;
-use super::start::Start;
-use crate::ctx::Ctx;
+use super::spawn::Spawn;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
 use crate::pid::Pid;
@@ -26,7 +26,7 @@ use crate::pid::Pid;
 /// [`ProcessManager::set_spawn_policy`] one for all hosts. Where both are set both have to agree.
 ///
 /// ```
-/// use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, SpawnRequest, Start, StartError};
+/// use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, SpawnRequest, Spawn, SpawnError};
 /// use frame_dispatch::{CallError, ErrorKind, Functions};
 /// use frame_registry::{App, Options};
 ///
@@ -39,11 +39,11 @@ use crate::pid::Pid;
 /// };
 /// let host = HostConfig::default().with_spawn_policy(only_from_processes);
 /// processes.register_host("app:helpers".parse()?, host)?;
-/// processes.register("app:helper".parse()?, Options::new(), async |_: ProcessCtx| ())?;
+/// processes.register("app:helper".parse()?, Options::new(), async |_: ProcessContext| ())?;
 ///
-/// let start = Start::new("app:helpers".parse()?, "app:helper".parse()?);
-/// let refused = processes.start(&functions.root(), start).unwrap_err();
-/// assert!(matches!(refused, StartError::NotAllowed { .. }));
+/// let start = Spawn::new("app:helpers".parse()?, "app:helper".parse()?);
+/// let refused = processes.spawn(&functions.root(), start).unwrap_err();
+/// assert!(matches!(refused, SpawnError::NotAllowed { .. }));
 /// assert_eq!(refused.to_string(), "`app:helper` may not be started on `app:helpers`: helpers are for processes");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
@@ -77,8 +77,8 @@ impl fmt::Debug for dyn SpawnPolicy {
 /// A process that is to be spawned: what, where and by which unit.
 #[derive(Clone, Copy)]
 pub struct SpawnRequest<'a> {
-    ctx: &'a Ctx,
-    start: &'a Start,
+    ctx: &'a CallContext,
+    start: &'a Spawn,
     entry: &'a Entry,
     host: &'a Host,
 }
@@ -148,17 +148,17 @@ impl ProcessManager {
     /// Asks the policies of the manager and of the host.
     pub(super) fn check_policies(
         &self,
-        ctx: &Ctx,
-        start: &Start,
+        ctx: &CallContext,
+        start: &Spawn,
         (entry, host): (&Entry, &Host),
-    ) -> Result<(), StartError> {
+    ) -> Result<(), SpawnError> {
         let request = SpawnRequest { ctx, start, entry, host };
         let check = |policy: &dyn SpawnPolicy| {
             let panicked =
                 |message| Err(CallError::new(ErrorKind::Internal, format!("the spawn policy {message}")));
             panics::catch(|| policy.check(&request)).unwrap_or_else(panicked).map_err(|reason| {
                 let (entry, host) = (start.entry.clone(), start.host.clone());
-                StartError::NotAllowed { entry, host, reason }
+                SpawnError::NotAllowed { entry, host, reason }
             })
         };
         if let Some(policy) = &*self.spawn_policy().load() {

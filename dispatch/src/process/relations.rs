@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::cell::{ProcessCell, State, Watcher, both};
 use super::error::ProcessError;
 use super::exit::Exit;
-use super::instance::{Instance, State, Watcher, both};
 use super::manager::ProcessManager;
 use super::monitor::MonitorRef;
 use super::owner;
@@ -13,8 +13,8 @@ use crate::pid::Pid;
 /// Relates a process to the one that starts it, before anything of it runs: makes that the owner, with a rank, links both, and
 /// has the starter monitor it. Fails where the starter has ended or is being terminated.
 pub(super) fn begin(
-    starter: &Arc<Instance>,
-    child: &Instance,
+    starter: &Arc<ProcessCell>,
+    child: &ProcessCell,
     (owner, link, monitor): (Option<u64>, bool, bool),
 ) -> Result<(), StarterEnded> {
     let (mut a, mut b) = both(starter, child);
@@ -36,7 +36,7 @@ pub(super) fn begin(
 pub(super) struct StarterEnded;
 
 /// Links a process to another, and has it monitor that; what is so already stays. Fails where one of them has ended.
-pub(super) fn relate(one: &Instance, other: &Instance, link: bool, monitor: bool) -> Result<(), Exit> {
+pub(super) fn relate(one: &ProcessCell, other: &ProcessCell, link: bool, monitor: bool) -> Result<(), Exit> {
     let (mut a, mut b) = both(one, other);
     living((one.pid, &a), (other.pid, &b))?;
     join((one.pid, &mut a), (other.pid, &mut b), link, monitor);
@@ -56,7 +56,7 @@ fn join((one, a): (Pid, &mut State), (other, b): (Pid, &mut State), link: bool, 
 }
 
 /// Links two processes; fails with the exit of one that has ended.
-pub(super) fn link(one: &Instance, other: &Instance) -> Result<(), Exit> {
+pub(super) fn link(one: &ProcessCell, other: &ProcessCell) -> Result<(), Exit> {
     if one.pid == other.pid {
         return Ok(());
     }
@@ -64,7 +64,7 @@ pub(super) fn link(one: &Instance, other: &Instance) -> Result<(), Exit> {
 }
 
 /// Ends a link. The end of one is nothing to the other from now on.
-pub(super) fn unlink(one: &Instance, other: Pid, found: Option<&Instance>) {
+pub(super) fn unlink(one: &ProcessCell, other: Pid, found: Option<&ProcessCell>) {
     let Some(found) = found.filter(|found| found.pid != one.pid) else {
         remove_link(&mut one.state(), other);
         return;
@@ -87,7 +87,7 @@ fn living(one: (Pid, &State), other: (Pid, &State)) -> Result<(), Exit> {
 
 impl ProcessManager {
     /// Links two processes: where one fails, the other ends, too, unless it
-    /// [traps](super::ProcessCtx::trap_links) that. Linking again changes nothing, nor does linking one to itself.
+    /// [traps](super::ProcessContext::trap_links) that. Linking again changes nothing, nor does linking one to itself.
     ///
     /// # Errors
     ///

@@ -7,12 +7,12 @@ use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::batch;
+use super::cell::ProcessCell;
 use super::error::{SendError, SendErrorReason};
-use super::instance::Instance;
 use super::mailbox::Refused;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::pid::PidError;
@@ -40,7 +40,7 @@ impl ProcessManager {
     /// polled once and is only kept takes the room of a message from all others.
     pub async fn send<'a>(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
@@ -66,7 +66,7 @@ impl ProcessManager {
     /// A [`SendError`], with the payload.
     pub fn try_send<'a>(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         to: impl Into<Destination<'a>>,
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
@@ -84,17 +84,20 @@ impl ProcessManager {
     }
 
     /// Returns the process that a message goes to. One that was kept and has ended is looked up as any other that has ended.
-    fn recipient(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
+    fn recipient(&self, to: &Destination<'_>) -> Result<Arc<ProcessCell>, (String, SendErrorReason)> {
         let kept = batch::recipient(|kept| self.is_at(kept, to) && !kept.has_ended());
         kept.map_or_else(|| self.resolve(to), Ok)
     }
 
     /// Returns whether a process is the one of these that has the PID.
-    fn is_at(&self, instance: &Instance, to: &Destination<'_>) -> bool {
+    fn is_at(&self, instance: &ProcessCell, to: &Destination<'_>) -> bool {
         matches!(to, Destination::Pid(pid) if *pid == instance.pid) && self.is(&instance.manager)
     }
 
-    pub(super) fn resolve(&self, to: &Destination<'_>) -> Result<Arc<Instance>, (String, SendErrorReason)> {
+    pub(super) fn resolve(
+        &self,
+        to: &Destination<'_>,
+    ) -> Result<Arc<ProcessCell>, (String, SendErrorReason)> {
         let found = match to {
             Destination::Pid(pid) => self.find(*pid),
             Destination::Name(name) => self.names().holder(name),
@@ -119,8 +122,8 @@ impl ProcessManager {
 //
 // On the heap, so that what sends does not carry room for waiting.
 pub(super) fn send_later<'a>(
-    ctx: &'a Ctx,
-    instance: &'a Instance,
+    ctx: &'a CallContext,
+    instance: &'a ProcessCell,
     refused: Refused,
     max_wait: Duration,
 ) -> BoxFuture<'a, Result<(), SendError>> {
@@ -136,8 +139,8 @@ pub(super) fn send_later<'a>(
 }
 
 async fn wait_for_room(
-    ctx: &Ctx,
-    instance: &Instance,
+    ctx: &CallContext,
+    instance: &ProcessCell,
     message: Message,
     max_wait: Duration,
 ) -> Result<(), SendError> {
@@ -154,7 +157,7 @@ async fn wait_for_room(
     })
 }
 
-fn not_sent(instance: &Instance, refused: Refused) -> SendError {
+fn not_sent(instance: &ProcessCell, refused: Refused) -> SendError {
     let (reason, message) = match refused {
         Refused::Full(message) => {
             (SendErrorReason::Full { capacity: instance.host.mailbox_capacity() }, message)

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::cell::ProcessCell;
 use super::exit::ExitReason;
 use super::host::{Host, HostId};
-use super::instance::Instance;
 use super::manager::ProcessManager;
 use crate::pid::Pid;
 
@@ -88,7 +88,7 @@ impl ProcessManager {
     }
 
     /// Waits for processes that were killed as long as there are ever fewer; gives those that are left.
-    async fn killed_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<Instance>> {
+    async fn killed_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<ProcessCell>> {
         loop {
             let before = self.living_on(hosts);
             for _ in 0..LAST_STEPS {
@@ -104,9 +104,9 @@ impl ProcessManager {
     }
 
     /// The oldest first: who started others, and may start them again, is told that it is to end before they end.
-    fn living_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<Instance>> {
+    fn living_on(&self, hosts: &[Arc<Host>]) -> Vec<Arc<ProcessCell>> {
         let lives_there =
-            |instance: &Arc<Instance>| hosts.iter().any(|host| Arc::ptr_eq(host, &instance.host));
+            |instance: &Arc<ProcessCell>| hosts.iter().any(|host| Arc::ptr_eq(host, &instance.host));
         let mut living: Vec<_> = self.snapshot().into_iter().filter(lives_there).collect();
         living.sort_unstable_by_key(|instance| instance.pid.number());
         living

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::ctx::ProcessCtx;
+use super::cell::{ProcessCell, State};
+use super::context::ProcessContext;
 use super::exit::Exit;
-use super::instance::{Instance, State};
 use super::message::Message;
 use super::monitor::{numbered, write_numbered};
 use crate::error::{CallError, ErrorKind};
@@ -72,7 +72,7 @@ pub struct Tick {
     pub timer: TimerRef,
     /// What the timer was set with.
     pub payload: Payload,
-    /// How many further ticks of a [repeated](ProcessCtx::send_every) timer came due before this one was received. They are
+    /// How many further ticks of a [repeated](ProcessContext::send_every) timer came due before this one was received. They are
     /// not delivered.
     pub missed: u64,
 }
@@ -111,7 +111,7 @@ impl From<TimerError> for CallError {
     }
 }
 
-impl ProcessCtx {
+impl ProcessContext {
     /// Sends `payload` to this process after `time`, once, as a [`Message::Timer`]. The payload tells one timer from another, as
     /// the returned reference does.
     ///
@@ -121,7 +121,7 @@ impl ProcessCtx {
     /// ```
     /// use std::time::Duration;
     ///
-    /// use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
+    /// use frame_dispatch::process::{HostConfig, Message, ProcessContext, ProcessManager, Spawn};
     /// use frame_dispatch::{Functions, Json};
     /// use frame_registry::{App, Options};
     /// use serde_json::json;
@@ -132,7 +132,7 @@ impl ProcessCtx {
     /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
     ///
     /// // Collects what it is sent, for 10 milliseconds after the first message.
-    /// processes.register("app:batch".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+    /// processes.register("app:batch".parse()?, Options::new(), async |mut ctx: ProcessContext| {
     ///     let (mut batch, mut flush) = (Vec::new(), None);
     ///     loop {
     ///         match ctx.receive().await {
@@ -147,7 +147,7 @@ impl ProcessCtx {
     ///     }
     /// })?;
     ///
-    /// let start = Start::new("app:workers".parse()?, "app:batch".parse()?);
+    /// let start = Spawn::new("app:workers".parse()?, "app:batch".parse()?);
     /// let start = start.with_message(json!(1)).with_message(json!(2));
     /// assert_eq!(processes.exec(&functions.root(), start).await?, json!([1, 2]).into());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -307,7 +307,7 @@ impl State {
     }
 }
 
-impl Instance {
+impl ProcessCell {
     fn add_timer(
         self: &Arc<Self>,
         time: Duration,
@@ -378,7 +378,7 @@ impl Instance {
 struct Ended;
 
 /// Delivers the messages of the timers of one process, which it does not keep.
-async fn deliver(process: Weak<Instance>, sooner: Arc<Notify>) {
+async fn deliver(process: Weak<ProcessCell>, sooner: Arc<Notify>) {
     loop {
         let Some(Ok(next_due)) = process.upgrade().map(|process| process.deliver_due()) else { return };
         let is_due = async {

@@ -9,7 +9,7 @@ wasmtime::component::bindgen!({
         "frame:function/processes.receive-matching": async | trappable,
         "frame:function/processes.call": async | trappable,
         "frame:function/processes.send": async | trappable,
-        "frame:function/processes.start-or-signal": async | trappable,
+        "frame:function/processes.spawn-or-signal": async | trappable,
         "frame:function/processes.exec": async | trappable,
         "frame:function/supervisors.start-child": async | trappable,
         "frame:function/supervisors.stop-child": async | trappable,

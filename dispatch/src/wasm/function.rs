@@ -16,12 +16,12 @@ use super::engine::Shared;
 use super::error::WasmError;
 use super::state::State;
 use super::{failure, wasi};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
-use crate::process::{Process, ProcessCtx};
+use crate::process::{Process, ProcessContext};
 use crate::script::clock::{self, Notice};
 use crate::script::{Quarantine, Unit};
 
@@ -79,7 +79,7 @@ impl WasmFunction {
 }
 
 impl Function for WasmFunction {
-    fn call(&self, ctx: Ctx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(self.inner.call(ctx, payload))
     }
 }
@@ -94,13 +94,13 @@ impl Process for WasmFunction {
         self.quarantine().is_some()
     }
 
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         self.call(ctx.into_ctx(), payload)
     }
 }
 
 impl Inner {
-    async fn call(self: &Arc<Self>, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+    async fn call(self: &Arc<Self>, ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
         let instance = self.engine.instances.turn_within(self.config.max_wait, &ctx).await?;
@@ -129,7 +129,7 @@ impl Inner {
     }
 
     /// What the call runs in.
-    fn store(&self, ctx: Ctx) -> Result<Store<State>, CallError> {
+    fn store(&self, ctx: CallContext) -> Result<Store<State>, CallError> {
         let mut state = State::new(ctx, &self.config, self.engine.clock.run());
         for module in &self.engine.modules {
             module.prepare(&mut state)?;
@@ -158,7 +158,7 @@ impl Inner {
     }
 
     /// Runs the guest. Dropping the future unwinds its stack, and frees all that it has.
-    async fn run(&self, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+    async fn run(&self, ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
         let mut store = self.store(ctx)?;
         let payload = to_guest(payload);
         let returned = async {

@@ -4,7 +4,7 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::WasiCtxBuilder;
 
 use super::state::State;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::CallError;
 
 /// Interfaces that components can import, and what they need for each call.
@@ -65,7 +65,7 @@ pub trait HostModule: Send + Sync + 'static {
     /// # Errors
     ///
     /// What the call shall fail with; the guest then does not run.
-    fn wasi(&self, ctx: &Ctx, wasi: &mut WasiCtxBuilder) -> Result<(), CallError> {
+    fn wasi(&self, ctx: &CallContext, wasi: &mut WasiCtxBuilder) -> Result<(), CallError> {
         let _ = (ctx, wasi);
         Ok(())
     }

@@ -13,13 +13,13 @@ use super::config::WasmConfig;
 use super::epoch::Running;
 use super::limits::Limits;
 use super::wasi;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::log::Log;
 use crate::script::clock;
 
 /// The data of a store, which is that of one call or one process: what the functions of a [`HostModule`](super::HostModule) get.
 pub struct State {
-    ctx: Ctx,
+    ctx: CallContext,
     pub(crate) limits: Limits,
     pub(crate) payload: usize,
     pub(crate) json_memory: usize,
@@ -52,7 +52,7 @@ fn list_weight(resource: &dyn Any) -> usize {
 }
 
 impl State {
-    pub(crate) fn new(ctx: Ctx, config: &WasmConfig, running: Running) -> Self {
+    pub(crate) fn new(ctx: CallContext, config: &WasmConfig, running: Running) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.host_memory / HANDLE);
         Self {
@@ -94,7 +94,7 @@ impl State {
     }
 
     /// The surroundings of the call: its frame, when it has to be done, what it may call.
-    pub const fn ctx(&self) -> &Ctx {
+    pub const fn ctx(&self) -> &CallContext {
         &self.ctx
     }
 

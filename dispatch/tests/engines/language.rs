@@ -7,32 +7,32 @@ use std::sync::LazyLock;
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine, WasmFunction};
 use frame_dispatch::{
-    CallError, Ctx, ErrorKind, FunctionId, Functions, FunctionsError, Payload, PoolConfig, PoolStatistics,
-    Retired, Task,
+    CallContext, CallError, ErrorKind, FunctionId, Functions, FunctionsError, Payload, PoolConfig,
+    PoolStatistics, Retired, Task,
 };
 use frame_registry::{
-    App, Context, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option, frame_resolver,
 };
 use serde_json::{Value as Json, json};
 
 #[frame_option(name = "tenant")]
 pub(crate) static TENANT: FrameOption<String>;
-pub(crate) static TENANT_OF: Key<String> = Key::new("tenant").inherit().public();
+pub(crate) static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
 /// For the pairs of tasks.
 pub(crate) static NOTE: Key<String> = Key::new("note").public();
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 
 /// Overrides the note of a task where the tenant is `stern`.
 #[frame_resolver(order = 200)]
 #[allow(clippy::unnecessary_wraps, reason = "a resolver may fail")]
-fn stern(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+fn stern(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
     let is_stern = options.get(&TENANT).is_some_and(|tenant| tenant == "stern");
     Ok(is_stern.then(|| NOTE.pair("resolved".to_owned())))
 }
@@ -190,7 +190,7 @@ impl Language {
     }
 }
 
-async fn native(behaviour: Behaviour, ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn native(behaviour: Behaviour, ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     match behaviour {
         Behaviour::Echo => Ok(payload),
         Behaviour::Frame => {
@@ -272,7 +272,7 @@ fn wasm(behaviour: Behaviour, limits: Limits) -> WasmFunction {
 }
 
 /// What a function sees of its frame.
-pub(crate) async fn seen(ctx: &Ctx, task: Task, key: &str) -> Result<Json, CallError> {
+pub(crate) async fn seen(ctx: &CallContext, task: Task, key: &str) -> Result<Json, CallError> {
     let payload = ctx.call(task.with_payload(json!(key))).await?;
     Ok(json_of(&payload))
 }

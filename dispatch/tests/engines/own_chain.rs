@@ -6,9 +6,9 @@ use std::iter::successors;
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
-use frame_dispatch::process::{HostConfig, ProcessManager, Start};
+use frame_dispatch::process::{HostConfig, ProcessManager, Spawn};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, PoolConfig};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, PoolConfig};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -17,7 +17,7 @@ use crate::language::{Behaviour, Language, Limits, functions, id, options, task}
 
 /// Makes `app:back` call `app:f`.
 fn add_back(functions: &Functions) {
-    let back = async |ctx: Ctx, _: Payload| ctx.call(task("app:f")).await;
+    let back = async |ctx: CallContext, _: Payload| ctx.call(task("app:f")).await;
     functions.register(id("app:back"), Options::new(), back).unwrap();
 }
 
@@ -70,7 +70,7 @@ async fn a_function_that_calls_itself_past_max_concurrent_is_refused_at_once() {
     for (preset, own) in [(&limited, &Options::new()), (&Options::new(), &limited)] {
         let functions = functions();
         let inner = own.clone();
-        let f = move |ctx: Ctx, _: Payload| {
+        let f = move |ctx: CallContext, _: Payload| {
             let inner = inner.clone();
             async move { ctx.call(task("app:f").with_options(inner)).await }
         };
@@ -83,7 +83,7 @@ async fn a_function_that_calls_itself_past_max_concurrent_is_refused_at_once() {
 async fn two_functions_that_call_each_other_past_max_concurrent_are_refused_at_once() {
     let functions = functions();
     for (id, other) in [("app:f", "app:g"), ("app:g", "app:f")] {
-        let f = async move |ctx: Ctx, _: Payload| ctx.call(task(other)).await;
+        let f = async move |ctx: CallContext, _: Payload| ctx.call(task(other)).await;
         functions.register(id.parse().unwrap(), options(&json!({ "max_concurrent": 2 })), f).unwrap();
     }
     let message = "its limit of 2 at once is reached, and a caller of this call counts there";
@@ -94,7 +94,7 @@ async fn two_functions_that_call_each_other_past_max_concurrent_are_refused_at_o
 async fn an_attempt_of_a_retry_does_not_count_for_the_next() {
     let functions = functions();
     let preset = options(&json!({ "max_concurrent": 1, "retry": 3 }));
-    let f = async |_: Ctx, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "not now"));
+    let f = async |_: CallContext, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "not now"));
     functions.register(id("app:f"), preset, f).unwrap();
     let error = functions.root().call(task("app:f")).await.unwrap_err();
     assert_eq!(error.message(), "not now (the last of 3 attempts)");
@@ -103,7 +103,7 @@ async fn an_attempt_of_a_retry_does_not_count_for_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_call_of_another_chain_waits_as_before() {
     let functions = functions();
-    let f = async |_: Ctx, _: Payload| {
+    let f = async |_: CallContext, _: Payload| {
         sleep(Duration::from_secs(1)).await;
         Ok(Payload::default())
     };
@@ -118,7 +118,7 @@ async fn a_call_of_another_chain_waits_as_before() {
 async fn a_context_that_outlives_its_call_holds_nothing() {
     let functions = functions();
     let (sender, mut kept) = tokio::sync::mpsc::unbounded_channel();
-    let f = move |ctx: Ctx, _: Payload| {
+    let f = move |ctx: CallContext, _: Payload| {
         let sender = sender.clone();
         async move {
             sender.send(ctx).unwrap();
@@ -145,7 +145,7 @@ async fn a_process_that_is_waited_for_does_not_wait_for_its_caller() {
     let source = "return process.exec { host = 'app:workers', entry = 'app:f' }";
     let script = engine.function("f.lua", source, config).unwrap();
     processes.register("app:f".parse().unwrap(), Options::new(), script.clone()).unwrap();
-    let start = Start::new("app:workers".parse().unwrap(), "app:f".parse().unwrap());
+    let start = Spawn::new("app:workers".parse().unwrap(), "app:f".parse().unwrap());
     let root = functions.root();
     let exec = async { processes.exec(&root, start).await.map_err(CallError::from) };
     assert_refused(exec, "ended without a result").await;

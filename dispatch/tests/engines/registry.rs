@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
 use frame_dispatch::wasm::{WasmConfig, WasmEngine};
-use frame_dispatch::{BoxFuture, CallError, Ctx, ErrorKind, Interceptor, Next, PID, Payload, Stopped, Task};
+use frame_dispatch::{
+    BoxFuture, CallContext, CallError, ErrorKind, Interceptor, Next, PID, Payload, Stopped, Task,
+};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::time::Instant;
@@ -74,7 +76,7 @@ impl Interceptor for Watching {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -134,7 +136,7 @@ async fn the_old_version_finishes_the_calls_that_it_admitted() {
         let may_go_on = Arc::new(tokio::sync::Notify::new());
         let (enter, go_on) = (Arc::clone(&entered), Arc::clone(&may_go_on));
         functions
-            .register(id("app:gate"), Options::new(), move |_: Ctx, payload: Payload| {
+            .register(id("app:gate"), Options::new(), move |_: CallContext, payload: Payload| {
                 let (enter, go_on) = (Arc::clone(&enter), Arc::clone(&go_on));
                 async move {
                     enter.notify_one();
@@ -166,7 +168,7 @@ async fn stopping_closes_admission_drains_and_ends_what_is_left_at_the_deadline(
         let started = Arc::new(AtomicUsize::new(0));
         let counts = Arc::clone(&started);
         functions
-            .register(id("app:started"), Options::new(), move |_: Ctx, payload: Payload| {
+            .register(id("app:started"), Options::new(), move |_: CallContext, payload: Payload| {
                 counts.fetch_add(1, Ordering::SeqCst);
                 async { Ok(payload) }
             })
@@ -206,7 +208,7 @@ async fn calls_beyond_the_size_wait_for_their_turn_and_no_longer_than_their_dead
         let may_go_on = Arc::new(tokio::sync::Notify::new());
         let (enter, go_on) = (Arc::clone(&entered), Arc::clone(&may_go_on));
         functions
-            .register(id("app:gate"), Options::new(), move |_: Ctx, payload: Payload| {
+            .register(id("app:gate"), Options::new(), move |_: CallContext, payload: Payload| {
                 let (enter, go_on) = (Arc::clone(&enter), Arc::clone(&go_on));
                 async move {
                     enter.notify_one();

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use frame_dispatch::ErrorKind;
-use frame_registry::{Context, Options, Pair, Resolver};
+use frame_registry::{Options, Pair, ResolveContext, Resolver};
 use serde_json::json;
 
 use crate::language::{Behaviour, LANGUAGES, functions, options, task};
@@ -16,7 +16,7 @@ async fn every_attempt_makes_a_frame_of_its_own() {
         language.register(&functions, "app:f", Behaviour::Unavailable);
         let resolved: Arc<Mutex<u32>> = Arc::default();
         let counts = Arc::clone(&resolved);
-        let counting = Resolver::new("counting", 300, move |_: &Context<'_>, _: &Options| {
+        let counting = Resolver::new("counting", 300, move |_: &ResolveContext<'_>, _: &Options| {
             *counts.lock().unwrap() += 1;
             Ok::<Option<Pair>, Infallible>(None)
         });

@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction};
 use frame_dispatch::{
-    CallError, Ctx, ErrorKind, FunctionId, Functions, Payload, PoolConfig, ScriptRuntime, Task,
+    CallContext, CallError, ErrorKind, FunctionId, Functions, Payload, PoolConfig, ScriptRuntime, Task,
 };
 use frame_registry::{App, Options};
 use serde_json::{Value as Json, json};
@@ -133,14 +133,14 @@ impl Surroundings {
         let functions = Functions::new(App::builder().build());
         let honest = engine.function("honest", HONEST, LuaConfig::default()).unwrap();
         functions.register(id("app:honest"), Options::new(), honest.clone()).unwrap();
-        let echo = async |_: Ctx, payload: Payload| Ok::<_, CallError>(payload);
+        let echo = async |_: CallContext, payload: Payload| Ok::<_, CallError>(payload);
         functions.register(id("app:echo"), Options::new(), echo).unwrap();
-        let pause = async |_: Ctx, payload: Payload| {
+        let pause = async |_: CallContext, payload: Payload| {
             sleep(Duration::from_millis(200)).await;
             Ok::<_, CallError>(payload)
         };
         functions.register(id("app:pause"), Options::new(), pause).unwrap();
-        let fail = async |_: Ctx, _: Payload| {
+        let fail = async |_: CallContext, _: Payload| {
             Err::<Payload, _>(CallError::new(ErrorKind::Unavailable, "x".repeat(4000)))
         };
         functions.register(id("app:fail"), Options::new(), fail).unwrap();

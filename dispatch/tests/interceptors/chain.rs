@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use frame_dispatch::interceptor::{RETRY, RetryPolicy, TIMEOUT};
 use frame_dispatch::{
-    BoxFuture, CallError, Ctx, ErrorKind, FUNCTION, Interceptor, InterceptorError, Next, PID, Payload, Task,
+    BoxFuture, CallContext, CallError, ErrorKind, FUNCTION, Interceptor, InterceptorError, Next, PID,
+    Payload, Task,
 };
 use frame_registry::Options;
 use serde_json::json;
@@ -31,7 +32,7 @@ async fn the_lowest_order_is_outermost_and_ties_stand_in_name_order() {
         ["z", "a", "b", "t", "timeout", "u", "retry", "rate_limit", "max_concurrent", "traced", "c"]
     );
     let inside = log.clone();
-    let function = move |_: Ctx, _: Payload| {
+    let function = move |_: CallContext, _: Payload| {
         inside.push("function");
         async { Ok(fine()) }
     };
@@ -74,7 +75,7 @@ async fn options_are_merged_then_interceptors_run_then_the_frame_is_made() {
         next.call(ctx, task)
     });
     functions.interceptors().register(looks).unwrap();
-    let labels = async |ctx: Ctx, _: Payload| {
+    let labels = async |ctx: CallContext, _: Payload| {
         assert!(ctx.frame().get(&PID).is_some());
         Ok(Payload::from(json!(ctx.frame().get(&LABELLED))))
     };
@@ -94,7 +95,7 @@ async fn what_an_interceptor_changes_the_resolvers_and_the_function_see() {
         next.call(ctx, task)
     });
     functions.interceptors().register(changes).unwrap();
-    let labels = async |ctx: Ctx, payload: Payload| {
+    let labels = async |ctx: CallContext, payload: Payload| {
         Ok(Payload::from(json!([ctx.frame().get(&LABELLED), payload.as_json()])))
     };
     functions.register(id("app:f"), Options::new(), labels).unwrap();
@@ -354,7 +355,9 @@ async fn interceptors_come_and_go_while_calls_run() {
             next.call(ctx, task)
         })
     };
-    functions.register(id("app:f"), Options::new(), async |_: Ctx, payload: Payload| Ok(payload)).unwrap();
+    functions
+        .register(id("app:f"), Options::new(), async |_: CallContext, payload: Payload| Ok(payload))
+        .unwrap();
     let (is_done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut callers = JoinSet::new();
     for _ in 0..4 {
@@ -394,7 +397,7 @@ async fn interceptors_come_and_go_while_calls_run() {
 #[tokio::test]
 async fn options_of_a_call_are_its_own_and_not_those_of_what_it_calls() {
     let functions = functions();
-    let nests = async |ctx: Ctx, _: Payload| ctx.call(task("app:inner")).await;
+    let nests = async |ctx: CallContext, _: Payload| ctx.call(task("app:inner")).await;
     functions.register(id("app:outer"), Options::new(), nests).unwrap();
     let inner = Attempts::register(&functions, "app:inner", Options::new(), |_| Ok(fine()));
     let log = Log::default();
@@ -446,7 +449,7 @@ async fn a_panic_of_what_asks_whether_an_interceptor_applies_is_the_failure_of_t
 
         fn intercept<'a>(
             &'a self,
-            ctx: &'a Ctx,
+            ctx: &'a CallContext,
             task: Task,
             next: Next<'a>,
         ) -> BoxFuture<'a, Result<Payload, CallError>> {

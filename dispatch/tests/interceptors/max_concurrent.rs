@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::Options;
 use serde_json::{Value as Json, json};
 use tokio::sync::mpsc;
@@ -42,7 +42,7 @@ impl Drop for Runs {
 fn register(functions: &Functions, preset: Options) -> Running {
     let running = Running::default();
     let counted = running.clone();
-    let takes = move |ctx: Ctx, payload: Payload| {
+    let takes = move |ctx: CallContext, payload: Payload| {
         let runs = counted.enter();
         async move {
             let outcome = wait(ctx, payload).await;
@@ -82,7 +82,7 @@ async fn no_more_run_at_once_than_may_and_the_others_wait() {
 async fn those_that_wait_run_in_the_order_they_came() {
     let (functions, log) = (functions(), Log::default());
     let seen = log.clone();
-    let logs = move |_: Ctx, payload: Payload| {
+    let logs = move |_: CallContext, payload: Payload| {
         seen.push(payload.as_json().unwrap().to_string());
         async {
             sleep(Duration::from_millis(1)).await;
@@ -245,7 +245,7 @@ async fn cancelling_and_stopping_end_the_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_panics_or_is_dropped_makes_room() {
     let functions = functions();
-    let panics = async |_: Ctx, payload: Payload| match payload.as_json() {
+    let panics = async |_: CallContext, payload: Payload| match payload.as_json() {
         Some(Json::Null) => panic!("out of order"),
         Some(Json::Bool(true)) => std::future::pending().await,
         _ => Ok(fine()),
@@ -278,7 +278,7 @@ async fn calls_that_are_cancelled_anywhere_by_any_thread_lose_no_place() {
     let functions = functions();
     let running = Running::default();
     let counted = running.clone();
-    let yields = move |_: Ctx, payload: Payload| {
+    let yields = move |_: CallContext, payload: Payload| {
         let runs = counted.enter();
         let times = payload.as_json().unwrap().as_u64().unwrap();
         async move {
@@ -319,7 +319,7 @@ async fn calls_that_are_cancelled_anywhere_by_any_thread_lose_no_place() {
     assert_eq!(running.now.load(Ordering::SeqCst), 0);
     // All places are free again: as many as may run at once do.
     let (enters, mut entered) = mpsc::unbounded_channel();
-    let holds = move |_: Ctx, _: Payload| {
+    let holds = move |_: CallContext, _: Payload| {
         enters.send(()).unwrap();
         std::future::pending::<Outcome>()
     };

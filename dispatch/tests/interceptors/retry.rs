@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use frame_dispatch::interceptor::{RETRY, Retries, RetryPolicy};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::Options;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -228,7 +228,7 @@ async fn the_last_error_says_how_many_attempts_there_were_and_keeps_the_rest() {
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Internal, true));
     assert_eq!(error.source().unwrap().to_string(), "a cause");
 
-    let nests = async |ctx: Ctx, _: Payload| ctx.call(task("app:f")).await;
+    let nests = async |ctx: CallContext, _: Payload| ctx.call(task("app:f")).await;
     functions.register(id("app:outer"), Options::new(), nests).unwrap();
     let error = functions.root().call(task_with("app:outer", &json!({ "retry": 2 }))).await.unwrap_err();
     assert_eq!(error.function(), Some(&id("app:f")));
@@ -245,7 +245,7 @@ async fn the_payload_is_copied_only_where_another_attempt_may_follow() {
     let given = bytes.as_ptr() as usize;
     let places = std::sync::Arc::new(Mutex::new(Vec::new()));
     let seen = places.clone();
-    let fails = move |_: Ctx, payload: Payload| {
+    let fails = move |_: CallContext, payload: Payload| {
         seen.lock().unwrap().push(payload.as_bytes().unwrap().as_ptr() as usize);
         async { Err(unavailable()) }
     };

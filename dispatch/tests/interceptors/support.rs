@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use frame_dispatch::{
-    ATTEMPT, BoxFuture, CallError, Ctx, FunctionId, Functions, Interceptor, Next, PID, Payload, Task,
+    ATTEMPT, BoxFuture, CallContext, CallError, FunctionId, Functions, Interceptor, Next, PID, Payload, Task,
 };
 use frame_registry::{
-    App, Context, DeclaredOption, FrameOption, FrameResolvers, Key, Options, Pair, frame_option,
+    App, DeclaredOption, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option,
     frame_resolver,
 };
 use serde_json::{Value as Json, json};
@@ -19,12 +19,12 @@ pub(crate) static LABEL: FrameOption<String>;
 pub(crate) static LABELLED: Key<String> = Key::new("labelled");
 
 /// An option that an interceptor may read.
-#[frame_option(name = "extra", plain)]
+#[frame_option(name = "extra", dispatcher)]
 pub(crate) static EXTRA: FrameOption<u32>;
 
 #[frame_resolver(order = 100, covers(LABEL))]
 #[expect(clippy::unnecessary_wraps, reason = "a resolver gives a result")]
-fn label(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn label(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     Ok(options.pair(&LABEL, &LABELLED))
 }
 
@@ -97,7 +97,7 @@ impl Attempts {
     ) -> Self {
         let attempts = Self::default();
         let (seen, begun, outcome) = (attempts.clone(), Instant::now(), Arc::new(outcome));
-        let function_of = move |ctx: Ctx, _: Payload| {
+        let function_of = move |ctx: CallContext, _: Payload| {
             let (seen, outcome) = (seen.clone(), outcome.clone());
             async move {
                 let frame = ctx.frame();
@@ -136,13 +136,13 @@ pub(crate) fn fine() -> Payload {
 }
 
 /// Waits for as many milliseconds as its payload says.
-pub(crate) async fn wait(_: Ctx, payload: Payload) -> Outcome {
+pub(crate) async fn wait(_: CallContext, payload: Payload) -> Outcome {
     let millis = payload.as_json().and_then(Json::as_u64).unwrap_or(u64::MAX);
     tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
     Ok(payload)
 }
 
-type Around = dyn for<'a> Fn(&'a Ctx, Task, Next<'a>) -> BoxFuture<'a, Outcome> + Send + Sync;
+type Around = dyn for<'a> Fn(&'a CallContext, Task, Next<'a>) -> BoxFuture<'a, Outcome> + Send + Sync;
 
 /// An interceptor made of a closure.
 pub(crate) struct Wrap {
@@ -156,7 +156,7 @@ impl Wrap {
     pub(crate) fn new(
         name: &'static str,
         order: i32,
-        around: impl for<'a> Fn(&'a Ctx, Task, Next<'a>) -> BoxFuture<'a, Outcome> + Send + Sync + 'static,
+        around: impl for<'a> Fn(&'a CallContext, Task, Next<'a>) -> BoxFuture<'a, Outcome> + Send + Sync + 'static,
     ) -> Self {
         Self { name, order, options: Vec::new(), around: Box::new(around) }
     }
@@ -194,7 +194,7 @@ impl Interceptor for Wrap {
         &self.options
     }
 
-    fn intercept<'a>(&'a self, ctx: &'a Ctx, task: Task, next: Next<'a>) -> BoxFuture<'a, Outcome> {
+    fn intercept<'a>(&'a self, ctx: &'a CallContext, task: Task, next: Next<'a>) -> BoxFuture<'a, Outcome> {
         (self.around)(ctx, task, next)
     }
 }

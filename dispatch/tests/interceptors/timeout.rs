@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ async fn a_call_ends_when_its_time_is_up() {
 async fn what_a_call_calls_has_to_be_done_by_then_too() {
     let functions = functions();
     functions.register(id("app:wait"), Options::new(), wait).unwrap();
-    let nests = async |ctx: Ctx, payload: Payload| {
+    let nests = async |ctx: CallContext, payload: Payload| {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let left = ctx.deadline().unwrap() - Instant::now();
         assert_eq!(left, Duration::from_millis(600));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -110,7 +110,7 @@ async fn the_spans_of_what_a_function_calls_are_inside() {
     record();
     let functions = functions();
     functions.register(id("trace:inner"), read(&json!({ "traced": true })), wait).unwrap();
-    let nests = async |ctx: Ctx, _: Payload| {
+    let nests = async |ctx: CallContext, _: Payload| {
         tracing::info_span!("own", function = "trace:own").in_scope(|| ());
         ctx.call(task("trace:inner").with_payload(json!(250))).await
     };
@@ -129,7 +129,7 @@ async fn the_spans_of_what_a_function_calls_are_inside() {
 async fn what_a_function_does_before_its_future_is_polled_is_inside() {
     record();
     let functions = functions();
-    let begins = |_: Ctx, payload: Payload| {
+    let begins = |_: CallContext, payload: Payload| {
         let span = tracing::Span::current().metadata().map(tracing::Metadata::name);
         assert_eq!(span, Some("call"));
         async move { Ok(payload) }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::{Script, id};
-use frame_dispatch::{Ctx, Payload};
+use frame_dispatch::{CallContext, Payload};
 use frame_registry::Options;
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn waiting_and_yielding_mix_at_any_depth() {
                   return level(...)";
     for depth in 1..40 {
         let script = Script::new(source);
-        let next = async |_: Ctx, payload: Payload| {
+        let next = async |_: CallContext, payload: Payload| {
             tokio::task::yield_now().await;
             Ok(Payload::from(json!(payload.as_json().unwrap().as_i64().unwrap() + 1)))
         };
@@ -63,7 +63,7 @@ async fn being_suspended_on_the_way_out_of_coroutines_loses_no_wake_up() {
                   for i = 1, 60 do sum = sum + nested(40) end
                   return sum";
     let script = Script::new(source);
-    let next = async |_: Ctx, _: Payload| {
+    let next = async |_: CallContext, _: Payload| {
         tokio::task::yield_now().await;
         Ok(Payload::from(json!(1)))
     };

@@ -1,7 +1,7 @@
 //! What scripts have of the host.
 
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload};
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload};
+use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 use serde_json::json;
 
 use crate::support::{Script, failed, id, returned};
@@ -9,21 +9,21 @@ use crate::support::{Script, failed, id, returned};
 #[frame_option(name = "tenant")]
 pub(crate) static TENANT: FrameOption<String>;
 
-static TENANT_OF: Key<String> = Key::new("tenant").inherit().public();
+static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
 static SECRET: Key<u32> = Key::new("secret").inherit();
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 
 fn with_echo(source: &str) -> Script {
     let script = Script::new(source);
-    let echo = async |ctx: Ctx, payload: Payload| {
-        let tenant = ctx.frame().get(&TENANT_OF).cloned();
+    let echo = async |ctx: CallContext, payload: Payload| {
+        let tenant = ctx.frame().get(&TENANT_KEY).cloned();
         Ok(Payload::from(json!({ "tenant": tenant, "payload": payload.as_json() })))
     };
     script.functions.register(id("app:echo"), Options::new(), echo).unwrap();
@@ -95,7 +95,8 @@ async fn a_failed_call_is_a_value_with_fields() {
         "local ok, e = pcall(call, 'app:busy')
          return { ok, type(e), e.kind, e.message, e.retryable, e['function'], tostring(e) }",
     );
-    let busy = async |_: Ctx, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "busy just now"));
+    let busy =
+        async |_: CallContext, _: Payload| Err(CallError::new(ErrorKind::Unavailable, "busy just now"));
     script.functions.register(id("app:busy"), Options::new(), busy).unwrap();
     let expected = json!([
         false,
@@ -113,7 +114,7 @@ async fn a_failed_call_is_a_value_with_fields() {
 async fn a_failed_call_that_is_not_caught_keeps_its_kind_and_is_the_source() {
     for source in ["call('app:busy')", "local ok, e = pcall(call, 'app:busy') error(e)"] {
         let script = Script::new(source);
-        let busy = async |_: Ctx, _: Payload| {
+        let busy = async |_: CallContext, _: Payload| {
             Err(CallError::new(ErrorKind::Exhausted, "enough").with_retryable(false))
         };
         script.functions.register(id("app:busy"), Options::new(), busy).unwrap();

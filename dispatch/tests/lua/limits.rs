@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaError, LuaFunction};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, PoolConfig};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload, PoolConfig};
 use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -329,7 +329,7 @@ async fn failures_that_a_script_keeps_take_of_its_memory() {
          end
          return n",
     );
-    let long = async |_: frame_dispatch::Ctx, _: frame_dispatch::Payload| {
+    let long = async |_: frame_dispatch::CallContext, _: frame_dispatch::Payload| {
         Err(frame_dispatch::CallError::new(ErrorKind::Unavailable, "x".repeat(1_000_000)))
     };
     let long_id = crate::support::id("app:long");
@@ -398,7 +398,8 @@ async fn an_argument_list_that_is_open_survives_being_suspended() {
 #[tokio::test]
 async fn dropping_a_call_throws_its_vm_away() {
     let script = script("call('app:forever')");
-    let forever = async |_: frame_dispatch::Ctx, _: frame_dispatch::Payload| std::future::pending().await;
+    let forever =
+        async |_: frame_dispatch::CallContext, _: frame_dispatch::Payload| std::future::pending().await;
     script
         .functions
         .register(crate::support::id("app:forever"), frame_registry::Options::new(), forever)
@@ -470,7 +471,7 @@ async fn a_script_that_uses_most_of_its_memory_is_not_collected_at_each_step() {
         end
         return collections",
     );
-    let echo = async |_: Ctx, payload: Payload| Ok::<_, CallError>(payload);
+    let echo = async |_: CallContext, payload: Payload| Ok::<_, CallError>(payload);
     script.functions.register(id("app:echo"), Options::new(), echo).unwrap();
     for step in ["rep", "gsub", "format", "concat", "log", "call"] {
         let collections = script.json(json!(step)).await.as_u64().unwrap();

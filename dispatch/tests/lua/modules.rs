@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaError, LuaModule, ModuleBuilder, mlua};
-use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, PID};
+use frame_dispatch::{CallContext, CallError, ErrorKind, FUNCTION, PID};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -24,24 +24,25 @@ impl LuaModule for Named {
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         module.constant("name", self.0)?;
-        module.function("function_id", |_, ctx: Ctx, ()| {
+        module.function("function_id", |_, ctx: CallContext, ()| {
             Ok(ctx.frame().get(&FUNCTION).map(ToString::to_string))
         })?;
-        module.function("pid", |_, ctx: Ctx, ()| Ok(ctx.frame().get(&PID).map(|pid| pid.number())))?;
-        module.async_function("later", async |ctx: Ctx, value: i64| {
+        module
+            .function("pid", |_, ctx: CallContext, ()| Ok(ctx.frame().get(&PID).map(|pid| pid.number())))?;
+        module.async_function("later", async |ctx: CallContext, value: i64| {
             tokio::task::yield_now().await;
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             Ok((value, ctx.frame().get(&FUNCTION).map(ToString::to_string)))
         })?;
         module.function("panics", |_, _, ()| -> mlua::Result<()> { panic!("out of order") })?;
-        module.async_function("panics_later", async |_: Ctx, ()| -> mlua::Result<()> {
+        module.async_function("panics_later", async |_: CallContext, ()| -> mlua::Result<()> {
             tokio::task::yield_now().await;
             panic!("out of order")
         })?;
         module.function("busy", |_, _, ()| -> mlua::Result<()> {
             Err(mlua::Error::external(CallError::new(ErrorKind::Unavailable, "busy")))
         })?;
-        module.async_function("fails", async |_: Ctx, ()| -> mlua::Result<()> {
+        module.async_function("fails", async |_: CallContext, ()| -> mlua::Result<()> {
             Err(mlua::Error::runtime("it does not work"))
         })
     }
@@ -228,7 +229,7 @@ async fn the_future_of_a_function_is_dropped_with_its_call() {
         }
         fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
             let (count, started) = (Arc::clone(&self.0), Arc::clone(&self.1));
-            module.async_function("forever", move |_: Ctx, ()| {
+            module.async_function("forever", move |_: CallContext, ()| {
                 started.notify_one();
                 let dropped = Dropped(Arc::clone(&count));
                 async move {
@@ -285,7 +286,7 @@ impl LuaModule for Lists {
     }
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        module.function("new", |lua, _: Ctx, ()| lua.create_userdata(List::default()))
+        module.function("new", |lua, _: CallContext, ()| lua.create_userdata(List::default()))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction};
-use frame_dispatch::{CallError, Ctx, FunctionId, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, FunctionId, Functions, Payload, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use serde_json::Value as Json;
 use tokio::time::timeout;
@@ -49,7 +49,7 @@ impl Script {
 
     pub(crate) async fn call_with(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         payload: impl Into<Payload>,
     ) -> Result<Payload, CallError> {
         let call = ctx.call(Task::new(id("app:script")).with_payload(payload));

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    HostConfig, ManagerConfig, Message, ProcessCallError, ProcessCtx, ProcessManager, ReplyError,
+    HostConfig, ManagerConfig, Message, ProcessCallError, ProcessContext, ProcessManager, ReplyError,
     SendErrorReason,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Host, Payload, Pid, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 /// Replies with its request, wrapped; does something else for some words.
-async fn replier(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn replier(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     let mut kept = Vec::new();
     loop {
         let message = ctx.receive().await;
@@ -39,14 +39,14 @@ async fn replier(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> 
     }
 }
 
-fn with_replier(config: ManagerConfig, host: HostConfig) -> (ProcessManager, Ctx, Pid) {
+fn with_replier(config: ManagerConfig, host: HostConfig) -> (ProcessManager, CallContext, Pid) {
     let (processes, root) = manager_with(config, host);
     register(&processes, "test:replier", replier);
-    let pid = processes.start(&root, start("test:replier")).unwrap();
+    let pid = processes.spawn(&root, start("test:replier")).unwrap();
     (processes, root, pid)
 }
 
-async fn fails(processes: &ProcessManager, ctx: &Ctx, to: Pid, request: &str) -> ProcessCallError {
+async fn fails(processes: &ProcessManager, ctx: &CallContext, to: Pid, request: &str) -> ProcessCallError {
     within("a call", processes.call_timeout(ctx, to, json!(request), LONG)).await.unwrap_err()
 }
 
@@ -66,7 +66,7 @@ async fn a_call_returns_the_reply_and_leaves_nothing_in_the_mailbox_of_the_calle
         say.send((reply, ctx.try_receive().is_none())).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:caller").with_payload(json!(3))).unwrap();
+    processes.spawn(&root, start("test:caller").with_payload(json!(3))).unwrap();
     assert_eq!(said(&mut receiver).await, (json!([3]).into(), true));
 }
 
@@ -80,9 +80,9 @@ async fn a_request_says_which_process_calls_also_through_a_function() {
             reply.map(|reply| reply.send(json!(null))).transpose()?;
         }
     });
-    let target = processes.start(&root, start("test:callee").with_name("callee")).unwrap();
+    let target = processes.spawn(&root, start("test:callee").with_name("callee")).unwrap();
     let manager = processes.clone();
-    let function = move |ctx: Ctx, payload: Payload| {
+    let function = move |ctx: CallContext, payload: Payload| {
         let manager = manager.clone();
         async move {
             manager.send(&ctx, "callee", payload.clone()).await?;
@@ -94,7 +94,7 @@ async fn a_request_says_which_process_calls_also_through_a_function() {
         ctx.call("callee", json!(1)).await?;
         ctx.ctx().call(Task::new("test:through".parse()?)).await
     });
-    let caller = processes.start(&root, start("test:caller")).unwrap();
+    let caller = processes.spawn(&root, start("test:caller")).unwrap();
     assert_eq!(said(&mut receiver).await, (Some(caller), true));
     assert_eq!(said(&mut receiver).await, (Some(caller), false));
     assert_eq!(said(&mut receiver).await, (Some(caller), true));
@@ -136,7 +136,7 @@ async fn the_end_of_the_callee_ends_the_call_with_its_exit() {
     for request in ["fail", "panic", "kill", "unread"] {
         let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
         let target = if request == "unread" {
-            processes.start(&root, start("test:forever")).unwrap()
+            processes.spawn(&root, start("test:forever")).unwrap()
         } else {
             replier
         };
@@ -173,7 +173,7 @@ async fn a_late_reply_is_given_back_to_the_callee_and_reaches_no_mailbox() {
         Ok(Payload::default())
     });
     let mut outcome =
-        register_saying(&processes, "test:watching", async |mut ctx: ProcessCtx, payload, say| {
+        register_saying(&processes, "test:watching", async |mut ctx: ProcessContext, payload, say| {
             let late = pid_of(&payload);
             ctx.monitor(late)?;
             let error = ctx.call_timeout(late, json!(1), Duration::from_millis(5)).await.unwrap_err();
@@ -182,8 +182,8 @@ async fn a_late_reply_is_given_back_to_the_callee_and_reaches_no_mailbox() {
             say.send((error, matches!(told, Message::Exited { .. }), ctx.try_receive().is_none())).unwrap();
             Ok(Payload::default())
         });
-    let late = processes.start(&root, start("test:late")).unwrap();
-    processes.start(&root, start("test:watching").with_payload(json!(late))).unwrap();
+    let late = processes.spawn(&root, start("test:late")).unwrap();
+    processes.spawn(&root, start("test:watching").with_payload(json!(late))).unwrap();
     assert!(
         matches!(said(&mut receiver).await, Err(ReplyError::Late { payload }) if *payload == json!("late").into())
     );
@@ -209,7 +209,7 @@ async fn a_cancelled_caller_takes_nothing_back_and_the_callee_sees_that_it_waits
     let (processes, root) = manager(HostConfig::default());
     let (release, gate) = oneshot::channel::<()>();
     let gate = std::sync::Mutex::new(Some(gate));
-    let mut receiver = register_saying(&processes, "test:slow", move |mut ctx: ProcessCtx, _, say| {
+    let mut receiver = register_saying(&processes, "test:slow", move |mut ctx: ProcessContext, _, say| {
         let gate = gate.lock().unwrap().take();
         async move {
             gate.unwrap().await.unwrap();
@@ -220,7 +220,7 @@ async fn a_cancelled_caller_takes_nothing_back_and_the_callee_sees_that_it_waits
             Ok(Payload::default())
         }
     });
-    let slow = processes.start(&root, start("test:slow")).unwrap();
+    let slow = processes.spawn(&root, start("test:slow")).unwrap();
     let call = processes.call_timeout(&root, slow, json!(7), LONG);
     tokio::select! {
         biased;
@@ -236,7 +236,7 @@ async fn a_cancelled_caller_takes_nothing_back_and_the_callee_sees_that_it_waits
 async fn a_mailbox_that_stays_full_is_an_outcome_of_its_own() {
     let config = ManagerConfig::default().with_max_wait(Duration::from_millis(5));
     let (processes, root) = manager_with(config, HostConfig::default().with_mailbox(1));
-    let full = processes.start(&root, start("test:forever").with_message(json!(1))).unwrap();
+    let full = processes.spawn(&root, start("test:forever").with_message(json!(1))).unwrap();
     for time in [Duration::from_millis(1), LONG] {
         let call = processes.call_timeout(&root, full, json!(2), time);
         let error = within("a call of a full mailbox", call).await.unwrap_err();
@@ -251,7 +251,7 @@ async fn a_process_cannot_call_itself_nor_fill_its_mailbox_through_a_function_or
     let (processes, root) = manager(HostConfig::default().with_mailbox(1));
     let manager = processes.clone();
     // Calls the process that its payload names, and sends it two messages, of which there is room for one.
-    let disturb = move |ctx: Ctx, payload: Payload| {
+    let disturb = move |ctx: CallContext, payload: Payload| {
         let manager = manager.clone();
         async move {
             let to: Pid = pid_of(&payload);
@@ -272,7 +272,7 @@ async fn a_process_cannot_call_itself_nor_fill_its_mailbox_through_a_function_or
     register(&processes, "test:between", async |ctx, payload| {
         Ok(ctx.processes().exec(ctx.ctx(), start("test:disturber").with_payload(payload)).await?)
     });
-    let mut receiver = register_saying(&processes, "test:own", async |mut ctx: ProcessCtx, _, say| {
+    let mut receiver = register_saying(&processes, "test:own", async |mut ctx: ProcessContext, _, say| {
         let own: Payload = json!(ctx.pid()).into();
         let call =
             async || ctx.ctx().call(Task::new("test:disturb".parse()?).with_payload(own.clone())).await;
@@ -285,19 +285,19 @@ async fn a_process_cannot_call_itself_nor_fill_its_mailbox_through_a_function_or
         }
         // It is not waited for any more.
         ctx.try_receive();
-        ctx.start(start("test:later").with_payload(own.clone()))?;
+        ctx.spawn(start("test:later").with_payload(own.clone()))?;
         let Message::Sent { reply: Some(reply), .. } = ctx.receive().await else { panic!("no call") };
         reply.send(json!("well"))?;
 
         Ok(Payload::default())
     });
     let mut replies =
-        register_saying(&processes, "test:later", async |ctx: ProcessCtx, payload: Payload, say| {
+        register_saying(&processes, "test:later", async |ctx: ProcessContext, payload: Payload, say| {
             let to: Pid = pid_of(&payload);
             say.send(ctx.call_timeout(to, json!(0), LONG).await).unwrap();
             Ok(Payload::default())
         });
-    processes.start(&root, start("test:own")).unwrap();
+    processes.spawn(&root, start("test:own")).unwrap();
     let refused: Payload = json!([true, true]).into();
     assert_eq!(said(&mut receiver).await.unwrap(), refused, "through a function");
     assert_eq!(said(&mut receiver).await.unwrap(), json!(true).into(), "itself");
@@ -310,23 +310,27 @@ async fn a_process_cannot_call_itself_nor_fill_its_mailbox_through_a_function_or
 async fn calls_of_a_process_that_wait_for_replies_are_limited() {
     let config = ManagerConfig::default().with_calls(2);
     let (processes, root, replier) = with_replier(config, HostConfig::default());
-    let mut receiver = register_saying(&processes, "test:caller", async |ctx: ProcessCtx, payload, say| {
-        let replier = pid_of(&payload);
-        let kept = [(); 2].map(|()| Box::pin(ctx.call_timeout(replier, json!("keep"), LONG)));
-        let [mut first, mut second] = kept;
-        tokio::select! {
-            biased;
-            _ = &mut first => panic!("it is kept"),
-            _ = &mut second => panic!("it is kept"),
-            refused = ctx.call_timeout(replier, json!(1), LONG) => {
-                say.send(refused.map_err(|error| matches!(error, ProcessCallError::TooManyCalls { limit: 2, .. }))).unwrap();
+    let mut receiver = register_saying(
+        &processes,
+        "test:caller",
+        async |ctx: ProcessContext, payload, say| {
+            let replier = pid_of(&payload);
+            let kept = [(); 2].map(|()| Box::pin(ctx.call_timeout(replier, json!("keep"), LONG)));
+            let [mut first, mut second] = kept;
+            tokio::select! {
+                biased;
+                _ = &mut first => panic!("it is kept"),
+                _ = &mut second => panic!("it is kept"),
+                refused = ctx.call_timeout(replier, json!(1), LONG) => {
+                    say.send(refused.map_err(|error| matches!(error, ProcessCallError::TooManyCalls { limit: 2, .. }))).unwrap();
+                }
             }
-        }
-        drop(first);
-        say.send(ctx.call_timeout(replier, json!(1), LONG).await.map_err(|_| false)).unwrap();
-        pending().await
-    });
-    processes.start(&root, start("test:caller").with_payload(json!(replier))).unwrap();
+            drop(first);
+            say.send(ctx.call_timeout(replier, json!(1), LONG).await.map_err(|_| false)).unwrap();
+            pending().await
+        },
+    );
+    processes.spawn(&root, start("test:caller").with_payload(json!(replier))).unwrap();
     assert_eq!(said(&mut receiver).await, Err(true));
     assert_eq!(said(&mut receiver).await, Ok(json!([1]).into()));
 }
@@ -334,11 +338,12 @@ async fn calls_of_a_process_that_wait_for_replies_are_limited() {
 #[tokio::test]
 async fn a_message_that_is_not_a_call_cannot_be_replied_to() {
     let (processes, root) = manager(HostConfig::default());
-    let mut receiver = register_saying(&processes, "test:confused", async |mut ctx: ProcessCtx, _, say| {
-        say.send(ctx.receive().await.reply(json!(1))).unwrap();
-        Ok(Payload::default())
-    });
-    processes.start(&root, start("test:confused").with_message(json!(0))).unwrap();
+    let mut receiver =
+        register_saying(&processes, "test:confused", async |mut ctx: ProcessContext, _, say| {
+            say.send(ctx.receive().await.reply(json!(1))).unwrap();
+            Ok(Payload::default())
+        });
+    processes.spawn(&root, start("test:confused").with_message(json!(0))).unwrap();
     assert!(matches!(said(&mut receiver).await, Err(ReplyError::NotCalled)));
 }
 
@@ -346,7 +351,7 @@ async fn a_message_that_is_not_a_call_cannot_be_replied_to() {
 async fn the_end_of_the_caller_ends_its_calls_in_other_tasks() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
     let (say, mut said) = mpsc::unbounded_channel();
-    register(&processes, "test:caller", move |ctx: ProcessCtx, _| {
+    register(&processes, "test:caller", move |ctx: ProcessContext, _| {
         let say = say.clone();
         async move {
             let (processes, ctx) = (ctx.processes().clone(), ctx.ctx().clone());
@@ -356,7 +361,7 @@ async fn the_end_of_the_caller_ends_its_calls_in_other_tasks() {
             pending().await
         }
     });
-    let caller = processes.start(&root, start("test:caller")).unwrap();
+    let caller = processes.spawn(&root, start("test:caller")).unwrap();
     until("the request is received", || {
         processes.info(replier).unwrap().mailbox == 0 && processes.info(caller).is_some()
     })
@@ -372,7 +377,7 @@ async fn a_call_of_a_process_that_blocks_as_it_is_terminated_ends_at_its_deadlin
     let (processes, root) = manager(HostConfig::default());
     let (release, blocked) = std::sync::mpsc::channel::<()>();
     let blocked = std::sync::Arc::new(std::sync::Mutex::new(blocked));
-    register(&processes, "test:blocks", move |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:blocks", move |mut ctx: ProcessContext, _| {
         let blocked = std::sync::Arc::clone(&blocked);
         async move {
             let request = ctx.receive().await;
@@ -383,7 +388,7 @@ async fn a_call_of_a_process_that_blocks_as_it_is_terminated_ends_at_its_deadlin
             Ok(Payload::default())
         }
     });
-    let callee = processes.start(&root, start("test:blocks")).unwrap();
+    let callee = processes.spawn(&root, start("test:blocks")).unwrap();
     let call = processes.call_timeout(&root, callee, json!(1), Duration::from_millis(50));
     let error = within("a call", call).await.unwrap_err();
     assert!(matches!(error, ProcessCallError::Deadline { pid } if pid == callee), "{error:?}");
@@ -394,7 +399,7 @@ async fn a_call_of_a_process_that_blocks_as_it_is_terminated_ends_at_its_deadlin
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_makes_calls_after_a_runtime_that_it_was_blocked_on_has_ended() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
-    register(&processes, "test:blocks", move |ctx: ProcessCtx, _| async move {
+    register(&processes, "test:blocks", move |ctx: ProcessContext, _| async move {
         tokio::task::block_in_place(|| {
             let other = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             other.block_on(ctx.call(replier, json!(1)))
@@ -406,7 +411,7 @@ async fn a_process_makes_calls_after_a_runtime_that_it_was_blocked_on_has_ended(
 }
 
 /// Calls the replier in vain, for no longer than `time`, and returns how long that took.
-async fn in_vain(ctx: &ProcessCtx, replier: Pid, time: Duration) -> Duration {
+async fn in_vain(ctx: &ProcessContext, replier: Pid, time: Duration) -> Duration {
     let begun = Instant::now();
     let error = ctx.call_timeout(replier, json!("keep"), time).await.unwrap_err();
     assert!(matches!(error, ProcessCallError::Deadline { .. }), "{error:?}");
@@ -416,17 +421,18 @@ async fn in_vain(ctx: &ProcessCtx, replier: Pid, time: Duration) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn each_call_of_a_process_has_its_own_timeout() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
-    let mut took = register_saying(&processes, "test:caller", move |ctx: ProcessCtx, _, say| async move {
-        // Shorter and longer than the calls before, which had a reply, and some time after them.
-        for (pause, time) in [(0, 2), (0, 20), (3, 20), (3, 4), (30, 7), (1, 1), (4, 2_000)] {
-            ctx.call(replier, json!("now")).await?;
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            let time = Duration::from_millis(time);
-            say.send((time, in_vain(&ctx, replier, time).await)).unwrap();
-        }
-        Ok(Payload::default())
-    });
-    let caller = processes.start(&root, start("test:caller")).unwrap();
+    let mut took =
+        register_saying(&processes, "test:caller", move |ctx: ProcessContext, _, say| async move {
+            // Shorter and longer than the calls before, which had a reply, and some time after them.
+            for (pause, time) in [(0, 2), (0, 20), (3, 20), (3, 4), (30, 7), (1, 1), (4, 2_000)] {
+                ctx.call(replier, json!("now")).await?;
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let time = Duration::from_millis(time);
+                say.send((time, in_vain(&ctx, replier, time).await)).unwrap();
+            }
+            Ok(Payload::default())
+        });
+    let caller = processes.spawn(&root, start("test:caller")).unwrap();
     assert!(exit_of(&processes, caller).await.reason.is_normal());
     while let Ok((time, took)) = took.try_recv() {
         assert!(took >= time && took <= time + Duration::from_millis(2), "{time:?} took {took:?}");
@@ -436,7 +442,7 @@ async fn each_call_of_a_process_has_its_own_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_call_ends_in_time_whatever_budget_its_task_has_left() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
-    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+    register(&processes, "test:caller", move |ctx: ProcessContext, _| async move {
         for spent in 120..=136 {
             ctx.call(replier, json!("now")).await?;
             for _ in 0..spent {
@@ -446,7 +452,7 @@ async fn a_call_ends_in_time_whatever_budget_its_task_has_left() {
         }
         Ok(Payload::default())
     });
-    let caller = processes.start(&root, start("test:caller")).unwrap();
+    let caller = processes.spawn(&root, start("test:caller")).unwrap();
     assert!(exit_of(&processes, caller).await.reason.is_normal());
 }
 
@@ -479,7 +485,7 @@ async fn with_own_waker<F: Future>(future: F) -> F::Output {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_polled_with_another_waker_than_the_one_before_ends_in_time() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
-    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+    register(&processes, "test:caller", move |ctx: ProcessContext, _| async move {
         for _ in 0..3 {
             ctx.call(replier, json!("now")).await?;
             with_own_waker(in_vain(&ctx, replier, Duration::from_millis(10))).await;
@@ -488,7 +494,7 @@ async fn a_call_that_is_polled_with_another_waker_than_the_one_before_ends_in_ti
         }
         Ok(Payload::default())
     });
-    let caller = processes.start(&root, start("test:caller")).unwrap();
+    let caller = processes.spawn(&root, start("test:caller")).unwrap();
     assert!(exit_of(&processes, caller).await.reason.is_normal());
 }
 
@@ -510,7 +516,7 @@ impl Drop for PanicsAtDrop {
 #[tokio::test]
 async fn a_waker_that_panics_as_the_timer_of_calls_is_dropped_keeps_the_exit_from_no_one() {
     let (processes, root, replier) = with_replier(ManagerConfig::default(), HostConfig::default());
-    register(&processes, "test:caller", move |ctx: ProcessCtx, _| async move {
+    register(&processes, "test:caller", move |ctx: ProcessContext, _| async move {
         let mut call = pin!(ctx.call(replier, json!("now")));
         let mut waker = None;
         poll_fn(|context| {
@@ -520,7 +526,7 @@ async fn a_waker_that_panics_as_the_timer_of_calls_is_dropped_keeps_the_exit_fro
         .await?;
         Ok(Payload::default())
     });
-    let caller = processes.start(&root, start("test:caller").with_name("caller")).unwrap();
+    let caller = processes.spawn(&root, start("test:caller").with_name("caller")).unwrap();
     assert!(exit_of(&processes, caller).await.reason.is_normal());
     assert_eq!(processes.whereis("caller"), None);
 }

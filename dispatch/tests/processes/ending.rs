@@ -21,7 +21,7 @@ async fn a_cancelled_process_may_finish_its_work() {
         tokio::time::sleep(Duration::from_secs(9)).await;
         Ok(json!("finished").into())
     });
-    let pid = processes.start(&root, start("test:finishes")).unwrap();
+    let pid = processes.spawn(&root, start("test:finishes")).unwrap();
     let exit = processes.monitor(pid).unwrap();
     processes.cancel(pid, "enough", Duration::from_secs(10)).unwrap();
     assert_eq!(said(&mut receiver).await, ("enough".into(), Duration::from_secs(10)));
@@ -34,7 +34,7 @@ async fn a_cancelled_process_may_finish_its_work() {
 #[tokio::test]
 async fn a_process_that_ends_as_it_was_told_was_cancelled_for_that_reason() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     processes.cancel(pid, "enough", LONG).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert!(matches!(&exit.reason, ExitReason::Cancelled(why) if **why == *"enough"), "{exit:?}");
@@ -48,7 +48,7 @@ async fn a_process_that_fails_otherwise_as_it_is_cancelled_failed() {
         ctx.receive().await;
         Err(CallError::new(ErrorKind::Unavailable, "could not save"))
     });
-    let pid = processes.start(&root, start("test:fails")).unwrap();
+    let pid = processes.spawn(&root, start("test:fails")).unwrap();
     processes.cancel(pid, "enough", LONG).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert!(
@@ -60,7 +60,7 @@ async fn a_process_that_fails_otherwise_as_it_is_cancelled_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_process_that_does_not_end_is_killed_when_the_grace_period_is_over() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:forever")).unwrap();
+    let pid = processes.spawn(&root, start("test:forever")).unwrap();
     let begin = Instant::now();
     processes.cancel(pid, "enough", Duration::from_secs(10)).unwrap();
     let exit = exit_of(&processes, pid).await;
@@ -77,7 +77,7 @@ async fn of_several_grace_periods_the_shortest_counts_and_the_message_comes_once
         }
     });
     for graces in [[10, 3], [3, 10]] {
-        let pid = processes.start(&root, start("test:counts")).unwrap();
+        let pid = processes.spawn(&root, start("test:counts")).unwrap();
         let begin = Instant::now();
         for (reason, grace) in ["first", "second"].into_iter().zip(graces) {
             processes.cancel(pid, reason, Duration::from_secs(grace)).unwrap();
@@ -98,7 +98,7 @@ async fn a_grace_period_without_end_is_ended_by_another() {
         say.send(ctx.receive().await).unwrap();
         std::future::pending().await
     });
-    let pid = processes.start(&root, start("test:told")).unwrap();
+    let pid = processes.spawn(&root, start("test:told")).unwrap();
     processes.cancel(pid, "enough", Duration::MAX).unwrap();
     let message = said(&mut receiver).await;
     assert!(matches!(message, Message::Cancelled { deadline: None, .. }), "{message:?}");
@@ -112,7 +112,7 @@ async fn a_grace_period_without_end_is_ended_by_another() {
 async fn without_a_grace_period_to_cancel_is_to_terminate() {
     let (processes, root) = manager(HostConfig::default());
     for is_asked_before in [false, true] {
-        let pid = processes.start(&root, start("test:forever")).unwrap();
+        let pid = processes.spawn(&root, start("test:forever")).unwrap();
         if is_asked_before {
             processes.cancel(pid, "soon", LONG).unwrap();
         }
@@ -130,7 +130,7 @@ async fn a_process_can_be_ended_before_it_has_run() {
         Ok(Payload::default())
     });
     // One thread, so that nothing runs before something is awaited.
-    let pid = processes.start(&root, start("test:runs")).unwrap();
+    let pid = processes.spawn(&root, start("test:runs")).unwrap();
     processes.terminate(pid).unwrap();
     assert!(matches!(exit_of(&processes, pid).await.reason, ExitReason::Killed));
     assert!(receiver.try_recv().is_err());
@@ -139,7 +139,7 @@ async fn a_process_can_be_ended_before_it_has_run() {
 #[tokio::test]
 async fn a_full_mailbox_has_room_for_being_cancelled() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1));
-    let pid = processes.start(&root, start("test:obey").with_message(json!("no command"))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_message(json!("no command"))).unwrap();
     processes.cancel(pid, "enough", LONG).unwrap();
     assert_eq!(exit_of(&processes, pid).await.reason.as_str(), "cancelled");
 }
@@ -152,7 +152,7 @@ async fn a_process_can_end_itself() {
         assert!(ctx.ctx().is_cancelled());
         std::future::pending().await
     });
-    let pid = processes.start(&root, start("test:ends")).unwrap();
+    let pid = processes.spawn(&root, start("test:ends")).unwrap();
     assert!(matches!(exit_of(&processes, pid).await.reason, ExitReason::Killed));
 }
 
@@ -178,8 +178,8 @@ async fn a_process_that_is_always_ready_is_terminated() {
         }
     });
     for entry in ["test:talks", "test:selects", "test:yields"] {
-        let pid = processes.start(&root, start(entry)).unwrap();
-        let quiet = processes.start(&root, start("test:obey").with_message(json!("done"))).unwrap();
+        let pid = processes.spawn(&root, start(entry)).unwrap();
+        let quiet = processes.spawn(&root, start("test:obey").with_message(json!("done"))).unwrap();
         assert!(exit_of(&processes, quiet).await.reason.is_normal(), "others run meanwhile");
         processes.terminate(pid).unwrap();
         assert!(matches!(exit_of(&processes, pid).await.reason, ExitReason::Killed));
@@ -195,7 +195,7 @@ async fn being_cancelled_shows_before_it_is_received() {
         say.send(ctx.cancel_reason()).unwrap();
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:looks")).unwrap();
+    let pid = processes.spawn(&root, start("test:looks")).unwrap();
     assert_eq!(said(&mut receiver).await, None);
     processes.cancel(pid, "enough", LONG).unwrap();
     processes.send(&root, pid, json!(1)).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_process_that_is_cancelled_again_knows_that_it_is_to_be_sooner() {
             }
         }
     });
-    let pid = processes.start(&root, start("test:asks")).unwrap();
+    let pid = processes.spawn(&root, start("test:asks")).unwrap();
     processes.send(&root, pid, Payload::default()).await.unwrap();
     assert_eq!(said(&mut deadlines).await, None);
     processes.cancel(pid, "take your time", Duration::MAX).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{ExecError, ExitReason, HostConfig, ManagerConfig, ProcessError, StartError};
+use frame_dispatch::process::{ExecError, ExitReason, HostConfig, ManagerConfig, ProcessError, SpawnError};
 use frame_dispatch::{CallError, ErrorKind, Host, Payload, Pid};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::support::{LONG, exit_of, manager, manager_with, register, start, with
 #[tokio::test]
 async fn a_process_that_is_done_ends_normally_with_its_result() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey").with_payload(json!(1))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_payload(json!(1))).unwrap();
     let exit = processes.monitor(pid).unwrap();
     processes.send(&root, pid, json!("done")).await.unwrap();
     let exit = within("a monitor for the exit", exit).await;
@@ -31,7 +31,7 @@ async fn a_process_that_fails_says_why_with_every_cause() {
         let cause = CallError::new(ErrorKind::Unavailable, "the queue").with_source("the cable");
         Err(CallError::invalid("no job").with_source(cause))
     });
-    let exit = exit_of(&processes, processes.start(&root, start("test:fails")).unwrap()).await;
+    let exit = exit_of(&processes, processes.spawn(&root, start("test:fails")).unwrap()).await;
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!((exit.reason.as_str(), exit.result.is_none()), ("failed", true));
@@ -47,7 +47,7 @@ async fn a_process_that_panics_says_with_what() {
         _ => std::panic::panic_any(7),
     });
     for (how, text) in [("text", "at the disco"), ("format", "at 7"), ("other", "of no text")] {
-        let pid = processes.start(&root, start("test:panics").with_message(json!(how))).unwrap();
+        let pid = processes.spawn(&root, start("test:panics").with_message(json!(how))).unwrap();
         let exit = exit_of(&processes, pid).await;
         let ExitReason::Panicked(message) = &exit.reason else { panic!("{exit:?}") };
         assert_eq!(**message, format!("panicked: {text}"));
@@ -59,7 +59,7 @@ async fn a_process_that_panics_says_with_what() {
 #[tokio::test]
 async fn a_process_that_is_terminated_was_killed() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:forever")).unwrap();
+    let pid = processes.spawn(&root, start("test:forever")).unwrap();
     processes.terminate(pid).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert!(matches!(exit.reason, ExitReason::Killed), "{exit:?}");
@@ -72,7 +72,7 @@ async fn an_error_of_the_kind_cancelled_is_a_failure_where_nobody_cancelled() {
     register(&processes, "test:cancelled", async |_, _| {
         Err(CallError::new(ErrorKind::Cancelled, "by itself"))
     });
-    let exit = exit_of(&processes, processes.start(&root, start("test:cancelled")).unwrap()).await;
+    let exit = exit_of(&processes, processes.spawn(&root, start("test:cancelled")).unwrap()).await;
     assert!(matches!(&exit.reason, ExitReason::Failed(error) if error.message() == "by itself"), "{exit:?}");
 }
 
@@ -96,7 +96,7 @@ async fn exec_gives_what_the_process_gave_or_how_it_ended() {
     assert_eq!(CallError::from(error).kind(), ErrorKind::Internal);
 
     let error = within("exec", processes.exec(&root, start("test:nothing"))).await.unwrap_err();
-    assert!(matches!(&error, ExecError::Start(StartError::UnknownEntry { .. })), "{error:?}");
+    assert!(matches!(&error, ExecError::Start(SpawnError::UnknownEntry { .. })), "{error:?}");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
 }
 
@@ -139,7 +139,7 @@ async fn so_many_exits_are_remembered_and_the_oldest_is_forgotten() {
     let (processes, root) = manager_with(ManagerConfig::default().with_exits(2), HostConfig::default());
     let mut ended = Vec::new();
     for _ in 0..3 {
-        let pid = processes.start(&root, start("test:done")).unwrap();
+        let pid = processes.spawn(&root, start("test:done")).unwrap();
         exit_of(&processes, pid).await;
         ended.push(pid);
     }
@@ -159,12 +159,12 @@ async fn so_many_exits_are_remembered_and_the_oldest_is_forgotten() {
 #[tokio::test]
 async fn a_start_that_was_refused_is_no_exit_to_remember() {
     let (processes, root) = manager_with(ManagerConfig::default().with_exits(1), HostConfig::default());
-    let pid = processes.start(&root, start("test:done")).unwrap();
+    let pid = processes.spawn(&root, start("test:done")).unwrap();
     exit_of(&processes, pid).await;
     processes.register_lifecycle(crate::lifecycle::Refuses).unwrap();
     for _ in 0..3 {
-        let error = processes.start(&root, start("test:done")).unwrap_err();
-        assert!(matches!(error, StartError::Refused { .. }), "{error:?}");
+        let error = processes.spawn(&root, start("test:done")).unwrap_err();
+        assert!(matches!(error, SpawnError::Refused { .. }), "{error:?}");
     }
     assert!(exit_of(&processes, pid).await.reason.is_normal());
 }
@@ -172,7 +172,7 @@ async fn a_start_that_was_refused_is_no_exit_to_remember() {
 #[tokio::test]
 async fn where_no_exit_is_remembered_only_who_asked_before_is_told() {
     let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     let exit = processes.monitor(pid).unwrap();
     processes.send(&root, pid, json!("done")).await.unwrap();
     assert!(within("a monitor for the exit", exit).await.reason.is_normal());
@@ -183,9 +183,9 @@ async fn where_no_exit_is_remembered_only_who_asked_before_is_told() {
 #[tokio::test]
 async fn what_is_done_to_who_has_ended_says_how_it_ended() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey").with_message(json!("fail"))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_message(json!("fail"))).unwrap();
     exit_of(&processes, pid).await;
-    let living = processes.start(&root, start("test:obey")).unwrap();
+    let living = processes.spawn(&root, start("test:obey")).unwrap();
     for error in [
         processes.cancel(pid, "late", LONG).unwrap_err(),
         processes.terminate(pid).unwrap_err(),

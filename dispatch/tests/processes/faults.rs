@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    ExitReason, HostConfig, ManagerConfig, Message, Process, ProcessCtx, ProcessManager, SendErrorReason,
-    StartError,
+    ExitReason, HostConfig, ManagerConfig, Message, Process, ProcessContext, ProcessManager, SendErrorReason,
+    SpawnError,
 };
-use frame_dispatch::{BoxFuture, CallError, Ctx, Payload, Pid};
+use frame_dispatch::{BoxFuture, CallContext, CallError, Payload, Pid};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -23,7 +23,7 @@ use crate::support::{exit_of, manager, manager_with, register, register_saying, 
 struct PanicsAtOnce;
 
 impl Process for PanicsAtOnce {
-    fn run(&self, _: ProcessCtx, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, _: ProcessContext, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         panic!("no future")
     }
 }
@@ -33,7 +33,7 @@ async fn a_panic_before_there_is_a_future_is_that_of_the_process() {
     let (processes, root) = manager(HostConfig::default().with_processes(1));
     processes.register("test:panics".parse().unwrap(), Options::new(), PanicsAtOnce).unwrap();
     for _ in 0..2 {
-        let pid = processes.start(&root, start("test:panics")).unwrap();
+        let pid = processes.spawn(&root, start("test:panics")).unwrap();
         assert_eq!(exit_of(&processes, pid).await.reason.to_string(), "it panicked: no future");
     }
 }
@@ -60,7 +60,7 @@ impl Drop for PanicsAtDrop {
 struct Drops;
 
 impl Process for Drops {
-    fn run(&self, _: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, _: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(PanicsAtDrop { is_done: payload == json!("done").into() })
     }
 }
@@ -69,16 +69,16 @@ impl Process for Drops {
 async fn a_future_that_panics_when_it_is_dropped_changes_nothing_for_others() {
     let (processes, root) = manager(HostConfig::default().with_processes(1));
     processes.register("test:drops".parse().unwrap(), Options::new(), Drops).unwrap();
-    let pid = processes.start(&root, start("test:drops").with_name("name")).unwrap();
+    let pid = processes.spawn(&root, start("test:drops").with_name("name")).unwrap();
     processes.terminate(pid).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert!(matches!(exit.reason, ExitReason::Killed), "{exit:?}");
 
     let pid =
-        processes.start(&root, start("test:drops").with_name("name").with_payload(json!("done"))).unwrap();
+        processes.spawn(&root, start("test:drops").with_name("name").with_payload(json!("done"))).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert_eq!(exit.reason.to_string(), "it panicked: at the drop");
-    let pid = processes.start(&root, start("test:obey").with_message(json!("done"))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_message(json!("done"))).unwrap();
     assert!(exit_of(&processes, pid).await.reason.is_normal());
     assert!(processes.is_empty());
 }
@@ -98,11 +98,11 @@ async fn a_panic_as_something_is_terminated_keeps_that_reason() {
         ctx.receive().await;
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:local")).unwrap();
+    let pid = processes.spawn(&root, start("test:local")).unwrap();
     said(&mut receiver).await;
     processes.terminate(pid).unwrap();
     assert!(matches!(exit_of(&processes, pid).await.reason, ExitReason::Killed));
-    let pid = processes.start(&root, start("test:local").with_message(json!(1))).unwrap();
+    let pid = processes.spawn(&root, start("test:local").with_message(json!(1))).unwrap();
     assert_eq!(exit_of(&processes, pid).await.reason.to_string(), "it panicked: at the drop");
 }
 
@@ -123,8 +123,8 @@ fn register_stubborn(processes: &ProcessManager) -> UnboundedReceiver<(Pid, Send
 }
 
 /// Two whose mailboxes are full of what they sent each other.
-async fn stuck(processes: &ProcessManager, root: &Ctx) -> [Pid; 2] {
-    let [one, other] = [(); 2].map(|()| processes.start(root, start("test:stubborn")).unwrap());
+async fn stuck(processes: &ProcessManager, root: &CallContext) -> [Pid; 2] {
+    let [one, other] = [(); 2].map(|()| processes.spawn(root, start("test:stubborn")).unwrap());
     for (pid, to) in [(one, other), (other, one)] {
         processes.send(root, pid, json!(to.to_string())).await.unwrap();
     }
@@ -177,7 +177,7 @@ async fn a_predicate_that_panics_leaves_the_messages_as_they_were() {
         Ok(Payload::default())
     });
     let start = (0..5).fold(start("test:selects"), |start, number| start.with_message(json!(number)));
-    let pid = processes.start(&root, start).unwrap();
+    let pid = processes.spawn(&root, start).unwrap();
     for number in 0..5 {
         assert_eq!(said(&mut receiver).await, json!(number).into());
     }
@@ -200,7 +200,7 @@ async fn a_predicate_may_send_to_the_mailbox_that_it_looks_through() {
         let Some(Message::Sent { from: None, .. }) = ctx.try_receive() else { panic!("the first is first") };
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:selects").with_message(json!(0))).unwrap();
+    let pid = processes.spawn(&root, start("test:selects").with_message(json!(0))).unwrap();
     assert_eq!(said(&mut receiver).await, (3, 4));
     assert!(exit_of(&processes, pid).await.reason.is_normal());
 }
@@ -208,7 +208,7 @@ async fn a_predicate_may_send_to_the_mailbox_that_it_looks_through() {
 #[tokio::test]
 async fn whoever_waits_for_room_at_a_process_that_ends_is_told_so() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1));
-    let pid = processes.start(&root, start("test:forever").with_message(json!(0))).unwrap();
+    let pid = processes.spawn(&root, start("test:forever").with_message(json!(0))).unwrap();
     let senders: Vec<_> = (0..20)
         .map(|number| {
             let (processes, root) = (processes.clone(), root.clone());
@@ -244,9 +244,9 @@ async fn a_crowd_that_does_everything_at_once_comes_to_an_end() {
                 for number in 0..300_u64 {
                     let name = format!("name-{}", (number + task) % 5);
                     let start = start("test:victim").with_name(&*name).with_message(json!(number));
-                    let pid = match processes.start_or_signal(&root, start).await {
+                    let pid = match processes.spawn_or_signal(&root, start).await {
                         Ok(started) => started.pid(),
-                        Err(StartError::NotSignalled { .. }) => continue,
+                        Err(SpawnError::NotSignalled { .. }) => continue,
                         Err(error) => panic!("{error}"),
                     };
                     let _ = last.replace(pid).map(|last| processes.link(pid, last));
@@ -299,7 +299,7 @@ async fn an_error_that_panics_when_it_is_shown_keeps_no_exit_back() {
     register(&processes, "test:fails", async |_, _| {
         Err(CallError::invalid("its cause cannot be shown").with_source(Unshowable))
     });
-    let pid = processes.start(&root, start("test:fails").with_name("name")).unwrap();
+    let pid = processes.spawn(&root, start("test:fails").with_name("name")).unwrap();
     let exit = exit_of(&processes, pid).await;
     assert!(matches!(exit.reason, ExitReason::Failed(_)));
     assert_eq!(processes.whereis("name"), None);
@@ -347,13 +347,13 @@ async fn an_error_that_looks_at_processes_when_it_is_dropped_holds_nothing_up() 
         Err(CallError::invalid("it fails").with_source(Looks(ctx.processes().clone())))
     });
     register(&processes, "test:watch", async |ctx, _| {
-        let watched = ctx.start(start("test:fails").with_monitor())?;
+        let watched = ctx.spawn(start("test:fails").with_monitor())?;
         while ctx.processes().info(ctx.pid()).is_some_and(|info| info.mailbox == 0) {
             tokio::task::yield_now().await;
         }
         assert!(ctx.demonitor(watched));
         Ok(Payload::default())
     });
-    let watch = processes.start(&root, start("test:watch")).unwrap();
+    let watch = processes.spawn(&root, start("test:watch")).unwrap();
     assert!(exit_of(&processes, watch).await.reason.is_normal());
 }

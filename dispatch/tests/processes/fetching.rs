@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 
 use frame_dispatch::process::{
-    HostConfig, ManagerConfig, Message, ProcessCallError, ProcessCtx, SendErrorReason,
+    HostConfig, ManagerConfig, Message, ProcessCallError, ProcessContext, SendErrorReason,
 };
 use frame_dispatch::{CallError, Payload};
 use frame_registry::Key;
@@ -23,7 +23,7 @@ fn number(message: Message) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_context_that_another_task_goes_on_with_in_the_middle_of_a_poll_keeps_the_order() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(8));
-    let mut said_by = register_saying(&processes, "test:moves", async |mut ctx: ProcessCtx, _, say| {
+    let mut said_by = register_saying(&processes, "test:moves", async |mut ctx: ProcessContext, _, say| {
         let mut numbers = vec![number(ctx.receive().await)];
         while ctx.processes().info(ctx.pid()).expect("it lives").mailbox < 8 {
             tokio::task::yield_now().await;
@@ -38,7 +38,7 @@ async fn a_context_that_another_task_goes_on_with_in_the_middle_of_a_poll_keeps_
         say.send(received.await.expect("it does not panic")).unwrap();
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:moves")).unwrap();
+    let pid = processes.spawn(&root, start("test:moves")).unwrap();
     for sent in 0..40 {
         processes.send(&root, pid, json!(sent)).await.unwrap();
     }
@@ -48,7 +48,7 @@ async fn a_context_that_another_task_goes_on_with_in_the_middle_of_a_poll_keeps_
 #[tokio::test]
 async fn callers_are_told_of_the_end_of_a_process_that_panics_before_it_received_their_calls() {
     let (processes, root) = manager(HostConfig::default());
-    register(&processes, "test:panics", async |mut ctx: ProcessCtx, _| -> Result<Payload, CallError> {
+    register(&processes, "test:panics", async |mut ctx: ProcessContext, _| -> Result<Payload, CallError> {
         while ctx.processes().info(ctx.pid()).expect("it lives").mailbox < 6 {
             tokio::task::yield_now().await;
         }
@@ -56,7 +56,7 @@ async fn callers_are_told_of_the_end_of_a_process_that_panics_before_it_received
         assert_eq!(number(ctx.receive().await), 1);
         panic!("enough");
     });
-    let pid = processes.start(&root, start("test:panics")).unwrap();
+    let pid = processes.spawn(&root, start("test:panics")).unwrap();
     for sent in 0..2 {
         processes.send(&root, pid, json!(sent)).await.unwrap();
     }
@@ -75,8 +75,8 @@ async fn callers_are_told_of_the_end_of_a_process_that_panics_before_it_received
 #[tokio::test]
 async fn a_process_that_sends_on_after_the_receiver_has_ended_is_told() {
     let (processes, root) = manager(HostConfig::default());
-    processes.start(&root, start("test:forever").with_name("receiver")).unwrap();
-    let mut said_by = register_saying(&processes, "test:sends", async |ctx: ProcessCtx, _, say| {
+    processes.spawn(&root, start("test:forever").with_name("receiver")).unwrap();
+    let mut said_by = register_saying(&processes, "test:sends", async |ctx: ProcessContext, _, say| {
         let receiver = ctx.processes().whereis("receiver").expect("it lives");
         for sent in 0..4 {
             ctx.send(receiver, json!(sent)).await.expect("it lives");
@@ -89,7 +89,7 @@ async fn a_process_that_sends_on_after_the_receiver_has_ended_is_told() {
         say.send(Some(ctx.send(receiver, json!(9)).await.expect_err("it has ended").reason)).unwrap();
         Ok(Payload::default())
     });
-    let sender = processes.start(&root, start("test:sends")).unwrap();
+    let sender = processes.spawn(&root, start("test:sends")).unwrap();
     assert!(said(&mut said_by).await.is_none());
     let reason = said(&mut said_by).await.expect("the second is an error");
     assert!(matches!(reason, SendErrorReason::Ended), "{reason:?}");
@@ -113,28 +113,29 @@ static PANICS: Key<PanicsAtDrop> = Key::new("panics");
 async fn sends_on_in_the_poll(ends: &str, next: &str) -> Result<(), SendErrorReason> {
     let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
     let is_dropped = Arc::new(AtomicBool::new(false));
-    register(&processes, "test:ends", async |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:ends", async |mut ctx: ProcessContext, _| {
         ctx.receive().await;
         ctx.receive().await;
         Ok(Payload::default())
     });
     let value = PANICS.pair(PanicsAtDrop(Arc::clone(&is_dropped)));
-    let ends = processes.start(&root, start("test:ends").with_name(ends).with_pair(value)).unwrap();
-    processes.start(&root, start("test:forever").with_name("forever")).unwrap();
+    let ends = processes.spawn(&root, start("test:ends").with_name(ends).with_pair(value)).unwrap();
+    processes.spawn(&root, start("test:forever").with_name("forever")).unwrap();
     let next = processes.whereis(next).expect("it lives");
-    let mut said_by = register_saying(&processes, "test:sends", move |ctx: ProcessCtx, _, say| async move {
-        for sent in 0..2 {
-            ctx.try_send(ends, json!(sent)).expect("it lives");
-        }
-        // Another thread goes on with the others.
-        tokio::task::block_in_place(|| {
-            while ctx.processes().info(ends).is_some() || ctx.processes().monitor(ends).is_ok() {
-                std::thread::yield_now();
+    let mut said_by =
+        register_saying(&processes, "test:sends", move |ctx: ProcessContext, _, say| async move {
+            for sent in 0..2 {
+                ctx.try_send(ends, json!(sent)).expect("it lives");
             }
+            // Another thread goes on with the others.
+            tokio::task::block_in_place(|| {
+                while ctx.processes().info(ends).is_some() || ctx.processes().monitor(ends).is_ok() {
+                    std::thread::yield_now();
+                }
+            });
+            say.send(ctx.try_send(next, json!(2)).map_err(|error| error.reason)).unwrap();
+            Ok(Payload::default())
         });
-        say.send(ctx.try_send(next, json!(2)).map_err(|error| error.reason)).unwrap();
-        Ok(Payload::default())
-    });
     within("the sender", processes.exec(&root, start("test:sends"))).await.expect("it does not fail");
     let sent = said(&mut said_by).await;
     until("a value of the frame", || is_dropped.load(Ordering::SeqCst)).await;
@@ -159,7 +160,7 @@ async fn senders_to_a_large_mailbox_go_on_before_half_of_it_is_free() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1 << 14));
     let (begins, received) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
     let (begun, counted) = (Arc::clone(&begins), Arc::clone(&received));
-    register(&processes, "test:receives", move |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:receives", move |mut ctx: ProcessContext, _| {
         let (begun, counted) = (Arc::clone(&begun), Arc::clone(&counted));
         async move {
             begun.notified().await;
@@ -169,7 +170,7 @@ async fn senders_to_a_large_mailbox_go_on_before_half_of_it_is_free() {
             }
         }
     });
-    let pid = processes.start(&root, start("test:receives")).unwrap();
+    let pid = processes.spawn(&root, start("test:receives")).unwrap();
     for sent in 0..MAILBOX {
         processes.try_send(&root, pid, json!(sent)).unwrap();
     }
@@ -189,7 +190,7 @@ async fn receives_no_more_after(count: u64) {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1024));
     let begins = Arc::new(Notify::new());
     let begun = Arc::clone(&begins);
-    register(&processes, "test:stops", move |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:stops", move |mut ctx: ProcessContext, _| {
         let begun = Arc::clone(&begun);
         async move {
             begun.notified().await;
@@ -199,7 +200,7 @@ async fn receives_no_more_after(count: u64) {
             pending::<Result<Payload, CallError>>().await
         }
     });
-    let pid = processes.start(&root, start("test:stops")).unwrap();
+    let pid = processes.spawn(&root, start("test:stops")).unwrap();
     for sent in 0..MAILBOX {
         processes.try_send(&root, pid, json!(sent)).unwrap();
     }

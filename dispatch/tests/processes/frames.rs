@@ -2,22 +2,22 @@
 
 use frame_dispatch::interceptor::{TIMEOUT, Timeout};
 use frame_dispatch::process::{
-    HostConfig, PROCESS, ProcessCtx, ProcessManager, RegisterError, Start, StartError,
+    HostConfig, PROCESS, ProcessContext, ProcessManager, RegisterError, Spawn, SpawnError,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, FUNCTION, Host, PID, Payload, Pid, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, FUNCTION, Host, PID, Payload, Pid, Task};
 use frame_registry::{Key, Options};
 use serde_json::{Value, json};
 
-use crate::support::{LONG, TENANT_OF, manager, register, start, tenant_option, within};
+use crate::support::{LONG, TENANT_KEY, manager, register, start, tenant_option, within};
 
 static SEEN: Key<u32> = Key::new("seen");
 
 /// What is on its frame, as JSON.
-async fn show(ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn show(ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     let frame = ctx.frame();
     assert_eq!(ctx.ctx().frame().get(&PID), frame.get(&PID));
     Ok(Payload::from(json!({
-        "tenant": frame.get(&TENANT_OF),
+        "tenant": frame.get(&TENANT_KEY),
         "seen": frame.get(&SEEN),
         "process": frame.get(&PROCESS).map(ToString::to_string),
         "function": frame.get(&FUNCTION).map(ToString::to_string),
@@ -27,7 +27,7 @@ async fn show(ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
     })))
 }
 
-async fn shown(processes: &ProcessManager, ctx: &Ctx, start: Start) -> Value {
+async fn shown(processes: &ProcessManager, ctx: &CallContext, start: Spawn) -> Value {
     let shown = within("exec", processes.exec(ctx, start)).await.unwrap();
     shown.as_json().unwrap().clone()
 }
@@ -48,7 +48,7 @@ async fn a_frame_has_its_id_and_pid_then_the_pairs_then_what_is_resolved() {
     register(&processes, "test:show", show);
     let with_pairs = || {
         let start = start("test:show").with_pair(SEEN.pair(1)).with_pair(SEEN.pair(2));
-        start.with_pair(TENANT_OF.pair("pair".to_owned()))
+        start.with_pair(TENANT_KEY.pair("pair".to_owned()))
     };
     let first = shown(&processes, &root, with_pairs()).await;
     assert_eq!((&first["process"], &first["function"]), (&json!("test:show"), &json!(null)));
@@ -72,7 +72,7 @@ async fn a_frame_inherits_from_the_starter() {
     assert_eq!(from_root["tenant"], json!(null));
 
     let inside = processes.clone();
-    let function = move |ctx: Ctx, _| {
+    let function = move |ctx: CallContext, _| {
         let processes = inside.clone();
         async move {
             let shown = processes.exec(&ctx, start("test:show")).await?;
@@ -103,10 +103,10 @@ async fn a_frame_inherits_from_the_starter() {
 #[tokio::test]
 async fn a_function_that_a_process_calls_inherits_from_the_process() {
     let (processes, root) = manager(HostConfig::default());
-    let function = async |ctx: Ctx, _| {
+    let function = async |ctx: CallContext, _| {
         let frame = ctx.frame();
         let has_process = frame.get(&PROCESS).is_some();
-        Ok::<Payload, CallError>(json!([frame.get(&TENANT_OF), has_process]).into())
+        Ok::<Payload, CallError>(json!([frame.get(&TENANT_KEY), has_process]).into())
     };
     processes.functions().register("test:show".parse().unwrap(), Options::new(), function).unwrap();
     register(&processes, "test:calls", async |ctx, _| {
@@ -120,8 +120,8 @@ async fn a_function_that_a_process_calls_inherits_from_the_process() {
 async fn options_of_calls_are_refused() {
     let (processes, root) = manager(HostConfig::default());
     let options = Options::new().with(&TIMEOUT, Timeout::new(LONG).unwrap());
-    let error = processes.start(&root, start("test:done").with_options(options.clone())).unwrap_err();
-    assert!(matches!(error, StartError::PlainOption { option: "timeout" }), "{error:?}");
+    let error = processes.spawn(&root, start("test:done").with_options(options.clone())).unwrap_err();
+    assert!(matches!(error, SpawnError::PlainOption { option: "timeout" }), "{error:?}");
     assert_eq!(
         error.to_string(),
         "the option `timeout` is one of calls, which a process is not; leave it out"

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{GroupError, GroupId, HostConfig, Message, ProcessCtx, ProcessError};
+use frame_dispatch::process::{GroupError, GroupId, HostConfig, Message, ProcessContext, ProcessError};
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use proptest::prelude::*;
 use serde_json::json;
@@ -17,7 +17,7 @@ fn group(name: &str) -> GroupId {
 async fn a_message_reaches_every_member_once_and_says_who_published_it() {
     let (processes, root) = manager(HostConfig::default());
     let news = group("news");
-    let mut told = register_saying(&processes, "test:reader", async |mut ctx: ProcessCtx, _, says| {
+    let mut told = register_saying(&processes, "test:reader", async |mut ctx: ProcessContext, _, says| {
         assert!(ctx.join(&ctx.group("news").unwrap())?);
         says.send((ctx.pid(), None)).unwrap();
         let Message::Sent { from, payload, reply: None } = ctx.receive().await else { panic!("it is sent") };
@@ -25,12 +25,12 @@ async fn a_message_reaches_every_member_once_and_says_who_published_it() {
         says.send((ctx.pid(), from)).unwrap();
         Ok(payload)
     });
-    let readers: Vec<_> = (0..3).map(|_| processes.start(&root, start("test:reader")).unwrap()).collect();
+    let readers: Vec<_> = (0..3).map(|_| processes.spawn(&root, start("test:reader")).unwrap()).collect();
     for _ in 0..3 {
         said(&mut told).await;
     }
     assert_eq!(processes.members(&news), readers);
-    register(&processes, "test:writer", async |ctx: ProcessCtx, _| {
+    register(&processes, "test:writer", async |ctx: ProcessContext, _| {
         let published = ctx.publish(&ctx.group("news").unwrap(), json!("rain")).await;
         Ok(json!([published.delivered, published.full, ctx.pid().to_string()]).into())
     });
@@ -52,7 +52,7 @@ async fn a_member_with_a_full_mailbox_is_counted_and_holds_up_no_other() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1));
     let news = group("news");
     let [full, _] = [(); 2].map(|()| {
-        let pid = processes.start(&root, start("test:forever")).unwrap();
+        let pid = processes.spawn(&root, start("test:forever")).unwrap();
         processes.join(&news, pid).unwrap();
         pid
     });
@@ -67,7 +67,7 @@ async fn a_member_with_a_full_mailbox_is_counted_and_holds_up_no_other() {
 async fn a_member_leaves_when_it_says_so_or_ends_before_its_end_is_told() {
     let (processes, root) = manager(HostConfig::default());
     let news = group("news");
-    let [first, second] = [(); 2].map(|()| processes.start(&root, start("test:obey")).unwrap());
+    let [first, second] = [(); 2].map(|()| processes.spawn(&root, start("test:obey")).unwrap());
     assert!(processes.join(&news, first).unwrap() && processes.join(&news, second).unwrap());
     assert!(!processes.join(&news, first).unwrap(), "it is a member");
     assert!(processes.leave(&news, first) && !processes.leave(&news, first));
@@ -88,7 +88,7 @@ async fn groups_of_one_name_on_two_hosts_are_two() {
     processes.register_host("test:other".parse().unwrap(), HostConfig::default()).unwrap();
     let [own, other] =
         ["test:host", "test:other"].map(|host| GroupId::new(host.parse().unwrap(), "news").unwrap());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     processes.join(&other, pid).unwrap();
     assert_eq!((processes.members(&own), processes.members(&other)), (vec![], vec![pid]));
     let nowhere = GroupId::new("test:nowhere".parse().unwrap(), "news").unwrap();
@@ -99,7 +99,7 @@ async fn groups_of_one_name_on_two_hosts_are_two() {
 #[tokio::test]
 async fn groups_and_members_are_limited_by_the_hosts() {
     let (processes, root) = manager(HostConfig::default().with_groups(2).with_group_members(1));
-    let [first, second] = [(); 2].map(|()| processes.start(&root, start("test:obey")).unwrap());
+    let [first, second] = [(); 2].map(|()| processes.spawn(&root, start("test:obey")).unwrap());
     processes.join(&group("a"), first).unwrap();
     processes.join(&group("b"), first).unwrap();
     let error = processes.join(&group("c"), first).unwrap_err();
@@ -127,12 +127,12 @@ async fn groups_and_members_are_limited_by_the_hosts() {
 async fn members_that_come_and_end_on_two_workers_are_all_gone_afterwards() {
     let (processes, root) = manager(HostConfig::default());
     let news = group("news");
-    register(&processes, "test:comes", async |ctx: ProcessCtx, _| {
+    register(&processes, "test:comes", async |ctx: ProcessContext, _| {
         ctx.watch_group(&group("news"))?;
         ctx.join(&group("news"))?;
         Ok(Payload::default())
     });
-    register(&processes, "test:watches", async |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:watches", async |mut ctx: ProcessContext, _| {
         ctx.watch_group(&group("news"))?;
         loop {
             match ctx.receive().await {
@@ -141,9 +141,9 @@ async fn members_that_come_and_end_on_two_workers_are_all_gone_afterwards() {
             }
         }
     });
-    let watcher = processes.start(&root, start("test:watches")).unwrap();
+    let watcher = processes.spawn(&root, start("test:watches")).unwrap();
     for _ in 0..1000 {
-        let pid = processes.start(&root, start("test:comes")).unwrap();
+        let pid = processes.spawn(&root, start("test:comes")).unwrap();
         // From outside, as it ends by itself.
         let _ = processes.leave(&news, pid);
         let _ = processes.join(&news, pid);
@@ -154,7 +154,7 @@ async fn members_that_come_and_end_on_two_workers_are_all_gone_afterwards() {
 }
 
 /// The group of a change that is in the mailbox.
-fn changed(ctx: &mut ProcessCtx) -> Option<String> {
+fn changed(ctx: &mut ProcessContext) -> Option<String> {
     match ctx.try_receive()? {
         Message::GroupChanged(group) => Some(group.to_string()),
         other => panic!("{other:?}"),
@@ -164,11 +164,11 @@ fn changed(ctx: &mut ProcessCtx) -> Option<String> {
 #[tokio::test]
 async fn a_process_that_watches_a_group_is_told_once_until_it_has_read_that() {
     let (processes, root) = manager(HostConfig::default());
-    register(&processes, "test:watches", async |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:watches", async |mut ctx: ProcessContext, _| {
         let news = group("news");
         assert!(ctx.watch_group(&news)? && !ctx.watch_group(&news)?);
         assert_eq!(changed(&mut ctx), None);
-        let member = ctx.start(start("test:obey"))?;
+        let member = ctx.spawn(start("test:obey"))?;
         ctx.processes().join(&news, member)?;
         ctx.processes().join(&news, member)?;
         ctx.processes().leave(&news, member);
@@ -192,7 +192,7 @@ async fn a_process_that_watches_a_group_is_told_once_until_it_has_read_that() {
 #[tokio::test]
 async fn a_group_that_is_watched_counts_as_one_that_the_process_is_in() {
     let (processes, root) = manager(HostConfig::default().with_groups(2).with_group_members(1));
-    register(&processes, "test:watches", async |ctx: ProcessCtx, _| {
+    register(&processes, "test:watches", async |ctx: ProcessContext, _| {
         ctx.watch_group(&group("a"))?;
         ctx.join(&group("a"))?;
         ctx.watch_group(&group("b"))?;
@@ -209,12 +209,12 @@ async fn a_group_that_is_watched_counts_as_one_that_the_process_is_in() {
 #[tokio::test]
 async fn a_group_has_so_many_watchers_and_no_more() {
     let (processes, root) = manager(HostConfig::default());
-    let mut told = register_saying(&processes, "test:watches", async |mut ctx: ProcessCtx, _, says| {
+    let mut told = register_saying(&processes, "test:watches", async |mut ctx: ProcessContext, _, says| {
         says.send(ctx.watch_group(&group("news")).map_err(|error| error.to_string())).unwrap();
         ctx.receive().await;
         Ok(Payload::default())
     });
-    let pids = [(); 65].map(|()| processes.start(&root, start("test:watches")).unwrap());
+    let pids = [(); 65].map(|()| processes.spawn(&root, start("test:watches")).unwrap());
     for _ in 0..64 {
         assert_eq!(said(&mut told).await, Ok(true));
     }
@@ -222,7 +222,7 @@ async fn a_group_has_so_many_watchers_and_no_more() {
     assert_eq!(said(&mut told).await, Err(full.to_owned()));
     processes.terminate(pids[0]).unwrap();
     exit_of(&processes, pids[0]).await;
-    processes.start(&root, start("test:watches")).unwrap();
+    processes.spawn(&root, start("test:watches")).unwrap();
     assert_eq!(said(&mut told).await, Ok(true));
     // A change ends those that watch.
     processes.join(&group("news"), pids[64]).unwrap();
@@ -234,7 +234,7 @@ async fn a_group_has_so_many_watchers_and_no_more() {
 async fn what_publishes_without_end_lets_others_run() {
     let (processes, root) = manager(HostConfig::default());
     let news = group("news");
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     processes.join(&news, pid).unwrap();
     let publishes = async {
         loop {
@@ -268,7 +268,7 @@ async fn check(steps: Vec<Step>) {
     let host = HostConfig::default().with_groups(GROUPS).with_group_members(MEMBERS);
     let (processes, root) = manager(host);
     let groups = ["a", "b", "c"].map(group);
-    let pids = [(); 6].map(|()| processes.start(&root, start("test:forever")).unwrap());
+    let pids = [(); 6].map(|()| processes.spawn(&root, start("test:forever")).unwrap());
     let mut members: [Vec<Pid>; 3] = Default::default();
     let mut ended = Vec::new();
     for step in steps {

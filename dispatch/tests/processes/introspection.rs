@@ -17,13 +17,13 @@ async fn a_process_is_described_in_full_as_data_and_as_text() {
     let mut receiver = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
         let child =
             start("test:forever").with_name("b").with_options(tenant_option("acme")).with_message(json!(1));
-        let child = ctx.start(child.with_link().with_monitor())?;
+        let child = ctx.spawn(child.with_link().with_monitor())?;
         ctx.processes().register_name("a", child)?;
         say.send(child).unwrap();
         ctx.receive().await;
         Ok(Payload::default())
     });
-    let parent = processes.start(&root, start("test:parent")).unwrap();
+    let parent = processes.spawn(&root, start("test:parent")).unwrap();
     let child = said(&mut receiver).await;
     tokio::time::advance(Duration::from_millis(61_500)).await;
     until("the parent for a message", || processes.info(parent).unwrap().state == ProcessState::Receiving)
@@ -122,7 +122,7 @@ async fn a_process_says_what_it_does() {
             ctx.receive().await;
         }
     });
-    let pid = processes.start(&root, start("test:stays")).unwrap();
+    let pid = processes.spawn(&root, start("test:stays")).unwrap();
     let state = || processes.info(pid).unwrap().state;
     assert_eq!(state(), ProcessState::Running, "spawned, and not yet run");
     until("a process for a message", || state() == ProcessState::Receiving).await;
@@ -151,7 +151,7 @@ async fn a_table_of_none_is_its_head() {
     assert_eq!(serde_json::to_value(processes.list()).unwrap(), json!([]));
     assert_eq!(processes.list().to_string().lines().count(), 1);
     assert!(processes.is_empty() && processes.list().is_empty());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     assert_eq!((processes.len(), processes.is_empty(), processes.list().len()), (1, false, 1));
     let of_list: Vec<Pid> = processes.list().into_iter().map(|info| info.pid).collect();
     assert_eq!(of_list, [pid]);

@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use frame_dispatch::process::{
-    Exit, HostConfig, Lifecycle, ProcessManager, ProcessRef, RegisterError, StartError,
+    Exit, HostConfig, Lifecycle, ProcessManager, ProcessRef, RegisterError, SpawnError,
 };
 use frame_dispatch::{CallError, ErrorKind, PID};
 use frame_registry::BoxError;
 use serde_json::json;
 
-use crate::support::{Counts, TENANT_OF, all_gone, exit_of, manager, register, start, tenant_option};
+use crate::support::{Counts, TENANT_KEY, all_gone, exit_of, manager, register, start, tenant_option};
 
 /// Refuses all.
 pub(crate) struct Refuses;
@@ -93,7 +93,7 @@ async fn handlers_are_told_in_order_and_at_the_end_the_other_way_round() {
     let nothing = Does::Nothing;
     let log =
         logs(&processes, [("c", 10, nothing), ("b", 20, nothing), ("a", 20, nothing), ("d", -1, nothing)]);
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     assert_eq!(taken(&log), ["+d", "+c", "+a", "+b"]);
     processes.send(&root, pid, json!("fail")).await.unwrap();
     exit_of(&processes, pid).await;
@@ -106,8 +106,8 @@ async fn where_a_handler_refuses_those_before_it_are_undone_in_reverse() {
         let (processes, root) = manager(HostConfig::default().with_processes(1));
         let others = Does::Nothing;
         let log = logs(&processes, [("a", 1, others), ("b", 2, others), ("no", 3, does), ("d", 4, others)]);
-        let error = processes.start(&root, start("test:done").with_name("name")).unwrap_err();
-        assert!(matches!(&error, StartError::Refused { handler: "no", .. }), "{error:?}");
+        let error = processes.spawn(&root, start("test:done").with_name("name")).unwrap_err();
+        assert!(matches!(&error, SpawnError::Refused { handler: "no", .. }), "{error:?}");
         assert_eq!(error.to_string(), "the lifecycle handler `no` refused it");
         assert_eq!(std::error::Error::source(&error).unwrap().to_string(), why);
         assert_eq!(CallError::from(error).kind(), ErrorKind::Denied);
@@ -116,7 +116,7 @@ async fn where_a_handler_refuses_those_before_it_are_undone_in_reverse() {
 
         assert!(processes.remove_lifecycle("no"));
         assert!(!processes.remove_lifecycle("no"));
-        let pid = processes.start(&root, start("test:done").with_name("name")).unwrap();
+        let pid = processes.spawn(&root, start("test:done").with_name("name")).unwrap();
         exit_of(&processes, pid).await;
         assert_eq!(taken(&log), ["+a", "+b", "+d", "-d normal", "-b normal", "-a normal"]);
     }
@@ -134,14 +134,14 @@ async fn where_an_undo_panics_the_others_are_undone_and_the_end_is_told() {
             ("d", 4, Does::Nothing),
         ],
     );
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     processes.terminate(pid).unwrap();
     assert_eq!(exit_of(&processes, pid).await.reason.as_str(), "killed");
     assert_eq!(taken(&log), ["+a", "+b", "+c", "+d", "-d killed", "-c killed", "-b killed", "-a killed"]);
 
     processes.register_lifecycle(Refuses).unwrap();
-    let error = processes.start(&root, start("test:done")).unwrap_err();
-    assert!(matches!(error, StartError::Refused { handler: "refuses", .. }), "{error:?}");
+    let error = processes.spawn(&root, start("test:done")).unwrap_err();
+    assert!(matches!(error, SpawnError::Refused { handler: "refuses", .. }), "{error:?}");
     assert_eq!(taken(&log), ["+a", "+b", "+c", "+d", "-d never", "-c never", "-b never", "-a never"]);
     assert!(processes.is_empty());
 }
@@ -153,11 +153,11 @@ async fn each_that_is_told_of_a_start_is_told_of_its_end() {
     processes.register_lifecycle(counts.clone()).unwrap();
     let mut pids = Vec::new();
     for message in ["done", "fail", "panic"] {
-        pids.push(processes.start(&root, start("test:obey").with_message(json!(message))).unwrap());
+        pids.push(processes.spawn(&root, start("test:obey").with_message(json!(message))).unwrap());
     }
     for _ in 0..5 {
-        let _ = processes.start(&root, start("test:forever").with_name("name"));
-        let _ = processes.start(&root, start("test:done").with_options(tenant_option("nobody")));
+        let _ = processes.spawn(&root, start("test:forever").with_name("name"));
+        let _ = processes.spawn(&root, start("test:done").with_options(tenant_option("nobody")));
     }
     pids.extend(processes.whereis("name"));
     processes.terminate(processes.whereis("name").unwrap()).unwrap();
@@ -176,9 +176,9 @@ async fn a_handler_that_is_removed_is_told_of_the_end_of_those_it_let_start() {
     processes.register_lifecycle(counts.clone()).unwrap();
     let error = processes.register_lifecycle(counts.clone()).unwrap_err();
     assert_eq!(error, RegisterError::HandlerTaken { name: "counts" });
-    let before = processes.start(&root, start("test:obey")).unwrap();
+    let before = processes.spawn(&root, start("test:obey")).unwrap();
     assert!(processes.remove_lifecycle("counts"));
-    let behind = processes.start(&root, start("test:obey")).unwrap();
+    let behind = processes.spawn(&root, start("test:obey")).unwrap();
     for pid in [before, behind] {
         processes.terminate(pid).unwrap();
         exit_of(&processes, pid).await;
@@ -199,7 +199,7 @@ impl Lifecycle for Looks {
     }
 
     fn starting(&self, process: &ProcessRef<'_>) -> Result<(), BoxError> {
-        let tenant = process.frame().get(&TENANT_OF).cloned();
+        let tenant = process.frame().get(&TENANT_KEY).cloned();
         let is_child = process.parent().is_some();
         let seen = format!("{} {} {tenant:?} {is_child}", process.entry(), process.host());
         self.0.lock().unwrap().push(seen);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 
-use frame_dispatch::process::{ExecError, HostConfig, StartError};
+use frame_dispatch::process::{ExecError, HostConfig, SpawnError};
 use frame_dispatch::{CallError, ErrorKind};
 use serde_json::json;
 
@@ -12,16 +12,16 @@ use crate::support::{exit_of, manager, register, start, within};
 #[tokio::test]
 async fn a_host_that_is_full_says_so() {
     let (processes, root) = manager(HostConfig::default().with_processes(2));
-    let first = processes.start(&root, start("test:obey")).unwrap();
-    processes.start(&root, start("test:obey")).unwrap();
-    let error = processes.start(&root, start("test:obey")).unwrap_err();
-    assert!(matches!(&error, StartError::HostFull { limit: 2, .. }), "{error:?}");
+    let first = processes.spawn(&root, start("test:obey")).unwrap();
+    processes.spawn(&root, start("test:obey")).unwrap();
+    let error = processes.spawn(&root, start("test:obey")).unwrap_err();
+    assert!(matches!(&error, SpawnError::HostFull { limit: 2, .. }), "{error:?}");
     assert_eq!(error.to_string(), "the host `test:host` has as many processes as it may have, 2");
     let error = CallError::from(error);
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
     processes.terminate(first).unwrap();
     exit_of(&processes, first).await;
-    processes.start(&root, start("test:obey")).unwrap();
+    processes.spawn(&root, start("test:obey")).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,11 +36,11 @@ async fn a_host_takes_exactly_as_many_as_it_may_however_many_ask_at_once() {
                 let (processes, root, barrier) = (processes.clone(), root.clone(), Arc::clone(&barrier));
                 std::thread::spawn(move || {
                     barrier.wait();
-                    let starts = (0..LIMIT).map(|_| processes.start(&root, start("test:obey")));
+                    let starts = (0..LIMIT).map(|_| processes.spawn(&root, start("test:obey")));
                     starts
                         .filter_map(|started| match started {
                             Ok(pid) => Some(pid),
-                            Err(StartError::HostFull { limit: LIMIT, .. }) => None,
+                            Err(SpawnError::HostFull { limit: LIMIT, .. }) => None,
                             Err(error) => panic!("{error}"),
                         })
                         .collect::<Vec<_>>()
@@ -86,7 +86,7 @@ async fn there_are_never_more_than_may_be_also_as_they_come_and_go() {
                 while done < 200 {
                     match processes.exec(&root, start("test:counted")).await {
                         Ok(_) => done += 1,
-                        Err(ExecError::Start(StartError::HostFull { .. })) => {
+                        Err(ExecError::Start(SpawnError::HostFull { .. })) => {
                             tokio::task::yield_now().await;
                         }
                         Err(error) => panic!("{error}"),

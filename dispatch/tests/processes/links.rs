@@ -1,17 +1,19 @@
 //! What the failure of a process is to those it is linked to.
 
-use frame_dispatch::process::{Exit, ExitReason, HostConfig, LinkDown, Message, ProcessCtx, ProcessManager};
-use frame_dispatch::{Ctx, Payload, Pid};
+use frame_dispatch::process::{
+    Exit, ExitReason, HostConfig, LinkDown, Message, ProcessContext, ProcessManager,
+};
+use frame_dispatch::{CallContext, Payload, Pid};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::support::{LONG, exit_of, manager, register_saying, said, start, until, within};
 
-fn start_obeying<const N: usize>(processes: &ProcessManager, root: &Ctx) -> [Pid; N] {
-    [(); N].map(|()| processes.start(root, start("test:obey")).unwrap())
+fn start_obeying<const N: usize>(processes: &ProcessManager, root: &CallContext) -> [Pid; N] {
+    [(); N].map(|()| processes.spawn(root, start("test:obey")).unwrap())
 }
 
-async fn tell(processes: &ProcessManager, root: &Ctx, pid: Pid, what: &str) {
+async fn tell(processes: &ProcessManager, root: &CallContext, pid: Pid, what: &str) {
     processes.send(root, pid, json!(what)).await.unwrap();
 }
 
@@ -104,8 +106,8 @@ async fn a_link_to_oneself_is_none() {
 }
 
 /// Traps, links to whom it is told of, and says what it receives.
-fn trapper(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Message>) {
-    let receiver = register_saying(processes, "test:traps", async |mut ctx: ProcessCtx, _, say| {
+fn trapper(processes: &ProcessManager, root: &CallContext) -> (Pid, UnboundedReceiver<Message>) {
+    let receiver = register_saying(processes, "test:traps", async |mut ctx: ProcessContext, _, say| {
         ctx.trap_links(true);
         loop {
             let message = ctx.receive().await;
@@ -119,7 +121,7 @@ fn trapper(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Me
             say.send(message).unwrap();
         }
     });
-    (processes.start(root, start("test:traps")).unwrap(), receiver)
+    (processes.spawn(root, start("test:traps")).unwrap(), receiver)
 }
 
 #[tokio::test]
@@ -158,7 +160,7 @@ async fn who_traps_is_told_and_goes_on() {
 #[tokio::test]
 async fn a_process_is_not_ended_by_linking_to_one_that_has_ended() {
     let (processes, root) = manager(HostConfig::default());
-    let ended = processes.start(&root, start("test:obey").with_message(json!("fail"))).unwrap();
+    let ended = processes.spawn(&root, start("test:obey").with_message(json!("fail"))).unwrap();
     exit_of(&processes, ended).await;
     let mut receiver = register_saying(&processes, "test:links", async |ctx, payload, say| {
         let pid = payload.as_json().unwrap().as_str().unwrap().parse().unwrap();
@@ -166,7 +168,7 @@ async fn a_process_is_not_ended_by_linking_to_one_that_has_ended() {
         ctx.unlink(pid);
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:links").with_payload(json!(ended.to_string()))).unwrap();
+    let pid = processes.spawn(&root, start("test:links").with_payload(json!(ended.to_string()))).unwrap();
     assert_eq!(said(&mut receiver).await, format!("{ended} has ended: it failed: told to fail"));
     assert!(exit_of(&processes, pid).await.reason.is_normal());
 }
@@ -177,14 +179,14 @@ async fn a_start_with_a_link_is_linked_however_soon_it_fails() {
     let mut receiver = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
         ctx.trap_links(true);
         for _ in 0..100 {
-            let pid = ctx.start(start("test:obey").with_message(json!("fail")).with_link())?;
+            let pid = ctx.spawn(start("test:obey").with_message(json!("fail")).with_link())?;
             let Message::LinkDown(exit) = ctx.receive().await else { panic!("something else") };
             assert_eq!(exit.pid, pid);
         }
         say.send(()).unwrap();
         Ok(Payload::default())
     });
-    let parent = processes.start(&root, start("test:parent")).unwrap();
+    let parent = processes.spawn(&root, start("test:parent")).unwrap();
     said(&mut receiver).await;
     assert!(exit_of(&processes, parent).await.reason.is_normal());
 }
@@ -193,7 +195,7 @@ async fn a_start_with_a_link_is_linked_however_soon_it_fails() {
 async fn in_a_long_chain_all_end_and_say_who_was_first_and_why() {
     const LINKED: usize = 10_000;
     let (processes, root) = manager(HostConfig::default());
-    let pids: Vec<_> = (0..LINKED).map(|_| processes.start(&root, start("test:obey")).unwrap()).collect();
+    let pids: Vec<_> = (0..LINKED).map(|_| processes.spawn(&root, start("test:obey")).unwrap()).collect();
     for pair in pids.windows(2) {
         processes.link(pair[0], pair[1]).unwrap();
     }
@@ -217,7 +219,7 @@ async fn in_a_long_chain_all_end_and_say_who_was_first_and_why() {
 async fn in_a_cycle_each_ends_once() {
     const LINKED: usize = 100;
     let (processes, root) = manager(HostConfig::default());
-    let pids: Vec<_> = (0..LINKED).map(|_| processes.start(&root, start("test:obey")).unwrap()).collect();
+    let pids: Vec<_> = (0..LINKED).map(|_| processes.spawn(&root, start("test:obey")).unwrap()).collect();
     for index in 0..LINKED {
         for far in [1, 7, 50] {
             processes.link(pids[index], pids[(index + far) % LINKED]).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, LookupError, ProcessCtx};
+use frame_dispatch::process::{HostConfig, LookupError, ProcessContext};
 use frame_dispatch::{CallError, ErrorKind};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -12,7 +12,7 @@ use crate::support::{LONG, exit_of, manager, register, start, until, within};
 #[tokio::test]
 async fn a_name_that_is_bound_is_found_at_once() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey").with_name("db")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_name("db")).unwrap();
     assert_eq!(processes.lookup(&root, "db", Duration::ZERO).await.unwrap(), pid);
 }
 
@@ -25,12 +25,12 @@ async fn all_that_wait_for_a_name_are_told_of_the_process_that_has_it() {
         waiting.spawn(async move { (name, processes.lookup(&root, name, LONG).await.unwrap()) });
     }
     tokio::task::yield_now().await;
-    let db = processes.start(&root, start("test:obey").with_name("db")).unwrap();
+    let db = processes.spawn(&root, start("test:obey").with_name("db")).unwrap();
     for _ in 0..3 {
         assert_eq!(within("the name", waiting.join_next()).await.unwrap().unwrap(), ("db", db));
     }
     // A name can also be given later.
-    let cache = processes.start(&root, start("test:obey")).unwrap();
+    let cache = processes.spawn(&root, start("test:obey")).unwrap();
     processes.register_name("cache", cache).unwrap();
     assert_eq!(within("the name", waiting.join_next()).await.unwrap().unwrap(), ("cache", cache));
 }
@@ -63,16 +63,16 @@ async fn a_name_that_no_process_can_have_is_not_waited_for() {
 #[tokio::test]
 async fn a_name_that_is_taken_away_again_is_waited_for_again() {
     let (processes, root) = manager(HostConfig::default());
-    let first = processes.start(&root, start("test:obey").with_name("db")).unwrap();
+    let first = processes.spawn(&root, start("test:obey").with_name("db")).unwrap();
     processes.terminate(first).unwrap();
     exit_of(&processes, first).await;
-    register(&processes, "test:looks", async |ctx: ProcessCtx, _| {
+    register(&processes, "test:looks", async |ctx: ProcessContext, _| {
         Ok(json!(ctx.lookup("db", LONG).await?.to_string()).into())
     });
-    let looks = processes.start(&root, start("test:looks")).unwrap();
+    let looks = processes.spawn(&root, start("test:looks")).unwrap();
     let exit = processes.monitor(looks).unwrap();
     tokio::task::yield_now().await;
-    let second = processes.start(&root, start("test:obey").with_name("db")).unwrap();
+    let second = processes.spawn(&root, start("test:obey").with_name("db")).unwrap();
     let found = within("the second", exit).await.result.unwrap();
     assert_eq!(*found, json!(second.to_string()).into());
 }
@@ -87,7 +87,7 @@ async fn no_wake_is_lost_between_a_look_and_a_wait() {
             let (processes, root, name) = (processes.clone(), root.clone(), name.clone());
             async move { processes.lookup(&root, &name, LONG).await.unwrap() }
         });
-        let pid = processes.start(&root, start("test:obey").with_name(name)).unwrap();
+        let pid = processes.spawn(&root, start("test:obey").with_name(name)).unwrap();
         assert_eq!(within("a name", lookup).await.unwrap(), pid);
         processes.terminate(pid).unwrap();
     }

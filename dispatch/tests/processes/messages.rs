@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{Destination, HostConfig, ManagerConfig, Message, ProcessCtx, SendErrorReason};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid, Task};
+use frame_dispatch::process::{
+    Destination, HostConfig, ManagerConfig, Message, ProcessContext, SendErrorReason,
+};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Host, Payload, Pid, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ async fn a_destination_is_a_pid_or_a_name() {
         }
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:tell").with_name("teller")).unwrap();
+    let pid = processes.spawn(&root, start("test:tell").with_name("teller")).unwrap();
     processes.send(&root, pid, json!(1)).await.unwrap();
     processes.send(&root, "teller", json!(2)).await.unwrap();
     let text = pid.to_string();
@@ -44,7 +46,7 @@ async fn a_destination_is_a_pid_or_a_name() {
 #[tokio::test]
 async fn a_text_is_the_pid_that_it_says_or_a_name_or_an_error() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:forever").with_name("named")).unwrap();
+    let pid = processes.spawn(&root, start("test:forever").with_name("named")).unwrap();
     let (text, name) = (pid.to_string(), "named".to_owned());
     processes.send(&root, text.as_str(), json!(1)).await.unwrap();
     processes.send(&root, &text, json!(2)).await.unwrap();
@@ -78,7 +80,7 @@ async fn a_process_does_not_wait_for_room_in_its_own_mailbox() {
         say.send((error.reason, begin.elapsed())).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:own")).unwrap();
+    processes.spawn(&root, start("test:own")).unwrap();
     let (reason, waited) = said(&mut said_by).await;
     assert!(matches!(reason, SendErrorReason::Full { capacity: 1 }), "{reason:?}");
     assert_eq!(waited, Duration::ZERO);
@@ -98,7 +100,7 @@ async fn a_message_to_who_is_not_there_is_an_error_and_given_back() {
     let error = processes.try_send(&root, "nobody", json!("back")).unwrap_err();
     assert_eq!(error.to_string(), "the message to \"nobody\" was not delivered: there is no such process");
 
-    let ended = processes.start(&root, start("test:done").with_name("somebody")).unwrap();
+    let ended = processes.spawn(&root, start("test:done").with_name("somebody")).unwrap();
     exit_of(&processes, ended).await;
     for error in [
         processes.send(&root, ended, vec![1, 2]).await.unwrap_err(),
@@ -123,12 +125,12 @@ async fn a_message_says_which_process_sent_it() {
         }
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:tell").with_name("teller")).unwrap();
+    let pid = processes.spawn(&root, start("test:tell").with_name("teller")).unwrap();
     processes.try_send(&root, pid, json!(1)).unwrap();
     assert_eq!(said(&mut said_by).await, None);
 
     let inside = processes.clone();
-    let function = move |ctx: Ctx, payload| {
+    let function = move |ctx: CallContext, payload| {
         let processes = inside.clone();
         async move {
             processes.send(&ctx, "teller", json!(1)).await?;
@@ -140,10 +142,10 @@ async fn a_message_says_which_process_sent_it() {
         ctx.send("teller", json!(1)).await?;
         ctx.try_send("teller", json!(1))?;
         ctx.ctx().call(Task::new("test:sends".parse().unwrap())).await?;
-        ctx.start(start("test:tell").with_message(json!(1)))?;
+        ctx.spawn(start("test:tell").with_message(json!(1)))?;
         Ok(Payload::default())
     });
-    let sender = processes.start(&root, start("test:sends")).unwrap();
+    let sender = processes.spawn(&root, start("test:sends")).unwrap();
     let mut from = Vec::new();
     for _ in 0..4 {
         from.push(said(&mut said_by).await);
@@ -169,7 +171,7 @@ async fn messages_of_one_sender_arrive_in_order_also_where_it_waits_for_room() {
         }
         Ok(json!(next).into())
     });
-    let pid = processes.start(&root, start("test:collect")).unwrap();
+    let pid = processes.spawn(&root, start("test:collect")).unwrap();
     let exit = processes.monitor(pid).unwrap();
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| {
@@ -192,7 +194,7 @@ async fn messages_of_one_sender_arrive_in_order_also_where_it_waits_for_room() {
 async fn a_sender_waits_for_room_no_longer_than_it_may() {
     let config = ManagerConfig::default().with_max_wait(Duration::from_secs(5));
     let (processes, root) = manager_with(config, HostConfig::default().with_mailbox(1));
-    let pid = processes.start(&root, start("test:forever").with_message(json!(0))).unwrap();
+    let pid = processes.spawn(&root, start("test:forever").with_message(json!(0))).unwrap();
     let begin = tokio::time::Instant::now();
     let error = processes.try_send(&root, pid, json!(1)).unwrap_err();
     assert!(matches!(error.reason, SendErrorReason::Full { capacity: 1 }), "{error:?}");
@@ -234,7 +236,7 @@ async fn a_sender_that_is_dropped_as_it_waits_has_sent_nothing() {
         }
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:tell").with_message(json!(0))).unwrap();
+    let pid = processes.spawn(&root, start("test:tell").with_message(json!(0))).unwrap();
     let mut dropped = Box::pin(processes.send(&root, pid, json!("dropped")));
     tokio::select! {
         biased;
@@ -266,7 +268,7 @@ async fn selective_receive_takes_the_wanted_and_leaves_the_others_in_order() {
         Ok(Payload::default())
     });
     let start = (0..5).fold(start("test:select"), |start, number| start.with_message(json!(number)));
-    let pid = processes.start(&root, start).unwrap();
+    let pid = processes.spawn(&root, start).unwrap();
     let number = |number: u64| Some(Payload::from(json!(number)));
     for expected in [number(3), None, None, number(1)] {
         assert_eq!(said(&mut said_by).await, expected);
@@ -291,7 +293,7 @@ async fn receiving_with_a_timeout_ends_at_it_or_with_a_message() {
         say.send((some.is_some(), begin.elapsed())).unwrap();
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:wait")).unwrap();
+    let pid = processes.spawn(&root, start("test:wait")).unwrap();
     assert_eq!(said(&mut said_by).await, (false, Duration::from_secs(3)));
     processes.send(&root, pid, json!(1)).await.unwrap();
     assert_eq!(said(&mut said_by).await, (true, Duration::from_secs(3)));
@@ -301,21 +303,22 @@ async fn receiving_with_a_timeout_ends_at_it_or_with_a_message() {
 async fn a_sender_that_always_finds_room_lets_others_run() {
     const MESSAGES: usize = 10_000;
     let (processes, root) = manager(HostConfig::default().with_mailbox(MESSAGES));
-    let idle = processes.start(&root, start("test:forever")).unwrap();
-    register(&processes, "test:flood", move |ctx: ProcessCtx, _| async move {
+    let idle = processes.spawn(&root, start("test:forever")).unwrap();
+    register(&processes, "test:flood", move |ctx: ProcessContext, _| async move {
         for number in 0..MESSAGES {
             ctx.send(idle, json!(number)).await?;
         }
         Ok(Payload::default())
     });
-    let mut seen_by = register_saying(&processes, "test:look", move |ctx: ProcessCtx, _, say| async move {
-        let seen = ctx.processes().info(idle).map(|info| info.mailbox);
-        say.send(seen).unwrap();
-        Ok(Payload::default())
-    });
+    let mut seen_by =
+        register_saying(&processes, "test:look", move |ctx: ProcessContext, _, say| async move {
+            let seen = ctx.processes().info(idle).map(|info| info.mailbox);
+            say.send(seen).unwrap();
+            Ok(Payload::default())
+        });
     // On one thread: the second runs when the first lets it.
-    let flood = processes.start(&root, start("test:flood")).unwrap();
-    processes.start(&root, start("test:look")).unwrap();
+    let flood = processes.spawn(&root, start("test:flood")).unwrap();
+    processes.spawn(&root, start("test:look")).unwrap();
     let seen = said(&mut seen_by).await;
     assert!(matches!(seen, Some(1..MESSAGES)), "what was sent before anybody else had a turn: {seen:?}");
     assert!(exit_of(&processes, flood).await.reason.is_normal());
@@ -347,7 +350,7 @@ async fn blocks_while_it_receives(how: &'static str, mailbox: usize) {
         });
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:blocks")).unwrap();
+    let pid = processes.spawn(&root, start("test:blocks")).unwrap();
     let sends = (0..MESSAGES).map(|number| {
         let (processes, root) = (processes.clone(), root.clone());
         tokio::spawn(async move { processes.send(&root, pid, json!(number)).await })

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use frame_dispatch::process::{
-    Exit, HostConfig, ManagerConfig, Message, MonitorRef, ProcessCtx, ProcessError, ProcessManager,
+    Exit, HostConfig, ManagerConfig, Message, MonitorRef, ProcessContext, ProcessError, ProcessManager,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Host, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Host, Payload, Pid};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -19,8 +19,8 @@ enum Said {
 }
 
 /// A process that monitors, and ends the last monitor, as it is told, and says what it is told of.
-fn watcher(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Said>) {
-    let receiver = register_saying(processes, "test:watch", async |mut ctx: ProcessCtx, _, say| {
+fn watcher(processes: &ProcessManager, root: &CallContext) -> (Pid, UnboundedReceiver<Said>) {
+    let receiver = register_saying(processes, "test:watch", async |mut ctx: ProcessContext, _, say| {
         let mut last = HashMap::new();
         loop {
             let message = ctx.receive().await;
@@ -48,10 +48,10 @@ fn watcher(processes: &ProcessManager, root: &Ctx) -> (Pid, UnboundedReceiver<Sa
             }
         }
     });
-    (processes.start(root, start("test:watch")).unwrap(), receiver)
+    (processes.spawn(root, start("test:watch")).unwrap(), receiver)
 }
 
-async fn tell(processes: &ProcessManager, root: &Ctx, watcher: Pid, what: &str, whom: Pid) {
+async fn tell(processes: &ProcessManager, root: &CallContext, watcher: Pid, what: &str, whom: Pid) {
     processes.send(root, watcher, json!([what, whom.to_string()])).await.unwrap();
 }
 
@@ -72,7 +72,7 @@ async fn exited(receiver: &mut UnboundedReceiver<Said>) -> Exit {
 /// What it answers next shows that it was told nothing in between.
 async fn is_told_nothing(
     processes: &ProcessManager,
-    root: &Ctx,
+    root: &CallContext,
     it: Pid,
     said: &mut UnboundedReceiver<Said>,
 ) {
@@ -84,7 +84,7 @@ async fn is_told_nothing(
 async fn a_process_is_told_of_an_exit_once() {
     let (processes, root) = manager(HostConfig::default());
     let (watcher, mut receiver) = watcher(&processes, &root);
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     tell(&processes, &root, watcher, "monitor", pid).await;
     assert!(did(&mut receiver).await.unwrap());
     assert_eq!(processes.info(watcher).unwrap().monitors, [pid]);
@@ -100,7 +100,7 @@ async fn a_process_is_told_of_an_exit_once() {
 async fn monitoring_oneself_or_an_unknown_process_is_an_error() {
     let (processes, root) = manager(HostConfig::default());
     let (watcher, mut receiver) = watcher(&processes, &root);
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     tell(&processes, &root, watcher, "monitor", pid).await;
     did(&mut receiver).await.unwrap();
     let never = Pid::next(Host::named("local@test:host"));
@@ -128,7 +128,7 @@ async fn monitoring_oneself_or_an_unknown_process_is_an_error() {
 async fn each_of_several_monitors_of_one_process_delivers_its_exit_and_ends_alone() {
     let (processes, root) = manager(HostConfig::default());
     let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, _, say| {
-        let pid = ctx.start(start("test:obey").with_monitor())?;
+        let pid = ctx.spawn(start("test:obey").with_monitor())?;
         let [first, helper, second] = [(); 3].map(|()| ctx.monitor(pid).unwrap());
         assert!(ctx.demonitor(helper) && !ctx.demonitor(helper));
         assert_eq!(
@@ -154,7 +154,7 @@ async fn each_of_several_monitors_of_one_process_delivers_its_exit_and_ends_alon
         say.send(ctx.try_receive().is_none()).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:watch")).unwrap();
+    processes.spawn(&root, start("test:watch")).unwrap();
     assert!(said(&mut receiver).await);
 }
 
@@ -162,7 +162,7 @@ async fn each_of_several_monitors_of_one_process_delivers_its_exit_and_ends_alon
 async fn a_process_has_no_more_monitors_than_configured() {
     let (processes, root) = manager_with(ManagerConfig::default().with_monitors(2), HostConfig::default());
     let mut receiver = register_saying(&processes, "test:watch", async |ctx, _, say| {
-        let pid = ctx.start(start("test:obey"))?;
+        let pid = ctx.spawn(start("test:obey"))?;
         let first = ctx.monitor(pid)?;
         ctx.monitor(pid)?;
         let refused = ctx.monitor(pid).unwrap_err();
@@ -170,7 +170,7 @@ async fn a_process_has_no_more_monitors_than_configured() {
         say.send((refused, ctx.monitor(pid).is_ok())).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:watch")).unwrap();
+    processes.spawn(&root, start("test:watch")).unwrap();
     let (refused, is_monitored) = said(&mut receiver).await;
     assert!(matches!(refused, ProcessError::TooManyMonitors { limit: 2, .. }) && is_monitored);
     assert_eq!(CallError::from(refused).kind(), ErrorKind::Exhausted);
@@ -192,7 +192,7 @@ fn a_reference_is_read_from_its_text() {
 async fn the_exit_of_one_that_has_ended_is_given_at_once() {
     let (processes, root) = manager(HostConfig::default());
     let (watcher, mut receiver) = watcher(&processes, &root);
-    let pid = processes.start(&root, start("test:obey").with_message(json!("panic"))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_message(json!("panic"))).unwrap();
     assert_eq!(exit_of(&processes, pid).await.reason.to_string(), "it panicked: told to panic");
     for _ in 0..2 {
         tell(&processes, &root, watcher, "monitor", pid).await;
@@ -223,10 +223,10 @@ async fn all_who_monitor_are_told_each_once() {
             }
         }
     });
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     let outside: Vec<_> = (0..EACH).map(|_| processes.monitor(pid).unwrap()).collect();
     for _ in 0..EACH {
-        processes.start(&root, start("test:watch").with_payload(json!(pid.to_string()))).unwrap();
+        processes.spawn(&root, start("test:watch").with_payload(json!(pid.to_string()))).unwrap();
         assert_eq!(said(&mut receiver).await, None);
     }
     processes.send(&root, pid, json!("done")).await.unwrap();
@@ -250,7 +250,7 @@ async fn all_who_monitor_are_told_each_once() {
 async fn who_monitors_no_more_is_told_nothing() {
     let (processes, root) = manager(HostConfig::default());
     let (watcher, mut receiver) = watcher(&processes, &root);
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     tell(&processes, &root, watcher, "monitor", pid).await;
     did(&mut receiver).await.unwrap();
     tell(&processes, &root, watcher, "demonitor", pid).await;
@@ -267,7 +267,7 @@ async fn who_monitors_no_more_is_told_nothing() {
 async fn an_exit_in_the_mailbox_is_gone_with_the_monitor() {
     let (processes, root) = manager(HostConfig::default());
     let mut receiver = register_saying(&processes, "test:watch", async |mut ctx, _, say| {
-        let pids = [(); 2].map(|()| ctx.start(start("test:obey").with_monitor()).unwrap());
+        let pids = [(); 2].map(|()| ctx.spawn(start("test:obey").with_monitor()).unwrap());
         for pid in pids {
             ctx.processes().terminate(pid)?;
             // Told at the same time as the mailbox.
@@ -283,7 +283,7 @@ async fn an_exit_in_the_mailbox_is_gone_with_the_monitor() {
         say.send((ctx.demonitor(pids[1]), false)).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:watch")).unwrap();
+    processes.spawn(&root, start("test:watch")).unwrap();
     assert_eq!(said(&mut receiver).await, (true, false));
     assert_eq!(said(&mut receiver).await, (false, false), "it was received");
 }
@@ -293,21 +293,21 @@ async fn a_start_with_a_monitor_tells_of_however_short_a_life() {
     let (processes, root) = manager_with(ManagerConfig::default().with_exits(0), HostConfig::default());
     let mut receiver = register_saying(&processes, "test:parent", async |mut ctx, _, say| {
         for number in 0..100 {
-            let pid = ctx.start(start("test:done").with_payload(json!(number)).with_monitor())?;
+            let pid = ctx.spawn(start("test:done").with_payload(json!(number)).with_monitor())?;
             let Message::Exited { exit, .. } = ctx.receive().await else { panic!("something else") };
             assert_eq!((exit.pid, exit.result.as_deref()), (pid, Some(&json!(number).into())));
         }
         say.send(ctx.try_receive().is_none()).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:parent")).unwrap();
+    processes.spawn(&root, start("test:parent")).unwrap();
     assert!(said(&mut receiver).await);
 }
 
 #[tokio::test]
 async fn a_monitor_that_is_dropped_changes_nothing() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     let kept = processes.monitor(pid).unwrap();
     drop(processes.monitor(pid).unwrap());
     let mut polled = processes.monitor(pid).unwrap();
@@ -331,9 +331,9 @@ async fn a_full_mailbox_has_room_for_an_exit() {
         say.send(1).unwrap();
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     let start = start("test:watch").with_payload(json!(pid.to_string())).with_message(json!("fills it"));
-    let watcher = processes.start(&root, start).unwrap();
+    let watcher = processes.spawn(&root, start).unwrap();
     assert_eq!(said(&mut receiver).await, 0);
     assert!(processes.try_send(&root, watcher, json!("full")).is_err());
     processes.terminate(pid).unwrap();

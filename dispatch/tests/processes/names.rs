@@ -1,6 +1,6 @@
 //! Names: claimed, looked up, given up, and free again at the end.
 
-use frame_dispatch::process::{HostConfig, ProcessError, StartError};
+use frame_dispatch::process::{HostConfig, ProcessError, SpawnError};
 use frame_dispatch::{CallError, ErrorKind};
 use serde_json::json;
 
@@ -11,11 +11,11 @@ async fn a_name_that_is_taken_is_refused_and_says_by_whom() {
     let (processes, root) = manager(HostConfig::default());
     let counts = Counts::default();
     processes.register_lifecycle(counts.clone()).unwrap();
-    let holder = processes.start(&root, start("test:obey").with_name("first")).unwrap();
-    let error = processes.start(&root, start("test:obey").with_name("first")).unwrap_err();
+    let holder = processes.spawn(&root, start("test:obey").with_name("first")).unwrap();
+    let error = processes.spawn(&root, start("test:obey").with_name("first")).unwrap_err();
     assert_eq!(error.to_string(), format!("the name \"first\" is that of {holder}"));
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
-    let other = processes.start(&root, start("test:obey")).unwrap();
+    let other = processes.spawn(&root, start("test:obey")).unwrap();
     let error = processes.register_name("first", other).unwrap_err();
     assert!(matches!(&error, ProcessError::NameTaken { holder: it, .. } if *it == holder), "{error:?}");
     assert_eq!((processes.whereis("first"), processes.len(), counts.get()), (Some(holder), 2, (2, 0)));
@@ -24,11 +24,11 @@ async fn a_name_that_is_taken_is_refused_and_says_by_whom() {
 #[tokio::test]
 async fn what_can_be_no_name_is_refused() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey")).unwrap();
     let (longest, too_long) = ("n".repeat(255), "é".repeat(128));
     for name in ["", "{local@test:host|0x1}", "{", "a\nb", "a\0", "\u{85}", &too_long] {
-        let error = processes.start(&root, start("test:done").with_name(name)).unwrap_err();
-        assert!(matches!(&error, StartError::InvalidName { .. }), "{name:?}: {error:?}");
+        let error = processes.spawn(&root, start("test:done").with_name(name)).unwrap_err();
+        assert!(matches!(&error, SpawnError::InvalidName { .. }), "{name:?}: {error:?}");
         let same = processes.register_name(name, pid).unwrap_err();
         assert!(matches!(&same, ProcessError::InvalidName { .. }), "{name:?}: {same:?}");
         assert_eq!(error.to_string(), same.to_string());
@@ -43,7 +43,7 @@ async fn what_can_be_no_name_is_refused() {
 #[tokio::test]
 async fn a_process_has_as_many_names_as_it_is_given_each_once() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:obey").with_name("b")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_name("b")).unwrap();
     for name in ["a", "b", "a"] {
         processes.register_name(name, pid).unwrap();
     }
@@ -58,7 +58,7 @@ async fn a_process_has_as_many_names_as_it_is_given_each_once() {
 async fn a_name_is_free_when_its_holder_has_ended() {
     let (processes, root) = manager(HostConfig::default());
     for _ in 0..3 {
-        let pid = processes.start(&root, start("test:obey").with_name("first")).unwrap();
+        let pid = processes.spawn(&root, start("test:obey").with_name("first")).unwrap();
         processes.register_name("second", pid).unwrap();
         processes.send(&root, "second", json!("fail")).await.unwrap();
         exit_of(&processes, pid).await;
@@ -73,9 +73,9 @@ async fn a_name_is_free_when_its_holder_has_ended() {
 #[tokio::test]
 async fn the_end_of_who_had_a_name_takes_it_from_nobody_else() {
     let (processes, root) = manager(HostConfig::default());
-    let first = processes.start(&root, start("test:obey").with_name("name")).unwrap();
+    let first = processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
     assert!(processes.unregister_name("name"));
-    let second = processes.start(&root, start("test:obey").with_name("name")).unwrap();
+    let second = processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
     processes.terminate(first).unwrap();
     exit_of(&processes, first).await;
     assert_eq!(processes.whereis("name"), Some(second));
@@ -85,10 +85,10 @@ async fn the_end_of_who_had_a_name_takes_it_from_nobody_else() {
 #[tokio::test]
 async fn a_start_that_is_refused_behind_its_name_gives_it_up() {
     let (processes, root) = manager(HostConfig::default().with_processes(1));
-    let holder = processes.start(&root, start("test:obey")).unwrap();
+    let holder = processes.spawn(&root, start("test:obey")).unwrap();
     let named = || start("test:obey").with_name("name");
-    assert!(matches!(processes.start(&root, named()), Err(StartError::HostFull { .. })));
-    assert!(processes.start(&root, named().with_options(tenant_option("nobody"))).is_err());
+    assert!(matches!(processes.spawn(&root, named()), Err(SpawnError::HostFull { .. })));
+    assert!(processes.spawn(&root, named().with_options(tenant_option("nobody"))).is_err());
     assert_eq!(processes.whereis("name"), None);
     processes.register_name("name", holder).unwrap();
 }
@@ -102,9 +102,9 @@ async fn whoever_has_a_name_is_found_by_its_pid() {
             .map(|_| {
                 let (processes, root) = (processes.clone(), root.clone());
                 tokio::spawn(async move {
-                    match processes.start(&root, start("test:obey").with_name("name")) {
+                    match processes.spawn(&root, start("test:obey").with_name("name")) {
                         Ok(pid) => pid,
-                        Err(StartError::NameTaken { holder, .. }) => {
+                        Err(SpawnError::NameTaken { holder, .. }) => {
                             processes.monitor(holder).unwrap_or_else(|error| panic!("{error}")).pid()
                         }
                         Err(error) => panic!("{error}"),
@@ -125,7 +125,7 @@ async fn whoever_has_a_name_is_found_by_its_pid() {
 #[tokio::test]
 async fn a_process_has_a_bounded_number_of_names() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:forever")).unwrap();
+    let pid = processes.spawn(&root, start("test:forever")).unwrap();
     for number in 0..64 {
         processes.register_name(&format!("name-{number}"), pid).unwrap();
     }

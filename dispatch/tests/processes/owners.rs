@@ -1,6 +1,6 @@
 //! What the end of an owner is to the processes that it owns.
 
-use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessCtx, ProcessManager, StartError};
+use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessContext, ProcessManager, SpawnError};
 use frame_dispatch::{CallError, Payload, Pid};
 use frame_registry::Options;
 use serde_json::json;
@@ -10,10 +10,10 @@ use crate::support::{exit_of, manager, start, until, within};
 
 /// Registers `test:owner`, which starts what it is told as its own, and ends as it is told.
 fn register_owner(processes: &ProcessManager) {
-    let run = async |mut ctx: ProcessCtx, owned: Payload| {
+    let run = async |mut ctx: ProcessContext, owned: Payload| {
         for entry in owned.as_json().and_then(|owned| owned.as_array()).into_iter().flatten() {
             let owned = start(entry.as_str().unwrap()).with_owner();
-            ctx.start(owned).unwrap();
+            ctx.spawn(owned).unwrap();
         }
         loop {
             if let Message::Sent { payload, .. } = ctx.receive().await {
@@ -33,7 +33,7 @@ fn register_trap(processes: &ProcessManager) {
     processes.register("test:trap".parse().unwrap(), Options::new(), trap).unwrap();
 }
 
-async fn trap(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn trap(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     ctx.trap_links(true);
     if let Some(parent) = ctx.processes().parent(ctx.pid()) {
         ctx.unlink(parent);
@@ -55,7 +55,7 @@ async fn what_is_owned_ends_with_its_owner_however_that_ends_and_whatever_it_tra
         register_owner(&processes);
         register_trap(&processes);
         let entries = json!(["test:trap", "test:trap"]);
-        let owner = processes.start(&root, start("test:owner").with_payload(entries)).unwrap();
+        let owner = processes.spawn(&root, start("test:owner").with_payload(entries)).unwrap();
         until("the test for the owned", || owned_by(&processes, owner).len() == 2).await;
         let children = owned_by(&processes, owner);
         let exits: Vec<_> = children.iter().map(|&pid| processes.monitor(pid).unwrap()).collect();
@@ -79,7 +79,7 @@ async fn whoever_is_told_of_an_end_finds_nothing_left_of_what_it_owned() {
     register_trap(&processes);
     for _ in 0..200 {
         let entries = json!(["test:trap", "test:trap", "test:trap"]);
-        let owner = processes.start(&root, start("test:owner").with_payload(entries)).unwrap();
+        let owner = processes.spawn(&root, start("test:owner").with_payload(entries)).unwrap();
         until("the test for the owned", || owned_by(&processes, owner).len() == 3).await;
         let exit = processes.monitor(owner).unwrap();
         processes.terminate(owner).unwrap();
@@ -92,7 +92,7 @@ async fn whoever_is_told_of_an_end_finds_nothing_left_of_what_it_owned() {
 async fn an_owned_process_that_ends_is_nothing_to_its_owner() {
     let (processes, root) = manager(HostConfig::default());
     register_owner(&processes);
-    let owner = processes.start(&root, start("test:owner").with_payload(json!(["test:done"]))).unwrap();
+    let owner = processes.spawn(&root, start("test:owner").with_payload(json!(["test:done"]))).unwrap();
     until("the test for the owned", || owned_by(&processes, owner).is_empty() && processes.len() == 1).await;
     let exit = processes.monitor(owner).unwrap();
     processes.send(&root, owner, json!("done")).await.unwrap();
@@ -102,15 +102,19 @@ async fn an_owned_process_that_ends_is_nothing_to_its_owner() {
 #[tokio::test]
 async fn only_a_process_can_own_another() {
     let (processes, root) = manager(HostConfig::default());
-    let error = processes.start(&root, start("test:obey").with_owner()).unwrap_err();
-    assert!(matches!(error, StartError::NoProcess), "{error:?}");
+    let error = processes.spawn(&root, start("test:obey").with_owner()).unwrap_err();
+    assert!(matches!(error, SpawnError::NoProcess), "{error:?}");
 }
 
 /// A process that starts another of its kind as its own, until there are enough.
-async fn chain(mut ctx: ProcessCtx, left: Payload, last: UnboundedSender<Pid>) -> Result<Payload, CallError> {
+async fn chain(
+    mut ctx: ProcessContext,
+    left: Payload,
+    last: UnboundedSender<Pid>,
+) -> Result<Payload, CallError> {
     match left.as_json().and_then(serde_json::Value::as_u64) {
         Some(0) => last.send(ctx.pid()).unwrap(),
-        Some(left) => _ = ctx.start(start("test:chain").with_payload(json!(left - 1)).with_owner())?,
+        Some(left) => _ = ctx.spawn(start("test:chain").with_payload(json!(left - 1)).with_owner())?,
         None => panic!("no number"),
     }
     loop {
@@ -122,9 +126,9 @@ async fn chain(mut ctx: ProcessCtx, left: Payload, last: UnboundedSender<Pid>) -
 async fn processes_may_own_each_other_to_any_depth() {
     let (processes, root) = manager(HostConfig::default());
     let (last, mut is_last) = unbounded_channel();
-    let run = move |ctx: ProcessCtx, left: Payload| chain(ctx, left, last.clone());
+    let run = move |ctx: ProcessContext, left: Payload| chain(ctx, left, last.clone());
     processes.register("test:chain".parse().unwrap(), Options::new(), run).unwrap();
-    let first = processes.start(&root, start("test:chain").with_payload(json!(100_000))).unwrap();
+    let first = processes.spawn(&root, start("test:chain").with_payload(json!(100_000))).unwrap();
     within("the test for the last", is_last.recv()).await.unwrap();
     processes.terminate(first).unwrap();
     let exit = exit_of(&processes, first).await;
@@ -136,8 +140,8 @@ async fn processes_may_own_each_other_to_any_depth() {
 #[tokio::test]
 async fn a_process_that_is_terminated_owns_nothing_new() {
     let (processes, root) = manager(HostConfig::default());
-    let (kept, mut got) = unbounded_channel::<ProcessCtx>();
-    let run = move |ctx: ProcessCtx, _: Payload| {
+    let (kept, mut got) = unbounded_channel::<ProcessContext>();
+    let run = move |ctx: ProcessContext, _: Payload| {
         let kept = kept.clone();
         async move {
             kept.send(ctx).unwrap();
@@ -145,9 +149,9 @@ async fn a_process_that_is_terminated_owns_nothing_new() {
         }
     };
     processes.register("test:lend".parse().unwrap(), Options::new(), run).unwrap();
-    let owner = processes.start(&root, start("test:lend")).unwrap();
+    let owner = processes.spawn(&root, start("test:lend")).unwrap();
     let ctx = within("the test for a context", got.recv()).await.unwrap();
     processes.terminate(owner).unwrap();
-    assert!(ctx.start(start("test:obey").with_owner()).is_err());
+    assert!(ctx.spawn(start("test:obey").with_owner()).is_err());
     until("the test for the end", || processes.is_empty()).await;
 }

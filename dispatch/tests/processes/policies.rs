@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{ChildSpec, Restart, Strategy, Supervisor};
 use frame_dispatch::process::{
-    ExecError, ExitReason, HostConfig, Message, ProcessCtx, ProcessError, SpawnRequest, StartError,
+    ExecError, ExitReason, HostConfig, Message, ProcessContext, ProcessError, SpawnError, SpawnRequest,
 };
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use frame_registry::Options;
@@ -26,8 +26,8 @@ async fn what_a_policy_refuses_is_an_error_with_its_reason_and_nothing_is_done_f
     processes.register_lifecycle(counts.clone()).unwrap();
     // The resolver of this option panics, and is not asked.
     let start = start("test:obey").with_name("name").with_options(tenant_option("anarchy"));
-    let error = processes.start(&root, start).unwrap_err();
-    assert!(matches!(&error, StartError::NotAllowed { reason, .. } if reason.kind() == ErrorKind::Exhausted));
+    let error = processes.spawn(&root, start).unwrap_err();
+    assert!(matches!(&error, SpawnError::NotAllowed { reason, .. } if reason.kind() == ErrorKind::Exhausted));
     assert_eq!(error.to_string(), "`test:obey` may not be started on `test:host`: come back tomorrow");
     let error = CallError::from(error);
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
@@ -47,8 +47,8 @@ async fn a_policy_is_told_what_is_started_where_and_by_which_process() {
         telling.lock().unwrap().push(asked);
         Ok(())
     });
-    register(&processes, "test:starter", async |ctx: ProcessCtx, _| {
-        ctx.start(start("test:done").with_name("own"))?;
+    register(&processes, "test:starter", async |ctx: ProcessContext, _| {
+        ctx.spawn(start("test:done").with_name("own"))?;
         Ok(Payload::default())
     });
     processes.exec(&root, start("test:starter")).await.unwrap();
@@ -67,7 +67,7 @@ async fn the_policies_of_the_manager_and_of_the_host_both_have_to_agree() {
     };
     let (processes, root) = manager(HostConfig::default().with_spawn_policy(only_done));
     processes.exec(&root, start("test:done")).await.unwrap();
-    processes.start(&root, start("test:obey")).unwrap_err();
+    processes.spawn(&root, start("test:obey")).unwrap_err();
     processes.set_spawn_policy(|_: &SpawnRequest<'_>| Err(CallError::new(ErrorKind::Denied, "not at all")));
     let error = processes.exec(&root, start("test:done")).await.unwrap_err();
     assert!(error.to_string().ends_with("not at all"), "{error}");
@@ -89,14 +89,14 @@ async fn a_policy_that_panics_refuses() {
 #[tokio::test]
 async fn the_holder_of_a_name_is_signalled_without_a_policy_and_a_new_one_is_not_started() {
     let (processes, root) = manager(HostConfig::default());
-    let holder = processes.start(&root, start("test:obey").with_name("one")).unwrap();
+    let holder = processes.spawn(&root, start("test:obey").with_name("one")).unwrap();
     processes.set_spawn_policy(full);
     let signal = start("test:obey").with_name("one").with_message(json!("done"));
-    let started = processes.start_or_signal(&root, signal.clone()).await.unwrap();
+    let started = processes.spawn_or_signal(&root, signal.clone()).await.unwrap();
     assert_eq!(started.pid(), holder);
     exit_of(&processes, holder).await;
-    let error = processes.start_or_signal(&root, signal).await.unwrap_err();
-    assert!(matches!(error, StartError::NotAllowed { .. }), "{error}");
+    let error = processes.spawn_or_signal(&root, signal).await.unwrap_err();
+    assert!(matches!(error, SpawnError::NotAllowed { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_policy_holds_for_the_children_of_a_supervisor_and_their_restarts() {
     let supervisor = Supervisor::builder(Strategy::OneForOne).with_child(child).build().unwrap();
     let handle = supervisor.handle();
     processes.register("test:main".parse().unwrap(), Options::new(), supervisor).unwrap();
-    let main = processes.start(&root, start("test:main")).unwrap();
+    let main = processes.spawn(&root, start("test:main")).unwrap();
     assert_eq!(handle.ready().await, main);
     let exit = processes.monitor(main).unwrap();
     for _ in 0..2 {
@@ -142,11 +142,11 @@ async fn a_policy_that_keeps_the_manager_is_dropped_when_that_has_stopped() {
             _ => Ok(()),
         }
     });
-    register(&processes, "test:waits", async |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:waits", async |mut ctx: ProcessContext, _| {
         while !matches!(ctx.receive().await, Message::Cancelled { .. }) {}
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:waits")).unwrap();
+    processes.spawn(&root, start("test:waits")).unwrap();
     processes.stop(Duration::from_mins(1)).await;
     assert!(weak.upgrade().is_none());
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    Exit, HostConfig, Lifecycle, ManagerConfig, Message, ProcessCtx, ProcessManager, ProcessRef,
-    SendErrorReason, StartError, Started,
+    Exit, HostConfig, Lifecycle, ManagerConfig, Message, ProcessContext, ProcessManager, ProcessRef,
+    SendErrorReason, SpawnError, Started,
 };
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use frame_registry::BoxError;
@@ -21,8 +21,8 @@ use crate::support::{
 #[tokio::test]
 async fn without_a_name_it_is_a_start() {
     let (processes, root) = manager(HostConfig::default());
-    let first = processes.start_or_signal(&root, start("test:obey")).await.unwrap();
-    let second = processes.start_or_signal(&root, start("test:obey")).await.unwrap();
+    let first = processes.spawn_or_signal(&root, start("test:obey")).await.unwrap();
+    let second = processes.spawn_or_signal(&root, start("test:obey")).await.unwrap();
     assert!(matches!((first, second), (Started::New(a), Started::New(b)) if a != b), "{first:?} {second:?}");
 }
 
@@ -47,7 +47,7 @@ async fn of_many_that_start_by_a_name_one_does_and_the_others_signal_it() {
                 let start = (0..EACH).fold(start("test:collect").with_name("winner"), |start, message| {
                     start.with_message(json!([task, message]))
                 });
-                tokio::spawn(async move { processes.start_or_signal(&root, start).await.unwrap() })
+                tokio::spawn(async move { processes.spawn_or_signal(&root, start).await.unwrap() })
             })
             .collect();
         let mut winners = Vec::new();
@@ -79,7 +79,7 @@ async fn where_holders_end_meanwhile_all_come_to_one_that_lived() {
         .map(|task| {
             let (processes, root) = (processes.clone(), root.clone());
             let start = start("test:once").with_name("holder").with_message(json!(task));
-            tokio::spawn(async move { processes.start_or_signal(&root, start).await.unwrap() })
+            tokio::spawn(async move { processes.spawn_or_signal(&root, start).await.unwrap() })
         })
         .collect();
     let (mut started, mut signalled) = (HashSet::new(), HashSet::new());
@@ -102,13 +102,13 @@ async fn where_holders_end_meanwhile_all_come_to_one_that_lived() {
 async fn who_waits_for_room_at_the_holder_starts_another_where_that_ends() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(1));
     let holder =
-        processes.start(&root, start("test:forever").with_name("name").with_message(json!(0))).unwrap();
+        processes.spawn(&root, start("test:forever").with_name("name").with_message(json!(0))).unwrap();
     let mut said_by = register_saying(&processes, "test:tell", async |mut ctx, _, say| {
         say.send(ctx.receive().await.into_payload()).unwrap();
         Ok(Payload::default())
     });
     let signal = start("test:tell").with_name("name").with_message(json!(1));
-    let mut waits = Box::pin(processes.start_or_signal(&root, signal));
+    let mut waits = Box::pin(processes.spawn_or_signal(&root, signal));
     tokio::select! {
         biased;
         started = &mut waits => panic!("there is no room: {started:?}"),
@@ -125,10 +125,10 @@ async fn a_holder_whose_mailbox_stays_full_is_named_in_the_error() {
     let config = ManagerConfig::default().with_max_wait(Duration::from_secs(5));
     let (processes, root) = manager_with(config, HostConfig::default().with_mailbox(1));
     let holder =
-        processes.start(&root, start("test:forever").with_name("name").with_message(json!(0))).unwrap();
+        processes.spawn(&root, start("test:forever").with_name("name").with_message(json!(0))).unwrap();
     let signal = start("test:done").with_name("name").with_message(json!(1));
-    let error = within("a signal for room", processes.start_or_signal(&root, signal)).await.unwrap_err();
-    let StartError::NotSignalled { holder: named, source } = &error else { panic!("{error:?}") };
+    let error = within("a signal for room", processes.spawn_or_signal(&root, signal)).await.unwrap_err();
+    let SpawnError::NotSignalled { holder: named, source } = &error else { panic!("{error:?}") };
     assert_eq!(*named, holder);
     assert!(matches!(source.reason, SendErrorReason::Full { capacity: 1 }), "{source:?}");
     assert_eq!(*source.payload, json!(1).into(), "it is given back");
@@ -139,8 +139,8 @@ async fn a_holder_whose_mailbox_stays_full_is_named_in_the_error() {
 #[tokio::test]
 async fn a_signal_without_messages_is_a_look_up() {
     let (processes, root) = manager(HostConfig::default());
-    let holder = processes.start(&root, start("test:obey").with_name("name")).unwrap();
-    let started = processes.start_or_signal(&root, start("test:obey").with_name("name")).await.unwrap();
+    let holder = processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
+    let started = processes.spawn_or_signal(&root, start("test:obey").with_name("name")).await.unwrap();
     assert_eq!(started, Started::Signalled(holder));
 }
 
@@ -149,10 +149,10 @@ async fn what_refuses_a_start_refuses_it_here_too() {
     let (processes, root) = manager(HostConfig::default());
     register(&processes, "test:other", async |_, payload| Ok(payload));
     let start = start("test:other").with_name("name");
-    let denied = processes.start_or_signal(&root, start.clone().with_options(tenant_option("nobody"))).await;
-    assert!(matches!(denied, Err(StartError::Denied { .. })), "{denied:?}");
-    let invalid = processes.start_or_signal(&root, start.with_name("{")).await;
-    assert!(matches!(invalid, Err(StartError::InvalidName { .. })), "{invalid:?}");
+    let denied = processes.spawn_or_signal(&root, start.clone().with_options(tenant_option("nobody"))).await;
+    assert!(matches!(denied, Err(SpawnError::Denied { .. })), "{denied:?}");
+    let invalid = processes.spawn_or_signal(&root, start.with_name("{")).await;
+    assert!(matches!(invalid, Err(SpawnError::InvalidName { .. })), "{invalid:?}");
 }
 
 /// The first has received one message of two, and ends as the other waits for room.
@@ -161,7 +161,7 @@ async fn where_the_holder_ends_meanwhile_the_next_is_given_the_messages_that_are
     let (processes, root) = manager(HostConfig::default().with_mailbox(2));
     let go_on = Arc::new(Notify::new());
     let waits = Arc::clone(&go_on);
-    let mut said_by = register_saying(&processes, "test:two", move |mut ctx: ProcessCtx, _, say| {
+    let mut said_by = register_saying(&processes, "test:two", move |mut ctx: ProcessContext, _, say| {
         let waits = Arc::clone(&waits);
         async move {
             waits.notified().await;
@@ -172,9 +172,9 @@ async fn where_the_holder_ends_meanwhile_the_next_is_given_the_messages_that_are
         }
     });
     let holder =
-        processes.start(&root, start("test:two").with_name("name").with_message(json!("before"))).unwrap();
+        processes.spawn(&root, start("test:two").with_name("name").with_message(json!("before"))).unwrap();
     let signal = start("test:two").with_name("name").with_message(json!("one")).with_message(json!("two"));
-    let mut waiting = Box::pin(processes.start_or_signal(&root, signal));
+    let mut waiting = Box::pin(processes.spawn_or_signal(&root, signal));
     tokio::select! {
         biased;
         started = &mut waiting => panic!("there is room for one only: {started:?}"),
@@ -228,10 +228,10 @@ async fn who_comes_second_to_the_last_place_of_a_host_finds_the_first() {
     let named = || start("test:forever").with_name("name");
     let first = tokio::spawn({
         let (processes, root) = (processes.clone(), root.clone());
-        async move { processes.start_or_signal(&root, named()).await }
+        async move { processes.spawn_or_signal(&root, named()).await }
     });
     tokio::task::spawn_blocking(move || asked.recv_timeout(BOUND).unwrap()).await.unwrap();
-    let mut second = Box::pin(processes.start_or_signal(&root, named().with_message(json!(1))));
+    let mut second = Box::pin(processes.spawn_or_signal(&root, named().with_message(json!(1))));
     tokio::select! {
         biased;
         started = &mut second => panic!("the first is not there yet: {started:?}"),
@@ -239,8 +239,8 @@ async fn who_comes_second_to_the_last_place_of_a_host_finds_the_first() {
     }
     // One that gives up is in nobody's way.
     let ctx = root.with_timeout(Duration::ZERO);
-    let over = processes.start_or_signal(&ctx, named()).await;
-    assert!(matches!(over, Err(StartError::Over { .. })), "{over:?}");
+    let over = processes.spawn_or_signal(&ctx, named()).await;
+    assert!(matches!(over, Err(SpawnError::Over { .. })), "{over:?}");
     go_on.send(()).unwrap();
     let holder = within("the first", first).await.unwrap().unwrap().pid();
     let second = within("the second for its turn", second).await.unwrap();
@@ -251,34 +251,34 @@ async fn who_comes_second_to_the_last_place_of_a_host_finds_the_first() {
 #[tokio::test]
 async fn who_has_the_name_is_monitored_and_linked_to_as_is_wanted() {
     let (processes, root) = manager(HostConfig::default());
-    let holder = processes.start(&root, start("test:obey").with_name("name")).unwrap();
+    let holder = processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
     let wanted = || start("test:obey").with_name("name").with_monitor().with_link();
     let mut said_by =
-        register_saying(&processes, "test:signals", move |mut ctx: ProcessCtx, _, say| async move {
+        register_saying(&processes, "test:signals", move |mut ctx: ProcessContext, _, say| async move {
             ctx.trap_links(true);
             for _ in 0..2 {
-                let started = ctx.processes().start_or_signal(ctx.ctx(), wanted()).await.unwrap();
+                let started = ctx.processes().spawn_or_signal(ctx.ctx(), wanted()).await.unwrap();
                 assert!(matches!(started, Started::Signalled(_)), "{started:?}");
             }
             let info = ctx.processes().info(ctx.pid()).unwrap();
             assert_eq!((info.monitors.len(), info.links.len()), (1, 1));
             let last = wanted().with_message(json!("fail"));
-            ctx.processes().start_or_signal(ctx.ctx(), last).await.unwrap();
+            ctx.processes().spawn_or_signal(ctx.ctx(), last).await.unwrap();
             for _ in 0..2 {
                 say.send(ctx.receive().await).unwrap();
             }
             Ok(Payload::default())
         });
-    processes.start(&root, start("test:signals")).unwrap();
+    processes.spawn(&root, start("test:signals")).unwrap();
     for _ in 0..2 {
         match said(&mut said_by).await {
             Message::Exited { exit, .. } | Message::LinkDown(exit) => assert_eq!(exit.pid, holder),
             other => panic!("{other:?}"),
         }
     }
-    processes.start(&root, start("test:obey").with_name("name")).unwrap();
-    let refused = processes.start_or_signal(&root, wanted()).await;
-    assert!(matches!(refused, Err(StartError::NoProcess)), "{refused:?}");
+    processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
+    let refused = processes.spawn_or_signal(&root, wanted()).await;
+    assert!(matches!(refused, Err(SpawnError::NoProcess)), "{refused:?}");
 }
 
 #[tokio::test]
@@ -286,15 +286,15 @@ async fn who_has_the_name_itself_is_not_monitored_by_itself() {
     let (processes, root) = manager(HostConfig::default());
     let mut said_by = register_saying(&processes, "test:own", async |ctx, _, say| {
         let own = || start("test:own").with_name("name");
-        let linked = ctx.processes().start_or_signal(ctx.ctx(), own().with_link()).await;
-        let monitored = ctx.processes().start_or_signal(ctx.ctx(), own().with_monitor()).await;
+        let linked = ctx.processes().spawn_or_signal(ctx.ctx(), own().with_link()).await;
+        let monitored = ctx.processes().spawn_or_signal(ctx.ctx(), own().with_monitor()).await;
         say.send((ctx.pid(), linked, monitored)).unwrap();
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:own").with_name("name")).unwrap();
+    processes.spawn(&root, start("test:own").with_name("name")).unwrap();
     let (pid, linked, monitored) = said(&mut said_by).await;
     assert_eq!(linked.unwrap(), Started::Signalled(pid), "nothing happens");
-    assert!(matches!(monitored, Err(StartError::NotMonitored { holder, .. }) if holder == pid));
+    assert!(matches!(monitored, Err(SpawnError::NotMonitored { holder, .. }) if holder == pid));
 }
 
 /// It was there when it was asked for its child, and had ended when that was to be linked to it.
@@ -306,18 +306,18 @@ async fn a_starter_that_ends_meanwhile_is_named_in_the_error() {
         ctx.receive().await;
         Ok(Payload::default())
     });
-    let parent = processes.start(&root, start("test:parent")).unwrap();
+    let parent = processes.spawn(&root, start("test:parent")).unwrap();
     let ctx = said(&mut said_by).await;
     let (asked, go_on) = holding_up(&processes);
     let starter = std::thread::spawn({
         let processes = processes.clone();
-        move || processes.start(&ctx, start("test:forever").with_link())
+        move || processes.spawn(&ctx, start("test:forever").with_link())
     });
     tokio::task::spawn_blocking(move || asked.recv_timeout(BOUND).unwrap()).await.unwrap();
     processes.terminate(parent).unwrap();
     exit_of(&processes, parent).await;
     go_on.send(()).unwrap();
     let error = starter.join().unwrap().unwrap_err();
-    assert!(matches!(error, StartError::StarterEnded { starter } if starter == parent), "{error:?}");
+    assert!(matches!(error, SpawnError::StarterEnded { starter } if starter == parent), "{error:?}");
     assert!(processes.is_empty());
 }

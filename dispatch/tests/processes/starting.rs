@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, Message, Process, ProcessCtx, Start, StartError};
-use frame_dispatch::{BoxFuture, CallError, Ctx, ErrorKind, PID, Payload, Pid, Task};
+use frame_dispatch::process::{HostConfig, Message, Process, ProcessContext, Spawn, SpawnError};
+use frame_dispatch::{BoxFuture, CallContext, CallError, ErrorKind, PID, Payload, Pid, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -16,23 +16,23 @@ use crate::support::{
 #[tokio::test]
 async fn an_unknown_host_and_an_unknown_entry_are_errors() {
     let (processes, root) = manager(HostConfig::default());
-    let elsewhere = Start::new("test:other".parse().unwrap(), "test:done".parse().unwrap());
-    let error = processes.start(&root, elsewhere).unwrap_err();
+    let elsewhere = Spawn::new("test:other".parse().unwrap(), "test:done".parse().unwrap());
+    let error = processes.spawn(&root, elsewhere).unwrap_err();
     assert!(
-        matches!(&error, StartError::UnknownHost { host, .. } if host.as_str() == "test:other"),
+        matches!(&error, SpawnError::UnknownHost { host, .. } if host.as_str() == "test:other"),
         "{error:?}"
     );
     assert_eq!(error.to_string(), "there is no host `test:other`; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
-    let error = processes.start(&root, start("test:nothing")).unwrap_err();
-    assert!(matches!(&error, StartError::UnknownEntry { entry, .. } if entry.as_str() == "test:nothing"));
+    let error = processes.spawn(&root, start("test:nothing")).unwrap_err();
+    assert!(matches!(&error, SpawnError::UnknownEntry { entry, .. } if entry.as_str() == "test:nothing"));
     assert_eq!(error.to_string(), "there is no process `test:nothing` to start; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
 
-    let misspelt = Start::new("test:hots".parse().unwrap(), "test:done".parse().unwrap());
-    let error = processes.start(&root, misspelt).unwrap_err();
+    let misspelt = Spawn::new("test:hots".parse().unwrap(), "test:done".parse().unwrap());
+    let error = processes.spawn(&root, misspelt).unwrap_err();
     assert_eq!(error.to_string(), "there is no host `test:hots`; did you mean `test:host`?");
-    let error = processes.start(&root, start("test:forevr")).unwrap_err();
+    let error = processes.spawn(&root, start("test:forevr")).unwrap_err();
     assert_eq!(error.to_string(), "there is no process `test:forevr` to start; did you mean `test:forever`?");
 }
 
@@ -44,7 +44,7 @@ impl Process for Odd {
         "odd"
     }
 
-    fn run(&self, _: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, _: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(async { Ok(payload) })
     }
 }
@@ -53,13 +53,13 @@ impl Process for Odd {
 async fn a_host_runs_only_the_engines_that_it_is_for() {
     let (processes, root) = manager(HostConfig::default().with_engines(["odd".to_owned(), "lua".to_owned()]));
     processes.register("test:odd".parse().unwrap(), Options::new(), Odd).unwrap();
-    let error = processes.start(&root, start("test:done")).unwrap_err();
+    let error = processes.spawn(&root, start("test:done")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the host `test:host` does not run `test:done`, which is native; it runs odd, lua"
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
-    let pid = processes.start(&root, start("test:odd")).unwrap();
+    let pid = processes.spawn(&root, start("test:odd")).unwrap();
     assert!(exit_of(&processes, pid).await.reason.is_normal());
 }
 
@@ -70,9 +70,9 @@ async fn where_a_resolver_refuses_nothing_is_run_and_the_host_is_not_asked() {
     let counts = Counts::default();
     processes.register_lifecycle(counts.clone()).unwrap();
     let start = || start("test:done").with_name("first");
-    assert!(matches!(processes.start(&root, start()), Err(StartError::HostFull { .. })));
-    let error = processes.start(&root, start().with_options(tenant_option("nobody"))).unwrap_err();
-    assert!(matches!(&error, StartError::Denied { .. }), "{error:?}");
+    assert!(matches!(processes.spawn(&root, start()), Err(SpawnError::HostFull { .. })));
+    let error = processes.spawn(&root, start().with_options(tenant_option("nobody"))).unwrap_err();
+    assert!(matches!(&error, SpawnError::Denied { .. }), "{error:?}");
     let chain = std::error::Error::source(&error).unwrap().to_string();
     assert!(chain.contains("tenant"), "{chain}");
     assert_eq!(CallError::from(error).kind(), ErrorKind::Denied);
@@ -85,8 +85,8 @@ async fn where_a_resolver_panics_nothing_is_run_and_the_starter_goes_on() {
     let counts = Counts::default();
     processes.register_lifecycle(counts.clone()).unwrap();
     let start = start("test:done").with_name("first").with_options(tenant_option("anarchy"));
-    let error = processes.start(&root, start).unwrap_err();
-    assert!(matches!(&error, StartError::ResolverPanicked { .. }), "{error:?}");
+    let error = processes.spawn(&root, start).unwrap_err();
+    assert!(matches!(&error, SpawnError::ResolverPanicked { .. }), "{error:?}");
     assert_eq!(error.to_string(), "its frame was not made: a resolver panicked: out of order");
     assert_eq!((counts.get(), processes.whereis("first"), processes.len()), ((0, 0), None, 0));
 }
@@ -96,9 +96,9 @@ async fn a_refused_start_leaves_the_place_and_the_name_to_the_next() {
     let (processes, root) = manager(HostConfig::default().with_processes(1));
     for tenant in ["nobody", "anarchy"] {
         let start = start("test:obey").with_name("first").with_options(tenant_option(tenant));
-        processes.start(&root, start).unwrap_err();
+        processes.spawn(&root, start).unwrap_err();
     }
-    let pid = processes.start(&root, start("test:obey").with_name("first")).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_name("first")).unwrap();
     assert_eq!(processes.whereis("first"), Some(pid));
 }
 
@@ -107,7 +107,7 @@ async fn no_pid_is_given_twice_and_each_reads_back_from_its_text() {
     let (processes, root) = manager(HostConfig::default());
     let mut seen = HashSet::new();
     for _ in 0..100 {
-        let pid = processes.start(&root, start("test:done")).unwrap();
+        let pid = processes.spawn(&root, start("test:done")).unwrap();
         assert!(seen.insert(pid), "{pid} was given twice");
         assert_eq!(pid.to_string().parse::<Pid>().unwrap(), pid);
         assert!(pid.to_string().starts_with("{local@test:host|0x"), "{pid}");
@@ -125,7 +125,7 @@ async fn messages_of_the_start_are_there_first_and_in_order() {
         Ok(Payload::default())
     });
     let start = (0..10).fold(start("test:tell"), |start, number| start.with_message(json!(number)));
-    let pid = processes.start(&root, start).unwrap();
+    let pid = processes.spawn(&root, start).unwrap();
     for number in 0..10 {
         assert_eq!(said(&mut said_by).await, json!(number).into());
     }
@@ -153,7 +153,7 @@ async fn nobodys_message_comes_before_those_of_the_start_or_takes_their_room() {
     for _ in 0..1000 {
         let start =
             start("test:tell").with_name("named").with_message(json!("one")).with_message(json!("two"));
-        let pid = processes.start(&root, start).unwrap();
+        let pid = processes.spawn(&root, start).unwrap();
         assert_eq!(said(&mut said_by).await, Some(json!("one").into()));
         assert_eq!(said(&mut said_by).await, Some(json!("two").into()));
         exit_of(&processes, pid).await;
@@ -166,20 +166,20 @@ async fn nobodys_message_comes_before_those_of_the_start_or_takes_their_room() {
 async fn more_messages_than_the_mailbox_holds_are_refused() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(2));
     let start = |messages| (0..messages).fold(start("test:forever"), |start, _| start.with_message(json!(1)));
-    let error = processes.start(&root, start(3)).unwrap_err();
+    let error = processes.spawn(&root, start(3)).unwrap_err();
     assert_eq!(error.to_string(), "it was to begin with 3 messages, and its mailbox holds 2");
     assert!(processes.is_empty());
-    let pid = processes.start(&root, start(2)).unwrap();
+    let pid = processes.spawn(&root, start(2)).unwrap();
     assert_eq!(processes.info(pid).unwrap().mailbox, 2);
 }
 
 #[tokio::test]
 async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
     let (processes, root) = manager(HostConfig::default());
-    let refused = |ctx: &Ctx| {
+    let refused = |ctx: &CallContext| {
         for start in [start("test:done").with_link(), start("test:done").with_monitor()] {
-            let error = processes.start(ctx, start).unwrap_err();
-            assert!(matches!(error, StartError::NoProcess), "{error:?}");
+            let error = processes.spawn(ctx, start).unwrap_err();
+            assert!(matches!(error, SpawnError::NoProcess), "{error:?}");
         }
         assert!(processes.list().iter().all(|process| process.entry.as_str() == "test:calls"));
     };
@@ -187,8 +187,8 @@ async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
     // Nor can a function that a process calls: a link of that would be gone with the next line.
     let functions = processes.functions();
     let inside = processes.clone();
-    let function = move |ctx: Ctx, _| {
-        let error = inside.start(&ctx, start("test:done").with_link()).unwrap_err();
+    let function = move |ctx: CallContext, _| {
+        let error = inside.spawn(&ctx, start("test:done").with_link()).unwrap_err();
         async move { Ok::<Payload, CallError>(json!(error.to_string()).into()) }
     };
     functions.register("test:starts".parse().unwrap(), Options::new(), function).unwrap();
@@ -199,7 +199,7 @@ async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
     let from_function = within("a call", root.call(call())).await.unwrap();
     let from_process = within("exec", processes.exec(&root, start("test:calls"))).await.unwrap();
     assert_eq!(from_function, from_process);
-    assert_eq!(from_process, json!(StartError::NoProcess.to_string()).into());
+    assert_eq!(from_process, json!(SpawnError::NoProcess.to_string()).into());
 }
 
 /// What a frame says in the place of its PID is of no account for who its children are of.
@@ -207,12 +207,12 @@ async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
 async fn the_parent_is_the_process_that_starts_whatever_its_frame_says() {
     let (processes, root) = manager(HostConfig::default());
     let mut said_by = register_saying(&processes, "test:parent", async |ctx, _, say| {
-        let child = ctx.start(start("test:forever")).unwrap();
+        let child = ctx.spawn(start("test:forever")).unwrap();
         say.send((ctx.pid(), ctx.processes().parent(child))).unwrap();
         Ok(Payload::default())
     });
-    let another = processes.start(&root, start("test:forever")).unwrap();
-    processes.start(&root, start("test:parent").with_pair(PID.pair(another))).unwrap();
+    let another = processes.spawn(&root, start("test:forever")).unwrap();
+    processes.spawn(&root, start("test:parent").with_pair(PID.pair(another))).unwrap();
     let (parent, of_child) = said(&mut said_by).await;
     assert_eq!(of_child, Some(parent), "and not {another}");
 }
@@ -225,8 +225,8 @@ async fn who_is_over_starts_nothing() {
     let cancelled = root.with_cancellation(token);
     let late = root.with_timeout(Duration::ZERO);
     for (ctx, kind) in [(cancelled, ErrorKind::Cancelled), (late, ErrorKind::Deadline)] {
-        let error = processes.start(&ctx, start("test:forever")).unwrap_err();
-        assert!(matches!(&error, StartError::Over { source } if source.kind() == kind), "{error:?}");
+        let error = processes.spawn(&ctx, start("test:forever")).unwrap_err();
+        assert!(matches!(&error, SpawnError::Over { source } if source.kind() == kind), "{error:?}");
         assert_eq!(CallError::from(error).kind(), kind);
     }
     assert!(processes.is_empty());
@@ -243,7 +243,7 @@ async fn a_process_outlives_the_call_that_started_it() {
         ctx.receive().await;
         Ok(json!("done").into())
     });
-    let pid = processes.start(&ctx, start("test:bounds")).unwrap();
+    let pid = processes.spawn(&ctx, start("test:bounds")).unwrap();
     token.cancel();
     processes.send(&root, pid, json!(1)).await.unwrap();
     assert_eq!(
@@ -259,7 +259,7 @@ async fn a_process_outlives_the_call_that_started_it() {
 async fn a_process_outlives_the_deadline_of_its_starter() {
     let (processes, root) = manager(HostConfig::default());
     let ctx = root.with_timeout(Duration::from_secs(1));
-    let pid = processes.start(&ctx, start("test:obey")).unwrap();
+    let pid = processes.spawn(&ctx, start("test:obey")).unwrap();
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(ctx.check().unwrap_err().kind(), ErrorKind::Deadline);
     processes.send(&root, pid, json!("done")).await.unwrap();
@@ -270,7 +270,7 @@ async fn a_process_outlives_the_deadline_of_its_starter() {
 async fn a_process_outlives_the_process_that_started_it() {
     let (processes, root) = manager(HostConfig::default());
     register(&processes, "test:parent", async |ctx, _| {
-        let child = ctx.start(start("test:obey"))?;
+        let child = ctx.spawn(start("test:obey"))?;
         Ok(json!(child.to_string()).into())
     });
     let child = within("exec", processes.exec(&root, start("test:parent"))).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_process_outlives_the_process_that_started_it() {
 #[tokio::test]
 async fn what_a_process_spawned_is_cancelled_when_it_ends() {
     let (processes, root) = manager(HostConfig::default());
-    let function = async |_: Ctx, payload| Ok::<Payload, CallError>(payload);
+    let function = async |_: CallContext, payload| Ok::<Payload, CallError>(payload);
     processes.functions().register("test:any".parse().unwrap(), Options::new(), function).unwrap();
     let mut said_by = register_saying(&processes, "test:spawns", async |mut ctx, _, say| {
         say.send(ctx.ctx().clone()).unwrap();
@@ -290,7 +290,7 @@ async fn what_a_process_spawned_is_cancelled_when_it_ends() {
         Ok(Payload::default())
     });
     for is_terminated in [false, true] {
-        let pid = processes.start(&root, start("test:spawns")).unwrap();
+        let pid = processes.spawn(&root, start("test:spawns")).unwrap();
         let ctx = said(&mut said_by).await;
         let task = tokio::spawn({
             let ctx = ctx.clone();
@@ -307,7 +307,7 @@ async fn what_a_process_spawned_is_cancelled_when_it_ends() {
         let error = ctx.call(Task::new("test:any".parse().unwrap())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         exit_of(&processes, pid).await;
-        let error = processes.start(&ctx, start("test:done")).unwrap_err();
-        assert!(matches!(error, StartError::Over { .. }), "{error:?}");
+        let error = processes.spawn(&ctx, start("test:done")).unwrap_err();
+        assert!(matches!(error, SpawnError::Over { .. }), "{error:?}");
     }
 }

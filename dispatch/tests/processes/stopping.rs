@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use frame_dispatch::process::{
     Exit, ExitReason, HostConfig, HostId, Lifecycle, Message, ProcessManager, ProcessRef, RegisterError,
-    Start, StartError,
+    Spawn, SpawnError,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload, Pid};
 use frame_registry::{BoxError, Options};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
@@ -21,10 +21,10 @@ use crate::support::{
 async fn a_host_is_stopped_by_asking_then_by_killing() {
     let (processes, root) = manager(HostConfig::default());
     processes.register_host("test:other".parse().unwrap(), HostConfig::default()).unwrap();
-    let other = Start::new("test:other".parse().unwrap(), "test:obey".parse().unwrap());
-    let other = processes.start(&root, other).unwrap();
-    let obeys = processes.start(&root, start("test:obey")).unwrap();
-    let stays = processes.start(&root, start("test:forever")).unwrap();
+    let other = Spawn::new("test:other".parse().unwrap(), "test:obey".parse().unwrap());
+    let other = processes.spawn(&root, other).unwrap();
+    let obeys = processes.spawn(&root, start("test:obey")).unwrap();
+    let stays = processes.spawn(&root, start("test:forever")).unwrap();
     let exits = [obeys, stays].map(|pid| processes.monitor(pid).unwrap());
     let begin = tokio::time::Instant::now();
     let stopped = within("stop", processes.stop_host(&host_id(), Duration::from_secs(10))).await.unwrap();
@@ -40,11 +40,11 @@ async fn a_host_is_stopped_by_asking_then_by_killing() {
     assert_eq!(stayed.reason.to_string(), "its host stopped");
     assert_eq!(processes.list().iter().map(|process| process.pid).collect::<Vec<_>>(), [other]);
 
-    let error = processes.start(&root, start("test:obey")).unwrap_err();
-    assert!(matches!(error, StartError::UnknownHost { .. }), "{error:?}");
+    let error = processes.spawn(&root, start("test:obey")).unwrap_err();
+    assert!(matches!(error, SpawnError::UnknownHost { .. }), "{error:?}");
     assert!(processes.stop_host(&host_id(), Duration::ZERO).await.is_none());
     processes.register_host(host_id(), HostConfig::default()).unwrap();
-    let pid = processes.start(&root, start("test:obey").with_message(json!("done"))).unwrap();
+    let pid = processes.spawn(&root, start("test:obey").with_message(json!("done"))).unwrap();
     assert!(exit_of(&processes, pid).await.reason.is_normal(), "the id is free again");
 }
 
@@ -52,7 +52,7 @@ async fn a_host_is_stopped_by_asking_then_by_killing() {
 async fn a_stop_is_over_as_soon_as_all_have_ended() {
     let (processes, root) = manager(HostConfig::default());
     for _ in 0..100 {
-        processes.start(&root, start("test:obey")).unwrap();
+        processes.spawn(&root, start("test:obey")).unwrap();
     }
     let begin = tokio::time::Instant::now();
     let stopped = within("stop", processes.stop(LONG)).await;
@@ -68,12 +68,12 @@ async fn while_a_host_stops_nothing_is_started_on_it() {
     let (processes, root) = manager(HostConfig::default());
     let mut receiver = register_saying(&processes, "test:last", async |mut ctx, _, say| {
         ctx.receive().await;
-        let error = ctx.start(start("test:done")).unwrap_err();
-        assert!(matches!(&error, StartError::HostStopping { .. }), "{error:?}");
+        let error = ctx.spawn(start("test:done")).unwrap_err();
+        assert!(matches!(&error, SpawnError::HostStopping { .. }), "{error:?}");
         say.send((error.to_string(), CallError::from(error).kind())).unwrap();
         Ok(Payload::default())
     });
-    let pid = processes.start(&root, start("test:last")).unwrap();
+    let pid = processes.spawn(&root, start("test:last")).unwrap();
     let exit = processes.monitor(pid).unwrap();
     let stopped = within("stop", processes.stop_host(&host_id(), LONG)).await.unwrap();
     assert_eq!((stopped.cancelled, stopped.killed), (1, 0));
@@ -97,23 +97,23 @@ async fn once_the_manager_stops_nothing_can_be_registered() {
     assert_eq!(error, RegisterError::Stopping { id: "test:late".to_owned() });
     let error = processes.register_lifecycle(Counts::default()).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "counts".to_owned() });
-    let error = processes.start(&root, start("test:done")).unwrap_err();
-    assert!(matches!(error, StartError::HostStopping { .. }), "it was there: {error:?}");
+    let error = processes.spawn(&root, start("test:done")).unwrap_err();
+    assert!(matches!(error, SpawnError::HostStopping { .. }), "it was there: {error:?}");
     assert!(processes.hosts().is_empty() && processes.entries().is_empty());
 }
 
 #[tokio::test]
 async fn where_the_stop_is_dropped_the_host_stays_closed_and_can_be_stopped_again() {
     let (processes, root) = manager(HostConfig::default());
-    let pid = processes.start(&root, start("test:forever")).unwrap();
+    let pid = processes.spawn(&root, start("test:forever")).unwrap();
     let id = host_id();
     tokio::select! {
         biased;
         _ = processes.stop_host(&id, LONG) => panic!("a process is left"),
         () = std::future::ready(()) => (),
     }
-    let error = processes.start(&root, start("test:done")).unwrap_err();
-    assert!(matches!(error, StartError::HostStopping { .. }), "{error:?}");
+    let error = processes.spawn(&root, start("test:done")).unwrap_err();
+    assert!(matches!(error, SpawnError::HostStopping { .. }), "{error:?}");
     let error = processes.register_host(host_id(), HostConfig::default()).unwrap_err();
     assert_eq!(error, RegisterError::HostTaken { id: host_id() });
     let stopped = within("stop", processes.stop_host(&host_id(), Duration::ZERO)).await.unwrap();
@@ -157,8 +157,8 @@ fn register_blocking(processes: &ProcessManager) -> (tokio::sync::mpsc::Unbounde
 async fn what_blocks_its_thread_is_said_to_run_on() {
     let (processes, root) = manager(HostConfig::default());
     let (mut blocks, gate) = register_blocking(&processes);
-    let pid = processes.start(&root, start("test:blocks")).unwrap();
-    let obeys = processes.start(&root, start("test:obey")).unwrap();
+    let pid = processes.spawn(&root, start("test:blocks")).unwrap();
+    let obeys = processes.spawn(&root, start("test:obey")).unwrap();
     said(&mut blocks).await;
     let exit = processes.monitor(pid).unwrap();
     let stopped = within("stop", processes.stop(Duration::from_millis(10))).await;
@@ -211,10 +211,10 @@ fn holding(processes: &ProcessManager) -> Arc<Holds> {
 
 fn start_on_a_thread(
     processes: &ProcessManager,
-    root: &Ctx,
-) -> std::thread::JoinHandle<Result<Pid, StartError>> {
+    root: &CallContext,
+) -> std::thread::JoinHandle<Result<Pid, SpawnError>> {
     let (processes, root) = (processes.clone(), root.clone());
-    std::thread::spawn(move || processes.start(&root, start("test:never").with_name("name")))
+    std::thread::spawn(move || processes.spawn(&root, start("test:never").with_name("name")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -230,9 +230,9 @@ async fn a_start_in_the_middle_of_which_its_host_is_closed_is_undone() {
     };
     until("a test for the host to be closed", || {
         // The one that is held up has the only place, so this comes to no handler.
-        match processes.start(&root, start("test:never")) {
-            Err(StartError::HostFull { .. }) => false,
-            Err(StartError::HostStopping { .. }) => true,
+        match processes.spawn(&root, start("test:never")) {
+            Err(SpawnError::HostFull { .. }) => false,
+            Err(SpawnError::HostStopping { .. }) => true,
             other => panic!("{other:?}"),
         }
     })
@@ -240,7 +240,7 @@ async fn a_start_in_the_middle_of_which_its_host_is_closed_is_undone() {
     assert!(!stop.is_finished(), "it waits for the one that is being started");
     holds.may_go_on.open();
     let error = starter.join().unwrap().unwrap_err();
-    assert!(matches!(error, StartError::HostStopping { .. }), "{error:?}");
+    assert!(matches!(error, SpawnError::HostStopping { .. }), "{error:?}");
     let stopped = within("stop for the start", stop).await.unwrap().unwrap();
     assert_eq!((stopped.killed, &*stopped.running), (0, &[][..]));
     assert_eq!(holds.counts.get(), (1, 1));
@@ -261,7 +261,7 @@ async fn a_manager_that_has_stopped_keeps_no_handler() {
 #[tokio::test]
 async fn what_ended_and_what_stopped_is_written_as_json() {
     let (processes, root) = manager(HostConfig::default());
-    let obeys = processes.start(&root, start("test:obey")).unwrap();
+    let obeys = processes.spawn(&root, start("test:obey")).unwrap();
     let exit = processes.monitor(obeys).unwrap();
     processes.send(&root, obeys, json!("done")).await.unwrap();
     let written = json!(within("an exit", exit).await);
@@ -269,13 +269,13 @@ async fn what_ended_and_what_stopped_is_written_as_json() {
         written,
         json!({ "pid": obeys.to_string(), "reason": "normal", "message": "it was done", "result": "done" })
     );
-    let bytes = processes.start(&root, start("test:done").with_payload(vec![1, 2])).unwrap();
+    let bytes = processes.spawn(&root, start("test:done").with_payload(vec![1, 2])).unwrap();
     let written = json!(within("an exit", processes.monitor(bytes).unwrap()).await);
     assert_eq!((&written["result_bytes"], written.get("result")), (&json!(2), None));
 
     let (fails, linked) = (
-        processes.start(&root, start("test:obey")).unwrap(),
-        processes.start(&root, start("test:forever")).unwrap(),
+        processes.spawn(&root, start("test:obey")).unwrap(),
+        processes.spawn(&root, start("test:forever")).unwrap(),
     );
     processes.link(fails, linked).unwrap();
     let exit = processes.monitor(linked).unwrap();
@@ -287,7 +287,7 @@ async fn what_ended_and_what_stopped_is_written_as_json() {
     let failed = json!({ "origin": fails, "reason": "failed", "message": "it failed: told to fail" });
     assert_eq!(json!(down), failed);
 
-    let stays = processes.start(&root, start("test:forever")).unwrap();
+    let stays = processes.spawn(&root, start("test:forever")).unwrap();
     let stopped = within("stop", processes.stop(Duration::ZERO)).await;
     assert_eq!(json!(stopped), json!({ "cancelled": 1, "killed": 1, "running": [] }), "{stays}");
 }
@@ -304,7 +304,7 @@ async fn a_start_that_goes_on_when_its_host_has_stopped_is_undone() {
     assert_eq!((stopped.cancelled, stopped.killed, &*stopped.running), (0, 0, &[][..]));
     holds.may_go_on.open();
     let error = starter.join().unwrap().unwrap_err();
-    assert!(matches!(error, StartError::HostStopping { .. }), "{error:?}");
+    assert!(matches!(error, SpawnError::HostStopping { .. }), "{error:?}");
     assert_eq!(holds.counts.get(), (1, 1));
     assert_eq!((processes.len(), processes.whereis("name")), (0, None));
 }
@@ -322,9 +322,9 @@ async fn of_starts_and_a_stop_at_once_nothing_is_left() {
                 tokio::spawn(async move {
                     let mut started = Vec::new();
                     loop {
-                        match processes.start(&root, start("test:obey")) {
+                        match processes.spawn(&root, start("test:obey")) {
                             Ok(pid) => started.push(pid),
-                            Err(StartError::HostStopping { .. } | StartError::UnknownHost { .. }) => break,
+                            Err(SpawnError::HostStopping { .. } | SpawnError::UnknownHost { .. }) => break,
                             Err(error) => panic!("{error}"),
                         }
                         tokio::task::yield_now().await;
@@ -357,15 +357,15 @@ async fn a_runtime_that_is_shut_down_under_a_host_ends_its_processes() {
     let (under, id) = (runtime(), "test:under".parse::<HostId>().unwrap());
     let config = HostConfig::default().with_runtime(under.handle().clone());
     processes.register_host(id.clone(), config).unwrap();
-    let start = || Start::new(id.clone(), "test:forever".parse().unwrap());
-    let pid = processes.start(&root, start()).unwrap();
+    let start = || Spawn::new(id.clone(), "test:forever".parse().unwrap());
+    let pid = processes.spawn(&root, start()).unwrap();
     let exit = processes.monitor(pid).unwrap();
     under.shutdown_background();
     let exit = within("a monitor for the runtime's end", exit).await;
     assert!(matches!(exit.reason, ExitReason::HostStopped), "{exit:?}");
     all_gone(&processes).await;
     // It is spawned, and ended with that.
-    let pid = processes.start(&root, start()).unwrap();
+    let pid = processes.spawn(&root, start()).unwrap();
     assert!(matches!(exit_of(&processes, pid).await.reason, ExitReason::HostStopped));
     let stopped = within("stop", processes.stop_host(&id, LONG)).await.unwrap();
     assert_eq!((stopped.cancelled, stopped.killed), (0, 0));

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Message, ProcessCtx, ProcessManager, ProcessRef,
-    Start,
+    Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Message, ProcessContext, ProcessManager, ProcessRef,
+    Spawn,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Pid};
 use frame_registry::{
-    App, BoxError, Context, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, BoxError, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option,
+    frame_resolver,
 };
 use tokio::sync::mpsc;
 
@@ -24,14 +25,14 @@ pub(crate) const LONG: Duration = Duration::from_hours(1);
 #[frame_option(name = "tenant")]
 pub(crate) static TENANT: FrameOption<String>;
 
-pub(crate) static TENANT_OF: Key<String> = Key::new("tenant").inherit();
+pub(crate) static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
         Some(tenant) if tenant == "anarchy" => panic!("out of order"),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 
@@ -55,11 +56,11 @@ pub(crate) async fn until(who: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// A manager with the host `test:host`, and what calls from outside are made with.
-pub(crate) fn manager(config: HostConfig) -> (ProcessManager, Ctx) {
+pub(crate) fn manager(config: HostConfig) -> (ProcessManager, CallContext) {
     manager_with(ManagerConfig::default(), config)
 }
 
-pub(crate) fn manager_with(config: ManagerConfig, host: HostConfig) -> (ProcessManager, Ctx) {
+pub(crate) fn manager_with(config: ManagerConfig, host: HostConfig) -> (ProcessManager, CallContext) {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let functions = Functions::new(app.build());
@@ -76,12 +77,12 @@ pub(crate) fn host_id() -> HostId {
 }
 
 /// Gives back what it was given, at once.
-async fn done(_: ProcessCtx, payload: Payload) -> Result<Payload, CallError> {
+async fn done(_: ProcessContext, payload: Payload) -> Result<Payload, CallError> {
     Ok(payload)
 }
 
 /// Ends as the first message says: `done`, `fail` or `panic`; or because it is cancelled. Others are nothing to it.
-async fn obey(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn obey(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     loop {
         match ctx.receive().await {
             Message::Sent { payload, .. } => match payload.as_json().and_then(|it| it.as_str()) {
@@ -97,14 +98,14 @@ async fn obey(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
 }
 
 /// Receives nothing, and does not end.
-async fn forever(_ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn forever(_ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     pending().await
 }
 
 /// Registers a native process.
 pub(crate) fn register<F, R>(processes: &ProcessManager, entry: &str, process: F)
 where
-    F: Fn(ProcessCtx, Payload) -> R + Send + Sync + 'static,
+    F: Fn(ProcessContext, Payload) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Payload, CallError>> + Send + 'static,
 {
     processes.register(entry.parse().unwrap(), Options::new(), process).unwrap();
@@ -118,7 +119,7 @@ pub(crate) fn register_saying<T, F, R>(
 ) -> mpsc::UnboundedReceiver<T>
 where
     T: Send + 'static,
-    F: Fn(ProcessCtx, Payload, mpsc::UnboundedSender<T>) -> R + Send + Sync + 'static,
+    F: Fn(ProcessContext, Payload, mpsc::UnboundedSender<T>) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Payload, CallError>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -132,8 +133,8 @@ pub(crate) async fn said<T>(receiver: &mut mpsc::UnboundedReceiver<T>) -> T {
 }
 
 /// A process of `entry` on the host `test:host`.
-pub(crate) fn start(entry: &str) -> Start {
-    Start::new(host_id(), entry.parse().unwrap())
+pub(crate) fn start(entry: &str) -> Spawn {
+    Spawn::new(host_id(), entry.parse().unwrap())
 }
 
 /// The exit of a process that ends, or has.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, Message, ProcessCtx, Tick, TimerError};
+use frame_dispatch::process::{HostConfig, Message, ProcessContext, Tick, TimerError};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Runs a process to its end, on a host with small mailboxes and few timers, and returns what it returns.
 async fn run<F, R>(process: F) -> Value
 where
-    F: Fn(ProcessCtx) -> R + Send + Sync + 'static,
+    F: Fn(ProcessContext) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Value, CallError>> + Send + 'static,
 {
     let (processes, root) = manager(HostConfig::default().with_mailbox(2).with_timers(4));
@@ -27,7 +27,7 @@ where
     result.as_json().unwrap().clone()
 }
 
-async fn tick(ctx: &mut ProcessCtx) -> Tick {
+async fn tick(ctx: &mut ProcessContext) -> Tick {
     match ctx.receive().await {
         Message::Timer(tick) => *tick,
         other => panic!("{other:?}"),
@@ -88,7 +88,7 @@ async fn an_unread_tick_is_the_only_one_in_the_mailbox() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_is_one_tick_and_the_next_comes_in_step() {
     let (processes, root) = manager(HostConfig::default());
-    let mut told = register_saying(&processes, "test:ticks", async |mut ctx: ProcessCtx, _, says| {
+    let mut told = register_saying(&processes, "test:ticks", async |mut ctx: ProcessContext, _, says| {
         let begun = Instant::now();
         ctx.send_every(2 * SECOND, json!("tick"))?;
         says.send((0, 0)).unwrap();
@@ -97,7 +97,7 @@ async fn a_clock_that_jumps_is_one_tick_and_the_next_comes_in_step() {
             says.send((seconds(begun), tick.missed)).unwrap();
         }
     });
-    let pid = processes.start(&root, start("test:ticks")).unwrap();
+    let pid = processes.spawn(&root, start("test:ticks")).unwrap();
     assert_eq!(said(&mut told).await, (0, 0));
     // As after a pause of the program: nothing ran meanwhile.
     tokio::time::advance(101 * SECOND).await;
@@ -199,25 +199,25 @@ async fn a_period_of_zero_is_refused_and_the_longest_time_is_not() {
 #[tokio::test(start_paused = true)]
 async fn timers_end_with_their_process_and_others_cannot_cancel_them() {
     let (processes, root) = manager(HostConfig::default());
-    register(&processes, "test:owner", async |mut ctx: ProcessCtx, _| {
+    register(&processes, "test:owner", async |mut ctx: ProcessContext, _| {
         let timer = ctx.send_every(SECOND, json!("tick"))?;
         ctx.processes().register_name("owner", ctx.pid()).unwrap();
         let message = ctx.receive_where(|message| matches!(message, Message::Sent { .. })).await;
         message.reply(json!(timer.to_string()))?;
         Ok(Payload::default())
     });
-    register(&processes, "test:other", async |ctx: ProcessCtx, _| {
+    register(&processes, "test:other", async |ctx: ProcessContext, _| {
         let timer = ctx.call("owner", json!("which")).await?;
         let timer = timer.as_json().unwrap().as_str().unwrap().parse().unwrap();
         Ok(json!(ctx.cancel_timer(timer)).into())
     });
-    let owner = processes.start(&root, start("test:owner")).unwrap();
+    let owner = processes.spawn(&root, start("test:owner")).unwrap();
     let exit = processes.monitor(owner).unwrap();
     tokio::task::yield_now().await;
     assert_eq!(processes.exec(&root, start("test:other")).await.unwrap(), json!(false).into());
     assert!(within("a monitor for the owner", exit).await.reason.is_normal());
 
-    let other = processes.start(&root, start("test:owner")).unwrap();
+    let other = processes.spawn(&root, start("test:owner")).unwrap();
     processes.terminate(other).unwrap();
     exit_of(&processes, other).await;
     tokio::time::sleep(10 * SECOND).await;
@@ -232,7 +232,7 @@ async fn a_context_that_outlives_its_process_sets_no_timers() {
         sender.send(ctx).unwrap();
         async { Ok(Payload::default()) }
     });
-    let pid = processes.start(&root, start("test:gone")).unwrap();
+    let pid = processes.spawn(&root, start("test:gone")).unwrap();
     exit_of(&processes, pid).await;
     let ctx = kept.recv().await.unwrap();
     let error = ctx.send_after(SECOND, json!(1)).unwrap_err();

@@ -13,7 +13,7 @@ async fn a_process_that_monitors_who_has_ended_without_end_is_ended_itself() {
     let config = ManagerConfig::default().with_monitors(5);
     let (processes, root) = manager_with(config, HostConfig::default().with_processes(10).with_mailbox(4));
     register(&processes, "test:greedy", async |ctx, _| {
-        let ended = ctx.start(start("test:done"))?;
+        let ended = ctx.spawn(start("test:done"))?;
         while ctx.processes().info(ended).is_some() {
             tokio::task::yield_now().await;
         }
@@ -23,7 +23,7 @@ async fn a_process_that_monitors_who_has_ended_without_end_is_ended_itself() {
             tokio::task::yield_now().await;
         }
     });
-    let greedy = processes.start(&root, start("test:greedy")).unwrap();
+    let greedy = processes.spawn(&root, start("test:greedy")).unwrap();
     let exit = exit_of(&processes, greedy).await;
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
     assert_eq!(error.kind(), ErrorKind::Exhausted);
@@ -38,11 +38,11 @@ async fn a_process_that_traps_links_and_does_not_receive_that_is_ended() {
         ctx.trap_links(true);
         loop {
             // The host has no place for more, until some have ended.
-            let _ = ctx.start(start("test:fails").with_link());
+            let _ = ctx.spawn(start("test:fails").with_link());
             tokio::task::yield_now().await;
         }
     });
-    let trapping = processes.start(&root, start("test:trapping")).unwrap();
+    let trapping = processes.spawn(&root, start("test:trapping")).unwrap();
     let exit = exit_of(&processes, trapping).await;
     assert!(
         matches!(&exit.reason, ExitReason::Failed(error) if error.kind() == ErrorKind::Exhausted),
@@ -56,7 +56,7 @@ async fn no_more_results_are_kept_than_the_mailbox_holds_messages_and_no_exit_is
     register(&processes, "test:gives", async |_, _| Ok(json!("a result").into()));
     let mut results = register_saying(&processes, "test:watch", async |mut ctx, _, say| {
         for _ in 0..5 {
-            ctx.start(start("test:gives").with_monitor())?;
+            ctx.spawn(start("test:gives").with_monitor())?;
         }
         while ctx.processes().len() > 1 {
             tokio::task::yield_now().await;
@@ -68,7 +68,7 @@ async fn no_more_results_are_kept_than_the_mailbox_holds_messages_and_no_exit_is
         }
         Ok(Payload::default())
     });
-    processes.start(&root, start("test:watch")).unwrap();
+    processes.spawn(&root, start("test:watch")).unwrap();
     let mut kept = Vec::new();
     for _ in 0..5 {
         kept.push(said(&mut results).await);
@@ -83,10 +83,10 @@ async fn a_context_that_outlives_its_process_monitors_nothing() {
         ctx.receive().await;
         Ok(Payload::default())
     });
-    let waits = processes.start(&root, start("test:waits")).unwrap();
+    let waits = processes.spawn(&root, start("test:waits")).unwrap();
     let (sender, mut outcome) = tokio::sync::mpsc::unbounded_channel();
     let sender = Arc::new(sender);
-    register(&processes, "test:ends", move |ctx: frame_dispatch::process::ProcessCtx, _| {
+    register(&processes, "test:ends", move |ctx: frame_dispatch::process::ProcessContext, _| {
         let sender = Arc::clone(&sender);
         tokio::spawn(async move {
             ctx.ctx().cancelled().await;
@@ -94,7 +94,7 @@ async fn a_context_that_outlives_its_process_monitors_nothing() {
         });
         async { Ok(Payload::default()) }
     });
-    processes.start(&root, start("test:ends")).unwrap();
+    processes.spawn(&root, start("test:ends")).unwrap();
     let outcome = within("the outcome of a monitor", outcome.recv()).await.unwrap();
     assert!(matches!(outcome, Err(ProcessError::Ended { .. })), "{outcome:?}");
 }

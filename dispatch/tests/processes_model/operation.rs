@@ -42,7 +42,7 @@ pub(crate) enum To {
 /// One step of a history. What has a `by` is done by that process, or from outside if it is none.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Start {
+    Spawn {
         by: Option<Which>,
         host: u8,
         name: Option<u8>,
@@ -155,7 +155,7 @@ pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     use Operation as O;
 
     let start = (by(), 0..2_u8, proptest::option::weighted(0.3, name()), any::<bool>(), any::<bool>());
-    let start = (start, on_cancel()).prop_map(|((by, host, name, link, monitor), on_cancel)| O::Start {
+    let start = (start, on_cancel()).prop_map(|((by, host, name, link, monitor), on_cancel)| O::Spawn {
         by,
         host,
         name,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use frame_dispatch::process::{
-    Destination, ExitReason, LinkDown, Message, MonitorRef, ProcessCtx, ProcessError, SendError,
-    SendErrorReason, Start, StartError,
+    Destination, ExitReason, LinkDown, Message, MonitorRef, ProcessContext, ProcessError, SendError,
+    SendErrorReason, Spawn, SpawnError,
 };
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use serde_json::json;
@@ -93,11 +93,11 @@ impl From<ProcessError> for Refusal {
     }
 }
 
-impl From<StartError> for Refusal {
-    fn from(error: StartError) -> Self {
+impl From<SpawnError> for Refusal {
+    fn from(error: SpawnError) -> Self {
         match error {
-            StartError::NameTaken { holder, .. } => Self::NameTaken(holder),
-            StartError::HostFull { .. } => Self::HostFull,
+            SpawnError::NameTaken { holder, .. } => Self::NameTaken(holder),
+            SpawnError::HostFull { .. } => Self::HostFull,
             other => panic!("{other}"),
         }
     }
@@ -117,7 +117,7 @@ impl From<SendError> for Refusal {
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     /// And whether that monitors.
-    Start(Box<Start>, bool),
+    Start(Box<Spawn>, bool),
     Link(Pid),
     Unlink(Pid),
     Monitor(Pid),
@@ -168,7 +168,7 @@ impl Strings {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
 
-    fn report(&self, ctx: &ProcessCtx, report: Report) {
+    fn report(&self, ctx: &ProcessContext, report: Report) {
         // Whoever wanted to know may be gone, as the runtime is dropped.
         let _ = self.reports.send((ctx.pid(), report));
     }
@@ -206,7 +206,7 @@ fn end(ending: Ending) -> Result<Payload, CallError> {
 }
 
 pub(crate) async fn puppet(
-    mut ctx: ProcessCtx,
+    mut ctx: ProcessContext,
     payload: Payload,
     strings: &Strings,
 ) -> Result<Payload, CallError> {
@@ -219,7 +219,7 @@ pub(crate) async fn puppet(
             Message::Sent { payload, .. } if payload.as_bytes().is_some() => {
                 let did = match strings.command(&payload).expect("a command is told once") {
                     Command::Start(start, monitor) => {
-                        let started = ctx.start(*start).map_err(Refusal::from);
+                        let started = ctx.spawn(*start).map_err(Refusal::from);
                         monitors.extend(started.iter().filter(|_| monitor).map(|pid| MonitorRef::from(*pid)));
                         Did::Started(started)
                     }

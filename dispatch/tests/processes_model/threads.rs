@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    Exit, ExitReason, HostConfig, Lifecycle, Message, MonitorRef, ProcessCtx, ProcessManager, ProcessRef,
-    Start, StartError,
+    Exit, ExitReason, HostConfig, Lifecycle, Message, MonitorRef, ProcessContext, ProcessManager, ProcessRef,
+    Spawn, SpawnError,
 };
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn host() -> HostConfig {
     HostConfig::default().with_processes(PROCESSES)
 }
 
-fn manager() -> (ProcessManager, Ctx) {
+fn manager() -> (ProcessManager, CallContext) {
     let functions = Functions::new(App::builder().build());
     let root = functions.root();
     let manager = ProcessManager::new(functions);
@@ -68,12 +68,12 @@ fn manager() -> (ProcessManager, Ctx) {
     (manager, root)
 }
 
-fn start() -> Start {
-    Start::new("test:host".parse().unwrap(), "test:worker".parse().unwrap())
+fn start() -> Spawn {
+    Spawn::new("test:host".parse().unwrap(), "test:worker".parse().unwrap())
 }
 
 /// Relates itself to those that it is sent the PIDs of, and ends when it is told how.
-async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn worker(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     let mut monitored = HashMap::<MonitorRef, Pid>::new();
     loop {
         match ctx.receive().await {
@@ -115,7 +115,7 @@ async fn worker(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
 /// What one thread does, and the exits that it waits for.
 async fn disturb(
     processes: ProcessManager,
-    root: Ctx,
+    root: CallContext,
     seed: u64,
     exits: Arc<Mutex<HashMap<Pid, &'static str>>>,
 ) {
@@ -125,15 +125,15 @@ async fn disturb(
         let alive: Vec<Pid> = processes.list().iter().map(|info| info.pid).collect();
         let (Some(one), Some(other)) = (random.choice(&alive).copied(), random.choice(&alive).copied())
         else {
-            let _ = processes.start(&root, start());
+            let _ = processes.spawn(&root, start());
             continue;
         };
         let say = |word: &str| {
             let _ = processes.try_send(&root, one, json!([word, other.to_string()]));
         };
         match random.u8(..20) {
-            0..6 => match processes.start(&root, start()) {
-                Ok(_) | Err(StartError::HostFull { .. }) => (),
+            0..6 => match processes.spawn(&root, start()) {
+                Ok(_) | Err(SpawnError::HostFull { .. }) => (),
                 Err(error) => panic!("{error}"),
             },
             6 => drop(processes.link(one, other)),
@@ -227,7 +227,7 @@ async fn a_process_that_is_terminated_as_it_starts_ends() {
                 }
             }
         });
-        let pid = processes.start(&root, start().with_name(&name)).unwrap();
+        let pid = processes.spawn(&root, start().with_name(&name)).unwrap();
         let exit = within("the test for what was terminated", processes.monitor(pid).unwrap()).await;
         assert!(matches!(exit.reason, ExitReason::Killed), "{exit:?}");
         within("the test for who terminates", ending).await.unwrap();
@@ -239,9 +239,9 @@ async fn a_process_that_is_terminated_as_it_starts_ends() {
 async fn who_is_told_of_an_exit_finds_its_place_free() {
     let (processes, root) = manager();
     processes.register_host("test:small".parse().unwrap(), HostConfig::default().with_processes(1)).unwrap();
-    let small = || Start::new("test:small".parse().unwrap(), "test:worker".parse().unwrap());
+    let small = || Spawn::new("test:small".parse().unwrap(), "test:worker".parse().unwrap());
     for _ in 0..5_000 {
-        let pid = processes.start(&root, small()).unwrap();
+        let pid = processes.spawn(&root, small()).unwrap();
         let exit = processes.monitor(pid).unwrap();
         processes.terminate(pid).unwrap();
         within("the test for an exit", exit).await;
@@ -253,7 +253,7 @@ async fn who_is_told_of_an_exit_finds_its_place_free() {
 async fn what_a_process_is_started_with_comes_first() {
     let (processes, root) = manager();
     processes
-        .register("test:first".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _| {
+        .register("test:first".parse().unwrap(), Options::new(), async |mut ctx: ProcessContext, _| {
             let Message::Sent { payload, .. } = ctx.receive().await else { panic!("nothing was sent") };
             Ok(payload)
         })
@@ -270,7 +270,7 @@ async fn what_a_process_is_started_with_comes_first() {
                 }
             }
         });
-        let first = Start::new("test:host".parse().unwrap(), "test:first".parse().unwrap());
+        let first = Spawn::new("test:host".parse().unwrap(), "test:first".parse().unwrap());
         let first = first.with_name(&name).with_message(json!("first"));
         let outcome = within("the test for a process", processes.exec(&root, first)).await.unwrap();
         is_over.store(true, Ordering::Relaxed);
@@ -293,7 +293,7 @@ async fn a_name_has_one_holder_at_a_time() {
     let (processes, root) = manager();
     let (holders, held) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (of_processes, times) = (Arc::clone(&holders), Arc::clone(&held));
-    let process = move |mut ctx: ProcessCtx, _| {
+    let process = move |mut ctx: ProcessContext, _| {
         let (holders, times) = (Arc::clone(&of_processes), Arc::clone(&times));
         async move {
             while ctx.processes().register_name("it", ctx.pid()).is_err() {
@@ -312,8 +312,8 @@ async fn a_name_has_one_holder_at_a_time() {
     for _ in 0..200 {
         let exits: Vec<_> = (0..8)
             .map(|_| {
-                let holder = Start::new("test:host".parse().unwrap(), "test:holder".parse().unwrap());
-                processes.monitor(processes.start(&root, holder).unwrap()).unwrap()
+                let holder = Spawn::new("test:host".parse().unwrap(), "test:holder".parse().unwrap());
+                processes.monitor(processes.spawn(&root, holder).unwrap()).unwrap()
             })
             .collect();
         if random.bool()

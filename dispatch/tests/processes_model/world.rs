@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use frame_dispatch::process::{
     Destination, Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Monitor, MonitorRef, ProcessManager,
-    ProcessRef, ProcessState, Start, Started,
+    ProcessRef, ProcessState, Spawn, Started,
 };
-use frame_dispatch::{Ctx, Functions, Host, Payload, Pid};
+use frame_dispatch::{CallContext, Functions, Host, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -63,7 +63,7 @@ struct Watch {
 
 pub(crate) struct World {
     manager: ProcessManager,
-    root: Ctx,
+    root: CallContext,
     strings: Arc<Strings>,
     reports: UnboundedReceiver<(Pid, Report)>,
     ends: Ends,
@@ -149,10 +149,10 @@ impl World {
 
     async fn apply(&mut self, operation: &Operation) {
         match *operation {
-            Operation::Start { by, host, name: index, link, monitor, on_cancel } => {
+            Operation::Spawn { by, host, name: index, link, monitor, on_cancel } => {
                 self.start((by, host, index.map(name)), (link, monitor), on_cancel).await;
             }
-            Operation::StartOrSignal { host, name: index } => self.start_or_signal(host, name(index)).await,
+            Operation::StartOrSignal { host, name: index } => self.spawn_or_signal(host, name(index)).await,
             Operation::Link { by, one, other } => {
                 let (one, other) = (self.actor(by).unwrap_or(self.pick(one)), self.pick(other));
                 let expected = self.model.link(one, other);
@@ -251,7 +251,7 @@ impl World {
         (link, monitor): (bool, bool),
         on_cancel: OnCancel,
     ) {
-        let mut start = Start::new(host(on), "test:puppet".parse().unwrap())
+        let mut start = Spawn::new(host(on), "test:puppet".parse().unwrap())
             .with_payload(on_cancel_to_payload(on_cancel));
         if let Some(name) = &name {
             start = start.with_name(name);
@@ -259,7 +259,7 @@ impl World {
         let expected = self.model.can_start(on, name.as_ref());
         let by = self.actor(by);
         let started = match by {
-            None => self.manager.start(&self.root, start).map_err(Refusal::from),
+            None => self.manager.spawn(&self.root, start).map_err(Refusal::from),
             Some(by) => {
                 start = if link { start.with_link() } else { start };
                 start = if monitor { start.with_monitor() } else { start };
@@ -281,10 +281,10 @@ impl World {
         }
     }
 
-    async fn start_or_signal(&mut self, on: u8, name: String) {
+    async fn spawn_or_signal(&mut self, on: u8, name: String) {
         let value = self.next_value();
-        let start = Start::new(host(on), "test:puppet".parse().unwrap()).with_name(&name);
-        let started = self.manager.start_or_signal(&self.root, start.with_message(json!(value))).await;
+        let start = Spawn::new(host(on), "test:puppet".parse().unwrap()).with_name(&name);
+        let started = self.manager.spawn_or_signal(&self.root, start.with_message(json!(value))).await;
         let started = started.map_err(Refusal::from);
         let expected = match self.model.can_start(on, Some(&name)) {
             Err(Refusal::NameTaken(holder)) => Ok(Some(holder)),

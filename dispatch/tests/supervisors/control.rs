@@ -6,7 +6,7 @@ use frame_dispatch::Payload;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, ChildState, ControlError, Restart, SpecError, Strategy,
 };
-use frame_dispatch::process::{HostConfig, ProcessCtx};
+use frame_dispatch::process::{HostConfig, ProcessContext};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -176,7 +176,7 @@ async fn a_child_that_is_restarted_by_hand_and_does_not_start_is_tried_again() {
     let take = async {
         settle().await;
         field.processes.unregister_name("it");
-        field.processes.start(&field.root, start("test:child").with_name("it")).unwrap()
+        field.processes.spawn(&field.root, start("test:child").with_name("it")).unwrap()
     };
     let ((), other) = tokio::join!(restart, take);
     assert_eq!(field.said().await, "+a -a +?");
@@ -233,7 +233,7 @@ async fn a_supervisor_that_shuts_down_does_nothing_else_any_more() {
 async fn one_that_is_started_several_times_is_asked_by_its_process() {
     let field = Field::new();
     let top = field.up(supervisor(Strategy::OneForOne, ["a"])).await;
-    let other = field.processes.start(&field.root, start("test:top")).unwrap();
+    let other = field.processes.spawn(&field.root, start("test:top")).unwrap();
     let chosen = top.handle.of(other);
     assert_eq!(within("the test for the second", chosen.ready()).await, other);
     assert_eq!(top.handle.running(), [top.pid, other]);
@@ -257,7 +257,7 @@ async fn a_child_can_change_what_its_own_supervisor_supervises() {
     let built = top.build().unwrap();
     let handle = built.handle();
     let asks = handle.clone();
-    let ask = move |ctx: ProcessCtx, _: Payload| {
+    let ask = move |ctx: ProcessContext, _: Payload| {
         let asks = asks.clone();
         async move {
             asks.ready().await;
@@ -269,7 +269,7 @@ async fn a_child_can_change_what_its_own_supervisor_supervises() {
     };
     field.processes.register("test:ask".parse().unwrap(), Options::new(), ask).unwrap();
     field.processes.register("test:asked".parse().unwrap(), Options::new(), built).unwrap();
-    field.processes.start(&field.root, start("test:asked")).unwrap();
+    field.processes.spawn(&field.root, start("test:asked")).unwrap();
     within("the test for the supervisor", handle.ready()).await;
     let asks =
         within("the test", handle.add(&field.root, ChildSpec::new("asks", start("test:ask")))).await.unwrap();

@@ -6,7 +6,7 @@ use frame_dispatch::process::supervisor::{
     Backoff, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, Shutdown, SpecError, StartedChild,
     Strategy, Supervisor, SupervisorHandle,
 };
-use frame_dispatch::process::{HostConfig, ProcessCtx, StartError};
+use frame_dispatch::process::{HostConfig, ProcessContext, SpawnError};
 use frame_dispatch::{CallError, Pid};
 use frame_registry::{FrameBuilder, Key, Options};
 use serde_json::json;
@@ -23,7 +23,7 @@ async fn up(field: &Field, spec: DynamicSpec) -> Top {
     let supervisor = Supervisor::dynamic(spec).unwrap();
     let handle = supervisor.handle();
     field.processes.register("test:top".parse().unwrap(), Options::new(), supervisor).unwrap();
-    let pid = field.processes.start(&field.root, start("test:top")).unwrap();
+    let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();
     let exit = field.processes.monitor(pid).unwrap();
     assert_eq!(within("the test for the supervisor", handle.ready()).await, pid);
     Top { pid, handle, exit }
@@ -131,7 +131,7 @@ async fn the_failures_of_all_children_count_together_but_starts_that_are_refused
         let taken = child("x").with_name("{no name");
         let error = start_child(&field, &top, taken).await.unwrap_err();
         let ControlError::NotStarted { source, .. } = &error else { panic!("{error:?}") };
-        assert!(matches!(**source, StartError::InvalidName { .. }), "{source:?}");
+        assert!(matches!(**source, SpawnError::InvalidName { .. }), "{source:?}");
     }
     assert!(top.children().await.is_empty());
     let children = [started(&field, &top, "a").await, started(&field, &top, "b").await];
@@ -257,7 +257,7 @@ static TENANT: Key<u32> = Key::new("test.tenant").inherit();
 async fn a_child_has_the_frame_of_who_started_it_also_after_a_restart() {
     let field = Field::new();
     let (to, mut seen) = unbounded_channel();
-    let run = move |mut ctx: ProcessCtx| {
+    let run = move |mut ctx: ProcessContext| {
         let to = to.clone();
         async move {
             to.send((ctx.frame().get(&TENANT).copied(), ctx.processes().parent(ctx.pid()))).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{
     ChildSpec, ChildState, Restart, Shutdown, Strategy, Supervisor, SupervisorBuilder,
 };
-use frame_dispatch::process::{ExitReason, HostConfig, ProcessCtx, Start};
+use frame_dispatch::process::{ExitReason, HostConfig, ProcessContext, Spawn};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
@@ -84,7 +84,7 @@ async fn killed_it_takes_its_children_along() {
 }
 
 /// Traps the ends of linked processes, unlinks itself from its supervisor, and ignores that it is cancelled.
-async fn trap(mut ctx: ProcessCtx, _: Payload) -> Result<Payload, CallError> {
+async fn trap(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError> {
     ctx.trap_links(true);
     if let Some(parent) = ctx.processes().parent(ctx.pid()) {
         ctx.unlink(parent);
@@ -164,7 +164,7 @@ async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
     let never = ChildSpec::new("never", start("test:unknown"));
     let all = supervisor(Strategy::OneForOne, ["a", "b"]).with_child(never).with_child(spec("c"));
     let handle = field.register("test:top", all);
-    let pid = field.processes.start(&field.root, start("test:top")).unwrap();
+    let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
@@ -182,7 +182,7 @@ async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
 async fn cancelled_before_it_runs_it_starts_nothing_that_stays() {
     let mut field = Field::new();
     field.register("test:top", supervisor(Strategy::OneForOne, ["a", "b"]));
-    let pid = field.processes.start(&field.root, start("test:top")).unwrap();
+    let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();
     field.processes.cancel(pid, "a test", BOUND).unwrap();
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert!(exit.reason.is_normal(), "{exit:?}");
@@ -219,7 +219,7 @@ async fn it_goes_on_when_all_of_its_children_are_done() {
 async fn a_payload_is_refused() {
     let mut field = Field::new();
     field.register("test:top", supervisor(Strategy::OneForOne, ["a"]));
-    let pid = field.processes.start(&field.root, start("test:top").with_payload(json!({ "a": 1 }))).unwrap();
+    let pid = field.processes.spawn(&field.root, start("test:top").with_payload(json!({ "a": 1 }))).unwrap();
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
@@ -238,7 +238,7 @@ async fn a_child_that_blocks_its_thread_is_left_behind() {
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     let (blocks, mut is_blocked) = tokio::sync::mpsc::unbounded_channel();
     let wait = Arc::new(Mutex::new(wait));
-    let block = move |_: ProcessCtx, _: Payload| {
+    let block = move |_: ProcessContext, _: Payload| {
         let (wait, blocks) = (Arc::clone(&wait), blocks.clone());
         async move {
             blocks.send(()).unwrap();
@@ -247,7 +247,7 @@ async fn a_child_that_blocks_its_thread_is_left_behind() {
         }
     };
     field.processes.register("test:block".parse().unwrap(), Options::new(), block).unwrap();
-    let blocking = Start::new("test:other".parse().unwrap(), "test:block".parse().unwrap());
+    let blocking = Spawn::new("test:other".parse().unwrap(), "test:block".parse().unwrap());
     let blocking = ChildSpec::new("b", blocking).with_shutdown(Shutdown::AtOnce);
     let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_child(blocking)).await;
     within("the test for the child to block", is_blocked.recv()).await.unwrap();

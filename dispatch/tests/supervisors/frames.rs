@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{ChildSpec, ControlError, Strategy};
-use frame_dispatch::process::{ProcessCtx, StartError};
-use frame_dispatch::{CallError, Ctx, Payload, Pid, Task};
+use frame_dispatch::process::{ProcessContext, SpawnError};
+use frame_dispatch::{CallContext, CallError, Payload, Pid, Task};
 use frame_registry::{Key, Options};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -15,7 +15,7 @@ static TENANT: Key<u32> = Key::new("supervisors.frames.tenant").inherit();
 /// What each process of `test:show` has of the tenant, and who is its parent.
 fn shows(field: &Field) -> UnboundedReceiver<(Option<u32>, Option<Pid>)> {
     let (to, shown) = unbounded_channel();
-    let show = move |mut ctx: ProcessCtx, _: Payload| {
+    let show = move |mut ctx: ProcessContext, _: Payload| {
         to.send((ctx.frame().get(&TENANT).copied(), ctx.processes().parent(ctx.pid()))).unwrap();
         async move {
             ctx.receive().await;
@@ -31,11 +31,11 @@ async fn a_child_inherits_from_the_frame_of_whoever_adds_it_at_each_start() {
     let field = Field::new();
     let mut shown = shows(&field);
     let handle = field.register("test:top", supervisor(Strategy::OneForOne, []));
-    field.processes.start(&field.root, start("test:top").with_pair(TENANT.pair(1))).unwrap();
+    field.processes.spawn(&field.root, start("test:top").with_pair(TENANT.pair(1))).unwrap();
     let top = within("the test for the supervisor", handle.ready()).await;
     let (adder, mut adders) = unbounded_channel();
     let adds = handle.clone();
-    let add = move |ctx: Ctx, _: Payload| {
+    let add = move |ctx: CallContext, _: Payload| {
         let (adds, adder) = (adds.clone(), adder.clone());
         async move {
             adder.send(ctx.frame().get(&frame_dispatch::PID).copied()).unwrap();
@@ -69,6 +69,6 @@ async fn whoever_may_do_nothing_more_adds_no_child() {
     let over = field.root.with_timeout(Duration::ZERO);
     let error = top.handle.add(&over, ChildSpec::new("a", start("test:child"))).await.unwrap_err();
     let ControlError::NotStarted { source, .. } = &error else { panic!("{error:?}") };
-    assert!(matches!(**source, StartError::Over { .. }), "{error:?}");
+    assert!(matches!(**source, SpawnError::Over { .. }), "{error:?}");
     assert!(top.children().await.is_empty());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, ChildState, DownReason, Strategy, SupervisorBuilder,
 };
-use frame_dispatch::process::{HostConfig, HostStopped, Start, StartError};
+use frame_dispatch::process::{HostConfig, HostStopped, Spawn, SpawnError};
 use serde_json::json;
 use tokio::time::{Instant, advance};
 
@@ -19,7 +19,7 @@ fn each_second() -> Backoff {
 fn elsewhere(host: HostConfig, ids: &[&str]) -> (Field, Vec<ChildSpec>) {
     let field = Field::new();
     field.processes.register_host("test:other".parse().unwrap(), host).unwrap();
-    let start = Start::new("test:other".parse().unwrap(), "test:child".parse().unwrap());
+    let start = Spawn::new("test:other".parse().unwrap(), "test:child".parse().unwrap());
     let child = |id: &&str| ChildSpec::new(*id, start.clone().with_payload(json!({ "id": id })));
     (field, ids.iter().map(child).collect())
 }
@@ -41,8 +41,8 @@ async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
     within("a monitor", exit).await;
     settle().await;
     // The place is somebody else's now.
-    let start = Start::new("test:other".parse().unwrap(), "test:child".parse().unwrap());
-    let other = field.processes.start(&field.root, start).unwrap();
+    let start = Spawn::new("test:other".parse().unwrap(), "test:child".parse().unwrap());
+    let other = field.processes.spawn(&field.root, start).unwrap();
     advance(Duration::from_secs(5)).await;
     settle().await;
     let child = top.child("a").await;
@@ -50,7 +50,7 @@ async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
     let Some(DownReason::NotStarted(error)) = child.last.clone().map(|last| last.reason) else {
         panic!("{child:?}")
     };
-    assert!(matches!(*error, StartError::HostFull { .. }), "{error:?}");
+    assert!(matches!(*error, SpawnError::HostFull { .. }), "{error:?}");
     field.tell(other, "done");
     assert_eq!(field.said().await, "+a !a +? !?");
     assert_eq!(field.next().await, "+a");
@@ -65,7 +65,7 @@ async fn a_child_whose_name_is_taken_is_started_when_it_is_free() {
         field.up(supervisor(Strategy::OneForAll, []).with_backoff(each_second()).with_child(named)).await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a !a");
-    let other = field.processes.start(&field.root, start("test:child").with_name("it")).unwrap();
+    let other = field.processes.spawn(&field.root, start("test:child").with_name("it")).unwrap();
     advance(Duration::from_secs(3)).await;
     settle().await;
     assert_eq!(top.child("a").await.state, ChildState::Waiting);
@@ -85,7 +85,7 @@ async fn a_restart_that_does_not_start_is_a_failure_of_that_child() {
         let top = field.up(all).await;
         field.tell(top.pid_of("a").await, "fail");
         assert_eq!(field.said().await, "+a +b !a -b");
-        let other = field.processes.start(&field.root, start("test:child").with_name("it")).unwrap();
+        let other = field.processes.spawn(&field.root, start("test:child").with_name("it")).unwrap();
         assert_eq!([field.next().await, field.next().await].join(" "), "+? +a");
         assert_eq!(format!("+a {}", field.said().await).trim(), expected);
         field.tell(other, "done");

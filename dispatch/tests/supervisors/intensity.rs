@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{Backoff, DownReason, Strategy, Supervisor, TooManyRestarts};
-use frame_dispatch::process::{Exit, ExitReason, HostConfig, StartError};
+use frame_dispatch::process::{Exit, ExitReason, HostConfig, SpawnError};
 use frame_dispatch::{CallError, ErrorKind};
 use tokio::time::advance;
 
@@ -111,7 +111,7 @@ async fn restarts_that_do_not_start_are_too_many_at_last() {
     let exit = top.exit().await;
     assert_eq!(began.elapsed().as_secs(), 4);
     let DownReason::NotStarted(error) = &too_many(&exit).reason else { panic!("{exit:?}") };
-    assert!(matches!(**error, StartError::UnknownEntry { .. }), "{error:?}");
+    assert!(matches!(**error, SpawnError::UnknownEntry { .. }), "{error:?}");
     assert_eq!(
         exit.reason.to_string(),
         "it failed: the supervisor gave up: children had to be restarted 5 times within 60s, where 4 times are \

@@ -76,7 +76,7 @@ async fn killed_a_tree_ends_at_once_from_its_last_leaf_to_its_first() {
 async fn the_failure_of_a_process_that_is_linked_to_it_and_no_child_is_nothing_to_it() {
     let mut field = Field::new();
     let top = field.up(supervisor(Strategy::OneForOne, ["a"])).await;
-    let other = field.processes.start(&field.root, start("test:child")).unwrap();
+    let other = field.processes.spawn(&field.root, start("test:child")).unwrap();
     field.processes.link(other, top.pid).unwrap();
     field.tell(other, "fail");
     assert_eq!(field.said().await, "+a +? !?");
@@ -90,7 +90,7 @@ async fn what_the_frame_of_a_supervisor_carries_its_children_inherit() {
 
     let field = Field::new();
     field.register("test:top", supervisor(Strategy::OneForOne, ["a"]));
-    let top = field.processes.start(&field.root, start("test:top").with_pair(TENANT.pair(7))).unwrap();
+    let top = field.processes.spawn(&field.root, start("test:top").with_pair(TENANT.pair(7))).unwrap();
     settle().await;
     let list = field.processes.list();
     let child = list.iter().find(|process| process.parent == Some(top)).unwrap();

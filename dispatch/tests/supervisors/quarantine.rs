@@ -7,7 +7,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, Strategy, Supervisor,
 };
-use frame_dispatch::process::{Process, ProcessCtx};
+use frame_dispatch::process::{Process, ProcessContext};
 use frame_dispatch::{BoxFuture, CallError, ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
@@ -24,7 +24,7 @@ impl Process for Code {
         self.is_quarantined.load(Ordering::SeqCst)
     }
 
-    fn run(&self, mut ctx: ProcessCtx, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, mut ctx: ProcessContext, _: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(async move {
             if self.is_quarantined() {
                 return Err(CallError::new(ErrorKind::Exhausted, "it is quarantined"));
@@ -150,7 +150,7 @@ async fn a_quarantined_dynamic_child_waits_for_its_code_and_no_other_is_started(
     let supervisor = Supervisor::dynamic(spec.with_intensity(0, Duration::from_secs(1))).unwrap();
     let handle = supervisor.handle();
     field.processes.register("test:top".parse().unwrap(), Options::new(), supervisor).unwrap();
-    let pid = field.processes.start(&field.root, start("test:top")).unwrap();
+    let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();
     handle.ready().await;
     let child = handle.start_child(&field.root, DynamicChild::new()).await.unwrap();
     is_quarantined.store(true, Ordering::SeqCst);

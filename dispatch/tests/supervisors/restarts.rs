@@ -2,7 +2,7 @@
 
 use frame_dispatch::Payload;
 use frame_dispatch::process::supervisor::{ChildSpec, ChildState, Restart, Strategy};
-use frame_dispatch::process::{Message, ProcessCtx};
+use frame_dispatch::process::{Message, ProcessContext};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -18,7 +18,7 @@ async fn outcome(restart: Restart, how: &str) -> Option<ChildState> {
         "killed" => field.processes.terminate(pid).unwrap(),
         // A process that fails takes it along, or one that was cancelled.
         "linked to a failure" | "linked to an obedient" => {
-            let other = field.processes.start(&field.root, start("test:child")).unwrap();
+            let other = field.processes.spawn(&field.root, start("test:child")).unwrap();
             field.processes.link(pid, other).unwrap();
             field.tell(other, if how == "linked to a failure" { "fail" } else { "obey" });
         }
@@ -47,7 +47,7 @@ async fn each_kind_of_child_is_restarted_after_the_ends_it_says() {
 #[tokio::test(start_paused = true)]
 async fn a_restarted_child_has_its_name_and_its_messages_again() {
     let field = Field::new();
-    let greeted = async |mut ctx: ProcessCtx, _: Payload| {
+    let greeted = async |mut ctx: ProcessContext, _: Payload| {
         let Message::Sent { payload, .. } = ctx.receive().await else { panic!("it was not greeted") };
         assert_eq!(payload.as_json().unwrap(), "hello");
         ctx.receive().await;

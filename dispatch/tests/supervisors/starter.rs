@@ -1,7 +1,7 @@
 //! The process that starts a supervisor, and what its end is to that.
 
 use frame_dispatch::process::supervisor::Strategy;
-use frame_dispatch::process::{ExitReason, ProcessCtx, Start};
+use frame_dispatch::process::{ExitReason, ProcessContext, Spawn};
 use frame_dispatch::{CallError, Host, PID, Payload, Pid};
 use frame_registry::Options;
 use serde_json::json;
@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::support::{BOUND, Field, settle, start, supervisor, within};
 
 /// Registers `test:starter`, which starts the supervisor `test:top`, and ends as it is told; at once if with `null`.
-fn starter(field: &Field, top: Start) {
-    let run = move |mut ctx: ProcessCtx, payload: Payload| {
+fn starter(field: &Field, top: Spawn) {
+    let run = move |mut ctx: ProcessContext, payload: Payload| {
         let top = top.clone();
         async move {
-            let top = ctx.start(top).unwrap();
+            let top = ctx.spawn(top).unwrap();
             match payload.as_json().and_then(serde_json::Value::as_str) {
                 None => return Ok(Payload::default()),
                 Some("unlink") => ctx.unlink(top),
@@ -31,12 +31,12 @@ fn starter(field: &Field, top: Start) {
     field.register("test:top", supervisor(Strategy::OneForOne, ["a", "b"]));
 }
 
-fn linked() -> Start {
+fn linked() -> Spawn {
     start("test:top").with_link().with_name("top")
 }
 
-async fn ends(field: &Field, starter: Start, told: &str) -> ExitReason {
-    let starter = field.processes.start(&field.root, starter).unwrap();
+async fn ends(field: &Field, starter: Spawn, told: &str) -> ExitReason {
+    let starter = field.processes.spawn(&field.root, starter).unwrap();
     settle().await;
     let top = field.processes.monitor(field.processes.whereis("top").unwrap()).unwrap();
     field.tell(starter, told);
@@ -75,7 +75,7 @@ async fn it_ends_with_the_process_that_started_it_whatever_pid_that_has_on_its_f
 async fn it_starts_nothing_where_the_process_that_started_it_is_done_before_it_runs() {
     let mut field = Field::new();
     starter(&field, linked());
-    let starter = field.processes.start(&field.root, start("test:starter")).unwrap();
+    let starter = field.processes.spawn(&field.root, start("test:starter")).unwrap();
     within("a monitor", field.processes.monitor(starter).unwrap()).await;
     assert_eq!(field.said().await, "");
     field.gone().await;
@@ -88,7 +88,7 @@ async fn not_linked_or_no_more_it_outlives_the_process_that_started_it() {
     for (top, how) in [(linked(), unlinked), (start("test:top").with_name("top"), not_linked)] {
         let mut field = Field::new();
         starter(&field, top);
-        let starter = field.processes.start(&field.root, how).unwrap();
+        let starter = field.processes.spawn(&field.root, how).unwrap();
         settle().await;
         field.tell(starter, "done");
         assert_eq!(field.said().await, "+a +b");

@@ -23,8 +23,8 @@ use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, ChildState, DynamicChild, DynamicSpec, Restart, Shutdown, Strategy, Supervisor,
     SupervisorHandle,
 };
-use frame_dispatch::process::{HostConfig, Message, Process, ProcessCtx, ProcessManager};
-use frame_dispatch::{BoxFuture, CallError, Ctx, Functions, Payload, Pid};
+use frame_dispatch::process::{HostConfig, Message, Process, ProcessContext, ProcessManager};
+use frame_dispatch::{BoxFuture, CallContext, CallError, Functions, Payload, Pid};
 use frame_registry::{App, Options};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -95,7 +95,7 @@ impl Process for Leaves {
         self.are_quarantined.load(Ordering::SeqCst)
     }
 
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         if self.is_quarantined() {
             return Box::pin(async { Err(CallError::invalid("it is quarantined")) });
         }
@@ -104,7 +104,7 @@ impl Process for Leaves {
 }
 
 async fn leaf(
-    mut ctx: ProcessCtx,
+    mut ctx: ProcessContext,
     payload: Payload,
     ended: UnboundedSender<Pid>,
 ) -> Result<Payload, CallError> {
@@ -119,7 +119,7 @@ async fn leaf(
     if manner == "owns" {
         for manner in ["traps", "ignores"] {
             // Its host may have stopped.
-            let _ = ctx.start(start("test:leaf").with_payload(json!(manner)).with_owner());
+            let _ = ctx.spawn(start("test:leaf").with_payload(json!(manner)).with_owner());
         }
     }
     loop {
@@ -144,7 +144,7 @@ async fn leaf(
 struct Forest {
     random: Rng,
     processes: ProcessManager,
-    root: Ctx,
+    root: CallContext,
     /// All supervisors of the tree; the first is at the top.
     supervisors: Vec<SupervisorHandle>,
     /// Those of them that are dynamic, with what they start.
@@ -289,7 +289,7 @@ impl Forest {
     async fn history(mut self) -> usize {
         for step in 0..STEPS {
             if self.top.is_none() {
-                let top = self.processes.start(&self.root, start("test:s0")).unwrap();
+                let top = self.processes.spawn(&self.root, start("test:s0")).unwrap();
                 self.top = Some(top);
             }
             let what = self.step().await;
@@ -340,7 +340,7 @@ impl Forest {
                 let names = self.names.clone();
                 let Some(name) = self.choose(&names) else { return "nothing".to_owned() };
                 let squatter = start("test:leaf").with_payload(json!("ignores")).with_name(name.as_str());
-                self.squatters.extend(self.processes.start(&self.root, squatter));
+                self.squatters.extend(self.processes.spawn(&self.root, squatter));
                 format!("{name} is taken")
             }
             11 => {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildInfo, ChildSpec, ChildState, Strategy, Supervisor, SupervisorBuilder, SupervisorHandle,
 };
-use frame_dispatch::process::{Exit, HostConfig, Message, Monitor, ProcessCtx, ProcessManager, Start};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Pid};
+use frame_dispatch::process::{Exit, HostConfig, Message, Monitor, ProcessContext, ProcessManager, Spawn};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Pid};
 use frame_registry::{App, Options};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -32,7 +32,7 @@ pub(crate) async fn settle() {
 /// takes so many seconds. It ends as the message says that it is sent: see [`Field::tell`].
 pub(crate) struct Field {
     pub(crate) processes: ProcessManager,
-    pub(crate) root: Ctx,
+    pub(crate) root: CallContext,
     said: UnboundedReceiver<String>,
 }
 
@@ -66,7 +66,7 @@ impl Drop for Saying {
 }
 
 async fn child(
-    mut ctx: ProcessCtx,
+    mut ctx: ProcessContext,
     payload: Payload,
     to: UnboundedSender<String>,
 ) -> Result<Payload, CallError> {
@@ -104,7 +104,7 @@ impl Field {
         let processes = ProcessManager::new(functions.clone());
         processes.register_host("test:host".parse().unwrap(), host).unwrap();
         let (to, said) = unbounded_channel();
-        let run = move |ctx: ProcessCtx, payload: Payload| child(ctx, payload, to.clone());
+        let run = move |ctx: ProcessContext, payload: Payload| child(ctx, payload, to.clone());
         processes.register("test:child".parse().unwrap(), Options::new(), run).unwrap();
         Self { processes, root: functions.root(), said }
     }
@@ -120,7 +120,7 @@ impl Field {
     /// Starts a supervisor as `test:top`, and waits until it has started its children.
     pub(crate) async fn up(&self, supervisor: SupervisorBuilder) -> Top {
         let handle = self.register("test:top", supervisor);
-        let pid = self.processes.start(&self.root, start("test:top")).unwrap();
+        let pid = self.processes.spawn(&self.root, start("test:top")).unwrap();
         let exit = self.processes.monitor(pid).unwrap();
         assert_eq!(within("the test for the supervisor", handle.ready()).await, pid);
         Top { pid, handle, exit }
@@ -188,8 +188,8 @@ impl Top {
 }
 
 /// A process of `entry` on the host `test:host`.
-pub(crate) fn start(entry: &str) -> Start {
-    Start::new("test:host".parse().unwrap(), entry.parse().unwrap())
+pub(crate) fn start(entry: &str) -> Spawn {
+    Spawn::new("test:host".parse().unwrap(), entry.parse().unwrap())
 }
 
 /// A child of the entry `test:child`.

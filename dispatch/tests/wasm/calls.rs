@@ -3,16 +3,16 @@
 use std::error::Error;
 
 use frame_dispatch::wasm::WasmConfig;
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::Options;
 use serde_json::{Value, json};
 
 use crate::common::{
-    SECRET, TENANT, TENANT_OF, add, add_guest, assert_works, call, functions, id, request, runs,
+    SECRET, TENANT, TENANT_KEY, add, add_guest, assert_works, call, functions, id, request, runs,
 };
 
-async fn show(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
-    let tenant = ctx.frame().get(&TENANT_OF);
+async fn show(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
+    let tenant = ctx.frame().get(&TENANT_KEY);
     Ok(Payload::from(json!({ "tenant": tenant, "payload": payload.as_json() })))
 }
 

@@ -8,24 +8,24 @@ use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
 use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmFunction};
 use frame_dispatch::{CallError, FunctionId, Functions, Payload, Task};
 use frame_registry::{
-    App, Context, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option, frame_resolver,
 };
 use tokio::sync::Semaphore;
 
 #[frame_option(name = "tenant")]
 pub(crate) static TENANT: FrameOption<String>;
 
-pub(crate) static TENANT_OF: Key<String> = Key::new("tenant").inherit().public();
+pub(crate) static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
 pub(crate) static SECRET: Key<String> = Key::new("secret").inherit();
 
 /// What `wait` waits for, one permit a call; without it `wait` only lets other tasks run.
 pub(crate) static GATE: Key<Arc<Semaphore>> = Key::new("gate").inherit();
 
 #[frame_resolver(order = 100, covers(TENANT))]
-fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, String> {
+fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
     match options.get(&TENANT) {
         Some(tenant) if tenant == "nobody" => Err("nobody is no tenant".to_owned()),
-        _ => Ok(options.pair(&TENANT, &TENANT_OF)),
+        _ => Ok(options.pair(&TENANT, &TENANT_KEY)),
     }
 }
 
@@ -42,7 +42,7 @@ impl HostModule for TestHost {
         host.func_wrap("touch", |mut store: StoreContextMut<'_, State>, (): ()| {
             let state = store.data_mut();
             assert!(
-                state.ctx().frame().get(&TENANT_OF).is_none_or(|tenant| tenant != "clumsy"),
+                state.ctx().frame().get(&TENANT_KEY).is_none_or(|tenant| tenant != "clumsy"),
                 "this host is clumsy"
             );
             let Touched(count) = state.slot();

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use frame_dispatch::wasm::{WasmConfig, WasmFunction};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::Options;
 use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
@@ -35,7 +35,7 @@ fn endless(functions: &Functions, config: WasmConfig) -> Vec<(Task, WasmFunction
 }
 
 /// Has the guests running, and then `end`s their calls.
-async fn assert_ends(config: WasmConfig, kind: ErrorKind, narrow: impl Fn(Ctx) -> Ctx) {
+async fn assert_ends(config: WasmConfig, kind: ErrorKind, narrow: impl Fn(CallContext) -> CallContext) {
     let functions = functions();
     for (task, function) in endless(&functions, config) {
         for _ in 0..3 {
@@ -182,7 +182,7 @@ async fn a_nested_call_is_dropped_with_the_guest_that_made_it() {
     functions
         .register(id("app:forever"), Options::new(), {
             let (entered, alive) = (Arc::clone(&entered), Arc::clone(&alive));
-            move |ctx: Ctx, _: Payload| {
+            move |ctx: CallContext, _: Payload| {
                 let (entered, alive) = (Arc::clone(&entered), Arc::clone(&alive));
                 async move {
                     assert!(ctx.deadline().unwrap() > Instant::now(), "the guest's own deadline");
@@ -214,7 +214,7 @@ async fn further_calls_wait_for_their_turn_in_order_and_no_longer_than_they_may(
     let function = add(&functions, "app:waits", &frame_guests::guest("remember"), config);
     let gate = Arc::new(Semaphore::new(0));
     let task = Task::new(id("app:waits")).with_payload(vec![1]).with_pair(GATE.pair(Arc::clone(&gate)));
-    let spawn = |ctx: Ctx| {
+    let spawn = |ctx: CallContext| {
         tokio::spawn({
             let task = task.clone();
             async move { ctx.call(task).await }

@@ -4,12 +4,12 @@ use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
 use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmError};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Payload, Task};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Payload, Task};
 use frame_registry::{Key, Options};
 use serde_json::json;
 
 use crate::common::{
-    TENANT, TENANT_OF, TestHost, Touched, add, assert_works, call, functions, id, run, runs,
+    TENANT, TENANT_KEY, TestHost, Touched, add, assert_works, call, functions, id, run, runs,
 };
 
 /// A component that gives what `touch` gives the second time.
@@ -63,7 +63,7 @@ impl HostModule for Directories {
     }
 
     fn prepare(&self, state: &mut State) -> Result<(), CallError> {
-        match state.ctx().frame().get(&TENANT_OF) {
+        match state.ctx().frame().get(&TENANT_KEY) {
             Some(tenant) if tenant == "stranger" => {
                 Err(CallError::new(ErrorKind::Denied, "strangers have no directory"))
             }
@@ -71,7 +71,7 @@ impl HostModule for Directories {
         }
     }
 
-    fn wasi(&self, ctx: &Ctx, wasi: &mut WasiCtxBuilder) -> Result<(), CallError> {
+    fn wasi(&self, ctx: &CallContext, wasi: &mut WasiCtxBuilder) -> Result<(), CallError> {
         if let Some(directory) = ctx.frame().get(&DIRECTORY) {
             wasi.preopened_dir(directory, "/data", FsPerms::ReadOnly)
                 .map_err(|error| CallError::new(ErrorKind::Unavailable, format!("{directory}: {error}")))?;
@@ -152,7 +152,7 @@ impl HostModule for Hoards {
                 *count += 1;
                 let count = *count;
                 let is_hoarder =
-                    state.ctx().frame().get(&TENANT_OF).is_some_and(|tenant| tenant == "hoarder");
+                    state.ctx().frame().get(&TENANT_KEY).is_some_and(|tenant| tenant == "hoarder");
                 if count == 1 || is_hoarder {
                     let hoard = state.table().push(Hoard)?;
                     (0..USES).for_each(|_| state.weigh());

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use frame_registry::{Context, Key, Options, Pair, frame_resolver};
+use frame_registry::{Key, Options, Pair, ResolveContext, frame_resolver};
 
 use super::AUDIT;
 use crate::limits::Unit;
@@ -51,7 +51,7 @@ impl Callers {
 ///
 /// None.
 #[frame_resolver(order = 220)]
-pub fn callers(ctx: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+pub fn callers(ctx: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     let Some(parent) = ctx.parent().filter(|_| ctx.app().get(&AUDIT).is_some()) else { return Ok(None) };
     let unit = Unit::of(parent, ctx.app());
     let callers = match (parent.get(&CALLERS), unit.is_named()) {

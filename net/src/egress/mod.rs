@@ -16,8 +16,8 @@
 //!   rules of the network, such as those of a [`Direct`](crate::Direct) one, hold beside the lists.
 //!
 //! ```standalone_crate
-//! use frame_net::{FRAME_EGRESS, NetConfig, dialer};
-//! use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_net::{EGRESS_KEY, NetConfig, dialer};
+//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;
 //!
 //! let mut app = App::builder();
@@ -28,13 +28,13 @@
 //! let frame = |parent: Option<&Frame>, rules| {
 //!     let options = Options::from_json(&json!({ "egress": rules }))?;
 //!     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-//!     app.resolvers().resolve(&Context::new(&app, parent), &options, frame.pairs_mut())?;
+//!     app.resolvers().resolve(&ResolveContext::new(&app, parent), &options, frame.pairs_mut())?;
 //!     Ok::<_, Box<dyn std::error::Error>>(frame.seal())
 //! };
 //! let parent = frame(None, json!(["*.example.com"]))?;
 //! let child = frame(Some(&parent), json!(["api.example.com:443", "api.example.org:443"]))?;
 //!
-//! let egress = child.get(&FRAME_EGRESS).unwrap();
+//! let egress = child.get(&EGRESS_KEY).unwrap();
 //! assert!(egress.check(&"api.example.com:443".parse()?).is_allowed());
 //! assert!(!egress.check(&"api.example.org:443".parse()?).is_allowed(), "the caller has no such rule");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,7 +47,7 @@
 //!
 //! ```standalone_crate
 //! use frame_net::{Egress, EgressList};
-//! use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+//! use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
 //! # use std::convert::Infallible;
 //!
 //! /// Whether the call may reach this machine only.
@@ -55,15 +55,15 @@
 //! pub static LOCAL_ONLY: FrameOption<bool>;
 //!
 //! /// What is left of the destinations then. Forks inherit it.
-//! pub static LOCAL_EGRESS: Key<Egress> = Key::new("local_only.egress").inherit();
+//! pub static LOCAL_ONLY_KEY: Key<Egress> = Key::new("local_only.egress").inherit();
 //!
 //! #[frame_resolver(order = 400, covers(LOCAL_ONLY))]
-//! fn local_only(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, frame_net::EgressListError> {
+//! fn local_only(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, frame_net::EgressListError> {
 //!     // What the parent has is inherited, so that `false` takes nothing back.
 //!     if options.get(&LOCAL_ONLY) != Some(&true) {
 //!         return Ok(None);
 //!     }
-//!     Ok(Some(LOCAL_EGRESS.pair(Egress::new(EgressList::parse(["127.0.0.0/8", "::1"])?))))
+//!     Ok(Some(LOCAL_ONLY_KEY.pair(Egress::new(EgressList::parse(["127.0.0.0/8", "::1"])?))))
 //! }
 //! ```
 
@@ -72,7 +72,9 @@ mod list;
 mod refusal;
 mod rule;
 
-use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
+use frame_registry::{
+    FrameOption, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
+};
 
 pub use self::chain::{Egress, Verdict};
 pub use self::list::{EgressList, EgressListError};
@@ -107,7 +109,7 @@ pub static EGRESS: FrameOption<Egress>;
 /// The resolver [`egress`](egress()) alone makes pairs of it. To narrow a frame otherwise, [push](frame_registry::FrameBuilder::push) a pair
 /// of a key of your own: this one is replaced by that of the parent's frame. Scripts do not see it.
 #[frame_key(name = "net.egress", propagates, inherit)]
-pub static FRAME_EGRESS: Key<Egress>;
+pub static EGRESS_KEY: Key<Egress>;
 
 /// How many rules the option can have if a script or a component gives it, with those that are preset. Their memory does not
 /// count as the script's.
@@ -120,22 +122,22 @@ const MAX_UNTRUSTED_RULES: usize = 256;
 ///
 /// [`EgressError`] if there would be too many lists or rules.
 #[frame_resolver(order = 220, covers(EGRESS))]
-pub fn egress(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, EgressError> {
-    let inherited = ctx.parent().and_then(|parent| parent.pair(&FRAME_EGRESS));
+pub fn egress(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, EgressError> {
+    let inherited = ctx.parent().and_then(|parent| parent.pair(&EGRESS_KEY));
     let Some(given) = options.get(&EGRESS) else {
         return Ok(inherited.cloned());
     };
     if !options.is_trusted(&EGRESS) && given.rules_len() > MAX_UNTRUSTED_RULES {
         return Err(EgressError::TooManyRules);
     }
-    let narrowed = match inherited.and_then(|pair| pair.get(&FRAME_EGRESS)) {
+    let narrowed = match inherited.and_then(|pair| pair.get(&EGRESS_KEY)) {
         Some(inherited) => inherited.narrowed_by(given),
         None => given.clone(),
     };
     if narrowed.lists().count() > Egress::MAX_LISTS {
         return Err(EgressError::TooManyLists);
     }
-    Ok(Some(FRAME_EGRESS.pair(narrowed)))
+    Ok(Some(EGRESS_KEY.pair(narrowed)))
 }
 
 /// The option `egress` cannot be honoured, so there is no frame.

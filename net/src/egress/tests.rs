@@ -232,7 +232,7 @@ fn app() -> App {
 fn resolved(parent: Option<&Frame>, options: &Options) -> Result<Frame, EgressError> {
     let app = app();
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-    match app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut()) {
+    match app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut()) {
         Ok(()) => Ok(frame.seal()),
         Err(error) => match error.kind() {
             ResolveErrorKind::Failed { source, .. } => Err(*source.downcast_ref().unwrap()),
@@ -250,7 +250,7 @@ fn untrusted(rules: &Value) -> Options {
 }
 
 fn lists_of(frame: &Frame) -> usize {
-    frame.get(&FRAME_EGRESS).map_or(0, |egress| egress.lists().count())
+    frame.get(&EGRESS_KEY).map_or(0, |egress| egress.lists().count())
 }
 
 fn reaches(frame: &Frame, to: &str) -> bool {
@@ -278,7 +278,9 @@ fn a_frame_that_is_no_fork_has_the_lists_of_its_parent() {
     let parent = resolved(None, &trusted(&json!(["a.example"]))).unwrap();
     let app = app();
     let mut frame = FrameBuilder::new();
-    app.resolvers().resolve(&Context::new(&app, Some(&parent)), &Options::new(), frame.pairs_mut()).unwrap();
+    app.resolvers()
+        .resolve(&ResolveContext::new(&app, Some(&parent)), &Options::new(), frame.pairs_mut())
+        .unwrap();
     assert!(!reaches(&frame.seal(), "b.example:80"));
 }
 

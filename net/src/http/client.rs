@@ -57,7 +57,7 @@ use crate::registered::Registered;
 /// ```standalone_crate
 /// use frame_net::http::{HttpClient, HttpConfig, Request};
 /// use frame_net::{NetConfig, dialer};
-/// use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+/// use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
 /// use serde_json::json;
 /// # use frame_net::{BoxFuture, BoxStream, DriverError, Endpoint, IsolationKey, Network};
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -95,7 +95,7 @@ use crate::registered::Registered;
 ///
 /// let options = Options::from_json(&json!({ "network": "app:shop" }))?;
 /// let mut frame = FrameBuilder::new();
-/// app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+/// app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 /// let dialer = dialer(&frame.seal(), &app)?;
 ///
 /// let response = client.send(&dialer, Request::get("http://shop.internal/")?).await?;

@@ -19,7 +19,7 @@ fn frame(key: &IsolationKey) -> Frame {
 fn resolve(options: &Options, parent: Option<&Frame>) -> Result<Option<IsolationKey>, IsolationError> {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
-    let pair = isolation(&Context::new(&app.build(), parent), options)?;
+    let pair = isolation(&ResolveContext::new(&app.build(), parent), options)?;
     Ok(pair.map(|pair| pair.get(&ISOLATION_KEY).unwrap().clone()))
 }
 

@@ -63,8 +63,8 @@ fn resolve(
     forks: bool,
 ) -> Result<Option<NetworkId>, ResolveError> {
     let mut child = parent.filter(|_| forks).map_or_else(FrameBuilder::new, Frame::fork);
-    app.resolvers().resolve(&Context::new(app, parent), options, child.pairs_mut())?;
-    Ok(child.seal().get(&OVERLAY).cloned())
+    app.resolvers().resolve(&ResolveContext::new(app, parent), options, child.pairs_mut())?;
+    Ok(child.seal().get(&NETWORK_KEY).cloned())
 }
 
 fn options(network: Option<NetworkId>) -> Options {
@@ -90,7 +90,7 @@ fn option_then_parent_then_default_then_clearnet() {
             let case = (option, parent, default, has_networks, forks);
             let default_id = default.id("default");
             let app = if has_networks { app(default_id) } else { app_without_networks(default_id) };
-            let parent_frame = parent.id("parent").map(|id| Frame::from_iter([OVERLAY.pair(id)]));
+            let parent_frame = parent.id("parent").map(|id| Frame::from_iter([NETWORK_KEY.pair(id)]));
 
             let decides = [
                 (option, "option", ChosenBy::Option),
@@ -117,7 +117,7 @@ fn option_then_parent_then_default_then_clearnet() {
 #[test]
 fn forks_inherit_deeply_and_a_childs_choice_does_not_touch_the_parent() {
     let app = app(None);
-    let parent = Frame::from_iter([OVERLAY.pair(Says::Registered.id("parent").unwrap())]);
+    let parent = Frame::from_iter([NETWORK_KEY.pair(Says::Registered.id("parent").unwrap())]);
     let grandchild = parent.fork().seal().fork().seal();
     assert_eq!(
         resolve(&app, &Options::new(), Some(&grandchild), true).unwrap(),
@@ -126,7 +126,7 @@ fn forks_inherit_deeply_and_a_childs_choice_does_not_touch_the_parent() {
 
     let choice = options(Says::Registered.id("option"));
     assert_eq!(resolve(&app, &choice, Some(&parent), true).unwrap(), Says::Registered.id("option"));
-    assert_eq!(parent.get(&OVERLAY), Says::Registered.id("parent").as_ref());
+    assert_eq!(parent.get(&NETWORK_KEY), Says::Registered.id("parent").as_ref());
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn the_old_entry_point_decides_the_same() {
     static OTHER: frame_registry::Key<&str> = frame_registry::Key::new("other");
     let app = app(Says::Registered.id("default"));
     let mut pairs = Pairs::from_iter([OTHER.pair("kept")]);
-    apply_overlay_pair(&Context::new(&app, None), &Options::new(), &mut pairs).unwrap();
-    assert_eq!(pairs.get(&OVERLAY), Says::Registered.id("default").as_ref());
+    apply_overlay_pair(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
+    assert_eq!(pairs.get(&NETWORK_KEY), Says::Registered.id("default").as_ref());
     assert_eq!(pairs.get(&OTHER), Some(&"kept"));
 }
 
@@ -178,7 +178,7 @@ fn not_selectable(error: &ResolveError) -> (&NetworkId, &InsteadOf) {
 fn an_untrusted_choice_is_refused_in_words() {
     let script = options(Some(four(1))).untrusted();
     let preset = options(Some(four(2))).merged_under(&script);
-    let parent = Frame::from_iter([OVERLAY.pair(four(3))]);
+    let parent = Frame::from_iter([NETWORK_KEY.pair(four(3))]);
     let text = |options: &Options, parent: Option<&Frame>| {
         let error = resolve(&app_of_four([false; 4], None), options, parent, true).unwrap_err();
         assert_eq!(not_selectable(&error).0, &four(1));
@@ -231,7 +231,7 @@ proptest! {
         forks: bool,
     ) {
         let app = app_of_four(selectable, default);
-        let parent_frame = parent.map(|number| Frame::from_iter([OVERLAY.pair(four(number))]));
+        let parent_frame = parent.map(|number| Frame::from_iter([NETWORK_KEY.pair(four(number))]));
         let merged = given(preset).merged_under(&given(call));
         let resolved = resolve(&app, &merged, parent_frame.as_ref(), forks);
 

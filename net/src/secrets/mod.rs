@@ -8,7 +8,7 @@
 //! use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
 //! use frame_net::secrets::{SECRET_STORE, SecretError, SecretStore, StoredSecret};
 //! use frame_net::{NetConfig, dialer};
-//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -22,7 +22,7 @@
 //!
 //! let options = Options::from_json(&json!({ "secrets": ["app:stripe"] }))?;
 //! let mut frame = FrameBuilder::new();
-//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//! app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 //! let dialer = dialer(&frame.seal(), &app)?;
 //!
 //! // Nothing is sent to a server that the secret is not for.
@@ -73,9 +73,7 @@ pub use self::config::SecretConfig;
 pub(crate) use self::echo::{EchoGuard, Found};
 pub use self::error::SecretError;
 pub use self::host::{SecretHost, SecretHostError};
-pub use self::option::{
-    GRANTED_SECRETS, SECRETS, SecretGrantError, SecretId, SecretIds, SecretKind, secrets,
-};
+pub use self::option::{SECRETS, SECRETS_KEY, SecretGrantError, SecretId, SecretIds, SecretKind, secrets};
 pub use self::secret::{SecretValueError, StoredSecret};
 pub use self::source::{SecretSource, SecretSourceError};
 pub(crate) use self::store::Granted;

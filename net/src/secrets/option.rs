@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use frame_registry::{
-    Context, FrameOption, Id, IdKind, Key, Options, Pair, frame_key, frame_option, frame_resolver, nearest,
+    FrameOption, Id, IdKind, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
+    nearest,
 };
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -53,9 +54,9 @@ pub static SECRETS: FrameOption<SecretIds>;
 ///
 /// It holds names and never values. Scripts and components can read it.
 #[frame_key(name = "net.secrets", propagates, inherit, public)]
-pub static GRANTED_SECRETS: Key<SecretIds>;
+pub static SECRETS_KEY: Key<SecretIds>;
 
-/// Ids of secrets: the value of [`SECRETS`] and [`GRANTED_SECRETS`]. As data it is a list. An empty map is an empty list,
+/// Ids of secrets: the value of [`SECRETS`] and [`SECRETS_KEY`]. As data it is a list. An empty map is an empty list,
 /// because in Lua they are the same; so it is read from formats that describe themselves. Cloning it is one reference count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretIds(Arc<BTreeSet<SecretId>>);
@@ -123,8 +124,8 @@ impl<'de> Deserialize<'de> for SecretIds {
 ///
 /// [`SecretGrantError`] if untrusted code asks for more than it has, and if the app has no secret of an id.
 #[frame_resolver(order = 230, covers(SECRETS))]
-pub fn secrets(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, SecretGrantError> {
-    let held = ctx.parent().and_then(|parent| parent.pair(&GRANTED_SECRETS));
+pub fn secrets(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, SecretGrantError> {
+    let held = ctx.parent().and_then(|parent| parent.pair(&SECRETS_KEY));
     let Some(wanted) = options.get(&SECRETS) else {
         return Ok(held.cloned());
     };
@@ -135,16 +136,16 @@ pub fn secrets(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, Sec
         check_known(ctx, wanted)?;
     } else {
         // Whether the app has a secret of another id is not for this code to know.
-        let held = held.and_then(|pair| pair.get(&GRANTED_SECRETS));
+        let held = held.and_then(|pair| pair.get(&SECRETS_KEY));
         let is_held = |id: &&SecretId| held.is_some_and(|held| held.contains(id));
         if let Some(id) = wanted.iter().find(|id| !is_held(id)) {
             return Err(SecretGrantError::NotGranted { id: id.clone() });
         }
     }
-    Ok(options.pair(&SECRETS, &GRANTED_SECRETS))
+    Ok(options.pair(&SECRETS, &SECRETS_KEY))
 }
 
-fn check_known(ctx: &Context<'_>, wanted: &SecretIds) -> Result<(), SecretGrantError> {
+fn check_known(ctx: &ResolveContext<'_>, wanted: &SecretIds) -> Result<(), SecretGrantError> {
     let known = ctx.app().get(&SECRET_STORE).map(super::SecretStore::ids).unwrap_or_default();
     let Some(id) = wanted.iter().find(|id| !known.contains(id)) else { return Ok(()) };
     let meant = nearest(id.as_str(), known.iter().map(Id::as_str)).and_then(|near| near.parse().ok());
@@ -207,12 +208,12 @@ mod tests {
             .unwrap();
         let app = app.build();
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-        app.resolvers().resolve(&Context::new(&app, parent), options, frame.pairs_mut())?;
+        app.resolvers().resolve(&ResolveContext::new(&app, parent), options, frame.pairs_mut())?;
         Ok(frame.seal())
     }
 
     fn ids(frame: &Frame) -> Vec<String> {
-        frame.get(&GRANTED_SECRETS).into_iter().flat_map(SecretIds::iter).map(ToString::to_string).collect()
+        frame.get(&SECRETS_KEY).into_iter().flat_map(SecretIds::iter).map(ToString::to_string).collect()
     }
 
     fn causes(error: &ResolveError) -> String {

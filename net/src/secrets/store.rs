@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use frame_registry::{App, Frame, Key};
 
 use super::error::SecretError;
-use super::option::{GRANTED_SECRETS, SecretId, SecretIds};
+use super::option::{SECRETS_KEY, SecretId, SecretIds};
 use super::secret::StoredSecret;
 
 /// The secrets of an app. Without it no request can carry one.
@@ -65,7 +65,7 @@ pub(crate) struct Granted {
 
 impl Granted {
     pub(crate) fn of(frame: &Frame, app: &App) -> Option<Self> {
-        let ids = frame.get(&GRANTED_SECRETS)?.clone();
+        let ids = frame.get(&SECRETS_KEY)?.clone();
         Some(Self { ids, store: app.get(&SECRET_STORE)?.clone() })
     }
 

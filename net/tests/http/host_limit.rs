@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use frame_net::http::{Bytes, HttpClient, HttpConfig, HttpError, Request};
 use frame_net::{Dialer, UNIT_OF, Unit, dialer};
-use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Key, Options};
+use frame_registry::{App, FrameBuilder, FrameResolvers, Key, Options, ResolveContext};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -124,7 +124,10 @@ impl World {
         let mut frame = FrameBuilder::new();
         frame.set(&OF, unit.to_owned());
         let options = Options::from_json(options).unwrap();
-        self.app.resolvers().resolve(&Context::new(&self.app, None), &options, frame.pairs_mut()).unwrap();
+        self.app
+            .resolvers()
+            .resolve(&ResolveContext::new(&self.app, None), &options, frame.pairs_mut())
+            .unwrap();
         dialer(&frame.seal(), &self.app).unwrap()
     }
 

@@ -294,7 +294,7 @@ impl World {
         let options = Options::from_json(&json!({ "network": network, "isolation": key })).unwrap();
         let mut frame = FrameBuilder::new();
         frame.set(&OF, unit.to_owned());
-        let context = frame_registry::Context::new(&self.app, None);
+        let context = frame_registry::ResolveContext::new(&self.app, None);
         self.app.resolvers().resolve(&context, &options, frame.pairs_mut()).unwrap();
         dialer(&frame.seal(), &self.app).unwrap()
     }

@@ -12,7 +12,7 @@ mod servers;
 mod support;
 
 use frame_net::{Cause, Dialer, LimitReached, NetworkError, UNIT_OF, Unit, dialer};
-use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Key, Options};
+use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Key, Options, ResolveContext};
 use serde_json::Value;
 
 /// What a frame is of.
@@ -32,7 +32,7 @@ fn frame(app: &App, unit: &str, options: &Value) -> Frame {
     let options = Options::from_json(options).unwrap();
     let mut frame = FrameBuilder::new();
     frame.set(&OF, unit.to_owned());
-    app.resolvers().resolve(&Context::new(app, None), &options, frame.pairs_mut()).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(app, None), &options, frame.pairs_mut()).unwrap();
     frame.seal()
 }
 

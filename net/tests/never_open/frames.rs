@@ -1,6 +1,6 @@
 //! Frames that ask for an overlay network in a way that gives none.
 
-use frame_registry::{Context, FrameBuilder, Options};
+use frame_registry::{FrameBuilder, Options, ResolveContext};
 use serde_json::{Value, json};
 
 use crate::{app_with, connect, sealed_tests, socks5};
@@ -32,10 +32,10 @@ sealed_tests! {
         let preset = Options::from_json(&json!({ "network": "app:overlay" })).unwrap();
         let mut by_preset = FrameBuilder::new();
         app.resolvers()
-            .resolve(&Context::new(&app, None), &preset.merged_under(&call), by_preset.pairs_mut())
+            .resolve(&ResolveContext::new(&app, None), &preset.merged_under(&call), by_preset.pairs_mut())
             .unwrap();
         let mut inherited = parent.fork();
-        app.resolvers().resolve(&Context::new(&app, Some(&parent)), &call, inherited.pairs_mut()).unwrap();
+        app.resolvers().resolve(&ResolveContext::new(&app, Some(&parent)), &call, inherited.pairs_mut()).unwrap();
         for frame in [by_preset.seal(), inherited.seal()] {
             connect(&app, &frame, &world.ways_to_the_decoy()[0]).await.unwrap_err();
         }
@@ -46,7 +46,7 @@ sealed_tests! {
         let (app, networks, parent) = app_with(&socks5("127.0.0.1:1"));
         let resolve = |options: Value, parent| {
             let options = Options::from_json(&options).unwrap();
-            app.resolvers().resolve(&Context::new(&app, parent), &options, FrameBuilder::new().pairs_mut())
+            app.resolvers().resolve(&ResolveContext::new(&app, parent), &options, FrameBuilder::new().pairs_mut())
         };
         resolve(json!({ "network": "app:absent" }), None).unwrap_err();
         resolve(json!({ "network": "app:absent" }), Some(&parent)).unwrap_err();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frame_net::audit::{AUDIT, Audit};
 use frame_net::{BoxStream, Endpoint, NetworkError, NetworkRegistry, Step};
-use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
+use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -47,7 +47,7 @@ pub fn app_with_audit(mut config: Value, audit: Option<Arc<dyn Audit>>) -> (App,
 pub fn frame(app: &App, options: &Value) -> Frame {
     let options = Options::from_json(options).unwrap();
     let mut frame = FrameBuilder::new();
-    app.resolvers().resolve(&Context::new(app, None), &options, frame.pairs_mut()).unwrap();
+    app.resolvers().resolve(&ResolveContext::new(app, None), &options, frame.pairs_mut()).unwrap();
     frame.seal()
 }
 

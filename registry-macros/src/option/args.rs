@@ -18,13 +18,13 @@ pub(crate) struct Args {
 pub(crate) enum Kind {
     Linked,
     Runtime,
-    Plain,
+    Dispatcher,
 }
 
 const KNOWN: &[Known] = &[
     Known { name: "name", example: "name = \"…\"" },
     Known { name: "runtime", example: "runtime" },
-    Known { name: "plain", example: "plain" },
+    Known { name: "dispatcher", example: "dispatcher" },
     Known { name: "empty_is_unset", example: "empty_is_unset" },
     Known { name: "secret", example: "secret" },
     Known { name: "crate", example: "crate = path::to::frame_registry" },
@@ -42,7 +42,7 @@ impl Args {
                     return Ok(());
                 }
                 "runtime" => Kind::Runtime,
-                "plain" => Kind::Plain,
+                "dispatcher" => Kind::Dispatcher,
                 "empty_is_unset" => {
                     empty_is_unset = true;
                     return Ok(());
@@ -57,7 +57,7 @@ impl Args {
                 }
             };
             if kind != Kind::Linked {
-                return Err(Error::new(argument.span(), "an option is `runtime` or `plain`, not both"));
+                return Err(Error::new(argument.span(), "an option is `runtime` or `dispatcher`, not both"));
             }
             kind = given;
             Ok(())

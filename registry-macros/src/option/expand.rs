@@ -28,7 +28,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
         Kind::Linked if is_refused => (quote!(Linked), quote!(::core::option::Option::None)),
         Kind::Linked => (quote!(Linked), covered_by(private, args, ty)),
         Kind::Runtime => (quote!(Runtime), quote!(::core::option::Option::None)),
-        Kind::Plain => (quote!(Plain), quote!(::core::option::Option::None)),
+        Kind::Dispatcher => (quote!(Dispatcher), quote!(::core::option::Option::None)),
     };
     let can = |constant| if_implemented(args, private, ty, constant);
     let none = || quote!(::core::option::Option::None);

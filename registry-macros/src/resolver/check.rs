@@ -7,7 +7,8 @@ use syn::{Error, FnArg, GenericParam, Generics, ReturnType, Signature, Type};
 use super::function::Function;
 use crate::args::Errors;
 
-const SIGNATURE: &str = "write `fn name(ctx: &Context<'_>, options: &Options) -> Result<Option<Pair>, E>`";
+const SIGNATURE: &str =
+    "write `fn name(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, E>`";
 pub(super) const NO_BODY: &str =
     "a frame resolver is a free function with a body: move it out of where functions have none";
 const ONE_CALL: &str = "a frame resolver is called with references that live for one call";
@@ -79,7 +80,8 @@ fn check_arguments(signature: &Signature, errors: &mut Errors) {
         let why = format!("a frame resolver takes two arguments, and this takes {given}: {SIGNATURE}");
         errors.push(Error::new(paren_token.span.join(), why));
     } else if are_swapped(&types) {
-        errors.refuse(inputs, "the arguments are swapped: write `ctx: &Context<'_>, options: &Options`");
+        errors
+            .refuse(inputs, "the arguments are swapped: write `ctx: &ResolveContext<'_>, options: &Options`");
     } else {
         for ty in types {
             check_argument(ty, errors);
@@ -94,7 +96,7 @@ fn typed(input: &FnArg) -> Option<&Type> {
     }
 }
 
-/// Whether the types are `&Options` and `&Context`, by the names that this crate gives them. Without it the mistake
+/// Whether the types are `&Options` and `&ResolveContext`, by the names that this crate gives them. Without it the mistake
 /// would be two errors.
 fn are_swapped(types: &[&Type]) -> bool {
     let is = |ty: &Type, name: &str| match ty {
@@ -104,14 +106,14 @@ fn are_swapped(types: &[&Type]) -> bool {
         },
         _ => false,
     };
-    types.iter().zip(["Options", "Context"]).all(|(ty, name)| is(ty, name))
+    types.iter().zip(["Options", "ResolveContext"]).all(|(ty, name)| is(ty, name))
 }
 
 fn check_argument(ty: &Type, errors: &mut Errors) {
     if let Type::ImplTrait(_) = ty {
-        errors.refuse(ty, "a frame resolver cannot be generic: write `&Context<'_>` or `&Options`");
+        errors.refuse(ty, "a frame resolver cannot be generic: write `&ResolveContext<'_>` or `&Options`");
     } else if let Some(lifetime) = static_lifetime(ty.to_token_stream()) {
-        errors.push(Error::new(lifetime, format!("{ONE_CALL}: write `&Context<'_>` and `&Options`")));
+        errors.push(Error::new(lifetime, format!("{ONE_CALL}: write `&ResolveContext<'_>` and `&Options`")));
     }
 }
 

@@ -134,7 +134,7 @@ fn run_function(private: &TokenStream, function: &Function, run: &Ident) -> Toke
     let append = output.put(quote!(#private::ResolverOutput::append_to));
     quote! {
         fn #run(
-            #ctx: &#private::Context<'_>,
+            #ctx: &#private::ResolveContext<'_>,
             #options: &#private::Options,
             #pairs: &mut #private::Pairs,
         ) -> ::core::result::Result<(), #private::BoxError> {

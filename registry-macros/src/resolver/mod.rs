@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_function_that_cannot_be_read_stays_and_is_an_error() {
-        let function = quote!(fn tenant(ctx: &Context<'_>, options {new: syntax}) {});
+        let function = quote!(fn tenant(ctx: &ResolveContext<'_>, options {new: syntax}) {});
         let emitted = frame_resolver(quote!(order = 200), function.clone()).to_string();
         assert!(emitted.starts_with(&function.to_string()), "{emitted}");
         assert!(emitted.contains(".error"), "{emitted}");

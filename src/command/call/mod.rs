@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use frame_dispatch::{Ctx, FunctionId, Payload, Task};
+use frame_dispatch::{CallContext, FunctionId, Payload, Task};
 use frame_registry::nearest;
 use serde_json::json;
 use tokio::time::Instant;
@@ -203,7 +203,7 @@ fn refused(problems: &Problems, format: CallFormat) -> Failure {
 
 /// Makes the call, which an interrupt cancels. A second one is not told what became of it.
 async fn cancellable(
-    ctx: &Ctx,
+    ctx: &CallContext,
     task: Task,
     interrupts: &mut Interrupts,
 ) -> Result<Result<Payload, Failed>, Failure> {

@@ -16,7 +16,7 @@ pub(super) struct Dot<'a> {
 impl fmt::Display for Dot<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("digraph resolvers {\n    rankdir=LR;\n    node [fontname=\"sans-serif\"];\n\n")?;
-        for option in self.options.iter().filter(|option| option.kind() != OptionKind::Plain) {
+        for option in self.options.iter().filter(|option| option.kind() != OptionKind::Dispatcher) {
             let (id, name) = (Quoted(["option ", option.name()]), Quoted([option.name(), ""]));
             writeln!(f, "    {id} [label={name}, shape=box, style=rounded];")?;
         }

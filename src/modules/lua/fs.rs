@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
-use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_dispatch::{CallContext, CallError, ErrorKind};
 use frame_net::Reserved;
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -19,7 +19,7 @@ pub(super) use self::operation::Access;
 use self::operation::Part;
 pub(super) use self::path::Given;
 use self::path::{BeneathRoot, Bytes};
-use crate::fs_root::{ROOT, Root};
+use crate::fs_root::{FS_ROOT_KEY, Root};
 use crate::modules::file_turns;
 use crate::unit::unit_of;
 
@@ -135,35 +135,35 @@ impl LuaModule for FsModule {
 impl FsModule {
     fn install_reading(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let largest = self.largest_read;
-        module.async_function("read", move |ctx: Ctx, (path, offset, length): ReadArguments| {
+        module.async_function("read", move |ctx: CallContext, (path, offset, length): ReadArguments| {
             let part = Part { offset: offset.unwrap_or(0), length, largest };
             run(&ctx, Access::Read, move |root| operation::read(root, &path.path()?, part))
         })?;
-        module.async_function("list", |ctx: Ctx, path: Option<Given>| {
+        module.async_function("list", |ctx: CallContext, path: Option<Given>| {
             run(&ctx, Access::Read, move |root| operation::list(root, &path.unwrap_or_default().path()?))
         })?;
-        module.async_function("stat", |ctx: Ctx, path: Given| {
+        module.async_function("stat", |ctx: CallContext, path: Given| {
             run(&ctx, Access::Read, move |root| operation::stat(root, &path.path()?))
         })?;
-        module.async_function("exists", |ctx: Ctx, path: Given| {
+        module.async_function("exists", |ctx: CallContext, path: Given| {
             run(&ctx, Access::Read, move |root| operation::exists(root, &path.path()?))
         })
     }
 
     fn install_writing(module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        module.async_function("write", |ctx: Ctx, (path, data): (Given, Bytes)| {
+        module.async_function("write", |ctx: CallContext, (path, data): (Given, Bytes)| {
             run(&ctx, Access::Write, move |root| operation::write(root, &path.path()?, &data.0))
         })?;
-        module.async_function("append", |ctx: Ctx, (path, data): (Given, Bytes)| {
+        module.async_function("append", |ctx: CallContext, (path, data): (Given, Bytes)| {
             run(&ctx, Access::Write, move |root| operation::append(root, &path.path()?, &data.0))
         })?;
-        module.async_function("mkdir", |ctx: Ctx, path: Given| {
+        module.async_function("mkdir", |ctx: CallContext, path: Given| {
             run(&ctx, Access::Write, move |root| operation::mkdir(root, &path.path()?))
         })?;
-        module.async_function("remove", |ctx: Ctx, path: Given| {
+        module.async_function("remove", |ctx: CallContext, path: Given| {
             run(&ctx, Access::Write, move |root| operation::remove(root, &path.path()?))
         })?;
-        module.async_function("rename", |ctx: Ctx, (from, to): (Given, Given)| {
+        module.async_function("rename", |ctx: CallContext, (from, to): (Given, Given)| {
             run(&ctx, Access::Write, move |root| operation::rename(root, &from.path()?, &to.path()?))
         })
     }
@@ -174,7 +174,7 @@ type ReadArguments = (Given, Option<u64>, Option<u64>);
 
 /// Does something in the root of a call, on a thread that may block.
 fn run<T, F>(
-    ctx: &Ctx,
+    ctx: &CallContext,
     access: Access,
     operation: F,
 ) -> impl Future<Output = mlua::Result<T>> + Send + 'static + use<T, F>
@@ -221,7 +221,7 @@ impl AsyncRead for OpenFile {
 
 /// Opens a file in the root of a call, to be read or written piece by piece. One that is written is made, or emptied.
 pub(super) fn open(
-    ctx: &Ctx,
+    ctx: &CallContext,
     path: Given,
     access: Access,
 ) -> impl Future<Output = Result<OpenFile, CallError>> + Send + 'static + use<> {
@@ -241,9 +241,9 @@ pub(super) fn open(
     }
 }
 
-fn root(ctx: &Ctx, access: Access) -> Result<Root, CallError> {
+fn root(ctx: &CallContext, access: Access) -> Result<Root, CallError> {
     let denied = |message| CallError::new(ErrorKind::Denied, message);
-    match ctx.frame().get(&ROOT) {
+    match ctx.frame().get(&FS_ROOT_KEY) {
         None => Err(denied("this call has no file system; give it the option `fs_root`")),
         Some(root) if access == Access::Write && root.is_read_only() => Err(denied(
             "the file system of this call is read-only; give it an `fs_root` that is not, if its caller has one",

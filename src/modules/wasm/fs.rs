@@ -26,7 +26,7 @@ use frame_dispatch::wasm::{HostModule, State, wasmtime};
 use frame_net::Reserved;
 
 use crate::files::{self, OpenError, Opened};
-use crate::fs_root::ROOT;
+use crate::fs_root::FS_ROOT_KEY;
 
 /// What the linker of wasmtime has these under. Under any other version they would be beside its own and not in their
 /// place, and components would be given no directory.
@@ -180,7 +180,7 @@ impl Handles {
 }
 
 fn directories(state: &mut State) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-    let Some(root) = state.ctx().frame().get(&ROOT).cloned() else { return Ok(Vec::new()) };
+    let Some(root) = state.ctx().frame().get(&FS_ROOT_KEY).cloned() else { return Ok(Vec::new()) };
     let (handles, table) = state.slot_and_table::<Handles>();
     let directory = if let Some(directory) = &handles.root {
         directory.clone()

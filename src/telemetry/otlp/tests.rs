@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine};
-use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
-use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
+use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::{App, FrameResolvers, Options};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
@@ -24,7 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use super::*;
 use crate::telemetry::traced;
-use crate::trace::TRACE_CONTEXT;
+use crate::trace::TRACE_KEY;
 
 /// Far more than anything takes here.
 const GENEROUS: Duration = Duration::from_mins(1);
@@ -139,11 +139,11 @@ fn exported<T>(otlp: &Otlp, run: impl AsyncFnOnce() -> T) -> T {
 }
 
 /// A native function that gives back the trace of its frame, or fails if it is told to.
-async fn seen(ctx: Ctx, payload: Payload) -> Result<Payload, CallError> {
+async fn seen(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
     if payload.as_json() == Some(&json!("fail")) {
         return Err(CallError::new(ErrorKind::Unavailable, "the queue is not connected"));
     }
-    Ok(json!(ctx.frame().get(&TRACE_CONTEXT)).into())
+    Ok(json!(ctx.frame().get(&TRACE_KEY)).into())
 }
 
 fn register_native(functions: &Functions) {
@@ -210,7 +210,7 @@ fn what_fails_is_told_with_the_kind_of_its_error() {
         let functions = functions();
         register_native(&functions);
         for (id, panics) in [("app:wait", false), ("app:panic", true)] {
-            let function = move |_: Ctx, _: Payload| async move {
+            let function = move |_: CallContext, _: Payload| async move {
                 assert!(!panics, "on purpose");
                 std::future::pending().await
             };
@@ -280,10 +280,10 @@ fn a_process_is_a_span_and_what_it_calls_is_inside() {
         let host: frame_dispatch::process::HostId = "app:host".parse().unwrap();
         processes.register_host(host.clone(), HostConfig::default()).unwrap();
         let process =
-            async |ctx: ProcessCtx, _: Payload| ctx.ctx().call(Task::new("app:native".parse()?)).await;
+            async |ctx: ProcessContext, _: Payload| ctx.ctx().call(Task::new("app:native".parse()?)).await;
         let entry: frame_dispatch::process::EntryId = "app:worker".parse().unwrap();
         processes.register(entry.clone(), Options::new(), traced(&entry, process)).unwrap();
-        let start = Start::new(host, entry).with_options(options(&json!({ "trace": true })));
+        let start = Spawn::new(host, entry).with_options(options(&json!({ "trace": true })));
         processes.exec(&functions.root(), start).await.unwrap();
     });
     let spans = collector.spans();

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use frame_dispatch::wasm::{WasmConfig, WasmEngine, WasmFunction};
-use frame_dispatch::{Ctx, Payload, Task};
+use frame_dispatch::{CallContext, Payload, Task};
 use frame_registry::Options;
 use frame_runtime::fs_root::Root;
 use frame_runtime::modules::lua::FsModule as LuaFsModule;
@@ -198,7 +198,7 @@ async fn the_directory_of_a_component_is_the_one_of_its_frame_wherever_that_was_
     let world = World::new();
     let (room, attic) = (world.room(""), world.directory.path().join("attic"));
     world.functions.register(id("app:guest"), Options::new(), GUEST.clone()).unwrap();
-    let moves = move |ctx: Ctx, payload: Payload| {
+    let moves = move |ctx: CallContext, payload: Payload| {
         fs::rename(&room, &attic).unwrap();
         fs::create_dir(&room).unwrap();
         fs::write(room.join("inside.txt"), "of somebody else").unwrap();

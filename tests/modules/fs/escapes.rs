@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{ffi::OsString, thread};
 
-use frame_dispatch::{Ctx, ErrorKind, Payload};
+use frame_dispatch::{CallContext, ErrorKind, Payload};
 use frame_registry::Options;
 use frame_runtime::fs_root::Root;
 use frame_runtime::modules::lua::FsModule;
@@ -173,7 +173,7 @@ async fn a_rename_under_way_never_leads_out() {
 async fn a_root_is_the_directory_and_not_its_name() {
     let world = World::new();
     let (room, attic) = (world.room(""), world.directory.path().join("attic"));
-    let moves = move |_: Ctx, _: Payload| {
+    let moves = move |_: CallContext, _: Payload| {
         fs::rename(&room, &attic).unwrap();
         fs::create_dir(&room).unwrap();
         fs::write(room.join("inside.txt"), "of somebody else").unwrap();

@@ -3,8 +3,8 @@
 use std::fs;
 use std::sync::LazyLock;
 
-use frame_registry::{App, Context, Frame, FrameBuilder, FrameResolvers, Options};
-use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FsRoot, ROOT, Root};
+use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
+use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FS_ROOT_KEY, FsRoot, Root};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -61,7 +61,7 @@ fn lead<'a>(root: &[&'a str], names: &[&'a str]) -> Option<Vec<&'a str>> {
 fn frame(parent: Option<&Frame>, options: &Options) -> Result<Frame, frame_registry::ResolveError> {
     let app = &TREE.1;
     let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-    app.resolvers().resolve(&Context::new(app, parent), options, frame.pairs_mut())?;
+    app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;
     Ok(frame.seal())
 }
 
@@ -89,7 +89,7 @@ proptest! {
                 Some(None) => prop_assert!(made.is_err(), "{step:?} from {model:?}: {made:?}"),
                 Some(Some((at, read_only))) => {
                     let made = made.unwrap();
-                    let root = made.get(&ROOT).unwrap();
+                    let root = made.get(&FS_ROOT_KEY).unwrap();
                     let here = root.directory().read_to_string("here").unwrap();
                     let expected: String = at.iter().flat_map(|name| ["/", name]).collect();
                     prop_assert_eq!(here, expected);
@@ -99,7 +99,7 @@ proptest! {
                 }
                 None => {
                     let made = made.unwrap();
-                    prop_assert!(made.get(&ROOT).is_none());
+                    prop_assert!(made.get(&FS_ROOT_KEY).is_none());
                     parent = Some(made);
                 }
             }

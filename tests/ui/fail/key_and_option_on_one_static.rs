@@ -1,7 +1,7 @@
 use frame_registry::{Key, frame_key, frame_option};
 
 #[frame_key(name = "tenant", stays)]
-#[frame_option(name = "tenant", plain)]
+#[frame_option(name = "tenant", dispatcher)]
 pub static TENANT: Key<String>;
 
 fn main() {

@@ -1,6 +1,6 @@
 use frame_registry::{Key, frame_key, frame_option};
 
-#[frame_option(name = "tenant", plain)]
+#[frame_option(name = "tenant", dispatcher)]
 #[frame_key(name = "tenant", stays)]
 pub static TENANT: Key<String>;
 

@@ -1,6 +1,6 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(nam = "tenant", plain)]
+#[frame_option(nam = "tenant", dispatcher)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {}

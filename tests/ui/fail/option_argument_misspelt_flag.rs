@@ -1,6 +1,6 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = "tenant", plane)]
+#[frame_option(name = "tenant", dispatchr)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {}

@@ -1,6 +1,6 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(plain)]
+#[frame_option(dispatcher)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {}

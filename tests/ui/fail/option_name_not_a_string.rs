@@ -1,6 +1,6 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = tenant, plain)]
+#[frame_option(name = tenant, dispatcher)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {}

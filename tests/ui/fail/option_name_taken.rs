@@ -1,9 +1,9 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = "tenant", plain)]
+#[frame_option(name = "tenant", dispatcher)]
 pub static TENANT: FrameOption<String>;
 
-#[frame_option(name = "tenant", plain)]
+#[frame_option(name = "tenant", dispatcher)]
 pub static CUSTOMER: FrameOption<u64>;
 
 fn main() {}

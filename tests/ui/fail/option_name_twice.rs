@@ -1,6 +1,6 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = "tenant", name = "other", plain)]
+#[frame_option(name = "tenant", name = "other", dispatcher)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {}

@@ -2,7 +2,7 @@
 
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = "ten-ant", plain)]
+#[frame_option(name = "ten-ant", dispatcher)]
 static TENANT: FrameOption<String>;
 
 fn main() {}

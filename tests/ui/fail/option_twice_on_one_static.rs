@@ -1,7 +1,7 @@
 use frame_registry::{FrameOption, frame_option};
 
-#[frame_option(name = "tenant", plain)]
-#[frame_option(name = "customer", plain)]
+#[frame_option(name = "tenant", dispatcher)]
+#[frame_option(name = "customer", dispatcher)]
 pub static TENANT: FrameOption<String>;
 
 fn main() {

@@ -1,6 +1,6 @@
 use frame_registry::{Key, frame_option};
 
-#[frame_option(name = "tenant", plain)]
+#[frame_option(name = "tenant", dispatcher)]
 static TENANT: Key<String>;
 
 fn main() {

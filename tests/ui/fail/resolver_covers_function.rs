@@ -1,11 +1,11 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[allow(non_snake_case)]
 pub fn TENANT() {}
 
 #[frame_resolver(order = 200, covers(TENANT))]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

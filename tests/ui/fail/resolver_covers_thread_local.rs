@@ -1,4 +1,4 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 thread_local! {
@@ -6,7 +6,7 @@ thread_local! {
 }
 
 #[frame_resolver(order = 200, covers(TENANT))]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

@@ -1,9 +1,9 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 
 pub struct Refused;
 
 #[frame_resolver(order = 200)]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Refused> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Refused> {
     Ok(None)
 }
 

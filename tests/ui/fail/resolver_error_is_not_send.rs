@@ -1,7 +1,7 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 
 #[frame_resolver(order = 200)]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Box<dyn std::error::Error>> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Box<dyn std::error::Error>> {
     Ok(None)
 }
 

@@ -1,13 +1,13 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 100, name = "tenant")]
-fn first(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn first(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 200, name = "tenant")]
-fn second(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn second(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

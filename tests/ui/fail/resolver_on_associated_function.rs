@@ -1,11 +1,11 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 pub struct Tenant;
 
 impl Tenant {
     #[frame_resolver(order = 200)]
-    pub fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    pub fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(None)
     }
 }

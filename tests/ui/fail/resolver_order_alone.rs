@@ -1,8 +1,8 @@
-use frame_registry::{Context, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order)]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

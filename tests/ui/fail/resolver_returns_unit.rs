@@ -1,7 +1,7 @@
-use frame_registry::{Context, Options, frame_resolver};
+use frame_registry::{ResolveContext, Options, frame_resolver};
 
 #[frame_resolver(order = 200)]
-fn tenant(_: &Context<'_>, _: &Options) -> () {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> () {
     
 }
 

@@ -1,8 +1,8 @@
-use frame_registry::{Context, Pair, frame_resolver};
+use frame_registry::{ResolveContext, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 200)]
-fn tenant(_: &Context<'_>, _: u32) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &ResolveContext<'_>, _: u32) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

@@ -1,8 +1,8 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, n: u64| Ok::<_, CallError>(Json(n + 1));
+    let function = async |_: CallContext, n: u64| Ok::<_, CallError>(Json(n + 1));
     functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
 }
 

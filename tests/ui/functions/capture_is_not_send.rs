@@ -1,10 +1,10 @@
 use std::rc::Rc;
 
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
 fn register(functions: &Functions, step: Rc<u64>) {
-    let function = move |_: Ctx, Json(n): Json<u64>| {
+    let function = move |_: CallContext, Json(n): Json<u64>| {
         let sum = n + *step;
         async move { Ok::<_, CallError>(Json(sum)) }
     };

@@ -1,7 +1,7 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
-async fn increment(_: &Ctx, Json(n): Json<u64>) -> Result<Json<u64>, CallError> {
+async fn increment(_: &CallContext, Json(n): Json<u64>) -> Result<Json<u64>, CallError> {
     Ok(Json(n + 1))
 }
 

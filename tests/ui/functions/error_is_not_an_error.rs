@@ -1,9 +1,9 @@
-use frame_dispatch::{Ctx, Functions, Json};
+use frame_dispatch::{CallContext, Functions, Json};
 use frame_registry::Options;
 
 struct NoRoom;
 
-async fn increment(_: Ctx, Json(n): Json<u64>) -> Result<Json<u64>, NoRoom> {
+async fn increment(_: CallContext, Json(n): Json<u64>) -> Result<Json<u64>, NoRoom> {
     n.checked_add(1).map(Json).ok_or(NoRoom)
 }
 

@@ -1,10 +1,10 @@
 use std::rc::Rc;
 
-use frame_dispatch::{Ctx, Functions, Payload};
+use frame_dispatch::{CallContext, Functions, Payload};
 use frame_registry::Options;
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, payload: Payload| {
+    let function = async |_: CallContext, payload: Payload| {
         let shared = Rc::new(payload);
         std::future::ready(()).await;
         Ok(Payload::clone(&shared))

@@ -1,8 +1,8 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json, Payload};
+use frame_dispatch::{CallError, CallContext, Functions, Json, Payload};
 use frame_registry::Options;
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, _: Payload| Ok::<_, CallError>(Json(1));
+    let function = async |_: CallContext, _: Payload| Ok::<_, CallError>(Json(1));
     functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
 }
 

@@ -1,4 +1,4 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
 struct Request {
@@ -6,7 +6,7 @@ struct Request {
 }
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, Json(request): Json<Request>| Ok::<_, CallError>(Json(request.n));
+    let function = async |_: CallContext, Json(request): Json<Request>| Ok::<_, CallError>(Json(request.n));
     functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
 }
 

@@ -1,8 +1,8 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, Json(n): Json<u64>| Ok::<_, CallError>(n + 1);
+    let function = async |_: CallContext, Json(n): Json<u64>| Ok::<_, CallError>(n + 1);
     functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
 }
 

@@ -1,4 +1,4 @@
-use frame_dispatch::{CallError, Ctx, Functions, Json};
+use frame_dispatch::{CallError, CallContext, Functions, Json};
 use frame_registry::Options;
 
 struct Response {
@@ -6,7 +6,7 @@ struct Response {
 }
 
 fn register(functions: &Functions) {
-    let function = async |_: Ctx, Json(n): Json<u64>| Ok::<_, CallError>(Json(Response { n }));
+    let function = async |_: CallContext, Json(n): Json<u64>| Ok::<_, CallError>(Json(Response { n }));
     functions.register("app:f".parse().unwrap(), Options::new(), function).unwrap();
 }
 

@@ -2,72 +2,72 @@
 #![deny(warnings)]
 
 use frame_registry::{
-    Context, FrameOption, FrameResolvers, Key, Options, Pair, declared_keys, declared_options, frame_key,
+    ResolveContext, FrameOption, FrameResolvers, Key, Options, Pair, declared_keys, declared_options, frame_key,
     frame_option, frame_resolver,
 };
 use std::convert::Infallible;
 
 #[cfg(all())]
 #[frame_resolver(order = 1)]
-fn on_above(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn on_above(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 2)]
 #[cfg(all())]
-fn on_below(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn on_below(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[cfg(any())]
 #[frame_resolver(order = 3)]
-fn off_above(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn off_above(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 4)]
 #[cfg(any())]
-fn off_below(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn off_below(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[cfg_attr(all(), frame_resolver(order = 5))]
-fn on_by_attribute(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn on_by_attribute(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[cfg_attr(any(), frame_resolver(order = 6))]
 #[allow(dead_code)]
-fn off_by_attribute(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn off_by_attribute(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 7)]
 #[cfg_attr(all(), cfg(any()), inline)]
-fn off_below_by_attribute(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn off_below_by_attribute(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 8)]
 #[cfg_attr(any(), cfg(any()))]
-fn on_below_by_attribute(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn on_below_by_attribute(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 // Two of one name, of which one is there.
 #[frame_resolver(order = 9)]
 #[cfg(all())]
-fn either(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn either(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 10)]
 #[cfg(not(all()))]
-fn either(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn either(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
-#[frame_option(name = "on", plain)]
+#[frame_option(name = "on", dispatcher)]
 #[cfg(all())]
 static ON: FrameOption<u32>;
 

@@ -5,7 +5,7 @@ extern crate frame_registry as renamed_registry;
 extern crate self as frame_registry;
 
 use renamed_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
     frame_resolver,
 };
 use std::convert::Infallible;
@@ -13,20 +13,20 @@ use std::convert::Infallible;
 renamed_registry::require_resolvers!(crate = renamed_registry, "tenant");
 
 #[frame_key(name = "tenant", propagates, inherit, crate = renamed_registry)]
-pub static TENANT_OF: Key<String>;
+pub static TENANT_KEY: Key<String>;
 
 #[frame_option(name = "tenant", crate = renamed_registry)]
 pub static TENANT: FrameOption<String>;
 
 #[frame_resolver(order = 200, covers(TENANT), crate = renamed_registry)]
-pub fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&TENANT, &TENANT_OF))
+pub fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_KEY))
 }
 
 fn main() {
     let app = App::builder().build();
     let options = Options::new().with(&TENANT, "acme".to_owned());
     let mut frame = FrameBuilder::new();
-    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
-    assert_eq!(frame.seal().get(&TENANT_OF).unwrap(), "acme");
+    FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    assert_eq!(frame.seal().get(&TENANT_KEY).unwrap(), "acme");
 }

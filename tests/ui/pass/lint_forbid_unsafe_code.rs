@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use frame_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
+    App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_key, frame_option,
     frame_resolver,
 };
 use std::convert::Infallible;
@@ -14,12 +14,12 @@ frame_registry::require_resolvers!("tenant");
 pub static TENANT: FrameOption<String>;
 
 /// How often it may be tried.
-#[frame_option(name = "retries", plain)]
+#[frame_option(name = "retries", dispatcher)]
 pub static RETRIES: FrameOption<u32>;
 
 /// The tenant of this frame.
 #[frame_key(name = "tenant", propagates, inherit)]
-pub static TENANT_OF: Key<String>;
+pub static TENANT_KEY: Key<String>;
 
 /// Puts the tenant on the frame.
 ///
@@ -27,19 +27,19 @@ pub static TENANT_OF: Key<String>;
 ///
 /// None.
 #[frame_resolver(order = 200, covers(TENANT))]
-pub fn tenant(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
-    Ok(options.pair(&TENANT, &TENANT_OF))
+pub fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    Ok(options.pair(&TENANT, &TENANT_KEY))
 }
 
 mod private {
-    use frame_registry::{Context, FrameOption, Options, Pair, frame_option, frame_resolver};
+    use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};
     use std::convert::Infallible;
 
     #[frame_option(name = "secret", runtime)]
     static SECRET: FrameOption<u32>;
 
     #[frame_resolver(order = 300)]
-    fn secret(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    fn secret(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         assert!(!options.contains(&SECRET));
         Ok(None)
     }
@@ -49,6 +49,6 @@ fn main() {
     let app = App::builder().build();
     let options = Options::new().with(&TENANT, "acme".to_owned()).with(&RETRIES, 3);
     let mut frame = FrameBuilder::new();
-    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
-    assert_eq!(frame.seal().get(&TENANT_OF).unwrap(), "acme");
+    FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    assert_eq!(frame.seal().get(&TENANT_KEY).unwrap(), "acme");
 }

@@ -2,7 +2,7 @@
 #![deny(warnings)]
 
 use frame_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
+    App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option, frame_resolver,
 };
 use std::convert::Infallible;
 
@@ -19,7 +19,7 @@ macro_rules! option {
 macro_rules! by_literal {
     ($function:ident, $order:literal, $name:literal, $option:ident) => {
         #[frame_resolver(order = $order, name = $name, covers($option))]
-        fn $function(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+        fn $function(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
             Ok(options.pair(&$option, &KEY))
         }
     };
@@ -28,7 +28,7 @@ macro_rules! by_literal {
 macro_rules! by_path {
     ($order:expr, $function:ident, $option:path) => {
         #[frame_resolver(order = $order, covers($option))]
-        fn $function(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+        fn $function(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
             Ok(options.pair(&$option, &KEY))
         }
     };
@@ -64,9 +64,9 @@ option!(NEGATIVE, "negative", u32);
 by_literal!(positive_function, 20, "positive_name", LITERAL);
 by_literal!(negative_function, -20, "negative_name", NEGATIVE);
 by_path!(-10, path, options::PATH);
-by_types!(30, types, &Context<'_>, &Options, Result<[Pair; 1], Infallible>, { Ok([KEY.pair(30)]) });
+by_types!(30, types, &ResolveContext<'_>, &Options, Result<[Pair; 1], Infallible>, { Ok([KEY.pair(30)]) });
 by_item! {
-    fn item(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    fn item(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(None)
     }
 }
@@ -81,7 +81,7 @@ fn main() {
     let app = App::builder().build();
     let options = Options::new().with(&LITERAL, 2).with(&NEGATIVE, 0).with(&options::PATH, 1);
     let mut frame = FrameBuilder::new();
-    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
     let values: Vec<_> = frame.pairs_mut().iter().filter_map(|pair| pair.get(&KEY).copied()).collect();
     assert_eq!(values, [0, 1, 2, 30]);
 }

@@ -4,14 +4,14 @@
 use frame_registry::{FrameOption, declared_options, frame_option};
 
 /// One line.
-#[frame_option(name = "line", plain)]
+#[frame_option(name = "line", dispatcher)]
 pub static LINE: FrameOption<u32>;
 
 /// The first paragraph,
 /// of two lines.
 ///
 ///     code
-#[frame_option(name = "lines", plain)]
+#[frame_option(name = "lines", dispatcher)]
 pub static LINES: FrameOption<u32>;
 
 /**
@@ -19,34 +19,34 @@ pub static LINES: FrameOption<u32>;
  *
  *   Indented.
  */
-#[frame_option(name = "stars", plain)]
+#[frame_option(name = "stars", dispatcher)]
 pub static STARS: FrameOption<u32>;
 
 /** A comment
 without stars. */
-#[frame_option(name = "block", plain)]
+#[frame_option(name = "block", dispatcher)]
 pub static BLOCK: FrameOption<u32>;
 
 #[doc = concat!("Made", " by a macro,")]
 /// and written by hand.
-#[frame_option(name = "made", plain)]
+#[frame_option(name = "made", dispatcher)]
 pub static MADE: FrameOption<u32>;
 
 #[doc = "- a list\n* of two"]
-#[frame_option(name = "list", plain)]
+#[frame_option(name = "list", dispatcher)]
 pub static LIST: FrameOption<u32>;
 
 macro_rules! documented {
     ($doc:expr, $name:ident) => {
         #[doc = $doc]
-        #[frame_option(name = "passed", plain)]
+        #[frame_option(name = "passed", dispatcher)]
         pub static $name: FrameOption<u32>;
     };
 }
 
 documented!("Passed through a macro.", PASSED);
 
-#[frame_option(name = "none", plain)]
+#[frame_option(name = "none", dispatcher)]
 pub static NONE: FrameOption<u32>;
 
 fn main() {

@@ -14,12 +14,12 @@ pub enum Setting {
 }
 
 /// An alias.
-#[frame_option(name = "alias", plain)]
+#[frame_option(name = "alias", dispatcher)]
 pub static ALIAS: Mode;
 
 /// A generic alias,
 /// in two lines.
-#[frame_option(plain, name = "generic_alias")]
+#[frame_option(dispatcher, name = "generic_alias")]
 pub(crate) static GENERIC_ALIAS: Named<Vec<u8>>;
 
 #[frame_option(name = "by_path", runtime)]
@@ -38,9 +38,9 @@ fn main() {
     let declared: Vec<_> =
         declared.iter().map(|option| (option.name(), option.kind(), option.is_text())).collect();
     let expected = [
-        ("alias", OptionKind::Plain, false),
+        ("alias", OptionKind::Dispatcher, false),
         ("by_path", OptionKind::Runtime, true),
-        ("generic_alias", OptionKind::Plain, true),
+        ("generic_alias", OptionKind::Dispatcher, true),
     ];
     assert_eq!(declared, expected);
     assert_eq!(GENERIC_ALIAS.declared().doc(), "A generic alias,\nin two lines.");

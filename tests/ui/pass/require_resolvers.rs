@@ -1,16 +1,16 @@
 //! In a module, in a function, several names, a trailing comma, more than once.
 #![deny(warnings)]
 
-use frame_registry::{Context, FrameResolvers, Options, Pair, frame_resolver, require_resolvers};
+use frame_registry::{ResolveContext, FrameResolvers, Options, Pair, frame_resolver, require_resolvers};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 1)]
-fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 2, name = "Region_2")]
-fn region(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn region(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

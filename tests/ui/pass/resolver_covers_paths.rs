@@ -1,7 +1,7 @@
 //! Options of other modules: by path, by import, by an import under another name, several at once.
 #![deny(warnings)]
 
-use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Key, Options, Pair, frame_resolver};
+use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Key, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 mod a {
@@ -30,12 +30,12 @@ use a::b::ZONE;
 static KEY: Key<u32> = Key::new("key");
 
 #[frame_resolver(order = 1, covers(NET))]
-fn by_alias(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+fn by_alias(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(options.pair(&NET, &KEY))
 }
 
 #[frame_resolver(order = 2, covers(crate::a::b::REGION, ZONE, self::a::RACK,))]
-fn by_path(_: &Context<'_>, options: &Options) -> Result<Vec<Pair>, Infallible> {
+fn by_path(_: &ResolveContext<'_>, options: &Options) -> Result<Vec<Pair>, Infallible> {
     let all = [options.pair(&a::b::REGION, &KEY), options.pair(&ZONE, &KEY), options.pair(&a::RACK, &KEY)];
     Ok(all.into_iter().flatten().collect())
 }
@@ -50,7 +50,7 @@ fn main() {
     let app = App::builder().build();
     let options = Options::new().with(&a::NETWORK, 1).with(&a::b::REGION, 2).with(&ZONE, 3).with(&a::RACK, 4);
     let mut frame = FrameBuilder::new();
-    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
     let values: Vec<_> = frame.pairs_mut().iter().filter_map(|pair| pair.get(&KEY).copied()).collect();
     assert_eq!(values, [1, 2, 3, 4]);
 }

@@ -1,51 +1,51 @@
 //! Every way to write an integer, from one end of `i32` to the other.
 #![deny(warnings)]
 
-use frame_registry::{Context, FrameResolvers, Options, Pair, frame_resolver};
+use frame_registry::{ResolveContext, FrameResolvers, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 #[frame_resolver(order = 2147483647)]
-fn largest(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn largest(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 1_000_000)]
-fn underscored(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn underscored(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 0xff)]
-fn hexadecimal(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn hexadecimal(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 0b101_0)]
-fn binary(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn binary(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 9i32)]
-fn suffixed(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn suffixed(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = 0)]
-fn zero(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn zero(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = -0x10)]
-fn negative_hexadecimal(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn negative_hexadecimal(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = -200)]
-fn negative(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn negative(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 
 #[frame_resolver(order = -2147483648)]
-fn smallest(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+fn smallest(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
     Ok(None)
 }
 

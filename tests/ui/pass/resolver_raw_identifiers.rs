@@ -2,7 +2,7 @@
 #![deny(warnings)]
 
 use frame_registry::{
-    App, Context, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option,
+    App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, frame_option,
 };
 use std::convert::Infallible;
 
@@ -17,7 +17,7 @@ mod r#mod {
 }
 
 #[frame_registry::frame_resolver(order = 1, covers(r#mod::r#static))]
-fn r#type(r#in: &Context<'_>, r#as: &Options) -> Result<Option<Pair>, Infallible> {
+fn r#type(r#in: &ResolveContext<'_>, r#as: &Options) -> Result<Option<Pair>, Infallible> {
     assert!(r#in.parent().is_none());
     Ok(r#as.pair(&r#mod::r#static, &KEY))
 }
@@ -31,6 +31,6 @@ fn main() {
     let app = App::builder().build();
     let mut frame = FrameBuilder::new();
     let options = Options::new().with(&r#mod::r#static, 7);
-    FrameResolvers::linked().resolve(&Context::new(&app, None), &options, frame.pairs_mut()).unwrap();
+    FrameResolvers::linked().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut()).unwrap();
     assert_eq!(frame.get(&KEY), Some(&7));
 }

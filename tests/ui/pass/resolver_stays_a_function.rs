@@ -1,7 +1,7 @@
 //! The function keeps its attributes, its visibility and its name, and can be called, passed on and documented.
 #![deny(warnings)]
 
-use frame_registry::{App, Context, FrameResolvers, Options, Pair, frame_resolver};
+use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pair, frame_resolver};
 use std::convert::Infallible;
 
 pub mod module {
@@ -12,19 +12,19 @@ pub mod module {
     #[inline]
     #[must_use = "it is a result"]
     #[allow(clippy::unnecessary_wraps)]
-    pub fn tenant(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    pub fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(None)
     }
 
     #[deprecated = "there is a better one"]
     #[frame_resolver(order = 2)]
     #[cold]
-    pub(super) fn region(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    pub(super) fn region(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(None)
     }
 }
 
-type Resolve = fn(&Context<'_>, &Options) -> Result<Option<Pair>, Infallible>;
+type Resolve = fn(&ResolveContext<'_>, &Options) -> Result<Option<Pair>, Infallible>;
 
 #[allow(deprecated)]
 const ALL: [Resolve; 2] = [module::tenant, module::region];
@@ -32,7 +32,7 @@ const ALL: [Resolve; 2] = [module::tenant, module::region];
 fn main() {
     let app = App::builder().build();
     for resolve in ALL {
-        assert!(resolve(&Context::new(&app, None), &Options::new()).unwrap().is_none());
+        assert!(resolve(&ResolveContext::new(&app, None), &Options::new()).unwrap().is_none());
     }
     let resolvers: Vec<_> = FrameResolvers::linked().iter().collect();
     let lines: Vec<_> =

@@ -21,7 +21,7 @@ mod std {}
 mod linkme {}
 mod frame_registry_macros {}
 
-struct Context;
+struct ResolveContext;
 struct Options;
 struct Pair;
 struct Pairs;
@@ -84,7 +84,7 @@ frame_registry::require_resolvers!("tenant", "declared");
 
 #[frame_resolver(order = 1, covers(TENANT))]
 fn tenant(
-    ctx: &frame_registry::Context<'_>,
+    ctx: &frame_registry::ResolveContext<'_>,
     options: &frame_registry::Options,
 ) -> ::std::result::Result<::std::option::Option<frame_registry::Pair>, ::std::convert::Infallible> {
     ::std::assert!(ctx.parent().is_none());
@@ -94,7 +94,7 @@ fn tenant(
 /// Named like a method of what is emitted.
 #[frame_resolver(order = 2)]
 fn declared(
-    _: &frame_registry::Context<'_>,
+    _: &frame_registry::ResolveContext<'_>,
     _: &frame_registry::Options,
 ) -> ::std::result::Result<[frame_registry::Pair; 0], ::std::convert::Infallible> {
     ::std::result::Result::Ok([])
@@ -103,14 +103,14 @@ fn declared(
 /// Named like what is emitted for a resolver.
 #[frame_resolver(order = 3)]
 fn __frame_context(
-    _: &frame_registry::Context<'_>,
+    _: &frame_registry::ResolveContext<'_>,
     _: &frame_registry::Options,
 ) -> ::std::result::Result<[frame_registry::Pair; 0], ::std::convert::Infallible> {
     ::std::result::Result::Ok([])
 }
 
 mod named_like_what_is_emitted {
-    use frame_registry::{Context, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
+    use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_key, frame_option, frame_resolver};
     use std::convert::Infallible;
 
     #[frame_option(name = "option")]
@@ -123,12 +123,12 @@ mod named_like_what_is_emitted {
     static __FRAME_KEY: Key<u32>;
 
     #[frame_resolver(order = 4, covers(__FRAME_OPTION, __FRAME_OPTION_COVERED_BY, __FRAME_RESOLVER))]
-    fn __frame_resolver_run(_: &Context<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
+    fn __frame_resolver_run(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(options.pair(&__FRAME_OPTION, &__FRAME_KEY))
     }
 
     #[frame_resolver(order = 5)]
-    fn ctx(_: &Context<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
+    fn ctx(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, Infallible> {
         Ok(None)
     }
 
@@ -142,7 +142,7 @@ fn main() {
     let app = frame_registry::App::builder().build();
     let options = frame_registry::Options::new().with(&TENANT, 7);
     let mut frame = frame_registry::FrameBuilder::new();
-    let ctx = frame_registry::Context::new(&app, ::std::option::Option::None);
+    let ctx = frame_registry::ResolveContext::new(&app, ::std::option::Option::None);
     FrameResolvers::linked().resolve(&ctx, &options, frame.pairs_mut()).unwrap();
     ::std::assert_eq!(*frame.get(&KEY).unwrap(), 7);
 

@@ -12,7 +12,7 @@ pub use self::limit::MaxConcurrent;
 
 use self::line::{Entered, Line};
 use super::{Interceptor, Next};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::held::{Hold, LimitId};
@@ -33,7 +33,7 @@ use crate::task::Task;
 /// A call would wait for itself if one of its callers keeps the same limit, as where a function calls itself. It is refused
 /// at once instead, of the same kind, and is not retryable. Two functions that call each other can wait for each other all
 /// the same, if two chains of calls begin at different ends: give such calls a deadline.
-#[frame_option(name = "max_concurrent", plain)]
+#[frame_option(name = "max_concurrent", dispatcher)]
 pub static MAX_CONCURRENT: FrameOption<MaxConcurrent>;
 
 /// Keeps [`MAX_CONCURRENT`].
@@ -63,7 +63,7 @@ impl Places {
         function: &FunctionId,
         preset: Option<MaxConcurrent>,
         own: Option<MaxConcurrent>,
-        ctx: &Ctx,
+        ctx: &CallContext,
     ) -> Result<[Option<Place<'_>>; 2], CallError> {
         let narrower = own.filter(|own| preset.is_none_or(|preset| own.calls() < preset.calls()));
         let within = |limit: MaxConcurrent| {
@@ -82,7 +82,12 @@ impl Places {
     }
 
     /// Waits for a place in a line.
-    async fn place(&self, line: Key, limit: MaxConcurrent, ctx: &Ctx) -> Result<Place<'_>, CallError> {
+    async fn place(
+        &self,
+        line: Key,
+        limit: MaxConcurrent,
+        ctx: &CallContext,
+    ) -> Result<Place<'_>, CallError> {
         let (id, entered) = {
             let mut lines = self.lines();
             let line = lines.entry(line.clone()).or_default();
@@ -110,7 +115,7 @@ impl Places {
 
 impl Place<'_> {
     /// The context of a call that has this place: calls made through it know that their chain has it.
-    fn context(&mut self, ctx: Ctx) -> Ctx {
+    fn context(&mut self, ctx: CallContext) -> CallContext {
         let (ctx, hold) = ctx.holding(self.id, None);
         self.hold = Some(hold);
         ctx
@@ -170,7 +175,7 @@ impl Interceptor for Places {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {

@@ -8,7 +8,7 @@ use tokio::sync;
 use tokio::time::{Instant, sleep_until};
 
 use super::gcra::{Gcra, Rate};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 
 /// Calls that keep one rate, first come, first served.
@@ -68,7 +68,7 @@ impl Bucket {
     }
 
     /// Waits for the next slot, which is then held open, for as long as the deadline of `ctx`.
-    pub(super) async fn place(&self, ctx: &Ctx) -> Result<Place<'_>, NoSlot> {
+    pub(super) async fn place(&self, ctx: &CallContext) -> Result<Place<'_>, NoSlot> {
         let mut place = Place { bucket: self, is_counted: true, turn: None };
         let ahead = {
             let mut state = self.state();
@@ -109,7 +109,7 @@ impl Bucket {
     }
 
     /// Refuses to wait for a slot that comes too late.
-    fn in_time(&self, slot: Duration, ctx: &Ctx) -> Result<(), NoSlot> {
+    fn in_time(&self, slot: Duration, ctx: &CallContext) -> Result<(), NoSlot> {
         let latest = ctx.deadline().map(|deadline| deadline.saturating_duration_since(self.origin));
         if latest.is_some_and(|latest| slot >= latest) {
             return Err(NoSlot::Next(slot.saturating_sub(self.now())));

@@ -14,7 +14,7 @@ pub use self::limit::RateLimit;
 use self::bucket::{Bucket, NoSlot};
 use self::gcra::Rate;
 use super::{Interceptor, Next};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::id::FunctionId;
@@ -31,7 +31,7 @@ use crate::task::Task;
 /// A call over the limit waits for its slot, first come, first served; where that is later than its deadline it fails
 /// at once, of the kind [`Exhausted`](ErrorKind::Exhausted), and [says](CallError::retry_after) when the next slot is.
 /// A call that ends while it waits takes no slot.
-#[frame_option(name = "rate_limit", plain)]
+#[frame_option(name = "rate_limit", dispatcher)]
 pub static RATE_LIMIT: FrameOption<RateLimit>;
 
 /// Keeps [`RATE_LIMIT`].
@@ -106,7 +106,7 @@ impl RateLimits {
         function: &FunctionId,
         preset: Option<RateLimit>,
         own: Option<RateLimit>,
-        ctx: &Ctx,
+        ctx: &CallContext,
     ) -> Result<(), CallError> {
         let max_wait = [own, preset].into_iter().flatten().filter_map(|limit| limit.max_wait()).min();
         let buckets = self.buckets(function, preset, own)?;
@@ -161,7 +161,7 @@ impl Interceptor for RateLimits {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {
@@ -188,7 +188,7 @@ mod tests {
         format!("app:f{number}").parse().unwrap()
     }
 
-    fn root() -> Ctx {
+    fn root() -> CallContext {
         Functions::new(App::builder().build()).root()
     }
 

@@ -11,7 +11,7 @@ pub use self::policy::RetryPolicy;
 
 use super::timeout::call_within;
 use super::{Interceptor, Next};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::function::BoxFuture;
 use crate::payload::Payload;
@@ -22,7 +22,7 @@ use crate::task::Task;
 ///
 /// Every attempt has a frame and a PID of its own. A call that was cancelled, or whose time is up, is not tried again; nor
 /// is one whose time would be up before the next attempt begins.
-#[frame_option(name = "retry", plain)]
+#[frame_option(name = "retry", dispatcher)]
 pub static RETRY: FrameOption<RetryPolicy>;
 
 /// Does what [`RETRY`] says: the interceptor `retry`, which is built in.
@@ -59,7 +59,7 @@ impl Retries {
     async fn run(
         &self,
         policy: RetryPolicy,
-        ctx: &Ctx,
+        ctx: &CallContext,
         mut task: Task,
         next: Next<'_>,
     ) -> Result<Payload, CallError> {
@@ -87,7 +87,12 @@ impl Retries {
     }
 }
 
-async fn try_once(policy: &RetryPolicy, ctx: &Ctx, task: Task, next: Next<'_>) -> Result<Payload, CallError> {
+async fn try_once(
+    policy: &RetryPolicy,
+    ctx: &CallContext,
+    task: Task,
+    next: Next<'_>,
+) -> Result<Payload, CallError> {
     match policy.timeout() {
         None => next.call(ctx, task).await,
         Some(timeout) => {
@@ -134,7 +139,7 @@ impl Interceptor for Retries {
 
     fn intercept<'a>(
         &'a self,
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>> {

@@ -38,7 +38,7 @@ use super::memory;
 use super::preempt::testing::{Schedule, set_schedule};
 use super::shared::Shared;
 use super::vm::Vm;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::functions::Functions;
 use crate::payload::Payload;
@@ -135,14 +135,14 @@ impl Drop for Later {
 fn functions() -> Functions {
     let functions = Functions::new(App::builder().build());
     let id = |name: &str| format!("fuzz:{name}").parse().unwrap();
-    let now = async |_: Ctx, payload: Payload| Ok(payload);
+    let now = async |_: CallContext, payload: Payload| Ok(payload);
     functions.register(id("now"), Options::new(), now).unwrap();
-    let later = async |_: Ctx, payload: Payload| {
+    let later = async |_: CallContext, payload: Payload| {
         Later::new().await;
         Ok(payload)
     };
     functions.register(id("later"), Options::new(), later).unwrap();
-    let fails = async |_: Ctx, _: Payload| {
+    let fails = async |_: CallContext, _: Payload| {
         Later::new().await;
         Err::<Payload, _>(CallError::new(ErrorKind::Unavailable, "it fails"))
     };
@@ -235,7 +235,7 @@ impl Machine {
     fn drive(
         &self,
         vm: &mut Vm,
-        ctx: &Ctx,
+        ctx: &CallContext,
         source: &str,
         interruptions: Interruptions,
         schedule: Schedule,

@@ -5,7 +5,7 @@ mod group;
 mod message;
 mod pattern;
 mod reply;
-mod start;
+mod spawn;
 mod timer;
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// ```
 /// use frame_dispatch::Functions;
 /// use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
-/// use frame_dispatch::process::{HostConfig, ProcessManager, Start};
+/// use frame_dispatch::process::{HostConfig, ProcessManager, Spawn};
 /// use frame_registry::{App, Options};
 /// use serde_json::json;
 ///
@@ -48,14 +48,14 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// let adder = engine.function("adder.lua", adder, LuaConfig::process())?;
 /// processes.register("app:adder".parse()?, Options::new(), adder)?;
 ///
-/// let main = "local adder = process.start { host = 'app:workers', entry = 'app:adder', monitor = true }
+/// let main = "local adder = process.spawn { host = 'app:workers', entry = 'app:adder', monitor = true }
 ///             for number = 1, ... do process.send(adder, number) end
 ///             process.cancel(adder, 'that is all')
 ///             return process.receive(5).result";
 /// let main = engine.function("main.lua", main, LuaConfig::process())?;
 /// processes.register("app:main".parse()?, Options::new(), main)?;
 ///
-/// let start = Start::new("app:workers".parse()?, "app:main".parse()?).with_payload(json!(6));
+/// let start = Spawn::new("app:workers".parse()?, "app:main".parse()?).with_payload(json!(6));
 /// assert_eq!(processes.exec(&functions.root(), start).await?, json!(21).into());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
@@ -70,7 +70,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// | | |
 /// |---|---|
 /// | `start { host, entry, payload, options, name, messages, monitor, link, owned }` | Starts a process; returns its PID. One that is `owned` ends with the process that starts it, however that ends, and cannot trap that. |
-/// | `start_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
+/// | `spawn_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
 /// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
 /// | `start_child(supervisor, { payload, options, name, restart })` | Starts a [child](#children) of a dynamic supervisor; returns its PID and its id. |
 /// | `stop_child(supervisor, child)` | Stops a child that it started, given by its PID or its id, and waits for its end. |
@@ -178,7 +178,7 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, St
 /// rest needs no reason. Where all scripts are [trusted](Self::trusted) they can do so to all.
 ///
 /// A script may start every process, and take every name. It may do so on its own host, that of the process that it is or is
-/// called by, and on those that its frame [grants](crate::process::SPAWN_HOSTS); hosts
+/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY); hosts
 /// [bound](crate::process::HostConfig::processes) how many. Where all scripts are trusted they may do so on every host.
 ///
 /// [`ExitReason::as_str`]: crate::process::ExitReason::as_str
@@ -274,25 +274,25 @@ impl ProcessModule {
 
     fn install_starting(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
-        module.function("start", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &start)?;
+        module.function("spawn", move |lua, ctx, start: Value| {
+            let start = spawn::take(lua, &shared, &start)?;
             let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
-            Ok(manager.start(&ctx, start).map_err(raised)?.to_string())
+            Ok(manager.spawn(&ctx, start).map_err(raised)?.to_string())
         })?;
 
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
-        module.prepared_function("start_or_signal", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &start)?;
+        module.prepared_function("spawn_or_signal", move |lua, ctx, start: Value| {
+            let start = spawn::take(lua, &shared, &start)?;
             let access = access.clone();
             Ok(async move {
-                let started = access.start_or_signal(&ctx, start).await.map_err(fault::raise)?;
+                let started = access.spawn_or_signal(&ctx, start).await.map_err(fault::raise)?;
                 Ok((started.pid().to_string(), matches!(started, Started::New(_))))
             })
         })?;
 
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
         module.prepared_function("exec", move |lua, ctx, start: Value| {
-            let start = start::take(lua, &shared, &start)?;
+            let start = spawn::take(lua, &shared, &start)?;
             let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
             let shared = Arc::clone(&shared);
             Ok(async move {

@@ -7,7 +7,7 @@ use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
 use tokio::time::Instant;
 
-use super::super::start::Start;
+use super::super::spawn::Spawn;
 use super::dynamic::{DynamicChild, DynamicSpec, StartedChild};
 use super::error::{ControlError, DownReason};
 use super::handle::{ChildInfo, ChildState, LastExit, Reply};
@@ -55,7 +55,7 @@ pub(super) struct Child {
 
 /// What a child is started from.
 pub(super) enum Origin {
-    Spec(Box<Start>),
+    Spec(Box<Spawn>),
     /// The specification of a dynamic supervisor.
     Dynamic(Box<Dynamic>),
 }

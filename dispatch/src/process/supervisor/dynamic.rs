@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use frame_registry::{Frame, Options};
 
-use super::super::spawn;
-use super::super::start::Start;
+use super::super::spawn::Spawn;
+use super::super::spawn_hosts;
 use super::backoff::Backoff;
 use super::error::{ControlError, SpecError};
 use super::intensity::Intensity;
 use super::spec::{ChildSpec, Restart};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::payload::Payload;
 use crate::pid::Pid;
 
@@ -24,7 +24,7 @@ use crate::pid::Pid;
 /// use std::time::Duration;
 ///
 /// use frame_dispatch::process::supervisor::{ChildSpec, DynamicChild, DynamicSpec, Restart, Supervisor};
-/// use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
+/// use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
 /// use frame_dispatch::Functions;
 /// use frame_registry::{App, Options};
 /// use serde_json::json;
@@ -33,11 +33,11 @@ use crate::pid::Pid;
 /// let functions = Functions::new(App::builder().build());
 /// let processes = ProcessManager::new(functions.clone());
 /// processes.register_host("app:rooms".parse()?, HostConfig::default())?;
-/// processes.register("app:room".parse()?, Options::new(), async |mut ctx: ProcessCtx| {
+/// processes.register("app:room".parse()?, Options::new(), async |mut ctx: ProcessContext| {
 ///     ctx.receive().await;
 /// })?;
 ///
-/// let room = Start::new("app:rooms".parse()?, "app:room".parse()?);
+/// let room = Spawn::new("app:rooms".parse()?, "app:room".parse()?);
 /// let rooms = DynamicSpec::new(ChildSpec::new("room", room).with_restart(Restart::Transient))
 ///     .with_max_children(100)
 ///     .with_intensity(10, Duration::from_secs(60));
@@ -46,7 +46,7 @@ use crate::pid::Pid;
 /// processes.register("app:lobby".parse()?, Options::new(), supervisor)?;
 ///
 /// let root = functions.root();
-/// processes.start(&root, Start::new("app:rooms".parse()?, "app:lobby".parse()?))?;
+/// processes.spawn(&root, Spawn::new("app:rooms".parse()?, "app:lobby".parse()?))?;
 /// handle.ready().await;
 /// let room = DynamicChild::new().with_payload(json!({ "topic": "rust" })).with_name("room rust");
 /// let room = handle.start_child(&root, room).await?;
@@ -102,7 +102,7 @@ impl DynamicSpec {
     }
 
     /// The process of a child that was asked for.
-    pub(super) fn start(&self, child: &DynamicChild) -> Start {
+    pub(super) fn start(&self, child: &DynamicChild) -> Spawn {
         let mut start = self.template.start.clone();
         if let Some(payload) = &child.payload {
             start.payload = payload.clone();
@@ -174,16 +174,16 @@ pub(super) struct Starter {
     pub(super) frame: Option<Frame>,
     pub(super) unit: Option<Pid>,
     /// Set if it is a script or a component that is not trusted.
-    pub(super) guest: Option<Ctx>,
+    pub(super) guest: Option<CallContext>,
 }
 
 impl Starter {
-    pub(super) fn native(ctx: &Ctx) -> Self {
+    pub(super) fn native(ctx: &CallContext) -> Self {
         Self { frame: ctx.parent().cloned(), unit: ctx.unit(), guest: None }
     }
 
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(super) fn guest(ctx: &Ctx) -> Self {
+    pub(super) fn guest(ctx: &CallContext) -> Self {
         Self { guest: Some(ctx.clone()), ..Self::native(ctx) }
     }
 
@@ -191,7 +191,9 @@ impl Starter {
     pub(super) fn check(&self, spec: &DynamicSpec) -> Result<(), ControlError> {
         let host = &spec.template.start.host;
         match &self.guest {
-            Some(ctx) if !spawn::may_spawn(ctx, host) => Err(ControlError::NotGranted { host: host.clone() }),
+            Some(ctx) if !spawn_hosts::may_spawn(ctx, host) => {
+                Err(ControlError::NotGranted { host: host.clone() })
+            }
             _ => Ok(()),
         }
     }

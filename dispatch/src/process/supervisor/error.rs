@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::error::StartError;
+use super::super::error::SpawnError;
 use super::super::exit::ExitReason;
 use super::super::host::HostId;
 use crate::error::{CallError, ErrorKind, WithCauses};
@@ -60,7 +60,7 @@ pub enum DownReason {
     /// It ended.
     Exited(ExitReason),
     /// It did not start.
-    NotStarted(Arc<StartError>),
+    NotStarted(Arc<SpawnError>),
     /// It was killed and has not ended, because it blocks its thread.
     Blocked,
 }
@@ -143,7 +143,7 @@ pub enum ControlError {
         /// The id.
         id: Arc<str>,
         /// Why.
-        source: Arc<StartError>,
+        source: Arc<SpawnError>,
     },
     /// The code of the child is [quarantined](crate::Quarantine).
     Quarantined {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::error::StartError;
+use super::super::error::SpawnError;
 use super::children::Parent;
 use super::dynamic::{DynamicChild, DynamicSpec, Remove, StartedChild, Starter, Which};
 use super::error::{ControlError, DownReason};
 use super::spec::{ChildSpec, Restart};
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::pid::Pid;
 
 /// How many commands wait for a supervisor; who gives more waits for room.
@@ -208,27 +208,27 @@ impl SupervisorHandle {
     /// ```
     /// # use std::time::Duration;
     /// # use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
-    /// # use frame_dispatch::process::{HostConfig, ProcessCtx, ProcessManager, Start};
-    /// # use frame_dispatch::{CallError, Ctx, Functions, Payload, Task};
+    /// # use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
+    /// # use frame_dispatch::{CallError, CallContext, Functions, Payload, Task};
     /// # use frame_registry::{App, Options};
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// # let functions = Functions::new(App::builder().build());
     /// # let processes = ProcessManager::new(functions.clone());
     /// # processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    /// # processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+    /// # processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessContext, _: Payload| {
     /// #     ctx.receive().await;
     /// #     Ok(Payload::default())
     /// # })?;
     /// # let supervisor = Supervisor::builder(Strategy::OneForOne).build()?;
     /// # let handle = supervisor.handle();
     /// # processes.register("app:top".parse()?, Options::new(), supervisor)?;
-    /// # processes.start(&functions.root(), Start::new("app:workers".parse()?, "app:top".parse()?))?;
+    /// # processes.spawn(&functions.root(), Spawn::new("app:workers".parse()?, "app:top".parse()?))?;
     /// # handle.ready().await;
     /// let workers = handle.clone();
-    /// functions.register("app:hire".parse()?, Options::new(), move |ctx: Ctx, _: Payload| {
+    /// functions.register("app:hire".parse()?, Options::new(), move |ctx: CallContext, _: Payload| {
     ///     let workers = workers.clone();
     ///     async move {
-    ///         let worker = Start::new("app:workers".parse()?, "app:worker".parse()?);
+    ///         let worker = Spawn::new("app:workers".parse()?, "app:worker".parse()?);
     ///         // The worker is confined as this function is.
     ///         workers.add(&ctx, ChildSpec::new("hired", worker)).await?;
     ///         Ok::<_, CallError>(Payload::default())
@@ -250,7 +250,7 @@ impl SupervisorHandle {
     /// # Cancel safety
     ///
     /// Where the future is dropped the child may be added or not.
-    pub async fn add(&self, ctx: &Ctx, child: ChildSpec) -> Result<Pid, ControlError> {
+    pub async fn add(&self, ctx: &CallContext, child: ChildSpec) -> Result<Pid, ControlError> {
         may_go_on(ctx, &child.id)?;
         let parent = Parent::Other(ctx.parent().cloned());
         let added = self.ask(|reply| Command::Add(Box::new(child), parent, reply)).await?;
@@ -286,7 +286,11 @@ impl SupervisorHandle {
     /// # Cancel safety
     ///
     /// If the future is dropped the child may be started or not.
-    pub async fn start_child(&self, ctx: &Ctx, child: DynamicChild) -> Result<StartedChild, ControlError> {
+    pub async fn start_child(
+        &self,
+        ctx: &CallContext,
+        child: DynamicChild,
+    ) -> Result<StartedChild, ControlError> {
         self.start_child_of(ctx, child, Starter::native(ctx)).await
     }
 
@@ -294,7 +298,7 @@ impl SupervisorHandle {
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(in crate::process) async fn start_child_of_guest(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         child: DynamicChild,
     ) -> Result<StartedChild, ControlError> {
         self.start_child_of(ctx, child, Starter::guest(ctx)).await
@@ -302,7 +306,7 @@ impl SupervisorHandle {
 
     async fn start_child_of(
         &self,
-        ctx: &Ctx,
+        ctx: &CallContext,
         child: DynamicChild,
         starter: Starter,
     ) -> Result<StartedChild, ControlError> {
@@ -450,10 +454,10 @@ impl SupervisorHandle {
 }
 
 /// Refuses a child for a context that may do nothing more.
-fn may_go_on(ctx: &Ctx, id: &Arc<str>) -> Result<(), ControlError> {
+fn may_go_on(ctx: &CallContext, id: &Arc<str>) -> Result<(), ControlError> {
     let over = |source| ControlError::NotStarted {
         id: Arc::clone(id),
-        source: Arc::new(StartError::Over { source }),
+        source: Arc::new(SpawnError::Over { source }),
     };
     ctx.check().map_err(over)
 }

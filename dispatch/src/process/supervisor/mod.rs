@@ -1,14 +1,14 @@
 //! Supervisors: processes that start others, and start them again when they fail.
 //!
 //! A [`Supervisor`] is built from [children](ChildSpec), registered as any process is, and started as any. It starts its
-//! children in order, each linked to it and [owned](super::Start::with_owner) by it. When one ends that should not have, it
+//! children in order, each linked to it and [owned](super::Spawn::with_owner) by it. When one ends that should not have, it
 //! starts that one again, and with it those that its [`Strategy`] says. When it is cancelled it shuts them down, the last first. A child may itself be a supervisor.
 //!
 //! ```
 //! use std::time::Duration;
 //!
 //! use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
-//! use frame_dispatch::process::{HostConfig, Message, ProcessCtx, ProcessManager, Start};
+//! use frame_dispatch::process::{HostConfig, Message, ProcessContext, ProcessManager, Spawn};
 //! use frame_dispatch::{CallError, Functions, Payload};
 //! use frame_registry::{App, Options};
 //! use serde_json::json;
@@ -19,14 +19,14 @@
 //! processes.register_host("app:workers".parse()?, HostConfig::default())?;
 //!
 //! // Fails with the first message that it is sent, and ends when it is cancelled.
-//! processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+//! processes.register("app:worker".parse()?, Options::new(), async |mut ctx: ProcessContext, _: Payload| {
 //!     match ctx.receive().await {
 //!         Message::Sent { .. } => Err(CallError::invalid("that is too much")),
 //!         _ => Ok(Payload::default()),
 //!     }
 //! })?;
 //!
-//! let worker = Start::new("app:workers".parse()?, "app:worker".parse()?);
+//! let worker = Spawn::new("app:workers".parse()?, "app:worker".parse()?);
 //! let supervisor = Supervisor::builder(Strategy::OneForOne)
 //!     .with_child(ChildSpec::new("reader", worker.clone().with_name("reader")))
 //!     .with_child(ChildSpec::new("writer", worker.with_name("writer")))
@@ -36,7 +36,7 @@
 //! processes.register("app:top".parse()?, Options::new(), supervisor)?;
 //!
 //! let root = functions.root();
-//! processes.start(&root, Start::new("app:workers".parse()?, "app:top".parse()?))?;
+//! processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:top".parse()?))?;
 //! let top = handle.ready().await;
 //!
 //! let failed = processes.whereis("reader").expect("it was started");
@@ -163,7 +163,7 @@ pub use self::spec::{ChildSpec, Restart, Shutdown};
 use self::intensity::Intensity;
 use self::run::Run;
 pub(super) use self::running::Supervisors;
-use super::{Process, ProcessCtx};
+use super::{Process, ProcessContext};
 use crate::error::CallError;
 use crate::function::BoxFuture;
 use crate::payload::Payload;
@@ -227,7 +227,7 @@ impl Supervisor {
 
 impl Process for Supervisor {
     /// Runs it, with the payload `null`: what its children are given is said where it is built.
-    fn run(&self, ctx: ProcessCtx, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
         Box::pin(async move {
             if payload != Payload::default() {
                 return Err(CallError::invalid(

@@ -22,9 +22,9 @@ use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::printable::printable;
-use crate::process::instance::LinkedStarter;
-use crate::process::start::{LONGEST_REASON, Start};
-use crate::process::{ExitReason, HostId, Message, ProcessCtx, StartError};
+use crate::process::cell::LinkedStarter;
+use crate::process::spawn::{LONGEST_REASON, Spawn};
+use crate::process::{ExitReason, HostId, Message, ProcessContext, SpawnError};
 
 /// How long a child that was killed is waited for: so many times a second, each counted from when the one before was seen to be
 /// over. So a pause of the whole program, however long, is one of them. Ending a child takes no time unless it blocks its thread.
@@ -45,7 +45,7 @@ pub(super) struct Run<'a> {
     dynamic: Option<DynamicSpec>,
     /// How many dynamic children were asked for.
     numbered: u64,
-    ctx: ProcessCtx,
+    ctx: ProcessContext,
     host: Option<HostId>,
     /// Where that ends, this one does.
     starter: LinkedStarter,
@@ -61,7 +61,7 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessCtx) -> Self {
+    pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessContext) -> Self {
         let (strategy, dynamic) = match &supervisor.children {
             Children::Static(strategy, _) => (*strategy, None),
             Children::Dynamic(spec) => (Strategy::OneForOne, Some(DynamicSpec::clone(spec))),
@@ -552,19 +552,19 @@ impl<'a> Run<'a> {
         false
     }
 
-    fn start(&mut self, key: Key) -> Result<(), StartError> {
+    fn start(&mut self, key: Key) -> Result<(), SpawnError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
         let mut start = match (&child.origin, &self.dynamic) {
             (Origin::Dynamic(dynamic), Some(spec)) => spec.start(&dynamic.child),
-            (Origin::Spec(start), _) => Start::clone(start),
+            (Origin::Spec(start), _) => Spawn::clone(start),
             (Origin::Dynamic(_), None) => return Ok(()),
         };
         start.owner = Some(key);
         let pid = match &child.parent {
-            Parent::Supervisor => self.ctx.start(start)?,
+            Parent::Supervisor => self.ctx.spawn(start)?,
             Parent::Other(frame) => {
                 let ctx = self.ctx.ctx().with_parent_frame(frame.clone());
-                self.ctx.processes().start(&ctx, start)?
+                self.ctx.processes().spawn(&ctx, start)?
             }
         };
         self.children.started(key, pid, Instant::now());
@@ -573,15 +573,15 @@ impl<'a> Run<'a> {
     }
 
     /// Whether nothing can be started here any more: then it ends.
-    fn is_end(&mut self, error: &StartError) -> bool {
+    fn is_end(&mut self, error: &SpawnError) -> bool {
         match error {
-            StartError::Over { source } => {
+            SpawnError::Over { source } => {
                 let message = format!("the supervisor can start nothing any more: {source}");
                 self.end(Err(CallError::new(source.kind(), message)));
             }
             // It is being terminated, and all that it started with it.
-            StartError::StarterEnded { .. } => self.end(Ok(())),
-            StartError::HostStopping { host } if Some(host) == self.host.as_ref() => self.end(Ok(())),
+            SpawnError::StarterEnded { .. } => self.end(Ok(())),
+            SpawnError::HostStopping { host } if Some(host) == self.host.as_ref() => self.end(Ok(())),
             _ => return false,
         }
         true

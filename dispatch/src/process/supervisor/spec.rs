@@ -7,16 +7,16 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::exit::ExitReason;
-use super::super::start::Start;
+use super::super::spawn::Spawn;
 
 /// A child of a supervisor: a process that is started, and started again when it ends as it should not.
 ///
 /// ```
 /// # use std::time::Duration;
-/// use frame_dispatch::process::Start;
+/// use frame_dispatch::process::Spawn;
 /// use frame_dispatch::process::supervisor::{ChildSpec, Restart, Shutdown};
 ///
-/// let start = Start::new("app:workers".parse()?, "app:import".parse()?).with_name("import");
+/// let start = Spawn::new("app:workers".parse()?, "app:import".parse()?).with_name("import");
 /// let import = ChildSpec::new("import", start)
 ///     .with_restart(Restart::Transient)
 ///     .with_shutdown(Shutdown::Within(Duration::from_secs(30)));
@@ -26,7 +26,7 @@ use super::super::start::Start;
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
     pub(super) id: Arc<str>,
-    pub(super) start: Start,
+    pub(super) start: Spawn,
     pub(super) restart: Restart,
     pub(super) shutdown: Shutdown,
 }
@@ -37,7 +37,7 @@ impl ChildSpec {
     ///
     /// What `start` says is said again at each start: its payload, options, pairs, name and messages.
     #[must_use]
-    pub fn new(id: impl Into<Arc<str>>, start: Start) -> Self {
+    pub fn new(id: impl Into<Arc<str>>, start: Spawn) -> Self {
         Self {
             id: id.into(),
             start: start.with_owner().with_link().with_monitor(),

@@ -10,13 +10,13 @@ use crate::payload::Payload;
 use crate::process::exit::in_words;
 use crate::process::guest;
 use crate::process::pattern::{LONGEST, MessageKind, Pattern};
-use crate::process::{Exit, ExitReason, LinkDown, Message, MonitorRef, ReplyTo, Start};
+use crate::process::{Exit, ExitReason, LinkDown, Message, MonitorRef, ReplyTo, Spawn};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::{self, to_guest_within};
 use crate::wasm::json::Budget;
 
 /// What a guest wants to start. All the JSON in it may take `json_memory` bytes together.
-pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Start, CallError> {
+pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Spawn, CallError> {
     let id = |error: &dyn std::error::Error| CallError::invalid(error.to_string());
     let host = start.host.parse().map_err(|error| id(&error))?;
     let entry = start.entry.parse().map_err(|error| id(&error))?;
@@ -27,7 +27,7 @@ pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Sta
             error.into_error(&format!("{what} for a process of `{}` is", start.entry), ErrorKind::Invalid)
         })
     };
-    let mut process = Start::new(host, entry).with_payload(take(start.payload, "the payload")?);
+    let mut process = Spawn::new(host, entry).with_payload(take(start.payload, "the payload")?);
     for message in start.messages {
         process = process.with_message(take(message, "a message")?);
     }

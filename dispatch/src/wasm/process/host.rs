@@ -6,11 +6,11 @@ use wasmtime::Result as Trappable;
 use wasmtime::component::Resource;
 
 use super::convert;
-use crate::ctx::Ctx;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
-use crate::process::{Message, ProcessCtx, ReplyError, ReplyTo, Started};
+use crate::process::{Message, ProcessContext, ReplyError, ReplyTo, Started};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::from_guest;
 use crate::wasm::state::State;
@@ -28,7 +28,7 @@ pub(super) fn given<T>(result: Result<T, CallError>) -> Given<T> {
 
 impl State {
     /// What the host functions work with. The module has prepared the call, or nothing would be linked.
-    pub(super) fn processes(&mut self) -> Trappable<(Access, Ctx)> {
+    pub(super) fn processes(&mut self) -> Trappable<(Access, CallContext)> {
         let access = self.slot::<Option<Access>>().clone();
         let access =
             access.ok_or_else(|| wasmtime::format_err!("the module of processes was not prepared"))?;
@@ -93,7 +93,7 @@ impl processes::HostReplyTo for State {
 
 impl processes::Host for State {
     fn self_(&mut self) -> Trappable<Option<String>> {
-        Ok(ProcessCtx::of(self.ctx()).map(|process| process.pid().to_string()))
+        Ok(ProcessContext::of(self.ctx()).map(|process| process.pid().to_string()))
     }
 
     fn cancelled(&mut self) -> Given<Option<String>> {
@@ -173,22 +173,22 @@ impl processes::Host for State {
         )
     }
 
-    fn start(&mut self, start: processes::Process) -> Given<String> {
+    fn spawn(&mut self, start: processes::Process) -> Given<String> {
         let (access, ctx) = self.processes()?;
         let start = convert::start(start, self.json_memory);
         given(start.and_then(|start| {
-            let pid = access.starting(&ctx, &start)?.start(&ctx, start)?;
+            let pid = access.starting(&ctx, &start)?.spawn(&ctx, start)?;
             Ok(pid.to_string())
         }))
     }
 
-    async fn start_or_signal(&mut self, start: processes::Process) -> Given<processes::Started> {
+    async fn spawn_or_signal(&mut self, start: processes::Process) -> Given<processes::Started> {
         let (access, ctx) = self.processes()?;
         let start = convert::start(start, self.json_memory);
         given(
             self.waiting(async {
                 let start = start?;
-                Ok(match access.start_or_signal(&ctx, start).await? {
+                Ok(match access.spawn_or_signal(&ctx, start).await? {
                     Started::New(pid) => processes::Started::New(pid.to_string()),
                     Started::Signalled(pid) => processes::Started::Signalled(pid.to_string()),
                 })

@@ -23,7 +23,7 @@ use crate::process::guest::Access;
 /// use std::time::Duration;
 ///
 /// use frame_dispatch::Functions;
-/// use frame_dispatch::process::{HostConfig, ProcessManager, Start};
+/// use frame_dispatch::process::{HostConfig, ProcessManager, Spawn};
 /// use frame_dispatch::wasm::{ProcessModule, WasmConfig, WasmEngine};
 /// use frame_registry::{App, Options};
 /// use serde_json::json;
@@ -40,7 +40,7 @@ use crate::process::guest::Access;
 /// processes.register("app:second".parse()?, Options::new(), second)?;
 ///
 /// let root = functions.root();
-/// let pid = processes.start(&root, Start::new("app:workers".parse()?, "app:second".parse()?))?;
+/// let pid = processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:second".parse()?))?;
 /// let exit = processes.monitor(pid)?;
 /// processes.send(&root, pid, json!("one")).await?;
 /// processes.send(&root, pid, json!("two")).await?;
@@ -71,7 +71,7 @@ use crate::process::guest::Access;
 /// the rest needs no reason. Where all components are [trusted](Self::trusted) they can do so to all.
 ///
 /// A component may start every process, and take every name. It may do so on its own host, that of the process that it is or is
-/// called by, and on those that its frame [grants](crate::process::SPAWN_HOSTS); hosts
+/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY); hosts
 /// [bound](crate::process::HostConfig::processes) how many. Where all components are trusted they may do so on every host.
 #[derive(Debug, Clone)]
 pub struct ProcessModule {

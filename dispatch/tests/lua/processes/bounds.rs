@@ -44,12 +44,12 @@ async fn a_failure_that_one_process_after_another_raises_again_stays_what_it_was
         let source = format!(
             "local n = ...
              if n == 0 then {raises} end
-             process.start {{ host = 'app:host', entry = 'app:again', payload = n - 1, monitor = true }}
+             process.spawn {{ host = 'app:host', entry = 'app:again', payload = n - 1, monitor = true }}
              error(process.receive().error)"
         );
         world.script("app:again", &source);
         let start = of("app:again").with_payload(json!(PROCESSES));
-        let exit = world.exit(world.processes.start(&world.root, start).unwrap()).await;
+        let exit = world.exit(world.processes.spawn(&world.root, start).unwrap()).await;
         let error = failure(&exit);
         assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, message));
         assert_eq!(causes(error), first);
@@ -177,7 +177,7 @@ async fn a_process_that_has_little_memory_left_receives_what_is_small() {
 async fn the_exit_of_a_process_arrives_without_a_result_that_does_not_fit() {
     let world = World::new();
     world.script("app:large", &format!("{MANY_TABLES} return all"));
-    let source = "local pid = process.start { host = 'app:host', entry = 'app:large', monitor = true }
+    let source = "local pid = process.spawn { host = 'app:host', entry = 'app:large', monitor = true }
                   local m = process.receive()
                   return { m.kind, m.pid == pid, m.reason, m.result == nil, m.result_too_large }";
     assert_eq!(world.ran(source).await, json!(["exited", true, "normal", true, true]));
@@ -209,7 +209,7 @@ async fn what_was_not_sent_is_not_kept_behind_the_failure() {
     let world = World::with_manager(config, HostConfig::default().with_mailbox(1), |module| module);
     let full = "process.register('full') process.send('full', 1)";
     let signal =
-        "process.start_or_signal { host = 'app:host', entry = 'app:run', name = 'full', messages = { 2 } }";
+        "process.spawn_or_signal { host = 'app:host', entry = 'app:run', name = 'full', messages = { 2 } }";
     for (sends, words) in [
         (signal, "has the name, and was not sent the messages: its mailbox is full, with 1 messages"),
         ("process.send('full', 2)", "its mailbox is full, with 1 messages"),
@@ -232,7 +232,7 @@ async fn what_a_function_of_the_module_does_not_take_is_refused_by_its_name() {
         ("process.receive('a')", "script:1: bad argument #1 to 'receive' (number expected, got string)"),
         ("process.whereis({})", "script:1: bad argument #1 to 'whereis' (string expected, got table)"),
         (
-            "process.start { host = 'app:host', entry = 'app:run', messages = { 1, nil, 3 } }",
+            "process.spawn { host = 'app:host', entry = 'app:run', messages = { 1, nil, 3 } }",
             "`messages` is a list with 2 of the keys 1 to 3: fill the gaps with null",
         ),
     ] {
@@ -243,7 +243,7 @@ async fn what_a_function_of_the_module_does_not_take_is_refused_by_its_name() {
 #[tokio::test]
 async fn what_was_not_started_is_told_once() {
     let world = World::new();
-    let error = world.failed("process.start { host = 'app:host', entry = 'app:nothing' }").await;
+    let error = world.failed("process.spawn { host = 'app:host', entry = 'app:nothing' }").await;
     assert_eq!(error.to_string().matches("the process was not started").count(), 1, "{error}");
     let pid = world.start("app:run");
     let exit = world.exit(pid).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, ManagerConfig, ProcessCallError, ProcessCtx};
+use frame_dispatch::process::{HostConfig, ManagerConfig, ProcessCallError, ProcessContext};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use serde_json::json;
 
@@ -36,7 +36,7 @@ const TRY: &str = "local function try(to, request, options)
 async fn a_script_calls_a_script_and_leaves_its_own_mailbox_alone() {
     let world = World::new();
     world.script("app:sums", SUMS);
-    let source = "local sums = process.start { host = 'app:host', entry = 'app:sums' }
+    let source = "local sums = process.spawn { host = 'app:host', entry = 'app:sums' }
                   process.send(sums, 1)
                   local first = process.call(sums, 2)
                   local second = process.call(sums, 3, { timeout = '1h' })
@@ -48,7 +48,7 @@ async fn a_script_calls_a_script_and_leaves_its_own_mailbox_alone() {
 async fn a_script_and_native_code_call_each_other() {
     let world = World::new();
     world.script("app:sums", SUMS);
-    world.native("app:native", async |mut ctx: ProcessCtx, _| {
+    world.native("app:native", async |mut ctx: ProcessContext, _| {
         loop {
             let message = ctx.receive().await;
             let reply = json!([message.payload().and_then(Payload::as_json)]);
@@ -73,12 +73,12 @@ async fn each_way_that_a_call_fails_has_its_kind() {
     world.script("app:full", "while true do process.self() end");
     let source = format!(
         "{TRY}
-         local sums = process.start {{ host = 'app:host', entry = 'app:sums' }}
-         local full = process.start {{ host = 'app:host', entry = 'app:full', messages = {{ 1 }} }}
+         local sums = process.spawn {{ host = 'app:host', entry = 'app:sums' }}
+         local full = process.spawn {{ host = 'app:host', entry = 'app:full', messages = {{ 1 }} }}
          local outcomes = {{
            try('nobody', 1), try(process.self(), 1), try(full, 1), try(sums, 'keep', {{ timeout = 0.01 }}),
            try(sums, 'kept', {{ timeout = '1h' }}), try(sums, 'fail', {{ timeout = '1h' }}), try(sums, 1),
-           try(process.start {{ host = 'app:host', entry = 'app:sums' }}, 'drop', {{ timeout = '1h' }}),
+           try(process.spawn {{ host = 'app:host', entry = 'app:sums' }}, 'drop', {{ timeout = '1h' }}),
          }}
          process.terminate(full)
          return outcomes"
@@ -164,7 +164,7 @@ async fn a_script_receives_what_matches_and_leaves_the_rest_in_order() {
     let world = World::new();
     world.script("app:waits", "process.receive()");
     let source = "local own = process.self()
-                  local child = process.start { host = 'app:host', entry = 'app:waits', monitor = true }
+                  local child = process.spawn { host = 'app:host', entry = 'app:waits', monitor = true }
                   for _, payload in ipairs { 1, { tag = 'a', id = 1 }, 'two', { tag = 'b', id = 2 }, { 3, 4 } } do
                     process.send(own, payload)
                   end
@@ -203,7 +203,7 @@ async fn what_others_have_filled_a_mailbox_with_does_not_keep_out_what_its_scrip
     let receives = "local m = process.receive_matching({ payload = { tag = 'wanted' } })
                     return { m.payload.value, process.receive().payload, process.receive().payload }";
     world.script("app:receives", receives);
-    world.native("app:floods", async |ctx: ProcessCtx, payload: Payload| {
+    world.native("app:floods", async |ctx: ProcessContext, payload: Payload| {
         let to = payload.as_json().unwrap().as_str().unwrap().to_owned();
         // More than there is room for; they wait.
         let floods: Vec<_> = (0..20).map(|number| Box::pin(ctx.send(&to, json!(number)))).collect();

@@ -6,7 +6,7 @@ use frame_dispatch::Task;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, DynamicChild, DynamicSpec, Supervisor, SupervisorHandle,
 };
-use frame_dispatch::process::{HostConfig, SPAWN_HOSTS, SpawnHosts, Start};
+use frame_dispatch::process::{HostConfig, SPAWN_KEY, Spawn, SpawnHosts};
 use frame_registry::Options;
 use serde_json::json;
 
@@ -21,7 +21,7 @@ const ROOM: &str = "local given = ...
 /// The dynamic supervisor `app:pool`, whose children live on `host`.
 async fn pool(world: &World, host: &str) -> SupervisorHandle {
     world.script("app:room", ROOM);
-    let room = Start::new(host.parse().unwrap(), "app:room".parse().unwrap());
+    let room = Spawn::new(host.parse().unwrap(), "app:room".parse().unwrap());
     let spec = DynamicSpec::new(ChildSpec::new("room", room.with_payload(json!("preset"))))
         .with_max_children(3)
         .with_intensity(1, Duration::from_mins(1))
@@ -89,7 +89,7 @@ async fn a_script_starts_children_only_where_it_may_start_processes() {
     world.function("app:try", source);
     let called = world.root.call(Task::new("app:try".parse().unwrap())).await.unwrap();
     assert_eq!(called, json!(denied).into());
-    let granted = SPAWN_HOSTS.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let granted = SPAWN_KEY.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
     world.script("app:granted", source);
     let start = of("app:granted").with_pair(granted);
     let ran = within("the test for a script", world.processes.exec(&world.root, start)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{Exit, ExitReason, HostConfig, Message, ProcessCtx};
+use frame_dispatch::process::{Exit, ExitReason, HostConfig, Message, ProcessContext};
 use frame_dispatch::{ErrorKind, Pid};
 use serde_json::json;
 
@@ -81,7 +81,7 @@ async fn a_script_ends_another_and_itself() {
     let world = World::new();
     world.script("app:endless", "while true do pcall(error) end");
     let source = "local function exit_of(ends)
-                    local pid = process.start { host = 'app:host', entry = 'app:endless', monitor = true }
+                    local pid = process.spawn { host = 'app:host', entry = 'app:endless', monitor = true }
                     ends(pid)
                     return process.receive().reason
                   end
@@ -106,7 +106,7 @@ async fn whoever_is_cancelled_has_five_seconds_unless_it_is_said_and_a_long_reas
     let world = World::new();
     world.script("app:asked", "local m = process.receive() return { #m.reason, m.grace }");
     let source = "local function asked(...)
-                    process.cancel(process.start { host = 'app:host', entry = 'app:asked', monitor = true }, ...)
+                    process.cancel(process.spawn { host = 'app:host', entry = 'app:asked', monitor = true }, ...)
                     return process.receive().result
                   end
                   return { asked(('x'):rep(1000000)), asked('because', 60), asked('because', math.huge) }";
@@ -118,7 +118,7 @@ async fn whoever_is_cancelled_has_five_seconds_unless_it_is_said_and_a_long_reas
 async fn a_script_that_eats_memory_fails_and_others_live() {
     let world = World::new();
     world.script("app:echo", "while true do local m = process.receive() process.send(m.from, m.payload) end");
-    world.native("app:asks", async |mut ctx: ProcessCtx, payload| {
+    world.native("app:asks", async |mut ctx: ProcessContext, payload| {
         let echo: Pid = payload.as_json().and_then(|it| it.as_str()).unwrap().parse().unwrap();
         ctx.send(echo, json!(1)).await?;
         let Message::Sent { payload, .. } = ctx.receive().await else { panic!("no answer") };
@@ -146,7 +146,7 @@ fn a_script_that_spins_does_not_starve_a_thousand_quiet_ones() {
         let world = World::new();
         world.script("app:spins", "while true do end");
         world.script("app:quiet", "while true do process.send('collector', process.receive().payload) end");
-        world.native("app:collector", async |mut ctx: ProcessCtx, _| {
+        world.native("app:collector", async |mut ctx: ProcessContext, _| {
             let mut answers: Vec<_> = Vec::new();
             while answers.len() < QUIET {
                 answers.extend(ctx.receive().await.into_payload().unwrap().as_json().unwrap().as_u64());
@@ -156,7 +156,7 @@ fn a_script_that_spins_does_not_starve_a_thousand_quiet_ones() {
         });
         let spins = world.start("app:spins");
         let collector =
-            world.processes.start(&world.root, of("app:collector").with_name("collector")).unwrap();
+            world.processes.spawn(&world.root, of("app:collector").with_name("collector")).unwrap();
         let exit = world.processes.monitor(collector).unwrap();
         let quiet: Vec<_> = (0..QUIET).map(|_| world.start("app:quiet")).collect();
         // Among those that wait, not among those that are being made.

@@ -1,6 +1,6 @@
 //! On which hosts a script may start processes.
 
-use frame_dispatch::process::{ExecError, HostConfig, SPAWN_HOSTS, SpawnHosts, Start};
+use frame_dispatch::process::{ExecError, HostConfig, SPAWN_KEY, Spawn, SpawnHosts};
 use frame_dispatch::{CallError, FunctionId, Payload, Task};
 use frame_registry::{FrameBuilder, Pair};
 use serde_json::{Value as Json, json};
@@ -11,7 +11,7 @@ use crate::processes::world::{World, of, within};
 const TRY: &str = "
     local outcomes = {}
     for _, host in ipairs { 'app:host', 'app:other', 'app:none' } do
-      for _, way in ipairs { 'start', 'start_or_signal', 'exec' } do
+      for _, way in ipairs { 'start', 'spawn_or_signal', 'exec' } do
         local ok, error = pcall(process[way], { host = host, entry = 'app:worker' })
         table.insert(outcomes, ok and 'ok' or error.kind)
       end
@@ -32,11 +32,11 @@ fn add_to(world: World) -> World {
 }
 
 fn granted(hosts: &[&str]) -> Pair {
-    SPAWN_HOSTS.pair(hosts.iter().map(|host| host.parse().unwrap()).collect::<SpawnHosts>())
+    SPAWN_KEY.pair(hosts.iter().map(|host| host.parse().unwrap()).collect::<SpawnHosts>())
 }
 
 /// What a process says that was started with these.
-async fn tried(world: &World, start: Start) -> Json {
+async fn tried(world: &World, start: Spawn) -> Json {
     let tried: Result<Payload, ExecError> =
         within("a test for what was tried", world.processes.exec(&world.root, start)).await;
     tried.unwrap().as_json().unwrap().clone()
@@ -60,7 +60,7 @@ fn outcomes(of_each: [&str; 3]) -> Json {
 async fn a_process_starts_others_on_its_own_host_only() {
     let world = world();
     assert_eq!(tried(&world, of("app:try")).await, outcomes(["ok", "denied", "not_found"]));
-    let on_other = Start::new("app:other".parse().unwrap(), "app:try".parse().unwrap());
+    let on_other = Spawn::new("app:other".parse().unwrap(), "app:try".parse().unwrap());
     assert_eq!(tried(&world, on_other).await, outcomes(["denied", "ok", "not_found"]));
 }
 
@@ -99,7 +99,7 @@ async fn a_script_cannot_fill_another_host_through_what_it_starts() {
     world.script(
         "app:fork",
         "local to = ...
-         local ok, error = pcall(process.start, { host = to, entry = 'app:fork', payload = to })
+         local ok, error = pcall(process.spawn, { host = to, entry = 'app:fork', payload = to })
          return ok and 'ok' or error.kind .. ': ' .. error.message",
     );
     let start = of("app:fork").with_payload(json!("app:other"));

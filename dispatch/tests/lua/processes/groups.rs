@@ -1,6 +1,6 @@
 //! Scripts that join groups and publish to them.
 
-use frame_dispatch::process::{GroupId, HostConfig, SPAWN_HOSTS, SpawnHosts};
+use frame_dispatch::process::{GroupId, HostConfig, SPAWN_KEY, SpawnHosts};
 use frame_dispatch::{ErrorKind, FunctionId, Task};
 use frame_registry::FrameBuilder;
 use serde_json::json;
@@ -19,7 +19,7 @@ async fn scripts_publish_to_those_that_joined() {
     );
     let source = "local readers = {}
                   for i = 1, 2 do
-                    readers[i] = process.start { host = 'app:host', entry = 'app:reader', payload = process.self(), monitor = true }
+                    readers[i] = process.spawn { host = 'app:host', entry = 'app:reader', payload = process.self(), monitor = true }
                     process.receive()
                   end
                   local members = process.members('news')
@@ -48,7 +48,7 @@ async fn a_script_is_told_when_members_join_or_end() {
     let world = World::new();
     world.script("app:member", "process.join('news') process.receive()");
     let source = "local watches = { process.watch('news'), process.watch('news') }
-                  local member = process.start { host = 'app:host', entry = 'app:member' }
+                  local member = process.spawn { host = 'app:host', entry = 'app:member' }
                   local m = process.receive(60)
                   local joined = process.members('news')[1] == member
                   process.terminate(member)
@@ -88,7 +88,7 @@ async fn a_script_uses_the_groups_of_its_own_host_and_of_those_that_it_is_grante
     let tried = within("it", world.processes.exec(&world.root, of("app:try"))).await.unwrap();
     assert_eq!(tried, kinds(["ok", "ok", "denied"]).into());
     let granted = ["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>();
-    let start = of("app:try").with_pair(SPAWN_HOSTS.pair(granted.clone()));
+    let start = of("app:try").with_pair(SPAWN_KEY.pair(granted.clone()));
     let tried = within("it", world.processes.exec(&world.root, start)).await.unwrap();
     assert_eq!(tried, kinds(["ok", "ok", "ok"]).into());
 
@@ -96,7 +96,7 @@ async fn a_script_uses_the_groups_of_its_own_host_and_of_those_that_it_is_grante
     world.function("app:try", TRY);
     let id: FunctionId = "app:try".parse().unwrap();
     let mut frame = FrameBuilder::new();
-    frame.pairs_mut().push(SPAWN_HOSTS.pair(granted));
+    frame.pairs_mut().push(SPAWN_KEY.pair(granted));
     let root = world.root.functions().root_in(frame.seal());
     let tried = within("it", root.call(Task::new(id))).await.unwrap();
     let ends = [["invalid"; 2], ["denied"; 2], ["ok"; 2]];

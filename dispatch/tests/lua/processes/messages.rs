@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use frame_dispatch::ErrorKind;
 use frame_dispatch::lua::LuaConfig;
-use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessCtx, SendErrorReason};
+use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessContext, SendErrorReason};
 use serde_json::json;
 
 use super::world::{World, of, within};
@@ -20,8 +20,8 @@ const ECHO: &str = "while true do
 async fn a_native_process_and_a_script_answer_each_other() {
     let world = World::new();
     world.script("app:echo", ECHO);
-    world.native("app:asks", async |mut ctx: ProcessCtx, _| {
-        let echo = ctx.start(of("app:echo").with_monitor())?;
+    world.native("app:asks", async |mut ctx: ProcessContext, _| {
+        let echo = ctx.spawn(of("app:echo").with_monitor())?;
         let mut answers = Vec::new();
         for payload in [json!(1), json!({ "a": [null, "ü"] }), json!(null)] {
             ctx.send(echo, payload).await?;
@@ -86,8 +86,8 @@ async fn messages_of_16_mb_are_exchanged_and_larger_ones_refused() {
     const LARGE: usize = 16 << 20;
     let world = World::new();
     world.script_with("app:echo", ECHO, LuaConfig::process().with_memory(128 << 20));
-    world.native("app:asks", async |mut ctx: ProcessCtx, _| {
-        let echo = ctx.start(of("app:echo"))?;
+    world.native("app:asks", async |mut ctx: ProcessContext, _| {
+        let echo = ctx.spawn(of("app:echo"))?;
         ctx.send(echo, json!("x".repeat(LARGE - 2))).await?;
         let Message::Sent { payload, .. } = ctx.receive().await else { panic!("no answer") };
         Ok(json!(payload.as_json().unwrap().as_str().unwrap().len()).into())
@@ -120,7 +120,7 @@ async fn a_script_waits_for_room_in_a_mailbox_and_is_told_where_there_is_none() 
     assert_eq!(world.ran(source).await, json!([true, false, false, "exhausted", true, 1, true]));
 
     let world = World::with_host(HostConfig::default().with_mailbox(1));
-    world.native("app:slow", async |mut ctx: ProcessCtx, _| {
+    world.native("app:slow", async |mut ctx: ProcessContext, _| {
         let mut got = Vec::new();
         while got.len() < 5 {
             tokio::task::yield_now().await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::world::{World, of, within};
 
 /// Starts `app:trap` as its own, and tells the process `test` of both.
-const OWNER: &str = "local pid = process.start { host = 'app:host', entry = 'app:trap', owned = true }
+const OWNER: &str = "local pid = process.spawn { host = 'app:host', entry = 'app:trap', owned = true }
     process.send('test', pid)
     local message = process.receive()
     if message.payload == 'fail' then error('told to fail') end
@@ -29,7 +29,7 @@ async fn what_a_script_owns_ends_with_it_however_it_ends() {
         let world = world();
         let source = format!(
             "process.register('test')
-             local owner = process.start {{ host = 'app:host', entry = 'app:owner', monitor = true }}
+             local owner = process.spawn {{ host = 'app:host', entry = 'app:owner', monitor = true }}
              local child = process.receive().payload
              process.send(owner, '{how}')
              if '{how}' == 'spin' then process.terminate(owner) end
@@ -53,7 +53,7 @@ async fn what_a_script_owns_ends_with_it_however_it_ends() {
 #[tokio::test]
 async fn a_script_that_only_starts_another_does_not_take_it_along() {
     let world = world();
-    let source = "return process.start { host = 'app:host', entry = 'app:trap', owned = false }";
+    let source = "return process.spawn { host = 'app:host', entry = 'app:trap', owned = false }";
     let pid = world.ran(source).await;
     assert!(world.processes.info(pid.as_str().unwrap().parse().unwrap()).is_some());
 }
@@ -77,11 +77,11 @@ async fn a_process_that_its_owner_waits_for_ends_with_it() {
 #[tokio::test]
 async fn a_function_owns_nothing_and_the_flag_is_true_or_false() {
     let world = world();
-    world.function("app:hire", "process.start { host = 'app:host', entry = 'app:trap', owned = true }");
+    world.function("app:hire", "process.spawn { host = 'app:host', entry = 'app:trap', owned = true }");
     let source = "local ok, failure = pcall(call, 'app:hire') return { failure.kind, failure.message }";
     let failure = world.ran(source).await;
     assert!(failure.to_string().contains("`owned` is for processes, and this is a function"), "{failure}");
-    let error = world.failed("process.start { host = 'app:host', entry = 'app:trap', owned = 1 }").await;
+    let error = world.failed("process.spawn { host = 'app:host', entry = 'app:trap', owned = 1 }").await;
     assert!(error.message().contains("`owned` is `true` or `false`; it is a number"), "{error}");
 }
 
@@ -92,11 +92,11 @@ async fn a_script_owns_no_more_than_its_host_has_room_for() {
     world.script("app:trap", TRAP);
     let source = "local count = 0
         repeat
-          local ok, failure = pcall(process.start, { host = 'app:host', entry = 'app:trap', owned = true })
+          local ok, failure = pcall(process.spawn, { host = 'app:host', entry = 'app:trap', owned = true })
           if ok then count = count + 1 end
         until not ok
         return count";
     assert_eq!(world.ran(source).await, json!(3));
     let start = of("app:trap");
-    assert!(world.processes.start(&world.root, start).is_ok(), "all of it has ended");
+    assert!(world.processes.spawn(&world.root, start).is_ok(), "all of it has ended");
 }

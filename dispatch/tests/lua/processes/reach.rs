@@ -1,6 +1,6 @@
 //! What scripts may do to processes that they did not start.
 
-use frame_dispatch::process::{SPAWN_HOSTS, SpawnHosts};
+use frame_dispatch::process::{SPAWN_KEY, SpawnHosts};
 use frame_dispatch::{ErrorKind, Task};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ const REACHING: [&str; 6] = [
 async fn a_script_reaches_no_process_that_it_did_not_start() {
     let world = World::new();
     world.script("app:waits", WAITS);
-    let other = world.processes.start(&world.root, of("app:waits").with_name("other")).unwrap();
+    let other = world.processes.spawn(&world.root, of("app:waits").with_name("other")).unwrap();
     let may_not = format!("only {other} itself and the unit that started it may ");
     for source in REACHING {
         for other in [&*other.to_string(), "other"] {
@@ -49,7 +49,7 @@ async fn a_script_does_all_to_those_that_it_started() {
         let source = source.replace("OTHER", "other");
         let source = format!(
             "process.trap_links(true)
-             local pid = process.start {{ host = 'app:host', entry = 'app:waits', name = 'other' }}
+             local pid = process.spawn {{ host = 'app:host', entry = 'app:waits', name = 'other' }}
              {source}
              return pid"
         );
@@ -62,7 +62,7 @@ async fn trusted_scripts_do_all_to_all() {
     for source in REACHING {
         let world = World::trusted();
         world.script("app:waits", WAITS);
-        let other = world.processes.start(&world.root, of("app:waits").with_name("other")).unwrap();
+        let other = world.processes.spawn(&world.root, of("app:waits").with_name("other")).unwrap();
         world.ran(&format!("process.trap_links(true) {}", source.replace("OTHER", &other.to_string()))).await;
     }
 }
@@ -71,8 +71,8 @@ async fn trusted_scripts_do_all_to_all() {
 async fn the_exit_of_its_own_that_ended_before_is_had_and_that_of_a_grandchild_is_not() {
     let world = World::new();
     world.script("app:done", "return 1");
-    world.script("app:middle", "return process.start { host = 'app:host', entry = 'app:done' }");
-    let source = "local own = process.start { host = 'app:host', entry = 'app:done' }
+    world.script("app:middle", "return process.spawn { host = 'app:host', entry = 'app:done' }");
+    let source = "local own = process.spawn { host = 'app:host', entry = 'app:done' }
                   local grandchild = process.exec { host = 'app:host', entry = 'app:middle' }
                   while pcall(process.try_send, own, 1) do process.receive(0.001) end
                   process.monitor(own)
@@ -87,14 +87,14 @@ async fn a_function_can_do_what_needs_no_mailbox() {
     let world = World::new();
     world.script("app:double", "return ... * 2");
     world.script("app:waits", WAITS);
-    let source = "local own = process.start { host = 'app:host', entry = 'app:waits', name = 'mine' }
+    let source = "local own = process.spawn { host = 'app:host', entry = 'app:waits', name = 'mine' }
                   local found = process.whereis('mine') == own
                   process.send('mine', 1)
-                  local ended = process.start { host = 'app:host', entry = 'app:waits', payload = 0 }
+                  local ended = process.spawn { host = 'app:host', entry = 'app:waits', payload = 0 }
                   process.terminate(ended)
                   return { found, process.exec { host = 'app:host', entry = 'app:double', payload = 21 } }";
     world.function("app:function", source);
-    let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let host = SPAWN_KEY.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
     let task = |id: &str| Task::new(id.parse().unwrap()).with_pair(host.clone());
     let result = within("the function", world.root.call(task("app:function"))).await.unwrap();
     assert_eq!(result, json!([true, 42]).into());
@@ -110,8 +110,8 @@ async fn a_function_can_do_what_needs_no_mailbox() {
         "process.trap_links(true)",
         "process.register('x')",
         "process.cancelled()",
-        "process.start { host = 'app:host', entry = 'app:double', monitor = true }",
-        "process.start { host = 'app:host', entry = 'app:double', link = true }",
+        "process.spawn { host = 'app:host', entry = 'app:double', monitor = true }",
+        "process.spawn { host = 'app:host', entry = 'app:double', link = true }",
     ]
     .into_iter()
     .enumerate()

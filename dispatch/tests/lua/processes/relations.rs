@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frame_dispatch::process::{ExitReason, ProcessCtx};
+use frame_dispatch::process::{ExitReason, ProcessContext};
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ async fn the_exit_of_a_script_has_its_result_or_its_error() {
     );
 
     let source = "local function exit_of(entry)
-                    local pid = process.start { host = 'app:host', entry = entry, monitor = true }
+                    local pid = process.spawn { host = 'app:host', entry = entry, monitor = true }
                     local m = process.receive()
                     return { m.kind, m.pid == pid, m.reason, m.message, m.result or null, m.error and m.error.kind or null,
                              m.error and tostring(m.error) or null }
@@ -41,7 +41,7 @@ async fn the_exit_of_a_script_has_its_result_or_its_error() {
 async fn the_error_of_another_can_be_raised_again() {
     let world = World::new();
     world.script("app:fails", "error { kind = 'unavailable', message = 'not just now' }");
-    let source = "process.start { host = 'app:host', entry = 'app:fails', monitor = true }
+    let source = "process.spawn { host = 'app:host', entry = 'app:fails', monitor = true }
                   error(process.receive().error)";
     let error = world.failed(source).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable);
@@ -51,7 +51,7 @@ async fn the_error_of_another_can_be_raised_again() {
 async fn a_linked_script_ends_with_the_one_that_failed_or_receives_that() {
     let world = World::new();
     world.script("app:fails", "process.receive() error('on purpose')");
-    let start = "local pid = process.start { host = 'app:host', entry = 'app:fails', link = true } ";
+    let start = "local pid = process.spawn { host = 'app:host', entry = 'app:fails', link = true } ";
     let ends = format!("{start} process.send(pid, 1) process.receive()");
     world.script("app:ends", &ends);
     let exit = world.exit(world.start("app:ends")).await;
@@ -74,10 +74,10 @@ async fn a_linked_script_ends_with_the_one_that_failed_or_receives_that() {
 async fn where_links_end_a_process_it_is_told_which_failed_first() {
     let world = World::new();
     world.script("app:fails", "process.receive() error('on purpose')");
-    let middle = "process.send(..., process.start { host = 'app:host', entry = 'app:fails', link = true })
+    let middle = "process.send(..., process.spawn { host = 'app:host', entry = 'app:fails', link = true })
                   process.receive()";
     world.script("app:middle", middle);
-    let source = "local middle = process.start {
+    let source = "local middle = process.spawn {
                     host = 'app:host', entry = 'app:middle', payload = process.self(), monitor = true,
                   }
                   local first = process.receive().payload
@@ -92,7 +92,7 @@ async fn what_is_monitored_no_more_says_nothing_also_where_it_had() {
     let world = World::new();
     world.script("app:waits", "process.receive()");
     let source = "local function start(name)
-                    return process.start { host = 'app:host', entry = 'app:waits', monitor = true, name = name }
+                    return process.spawn { host = 'app:host', entry = 'app:waits', monitor = true, name = name }
                   end
                   local one, two, three = start('one'), start('two'), start()
                   local ended = { process.demonitor(one), process.demonitor(two), process.demonitor(two) }
@@ -108,7 +108,7 @@ async fn what_is_monitored_no_more_says_nothing_also_where_it_had() {
 async fn a_helper_that_monitors_the_same_process_does_not_disturb_its_caller() {
     let world = World::new();
     world.script("app:waits", "process.receive()");
-    let source = "local pid = process.start { host = 'app:host', entry = 'app:waits' }
+    let source = "local pid = process.spawn { host = 'app:host', entry = 'app:waits' }
                   local function helper()
                     local monitor = process.monitor(pid)
                     return process.demonitor(monitor)
@@ -131,7 +131,7 @@ async fn a_script_starts_what_it_supervises_again_where_it_fails() {
                       local started, reasons = 0, {}
                       local function start()
                         started = started + 1
-                        return process.start {
+                        return process.spawn {
                           host = 'app:host', entry = 'app:worker', payload = started, name = 'worker',
                           link = true, monitor = true,
                         }
@@ -173,7 +173,7 @@ async fn a_module_does_not_keep_the_processes() {
     let world = World::new();
     let kept = Arc::new(());
     let gone = Arc::downgrade(&kept);
-    world.native("app:keeps", move |_: ProcessCtx, _: Payload| {
+    world.native("app:keeps", move |_: ProcessContext, _: Payload| {
         let _kept = Arc::clone(&kept);
         async { Ok::<_, CallError>(Payload::default()) }
     });

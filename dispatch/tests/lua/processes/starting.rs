@@ -1,7 +1,7 @@
 //! How scripts start processes.
 
 use frame_dispatch::lua::LuaConfig;
-use frame_dispatch::process::{ExitReason, HostConfig, ProcessCtx};
+use frame_dispatch::process::{ExitReason, HostConfig, ProcessContext};
 use frame_dispatch::{ErrorKind, Payload};
 use serde_json::json;
 
@@ -25,7 +25,7 @@ async fn a_process_is_started_with_a_payload_messages_and_a_name() {
 async fn what_cannot_be_started_is_refused_in_words() {
     let world = World::with_host(HostConfig::default().with_mailbox(2).with_engines(["lua"]));
     world.script("app:child", "process.receive()");
-    world.native("app:native", async |_: ProcessCtx, _| Ok(Payload::default()));
+    world.native("app:native", async |_: ProcessContext, _| Ok(Payload::default()));
     let valid = "host = 'app:host', entry = 'app:child'";
     for (start, kind, words) in [
         ("1".to_owned(), ErrorKind::Invalid, "started with a table such as { host ="),
@@ -73,7 +73,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         ),
         ("{ host = 'app:host', entry = 'app:native' }".to_owned(), ErrorKind::Invalid, "it runs lua"),
     ] {
-        for function in ["start", "start_or_signal", "exec"] {
+        for function in ["start", "spawn_or_signal", "exec"] {
             let source = format!("process.{function}({start})");
             let error = world.failed(&source).await;
             assert_eq!(error.kind(), kind, "{source}: {error}");
@@ -89,7 +89,7 @@ async fn messages_are_together_no_larger_than_a_payload() {
     world.script("app:child", "return 1");
     let source = "local s, messages = ('x'):rep(1000000), {}
                   for n = 1, 30 do messages[n] = s end
-                  process.start { host = 'app:host', entry = 'app:child', messages = messages }";
+                  process.spawn { host = 'app:host', entry = 'app:child', messages = messages }";
     let error = world.failed(source).await;
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     assert!(error.message().contains("`messages` is larger than"), "{error}");
@@ -100,7 +100,7 @@ async fn a_script_starts_a_process_or_sends_to_the_one_that_has_the_name() {
     let world = World::new();
     world.script("app:child", "return { process.receive().payload, process.receive().payload }");
     let source = "local function start(message)
-                    return process.start_or_signal {
+                    return process.spawn_or_signal {
                       host = 'app:host', entry = 'app:child', name = 'child', messages = { message },
                     }
                   end
@@ -123,7 +123,7 @@ async fn the_result_of_a_process_that_did_not_end_well_is_an_error_of_its_kind()
 #[tokio::test]
 async fn a_host_that_is_full_is_an_error_that_may_pass() {
     let world = World::with_host(HostConfig::default().with_processes(1));
-    let source = "local _, e = pcall(process.start, { host = 'app:host', entry = 'app:run' })
+    let source = "local _, e = pcall(process.spawn, { host = 'app:host', entry = 'app:run' })
                   return { e.kind, e.retryable, e.message }";
     let message = "the process was not started: the host `app:host` has as many processes as it may have, 1";
     assert_eq!(world.ran(source).await, json!(["exhausted", true, message]));

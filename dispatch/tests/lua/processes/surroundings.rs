@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use frame_dispatch::lua::LuaConfig;
-use frame_dispatch::{Ctx, Payload};
+use frame_dispatch::{CallContext, Payload};
 use frame_registry::Options;
 use serde_json::json;
 use tracing::field::{Field, Visit};
@@ -45,7 +45,7 @@ async fn a_process_reads_its_frame_which_its_options_made_and_its_own_inherit() 
 #[tokio::test]
 async fn a_process_calls_functions_whose_frames_inherit_from_its_own() {
     let world = World::new();
-    let function = async |ctx: Ctx, payload: Payload| {
+    let function = async |ctx: CallContext, payload: Payload| {
         let tenant = ctx.frame().public("tenant").and_then(Result::ok);
         Ok(json!([tenant, payload.as_json()]).into())
     };

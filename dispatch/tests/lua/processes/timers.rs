@@ -90,7 +90,7 @@ async fn a_script_waits_for_a_name() {
     let exit = world.processes.monitor(pid).unwrap();
     tokio::task::yield_now().await;
     world.script("app:db", "process.receive()");
-    let db = world.processes.start(&world.root, of("app:db").with_name("db")).unwrap();
+    let db = world.processes.spawn(&world.root, of("app:db").with_name("db")).unwrap();
     assert_eq!(within("the name", exit).await.result.as_deref(), Some(&json!(db.to_string()).into()));
     let source = "return { process.lookup('db', 0), process.lookup('none', 0) == nil, process.lookup('none', 0.001) == nil }";
     assert_eq!(world.ran(source).await, json!([db.to_string(), true, true]));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction, ProcessModule};
 use frame_dispatch::process::{
-    ExecError, Exit, ExitReason, HostConfig, ManagerConfig, ProcessCtx, ProcessManager, Start,
+    ExecError, Exit, ExitReason, HostConfig, ManagerConfig, ProcessContext, ProcessManager, Spawn,
 };
-use frame_dispatch::{CallError, Ctx, Payload, Pid};
+use frame_dispatch::{CallContext, CallError, Payload, Pid};
 use frame_registry::Options;
 use serde_json::Value as Json;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ pub(crate) async fn within<T>(who: &str, future: impl Future<Output = T>) -> T {
 /// Processes on the host `app:host`.
 pub(crate) struct World {
     pub(crate) processes: ProcessManager,
-    pub(crate) root: Ctx,
+    pub(crate) root: CallContext,
     pub(crate) engine: LuaEngine,
 }
 
@@ -71,14 +71,14 @@ impl World {
     /// Registers a native process.
     pub(crate) fn native<F, R>(&self, entry: &str, process: F)
     where
-        F: Fn(ProcessCtx, Payload) -> R + Send + Sync + 'static,
+        F: Fn(ProcessContext, Payload) -> R + Send + Sync + 'static,
         R: Future<Output = Result<Payload, CallError>> + Send + 'static,
     {
         self.processes.register(entry.parse().unwrap(), Options::new(), process).unwrap();
     }
 
     pub(crate) fn start(&self, entry: &str) -> Pid {
-        self.processes.start(&self.root, of(entry)).unwrap()
+        self.processes.spawn(&self.root, of(entry)).unwrap()
     }
 
     /// The exit of a process.
@@ -111,6 +111,6 @@ impl World {
 }
 
 /// A process of `entry` on the host `app:host`.
-pub(crate) fn of(entry: &str) -> Start {
-    Start::new("app:host".parse().unwrap(), entry.parse().unwrap())
+pub(crate) fn of(entry: &str) -> Spawn {
+    Spawn::new("app:host".parse().unwrap(), entry.parse().unwrap())
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{
     Backoff, ChildSpec, DynamicChild, DynamicSpec, Supervisor, SupervisorHandle,
 };
-use frame_dispatch::process::{HostConfig, Start};
+use frame_dispatch::process::{HostConfig, Spawn};
 use frame_registry::Options;
 
 use super::{Surroundings, start, steps, surroundings, until_named, within};
 
 /// The dynamic supervisor `app:pool` of such components, on `host`.
 async fn pool(all: &Surroundings, host: &str) -> SupervisorHandle {
-    let child = Start::new(host.parse().unwrap(), "app:steps".parse().unwrap());
+    let child = Spawn::new(host.parse().unwrap(), "app:steps".parse().unwrap());
     let spec = DynamicSpec::new(ChildSpec::new("child", child.with_payload(b"r\n".to_vec())))
         .with_max_children(2)
         .with_backoff(Backoff::none());

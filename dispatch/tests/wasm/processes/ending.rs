@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessCtx, ProcessState, StartError};
+use frame_dispatch::process::{ExitReason, HostConfig, Message, ProcessContext, ProcessState, SpawnError};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig, WasmEngine};
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
 use frame_registry::Options;
@@ -67,7 +67,7 @@ async fn one_that_spins_does_not_starve_a_thousand_others() {
     let answered = Arc::new(AtomicUsize::new(0));
     let entry = {
         let answered = Arc::clone(&answered);
-        move |mut ctx: ProcessCtx, _: Payload| {
+        move |mut ctx: ProcessContext, _: Payload| {
             let answered = Arc::clone(&answered);
             async move {
                 while let Message::Sent { .. } = ctx.receive().await {
@@ -175,8 +175,8 @@ async fn a_host_says_whether_it_runs_components() {
         HostConfig::default().with_engines(["lua"]),
         ProcessModule::new,
     );
-    let error = all.processes.start(&all.root, steps(&[])).unwrap_err();
-    assert!(matches!(error, StartError::NotRunnable { engine: "wasm", .. }), "{error}");
+    let error = all.processes.spawn(&all.root, steps(&[])).unwrap_err();
+    assert!(matches!(error, SpawnError::NotRunnable { engine: "wasm", .. }), "{error}");
 }
 
 /// The manager has the functions, those what the engine made, and the engine the module.
@@ -186,7 +186,7 @@ async fn the_module_does_not_keep_the_processes_and_a_process_goes_on_without_th
     let alive = Arc::new(());
     let kept = Arc::clone(&alive);
     all.processes
-        .register("app:keeps".parse().unwrap(), Options::new(), move |_: ProcessCtx, _: Payload| {
+        .register("app:keeps".parse().unwrap(), Options::new(), move |_: ProcessContext, _: Payload| {
             let _ = &kept;
             async { Ok::<_, CallError>(Payload::default()) }
         })

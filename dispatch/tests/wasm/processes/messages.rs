@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessCtx, SPAWN_HOSTS, SpawnHosts};
+use frame_dispatch::process::{HostConfig, ManagerConfig, Message, ProcessContext, SPAWN_KEY, SpawnHosts};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig};
 use frame_dispatch::{CallError, Payload, Task};
 use frame_registry::Options;
@@ -116,7 +116,7 @@ async fn a_message_that_is_too_large_is_an_error_that_the_component_goes_on_from
 async fn what_a_component_sends_is_limited_as_what_it_calls_with() {
     let all = surroundings();
     all.processes
-        .register("app:sink".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
+        .register("app:sink".parse().unwrap(), Options::new(), async |mut ctx: ProcessContext, _: Payload| {
             ctx.receive().await;
             Ok::<_, CallError>(Payload::default())
         })
@@ -182,7 +182,7 @@ async fn a_component_as_a_function_does_all_but_what_needs_a_mailbox() {
         "x\napp:host\napp:steps\nS\n\n\n0\n0",
     ]
     .join("\n");
-    let host = SPAWN_HOSTS.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let host = SPAWN_KEY.pair(["app:host".parse().unwrap()].into_iter().collect::<SpawnHosts>());
     let task = Task::new(id("app:function")).with_payload(script.into_bytes()).with_pair(host);
     let said = lines(&within("a test for a function", all.root.call(task)).await.unwrap());
     assert_eq!(said[0], "-");
@@ -214,7 +214,7 @@ async fn a_function_that_a_process_calls_is_not_that_process() {
     let function = all.engine.function(&frame_guests::guest("steps"), WasmConfig::default()).unwrap();
     all.functions.register(id("app:function"), Options::new(), function).unwrap();
     all.processes
-        .register("app:caller".parse().unwrap(), Options::new(), async |ctx: ProcessCtx, _: Payload| {
+        .register("app:caller".parse().unwrap(), Options::new(), async |ctx: ProcessContext, _: Payload| {
             ctx.ctx().call(Task::new(id("app:function")).with_payload(b"S\nr\n0".to_vec())).await
         })
         .unwrap();
@@ -253,14 +253,20 @@ async fn messages_that_wait_are_seen_where_it_is_cancelled() {
 async fn a_native_process_hears_of_a_component() {
     let all = surroundings();
     all.processes
-        .register("app:native".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
-            let pid = ctx.start(steps(&[&format!("p\n{}\n7", ctx.pid())]).with_monitor())?;
-            let Message::Sent { from, payload, .. } = ctx.receive().await else { panic!("nothing was sent") };
-            assert_eq!((from, payload), (Some(pid), json!(7).into()));
-            let Message::Exited { exit, .. } = ctx.receive().await else { panic!("it did not end") };
-            assert!(exit.reason.is_normal());
-            Ok(Payload::default())
-        })
+        .register(
+            "app:native".parse().unwrap(),
+            Options::new(),
+            async |mut ctx: ProcessContext, _: Payload| {
+                let pid = ctx.spawn(steps(&[&format!("p\n{}\n7", ctx.pid())]).with_monitor())?;
+                let Message::Sent { from, payload, .. } = ctx.receive().await else {
+                    panic!("nothing was sent")
+                };
+                assert_eq!((from, payload), (Some(pid), json!(7).into()));
+                let Message::Exited { exit, .. } = ctx.receive().await else { panic!("it did not end") };
+                assert!(exit.reason.is_normal());
+                Ok(Payload::default())
+            },
+        )
         .unwrap();
     let exec = all.processes.exec(&all.root, start("app:native", Payload::default()));
     within("a test for a native process", exec).await.unwrap();

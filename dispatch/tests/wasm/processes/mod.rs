@@ -11,9 +11,9 @@ mod timers;
 
 use std::future::Future;
 
-use frame_dispatch::process::{Exit, HostConfig, ManagerConfig, ProcessManager, Start};
+use frame_dispatch::process::{Exit, HostConfig, ManagerConfig, ProcessManager, Spawn};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig, WasmEngine};
-use frame_dispatch::{Ctx, Functions, Payload, Pid};
+use frame_dispatch::{CallContext, Functions, Payload, Pid};
 use frame_registry::Options;
 use tokio::time::timeout;
 
@@ -24,7 +24,7 @@ pub(super) struct Surroundings {
     pub(super) functions: Functions,
     pub(super) processes: ProcessManager,
     pub(super) engine: WasmEngine,
-    pub(super) root: Ctx,
+    pub(super) root: CallContext,
 }
 
 /// Waits for `future`, but not for ever; `who` says who waited for what.
@@ -54,12 +54,12 @@ pub(super) fn configured(
 }
 
 /// A process of `entry`, given this payload.
-pub(super) fn start(entry: &str, payload: impl Into<Payload>) -> Start {
-    Start::new("app:host".parse().unwrap(), entry.parse().unwrap()).with_payload(payload)
+pub(super) fn start(entry: &str, payload: impl Into<Payload>) -> Spawn {
+    Spawn::new("app:host".parse().unwrap(), entry.parse().unwrap()).with_payload(payload)
 }
 
 /// What the guest `steps` takes.
-pub(super) fn steps(steps: &[&str]) -> Start {
+pub(super) fn steps(steps: &[&str]) -> Spawn {
     start("app:steps", steps.join("\n").into_bytes())
 }
 
@@ -74,8 +74,8 @@ impl Surroundings {
         self.processes.register(entry.parse().unwrap(), Options::new(), function).unwrap();
     }
 
-    pub(super) fn start(&self, start: Start) -> Pid {
-        self.processes.start(&self.root, start).unwrap()
+    pub(super) fn start(&self, start: Spawn) -> Pid {
+        self.processes.spawn(&self.root, start).unwrap()
     }
 
     pub(super) async fn exit(&self, pid: Pid) -> Exit {
@@ -83,7 +83,7 @@ impl Surroundings {
     }
 
     /// Runs the guest `steps` to its end, and gives what came of each step.
-    pub(super) async fn run(&self, start: Start) -> Vec<String> {
+    pub(super) async fn run(&self, start: Spawn) -> Vec<String> {
         let result = within("a test for what steps give", self.processes.exec(&self.root, start)).await;
         lines(&result.unwrap())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frame_dispatch::process::{
-    ExitReason, HostConfig, ManagerConfig, Message, ProcessCtx, SPAWN_HOSTS, SpawnHosts,
+    ExitReason, HostConfig, ManagerConfig, Message, ProcessContext, SPAWN_KEY, SpawnHosts,
 };
 use frame_dispatch::wasm::ProcessModule;
 use frame_dispatch::{CallError, ErrorKind, Payload, Pid};
@@ -81,7 +81,7 @@ async fn a_component_starts_others_on_its_own_host_and_on_those_that_it_is_grant
     let said = all.run(steps(&tries)).await;
     let denied = "e2:not allowed to start processes on `app:other`; grant it by the option `spawn`";
     assert_eq!((&*said[0], &said[2..]), ("-", &[denied; 3].map(str::to_owned)[..]));
-    let other = SPAWN_HOSTS.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
+    let other = SPAWN_KEY.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
     let said = all.run(steps(&tries).with_pair(other)).await;
     assert!(said.iter().all(|said| !said.starts_with('e')), "{said:?}");
     within("a test for the end of all", all.processes.stop(Duration::ZERO)).await;
@@ -142,11 +142,17 @@ async fn what_is_monitored_no_more_is_not_told() {
 async fn whoever_is_cancelled_has_five_seconds_unless_it_is_said_and_a_long_reason_is_cut() {
     let all = surroundings();
     all.processes
-        .register("app:asked".parse().unwrap(), Options::new(), async |mut ctx: ProcessCtx, _: Payload| {
-            let Message::Cancelled { reason, deadline } = ctx.receive().await else { panic!("it was not") };
-            let grace = deadline.unwrap() - Instant::now();
-            Ok::<_, CallError>(json!([reason.len(), grace.as_secs_f64()]).into())
-        })
+        .register(
+            "app:asked".parse().unwrap(),
+            Options::new(),
+            async |mut ctx: ProcessContext, _: Payload| {
+                let Message::Cancelled { reason, deadline } = ctx.receive().await else {
+                    panic!("it was not")
+                };
+                let grace = deadline.unwrap() - Instant::now();
+                Ok::<_, CallError>(json!([reason.len(), grace.as_secs_f64()]).into())
+            },
+        )
         .unwrap();
     let asked = "b\napp:host\napp:asked\n\n\n\n1\n0";
     let long = format!("k\n$\n{}\n", "x".repeat(5000));

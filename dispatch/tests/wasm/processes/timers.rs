@@ -2,7 +2,7 @@
 
 use super::{configured, lines, steps, surroundings, within};
 use frame_dispatch::Task;
-use frame_dispatch::process::{HostConfig, ManagerConfig, SPAWN_HOSTS, SpawnHosts};
+use frame_dispatch::process::{HostConfig, ManagerConfig, SPAWN_KEY, SpawnHosts};
 use frame_dispatch::wasm::{ProcessModule, WasmConfig};
 use frame_registry::Options;
 
@@ -91,7 +91,7 @@ async fn a_component_publishes_to_the_groups_that_it_may_use() {
     assert_eq!(said[6..8], ["1", "0"], "{said:?}");
     assert!(said[8].starts_with("e2:not allowed to use groups of `app:other`"), "{said:?}");
     let granted = ["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>();
-    let said = all.run(tries.with_pair(SPAWN_HOSTS.pair(granted))).await;
+    let said = all.run(tries.with_pair(SPAWN_KEY.pair(granted))).await;
     assert_eq!(said[8], "1", "{said:?}");
     assert!(said[9].starts_with("e0:the message is not JSON"), "{said:?}");
 }

@@ -7,7 +7,7 @@
 //! use frame_net::http::websocket::{CloseFrame, Message, WebSocketRequest};
 //! use frame_net::http::{HttpClient, HttpConfig};
 //! use frame_net::{NetConfig, dialer};
-//! use frame_registry::{App, Context, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
 //! use serde_json::json;
 //! # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 //! # use frame_net::{BoxFuture, BoxStream, DriverError, Endpoint, IsolationKey, Network};
@@ -68,7 +68,7 @@
 //!
 //! let options = Options::from_json(&json!({ "network": "app:shop" }))?;
 //! let mut frame = FrameBuilder::new();
-//! app.resolvers().resolve(&Context::new(&app, None), &options, frame.pairs_mut())?;
+//! app.resolvers().resolve(&ResolveContext::new(&app, None), &options, frame.pairs_mut())?;
 //! let dialer = dialer(&frame.seal(), &app)?;
 //!
 //! let mut socket = client.websocket(&dialer, WebSocketRequest::new("ws://shop.internal/")?).await?;

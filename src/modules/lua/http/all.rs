@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
-use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_dispatch::{CallContext, CallError, ErrorKind};
 use frame_net::http::Method;
 use futures_util::{StreamExt as _, stream};
 use mlua::{IntoLua, Lua, Table, Value};
@@ -61,7 +61,7 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: Sender) -> mlua::R
 }
 
 /// A request, which is a table as that of `http.request`, or the URL of a `GET`.
-fn read(sender: &Sender, lua: &Lua, ctx: &Ctx, request: Value) -> mlua::Result<Asked> {
+fn read(sender: &Sender, lua: &Lua, ctx: &CallContext, request: Value) -> mlua::Result<Asked> {
     let asked = match request {
         Value::String(url) => {
             sender.asked(lua, ctx, &Method::GET, &url, &Members::new(None, "a request", &[])?)?

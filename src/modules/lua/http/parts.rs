@@ -1,7 +1,7 @@
 //! Forms of several parts, as scripts describe them.
 
 use frame_dispatch::lua::mlua;
-use frame_dispatch::{CallError, Ctx};
+use frame_dispatch::{CallContext, CallError};
 use frame_net::http::multipart::{Form, Part};
 use frame_net::http::{Body, HeaderValue};
 use mlua::{Lua, Table, Value};
@@ -16,7 +16,7 @@ use crate::modules::lua::members::{Members, invalid, shown, utf8};
 const AROUND: usize = 200;
 
 /// Reads the option `multipart`. What is in it, except for files, has at most `limit` bytes.
-pub(super) fn read(lua: &Lua, ctx: &Ctx, table: &Table, limit: usize) -> mlua::Result<Parts> {
+pub(super) fn read(lua: &Lua, ctx: &CallContext, table: &Table, limit: usize) -> mlua::Result<Parts> {
     let mut parts = Reader { ctx, parts: Vec::new(), bytes: 0, limit };
     if table.raw_len() > 0 {
         only_list(table, "multipart")?;
@@ -105,7 +105,7 @@ impl Parts {
 
 /// A form whose parts are being read.
 struct Reader<'a> {
-    ctx: &'a Ctx,
+    ctx: &'a CallContext,
     parts: Vec<Described>,
     bytes: usize,
     limit: usize,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_dispatch::lua::{Values, mlua};
-use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_dispatch::{CallContext, CallError, ErrorKind};
 use frame_net::http::multipart::Form;
 use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
 use mlua::{Lua, Table};
@@ -99,7 +99,7 @@ impl Sender {
     pub(super) fn asked(
         &self,
         lua: &Lua,
-        ctx: &Ctx,
+        ctx: &CallContext,
         method: &Method,
         url: &mlua::LuaString,
         options: &Members,
@@ -176,7 +176,7 @@ impl Sender {
     pub(super) fn described(
         &self,
         lua: &Lua,
-        ctx: &Ctx,
+        ctx: &CallContext,
         request: Table,
         default: Method,
         further: &[&str],
@@ -193,7 +193,7 @@ impl Sender {
     }
 
     /// A request of `http.request`, with its body.
-    pub(super) fn whole(&self, lua: &Lua, ctx: &Ctx, request: Table) -> mlua::Result<Asked> {
+    pub(super) fn whole(&self, lua: &Lua, ctx: &CallContext, request: Table) -> mlua::Result<Asked> {
         let (asked, members) = self.described(lua, ctx, request, Method::GET, &BODY)?;
         let body = members.string("body")?;
         self.with_body(lua, ctx, asked, body, &members)
@@ -202,7 +202,7 @@ impl Sender {
     pub(super) fn with_body(
         &self,
         lua: &Lua,
-        ctx: &Ctx,
+        ctx: &CallContext,
         mut asked: Asked,
         body: Option<mlua::LuaString>,
         options: &Members,

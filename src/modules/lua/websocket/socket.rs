@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frame_dispatch::lua::{ModuleBuilder, Values, mlua};
-use frame_dispatch::{CallError, Ctx, ErrorKind};
+use frame_dispatch::{CallContext, CallError, ErrorKind};
 use frame_net::http::websocket::{
     CloseFrame, Message, WebSocket, WebSocketError, WebSocketReceiver, WebSocketSender,
 };
@@ -146,7 +146,7 @@ async fn within<T>(timeout: Option<Duration>, done: impl Future<Output = T>) -> 
 }
 
 /// Why something failed, for the log and for the script.
-fn failed(call: &Ctx, error: WebSocketError) -> mlua::Error {
+fn failed(call: &CallContext, error: WebSocketError) -> mlua::Error {
     refusal::log(call, &error);
     raise(error)
 }

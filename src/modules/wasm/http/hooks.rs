@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_dispatch::Ctx;
+use frame_dispatch::CallContext;
 use frame_net::Dialer;
 use frame_net::http::HttpClient;
 use http::{HeaderName, header};
@@ -22,13 +22,13 @@ pub(super) const BODY_CHUNK: usize = 16 << 10;
 /// What a call makes its requests with.
 pub(super) struct Hooks {
     client: HttpClient,
-    call: Ctx,
+    call: CallContext,
     budget: Budget,
     alive: Arc<()>,
 }
 
 impl Hooks {
-    pub(super) fn new(client: HttpClient, call: Ctx) -> Self {
+    pub(super) fn new(client: HttpClient, call: CallContext) -> Self {
         Self { client, call, budget: Budget::new(), alive: Arc::default() }
     }
 
@@ -88,7 +88,7 @@ impl WasiHttpHooks for Hooks {
 /// A request on its way.
 struct Outgoing {
     dialer: Dialer,
-    call: Ctx,
+    call: CallContext,
     client: HttpClient,
     budget: Budget,
     alive: Alive,

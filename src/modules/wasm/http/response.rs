@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use frame_dispatch::Ctx;
+use frame_dispatch::CallContext;
 use frame_net::http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
@@ -23,7 +23,7 @@ pub(super) fn of(
     response: Response,
     patience: Duration,
     place: Share,
-    call: Ctx,
+    call: CallContext,
 ) -> http::Response<WasiBody> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = Incoming {
@@ -37,11 +37,11 @@ pub(super) fn of(
     response
 }
 
-type Read = (Response, Ctx, Result<Option<Bytes>, Error>);
+type Read = (Response, CallContext, Result<Option<Bytes>, Error>);
 
 /// The next piece. The time for it runs from when it is first asked for: a guest that takes its time is not to blame a
 /// server for it.
-async fn read(mut response: Response, patience: Duration, call: Ctx) -> Read {
+async fn read(mut response: Response, patience: Duration, call: CallContext) -> Read {
     let read = match timeout(patience, response.chunk()).await {
         Ok(read) => read.map_err(|failed| {
             refusal::log(&call, &failed);

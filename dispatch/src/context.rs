@@ -22,7 +22,7 @@ use crate::held::{HeldPermits, Hold, LimitId};
 use crate::nesting::Nesting;
 use crate::payload::Payload;
 use crate::pid::Pid;
-use crate::process::instance::Instance;
+use crate::process::cell::ProcessCell;
 use crate::task::Task;
 
 /// The surroundings of a running function: its frame, the app, the functions it can call, and when it has to end.
@@ -30,7 +30,7 @@ use crate::task::Task;
 /// Whatever is called through it inherits all of that; its bounds can be narrowed, never widened. Cloning it is a few
 /// reference counts.
 #[derive(Clone)]
-pub struct Ctx {
+pub struct CallContext {
     functions: Functions,
     /// None outside of any function.
     frame: Option<Frame>,
@@ -40,7 +40,7 @@ pub struct Ctx {
     /// Whether it is of a call that was admitted: what is called with it is part of that.
     is_admitted: bool,
     /// The process that this is part of, with which it ends.
-    process: Option<Arc<Instance>>,
+    process: Option<Arc<ProcessCell>>,
     /// Whether it is the process's own, and not that of a function that it called.
     is_process: bool,
     /// Whether the frame is that of another, for which the process starts something.
@@ -54,7 +54,7 @@ pub(crate) struct WaitingCaller {
     held: HeldPermits,
 }
 
-impl Ctx {
+impl CallContext {
     pub(crate) fn root(functions: Functions) -> Self {
         let bounds = Bounds::default();
         Self {
@@ -73,7 +73,7 @@ impl Ctx {
     /// The surroundings of a process.
     pub(crate) fn of_process(
         functions: Functions,
-        process: Arc<Instance>,
+        process: Arc<ProcessCell>,
         waiting: Option<WaitingCaller>,
     ) -> Self {
         let frame = Some(process.frame().clone());
@@ -94,7 +94,7 @@ impl Ctx {
     }
 
     /// The process that this unit is part of: the process itself, or the one that called the function.
-    pub(crate) const fn owner(&self) -> Option<&Arc<Instance>> {
+    pub(crate) const fn owner(&self) -> Option<&Arc<ProcessCell>> {
         self.process.as_ref()
     }
 
@@ -105,12 +105,12 @@ impl Ctx {
     }
 
     /// The process whose own this is.
-    pub(crate) fn process(&self) -> Option<&Arc<Instance>> {
+    pub(crate) fn process(&self) -> Option<&Arc<ProcessCell>> {
         self.process.as_ref().filter(|_| self.is_process)
     }
 
     /// The process that this context belongs to, or that called the function it belongs to, directly or through others.
-    pub(crate) const fn containing_process(&self) -> Option<&Arc<Instance>> {
+    pub(crate) const fn containing_process(&self) -> Option<&Arc<ProcessCell>> {
         self.process.as_ref()
     }
 
@@ -234,13 +234,13 @@ impl Ctx {
     /// The same, cancelled by `token` as well.
     ///
     /// ```
-    /// # use frame_dispatch::{CallError, Ctx, ErrorKind, Functions, Payload, Task};
+    /// # use frame_dispatch::{CallError, CallContext, ErrorKind, Functions, Payload, Task};
     /// # use frame_registry::{App, Options};
     /// use tokio_util::sync::CancellationToken;
     ///
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// # let functions = Functions::new(App::builder().build());
-    /// functions.register("app:wait".parse()?, Options::new(), async |_: Ctx, _: Payload| {
+    /// functions.register("app:wait".parse()?, Options::new(), async |_: CallContext, _: Payload| {
     ///     std::future::pending::<Result<Payload, CallError>>().await
     /// })?;
     ///
@@ -317,7 +317,7 @@ impl Ctx {
     }
 
     /// Runs `future` until it is done, the call cancelled, or its deadline passed; in the latter cases drops it. For
-    /// an interceptor that waits, and for whoever narrows a `Ctx`.
+    /// an interceptor that waits, and for whoever narrows a `CallContext`.
     ///
     /// # Errors
     ///
@@ -364,7 +364,7 @@ pin_project! {
     //
     // Not an `async fn`, whose future would have room for its argument twice.
     pub(crate) struct Bound<'a, F> {
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         #[pin]
         future: Option<F>,
         is_checked: bool,
@@ -388,7 +388,7 @@ impl<F: Future> Future for Bound<'_, F> {
 
 impl<'a, F: Future> Bound<'a, F> {
     fn poll_within(
-        ctx: &'a Ctx,
+        ctx: &'a CallContext,
         future: Pin<&mut Option<F>>,
         is_checked: &mut bool,
         ended: &mut Option<BoxFuture<'a, CallError>>,
@@ -412,9 +412,9 @@ impl<'a, F: Future> Bound<'a, F> {
     }
 }
 
-impl fmt::Debug for Ctx {
+impl fmt::Debug for CallContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ctx")
+        f.debug_struct("CallContext")
             .field("frame", self.frame())
             .field("deadline", &self.deadline())
             .field("is_cancelled", &self.is_cancelled())

@@ -7,35 +7,36 @@ use frame_registry::Frame;
 use tokio::time::{Instant, timeout};
 
 use super::call::ProcessCallError;
+use super::cell::{LinkedStarter, ProcessCell};
 use super::entry::EntryId;
-use super::error::{ProcessError, SendError, StartError};
-use super::instance::{Instance, LinkedStarter};
+use super::error::{ProcessError, SendError, SpawnError};
 use super::mailbox::Fetched;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use super::monitor::MonitorRef;
-use super::start::Start;
-use crate::ctx::{Ctx, WaitingCaller};
+use super::spawn::Spawn;
+use crate::context::{CallContext, WaitingCaller};
 use crate::payload::Payload;
 use crate::pid::Pid;
 
 /// The surroundings of a running process, and its mailbox. There is one for each process.
 ///
 /// Kept longer than the process lives, as in a task that it spawned, it receives nothing more; its
-/// [`Ctx`](Self::ctx) is cancelled then.
+/// [`CallContext`](Self::ctx) is cancelled then.
 #[derive(Debug)]
-pub struct ProcessCtx {
-    ctx: Ctx,
+pub struct ProcessContext {
+    ctx: CallContext,
     fetched: Fetched,
 }
 
-impl ProcessCtx {
-    pub(super) fn new(instance: &Arc<Instance>, waiting: Option<WaitingCaller>) -> Self {
-        let ctx = Ctx::of_process(instance.manager.functions().clone(), Arc::clone(instance), waiting);
+impl ProcessContext {
+    pub(super) fn new(instance: &Arc<ProcessCell>, waiting: Option<WaitingCaller>) -> Self {
+        let ctx =
+            CallContext::of_process(instance.manager.functions().clone(), Arc::clone(instance), waiting);
         Self { ctx, fetched: Fetched::default() }
     }
 
-    pub(super) fn instance(&self) -> &Arc<Instance> {
+    pub(super) fn instance(&self) -> &Arc<ProcessCell> {
         instance(&self.ctx)
     }
 
@@ -45,8 +46,8 @@ impl ProcessCtx {
     }
 
     /// What it calls functions with, and starts processes. A clone can be kept in what the process spawns: it is
-    /// [cancelled](Ctx::cancelled) when the process is terminated, or ends.
-    pub const fn ctx(&self) -> &Ctx {
+    /// [cancelled](CallContext::cancelled) when the process is terminated, or ends.
+    pub const fn ctx(&self) -> &CallContext {
         &self.ctx
     }
 
@@ -187,13 +188,13 @@ impl ProcessCtx {
         self.instance().manager.call_timeout(&self.ctx, to, payload, time).await
     }
 
-    /// [Starts](ProcessManager::start) a process.
+    /// [Starts](ProcessManager::spawn) a process.
     ///
     /// # Errors
     ///
-    /// A [`StartError`]; nothing of the process has run then.
-    pub fn start(&self, start: Start) -> Result<Pid, StartError> {
-        self.instance().manager.start(&self.ctx, start)
+    /// A [`SpawnError`]; nothing of the process has run then.
+    pub fn spawn(&self, spawn: Spawn) -> Result<Pid, SpawnError> {
+        self.instance().manager.spawn(&self.ctx, spawn)
     }
 
     /// Monitors another process: its [exit](Message::Exited) is delivered once, with the reference that this returns. The exit
@@ -213,7 +214,7 @@ impl ProcessCtx {
     /// Ends a monitor: its exit is not in the mailbox afterwards, and will not be. Returns whether there was anything to undo: a
     /// monitor, or an exit not yet received. Other monitors of the same process stay.
     ///
-    /// A PID stands for the monitor that [a start](Start::with_monitor) set up.
+    /// A PID stands for the monitor that [a start](Spawn::with_monitor) set up.
     pub fn demonitor(&self, monitor: impl Into<MonitorRef>) -> bool {
         self.instance().demonitor(monitor.into())
     }
@@ -270,29 +271,29 @@ impl ProcessCtx {
         self.instance().cancel_deadline()
     }
 
-    /// That of the process whose own `ctx` is: for an engine, whose guests have but a `Ctx`. Only one of them receives at a
+    /// That of the process whose own `ctx` is: for an engine, whose guests have but a `CallContext`. Only one of them receives at a
     /// time.
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(crate) fn of(ctx: &Ctx) -> Option<Self> {
+    pub(crate) fn of(ctx: &CallContext) -> Option<Self> {
         ctx.process().map(|_| Self { ctx: ctx.clone(), fetched: Fetched::default() })
     }
 
-    /// For a process that is a function in an engine: it finds the process in the `Ctx`.
+    /// For a process that is a function in an engine: it finds the process in the `CallContext`.
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(crate) fn into_ctx(self) -> Ctx {
+    pub(crate) fn into_ctx(self) -> CallContext {
         // Each message is received with another of these.
         self.instance().mailbox.fetch_no_more();
         self.ctx.clone()
     }
 }
 
-/// Returns the process of a [`ProcessCtx`]. It is the one in its `Ctx`: kept apart, it would take room twice in the future of each
+/// Returns the process of a [`ProcessContext`]. It is the one in its `CallContext`: kept apart, it would take room twice in the future of each
 /// process.
-fn instance(ctx: &Ctx) -> &Arc<Instance> {
-    ctx.owner().expect("a `ProcessCtx` is made of a process")
+fn instance(ctx: &CallContext) -> &Arc<ProcessCell> {
+    ctx.owner().expect("a `ProcessContext` is made of a process")
 }
 
-impl Drop for ProcessCtx {
+impl Drop for ProcessContext {
     /// Puts messages that it fetched and did not receive back into the mailbox. The mailbox is emptied when the process has ended,
     /// so their callers are told of that end, and not of a dropped request.
     fn drop(&mut self) {

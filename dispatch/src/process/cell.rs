@@ -33,7 +33,7 @@ use crate::pid::Pid;
 ///
 /// Of the locks here that of `state` is taken before that of the mailbox or of the names. No thread holds those of two
 /// processes but [`both`], which takes them in the order of their PIDs.
-pub(crate) struct Instance {
+pub(crate) struct ProcessCell {
     pub(super) pid: Pid,
     pub(super) entry: Arc<Entry>,
     pub(super) host: Arc<Host>,
@@ -185,7 +185,7 @@ impl State {
     }
 }
 
-impl Instance {
+impl ProcessCell {
     pub(super) fn new(
         pid: Pid,
         (entry, host): (Arc<Entry>, Arc<Host>),
@@ -483,7 +483,10 @@ fn shielded(run: impl FnOnce()) {
 }
 
 /// The states of two processes that are not the same.
-pub(super) fn both<'a>(a: &'a Instance, b: &'a Instance) -> (MutexGuard<'a, State>, MutexGuard<'a, State>) {
+pub(super) fn both<'a>(
+    a: &'a ProcessCell,
+    b: &'a ProcessCell,
+) -> (MutexGuard<'a, State>, MutexGuard<'a, State>) {
     if a.pid < b.pid {
         let a = a.state();
         (a, b.state())
@@ -493,7 +496,7 @@ pub(super) fn both<'a>(a: &'a Instance, b: &'a Instance) -> (MutexGuard<'a, Stat
     }
 }
 
-impl fmt::Debug for Instance {
+impl fmt::Debug for ProcessCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Process")
             .field("pid", &self.pid)

@@ -6,13 +6,13 @@ use mlua::{Lua, Table, Value};
 use crate::lua::convert;
 use crate::lua::host::{Refusal, invalid, utf8};
 use crate::lua::shared::Shared;
-use crate::process::Start;
+use crate::process::Spawn;
 
 const MEMBERS: [&str; 9] =
     ["entry", "host", "link", "messages", "monitor", "name", "options", "owned", "payload"];
 
 /// What a script wants to start.
-pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, Refusal> {
+pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Spawn, Refusal> {
     let Value::Table(table) = start else {
         let kind = convert::type_of(start);
         let example = "{ host = \"app:workers\", entry = \"app:worker\" }";
@@ -21,7 +21,7 @@ pub(super) fn take(lua: &Lua, shared: &Shared, start: &Value) -> Result<Start, R
         );
     };
     check_members(table)?;
-    let mut start = Start::new(id(table, "host")?, id(table, "entry")?);
+    let mut start = Spawn::new(id(table, "host")?, id(table, "entry")?);
     let payload: Value = table.raw_get("payload")?;
     start = start.with_payload(shared.take(lua, &payload, "the payload", shared.payload)?);
     start = start.with_options(shared.options(lua, &table.raw_get("options")?)?);
