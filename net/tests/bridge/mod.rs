@@ -138,6 +138,11 @@ impl Socket {
         *self.kept.take().unwrap()
     }
 
+    /// The connection itself, for what is sent after the protocol of the bridge.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Waits until the client has closed it, and sent nothing before.
     pub async fn closed(mut self) {
         let mut rest = Vec::new();

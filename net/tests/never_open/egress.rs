@@ -6,13 +6,16 @@ use std::thread;
 
 use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
 use frame_net::http::{EventSource, HttpClient, HttpConfig, HttpError, Request, StatusCode};
-use frame_net::{Cause, Dialer, LocalEndpoint, NetworkError, Step, dialer};
+use frame_net::wireguard::PublicKey;
+use frame_net::{Cause, Dialer, LocalEndpoint, NetworkError, Secret, Step, dialer};
 use frame_registry::App;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use crate::bridge::{self, Bridge};
 use crate::sealed::{self, LOCAL_NAME, PUBLIC, PUBLIC_V6, REMOTE_NAME, World};
 use crate::support::{self, Scripted, Then, endpoint, expect, frame, send, soon};
-use crate::wireguard::{deaf, stacks, tunnel};
+use crate::wireguard::{PRIVATE, PRIVATE_OF_PEER, deaf, stacks, tunnel};
 use crate::{app_with, sealed_tests, socks5};
 
 /// Lists that none of the ways to the decoy pass.
@@ -136,6 +139,21 @@ fn redirecting_proxy(location: &str) -> std::net::SocketAddr {
         }
     });
     address
+}
+
+/// Answers a request over `stream` with a redirect to each of `locations` and the next with 200. Returns the stream, which
+/// stays open.
+async fn redirect_to_each<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, locations: Vec<String>) -> S {
+    let redirects = locations.into_iter().map(|to| format!("302 Found\r\nLocation: http://{to}/"));
+    for head in redirects.chain(["200 OK".to_owned()]) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(stream.read_u8().await.unwrap());
+        }
+        let answer = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    }
+    stream
 }
 
 sealed_tests! {
@@ -293,6 +311,120 @@ sealed_tests! {
             let request = Request::get(url).unwrap().max_redirects(0);
             assert_eq!(soon(client.send(&allowed, request)).await.unwrap().status(), StatusCode::FOUND);
             world.assert_silent_but_for(opened);
+        }
+    }
+
+    async fn a_redirect_and_a_connection_that_waits_behind_a_sam_bridge(world: World) {
+        let bridge = Bridge::new().await;
+        let (app, _, _) = app_with(&json!({ "kind": "i2p", "sam": bridge.address() }));
+        let (client, origin) = (client(), bridge::name(1));
+        let (url, limited) =
+            (format!("http://{origin}/"), |egress: &Value| limited(&app, Some("app:overlay"), egress));
+        let allowed = limited(&json!([format!("{origin}:80")]));
+        let [v4, _, _, local, remote] = world.ways_to_the_decoy();
+        let locations = vec![bridge::name(2), format!("{origin}:81"), v4, local, remote];
+        let redirects = locations.len();
+        let served = async {
+            let session = bridge.session(0).await;
+            let stream = bridge.connection().await.into_stream();
+            (session, redirect_to_each(stream, locations).await)
+        };
+        let asked = async {
+            for _ in 0..redirects {
+                assert_refused(&network_error(get(&client, &allowed, &url).await.unwrap_err()));
+                // The session, and the connection in it, which waits and is used again.
+                world.assert_silent_but_for(2);
+                for egress in refusing() {
+                    assert_refused(&network_error(get(&client, &limited(&egress), &url).await.unwrap_err()));
+                }
+            }
+            assert_eq!(get(&client, &allowed, &url).await.unwrap(), StatusCode::OK);
+        };
+        let (_open, ()) = soon(Box::pin(async { tokio::join!(served, asked) })).await;
+        bridge.assert_untouched();
+        world.assert_silent_but_for(2);
+    }
+
+    async fn a_redirect_and_a_connection_that_waits_in_a_tunnel(world: World) {
+        // Until the end: what is sent to a tunnel that has ended does not arrive.
+        let mut tunnels = Vec::new();
+        for stack in stacks() {
+            let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            // The far end has the addresses of the decoy, so only `egress` keeps anything from it.
+            let public = |private| PublicKey::of(&Secret::new(private)).unwrap().to_string();
+            let far = json!({
+                "kind": "wireguard", "stack": stack, "private_key": PRIVATE_OF_PEER, "bind": "127.0.0.1",
+                "addresses": ["10.8.0.1/24", format!("{PUBLIC}/32"), format!("{PUBLIC_V6}/128")],
+                "listen_port": port,
+                "peers": [{ "public_key": public(PRIVATE), "allowed_ips": ["10.8.0.2/32", "fd00::2/128"] }],
+            });
+            let (far_app, far_networks, far_frame) = app_with(&far);
+            let far = dialer(&far_frame, &far_app).unwrap();
+            let mut origin = soon(far.listen(&LocalEndpoint::port(80))).await.unwrap();
+            let mut other = soon(far.listen(&LocalEndpoint::port(world.port()))).await.unwrap();
+            let names = soon(far.bind_datagram(&LocalEndpoint::port(53))).await.unwrap();
+
+            let mut near = tunnel(stack, &format!("127.0.0.1:{port}"), &["0.0.0.0/0", "::/0"]);
+            near["peers"][0]["public_key"] = json!(public(PRIVATE_OF_PEER));
+            near["dns"] = json!(["10.8.0.1"]);
+            near["deadline"] = json!("10s");
+            let (app, networks, _) = app_with(&near);
+            tunnels.push((far_networks, networks));
+            let (client, url) = (client(), format!("http://{PUBLIC}/"));
+            let limited = |egress: &Value| limited(&app, Some("app:overlay"), egress);
+            let allowed = limited(&json!([format!("{PUBLIC}:80")]));
+            let [v4, v6, _, local, remote] = world.ways_to_the_decoy();
+            let locations = vec![v4.clone(), v6, local, remote];
+            let redirects = locations.len();
+            let served = async {
+                let (stream, _) = origin.accept().await.unwrap();
+                redirect_to_each(stream, locations).await
+            };
+            let asked = async {
+                for _ in 0..redirects {
+                    assert_refused(&network_error(get(&client, &allowed, &url).await.unwrap_err()));
+                    // The connection waits, and is only for frames that may reach its server.
+                    for egress in refusing() {
+                        assert_refused(&network_error(get(&client, &limited(&egress), &url).await.unwrap_err()));
+                    }
+                }
+                assert_eq!(get(&client, &allowed, &url).await.unwrap(), StatusCode::OK);
+            };
+            let (_connection, ()) = soon(Box::pin(async { tokio::join!(served, asked) })).await;
+            world.assert_silent_but_for_datagrams(0);
+            world.assert_datagrams_arrived();
+
+            // What comes to the far end first is what is allowed.
+            let connecting = async {
+                let mut stream = limited(&json!([v4])).connect(&endpoint(&v4)).await.unwrap();
+                stream.write_all(b"allowed").await.unwrap();
+                stream
+            };
+            let (_near, (mut accepted, _)) =
+                soon(async { tokio::join!(connecting, async { other.accept().await.unwrap() }) }).await;
+            let mut received = [0; 7];
+            soon(accepted.read_exact(&mut received)).await.unwrap();
+            assert_eq!(&received, b"allowed");
+            let mut questions = Vec::new();
+            let answering = async {
+                loop {
+                    let mut question = [0; 512];
+                    let (len, from) = names.receive_from(&mut question).await.unwrap();
+                    questions.push(question[..len].to_vec());
+                    // There is no such name.
+                    (question[2], question[3]) = (question[2] | 0x80, 3);
+                    let from = from.to_string().parse().unwrap();
+                    names.send_to(&question[..len], &from).await.unwrap();
+                }
+            };
+            let (allowed, name) = (limited(&json!(["allowed.example"])), "allowed.example".parse().unwrap());
+            tokio::select! {
+                found = soon(allowed.lookup(&name)) => found.unwrap_err(),
+                () = answering => unreachable!("it goes on"),
+            };
+            let is_allowed = |question: &Vec<u8>| question.windows(8).any(|label| label == b"\x07allowed");
+            assert!(!questions.is_empty() && questions.iter().all(is_allowed), "{questions:?}");
+            world.assert_silent_but_for_datagrams(0);
         }
     }
 

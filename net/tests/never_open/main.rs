@@ -4,6 +4,8 @@
 //! Each test runs where every packet is seen; see `sealed`.
 
 mod audit;
+#[path = "../bridge/mod.rs"]
+mod bridge;
 mod egress;
 mod faults;
 mod frames;

@@ -114,6 +114,14 @@ impl World {
         assert!(!self.dns_was_asked(), "this host looked a name up");
         assert_eq!(connections_opened(), opened, "connections begun by this process");
     }
+
+    /// Fails unless every datagram that was sent came to a socket of this network namespace: those of the test, and that of
+    /// the DNS server.
+    pub(crate) fn assert_datagrams_arrived(&self) {
+        assert!(!self.dns_was_asked(), "this host looked a name up");
+        let lost = counter("/proc/net/snmp", "Udp:", "NoPorts") + counter_v6("Udp6NoPorts");
+        assert_eq!(lost, 0, "datagrams to where there is no socket");
+    }
 }
 
 /// The TCP connections that were begun in this network namespace, whether they came to be or not.
@@ -122,9 +130,14 @@ pub(crate) fn connections_opened() -> u64 {
 }
 
 fn datagrams_sent() -> u64 {
-    let v6 = fs::read_to_string("/proc/net/snmp6").unwrap();
-    let v6 = v6.lines().find_map(|line| line.strip_prefix("Udp6OutDatagrams")).expect("the kernel counts");
-    counter("/proc/net/snmp", "Udp:", "OutDatagrams") + v6.trim().parse::<u64>().unwrap()
+    counter("/proc/net/snmp", "Udp:", "OutDatagrams") + counter_v6("Udp6OutDatagrams")
+}
+
+/// A counter of IPv6, which has a line of its own.
+fn counter_v6(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/net/snmp6").unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel counts");
+    value.trim().parse().unwrap()
 }
 
 /// A counter of a table whose first line has the names and whose second has the values.

@@ -16,11 +16,11 @@ use crate::support::{endpoint, soon};
 use crate::{app_with, connect, sealed_tests};
 
 /// A key, and somebody else's public one.
-const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+pub(crate) const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
 const PUBLIC_OF_ANOTHER: &str = "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=";
 
 /// The key of a peer that is played by hand.
-const PRIVATE_OF_PEER: &str = "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM=";
+pub(crate) const PRIVATE_OF_PEER: &str = "XasIfmJKin5OCvmTzTVwbN3J4Nci5X5hLz8yaXnN5LM=";
 
 /// A tunnel to a peer at `endpoint` that owns these addresses.
 pub(crate) fn tunnel(stack: &str, endpoint: &str, allowed_ips: &[&str]) -> Value {
