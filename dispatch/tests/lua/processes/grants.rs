@@ -11,7 +11,7 @@ use crate::processes::world::{World, of, within};
 const TRY: &str = "
     local outcomes = {}
     for _, host in ipairs { 'app:host', 'app:other', 'app:none' } do
-      for _, way in ipairs { 'start', 'spawn_or_signal', 'exec' } do
+      for _, way in ipairs { 'spawn', 'spawn_or_signal', 'exec' } do
         local ok, error = pcall(process[way], { host = host, entry = 'app:worker' })
         table.insert(outcomes, ok and 'ok' or error.kind)
       end

@@ -73,7 +73,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         ),
         ("{ host = 'app:host', entry = 'app:native' }".to_owned(), ErrorKind::Invalid, "it runs lua"),
     ] {
-        for function in ["start", "spawn_or_signal", "exec"] {
+        for function in ["spawn", "spawn_or_signal", "exec"] {
             let source = format!("process.{function}({start})");
             let error = world.failed(&source).await;
             assert_eq!(error.kind(), kind, "{source}: {error}");
