@@ -76,11 +76,20 @@ fn main() {
             });
         checks.extend(cases);
     }
-    let chain = (0..8).map(|level| list(100 + level, "*.api.example.net:443"));
-    let chain = chain.reduce(|outer, inner| outer.narrowed_by(&inner)).expect("there are lists");
-    suite.case("a name, 8 lists of 100 rules", || {
-        assert!(black_box(opaque(&chain).check(opaque(&name))).is_allowed());
-    });
+    let chain = |last: &str| {
+        let lists = (0..8).map(|level| list(100 + level, last));
+        lists.reduce(|outer, inner| outer.narrowed_by(&inner)).expect("there are lists")
+    };
+    let (names, addresses) = (chain("*.api.example.net:443"), chain("192.0.2.0/24"));
+    let cases = ["a name", "an address"].map(|what| format!("{what}, 8 lists of 100 rules"));
+    suite
+        .case(&cases[0], || {
+            assert!(black_box(opaque(&names).check(opaque(&name))).is_allowed());
+        })
+        .case(&cases[1], || {
+            assert!(black_box(opaque(&addresses).check(opaque(&address))).is_allowed());
+        });
+    checks.extend(cases);
     for case in checks {
         assert!(suite.allocations(&case).is_none_or(|allocations| allocations == 0), "{case} allocates");
     }

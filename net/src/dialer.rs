@@ -291,7 +291,7 @@ impl Dialer {
         let egress = self.egress.as_ref()?;
         let verdict = match to {
             Destination::Endpoint(to) => egress.check(to),
-            Destination::Name(name) => egress.check_by(|list| list.covering_name(name, None)),
+            Destination::Name(name) => egress.check_name(name, None),
             // What comes in is not egress.
             Destination::Local(_) | Destination::Peer(_) => return None,
         };
@@ -322,7 +322,7 @@ impl Dialer {
     /// Returns an error if the frame may not reach any port of `name`.
     fn check_lookup(&self, name: &HostName) -> Result<(), DriverError> {
         let Some(egress) = &self.egress else { return Ok(()) };
-        let Verdict::Refused(list) = egress.check_by(|list| list.covering_name(name, None)) else {
+        let Verdict::Refused(list) = egress.check_name(name, None) else {
             return Ok(());
         };
         Err(refused(Step::Lookup, name, EgressRefusal::new(Host::Name(name.clone()), None, list)))

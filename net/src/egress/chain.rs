@@ -8,9 +8,10 @@ use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAcces
 use serde::ser::{Serialize, Serializer};
 
 use super::list::{EgressList, EgressListError};
+use super::name::HashedName;
 use super::rule::EgressRule;
 use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::host::{Host, HostName};
 
 /// The destinations that a unit may reach: those that every one of its [lists](EgressList) covers. There is at least one
 /// list, the outermost caller's first.
@@ -81,13 +82,20 @@ impl Egress {
     /// Returns whether a unit may reach `host` with `port`, or with any port if none is given, as in a lookup. Does not
     /// allocate.
     pub fn check_host(&self, host: &Host, port: Option<u16>) -> Verdict<'_> {
-        self.check_by(|list| list.covering_host(host, port))
+        match host {
+            Host::Name(name) => self.check_name(name, port),
+            Host::Address(address) => self.check_by(|list| list.covering_address(*address, port)),
+        }
     }
 
-    pub(crate) fn check_by<'a>(
-        &'a self,
-        covering: impl Fn(&'a EgressList) -> Option<&'a EgressRule>,
-    ) -> Verdict<'a> {
+    /// The same, of a name.
+    pub(crate) fn check_name(&self, name: &HostName, port: Option<u16>) -> Verdict<'_> {
+        let max_labels = self.lists().map(|list| list.max_labels()).max().unwrap_or(0);
+        let name = HashedName::new(name, max_labels);
+        self.check_by(|list| list.covering_hashed(name.as_ref()?, port))
+    }
+
+    fn check_by<'a>(&'a self, covering: impl Fn(&'a EgressList) -> Option<&'a EgressRule>) -> Verdict<'a> {
         let Some(mut rule) = covering(&self.outermost) else { return Verdict::Refused(&self.outermost) };
         for list in &*self.further {
             match covering(list) {

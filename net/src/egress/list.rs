@@ -1,22 +1,24 @@
 //! A list of rules, and the index that finds the one that covers a destination.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use hashbrown::HashTable;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
+use super::name::{HashedName, hash};
 use super::rule::{EgressRule, EgressRuleError};
-use crate::direct::{AddressRule, Pattern, Ports, Rule, bare};
+use crate::direct::{AddressRule, Pattern, Ports, Rule};
 use crate::endpoint::Endpoint;
 use crate::host::{Host, HostName};
 
 /// The destinations that one level allows: the union of its [rules](EgressRule). An empty list allows none.
 ///
-/// A check costs a few lookups in hash tables, however many rules there are, and does not allocate.
+/// A check costs a few lookups in a hash table, or a binary search, however many rules there are. It does not allocate.
 ///
 /// ```
 /// use frame_net::EgressList;
@@ -30,20 +32,28 @@ use crate::host::{Host, HostName};
 #[derive(Clone, Default)]
 pub struct EgressList {
     rules: Box<[EgressRule]>,
-    names: HashMap<Box<str>, NameEntry>,
+    names: HashTable<NameEntry>,
     /// The most labels that a name has whose subdomains are covered.
     max_labels: usize,
-    blocks: HashMap<IpNet, Covered>,
-    /// The lengths of the prefixes of `blocks`.
-    v4_prefixes: Box<[u8]>,
-    v6_prefixes: Box<[u8]>,
+    /// By address, each before those within it.
+    blocks: Box<[Block]>,
 }
 
 /// What is covered of a name, and of the names below it.
 #[derive(Clone, Default)]
 struct NameEntry {
+    name: Box<str>,
     exactly: Covered,
     below: Covered,
+}
+
+/// What is covered of a block of addresses.
+#[derive(Clone)]
+struct Block {
+    net: IpNet,
+    ports: Covered,
+    /// The index of the smallest block that this one is within.
+    outer: Option<usize>,
 }
 
 impl EgressList {
@@ -81,17 +91,14 @@ impl EgressList {
 
     fn index(rules: Box<[EgressRule]>) -> Self {
         let mut names: HashMap<Box<str>, NameRanges> = HashMap::new();
-        let mut blocks: HashMap<IpNet, Vec<Range>> = HashMap::new();
-        let (mut v4_prefixes, mut v6_prefixes, mut max_labels) = (Vec::new(), Vec::new(), 0);
+        let mut blocks: BTreeMap<(IpAddr, u8), (IpNet, Vec<Range>)> = BTreeMap::new();
+        let mut max_labels = 0;
         for (rule, index) in rules.iter().zip(0..) {
             match rule.rule() {
                 Rule::Address(rule) => {
                     let net = rule.block.net();
-                    blocks.entry(net).or_default().push(Range::new(rule.ports, index));
-                    let prefixes = if net.addr().is_ipv4() { &mut v4_prefixes } else { &mut v6_prefixes };
-                    if !prefixes.contains(&net.prefix_len()) {
-                        prefixes.push(net.prefix_len());
-                    }
+                    let (_, ranges) = blocks.entry(order(net)).or_insert_with(|| (net, Vec::new()));
+                    ranges.push(Range::new(rule.ports, index));
                 }
                 Rule::Name(rule) => {
                     let range = Range::new(rule.ports, index);
@@ -109,18 +116,12 @@ impl EgressList {
                 }
             }
         }
-        let entry = |ranges: NameRanges| NameEntry {
-            exactly: Covered::new(ranges.exactly),
-            below: Covered::new(ranges.below),
-        };
-        Self {
-            rules,
-            names: names.into_iter().map(|(name, ranges)| (name, entry(ranges))).collect(),
-            max_labels,
-            blocks: blocks.into_iter().map(|(net, ranges)| (net, Covered::new(ranges))).collect(),
-            v4_prefixes: v4_prefixes.into(),
-            v6_prefixes: v6_prefixes.into(),
+        let mut table = HashTable::with_capacity(names.len());
+        for (name, NameRanges { exactly, below }) in names {
+            let entry = NameEntry { name, exactly: Covered::new(exactly), below: Covered::new(below) };
+            table.insert_unique(hash(entry.name.as_bytes()), entry, |entry| hash(entry.name.as_bytes()));
         }
+        Self { rules, names: table, max_labels, blocks: nested(blocks.into_values()) }
     }
 
     /// The rules, in the order in which they were given.
@@ -148,21 +149,24 @@ impl EgressList {
 
     /// The rule that covers `name` with `port`, or with any port if none is given, if one does.
     pub fn covering_name(&self, name: &HostName, port: Option<u16>) -> Option<&EgressRule> {
-        if self.names.is_empty() {
-            return None;
-        }
-        let mut buffer = [0; HostName::MAX_LEN];
-        let name = bare(name).as_bytes();
-        let lower = buffer.get_mut(..name.len())?;
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        let name = std::str::from_utf8(lower).ok()?;
-        let exactly = self.names.get(name).and_then(|entry| entry.exactly.find(port));
+        self.covering_hashed(&HashedName::new(name, self.max_labels)?, port)
+    }
+
+    /// The most labels of the names below which a rule covers all.
+    pub(super) const fn max_labels(&self) -> usize {
+        self.max_labels
+    }
+
+    pub(super) fn covering_hashed(&self, name: &HashedName, port: Option<u16>) -> Option<&EgressRule> {
+        let exactly = self.entry(name.whole()).and_then(|entry| entry.exactly.find(port));
         // The shortest first, so that a name of many labels costs no more than the rules ask for.
-        let parents = name.rmatch_indices('.').map(|(dot, _)| &name[dot + 1..]).take(self.max_labels);
-        let mut below =
-            parents.filter_map(|parent| self.names.get(parent).and_then(|entry| entry.below.find(port)));
-        self.rule(exactly.or_else(|| below.next())?)
+        let mut parents = name.parents().take(self.max_labels);
+        let below = || parents.find_map(|parent| self.entry(parent)?.below.find(port));
+        self.rule(exactly.or_else(below)?)
+    }
+
+    fn entry(&self, (name, hash): (&[u8], u64)) -> Option<&NameEntry> {
+        self.names.find(hash, |entry| entry.name.as_bytes() == name)
     }
 
     /// Returns whether a destination exists that both the list and `rule` cover.
@@ -171,7 +175,7 @@ impl EgressList {
         match rule.rule() {
             Rule::Name(name) => match &name.pattern {
                 Pattern::Exactly(exactly) => {
-                    let of = |name: &str| self.names.get(name);
+                    let of = |name: &str| self.entry((name.as_bytes(), hash(name.as_bytes())));
                     of(exactly).is_some_and(|entry| entry.exactly.overlaps(name.ports))
                         || exactly.rmatch_indices('.').take(self.max_labels).any(|(dot, _)| {
                             of(&exactly[dot + 1..]).is_some_and(|entry| entry.below.overlaps(name.ports))
@@ -181,29 +185,48 @@ impl EgressList {
             },
             Rule::Address(AddressRule { block, ports }) => {
                 let net = block.net();
-                let prefixes = if net.addr().is_ipv4() { &self.v4_prefixes } else { &self.v6_prefixes };
-                let is_in = |prefix: &u8| {
-                    let outer = IpNet::new(net.addr(), *prefix).ok().map(|outer| outer.trunc());
-                    let covered = outer.and_then(|outer| self.blocks.get(&outer));
-                    covered.is_some_and(|covered| covered.overlaps(*ports))
-                };
-                prefixes.iter().filter(|prefix| **prefix <= net.prefix_len()).any(is_in)
+                let within = |block: &&Block| block.net.contains(&net);
+                self.blocks_from(order(net)).filter(within).any(|block| block.ports.overlaps(*ports))
                     || net.prefix_len() < net.max_prefix_len() && scan()
             }
         }
     }
 
-    fn covering_address(&self, address: IpAddr, port: Option<u16>) -> Option<&EgressRule> {
+    pub(super) fn covering_address(&self, address: IpAddr, port: Option<u16>) -> Option<&EgressRule> {
         let address = address.to_canonical();
-        let prefixes = if address.is_ipv4() { &self.v4_prefixes } else { &self.v6_prefixes };
-        let mut blocks =
-            prefixes.iter().filter_map(|&prefix| Some(IpNet::new(address, prefix).ok()?.trunc()));
-        self.rule(blocks.find_map(|block| self.blocks.get(&block)?.find(port))?)
+        let mut blocks = self.blocks_from((address, u8::MAX)).filter(|block| block.net.contains(&address));
+        self.rule(blocks.find_map(|block| block.ports.find(port))?)
+    }
+
+    /// The last block that is not after `place`, and those that it is within, the smallest first. All blocks that contain what
+    /// has this place are among them.
+    fn blocks_from(&self, place: (IpAddr, u8)) -> impl Iterator<Item = &Block> {
+        let last = self.blocks.partition_point(|block| order(block.net) <= place).checked_sub(1);
+        let block = |index: usize| self.blocks.get(index);
+        std::iter::successors(last.and_then(block), move |inner| block(inner.outer?))
     }
 
     fn rule(&self, index: u32) -> Option<&EgressRule> {
         self.rules.get(usize::try_from(index).ok()?)
     }
+}
+
+/// The order of blocks: each comes before those within it.
+fn order(net: IpNet) -> (IpAddr, u8) {
+    (net.addr(), net.prefix_len())
+}
+
+/// Finds what each block is within. They are given in [order].
+fn nested(ordered: impl Iterator<Item = (IpNet, Vec<Range>)>) -> Box<[Block]> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for (net, ranges) in ordered {
+        let mut outer = blocks.len().checked_sub(1);
+        while let Some(index) = outer.filter(|index| !blocks[*index].net.contains(&net)) {
+            outer = blocks[index].outer;
+        }
+        blocks.push(Block { net, ports: Covered::new(ranges), outer });
+    }
+    blocks.into()
 }
 
 #[derive(Default)]

@@ -69,6 +69,7 @@
 
 mod chain;
 mod list;
+mod name;
 mod refusal;
 mod rule;
 
