@@ -92,7 +92,7 @@ impl Frames {
         let options = Options::new()
             .with(&options::TENANT, "tenant".to_owned())
             .with(&options::REGION, "region".to_owned());
-        let host = self.processes.hosts().remove(0);
+        let host = self.processes.host_ids().remove(0);
         Spawn::new(host, entry.parse().expect("it is one")).with_options(options)
     }
 

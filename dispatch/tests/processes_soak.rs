@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
 async fn within<T>(who: &str, processes: &ProcessManager, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(BOUND, future).await.unwrap_or_else(|_| {
         let mut living = String::new();
-        for info in processes.list().iter().take(20) {
+        for info in processes.processes().iter().take(20) {
             let _ = writeln!(living, "{info:?}");
         }
         panic!("in vain: {who}; {} live, the first of them:\n{living}", processes.len())

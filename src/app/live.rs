@@ -202,7 +202,7 @@ impl Live {
             let Unit { options, code, .. } = process.value.clone();
             ((*id).clone(), options, traced(id, code).into_process())
         });
-        core.processes.put_all(processes).map_err(|error| plan.problem(first, error))?;
+        core.processes.apply(processes).map_err(|error| plan.problem(first, error))?;
         let live = new.into_iter().map(|(id, process)| (id.clone(), process.identity.clone()));
         self.processes.extend(live);
         Ok(())
@@ -251,7 +251,7 @@ impl Live {
         let supervisors = take_gone(&mut self.supervisors, |id| plan.supervisors.contains_key(id));
         for id in gone.into_iter().chain(supervisors) {
             if !plan.processes.contains_key(&id) && !plan.supervisors.contains_key(&id) {
-                core.processes.remove(&id);
+                core.processes.unregister(&id);
             }
         }
         let hosts: Vec<_> = self.hosts.iter().filter(|id| !plan.hosts.contains_key(id)).cloned().collect();

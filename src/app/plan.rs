@@ -128,7 +128,7 @@ pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError>
     }
     let builder =
         Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
-    spec.children.iter().map(|given| child(&given.value)).fold(builder, SupervisorBuilder::with_child).build()
+    spec.children.iter().map(|given| child(&given.value)).fold(builder, SupervisorBuilder::child).build()
 }
 
 /// What a dynamic supervisor starts, if it is one.

@@ -75,7 +75,7 @@ async fn a_supervisor_whose_start_is_abandoned_ends_and_can_be_started_again() {
     }
     app.supervise().await.unwrap();
     let supervisors =
-        app.processes().list().into_iter().filter(|process| process.entry.as_str() == "app:main");
+        app.processes().processes().into_iter().filter(|process| process.entry.as_str() == "app:main");
     assert_eq!(supervisors.count(), 1);
     assert!(app.processes().whereis("one").is_some());
     app.stop(Instant::now() + GRACE).await;

@@ -52,7 +52,7 @@ pub(crate) struct ControlHandle {
 
 impl ControlHandle {
     fn running(&self, mut family: Family) -> Vec<u8> {
-        let processes = self.processes.list();
+        let processes = self.processes.processes();
         let down = mem::take(&mut family.down);
         protocol::answer(Running {
             app: self.app.clone(),

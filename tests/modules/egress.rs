@@ -198,7 +198,7 @@ async fn the_preset_of_a_callee_does_not_widen() {
         "return call('app:wide', nil, { egress = { 'a.example', 'a.other', '192.0.2.1' } })",
         json!({}),
     );
-    chain.processes.remove(&"app:report".parse().unwrap());
+    chain.processes.unregister(&"app:report".parse().unwrap());
     let reports =
         async |ctx: ProcessContext, _: Payload| Ok(reached(ctx.frame(), ctx.processes().app()).into());
     chain
@@ -222,7 +222,7 @@ async fn what_a_script_gives_as_everything_grants_nothing() {
         let source = format!("return call('app:report', nil, {{ egress = {egress} }})");
         let id = format!("app:asks-{}", egress.len());
         chain.functions.remove(&id.parse().unwrap());
-        chain.processes.remove(&id.parse().unwrap());
+        chain.processes.unregister(&id.parse().unwrap());
         chain.add(&id, &source, json!({}));
         for options in [json!({}), json!({ "egress": ["a.example:443"] })] {
             let error = chain.call(&id, json!(null), options).await.unwrap_err();
@@ -270,7 +270,7 @@ async fn the_children_of_a_supervisor_have_its_lists() {
     chain.processes.register("app:child".parse().unwrap(), wide.clone(), child).unwrap();
     let start = Spawn::new("app:host".parse().unwrap(), "app:child".parse().unwrap()).with_options(wide);
     let supervisor =
-        Supervisor::builder(Strategy::OneForOne).with_child(ChildSpec::new("child", start)).build().unwrap();
+        Supervisor::builder(Strategy::OneForOne).child(ChildSpec::new("child", start)).build().unwrap();
     let narrow = Options::from_json(&json!({ "egress": ["a.example", "b.example:443"] })).unwrap();
     chain.processes.register("app:top".parse().unwrap(), narrow, supervisor).unwrap();
     let top = Spawn::new("app:host".parse().unwrap(), "app:top".parse().unwrap());

@@ -365,7 +365,7 @@ fn ended_call(callee: &ProcessCell, source: CallError) -> ProcessCallError {
 
 fn not_sent(error: SendError) -> ProcessCallError {
     match error.reason {
-        SendErrorReason::Over(source) => ProcessCallError::ContextEnded { source },
+        SendErrorReason::ContextEnded(source) => ProcessCallError::ContextEnded { source },
         _ => ProcessCallError::NotSent(error),
     }
 }

@@ -23,7 +23,7 @@ pub enum RegisterError {
     #[error(
         "`{id}` is not registered: the option `{option}` is one of calls, which a process is not; leave it out"
     )]
-    PlainOption {
+    DispatcherOption {
         /// The id.
         id: EntryId,
         /// The option's name.
@@ -75,7 +75,7 @@ pub enum RegisterError {
 pub enum SpawnError {
     /// The call or the process that wanted it is over.
     #[error("not started, because the context of the caller has ended")]
-    Over {
+    ContextEnded {
         /// How that ended.
         source: CallError,
     },
@@ -161,7 +161,7 @@ pub enum SpawnError {
     },
     /// An option is set that is for calls of functions.
     #[error("the option `{option}` is one of calls, which a process is not; leave it out")]
-    PlainOption {
+    DispatcherOption {
         /// Its name.
         option: &'static str,
     },
@@ -222,7 +222,7 @@ fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
 impl SpawnError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Over { source } | Self::TooDeep { source } => source.kind(),
+            Self::ContextEnded { source } | Self::TooDeep { source } => source.kind(),
             Self::NotAllowed { reason, .. } => reason.kind(),
             Self::StarterEnded { .. } => ErrorKind::Cancelled,
             Self::UnknownHost { .. } | Self::UnknownEntry { .. } => ErrorKind::NotFound,
@@ -250,7 +250,7 @@ impl From<SpawnError> for CallError {
     fn from(error: SpawnError) -> Self {
         let failed = error.without_causes();
         match error {
-            SpawnError::Over { source } => failed.with_source(source),
+            SpawnError::ContextEnded { source } => failed.with_source(source),
             // Not the message that was not delivered, which can be large.
             SpawnError::NotSignalled { source, .. } => failed.with_source(source.reason),
             SpawnError::NotMonitored { source, .. } => failed.with_source(source),
@@ -295,7 +295,7 @@ pub enum SendErrorReason {
     },
     /// Whoever sent it is over.
     #[error("the context of the sender has ended")]
-    Over(#[source] CallError),
+    ContextEnded(#[source] CallError),
 }
 
 impl SendErrorReason {
@@ -304,7 +304,7 @@ impl SendErrorReason {
             Self::NotFound | Self::Ended => ErrorKind::NotFound,
             Self::NoPid(_) => ErrorKind::Invalid,
             Self::Full { .. } => ErrorKind::Exhausted,
-            Self::Over(over) => over.kind(),
+            Self::ContextEnded(source) => source.kind(),
         }
     }
 }
@@ -393,7 +393,7 @@ impl From<ProcessError> for CallError {
 pub enum ExecError {
     /// It was not started.
     #[error(transparent)]
-    Start(#[from] SpawnError),
+    Spawn(#[from] SpawnError),
     /// It did not end normally.
     #[error("{} ended without a result: {}", exit.pid, exit.reason)]
     Exit {
@@ -402,7 +402,7 @@ pub enum ExecError {
     },
     /// Whoever waited is over. The process goes on.
     #[error("{pid} was not waited for to its end")]
-    Over {
+    ContextEnded {
         /// The process.
         pid: Pid,
         /// How that ended.
@@ -413,8 +413,8 @@ pub enum ExecError {
 impl From<ExecError> for CallError {
     fn from(error: ExecError) -> Self {
         let exit = match error {
-            ExecError::Start(error) => return error.into(),
-            ExecError::Over { source, .. } => return source,
+            ExecError::Spawn(error) => return error.into(),
+            ExecError::ContextEnded { source, .. } => return source,
             ExecError::Exit { exit } => exit,
         };
         let ended = format!("{} ended without a result", exit.pid);

@@ -15,7 +15,7 @@ use super::manager::{ProcessManager, WeakManager};
 use super::message::{Destination, Message};
 use super::monitor::MonitorRef;
 use super::pattern::Pattern;
-use super::spawn::{Spawn, Started};
+use super::spawn::{Spawn, Spawned};
 use super::spawn_hosts;
 use super::timer::TimerRef;
 use crate::context::CallContext;
@@ -99,7 +99,7 @@ impl Access {
         &self,
         ctx: &CallContext,
         start: Spawn,
-    ) -> Result<Started, CallError> {
+    ) -> Result<Spawned, CallError> {
         let manager = self.starting(ctx, &start)?;
         let may_relate_to = |pid| self.check_own(&manager, ctx, pid, "monitor or link to");
         let started =

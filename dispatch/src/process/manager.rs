@@ -127,7 +127,7 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::EntryTaken`] if the id is taken, [`RegisterError::PlainOption`] if one of the options is for calls
+    /// [`RegisterError::EntryTaken`] if the id is taken, [`RegisterError::DispatcherOption`] if one of the options is for calls
     /// of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
     pub fn register<M>(
         &self,
@@ -151,7 +151,7 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::NoEntry`] if there is nothing to replace, [`RegisterError::PlainOption`] if one of the options is for
+    /// [`RegisterError::NoEntry`] if there is nothing to replace, [`RegisterError::DispatcherOption`] if one of the options is for
     /// calls of functions, [`RegisterError::Stopping`] once the manager [stops](Self::stop).
     pub fn replace<M>(
         &self,
@@ -173,9 +173,9 @@ impl ProcessManager {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::PlainOption`] for the first that has an option for calls of functions, [`RegisterError::Stopping`]
+    /// [`RegisterError::DispatcherOption`] for the first that has an option for calls of functions, [`RegisterError::Stopping`]
     /// once the manager [stops](Self::stop). Nothing is registered then.
-    pub fn put_all<P: Process>(
+    pub fn apply<P: Process>(
         &self,
         processes: impl IntoIterator<Item = (EntryId, Options, P)>,
     ) -> Result<(), RegisterError> {
@@ -194,7 +194,7 @@ impl ProcessManager {
     }
 
     /// Removes something that can be started; says whether it was there. Processes of it that live go on.
-    pub fn remove(&self, id: &EntryId) -> bool {
+    pub fn unregister(&self, id: &EntryId) -> bool {
         let mut is_removed = false;
         self.inner.entries.rcu(|entries| {
             let mut copy = BTreeMap::clone(entries);
@@ -204,8 +204,13 @@ impl ProcessManager {
         is_removed
     }
 
+    /// Returns whether something is registered by this id.
+    pub fn contains(&self, id: &EntryId) -> bool {
+        self.inner.entries.load().contains_key(id)
+    }
+
     /// The ids of what can be started, sorted.
-    pub fn entries(&self) -> Vec<EntryId> {
+    pub fn ids(&self) -> Vec<EntryId> {
         self.inner.entries.load().keys().cloned().collect()
     }
 
@@ -236,7 +241,7 @@ impl ProcessManager {
     }
 
     /// The ids of the hosts, sorted.
-    pub fn hosts(&self) -> Vec<HostId> {
+    pub fn host_ids(&self) -> Vec<HostId> {
         self.inner.hosts.load().keys().cloned().collect()
     }
 
@@ -279,7 +284,7 @@ impl ProcessManager {
     }
 
     /// Adds a handler, for processes that are started from now on. One that keeps the manager is kept by it, until it is
-    /// [removed](Self::remove_lifecycle) or the manager [stopped](Self::stop).
+    /// [removed](Self::unregister_lifecycle) or the manager [stopped](Self::stop).
     ///
     /// # Errors
     ///
@@ -299,7 +304,7 @@ impl ProcessManager {
     }
 
     /// Removes a handler; says whether it was there. It is still told of the end of those that it let start.
-    pub fn remove_lifecycle(&self, name: &str) -> bool {
+    pub fn unregister_lifecycle(&self, name: &str) -> bool {
         let mut is_removed = false;
         self.inner.handlers.rcu(|handlers| {
             let mut copy = Vec::clone(handlers);
@@ -354,7 +359,7 @@ impl ProcessManager {
     /// # Errors
     ///
     /// [`ExecError::Spawn`] if it was not started, [`ExecError::Exit`] if it did not end normally, and
-    /// [`ExecError::Over`] if `ctx` ended first: the process then goes on.
+    /// [`ExecError::ContextEnded`] if `ctx` ended first: the process then goes on.
     ///
     /// The process is nested in the caller, as a call is. So it fails with [`SpawnError::TooDeep`] past
     /// [`max_depth`](crate::FunctionsConfig::max_depth), and is refused if it would wait for a permit that the caller holds.
@@ -371,7 +376,7 @@ impl ProcessManager {
         let number = instance.pid.number();
         let monitor = Monitor::waiting(exit, &instance, number);
         let pid = monitor.pid();
-        let exit = ctx.bound(monitor).await.map_err(|source| ExecError::Over { pid, source })?;
+        let exit = ctx.bound(monitor).await.map_err(|source| ExecError::ContextEnded { pid, source })?;
         match exit.result {
             Some(result) if exit.reason.is_normal() => Ok(Arc::unwrap_or_clone(result)),
             _ => Err(ExecError::Exit { exit }),
@@ -414,7 +419,7 @@ impl ProcessManager {
     }
 
     /// The processes that live, the oldest first.
-    pub fn list(&self) -> ProcessTable {
+    pub fn processes(&self) -> ProcessTable {
         let mut list: Vec<_> = self.snapshot().iter().map(|instance| instance.info()).collect();
         list.sort_by_key(|info| info.pid.number());
         ProcessTable::new(list)
@@ -528,7 +533,7 @@ impl ProcessManager {
 /// An entry that could never be started is none.
 fn check_options(id: &EntryId, options: &Options) -> Result<(), RegisterError> {
     match options.iter().find(|option| option.kind() == OptionKind::Dispatcher) {
-        Some(option) => Err(RegisterError::PlainOption { id: id.clone(), option: option.name() }),
+        Some(option) => Err(RegisterError::DispatcherOption { id: id.clone(), option: option.name() }),
         None => Ok(()),
     }
 }
@@ -543,7 +548,7 @@ impl fmt::Debug for ProcessManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessManager")
             .field("node", &self.inner.config.node)
-            .field("hosts", &self.hosts())
+            .field("hosts", &self.host_ids())
             .field("processes", &self.len())
             .finish_non_exhaustive()
     }

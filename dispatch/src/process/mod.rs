@@ -128,7 +128,7 @@ pub use self::manager::ProcessManager;
 pub use self::message::{Destination, Message};
 pub use self::monitor::{Monitor, MonitorRef};
 pub use self::policy::{SpawnPolicy, SpawnRequest};
-pub use self::spawn::{PROCESS, Spawn, Started};
+pub use self::spawn::{PROCESS, Spawn, Spawned};
 pub use self::spawn_hosts::{SPAWN_KEY, SpawnHosts};
 pub use self::stop::HostStopped;
 pub use self::timer::{Tick, TimerError, TimerRef};

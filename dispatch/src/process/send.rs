@@ -152,7 +152,7 @@ async fn wait_for_room(
         Ok(Ok(())) => not_sent(instance, Refused::Closed(message)),
         Ok(Err(_)) => not_sent(instance, Refused::Full(message)),
         Err(over) => {
-            SendError { reason: SendErrorReason::Over(over), ..not_sent(instance, Refused::Closed(message)) }
+            SendError { reason: SendErrorReason::ContextEnded(over), ..not_sent(instance, Refused::Closed(message)) }
         }
     })
 }

@@ -9,7 +9,7 @@ use super::error::{ProcessError, SendError, SendErrorReason, SpawnError};
 use super::manager::ProcessManager;
 use super::message::Message;
 use super::send::send_later;
-use super::spawn::{Spawn, Started};
+use super::spawn::{Spawn, Spawned};
 use super::{names, relations};
 use crate::context::CallContext;
 use crate::pid::Pid;
@@ -35,7 +35,7 @@ impl ProcessManager {
     /// # Cancel safety
     ///
     /// Dropped as it waits for room in a mailbox, some messages may be delivered, and others not; a monitor and a link stay.
-    pub async fn spawn_or_signal(&self, ctx: &CallContext, start: Spawn) -> Result<Started, SpawnError> {
+    pub async fn spawn_or_signal(&self, ctx: &CallContext, start: Spawn) -> Result<Spawned, SpawnError> {
         self.start_or_signal_if(ctx, start, |_| Ok(())).await
     }
 
@@ -45,26 +45,26 @@ impl ProcessManager {
         ctx: &CallContext,
         mut start: Spawn,
         may_relate_to: impl Fn(Pid) -> Result<(), E>,
-    ) -> Result<Started, E> {
+    ) -> Result<Spawned, E> {
         let Some(name) = start.name.clone() else {
-            return Ok(self.spawn(ctx, start).map(Started::New)?);
+            return Ok(self.spawn(ctx, start).map(Spawned::New)?);
         };
         names::check(&name).map_err(|name| SpawnError::InvalidName { name })?;
         loop {
             let holder = match self.names().holder(&name) {
                 Some(holder) => holder,
                 None => match self.start_in_turn(ctx, &name, &start).await? {
-                    Found::Nobody(started) => return Ok(Started::New(started)),
+                    Found::Nobody(started) => return Ok(Spawned::New(started)),
                     Found::Holder(holder) => holder,
                 },
             };
-            ctx.check().map_err(|source| SpawnError::Over { source })?;
+            ctx.check().map_err(|source| SpawnError::ContextEnded { source })?;
             if start.monitor || start.link {
                 may_relate_to(holder.pid)?;
             }
             // Where it has ended its name is free, or somebody else's.
             if self.relate(ctx, &holder, &start)? && self.signal(ctx, &holder, &mut start).await? {
-                return Ok(Started::Signalled(holder.pid));
+                return Ok(Spawned::Signalled(holder.pid));
             }
         }
     }
@@ -73,7 +73,7 @@ impl ProcessManager {
     /// the name: another would find no place, and not who has the name.
     async fn start_in_turn(&self, ctx: &CallContext, name: &str, start: &Spawn) -> Result<Found, SpawnError> {
         let turn = self.turns().line_up(name);
-        let taken = ctx.bound(turn.taken()).await.map_err(|source| SpawnError::Over { source })?;
+        let taken = ctx.bound(turn.taken()).await.map_err(|source| SpawnError::ContextEnded { source })?;
         let found = loop {
             if let Some(holder) = self.names().holder(name) {
                 break Found::Holder(holder);

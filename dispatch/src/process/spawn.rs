@@ -131,14 +131,14 @@ impl Spawn {
 /// What [`ProcessManager::spawn_or_signal`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Started {
+pub enum Spawned {
     /// The process was started.
     New(Pid),
     /// Another had the name, and was sent the messages.
     Signalled(Pid),
 }
 
-impl Started {
+impl Spawned {
     /// The process that has the name.
     pub const fn pid(self) -> Pid {
         match self {
@@ -155,7 +155,7 @@ impl ProcessManager {
         start: Spawn,
         watcher: Option<(oneshot::Sender<Exit>, WaitingCaller)>,
     ) -> Result<Arc<ProcessCell>, SpawnError> {
-        ctx.check().map_err(|source| SpawnError::Over { source })?;
+        ctx.check().map_err(|source| SpawnError::ContextEnded { source })?;
         let (watcher, waiting) = watcher.unzip();
         let (entry, host) = self.what_and_where(&start)?;
         if let Some(name) = &start.name {
@@ -227,11 +227,11 @@ impl ProcessManager {
             // They were there.
             _ if self.is_closed() => return Err(SpawnError::HostStopping { host: start.host.clone() }),
             (None, _) => {
-                let nearest = nearest_to(&start.host, &self.hosts());
+                let nearest = nearest_to(&start.host, &self.host_ids());
                 return Err(SpawnError::UnknownHost { host: start.host.clone(), nearest });
             }
             (_, None) => {
-                let nearest = nearest_to(&start.entry, &self.entries());
+                let nearest = nearest_to(&start.entry, &self.ids());
                 return Err(SpawnError::UnknownEntry { entry: start.entry.clone(), nearest });
             }
         };
@@ -266,7 +266,7 @@ impl ProcessManager {
             &merged
         };
         if let Some(option) = options.iter().find(|option| option.kind() == OptionKind::Dispatcher) {
-            return Err(SpawnError::PlainOption { option: option.name() });
+            return Err(SpawnError::DispatcherOption { option: option.name() });
         }
         let pid = Pid::next(host.name);
         let frame = frame::make(

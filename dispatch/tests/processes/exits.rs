@@ -96,7 +96,7 @@ async fn exec_gives_what_the_process_gave_or_how_it_ended() {
     assert_eq!(CallError::from(error).kind(), ErrorKind::Internal);
 
     let error = within("exec", processes.exec(&root, start("test:nothing"))).await.unwrap_err();
-    assert!(matches!(&error, ExecError::Start(SpawnError::UnknownEntry { .. })), "{error:?}");
+    assert!(matches!(&error, ExecError::Spawn(SpawnError::UnknownEntry { .. })), "{error:?}");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
 }
 
@@ -112,14 +112,14 @@ async fn exec_that_is_over_or_dropped_leaves_the_process() {
     let exec = within("exec", processes.exec(&ctx, start("test:obey")));
     let (over, ()) = tokio::join!(exec, cancel);
     let error = over.unwrap_err();
-    let ExecError::Over { pid, source } = &error else { panic!("{error:?}") };
+    let ExecError::ContextEnded { pid, source } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), ErrorKind::Cancelled);
     let pid = *pid;
     assert_eq!(CallError::from(error).kind(), ErrorKind::Cancelled);
 
     let late = root.with_timeout(Duration::from_millis(1));
     let error = within("exec", processes.exec(&late, start("test:obey"))).await.unwrap_err();
-    let ExecError::Over { pid: second, .. } = &error else { panic!("{error:?}") };
+    let ExecError::ContextEnded { pid: second, .. } = &error else { panic!("{error:?}") };
     let second = *second;
 
     tokio::select! {

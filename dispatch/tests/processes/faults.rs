@@ -257,7 +257,7 @@ async fn a_crowd_that_does_everything_at_once_comes_to_an_end() {
                         2 => _ = processes.register_name(&format!("name-{}", number % 7), pid),
                         3 => _ = processes.unregister_name(&name),
                         4 => _ = processes.try_send(&root, &*name, json!(1)),
-                        _ => drop(processes.list()),
+                        _ => drop(processes.processes()),
                     }
                     if number % 6 == 0
                         && let Ok(monitor) = monitor
@@ -273,7 +273,7 @@ async fn a_crowd_that_does_everything_at_once_comes_to_an_end() {
     }
     let stopped = within("stop", processes.stop(Duration::from_millis(100))).await;
     assert_eq!(stopped.running, []);
-    assert!(processes.is_empty(), "{}", processes.list());
+    assert!(processes.is_empty(), "{}", processes.processes());
     for number in 0..7 {
         assert_eq!(processes.whereis(&format!("name-{number}")), None);
     }
@@ -337,7 +337,7 @@ async fn an_error_that_looks_at_processes_when_it_is_dropped_holds_nothing_up() 
 
     impl Drop for Looks {
         fn drop(&mut self) {
-            let _ = self.0.list();
+            let _ = self.0.processes();
         }
     }
 

@@ -121,7 +121,7 @@ async fn options_of_calls_are_refused() {
     let (processes, root) = manager(HostConfig::default());
     let options = Options::new().with(&TIMEOUT, Timeout::new(LONG).unwrap());
     let error = processes.spawn(&root, start("test:done").with_options(options.clone())).unwrap_err();
-    assert!(matches!(error, SpawnError::PlainOption { option: "timeout" }), "{error:?}");
+    assert!(matches!(error, SpawnError::DispatcherOption { option: "timeout" }), "{error:?}");
     assert_eq!(
         error.to_string(),
         "the option `timeout` is one of calls, which a process is not; leave it out"
@@ -134,5 +134,5 @@ async fn options_of_calls_are_refused() {
     );
     let replaced = processes.replace("test:done".parse().unwrap(), options, show).unwrap_err();
     let id = "test:done".parse().unwrap();
-    assert_eq!(replaced, RegisterError::PlainOption { id, option: "timeout" });
+    assert_eq!(replaced, RegisterError::DispatcherOption { id, option: "timeout" });
 }

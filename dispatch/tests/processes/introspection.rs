@@ -42,7 +42,7 @@ async fn a_process_is_described_in_full_as_data_and_as_text() {
     assert_eq!((&*of_parent.links, &*of_parent.monitors), (&[child][..], &[child][..]));
     assert_eq!((of_parent.parent, of_parent.state), (None, ProcessState::Receiving));
 
-    let list = processes.list();
+    let list = processes.processes();
     assert_eq!(list.iter().map(|info| info.pid).collect::<Vec<_>>(), [parent, child], "the oldest first");
     assert_eq!(
         serde_json::to_value(&list).unwrap()[1],
@@ -148,14 +148,14 @@ async fn a_process_says_what_it_does() {
 #[tokio::test]
 async fn a_table_of_none_is_its_head() {
     let (processes, root) = manager(HostConfig::default());
-    assert_eq!(serde_json::to_value(processes.list()).unwrap(), json!([]));
-    assert_eq!(processes.list().to_string().lines().count(), 1);
-    assert!(processes.is_empty() && processes.list().is_empty());
+    assert_eq!(serde_json::to_value(processes.processes()).unwrap(), json!([]));
+    assert_eq!(processes.processes().to_string().lines().count(), 1);
+    assert!(processes.is_empty() && processes.processes().is_empty());
     let pid = processes.spawn(&root, start("test:obey")).unwrap();
-    assert_eq!((processes.len(), processes.is_empty(), processes.list().len()), (1, false, 1));
-    let of_list: Vec<Pid> = processes.list().into_iter().map(|info| info.pid).collect();
+    assert_eq!((processes.len(), processes.is_empty(), processes.processes().len()), (1, false, 1));
+    let of_list: Vec<Pid> = processes.processes().into_iter().map(|info| info.pid).collect();
     assert_eq!(of_list, [pid]);
-    assert_eq!((&processes.list()).into_iter().count(), 1);
+    assert_eq!((&processes.processes()).into_iter().count(), 1);
 }
 
 #[tokio::test]
@@ -163,10 +163,10 @@ async fn what_is_registered_is_listed_sorted() {
     let (processes, _root) = manager(HostConfig::default());
     processes.register_host("app:a".parse().unwrap(), HostConfig::default()).unwrap();
     let texts = |ids: Vec<String>| ids.join(" ");
-    assert_eq!(texts(processes.hosts().iter().map(ToString::to_string).collect()), "app:a test:host");
-    let entries = || texts(processes.entries().iter().map(ToString::to_string).collect());
+    assert_eq!(texts(processes.host_ids().iter().map(ToString::to_string).collect()), "app:a test:host");
+    let entries = || texts(processes.ids().iter().map(ToString::to_string).collect());
     assert_eq!(entries(), "test:done test:forever test:obey");
-    assert!(processes.remove(&"test:forever".parse().unwrap()));
-    assert!(!processes.remove(&"test:forever".parse().unwrap()));
+    assert!(processes.unregister(&"test:forever".parse().unwrap()));
+    assert!(!processes.unregister(&"test:forever".parse().unwrap()));
     assert_eq!(entries(), "test:done test:obey");
 }

@@ -114,8 +114,8 @@ async fn where_a_handler_refuses_those_before_it_are_undone_in_reverse() {
         assert_eq!(taken(&log), ["+a", "+b", "+no", "-b never", "-a never"]);
         assert_eq!((processes.len(), processes.whereis("name")), (0, None));
 
-        assert!(processes.remove_lifecycle("no"));
-        assert!(!processes.remove_lifecycle("no"));
+        assert!(processes.unregister_lifecycle("no"));
+        assert!(!processes.unregister_lifecycle("no"));
         let pid = processes.spawn(&root, start("test:done").with_name("name")).unwrap();
         exit_of(&processes, pid).await;
         assert_eq!(taken(&log), ["+a", "+b", "+d", "-d normal", "-b normal", "-a normal"]);
@@ -177,7 +177,7 @@ async fn a_handler_that_is_removed_is_told_of_the_end_of_those_it_let_start() {
     let error = processes.register_lifecycle(counts.clone()).unwrap_err();
     assert_eq!(error, RegisterError::HandlerTaken { name: "counts" });
     let before = processes.spawn(&root, start("test:obey")).unwrap();
-    assert!(processes.remove_lifecycle("counts"));
+    assert!(processes.unregister_lifecycle("counts"));
     let behind = processes.spawn(&root, start("test:obey")).unwrap();
     for pid in [before, behind] {
         processes.terminate(pid).unwrap();

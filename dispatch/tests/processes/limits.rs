@@ -86,7 +86,7 @@ async fn there_are_never_more_than_may_be_also_as_they_come_and_go() {
                 while done < 200 {
                     match processes.exec(&root, start("test:counted")).await {
                         Ok(_) => done += 1,
-                        Err(ExecError::Start(SpawnError::HostFull { .. })) => {
+                        Err(ExecError::Spawn(SpawnError::HostFull { .. })) => {
                             tokio::task::yield_now().await;
                         }
                         Err(error) => panic!("{error}"),

@@ -210,7 +210,7 @@ async fn a_sender_waits_for_room_no_longer_than_it_may() {
 
     let ctx = root.with_timeout(Duration::from_secs(2));
     let error = within("a sender", processes.send(&ctx, pid, json!(1))).await.unwrap_err();
-    assert!(matches!(&error.reason, SendErrorReason::Over(_)), "{error:?}");
+    assert!(matches!(&error.reason, SendErrorReason::ContextEnded(_)), "{error:?}");
     assert_eq!(*error.payload, json!(1).into());
     assert_eq!(begin.elapsed(), Duration::from_secs(7), "its own deadline is sooner");
     assert_eq!(CallError::from(error).kind(), ErrorKind::Deadline);

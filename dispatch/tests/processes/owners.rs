@@ -44,7 +44,7 @@ async fn trap(mut ctx: ProcessContext, _: Payload) -> Result<Payload, CallError>
 }
 
 fn owned_by(processes: &ProcessManager, owner: Pid) -> Vec<Pid> {
-    let list = processes.list();
+    let list = processes.processes();
     list.iter().filter(|process| process.parent == Some(owner)).map(|process| process.pid).collect()
 }
 
@@ -84,7 +84,7 @@ async fn whoever_is_told_of_an_end_finds_nothing_left_of_what_it_owned() {
         let exit = processes.monitor(owner).unwrap();
         processes.terminate(owner).unwrap();
         within("a monitor", exit).await;
-        assert!(processes.is_empty(), "{}", processes.list());
+        assert!(processes.is_empty(), "{}", processes.processes());
     }
 }
 

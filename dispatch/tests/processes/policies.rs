@@ -80,7 +80,7 @@ async fn a_policy_that_panics_refuses() {
     let panics = |_: &SpawnRequest<'_>| -> Result<(), CallError> { panic!("out of order") };
     let (processes, root) = manager(HostConfig::default().with_spawn_policy(panics));
     let error = processes.exec(&root, start("test:done")).await.unwrap_err();
-    let ExecError::Start(error) = error else { panic!("{error}") };
+    let ExecError::Spawn(error) = error else { panic!("{error}") };
     assert!(error.to_string().contains("the spawn policy panicked: out of order"), "{error}");
     assert_eq!(CallError::from(error).kind(), ErrorKind::Internal);
     assert!(processes.is_empty());
@@ -112,7 +112,7 @@ async fn a_policy_holds_for_the_children_of_a_supervisor_and_their_restarts() {
     });
     let child =
         ChildSpec::new("child", start("test:obey").with_name("child")).with_restart(Restart::Permanent);
-    let supervisor = Supervisor::builder(Strategy::OneForOne).with_child(child).build().unwrap();
+    let supervisor = Supervisor::builder(Strategy::OneForOne).child(child).build().unwrap();
     let handle = supervisor.handle();
     processes.register("test:main".parse().unwrap(), Options::new(), supervisor).unwrap();
     let main = processes.spawn(&root, start("test:main")).unwrap();

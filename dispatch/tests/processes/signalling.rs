@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frame_dispatch::process::{
     Exit, HostConfig, Lifecycle, ManagerConfig, Message, ProcessContext, ProcessManager, ProcessRef,
-    SendErrorReason, SpawnError, Started,
+    SendErrorReason, SpawnError, Spawned,
 };
 use frame_dispatch::{CallError, ErrorKind, Payload};
 use frame_registry::BoxError;
@@ -23,7 +23,7 @@ async fn without_a_name_it_is_a_start() {
     let (processes, root) = manager(HostConfig::default());
     let first = processes.spawn_or_signal(&root, start("test:obey")).await.unwrap();
     let second = processes.spawn_or_signal(&root, start("test:obey")).await.unwrap();
-    assert!(matches!((first, second), (Started::New(a), Started::New(b)) if a != b), "{first:?} {second:?}");
+    assert!(matches!((first, second), (Spawned::New(a), Spawned::New(b)) if a != b), "{first:?} {second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -55,7 +55,7 @@ async fn of_many_that_start_by_a_name_one_does_and_the_others_signal_it() {
         for task in tasks {
             let started = within("one that starts by a name", task).await.unwrap();
             pids.push(started.pid());
-            if let Started::New(pid) = started {
+            if let Spawned::New(pid) = started {
                 winners.push(pid);
             }
         }
@@ -85,8 +85,8 @@ async fn where_holders_end_meanwhile_all_come_to_one_that_lived() {
     let (mut started, mut signalled) = (HashSet::new(), HashSet::new());
     for task in tasks {
         match within("one that starts by a name", task).await.unwrap() {
-            Started::New(pid) => assert!(started.insert(pid), "{pid} was started twice"),
-            Started::Signalled(pid) => _ = signalled.insert(pid),
+            Spawned::New(pid) => assert!(started.insert(pid), "{pid} was started twice"),
+            Spawned::Signalled(pid) => _ = signalled.insert(pid),
             other => panic!("{other:?}"),
         }
     }
@@ -116,7 +116,7 @@ async fn who_waits_for_room_at_the_holder_starts_another_where_that_ends() {
     }
     processes.terminate(holder).unwrap();
     let started = within("who waits for room, for the end of the holder", waits).await.unwrap();
-    assert!(matches!(started, Started::New(pid) if pid != holder), "{started:?}");
+    assert!(matches!(started, Spawned::New(pid) if pid != holder), "{started:?}");
     assert_eq!(said(&mut said_by).await, Some(json!(1).into()));
 }
 
@@ -141,7 +141,7 @@ async fn a_signal_without_messages_is_a_look_up() {
     let (processes, root) = manager(HostConfig::default());
     let holder = processes.spawn(&root, start("test:obey").with_name("name")).unwrap();
     let started = processes.spawn_or_signal(&root, start("test:obey").with_name("name")).await.unwrap();
-    assert_eq!(started, Started::Signalled(holder));
+    assert_eq!(started, Spawned::Signalled(holder));
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn where_the_holder_ends_meanwhile_the_next_is_given_the_messages_that_are
     assert_eq!(processes.info(holder).unwrap().mailbox, 2);
     processes.terminate(holder).unwrap();
     let started = within("who waits for room, for the end of the holder", waiting).await.unwrap();
-    let Started::New(next) = started else { panic!("{started:?}") };
+    let Spawned::New(next) = started else { panic!("{started:?}") };
     go_on.notify_one();
     assert_eq!(said(&mut said_by).await, (next, json!("two").into()), "the other was the first's");
     exit_of(&processes, next).await;
@@ -240,11 +240,11 @@ async fn who_comes_second_to_the_last_place_of_a_host_finds_the_first() {
     // One that gives up is in nobody's way.
     let ctx = root.with_timeout(Duration::ZERO);
     let over = processes.spawn_or_signal(&ctx, named()).await;
-    assert!(matches!(over, Err(SpawnError::Over { .. })), "{over:?}");
+    assert!(matches!(over, Err(SpawnError::ContextEnded { .. })), "{over:?}");
     go_on.send(()).unwrap();
     let holder = within("the first", first).await.unwrap().unwrap().pid();
     let second = within("the second for its turn", second).await.unwrap();
-    assert_eq!(second, Started::Signalled(holder));
+    assert_eq!(second, Spawned::Signalled(holder));
     assert_eq!(processes.info(holder).unwrap().mailbox, 1);
 }
 
@@ -258,7 +258,7 @@ async fn who_has_the_name_is_monitored_and_linked_to_as_is_wanted() {
             ctx.trap_links(true);
             for _ in 0..2 {
                 let started = ctx.processes().spawn_or_signal(ctx.ctx(), wanted()).await.unwrap();
-                assert!(matches!(started, Started::Signalled(_)), "{started:?}");
+                assert!(matches!(started, Spawned::Signalled(_)), "{started:?}");
             }
             let info = ctx.processes().info(ctx.pid()).unwrap();
             assert_eq!((info.monitors.len(), info.links.len()), (1, 1));
@@ -293,7 +293,7 @@ async fn who_has_the_name_itself_is_not_monitored_by_itself() {
     });
     processes.spawn(&root, start("test:own").with_name("name")).unwrap();
     let (pid, linked, monitored) = said(&mut said_by).await;
-    assert_eq!(linked.unwrap(), Started::Signalled(pid), "nothing happens");
+    assert_eq!(linked.unwrap(), Spawned::Signalled(pid), "nothing happens");
     assert!(matches!(monitored, Err(SpawnError::NotMonitored { holder, .. }) if holder == pid));
 }
 

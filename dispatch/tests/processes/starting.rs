@@ -181,7 +181,7 @@ async fn what_is_no_process_cannot_link_or_monitor_as_it_starts() {
             let error = processes.spawn(ctx, start).unwrap_err();
             assert!(matches!(error, SpawnError::NoProcess), "{error:?}");
         }
-        assert!(processes.list().iter().all(|process| process.entry.as_str() == "test:calls"));
+        assert!(processes.processes().iter().all(|process| process.entry.as_str() == "test:calls"));
     };
     refused(&root);
     // Nor can a function that a process calls: a link of that would be gone with the next line.
@@ -226,7 +226,7 @@ async fn who_is_over_starts_nothing() {
     let late = root.with_timeout(Duration::ZERO);
     for (ctx, kind) in [(cancelled, ErrorKind::Cancelled), (late, ErrorKind::Deadline)] {
         let error = processes.spawn(&ctx, start("test:forever")).unwrap_err();
-        assert!(matches!(&error, SpawnError::Over { source } if source.kind() == kind), "{error:?}");
+        assert!(matches!(&error, SpawnError::ContextEnded { source } if source.kind() == kind), "{error:?}");
         assert_eq!(CallError::from(error).kind(), kind);
     }
     assert!(processes.is_empty());
@@ -308,6 +308,6 @@ async fn what_a_process_spawned_is_cancelled_when_it_ends() {
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         exit_of(&processes, pid).await;
         let error = processes.spawn(&ctx, start("test:done")).unwrap_err();
-        assert!(matches!(error, SpawnError::Over { .. }), "{error:?}");
+        assert!(matches!(error, SpawnError::ContextEnded { .. }), "{error:?}");
     }
 }

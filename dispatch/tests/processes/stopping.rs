@@ -38,7 +38,7 @@ async fn a_host_is_stopped_by_asking_then_by_killing() {
     );
     assert!(matches!(stayed.reason, ExitReason::HostStopped), "{stayed:?}");
     assert_eq!(stayed.reason.to_string(), "its host stopped");
-    assert_eq!(processes.list().iter().map(|process| process.pid).collect::<Vec<_>>(), [other]);
+    assert_eq!(processes.processes().iter().map(|process| process.pid).collect::<Vec<_>>(), [other]);
 
     let error = processes.spawn(&root, start("test:obey")).unwrap_err();
     assert!(matches!(error, SpawnError::UnknownHost { .. }), "{error:?}");
@@ -99,7 +99,7 @@ async fn once_the_manager_stops_nothing_can_be_registered() {
     assert_eq!(error, RegisterError::Stopping { id: "counts".to_owned() });
     let error = processes.spawn(&root, start("test:done")).unwrap_err();
     assert!(matches!(error, SpawnError::HostStopping { .. }), "it was there: {error:?}");
-    assert!(processes.hosts().is_empty() && processes.entries().is_empty());
+    assert!(processes.host_ids().is_empty() && processes.ids().is_empty());
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn what_blocks_its_thread_is_said_to_run_on() {
     let stopped = within("stop", processes.stop(Duration::from_millis(10))).await;
     assert_eq!((stopped.cancelled, &*stopped.running), (2, &[pid][..]));
     assert!(stopped.killed >= 1);
-    assert_eq!(processes.list().iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
+    assert_eq!(processes.processes().iter().map(|process| process.pid).collect::<Vec<_>>(), [pid]);
     gate.open();
     let exit = within("a monitor for what blocked", exit).await;
     assert!(exit.reason.is_normal(), "it was done before it could be ended: {exit:?}");
@@ -336,7 +336,7 @@ async fn of_starts_and_a_stop_at_once_nothing_is_left() {
         tokio::task::yield_now().await;
         let stopped = within("stop", processes.stop_host(&host_id(), LONG)).await.unwrap();
         assert_eq!((stopped.killed, &*stopped.running), (0, &[][..]));
-        assert!(processes.is_empty(), "{}", processes.list());
+        assert!(processes.is_empty(), "{}", processes.processes());
         let mut started = 0;
         for starter in starters {
             started += within("a starter for the stop", starter).await.unwrap().len();
@@ -381,7 +381,7 @@ fn a_host_wants_a_runtime_with_a_timer() {
     let config = HostConfig::default().with_runtime(timeless.handle().clone());
     let error = processes.register_host(host_id(), config).unwrap_err();
     assert_eq!(error, RegisterError::NoTimer { id: host_id() });
-    assert!(processes.hosts().is_empty());
+    assert!(processes.host_ids().is_empty());
 }
 
 #[tokio::test]

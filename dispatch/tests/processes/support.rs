@@ -146,7 +146,7 @@ pub(crate) async fn exit_of(processes: &ProcessManager, pid: Pid) -> Exit {
 
 /// Waits until no process lives.
 pub(crate) async fn all_gone(processes: &ProcessManager) {
-    for process in processes.list() {
+    for process in processes.processes() {
         if let Ok(exit) = processes.monitor(process.pid) {
             within("a monitor for the exit of each", exit).await;
         }

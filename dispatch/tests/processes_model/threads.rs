@@ -122,7 +122,7 @@ async fn disturb(
     let mut random = fastrand::Rng::with_seed(seed);
     let mut watches = tokio::task::JoinSet::new();
     for _ in 0..1_500 {
-        let alive: Vec<Pid> = processes.list().iter().map(|info| info.pid).collect();
+        let alive: Vec<Pid> = processes.processes().iter().map(|info| info.pid).collect();
         let (Some(one), Some(other)) = (random.choice(&alive).copied(), random.choice(&alive).copied())
         else {
             let _ = processes.spawn(&root, start());
@@ -178,7 +178,7 @@ async fn what_several_threads_do_at_once_keeps_what_always_holds() {
     // Whoever waits for the exit of a process that nobody ends waits until all are stopped.
     let resting = async {
         while threads.iter().any(|thread| !thread.is_finished()) {
-            for info in &processes.list() {
+            for info in &processes.processes() {
                 let _ = processes.cancel(info.pid, "time to go", Duration::from_millis(50));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -202,7 +202,7 @@ async fn what_several_threads_do_at_once_keeps_what_always_holds() {
 
 fn links_are_both_ways(processes: &ProcessManager) -> bool {
     let links: HashMap<Pid, HashSet<Pid>> =
-        processes.list().into_iter().map(|info| (info.pid, info.links.into_iter().collect())).collect();
+        processes.processes().into_iter().map(|info| (info.pid, info.links.into_iter().collect())).collect();
     links.iter().all(|(one, others)| {
         others.iter().all(|other| links.get(other).is_some_and(|links| links.contains(one)))
     })

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use frame_dispatch::process::{
     Destination, Exit, HostConfig, HostId, Lifecycle, ManagerConfig, Monitor, MonitorRef, ProcessManager,
-    ProcessRef, ProcessState, Spawn, Started,
+    ProcessRef, ProcessState, Spawn, Spawned,
 };
 use frame_dispatch::{CallContext, Functions, Host, Payload, Pid};
 use frame_registry::{App, BoxError, Options};
@@ -291,12 +291,12 @@ impl World {
             other => other.map(|()| None),
         };
         let signalled = started.clone().map(|started| match started {
-            Started::Signalled(pid) => Some(pid),
+            Spawned::Signalled(pid) => Some(pid),
             _ => None,
         });
         assert_eq!(signalled, expected);
         let Ok(started) = started else { return };
-        if let Started::New(pid) = started {
+        if let Spawned::New(pid) = started {
             self.model.add(pid, Process::new(on, None, OnCancel::GoOn), Some(name));
         }
         self.model.find(started.pid()).unwrap().hear(Heard::Sent { from: None, value });
@@ -356,7 +356,7 @@ impl World {
         assert!(stop.is_finished(), "the manager waits for nothing any more");
         let stopped = stop.await.unwrap();
         assert_eq!((stopped.cancelled, stopped.killed, stopped.running.len()), (cancelled, killed, 0));
-        assert!(self.manager.is_empty() && self.manager.hosts().is_empty());
+        assert!(self.manager.is_empty() && self.manager.host_ids().is_empty());
         assert_eq!(self.model.living().count(), 0);
     }
 
@@ -477,7 +477,7 @@ impl World {
     }
 
     fn compare_tables(&self) {
-        let list = self.manager.list();
+        let list = self.manager.processes();
         let pids: Vec<_> = list.iter().map(|info| info.pid).collect();
         assert_eq!(pids, self.model.living().map(|(pid, _)| pid).collect::<Vec<_>>(), "who lives");
         for (info, (pid, process)) in list.iter().zip(self.model.living()) {

@@ -124,7 +124,7 @@ async fn thousands_of_children_wait_for_their_restart() {
         let all =
             supervisor(strategy, []).with_intensity(u32::MAX, Duration::from_mins(1)).with_backoff(long);
         let ids: Vec<_> = (0..4_000).map(|number| number.to_string()).collect();
-        let top = field.up(ids.iter().fold(all, |all, id| all.with_child(spec(id)))).await;
+        let top = field.up(ids.iter().fold(all, |all, id| all.child(spec(id)))).await;
         for child in top.children().await {
             field.tell(child.pid.unwrap(), "fail");
         }

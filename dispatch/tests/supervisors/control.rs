@@ -19,7 +19,7 @@ async fn ids(top: &Top) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn children_are_told_in_order_also_as_data() {
     let field = Field::new();
-    let all = supervisor(Strategy::OneForOne, ["b"]).with_child(spec("a").with_restart(Restart::Transient));
+    let all = supervisor(Strategy::OneForOne, ["b"]).child(spec("a").with_restart(Restart::Transient));
     let top = field.up(all).await;
     field.tell(top.pid_of("a").await, "done");
     tokio::time::sleep(Duration::from_millis(1_500)).await;
@@ -88,7 +88,7 @@ async fn a_child_that_is_added_during_a_restart_is_started_behind_the_others() {
 async fn a_child_that_is_removed_is_shut_down_and_no_other_is_touched() {
     let mut field = Field::new();
     let slow = spec_with("b", json!({ "id": "b", "slow": 2 }));
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_child(slow).with_child(spec("c"))).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).child(slow).child(spec("c"))).await;
     field.said().await;
     let (one, two) = tokio::join!(top.handle.remove("b"), top.handle.remove("b"));
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
@@ -136,7 +136,7 @@ async fn a_child_that_is_down_is_started_by_hand_at_once() {
     let mut field = Field::new();
     let slow = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
     let all = supervisor(Strategy::OneForOne, ["a"]).with_backoff(slow);
-    let top = field.up(all.with_child(spec("b").with_restart(Restart::Transient))).await;
+    let top = field.up(all.child(spec("b").with_restart(Restart::Transient))).await;
     field.tell(top.pid_of("a").await, "fail");
     field.tell(top.pid_of("b").await, "done");
     assert_eq!(field.said().await, "+a +b !a !b");
@@ -151,7 +151,7 @@ async fn a_child_that_is_down_is_started_by_hand_at_once() {
 async fn a_temporary_child_can_be_restarted_by_hand() {
     let mut field = Field::new();
     let once = spec("a").with_restart(Restart::Temporary);
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_child(once)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).child(once)).await;
     within("the test", top.handle.restart("a")).await.unwrap();
     assert_eq!(field.said().await, "+a -a +a");
     field.tell(top.pid_of("a").await, "fail");
@@ -167,7 +167,7 @@ async fn a_child_that_is_restarted_by_hand_and_does_not_start_is_tried_again() {
         "a",
         start("test:child").with_payload(json!({ "id": "a", "slow": 1 })).with_name("it"),
     );
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_backoff(slow).with_child(named)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).with_backoff(slow).child(named)).await;
     // While it takes its time to end, its name becomes another's.
     let restart = async {
         let error = within("the test", top.handle.restart("a")).await.unwrap_err();
@@ -205,7 +205,7 @@ async fn one_that_waits_for_a_start_is_told_when_the_child_is_removed() {
 async fn a_supervisor_that_shuts_down_does_nothing_else_any_more() {
     let field = Field::new();
     let slow = spec_with("a", json!({ "id": "a", "slow": 3 }));
-    let top = field.up(supervisor(Strategy::OneForAll, []).with_child(slow)).await;
+    let top = field.up(supervisor(Strategy::OneForAll, []).child(slow)).await;
     let restart = top.handle.restart("a");
     let cancel = async {
         settle().await;
@@ -331,7 +331,7 @@ async fn children_can_be_put_in_another_order_and_nothing_is_restarted_for_that(
 async fn children_can_be_put_in_another_order_while_they_are_restarted() {
     let mut field = Field::new();
     let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
-    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b"]).with_child(slow)).await;
+    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b"]).child(slow)).await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b +c !a -c");
     within("the test", top.handle.arrange(["c", "b", "a"])).await.unwrap();

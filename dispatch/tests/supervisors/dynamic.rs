@@ -188,7 +188,7 @@ async fn a_supervisor_that_is_killed_takes_its_dynamic_children_along() {
     }
     field.processes.terminate(top.pid).unwrap();
     top.exit().await;
-    assert!(field.processes.is_empty(), "{}", field.processes.list());
+    assert!(field.processes.is_empty(), "{}", field.processes.processes());
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +237,7 @@ async fn what_is_for_one_kind_of_supervisor_is_refused_by_the_other() {
     assert!(matches!(error, ControlError::Dynamic), "{error:?}");
     let error = within("the test", top.handle.insert(spec("a"))).await.unwrap_err();
     assert!(matches!(error, ControlError::Dynamic), "{error:?}");
-    field.processes.remove(&"test:top".parse().unwrap());
+    field.processes.unregister(&"test:top".parse().unwrap());
     let top = field.up(supervisor(Strategy::OneForOne, ["a"])).await;
     let error = start_child(&field, &top, child("b")).await.unwrap_err();
     assert!(matches!(error, ControlError::NotDynamic), "{error:?}");

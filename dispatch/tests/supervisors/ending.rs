@@ -19,7 +19,7 @@ async fn cancelled_it_shuts_down_in_reverse_and_ends_normally() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let mut field = Field::new();
         let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
-        let top = field.up(supervisor(strategy, ["a", "b"]).with_child(slow).with_child(spec("d"))).await;
+        let top = field.up(supervisor(strategy, ["a", "b"]).child(slow).child(spec("d"))).await;
         field.processes.cancel(top.pid, "a test", BOUND).unwrap();
         assert_eq!(field.said().await, "+a +b +c +d -d -c", "the others are asked when c has ended");
         let exit = top.exit().await;
@@ -34,7 +34,7 @@ async fn a_child_that_ignores_that_it_is_cancelled_is_killed_when_its_time_is_ov
     let mut field = Field::new();
     let stubborn = spec_with("b", json!({ "id": "b", "stubborn": true }))
         .with_shutdown(Shutdown::Within(Duration::from_secs(7)));
-    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_child(stubborn)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).child(stubborn)).await;
     let (b, began) = (top.pid_of("b").await, Instant::now());
     field.processes.cancel(top.pid, "a test", BOUND).unwrap();
     assert!(top.exit().await.reason.is_normal());
@@ -48,7 +48,7 @@ async fn a_child_that_ignores_that_it_is_cancelled_is_killed_when_its_time_is_ov
 async fn a_child_can_be_killed_without_being_asked() {
     let mut field = Field::new();
     let child = spec("b").with_shutdown(Shutdown::AtOnce);
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_child(child)).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).child(child)).await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b !a !b +a +b");
     field.processes.cancel(top.pid, "a test", BOUND).unwrap();
@@ -60,7 +60,7 @@ async fn a_child_can_be_killed_without_being_asked() {
 async fn a_child_can_have_as_long_as_it_takes() {
     let field = Field::new();
     let slow = spec_with("a", json!({ "id": "a", "slow": 500 })).with_shutdown(Shutdown::Unlimited);
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_child(slow)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).child(slow)).await;
     let (a, began) = (top.pid_of("a").await, Instant::now());
     field.processes.cancel(top.pid, "a test", Duration::MAX).unwrap();
     assert!(top.exit().await.reason.is_normal());
@@ -100,13 +100,13 @@ async fn a_child_can_neither_trap_nor_undo_that_it_ends_with_its_supervisor() {
     field.processes.register("test:trap".parse().unwrap(), Options::new(), trap).unwrap();
     let child =
         |id: &str| ChildSpec::new(id, start("test:trap").with_name(id)).with_shutdown(Shutdown::Unlimited);
-    let all = supervisor(Strategy::OneForOne, []).with_child(child("a")).with_child(child("b"));
+    let all = supervisor(Strategy::OneForOne, []).child(child("a")).child(child("b"));
     let top = field.up(all).await;
     settle().await;
     // Killed at the end of its grace period, as where the app is reloaded.
     field.processes.cancel(top.pid, "a test", Duration::from_secs(2)).unwrap();
     assert!(matches!(top.exit().await.reason, ExitReason::Killed));
-    assert!(field.processes.is_empty(), "{}", field.processes.list());
+    assert!(field.processes.is_empty(), "{}", field.processes.processes());
     assert_eq!((field.processes.whereis("a"), field.processes.whereis("b")), (None, None));
 }
 
@@ -128,7 +128,7 @@ async fn killed_it_takes_its_children_along_in_their_order_and_not_by_age() {
 async fn a_pause_beyond_all_time_that_a_child_has_to_end_leaves_no_child_behind() {
     let mut field = Field::new();
     let stubborn = spec_with("b", json!({ "id": "b", "stubborn": true }));
-    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_child(stubborn)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).child(stubborn)).await;
     let first = top.pid_of("b").await;
     let exit = field.processes.monitor(first).unwrap();
     let restart = top.handle.restart("b");
@@ -150,7 +150,7 @@ async fn a_pause_beyond_all_time_that_a_child_has_to_end_leaves_no_child_behind(
 async fn its_children_end_with_it_when_its_own_time_is_over() {
     let field = Field::new();
     let stubborn = spec_with("b", json!({ "id": "b", "stubborn": true })).with_shutdown(Shutdown::Unlimited);
-    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_child(stubborn)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).child(stubborn)).await;
     let began = Instant::now();
     field.processes.cancel(top.pid, "a test", Duration::from_secs(2)).unwrap();
     assert!(matches!(top.exit().await.reason, ExitReason::Killed));
@@ -162,7 +162,7 @@ async fn its_children_end_with_it_when_its_own_time_is_over() {
 async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
     let mut field = Field::new();
     let never = ChildSpec::new("never", start("test:unknown"));
-    let all = supervisor(Strategy::OneForOne, ["a", "b"]).with_child(never).with_child(spec("c"));
+    let all = supervisor(Strategy::OneForOne, ["a", "b"]).child(never).child(spec("c"));
     let handle = field.register("test:top", all);
     let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
@@ -204,7 +204,7 @@ async fn it_goes_on_when_all_of_its_children_are_done() {
     let field = Field::new();
     let children = ["a", "b"].map(|id| spec(id).with_restart(Restart::Transient));
     let all =
-        children.into_iter().fold(Supervisor::builder(Strategy::OneForAll), SupervisorBuilder::with_child);
+        children.into_iter().fold(Supervisor::builder(Strategy::OneForAll), SupervisorBuilder::child);
     let top = field.up(all).await;
     for id in ["a", "b"] {
         field.tell(top.pid_of(id).await, "done");
@@ -249,7 +249,7 @@ async fn a_child_that_blocks_its_thread_is_left_behind() {
     field.processes.register("test:block".parse().unwrap(), Options::new(), block).unwrap();
     let blocking = Spawn::new("test:other".parse().unwrap(), "test:block".parse().unwrap());
     let blocking = ChildSpec::new("b", blocking).with_shutdown(Shutdown::AtOnce);
-    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_child(blocking)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).child(blocking)).await;
     within("the test for the child to block", is_blocked.recv()).await.unwrap();
     let b = top.pid_of("b").await;
     settle().await;

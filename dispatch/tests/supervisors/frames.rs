@@ -69,6 +69,6 @@ async fn whoever_may_do_nothing_more_adds_no_child() {
     let over = field.root.with_timeout(Duration::ZERO);
     let error = top.handle.add(&over, ChildSpec::new("a", start("test:child"))).await.unwrap_err();
     let ControlError::NotStarted { source, .. } = &error else { panic!("{error:?}") };
-    assert!(matches!(**source, SpawnError::Over { .. }), "{error:?}");
+    assert!(matches!(**source, SpawnError::ContextEnded { .. }), "{error:?}");
     assert!(top.children().await.is_empty());
 }

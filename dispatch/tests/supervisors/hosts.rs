@@ -34,7 +34,7 @@ async fn stop_host(field: &Field, id: &str) -> HostStopped {
 async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
     let (mut field, children) = elsewhere(HostConfig::default().with_processes(1), &["a"]);
     let all = supervisor(Strategy::OneForOne, []).with_backoff(each_second());
-    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::with_child)).await;
+    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::child)).await;
     let a = top.pid_of("a").await;
     let exit = field.processes.monitor(a).unwrap();
     field.tell(a, "fail");
@@ -62,7 +62,7 @@ async fn a_child_whose_name_is_taken_is_started_when_it_is_free() {
     let mut field = Field::new();
     let named = ChildSpec::new("a", start("test:child").with_payload(json!({ "id": "a" })).with_name("it"));
     let top =
-        field.up(supervisor(Strategy::OneForAll, []).with_backoff(each_second()).with_child(named)).await;
+        field.up(supervisor(Strategy::OneForAll, []).with_backoff(each_second()).child(named)).await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a !a");
     let other = field.processes.spawn(&field.root, start("test:child").with_name("it")).unwrap();
@@ -81,7 +81,7 @@ async fn a_restart_that_does_not_start_is_a_failure_of_that_child() {
         let mut field = Field::new();
         let named =
             ChildSpec::new("b", start("test:child").with_payload(json!({ "id": "b" })).with_name("it"));
-        let all = supervisor(strategy, ["a"]).with_backoff(each_second()).with_child(named);
+        let all = supervisor(strategy, ["a"]).with_backoff(each_second()).child(named);
         let top = field.up(all).await;
         field.tell(top.pid_of("a").await, "fail");
         assert_eq!(field.said().await, "+a +b !a -b");
@@ -114,7 +114,7 @@ async fn with_its_host_it_ends_normally_whatever_its_children_do() {
 async fn it_shuts_its_children_on_another_host_down_when_its_own_stops() {
     let (mut field, children) = elsewhere(HostConfig::default(), &["a", "b"]);
     let all = supervisor(Strategy::OneForAll, []);
-    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::with_child)).await;
+    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::child)).await;
     stop_host(&field, "test:host").await;
     assert!(top.exit().await.reason.is_normal());
     assert_eq!(field.said().await, "+a +b -b -a");
@@ -128,7 +128,7 @@ async fn where_the_host_of_its_children_stops_it_gives_up() {
     let all = supervisor(Strategy::OneForAll, [])
         .with_backoff(each_second())
         .with_intensity(5, Duration::from_mins(1));
-    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::with_child)).await;
+    let top = field.up(children.into_iter().fold(all, SupervisorBuilder::child)).await;
     let began = Instant::now();
     stop_host(&field, "test:other").await;
     let exit = top.exit().await;
@@ -141,7 +141,7 @@ async fn where_the_host_of_its_children_stops_it_gives_up() {
 async fn everything_stops_with_the_manager_also_while_a_child_takes_its_time_to_be_restarted() {
     let field = Field::new();
     let stubborn = spec_with("b", json!({ "id": "b", "stubborn": true }));
-    let all = supervisor(Strategy::OneForAll, ["a"]).with_child(stubborn).with_child(spec("c"));
+    let all = supervisor(Strategy::OneForAll, ["a"]).child(stubborn).child(spec("c"));
     let top = field.up(all).await;
     field.tell(top.pid_of("a").await, "fail");
     settle().await;

@@ -77,7 +77,7 @@ async fn with_no_restarts_allowed_the_first_failure_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn by_default_a_child_that_fails_at_once_is_too_much_within_the_second() {
     let field = Field::new();
-    let top = field.up(Supervisor::builder(Strategy::OneForOne).with_child(spec("a"))).await;
+    let top = field.up(Supervisor::builder(Strategy::OneForOne).child(spec("a"))).await;
     let began = tokio::time::Instant::now();
     let handle = top.handle.clone();
     let fails = async {
@@ -106,7 +106,7 @@ async fn restarts_that_do_not_start_are_too_many_at_last() {
     assert_eq!(field.said().await, "+a +b");
     let began = tokio::time::Instant::now();
     let b = top.pid_of("b").await;
-    field.processes.remove(&"test:child".parse().unwrap());
+    field.processes.unregister(&"test:child".parse().unwrap());
     field.tell(b, "fail");
     let exit = top.exit().await;
     assert_eq!(began.elapsed().as_secs(), 4);
@@ -127,7 +127,7 @@ async fn a_restart_that_is_tried_without_end_leaves_others_their_time() {
     let all = supervisor(Strategy::OneForOne, ["a", "b"]).with_intensity(u32::MAX, Duration::from_millis(1));
     let top = field.up(all).await;
     let a = top.pid_of("a").await;
-    field.processes.remove(&"test:child".parse().unwrap());
+    field.processes.unregister(&"test:child".parse().unwrap());
     field.tell(a, "fail");
     for _ in 0..100 {
         tokio::task::yield_now().await;

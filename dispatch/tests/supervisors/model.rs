@@ -149,7 +149,7 @@ async fn history(strategy: Strategy, kinds: Vec<Restart>, allowed: usize, steps:
     let mut all =
         supervisor(strategy, []).with_intensity(u32::try_from(allowed).unwrap(), Duration::from_hours(1));
     for child in &children {
-        all = all.with_child(spec(&child.id).with_restart(child.restart));
+        all = all.child(spec(&child.id).with_restart(child.restart));
     }
     let said = children.iter().map(|child| format!("+{}", child.id)).collect();
     let added = children.len();

@@ -13,7 +13,7 @@ use crate::support::{BOUND, Field, settle, spec, start, supervisor, within};
 fn nested(field: &Field, inner: SupervisorBuilder) -> (SupervisorBuilder, SupervisorHandle) {
     let handle = field.register("test:inner", inner);
     let child = ChildSpec::new("inner", start("test:inner")).with_shutdown(Shutdown::Unlimited);
-    let top = supervisor(Strategy::RestForOne, ["a"]).with_child(child).with_child(spec("b"));
+    let top = supervisor(Strategy::RestForOne, ["a"]).child(child).child(spec("b"));
     (top, handle)
 }
 
@@ -92,7 +92,7 @@ async fn what_the_frame_of_a_supervisor_carries_its_children_inherit() {
     field.register("test:top", supervisor(Strategy::OneForOne, ["a"]));
     let top = field.processes.spawn(&field.root, start("test:top").with_pair(TENANT.pair(7))).unwrap();
     settle().await;
-    let list = field.processes.list();
+    let list = field.processes.processes();
     let child = list.iter().find(|process| process.parent == Some(top)).unwrap();
     assert!(child.frame.contains(&"supervisors.tenant"), "{list}");
     assert_eq!((&child.links[..], child.parent), (&[top][..], Some(top)));

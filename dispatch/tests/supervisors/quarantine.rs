@@ -63,7 +63,7 @@ async fn a_quarantined_child_is_left_alone_with_every_strategy_and_its_siblings_
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let mut field = Field::new();
         let is_quarantined = code(&field);
-        let all = supervisor(strategy, ["a"]).with_child(bad()).with_child(spec("b"));
+        let all = supervisor(strategy, ["a"]).child(bad()).child(spec("b"));
         let top = field.up(all.with_intensity(1, Duration::from_hours(1))).await;
         is_quarantined.store(true, Ordering::SeqCst);
         field.tell(top.pid_of("bad").await, "fail");
@@ -97,7 +97,7 @@ async fn a_quarantined_child_is_left_alone_with_every_strategy_and_its_siblings_
 async fn a_quarantined_child_that_still_runs_is_not_ended_by_a_restart_that_is_refused() {
     let field = Field::new();
     let is_quarantined = code(&field);
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_child(bad())).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).child(bad())).await;
     let pid = top.pid_of("bad").await;
     is_quarantined.store(true, Ordering::SeqCst);
     assert!(matches!(restart(&top, "bad").await, Err(ControlError::Quarantined { .. })));
@@ -111,9 +111,9 @@ async fn a_supervisor_that_is_started_again_has_its_quarantined_child_still() {
     let is_quarantined = code(&field);
     field.register(
         "test:inner",
-        supervisor(Strategy::OneForOne, ["a"]).with_child(bad()).with_child(spec("b")),
+        supervisor(Strategy::OneForOne, ["a"]).child(bad()).child(spec("b")),
     );
-    let all = supervisor(Strategy::OneForOne, []).with_child(ChildSpec::new("inner", start("test:inner")));
+    let all = supervisor(Strategy::OneForOne, []).child(ChildSpec::new("inner", start("test:inner")));
     let top = field.up(all).await;
     is_quarantined.store(true, Ordering::SeqCst);
     field.processes.terminate(top.pid_of("inner").await).unwrap();
@@ -131,7 +131,7 @@ async fn a_supervisor_that_is_started_again_has_its_quarantined_child_still() {
 async fn a_temporary_child_is_forgotten_and_one_that_is_added_is_refused() {
     let field = Field::new();
     let is_quarantined = code(&field);
-    let all = supervisor(Strategy::OneForOne, ["a"]).with_child(bad().with_restart(Restart::Temporary));
+    let all = supervisor(Strategy::OneForOne, ["a"]).child(bad().with_restart(Restart::Temporary));
     let top = field.up(all).await;
     is_quarantined.store(true, Ordering::SeqCst);
     field.tell(top.pid_of("bad").await, "fail");
@@ -170,7 +170,7 @@ async fn a_quarantined_dynamic_child_waits_for_its_code_and_no_other_is_started(
 async fn a_shutdown_does_not_wait_for_a_quarantined_child() {
     let field = Field::new();
     let is_quarantined = code(&field);
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_child(bad())).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).child(bad())).await;
     is_quarantined.store(true, Ordering::SeqCst);
     field.tell(top.pid_of("bad").await, "fail");
     settle().await;

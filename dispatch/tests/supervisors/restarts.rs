@@ -11,7 +11,7 @@ use crate::support::{Field, settle, spec, start, supervisor};
 /// What becomes of a child of this kind that ends so: what it does then, and none if there is no such child any more.
 async fn outcome(restart: Restart, how: &str) -> Option<ChildState> {
     let mut field = Field::new();
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_child(spec("a").with_restart(restart))).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).child(spec("a").with_restart(restart))).await;
     assert_eq!(field.said().await, "+a");
     let pid = top.pid_of("a").await;
     match how {
@@ -56,7 +56,7 @@ async fn a_restarted_child_has_its_name_and_its_messages_again() {
     field.processes.register("test:greeted".parse().unwrap(), Options::new(), greeted).unwrap();
     let named = start("test:greeted").with_name("it").with_message(json!("hello"));
     let child = ChildSpec::new("a", named);
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_child(child)).await;
+    let top = field.up(supervisor(Strategy::OneForOne, []).child(child)).await;
     for restarts in 1..4 {
         let pid = field.processes.whereis("it").unwrap();
         assert_eq!(top.pid_of("a").await, pid);

@@ -16,14 +16,14 @@ fn empty() -> SupervisorBuilder {
 
 #[test]
 fn two_children_of_one_id_are_refused() {
-    let twice = empty().with_child(spec("a")).with_child(spec("b")).with_child(spec("a"));
+    let twice = empty().child(spec("a")).child(spec("b")).child(spec("a"));
     assert_eq!(refused(twice), "two children have the id `a`; give each one of its own");
 }
 
 #[test]
 fn a_child_without_an_id_is_refused() {
     assert_eq!(
-        refused(empty().with_child(spec(""))),
+        refused(empty().child(spec(""))),
         "a child has the empty id; give it one that says what it is"
     );
 }
@@ -64,7 +64,7 @@ fn a_backoff_that_makes_no_sense_is_refused() {
 
 #[test]
 fn the_first_mistake_is_told_as_data_too() {
-    let error = empty().with_child(spec("a")).with_child(spec("a")).build().unwrap_err();
+    let error = empty().child(spec("a")).child(spec("a")).build().unwrap_err();
     assert_eq!(error, SpecError::DuplicateId { id: "a".into() });
 }
 

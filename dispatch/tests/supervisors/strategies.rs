@@ -51,7 +51,7 @@ async fn rest_for_one_stops_those_behind_in_reverse_and_starts_them_in_order() {
 async fn siblings_are_stopped_one_after_another() {
     let mut field = Field::new();
     let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
-    let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).with_child(slow)).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).child(slow)).await;
     assert_eq!(field.said().await, "+a +b +c");
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "!a -c");
@@ -65,7 +65,7 @@ async fn siblings_are_stopped_one_after_another() {
 async fn a_failure_before_those_that_are_being_restarted_takes_them_in() {
     let mut field = Field::new();
     let slow = spec_with("d", json!({ "id": "d", "slow": 3 }));
-    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b", "c"]).with_child(slow)).await;
+    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b", "c"]).child(slow)).await;
     assert_eq!(field.said().await, "+a +b +c +d");
     field.tell(top.pid_of("c").await, "fail");
     assert_eq!(field.said().await, "!c -d");
@@ -80,7 +80,7 @@ async fn a_failure_before_those_that_are_being_restarted_takes_them_in() {
 async fn a_sibling_that_fails_while_it_waits_to_be_stopped_counts_once() {
     let mut field = Field::new();
     let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
-    let all = supervisor(Strategy::OneForAll, ["a", "b"]).with_child(slow);
+    let all = supervisor(Strategy::OneForAll, ["a", "b"]).child(slow);
     let top = field.up(all.with_intensity(1, Duration::from_mins(1))).await;
     assert_eq!(field.said().await, "+a +b +c");
     let b = top.pid_of("b").await;
@@ -96,7 +96,7 @@ async fn a_sibling_that_fails_while_it_waits_to_be_stopped_counts_once() {
 async fn a_transient_that_was_done_is_started_with_the_others() {
     let mut field = Field::new();
     let once = spec("b").with_restart(Restart::Transient);
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_child(once)).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).child(once)).await;
     assert_eq!(field.said().await, "+a +b");
     field.tell(top.pid_of("b").await, "done");
     assert_eq!(field.said().await, "!b");
@@ -111,7 +111,7 @@ async fn a_transient_that_was_done_is_started_with_the_others() {
 async fn a_temporary_is_stopped_with_the_others_and_gone() {
     let mut field = Field::new();
     let once = spec("b").with_restart(Restart::Temporary);
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_child(once).with_child(spec("c"))).await;
+    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).child(once).child(spec("c"))).await;
     assert_eq!(field.said().await, "+a +b +c");
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "!a -c -b +a +c");
@@ -122,8 +122,8 @@ async fn a_temporary_is_stopped_with_the_others_and_gone() {
 async fn an_end_that_needs_no_restart_leaves_the_others_alone() {
     let mut field = Field::new();
     let all = supervisor(Strategy::OneForAll, ["a"])
-        .with_child(spec("b").with_restart(Restart::Transient))
-        .with_child(spec("c").with_restart(Restart::Temporary));
+        .child(spec("b").with_restart(Restart::Transient))
+        .child(spec("c").with_restart(Restart::Temporary));
     let top = field.up(all).await;
     assert_eq!(field.said().await, "+a +b +c");
     field.tell(top.pid_of("b").await, "done");

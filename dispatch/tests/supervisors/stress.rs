@@ -222,7 +222,7 @@ impl Forest {
             } else {
                 self.leaf(&id)
             };
-            built = built.with_child(spec);
+            built = built.child(spec);
         }
         let built = built.build().unwrap();
         self.supervisors[number] = built.handle();
@@ -305,7 +305,7 @@ impl Forest {
     }
 
     async fn step(&mut self) -> String {
-        let all: Vec<_> = self.processes.list().iter().map(|process| process.pid).collect();
+        let all: Vec<_> = self.processes.processes().iter().map(|process| process.pid).collect();
         let pid = self.choose(&all);
         match self.random.u8(..20) {
             0..4 => {
@@ -422,7 +422,7 @@ impl Forest {
                 format!("start a child of {shown}")
             }
             5 => {
-                let all: Vec<_> = self.processes.list().iter().map(|process| process.pid).collect();
+                let all: Vec<_> = self.processes.processes().iter().map(|process| process.pid).collect();
                 let Some(pid) = self.choose(&all) else { return "nothing".to_owned() };
                 tokio::spawn(async move { handle.stop_child(pid).await });
                 format!("stop {pid}, a child of {shown}")
@@ -450,7 +450,7 @@ impl Forest {
         }
         self.top = None;
         self.forget_squatters();
-        assert_eq!(self.processes.len(), self.squatters.len(), "left behind:\n{}", self.processes.list());
+        assert_eq!(self.processes.len(), self.squatters.len(), "left behind:\n{}", self.processes.processes());
         let mut ended = Vec::new();
         while let Ok(pid) = self.ended.try_recv() {
             ended.push(pid);
@@ -480,7 +480,7 @@ impl Forest {
                 let group = group.unwrap_or(pid);
                 groups.push(group);
                 group_of.insert(pid, group);
-                let owned = self.processes.list();
+                let owned = self.processes.processes();
                 let owned = owned.iter().filter(|info| info.owner == Some(pid));
                 group_of.extend(owned.map(|info| (info.pid, group)));
                 continue;
@@ -513,19 +513,19 @@ impl Forest {
         if self.top.is_some_and(|top| self.processes.info(top).is_none()) {
             self.top = None;
         }
-        for process in self.processes.list() {
+        for process in self.processes.processes() {
             let pid = process.pid;
             if self.top == Some(pid) || self.squatters.contains(&pid) {
                 continue;
             }
             let owner = self.processes.owner(pid);
             let is_owned = owner.is_some_and(|owner| self.processes.info(owner).is_some());
-            assert!(is_owned, "{pid} is an orphan after {when}:\n{}", self.processes.list());
+            assert!(is_owned, "{pid} is an orphan after {when}:\n{}", self.processes.processes());
         }
         for handle in &self.supervisors {
             for pid in handle.running() {
                 // Before it is asked, since it goes on once it has answered.
-                let list = self.processes.list();
+                let list = self.processes.processes();
                 let owned: Vec<_> = list
                     .iter()
                     .map(|info| info.pid)
@@ -576,7 +576,7 @@ impl Forest {
         sleep(CALM).await;
         self.check(&format!("all is calm, step {step}")).await;
         let Some(top) = self.top else {
-            assert!(self.processes.is_empty(), "left behind:\n{}", self.processes.list());
+            assert!(self.processes.is_empty(), "left behind:\n{}", self.processes.processes());
             return;
         };
         let mut next = vec![top];
@@ -595,7 +595,7 @@ impl Forest {
                 assert!(
                     is_right,
                     "{child:?} of {pid} is not whole at step {step}:\n{}",
-                    self.processes.list()
+                    self.processes.processes()
                 );
             }
             next.extend(children.iter().filter_map(|child| child.pid));

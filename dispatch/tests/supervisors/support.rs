@@ -154,7 +154,7 @@ impl Field {
     /// Waits until no process lives.
     pub(crate) async fn gone(&self) {
         settle().await;
-        assert!(self.processes.is_empty(), "some live:\n{}", self.processes.list());
+        assert!(self.processes.is_empty(), "some live:\n{}", self.processes.processes());
     }
 }
 
@@ -206,5 +206,5 @@ pub(crate) fn supervisor<const N: usize>(strategy: Strategy, ids: [&str; N]) -> 
     let empty = Supervisor::builder(strategy)
         .with_backoff(Backoff::none())
         .with_intensity(1_000, Duration::from_secs(1));
-    ids.into_iter().map(spec).fold(empty, SupervisorBuilder::with_child)
+    ids.into_iter().map(spec).fold(empty, SupervisorBuilder::child)
 }

@@ -22,7 +22,7 @@ use super::shared::Shared;
 use crate::error::CallError;
 use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
-use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Started};
+use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Spawned};
 
 /// A [module](LuaModule) with which scripts are processes and deal with others; they find it under `process`.
 ///
@@ -286,7 +286,7 @@ impl ProcessModule {
             let access = access.clone();
             Ok(async move {
                 let started = access.spawn_or_signal(&ctx, start).await.map_err(fault::raise)?;
-                Ok((started.pid().to_string(), matches!(started, Started::New(_))))
+                Ok((started.pid().to_string(), matches!(started, Spawned::New(_))))
             })
         })?;
 

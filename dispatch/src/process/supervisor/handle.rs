@@ -457,7 +457,7 @@ impl SupervisorHandle {
 fn may_go_on(ctx: &CallContext, id: &Arc<str>) -> Result<(), ControlError> {
     let over = |source| ControlError::NotStarted {
         id: Arc::clone(id),
-        source: Arc::new(SpawnError::Over { source }),
+        source: Arc::new(SpawnError::ContextEnded { source }),
     };
     ctx.check().map_err(over)
 }

@@ -28,8 +28,8 @@
 //!
 //! let worker = Spawn::new("app:workers".parse()?, "app:worker".parse()?);
 //! let supervisor = Supervisor::builder(Strategy::OneForOne)
-//!     .with_child(ChildSpec::new("reader", worker.clone().with_name("reader")))
-//!     .with_child(ChildSpec::new("writer", worker.with_name("writer")))
+//!     .child(ChildSpec::new("reader", worker.clone().with_name("reader")))
+//!     .child(ChildSpec::new("writer", worker.with_name("writer")))
 //!     .with_intensity(5, Duration::from_secs(60))
 //!     .build()?;
 //! let handle = supervisor.handle();
@@ -251,7 +251,7 @@ pub struct SupervisorBuilder {
 
 impl SupervisorBuilder {
     /// Adds a child, behind those there are.
-    pub fn with_child(mut self, child: ChildSpec) -> Self {
+    pub fn child(mut self, child: ChildSpec) -> Self {
         self.children.push(child);
         self
     }

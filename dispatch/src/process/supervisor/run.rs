@@ -575,7 +575,7 @@ impl<'a> Run<'a> {
     /// Whether nothing can be started here any more: then it ends.
     fn is_end(&mut self, error: &SpawnError) -> bool {
         match error {
-            SpawnError::Over { source } => {
+            SpawnError::ContextEnded { source } => {
                 let message = format!("the supervisor can start nothing any more: {source}");
                 self.end(Err(CallError::new(source.kind(), message)));
             }

@@ -10,7 +10,7 @@ use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
-use crate::process::{Message, ProcessContext, ReplyError, ReplyTo, Started};
+use crate::process::{Message, ProcessContext, ReplyError, ReplyTo, Spawned};
 use crate::wasm::bindings::frame::function::{processes, types};
 use crate::wasm::convert::from_guest;
 use crate::wasm::state::State;
@@ -182,15 +182,15 @@ impl processes::Host for State {
         }))
     }
 
-    async fn spawn_or_signal(&mut self, start: processes::Process) -> Given<processes::Started> {
+    async fn spawn_or_signal(&mut self, start: processes::Process) -> Given<processes::Spawned> {
         let (access, ctx) = self.processes()?;
         let start = convert::start(start, self.json_memory);
         given(
             self.waiting(async {
                 let start = start?;
                 Ok(match access.spawn_or_signal(&ctx, start).await? {
-                    Started::New(pid) => processes::Started::New(pid.to_string()),
-                    Started::Signalled(pid) => processes::Started::Signalled(pid.to_string()),
+                    Spawned::New(pid) => processes::Spawned::New(pid.to_string()),
+                    Spawned::Signalled(pid) => processes::Spawned::Signalled(pid.to_string()),
                 })
             })
             .await,

@@ -53,7 +53,7 @@ async fn a_failure_that_one_process_after_another_raises_again_stays_what_it_was
         let error = failure(&exit);
         assert_eq!((error.kind(), error.message()), (ErrorKind::Invalid, message));
         assert_eq!(causes(error), first);
-        world.processes.remove(&"app:again".parse().unwrap());
+        world.processes.unregister(&"app:again".parse().unwrap());
     }
 }
 

@@ -38,7 +38,7 @@ async fn whatever_a_script_does_it_is_terminated() {
         let _ = world.processes.terminate(pid);
         assert_ended(name, &within(name, exit).await);
         assert_eq!(function.statistics().running, 0, "{name}");
-        world.processes.remove(&entry);
+        world.processes.unregister(&entry);
     }
     assert!(world.processes.is_empty());
 }
@@ -54,7 +54,7 @@ async fn whatever_a_script_does_it_is_terminated_from_another_thread_and_behind_
         let exit = world.processes.monitor(pid).unwrap();
         let _ = world.processes.cancel(pid, "enough", Duration::from_millis(5));
         assert_ended(name, &within(name, exit).await);
-        world.processes.remove(&"app:endless".parse().unwrap());
+        world.processes.unregister(&"app:endless".parse().unwrap());
     }
     scripts.shutdown_background();
 }
@@ -131,7 +131,7 @@ async fn a_script_that_eats_memory_fails_and_others_live() {
         let is_exhausted =
             matches!(&exit.reason, ExitReason::Failed(error) if error.kind() == ErrorKind::Exhausted);
         assert!(is_exhausted, "{source}: {exit:?}");
-        world.processes.remove(&"app:greedy".parse().unwrap());
+        world.processes.unregister(&"app:greedy".parse().unwrap());
     }
     let asks = of("app:asks").with_payload(json!(echo.to_string()));
     assert_eq!(within("the echo", world.processes.exec(&world.root, asks)).await.unwrap(), json!(1).into());

@@ -71,7 +71,7 @@ async fn a_process_that_its_owner_waits_for_ends_with_it() {
     within("the test for both", both).await;
     world.processes.terminate(pid).unwrap();
     world.exit(pid).await;
-    assert!(world.processes.is_empty(), "{}", world.processes.list());
+    assert!(world.processes.is_empty(), "{}", world.processes.processes());
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ impl World {
 
     async fn run(&self, source: &str) -> Result<Payload, ExecError> {
         let entry = "app:run".parse().unwrap();
-        self.processes.remove(&entry);
+        self.processes.unregister(&entry);
         self.script("app:run", source);
         within(source, self.processes.exec(&self.root, of("app:run"))).await
     }

@@ -19,7 +19,7 @@ async fn what_a_component_owns_ends_with_it_however_it_ends() {
             all.processes.terminate(owner).unwrap();
         }
         assert_eq!(within("a test for an owner", exit).await.reason.as_str(), reason);
-        assert!(all.processes.is_empty(), "its exit is told after that:\n{}", all.processes.list());
+        assert!(all.processes.is_empty(), "its exit is told after that:\n{}", all.processes.processes());
         let exit = within("a test for what is owned", of_child).await;
         let ExitReason::LinkDown(down) = &exit.reason else { panic!("{exit:?}") };
         assert_eq!((down.origin, down.reason.as_str()), (owner, reason));
