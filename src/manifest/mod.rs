@@ -111,36 +111,19 @@
 //! is the text `${`, and every other `$` is itself. No report shows a value. The `kind` of a network, the `env` of a secret, and strings
 //! everywhere else, have no variables: there `${NAME}` is refused, but in the `payload` of a child, where it is text.
 
-mod app;
-mod audit;
-mod document;
-mod excerpt;
-mod fs;
 mod function;
-mod hash;
-mod host;
-mod limits;
+mod ids;
 mod model;
-mod network;
-mod options;
 mod places;
 mod problem;
 mod reader;
 mod reading;
 mod report;
-mod secret;
-mod secrets;
-mod settings;
-mod source;
+mod sections;
 mod summary;
 mod supervisor;
 mod syntax;
-mod telemetry;
-mod tree;
-mod units;
 mod variables;
-#[cfg(feature = "wasm")]
-mod wasm;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use frame_net::secrets::SecretConfig;
 use frame_net::{DirectConfig, LimitsConfig, NetworkConfig, NetworkId, SecretId};
 use frame_registry::Options;
 use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
 
 use super::places::Places;
 use super::problem::SourceFile;
@@ -271,4 +273,13 @@ pub struct Child {
     pub restart: Restart,
     /// How it is shut down.
     pub shutdown: Shutdown,
+}
+
+/// The SHA-256 of some bytes, in hexadecimal.
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -17,11 +17,11 @@ use super::variables;
 pub(crate) struct Places {
     /// Where they are as a whole.
     header: Range<usize>,
-    settings: BTreeMap<SettingPath, Place>,
+    settings: BTreeMap<SettingPath, SettingSpan>,
 }
 
 #[derive(Debug, Clone)]
-struct Place {
+struct SettingSpan {
     /// The key; of an element of a list, which has none, the value.
     key: Range<usize>,
     value: Range<usize>,
@@ -58,7 +58,7 @@ impl Places {
     /// Where the member at `path` is with its key, if it is there. A table is where its header is.
     pub(crate) fn whole(&self, path: &[&str]) -> Option<Range<usize>> {
         let path = path.iter().fold(SettingPath::new(), |path, &key| path.key(key));
-        let Place { key, value, .. } = self.settings.get(&path)?;
+        let SettingSpan { key, value, .. } = self.settings.get(&path)?;
         Some(if value.start >= key.end { key.start..value.end } else { key.clone() })
     }
 
@@ -77,13 +77,13 @@ impl Places {
         }
         if !path.segments().is_empty() {
             let variables = value.text_as_written().map(variables::names).unwrap_or_default();
-            let place = Place { key: value.key.clone(), value: value.span.clone(), variables };
+            let place = SettingSpan { key: value.key.clone(), value: value.span.clone(), variables };
             self.settings.insert(path, place);
         }
     }
 
     /// The place of a setting, or else of the one that it would be a part of.
-    fn nearest(&self, path: &SettingPath) -> Option<&Place> {
+    fn nearest(&self, path: &SettingPath) -> Option<&SettingSpan> {
         let parents = std::iter::successors(Some(path.clone()), SettingPath::parent);
         parents.into_iter().find_map(|path| self.settings.get(&path))
     }

@@ -6,6 +6,9 @@ use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use frame_dispatch::printable::escape;
+use serde_json::{Value as Json, json};
+
+use super::report::{self, Look};
 
 /// A file that problems are in: the manifest, or a script that it names.
 #[derive(Debug)]
@@ -293,6 +296,42 @@ impl Problems {
 
     pub(crate) fn into_parts(self) -> (Vec<Problem>, usize) {
         (self.kept, self.omitted)
+    }
+
+    /// The first 100 problems, each with its line of the file, and how many more there are.
+    ///
+    /// Of a line that is long, only what is around the problem is shown. So the report has a bound that does not depend on the size of
+    /// the file.
+    ///
+    /// ```
+    /// # use std::path::Path;
+    /// # use frame_runtime::manifest::{Look, Manifest};
+    /// let reading = Manifest::parse("app.toml", "[hosts.\"app:main\"]\nmailbox = 0\n", Path::new("."));
+    /// let problems = reading.into_result().unwrap_err();
+    /// assert_eq!(problems.render(Look::Plain), "  x `mailbox` is out of range
+    ///    ,-[app.toml:2:11]
+    ///  1 | [hosts.\"app:main\"]
+    ///  2 | mailbox = 0
+    ///    :           |
+    ///    :           `-- it has to be at least 1
+    ///    `----
+    /// ");
+    /// ```
+    pub fn render(&self, look: Look) -> String {
+        report::render(self, look)
+    }
+
+    /// The problems that are kept, as the member `problems` of an object, and how many more there are as the member `omitted`.
+    ///
+    /// A problem has its `file`; `line` and `column`, counted in characters from 1; `offset` and `length`, in bytes; the first
+    /// 200 bytes of the `text` there; a `message`; and `label`, `help` and `related` places, which may be null or empty.
+    pub fn to_json(&self) -> Json {
+        json!({ "problems": self.to_json_list(), "omitted": self.omitted() })
+    }
+
+    /// The list of that object.
+    pub(crate) fn to_json_list(&self) -> Json {
+        report::to_json_list(self)
     }
 }
 

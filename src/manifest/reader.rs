@@ -1,4 +1,4 @@
-//! Reading tables that have spans: whatever is wrong is collected, and reading goes on.
+//! Reads tables and values that have spans. Collects every problem and goes on.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -8,13 +8,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use frame_registry::{Id, IdKind, nearest};
 use serde_json::{Map, Number, Value as Json};
 use toml::de::{DeTable, DeValue};
 
+use super::function::Sources;
 use super::problem::{Problem, Problems, SourceFile};
-use super::source::Sources;
-use super::{units, variables};
+use super::variables;
 
 /// Something was not read, and a problem says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,7 +391,7 @@ impl<'t> Value<'t> {
     /// A number of bytes within a range: a plain number, or text with a unit.
     pub(super) fn size(&self, range: RangeInclusive<u64>, example: &str) -> Read<usize> {
         let bytes = match self.inner {
-            DeValue::String(text) => units::size(text).map_err(|error| {
+            DeValue::String(text) => size(text).map_err(|error| {
                 let problem = self.problem(format_args!("`{}` is no size: {error}", self.name));
                 let help = "write a number of bytes, or one with its unit, such as \"32MiB\" or \"500kB\"; \
                             KiB, MiB and GiB are powers of 1024, kB, MB and GB of 1000";
@@ -400,7 +401,7 @@ impl<'t> Value<'t> {
             _ => return Err(self.wrong_type("a size: a number of bytes, or one with its unit", example)),
         };
         let fits = usize::try_from(bytes).ok().filter(|_| range.contains(&bytes));
-        fits.ok_or_else(|| self.out_of_range(&range, units::size_text))
+        fits.ok_or_else(|| self.out_of_range(&range, size_text))
     }
 
     fn out_of_range(&self, range: &RangeInclusive<u64>, shown: impl Fn(u64) -> String) -> Reported {
@@ -415,7 +416,7 @@ impl<'t> Value<'t> {
         let Some(text) = self.inner.as_str() else {
             return Err(self.wrong_type("a duration: a string of a number and its unit", example));
         };
-        units::duration(text).map_err(|error| {
+        duration(text).map_err(|error| {
             let problem = self.problem(format_args!("`{}` is no duration: {error}", self.name));
             self.reader.report(
                 problem.with_help("write a number and its unit, such as \"2s\", \"500ms\" or \"1m30s\""),
@@ -551,5 +552,44 @@ fn kind(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
+    }
+}
+
+/// A duration, as `humantime` reads it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// A number of bytes. `KiB` and its like are powers of 1024, `kB` and its like of 1000; case does not count.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    text.parse::<ByteSize>().map(|size| size.as_u64())
+}
+
+/// A number of bytes as one would write it: in the largest binary unit that it is a whole number of.
+pub(super) fn size_text(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(shift, _)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift) {
+        Some((shift, unit)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binary_and_decimal_units_are_told_apart() {
+        let sizes = ["1KiB", "1kB", "1 KB", "1.5MiB", "2M", "77", "3 gib"].map(|text| size(text).unwrap());
+        assert_eq!(sizes, [1024, 1000, 1000, 3 << 19, 2_000_000, 77, 3 << 30]);
+        assert!(size("").is_err() && size("MiB").is_err() && size("1 stone").is_err() && size("-1").is_err());
+    }
+
+    #[test]
+    fn a_size_is_shown_as_it_can_be_written() {
+        for bytes in [0, 1, 1023, 1024, 1536, 32 << 20, (1 << 30) + 1, 16 << 30] {
+            assert_eq!(size(&size_text(bytes)), Ok(bytes));
+        }
+        assert_eq!(size_text(32 << 20), "32MiB");
     }
 }

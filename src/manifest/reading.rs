@@ -1,18 +1,23 @@
-//! From a file to a manifest.
+//! From a file to a manifest with its problems: opens the file, parses it, and reads the sections in order.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use frame_net::NetworkId;
+use frame_net::http::HttpConfig;
 use frame_registry::Options;
 
-use super::document;
+use super::function::{Role, function};
+use super::ids::{check_http_networks, section, section_of};
 use super::model::Manifest;
+use super::places::Places;
 use super::problem::{Problem, Problems, SourceFile};
-use super::reader::{Reader, Table};
-use super::syntax::{self, Syntax};
-use super::units::size_text;
+use super::reader::{Reader, Table, size_text};
+use super::syntax::{self, SECTIONS, Syntax};
+use super::{sections, supervisor};
 use crate::files;
 
 /// What was read of a manifest, and what is wrong with it.
@@ -110,7 +115,7 @@ impl Manifest {
         }
         let Syntax { document, file, mut problems, omitted, is_whole } = Syntax::parse(name, text);
         let reader = Reader::new(file, directory.to_owned(), is_whole, &problems);
-        let mut manifest = document::read(&Table::new(&reader, &document, 0..0, "the manifest"));
+        let mut manifest = read_sections(&Table::new(&reader, &document, 0..0, "the manifest"));
         let (further, more) = reader.into_problems();
         problems.extend(further);
         if !problems.is_empty() {
@@ -159,4 +164,64 @@ impl Reading {
         self.omitted = self.omitted.saturating_add(omitted);
         self
     }
+}
+
+/// Reads all sections, as far as that can be done.
+fn read_sections(document: &Table<'_>) -> Manifest {
+    document.only(SECTIONS);
+    let networks = section(document, "networks", "a network", sections::network);
+    let processes =
+        section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
+    let hosts = section(document, "hosts", "a host", sections::host);
+    let supervisors = section(document, "supervisors", "a supervisor", |table| {
+        Ok(supervisor::read(table, &networks.known))
+    });
+    let base = sections::fs(document);
+    let secrets = section_of(document, "secrets", "a secret", |value, table| {
+        sections::secret(value, table, base.as_ref().map(|base| &*base.value))
+    });
+    let (clearnet, _) = sections::settings(document, "clearnet", sections::CLEARNET);
+    let (limits, _) = sections::settings(document, "limits", &[]);
+    let (http, http_identity): (HttpConfig, _) = sections::settings(document, "http", sections::HTTP);
+    check_http_networks(document, &networks.known);
+    let (otlp, collector) = sections::otlp(document).unzip();
+    Manifest {
+        file: Arc::clone(&document.reader.file),
+        directory: document.reader.directory.clone(),
+        app: sections::app(document, &networks.known),
+        clearnet,
+        limits,
+        http: http.in_directory(&document.reader.directory),
+        http_identity,
+        http_places: document
+            .get("http")
+            .map(|value| Places::of(&value, value.key.clone()))
+            .unwrap_or_default(),
+        layout: Places::of_all(document),
+        places: places(document),
+        audit: sections::audit(document, base.as_ref().map(|base| &*base.value)),
+        base,
+        otlp,
+        collector,
+        functions: section(document, "functions", "a function", |table| {
+            function(table, Role::Function, &networks.known)
+        })
+        .entries,
+        supervisors: supervisor::checked(document.reader, &supervisors, &hosts, &processes),
+        networks: networks.entries,
+        secrets: secrets.entries,
+        hosts: hosts.entries,
+        processes: processes.entries,
+        #[cfg(feature = "wasm")]
+        wasm: sections::wasm(document),
+    }
+}
+
+/// Where the settings of networks are.
+fn places(document: &Table<'_>) -> BTreeMap<NetworkId, Places> {
+    let networks =
+        document.get("networks").into_iter().flat_map(|section| section.members().collect::<Vec<_>>());
+    networks
+        .filter_map(|(id, network)| Some((id.parse().ok()?, Places::of(&network, network.key.clone()))))
+        .collect()
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::model::{Child, Dynamic, Function, Given, Limits, Manifest, SupervisorSpec};
 use super::problem::{Problem, Problems};
-use super::units::size_text;
+use super::reader::size_text;
 use crate::report::{one_line, table};
 
 /// What a manifest would run, with remarks on its networks, and warnings, which programs read with it. Of networks it has the

@@ -1,41 +1,17 @@
-//! The manifest as a whole: its sections, one after the other.
+//! Sections whose members have ids, and references to these ids.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
 
-use frame_net::http::HttpConfig;
 use frame_net::{NetworkId, NetworkKind};
 use frame_registry::{Id, IdKind};
 use serde_json::Value as Json;
 
-use super::function::{Role, function};
-use super::host::host;
-use super::model::{Given, Manifest};
-use super::places::Places;
+use super::model::Given;
 use super::problem::Problem;
 use super::reader::{self, Read, Reader, Table, Value};
-use super::{app, audit, fs, network, secrets, settings, supervisor, telemetry, tree, variables};
-
-/// The sections that there are.
-pub(super) const SECTIONS: &[&str] = &[
-    "app",
-    "clearnet",
-    "networks",
-    "limits",
-    "http",
-    "secrets",
-    "fs",
-    "audit",
-    "telemetry",
-    "functions",
-    "hosts",
-    "processes",
-    "supervisors",
-    #[cfg(feature = "wasm")]
-    "wasm",
-];
+use super::variables;
 
 /// The ids of a section, and where they are: those of what is wrong, too, so that who refers to it is not blamed.
 pub(super) type Known<K> = BTreeMap<Id<K>, Range<usize>>;
@@ -46,59 +22,8 @@ pub(super) struct Section<K, T> {
     pub(super) known: Known<K>,
 }
 
-/// Reads all that can be read of a manifest.
-pub(super) fn read(document: &Table<'_>) -> Manifest {
-    document.only(SECTIONS);
-    let networks = section(document, "networks", "a network", network::network);
-    let processes =
-        section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
-    let hosts = section(document, "hosts", "a host", host);
-    let supervisors = section(document, "supervisors", "a supervisor", |table| {
-        Ok(supervisor::read(table, &networks.known))
-    });
-    let base = fs::base(document);
-    let secrets = section_of(document, "secrets", "a secret", |value, table| {
-        secrets::secret(value, table, base.as_ref().map(|base| &*base.value))
-    });
-    let (clearnet, _) = settings::section(document, "clearnet", settings::CLEARNET);
-    let (limits, _) = settings::section(document, "limits", &[]);
-    let (http, http_identity): (HttpConfig, _) = settings::section(document, "http", settings::HTTP);
-    check_http_networks(document, &networks.known);
-    let (otlp, collector) = telemetry::otlp(document).unzip();
-    Manifest {
-        file: Arc::clone(&document.reader.file),
-        directory: document.reader.directory.clone(),
-        app: app::app(document, &networks.known),
-        clearnet,
-        limits,
-        http: http.in_directory(&document.reader.directory),
-        http_identity,
-        http_places: document
-            .get("http")
-            .map(|value| Places::of(&value, value.key.clone()))
-            .unwrap_or_default(),
-        layout: Places::of_all(document),
-        places: places(document),
-        audit: audit::audit(document, base.as_ref().map(|base| &*base.value)),
-        base,
-        otlp,
-        collector,
-        functions: section(document, "functions", "a function", |table| {
-            function(table, Role::Function, &networks.known)
-        })
-        .entries,
-        supervisors: tree::checked(document.reader, &supervisors, &hosts, &processes),
-        networks: networks.entries,
-        secrets: secrets.entries,
-        hosts: hosts.entries,
-        processes: processes.entries,
-        #[cfg(feature = "wasm")]
-        wasm: super::wasm::section(document),
-    }
-}
-
 /// Reads the members of a section, each with its id, and what it is besides how it is written.
-fn section<K: IdKind, T>(
+pub(super) fn section<K: IdKind, T>(
     document: &Table<'_>,
     name: &'static str,
     what: &'static str,
@@ -108,7 +33,7 @@ fn section<K: IdKind, T>(
 }
 
 /// The same, where a member is read with its name.
-fn section_of<K: IdKind, T>(
+pub(super) fn section_of<K: IdKind, T>(
     document: &Table<'_>,
     name: &'static str,
     what: &'static str,
@@ -131,17 +56,8 @@ fn section_of<K: IdKind, T>(
     section
 }
 
-/// Where the settings of networks are.
-fn places(document: &Table<'_>) -> BTreeMap<NetworkId, Places> {
-    let networks =
-        document.get("networks").into_iter().flat_map(|section| section.members().collect::<Vec<_>>());
-    networks
-        .filter_map(|(id, network)| Some((id.parse().ok()?, Places::of(&network, network.key.clone()))))
-        .collect()
-}
-
 /// Reports networks that nothing in `[http]` can be about: it would hold for no server, and say so nowhere.
-fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
+pub(super) fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
     let Some(http) = document.get("http") else { return };
     for (index, rule) in elements(&http, "tls").iter().enumerate() {
         check_networks_of(rule, format_args!("tls[{index}]"), known);
