@@ -1,11 +1,13 @@
-//! What ends a call before it is done: cancellation, and a deadline.
+//! What ends a call before it is done: cancellation, a deadline, and the termination of its process.
 
 use std::future::{Future, pending, poll_fn};
 use std::iter::successors;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -113,6 +115,43 @@ impl Drop for Cancellation {
         let mut outer = self.outer.take();
         while let Some(mut last_user) = outer.and_then(Arc::into_inner) {
             outer = last_user.outer.take();
+        }
+    }
+}
+
+/// The termination of a process, which ends what it called. It has begun from when the process is being terminated, or has
+/// ended.
+#[derive(Debug, Default)]
+pub(crate) struct Termination {
+    has_begun: AtomicBool,
+    /// Made by the first that waits.
+    begun: OnceLock<Box<Notify>>,
+}
+
+impl Termination {
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if let Some(begun) = self.begun.get() {
+            begun.notify_waiters();
+        }
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Waits until it has begun.
+    pub(crate) async fn begun(&self) {
+        if self.has_begun() {
+            return;
+        }
+        // Made before the next look, it is notified of what comes after that.
+        let begun = self.begun.get_or_init(Box::default).notified();
+        // With the fence in `begin`: either this sees that it has begun, or `begin` sees the `Notify`.
+        fence(Ordering::SeqCst);
+        if !self.has_begun() {
+            begun.await;
         }
     }
 }

@@ -1,5 +1,6 @@
-//! What a running function has to hand.
+//! Functions, and the contexts that they are called with.
 
+use std::any::Any;
 use std::fmt;
 use std::future::{Future, pending};
 use std::mem;
@@ -8,82 +9,157 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use frame_registry::{App, Frame};
+use frame_registry::{App, Frame, FrameBuilder};
+use futures_core::future::BoxFuture;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use crate::bounds::Bounds;
+use crate::bounds::{Bounds, Termination};
 use crate::error::CallError;
 use crate::frame::PID;
-use crate::function::BoxFuture;
-use crate::functions::Functions;
+use crate::gate::Gate;
 use crate::held::{HeldPermits, Hold, LimitId};
-use crate::nesting::Nesting;
+use crate::nesting::{self, Nesting};
+use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
-use crate::process::cell::ProcessCell;
 use crate::task::Task;
 
-/// The surroundings of a running function: its frame, the app, the functions it can call, and when it has to end.
+/// Something that can be called. Closures and `async fn`s convert [into](crate::IntoFunction) a function.
 ///
-/// Whatever is called through it inherits all of that; its bounds can be narrowed, never widened. Cloning it is a few
-/// reference counts.
+/// Dropping the future ends the call, so a function is written to be cancel safe.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a function",
+    label = "write `async |ctx: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
+)]
+pub trait Function: Send + Sync + 'static {
+    /// Runs the function with the frame of `ctx`.
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
+}
+
+/// The context of a running function: its frame, the app, its deadline and cancellation, and the functions that it can
+/// [call](Self::call).
+///
+/// A call through it inherits its frame and its bounds. Bounds can be narrowed, never widened. A clone costs a few reference
+/// counts.
 #[derive(Clone)]
 pub struct CallContext {
-    functions: Functions,
-    /// None outside of any function.
+    dispatcher: Arc<Dispatcher>,
+    /// `None` outside of any function.
     frame: Option<Frame>,
     bounds: Bounds,
     nesting: Nesting,
     held: HeldPermits,
-    /// Whether it is of a call that was admitted: what is called with it is part of that.
-    is_admitted: bool,
-    /// The process that this is part of, with which it ends.
-    process: Option<Arc<ProcessCell>>,
-    /// Whether it is the process's own, and not that of a function that it called.
-    is_process: bool,
-    /// Whether the frame is that of another, for which the process starts something.
-    is_for_other: bool,
+    unit: Unit,
 }
 
-/// What a process has to know of a unit that waits for its end: it is nested in that, as a call is.
+/// The unit that a context belongs to.
+#[derive(Clone)]
+enum Unit {
+    /// None: a root context.
+    Root,
+    /// A process.
+    Process(Arc<dyn ContainingProcess>),
+    /// A process that spawns with the frame of another unit, or with none.
+    Delegate(Arc<dyn ContainingProcess>),
+    /// A call of a function, and the process that made it, directly or through other functions.
+    Function(Option<Arc<dyn ContainingProcess>>),
+    /// An interceptor of a call that a process or a root context made.
+    Interceptor(Option<Arc<dyn ContainingProcess>>),
+}
+
+/// A process, as far as the calls that it makes know it.
+pub(crate) trait ContainingProcess: Any + Send + Sync {
+    fn pid(&self) -> Pid;
+
+    /// Ends its calls.
+    fn termination(&self) -> &Termination;
+}
+
+/// What all calls through the same [`Functions`](crate::Functions) share, and the functions.
+pub(crate) struct Dispatcher<F: ?Sized = dyn Dispatch> {
+    pub(crate) app: App,
+    pub(crate) gate: Gate,
+    pub(crate) max_depth: u32,
+    empty_frame: Frame,
+    pub(crate) functions: F,
+}
+
+/// Finds functions.
+pub(crate) trait Dispatch: Send + Sync {
+    /// Prepares a call, which merges the options of the function into those of `task`.
+    fn prepare<'a>(
+        &'a self,
+        caller: &'a CallContext,
+        nesting: Nesting,
+        task: &mut Task,
+    ) -> Result<PreparedCall<'a>, CallError>;
+}
+
+/// A call whose function is found.
+pub(crate) enum PreparedCall<'a> {
+    /// No interceptor applies. The function runs with the frame.
+    Direct(Arc<dyn Function>, Frame),
+    /// Calls the interceptors, which have taken the task.
+    Intercepted(BoxFuture<'a, Result<Payload, CallError>>),
+}
+
+/// What a process inherits from a unit that waits for its exit: it is nested in that, as a call is.
 #[derive(Debug, Default)]
 pub(crate) struct WaitingCaller {
     nesting: Nesting,
     held: HeldPermits,
 }
 
-impl CallContext {
-    pub(crate) fn root(functions: Functions) -> Self {
-        let bounds = Bounds::default();
-        Self {
-            functions,
-            frame: None,
-            bounds,
-            nesting: Nesting::default(),
-            held: HeldPermits::default(),
-            is_admitted: false,
-            process: None,
-            is_process: false,
-            is_for_other: false,
+impl<F> Dispatcher<F> {
+    pub(crate) fn new(app: App, max_depth: u32, functions: F) -> Self {
+        Self { app, gate: Gate::default(), max_depth, empty_frame: FrameBuilder::new().seal(), functions }
+    }
+}
+
+impl Unit {
+    const fn process(&self) -> Option<&Arc<dyn ContainingProcess>> {
+        match self {
+            Self::Process(process) | Self::Delegate(process) => Some(process),
+            Self::Function(process) | Self::Interceptor(process) => process.as_ref(),
+            Self::Root => None,
         }
     }
 
-    /// The surroundings of a process.
-    pub(crate) fn of_process(
-        functions: Functions,
-        process: Arc<ProcessCell>,
-        waiting: Option<WaitingCaller>,
-    ) -> Self {
-        let frame = Some(process.frame().clone());
-        let WaitingCaller { nesting, held } = waiting.unwrap_or_default();
-        Self { frame, nesting, held, process: Some(process), is_process: true, ..Self::root(functions) }
+    /// Returns whether it runs inside a call that was admitted: what it calls is part of that.
+    const fn is_admitted(&self) -> bool {
+        matches!(self, Self::Function(_) | Self::Interceptor(_))
+    }
+}
+
+impl CallContext {
+    pub(crate) fn root(dispatcher: Arc<Dispatcher>, frame: Option<Frame>) -> Self {
+        Self {
+            dispatcher,
+            frame,
+            bounds: Bounds::default(),
+            nesting: Nesting::default(),
+            held: HeldPermits::default(),
+            unit: Unit::Root,
+        }
     }
 
-    /// What a process has to know of this unit if this waits for it, and the mark that it does.
+    /// Turns a root context into that of a process, which `waiting` waits for.
+    pub(crate) fn into_process(
+        self,
+        process: Arc<dyn ContainingProcess>,
+        frame: Frame,
+        waiting: Option<WaitingCaller>,
+    ) -> Self {
+        let WaitingCaller { nesting, held } = waiting.unwrap_or_default();
+        Self { frame: Some(frame), nesting, held, unit: Unit::Process(process), ..self }
+    }
+
+    /// Returns what a process inherits from this unit if this waits for it, and the mark that it does.
     pub(crate) fn as_waiting_caller(&self) -> (WaitingCaller, Option<Hold>) {
-        let (held, mark) = match &self.process {
+        let (held, mark) = match self.unit.process() {
             Some(process) => {
                 let (held, mark) = self.held.clone().with(LimitId::mailbox_of(process.pid()), None);
                 (held, Some(mark))
@@ -93,66 +169,73 @@ impl CallContext {
         (WaitingCaller { nesting: self.nesting.inside(), held }, mark)
     }
 
-    /// The process that this unit is part of: the process itself, or the one that called the function.
-    pub(crate) const fn owner(&self) -> Option<&Arc<ProcessCell>> {
-        self.process.as_ref()
-    }
-
     /// Returns whether a process is, or waits for, this unit, so that it does not receive before this is done.
     pub(crate) fn is_awaited_by(&self, process: Pid) -> bool {
-        self.owner().is_some_and(|owner| owner.pid() == process)
+        self.unit.process().is_some_and(|containing| containing.pid() == process)
             || self.held.contains(LimitId::mailbox_of(process))
     }
 
-    /// The process whose own this is.
-    pub(crate) fn process(&self) -> Option<&Arc<ProcessCell>> {
-        self.process.as_ref().filter(|_| self.is_process)
-    }
-
     /// The process that this context belongs to, or that called the function it belongs to, directly or through others.
-    pub(crate) const fn containing_process(&self) -> Option<&Arc<ProcessCell>> {
-        self.process.as_ref()
+    pub(crate) const fn containing_process(&self) -> Option<&Arc<dyn ContainingProcess>> {
+        self.unit.process()
     }
 
-    /// The unit whose own this is, be it a process or a function. A process is known without its frame, where a pair can
-    /// stand in the place of its PID.
+    /// The process that this context belongs to. `None` for a function that a process called.
+    pub(crate) const fn process(&self) -> Option<&Arc<dyn ContainingProcess>> {
+        match &self.unit {
+            Unit::Root | Unit::Function(_) => None,
+            unit => unit.process(),
+        }
+    }
+
+    /// The PID of the process or the call that this context belongs to. Of a process it is not read from the frame, where a
+    /// pair can replace it.
     pub(crate) fn unit(&self) -> Option<Pid> {
-        let process = self.process().filter(|_| !self.is_for_other);
-        process.map(|process| process.pid()).or_else(|| self.frame().get(&PID).copied())
+        match &self.unit {
+            Unit::Process(process) | Unit::Interceptor(Some(process)) => Some(process.pid()),
+            Unit::Root | Unit::Delegate(_) | Unit::Function(_) | Unit::Interceptor(None) => {
+                self.frame().get(&PID).copied()
+            }
+        }
     }
 
-    /// With the frame and the nesting of a function that is called from here.
-    pub(crate) fn with_frame(&self, frame: Frame, nesting: Nesting) -> Self {
+    /// Returns the context of a function that is called from here.
+    fn with_frame(&self, frame: Frame, nesting: Nesting) -> Self {
         Self {
-            functions: self.functions.clone(),
+            dispatcher: Arc::clone(&self.dispatcher),
             frame: Some(frame),
             bounds: self.bounds.clone(),
             nesting,
             held: self.held.clone(),
-            is_admitted: true,
-            process: self.process.clone(),
-            is_process: false,
-            is_for_other: false,
+            unit: Unit::Function(self.unit.process().cloned()),
         }
     }
 
-    /// The same, where what is started from here inherits from the frame of another unit, or from none, and has that for its
-    /// parent. Unlike with [`with_frame`](Self::with_frame) it stays the process's own, if it is one's: links and monitors are
-    /// that one's.
+    /// Returns the context of a process as it spawns on behalf of another unit: what it spawns inherits from the frame of that
+    /// unit, or from none, and has that unit for its parent. Links and monitors are those of the process.
     pub(crate) fn with_parent_frame(&self, frame: Option<Frame>) -> Self {
-        Self { frame, is_for_other: true, ..self.clone() }
+        let unit = match &self.unit {
+            Unit::Process(process) => Unit::Delegate(Arc::clone(process)),
+            unit => unit.clone(),
+        };
+        Self { frame, unit, ..self.clone() }
     }
 
-    /// For what runs around a call. What that calls itself is nested as deep as what the function calls.
+    /// Returns the context of what runs around a call from here. It is nested as deep as the function.
     pub(crate) fn admitted(&self) -> Self {
-        Self { is_admitted: true, nesting: self.nesting.inside(), ..self.clone() }
+        let unit = match &self.unit {
+            Unit::Root => Unit::Interceptor(None),
+            Unit::Process(process) | Unit::Delegate(process) => Unit::Interceptor(Some(Arc::clone(process))),
+            unit @ (Unit::Function(_) | Unit::Interceptor(_)) => unit.clone(),
+        };
+        Self { unit, nesting: self.nesting.inside(), ..self.clone() }
     }
 
     pub(crate) const fn nesting(&self) -> Nesting {
         self.nesting
     }
 
-    /// For what runs as a task of its own.
+    /// Returns the context of a unit that runs as a task of its own.
     pub(crate) fn on_fresh_stack(self) -> Self {
         Self { nesting: self.nesting.on_fresh_stack(), ..self }
     }
@@ -168,17 +251,13 @@ impl CallContext {
         (Self { held, ..self }, mark)
     }
 
-    pub(crate) const fn is_admitted(&self) -> bool {
-        self.is_admitted
-    }
-
     fn with_bounds(&self, bounds: Bounds) -> Self {
         Self { bounds, ..self.clone() }
     }
 
-    /// The function's own frame; outside of any function an empty one.
+    /// The function's own frame; an empty one outside of any function.
     pub fn frame(&self) -> &Frame {
-        self.frame.as_ref().unwrap_or_else(|| self.functions.no_frame())
+        self.frame.as_ref().unwrap_or(&self.dispatcher.empty_frame)
     }
 
     /// The frame that a call from here inherits from.
@@ -188,50 +267,45 @@ impl CallContext {
 
     /// The app.
     pub fn app(&self) -> &App {
-        self.functions.app()
+        &self.dispatcher.app
     }
 
-    /// The functions that can be called.
-    pub const fn functions(&self) -> &Functions {
-        &self.functions
-    }
-
-    /// When the call has to be done. Past it the function's future is dropped.
+    /// The time by which the call has to be done. The function's future is dropped after that.
     pub const fn deadline(&self) -> Option<Instant> {
         self.bounds.deadline()
     }
 
-    /// Whether the call was cancelled, the process that it is part of terminated, or the functions stopped.
+    /// Returns whether the call was cancelled, the process that it is part of terminated, or the functions stopped.
     pub fn is_cancelled(&self) -> bool {
-        self.functions.is_stopped() || self.is_terminated() || self.bounds.is_cancelled()
+        self.dispatcher.gate.is_stopped() || self.is_terminated() || self.bounds.is_cancelled()
     }
 
     fn is_terminated(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.is_terminated())
+        self.unit.process().is_some_and(|process| process.termination().has_begun())
     }
 
     async fn terminated(&self) {
-        match &self.process {
-            Some(process) => process.terminated().await,
+        match self.unit.process() {
+            Some(process) => process.termination().begun().await,
             None => pending().await,
         }
     }
 
-    /// Waits until [`is_cancelled`](Self::is_cancelled): for what a function spawned, and has to end itself.
-    /// What a function awaits is dropped with it.
+    /// Waits until [`is_cancelled`](Self::is_cancelled) returns true. For tasks that a function spawned and has to end itself: what
+    /// a function awaits is dropped with it.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn cancelled(&self) {
         tokio::select! {
-            () = self.functions.stopped() => (),
+            () = self.dispatcher.gate.stopped() => (),
             () = self.terminated() => (),
             () = self.bounds.cancelled() => (),
         }
     }
 
-    /// The same, cancelled by `token` as well.
+    /// Returns a context that `token` cancels, too.
     ///
     /// ```
     /// # use frame_dispatch::{CallError, CallContext, ErrorKind, Functions, Payload, Task};
@@ -257,16 +331,17 @@ impl CallContext {
         self.with_bounds(self.bounds.with_cancellation(token))
     }
 
-    /// The same, with a deadline: this one, or the one there is if that is earlier.
+    /// Returns a context with this deadline, or with its own if that is earlier.
     ///
-    /// A call that has a deadline and is not done at once needs tokio's timer, and panics where the runtime has none, as
-    /// tokio's own timeouts do.
+    /// A call that has a deadline and is not done at once needs tokio's timer. It panics if the runtime has none, as tokio's own
+    /// timeouts do.
     #[must_use]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         self.with_bounds(self.bounds.with_deadline(deadline))
     }
 
-    /// [`with_deadline`](Self::with_deadline), counted from now. A time too long to be counted is no deadline.
+    /// Sets the deadline as [`with_deadline`](Self::with_deadline) does, counted from now. A timeout that is too long for an
+    /// [`Instant`] sets none.
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
         self.clone().within(timeout)
@@ -280,34 +355,106 @@ impl CallContext {
         }
     }
 
-    /// Calls a function, whose frame inherits from this function's own.
+    /// Calls a function, within the bounds of this context and with a frame that inherits from its frame. Merges the options of
+    /// the function under those of the task, and goes through the [interceptors](crate::interceptor). Then resolves the options,
+    /// and runs the function.
     ///
     /// # Errors
     ///
-    /// As [`Functions::call`].
+    /// A [`CallError`] of the kind
+    ///
+    /// - [`NotFound`](crate::ErrorKind::NotFound) if no function has the id,
+    /// - [`Denied`](crate::ErrorKind::Denied) if a resolver refused an option, or panicked,
+    /// - [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if this context ended it,
+    /// - [`Unavailable`](crate::ErrorKind::Unavailable) if the functions [stop](crate::Functions::stop),
+    /// - [`Exhausted`](crate::ErrorKind::Exhausted) if calls are nested too [deep](crate::FunctionsConfig::max_depth),
+    /// - [`Internal`](crate::ErrorKind::Internal) if the function panicked,
+    ///
+    /// or the error of an interceptor or of the function.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops that of the function called.
-    pub fn call(&self, task: Task) -> impl Future<Output = Result<Payload, CallError>> + Send {
-        self.functions.call(self, task)
+    /// Dropping the future drops the function's. A deeply nested call may run in a task of its own. If another thread is
+    /// polling that task, the function's future is dropped as soon as the poll returns.
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` would hold its arguments twice")]
+    pub fn call(&self, mut task: Task) -> impl Future<Output = Result<Payload, CallError>> + Send {
+        async move {
+            let Dispatcher { gate, functions, max_depth, .. } = &*self.dispatcher;
+            if self.nesting.is_deep(*max_depth) {
+                return self.call_deep(task).await;
+            }
+            let _admitted = if self.unit.is_admitted() {
+                gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
+            } else {
+                gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
+            };
+            let nesting = self.nesting.inside();
+            let result = match functions.prepare(self, nesting, &mut task) {
+                Ok(PreparedCall::Direct(function, frame)) => {
+                    self.run(&*function, frame, nesting, &mut task).await
+                }
+                Ok(PreparedCall::Intercepted(call)) => call.await,
+                Err(error) => Err(error),
+            };
+            result.map_err(|error| error.of(&task.function))
+        }
     }
 
-    /// Whether the call may go on.
+    /// Refuses a call that is nested too deep, or runs it on a fresh stack.
+    #[cold]
+    fn call_deep(&self, task: Task) -> BoxFuture<'static, Result<Payload, CallError>> {
+        let function = task.function.clone();
+        let spawned = self.nesting.check(self.dispatcher.max_depth).and_then(|()| {
+            let ctx = self.clone().on_fresh_stack();
+            nesting::spawn(async move { ctx.call(task).await })
+        });
+        match spawned {
+            Ok(call) => Box::pin(call),
+            Err(error) => Box::pin(async move { Err(error.of(&function)) }),
+        }
+    }
+
+    /// Runs a function with `frame`, which is that of a call from here. A panic of the function is its failure, not its
+    /// caller's.
+    pub(crate) async fn run(
+        &self,
+        function: &dyn Function,
+        frame: Frame,
+        nesting: Nesting,
+        task: &mut Task,
+    ) -> Result<Payload, CallError> {
+        // The resolvers may have taken their time.
+        self.check()?;
+        let (ctx, payload) = (self.with_frame(frame, nesting), mem::take(&mut task.payload));
+        let call = panics::catch(|| task.span.in_scope(|| function.call(ctx, payload)))
+            .map_err(CallError::panicked)?;
+        // Around the bounds, because what is dropped may panic, too.
+        let run = panics::caught(self.bound_checked(call));
+        let result = if task.span.is_disabled() {
+            run.await
+        } else {
+            // On the heap, so that calls that are not traced do not carry room for it.
+            Box::pin(run.instrument(task.span.clone())).await
+        };
+        self.in_time(result)
+    }
+
+    /// Checks that the call may go on.
     ///
     /// # Errors
     ///
-    /// Of the kind [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if it may not.
+    /// A [`CallError`] of the kind [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if it
+    /// may not.
     #[inline]
     pub fn check(&self) -> Result<(), CallError> {
-        if self.functions.is_stopped() || self.process.is_some() || !self.bounds.are_none() {
+        if self.dispatcher.gate.is_stopped() || self.unit.process().is_some() || !self.bounds.are_none() {
             return self.check_each();
         }
         Ok(())
     }
 
     fn check_each(&self) -> Result<(), CallError> {
-        if self.functions.is_stopped() {
+        if self.dispatcher.gate.is_stopped() {
             return Err(CallError::stopped());
         }
         if self.is_terminated() {
@@ -316,12 +463,12 @@ impl CallContext {
         self.bounds.check()
     }
 
-    /// Runs `future` until it is done, the call cancelled, or its deadline passed; in the latter cases drops it. For
-    /// an interceptor that waits, and for whoever narrows a `CallContext`.
+    /// Runs `future` until it is done, the call is cancelled, or its deadline has passed. Drops it in the latter cases. For an
+    /// interceptor that waits, and for code that narrows a `CallContext`.
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check); `future` is not even polled if the call may not go on to begin with.
+    /// As [`check`](Self::check). `future` is not polled if the call may not go on to begin with.
     ///
     /// # Cancel safety
     ///
@@ -330,7 +477,7 @@ impl CallContext {
         Bound { ctx: self, future: Some(future), is_checked: false, ended: None }
     }
 
-    /// The same where [`check`](Self::check) was asked just now.
+    /// As [`bound`](Self::bound), after a call of [`check`](Self::check).
     pub(crate) const fn bound_checked<F: Future>(&self, future: F) -> Bound<'_, F> {
         Bound { ctx: self, future: Some(future), is_checked: true, ended: None }
     }
@@ -349,10 +496,10 @@ impl CallContext {
         if result.is_ok() && self.bounds.is_past() { Err(CallError::deadline()) } else { result }
     }
 
-    /// Waits until the call may go on no more, and says why.
+    /// Waits until the call may not go on, and returns why.
     async fn ended(&self) -> CallError {
         tokio::select! {
-            () = self.functions.stopped() => CallError::stopped(),
+            () = self.dispatcher.gate.stopped() => CallError::stopped(),
             () = self.terminated() => CallError::terminated(),
             reached = self.bounds.reached() => reached,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frame_registry::{BoxError, IdError};
 
-use crate::id::FunctionId;
+use crate::pid::FunctionId;
 #[cfg(feature = "lua")]
 use crate::printable::shortened;
 

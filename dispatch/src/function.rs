@@ -1,85 +1,104 @@
-//! What can be called.
+//! Registered functions.
 
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::context::CallContext;
+use frame_registry::{App, Frame, Options};
+use futures_core::future::BoxFuture;
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use crate::context::{CallContext, Function};
 use crate::error::CallError;
-use crate::handler::Handler;
+use crate::frame::{self, ATTEMPT, FUNCTION, PID};
 use crate::payload::Payload;
+use crate::pid::FunctionId;
+use crate::pid::{Host, Pid};
+use crate::task::Task;
 
-/// A boxed future.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// Something that can be called. Closures and `async fn`s convert [into](IntoFunction) a function.
-///
-/// Dropping the future ends the call, so a function is written to be cancel safe.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a function",
-    label = "write `async |ctx: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
-)]
-pub trait Function: Send + Sync + 'static {
-    /// Runs the function with the frame of `ctx`.
-    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
+/// A registered function. Every call of it holds a reference until it is done.
+pub(crate) struct FunctionEntry {
+    pub(crate) id: Arc<FunctionId>,
+    pub(crate) options: Options,
+    /// The host in the PIDs of its calls.
+    host: Host,
+    function: Box<dyn Function>,
+    /// Never sent on. It is dropped after the function, which tells [`Retired`] that it has been.
+    _dropped: oneshot::Sender<Infallible>,
+    /// Waits here until the entry is retired.
+    retired: Mutex<Option<Retired>>,
 }
 
-/// Conversion into a [`Function`].
+/// A function that was replaced or unregistered. It finishes the calls that have begun, and is dropped with the last one.
 ///
-/// Implemented for every [`Function`], and for closures and `async fn`s of the [forms](crate::handler) that a
-/// function may have. The compiler infers `M`, which keeps these implementations apart.
-///
-/// [`Functions::register`](crate::Functions::register) calls it. Call it to pass a closure where a
-/// [`Function`] is expected:
-///
-/// ```
-/// use frame_dispatch::{CallContext, Function, IntoFunction, Json};
-///
-/// fn boxed<M>(function: impl IntoFunction<M, Function: Function>) -> Box<dyn Function> {
-///     Box::new(function.into_function())
-/// }
-///
-/// let increment = boxed(async |_: CallContext, Json(n): Json<u64>| Json(n + 1));
-/// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be registered as a function",
-    label = "is neither a closure that takes a context and at most one argument nor a `Function`",
-    note = "write `async |ctx: CallContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
-    note = "a function takes a `CallContext`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
-)]
-pub trait IntoFunction<M> {
-    /// The function. [`Function`] is not a bound here, so that the compiler says why a closure is not a
-    /// function.
-    type Function;
-
-    /// Converts into a function.
-    fn into_function(self) -> Self::Function;
+/// Dropping this changes nothing about that.
+#[derive(Debug)]
+pub struct Retired {
+    dropped: oneshot::Receiver<Infallible>,
 }
 
-impl<F: Function> IntoFunction<()> for F {
-    type Function = F;
+impl FunctionEntry {
+    pub(crate) fn new(id: FunctionId, options: Options, function: impl Function) -> Self {
+        let (sender, dropped) = oneshot::channel();
+        Self {
+            host: Host::named(id.as_str()),
+            id: Arc::new(id),
+            options,
+            function: Box::new(function),
+            _dropped: sender,
+            retired: Mutex::new(Some(Retired { dropped })),
+        }
+    }
 
-    fn into_function(self) -> F {
-        self
+    /// Makes the frame of a call, whose options are merged.
+    pub(crate) fn frame(&self, caller: &CallContext, task: &mut Task) -> Result<Frame, CallError> {
+        caller.check()?;
+        let pid = Pid::next(self.host);
+        let id = FUNCTION.pair_shared(Arc::clone(&self.id));
+        let attempt = task.attempt;
+        let frame = frame::make(
+            caller.app(),
+            caller.parent(),
+            |frame| {
+                frame.push(id).set(&PID, pid).set(&ATTEMPT, attempt);
+            },
+            task.pairs.drain(..),
+            &task.options,
+        )?;
+        if !task.span.is_disabled() {
+            record(&task.span, &frame, caller.app());
+        }
+        Ok(frame)
+    }
+
+    /// Returns the retired function, once.
+    pub(crate) fn retire(&self) -> Option<Retired> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-impl<F, X, R> IntoFunction<fn(X) -> R> for F
-where
-    F: Fn(X) -> R,
-{
-    type Function = Handler<F, fn(X) -> R>;
-
-    fn into_function(self) -> Self::Function {
-        Handler::new(self)
+impl Function for FunctionEntry {
+    fn call(&self, ctx: CallContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        self.function.call(ctx, payload)
     }
 }
 
-impl<F, X, A, R> IntoFunction<fn(X, A) -> R> for F
-where
-    F: Fn(X, A) -> R,
-{
-    type Function = Handler<F, fn(X, A) -> R>;
+/// Records in the span of a call what only its frame holds.
+fn record(span: &Span, frame: &Frame, app: &App) {
+    if let Some(pid) = frame.get(&PID) {
+        span.record("pid", tracing::field::display(pid));
+    }
+    let resolvers: Vec<_> = app.resolvers().iter().map(|resolver| resolver.name().to_owned()).collect();
+    span.record("resolvers", resolvers.join(", "));
+}
 
-    fn into_function(self) -> Self::Function {
-        Handler::new(self)
+impl Retired {
+    /// Waits until the last of its calls is done and the function is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops this.
+    pub async fn drained(self) {
+        let Err(_dropped) = self.dropped.await;
     }
 }

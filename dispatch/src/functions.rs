@@ -2,24 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use frame_registry::{App, Frame, FrameBuilder, Options};
+use frame_registry::{App, Frame, Options};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::context::CallContext;
-use crate::entry::{Entry, Retired};
+use crate::context::{CallContext, Dispatch, Dispatcher, Function, PreparedCall};
 use crate::error::{CallError, FunctionsError};
-use crate::executor;
-use crate::function::{Function, IntoFunction};
-use crate::gate::Gate;
-use crate::id::FunctionId;
+use crate::function::{FunctionEntry, Retired};
+use crate::handler::IntoFunction;
 use crate::interceptor::Interceptors;
-use crate::nesting;
-use crate::payload::Payload;
+use crate::nesting::Nesting;
+use crate::pid::FunctionId;
 use crate::task::Task;
 
 /// How long calls that were cancelled are waited for. Dropping a future takes no time unless it blocks its thread.
@@ -30,16 +26,12 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Looking one up never waits; a call that has begun goes on with the function it began with.
 #[derive(Clone)]
 pub struct Functions {
-    inner: Arc<Inner>,
+    dispatcher: Arc<Dispatcher<FunctionTable>>,
 }
 
-struct Inner {
-    app: App,
-    config: FunctionsConfig,
+struct FunctionTable {
     entries: ArcSwap<Entries>,
     interceptors: Interceptors,
-    gate: Gate,
-    no_frame: Frame,
 }
 
 /// Limits of all calls of a [`Functions`].
@@ -78,7 +70,7 @@ impl FunctionsConfig {
     }
 }
 
-type Entries = BTreeMap<FunctionId, Arc<Entry>>;
+type Entries = BTreeMap<FunctionId, Arc<FunctionEntry>>;
 
 /// What became of the calls that ran when the functions were stopped, calls inside calls included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,39 +91,32 @@ impl Functions {
     /// Creates an empty set of functions of `app`, with these limits.
     #[must_use]
     pub fn with_config(app: App, config: FunctionsConfig) -> Self {
-        let inner = Inner {
-            app,
-            config,
-            entries: ArcSwap::default(),
-            interceptors: Interceptors::built_in(),
-            gate: Gate::default(),
-            no_frame: FrameBuilder::new().seal(),
-        };
-        Self { inner: Arc::new(inner) }
+        let table = FunctionTable { entries: ArcSwap::default(), interceptors: Interceptors::built_in() };
+        Self { dispatcher: Arc::new(Dispatcher::new(app, config.max_depth, table)) }
     }
 
     /// The app.
     pub fn app(&self) -> &App {
-        &self.inner.app
+        &self.dispatcher.app
     }
 
     pub(crate) fn max_depth(&self) -> u32 {
-        self.inner.config.max_depth
+        self.dispatcher.max_depth
     }
 
     /// What runs around every call.
     pub fn interceptors(&self) -> &Interceptors {
-        &self.inner.interceptors
+        &self.table().interceptors
     }
 
-    /// The surroundings of whoever is no function: calls made with it inherit nothing.
+    /// Returns a root context. Calls through it inherit no frame.
     #[must_use]
     pub fn root(&self) -> CallContext {
-        CallContext::root(self.clone())
+        CallContext::root(self.dispatcher.clone(), None)
     }
 
-    /// The same, for whoever is no function and has a frame all the same: calls made with it inherit from `frame`. So a
-    /// program gives all that it runs what its own defaults decide, or a server what a request says.
+    /// Returns a root context whose calls inherit from `frame`: a frame of a program's own defaults, or of what a request to a
+    /// server says.
     ///
     /// ```
     /// use frame_dispatch::{CallContext, Functions, Json, Task};
@@ -154,7 +139,7 @@ impl Functions {
     /// ```
     #[must_use]
     pub fn root_in(&self, frame: Frame) -> CallContext {
-        CallContext::root(self.clone()).with_parent_frame(Some(frame))
+        CallContext::root(self.dispatcher.clone(), Some(frame))
     }
 
     /// Adds a function: a closure or an `async fn` of one of these [forms](crate::handler), or a type that
@@ -201,7 +186,7 @@ impl Functions {
         options: Options,
         function: impl IntoFunction<M, Function: Function>,
     ) -> Result<(), FunctionsError> {
-        let entry = Arc::new(Entry::new(id, options, function.into_function()));
+        let entry = Arc::new(FunctionEntry::new(id, options, function.into_function()));
         self.change(&entry, |entries| {
             if entries.contains_key(&*entry.id) {
                 return Err(FunctionsError::AlreadyRegistered { id: (*entry.id).clone() });
@@ -224,7 +209,7 @@ impl Functions {
         options: Options,
         function: impl IntoFunction<M, Function: Function>,
     ) -> Result<Retired, FunctionsError> {
-        let entry = Arc::new(Entry::new(id, options, function.into_function()));
+        let entry = Arc::new(FunctionEntry::new(id, options, function.into_function()));
         let not_registered = || FunctionsError::NotRegistered { id: (*entry.id).clone() };
         let mut old = None;
         self.change(&entry, |entries| {
@@ -246,8 +231,9 @@ impl Functions {
         functions: impl IntoIterator<Item = (FunctionId, Options, F)>,
     ) -> Result<Vec<(FunctionId, Retired)>, FunctionsError> {
         let functions = functions.into_iter();
-        let new: Vec<_> =
-            functions.map(|(id, options, function)| Arc::new(Entry::new(id, options, function))).collect();
+        let new: Vec<_> = functions
+            .map(|(id, options, function)| Arc::new(FunctionEntry::new(id, options, function)))
+            .collect();
         let Some(first) = new.first() else { return Ok(Vec::new()) };
         let mut replaced = Vec::new();
         self.change(first, |entries| {
@@ -264,7 +250,7 @@ impl Functions {
     /// Removes a function, if it is there. Calls that it has begun it finishes.
     pub fn remove(&self, id: &FunctionId) -> Option<Retired> {
         let mut removed = None;
-        self.inner.entries.rcu(|entries| {
+        self.table().entries.rcu(|entries| {
             let mut copy = Entries::clone(entries);
             removed = copy.remove(id);
             copy
@@ -274,60 +260,12 @@ impl Functions {
 
     /// The ids of the functions, sorted.
     pub fn list(&self) -> Vec<FunctionId> {
-        self.inner.entries.load().keys().cloned().collect()
+        self.table().entries.load().keys().cloned().collect()
     }
 
     /// A copy of the options that a function was registered with.
     pub fn options(&self, id: &FunctionId) -> Option<Options> {
-        self.inner.entries.load().get(id).map(|entry| entry.options.clone())
-    }
-
-    /// Calls a function, with a frame that inherits from that of `ctx`, and within the bounds of `ctx`: merges the
-    /// options, goes through the [interceptors](Self::interceptors), then makes the frame, and then runs it.
-    ///
-    /// # Errors
-    ///
-    /// A [`CallError`], of the kind [`NotFound`](crate::ErrorKind::NotFound) if no function has the id, of the kind
-    /// [`Denied`](crate::ErrorKind::Denied) if its frame was refused or a resolver panicked, of the kind
-    /// [`Cancelled`](crate::ErrorKind::Cancelled) or [`Deadline`](crate::ErrorKind::Deadline) if `ctx` ended it, of
-    /// the kind [`Unavailable`](crate::ErrorKind::Unavailable) once the functions [stop](Self::stop), of the kind
-    /// [`Exhausted`](crate::ErrorKind::Exhausted) if calls are nested too [deep](FunctionsConfig::max_depth), of the kind
-    /// [`Internal`](crate::ErrorKind::Internal) if it panicked, and else whatever an interceptor or the function fails
-    /// with.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the function's. A deeply nested call may run in a task of its own. If another thread is
-    /// polling that task, the function's future is dropped as soon as the poll returns.
-    #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
-    pub fn call<'a>(
-        &'a self,
-        ctx: &'a CallContext,
-        mut task: Task,
-    ) -> impl Future<Output = Result<Payload, CallError>> + Send + use<'a> {
-        async move {
-            if ctx.nesting().is_deep(self.inner.config.max_depth) {
-                return nesting::call(self, ctx, task).await;
-            }
-            let gate = &self.inner.gate;
-            let _running = if ctx.is_admitted() {
-                gate.enter_inside().ok_or_else(|| CallError::stopped().of(&task.function))?
-            } else {
-                gate.enter().ok_or_else(|| CallError::stopping().of(&task.function))?
-            };
-            let entry = self.inner.entries.load().get(&task.function).cloned();
-            let Some(entry) = entry else { return Err(CallError::not_found().of(&task.function)) };
-            if !entry.options.is_empty() {
-                task.options = entry.options.merged_under(&task.options);
-            }
-            let nesting = ctx.nesting().inside();
-            let result = match self.inner.interceptors.around(&entry, ctx, nesting, &mut task) {
-                Ok(None) => executor::execute(&entry, ctx, nesting, &mut task).await,
-                Ok(Some(call)) => call.await,
-                Err(error) => Err(error),
-            };
-            result.map_err(|error| error.of(&entry.id))
-        }
+        self.table().entries.load().get(id).map(|entry| entry.options.clone())
     }
 
     /// Stops admitting calls from outside, waits until `deadline` for those that run, then cancels what is left, and drops
@@ -337,40 +275,31 @@ impl Functions {
     ///
     /// Dropping the future leaves the functions closed, and what runs running.
     pub async fn stop(&self, deadline: Instant) -> Stopped {
-        let gate = &self.inner.gate;
+        let gate = &self.dispatcher.gate;
         gate.close();
         // Whether they ended in time shows in what is left.
         let _ = timeout_at(deadline, gate.idle()).await;
         gate.stop();
-        self.inner.entries.store(Arc::default());
+        self.table().entries.store(Arc::default());
         let cancelled = gate.running();
         let _ = timeout(LAST_WAIT, gate.idle()).await;
         Stopped { cancelled, running: gate.running() }
     }
 
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.inner.gate.is_stopped()
-    }
-
-    pub(crate) async fn stopped(&self) {
-        self.inner.gate.stopped().await;
-    }
-
-    /// The frame of what is no function.
-    pub(crate) fn no_frame(&self) -> &Frame {
-        &self.inner.no_frame
+    fn table(&self) -> &FunctionTable {
+        &self.dispatcher.functions
     }
 
     /// Publishes a changed copy. `change` runs again where another thread was faster.
     fn change(
         &self,
-        entry: &Entry,
+        entry: &FunctionEntry,
         mut change: impl FnMut(&mut Entries) -> Result<(), FunctionsError>,
     ) -> Result<(), FunctionsError> {
         let mut changed = Ok(());
-        self.inner.entries.rcu(|entries| {
+        self.table().entries.rcu(|entries| {
             let mut copy = Entries::clone(entries);
-            changed = if self.inner.gate.is_closed() {
+            changed = if self.dispatcher.gate.is_closed() {
                 Err(FunctionsError::Stopping { id: (*entry.id).clone() })
             } else {
                 change(&mut copy)
@@ -378,6 +307,21 @@ impl Functions {
             copy
         });
         changed
+    }
+}
+
+impl Dispatch for FunctionTable {
+    fn prepare<'a>(
+        &'a self,
+        caller: &'a CallContext,
+        nesting: Nesting,
+        task: &mut Task,
+    ) -> Result<PreparedCall<'a>, CallError> {
+        let entry = self.entries.load().get(&task.function).cloned().ok_or_else(CallError::not_found)?;
+        if !entry.options.is_empty() {
+            task.options = entry.options.merged_under(&task.options);
+        }
+        self.interceptors.prepare(entry, caller, nesting, task)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Functions`] holds them by id; [`CallContext::call`] runs one, from another or from [`Functions::root`], through the
 //! [interceptors](interceptor) that its options switch on. Whatever the function is, its
-//! frame is made in one place (`executor.rs`): fork the caller's frame, set the function's id and a fresh PID, add
+//! frame is made in one place (`frame.rs`): fork the caller's frame, set the function's id and a fresh PID, add
 //! the task's pairs, run every resolver of the app over the merged options, seal. If a resolver refuses, the
 //! function never starts. Nothing here knows any option.
 //!
@@ -31,16 +31,13 @@
 
 mod bounds;
 mod context;
-mod entry;
 mod error;
-mod executor;
 mod frame;
 mod function;
 mod functions;
 mod gate;
 pub mod handler;
 mod held;
-mod id;
 pub mod interceptor;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod log;
@@ -60,19 +57,19 @@ mod task;
 #[cfg(feature = "wasm")]
 pub mod wasm;
 
-pub use crate::context::CallContext;
-pub use crate::entry::Retired;
+pub use futures_core::future::BoxFuture;
+
+pub use crate::context::{CallContext, Function};
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
-pub use crate::executor::{ATTEMPT, FUNCTION};
-pub use crate::frame::PID;
-pub use crate::function::{BoxFuture, Function, IntoFunction};
+pub use crate::frame::{ATTEMPT, FUNCTION, PID};
+pub use crate::function::Retired;
 pub use crate::functions::{Functions, FunctionsConfig, Stopped};
-pub use crate::id::{FunctionId, FunctionKind};
+pub use crate::handler::IntoFunction;
 pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::log::LogFields;
 pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
-pub use crate::pid::{Host, Pid, PidError};
+pub use crate::pid::{FunctionId, FunctionKind, Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
 #[cfg(any(feature = "lua", feature = "wasm"))]

@@ -11,8 +11,7 @@ use tracing::Level;
 use tracing::field::{Value, display};
 
 use crate::context::CallContext;
-use crate::executor::FUNCTION;
-use crate::frame::PID;
+use crate::frame::{FUNCTION, PID};
 use crate::printable::{escape_json, printable};
 use crate::process::PROCESS;
 

@@ -9,18 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll};
 use std::thread;
 
+use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::instrument::WithSubscriber;
 use tracing::{Instrument, Span};
 
-use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
-use crate::functions::Functions;
 use crate::panics;
 use crate::payload::Payload;
-use crate::task::Task;
 
 /// How many nested calls share a stack.
 ///
@@ -72,26 +69,15 @@ impl Nesting {
     }
 }
 
-/// Makes a call that [is deep](Nesting::is_deep): refuses it, or runs it on a fresh stack.
-#[cold]
-pub(crate) fn call(
-    functions: &Functions,
-    ctx: &CallContext,
-    task: Task,
-) -> BoxFuture<'static, Result<Payload, CallError>> {
-    let function = task.function().clone();
-    match spawn(functions, ctx, task) {
-        Ok(spawned) => Box::pin(spawned),
-        Err(error) => Box::pin(async move { Err(error.of(&function)) }),
-    }
-}
-
-fn spawn(functions: &Functions, ctx: &CallContext, task: Task) -> Result<SpawnedCall, CallError> {
-    let nesting = ctx.nesting();
-    nesting.check(functions.max_depth())?;
+/// Spawns a call as a task of its own, which has a fresh stack. It stays in the span and the subscriber of its caller.
+///
+/// # Errors
+///
+/// Of the kind [`Exhausted`](ErrorKind::Exhausted) outside of a tokio runtime.
+pub(crate) fn spawn(
+    call: impl Future<Output = Result<Payload, CallError>> + Send + 'static,
+) -> Result<SpawnedCall, CallError> {
     let runtime = Handle::try_current().map_err(|_| no_runtime())?;
-    let (functions, ctx) = (functions.clone(), ctx.clone().on_fresh_stack());
-    let call = async move { functions.call(&ctx, task).await };
     let call = call.instrument(Span::current()).with_current_subscriber();
     let slot = Arc::new(CallSlot(Mutex::new(Some(Box::pin(call)))));
     let task = runtime.spawn(PollSlot(Arc::clone(&slot)));
@@ -110,7 +96,7 @@ type CallFuture = BoxFuture<'static, Result<Payload, CallError>>;
 
 /// A call that runs as a task of its own. Dropping it drops the call: at once, or when its current poll on another thread
 /// returns.
-struct SpawnedCall {
+pub(crate) struct SpawnedCall {
     slot: Arc<CallSlot>,
     task: JoinHandle<Result<Payload, CallError>>,
 }

@@ -1,4 +1,4 @@
-//! The number of a unit that was spawned.
+//! The ids of functions, and the PIDs of units that run.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -9,6 +9,20 @@ use std::ptr;
 use std::str::FromStr;
 use std::sync::atomic::{self, AtomicU64};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use frame_registry::{Id, IdKind};
+
+/// The name of a function: `namespace:name`.
+pub type FunctionId = Id<FunctionKind>;
+
+/// Marks an [`Id`] as the name of a function.
+#[derive(Debug)]
+pub enum FunctionKind {}
+
+impl IdKind for FunctionKind {
+    const NOUN: &'static str = "function";
+    const EXAMPLE: &'static str = "app:hello";
+}
 
 /// What a unit is spawned by: for a function, its id; for a process, the host that it lives on, behind the name of its node.
 ///

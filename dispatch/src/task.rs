@@ -3,8 +3,8 @@
 use frame_registry::{Options, Pair};
 use tracing::Span;
 
-use crate::id::FunctionId;
 use crate::payload::Payload;
+use crate::pid::FunctionId;
 
 /// A call of a function: what it is given, and what its frame shall have.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub struct Task {
     /// Most calls have none, so this is not a `Pairs`, which has room for some.
     pub(crate) pairs: Vec<Pair>,
     pub(crate) attempt: u32,
-    /// Where the executor says what it knows of the call, and what it runs the function in.
+    /// The span of the call, which its function runs in. Its frame is recorded there.
     pub(crate) span: Span,
 }
 

@@ -238,10 +238,14 @@ async fn a_call_whose_outer_call_has_ended_is_refused_once_stopped() {
 #[tokio::test]
 async fn a_function_that_stops_the_functions_is_cancelled_and_they_are_dropped() {
     let functions = functions();
+    let of_itself = functions.clone();
     functions
-        .register(id("app:stops"), Options::new(), async |ctx: CallContext, payload: Payload| {
-            ctx.functions().stop(Instant::now()).await;
-            Ok(payload)
+        .register(id("app:stops"), Options::new(), move |_: CallContext, payload: Payload| {
+            let functions = of_itself.clone();
+            async move {
+                functions.stop(Instant::now()).await;
+                Ok(payload)
+            }
         })
         .unwrap();
     let error = functions.root().call(Task::new(id("app:stops"))).await.unwrap_err();

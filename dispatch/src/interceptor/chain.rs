@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use frame_registry::{DeclaredOption, OptionKind, Options};
+use futures_core::future::BoxFuture;
 
 use super::Interceptor;
 use super::max_concurrent::Places;
@@ -16,15 +17,13 @@ use super::retry::Retries;
 use super::seen::OptionAudit;
 use super::timeout::Timeouts;
 use super::traced::Traces;
-use crate::context::CallContext;
-use crate::entry::Entry;
+use crate::context::{CallContext, PreparedCall};
 use crate::error::{CallError, ErrorKind};
-use crate::executor;
-use crate::function::BoxFuture;
-use crate::id::FunctionId;
+use crate::function::FunctionEntry;
 use crate::nesting::Nesting;
 use crate::panics;
 use crate::payload::Payload;
+use crate::pid::FunctionId;
 use crate::task::Task;
 
 /// What runs around every call, in order.
@@ -149,34 +148,36 @@ impl Interceptors {
         self.chain.load().iter().map(|link| link.name()).collect()
     }
 
-    /// Returns the whole call, which takes the task, if an interceptor applies to it. The options are merged.
-    pub(crate) fn around<'a>(
+    /// Prepares a call, whose options are merged. If an interceptor applies, the call takes the task.
+    pub(crate) fn prepare<'a>(
         &self,
-        entry: &'a Entry,
-        ctx: &'a CallContext,
+        entry: Arc<FunctionEntry>,
+        caller: &'a CallContext,
         nesting: Nesting,
         task: &mut Task,
-    ) -> Result<Option<BoxFuture<'a, Result<Payload, CallError>>>, CallError> {
+    ) -> Result<PreparedCall<'a>, CallError> {
         let is_for_dispatcher = |option: &DeclaredOption| option.kind() == OptionKind::Dispatcher;
         if self.unconditional.load(Ordering::Acquire) == 0 && !task.options.iter().any(is_for_dispatcher) {
-            return Ok(None);
+            let frame = entry.frame(caller, task)?;
+            return Ok(PreparedCall::Direct(entry, frame));
         }
         let chain = Guard::into_inner(self.chain.load());
-        let mut next = Next { entry, come_to: &[], rest: &chain, seen: None, nesting };
+        let mut next = Next { entry: &entry, come_to: &[], rest: &chain, seen: None, nesting };
         if next.skip(task)?.is_none() {
             next.seen(task.options()).check()?;
-            return Ok(None);
+            let frame = entry.frame(caller, task)?;
+            return Ok(PreparedCall::Direct(entry, frame));
         }
         let at = chain.len() - next.rest.len() - 1;
         let task = mem::replace(task, Task::new(task.function.clone()));
         // On the heap, so that calls that go straight to the function do not carry room for it.
-        Ok(Some(Box::pin(async move {
+        Ok(PreparedCall::Intercepted(Box::pin(async move {
             let (come_to, rest) = (&chain[..=at], &chain[at + 1..]);
-            let next = Next { entry, come_to, rest, seen: None, nesting };
-            let inside = ctx.admitted();
+            let next = Next { entry: &entry, come_to, rest, seen: None, nesting };
+            let inside = caller.admitted();
             let call = next.intercept(&*chain[at].interceptor, &inside, task);
             // An interceptor may wait for what does not know the bounds, and panic as it is dropped.
-            panics::caught(ctx.bound(call)).await
+            panics::caught(caller.bound(call)).await
         })))
     }
 }
@@ -192,7 +193,7 @@ impl fmt::Debug for Interceptors {
 /// every time that comes to the function makes a new frame.
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
-    entry: &'a Entry,
+    entry: &'a FunctionEntry,
     /// Those that the call came to since the last of `seen`.
     come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
@@ -217,7 +218,7 @@ impl<'a> Next<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Functions::call`](crate::Functions::call).
+    /// As [`CallContext::call`].
     ///
     /// # Cancel safety
     ///
@@ -278,7 +279,8 @@ impl<'a> Next<'a> {
 
     async fn execute(&self, ctx: &CallContext, task: &mut Task) -> Result<Payload, CallError> {
         self.seen(task.options()).check()?;
-        executor::execute(self.entry, ctx, self.nesting, task).await
+        let frame = self.entry.frame(ctx, task)?;
+        ctx.run(self.entry, frame, self.nesting, task).await
     }
 }
 

@@ -39,10 +39,10 @@ pub use self::timeout::{TIMEOUT, Timeout};
 pub use self::traced::TRACED;
 
 use frame_registry::DeclaredOption;
+use futures_core::future::BoxFuture;
 
 use crate::context::CallContext;
 use crate::error::CallError;
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::task::Task;
 

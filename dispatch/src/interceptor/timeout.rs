@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use futures_core::future::BoxFuture;
 use serde::Deserialize;
 
 use super::duration::DurationText;
 use super::{Interceptor, Next, OutOfRange};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::task::Task;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 use tracing::field::{Empty, debug, display};
 use tracing::{Span, info_span};
@@ -10,7 +11,6 @@ use tracing::{Span, info_span};
 use super::{Interceptor, Next};
 use crate::context::CallContext;
 use crate::error::CallError;
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::task::Task;
 

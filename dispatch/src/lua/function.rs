@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_core::future::BoxFuture;
+
 use super::config::LuaConfig;
 use super::engine::{LuaEngine, LuaError};
 use super::vm::Vm;
-use crate::context::CallContext;
+use crate::context::{CallContext, Function};
 use crate::error::{CallError, ErrorKind};
-use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics, Turn};
 use crate::process::{Process, ProcessContext};

@@ -380,7 +380,9 @@ struct Calling<'a> {
 
 impl<'a> Calling<'a> {
     fn begin(ctx: &'a CallContext, limit: u32) -> Result<Self, ProcessCallError> {
-        let Some(caller) = ctx.owner() else { return Ok(Self { caller: None, task: None, timer: None }) };
+        let Some(caller) = ProcessCell::containing(ctx) else {
+            return Ok(Self { caller: None, task: None, timer: None });
+        };
         let task = task::try_id();
         let mut state = caller.state();
         if state.calls >= limit {

@@ -1,16 +1,17 @@
 //! One process: what it is, what it is related to, and how it ends.
 
+use std::any::Any;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,6 +26,8 @@ use super::message::Message;
 use super::monitor::MonitorRef;
 use super::owner::Owner;
 use super::timer::Timers;
+use crate::bounds::Termination;
+use crate::context::{CallContext, ContainingProcess};
 use crate::error::{CallError, ErrorKind};
 use crate::panics;
 use crate::pid::Pid;
@@ -45,10 +48,7 @@ pub(crate) struct ProcessCell {
     frame: Frame,
     state: Mutex<State>,
     has_ended: AtomicBool,
-    /// It ends, or has ended: so does all that was called in it.
-    is_terminated: AtomicBool,
-    /// Notified of that, if anything waits for it.
-    terminated: OnceLock<Box<Notify>>,
+    termination: Termination,
 }
 
 #[derive(Default)]
@@ -185,6 +185,16 @@ impl State {
     }
 }
 
+impl ContainingProcess for ProcessCell {
+    fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    fn termination(&self) -> &Termination {
+        &self.termination
+    }
+}
+
 impl ProcessCell {
     pub(super) fn new(
         pid: Pid,
@@ -204,16 +214,23 @@ impl ProcessCell {
             frame,
             state: Mutex::default(),
             has_ended: AtomicBool::new(false),
-            is_terminated: AtomicBool::new(false),
-            terminated: OnceLock::new(),
+            termination: Termination::default(),
         })
     }
 
-    pub(crate) const fn pid(&self) -> Pid {
-        self.pid
+    /// The process that a context belongs to.
+    pub(super) fn of(ctx: &CallContext) -> Option<Arc<Self>> {
+        let process: Arc<dyn Any + Send + Sync> = Arc::clone(ctx.process()?) as _;
+        process.downcast().ok()
     }
 
-    pub(crate) const fn frame(&self) -> &Frame {
+    /// The process that a context belongs to, or that called the function it belongs to, directly or through others.
+    pub(super) fn containing(ctx: &CallContext) -> Option<&Self> {
+        let process: &dyn Any = &**ctx.containing_process()?;
+        process.downcast_ref()
+    }
+
+    pub(super) const fn frame(&self) -> &Frame {
         &self.frame
     }
 
@@ -226,30 +243,13 @@ impl ProcessCell {
     }
 
     /// Whether it is being terminated, or has ended.
-    pub(crate) fn is_terminated(&self) -> bool {
-        self.is_terminated.load(Ordering::Acquire)
+    pub(super) fn is_terminated(&self) -> bool {
+        self.termination.has_begun()
     }
 
     /// Waits until it [is](Self::is_terminated).
-    pub(crate) async fn terminated(&self) {
-        if self.is_terminated() {
-            return;
-        }
-        // Made before the next look, it is notified of what comes after that.
-        let terminated = self.terminated.get_or_init(Box::default).notified();
-        // With the fence below: either this sees that it is terminated, or what notes that sees the `Notify`.
-        fence(Ordering::SeqCst);
-        if !self.is_terminated() {
-            terminated.await;
-        }
-    }
-
-    fn note_terminated(&self) {
-        self.is_terminated.store(true, Ordering::Release);
-        fence(Ordering::SeqCst);
-        if let Some(terminated) = self.terminated.get() {
-            terminated.notify_waiters();
-        }
+    pub(super) async fn terminated(&self) {
+        self.termination.begun().await;
     }
 
     /// It is spawned. It may be being terminated already.
@@ -271,7 +271,7 @@ impl ProcessCell {
 
     /// Drops its future, once its end is decided.
     pub(super) fn abort(&self, task: Option<AbortHandle>) {
-        self.note_terminated();
+        self.termination.begin();
         if let Some(task) = task {
             task.abort();
         }
@@ -399,7 +399,7 @@ impl ProcessCell {
             timer.abort();
         }
         // What is left of it, such as a task that it spawned, ends with it.
-        self.note_terminated();
+        self.termination.begin();
         self.end_owned(owned, &exit.reason);
         shielded(|| drop(self.mailbox.close()));
         // One that was never started is none to remember, or the real ones would be forgotten for it.

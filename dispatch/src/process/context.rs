@@ -31,13 +31,17 @@ pub struct ProcessContext {
 
 impl ProcessContext {
     pub(super) fn new(instance: &Arc<ProcessCell>, waiting: Option<WaitingCaller>) -> Self {
-        let ctx =
-            CallContext::of_process(instance.manager.functions().clone(), Arc::clone(instance), waiting);
+        let (process, frame) = (Arc::clone(instance), instance.frame().clone());
+        let ctx = instance.manager.functions().root().into_process(process, frame, waiting);
         Self { ctx, fetched: Fetched::default() }
     }
 
-    pub(super) fn instance(&self) -> &Arc<ProcessCell> {
+    pub(super) fn instance(&self) -> &ProcessCell {
         instance(&self.ctx)
+    }
+
+    pub(super) fn shared_instance(&self) -> Arc<ProcessCell> {
+        ProcessCell::of(&self.ctx).expect("a `ProcessContext` is made of a process")
     }
 
     /// Its PID.
@@ -289,8 +293,8 @@ impl ProcessContext {
 
 /// Returns the process of a [`ProcessContext`]. It is the one in its `CallContext`: kept apart, it would take room twice in the future of each
 /// process.
-fn instance(ctx: &CallContext) -> &Arc<ProcessCell> {
-    ctx.owner().expect("a `ProcessContext` is made of a process")
+fn instance(ctx: &CallContext) -> &ProcessCell {
+    ProcessCell::containing(ctx).expect("a `ProcessContext` is made of a process")
 }
 
 impl Drop for ProcessContext {

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use frame_registry::{Id, IdKind, Options};
+use futures_core::future::BoxFuture;
 
 use super::context::ProcessContext;
 use super::supervisor::Supervisor;
 use crate::error::CallError;
-use crate::function::BoxFuture;
 use crate::handler::{Handler, HandlerContext, RunsWith};
 use crate::panics;
 use crate::payload::Payload;

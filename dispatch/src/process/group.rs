@@ -442,7 +442,7 @@ impl ProcessContext {
     ///
     /// A [`GroupError`].
     pub fn watch_group(&self, group: &GroupId) -> Result<bool, GroupError> {
-        let instance = self.instance();
+        let instance = self.shared_instance();
         self.processes().group_limit(group)?;
         let mut state = instance.state();
         if let Some(exit) = state.exit_of(instance.pid) {
@@ -453,7 +453,7 @@ impl ProcessContext {
             return Ok(false);
         }
         let limit = MOST_WATCHERS;
-        let is_added = self.processes().groups().add(group, instance, limit, |group| &mut group.watchers);
+        let is_added = self.processes().groups().add(group, &instance, limit, |group| &mut group.watchers);
         used.watch = if is_added { Watch::Yes } else { Watch::No };
         state.forget_unused_groups();
         if is_added { Ok(true) } else { Err(GroupError::TooManyWatchers { group: group.clone(), limit }) }

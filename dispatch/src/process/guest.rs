@@ -6,6 +6,7 @@ use std::time::Duration;
 use frame_registry::IdError;
 
 use super::call::ProcessCallError;
+use super::cell::ProcessCell;
 use super::context::ProcessContext;
 use super::error::{ExecError, ProcessError, SpawnError};
 use super::exit::in_words;
@@ -193,7 +194,7 @@ impl Access {
         name: &str,
         host: Option<&str>,
     ) -> Result<(ProcessManager, GroupId), CallError> {
-        let own = ctx.containing_process().map(|process| &process.host.id);
+        let own = ProcessCell::containing(ctx).map(|process| &process.host.id);
         let host = match (host, own) {
             (Some(host), _) => {
                 host.parse().map_err(|error: IdError| CallError::invalid(error.to_string()))?

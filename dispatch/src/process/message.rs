@@ -55,7 +55,7 @@ pub enum Message {
 impl Message {
     /// A message of `ctx`.
     pub(super) fn sent(ctx: &CallContext, payload: Payload, reply: Option<ReplyTo>) -> Self {
-        Self::Sent { from: ctx.owner().map(|owner| owner.pid()), payload, reply }
+        Self::Sent { from: ctx.containing_process().map(|process| process.pid()), payload, reply }
     }
 
     /// The payload, if the message was sent or is of a timer.

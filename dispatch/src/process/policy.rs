@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use frame_registry::{Frame, Options};
 
+use super::cell::ProcessCell;
 use super::entry::{Entry, EntryId};
 use super::error::SpawnError;
 use super::host::{Host, HostId};
@@ -117,7 +118,7 @@ impl<'a> SpawnRequest<'a> {
     /// The process that starts it, itself or through a function that it called. A supervisor is the process that starts its
     /// children.
     pub fn process(&self) -> Option<ProcessRef<'a>> {
-        self.ctx.owner().map(|process| ProcessRef(process))
+        ProcessCell::containing(self.ctx).map(ProcessRef)
     }
 
     /// The frame of the unit that starts it, from which it would inherit.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
@@ -13,7 +14,6 @@ use super::mailbox::Refused;
 use super::manager::ProcessManager;
 use super::message::{Destination, Message};
 use crate::context::CallContext;
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::pid::PidError;
 

@@ -19,7 +19,7 @@ use super::message::Message;
 use super::{names, relations};
 use crate::context::{CallContext, WaitingCaller};
 use crate::error::{CallError, ErrorKind};
-use crate::frame::{self, PID, Refused};
+use crate::frame::{self, FrameError, PID};
 use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
@@ -214,9 +214,9 @@ impl ProcessManager {
         if !start.link && !start.monitor && start.owner.is_none() {
             return Ok(None);
         }
-        match ctx.process().filter(|starter| starter.manager.is(self)) {
+        match ProcessCell::of(ctx).filter(|starter| starter.manager.is(self)) {
             Some(starter) if starter.has_ended() => Err(SpawnError::StarterEnded { starter: starter.pid }),
-            Some(starter) => Ok(Some(Arc::clone(starter))),
+            Some(starter) => Ok(Some(starter)),
             None => Err(SpawnError::NoProcess),
         }
     }
@@ -278,9 +278,9 @@ impl ProcessManager {
             start.pairs.iter().cloned(),
             options,
         );
-        let frame = frame.map_err(|refused| match refused {
-            Refused::Resolver(source) => SpawnError::Denied { source },
-            Refused::Panic(message) => SpawnError::ResolverPanicked { message },
+        let frame = frame.map_err(|error| match error {
+            FrameError::Resolver(source) => SpawnError::Denied { source },
+            FrameError::Panic(message) => SpawnError::ResolverPanicked { message },
         })?;
         let place = host.admit().map_err(|none| match none {
             NoPlace::Full => SpawnError::HostFull { host: host.id.clone(), limit: host.config.processes },

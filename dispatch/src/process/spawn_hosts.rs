@@ -7,6 +7,7 @@ use frame_registry::{Key, frame_key};
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cell::ProcessCell;
 use super::host::HostId;
 use crate::context::CallContext;
 
@@ -77,6 +78,6 @@ impl<'de> Deserialize<'de> for SpawnHosts {
 /// Whether the unit of `ctx` may start processes on `host` where it is a script or a component.
 pub(super) fn may_spawn(ctx: &CallContext, host: &HostId) -> bool {
     // What a process calls acts for it, and fills its host and no other.
-    let is_own = ctx.containing_process().is_some_and(|process| process.host.id == *host);
+    let is_own = ProcessCell::containing(ctx).is_some_and(|process| process.host.id == *host);
     is_own || ctx.frame().get(&SPAWN_KEY).is_some_and(|hosts| hosts.contains(host))
 }

@@ -160,7 +160,7 @@ impl ProcessContext {
     /// [`TimerError::TooMany`] if the process has as many timers as its host [allows](super::HostConfig::timers), and
     /// [`TimerError::Ended`] if it has ended. A timer counts until its message is received, or it is cancelled.
     pub fn send_after(&self, time: Duration, payload: impl Into<Payload>) -> Result<TimerRef, TimerError> {
-        self.instance().add_timer(time, None, payload.into())
+        self.shared_instance().add_timer(time, None, payload.into())
     }
 
     /// Sends `payload` to this process every `period`, first after one `period`; otherwise as [`send_after`](Self::send_after).
@@ -176,7 +176,7 @@ impl ProcessContext {
         if period.is_zero() {
             return Err(TimerError::ZeroPeriod);
         }
-        self.instance().add_timer(period, Some(period), payload.into())
+        self.shared_instance().add_timer(period, Some(period), payload.into())
     }
 
     /// Cancels a timer. No message of it is in the mailbox afterwards, and none will be.

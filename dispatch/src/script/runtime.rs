@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use async_task::{FallibleTask, Runnable, ScheduleInfo, WithInfo};
+use futures_core::future::BoxFuture;
 use tokio::runtime::Handle;
 #[cfg(feature = "lua")]
 use tokio::task::yield_now;
@@ -27,7 +28,6 @@ use tracing::Span;
 use super::clock::{self, Observer};
 use super::unit::Unit;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::pid::Pid;
 

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_core::future::BoxFuture;
 use tokio::task::yield_now;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, UpdateDeadline};
@@ -16,9 +17,8 @@ use super::engine::Shared;
 use super::error::WasmError;
 use super::state::State;
 use super::{failure, wasi};
-use crate::context::CallContext;
+use crate::context::{CallContext, Function};
 use crate::error::{CallError, ErrorKind};
-use crate::function::{BoxFuture, Function};
 use crate::payload::Payload;
 use crate::pool::{Pool, PoolStatistics};
 use crate::process::{Process, ProcessContext};

@@ -8,8 +8,8 @@ use super::convert::{self, from_guest, to_guest};
 use super::json::Budget;
 use super::state::State;
 use crate::error::{CallError, ErrorKind};
-use crate::id::FunctionId;
 use crate::payload::Payload;
+use crate::pid::FunctionId;
 use crate::task::Task;
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -270,7 +270,7 @@ async fn a_child_has_the_frame_of_who_started_it_also_after_a_restart() {
     let top = up(&field, DynamicSpec::new(spec).with_backoff(Backoff::none())).await;
     let mut frame = FrameBuilder::new();
     frame.set(&TENANT, 7);
-    let ctx = field.root.functions().root_in(frame.seal());
+    let ctx = field.processes.functions().root_in(frame.seal());
     let child = top.handle.start_child(&ctx, DynamicChild::new()).await.unwrap();
     assert_eq!(seen.recv().await, Some((Some(7), None)));
     field.processes.try_send(&field.root, child.pid, json!(1)).unwrap();

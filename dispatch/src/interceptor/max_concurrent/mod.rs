@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use futures_core::future::BoxFuture;
 
 pub use self::limit::MaxConcurrent;
 
@@ -14,10 +15,9 @@ use self::line::{Entered, Line};
 use super::{Interceptor, Next};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
 use crate::held::{Hold, LimitId};
-use crate::id::FunctionId;
 use crate::payload::Payload;
+use crate::pid::FunctionId;
 use crate::task::Task;
 
 /// How many calls of the function may run at once. In text the number, or a map: see [`MaxConcurrent`].

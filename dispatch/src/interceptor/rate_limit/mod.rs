@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use futures_core::future::BoxFuture;
 
 pub use self::limit::RateLimit;
 
@@ -16,9 +17,8 @@ use self::gcra::Rate;
 use super::{Interceptor, Next};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
-use crate::id::FunctionId;
 use crate::payload::Payload;
+use crate::pid::FunctionId;
 use crate::task::Task;
 
 /// How many calls of the function may begin in a time. In text the calls and the time, such as `"100/s"`, or a map: see

@@ -5,6 +5,7 @@ mod policy;
 use std::fmt;
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
+use futures_core::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 pub use self::policy::RetryPolicy;
@@ -13,7 +14,6 @@ use super::timeout::call_within;
 use super::{Interceptor, Next};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::function::BoxFuture;
 use crate::payload::Payload;
 use crate::task::Task;
 

@@ -165,8 +165,8 @@ use self::run::Run;
 pub(super) use self::running::Supervisors;
 use super::{Process, ProcessContext};
 use crate::error::CallError;
-use crate::function::BoxFuture;
 use crate::payload::Payload;
+use futures_core::future::BoxFuture;
 
 /// Which children are started again when one has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -47,7 +47,7 @@ async fn called(world: &World, pair: Option<Pair>) -> Json {
     let mut frame = FrameBuilder::new();
     frame.pairs_mut().extend(pair);
     let id: FunctionId = "app:try".parse().unwrap();
-    let root = world.root.functions().root_in(frame.seal());
+    let root = world.processes.functions().root_in(frame.seal());
     let tried: Result<Payload, CallError> = within("a test for a call", root.call(Task::new(id))).await;
     tried.unwrap().as_json().unwrap().clone()
 }

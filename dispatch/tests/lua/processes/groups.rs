@@ -97,7 +97,7 @@ async fn a_script_uses_the_groups_of_its_own_host_and_of_those_that_it_is_grante
     let id: FunctionId = "app:try".parse().unwrap();
     let mut frame = FrameBuilder::new();
     frame.pairs_mut().push(SPAWN_KEY.pair(granted));
-    let root = world.root.functions().root_in(frame.seal());
+    let root = world.processes.functions().root_in(frame.seal());
     let tried = within("it", root.call(Task::new(id))).await.unwrap();
     let ends = [["invalid"; 2], ["denied"; 2], ["ok"; 2]];
     let expected: Vec<_> = ends.iter().flat_map(|end| ["invalid"; 4].into_iter().chain(*end)).collect();

@@ -197,7 +197,8 @@ async fn processes_that_are_no_more_are_an_error() {
     let World { processes, root, engine } = World::new();
     let function =
         engine.function("script", "process.whereis('x')", frame_dispatch::lua::LuaConfig::default());
-    root.functions()
+    processes
+        .functions()
         .register("app:f".parse().unwrap(), frame_registry::Options::new(), function.unwrap())
         .unwrap();
     drop(processes);

@@ -49,7 +49,7 @@ async fn a_process_calls_functions_whose_frames_inherit_from_its_own() {
         let tenant = ctx.frame().public("tenant").and_then(Result::ok);
         Ok(json!([tenant, payload.as_json()]).into())
     };
-    world.root.functions().register("app:shows".parse().unwrap(), Options::new(), function).unwrap();
+    world.processes.functions().register("app:shows".parse().unwrap(), Options::new(), function).unwrap();
     world.script("app:calls", "return call('app:shows', 7)");
     let start = of("app:calls").with_options(Options::new().with(&TENANT, "mine".to_owned()));
     let shown = within("the call", world.processes.exec(&world.root, start)).await.unwrap();

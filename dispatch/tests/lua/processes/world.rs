@@ -65,7 +65,7 @@ impl World {
     /// Registers a script as a function.
     pub(crate) fn function(&self, id: &str, source: &str) {
         let function = self.engine.function("script", source, LuaConfig::default()).unwrap();
-        self.root.functions().register(id.parse().unwrap(), Options::new(), function).unwrap();
+        self.processes.functions().register(id.parse().unwrap(), Options::new(), function).unwrap();
     }
 
     /// Registers a native process.
