@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::rule::{AddressRule, Rule};
-use super::text;
+use super::rule::{self, AddressRule, Rule};
 use crate::deadline;
 
 /// The settings of a [`Direct`](crate::Direct) network: whom it may reach. In text: `allow`, `deny`, `default`,
@@ -95,10 +94,10 @@ use crate::deadline;
 #[non_exhaustive]
 pub struct DirectConfig {
     /// Who may be reached, beside what the default allows. Nobody unless given.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "rule::list")]
     pub allow: Vec<Rule>,
     /// Who may not be reached, even if `allow` has it. Nobody unless given.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "rule::list")]
     pub deny: Vec<Rule>,
     /// What is decided for names and public addresses that no rule has: to allow them unless given.
     pub default: DirectDefault,
@@ -107,7 +106,7 @@ pub struct DirectConfig {
     /// To take all addresses of the host a rule has to have `0.0.0.0`, and for IPv6 also `::`; a port that the system
     /// chooses needs a rule without ports. Whoever connects, or sends a datagram, is let in; whom datagrams go to is
     /// decided as for connections.
-    #[serde(deserialize_with = "text::list")]
+    #[serde(deserialize_with = "rule::list")]
     pub listen: Vec<AddressRule>,
     /// How long a connection may take, looking the name up included: 30 seconds unless given.
     #[serde(deserialize_with = "deadline::from_text")]

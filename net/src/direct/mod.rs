@@ -1,59 +1,41 @@
 //! Clearnet: connections made by this host to those it may reach, names looked up by it.
 
-mod block;
 mod config;
-mod denied;
-mod embedded;
-mod foreign;
 mod guard;
-mod pattern;
-mod ports;
-mod resolve;
 mod rule;
-mod rule_error;
-mod sockets;
 mod special;
-mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use frame_registry::BoxError;
+use tokio::net::{TcpListener, UdpSocket};
 
-use self::guard::Guard;
-use self::resolve::denied_at;
-use self::sockets::{Tcp, Udp};
-use crate::address::LocalEndpoint;
+use self::guard::{Guard, denied_at};
+use crate::address::{LocalEndpoint, NetworkAddr};
 use crate::deadline::Deadline;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
-use crate::error::{DriverError, Step};
+use crate::error::{Cause, DriverError, Step};
 use crate::host::HostName;
 use crate::isolation::IsolationKey;
-use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
-use crate::reach;
+use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener, Network};
 use crate::registry::NetworkRegistry;
-use crate::{limits, tcp};
-
-// What rules are made of, for those of `egress`.
-pub(crate) use self::pattern::{Pattern, bare};
-pub(crate) use self::ports::Ports;
-pub(crate) use self::rule::parse as parse_rule;
-pub(crate) use self::rule_error::Problem;
-pub(crate) use self::text::parsed as parsed_text;
+use crate::{limits, reach, tcp};
 
 pub use self::config::{DirectConfig, DirectDefault};
-pub use self::denied::{Denied, DeniedBy};
-pub use self::foreign::ForeignName;
 pub(crate) use self::guard::OverlayGuard;
-pub use self::rule::{AddressRule, NameRule, Rule};
-pub use self::rule_error::RuleError;
-pub use self::special::SpecialRange;
+pub use self::guard::{Denied, DeniedBy};
+pub use self::rule::{AddressRule, NameRule, Rule, RuleError};
+pub(crate) use self::rule::{
+    Pattern, Ports, Problem, bare, list as rule_list, parse as parse_rule, parsed as parsed_text,
+};
 #[cfg(feature = "http")]
 pub(crate) use self::special::is_special;
 pub(crate) use self::special::is_special_address;
-pub(crate) use self::text::list as rule_list;
+pub use self::special::{ForeignName, SpecialRange};
 
 /// A network that is none: it dials from this host. Whom it may reach, [`DirectConfig`] says; unless that is given it
 /// is the public internet, and not this host or what is near it.
@@ -119,7 +101,7 @@ impl Network for Direct {
         Box::pin(async move {
             let deadline = Deadline::after(self.deadline);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
-            let checked = resolve::endpoint(&self.guard, Step::Connect, to, lookup).await?;
+            let checked = guard::resolve_endpoint(&self.guard, Step::Connect, to, lookup).await?;
             reach::found(to, checked.as_slice()).map_err(|denied| denied_at(Step::Connect, to, denied))?;
             let stream = tcp::connect_to(to, checked.as_slice(), deadline).await?;
             limits::connected(to, &stream);
@@ -145,8 +127,126 @@ impl Network for Direct {
         Box::pin(async move {
             let deadline = Deadline::after(self.deadline);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
-            let found = resolve::name(&self.guard, name, lookup).await?;
+            let found = guard::resolve_name(&self.guard, name, lookup).await?;
             Ok(found.iter().map(SocketAddr::ip).collect())
         })
     }
+}
+
+/// Accepts TCP connections.
+#[derive(Debug)]
+struct Tcp {
+    listener: TcpListener,
+    local: SocketAddr,
+}
+
+impl Tcp {
+    async fn listen(guard: &Guard, at: &LocalEndpoint) -> Result<Self, DriverError> {
+        let address = guard.local(at).map_err(|denied| denied_at(Step::Listen, at, denied))?;
+        let listen = async {
+            let listener = TcpListener::bind(address).await?;
+            Ok(Self { local: listener.local_addr()?, listener })
+        };
+        listen.await.map_err(|error: io::Error| DriverError::new(Step::Listen, at, Cause::Io(error)))
+    }
+}
+
+impl Listener for Tcp {
+    fn local(&self) -> NetworkAddr {
+        self.local.into()
+    }
+
+    fn accept(&mut self) -> BoxFuture<'_, Result<(BoxStream, NetworkAddr), DriverError>> {
+        Box::pin(async move {
+            let accept = async {
+                let (stream, peer) = self.listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream) as BoxStream, shown(peer)))
+            };
+            accept
+                .await
+                .map_err(|error: io::Error| DriverError::new(Step::Accept, self.local, Cause::Io(error)))
+        })
+    }
+}
+
+/// Sends and receives UDP datagrams.
+#[derive(Debug)]
+struct Udp {
+    socket: UdpSocket,
+    local: SocketAddr,
+    guard: Arc<Guard>,
+    /// How long looking a name up and sending may take.
+    limit: Duration,
+}
+
+impl Udp {
+    async fn bind(guard: Arc<Guard>, at: &LocalEndpoint, limit: Duration) -> Result<Self, DriverError> {
+        let address = guard.local(at).map_err(|denied| denied_at(Step::Bind, at, denied))?;
+        let bind = async {
+            let socket = UdpSocket::bind(address).await?;
+            Ok(Self { local: socket.local_addr()?, socket, guard, limit })
+        };
+        bind.await.map_err(|error: io::Error| DriverError::new(Step::Bind, at, Cause::Io(error)))
+    }
+
+    /// `to` as the socket takes it, if it is of a family that the socket has.
+    fn fit(&self, to: SocketAddr) -> Option<SocketAddr> {
+        match (self.local, to) {
+            (SocketAddr::V4(_), SocketAddr::V4(_)) | (SocketAddr::V6(_), SocketAddr::V6(_)) => Some(to),
+            (SocketAddr::V6(local), SocketAddr::V4(v4)) if *local.ip() == Ipv6Addr::UNSPECIFIED => {
+                Some(SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()))
+            }
+            (SocketAddr::V4(_) | SocketAddr::V6(_), _) => None,
+        }
+    }
+}
+
+/// What an IPv4 packet has room for behind its header and that of UDP.
+const MAX_DATAGRAM: usize = 65_535 - 20 - 8;
+
+impl Datagrams for Udp {
+    fn local(&self) -> NetworkAddr {
+        self.local.into()
+    }
+
+    fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
+        Box::pin(async move {
+            if payload.len() > MAX_DATAGRAM {
+                let text = format!("a datagram has at most {MAX_DATAGRAM} bytes, not {}", payload.len());
+                let error = io::Error::new(io::ErrorKind::InvalidInput, text);
+                return Err(DriverError::new(Step::Send, to, Cause::Io(error)));
+            }
+            let deadline = Deadline::after(self.limit);
+            let lookup = |name, port| tcp::addresses(name, port, deadline);
+            let checked = guard::resolve_endpoint(&self.guard, Step::Send, to, lookup).await?;
+            let send = async {
+                let fitting = checked.as_slice().iter().find_map(|&address| self.fit(address));
+                let address = fitting.ok_or_else(|| {
+                    let text = format!("there is no address that can be sent to from {}", self.local);
+                    io::Error::new(io::ErrorKind::AddrNotAvailable, text)
+                })?;
+                self.socket.send_to(payload, address).await
+            };
+            deadline.bound(Step::Send, to, send).await?;
+            Ok(())
+        })
+    }
+
+    fn receive_from<'a>(
+        &'a self,
+        buffer: &'a mut [u8],
+    ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>> {
+        Box::pin(async move {
+            let received = self.socket.recv_from(buffer).await;
+            let (len, from) =
+                received.map_err(|error| DriverError::new(Step::Receive, self.local, Cause::Io(error)))?;
+            Ok((len, shown(from)))
+        })
+    }
+}
+
+/// A peer of IPv4 as such, even if the socket is of IPv6.
+fn shown(peer: SocketAddr) -> NetworkAddr {
+    NetworkAddr::new(peer.ip().to_canonical(), peer.port())
 }
