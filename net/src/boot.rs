@@ -8,8 +8,8 @@ use crate::config::NetConfig;
 use crate::direct::Direct;
 use crate::driver::Drivers;
 use crate::error::NetworkError;
-use crate::id::NetworkId;
-use crate::option::NETWORK;
+use crate::network::NetworkId;
+use crate::overlay::NETWORK;
 use crate::registry::{DEFAULT, NETWORKS, NetworkRegistry};
 
 /// Gives the app the networks of `config`, its default, and clearnet. The registry that is given back, and that

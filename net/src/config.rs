@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::direct::DirectConfig;
-use crate::id::NetworkId;
 use crate::limits::LimitsConfig;
+use crate::network::NetworkId;
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
 ///

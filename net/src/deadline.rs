@@ -8,9 +8,8 @@ use serde::Deserializer;
 use serde::de::{Error, Visitor};
 use tokio::time::{Instant, timeout_at};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::Host;
 
 /// How long a connection may take where the configuration does not say.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(30);

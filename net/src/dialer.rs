@@ -6,21 +6,17 @@ use std::sync::Arc;
 
 use frame_registry::{App, Frame};
 
-use crate::address::LocalEndpoint;
 use crate::audit::{AttemptKind, Destination, Peers, Recording, RequestDetails, Subject, Unrecorded};
 use crate::egress::{Egress, EgressRefusal, Verdict};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
 use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
-use crate::host::{Host, HostName};
-use crate::id::NetworkId;
 use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
 use crate::limits::{
     Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, Unit, account,
 };
-use crate::network::{BoxDatagrams, BoxListener, BoxStream};
-use crate::option::NETWORK_KEY;
-use crate::registered::Registered;
-use crate::registry::{NETWORKS, NetworkRegistry, default_network, require};
+use crate::network::{BoxDatagrams, BoxListener, BoxStream, Route};
+use crate::overlay::NETWORK_KEY;
+use crate::registry::{NETWORKS, NetworkRegistry, Registered, default_network, require};
 #[cfg(feature = "http")]
 use crate::secrets::{Granted, SecretError, SecretId, StoredSecret};
 
@@ -373,22 +369,4 @@ fn limited(step: Step, peer: impl fmt::Display, error: LimitReached) -> DriverEr
 
 pub(crate) fn unrecorded(step: Step, peer: impl fmt::Display, error: Unrecorded) -> DriverError {
     DriverError::new(step, peer, Cause::Unrecorded(error))
-}
-
-/// What a frame's connections go through.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Route {
-    /// The network of this host.
-    Clearnet,
-    /// An overlay network.
-    Network(NetworkId),
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clearnet => f.write_str("clearnet"),
-            Self::Network(id) => write!(f, "network `{id}`"),
-        }
-    }
 }

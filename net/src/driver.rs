@@ -11,8 +11,7 @@ use crate::config::NetworkConfig;
 use crate::direct::DirectDriver;
 use crate::network::Network;
 use crate::registry::NetworkRegistry;
-use crate::setting::SettingErrors;
-use crate::settings::read_settings;
+use crate::settings::{SettingErrors, read_settings};
 use crate::shield::{Held, Panicked};
 use crate::socks5::Socks5Driver;
 
@@ -88,32 +87,6 @@ pub trait Driver: Send + Sync + 'static {
     /// [`SettingErrors`] is several of these.
     fn create(&self, config: Self::Config, networks: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError>;
 }
-
-/// What other programs call the settings of networks that go through a proxy.
-pub(crate) const PROXY_SYNONYMS: &[(&str, &str)] = &[
-    ("address", "proxy"),
-    ("endpoint", "proxy"),
-    ("host", "proxy"),
-    ("server", "proxy"),
-    ("url", "proxy"),
-    ("auth", "credentials"),
-    ("login", "credentials.username"),
-    ("user", "credentials.username"),
-    ("username", "credentials.username"),
-    ("pass", "credentials.password"),
-    ("password", "credentials.password"),
-    ("login", "username"),
-    ("name", "username"),
-    ("user", "username"),
-    ("pass", "password"),
-    ("secret", "password"),
-    ("isolation", "isolate"),
-    ("through", "via"),
-    ("timeout", "deadline"),
-    ("ca", "ca_file"),
-    ("https", "tls"),
-    ("ssl", "tls"),
-];
 
 type Create = dyn Fn(&NetworkConfig, &NetworkRegistry) -> Result<Result<Arc<dyn Network>, SettingErrors>, Panicked>
     + Send

@@ -4,23 +4,20 @@ use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
-use crate::address::LocalEndpoint;
+use frame_registry::BoxError;
+
 use crate::audit::Unrecorded;
-use crate::dialer::Route;
 use crate::direct::Denied;
 use crate::driver::ConfigError;
 use crate::egress::EgressRefusal;
-use crate::endpoint::Endpoint;
-use crate::host::HostName;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
 #[cfg(feature = "http-connect")]
 use crate::http_connect::{ConnectStage, HttpConnectError};
 #[cfg(feature = "i2p")]
 use crate::i2p::{self, SamError};
-use crate::id::NetworkId;
 use crate::limits::LimitReached;
+use crate::network::{NetworkId, Route};
 use crate::socks5::{HandshakeError, Stage};
-
-use frame_registry::BoxError;
 
 /// A network could not be chosen, registered or used. None of these ever means that clearnet was taken instead.
 #[derive(Debug, thiserror::Error)]

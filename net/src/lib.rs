@@ -58,11 +58,9 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod address;
 pub mod audit;
 mod boot;
 mod config;
-mod credentials;
 mod deadline;
 mod dialer;
 mod direct;
@@ -70,43 +68,35 @@ mod driver;
 pub mod egress;
 mod endpoint;
 mod error;
-mod host;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http-connect")]
 pub mod http_connect;
 #[cfg(feature = "i2p")]
 pub mod i2p;
-mod id;
 mod isolation;
-mod isolator;
 mod limits;
 mod lookup;
 mod network;
-mod option;
+mod overlay;
+mod proxy;
 mod reach;
-mod registered;
 mod registry;
-mod resolver;
 mod secret;
 #[cfg(feature = "http")]
 pub mod secrets;
-mod setting;
 mod settings;
 mod shield;
 pub mod socks5;
 mod tcp;
 #[cfg(any(feature = "http", feature = "http-connect"))]
 mod tls;
-mod tunnel;
-mod via;
 #[cfg(feature = "wireguard")]
 pub mod wireguard;
 
-pub use crate::address::{LocalEndpoint, NetworkAddr};
 pub use crate::boot::{BootError, boot, boot_with, install};
 pub use crate::config::{NetConfig, NetworkConfig};
-pub use crate::dialer::{Dialer, Route, dialer};
+pub use crate::dialer::{Dialer, dialer};
 pub use crate::direct::{
     AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, DirectDriver, ForeignName, NameRule,
     Rule, RuleError, SpecialRange,
@@ -116,27 +106,24 @@ pub use crate::egress::{
     EGRESS, EGRESS_KEY, Egress, EgressError, EgressList, EgressListError, EgressRefusal, EgressRule,
     EgressRuleError, Verdict,
 };
-pub use crate::endpoint::{Endpoint, EndpointError};
+pub use crate::endpoint::{Endpoint, EndpointError, Host, HostError, HostName, LocalEndpoint, NetworkAddr};
 pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
-pub use crate::host::{Host, HostError, HostName};
-pub use crate::id::{NetworkId, NetworkKind};
 pub use crate::isolation::{
     ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
 };
 pub use crate::limits::{LimitReached, Limited, LimitsConfig, Reserved, UNIT_OF, Unit, Whose, reserve};
 pub use crate::network::{
-    BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network,
+    BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network, NetworkId,
+    NetworkKind, Route,
 };
-pub use crate::option::{NETWORK, NETWORK_KEY};
+pub use crate::overlay::{NETWORK, NETWORK_KEY, overlay};
 pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_network};
-#[allow(deprecated)]
-pub use crate::resolver::apply_overlay_pair;
-pub use crate::resolver::overlay;
 pub use crate::secret::Secret;
 #[cfg(feature = "http")]
 pub use crate::secrets::{SECRETS, SECRETS_KEY, SecretId};
-pub use crate::setting::{SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment};
-pub use crate::settings::read_settings;
+pub use crate::settings::{
+    SettingError, SettingErrors, SettingFault, SettingPath, SettingSegment, read_settings,
+};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,16 +1,14 @@
-//! What a network does.
+//! What a network is called and what it does.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 
+use frame_registry::{Id, IdKind};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::address::{LocalEndpoint, NetworkAddr};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::HostName;
-use crate::id::NetworkId;
 use crate::isolation::{Isolation, IsolationKey};
 
 /// A future of a [`Network`].
@@ -212,5 +210,46 @@ trait NotSupported {
 impl<N: Network + ?Sized> NotSupported for N {
     fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError {
         DriverError::new(step, peer, Cause::NotSupported { kind: self.kind(), what })
+    }
+}
+
+/// The name of an overlay network: `namespace:name`.
+///
+/// ```
+/// use frame_net::NetworkId;
+///
+/// let id: NetworkId = "app:tor".parse()?;
+/// assert_eq!((id.namespace(), id.name()), ("app", "tor"));
+///
+/// let error = "tor".parse::<NetworkId>().unwrap_err();
+/// assert_eq!(error.to_string(), "network id \"tor\" has no namespace; write `namespace:name`, such as `app:tor`");
+/// # Ok::<(), frame_registry::IdError>(())
+/// ```
+pub type NetworkId = Id<NetworkKind>;
+
+/// Says that an [`Id`] is the name of an overlay network.
+#[derive(Debug)]
+pub enum NetworkKind {}
+
+impl IdKind for NetworkKind {
+    const NOUN: &'static str = "network";
+    const EXAMPLE: &'static str = "app:tor";
+}
+
+/// What a frame's connections go through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// The network of this host.
+    Clearnet,
+    /// An overlay network.
+    Network(NetworkId),
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clearnet => f.write_str("clearnet"),
+            Self::Network(id) => write!(f, "network `{id}`"),
+        }
     }
 }

@@ -1,9 +1,8 @@
 //! What TLS has in common, to servers of HTTP and to proxies.
 
-use std::fmt;
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 #[cfg(feature = "http-connect")]
 use rustls::RootCertStore;
@@ -12,7 +11,7 @@ use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{CertificateError, ClientConfig, ConfigBuilder, WantsVerifier};
 use tokio_rustls::TlsConnector;
 
-use crate::host::Host;
+use crate::endpoint::Host;
 
 /// Whose certificates count, as code says. What a configuration says beside it counts, too.
 #[derive(Clone)]

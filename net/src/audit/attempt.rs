@@ -7,13 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use super::callers::Callers;
 use super::end::End;
-use crate::address::{LocalEndpoint, NetworkAddr};
-use crate::dialer::Route;
-use crate::endpoint::Endpoint;
-use crate::host::{Host, HostName};
-use crate::id::NetworkId;
+use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint, NetworkAddr};
 use crate::isolation::IsolationKey;
 use crate::limits::Unit;
+use crate::network::{NetworkId, Route};
 
 /// An attempt of a unit to reach something, or to be reached.
 #[derive(Debug, Clone)]

@@ -6,9 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Unrecorded;
 use super::attempt::AttemptKind;
 use super::recording::{Recording, RequestDetails};
-use crate::address::NetworkAddr;
 use crate::dialer::Dialer;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, NetworkAddr};
 use crate::error::DriverError;
 
 /// How many peers of a socket are counted at a time. Beyond that the one that was sent to least recently ends, and begins

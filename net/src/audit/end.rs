@@ -1,8 +1,7 @@
 //! How an attempt ended.
 
 use std::error::Error;
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 
 use super::attempt::Verdict;
 use crate::error::{Cause, NetworkError};
@@ -120,8 +119,8 @@ impl fmt::Display for End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialer::Route;
     use crate::error::{DriverError, Step};
+    use crate::network::Route;
 
     #[test]
     fn an_error_behind_another_network_is_the_end_of_the_attempt() {

@@ -1,12 +1,11 @@
 //! An attempt that is recorded, until it ends.
 
 use std::error::Error;
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
+use std::{fmt, io};
 
 use frame_registry::{App, Frame};
 
@@ -14,8 +13,9 @@ use super::attempt::{Attempt, AttemptKind, Destination, Outcome, Verdict};
 use super::callers::{CALLERS, Callers};
 use super::end::End;
 use super::{AUDIT, Audit, Begun, Unrecorded};
-use crate::dialer::{Dialer, Route};
+use crate::dialer::Dialer;
 use crate::endpoint::Endpoint;
+use crate::network::Route;
 
 /// Whose attempts are recorded, and where. A dialer has it if its app has an audit log.
 #[derive(Debug)]

@@ -14,12 +14,10 @@ use frame_registry::BoxError;
 use tokio::net::{TcpListener, UdpSocket};
 
 use self::guard::{Guard, denied_at};
-use crate::address::{LocalEndpoint, NetworkAddr};
 use crate::deadline::Deadline;
 use crate::driver::Driver;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::HostName;
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener, Network};
 use crate::registry::NetworkRegistry;

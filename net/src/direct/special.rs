@@ -7,8 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::rule::bare;
 #[cfg(feature = "http")]
-use crate::host::Host;
-use crate::host::HostName;
+use crate::endpoint::Host;
+use crate::endpoint::HostName;
 
 /// Whether `host` is not of the public internet for all that can be told without looking it up: an address that
 /// [is special](is_special_address), or a local name, such as `localhost` and what is below it.

@@ -10,8 +10,7 @@ use serde::ser::{Serialize, Serializer};
 use super::list::{EgressList, EgressListError};
 use super::name::HashedName;
 use super::rule::EgressRule;
-use crate::endpoint::Endpoint;
-use crate::host::{Host, HostName};
+use crate::endpoint::{Endpoint, Host, HostName};
 
 /// The destinations that a unit may reach: those that every one of its [lists](EgressList) covers. There is at least one
 /// list, the outermost caller's first.

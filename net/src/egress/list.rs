@@ -13,8 +13,7 @@ use serde::ser::{Serialize, Serializer};
 use super::name::{HashedName, hash};
 use super::rule::{EgressRule, EgressRuleError};
 use crate::direct::{AddressRule, Pattern, Ports, Rule};
-use crate::endpoint::Endpoint;
-use crate::host::{Host, HostName};
+use crate::endpoint::{Endpoint, Host, HostName};
 
 /// The destinations that one level allows: the union of its [rules](EgressRule). An empty list allows none.
 ///

@@ -13,8 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::*;
-use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::endpoint::{Endpoint, Host};
 
 /// A rule as the model has it.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::LazyLock;
 
 use crate::direct::bare;
-use crate::host::HostName;
+use crate::endpoint::HostName;
 
 /// More labels do not fit into a name.
 const MAX_LABELS: usize = HostName::MAX_LEN.div_ceil(2);

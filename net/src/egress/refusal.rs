@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::list::EgressList;
-use crate::host::Host;
+use crate::endpoint::Host;
 
 /// No rule of an [egress list](EgressList) of the unit covers the destination. Nothing was sent, and no name was looked up.
 ///

@@ -17,27 +17,24 @@ use tokio_rustls::TlsConnector;
 
 use super::body::{BodyLimits, ResponseBody};
 use super::config::HttpConfig;
-#[cfg(feature = "websocket")]
-use super::connection;
 use super::connection::Connection;
 use super::decode::{ACCEPT_ENCODING, Coding, Decoder, DecoderMemory};
-use super::default_headers;
 use super::error::{HttpError, Peer};
 use super::fields::{Excess, HeadLimits};
 use super::gate::Gates;
 use super::host_limit::{HostLimit, HostPermit, HostSlot};
 use super::pool::{Lease, Place, Pool};
-use super::redirect;
 use super::request::{Hop, Request, StepLimits, check_trailer};
 use super::response::Response;
 use super::retry::{Attempts, Failure};
 use super::secret::SecretHeader;
 use super::target::Scheme;
-#[cfg(feature = "websocket")]
-use super::tls;
 use super::tls::Connectors;
 use super::upload::{BodyError, Late};
 use super::wire::{MAX_INTERIM, Observed};
+#[cfg(feature = "websocket")]
+use super::{connection, tls};
+use super::{default_headers, redirect};
 use crate::audit::{AttemptKind, End, Recording, RequestDetails};
 use crate::deadline::Deadline;
 use crate::dialer::{Dialer, unrecorded};
@@ -47,7 +44,7 @@ use crate::limits::Counted;
 #[cfg(feature = "websocket")]
 use crate::network::BoxStream;
 use crate::reach::{self, Reach};
-use crate::registered::Registered;
+use crate::registry::Registered;
 
 /// Makes requests through the networks of frames. Cloning it gives another handle to the same connections; an app
 /// needs one.

@@ -14,10 +14,9 @@ use super::error::HttpError;
 #[cfg(feature = "websocket")]
 use super::websocket::WebSocketConfig;
 use crate::deadline;
-use crate::dialer::Route;
 use crate::direct::Rule;
-use crate::host::Host;
-use crate::id::NetworkId;
+use crate::endpoint::Host;
+use crate::network::{NetworkId, Route};
 use crate::tls::Trust;
 
 /// The settings of an [`HttpClient`](super::HttpClient). In text they have the names of the fields, and durations

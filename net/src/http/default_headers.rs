@@ -11,9 +11,8 @@ use super::error::HttpError;
 use super::header_names::is_secret;
 use super::request::{Hop, check_name};
 use super::target::Scheme;
-use crate::dialer::Route;
 use crate::direct::Rule;
-use crate::id::NetworkId;
+use crate::network::{NetworkId, Route};
 
 /// A header that requests to some servers have, unless they have one of its name.
 ///

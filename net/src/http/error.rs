@@ -12,12 +12,11 @@ use super::events::EventError;
 use super::json::JsonError;
 use super::retry;
 use super::upload::BodyError;
-use crate::dialer::Route;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HostError};
 use crate::error::NetworkError;
-use crate::host::HostError;
+use crate::network::Route;
 use crate::secrets::SecretError;
-use crate::setting::SettingPath;
+use crate::settings::SettingPath;
 use crate::tls::is_of_rustls;
 
 /// A request could not be made, or its response could not be had. None of these ever means that another network was

@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::dialer::Dialer;
 use crate::isolation::{Isolation, IsolationKey};
 use crate::limits::{Keeper, Limits, Unit};
-use crate::registered::Registered;
+use crate::registry::Registered;
 
 /// Whose a connection is. Nobody else gets it, and no other unit: it counts for the one that made it, and whether there is
 /// one would tell another unit what this one does.

@@ -10,7 +10,7 @@ use url::Url;
 use super::body::ResponseBody;
 use super::error::{HttpError, Peer};
 use super::events::Events;
-use crate::dialer::Route;
+use crate::network::Route;
 
 /// A response: its head, and its body, which may be on its way still.
 ///

@@ -6,8 +6,7 @@ use rustls::pki_types::ServerName;
 use url::Url;
 
 use super::error::UrlError;
-use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::endpoint::{Endpoint, Host};
 use crate::tls;
 
 /// What a URL names before the path. Requests to one may share connections, and secrets.
@@ -88,7 +87,7 @@ impl fmt::Debug for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::HostError;
+    use crate::endpoint::HostError;
 
     #[test]
     fn reads_urls() {

@@ -14,10 +14,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::config::{ClientCertificate, HttpConfig, Roots, TlsRule};
 use super::error::{HttpError, Peer};
-use crate::dialer::Route;
-use crate::host::Host;
-use crate::network::BoxStream;
-use crate::setting::SettingPath;
+use crate::endpoint::Host;
+use crate::network::{BoxStream, Route};
+use crate::settings::SettingPath;
 use crate::tls::{self, Trust};
 
 /// How to connect to which servers.

@@ -1,9 +1,8 @@
 //! The socket around the request.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::io;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use frame_registry::BoxError;
 use rustls::pki_types::ServerName;
@@ -15,18 +14,15 @@ use super::credentials::BasicCredentials;
 use super::request::{ConnectAction, ConnectRequest, ConnectStage};
 use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
-use crate::driver::{Driver, PROXY_SYNONYMS};
+use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
-use crate::id::NetworkId;
-use crate::isolation::{Isolation, IsolationKey};
-use crate::isolator::Isolator;
-use crate::network::{BoxFuture, BoxStream, Network};
+use crate::isolation::{Isolation, IsolationKey, Isolator};
+use crate::network::{BoxFuture, BoxStream, Network, NetworkId};
+use crate::proxy::{PROXY_SYNONYMS, Via};
 use crate::registry::NetworkRegistry;
-use crate::setting::SettingError;
-use crate::tls;
-use crate::tunnel;
-use crate::via::Via;
+use crate::settings::SettingError;
+use crate::{proxy, tls};
 
 /// A network behind an HTTP proxy that serves CONNECT.
 ///
@@ -189,7 +185,7 @@ async fn exchange(mut stream: BoxStream, mut request: ConnectRequest) -> Result<
                 }
                 unread = request.receive(&input[..received])..received;
             }
-            ConnectAction::Open => return Ok(tunnel::after(&input[unread], stream)),
+            ConnectAction::Open => return Ok(proxy::prepend(&input[unread], stream)),
             ConnectAction::Failed(error) => return Err(Cause::HttpConnect(error)),
         }
     }

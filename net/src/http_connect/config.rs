@@ -11,7 +11,7 @@ use super::credentials::BasicCredentials;
 use crate::deadline;
 use crate::direct::{DirectDefault, Rule, rule_list};
 use crate::endpoint::Endpoint;
-use crate::id::NetworkId;
+use crate::network::NetworkId;
 use crate::tls::Trust;
 
 /// The settings of an [`HttpConnect`](super::HttpConnect) network. In text: `proxy`, `tls`, `ca_file`, `credentials` or

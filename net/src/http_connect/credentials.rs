@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use zeroize::Zeroizing;
 
-use crate::credentials::GivenCredentials;
+use crate::proxy::GivenCredentials;
 use crate::secret::Secret;
 
 /// A user name and a password for basic authentication (RFC 7617), sent as UTF-8. There is no colon in the user name and no

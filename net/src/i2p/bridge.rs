@@ -12,7 +12,7 @@ use crate::i2p::I2pConfig;
 use crate::i2p::error::SamError;
 use crate::i2p::exchange::{Action, Answer, Exchange, Request, Stage};
 use crate::network::BoxStream;
-use crate::via::Via;
+use crate::proxy::Via;
 
 /// Where a bridge is, and how to get there.
 #[derive(Debug)]

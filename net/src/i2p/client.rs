@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use frame_registry::BoxError;
 
-use crate::address::LocalEndpoint;
 use crate::deadline::Deadline;
 use crate::driver::Driver;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::HostName;
 use crate::i2p::I2pConfig;
 use crate::i2p::bridge::Bridge;
 use crate::i2p::destination::Destination;
@@ -22,11 +20,10 @@ use crate::i2p::refusal::SamRefusal;
 use crate::i2p::session::Session;
 use crate::i2p::sessions::Sessions;
 use crate::i2p::stream::I2pStream;
-use crate::id::NetworkId;
 use crate::isolation::IsolationKey;
-use crate::network::{BoxFuture, BoxListener, BoxStream, Network};
+use crate::network::{BoxFuture, BoxListener, BoxStream, Network, NetworkId};
+use crate::proxy::Via;
 use crate::registry::NetworkRegistry;
-use crate::via::Via;
 
 /// I2P, through the SAM bridge of a router.
 ///

@@ -6,12 +6,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 use serde_json::Value;
 
-use crate::deadline;
 use crate::endpoint::Endpoint;
 use crate::i2p::{PrivateKey, SamCredentials, SessionOptions};
-use crate::id::NetworkId;
+use crate::network::NetworkId;
 use crate::secret::Secret;
-use crate::settings;
+use crate::{deadline, settings};
 
 /// The settings of an [`I2p`](super::I2p) network. In text: `sam`, `user` and `password`, `destination`, `options`,
 /// `via`, `deadline`, `session_deadline`, `first_byte_timeout`.

@@ -8,7 +8,7 @@ use data_encoding::{BASE32_NOPAD, Encoding, Specification};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::host::HostName;
+use crate::endpoint::HostName;
 use crate::secret::Secret;
 
 /// Base 64 with the last two characters that I2P has.

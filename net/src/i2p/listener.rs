@@ -6,10 +6,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::address::{LocalEndpoint, NetworkAddr};
 use crate::deadline::Deadline;
+use crate::endpoint::{Host, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::Host;
 use crate::i2p::backoff::{self, Backoff};
 use crate::i2p::bridge::Socket;
 use crate::i2p::client::is_over;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::host::{Host, HostName};
+use crate::endpoint::{Host, HostName};
 use crate::i2p::error::SamError;
 
 /// A name that ends in `.i2p`, in lower case: from an address book, or a `.b32.i2p` made of the destination itself.

@@ -100,3 +100,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_same_key_has_the_same_credentials_and_no_others_do() {
+    let (one, other) = (Isolator::default(), Isolator::default());
+    let key = |text: &str| text.parse::<IsolationKey>().unwrap();
+    let of = |isolator: &Isolator, text| isolator.credentials(Some(&key(text))).unwrap();
+    assert_eq!(of(&one, "a"), of(&one, "a"));
+    let distinct = [
+        of(&one, "a"),
+        of(&one, "b"),
+        of(&other, "a"),
+        one.credentials(None).unwrap(),
+        one.credentials(None).unwrap(),
+    ];
+    for (index, credentials) in distinct.iter().enumerate() {
+        assert!(distinct[..index].iter().flatten().all(|earlier| !credentials.contains(earlier)));
+    }
+}

@@ -8,13 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::limiter::Permit;
 use super::{Account, account};
-use crate::address::NetworkAddr;
 use crate::audit::{AttemptKind, Peers, Recording};
 use crate::dialer::{Dialer, unrecorded};
 use crate::egress::{Egress, EgressRefusal, Verdict};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::Host;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener};
 use crate::shield::{Held, Panicked, Shielded};
 

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::files::Files;
 use crate::error::Cause;
-use crate::host::HostName;
+use crate::endpoint::HostName;
 use crate::limits;
 
 /// Returns the addresses of `name` as this host sees them, at least one.

@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::endpoint::{Endpoint, EndpointError};
-use crate::host::{Host, HostError, HostName};
+use crate::endpoint::{Endpoint, EndpointError, Host, HostError, HostName};
 
 /// A server that a secret may be sent to, over TLS: a host and a port.
 ///

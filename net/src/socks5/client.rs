@@ -9,17 +9,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
-use crate::driver::{Driver, PROXY_SYNONYMS};
+use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, DriverError, Step};
-use crate::id::NetworkId;
-use crate::isolation::{Isolation, IsolationKey};
-use crate::isolator::Isolator;
-use crate::network::{BoxFuture, BoxStream, Network};
+use crate::isolation::{Isolation, IsolationKey, Isolator};
+use crate::network::{BoxFuture, BoxStream, Network, NetworkId};
+use crate::proxy;
+use crate::proxy::{PROXY_SYNONYMS, Via};
 use crate::registry::NetworkRegistry;
 use crate::socks5::{Action, Authentication, Credentials, Handshake, Socks5Config, Stage};
-use crate::tunnel;
-use crate::via::Via;
 
 /// A network behind a SOCKS5 proxy.
 ///
@@ -139,7 +137,7 @@ async fn exchange(mut stream: BoxStream, handshake: &mut Handshake<'_>) -> Resul
                 }
                 unread.start += handshake.receive(&input[unread.clone()]);
             }
-            Action::Open => return Ok(tunnel::after(&input[unread], stream)),
+            Action::Open => return Ok(proxy::prepend(&input[unread], stream)),
             Action::Failed(error) => return Err(Cause::Handshake(error)),
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::deadline;
 use crate::direct::{DirectDefault, Rule, rule_list};
 use crate::endpoint::Endpoint;
-use crate::id::NetworkId;
+use crate::network::NetworkId;
 use crate::socks5::Credentials;
 
 /// The settings of a [`Socks5`](super::Socks5) network. In text: `proxy`, `credentials` or `isolate`, `via`,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use crate::credentials::GivenCredentials;
+use crate::proxy::GivenCredentials;
 use crate::secret::Secret;
 
 /// A user name and a password (RFC 1929), each of 1 to 255 bytes. The password is never shown: not in `Debug`, and

@@ -11,8 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::endpoint::Endpoint;
-use crate::host::{Host, HostName};
+use crate::endpoint::{Endpoint, Host, HostName};
 use crate::socks5::{Credentials, Refusal, wire};
 
 /// A proxy that does what RFC 1928 asks for CONNECT, for demonstrations and tests: the routes it takes are

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::endpoint::{Endpoint, Host};
 
 /// The first byte of every message but those of the authentication.
 pub(super) const VERSION: u8 = 5;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::address::NetworkAddr;
 use crate::deadline::Deadline;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::network::{BoxFuture, Datagrams};
 use crate::wireguard::inside::Port;

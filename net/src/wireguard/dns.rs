@@ -6,7 +6,7 @@ use smoltcp::wire::{
     DnsFlags, DnsOpcode, DnsPacket, DnsQueryType, DnsQuestion, DnsRcode, DnsRecord, DnsRecordData, DnsRepr,
 };
 
-use crate::host::HostName;
+use crate::endpoint::HostName;
 
 /// The longest label of a name.
 const LONGEST_LABEL: usize = 63;

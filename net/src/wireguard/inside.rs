@@ -3,16 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::address::LocalEndpoint;
+use crate::endpoint::LocalEndpoint;
 use crate::error::Cause;
 use crate::network::{BoxListener, BoxStream};
-use crate::wireguard::Refusal;
 use crate::wireguard::addresses::Addresses;
 #[cfg(target_os = "linux")]
 use crate::wireguard::kernel::{self, Kernel};
-use crate::wireguard::packet;
 use crate::wireguard::routes::Routes;
 use crate::wireguard::user::{self, User};
+use crate::wireguard::{Refusal, packet};
 
 /// The addresses of this end, the routes to others, and the stack that has the connections.
 pub(super) struct Inside {

@@ -7,11 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use crate::address::LocalEndpoint;
 use crate::deadline::Deadline;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::{Host, HostName};
 use crate::limits;
 use crate::wireguard::Refusal;
 use crate::wireguard::dns::{Answer, Query};

@@ -1,25 +1,22 @@
 //! The network.
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use frame_registry::BoxError;
 use tokio::runtime::Handle;
 
-use crate::address::LocalEndpoint;
 use crate::deadline::Deadline;
 use crate::driver::Driver;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::HostName;
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
 use crate::reach;
 use crate::registry::NetworkRegistry;
-use crate::setting::SettingError;
+use crate::settings::SettingError;
 use crate::wireguard::addresses::Addresses;
 use crate::wireguard::datagrams::TunnelDatagrams;
 use crate::wireguard::inside::{Backend, Inside};

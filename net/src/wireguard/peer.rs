@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::{Tunn, TunnResult};
 
-use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::endpoint::{Endpoint, Host};
 use crate::wireguard::tunnel::{Datagrams, HANDSHAKE_LEN, OVERHEAD};
 
 /// The first byte of a message that begins a handshake, and of one with a cookie, and how long the latter is.

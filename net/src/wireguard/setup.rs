@@ -9,11 +9,10 @@ use ipnet::IpNet;
 use zeroize::Zeroizing;
 
 use crate::endpoint::Endpoint;
-use crate::setting::SettingPath;
+use crate::settings::SettingPath;
 use crate::wireguard::allowed_ips::AllowedIps;
 use crate::wireguard::key::{self, KeyError};
-use crate::wireguard::packet;
-use crate::wireguard::{PeerConfig, PublicKey, WireGuardConfig};
+use crate::wireguard::{PeerConfig, PublicKey, WireGuardConfig, packet};
 
 /// How many addresses the stack in the tunnel can have.
 const MOST_ADDRESSES: usize = 8;

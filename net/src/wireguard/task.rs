@@ -11,8 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::direct::Denied;
-use crate::endpoint::Endpoint;
-use crate::host::Host;
+use crate::endpoint::{Endpoint, Host};
 use crate::lookup;
 use crate::wireguard::outer::Outer;
 use crate::wireguard::packets::Packets;

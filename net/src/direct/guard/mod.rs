@@ -6,10 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::config::{DirectConfig, DirectDefault};
 use super::rule::{AddressRule, Block, NameRule, Pattern, Ports, Rule};
 use super::special::{ForeignName, Form, SpecialRange, embedded, is_local, special};
-use crate::address::LocalEndpoint;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
 use crate::error::{Cause, DriverError, Step};
-use crate::host::{Host, HostName};
 
 /// The rules of a [`DirectConfig`], which says what they mean.
 #[derive(Debug, Clone)]

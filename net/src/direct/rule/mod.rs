@@ -9,10 +9,8 @@ use ipnet::{IpNet, Ipv4Net};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 #[cfg(feature = "http")]
-use crate::endpoint::Endpoint;
-#[cfg(feature = "http")]
-use crate::host::Host;
-use crate::host::{HostError, HostName};
+use crate::endpoint::{Endpoint, Host};
+use crate::endpoint::{HostError, HostName};
 
 /// Which hosts a [`Direct`](crate::Direct) network is allowed, or denied: those with an address in a block, or with a
 /// name, and all of their ports or some.

@@ -284,7 +284,7 @@ mod tests {
     use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
     use super::*;
-    use crate::dialer::Route;
+    use crate::network::Route;
 
     fn pair() -> (WebSocket, DuplexStream) {
         let (client, server) = tokio::io::duplex(1 << 20);

@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Kernel;
 use super::namespace::{Member, NewSocket};
-use crate::address::{LocalEndpoint, NetworkAddr};
+use crate::endpoint::{LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::network::{BoxFuture, BoxStream, Listener};
 use crate::wireguard::Refusal;

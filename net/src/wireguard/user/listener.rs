@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::listening::ListenerId;
 use super::{Stream, User};
-use crate::address::{LocalEndpoint, NetworkAddr};
+use crate::endpoint::{LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::network::{BoxFuture, BoxStream, Listener};
 

@@ -13,7 +13,7 @@ use smoltcp::wire::IpListenEndpoint;
 use super::connection::over;
 use super::ports::Use;
 use super::{Stack, User};
-use crate::address::LocalEndpoint;
+use crate::endpoint::LocalEndpoint;
 use crate::error::Cause;
 use crate::wireguard::Refusal;
 

@@ -220,3 +220,21 @@ proptest! {
         prop_assert!(order.first().is_none_or(SocketAddr::is_ipv6) || !families.contains(&true));
     }
 }
+
+fn failed(kinds: &[(&str, io::ErrorKind)]) -> io::Error {
+    all_failed(kinds.iter().map(|&(address, kind)| (address.parse().unwrap(), kind.into())).collect())
+}
+
+#[test]
+fn the_error_of_every_address_is_shown_and_the_most_telling_kind_is_taken() {
+    use io::ErrorKind::{ConnectionRefused, NetworkUnreachable};
+
+    let error = failed(&[("[2001:db8::1]:443", NetworkUnreachable), ("192.0.2.1:443", ConnectionRefused)]);
+    assert_eq!(error.kind(), ConnectionRefused);
+    assert_eq!(
+        error.to_string(),
+        "none of 2 addresses could be connected to: [2001:db8::1]:443: network unreachable; \
+         192.0.2.1:443: connection refused"
+    );
+    assert_eq!(failed(&[("[2001:db8::1]:443", NetworkUnreachable)]).kind(), NetworkUnreachable);
+}

@@ -1,23 +1,23 @@
 //! The networks of an app.
 
-mod changes;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use frame_registry::{App, Key};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::NetworkConfig;
 use crate::driver::Drivers;
-use crate::error::{ChosenBy, Missing, NetworkError};
-use crate::id::NetworkId;
+use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
+use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+use crate::isolation::{Isolation, IsolationKey};
 use crate::limits::{Limits, LimitsConfig};
-use crate::network::Network;
-use crate::registered::Registered;
-
-pub use self::changes::NetworkChanges;
+use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network, NetworkId};
+use crate::reach;
+use crate::shield::{Held, Panicked, Shielded};
 
 /// The networks of an app, put there by [`boot`](crate::boot()).
 pub static NETWORKS: Key<NetworkRegistry> = Key::new("net.networks");
@@ -351,6 +351,230 @@ impl fmt::Debug for NetworkRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NetworkRegistry ")?;
         f.debug_map().entries(self.list()).finish()
+    }
+}
+
+/// What becomes of networks: of each that is named here, the last thing that was said. Nothing happens to them before
+/// [`NetworkRegistry::apply`].
+///
+/// ```
+/// use frame_net::{Direct, NetworkChanges, NetworkRegistry};
+/// use serde_json::json;
+/// use std::sync::Arc;
+///
+/// let networks = NetworkRegistry::new(Arc::new(Direct::default()));
+/// networks.register("app:old".parse()?, Arc::new(Direct::default()))?;
+///
+/// let mut changes = NetworkChanges::default();
+/// let tor = serde_json::from_value(json!({ "kind": "socks5", "proxy": "127.0.0.1:9050", "selectable": true }))?;
+/// changes.build(&networks, "app:tor".parse()?, &tor)?;
+/// changes.unregister("app:old".parse()?);
+/// networks.apply(changes)?;
+///
+/// assert_eq!(networks.list(), [("app:tor".parse()?, "socks5")]);
+/// assert!(networks.is_selectable(&"app:tor".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct NetworkChanges {
+    /// What is to be registered, or nothing.
+    networks: BTreeMap<NetworkId, Option<Arc<Registered>>>,
+}
+
+impl NetworkChanges {
+    /// Registers `network` as `id`, whether there is one or not.
+    pub fn put(&mut self, id: NetworkId, network: Arc<dyn Network>, is_selectable: bool) -> &mut Self {
+        self.networks.insert(id, Some(Registered::new(network, is_selectable)));
+        self
+    }
+
+    /// [Makes](NetworkRegistry::build) the network that is described, and registers it as `id`, whether there is one or
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::Config`] if no driver can make it. The changes are then as they were.
+    pub fn build(
+        &mut self,
+        networks: &NetworkRegistry,
+        id: NetworkId,
+        config: &NetworkConfig,
+    ) -> Result<&mut Self, NetworkError> {
+        let network = networks.build_registered(&id, config)?;
+        self.networks.insert(id, Some(network));
+        Ok(self)
+    }
+
+    /// Takes the network registered as `id` away, if there is one.
+    pub fn unregister(&mut self, id: NetworkId) -> &mut Self {
+        self.networks.insert(id, None);
+        self
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty()
+    }
+}
+
+impl NetworkRegistry {
+    /// Makes all of these changes at once, or none. Networks that are put may go through each other. Otherwise it is as
+    /// [`replace`](Self::replace) and [`unregister`](Self::unregister).
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError::ViaNotRegistered`] and [`NetworkError::ViaCycle`] if a network that is put cannot go through what it
+    /// is to go through.
+    // By value, so that what is refused is dropped where the lock is not held.
+    #[allow(clippy::needless_pass_by_value)]
+    pub fn apply(&self, changes: NetworkChanges) -> Result<(), NetworkError> {
+        let replaced = self.change(|table| {
+            let mut replaced = Vec::new();
+            for (id, network) in &changes.networks {
+                replaced.extend(match network {
+                    Some(network) => table.insert(id.clone(), Arc::clone(network)),
+                    None => table.remove(id),
+                });
+            }
+            let put = changes.networks.iter().filter(|(_, network)| network.is_some());
+            put.map(|(id, _)| id).try_for_each(|id| check(table, id))?;
+            replaced.extend(renew_behind(table, changes.networks.keys()));
+            Ok::<_, NetworkError>(replaced)
+        })?;
+        retire(&replaced);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for NetworkChanges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kinds = self.networks.iter().map(|(id, network)| {
+            let kind = network.as_ref().map(|registered| registered.kind());
+            (id, kind)
+        });
+        f.write_str("NetworkChanges ")?;
+        f.debug_map().entries(kinds).finish()
+    }
+}
+
+/// A network in its place. The same network in another place, or there again, is another, and so is one that goes
+/// through another than before.
+///
+/// Everything that this crate calls of a network, it calls here: networks may be of other crates, and panic.
+pub(crate) struct Registered {
+    network: Held<Arc<dyn Network>>,
+    /// What the network says of itself, or that it panicked instead.
+    described: Result<Description, Panicked>,
+    /// Whether code that is not trusted may choose it.
+    pub(crate) is_selectable: bool,
+    /// Cancelled once it is not registered any more.
+    pub(crate) retired: CancellationToken,
+}
+
+/// What a network says of itself.
+#[derive(Clone)]
+struct Description {
+    kind: &'static str,
+    via: Option<NetworkId>,
+    isolation: Isolation,
+}
+
+impl Registered {
+    pub(crate) fn new(network: Arc<dyn Network>, is_selectable: bool) -> Arc<Self> {
+        let network = Held::new(network);
+        let described = network.call(|network| Description {
+            kind: network.kind(),
+            via: network.via().cloned(),
+            isolation: network.isolation(),
+        });
+        Arc::new(Self { network, described, is_selectable, retired: CancellationToken::new() })
+    }
+
+    /// The same network, in another place.
+    pub(crate) fn renewed(&self) -> Arc<Self> {
+        let Self { network, described, is_selectable, .. } = self;
+        let (network, described) = (network.clone(), described.clone());
+        Arc::new(Self {
+            network,
+            described,
+            is_selectable: *is_selectable,
+            retired: CancellationToken::new(),
+        })
+    }
+
+    /// Whether the network says of itself what it has to.
+    pub(crate) const fn is_described(&self) -> bool {
+        self.described.is_ok()
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        self.described.as_ref().map_or("unknown", |described| described.kind)
+    }
+
+    /// The network that this one goes through.
+    pub(crate) fn via(&self) -> Option<&NetworkId> {
+        self.described.as_ref().ok()?.via.as_ref()
+    }
+
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.described.as_ref().map_or(Isolation::None, |described| described.isolation)
+    }
+
+    /// Connects to `to` for a unit, with the isolation that the network lacks refused.
+    pub(crate) async fn connect(
+        &self,
+        to: &Endpoint,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<BoxStream, DriverError> {
+        if isolation.is_some() && self.isolation() == Isolation::None {
+            return Err(self.not_supported(Step::Connect, to, "isolating connections"));
+        }
+        self.call(Step::Connect, to, |network| network.connect(to, isolation)).await
+    }
+
+    /// Connects to `to`, the far end of a network that goes through this one.
+    pub(crate) async fn carry(&self, to: &Endpoint) -> Result<BoxStream, DriverError> {
+        reach::unwatched(self.call(Step::Connect, to, |network| network.carry(to))).await
+    }
+
+    pub(crate) async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, DriverError> {
+        self.call(Step::Listen, at, |network| network.listen(at)).await
+    }
+
+    pub(crate) async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, DriverError> {
+        self.call(Step::Bind, at, |network| network.bind_datagram(at)).await
+    }
+
+    pub(crate) async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, DriverError> {
+        self.call(Step::Lookup, name, |network| network.lookup(name)).await
+    }
+
+    /// Calls the network, whose panic is an error of `step`.
+    async fn call<'a, T>(
+        &'a self,
+        step: Step,
+        peer: &(impl fmt::Display + Sync),
+        make: impl FnOnce(&'a dyn Network) -> BoxFuture<'a, Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let called = Shielded::new(self.network.call(|network| make(&**network))).await;
+        called.unwrap_or_else(|panicked| Err(panicked.at(step, peer)))
+    }
+
+    /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.
+    pub(crate) fn check_shared(
+        &self,
+        step: Step,
+        peer: impl fmt::Display,
+        isolation: Option<&IsolationKey>,
+    ) -> Result<(), DriverError> {
+        match isolation {
+            None => Ok(()),
+            Some(_) => Err(self.not_supported(step, peer, "anything but connecting, with an isolation key,")),
+        }
+    }
+
+    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError {
+        DriverError::new(step, peer, Cause::NotSupported { kind: self.kind(), what })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Keeping connections of one network apart from each other.
 
-use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
+use data_encoding::HEXLOWER;
 use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 /// The isolation key of the frame's connections: where it is given, no connection of another key, or of none, is
 /// carried by what carries these. A network that cannot keep connections apart refuses them, and none listens, carries
@@ -174,6 +176,53 @@ pub enum IsolationKeyError {
     /// There is a control character in it.
     #[error("an isolation key has no control characters")]
     Control,
+}
+
+/// Makes up credentials: new ones each time, or the same for the same key. Neither the key, nor that two networks
+/// were given the same one, can be told from them.
+#[derive(Default)]
+pub(crate) struct Isolator {
+    /// What makes the credentials of a key differ from those of the same key elsewhere.
+    salt: OnceLock<[u8; 32]>,
+}
+
+impl Isolator {
+    /// A user name and a password, of hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no random bytes.
+    pub(crate) fn credentials(&self, key: Option<&IsolationKey>) -> io::Result<[String; 2]> {
+        let bytes = match key {
+            None => random()?,
+            Some(key) => {
+                Sha256::new().chain_update(self.salt()?).chain_update(key.as_str()).finalize().into()
+            }
+        };
+        let (username, password) = bytes.split_at(bytes.len() / 2);
+        // Tor gives a meaning to user names that begin with `<torS0X>`; these never do.
+        Ok([username, password].map(|half| HEXLOWER.encode(half)))
+    }
+
+    fn salt(&self) -> io::Result<&[u8; 32]> {
+        if let Some(salt) = self.salt.get() {
+            return Ok(salt);
+        }
+        let salt = random()?;
+        Ok(self.salt.get_or_init(|| salt))
+    }
+}
+
+impl fmt::Debug for Isolator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Isolator")
+    }
+}
+
+fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,13 +1,41 @@
-//! The resolver that puts the chosen overlay network on the frame.
+//! The option that chooses a frame's network, the key that carries the choice, and the resolver between them.
 
 use std::sync::Arc;
 
-use frame_registry::{App, Options, Pair, Pairs, ResolveContext, frame_resolver};
+use frame_registry::{
+    App, FrameOption, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
+};
 
 use crate::error::{ChosenBy, InsteadOf, NetworkError};
-use crate::id::NetworkId;
-use crate::option::{NETWORK, NETWORK_KEY};
+use crate::network::NetworkId;
 use crate::registry::{DEFAULT, require};
+
+/// The overlay network that the frame's traffic goes through: `namespace:name`.
+///
+/// In text, whatever is no [`NetworkId`] is refused, an empty string included: a variable that was left empty does not
+/// mean clearnet. Of a script or a component an empty string is as good as no option, so that it has the network that
+/// it would have without.
+///
+/// ```
+/// use frame_net::{NETWORK, NetworkId};
+/// use frame_registry::Options;
+/// use serde_json::json;
+///
+/// let error = Options::from_json(&json!({ "network": "" })).unwrap_err();
+/// assert_eq!(error.to_string(), "option `network` is empty; leave it out, or give it a value");
+/// assert!(Options::from_json(&json!({ "network": null })).is_err());
+///
+/// let preset = Options::from_json(&json!({ "network": "app:tor" }))?;
+/// let call = Options::from_untrusted_json(&json!({ "network": "" }))?;
+/// assert_eq!(preset.merged_under(&call).get(&NETWORK).unwrap().as_str(), "app:tor");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[frame_option(name = "network", empty_is_unset)]
+pub static NETWORK: FrameOption<NetworkId>;
+
+/// The overlay network of a frame; forks inherit it. A frame without one is on the app's default, or on clearnet.
+#[frame_key(name = "net.overlay", propagates, inherit, public)]
+pub static NETWORK_KEY: Key<NetworkId>;
 
 /// Chooses the overlay network of a frame: the option, or else what the parent's frame carries, or else the app's
 /// default. Without any of them it adds nothing, and the frame is on clearnet.
@@ -45,24 +73,6 @@ fn check_choice(id: &NetworkId, ctx: &ResolveContext<'_>, options: &Options) -> 
         }
     };
     Err(NetworkError::NotSelectable { id: id.clone(), instead_of })
-}
-
-/// Appends what [`overlay`] decides to `pairs`. What other options decide, [`ISOLATION`](crate::ISOLATION) among them,
-/// it does not.
-///
-/// # Errors
-///
-/// As [`overlay`].
-#[deprecated(
-    note = "call `app.resolvers().resolve(&ctx, &options, &mut pairs)`, which runs every resolver, this one included"
-)]
-pub fn apply_overlay_pair(
-    ctx: &ResolveContext<'_>,
-    options: &Options,
-    pairs: &mut Pairs,
-) -> Result<(), NetworkError> {
-    pairs.extend(overlay(ctx, options)?);
-    Ok(())
 }
 
 /// A network, the pair that a frame gets for it, and who chose it.

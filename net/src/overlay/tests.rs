@@ -1,7 +1,10 @@
 //! Who decides, in every combination.
 
-use frame_registry::{Frame, FrameBuilder, FrameResolvers, ResolveError, ResolveErrorKind};
+use frame_registry::{
+    Frame, FrameBuilder, FrameResolvers, OptionError, Options, ResolveError, ResolveErrorKind,
+};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::boot::install;
@@ -129,17 +132,6 @@ fn forks_inherit_deeply_and_a_childs_choice_does_not_touch_the_parent() {
     assert_eq!(parent.get(&NETWORK_KEY), Says::Registered.id("parent").as_ref());
 }
 
-#[test]
-#[allow(deprecated)]
-fn the_old_entry_point_decides_the_same() {
-    static OTHER: frame_registry::Key<&str> = frame_registry::Key::new("other");
-    let app = app(Says::Registered.id("default"));
-    let mut pairs = Pairs::from_iter([OTHER.pair("kept")]);
-    apply_overlay_pair(&ResolveContext::new(&app, None), &Options::new(), &mut pairs).unwrap();
-    assert_eq!(pairs.get(&NETWORK_KEY), Says::Registered.id("default").as_ref());
-    assert_eq!(pairs.get(&OTHER), Some(&"kept"));
-}
-
 /// Networks `a:0` to `a:3`, of which so many are selectable.
 fn app_of_four(selectable: [bool; 4], default: Option<u8>) -> App {
     let networks = NetworkRegistry::new(Arc::new(Direct::default()));
@@ -257,4 +249,15 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn anything_but_an_id_or_an_empty_string_is_refused() {
+    for given in [json!(null), json!(3), json!(["app:tor"]), json!({}), json!(true), json!("tor"), json!(" ")]
+    {
+        let error = Options::from_json(&json!({ "network": given })).unwrap_err();
+        assert!(matches!(error, OptionError::WrongType { option: "network", .. }), "{given}");
+    }
+    let error = Options::from_json(&json!({ "network": 3 })).unwrap_err();
+    assert_eq!(error.to_string(), "option `network` is the number 3, which is not a `NetworkId`");
 }
