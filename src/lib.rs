@@ -23,7 +23,6 @@ pub mod audit;
 mod command;
 #[cfg(unix)]
 mod control;
-mod demo;
 #[cfg(unix)]
 mod descriptors;
 mod exit;
@@ -35,7 +34,6 @@ mod options;
 mod report;
 pub mod telemetry;
 mod threads;
-mod unit;
 
 pub use crate::command::main;
 pub use crate::options::{fs_root, spawn, trace};

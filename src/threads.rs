@@ -66,13 +66,13 @@ pub(crate) fn refused(what: &str, error: io::Error) -> io::Error {
     let message = format!(
         "the system refuses {what}; raise the limit of processes (`ulimit -u`, or `TasksMax=` of systemd) or of memory"
     );
-    io::Error::new(error.kind(), Refused { message, source: error })
+    io::Error::new(error.kind(), ThreadsRefused { message, source: error })
 }
 
 /// The system refuses threads.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-struct Refused {
+struct ThreadsRefused {
     message: String,
     source: io::Error,
 }

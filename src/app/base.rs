@@ -14,8 +14,8 @@ use frame_registry::{App, AppBuilder, FrameResolvers};
 use crate::audit::{AuditConfig, AuditLog};
 use crate::fs_root::{FS_BASE, Root};
 use crate::manifest::{Given, Manifest, Problem};
+use crate::modules::units::unit_of;
 use crate::report;
-use crate::unit::unit_of;
 
 /// The app of a manifest, its networks still to be registered.
 pub(super) fn of(

@@ -93,12 +93,12 @@ pub struct RunningApp {
 
 struct Inner {
     core: Core,
-    state: Mutex<State>,
+    state: Mutex<AppState>,
     /// Puts the app back after a reload that failed. Outside of the state, so that it does not hold up who ends it.
     restoring: std::sync::Mutex<Option<AbortHandle>>,
 }
 
-struct State {
+struct AppState {
     manifest: Manifest,
     plan: Plan,
     live: Live,
@@ -137,7 +137,7 @@ impl RunningApp {
         let mut live = Live::default();
         live.put(&core, &plan).map_err(one)?;
         plan.log_warnings();
-        let state = Mutex::new(State { manifest, plan, live, is_stopped: false });
+        let state = Mutex::new(AppState { manifest, plan, live, is_stopped: false });
         Ok(Self { inner: Arc::new(Inner { core, state, restoring: std::sync::Mutex::default() }) })
     }
 
@@ -148,7 +148,7 @@ impl RunningApp {
     /// The first that does not start. Those before it run.
     pub async fn supervise(&self) -> Result<(), Problems> {
         let mut state = self.inner.state.lock().await;
-        let State { plan, live, .. } = &mut *state;
+        let AppState { plan, live, .. } = &mut *state;
         live.is_supervised = true;
         for top in plan.tops() {
             if !live.tops.contains_key(top.0) {
@@ -184,7 +184,7 @@ impl RunningApp {
     ) -> Result<Option<Changes>, Problems> {
         self.restore_no_more();
         let mut state = self.inner.state.lock().await;
-        let State { manifest: before, plan, live, is_stopped } = &mut *state;
+        let AppState { manifest: before, plan, live, is_stopped } = &mut *state;
         if *is_stopped {
             return Err(one(Problem::new(&manifest.file, 0..0, "the app has stopped")));
         }
@@ -334,7 +334,7 @@ impl fmt::Debug for RunningApp {
     }
 }
 
-impl State {
+impl AppState {
     /// The app is not what the plan says, since the `attempts`-th time that it was to be put back.
     fn degrade(&self, core: &Core, problem: &Problem, attempts: u32) {
         let is_down = |id: &&EntryId| self.live.is_supervised && !self.live.tops.contains_key(*id);
@@ -350,7 +350,7 @@ async fn restore(app: Weak<Inner>, grace: Duration) {
         sleep(health::BACKOFF.delay(attempts - 1, 0.0)).await;
         let Some(app) = app.upgrade() else { return };
         let mut state = app.state.lock().await;
-        let State { plan, live, is_stopped, .. } = &mut *state;
+        let AppState { plan, live, is_stopped, .. } = &mut *state;
         if *is_stopped {
             return;
         }

@@ -14,7 +14,7 @@ use crate::{app, report, threads};
 /// The first mistake of each setting is reported, in all sections at once. Nothing is run, and nothing is connected to.
 /// Exits with code 2 if there is a mistake. A warning is of a part that has no effect, and does not change the exit code.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct CheckArgs {
     /// The manifest.
     #[arg(value_name = "MANIFEST", default_value = "app.toml")]
     manifest: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Args {
     format: Format,
 }
 
-impl Args {
+impl CheckArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut reading = examine_once(&self.manifest);
         // What could be read is looked at further in any case, so that mistakes in all sections are reported at once.

@@ -10,7 +10,7 @@ use crate::report;
 /// Prints the script that lets a shell complete what `frame` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = INSTALL)]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
 }
@@ -23,7 +23,7 @@ Where shells look for it:
   elvish      frame completions elvish >> ~/.config/elvish/rc.elv
   powershell  frame completions powershell >> $PROFILE";
 
-impl Args {
+impl CompletionsArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), super::NAME, &mut script);

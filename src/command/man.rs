@@ -14,13 +14,13 @@ use crate::report;
 
 /// Prints the manual page, or writes it and one for each command into a directory.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ManArgs {
     /// Where to write the pages, such as `~/.local/share/man/man1`. It is made if it is not there.
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     dir: Option<PathBuf>,
 }
 
-impl Args {
+impl ManArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut program = Cli::command().disable_help_subcommand(true);
         program.build();

@@ -104,17 +104,17 @@ pub(crate) struct Cli {
 /// In the order in which one comes to need them: an app, then what the program is made of, then the program itself.
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Args),
-    Check(check::Args),
-    Call(call::Args),
+    Run(run::RunArgs),
+    Check(check::CheckArgs),
+    Call(call::CallArgs),
     #[cfg(unix)]
-    Ps(ps::Args),
-    Audit(audit::Args),
-    Resolvers(resolvers::Args),
-    Options(options::Args),
-    Demo(demo::Args),
-    Completions(completions::Args),
-    Man(man::Args),
+    Ps(ps::PsArgs),
+    Audit(audit::AuditArgs),
+    Resolvers(resolvers::ResolversArgs),
+    Options(options::OptionsArgs),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// How a list is printed.

@@ -8,7 +8,7 @@ use crate::report;
 
 /// Lists the options that calls may be given, by name.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct OptionsArgs {
     /// How to print them.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -58,7 +58,7 @@ impl Row {
     }
 }
 
-impl Args {
+impl OptionsArgs {
     pub(super) fn run(self) -> Result<(), BoxError> {
         let resolvers = FrameResolvers::linked();
         let list = List {

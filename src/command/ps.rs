@@ -9,7 +9,7 @@ use humantime::format_duration;
 
 use super::{Failure, Format};
 use crate::app::Quarantined;
-use crate::control::{AskError, LastExit, Place, Process, Running, Supervised, ask};
+use crate::control::{AskError, ControlAddress, LastExit, Process, RunInfo, Supervised, ask};
 use crate::exit::Exit;
 use crate::report;
 
@@ -19,7 +19,7 @@ use crate::report;
 /// The run is found by its manifest, or by the socket that it was given with `--control`. Only its user and root can ask.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Exits with 8 if the app is not running.")]
-pub(super) struct Args {
+pub(super) struct PsArgs {
     /// The manifest that is run.
     #[arg(default_value = "app.toml", value_hint = clap::ValueHint::FilePath)]
     manifest: PathBuf,
@@ -31,10 +31,10 @@ pub(super) struct Args {
     format: Format,
 }
 
-impl Args {
+impl PsArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let (place, whose) = match self.socket {
-            Some(socket) => (Place::At(socket), None),
+            Some(socket) => (ControlAddress::At(socket), None),
             None => (of_manifest(&self.manifest)?, Some(self.manifest)),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,8 +47,8 @@ impl Args {
     }
 }
 
-fn of_manifest(manifest: &Path) -> Result<Place, Failure> {
-    Place::of_manifest(manifest).map_err(|error| {
+fn of_manifest(manifest: &Path) -> Result<ControlAddress, Failure> {
+    ControlAddress::of_manifest(manifest).map_err(|error| {
         Failure::usage(format_args!(
             "the manifest {} cannot be found: {error}; a run whose manifest is gone is found with `--socket`",
             manifest.display()
@@ -68,7 +68,7 @@ fn unanswered(error: &AskError, manifest: Option<&Path>) -> Failure {
     Failure::new(Exit::Unavailable, message)
 }
 
-fn print(running: Running<Process>) -> io::Result<()> {
+fn print(running: RunInfo<Process>) -> io::Result<()> {
     let (app, manifest, pid) = (&running.app, &running.manifest, running.pid);
     let count = running.processes.len() + running.omitted;
     let header = format!(

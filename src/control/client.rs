@@ -8,8 +8,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::place::{Place, shown};
-use super::protocol::{self, AnswerError, Command, MAX_ANSWER, Process, Running};
+use super::address::{ControlAddress, shown};
+use super::protocol::{self, AnswerError, Command, MAX_ANSWER, Process, RunInfo};
 use super::server::is_trusted;
 
 /// How long asking may take. A run has more to do than to answer.
@@ -19,26 +19,26 @@ const DEADLINE: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// [`AskError::NotRunning`] if nobody has the place, and [`AskError::Failed`] if who has it gives no answer, within ten
+/// [`AskError::NotRunning`] if nobody has the address, and [`AskError::Failed`] if who has it gives no answer, within ten
 /// seconds, or is not to be trusted.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future ends the conversation.
-pub(crate) async fn ask(place: &Place) -> Result<Running<Process>, AskError> {
-    let sockets = place.sockets();
+pub(crate) async fn ask(address: &ControlAddress) -> Result<RunInfo<Process>, AskError> {
+    let sockets = address.sockets();
     let mut first = None;
     for socket in &sockets {
         let failed = |source| AskError::Failed { socket: socket.clone(), source };
-        let asked = match place.check(socket) {
-            Ok(()) => timeout(DEADLINE, converse(socket)).await.unwrap_or(Err(NoAnswer::Late)),
-            Err(error) => Err(NoAnswer::NotThere(error)),
+        let asked = match address.check(socket) {
+            Ok(()) => timeout(DEADLINE, converse(socket)).await.unwrap_or(Err(AskFailure::Late)),
+            Err(error) => Err(AskFailure::NotThere(error)),
         };
         match asked {
             // None was ever there, or it was left by one that was killed.
-            Err(NoAnswer::NotThere(error)) if is_absent(&error) => (),
+            Err(AskFailure::NotThere(error)) if is_absent(&error) => (),
             // Another user has this place. The run has the next then.
-            Err(error @ (NoAnswer::OtherUser(_) | NoAnswer::NotThere(_))) => {
+            Err(error @ (AskFailure::OtherUser(_) | AskFailure::NotThere(_))) => {
                 first.get_or_insert(failed(error));
             }
             asked => return asked.map_err(failed),
@@ -51,12 +51,12 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-async fn converse(socket: &PathBuf) -> Result<Running<Process>, NoAnswer> {
-    let stream = UnixStream::connect(socket).await.map_err(NoAnswer::NotThere)?;
+async fn converse(socket: &PathBuf) -> Result<RunInfo<Process>, AskFailure> {
+    let stream = UnixStream::connect(socket).await.map_err(AskFailure::NotThere)?;
     // What it says is shown to people, and acted on.
     let user = stream.peer_cred()?.uid();
     if !is_trusted(user) {
-        return Err(NoAnswer::OtherUser(user));
+        return Err(AskFailure::OtherUser(user));
     }
     let (reader, mut writer) = stream.into_split();
     writer.write_all(&protocol::request(Command::Ps)).await?;
@@ -81,13 +81,13 @@ pub(crate) enum AskError {
         /// Where it is.
         socket: PathBuf,
         /// Why.
-        source: NoAnswer,
+        source: AskFailure,
     },
 }
 
 /// What came of asking was no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub(crate) enum AskFailure {
     #[error("it is of the user {0}, who is not to be trusted")]
     OtherUser(u32),
     /// There is nothing that could be connected to, or it is not safe to do so.
@@ -98,7 +98,7 @@ pub(crate) enum NoAnswer {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    ResponseMessage(#[from] AnswerError),
 }
 
 fn list(sockets: &[PathBuf]) -> String {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, major, minor};
 
-use super::place::{BindError, Place, is_at};
+use super::address::{BindError, ControlAddress, is_at};
 use super::server::is_trusted;
 
 /// The lock that a run has on its manifest: on the file itself, so that no other user can take it away. It ends with the
@@ -68,7 +68,7 @@ impl ManifestLock {
         let Some(pid) = holder(file) else {
             // The other one has noted it beside its socket.
             return BindError::AlreadyRunning {
-                pid: Place::of_manifest(&self.path).ok().and_then(|it| it.runner()),
+                pid: ControlAddress::of_manifest(&self.path).ok().and_then(|it| it.runner()),
             };
         };
         match fs::metadata(format!("/proc/{pid}")) {

@@ -44,17 +44,17 @@ struct Request {
 
 /// An answer, as it is sent.
 #[derive(Debug, Serialize, Deserialize)]
-struct Answer<P> {
+struct ResponseMessage<P> {
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    running: Option<Running<P>>,
+    running: Option<RunInfo<P>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 /// What `frame run` runs, with its processes as `P`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Running<P> {
+pub(crate) struct RunInfo<P> {
     /// The name of the app.
     pub(crate) app: String,
     /// Its manifest.
@@ -156,12 +156,12 @@ pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
 }
 
 /// The line that answers with what runs, and with as many of its processes as there is room for.
-pub(super) fn answer<P: Serialize>(mut running: Running<P>) -> Vec<u8> {
+pub(super) fn answer<P: Serialize>(mut running: RunInfo<P>) -> Vec<u8> {
     let room = MAX_ANSWER.saturating_sub(ENVELOPE + length(&running.quarantined));
     running.down_omitted += cut(&mut running.down, room / 4);
     let room = room.saturating_sub(length(&running.down));
     running.omitted += cut(&mut running.processes, room);
-    line(&Answer { version: VERSION, running: Some(running), error: None })
+    line(&ResponseMessage { version: VERSION, running: Some(running), error: None })
 }
 
 /// Keeps as many as there is room for, and returns how many that leaves out.
@@ -183,11 +183,11 @@ fn length(part: &impl Serialize) -> usize {
 
 /// The line that answers why there is nothing else.
 pub(super) fn refusal(error: &RequestError) -> Vec<u8> {
-    line(&Answer::<()> { version: VERSION, running: None, error: Some(error.to_string()) })
+    line(&ResponseMessage::<()> { version: VERSION, running: None, error: Some(error.to_string()) })
 }
 
 /// Reads an answer, of what came up to the end of the line or of the stream.
-pub(super) fn parse_answer(text: &[u8]) -> Result<Running<Process>, AnswerError> {
+pub(super) fn parse_answer(text: &[u8]) -> Result<RunInfo<Process>, AnswerError> {
     match text.len() {
         0 => return Err(AnswerError::Nothing),
         length if length > MAX_ANSWER => return Err(AnswerError::TooLong),
@@ -198,9 +198,9 @@ pub(super) fn parse_answer(text: &[u8]) -> Result<Running<Process>, AnswerError>
         return Err(AnswerError::Version(version));
     }
     match serde_json::from_slice(text)? {
-        Answer { error: Some(error), .. } => Err(AnswerError::Refused(error)),
-        Answer { running: Some(running), .. } => Ok(running),
-        Answer { .. } => Err(AnswerError::Nothing),
+        ResponseMessage { error: Some(error), .. } => Err(AnswerError::Refused(error)),
+        ResponseMessage { running: Some(running), .. } => Ok(running),
+        ResponseMessage { .. } => Err(AnswerError::Nothing),
     }
 }
 
@@ -236,11 +236,11 @@ mod tests {
         }
     }
 
-    fn running(processes: Vec<Process>) -> Running<Process> {
+    fn running(processes: Vec<Process>) -> RunInfo<Process> {
         let (app, manifest) = ("hello".to_owned(), "/srv/app.toml".to_owned());
         let (omitted, quarantined) = (0, Vec::new());
         let (down, down_omitted, degraded) = (Vec::new(), 0, None);
-        Running {
+        RunInfo {
             app,
             manifest,
             pid: 4711,

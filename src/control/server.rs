@@ -17,9 +17,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::address::{BindError, Claim, ControlAddress, shown};
 use super::family::Family;
-use super::place::{BindError, Claim, Place, shown};
-use super::protocol::{self, Command, MAX_REQUEST, Running};
+use super::protocol::{self, Command, MAX_REQUEST, RunInfo};
 use crate::app::{Health, Quarantines};
 use crate::report;
 use crate::threads::Workers;
@@ -54,7 +54,7 @@ impl ControlHandle {
     fn running(&self, mut family: Family) -> Vec<u8> {
         let processes = self.processes.processes();
         let down = mem::take(&mut family.down);
-        protocol::answer(Running {
+        protocol::answer(RunInfo {
             app: self.app.clone(),
             manifest: self.manifest.to_string_lossy().into_owned(),
             pid: std::process::id(),
@@ -72,7 +72,7 @@ impl ControlHandle {
 /// The socket of a run. Dropped, it removes the socket.
 #[derive(Debug)]
 pub(crate) struct Server {
-    place: Place,
+    address: ControlAddress,
     handle: ControlHandle,
     /// `None` if the socket was removed, and could not be made again.
     bound: Option<Bound>,
@@ -90,8 +90,8 @@ struct Bound {
 
 impl Bound {
     /// Listens at the first path of `place` that can be used.
-    fn new(place: &Place) -> Result<Self, BindError> {
-        let (claim, listener, first) = place.listen()?;
+    fn new(address: &ControlAddress) -> Result<Self, BindError> {
+        let (claim, listener, first) = address.listen()?;
         let failed = |source| BindError::new(claim.socket(), source);
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(listener).map_err(failed)?;
@@ -113,7 +113,7 @@ impl Bound {
 }
 
 impl Server {
-    /// Takes the place, and listens there. Who connects waits until the server is [served](Self::serve).
+    /// Takes the address, and listens there. Who connects waits until the server is [served](Self::serve).
     ///
     /// # Errors
     ///
@@ -123,11 +123,11 @@ impl Server {
     /// # Panics
     ///
     /// Outside of a runtime of tokio that has I/O.
-    pub(crate) fn bind(place: Place, handle: ControlHandle) -> Result<Self, BindError> {
-        let bound = Bound::new(&place)?;
+    pub(crate) fn bind(address: ControlAddress, handle: ControlHandle) -> Result<Self, BindError> {
+        let bound = Bound::new(&address)?;
         let workers = Workers::start("frame-control", THREADS)
             .map_err(|source| BindError::new(bound.claim.socket(), source))?;
-        Ok(Self { place, handle, bound: Some(bound), workers: Arc::new(workers) })
+        Ok(Self { address, handle, bound: Some(bound), workers: Arc::new(workers) })
     }
 
     /// Returns where the socket is, for people.
@@ -155,7 +155,7 @@ impl Server {
         }
         // What is left of the earlier place is removed first, its lock among it.
         self.bound = None;
-        self.bound = Some(Bound::new(&self.place)?);
+        self.bound = Some(Bound::new(&self.address)?);
         Ok(true)
     }
 
@@ -237,7 +237,7 @@ mod tests {
 
     struct Run {
         _directory: tempfile::TempDir,
-        place: Place,
+        address: ControlAddress,
         processes: ProcessManager,
         served: JoinSet<Infallible>,
     }
@@ -256,17 +256,17 @@ mod tests {
 
     fn run() -> Run {
         let directory = tempfile::tempdir().unwrap();
-        let place = Place::At(directory.path().join("control.sock"));
+        let address = ControlAddress::At(directory.path().join("control.sock"));
         let processes = ProcessManager::new(Functions::new(App::builder().build()));
         processes.register_host("app:workers".parse().unwrap(), HostConfig::default()).unwrap();
         let mut serving = JoinSet::new();
-        let server = Server::bind(place.clone(), handle(&processes)).unwrap();
+        let server = Server::bind(address.clone(), handle(&processes)).unwrap();
         serving.spawn(async move { server.serve().await });
-        Run { _directory: directory, place, processes, served: serving }
+        Run { _directory: directory, address, processes, served: serving }
     }
 
-    async fn say(place: &Place, text: &[u8]) -> Vec<u8> {
-        let mut stream = UnixStream::connect(&place.sockets()[0]).await.unwrap();
+    async fn say(address: &ControlAddress, text: &[u8]) -> Vec<u8> {
+        let mut stream = UnixStream::connect(&address.sockets()[0]).await.unwrap();
         // It may have been closed before all of a long request was read.
         let _ = stream.write_all(text).await;
         let mut answer = Vec::new();
@@ -286,7 +286,7 @@ mod tests {
             Spawn::new("app:workers".parse().unwrap(), "app:wait".parse().unwrap()).with_name("waiter");
         let pid = run.processes.spawn(&run.processes.functions().root(), start).unwrap();
 
-        let running = ask(&run.place).await.unwrap();
+        let running = ask(&run.address).await.unwrap();
         assert_eq!((running.app.as_str(), running.pid), ("hello", std::process::id()));
         let [process] = &running.processes[..] else { panic!("{running:?}") };
         assert_eq!((process.pid.clone(), &process.names[..]), (pid.to_string(), &["waiter".to_owned()][..]));
@@ -296,18 +296,18 @@ mod tests {
     #[tokio::test]
     async fn a_second_run_is_refused_and_the_socket_is_gone_with_the_first() {
         let mut run = run();
-        let second = Server::bind(run.place.clone(), handle(&run.processes));
+        let second = Server::bind(run.address.clone(), handle(&run.processes));
         assert!(matches!(second, Err(BindError::AlreadyRunning { pid: Some(_), .. })));
         run.served.shutdown().await;
-        assert!(!run.place.sockets()[0].exists());
-        assert!(matches!(ask(&run.place).await, Err(AskError::NotRunning { .. })));
+        assert!(!run.address.sockets()[0].exists());
+        assert!(matches!(ask(&run.address).await, Err(AskError::NotRunning { .. })));
     }
 
     #[tokio::test]
     async fn what_is_no_request_is_answered_with_why() {
         let run = run();
         for text in [&b"ps\n"[..], b"\n", b"{\"version\":1}\n", &[0xff; 3 * MAX_REQUEST]] {
-            let answer = say(&run.place, text).await;
+            let answer = say(&run.address, text).await;
             // A connection that is closed with something unread may lose what was answered.
             if text.len() < MAX_REQUEST {
                 assert!(matches!(protocol::parse_answer(&answer), Err(AnswerError::Refused(_))), "{text:?}");
@@ -321,9 +321,9 @@ mod tests {
         let mut silent = Vec::new();
         // Were they served one after another, that would take minutes.
         for _ in 0..10 * CONNECTIONS {
-            silent.push(UnixStream::connect(&run.place.sockets()[0]).await.unwrap());
+            silent.push(UnixStream::connect(&run.address.sockets()[0]).await.unwrap());
         }
-        let answer = say(&run.place, &protocol::request(Command::Ps)).await;
+        let answer = say(&run.address, &protocol::request(Command::Ps)).await;
         assert_eq!(protocol::parse_answer(&answer).unwrap().app, "hello");
         for mut stream in silent {
             let mut rest = Vec::new();
@@ -337,7 +337,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
         let processes = ProcessManager::new(Functions::new(App::builder().build()));
-        let mut server = Server::bind(Place::At(socket.clone()), handle(&processes)).unwrap();
+        let mut server = Server::bind(ControlAddress::At(socket.clone()), handle(&processes)).unwrap();
         assert!(!server.renew().unwrap());
         for remove in [&[socket.clone()][..], &server.files()] {
             for file in remove {

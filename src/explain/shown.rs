@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::{ExplainedFrame, Explanation, Maker, Outcome, SetOption, SetPair, Source, Step, Unit};
+use super::{
+    ExplainedFrame, ExplainedResolver, Explanation, Maker, Outcome, SetOption, SetPair, Source, Unit,
+};
 use crate::report;
 
 impl fmt::Display for Explanation {
@@ -79,7 +81,7 @@ impl ExplainedFrame {
         own.chain(steps).collect()
     }
 
-    fn rows_of(&self, at: usize, step: &Step) -> Vec<Vec<String>> {
+    fn rows_of(&self, at: usize, step: &ExplainedResolver) -> Vec<Vec<String>> {
         let is_built = self.outcome == Outcome::Built;
         let row = |pair: Option<&SetPair>, note: &str| {
             let (key, value) = pair.map_or(("", ""), |pair| (pair.key, &pair.value));

@@ -24,7 +24,7 @@ const SHOWN_FIRST: usize = 10;
 /// The log is the file that `[audit]` of the manifest names, or one that was rotated. Lines that are not records are
 /// skipped and counted: the end of a line is missing where the disk was full or the program was killed.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct AuditArgs {
     /// The log, or `-` for standard input.
     #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
@@ -55,7 +55,7 @@ fn since(text: &str) -> Result<SystemTime, String> {
     Ok(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH))
 }
 
-impl Args {
+impl AuditArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let is_stdin = self.file.as_os_str() == "-";
         if is_stdin && io::stdin().is_terminal() {

@@ -1,10 +1,9 @@
 //! `frame call`.
 
-mod given;
-mod interrupt;
+mod input;
 mod outcome;
-mod payload;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
@@ -16,18 +15,15 @@ use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::given::GivenOption;
-use self::interrupt::Interrupts;
+use self::input::{GivenOption, Input};
 use self::outcome::Failed;
-use self::payload::Input;
 use super::Failure;
 use crate::app::RunningApp;
 use crate::exit::Exit;
 use crate::explain::{Explain, Explanation};
 use crate::manifest::{self, Manifest, Problems};
-use crate::report;
 use crate::telemetry::{self, LogArgs, output};
-use crate::threads;
+use crate::{report, threads};
 
 /// Calls one function of an app, and prints what it gives back.
 ///
@@ -36,7 +32,7 @@ use crate::threads;
 /// there was.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = help())]
-pub(super) struct Args {
+pub(super) struct CallArgs {
     /// The manifest of the app.
     #[arg(value_hint = clap::ValueHint::FilePath)]
     manifest: PathBuf,
@@ -96,9 +92,9 @@ Ctrl-C cancels the call; pressed again, it does not wait for that.
     )
 }
 
-impl Args {
+impl CallArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let options = given::options(&self.options)?;
+        let options = input::options(&self.options)?;
         let input = self.payload.unwrap_or_default();
         if input == Input::Stdin && self.manifest == Path::new(manifest::STDIN) {
             return Err(Failure::usage("the manifest and the payload cannot both come from standard input"));
@@ -232,4 +228,43 @@ fn missing(manifest: &Manifest, id: &FunctionId) -> Failed {
         }
     };
     Failed::not_found(id, &hint)
+}
+
+/// The signals that ask the program to end, from when they are listened to. Until then they end it at once.
+pub(super) struct Interrupts {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Interrupts {
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next. Cancel safe.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Interrupts {
+    #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next. Cancel safe.
+    pub(super) async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::app::RunningApp;
-use crate::control::{BindError, ControlHandle, Place, Server};
+use crate::control::{BindError, ControlAddress, ControlHandle, Server};
 use crate::report;
 
 /// The task that serves the socket. Dropped, it ends soon after, and the socket is removed.
@@ -32,8 +32,8 @@ pub(super) fn serve(
     let mut serving = JoinSet::new();
     let canonical = manifest.canonicalize().unwrap_or_else(|_| PathBuf::from(manifest));
     let place = match asked {
-        Some(path) => Place::At(path.to_owned()),
-        None => Place::OfManifest(canonical.clone()),
+        Some(path) => ControlAddress::At(path.to_owned()),
+        None => ControlAddress::OfManifest(canonical.clone()),
     };
     let (started, processes) = (Instant::now(), app.processes().clone());
     let (quarantines, health) = (app.quarantines(), app.health());

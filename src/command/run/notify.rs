@@ -3,31 +3,31 @@
 
 /// The app runs, as its manifest says.
 pub(super) fn ready() {
-    send(State::Ready);
+    send(ServiceState::Ready);
 }
 
 /// The app runs again as its manifest says.
 pub(super) fn restored() {
-    send(State::Restored);
+    send(ServiceState::Restored);
 }
 
 /// The manifest is read again.
 pub(super) fn reloading() {
-    send(State::Reloading);
+    send(ServiceState::Reloading);
 }
 
 /// The app is not what its manifest says, and the reload that it is of is not done.
 pub(super) fn degraded(how: &str) {
-    send(State::Degraded(how));
+    send(ServiceState::Degraded(how));
 }
 
 /// The app is told to end.
 pub(super) fn stopping() {
-    send(State::Stopping);
+    send(ServiceState::Stopping);
 }
 
 #[derive(Clone, Copy)]
-enum State<'a> {
+enum ServiceState<'a> {
     Ready,
     Restored,
     Reloading,
@@ -36,7 +36,7 @@ enum State<'a> {
 }
 
 #[cfg(target_os = "linux")]
-fn send(state: State<'_>) {
+fn send(state: ServiceState<'_>) {
     use sd_notify::{NotifyState, notify};
 
     // An empty name counts as not set, as for systemd's own `sd_notify`.
@@ -44,13 +44,13 @@ fn send(state: State<'_>) {
         return;
     }
     let sent = match state {
-        State::Ready => notify(&[NotifyState::Ready]),
-        State::Restored => notify(&[NotifyState::Ready, NotifyState::Status("ready")]),
-        State::Degraded(how) => notify(&[NotifyState::Status(how)]),
-        State::Reloading => {
+        ServiceState::Ready => notify(&[NotifyState::Ready]),
+        ServiceState::Restored => notify(&[NotifyState::Ready, NotifyState::Status("ready")]),
+        ServiceState::Degraded(how) => notify(&[NotifyState::Status(how)]),
+        ServiceState::Reloading => {
             NotifyState::monotonic_usec_now().and_then(|since| notify(&[NotifyState::Reloading, since]))
         }
-        State::Stopping => notify(&[NotifyState::Stopping]),
+        ServiceState::Stopping => notify(&[NotifyState::Stopping]),
     };
     if let Err(error) = sent {
         tracing::warn!(%error, "the service manager was not told");
@@ -59,4 +59,4 @@ fn send(state: State<'_>) {
 
 /// Nobody listens here.
 #[cfg(not(target_os = "linux"))]
-fn send(_: State<'_>) {}
+fn send(_: ServiceState<'_>) {}

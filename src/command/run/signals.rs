@@ -3,16 +3,17 @@
 //! A thread of its own waits for them, from before the manifest is read. It never logs and takes no lock for longer than an
 //! instant, so a second signal ends the program whatever the rest of it waits for.
 
-use std::fmt;
-use std::fs;
-use std::io;
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::PathBuf;
-use std::process;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, fs, io, process, thread};
 
+use rustix::process::{WaitOptions, wait};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::task::JoinSet;
 
 use crate::threads;
 
@@ -179,4 +180,29 @@ fn waiting(shared: Arc<Shared>) -> io::Result<impl FnOnce() + Send + 'static> {
             }
         });
     })
+}
+
+/// Reaps what ends, until what this returns is dropped. Nothing where the program is not PID 1: it starts no processes itself, and
+/// a program that has this as a library may.
+///
+/// # Errors
+///
+/// If SIGCHLD cannot be listened for.
+pub(super) fn reap_orphans() -> io::Result<JoinSet<()>> {
+    let mut reaping = JoinSet::new();
+    if std::process::id() == 1 {
+        // From now on. What ended before is seen at first.
+        let mut ended = signal(SignalKind::child())?;
+        reaping.spawn(async move {
+            let never: Infallible = loop {
+                // Several that end at once may be one signal.
+                while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+                if ended.recv().await.is_none() {
+                    break pending().await;
+                }
+            };
+            match never {}
+        });
+    }
+    Ok(reaping)
 }

@@ -10,7 +10,7 @@ use mlua::{IntoLua, Lua, Table, Value};
 
 use super::pairs::only_list;
 use super::request::{Asked, Sender};
-use super::response::{Answer, Body};
+use super::response::{Body, LuaResponse};
 use crate::modules::lua::members::{Members, invalid};
 
 /// How many requests there can be.
@@ -110,7 +110,7 @@ fn len(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
-async fn one(sender: &Sender, asked: Asked, room: &Room) -> Result<Answer, CallError> {
+async fn one(sender: &Sender, asked: Asked, room: &Room) -> Result<LuaResponse, CallError> {
     let (mut response, terms) = sender.sent(asked).await?;
     let mut answer = sender.head(&response);
     let headers = answer.headers.iter().map(|(name, value)| len(name.as_str().len() + value.len()));
@@ -131,7 +131,7 @@ async fn one(sender: &Sender, asked: Asked, room: &Room) -> Result<Answer, CallE
 
 /// The responses in the order of the requests, on their way into a VM.
 struct Answers {
-    answers: Vec<Result<Answer, CallError>>,
+    answers: Vec<Result<LuaResponse, CallError>>,
     values: Values,
 }
 

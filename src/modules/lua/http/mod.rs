@@ -1,14 +1,12 @@
 //! HTTP for scripts.
 
 mod all;
-mod credentials;
 mod events;
 mod open;
 mod pairs;
 mod parts;
 mod request;
 mod response;
-mod stream;
 mod upload;
 
 use frame_dispatch::lua::{LuaModule, ModuleBuilder, mlua};
@@ -203,7 +201,7 @@ impl LuaModule for HttpModule {
             Ok(this.clone().send(this.whole(lua, &ctx, request)?))
         })?;
 
-        stream::register(module)?;
+        response::register(module)?;
         upload::install(module, &sender)?;
         events::install(module, &sender)?;
         all::install(module, sender)

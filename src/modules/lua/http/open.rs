@@ -8,7 +8,7 @@ use frame_dispatch::{CallError, ErrorKind};
 use mlua::Lua;
 
 use super::events::Source;
-use super::stream::Stream;
+use super::response::Stream;
 use super::upload::Upload;
 use crate::modules::lua::members::invalid;
 

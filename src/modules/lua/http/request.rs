@@ -10,9 +10,8 @@ use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
 use mlua::{Lua, Table};
 
 use super::open::Open;
-use super::response::{self as answer, Answer};
-use super::stream::{Opened, Stream};
-use super::{credentials, pairs, parts, upload};
+use super::response::{self as answer, LuaResponse, Opened, Stream};
+use super::{pairs, parts, upload};
 use crate::modules::connect::{self, Way};
 use crate::modules::lua::fs::{self, Access, Opening};
 use crate::modules::lua::headers;
@@ -114,7 +113,7 @@ impl Sender {
                 request = request.header(name, value).map_err(failed)?;
             }
         }
-        request = credentials::add(request, options)?;
+        request = add_credentials(request, options)?;
         if let Some(id) = members::secret(options)? {
             request = request.secret(id);
         }
@@ -254,11 +253,11 @@ impl Sender {
         Ok(asked)
     }
 
-    pub(super) async fn send(self, asked: Asked) -> mlua::Result<Answer> {
+    pub(super) async fn send(self, asked: Asked) -> mlua::Result<LuaResponse> {
         self.try_send(asked).await.map_err(Values::raise)
     }
 
-    async fn try_send(&self, asked: Asked) -> Result<Answer, CallError> {
+    async fn try_send(&self, asked: Asked) -> Result<LuaResponse, CallError> {
         let (response, terms) = self.sent(asked).await?;
         self.answer(response, terms).await
     }
@@ -279,7 +278,7 @@ impl Sender {
     }
 
     /// The response for the script, with its body, or a stream of it.
-    pub(super) async fn answer(&self, response: Response, terms: Terms) -> Result<Answer, CallError> {
+    pub(super) async fn answer(&self, response: Response, terms: Terms) -> Result<LuaResponse, CallError> {
         let mut answer = self.head(&response);
         let Terms { way, bound, stream, .. } = terms;
         if let Some(open) = stream {
@@ -295,8 +294,8 @@ impl Sender {
     }
 
     /// The response for the script, still without its body.
-    pub(super) fn head(&self, response: &Response) -> Answer {
-        Answer {
+    pub(super) fn head(&self, response: &Response) -> LuaResponse {
+        LuaResponse {
             status: response.status().as_u16(),
             version: response.version(),
             url: response.url().to_string(),
@@ -333,3 +332,33 @@ impl Bound {
 
 /// How many bytes a query has at most. A longer one is in no request.
 const LARGEST_QUERY: usize = 64 << 10;
+
+/// The request with the credentials that the options name, if they name any.
+fn add_credentials(request: Request, options: &Members) -> mlua::Result<Request> {
+    let (basic, bearer) = (options.table("basic")?, options.text("bearer")?);
+    if basic.is_none() && bearer.is_none() {
+        return Ok(request);
+    }
+    if basic.is_some() && bearer.is_some() {
+        return Err(invalid("a request has `basic`, or `bearer`, and not both"));
+    }
+    if request.headers().contains_key("authorization") {
+        return Err(invalid(
+            "a request has the header `authorization`, or `basic` or `bearer`, which set it, and not both",
+        ));
+    }
+    let request = if let Some(bearer) = bearer {
+        request.bearer_auth(&bearer)
+    } else {
+        let basic = Members::new(basic, "`basic`", &["password", "username"])?;
+        let part = |name: &str| {
+            let text = basic.string(name)?;
+            let text = text.ok_or_else(|| {
+                invalid(format!("`basic` has a `username` and a `password`; `{name}` is missing"))
+            })?;
+            utf8(&text, &format!("`basic.{name}`"))
+        };
+        request.basic_auth(&part("username")?, &part("password")?)
+    };
+    request.map_err(|error| Values::raise(connect::of_http(error)))
+}

@@ -8,27 +8,34 @@
 //! | `response.rs` | the body of a response, as the guest reads it |
 //! | `error.rs` | what a guest is told where there is no response |
 
-mod budget;
 mod error;
-mod hooks;
-mod request;
-mod response;
+mod messages;
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use frame_dispatch::CallError;
 use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
 use frame_dispatch::wasm::{HostModule, State};
+use frame_dispatch::{CallContext, CallError};
+use frame_net::Dialer;
 use frame_net::http::HttpClient;
+use http::{HeaderName, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use wasmtime_wasi_http::p2::bindings::http::outgoing_handler;
 use wasmtime_wasi_http::p2::bindings::http::types::{self, IoError};
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest};
-use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpCtx, WasiHttpCtxView};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, FieldMap, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp,
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+};
 
-use self::hooks::Hooks;
+use self::messages::Alive;
+use crate::modules::refusal;
 
 /// The interface whose function is replaced, as `wasmtime-wasi-http` calls it.
 const TYPES: &str = "wasi:http/types@0.2.12";
@@ -171,7 +178,7 @@ fn weight(resource: &dyn Any) -> usize {
         return fields(&response.headers);
     }
     if resource.is::<HostOutgoingBody>() {
-        return hooks::BODY_CHUNK * 2;
+        return BODY_CHUNK * 2;
     }
     0
 }
@@ -190,4 +197,152 @@ fn view(state: &mut State) -> WasiHttpCtxView<'_> {
     let (slot, table) = state.slot_and_table::<Slot>();
     let used = slot.used.as_mut().expect("it was made above");
     WasiHttpCtxView { ctx: &mut used.ctx, table, hooks: &mut used.hooks }
+}
+
+/// How many bytes a guest writes of a body before somebody has to take them. There is room for two such pieces.
+pub(super) const BODY_CHUNK: usize = 16 << 10;
+
+/// What a call makes its requests with.
+pub(super) struct Hooks {
+    client: HttpClient,
+    call: CallContext,
+    budget: Budget,
+    alive: Arc<()>,
+}
+
+impl Hooks {
+    pub(super) fn new(client: HttpClient, call: CallContext) -> Self {
+        Self { client, call, budget: Budget::new(), alive: Arc::default() }
+    }
+
+    /// What is needed to send a request of this call. It is looked up for each: the network of a frame may be gone.
+    fn outgoing(&self, options: Option<RequestOptions>) -> Result<Outgoing, Error> {
+        let dialer = frame_net::dialer(self.call.frame(), self.call.app());
+        Ok(Outgoing {
+            dialer: dialer.map_err(|failed| {
+                refusal::log(&self.call, &failed);
+                error::of_network(&failed)
+            })?,
+            call: self.call.clone(),
+            client: self.client.clone(),
+            budget: self.budget.clone(),
+            alive: Arc::downgrade(&self.alive),
+            options: options.unwrap_or_default(),
+        })
+    }
+}
+
+/// A future that `wasi:http` runs in a task, which is aborted with the guest's handle to it.
+type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io), Error>> + Send>;
+
+/// What drives a connection behind its response; here the client does.
+type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Hooks {
+    /// Those that the client sets itself, too. `Trailer` is not among them, because responses have it.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        const FURTHER: [HeaderName; 2] = [header::EXPECT, header::TE];
+        Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name) || FURTHER.contains(name))
+    }
+
+    /// The client does.
+    fn set_host_header(&mut self) -> bool {
+        false
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Sending {
+        let outgoing = self.outgoing(options);
+        Box::new(async move {
+            let response = outgoing?.send(request).await?;
+            Ok((response, Box::new(async { Ok(()) }) as Io))
+        })
+    }
+}
+
+/// A request on its way.
+struct Outgoing {
+    dialer: Dialer,
+    call: CallContext,
+    client: HttpClient,
+    budget: Budget,
+    alive: Alive,
+    options: RequestOptions,
+}
+
+impl Outgoing {
+    async fn send(self, request: http::Request<WasiBody>) -> Result<http::Response<WasiBody>, Error> {
+        let RequestOptions { connect_timeout, first_byte_timeout, between_bytes_timeout } = self.options;
+        let config = self.client.config();
+        let place = self.budget.request(config.time_limit).await?;
+        let mut request = messages::client_request(request, self.alive).await?;
+        // To a component each response is a stream, and most of them are small: over HTTP/2 they share a connection.
+        request = request.streamed().own_connection(false);
+        if let Some(limit) = connect_timeout {
+            request = request.connect_limit(limit.min(config.connect_limit));
+        }
+        if let Some(limit) = first_byte_timeout {
+            request = request.answer_limit(config.answer_limit.map_or(limit, |most| limit.min(most)));
+        }
+        let sent = self.client.send(&self.dialer, request).await;
+        let response = sent.map_err(|failed| {
+            refusal::log(&self.call, &failed);
+            error::before_the_body(&failed)
+        })?;
+        let patience = between_bytes_timeout.unwrap_or(Duration::MAX);
+        Ok(messages::guest_response(response, patience, place, self.call))
+    }
+}
+
+/// How many requests at once.
+const MAX_REQUESTS: usize = 16;
+
+/// The requests that one call may have under way at once.
+#[derive(Debug, Clone)]
+pub(super) struct Budget(Arc<Semaphore>);
+
+/// A place in a budget that is taken. It is given back when it is dropped.
+pub(super) type Share = OwnedSemaphorePermit;
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_REQUESTS)))
+    }
+
+    /// A request's place among the others, as soon as there is one, in the order in which they ask.
+    pub(super) async fn request(&self, patience: Duration) -> Result<Share, Error> {
+        let place = timeout(patience, Arc::clone(&self.0).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn there_are_so_many_requests_at_once_and_further_ones_wait() {
+        let budget = Budget::new();
+        let patience = Duration::from_secs(30);
+        let mut taken = Vec::new();
+        for _ in 0..MAX_REQUESTS {
+            taken.push(budget.request(patience).await.unwrap());
+        }
+        assert!(matches!(budget.request(patience).await, Err(Error::ConnectionLimitReached)));
+        let waiting = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.request(patience).await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        taken.pop();
+        assert!(waiting.await.unwrap());
+    }
 }

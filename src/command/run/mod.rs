@@ -3,14 +3,14 @@
 #[cfg(unix)]
 mod control;
 mod notify;
-#[cfg(unix)]
-mod orphans;
-mod panics;
 mod signals;
 
+use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{panic, thread};
 
 use tokio::time::{Instant, timeout};
 
@@ -30,7 +30,7 @@ use crate::threads::{self, Workers};
 /// SIGHUP reads the manifest again and changes what has changed; one that is wrong changes nothing. SIGINT and SIGTERM
 /// stop the app: processes are asked to end, and killed after the grace period; a second signal ends the program at once.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct RunArgs {
     /// The manifest.
     #[arg(value_name = "MANIFEST", default_value = "app.toml")]
     manifest: PathBuf,
@@ -65,11 +65,11 @@ struct Surroundings {
     control: Option<control::Control>,
 }
 
-impl Args {
+impl RunArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         // First of all: from now on nothing that is said waits for a reader, and no signal ends the program in between.
         output::start().map_err(|error| threads::refused("the thread that writes the log", error))?;
-        panics::log();
+        log_panics();
         let signals = Signals::listen()?;
         let runtime = threads::runtime()?;
         let workers = Workers::start("frame-manifest", 1)?;
@@ -125,7 +125,7 @@ impl Args {
 
     async fn boot_and_attend(&self, manifest: Manifest, around: &mut Surroundings) -> Result<Exit, Failure> {
         #[cfg(unix)]
-        let _reaping = orphans::reap()?;
+        let _reaping = signals::reap_orphans()?;
         #[cfg(unix)]
         let name = manifest.app.name.clone();
         let booted = tokio::select! {
@@ -326,4 +326,22 @@ async fn ready(app: &RunningApp) {
         );
     }
     notify::ready();
+}
+
+/// Has panics logged. The hook by default writes to standard error itself, and would wait for a reader that does not read, on
+/// a thread that has others to serve.
+pub(super) fn log_panics() {
+    panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("<unnamed>");
+        let location = panic.location().map(tracing::field::display);
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(thread, location, backtrace, "a panic: {}", message(panic.payload()));
+    }));
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a value that is not text")
 }

@@ -1,24 +1,29 @@
-//! What a guest asks for.
+//! Requests of guests as requests of the client, and responses of the client as those of `wasi:http`.
 
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
+use frame_dispatch::CallContext;
 use frame_net::SecretId;
-use frame_net::http::{Body, Method, Request};
+use frame_net::http::{Body, Method, Request, Response};
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::timeout;
+use tokio_util::sync::ReusableBoxFuture;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::error;
+use super::{Share, error};
+use crate::modules::refusal;
 
 /// Lives as long as the call.
 pub(super) type Alive = Weak<()>;
 
 /// The client's request for that of a guest. Its body is read while it is sent.
-pub(super) async fn of(request: http::Request<WasiBody>, alive: Alive) -> Result<Request, Error> {
+pub(super) async fn client_request(request: http::Request<WasiBody>, alive: Alive) -> Result<Request, Error> {
     let (head, body) = request.into_parts();
     let mut request = Request::new(head.method, &head.uri.to_string())
         .map_err(|failed| error::of_request(&failed))?
@@ -33,7 +38,7 @@ pub(super) async fn of(request: http::Request<WasiBody>, alive: Alive) -> Result
     if let Some(id) = secret(&head.headers)? {
         request = request.secret(id);
     }
-    let mut body = Guest { first: None, rest: body, alive };
+    let mut body = GuestBody { first: None, rest: body, alive };
     let length = content_length(&head.headers);
     // Where a body is unusual, most guests that begin one leave it empty: nothing is said of it then.
     let is_usual = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
@@ -77,14 +82,14 @@ fn trailers(headers: &HeaderMap) -> Result<Vec<HeaderName>, Error> {
 }
 
 /// The body that a guest writes.
-struct Guest {
+struct GuestBody {
     /// What was read of it already.
     first: Option<Frame<Bytes>>,
     rest: WasiBody,
     alive: Alive,
 }
 
-impl HttpBody for Guest {
+impl HttpBody for GuestBody {
     type Data = Bytes;
     type Error = Error;
 
@@ -107,8 +112,76 @@ impl HttpBody for Guest {
         self.first.is_none() && self.rest.is_end_stream()
     }
 
-    /// It is what the guest says that counts, see [`of`].
+    /// It is what the guest says that counts, see [`client_request`].
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+/// The response of the client as that of `wasi:http`. Its body fails where it takes longer than `patience` until there
+/// is more of it, and has `place` until it is read or dropped.
+pub(super) fn guest_response(
+    response: Response,
+    patience: Duration,
+    place: Share,
+    call: CallContext,
+) -> http::Response<WasiBody> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = Incoming {
+        next: Some(ReusableBoxFuture::new(read(response, patience, call))),
+        patience,
+        place: Some(place),
+    };
+    let mut response = http::Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+type Read = (Response, CallContext, Result<Option<Bytes>, Error>);
+
+/// The next piece. The time for it runs from when it is first asked for: a guest that takes its time is not to blame a
+/// server for it.
+async fn read(mut response: Response, patience: Duration, call: CallContext) -> Read {
+    let read = match timeout(patience, response.chunk()).await {
+        Ok(read) => read.map_err(|failed| {
+            refusal::log(&call, &failed);
+            error::in_the_body(&failed)
+        }),
+        Err(_) => Err(Error::ConnectionReadTimeout),
+    };
+    (response, call, read)
+}
+
+/// A body of which the client reads no more than the guest asks for.
+struct Incoming {
+    /// What is read at the moment, until the end. It is kept from one poll to the next for its timers.
+    next: Option<ReusableBoxFuture<'static, Read>>,
+    patience: Duration,
+    place: Option<Share>,
+}
+
+impl HttpBody for Incoming {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(next) = &mut self.next else { return Poll::Ready(None) };
+        let (response, call, read) = ready!(next.poll(context));
+        if let Ok(Some(chunk)) = read {
+            let patience = self.patience;
+            if let Some(next) = &mut self.next {
+                next.set(self::read(response, patience, call));
+            }
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        (self.next, self.place) = (None, None);
+        Poll::Ready(match read {
+            Ok(_) => response.trailers().map(|trailers| Ok(Frame::trailers(trailers.clone()))),
+            Err(failed) => Some(Err(failed)),
+        })
     }
 }

@@ -1,56 +1,67 @@
-//! Operations on files that units run at once.
+//! Units: all calls of a function, or all processes of an entry. Their connections are counted together, and so are their
+//! operations on files.
 //!
-//! Each holds a thread of the runtime, and a slow disk holds it for long. So a unit has few of these threads, and what it wants
-//! beyond waits for its own.
+//! An operation on files holds a thread of the runtime, and a slow disk holds it for long. So a unit has few of these threads.
+//! Further operations of the unit wait for its own.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
-use frame_dispatch::{CallError, ErrorKind};
+use frame_dispatch::process::PROCESS;
+use frame_dispatch::{CallError, ErrorKind, FUNCTION};
 use frame_net::Unit;
+use frame_registry::Frame;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+
+/// Returns the unit that a frame is of. Native code that is neither has no name, and shares one unit.
+pub(crate) fn unit_of(frame: &Frame) -> Option<Unit> {
+    let function = frame.get(&FUNCTION).map(|id| Unit::new("function", id.clone()));
+    function.or_else(|| frame.get(&PROCESS).map(|id| Unit::new("process", id.clone())))
+}
 
 /// How many operations a unit runs at once.
 pub(super) const AT_ONCE: usize = 8;
 /// How many more may wait. A call waits for one at a time, so these are calls.
 pub(super) const MOST_WAITING: usize = 1024;
 /// How many units there are before those that do nothing are looked for.
-const SWEEP_FROM: usize = 64;
+const PRUNE_FROM: usize = 64;
 
-/// The turns of a unit.
-struct Turns {
+/// The permits of a unit.
+struct UnitPermits {
     running: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
 
-/// The turns of all units that have operations. Threads are those of the process, and so are these.
+/// The permits of all units that have operations. They are shared by all apps of the program, as its threads are.
 static UNITS: LazyLock<Mutex<Units>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Units {
-    turns: HashMap<Unit, Weak<Turns>>,
-    sweep_at: usize,
+    permits: HashMap<Unit, Weak<UnitPermits>>,
+    prune_at: usize,
 }
 
 impl Units {
-    fn of(&mut self, unit: Unit) -> Arc<Turns> {
-        if let Some(turns) = self.turns.get(&unit).and_then(Weak::upgrade) {
-            return turns;
+    fn of(&mut self, unit: Unit) -> Arc<UnitPermits> {
+        if let Some(permits) = self.permits.get(&unit).and_then(Weak::upgrade) {
+            return permits;
         }
-        if self.turns.len() >= self.sweep_at.max(SWEEP_FROM) {
-            self.turns.retain(|_, turns| turns.strong_count() > 0);
-            self.sweep_at = 2 * self.turns.len();
+        if self.permits.len() >= self.prune_at.max(PRUNE_FROM) {
+            self.permits.retain(|_, permits| permits.strong_count() > 0);
+            self.prune_at = 2 * self.permits.len();
         }
-        let turns =
-            Arc::new(Turns { running: Arc::new(Semaphore::new(AT_ONCE)), waiting: AtomicUsize::new(0) });
-        self.turns.insert(unit, Arc::downgrade(&turns));
-        turns
+        let permits = Arc::new(UnitPermits {
+            running: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: AtomicUsize::new(0),
+        });
+        self.permits.insert(unit, Arc::downgrade(&permits));
+        permits
     }
 }
 
-/// One that waits, until this is dropped.
+/// Counts a waiting operation until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -66,7 +77,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Runs `operation` on a thread that may block, when it is the unit's turn.
+/// Runs `operation` on a thread that may block, when the unit has a permit for it.
 ///
 /// # Errors
 ///
@@ -74,17 +85,17 @@ impl Drop for Waiting<'_> {
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, an operation that has begun is done to its end, and keeps its turn until then.
-pub(super) async fn run<T: Send + 'static>(
+/// If the future is dropped, an operation that has begun runs to its end and keeps its permit until then.
+pub(super) async fn run_file_operation<T: Send + 'static>(
     unit: Option<Unit>,
     operation: impl FnOnce() -> Result<T, CallError> + Send + 'static,
 ) -> Result<T, CallError> {
-    let turns = UNITS.lock().unwrap_or_else(PoisonError::into_inner).of(unit.unwrap_or_default());
-    let running = Arc::clone(&turns.running);
-    let turn = if let Ok(turn) = Arc::clone(&running).try_acquire_owned() {
-        turn
+    let permits = UNITS.lock().unwrap_or_else(PoisonError::into_inner).of(unit.unwrap_or_default());
+    let running = Arc::clone(&permits.running);
+    let permit = if let Ok(permit) = Arc::clone(&running).try_acquire_owned() {
+        permit
     } else {
-        let Some(_waiting) = Waiting::new(&turns.waiting) else {
+        let Some(_waiting) = Waiting::new(&permits.waiting) else {
             let message = format!(
                 "this unit has {AT_ONCE} operations on files running and {MOST_WAITING} waiting; try again later"
             );
@@ -96,7 +107,7 @@ pub(super) async fn run<T: Send + 'static>(
     let done = spawn_blocking(move || {
         let done = operation();
         // The unit is known until its last operation has ended.
-        drop((turn, turns));
+        drop((permit, permits));
         done
     });
     done.await.unwrap_or_else(|error| {
@@ -128,7 +139,7 @@ mod tests {
         let mut slow = JoinSet::new();
         for _ in 0..AT_ONCE + 1 + MOST_WAITING {
             let (ended, began) = (Arc::clone(&ended), began.clone());
-            slow.spawn(run(Some(unit("slow")), move || {
+            slow.spawn(run_file_operation(Some(unit("slow")), move || {
                 let _ = began.send(());
                 // An error is the end, too.
                 let _ = ended.lock().map(|ended| ended.recv());
@@ -141,11 +152,14 @@ mod tests {
         let refused = timeout(PATIENCE, slow.join_next()).await.unwrap().unwrap().unwrap().unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Exhausted);
         assert!(started.try_recv().is_err(), "more than {AT_ONCE} run at once");
-        assert_eq!(timeout(PATIENCE, run(Some(unit("other")), || Ok(42))).await.unwrap().unwrap(), 42);
+        assert_eq!(
+            timeout(PATIENCE, run_file_operation(Some(unit("other")), || Ok(42))).await.unwrap().unwrap(),
+            42
+        );
         drop(end);
         while let Some(done) = timeout(PATIENCE, slow.join_next()).await.unwrap() {
             done.unwrap().unwrap();
         }
-        assert!(timeout(PATIENCE, run(Some(unit("slow")), || Ok(()))).await.unwrap().is_ok());
+        assert!(timeout(PATIENCE, run_file_operation(Some(unit("slow")), || Ok(()))).await.unwrap().is_ok());
     }
 }

@@ -1,9 +1,10 @@
 //! Where a run has its socket, and that it is the only one there.
 
+use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -12,19 +13,18 @@ use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
-use super::directory;
 use crate::exit::Exit;
 
 /// Where the socket of a run is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum ControlAddress {
     /// The socket of whoever runs this manifest, whose path is absolute and without links.
     OfManifest(PathBuf),
     /// A path that the user chose. Who may enter its directory is the user's concern.
     At(PathBuf),
 }
 
-impl Place {
+impl ControlAddress {
     /// The place of the manifest that is at `path`.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Place {
                 let digest = digest(manifest);
                 let name = format!("{digest}{SUFFIX}");
                 let mut sockets: Vec<_> =
-                    directory::candidates().into_iter().map(|directory| directory.join(&name)).collect();
+                    socket_directories().into_iter().map(|directory| directory.join(&name)).collect();
                 if cfg!(target_os = "linux") {
                     sockets.push(format!("\0frame-{}-{digest}", geteuid().as_raw()).into());
                 }
@@ -55,7 +55,7 @@ impl Place {
     /// Looks whether what is at one of the paths can be trusted to be as it was left.
     pub(super) fn check(&self, socket: &Path) -> io::Result<()> {
         match (self, socket.parent()) {
-            (Self::OfManifest(_), Some(parent)) if !is_abstract(socket) => directory::check(parent),
+            (Self::OfManifest(_), Some(parent)) if !is_abstract(socket) => check_directory(parent),
             _ => Ok(()),
         }
     }
@@ -80,7 +80,7 @@ impl Place {
                 Err(error) => _ = first.get_or_insert(error),
             }
         }
-        let Some(first) = first else { unreachable!("a place has a path at least") };
+        let Some(first) = first else { unreachable!("an address has at least one path") };
         Err(first)
     }
 
@@ -90,7 +90,7 @@ impl Place {
             return Ok((Claim { socket, lock: None }, listener));
         }
         if let (Self::OfManifest(_), Some(parent)) = (self, socket.parent()) {
-            directory::make(parent).map_err(|source| BindError::new(&socket, source))?;
+            make_directory(parent).map_err(|source| BindError::new(&socket, source))?;
             remove_leftovers(parent);
         }
         let claim = Claim::new(socket)?;
@@ -101,7 +101,7 @@ impl Place {
         Ok((claim, listener))
     }
 
-    /// Returns the PID in the lock of the run that has this place, if there is one.
+    /// Returns the PID in the lock of the run that has this address, if there is one.
     pub(super) fn runner(&self) -> Option<u32> {
         let trusted =
             self.sockets().into_iter().filter(|socket| !is_abstract(socket) && self.check(socket).is_ok());
@@ -353,23 +353,70 @@ impl BindError {
     }
 }
 
+/// Where sockets can be, best first: in `$XDG_RUNTIME_DIR`, or where that is by custom, if it is a directory of this user;
+/// and in `/tmp`. The user who asks a run may have another environment than it has, as with `ssh` or in a timer, so all of
+/// them are looked into.
+fn socket_directories() -> Vec<PathBuf> {
+    let user = geteuid().as_raw();
+    // That of another user, as `sudo` may leave it, could be changed by that one at any time.
+    let is_own = |path: &PathBuf| {
+        path.is_absolute() && fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == user)
+    };
+    let of_session = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(is_own);
+    let by_custom = Some(PathBuf::from(format!("/run/user/{user}")))
+        .filter(is_own)
+        .filter(|path| Some(path) != of_session.as_ref());
+    let private = of_session.into_iter().chain(by_custom).map(|path| path.join("frame"));
+    private.chain([PathBuf::from(format!("/tmp/frame-{user}"))]).collect()
+}
+
+/// Makes the directory if it is not there, and looks whether it is safe.
+fn make_directory(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => check_directory(path),
+    }
+}
+
+/// Looks whether a directory is really one, and no link to one, is this user's, and closed to all others. It cannot be
+/// replaced by another's after that: what it is in is this user's, too, or is sticky, as `/tmp` is.
+fn check_directory(path: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    objection(&found, geteuid().as_raw()).map_or(Ok(()), |objection| {
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("{} {objection}; remove it, or give the socket another place", path.display()),
+        ))
+    })
+}
+
+fn objection(found: &Metadata, user: u32) -> Option<String> {
+    let mode = found.permissions().mode() & 0o777;
+    match () {
+        () if !found.is_dir() => Some("is no directory".to_owned()),
+        () if found.uid() != user => Some(format!("belongs to the user {}, not to {user}", found.uid())),
+        () if mode & 0o077 != 0 => Some(format!("is open to others (mode {mode:o}, not 700)")),
+        () => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn claim(place: &Place) -> Result<Claim, BindError> {
-        place.listen().map(|(claim, ..)| claim)
+    fn claim(address: &ControlAddress) -> Result<Claim, BindError> {
+        address.listen().map(|(claim, ..)| claim)
     }
 
     #[test]
-    fn a_place_has_one_holder_and_is_free_when_that_has_ended() {
+    fn an_address_has_one_holder_and_is_free_when_that_has_ended() {
         let directory = tempfile::tempdir().unwrap();
-        let place = Place::At(directory.path().join("control.sock"));
-        let first = claim(&place).unwrap();
-        let Err(BindError::AlreadyRunning { pid }) = claim(&place) else { panic!("two hold it") };
+        let address = ControlAddress::At(directory.path().join("control.sock"));
+        let first = claim(&address).unwrap();
+        let Err(BindError::AlreadyRunning { pid }) = claim(&address) else { panic!("two hold it") };
         assert_eq!(pid, Some(std::process::id()));
         drop(first);
-        drop(claim(&place).unwrap());
+        drop(claim(&address).unwrap());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left");
     }
 
@@ -380,7 +427,7 @@ mod tests {
         // Neither removes what it leaves, as a process that is killed.
         drop(UnixListener::bind(&socket).unwrap());
         fs::write(beside(&socket), "4711\n").unwrap();
-        drop(claim(&Place::At(socket.clone())).unwrap());
+        drop(claim(&ControlAddress::At(socket.clone())).unwrap());
         assert!(!socket.exists());
     }
 
@@ -391,7 +438,7 @@ mod tests {
             ["a", "b", "c"].map(|digit| directory.path().join(format!("{}.sock", digit.repeat(32))));
         drop(UnixListener::bind(&dead).unwrap());
         fs::write(beside(&dead), "4711\n").unwrap();
-        let alive = claim(&Place::At(alive)).unwrap();
+        let alive = claim(&ControlAddress::At(alive)).unwrap();
         fs::write(directory.path().join("notes.lock"), "mine").unwrap();
         fs::write(&other, "no socket").unwrap();
         fs::write(beside(&other), "4711\n").unwrap();
@@ -406,7 +453,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notes.txt");
         fs::write(&path, "mine").unwrap();
-        assert!(matches!(claim(&Place::At(path.clone())), Err(BindError::Io { .. })));
+        assert!(matches!(claim(&ControlAddress::At(path.clone())), Err(BindError::Io { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"mine");
     }
 
@@ -416,7 +463,7 @@ mod tests {
         let (socket, target) = (directory.path().join("control.sock"), directory.path().join("target"));
         fs::write(&target, "mine").unwrap();
         std::os::unix::fs::symlink(&target, beside(&socket)).unwrap();
-        assert!(matches!(claim(&Place::At(socket)), Err(BindError::Io { .. })));
+        assert!(matches!(claim(&ControlAddress::At(socket)), Err(BindError::Io { .. })));
         assert_eq!(fs::read(&target).unwrap(), b"mine");
     }
 
@@ -424,20 +471,72 @@ mod tests {
     fn a_run_that_lost_its_lock_removes_nothing_of_the_run_that_has_it_now() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("control.sock");
-        let place = Place::At(socket.clone());
-        let first = claim(&place).unwrap();
+        let address = ControlAddress::At(socket.clone());
+        let first = claim(&address).unwrap();
         fs::remove_file(beside(&socket)).unwrap();
-        let second = claim(&place).unwrap();
+        let second = claim(&address).unwrap();
         drop(first);
         assert!(second.socket().exists() && beside(second.socket()).exists());
     }
 
     #[test]
     fn each_manifest_has_a_socket_of_its_own_whose_path_is_short() {
-        let one = Place::OfManifest("/srv/one/app.toml".into());
-        let other = Place::OfManifest("/srv/other/app.toml".into());
+        let one = ControlAddress::OfManifest("/srv/one/app.toml".into());
+        let other = ControlAddress::OfManifest("/srv/other/app.toml".into());
         assert_ne!(one.sockets(), other.sockets());
         assert_eq!(one.sockets(), one.clone().sockets());
         assert!(one.sockets().last().unwrap().as_os_str().len() < 90);
+    }
+}
+
+#[cfg(test)]
+mod directory_tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_closed_and_found_safe_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("frame");
+        make_directory(&path).unwrap();
+        make_directory(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_others_can_enter_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("frame");
+        make_directory(&path).unwrap();
+        for mode in [0o701, 0o710, 0o777, 0o1777] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = make_directory(&path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{mode:o}");
+            assert!(error.to_string().contains("open to others"), "{error}");
+        }
+    }
+
+    #[test]
+    fn links_and_files_are_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let (real, link, file) =
+            (parent.path().join("real"), parent.path().join("link"), parent.path().join("file"));
+        make_directory(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        fs::write(&file, "").unwrap();
+        for path in [link, file] {
+            assert!(make_directory(&path).unwrap_err().to_string().contains("is no directory"), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("frame");
+        make_directory(&path).unwrap();
+        let found = fs::symlink_metadata(&path).unwrap();
+        assert_eq!(objection(&found, found.uid()), None);
+        assert!(objection(&found, found.uid() + 1).unwrap().contains("belongs to the user"));
     }
 }

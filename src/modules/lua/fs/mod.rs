@@ -3,7 +3,6 @@
 mod error;
 mod operation;
 mod path;
-mod values;
 
 use std::io;
 use std::pin::Pin;
@@ -19,9 +18,9 @@ pub(super) use self::operation::Access;
 use self::operation::Part;
 pub(super) use self::path::Given;
 use self::path::{BeneathRoot, Bytes};
+use super::super::units::unit_of;
 use crate::fs_root::{FS_ROOT_KEY, Root};
-use crate::modules::file_turns;
-use crate::unit::unit_of;
+use crate::modules::units;
 
 /// How many bytes of a file that is open for another module are read or written at once.
 const BUFFER: usize = 64 << 10;
@@ -185,7 +184,7 @@ where
     let (root, unit) = (root(ctx, access), unit_of(ctx.frame()));
     async move {
         let root = root.map_err(mlua::Error::external)?;
-        file_turns::run(unit, move || operation(&root)).await.map_err(mlua::Error::external)
+        units::run_file_operation(unit, move || operation(&root)).await.map_err(mlua::Error::external)
     }
 }
 
@@ -231,7 +230,7 @@ pub(super) fn open(
     let unit = unit_of(ctx.frame());
     async move {
         let (root, path, reserved) = opening?;
-        let opened = file_turns::run(unit, move || {
+        let opened = units::run_file_operation(unit, move || {
             operation::open(&root, &path, access).map(|(file, length)| (file, length, path))
         });
         let (file, length, path) = opened.await?;
