@@ -1,6 +1,7 @@
 //! What everything else of an app stands on: its values, its resolvers and its networks.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use frame_net::audit::{AUDIT, Audit};
@@ -9,7 +10,7 @@ use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
     NetworkChanges, NetworkRegistry, Step, UNIT_OF,
 };
-use frame_registry::{App, AppBuilder, FrameResolvers};
+use frame_registry::{App, AppBuilder, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 
 use crate::audit::{AuditConfig, AuditLog};
 use crate::fs_root::{FS_BASE, Root};
@@ -62,15 +63,14 @@ pub(super) fn audit_warning(manifest: &Manifest) -> Option<Problem> {
     Some(problem.with_help("the app does not start as a user who cannot write it"))
 }
 
-/// An app with networks that nothing can be reached through: for who wants to know what frames would be like, without the
-/// sockets and tasks that networks may begin with.
-pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
+/// Builds an app to check frames with. Its networks refuse every connection, so they need no sockets and no tasks.
+pub(super) fn dry_run_app(manifest: &Manifest) -> Result<App, Problem> {
     let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));
-    let mut hollow = NetworkChanges::default();
+    let mut changes = NetworkChanges::default();
     for (id, network) in &manifest.networks {
-        hollow.put(id.clone(), Arc::new(Hollow), network.value.is_selectable());
+        changes.put(id.clone(), Arc::new(DryRunNetwork), network.value.is_selectable());
     }
-    networks.apply(hollow).map_err(|error| unbootable(manifest, &error.into()))?;
+    networks.apply(changes).map_err(|error| unbootable(manifest, &error.into()))?;
     // A frame has the ids of secrets, and this one sends nothing.
     let secrets = manifest.secrets.keys().map(|id| Ok((id.clone(), StoredSecret::new("no such value", [])?)));
     let secrets = secrets
@@ -81,12 +81,12 @@ pub(super) fn hollow(manifest: &Manifest) -> Result<App, Problem> {
     Ok(app.build())
 }
 
-/// Stands for a network where only its id counts.
-struct Hollow;
+/// Stands for a network of which only the id counts.
+struct DryRunNetwork;
 
-impl Network for Hollow {
+impl Network for DryRunNetwork {
     fn kind(&self) -> &'static str {
-        "hollow"
+        "dry-run"
     }
 
     fn connect<'a>(
@@ -116,4 +116,21 @@ fn builder(manifest: &Manifest, secrets: SecretStore) -> Result<AppBuilder, Prob
 
 fn unbootable(manifest: &Manifest, error: &BootError) -> Problem {
     Problem::new(&manifest.file, 0..0, report::chain(error))
+}
+
+/// The frame that `options` make of `parent`.
+///
+/// # Errors
+///
+/// Why a resolver refuses.
+pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
+    let resolved = catch_unwind(AssertUnwindSafe(|| {
+        let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
+        app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;
+        Ok::<_, frame_registry::ResolveError>(frame.seal())
+    }));
+    match resolved {
+        Ok(resolved) => resolved.map_err(|error| report::chain(&error)),
+        Err(_) => Err("a resolver panicked".to_owned()),
+    }
 }

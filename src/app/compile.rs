@@ -1,35 +1,34 @@
-//! Making a plan of a manifest: everything is compiled and made, and nothing runs.
+//! From a manifest to a plan, in two passes. The first one checks what needs nothing but the manifest, which is
+//! [`check`](super::check). The second one, here, compiles sources, builds networks and reads secrets. Nothing runs yet.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 use std::sync::Arc;
 
 use frame_dispatch::lua::LuaError;
-use frame_dispatch::process::{HostConfig, HostId};
 use frame_net::{ConfigError, NetworkConfig, NetworkError, NetworkId, NetworkRegistry};
 use frame_registry::{Id, Options, nearest};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use super::base;
+use super::check::{self, Checked, MOST_COMPARED, Purpose};
 use super::engines::{Code, Engines, Role};
-use super::frames::{self, Defaults, Findings};
-use super::plan::{self, Made, Plan, Unit};
+use super::plan::{Made, Plan, Unit};
 use super::secrets;
 use crate::manifest::{DRAWN, Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
 use crate::report;
 use crate::telemetry::{failed, progress};
 use crate::threads::processors;
 
-/// Makes a plan of `manifest`. What has not changed since `earlier` is taken from there.
+/// Returns the plan of `manifest`. Takes over from `earlier` what has not changed.
 ///
 /// # Errors
 ///
-/// All that is wrong.
+/// Every problem of both passes.
 ///
 /// # Cancel safety
 ///
-/// Where the future is dropped what is being compiled is compiled to its end, for nothing.
+/// If the future is dropped, sources that are being compiled are compiled to their end.
 pub(super) async fn compile(
     manifest: &Manifest,
     networks: &NetworkRegistry,
@@ -37,11 +36,10 @@ pub(super) async fn compile(
     earlier: Option<&Plan>,
     purpose: Purpose,
 ) -> Result<Plan, Problems> {
-    let defaults = Defaults::of(manifest).map_err(Problems::from)?;
-    let mut problems = Vec::new();
+    let Checked { defaults, mut problems, mut warnings, holders } = check::check(manifest, purpose)?;
 
-    let turns = Arc::new(Semaphore::new(processors()));
-    let compiler = Compiler { manifest, engines, turns, purpose };
+    let permits = Arc::new(Semaphore::new(processors()));
+    let compiler = Compiler { manifest, engines, permits, purpose };
     let (functions, processes) = tokio::join!(
         compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
         compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
@@ -55,19 +53,10 @@ pub(super) async fn compile(
     problems.extend(refused);
     let (secrets, refused) = secrets::load(manifest).await;
     problems.extend(refused);
-    let Findings { problems: refused, mut warnings, holders } = frames::check(manifest, &defaults);
-    problems.extend(refused);
-    problems.extend(check_supervisors(manifest));
-    if purpose == Purpose::Check {
-        problems.extend(base::audit_problem(manifest));
-    }
-    #[cfg(feature = "wasm")]
-    warnings.extend(crowded_hosts(manifest));
     if !problems.is_empty() {
         return Err(Problems::new(problems));
     }
     warnings.extend(secrets::warnings(manifest, &secrets, &holders));
-    warnings.extend(base::audit_warning(manifest));
     let warnings = warnings.into_iter().map(Problem::into_warning).collect();
     let unit = |defaults: &Given<Options>, given: &Given<Function>, (code, generation)| {
         let options = defaults.value.merged_under(&given.value.options);
@@ -98,18 +87,10 @@ type Compiled = (Code, u32);
 /// What a kind of unit is compiled to, by id, and what is wrong with the others.
 type Codes<K> = (BTreeMap<Id<K>, Compiled>, Vec<Problem>);
 
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To see what is wrong: nothing is kept ready for calls.
-    Check,
-    Run,
-}
-
 struct Compiler<'a> {
     manifest: &'a Manifest,
     engines: &'a Arc<Engines>,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     purpose: Purpose,
 }
 
@@ -132,14 +113,14 @@ impl Compiler<'_> {
                 Some(quarantined) => quarantined.generation + 1,
                 None => 0,
             };
-            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
             let (engines, mut function) = (Arc::clone(self.engines), given.value.clone());
             if let (Purpose::Check, Limits::Lua(limits)) = (self.purpose, &mut function.limits) {
                 limits.pool = limits.pool.with_warm(0);
             }
             let message = format!("compiling the {} {id}", role.noun());
             let compiled = self.engines.compilers.run(move || {
-                let _turn = turn;
+                let _permit = permit;
                 let span = takes_long(&function.limits).then(|| progress(&message));
                 let _entered = span.as_ref().map(|span| span.enter());
                 let compiled = engines.compile(&function, role);
@@ -208,7 +189,7 @@ fn refused(
     }
 }
 
-/// Whether somebody would ask what the program is doing.
+/// Whether progress is shown while a source is compiled.
 fn takes_long(limits: &Limits) -> bool {
     !matches!(limits, Limits::Lua(_))
 }
@@ -249,11 +230,11 @@ fn make_networks(
     }
     let circles = circles(&networks);
     for (id, given) in &networks {
-        if let Some(why) = no_way(manifest, &circles, id, given) {
+        if let Some(why) = unreachable_network(manifest, &circles, id, given) {
             let via = manifest.places.get(id).map(|places| places.key(&"via".into()));
             let problem = Problem::new(&manifest.file, via.unwrap_or_else(|| given.span.clone()), why);
             let others = manifest.places.keys().filter(|&other| other != id).map(Id::as_str);
-            let others = others.take(frames::MOST_COMPARED);
+            let others = others.take(MOST_COMPARED);
             let meant = given.value.network.via().filter(|via| !manifest.places.contains_key(*via));
             // Among thousands of networks it would take long to find one for each.
             let meant = meant.filter(|_| problems.len() < DRAWN);
@@ -282,7 +263,7 @@ fn unmakeable(
 }
 
 /// Why a network leads nowhere, if it does not: what it goes through is not there, or leads back to it.
-fn no_way(
+fn unreachable_network(
     manifest: &Manifest,
     circles: &HashSet<&NetworkId>,
     id: &NetworkId,
@@ -311,60 +292,4 @@ fn circles(networks: &Networks) -> HashSet<&NetworkId> {
         circles.extend(circle.map_or(&[][..], |first| &way[first..]).iter().copied());
     }
     circles
-}
-
-fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for given in manifest.supervisors.values() {
-        if let Err(error) = plan::supervisor(&given.value) {
-            problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
-        }
-        for child in given.value.all_children() {
-            let process = manifest.processes.get(&child.value.process);
-            let host = manifest.hosts.get(&child.value.host);
-            let (Some(process), Some(host)) = (process, host) else { continue };
-            if let Some(why) = not_runnable(&child.value.host, host, &process.value) {
-                problems.push(Problem::new(&manifest.file, child.span.clone(), why));
-            }
-        }
-    }
-    problems
-}
-
-/// Hosts that say that they have more places for components than the engine has instances.
-#[cfg(feature = "wasm")]
-fn crowded_hosts(manifest: &Manifest) -> Vec<Problem> {
-    let instances = manifest.wasm.instances as usize;
-    if !manifest.processes.values().any(|process| matches!(process.value.limits, Limits::Wasm(_))) {
-        return Vec::new();
-    }
-    let unsaid = HostConfig::default().processes;
-    let is_crowded = |host: &HostConfig| {
-        let runs_components =
-            host.engines.as_ref().is_none_or(|engines| engines.iter().any(|engine| engine == "wasm"));
-        runs_components && host.processes > instances && host.processes != unsaid
-    };
-    let crowded = manifest.hosts.iter().filter(|(_, host)| is_crowded(&host.value));
-    crowded
-        .map(|(id, host)| {
-            let what = format!(
-                "the host `{id}` has places for {} processes, but no more than {instances} of them can be components at the \
-                 same time",
-                host.value.processes
-            );
-            let help = "lower `processes` of the host, or raise `instances` in `[wasm]`; other processes wait for an instance, \
-                        and then fail";
-            Problem::new(&manifest.file, host.span.clone(), what).with_help(help)
-        })
-        .collect()
-}
-
-/// Why a process cannot run on a host, if it cannot.
-fn not_runnable(id: &HostId, host: &Given<HostConfig>, process: &Function) -> Option<String> {
-    let engine = process.limits.engine().as_str();
-    let engines = host.value.engines.as_ref()?;
-    let is_there = engines.iter().any(|other| other == engine);
-    (!is_there).then(|| {
-        format!("the child runs in `{engine}`, and the host `{id}` is for {}", engines.join(" and "))
-    })
 }

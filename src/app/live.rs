@@ -1,13 +1,15 @@
 //! What of an app is in place, and putting a plan in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use frame_dispatch::process::supervisor::SupervisorHandle;
-use frame_dispatch::process::{EntryId, HostId, IntoProcess, Process, ProcessManager, RegisterError};
+use frame_dispatch::process::{
+    EntryId, HostId, HostStopped, IntoProcess, Process, ProcessManager, RegisterError,
+};
 use frame_dispatch::{CallContext, FunctionId, Functions, IntoFunction as _, Retired};
 use frame_net::http::HttpClient;
 use frame_net::secrets::SecretStore;
@@ -15,15 +17,12 @@ use frame_net::{NetworkChanges, NetworkId, NetworkRegistry};
 use frame_registry::{BoxError, Frame, FrameBuilder, Options};
 use serde_json::Value as Json;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::base;
 use super::engines::Engines;
-use super::frames;
-use super::health::{AppDown, Degraded};
-use super::plan::{self, Plan, Unit};
-use super::quarantine::Quarantines;
-use super::supervise::Top;
+use super::plan::{self, Plan, Quarantines, Unit};
+use super::supervise::{self, AppDown, Degraded, Top};
 use crate::audit::AuditLog;
 use crate::manifest::{Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
@@ -128,34 +127,34 @@ impl Family {
 }
 
 impl Live {
-    /// Puts everything of the plan in its place that is not there yet. What runs goes on as what it is, and what is not in
-    /// the plan stays. Says whether what is started from now on inherits from another frame.
+    /// Registers everything of the plan that is not registered yet. What runs goes on unchanged, and what is not in the plan
+    /// stays. Returns whether the root frame is another one, from which everything that is started later inherits.
     ///
     /// # Errors
     ///
-    /// The first thing that is refused. What was put before that stays, so that putting the earlier plan again undoes it.
-    pub(super) fn put(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
+    /// The first part that is refused. Parts before it stay registered; applying the earlier plan again undoes that.
+    pub(super) fn apply(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
         core.secrets.replace(plan.secrets.clone());
-        self.put_networks(core, plan)?;
+        self.apply_networks(core, plan)?;
         for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
             core.processes
                 .register_host(id.clone(), host.value.clone())
                 .map_err(|error| plan.problem(host, error))?;
             self.hosts.insert(id.clone());
         }
-        self.put_functions(core, plan)?;
-        self.put_processes(core, plan)?;
+        self.apply_functions(core, plan)?;
+        self.apply_processes(core, plan)?;
         core.quarantines.watch(plan);
-        self.put_supervisors(core, plan)?;
+        self.apply_supervisors(core, plan)?;
         if self.root.as_ref() == Some(&plan.defaults.identity) {
             return Ok(false);
         }
-        let root = frames::resolve(core.functions.app(), None, &plan.defaults.value);
+        let root = base::resolve(core.functions.app(), None, &plan.defaults.value);
         core.root.store(Arc::new(root.map_err(|why| plan.problem(&plan.defaults, why))?));
         Ok(self.root.replace(plan.defaults.identity.clone()).is_some())
     }
 
-    fn put_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+    fn apply_networks(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         let new = differing(&self.networks, &plan.networks);
         let mut changes = NetworkChanges::default();
         for (id, made) in &new {
@@ -179,7 +178,7 @@ impl Live {
         Ok(())
     }
 
-    fn put_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+    fn apply_functions(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         let new = differing(&self.functions, &plan.functions);
         let Some((_, first)) = new.first() else { return Ok(()) };
         let functions = new.iter().map(|(id, function)| {
@@ -195,7 +194,7 @@ impl Live {
         Ok(())
     }
 
-    fn put_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+    fn apply_processes(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         let new = differing(&self.processes, &plan.processes);
         let Some((_, first)) = new.first() else { return Ok(()) };
         let processes = new.iter().map(|(id, process)| {
@@ -208,14 +207,14 @@ impl Live {
         Ok(())
     }
 
-    fn put_supervisors(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
+    fn apply_supervisors(&mut self, core: &Core, plan: &Plan) -> Result<(), Problem> {
         for (id, given) in &plan.supervisors {
             if self.supervisors.get(id).is_some_and(|family| family.registered == given.identity) {
                 continue;
             }
             let supervisor = plan::supervisor(&given.value).map_err(|error| plan.problem(given, error))?;
             let handle = supervisor.handle();
-            self.put_entry(core, id, Options::new(), supervisor)
+            self.apply_entry(core, id, Options::new(), supervisor)
                 .map_err(|error| plan.problem(given, error))?;
             let family = self.supervisors.entry(id.clone()).or_default();
             family.handles.retain(|handle| !handle.running().is_empty());
@@ -225,8 +224,8 @@ impl Live {
         Ok(())
     }
 
-    /// Puts something that can be started in its place, also where a supervisor becomes a process or the other way round.
-    fn put_entry<M>(
+    /// Registers a process or a supervisor, also where a supervisor becomes a process or the other way round.
+    fn apply_entry<M>(
         &self,
         core: &Core,
         id: &EntryId,
@@ -240,16 +239,16 @@ impl Live {
         }
     }
 
-    /// Takes away what is not in the plan: what others relied on last.
-    pub(super) async fn sweep(&mut self, core: &Core, plan: &Plan, grace: Duration) {
-        for id in take_gone(&mut self.functions, |id| plan.functions.contains_key(id)) {
+    /// Removes what is not in the plan. What others rely on is removed last.
+    pub(super) async fn remove_retired(&mut self, core: &Core, plan: &Plan, grace: Duration) {
+        for id in take_unplanned(&mut self.functions, |id| plan.functions.contains_key(id)) {
             if let Some(retired) = core.functions.remove(&id) {
                 drain(&id, retired);
             }
         }
-        let gone = take_gone(&mut self.processes, |id| plan.processes.contains_key(id));
-        let supervisors = take_gone(&mut self.supervisors, |id| plan.supervisors.contains_key(id));
-        for id in gone.into_iter().chain(supervisors) {
+        let retired = take_unplanned(&mut self.processes, |id| plan.processes.contains_key(id));
+        let supervisors = take_unplanned(&mut self.supervisors, |id| plan.supervisors.contains_key(id));
+        for id in retired.into_iter().chain(supervisors) {
             if !plan.processes.contains_key(&id) && !plan.supervisors.contains_key(&id) {
                 core.processes.unregister(&id);
             }
@@ -261,14 +260,14 @@ impl Live {
             }
             self.hosts.remove(&id);
         }
-        for id in take_gone(&mut self.networks, |id| plan.networks.contains_key(id)) {
+        for id in take_unplanned(&mut self.networks, |id| plan.networks.contains_key(id)) {
             core.networks.unregister(&id);
         }
     }
 
-    /// Takes all networks away, at the end.
-    pub(super) fn close_networks(&mut self, core: &Core) {
-        for id in take_gone(&mut self.networks, |_| false) {
+    /// Unregisters all networks, at the end.
+    fn close_networks(&mut self, core: &Core) {
+        for id in take_unplanned(&mut self.networks, |_| false) {
             core.networks.unregister(&id);
         }
     }
@@ -282,12 +281,12 @@ fn differing<'a, K: Ord, T>(
     plan.iter().filter(|(id, given)| live.get(id) != Some(&given.identity)).collect()
 }
 
-fn take_gone<K: Ord + Clone, V>(live: &mut BTreeMap<K, V>, is_planned: impl Fn(&K) -> bool) -> Vec<K> {
-    let gone: Vec<_> = live.keys().filter(|id| !is_planned(id)).cloned().collect();
-    for id in &gone {
+fn take_unplanned<K: Ord + Clone, V>(live: &mut BTreeMap<K, V>, is_planned: impl Fn(&K) -> bool) -> Vec<K> {
+    let unplanned: Vec<_> = live.keys().filter(|id| !is_planned(id)).cloned().collect();
+    for id in &unplanned {
         live.remove(id);
     }
-    gone
+    unplanned
 }
 
 /// Waits, in the background, for the calls that a function has begun.
@@ -300,4 +299,66 @@ fn drain(id: &impl Display, retired: Retired) {
             tracing::warn!(function, after = ?DRAINED_WITHIN, "the old version still runs calls");
         }
     });
+}
+
+/// What became of what ran when the app was stopped.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stopped {
+    /// The supervisors that did not end in time, and were killed with all that they supervised.
+    pub supervisors: Vec<EntryId>,
+    /// The processes that lived after that.
+    pub processes: HostStopped,
+    /// The calls of functions.
+    pub functions: frame_dispatch::Stopped,
+}
+
+impl Stopped {
+    /// Whether all ended by itself in time.
+    pub fn is_clean(&self) -> bool {
+        self.supervisors.is_empty() && self.processes.killed == 0 && self.functions.cancelled == 0
+    }
+
+    /// Whether something goes on, because it blocks its thread.
+    pub fn is_blocked(&self) -> bool {
+        !self.processes.running.is_empty() || self.functions.running > 0
+    }
+}
+
+/// Stops everything that runs, in the reverse order of its start.
+pub(super) async fn stop_all(core: &Core, live: &mut Live, deadline: Instant) -> Stopped {
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let tops: Vec<_> = live.tops.keys().cloned().collect();
+    let supervisors = supervise::stop(core, live, tops, "the app is stopping", left()).await;
+    let processes = core.processes.stop(left()).await;
+    let functions = core.functions.stop(deadline).await;
+    live.close_networks(core);
+    Stopped { supervisors, processes, functions }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_clean() {
+            return f.write_str("all ended in time");
+        }
+        let mut said = Vec::new();
+        if !self.supervisors.is_empty() {
+            let ids: Vec<_> = self.supervisors.iter().map(ToString::to_string).collect();
+            said.push(format!("killed with all that they supervise: {}", ids.join(", ")));
+        }
+        if self.processes.killed > 0 {
+            said.push(format!("{} other processes killed", self.processes.killed));
+        }
+        if self.functions.cancelled > 0 {
+            said.push(match self.functions.cancelled {
+                1 => "1 call cancelled".to_owned(),
+                count => format!("{count} calls cancelled"),
+            });
+        }
+        let running = self.processes.running.len().saturating_add(self.functions.running);
+        if running > 0 {
+            said.push(format!("{running} of them block their threads, and go on"));
+        }
+        f.write_str(&said.join("; "))
+    }
 }

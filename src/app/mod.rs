@@ -38,20 +38,14 @@
 //! `[limits]`, `[fs]`, `[audit]`, `[telemetry]` and `[wasm]`; and hosts, which can be added and removed.
 
 mod base;
-mod changes;
+mod check;
 mod compile;
-mod compilers;
-mod egress;
 mod engines;
-mod frames;
-mod health;
 mod live;
 mod plan;
-mod quarantine;
 mod regroup;
 mod reload;
 mod secrets;
-mod stop;
 mod supervise;
 #[cfg(test)]
 mod tests;
@@ -69,16 +63,16 @@ use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
-pub use self::changes::{Changed, Changes};
-use self::compile::{Purpose, compile};
-pub(crate) use self::health::Health;
-pub use self::health::{AppDown, Degraded};
+use self::check::Purpose;
+use self::compile::compile;
+pub use self::live::Stopped;
 use self::live::{Core, Live};
-pub use self::plan::{Counts, Plan};
-pub use self::quarantine::{Quarantined, Quarantines};
+pub use self::plan::{Counts, Plan, Quarantined, Quarantines};
 use self::reload::NotReloaded;
-pub use self::stop::Stopped;
-pub use self::supervise::SupervisorDown;
+pub use self::reload::{Changed, Changes};
+pub(crate) use self::supervise::Health;
+use self::supervise::{ATTEMPTS, BACKOFF};
+pub use self::supervise::{AppDown, Degraded, SupervisorDown};
 use crate::manifest::{Manifest, Problem, Problems};
 use crate::report;
 
@@ -135,7 +129,7 @@ impl RunningApp {
         let core = Core::new(&manifest, audit).map_err(one)?;
         let plan = compile(&manifest, &core.networks, &core.engines, None, Purpose::Run).await?;
         let mut live = Live::default();
-        live.put(&core, &plan).map_err(one)?;
+        live.apply(&core, &plan).map_err(one)?;
         plan.log_warnings();
         let state = Mutex::new(AppState { manifest, plan, live, is_stopped: false });
         Ok(Self { inner: Arc::new(Inner { core, state, restoring: std::sync::Mutex::default() }) })
@@ -256,7 +250,7 @@ impl RunningApp {
         self.restore_no_more();
         let mut state = self.inner.state.lock().await;
         state.is_stopped = true;
-        let stopped = stop::stop(&self.inner.core, &mut state.live, deadline).await;
+        let stopped = live::stop_all(&self.inner.core, &mut state.live, deadline).await;
         state.plan.networks.clear();
         if let Some(audit) = &self.inner.core.audit {
             audit.finish(AUDIT_FLUSHED).await;
@@ -346,8 +340,8 @@ impl AppState {
 
 /// Puts an app back, later and later, until it is what its plan says or that was tried too often.
 async fn restore(app: Weak<Inner>, grace: Duration) {
-    for attempts in 2..=health::ATTEMPTS {
-        sleep(health::BACKOFF.delay(attempts - 1, 0.0)).await;
+    for attempts in 2..=ATTEMPTS {
+        sleep(BACKOFF.delay(attempts - 1, 0.0)).await;
         let Some(app) = app.upgrade() else { return };
         let mut state = app.state.lock().await;
         let AppState { plan, live, is_stopped, .. } = &mut *state;
@@ -361,9 +355,9 @@ async fn restore(app: Weak<Inner>, grace: Duration) {
         };
         tracing::warn!(attempts, "the app was not put back: {}", report::one_line(&problem.message));
         state.degrade(&app.core, &problem, attempts);
-        if attempts == health::ATTEMPTS {
+        if attempts == ATTEMPTS {
             let reason = problem.message;
-            supervise::tell_down(&app.core.down, AppDown::NotRestored { reason, attempts });
+            supervise::report_down(&app.core.down, AppDown::NotRestored { reason, attempts });
         }
     }
 }

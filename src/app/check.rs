@@ -1,18 +1,17 @@
-//! The frames that an app begins with.
+//! The first pass over a manifest: everything that can be checked without compiling, connecting or reading secrets.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use frame_dispatch::process::HostId;
-use frame_net::{EGRESS, EGRESS_KEY, Egress, SECRETS};
-use frame_registry::{
-    App, Frame, FrameBuilder, Id, OptionError, OptionKind, Options, ResolveContext, declared_options, nearest,
-};
+use frame_dispatch::process::{HostConfig, HostId};
+use frame_net::{EGRESS, EGRESS_KEY, Egress, EgressRule, NETWORK, NETWORK_KEY, NetworkId, SECRETS};
+use frame_registry::{App, Frame, Id, OptionError, OptionKind, Options, declared_options, nearest};
 use serde_json::{Map, Value as Json};
 
 use super::secrets::{self, Holder};
-use super::{base, egress};
+use super::{base, plan};
+#[cfg(feature = "wasm")]
+use crate::manifest::Limits;
 use crate::manifest::{Child, DRAWN, Function, Given, Manifest, Problem, SupervisorSpec};
 use crate::report;
 use crate::spawn::SPAWN;
@@ -55,56 +54,73 @@ impl Defaults {
     }
 }
 
-/// The frame that `options` make of `parent`.
-///
-/// # Errors
-///
-/// Why a resolver refuses.
-pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
-    let resolved = catch_unwind(AssertUnwindSafe(|| {
-        let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
-        app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;
-        Ok::<_, frame_registry::ResolveError>(frame.seal())
-    }));
-    match resolved {
-        Ok(resolved) => resolved.map_err(|error| report::chain(&error)),
-        Err(_) => Err("a resolver panicked".to_owned()),
-    }
-}
-
-/// What there is to say of the options of a manifest.
-#[derive(Default)]
-pub(super) struct Findings {
-    /// What would be refused when a function is called or a process started.
+/// What the first pass found.
+pub(super) struct Checked {
+    pub(super) defaults: Defaults,
+    /// Everything that is not valid, such as options that a resolver refuses.
     pub(super) problems: Vec<Problem>,
-    /// What has no effect.
+    /// What is valid and has no effect.
     pub(super) warnings: Vec<Problem>,
     /// The units that have secrets.
     pub(super) holders: Vec<Holder>,
 }
 
-/// Makes the frames that a manifest describes, and says what is wrong with their options.
-pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To see what is wrong: nothing is kept ready for calls.
+    Check,
+    Run,
+}
+
+/// Checks everything that needs nothing but the manifest: the frames that its options make, supervisors, hosts and the audit log.
+///
+/// # Errors
+///
+/// The default options are not valid, so that nothing else can be checked.
+pub(super) fn check(manifest: &Manifest, purpose: Purpose) -> Result<Checked, Problem> {
+    let defaults = Defaults::of(manifest)?;
+    let Findings { mut problems, mut warnings, holders } = check_frames(manifest, &defaults);
+    problems.extend(check_supervisors(manifest));
+    if purpose == Purpose::Check {
+        problems.extend(base::audit_problem(manifest));
+    }
+    #[cfg(feature = "wasm")]
+    warnings.extend(crowded_hosts(manifest));
+    warnings.extend(base::audit_warning(manifest));
+    Ok(Checked { defaults, problems, warnings, holders })
+}
+
+/// What is wrong with the frames of a manifest.
+#[derive(Default)]
+struct Findings {
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    holders: Vec<Holder>,
+}
+
+/// Resolves the frames that a manifest describes, and returns what is wrong with their options.
+fn check_frames(manifest: &Manifest, defaults: &Defaults) -> Findings {
     let problem = |problem| Findings { problems: vec![problem], ..Findings::default() };
     let refused =
         |given: &Given<Options>, why| problem(Problem::new(&manifest.file, given.span.clone(), why));
-    let app = match base::hollow(manifest) {
+    let app = match base::dry_run_app(manifest) {
         Ok(app) => app,
         Err(refused) => return problem(refused),
     };
     // Where this is wrong, so is all that inherits from it.
-    let root = match resolve(&app, None, &defaults.frame.value) {
+    let root = match base::resolve(&app, None, &defaults.frame.value) {
         Ok(root) => root,
         Err(why) => return refused(&defaults.frame, why),
     };
-    let mut checked = Checked { manifest, app: &app, findings: Findings::default(), ways: HashMap::new() };
+    let mut check = FrameCheck { manifest, app: &app, findings: Findings::default(), ways: HashMap::new() };
     let place = (&["app", "options"][..], &defaults.frame.span);
-    checked.rules(None, &root, &defaults.frame.value, place);
+    check.rules(None, &root, &defaults.frame.value, place);
     for (id, function) in &manifest.functions {
-        checked.definition(&root, &["functions", id.as_str(), "options"], function);
+        check.definition(&root, &["functions", id.as_str(), "options"], function);
     }
     for (id, process) in &manifest.processes {
-        checked.definition(&root, &["processes", id.as_str(), "options"], process);
+        check.definition(&root, &["processes", id.as_str(), "options"], process);
     }
     let children: HashSet<_> = manifest
         .supervisors
@@ -113,25 +129,25 @@ pub(super) fn check(manifest: &Manifest, defaults: &Defaults) -> Findings {
         .map(|child| &child.value.process)
         .collect();
     for (_, top) in manifest.supervisors.iter().filter(|(id, _)| !children.contains(id)) {
-        checked.below(&root, &top.value);
+        check.below(&root, &top.value);
     }
-    checked.hosts(&["app", "options"], &defaults.frame, &defaults.frame.value);
+    check.hosts(&["app", "options"], &defaults.frame, &defaults.frame.value);
     for (id, function) in &manifest.functions {
-        checked.hosts(&["functions", id.as_str(), "options"], function, &function.value.options);
+        check.hosts(&["functions", id.as_str(), "options"], function, &function.value.options);
     }
     for (id, process) in &manifest.processes {
-        checked.hosts(&["processes", id.as_str(), "options"], process, &process.value.options);
+        check.hosts(&["processes", id.as_str(), "options"], process, &process.value.options);
     }
     for child in manifest.supervisors.values().flat_map(|supervisor| supervisor.value.all_children()) {
-        checked.hosts(&[], child, &child.value.options);
+        check.hosts(&[], child, &child.value.options);
     }
-    checked.findings
+    check.findings
 }
 
 /// Among how many names the one is looked for that was probably meant.
 pub(super) const MOST_COMPARED: usize = 2000;
 
-struct Checked<'a> {
+struct FrameCheck<'a> {
     manifest: &'a Manifest,
     app: &'a App,
     findings: Findings,
@@ -140,7 +156,7 @@ struct Checked<'a> {
     ways: HashMap<(usize, String), usize>,
 }
 
-impl Checked<'_> {
+impl FrameCheck<'_> {
     /// Gives the frame, if there is one.
     fn unit<T>(
         &mut self,
@@ -149,7 +165,7 @@ impl Checked<'_> {
         given: &Given<T>,
         options: &Options,
     ) -> Option<Frame> {
-        match resolve(self.app, Some(parent), options) {
+        match base::resolve(self.app, Some(parent), options) {
             Ok(frame) => {
                 self.findings.holders.extend(Holder::of(&frame, self.app));
                 Some(frame)
@@ -184,7 +200,7 @@ impl Checked<'_> {
         options: &Options,
         place: (&[&str], &Range<usize>),
     ) {
-        self.findings.warnings.extend(egress::dead_rules(self.manifest, outer, frame, options, place));
+        self.findings.warnings.extend(dead_rules(self.manifest, outer, frame, options, place));
     }
 
     /// Hosts that are granted and that there are not.
@@ -246,4 +262,101 @@ impl Checked<'_> {
         let next = self.ways.len() + 1;
         *self.ways.entry((parent, child.identity["options"].to_string())).or_insert(next)
     }
+}
+
+/// Warns of rules that `options` add to what `outer` allows, if they can never match: those that no rule of one of its lists
+/// overlaps, and those for what the network of `frame` does not have. `path` is that of the options in the manifest, and `span`
+/// what to point at for rules that are not in the manifest.
+///
+/// The frames are those that the manifest makes. A function that is called from elsewhere may have further lists.
+fn dead_rules(
+    manifest: &Manifest,
+    outer: Option<&Egress>,
+    frame: &Frame,
+    options: &Options,
+    (path, span): (&[&str], &Range<usize>),
+) -> Vec<Problem> {
+    let Some(egress) = options.get(&EGRESS) else { return Vec::new() };
+    let network = options.get(&NETWORK).and(frame.get(&NETWORK_KEY));
+    let reason = |rule: &EgressRule| {
+        let mut lists = outer.into_iter().flat_map(Egress::lists);
+        let refusing = lists.find(|list| !list.overlaps(rule));
+        let narrowed =
+            refusing.map(|list| format!("what it inherits is {list}, and each level only narrows"));
+        narrowed.or_else(|| without_host(manifest, network?, rule))
+    };
+    let place = [path, &[EGRESS.name()]].concat();
+    let rules = egress.lists().flat_map(|list| list.rules()).enumerate();
+    let dead = rules.filter_map(|(index, rule)| {
+        let why = reason(rule)?;
+        let span = manifest.layout.element(&place, index).unwrap_or_else(|| span.clone());
+        let problem =
+            Problem::new(&manifest.file, span, format!("the rule `{rule}` of `egress` can never match"));
+        Some(problem.with_help(format!("{why}; take the rule out")))
+    });
+    dead.collect()
+}
+
+/// Why `network` has no host that `rule` covers, if that is known of its kind.
+fn without_host(manifest: &Manifest, network: &NetworkId, rule: &EgressRule) -> Option<String> {
+    let is_i2p = manifest.networks.get(network).is_some_and(|network| network.value.kind() == "i2p");
+    let below: EgressRule = "*.i2p".parse().ok()?;
+    let is_missing = is_i2p && !rule.overlaps(&below);
+    is_missing.then(|| format!("the network `{network}` has names below `.i2p` only"))
+}
+
+fn check_supervisors(manifest: &Manifest) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for given in manifest.supervisors.values() {
+        if let Err(error) = plan::supervisor(&given.value) {
+            problems.push(Problem::new(&manifest.file, given.span.clone(), report::chain(&error)));
+        }
+        for child in given.value.all_children() {
+            let process = manifest.processes.get(&child.value.process);
+            let host = manifest.hosts.get(&child.value.host);
+            let (Some(process), Some(host)) = (process, host) else { continue };
+            if let Some(why) = not_runnable(&child.value.host, host, &process.value) {
+                problems.push(Problem::new(&manifest.file, child.span.clone(), why));
+            }
+        }
+    }
+    problems
+}
+
+/// Hosts that say that they have more places for components than the engine has instances.
+#[cfg(feature = "wasm")]
+fn crowded_hosts(manifest: &Manifest) -> Vec<Problem> {
+    let instances = manifest.wasm.instances as usize;
+    if !manifest.processes.values().any(|process| matches!(process.value.limits, Limits::Wasm(_))) {
+        return Vec::new();
+    }
+    let unsaid = HostConfig::default().processes;
+    let is_crowded = |host: &HostConfig| {
+        let runs_components =
+            host.engines.as_ref().is_none_or(|engines| engines.iter().any(|engine| engine == "wasm"));
+        runs_components && host.processes > instances && host.processes != unsaid
+    };
+    let crowded = manifest.hosts.iter().filter(|(_, host)| is_crowded(&host.value));
+    crowded
+        .map(|(id, host)| {
+            let what = format!(
+                "the host `{id}` has places for {} processes, but no more than {instances} of them can be components at the \
+                 same time",
+                host.value.processes
+            );
+            let help = "lower `processes` of the host, or raise `instances` in `[wasm]`; other processes wait for an instance, \
+                        and then fail";
+            Problem::new(&manifest.file, host.span.clone(), what).with_help(help)
+        })
+        .collect()
+}
+
+/// Why a process cannot run on a host, if it cannot.
+fn not_runnable(id: &HostId, host: &Given<HostConfig>, process: &Function) -> Option<String> {
+    let engine = process.limits.engine().as_str();
+    let engines = host.value.engines.as_ref()?;
+    let is_there = engines.iter().any(|other| other == engine);
+    (!is_there).then(|| {
+        format!("the child runs in `{engine}`, and the host `{id}` is for {}", engines.join(" and "))
+    })
 }
