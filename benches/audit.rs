@@ -3,6 +3,7 @@
 //! All cases take turns within one run; a ratio is the median of the ratios of the turns. The origin has a thread of its own.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -30,7 +31,13 @@ fn dialer(log: Option<&AuditLog>) -> Dialer {
 }
 
 fn log(directory: &Path, name: &str, required: bool, sync: bool) -> AuditLog {
-    AuditLog::open(&AuditConfig { file: directory.join(name), required, sync }, "bench").unwrap()
+    let config = AuditConfig {
+        required,
+        sync,
+        attempts_per_second: NonZeroU32::MAX,
+        ..AuditConfig::new(directory.join(name))
+    };
+    AuditLog::open(&config, "bench").unwrap()
 }
 
 /// Accepts connections, and closes each once the client has.

@@ -7,6 +7,7 @@ use frame_net::audit::{Attempt, Outcome};
 use frame_net::{Route, Unit};
 use serde::{Deserialize, Serialize};
 
+use super::queue::Merged;
 use crate::report;
 
 /// The version of the schema. Fields and events may be added to a version.
@@ -192,19 +193,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The same, of several attempts of one unit that were refused, whatever else they have in common.
-    pub(super) fn of_refusals(
-        attempt: &'a Attempt,
-        outcome: &'a Outcome,
-        count: u64,
-        is_one_rule: bool,
-        run: &Run,
-    ) -> Self {
-        let record = Self { count: Some(count), ..Self::of_end(Event::Attempt, attempt, outcome, run) };
-        if is_one_rule {
-            return record;
+    /// The same, of several attempts of one unit, whatever else they have in common.
+    pub(super) fn of_merged(merged: &'a Merged, run: &Run) -> Self {
+        let (attempt, outcome) = (&*merged.attempt, &merged.outcome);
+        let mut record =
+            Self { count: Some(merged.count), ..Self::of_end(Event::Attempt, attempt, outcome, run) };
+        if !merged.are_alike {
+            record = Self { host: None, port: None, rule: None, secret: None, route: Vec::new(), ..record };
         }
-        Self { id: None, host: None, port: None, method: None, scheme: None, rule: None, ..record }
+        if !merged.are_alike || !outcome.verdict.is_refused {
+            record = Self { id: None, method: None, scheme: None, ..record };
+        }
+        if !outcome.verdict.is_refused {
+            // Each came from somewhere and ended in its own way.
+            record = Self { callers: Vec::new(), callers_omitted: 0, trace: None, isolation: None, ..record };
+            record = Self { peer: None, end: None, duration_ms: None, ..record };
+        }
+        record
     }
 
     /// That `count` records of `unit` are missing.

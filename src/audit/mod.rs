@@ -12,7 +12,8 @@
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 //! # let directory = tempfile::tempdir()?;
 //! let file = directory.path().join("audit.log");
-//! let log = AuditLog::open(&AuditConfig { file: file.clone(), required: true, sync: false }, "example")?;
+//! let config = AuditConfig { required: true, ..AuditConfig::new(file.clone()) };
+//! let log = AuditLog::open(&config, "example")?;
 //!
 //! let mut app = App::builder();
 //! app.set_resolvers(FrameResolvers::linked())?;
@@ -34,10 +35,12 @@
 mod file;
 mod line;
 mod queue;
+mod rate;
 mod writer;
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,9 +67,21 @@ pub struct AuditConfig {
     pub required: bool,
     /// Whether records are on the disk, and not only in the file, before an attempt goes on.
     pub sync: bool,
+    /// How many attempts a unit may begin in a second, each with records of its own. What comes faster is refused if the log is
+    /// required, and otherwise counted together: one unit does not fill the disk for all of them.
+    pub attempts_per_second: NonZeroU32,
 }
 
 impl AuditConfig {
+    /// The attempts of a unit in a second, unless told otherwise.
+    pub const ATTEMPTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(1000).unwrap();
+
+    /// A log that is not required and not synced.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        let attempts_per_second = Self::ATTEMPTS_PER_SECOND;
+        Self { file: file.into(), required: false, sync: false, attempts_per_second }
+    }
+
     /// Returns why no user can have the log there: something that is not a regular file has the name.
     pub(crate) fn check_kind(&self) -> io::Result<()> {
         file::check_kind(&self.file)
@@ -111,7 +126,7 @@ impl AuditLog {
     ///
     /// If the file is not one that can be written, or the thread cannot be started.
     pub fn open(config: &AuditConfig, app: &str) -> io::Result<Self> {
-        let queue = Arc::new(Queue::new(config.required));
+        let queue = Arc::new(Queue::new(config.required, config.attempts_per_second));
         let mut writer = Writer::new(LogFile::open(&config.file)?, config, Arc::clone(&queue))?;
         writer.write_start(app)?;
         thread::Builder::new().name("frame-audit".to_owned()).spawn(move || writer.run())?;
@@ -214,7 +229,7 @@ mod tests {
         for required in [false, true] {
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("audit.log");
-            let config = AuditConfig { file: file.clone(), required, sync: false };
+            let config = AuditConfig { required, ..AuditConfig::new(&file) };
             let log = AuditLog::open(&config, "tried").unwrap();
             let mut app = App::builder();
             app.set_resolvers(FrameResolvers::linked()).unwrap();

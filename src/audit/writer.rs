@@ -88,7 +88,7 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch) {
-        let Batch { entries, refusals, lost, flushes, is_last: _ } = batch;
+        let Batch { entries, merged, lost, flushes, is_last: _ } = batch;
         if entries.is_empty() {
             // Otherwise that is done where they are written.
             let reopened = self.file.reopen_if_moved();
@@ -113,12 +113,10 @@ impl Writer {
                 self.flush();
             }
         }
-        for refusals in refusals {
-            let (attempt, outcome) = (&*refusals.attempt, &refusals.outcome);
-            let (count, is_one) = (refusals.count, refusals.is_one_rule);
-            Record::of_refusals(attempt, outcome, count, is_one, &self.run).write_to(&mut self.lines);
-            let (unit, end) = (attempt.unit.clone(), self.lines.len());
-            self.pending.push(Pending { end, unit, records: count, done: None });
+        for merged in merged {
+            Record::of_merged(&merged, &self.run).write_to(&mut self.lines);
+            let (unit, end) = (merged.attempt.unit.clone(), self.lines.len());
+            self.pending.push(Pending { end, unit, records: merged.count, done: None });
         }
         self.flush();
         for flush in flushes {

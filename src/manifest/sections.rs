@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU32;
 #[cfg(feature = "wasm")]
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -307,7 +308,7 @@ pub(super) fn audit(document: &Table<'_>, base: Option<&Path>) -> Option<Given<A
     const EXAMPLE: &str = "\"audit.log\"";
     let table = document.optional("audit", |value| value.table("`[audit]`", "{ file = \"audit.log\" }"));
     let table = table.ok()??;
-    table.only(&["file", "required", "sync"]);
+    table.only(&["file", "required", "sync", "attempts_per_second"]);
     let file = table.required("file", EXAMPLE).and_then(|value| {
         let path = value.filled(EXAMPLE, "give the path of a file")?;
         let path = value.reader.directory.join(path);
@@ -317,9 +318,13 @@ pub(super) fn audit(document: &Table<'_>, base: Option<&Path>) -> Option<Given<A
     });
     let required = table.or("required", false, Value::bool);
     let sync = table.or("sync", false, Value::bool);
+    let per_second = table.or("attempts_per_second", AuditConfig::ATTEMPTS_PER_SECOND, |value| {
+        value.u32(1, "1000").map(|number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
+    });
     let ((file, span), required, sync) = (file.ok()?, required.ok()?, sync.ok()?);
-    let identity = json!([file.display().to_string(), required, sync]);
-    Some(Given { value: AuditConfig { file, required, sync }, span, identity })
+    let attempts_per_second = per_second.ok()?;
+    let identity = json!([file.display().to_string(), required, sync, attempts_per_second]);
+    Some(Given { value: AuditConfig { file, required, sync, attempts_per_second }, span, identity })
 }
 
 /// Reports a log file whose directory does not exist. Whether it can be written is seen when it is opened.

@@ -75,6 +75,7 @@ impl Summary<'_> {
                 "file": value.file.display().to_string(),
                 "required": value.required,
                 "sync": value.sync,
+                "attempts_per_second": value.attempts_per_second,
             })),
             "telemetry": collector,
             "functions": functions.collect::<Vec<_>>(),

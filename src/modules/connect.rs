@@ -299,7 +299,9 @@ fn network_kind(error: &NetworkError) -> ErrorKind {
     };
     match cause {
         Cause::Denied(_) | Cause::Egress(_) => ErrorKind::Denied,
-        Cause::Limit(_) | Cause::Unrecorded(Unrecorded::Full) => ErrorKind::Exhausted,
+        Cause::Limit(_) | Cause::Unrecorded(Unrecorded::Full | Unrecorded::TooFast { .. }) => {
+            ErrorKind::Exhausted
+        }
         Cause::Io(error) if is_out_of_descriptors(error) => ErrorKind::Exhausted,
         Cause::TimedOut { .. } => ErrorKind::Deadline,
         Cause::Via(error) => network_kind(error),

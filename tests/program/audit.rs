@@ -140,6 +140,62 @@ fn a_flood_of_refused_attempts_is_a_few_records_and_leaves_room_for_others() {
 }
 
 #[test]
+fn a_unit_that_connects_too_often_is_refused_where_records_are_required_and_others_go_on() {
+    let (port, requests) = server();
+    let audit = "[audit]\nfile = \"audit.log\"\nrequired = true\nattempts_per_second = 5\n";
+    let flood = format!(
+        "local refused
+         for i = 1, 300 do
+           local ok, error = pcall(http.get, 'http://127.0.0.1:{port}/')
+           if not ok then refused = error end
+         end
+         assert(refused.kind == 'exhausted' and refused.retryable)
+         return {{ refused.message, call('app:other') }}"
+    );
+    let other = format!("return http.get('http://127.0.0.1:{port}/').body");
+    let manifest = ["[app]\nname = \"tried\"\n", CLEARNET, audit, &function("flood"), &function("other")];
+    let app = App::new(&manifest.concat(), &[("flood.lua", &flood), ("other.lua", &other)]);
+    let output = call(&app, "app:flood", "null");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer[1], "ok");
+    let said = answer[0].as_str().unwrap();
+    assert!(said.contains("it cannot be recorded in the audit log at the moment"), "{said}");
+
+    let log = app.path().join("audit.log");
+    let summary = summary(&log, &["--unit", "app:flood"]);
+    let sent = requests.load(Ordering::SeqCst) as u64 - 1;
+    assert_eq!(
+        (&summary["total"]["attempts"], &summary["total"]["refused"]),
+        (&300.into(), &(300 - sent).into())
+    );
+    assert_eq!(summary["refusals"][0]["rule"], "audit: more than 5 attempts in a second");
+    let lines = fs::read_to_string(&log).unwrap().lines().count() as u64;
+    assert!(lines < 2 * sent + 50, "{lines} lines for {sent} requests");
+}
+
+#[test]
+fn what_a_unit_connects_to_too_often_is_counted_together_where_records_are_not_required() {
+    let (port, _) = server();
+    let audit = "[audit]\nfile = \"audit.log\"\nattempts_per_second = 5\n";
+    let flood = format!("for i = 1, 300 do http.get('http://127.0.0.1:{port}/') end");
+    let manifest = ["[app]\nname = \"tried\"\n", CLEARNET, audit, &function("flood")].concat();
+    let app = App::new(&manifest, &[("flood.lua", &flood)]);
+    let output = call(&app, "app:flood", "null");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let log = app.path().join("audit.log");
+    let records = records(&log);
+    let merged = records.iter().find(|record| record["count"].as_u64() > Some(1)).expect("a counted record");
+    assert_eq!((&merged["verdict"], &merged["route"]), (&"allowed".into(), &serde_json::json!(["clearnet"])));
+    let none = ["id", "end", "duration_ms", "peer"].map(|field| merged.get(field));
+    assert_eq!(none, [None; 4]);
+    let bytes = |field: &str| merged[field].as_u64().unwrap() / merged["count"].as_u64().unwrap();
+    assert!(bytes("sent") > 50 && bytes("received") > 50, "the bytes are those of all: {merged}");
+    assert_eq!(summary(&log, &[])["total"]["attempts"], 300);
+    assert!(records.len() < 100, "{} records", records.len());
+}
+
+#[test]
 fn a_file_that_cannot_be_the_log_is_an_error_before_anything_runs() {
     let (port, requests) = server();
     let refused = |file: &str, set_up: &dyn Fn(&Path), expected: &str| {

@@ -203,3 +203,11 @@ pub struct Outcome {
     /// How long it took, from its beginning to its end.
     pub duration: Duration,
 }
+
+impl Outcome {
+    /// That of an attempt that was refused before anything of it left.
+    pub const fn refused(verdict: Verdict) -> Self {
+        let (sent, received, duration) = (0, 0, Duration::ZERO);
+        Self { is_begun: false, end: End::Refused, verdict, peer: None, sent, received, duration }
+    }
+}

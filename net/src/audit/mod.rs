@@ -47,6 +47,7 @@ mod end;
 mod recording;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use frame_registry::{Frame, Key};
@@ -114,4 +115,12 @@ pub enum Unrecorded {
     /// The unit has as many records that are still to be written as it may have.
     #[error("the audit log has no more room for records of this unit at the moment; try again later")]
     Full,
+    /// The unit begins attempts faster than the log takes records of one unit.
+    #[error(
+        "the audit log records {per_second} attempts of a unit in a second, and this unit has begun more; try again later"
+    )]
+    TooFast {
+        /// How many may begin in a second.
+        per_second: NonZeroU32,
+    },
 }

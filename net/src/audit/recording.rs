@@ -4,7 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 use std::{fmt, io};
 
 use frame_registry::{App, Frame};
@@ -137,9 +137,7 @@ impl Dialer {
         let (end, verdict) = End::of(error);
         let verdict = verdict.unwrap_or_default();
         let attempt = self.attempt(subject, kind, destination.into(), verdict.clone(), request());
-        let (duration, peer) = (Duration::ZERO, None);
-        let outcome = Outcome { is_begun: false, end, verdict, peer, sent: 0, received: 0, duration };
-        subject.log.end(attempt, outcome);
+        subject.log.end(attempt, Outcome { end, ..Outcome::refused(verdict) });
     }
 
     fn attempt(

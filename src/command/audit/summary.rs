@@ -273,15 +273,15 @@ fn write_attempt(line: &mut String, record: &Record<'_>, unit: &str) -> fmt::Res
         if let Some(rule) = &record.rule {
             write!(line, " by {rule}")?;
         }
-        return match record.count {
-            Some(count) => write!(line, "  {count} times"),
-            None => Ok(()),
-        };
+    } else {
+        let (sent, received) = (size(record.sent.unwrap_or(0)), size(record.received.unwrap_or(0)));
+        write!(line, "  {sent} sent, {received} received")?;
+        if let Some(time) = record.duration_ms {
+            write!(line, ", {time} ms")?;
+        }
     }
-    let (sent, received) = (size(record.sent.unwrap_or(0)), size(record.received.unwrap_or(0)));
-    write!(line, "  {sent} sent, {received} received")?;
-    match record.duration_ms {
-        Some(time) => write!(line, ", {time} ms"),
+    match record.count {
+        Some(count) => write!(line, "  {count} times"),
         None => Ok(()),
     }
 }
