@@ -1,4 +1,4 @@
-//! The mailbox under every interleaving: `src/process/mailbox.rs` itself, compiled with loom's primitives in place of the real
+//! The mailbox under every interleaving: `src/process/mailbox` itself, compiled with loom's primitives in place of the real
 //! ones, with messages that are calls. And the same with callees that break the protocol, to show that the model finds it.
 
 mod sync {
@@ -138,7 +138,7 @@ mod message {
     }
 }
 
-#[path = "../src/process/mailbox.rs"]
+#[path = "../src/process/mailbox/mod.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 mod mailbox;
 
@@ -147,7 +147,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use self::batch::Batch;
-use self::mailbox::{Fetched, Mailbox, Refused};
+use self::mailbox::{Fetched, Mailbox, Undelivered};
 use self::message::{Message, Outcome, call};
 
 /// All orders of so many steps would take hours.
@@ -268,7 +268,7 @@ fn a_sender_that_gives_up_as_it_is_let_in_takes_no_room_with_it() {
         assert_eq!(mailbox.try_receive(&mut Fetched::default()).map(|message| message.number), Some(1));
         // There is room for one again.
         assert!(mailbox.try_send(sent(3)).is_ok());
-        assert!(matches!(mailbox.try_send(sent(4)), Err(Refused::Full(_))));
+        assert!(matches!(mailbox.try_send(sent(4)), Err(Undelivered::Full(_))));
     });
 }
 
@@ -297,7 +297,7 @@ fn receive_in_a_batch(then: impl Fn(&Mailbox, &mut Fetched) + Copy + Send + 'sta
     // That of two was free, unless it was tried before the second was received.
     assert_eq!(mailbox.len(), if is_sent { 4 } else { 3 });
     assert_eq!(mailbox.try_send(sent(7)).is_ok(), !is_sent);
-    assert!(matches!(mailbox.try_send(sent(8)), Err(Refused::Full(_))));
+    assert!(matches!(mailbox.try_send(sent(8)), Err(Undelivered::Full(_))));
     let left = std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).map(|it| it.number);
     assert_eq!(left.collect::<Vec<_>>(), [3, 4, 5, if is_sent { 6 } else { 7 }]);
 }
@@ -334,7 +334,7 @@ fn room_of_a_batch_that_goes_on_is_free_when_that_ends() {
         assert!(send(&mailbox, sent(5)).is_none(), "it was sent");
         let mut fetched = receiver.join().unwrap();
         assert_eq!(mailbox.len(), 4);
-        assert!(matches!(mailbox.try_send(sent(6)), Err(Refused::Full(_))));
+        assert!(matches!(mailbox.try_send(sent(6)), Err(Undelivered::Full(_))));
         let left = std::iter::from_fn(|| mailbox.try_receive(&mut fetched)).map(|it| it.number);
         assert_eq!(left.collect::<Vec<_>>(), [2, 3, 4, 5]);
     });

@@ -1,4 +1,4 @@
-//! Monitors under every interleaving: `src/process/monitoring.rs` and `src/process/mailbox.rs` themselves, compiled with loom's
+//! Monitors under every interleaving: `src/process/cell/monitor.rs` and `src/process/mailbox` themselves, compiled with loom's
 //! primitives in place of the real ones, between processes that do nothing else. And the same with ends that break the protocol,
 //! to show that the model finds it.
 
@@ -18,21 +18,62 @@ mod batch {
 }
 
 mod pid {
-    pub(super) type Pid = u32;
-}
+    use std::cell::Cell;
+    use std::fmt;
+    use std::str::FromStr;
 
-mod exit {
-    use crate::pid::Pid;
+    thread_local! {
+        /// The threads of a model are one of the system.
+        pub(super) static LAST_NUMBER: Cell<u64> = const { Cell::new(100) };
+    }
 
-    #[derive(Debug, Clone, PartialEq)]
-    pub(super) struct Exit {
-        pub(super) pid: Pid,
-        pub(super) result: Option<u32>,
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[allow(unreachable_pub, reason = "the real one is public")]
+    pub struct Pid(pub(super) u64);
+
+    /// All processes are on one host.
+    pub(super) struct Host;
+
+    #[derive(Debug)]
+    #[allow(dead_code, unreachable_pub, reason = "the real one is public, and shown")]
+    pub enum PidError {
+        Malformed { text: String },
+    }
+
+    impl Pid {
+        pub(super) fn next(_: Host) -> Self {
+            let number = LAST_NUMBER.get() + 1;
+            LAST_NUMBER.set(number);
+            Self(number)
+        }
+
+        #[allow(clippy::unused_self, reason = "that of the real one differs")]
+        pub(super) const fn host(self) -> Host {
+            Host
+        }
+
+        pub(super) const fn number(self) -> u64 {
+            self.0
+        }
+    }
+
+    impl fmt::Display for Pid {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl FromStr for Pid {
+        type Err = PidError;
+
+        fn from_str(text: &str) -> Result<Self, PidError> {
+            text.parse().map(Self).map_err(|_not_a_number| PidError::Malformed { text: text.to_owned() })
+        }
     }
 }
 
 mod error {
-    use crate::exit::Exit;
+    use crate::message::Exit;
     use crate::pid::Pid;
 
     #[derive(Debug)]
@@ -45,42 +86,29 @@ mod error {
     }
 }
 
-mod monitor {
-    use std::cell::Cell;
-
+mod message {
+    use crate::monitor::MonitorRef;
     use crate::pid::Pid;
 
-    thread_local! {
-        /// The threads of a model are one of the system.
-        pub(super) static LAST_NUMBER: Cell<u64> = const { Cell::new(100) };
+    #[derive(Debug, Clone, PartialEq)]
+    #[allow(unreachable_pub, reason = "the real one is public")]
+    pub struct Exit {
+        pub(super) pid: Pid,
+        pub(super) reason: ExitReason,
+        pub(super) result: Option<u32>,
     }
 
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub(super) struct MonitorRef {
-        pid: Pid,
-        number: u64,
+    #[derive(Debug, Clone, PartialEq)]
+    #[allow(unreachable_pub, reason = "the real one is public")]
+    pub enum ExitReason {
+        Killed,
     }
 
-    impl MonitorRef {
-        pub(super) fn next(pid: Pid) -> Self {
-            let number = LAST_NUMBER.get() + 1;
-            LAST_NUMBER.set(number);
-            Self { pid, number }
-        }
-
-        pub(super) const fn pid(&self) -> Pid {
-            self.pid
-        }
-
-        pub(super) const fn watcher_key(&self, _: Pid) -> u64 {
-            self.number
+    impl Exit {
+        pub(super) const fn of(pid: Pid) -> Self {
+            Self { pid, reason: ExitReason::Killed, result: None }
         }
     }
-}
-
-mod message {
-    use crate::exit::Exit;
-    use crate::monitor::MonitorRef;
 
     #[derive(Debug)]
     pub(super) enum Message {
@@ -103,7 +131,7 @@ mod manager {
 
     use crate::cell::ProcessCell;
     use crate::error::ProcessError;
-    use crate::exit::Exit;
+    use crate::message::Exit;
     use crate::pid::Pid;
 
     pub(super) struct Config {
@@ -129,6 +157,10 @@ mod manager {
             drop(found);
         }
 
+        pub(super) const fn cells(&self) -> &Self {
+            self
+        }
+
         pub(super) fn config(&self) -> &Config {
             &self.config
         }
@@ -142,7 +174,7 @@ mod manager {
         }
 
         #[allow(clippy::unused_self, reason = "that of the real one looks for the exit")]
-        pub(super) fn gone(&self, pid: Pid) -> ProcessError {
+        pub(super) fn exit_error(&self, pid: Pid) -> ProcessError {
             ProcessError::Unknown { pid }
         }
     }
@@ -154,12 +186,12 @@ mod cell {
     use std::sync::Arc;
 
     use loom::sync::{Mutex, MutexGuard};
+    use tokio::sync::oneshot;
 
-    use crate::exit::Exit;
     use crate::mailbox::Mailbox;
     use crate::manager::Manager;
-    use crate::message::Message;
-    use crate::monitor::MonitorRef;
+    use crate::message::{Exit, Message};
+    use crate::monitor::{self, MonitorRef};
     use crate::pid::Pid;
 
     pub(super) struct ProcessCell {
@@ -192,12 +224,12 @@ mod cell {
 
         pub(super) fn insert(&mut self, monitor: MonitorRef) -> bool {
             self.1.push(monitor);
-            self.0.insert(monitor.watcher_key(0))
+            self.0.insert(monitor.watcher_key(Pid(0)))
         }
 
         pub(super) fn remove(&mut self, monitor: &MonitorRef) -> bool {
             self.1.retain(|other| other != monitor);
-            self.0.remove(&monitor.watcher_key(0))
+            self.0.remove(&monitor.watcher_key(Pid(0)))
         }
     }
 
@@ -212,6 +244,8 @@ mod cell {
 
     pub(super) enum Watcher {
         Process(Pid, MonitorRef),
+        #[allow(dead_code, reason = "no model waits for an exit outside of a process")]
+        Monitor(oneshot::Sender<Exit>),
     }
 
     impl State {
@@ -244,8 +278,8 @@ mod cell {
             self.state.lock().unwrap()
         }
 
-        pub(super) fn tell(&self, state: MutexGuard<'_, State>, message: Message) {
-            let receiver = self.mailbox.tell(message, usize::MAX).expect("there is no limit");
+        pub(super) fn push_system(&self, state: MutexGuard<'_, State>, message: Message) {
+            let receiver = self.mailbox.push_system(message, usize::MAX).expect("there is no limit");
             drop(state);
             if let Some(receiver) = receiver {
                 receiver.wake();
@@ -260,11 +294,11 @@ mod cell {
             let exit = self.note_end();
             self.forget(&exit);
             let relations = self.state().relations.take();
-            self.tell_related(&exit, relations);
+            self.notify(&exit, relations);
         }
 
         pub(super) fn note_end(&self) -> Exit {
-            let exit = Exit { pid: self.pid, result: None };
+            let exit = Exit::of(self.pid);
             self.state().exit = Some(exit.clone());
             exit
         }
@@ -276,35 +310,37 @@ mod cell {
             drop(removed);
         }
 
-        pub(super) fn tell_related(&self, exit: &Exit, relations: Option<Box<Relations>>) {
+        pub(super) fn notify(&self, exit: &Exit, relations: Option<Box<Relations>>) {
             let Some(relations) = relations else { return };
-            for Watcher::Process(pid, monitor) in relations.watchers.into_values() {
+            for watcher in relations.watchers.into_values() {
+                let Watcher::Process(pid, monitor) = watcher else { continue };
                 if let Some(watcher) = self.manager.find(pid) {
-                    watcher.deliver(monitor, exit);
+                    monitor::deliver(&watcher, monitor, exit);
                 }
             }
-            self.end_monitors(relations.monitored);
+            monitor::end_monitors(self, relations.monitored);
         }
     }
 }
 
-#[path = "../src/process/mailbox.rs"]
+#[path = "../src/process/mailbox/mod.rs"]
 #[allow(dead_code, reason = "the models use a part of it")]
 mod mailbox;
 
-#[path = "../src/process/monitoring.rs"]
-#[allow(clippy::drop_non_drop, reason = "the real watchers do something when they are dropped")]
-mod monitoring;
+#[path = "../src/process/cell/monitor.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the models use a part of it")]
+mod monitor;
 
 use std::sync::Arc;
 
 use loom::thread;
 
-use self::cell::ProcessCell;
-use self::exit::Exit;
+use self::cell::{ProcessCell, Watcher};
+use self::error::ProcessError;
 use self::manager::Manager;
-use self::message::Message;
-use self::monitor::{LAST_NUMBER, MonitorRef};
+use self::message::{Exit, ExitReason, Message};
+use self::monitor::MonitorRef;
+use self::pid::{LAST_NUMBER, Pid, PidError};
 
 /// All orders of so many steps would take hours.
 fn model(check: impl Fn() + Send + Sync + 'static) {
@@ -322,7 +358,7 @@ fn while_the_second_ends<T>(
     then: impl FnOnce(&ProcessCell) -> T,
 ) -> (Arc<ProcessCell>, T) {
     let manager = Manager::new();
-    let (first, second) = (ProcessCell::new(1, &manager), ProcessCell::new(2, &manager));
+    let (first, second) = (ProcessCell::new(Pid(1), &manager), ProcessCell::new(Pid(2), &manager));
     let ending = thread::spawn(move || end(&second));
     let did = then(&first);
     ending.join().unwrap();
@@ -333,7 +369,7 @@ fn while_the_second_ends<T>(
 fn received(process: &ProcessCell) -> Vec<MonitorRef> {
     let messages = std::iter::from_fn(|| process.mailbox.try_receive(&mut mailbox::Fetched::default()));
     let monitor = |Message::Exited { monitor, exit }| {
-        assert_eq!(*exit, Exit { pid: monitor.pid(), result: None });
+        assert_eq!(*exit, Exit::of(monitor.pid()));
         monitor
     };
     let monitors = messages.map(monitor).collect();
@@ -342,24 +378,24 @@ fn received(process: &ProcessCell) -> Vec<MonitorRef> {
 }
 
 fn monitor_while_it_ends(end: impl Fn(&ProcessCell) + Copy + Send + 'static) {
-    let (first, monitor) = while_the_second_ends(end, |first| first.monitor(2).unwrap());
+    let (first, monitor) = while_the_second_ends(end, |first| monitor::monitor(first, Pid(2)).unwrap());
     assert_eq!(received(&first), [monitor], "the exit is delivered once");
 }
 
 #[test]
-fn a_process_that_monitors_one_that_ends_is_told_once() {
+fn a_monitor_of_a_process_that_ends_delivers_one_exit() {
     model(|| monitor_while_it_ends(ProcessCell::end));
 }
 
 #[test]
 #[should_panic(expected = "the exit is delivered once")]
-fn the_model_finds_an_end_that_is_noted_after_the_watchers_are_told() {
+fn the_model_finds_an_end_that_is_noted_after_the_watchers_are_notified() {
     model(|| {
         monitor_while_it_ends(|second| {
             let relations = second.state().relations.take();
-            second.tell_related(&Exit { pid: 2, result: None }, relations);
+            second.notify(&Exit::of(Pid(2)), relations);
             second.note_end();
-            second.forget(&Exit { pid: 2, result: None });
+            second.forget(&Exit::of(Pid(2)));
         });
     });
 }
@@ -370,19 +406,19 @@ fn the_model_finds_an_exit_that_is_remembered_after_the_process_is_not_found() {
     model(|| {
         monitor_while_it_ends(|second| {
             let exit = second.note_end();
-            let removed = second.manager.found.lock().unwrap().remove(&2);
+            let removed = second.manager.found.lock().unwrap().remove(&Pid(2));
             drop(removed);
             second.forget(&exit);
             let relations = second.state().relations.take();
-            second.tell_related(&exit, relations);
+            second.notify(&exit, relations);
         });
     });
 }
 
 fn demonitor_while_it_ends(end: impl Fn(&ProcessCell) + Copy + Send + 'static) {
     let (first, is_undone) = while_the_second_ends(end, |first| {
-        let monitor = first.monitor(2).unwrap();
-        first.demonitor(monitor)
+        let monitor = monitor::monitor(first, Pid(2)).unwrap();
+        monitor::demonitor(first, monitor)
     });
     assert!(is_undone, "there was a monitor or an exit");
     assert_eq!(received(&first), [], "an exit came after the monitor ended");
@@ -400,12 +436,11 @@ fn the_model_finds_an_exit_that_is_delivered_without_a_look_at_the_monitor() {
         demonitor_while_it_ends(|second| {
             let exit = second.note_end();
             let relations = second.state().relations.take();
-            for cell::Watcher::Process(pid, monitor) in
-                relations.into_iter().flat_map(|relations| relations.watchers.into_values())
-            {
+            for watcher in relations.into_iter().flat_map(|relations| relations.watchers.into_values()) {
+                let Watcher::Process(pid, monitor) = watcher else { continue };
                 let watcher = second.manager.find(pid).unwrap();
                 let exit = Box::new(exit.clone());
-                watcher.tell(watcher.state(), Message::Exited { monitor, exit });
+                watcher.push_system(watcher.state(), Message::Exited { monitor, exit });
             }
             second.forget(&exit);
         });
@@ -416,8 +451,9 @@ fn the_model_finds_an_exit_that_is_delivered_without_a_look_at_the_monitor() {
 fn of_two_monitors_of_one_process_the_other_stays() {
     model(|| {
         let (first, stays) = while_the_second_ends(ProcessCell::end, |first| {
-            let (helper, own) = (first.monitor(2).unwrap(), first.monitor(2).unwrap());
-            assert!(first.demonitor(helper));
+            let monitor = || monitor::monitor(first, Pid(2)).unwrap();
+            let (helper, own) = (monitor(), monitor());
+            assert!(monitor::demonitor(first, helper));
             own
         });
         assert_eq!(received(&first), [stays]);
@@ -428,11 +464,11 @@ fn of_two_monitors_of_one_process_the_other_stays() {
 fn a_process_that_ends_leaves_no_watcher_with_one_that_it_monitors() {
     model(|| {
         let manager = Manager::new();
-        let (first, second) = (ProcessCell::new(1, &manager), ProcessCell::new(2, &manager));
+        let (first, second) = (ProcessCell::new(Pid(1), &manager), ProcessCell::new(Pid(2), &manager));
         // A task of the process that outlives it.
         let monitoring = thread::spawn({
             let first = Arc::clone(&first);
-            move || drop(first.monitor(2))
+            move || drop(monitor::monitor(&first, Pid(2)))
         });
         first.end();
         monitoring.join().unwrap();

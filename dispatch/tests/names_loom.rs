@@ -1,4 +1,4 @@
-//! Waiting for a name under every interleaving: `src/process/name_waiters.rs` itself, compiled with loom's primitives in place of
+//! Waiting for a name under every interleaving: `src/process/names/waiters.rs` itself, compiled with loom's primitives in place of
 //! the real ones. And the same with uses that break the protocol, to show that the model finds it.
 
 mod sync {
@@ -7,14 +7,14 @@ mod sync {
     pub(super) use std::sync::atomic::Ordering;
 }
 
-#[path = "../src/process/name_waiters.rs"]
-mod name_waiters;
+#[path = "../src/process/names/waiters.rs"]
+mod waiters;
 
 use loom::future::block_on;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
 
-use self::name_waiters::NameWaiters;
+use self::waiters::NameWaiters;
 
 /// The names that are bound, and those that wait.
 struct Names {

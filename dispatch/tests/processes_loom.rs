@@ -1,4 +1,4 @@
-//! Who may live on a host, under every interleaving: `src/process/admission.rs` itself, compiled with loom's primitives in
+//! Admission to a host under every interleaving: `src/process/host/admission.rs` itself, compiled with loom's primitives in
 //! place of the real ones. And the same with bugs put into the primitives, to show that the model finds them.
 
 #![allow(clippy::duplicate_mod, reason = "that is the point: once for each set of primitives")]
@@ -6,17 +6,17 @@
 /// What the tests do with the protocol, over each set of primitives.
 macro_rules! host {
     () => {
-        use self::admission::{Admission, NoPlace};
+        use self::admission::{Admission, NotAdmitted};
         use loom::sync::{Arc, Mutex, Notify};
 
-        /// As a host and the table of processes, where a process is a number and is told to end.
+        /// A host with the table of processes, where a process is a number.
         pub(crate) struct Host {
             admission: Admission,
             table: Mutex<Vec<u32>>,
             idle: Notify,
             limit: usize,
-            /// How many live, for the limit; not a part of the model.
-            living: std::sync::atomic::AtomicUsize,
+            /// How many are alive, for the limit; not a part of the model.
+            alive: std::sync::atomic::AtomicUsize,
         }
 
         impl Host {
@@ -26,37 +26,37 @@ macro_rules! host {
                     table: Mutex::new(Vec::new()),
                     idle: Notify::new(),
                     limit,
-                    living: std::sync::atomic::AtomicUsize::new(0),
+                    alive: std::sync::atomic::AtomicUsize::new(0),
                 })
             }
 
-            /// Starts a process; says whether it runs.
+            /// Starts a process. Returns whether it runs.
             pub(crate) fn start(&self, process: u32) -> bool {
                 use std::sync::atomic::Ordering::Relaxed;
 
                 if self.admission.admit(self.limit).is_err() {
                     return false;
                 }
-                assert!(self.living.fetch_add(1, Relaxed) < self.limit, "one too many");
-                let appeared = self.admission.appear(|| self.table.lock().unwrap().push(process));
-                if appeared == Err(NoPlace::Closed) {
+                assert!(self.alive.fetch_add(1, Relaxed) < self.limit, "one too many");
+                let published = self.admission.publish(|| self.table.lock().unwrap().push(process));
+                if published == Err(NotAdmitted::Closed) {
                     self.end(process);
                 }
-                appeared.is_ok()
+                published.is_ok()
             }
 
             /// A process ends.
             pub(crate) fn end(&self, process: u32) {
                 self.table.lock().unwrap().retain(|other| *other != process);
-                self.living.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-                self.admission.vacate();
-                // Here all are told.
+                self.alive.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+                self.admission.release();
+                // Here the exit is delivered.
                 if self.admission.leave() {
                     self.idle.notify();
                 }
             }
 
-            /// Closes the host; gives the processes that are told to end.
+            /// Closes the host. Returns the processes that are asked to end.
             pub(crate) fn close(&self) -> Vec<u32> {
                 self.admission.close();
                 self.table.lock().unwrap().clone()
@@ -78,25 +78,25 @@ macro_rules! host {
                 let host = Arc::clone(&host);
                 move || host.start(1)
             });
-            let told = host.close();
+            let asked = host.close();
             let runs = starting.join().unwrap();
-            assert!(!runs || told == [1], "a process runs, and nobody told it that its host stops");
-            assert!(!host.start(2), "a process was admitted behind the close");
+            assert!(!runs || asked == [1], "a process runs, and was not asked to end with its host");
+            assert!(!host.start(2), "a process was admitted after the close");
         }
 
-        /// Of two that start processes for one place one does.
+        /// Of two spawns for one permit, one succeeds.
         #[allow(dead_code, reason = "one of the tests")]
-        pub(crate) fn start_two_for_one_place() {
+        pub(crate) fn start_two_for_one_permit() {
             let host = Host::new(1);
             let starting = loom::thread::spawn({
                 let host = Arc::clone(&host);
                 move || host.start(1)
             });
             let runs = host.start(2);
-            assert_ne!(starting.join().unwrap(), runs, "neither got the place, or both");
+            assert_ne!(starting.join().unwrap(), runs, "neither got the permit, or both");
         }
 
-        /// Whoever stops a host waits for the last of its processes, and no longer.
+        /// A stop waits for the last process of the host, and no longer.
         #[allow(dead_code, reason = "one of the tests")]
         pub(crate) fn end_while_stopping() {
             let host = Host::new(2);
@@ -122,13 +122,13 @@ mod sound {
         pub(super) use std::sync::atomic::Ordering;
     }
 
-    #[path = "../src/process/admission.rs"]
+    #[path = "../src/process/host/admission.rs"]
     mod admission;
 
     host!();
 }
 
-/// What is changed was looked at before, and may be something else by now.
+/// A compare-exchange that does not compare.
 #[path = "."]
 mod torn {
     mod sync {
@@ -136,7 +136,7 @@ mod torn {
         pub(super) use std::sync::atomic::Ordering;
     }
 
-    #[path = "../src/process/admission.rs"]
+    #[path = "../src/process/host/admission.rs"]
     mod admission;
 
     host!();
@@ -150,7 +150,7 @@ mod stale {
         pub(super) use std::sync::atomic::Ordering;
     }
 
-    #[path = "../src/process/admission.rs"]
+    #[path = "../src/process/host/admission.rs"]
     mod admission;
 
     host!();
@@ -255,20 +255,20 @@ fn a_process_started_while_its_host_stops_is_told_or_does_not_run() {
 }
 
 #[test]
-#[should_panic(expected = "a process runs, and nobody told it that its host stops")]
+#[should_panic(expected = "a process runs, and was not asked to end with its host")]
 fn the_model_finds_a_start_that_does_not_look_again() {
     loom::model(stale::start_while_stopping);
 }
 
 #[test]
 fn one_place_is_given_once() {
-    loom::model(sound::start_two_for_one_place);
+    loom::model(sound::start_two_for_one_permit);
 }
 
 #[test]
 #[should_panic(expected = "one too many")]
 fn the_model_finds_a_place_that_is_given_twice() {
-    loom::model(torn::start_two_for_one_place);
+    loom::model(torn::start_two_for_one_permit);
 }
 
 #[test]

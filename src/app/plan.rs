@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use frame_dispatch::FunctionId;
-use frame_dispatch::process::supervisor::{ChildSpec, DynamicSpec, SpecError, Supervisor, SupervisorBuilder};
+use frame_dispatch::process::supervisor::{
+    ChildSpec, DynamicSpec, RestartPolicy, SpecError, Supervisor, SupervisorBuilder,
+};
 use frame_dispatch::process::{EntryId, HostConfig, HostId, Spawn};
 use frame_net::{Network, NetworkId};
 use frame_registry::Options;
@@ -123,26 +125,26 @@ impl fmt::Debug for Plan {
 
 /// The supervisor that a manifest describes.
 pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError> {
-    let (restarts, window) = spec.intensity;
     if let Some(dynamic) = dynamic(spec) {
         return Supervisor::dynamic(dynamic);
     }
-    let builder =
-        Supervisor::builder(spec.strategy).with_intensity(restarts, window).with_backoff(spec.backoff);
+    let builder = Supervisor::builder(spec.strategy).restart_policy(restart_policy(spec));
     spec.children.iter().map(|given| child(&given.value)).fold(builder, SupervisorBuilder::child).build()
 }
 
 /// What a dynamic supervisor starts, if it is one.
 pub(super) fn dynamic(spec: &SupervisorSpec) -> Option<DynamicSpec> {
     let dynamic = spec.dynamic.as_ref()?;
-    let (restarts, window) = spec.intensity;
-    let children = DynamicSpec::new(child(&dynamic.template.value))
-        .with_intensity(restarts, window)
-        .with_backoff(spec.backoff);
+    let children = DynamicSpec::new(child(&dynamic.template.value)).with_restart_policy(restart_policy(spec));
     Some(match dynamic.max_children {
         Some(max) => children.with_max_children(max),
         None => children,
     })
+}
+
+fn restart_policy(spec: &SupervisorSpec) -> RestartPolicy {
+    let (restarts, window) = spec.intensity;
+    RestartPolicy::default().with_intensity(restarts, window).with_backoff(spec.backoff)
 }
 
 /// The child that a manifest describes.

@@ -1,11 +1,12 @@
-//! What a process keeps within one poll of its task.
+//! Batches: what a process defers and caches within one poll of its task.
 //!
-//! Senders that wait for room in its mailbox are woken after the poll, or when it finds no message: it may block its thread until
-//! one comes. Woken at once, each would find room for one message, and wait again. For the same reason a batch goes on in the next
-//! poll if the process receives without a pause, until half of the mailbox is free, or room for some hundreds of messages.
+//! Senders that wait for room in its mailbox are woken after the poll, or when the process finds no message, because it may block
+//! its thread until one comes. If they were woken immediately, each would find room for one message and wait again. For the same
+//! reason a batch continues in the next poll if the process receives without a pause, until half of the mailbox is free, or room
+//! for some hundreds of messages.
 //!
-//! The process that it last sent a message to is kept for the next: to look it up and to share it, its senders would contend for
-//! the same memory.
+//! The process that it last sent to is cached. All senders to a process would otherwise contend for the same memory, to look it up
+//! and to count references.
 
 use std::cell::Cell;
 use std::ptr;
@@ -19,17 +20,17 @@ use super::mailbox::Mailbox;
 use crate::panics;
 use crate::pid::Pid;
 
-/// A process that received so many messages in a poll that used up the budget of its task is expected to receive more.
+/// A process that received this many messages in a poll which used up the budget of its task is expected to receive more.
 const RECEIVES_ON: u32 = 64;
 
 /// The process whose task a thread polls.
 struct Polled {
     mailbox: Cell<*const Mailbox>,
-    /// How many times it made room, which is not free yet.
+    /// How often it made room, which is not free yet.
     room: Cell<u32>,
-    /// What it sent its last message to.
+    /// The process that it last sent to.
     sent_to: Cell<Option<Pid>>,
-    /// Whether that is kept.
+    /// Whether that process is cached.
     is_kept: Cell<bool>,
 }
 
@@ -45,18 +46,18 @@ thread_local! {
     static RECIPIENT: Cell<Option<Arc<ProcessCell>>> = const { Cell::new(None) };
 }
 
-/// One poll of the task of a process. Its drop wakes the senders, and keeps nothing.
+/// One poll of the task of a process. Its drop wakes the senders and clears the cache.
 pub(super) struct Batch<'a> {
     mailbox: &'a Mailbox,
-    /// Whether room that was made in the poll before is not free yet.
+    /// Whether room that was made in the previous poll is not free yet.
     owes_room: bool,
-    /// Those of the poll that this one is within, if it is.
+    /// The state of the poll that contains this one, if there is one.
     outer_mailbox: *const Mailbox,
     outer_room: u32,
 }
 
 impl<'a> Batch<'a> {
-    /// Begins a batch. `owes_room` tells that the one before [goes on](Self::end) in it.
+    /// Begins a batch. `owes_room` is set if the previous one [continues](Self::end) in it.
     pub(super) fn begin(mailbox: &'a Mailbox, owes_room: bool) -> Self {
         POLLED.with(|polled| Self {
             mailbox,
@@ -66,17 +67,17 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Ends the batch, or has it go on in the next poll of the task, which comes soon then. Returns whether it goes on.
+    /// Ends the batch, or continues it in the next poll of the task, which is then scheduled. Returns whether it continues.
     ///
-    /// A process that has many messages receives as many in each poll as the budget of its task allows. Senders that are woken
-    /// after each of those polls find little room, and soon wait again.
+    /// A process with many messages receives as many in each poll as the budget of its task allows. Senders that were woken after
+    /// each of those polls would find little room, and soon wait again.
     pub(super) fn end(self, context: &mut Context<'_>) -> bool {
         let room = POLLED.with(|polled| polled.room.get());
-        // If no budget is left, this has the task polled again, so senders do not depend on what the process waits for.
+        // If no budget is left, this schedules another poll, so senders do not depend on what the process waits for.
         room >= RECEIVES_ON && poll_proceed(context).is_pending() && self.go_on()
     }
 
-    /// Has the batch go on in the next one, unless it has made much room.
+    /// Continues the batch in the next one, unless it has made much room.
     pub(super) fn go_on(mut self) -> bool {
         let goes_on = self.mailbox.owes_little();
         if goes_on {
@@ -97,12 +98,12 @@ impl Drop for Batch<'_> {
         if self.owes_room || room > 0 {
             self.mailbox.end_batch();
         }
-        // None is wanted any more.
+        // Clears the cache.
         recipient(|_| false);
     }
 }
 
-/// Returns whether the room that is made now in a mailbox is free later, at the end of a batch.
+/// Returns whether room that is made in a mailbox now becomes free at the end of a batch.
 pub(super) fn is_open(mailbox: &Mailbox) -> bool {
     POLLED.with(|polled| {
         let is_open = ptr::eq(polled.mailbox.get(), mailbox);
@@ -113,26 +114,26 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
     })
 }
 
-/// Takes the process that was last sent to in this poll, and returns it if it `is_wanted`.
+/// Takes the cached receiver of the last message of this poll, and returns it if it `is_wanted`.
 pub(super) fn recipient(is_wanted: impl FnOnce(&ProcessCell) -> bool) -> Option<Arc<ProcessCell>> {
-    // Most polls keep none.
+    // Most polls cache none.
     let is_kept = POLLED.with(|polled| polled.is_kept.take());
     let recipient = if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten()? } else { return None };
     if is_wanted(&recipient) {
         return Some(recipient);
     }
-    // It may be the last reference to the values of its frame, whose panics are not failures of this process.
+    // It may hold the last reference to values of its frame, whose panics are not failures of this process.
     let _ = panics::catch(|| drop(recipient));
     None
 }
 
-/// Keeps a process until the poll ends, if that has sent to it more than once. For a single message it would not pay: the
-/// reference would be released while the process runs on another thread.
+/// Caches a receiver until the poll ends, if the poll has sent to it more than once. For a single message it does not pay: the
+/// reference would be released while the receiver runs on another thread.
 pub(super) fn keep_recipient(recipient: Arc<ProcessCell>) {
     let is_kept = POLLED.with(|polled| {
         let is_kept = !polled.mailbox.get().is_null()
             && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid);
-        // What the receiver woke may have sent in between, so that another is kept.
+        // A nested poll may have sent meanwhile, and cached another receiver.
         polled.is_kept.set(is_kept || polled.is_kept.get());
         is_kept
     });

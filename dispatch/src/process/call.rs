@@ -14,11 +14,10 @@ use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::cell::ProcessCell;
-use super::error::{SendError, SendErrorReason};
-use super::exit::Exit;
+use super::cell::monitor::Monitor;
 use super::manager::ProcessManager;
-use super::message::{Destination, Message};
-use super::send::send_later;
+use super::message::{Destination, Exit, Message};
+use super::send::{SendError, SendErrorReason, resolve, send_later};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -61,7 +60,7 @@ impl fmt::Debug for ReplyTo {
 }
 
 /// A reply did not reach a caller.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplyError {
     /// The caller waits no longer.
@@ -86,7 +85,7 @@ impl From<ReplyError> for CallError {
 }
 
 /// A call of a process got no reply.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessCallError {
     /// The request was not delivered: the process is unknown, has ended, or its mailbox stayed full.
@@ -148,115 +147,46 @@ impl From<ProcessCallError> for CallError {
     }
 }
 
-impl ProcessManager {
-    /// Sends a request to a process, as [`send`](Self::send) does, and waits for its reply. The process receives the request
-    /// as a [`Message::Sent`] with a [`ReplyTo`].
-    ///
-    /// Waits as long as `ctx` may, and no longer than [configured](super::ManagerConfig::call_timeout), room in the mailbox
-    /// included. The reply does not pass through the caller's mailbox, and a late one is discarded.
-    ///
-    /// ```
-    /// use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
-    /// use frame_dispatch::{Functions, Payload};
-    /// use frame_registry::{App, Options};
-    /// use serde_json::json;
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-    /// let functions = Functions::new(App::builder().build());
-    /// let processes = ProcessManager::new(functions.clone());
-    /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    /// processes.register("app:counter".parse()?, Options::new(), async |mut ctx: ProcessContext| {
-    ///     for count in 1.. {
-    ///         // A caller that waits no longer is not a reason to end.
-    ///         let _ = ctx.receive().await.reply(json!(count));
-    ///     }
-    /// })?;
-    ///
-    /// let root = functions.root();
-    /// let counter = processes.spawn(&root, Spawn::new("app:workers".parse()?, "app:counter".parse()?))?;
-    /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(1).into());
-    /// assert_eq!(processes.call(&root, counter, Payload::default()).await?, json!(2).into());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// A [`ProcessCallError`].
-    ///
-    /// A process that is the caller's own, or waits for the caller, is refused at once. A function that a process called counts
-    /// as part of that process. Two processes that call each other at once wait until a deadline passes.
-    ///
-    /// # Panics
-    ///
-    /// If it is awaited on a runtime without a timer.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future discards the reply. The request stays in the mailbox if it was delivered; the process can see that
-    /// its reply is not [awaited](ReplyTo::is_awaited).
-    pub async fn call<'a>(
-        &self,
-        ctx: &CallContext,
-        to: impl Into<Destination<'a>>,
-        payload: impl Into<Payload>,
-    ) -> Result<Payload, ProcessCallError> {
-        self.call_timeout(ctx, to, payload, self.config().call_timeout).await
+/// Sends a request to a process, and waits for its reply for at most `time`.
+pub(super) async fn call(
+    manager: &ProcessManager,
+    ctx: &CallContext,
+    to: Destination<'_>,
+    payload: Payload,
+    time: Duration,
+) -> Result<Payload, ProcessCallError> {
+    let callee = match resolve(manager, &to) {
+        Ok(callee) => callee,
+        Err((to, reason)) => {
+            let payload = payload.into();
+            return Err(ProcessCallError::NotSent(SendError { to, reason, payload }));
+        }
+    };
+    if ctx.is_awaited_by(callee.pid) {
+        return Err(ProcessCallError::OwnChain { pid: callee.pid });
     }
-
-    /// The same, for no longer than `time`.
-    ///
-    /// # Errors
-    ///
-    /// A [`ProcessCallError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As that of [`call`](Self::call).
-    pub async fn call_timeout<'a>(
-        &self,
-        ctx: &CallContext,
-        to: impl Into<Destination<'a>>,
-        payload: impl Into<Payload>,
-        time: Duration,
-    ) -> Result<Payload, ProcessCallError> {
-        let (to, payload) = (to.into(), payload.into());
-        let callee = match self.resolve(&to) {
-            Ok(callee) => callee,
-            Err((to, reason)) => {
-                let payload = payload.into();
-                return Err(ProcessCallError::NotSent(SendError { to, reason, payload }));
-            }
-        };
-        if ctx.is_awaited_by(callee.pid) {
-            return Err(ProcessCallError::OwnChain { pid: callee.pid });
-        }
-        ctx.check().map_err(|source| ended_call(&callee, source))?;
-        let mut calling = Calling::begin(ctx, self.config().calls)?;
-        let begun = Instant::now();
-        let (sender, mut reply) = oneshot::channel();
-        let request = Message::sent(ctx, payload, Some(ReplyTo(sender)));
-        if let Err(refused) = callee.mailbox.try_send(request) {
-            let max_wait = time.min(self.config().max_wait);
-            send_later(ctx, &callee, refused, max_wait).await.map_err(not_sent)?;
-        }
-        let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
-        let soon = begun + SOON;
-        let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
-        let replied = match calling.timer(soon) {
-            Some(timer) => timer.timeout(soon, &mut reply).await,
-            None => timeout_at(soon, &mut reply).await.ok(),
-        };
-        match replied {
-            Some(Ok(reply)) => Ok(reply),
-            Some(Err(_dropped)) if callee.is_terminated() => {
-                Box::pin(exit_later(ctx, &callee, deadline)).await
-            }
-            Some(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
-            // On the heap, because few calls come this far.
-            None => Box::pin(reply_later(ctx, &callee, reply, deadline)).await,
-        }
+    ctx.check().map_err(|source| ended_call(&callee, source))?;
+    let mut calling = Calling::begin(ctx, manager.config().calls)?;
+    let begun = Instant::now();
+    let (sender, mut reply) = oneshot::channel();
+    let request = Message::sent(ctx, payload, Some(ReplyTo(sender)));
+    if let Err(undelivered) = callee.mailbox.try_send(request) {
+        let max_wait = time.min(manager.config().max_wait);
+        send_later(ctx, &callee, undelivered, max_wait).await.map_err(not_sent)?;
+    }
+    let deadline = [begun.checked_add(time), ctx.deadline()].into_iter().flatten().min();
+    let soon = begun + SOON;
+    let soon = deadline.map_or(soon, |deadline| deadline.min(soon));
+    let replied = match calling.timer(soon) {
+        Some(timer) => timer.timeout(soon, &mut reply).await,
+        None => timeout_at(soon, &mut reply).await.ok(),
+    };
+    match replied {
+        Some(Ok(reply)) => Ok(reply),
+        Some(Err(_dropped)) if callee.is_terminated() => Box::pin(exit_later(ctx, &callee, deadline)).await,
+        Some(Err(_dropped)) => Err(ProcessCallError::NoReply { pid: callee.pid }),
+        // On the heap, because few calls come this far.
+        None => Box::pin(reply_later(ctx, &callee, reply, deadline)).await,
     }
 }
 
@@ -332,7 +262,7 @@ async fn reply_later(
             // What the process gave its request to, such as a task, may keep that for longer than the process lives.
             () = callee.terminated() => (),
         }
-        let exit = callee.watch().await;
+        let exit = Monitor::new(callee).await;
         reply.try_recv().map_err(|_none| ProcessCallError::Ended { exit })
     };
     until(ctx, deadline).bound(replied).await.unwrap_or_else(|source| Err(ended_call(callee, source)))
@@ -344,7 +274,7 @@ async fn exit_later(
     callee: &Arc<ProcessCell>,
     deadline: Option<Instant>,
 ) -> Result<Payload, ProcessCallError> {
-    Err(match until(ctx, deadline).bound(callee.watch()).await {
+    Err(match until(ctx, deadline).bound(Monitor::new(callee)).await {
         Ok(exit) => ProcessCallError::Ended { exit },
         Err(source) => ended_call(callee, source),
     })

@@ -1,28 +1,29 @@
-//! Why something about a process was refused.
+//! Errors of registering, spawning and addressing processes.
 
-use frame_registry::{BoxError, Id, IdKind, ResolveError};
+use std::error::Error;
+use std::sync::Arc;
 
-use super::entry::EntryId;
-use super::exit::{Exit, ExitReason, in_words};
+use frame_registry::{Id, IdKind, ResolveError};
+
 use super::host::HostId;
+use super::message::{Exit, ExitReason, in_words};
+use super::send::SendError;
+use super::spawn::EntryId;
 use crate::error::{CallError, ErrorKind};
-use crate::payload::Payload;
-use crate::pid::{Pid, PidError};
+use crate::pid::Pid;
 
-/// A host or something that can be started was not registered; the manager is as it was.
+/// A process, host or handler was not registered. The manager is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// The id is taken.
-    #[error("a process `{id}` is registered already; replace it, or remove it first")]
+    #[error("a process `{id}` is already registered; replace it, or unregister it first")]
     EntryTaken {
         /// The id.
         id: EntryId,
     },
-    /// An option is set that is for calls of functions, so that no start of it would succeed.
-    #[error(
-        "`{id}` is not registered: the option `{option}` is one of calls, which a process is not; leave it out"
-    )]
+    /// An option is set that applies only to function calls, so that no spawn of it would succeed.
+    #[error("option `{option}` of `{id}` applies only to function calls; remove it")]
     DispatcherOption {
         /// The id.
         id: EntryId,
@@ -36,145 +37,145 @@ pub enum RegisterError {
         id: EntryId,
     },
     /// The id is taken.
-    #[error("a host `{id}` is registered already; stop it first")]
+    #[error("a host `{id}` is already registered; stop it first")]
     HostTaken {
         /// The id.
         id: HostId,
     },
-    /// The host was given no runtime, and is not registered on one.
-    #[error("the host `{id}` has no runtime of tokio; give it one, or register it on one")]
+    /// The host has no runtime, and was not registered on one.
+    #[error("host `{id}` has no tokio runtime; set one, or register the host on one")]
     NoRuntime {
         /// The id.
         id: HostId,
     },
-    /// The runtime of the host has no timer, so that nothing on it could be ended in time.
-    #[error("the runtime of the host `{id}` has no timer; build it with `enable_time`")]
+    /// The runtime of the host has no timer, so that grace periods could not end.
+    #[error("the runtime of host `{id}` has no timer; build it with `enable_time`")]
     NoTimer {
         /// The id.
         id: HostId,
     },
     /// The name of a lifecycle handler is taken.
     #[error(
-        "a lifecycle handler `{name}` is registered already; remove it first, or give this one another name"
+        "a lifecycle handler `{name}` is already registered; unregister it first, or choose another name"
     )]
     HandlerTaken {
         /// The name.
         name: &'static str,
     },
     /// The manager is stopping, or has stopped.
-    #[error("`{id}` is not registered, because the processes are stopping")]
+    #[error("`{id}` was not registered, because the process manager is stopping")]
     Stopping {
         /// What was to be registered.
         id: String,
     },
 }
 
-/// A process was not started. Nothing of it ever ran.
-#[derive(Debug, thiserror::Error)]
+/// A process was not spawned. It has not run.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// The call or the process that wanted it is over.
-    #[error("not started, because the context of the caller has ended")]
+    /// The caller's context has ended.
+    #[error("the caller's context has ended")]
     ContextEnded {
-        /// How that ended.
+        /// The reason.
         source: CallError,
     },
-    /// The caller waits for the process, and is nested as deep as it can be.
+    /// The caller waits for the process, and is nested too deep.
     #[error(transparent)]
     TooDeep {
-        /// The limit, and what to do.
+        /// The limit, and how to raise it.
         source: CallError,
     },
     /// There is no such host.
-    #[error("there is no host `{host}`; {}", instead(.nearest.as_ref()))]
+    #[error("unknown host `{host}`; {}", instead(.nearest.as_ref()))]
     UnknownHost {
         /// Its id.
         host: HostId,
-        /// A host there is, whose id is so near that it may be meant.
+        /// A registered host with a similar id.
         nearest: Option<HostId>,
     },
-    /// There is nothing of that id to start.
-    #[error("there is no process `{entry}` to start; {}", instead(.nearest.as_ref()))]
+    /// No process is registered by the id.
+    #[error("unknown process `{entry}`; {}", instead(.nearest.as_ref()))]
     UnknownEntry {
         /// Its id.
         entry: EntryId,
-        /// One there is, whose id is so near that it may be meant.
+        /// A registered process with a similar id.
         nearest: Option<EntryId>,
     },
-    /// The host does not run what the entry is.
-    #[error("the host `{host}` does not run `{entry}`, which is {engine}; it runs {engines}")]
+    /// The host does not run the engine of the entry.
+    #[error("host `{host}` does not run `{entry}`, which is {engine}; it runs {engines}")]
     NotRunnable {
         /// The host.
         host: HostId,
         /// The entry.
         entry: EntryId,
-        /// What it is.
+        /// The engine of the entry.
         engine: &'static str,
-        /// What the host runs.
+        /// The engines that the host runs.
         engines: String,
     },
-    /// A name that no process can have.
+    /// The name is not valid.
     #[error(
         "{name:?} is not a valid name for a process; a name has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
     )]
     InvalidName {
-        /// The name; of a long one the beginning.
+        /// The name. A long one is cut off.
         name: String,
     },
-    /// A living process has the name.
-    #[error("the name {name:?} is that of {holder}")]
+    /// Another process has the name.
+    #[error("the name {name:?} is taken by {holder}")]
     NameTaken {
         /// The name.
         name: String,
-        /// Who has it.
+        /// The process that has it.
         holder: Pid,
     },
-    /// A living process has the name, and was not sent the messages.
-    #[error("{holder} has the name, and was not sent the messages")]
+    /// Another process has the name, and the messages could not be sent to it.
+    #[error("{holder} has the name, and did not receive the messages")]
     NotSignalled {
-        /// Who has the name.
+        /// The process that has the name.
         holder: Pid,
-        /// Why.
+        /// The reason.
         source: Box<SendError>,
     },
     /// A [policy](super::SpawnPolicy) does not allow it.
-    #[error("`{entry}` may not be started on `{host}`: {reason}")]
+    #[error("`{entry}` may not be spawned on `{host}`: {reason}")]
     NotAllowed {
         /// The entry.
         entry: EntryId,
         /// The host.
         host: HostId,
-        /// Why. It is a part of the message, and so not the source of this error.
+        /// The reason. It is part of the message, and so not the source of this error.
         reason: CallError,
     },
     /// A resolver refused the options.
     #[error("its frame was refused")]
     Denied {
-        /// Why.
-        source: ResolveError,
+        /// The reason.
+        source: Arc<ResolveError>,
     },
     /// A resolver panicked.
-    #[error("its frame was not made: a resolver {message}")]
+    #[error("a resolver of its frame {message}")]
     ResolverPanicked {
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
-    /// An option is set that is for calls of functions.
-    #[error("the option `{option}` is one of calls, which a process is not; leave it out")]
+    /// An option is set that applies only to function calls.
+    #[error("option `{option}` applies only to function calls; remove it")]
     DispatcherOption {
         /// Its name.
         option: &'static str,
     },
-    /// The host has as many processes as it may have.
-    #[error("the host `{host}` has as many processes as it may have, {limit}")]
+    /// The host has reached its limit of processes.
+    #[error("host `{host}` has reached its limit of {limit} processes")]
     HostFull {
         /// The host.
         host: HostId,
-        /// How many that is.
+        /// The limit.
         limit: usize,
     },
-    /// The host is stopping; or the manager is, or has stopped.
-    #[error("the host `{host}` is stopping, or has stopped with all others")]
+    /// The host is stopping, or the manager is or has stopped.
+    #[error("host `{host}` is stopping, or all hosts have stopped")]
     HostStopping {
         /// The host.
         host: HostId,
@@ -184,37 +185,39 @@ pub enum SpawnError {
     Refused {
         /// The handler.
         handler: &'static str,
-        /// Why.
-        source: BoxError,
+        /// The reason.
+        source: Arc<dyn Error + Send + Sync>,
     },
-    /// It was to be linked to or monitored by whoever starts it, which is no process.
-    #[error("only a process can link to or monitor what it starts; use `ProcessManager::monitor` elsewhere")]
+    /// It was to be linked to, monitored or owned by a caller that is not a process.
+    #[error(
+        "only a process can own, link to or monitor what it spawns; use `ProcessManager::monitor` elsewhere"
+    )]
     NoProcess,
-    /// It was to be linked to or monitored by whoever starts it, which has ended meanwhile.
-    #[error("{starter}, which starts it, has ended, so it cannot be linked to it or monitor it")]
+    /// It was to be linked to, monitored or owned by the spawning process, which has ended meanwhile.
+    #[error("the spawning process {starter} has ended, so it cannot own, link to or monitor what it spawns")]
     StarterEnded {
-        /// Which that is.
+        /// The spawning process.
         starter: Pid,
     },
-    /// A living process has the name, was to be monitored, and cannot be.
+    /// Another process has the name, and could not be monitored.
     #[error("{holder} has the name, and was not monitored")]
     NotMonitored {
-        /// Who has the name.
+        /// The process that has the name.
         holder: Pid,
-        /// Why.
+        /// The reason.
         source: Box<ProcessError>,
     },
-    /// It was to begin with more messages than its mailbox holds.
-    #[error("it was to begin with {messages} messages, and its mailbox holds {capacity}")]
+    /// It has more initial messages than its mailbox holds.
+    #[error("{messages} initial messages do not fit into its mailbox, which holds {capacity}")]
     TooManyMessages {
-        /// How many messages that is.
+        /// The number of initial messages.
         messages: usize,
-        /// How many the mailbox holds.
+        /// The number that the mailbox holds.
         capacity: usize,
     },
 }
 
-/// What to do about an id that nothing has.
+/// Returns the remedy for an unknown id.
 fn instead<K: IdKind>(nearest: Option<&Id<K>>) -> String {
     nearest.map_or_else(|| "register it".to_owned(), |nearest| format!("did you mean `{nearest}`?"))
 }
@@ -234,7 +237,7 @@ impl SpawnError {
         }
     }
 
-    /// The failure of a call, without what caused this.
+    /// Returns the failure of a call, without the causes of this error.
     pub(super) fn without_causes(&self) -> CallError {
         let kind = self.kind();
         let is_retryable = match self {
@@ -242,7 +245,7 @@ impl SpawnError {
             Self::TooDeep { .. } => false,
             _ => kind == ErrorKind::Exhausted,
         };
-        CallError::new(kind, format!("the process was not started: {self}")).with_retryable(is_retryable)
+        CallError::new(kind, format!("the process was not spawned: {self}")).with_retryable(is_retryable)
     }
 }
 
@@ -251,7 +254,7 @@ impl From<SpawnError> for CallError {
         let failed = error.without_causes();
         match error {
             SpawnError::ContextEnded { source } => failed.with_source(source),
-            // Not the message that was not delivered, which can be large.
+            // Without the undelivered message, which can be large.
             SpawnError::NotSignalled { source, .. } => failed.with_source(source.reason),
             SpawnError::NotMonitored { source, .. } => failed.with_source(source),
             SpawnError::Denied { source } => failed.with_source(source),
@@ -261,66 +264,12 @@ impl From<SpawnError> for CallError {
     }
 }
 
-/// A message was not delivered. It is given back.
-#[derive(Debug, thiserror::Error)]
-#[error("the message to {to} was not delivered: {reason}")]
-#[non_exhaustive]
-pub struct SendError {
-    /// Who it was for.
-    pub to: String,
-    /// Why.
-    pub reason: SendErrorReason,
-    /// What it was.
-    pub payload: Box<Payload>,
-}
-
-/// Why a message was not delivered.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendErrorReason {
-    /// No process has the PID or the name, as far as is known.
-    #[error("there is no such process")]
-    NotFound,
-    /// Where it was to go begins as a PID, and is none; nor can it be a name.
-    #[error(transparent)]
-    NoPid(PidError),
-    /// The process has ended.
-    #[error("the process has ended")]
-    Ended,
-    /// The mailbox was full, for as long as could be waited; or is that of the process that sent it.
-    #[error("its mailbox is full, with {capacity} messages")]
-    Full {
-        /// How many it holds.
-        capacity: usize,
-    },
-    /// Whoever sent it is over.
-    #[error("the context of the sender has ended")]
-    ContextEnded(#[source] CallError),
-}
-
-impl SendErrorReason {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NotFound | Self::Ended => ErrorKind::NotFound,
-            Self::NoPid(_) => ErrorKind::Invalid,
-            Self::Full { .. } => ErrorKind::Exhausted,
-            Self::ContextEnded(source) => source.kind(),
-        }
-    }
-}
-
-impl From<SendError> for CallError {
-    fn from(error: SendError) -> Self {
-        Self::new(error.reason.kind(), error.to_string())
-    }
-}
-
-/// A process was not found, or has ended, or is already what was asked for.
+/// A process was not found or has ended, or an operation on it is not possible.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProcessError {
-    /// No process has the PID or the name; or it ended so long ago that it is forgotten.
-    #[error("there is no process {process}, or it ended so long ago that it is forgotten")]
+    /// No process has the PID or the name, or its exit has been forgotten.
+    #[error("unknown process {process}; it never existed, or its exit has been forgotten")]
     Unknown {
         /// The PID, or the name.
         process: String,
@@ -328,11 +277,11 @@ pub enum ProcessError {
     /// The process has ended.
     #[error("{} has ended: {}", exit.pid, exit.reason)]
     Ended {
-        /// How.
+        /// Its exit.
         exit: Exit,
     },
-    /// The process has as many monitors as it may have.
-    #[error("{pid} has {limit} monitors, which is the limit; end one first")]
+    /// The process has reached its limit of monitors.
+    #[error("{pid} has reached its limit of {limit} monitors; end one first")]
     TooManyMonitors {
         /// The process.
         pid: Pid,
@@ -342,31 +291,31 @@ pub enum ProcessError {
     /// A process cannot monitor itself.
     #[error("{pid} cannot monitor itself")]
     Itself {
-        /// Which.
+        /// The process.
         pid: Pid,
     },
-    /// A name that no process can have.
+    /// The name is not valid.
     #[error(
         "{name:?} is not a valid name for a process; a name has 1 to 255 bytes, no control or format characters, and does not begin with `{{`"
     )]
     InvalidName {
-        /// The name; of a long one the beginning.
+        /// The name. A long one is cut off.
         name: String,
     },
-    /// The process has as many names as it may have.
-    #[error("{pid} has {limit} names, and no process has more; take one away first")]
+    /// The process has reached its limit of names.
+    #[error("{pid} has reached its limit of {limit} names; unregister one first")]
     TooManyNames {
-        /// Which.
+        /// The process.
         pid: Pid,
-        /// How many that is.
+        /// The limit.
         limit: usize,
     },
-    /// Another living process has the name.
-    #[error("the name {name:?} is that of {holder}")]
+    /// Another process has the name.
+    #[error("the name {name:?} is taken by {holder}")]
     NameTaken {
         /// The name.
         name: String,
-        /// Who has it.
+        /// The process that has it.
         holder: Pid,
     },
 }
@@ -378,7 +327,7 @@ impl From<ProcessError> for CallError {
             ProcessError::TooManyMonitors { .. } => ErrorKind::Exhausted,
             _ => ErrorKind::Invalid,
         };
-        // A guest may be told, and is not told why another unit failed.
+        // It may reach a guest, which must not learn the causes of another unit's failure.
         let message = match &error {
             ProcessError::Ended { exit } => format!("{} has ended: {}", exit.pid, in_words(&exit.reason)),
             error => error.to_string(),
@@ -387,25 +336,25 @@ impl From<ProcessError> for CallError {
     }
 }
 
-/// A process that was waited for did not give back anything.
-#[derive(Debug, thiserror::Error)]
+/// A process that was waited for returned no result.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// It was not started.
+    /// It was not spawned.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
     /// It did not end normally.
     #[error("{} ended without a result: {}", exit.pid, exit.reason)]
     Exit {
-        /// How it ended.
+        /// Its exit.
         exit: Exit,
     },
-    /// Whoever waited is over. The process goes on.
-    #[error("{pid} was not waited for to its end")]
+    /// The caller's context ended before the process. The process goes on.
+    #[error("the caller's context ended before {pid} did")]
     ContextEnded {
         /// The process.
         pid: Pid,
-        /// How that ended.
+        /// The reason.
         source: CallError,
     },
 }
@@ -440,7 +389,7 @@ mod tests {
     use crate::process::Exit;
 
     #[test]
-    fn who_refers_to_a_process_that_has_ended_is_not_told_what_caused_its_failure() {
+    fn an_error_about_an_ended_process_does_not_contain_the_causes_of_its_failure() {
         let failed = CallError::new(ErrorKind::Denied, "not allowed").with_source("10.0.0.1 is private");
         let pid = Pid::next(crate::Host::named("local@app:workers"));
         let exit = Exit { pid, reason: ExitReason::Failed(failed.into()), result: None };

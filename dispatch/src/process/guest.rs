@@ -1,23 +1,25 @@
-//! What scripts and components may do with processes, and what they are told of them. They name processes in text, and are
-//! not trusted.
+//! What scripts and components may do with processes, and what they learn of them. They name processes in text, and are not
+//! trusted.
 
 use std::time::Duration;
 
 use frame_registry::IdError;
+use tokio::time::timeout;
 
 use super::call::ProcessCallError;
 use super::cell::ProcessCell;
+use super::cell::monitor::MonitorRef;
 use super::context::ProcessContext;
 use super::error::{ExecError, ProcessError, SpawnError};
-use super::exit::in_words;
 use super::group::GroupId;
-use super::lookup::LookupError;
 use super::manager::{ProcessManager, WeakManager};
-use super::message::{Destination, Message};
-use super::monitor::MonitorRef;
+use super::message::{Destination, Message, in_words};
+use super::names::LookupError;
+use super::names::spawn_or_signal::{Spawned, spawn_or_signal};
 use super::pattern::Pattern;
-use super::spawn::{Spawn, Spawned};
-use super::spawn_hosts;
+use super::policy::may_spawn;
+use super::spawn::{self, EntryId, Spawn};
+use super::supervisor::{ChildRef, ControlError, DynamicChild, StartedChild, SupervisorHandle};
 use super::timer::TimerRef;
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
@@ -25,15 +27,15 @@ use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
 use crate::printable::shortened;
 
-/// How long a process that a guest cancels has, unless that is said.
+/// The default grace period of a process that a guest cancels.
 const GRACE: Duration = Duration::from_secs(5);
-/// Longer than any PID, name or id in text, in bytes.
-const LONGEST_DESTINATION: usize = 512;
+/// The most bytes of a PID, a name or an id in text. All valid ones are shorter.
+const MAX_DESTINATION: usize = 512;
 
-/// The processes, as the guests of an engine have them.
+/// The access of an engine's guests to processes.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
-    /// Held weakly, because it holds what the guests are registered with.
+    /// Weak, because the manager holds the functions and processes, these the engine, and the engine this.
     manager: WeakManager,
     is_trusted: bool,
 }
@@ -43,75 +45,75 @@ impl Access {
         Self { manager: manager.downgrade(), is_trusted: false }
     }
 
-    /// The same, for guests that may do to all processes what others may to their own.
+    /// Lets guests do to all processes what others may do to their own.
     pub(crate) fn trusted(self) -> Self {
         Self { is_trusted: true, ..self }
     }
 
-    pub(super) const fn is_trusted(&self) -> bool {
-        self.is_trusted
-    }
-
-    /// The processes that the guest is one of, or those that it was given.
+    /// Returns the manager of the guest, if that is a process, or else the one that the engine was given.
     pub(crate) fn manager(&self, ctx: &CallContext) -> Result<ProcessManager, CallError> {
         match ProcessContext::of(ctx) {
             Some(process) => Ok(process.processes().clone()),
             None => self.manager.upgrade().ok_or_else(|| {
-                CallError::new(ErrorKind::Unavailable, "there are no processes any more")
+                CallError::new(ErrorKind::Unavailable, "the process manager has been dropped")
                     .with_retryable(false)
             }),
         }
     }
 
-    /// The same, for a guest that starts one of them, which it may on [some hosts](super::SPAWN_KEY) only. A function cannot own it,
-    /// be linked to it, nor be told of its exit.
-    pub(crate) fn starting(&self, ctx: &CallContext, start: &Spawn) -> Result<ProcessManager, CallError> {
-        if start.monitor {
+    /// Returns the manager for a spawn. Guests may spawn on [some hosts](super::SPAWN_KEY) only. A function can neither own, link to
+    /// nor monitor what it spawns.
+    pub(crate) fn manager_for_spawn(
+        &self,
+        ctx: &CallContext,
+        spawn: &Spawn,
+    ) -> Result<ProcessManager, CallError> {
+        if spawn.monitor {
             process(ctx, "monitor")?;
         }
-        if start.link {
+        if spawn.link {
             process(ctx, "link")?;
         }
-        if start.owner.is_some() {
+        if spawn.owner.is_some() {
             process(ctx, "owned")?;
         }
-        if !self.is_trusted && !spawn_hosts::may_spawn(ctx, &start.host) {
-            return Err(self.not_granted(ctx, start));
+        if !self.is_trusted && !may_spawn(ctx, &spawn.host) {
+            return Err(self.not_granted(ctx, spawn));
         }
         self.manager(ctx)
     }
 
-    /// Why a guest may not start a process on a host. One that there is not is most likely misspelt.
-    fn not_granted(&self, ctx: &CallContext, start: &Spawn) -> CallError {
+    /// Returns why a guest may not spawn a process. An unknown host is most likely misspelt.
+    fn not_granted(&self, ctx: &CallContext, spawn: &Spawn) -> CallError {
         let found = match self.manager(ctx) {
-            Ok(manager) => manager.what_and_where(start),
+            Ok(manager) => spawn::lookup(&manager, spawn),
             Err(error) => return error,
         };
         if let Err(error @ SpawnError::UnknownHost { .. }) = found {
             return error.into();
         }
         let message =
-            format!("not allowed to start processes on `{}`; grant it by the option `spawn`", start.host);
+            format!("not allowed to spawn processes on `{}`; grant it by the option `spawn`", spawn.host);
         CallError::new(ErrorKind::Denied, message)
     }
 
-    /// As [`ProcessManager::spawn_or_signal`], where who has the name is monitored and linked to only if it may be.
+    /// [Spawns or signals](ProcessManager::spawn_or_signal) a process. Monitors and links to one that has the name only if the guest
+    /// may do so.
     pub(crate) async fn spawn_or_signal(
         &self,
         ctx: &CallContext,
-        start: Spawn,
+        spawn: Spawn,
     ) -> Result<Spawned, CallError> {
-        let manager = self.starting(ctx, &start)?;
+        let manager = self.manager_for_spawn(ctx, &spawn)?;
         let may_relate_to = |pid| self.check_own(&manager, ctx, pid, "monitor or link to");
-        let started =
-            manager.start_or_signal_if(ctx, start, |pid| may_relate_to(pid).map_err(Refused::Denied));
-        started.await.map_err(|refused| match refused {
-            Refused::Start(error) => start_error(error),
-            Refused::Denied(error) => error,
+        let may_relate_to = |pid| may_relate_to(pid).map_err(NotSpawned::Denied);
+        spawn_or_signal(&manager, ctx, spawn, may_relate_to).await.map_err(|error| match error {
+            NotSpawned::Spawn(error) => spawn_error(error),
+            NotSpawned::Denied(error) => error,
         })
     }
 
-    /// Calls a process, for `timeout` or as long as configured.
+    /// Calls a process. Waits for `timeout`, or else for the configured time.
     pub(crate) async fn call(
         &self,
         ctx: &CallContext,
@@ -162,16 +164,17 @@ impl Access {
     pub(crate) fn unregister(&self, ctx: &CallContext, name: &str) -> Result<bool, CallError> {
         let manager = self.manager(ctx)?;
         let Some(pid) = manager.whereis(name) else { return Ok(false) };
-        self.check_own(&manager, ctx, pid, "take a name from")?;
-        // Another may have it by now, of which nothing is checked.
-        Ok(manager.unregister_name_of(name, pid))
+        self.check_own(&manager, ctx, pid, "unregister a name of")?;
+        // From the checked process only, because another may have the name by now.
+        let holder = manager.cells().find(pid);
+        Ok(holder.is_some_and(|holder| manager.names().unregister_from(name, &holder)))
     }
 
     pub(crate) fn whereis(&self, ctx: &CallContext, name: &str) -> Result<Option<Pid>, CallError> {
         Ok(self.manager(ctx)?.whereis(name))
     }
 
-    /// Looks for a process by its name, for `timeout` or as long as a call waits.
+    /// Looks up a process by its name. Waits for `timeout`, or else for as long as a call.
     pub(crate) async fn lookup(
         &self,
         ctx: &CallContext,
@@ -187,7 +190,7 @@ impl Access {
         }
     }
 
-    /// A group that the guest may use: of its own host, unless it names another, on which it may start processes.
+    /// Returns a group that the guest may use: of its own host, or of another on which it may spawn processes.
     pub(crate) fn group(
         &self,
         ctx: &CallContext,
@@ -205,14 +208,14 @@ impl Access {
                 return Err(CallError::invalid(message));
             }
         };
-        if !self.is_trusted && !spawn_hosts::may_spawn(ctx, &host) {
+        if !self.is_trusted && !may_spawn(ctx, &host) {
             let message = format!("not allowed to use groups of `{host}`; grant it by the option `spawn`");
             return Err(CallError::new(ErrorKind::Denied, message));
         }
         Ok((self.manager(ctx)?, GroupId::new(host, name)?))
     }
 
-    /// Makes the guest a member of a group, or ends that.
+    /// Makes the guest a member of a group.
     pub(crate) fn join(&self, ctx: &CallContext, name: &str, host: Option<&str>) -> Result<bool, CallError> {
         let process = process(ctx, "join")?;
         Ok(process.join(&self.group(ctx, name, host)?.1)?)
@@ -223,7 +226,7 @@ impl Access {
         Ok(process.leave(&self.group(ctx, name, host)?.1))
     }
 
-    /// Has the guest told of changes of a group, or no more.
+    /// Notifies the guest of changes of a group from now on.
     pub(crate) fn watch_group(
         &self,
         ctx: &CallContext,
@@ -244,7 +247,7 @@ impl Access {
         Ok(process.unwatch_group(&self.group(ctx, name, host)?.1))
     }
 
-    /// The members of a group, as text.
+    /// Returns the members of a group as text.
     pub(crate) fn members(
         &self,
         ctx: &CallContext,
@@ -255,7 +258,51 @@ impl Access {
         Ok(manager.members(&group).iter().map(ToString::to_string).collect())
     }
 
-    /// A process that the guest may do more to than send.
+    /// Starts a child of a dynamic supervisor. A supervisor that is about to start is waited for, as long as for a reply to a call.
+    pub(crate) async fn start_child(
+        &self,
+        ctx: &CallContext,
+        supervisor: &str,
+        child: DynamicChild,
+    ) -> Result<StartedChild, CallError> {
+        let handle = self.supervisor(ctx, supervisor)?;
+        let patience = self.manager(ctx)?.config().call_timeout;
+        // `start_child` reports a supervisor that does not run.
+        let _ = timeout(patience, handle.ready()).await;
+        let started = if self.is_trusted {
+            handle.start_child(ctx, child).await
+        } else {
+            handle.start_child_of_guest(ctx, child).await
+        };
+        started.map_err(|error| control_error(error, supervisor))
+    }
+
+    /// Stops a child, given by its PID or its id. A guest may stop the children that it started.
+    pub(crate) async fn stop_child(
+        &self,
+        ctx: &CallContext,
+        supervisor: &str,
+        child: &str,
+    ) -> Result<(), CallError> {
+        let handle = self.supervisor(ctx, supervisor)?;
+        check_length(child)?;
+        let child =
+            if child.starts_with('{') { ChildRef::Process(pid(child)?) } else { ChildRef::Id(child.into()) };
+        let guest = if self.is_trusted { None } else { ctx.unit() };
+        if guest.is_none() && !self.is_trusted {
+            return Err(control_error(child.unknown(), supervisor));
+        }
+        handle.stop_child_of_guest(guest, child).await.map_err(|error| control_error(error, supervisor))
+    }
+
+    fn supervisor(&self, ctx: &CallContext, id: &str) -> Result<SupervisorHandle, CallError> {
+        check_length(id)?;
+        let parsed: EntryId = id.parse().map_err(|error: IdError| CallError::invalid(error.to_string()))?;
+        let found = self.manager(ctx)?.supervisor(&parsed);
+        found.ok_or_else(|| CallError::new(ErrorKind::NotFound, format!("unknown supervisor `{parsed}`")))
+    }
+
+    /// Returns a process to which the guest may do more than send.
     fn own(&self, ctx: &CallContext, process: &str, to_do: &str) -> Result<(ProcessManager, Pid), CallError> {
         let manager = self.manager(ctx)?;
         let pid = match destination(process)? {
@@ -275,43 +322,43 @@ impl Access {
         pid: Pid,
         to_do: &str,
     ) -> Result<(), CallError> {
-        // What `ProcessManager::spawn` takes for the parent.
+        // The unit that `ProcessManager::spawn` makes the parent.
         let guest = ctx.unit();
         if self.is_trusted || guest == Some(pid) || (guest.is_some() && manager.parent(pid) == guest) {
             return Ok(());
         }
-        // The same of a process that never was: it would tell which there are.
-        let message = format!("only {pid} itself and the unit that started it may {to_do} it");
+        // The same for a process that never existed, so that a guest cannot find out which processes exist.
+        let message = format!("only {pid} itself and the unit that spawned it may {to_do} it");
         Err(CallError::new(ErrorKind::Denied, message))
     }
 }
 
-/// Why a guest neither started a process nor signalled one.
-enum Refused {
-    Start(SpawnError),
-    /// It may not do that to who has the name.
+/// The reason for which a guest neither spawned nor signalled a process.
+enum NotSpawned {
+    Spawn(SpawnError),
+    /// It may not monitor or link to the process that has the name.
     Denied(CallError),
 }
 
-impl From<SpawnError> for Refused {
+impl From<SpawnError> for NotSpawned {
     fn from(error: SpawnError) -> Self {
-        Self::Start(error)
+        Self::Spawn(error)
     }
 }
 
-/// The process that the guest is, for what only one can do.
+/// Returns the process that the guest is, for operations of processes.
 pub(crate) fn process(ctx: &CallContext, to_do: &str) -> Result<ProcessContext, CallError> {
     ProcessContext::of(ctx)
         .ok_or_else(|| CallError::invalid(format!("`{to_do}` is for processes, and this is a function")))
 }
 
-/// A PID in text.
+/// Parses a PID.
 pub(crate) fn pid(text: &str) -> Result<Pid, CallError> {
     check_length(text)?;
     text.parse().map_err(|error| pid_error(&error))
 }
 
-/// Receives a message that matches, for no longer than `timeout`.
+/// Receives a message that matches. Waits for at most `timeout`.
 pub(crate) async fn receive_matching(
     mut process: ProcessContext,
     wanted: Pattern,
@@ -325,28 +372,28 @@ pub(crate) async fn receive_matching(
     }
 }
 
-/// Ends a monitor, given by its reference in text.
+/// Ends a monitor.
 pub(crate) fn demonitor(ctx: &CallContext, monitor: &str) -> Result<bool, CallError> {
     Ok(process(ctx, "demonitor")?.demonitor(monitor_ref(monitor)?))
 }
 
-/// The reference of a monitor in text.
+/// Parses the reference of a monitor.
 pub(crate) fn monitor_ref(text: &str) -> Result<MonitorRef, CallError> {
     check_length(text)?;
     text.parse().map_err(|error| match error {
         PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
-            "{text:?} is not the reference of a monitor; pass what `monitor` returned, or the PID if the start set it up"
+            "{text:?} is not the reference of a monitor; pass the return value of `monitor`, or the PID if the spawn set it up"
         )),
         error @ PidError::UnknownHost { .. } => pid_error(&error),
     })
 }
 
-/// The reference of a timer in text.
+/// Parses the reference of a timer.
 pub(crate) fn timer_ref(text: &str) -> Result<TimerRef, CallError> {
     check_length(text)?;
     text.parse().map_err(|error| match error {
         PidError::Malformed { .. } | PidError::Parts { .. } => CallError::invalid(format!(
-            "{text:?} is not the reference of a timer; pass what `send_after` or `send_every` returned"
+            "{text:?} is not the reference of a timer; pass the return value of `send_after` or `send_every`"
         )),
         error @ PidError::UnknownHost { .. } => pid_error(&error),
     })
@@ -362,8 +409,8 @@ pub(crate) fn destination(text: &str) -> Result<Destination<'_>, CallError> {
     Destination::from_text(text).map_err(|error| pid_error(&error))
 }
 
-pub(super) fn check_length(text: &str) -> Result<(), CallError> {
-    if text.len() > LONGEST_DESTINATION {
+fn check_length(text: &str) -> Result<(), CallError> {
+    if text.len() > MAX_DESTINATION {
         return Err(CallError::invalid(format!(
             "{} bytes are too long for a PID, a name or an id",
             text.len()
@@ -380,25 +427,25 @@ fn pid_error(error: &PidError) -> CallError {
     CallError::new(kind, error.to_string())
 }
 
-/// What a guest is told that did not start a process. It may keep that for as long as it likes, so what it sent is not kept
-/// with it, nor how another process ended.
-pub(crate) fn start_error(error: SpawnError) -> CallError {
+/// Converts a failed spawn for a guest, which may keep the error as long as it likes. So the error contains neither the message nor
+/// how another process ended.
+fn spawn_error(error: SpawnError) -> CallError {
     let (holder, what, reason, cause) = match error {
         SpawnError::NotSignalled { holder, source } => {
-            (holder, "sent the messages", source.reason.to_string(), CallError::from(*source))
+            (holder, "did not receive the messages", source.reason.to_string(), CallError::from(*source))
         }
         SpawnError::NotMonitored { holder, source } => {
             let cause = CallError::from(*source);
-            (holder, "monitored", cause.message().to_owned(), cause)
+            (holder, "was not monitored", cause.message().to_owned(), cause)
         }
         error => return error.into(),
     };
-    let message = format!("the process was not started: {holder} has the name, and was not {what}: {reason}");
+    let message = format!("the process was not spawned: {holder} has the name, and {what}: {reason}");
     CallError::new(cause.kind(), message).with_retryable(cause.is_retryable())
 }
 
-/// The failure of a call that a guest made, without what caused the end of the other process.
-pub(crate) fn process_call_error(error: ProcessCallError) -> CallError {
+/// Converts a failed call for a guest, without the causes of the other process's failure.
+fn process_call_error(error: ProcessCallError) -> CallError {
     let message = match &error {
         ProcessCallError::Ended { exit } => {
             format!("{} ended before it replied: {}", exit.pid, in_words(&exit.reason))
@@ -409,10 +456,26 @@ pub(crate) fn process_call_error(error: ProcessCallError) -> CallError {
     CallError::new(error.kind(), message).with_retryable(error.is_retryable())
 }
 
-/// What a guest is told that waited for the result of a process.
+/// Converts a failed exec for a guest, without the causes of the process's failure.
 pub(crate) fn exec_error(error: ExecError) -> CallError {
     let ExecError::Exit { exit } = &error else { return error.into() };
     let message = format!("{} ended without a result: {}", exit.pid, in_words(&exit.reason));
     let error = CallError::from(error);
     CallError::new(error.kind(), message).with_retryable(error.is_retryable())
+}
+
+/// Converts an error of a supervisor for a guest, without the causes of a refusal by a resolver or a handler.
+fn control_error(error: ControlError, supervisor: &str) -> CallError {
+    match error {
+        ControlError::NotStarted { source, .. } => source.without_causes(),
+        ControlError::NotRunning | ControlError::ShuttingDown => {
+            CallError::new(ErrorKind::Unavailable, format!("supervisor `{supervisor}` is not running"))
+        }
+        ControlError::UnknownChild { .. } | ControlError::UnknownProcess { .. } => {
+            let message =
+                format!("supervisor `{supervisor}` has no such child that was started by this unit");
+            CallError::new(ErrorKind::NotFound, message)
+        }
+        error => error.into(),
+    }
 }

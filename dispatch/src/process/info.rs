@@ -1,4 +1,4 @@
-//! What processes are like, as data and as a table.
+//! Information about processes, as data and as a table.
 
 use std::fmt;
 use std::ops::Deref;
@@ -7,13 +7,12 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::cell::ProcessCell;
-use super::entry::EntryId;
+use super::cell::monitor::MonitorRef;
 use super::host::HostId;
-use super::monitor::MonitorRef;
-use super::owner::Owner;
+use super::spawn::EntryId;
 use crate::pid::Pid;
 
-/// What a process was like at one moment.
+/// A snapshot of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ProcessInfo {
@@ -21,21 +20,21 @@ pub struct ProcessInfo {
     pub pid: Pid,
     /// Its names, sorted.
     pub names: Vec<String>,
-    /// What it is a process of.
+    /// The id of its definition.
     #[serde(serialize_with = "text")]
     pub entry: EntryId,
-    /// What it lives on.
+    /// Its host.
     #[serde(serialize_with = "text")]
     pub host: HostId,
-    /// What it runs in.
+    /// The engine that it runs in.
     pub engine: &'static str,
-    /// What it does.
+    /// Its state.
     pub state: ProcessState,
-    /// How many messages wait in its mailbox.
+    /// The number of messages in its mailbox.
     pub mailbox: usize,
     /// The names of the keys on its frame, in the order in which they were last set.
     pub frame: Vec<&'static str>,
-    /// The unit that started it; none if that was no function and no process.
+    /// The unit that spawned it. `None` if it was spawned from a root context.
     pub parent: Option<Pid>,
     /// The process that ends this one with its own end, such as its supervisor.
     pub owner: Option<Pid>,
@@ -43,19 +42,62 @@ pub struct ProcessInfo {
     pub links: Vec<Pid>,
     /// The processes that it monitors, sorted.
     pub monitors: Vec<Pid>,
-    /// How long it lives, as data in seconds.
+    /// The time since it was spawned. Its serialised form is a number of seconds.
     #[serde(serialize_with = "seconds")]
     pub uptime: Duration,
 }
 
-/// What a process does.
+impl ProcessInfo {
+    pub(super) fn of(cell: &ProcessCell) -> Self {
+        let (mailbox, is_receiving) = (cell.mailbox.len(), cell.mailbox.is_waited_at());
+        let state = cell.state();
+        let is_spawned = state.task.is_some() || state.has_ended();
+        let process_state = match () {
+            () if cell.is_terminated() => ProcessState::Ending,
+            () if state.cancelled.is_some() => ProcessState::Cancelled,
+            () if !is_spawned => ProcessState::Starting,
+            () if is_receiving => ProcessState::Receiving,
+            () => ProcessState::Running,
+        };
+        let (mut names, mut links, mut monitors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owner = None;
+        if let Some(relations) = &state.relations {
+            owner = relations.owner();
+            names.extend(relations.names.iter().map(ToString::to_string));
+            links.extend(&relations.links);
+            monitors.extend(relations.monitored.iter().map(MonitorRef::pid));
+        }
+        drop(state);
+        names.sort_unstable();
+        links.sort_unstable();
+        monitors.sort_unstable();
+        monitors.dedup();
+        Self {
+            pid: cell.pid,
+            names,
+            entry: (*cell.definition.id).clone(),
+            host: cell.host.id.clone(),
+            engine: cell.definition.process.engine(),
+            state: process_state,
+            mailbox,
+            frame: cell.frame().iter().map(frame_registry::Pair::name).collect(),
+            parent: cell.parent,
+            owner,
+            links,
+            monitors,
+            uptime: Duration::from_nanos(cell.manager.age().saturating_sub(cell.spawned_at)),
+        }
+    }
+}
+
+/// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProcessState {
     /// It is not spawned yet.
     Starting,
-    /// It runs, or waits for something else than a message.
+    /// It runs, or waits for something other than a message.
     Running,
     /// It waits for a message.
     Receiving,
@@ -66,7 +108,7 @@ pub enum ProcessState {
 }
 
 impl ProcessState {
-    /// Its name in text: `starting`, `running`, `receiving`, `cancelled` or `ending`.
+    /// Returns its name: `starting`, `running`, `receiving`, `cancelled` or `ending`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -92,50 +134,7 @@ fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Er
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-impl ProcessCell {
-    pub(super) fn info(&self) -> ProcessInfo {
-        let (mailbox, is_receiving) = (self.mailbox.len(), self.mailbox.is_waited_at());
-        let state = self.state();
-        let is_spawned = state.task.is_some() || state.has_ended();
-        let doing = match () {
-            () if self.is_terminated() => ProcessState::Ending,
-            () if state.cancelled.is_some() => ProcessState::Cancelled,
-            () if !is_spawned => ProcessState::Starting,
-            () if is_receiving => ProcessState::Receiving,
-            () => ProcessState::Running,
-        };
-        let (mut names, mut links, mut monitors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut owner = None;
-        if let Some(relations) = &state.relations {
-            owner = relations.owner.as_ref().map(Owner::pid);
-            names.extend(relations.names.iter().map(ToString::to_string));
-            links.extend(&relations.links);
-            monitors.extend(relations.monitored.iter().map(MonitorRef::pid));
-        }
-        drop(state);
-        names.sort_unstable();
-        links.sort_unstable();
-        monitors.sort_unstable();
-        monitors.dedup();
-        ProcessInfo {
-            pid: self.pid,
-            names,
-            entry: (*self.entry.id).clone(),
-            host: self.host.id.clone(),
-            engine: self.entry.process.engine(),
-            state: doing,
-            mailbox,
-            frame: self.frame().iter().map(frame_registry::Pair::name).collect(),
-            parent: self.parent,
-            owner,
-            links,
-            monitors,
-            uptime: Duration::from_nanos(self.manager.age().saturating_sub(self.started)),
-        }
-    }
-}
-
-/// Processes, the oldest first. Shown, it is a table of them.
+/// Processes, the oldest first. Its `Display` is a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ProcessTable {

@@ -1,9 +1,8 @@
-//! Long-running processes, with mailboxes.
+//! Processes: long-running units with mailboxes.
 //!
-//! A [`ProcessManager`] starts them: a process is something [registered](ProcessManager::register) that runs on a
-//! [host](HostConfig), with a frame that is made as that of a function is. It lives there until it is done, fails, or is
-//! ended; whoever started it may be gone by then. It is known by its [`Pid`](crate::Pid), which is never given twice, and by
-//! names.
+//! A [`ProcessManager`] spawns processes. A process is an instance of something [registered](ProcessManager::register). It runs on
+//! a [host](HostConfig), with a frame that is made as that of a function is, until it returns, fails or is terminated. Its caller
+//! may have ended by then. It is identified by its [`Pid`](crate::Pid), which is never reused, and may have names.
 //!
 //! ```
 //! use std::time::Duration;
@@ -18,7 +17,7 @@
 //! let processes = ProcessManager::new(functions.clone());
 //! processes.register_host("app:workers".parse()?, HostConfig::default())?;
 //!
-//! // Adds up what it is sent, until it is cancelled.
+//! // Adds up numbers until it is cancelled.
 //! processes.register("app:sum".parse()?, Options::new(), async |mut ctx: ProcessContext| {
 //!     let mut sum = 0;
 //!     loop {
@@ -35,7 +34,7 @@
 //! processes.send(&root, pid, json!(22)).await?;
 //!
 //! let exit = processes.monitor(pid)?;
-//! processes.cancel(pid, "that is all", Duration::from_secs(5))?;
+//! processes.cancel(pid, "no more numbers", Duration::from_secs(5))?;
 //! assert_eq!(exit.await.result.as_deref(), Some(&json!(42).into()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
@@ -44,91 +43,75 @@
 //!
 //! # Calls
 //!
-//! To [call](ProcessManager::call) a process is to send it a request and wait for its [reply](Message::reply). The reply does not
-//! go through a mailbox.
+//! A [call](ProcessManager::call) sends a request to a process and waits for its [reply](Message::reply). The reply does not pass
+//! through a mailbox.
 //!
 //! # Timers and groups
 //!
-//! A process sends messages to itself [later](ProcessContext::send_after) or [again and again](ProcessContext::send_every), as
+//! A process sends messages to itself [once](ProcessContext::send_after) or [repeatedly](ProcessContext::send_every), as
 //! [`Message::Timer`]. A message can be [published](ProcessManager::publish) to all processes that have
-//! [joined](ProcessManager::join) a group. A process that is not there yet is waited for by its
-//! [name](ProcessManager::lookup).
+//! [joined](ProcessManager::join) a group. [`lookup`](ProcessManager::lookup) waits for a process by its name.
 //!
-//! # Who may start what
+//! # Limits and policies
 //!
-//! A host [limits](HostConfig) what lives on it. A [`SpawnPolicy`] of the program decides about every start before anything is
-//! done for the process, and a [`Lifecycle`] handler takes part in those that are made.
+//! A host [limits](HostConfig) its processes. A [`SpawnPolicy`] of the program decides about every spawn before anything is done
+//! for the process. A [`Lifecycle`] handler runs as each process is spawned, and as it ends.
 //!
-//! # How a process ends
+//! # Exits
 //!
-//! Its [exit](Exit) has one [reason](ExitReason), and everyone who [monitors](ProcessManager::monitor) it is told of that
-//! exactly once, when all of it is dropped. Where the reason is not a normal one the processes that it is
-//! [linked](ProcessManager::link) to end as well, unless they [trap](ProcessContext::trap_links) that.
+//! A process has one [exit](Exit) with one [reason](ExitReason). The exit is delivered exactly once to each
+//! [monitor](ProcessManager::monitor), after all of the process is dropped. If the reason is not a normal one,
+//! [linked](ProcessManager::link) processes end as well, unless they [trap](ProcessContext::trap_links) that.
 //!
-//! To [cancel](ProcessManager::cancel) a process is to ask it: it receives a message, and is terminated after a grace
-//! period. To [terminate](ProcessManager::terminate) it is to drop its future. A script or a component is ended within
-//! milliseconds, wherever it is; a native process where it next awaits something that is not ready. One that blocks its
-//! thread cannot be ended from outside.
+//! To [cancel](ProcessManager::cancel) a process is to ask it to end: it receives a message, and is terminated after a grace
+//! period. To [terminate](ProcessManager::terminate) it is to drop its future. A script or a component ends within milliseconds,
+//! wherever it is. A native process ends where it next awaits something that is not ready. One that blocks its thread cannot be
+//! ended from outside.
 
-mod admission;
 mod batch;
 mod call;
-pub(crate) mod cell;
-#[cfg(any(feature = "lua", feature = "wasm"))]
-mod children;
-mod config;
+mod cell;
 mod context;
-mod entry;
 mod error;
-pub(crate) mod exit;
 mod group;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub(crate) mod guest;
 mod host;
 mod info;
-mod lifecycle;
-mod lookup;
 mod mailbox;
 #[cfg(test)]
+#[path = "mailbox/tests.rs"]
 mod mailbox_tests;
 mod manager;
-mod message;
-mod monitor;
-mod monitoring;
-mod name_waiters;
+pub(crate) mod message;
 mod names;
-mod owner;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub(crate) mod pattern;
 mod policy;
-mod recent;
-mod relations;
 mod send;
-mod signal;
 mod spawn;
-mod spawn_hosts;
-mod stop;
 pub mod supervisor;
-mod sync;
 mod timer;
-mod turns;
+
+/// The primitives of [`mailbox`], [`host`]'s admission and the waiters of [`names`]. The model checker compiles these files with its
+/// own.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    pub(super) use std::sync::{Arc, Mutex, MutexGuard};
+}
 
 pub use self::call::{ProcessCallError, ReplyError, ReplyTo};
-pub use self::config::ManagerConfig;
+pub use self::cell::monitor::{Monitor, MonitorRef};
 pub use self::context::ProcessContext;
-pub use self::entry::{EntryId, EntryKind, IntoProcess, Process};
-pub use self::error::{ExecError, ProcessError, RegisterError, SendError, SendErrorReason, SpawnError};
-pub use self::exit::{Exit, ExitReason, LinkDown};
+pub use self::error::{ExecError, ProcessError, RegisterError, SpawnError};
 pub use self::group::{GroupError, GroupId, Published};
 pub use self::host::{HostConfig, HostId, HostKind};
 pub use self::info::{ProcessInfo, ProcessState, ProcessTable};
-pub use self::lifecycle::{Lifecycle, ProcessRef};
-pub use self::lookup::LookupError;
-pub use self::manager::ProcessManager;
-pub use self::message::{Destination, Message};
-pub use self::monitor::{Monitor, MonitorRef};
-pub use self::policy::{SpawnPolicy, SpawnRequest};
-pub use self::spawn::{PROCESS, Spawn, Spawned};
-pub use self::spawn_hosts::{SPAWN_KEY, SpawnHosts};
-pub use self::stop::HostStopped;
+pub use self::manager::{HostStopped, ManagerConfig, ProcessManager};
+pub use self::message::{Destination, Exit, ExitReason, LinkDown, Message};
+pub use self::names::LookupError;
+pub use self::names::spawn_or_signal::Spawned;
+pub use self::policy::{SPAWN_KEY, SpawnHosts, SpawnPolicy, SpawnRequest};
+pub use self::send::{SendError, SendErrorReason};
+pub use self::spawn::{EntryId, EntryKind, IntoProcess, Lifecycle, PROCESS, Process, ProcessRef, Spawn};
 pub use self::timer::{Tick, TimerError, TimerRef};

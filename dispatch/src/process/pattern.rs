@@ -1,30 +1,30 @@
-//! Which messages a script or a component waits for, as data: unlike code of a guest it can be asked about messages of
-//! senders that wait, and costs no more than its size.
+//! Patterns: which messages a script or a component waits for, as data. Unlike code of a guest, a pattern can be applied to the
+//! messages of waiting senders, and its cost is bounded by its size.
 
 use serde_json::Value;
 
+use super::cell::monitor::MonitorRef;
 use super::message::Message;
-use super::monitor::MonitorRef;
 use super::timer::TimerRef;
 use crate::payload::Payload;
 use crate::pid::Pid;
 
-/// How long a pattern may be, in bytes of JSON.
-pub(crate) const LONGEST: usize = 4096;
+/// The most bytes of a pattern as JSON.
+pub(crate) const MAX_PATTERN: usize = 4096;
 
-/// What a message has to have. What is not set matches all.
+/// The properties of a message. A property that is not set matches all messages.
 #[derive(Debug, Default)]
 pub(crate) struct Pattern {
     pub(crate) kind: Option<MessageKind>,
-    /// The process that sent it, or that ended.
+    /// The process that sent it or ended.
     pub(crate) sender: Option<Pid>,
     pub(crate) monitor: Option<MonitorRef>,
     pub(crate) timer: Option<TimerRef>,
-    /// What the payload contains.
+    /// A value that the payload contains.
     pub(crate) payload: Option<Value>,
 }
 
-/// What a [`Message`] is.
+/// The kind of a [`Message`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKind {
     Sent,
@@ -74,7 +74,7 @@ impl Pattern {
     }
 }
 
-/// Returns whether a value has all that another has: members of an object, the first elements of a list.
+/// Returns whether a value contains another: the members of an object, the first elements of a list.
 fn contains(value: &Value, wanted: &Value) -> bool {
     match (value, wanted) {
         (Value::Object(value), Value::Object(wanted)) => {
@@ -84,7 +84,7 @@ fn contains(value: &Value, wanted: &Value) -> bool {
             wanted.len() <= value.len()
                 && wanted.iter().zip(value).all(|(wanted, value)| contains(value, wanted))
         }
-        // Scripts do not always tell an integer from a float.
+        // Scripts do not always distinguish integers from floats.
         (Value::Number(value), Value::Number(wanted)) => value == wanted || value.as_f64() == wanted.as_f64(),
         _ => value == wanted,
     }

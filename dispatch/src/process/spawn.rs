@@ -1,37 +1,223 @@
-//! How a process is started.
+//! Spawning: what can be spawned, how a process is made, and the guard whose drop is its end.
 
+use std::any::TypeId;
+use std::fmt;
 use std::sync::Arc;
 
-use frame_registry::{Id, IdKind, Key, OptionKind, Options, Pair, nearest};
+use frame_registry::{BoxError, Frame, Id, IdKind, Key, OptionKind, Options, Pair, nearest};
+use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::admission::NoPlace;
 use super::batch::Batch;
-use super::cell::{ProcessCell, Watcher};
+use super::cell::{ProcessCell, SpawnRelations, Watcher, relations};
 use super::context::ProcessContext;
-use super::entry::{Entry, EntryId};
 use super::error::SpawnError;
-use super::exit::{Exit, ExitReason};
-use super::host::{Host, HostId, Place};
-use super::lifecycle::{Lifecycle, ProcessRef};
+use super::host::{Host, HostId, HostPermit, NotAdmitted};
 use super::manager::ProcessManager;
-use super::message::Message;
-use super::{names, relations};
+use super::message::{Exit, ExitReason, Message};
+use super::supervisor::Supervisor;
+use super::{names, policy};
 use crate::context::{CallContext, WaitingCaller};
 use crate::error::{CallError, ErrorKind};
 use crate::frame::{self, FrameError, PID};
+use crate::handler::{Handler, HandlerContext, RunsWith};
 use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::printable::printable;
 
-/// How many bytes of the reason for which a process ended are logged.
-pub(super) const LONGEST_REASON: usize = 4 << 10;
+/// The most bytes of an exit reason that are logged.
+pub(super) const MAX_LOGGED_REASON: usize = 4 << 10;
 
-/// What a frame is of, if it is that of a process.
+/// Frame key of a process: the id of its definition.
 pub static PROCESS: Key<EntryId> = Key::new("process").public();
 
-/// A process to be started.
+/// The id of something that can be spawned as a process: `namespace:name`.
+pub type EntryId = Id<EntryKind>;
+
+/// Marks an [`Id`] as the id of something that can be spawned as a process.
+#[derive(Debug)]
+pub enum EntryKind {}
+
+impl IdKind for EntryKind {
+    const NOUN: &'static str = "process";
+    const EXAMPLE: &'static str = "app:worker";
+}
+
+/// Something that can be spawned as a process. Closures and `async fn`s convert [into](IntoProcess) a
+/// process. Scripts and components are processes, too: see [`LuaFunction`](crate::lua::LuaFunction) and
+/// [`WasmFunction`](crate::wasm::WasmFunction).
+///
+/// Terminating a process drops the future, so it is written to be cancel safe.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process",
+    label = "write `async |ctx: ProcessContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`"
+)]
+pub trait Process: Send + Sync + 'static {
+    /// Returns the name of the engine that it runs in. A host can be [restricted](super::HostConfig::engines) to some engines.
+    /// Default: `native`.
+    fn engine(&self) -> &'static str {
+        "native"
+    }
+
+    /// Returns whether the process is [quarantined](crate::ScriptRuntime), so that it may never look at its mailbox again. It is
+    /// then terminated when it is cancelled, without a grace period, and its supervisor leaves it alone when it has ended. Default: no.
+    fn is_quarantined(&self) -> bool {
+        false
+    }
+
+    /// Runs the process with the mailbox and the frame of `ctx`.
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>>;
+}
+
+impl<F, S> Process for Handler<F, S>
+where
+    Self: RunsWith<ProcessContext>,
+{
+    fn run(&self, ctx: ProcessContext, payload: Payload) -> BoxFuture<'_, Result<Payload, CallError>> {
+        self.run_with(ctx, payload)
+    }
+}
+
+impl HandlerContext<Self> for ProcessContext {
+    fn into_argument(self) -> Self {
+        self
+    }
+}
+
+/// Conversion into a [`Process`].
+///
+/// Implemented for every [`Process`], and for closures and `async fn`s of the [forms](crate::handler) that a
+/// process may have. The compiler infers `M`, which keeps these implementations apart.
+/// [`ProcessManager::register`](super::ProcessManager::register) calls it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be registered as a process",
+    label = "is neither a closure that takes a context and at most one argument nor a `Process`",
+    note = "write `async |ctx: ProcessContext, Json(request): Json<Request>| -> Result<Json<Response>, E>`",
+    note = "a process takes a `ProcessContext`, and after it at most one `Json<T>`, `Vec<u8>` or `Payload`"
+)]
+pub trait IntoProcess<M> {
+    /// The process. [`Process`] is not a bound here, so that the compiler says why a closure is not a process.
+    type Process;
+
+    /// Converts into a process.
+    fn into_process(self) -> Self::Process;
+}
+
+impl<P: Process> IntoProcess<()> for P {
+    type Process = P;
+
+    fn into_process(self) -> P {
+        self
+    }
+}
+
+impl<F, X, R> IntoProcess<fn(X) -> R> for F
+where
+    F: Fn(X) -> R,
+{
+    type Process = Handler<F, fn(X) -> R>;
+
+    fn into_process(self) -> Self::Process {
+        Handler::new(self)
+    }
+}
+
+impl<F, X, A, R> IntoProcess<fn(X, A) -> R> for F
+where
+    F: Fn(X, A) -> R,
+{
+    type Process = Handler<F, fn(X, A) -> R>;
+
+    fn into_process(self) -> Self::Process {
+        Handler::new(self)
+    }
+}
+
+/// A registered process, with the options that each of its processes has.
+pub(super) struct ProcessDefinition {
+    pub(super) id: Arc<EntryId>,
+    pub(super) options: Options,
+    pub(super) process: Box<dyn Process>,
+    pub(super) is_supervisor: bool,
+}
+
+impl ProcessDefinition {
+    pub(super) fn new<P: Process>(id: EntryId, options: Options, process: P) -> Self {
+        let is_supervisor = TypeId::of::<P>() == TypeId::of::<Supervisor>();
+        Self { id: Arc::new(id), options, process: Box::new(process), is_supervisor }
+    }
+
+    /// Returns whether its code is quarantined. It is not if the process panics instead of answering.
+    pub(super) fn is_quarantined(&self) -> bool {
+        matches!(panics::catch(|| self.process.is_quarantined()), Ok(true))
+    }
+}
+
+impl fmt::Debug for ProcessDefinition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessDefinition")
+            .field("id", &self.id)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A hook that runs as every process is spawned and as it ends, for accounting or for resources of each process.
+///
+/// It runs on the thread that spawns or ends the process, so it must not block.
+pub trait Lifecycle: Send + Sync + 'static {
+    /// Returns its name, which is unique among the handlers.
+    fn name(&self) -> &'static str;
+
+    /// Returns its place. The lowest is called first as a process is spawned, and last as it ends. Equal ones are ordered by name.
+    fn order(&self) -> i32;
+
+    /// Called before a process is spawned. Its frame is sealed. It has not run, and cannot be looked up.
+    ///
+    /// # Errors
+    ///
+    /// Refuses the process. [`ended`](Self::ended) is then called on the handlers before this one, the last first, and not on this
+    /// one. A panic counts as an error.
+    fn starting(&self, process: &ProcessRef<'_>) -> Result<(), BoxError>;
+
+    /// Called after a process that this handler accepted has ended and is dropped, and before its exit is delivered. `exit` is
+    /// `None` if the process was refused after all. A panic is logged, and changes nothing.
+    fn ended(&self, process: &ProcessRef<'_>, exit: Option<&Exit>);
+}
+
+/// A process, as hooks and policies see it.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessRef<'a>(pub(super) &'a ProcessCell);
+
+impl<'a> ProcessRef<'a> {
+    /// Returns its PID.
+    pub const fn pid(&self) -> Pid {
+        self.0.pid
+    }
+
+    /// Returns the id of its definition.
+    pub fn entry(&self) -> &'a EntryId {
+        &self.0.definition.id
+    }
+
+    /// Returns its host.
+    pub fn host(&self) -> &'a HostId {
+        &self.0.host.id
+    }
+
+    /// Returns the unit that spawned it. `None` if it was spawned from a root context.
+    pub const fn parent(&self) -> Option<Pid> {
+        self.0.parent
+    }
+
+    /// Returns its frame.
+    pub const fn frame(&self) -> &'a Frame {
+        self.0.frame()
+    }
+}
+
+/// A process to be spawned.
 #[derive(Debug, Clone)]
 pub struct Spawn {
     pub(super) host: HostId,
@@ -43,12 +229,12 @@ pub struct Spawn {
     pub(super) messages: Vec<Payload>,
     pub(super) monitor: bool,
     pub(super) link: bool,
-    /// The rank, if the process that starts it is its owner.
+    /// The rank, if the spawning process is the owner.
     pub(super) owner: Option<u64>,
 }
 
 impl Spawn {
-    /// A process of `entry` on `host`, with the payload `null`, no options, and no name.
+    /// Creates the specification of a process of `entry` on `host`, with the payload `null`, no options and no name.
     #[must_use]
     pub fn new(host: HostId, entry: EntryId) -> Self {
         Self {
@@ -65,229 +251,216 @@ impl Spawn {
         }
     }
 
-    /// Gives the process `payload`.
+    /// Sets the payload of the process.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Payload>) -> Self {
         self.payload = payload.into();
         self
     }
 
-    /// Sets the options of the process; they go over those that the entry was registered with.
+    /// Sets the options of the process, which take precedence over those that the entry was registered with.
     #[must_use]
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
         self
     }
 
-    /// Adds a pair to the frame. It wins over what the frame has of its own, its id and its PID included, and what a
-    /// resolver makes of the options wins over it. Which process it is, and whose [parent](ProcessManager::parent), is not
-    /// read from there.
+    /// Adds a pair to the frame. It replaces pairs that the frame has of its own, its id and its PID included. What a resolver makes
+    /// of the options replaces it. The identity of a process and its [parent](ProcessManager::parent) are not read from the frame.
     #[must_use]
     pub fn with_pair(mut self, pair: Pair) -> Self {
         self.pairs.push(pair);
         self
     }
 
-    /// Registers the process by a name, before anything of it runs.
+    /// Sets a name, which the process has before it runs.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Adds a message, which is in the mailbox before anything of the process runs.
+    /// Adds a message, which is in the mailbox before the process runs.
     #[must_use]
     pub fn with_message(mut self, payload: impl Into<Payload>) -> Self {
         self.messages.push(payload.into());
         self
     }
 
-    /// Tells the process that starts it, or [signals](ProcessManager::spawn_or_signal) it, of its
-    /// [exit](super::Message::Exited), however soon that is.
+    /// Makes the spawning or [signalling](ProcessManager::spawn_or_signal) process monitor it: that receives its
+    /// [exit](super::Message::Exited), however soon it ends.
     #[must_use]
     pub const fn with_monitor(mut self) -> Self {
         self.monitor = true;
         self
     }
 
-    /// Links it to the process that starts it, or [signals](ProcessManager::spawn_or_signal) it.
+    /// Links it to the spawning or [signalling](ProcessManager::spawn_or_signal) process.
     #[must_use]
     pub const fn with_link(mut self) -> Self {
         self.link = true;
         self
     }
 
-    /// Makes the process that starts it its owner: when that ends, however it ends, this one is terminated. It cannot trap
-    /// that, nor end the relation. Of several the youngest is terminated first, each after what it owns itself, and the exit
-    /// of the owner is told when all of them have ended. Where another process has the name and is
-    /// [signalled](ProcessManager::spawn_or_signal), that keeps the owner it has.
+    /// Makes the spawning process its owner. When the owner ends, however it ends, this process is terminated. It can neither trap
+    /// that nor end the relation. Of several owned processes the youngest is terminated first, each after what it owns itself. The
+    /// exit of the owner is delivered when all of them have ended. A process that is
+    /// [signalled](ProcessManager::spawn_or_signal) keeps its owner.
     #[must_use]
     pub const fn with_owner(mut self) -> Self {
         self.owner = Some(0);
         self
     }
-}
 
-/// What [`ProcessManager::spawn_or_signal`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Spawned {
-    /// The process was started.
-    New(Pid),
-    /// Another had the name, and was sent the messages.
-    Signalled(Pid),
-}
-
-impl Spawned {
-    /// The process that has the name.
-    pub const fn pid(self) -> Pid {
-        match self {
-            Self::New(pid) | Self::Signalled(pid) => pid,
-        }
+    /// Returns how the process shall be related to the process that spawns it.
+    pub(super) const fn relations(&self) -> SpawnRelations {
+        SpawnRelations { owner_rank: self.owner, link: self.link, monitor: self.monitor }
     }
 }
 
-impl ProcessManager {
-    /// Starts a process. A `watcher` receives the exit, and is the caller, which waits for that.
-    pub(super) fn launch(
-        &self,
-        ctx: &CallContext,
-        start: Spawn,
-        watcher: Option<(oneshot::Sender<Exit>, WaitingCaller)>,
-    ) -> Result<Arc<ProcessCell>, SpawnError> {
-        ctx.check().map_err(|source| SpawnError::ContextEnded { source })?;
-        let (watcher, waiting) = watcher.unzip();
-        let (entry, host) = self.what_and_where(&start)?;
-        if let Some(name) = &start.name {
-            names::check(name).map_err(|name| SpawnError::InvalidName { name })?;
-            if let Some(holder) = self.whereis(name) {
-                return Err(SpawnError::NameTaken { name: name.clone(), holder });
-            }
-        }
-        let starter = self.starter(ctx, &start)?;
-        self.check_policies(ctx, &start, (&entry, &host))?;
-
-        let (instance, place) = self.instance(ctx, (entry, host), &start)?;
-        // From here on dropping it undoes what was done.
-        let mut running = Running {
-            instance: Arc::clone(&instance),
-            handlers: Vec::new(),
-            is_started: false,
-            outcome: None,
-            place,
-        };
-        running.handle(&self.handlers())?;
-        // Before anybody can find it, who may fill its mailbox.
-        for payload in start.messages {
-            let _ = instance.mailbox.try_send(Message::sent(ctx, payload, None));
-        }
-        instance
-            .host
-            .appear(|| self.add(&instance))
-            .map_err(|_closed| SpawnError::HostStopping { host: instance.host.id.clone() })?;
-        // Behind that, so that whoever learns who has the name finds it.
-        if let Some(name) = &start.name {
-            self.names()
-                .claim(name, &instance)
-                .map_err(|holder| SpawnError::NameTaken { name: name.clone(), holder })?;
-        }
-        if let Some(watcher) = watcher {
-            instance.state().relations().watchers.insert(instance.pid.number(), Watcher::Monitor(watcher));
-        }
-        if let Some(starter) = starter {
-            relations::begin(&starter, &instance, (start.owner, start.link, start.monitor))
-                .map_err(|relations::StarterEnded| SpawnError::StarterEnded { starter: starter.pid })?;
-        }
-        running.is_started = true;
-        let payload = start.payload;
-        let task = instance.host.runtime.spawn(running.run(payload, waiting));
-        instance.spawned(task.abort_handle());
-        Ok(instance)
-    }
-
-    /// The process that starts another, if it is to be related to that.
-    pub(super) fn starter(
-        &self,
-        ctx: &CallContext,
-        start: &Spawn,
-    ) -> Result<Option<Arc<ProcessCell>>, SpawnError> {
-        if !start.link && !start.monitor && start.owner.is_none() {
-            return Ok(None);
-        }
-        match ProcessCell::of(ctx).filter(|starter| starter.manager.is(self)) {
-            Some(starter) if starter.has_ended() => Err(SpawnError::StarterEnded { starter: starter.pid }),
-            Some(starter) => Ok(Some(starter)),
-            None => Err(SpawnError::NoProcess),
+/// Spawns a process. `watcher` receives its exit, for a caller that waits for that.
+pub(super) fn launch(
+    manager: &ProcessManager,
+    ctx: &CallContext,
+    spawn: Spawn,
+    watcher: Option<(oneshot::Sender<Exit>, WaitingCaller)>,
+) -> Result<Arc<ProcessCell>, SpawnError> {
+    ctx.check().map_err(|source| SpawnError::ContextEnded { source })?;
+    let (watcher, waiting) = watcher.unzip();
+    let (definition, host) = lookup(manager, &spawn)?;
+    if let Some(name) = &spawn.name {
+        names::check(name).map_err(|name| SpawnError::InvalidName { name })?;
+        if let Some(holder) = manager.whereis(name) {
+            return Err(SpawnError::NameTaken { name: name.clone(), holder });
         }
     }
+    let starter = starter(manager, ctx, &spawn)?;
+    policy::check(manager, ctx, &spawn, (&definition, &host))?;
 
-    pub(super) fn what_and_where(&self, start: &Spawn) -> Result<(Arc<Entry>, Arc<Host>), SpawnError> {
-        let (host, entry) = match (self.host(&start.host), self.entry(&start.entry)) {
-            (Some(host), Some(entry)) => (host, entry),
-            // They were there.
-            _ if self.is_closed() => return Err(SpawnError::HostStopping { host: start.host.clone() }),
-            (None, _) => {
-                let nearest = nearest_to(&start.host, &self.host_ids());
-                return Err(SpawnError::UnknownHost { host: start.host.clone(), nearest });
-            }
-            (_, None) => {
-                let nearest = nearest_to(&start.entry, &self.ids());
-                return Err(SpawnError::UnknownEntry { entry: start.entry.clone(), nearest });
-            }
-        };
-        let engine = entry.process.engine();
-        match &host.config.engines {
-            Some(engines) if engines.iter().all(|other| other != engine) => Err(SpawnError::NotRunnable {
-                host: start.host.clone(),
-                entry: start.entry.clone(),
-                engine,
-                engines: if engines.is_empty() { "nothing".to_owned() } else { engines.join(", ") },
-            }),
-            _ => Ok((entry, host)),
-        }
+    let (cell, permit) = prepare(manager, ctx, (definition, host), &spawn)?;
+    // From here on its drop undoes what was done.
+    let mut guard = ProcessGuard {
+        cell: Arc::clone(&cell),
+        handlers: Vec::new(),
+        is_started: false,
+        outcome: None,
+        permit,
+    };
+    guard.call_handlers(&manager.handlers())?;
+    let relations = spawn.relations();
+    // Before the process can be found, because other senders may fill its mailbox then.
+    for payload in spawn.messages {
+        let _ = cell.mailbox.try_send(Message::sent(ctx, payload, None));
     }
+    cell.host
+        .publish(|| manager.cells().insert(&cell))
+        .map_err(|_closed| SpawnError::HostStopping { host: cell.host.id.clone() })?;
+    // After that, so that a process that is found by its name is found by its PID.
+    if let Some(name) = &spawn.name {
+        manager
+            .names()
+            .claim(name, &cell)
+            .map_err(|holder| SpawnError::NameTaken { name: name.clone(), holder })?;
+    }
+    if let Some(watcher) = watcher {
+        cell.state().relations().watchers.insert(cell.pid.number(), Watcher::Monitor(watcher));
+    }
+    if let Some(starter) = starter {
+        relations::begin(&starter, &cell, relations)
+            .map_err(|relations::StarterEnded| SpawnError::StarterEnded { starter: starter.pid })?;
+    }
+    guard.is_started = true;
+    let task = cell.host.runtime.spawn(guard.run(spawn.payload, waiting));
+    cell.set_task(task.abort_handle());
+    Ok(cell)
+}
 
-    /// Makes the frame, and only if that is granted asks the host for a place.
-    fn instance(
-        &self,
-        ctx: &CallContext,
-        (entry, host): (Arc<Entry>, Arc<Host>),
-        start: &Spawn,
-    ) -> Result<(Arc<ProcessCell>, Place), SpawnError> {
-        let (messages, capacity) = (start.messages.len(), host.mailbox_capacity());
-        if messages > capacity {
-            return Err(SpawnError::TooManyMessages { messages, capacity });
-        }
-        let merged;
-        let options = if entry.options.is_empty() {
-            &start.options
-        } else {
-            merged = entry.options.merged_under(&start.options);
-            &merged
-        };
-        if let Some(option) = options.iter().find(|option| option.kind() == OptionKind::Dispatcher) {
-            return Err(SpawnError::DispatcherOption { option: option.name() });
-        }
-        let pid = Pid::next(host.name);
-        let frame = frame::make(
-            self.app(),
-            ctx.parent(),
-            |frame| {
-                frame.push(PROCESS.pair_shared(Arc::clone(&entry.id))).set(&PID, pid);
-            },
-            start.pairs.iter().cloned(),
-            options,
-        );
-        let frame = frame.map_err(|error| match error {
-            FrameError::Resolver(source) => SpawnError::Denied { source },
-            FrameError::Panic(message) => SpawnError::ResolverPanicked { message },
-        })?;
-        let place = host.admit().map_err(|none| match none {
-            NoPlace::Full => SpawnError::HostFull { host: host.id.clone(), limit: host.config.processes },
-            NoPlace::Closed => SpawnError::HostStopping { host: host.id.clone() },
-        })?;
-        Ok((ProcessCell::new(pid, (entry, host), ctx.unit(), frame, self.clone()), place))
+/// Returns the process that spawns another, if the two shall be related.
+pub(super) fn starter(
+    manager: &ProcessManager,
+    ctx: &CallContext,
+    spawn: &Spawn,
+) -> Result<Option<Arc<ProcessCell>>, SpawnError> {
+    if spawn.relations().is_empty() {
+        return Ok(None);
     }
+    match ProcessCell::of(ctx).filter(|starter| starter.manager.is(manager)) {
+        Some(starter) if starter.has_ended() => Err(SpawnError::StarterEnded { starter: starter.pid }),
+        Some(starter) => Ok(Some(starter)),
+        None => Err(SpawnError::NoProcess),
+    }
+}
+
+/// Returns the definition and the host of a process to be spawned.
+pub(super) fn lookup(
+    manager: &ProcessManager,
+    spawn: &Spawn,
+) -> Result<(Arc<ProcessDefinition>, Arc<Host>), SpawnError> {
+    let (definition, host) = match (manager.definition(&spawn.entry), manager.host(&spawn.host)) {
+        (Some(definition), Some(host)) => (definition, host),
+        // They were removed by the stop.
+        _ if manager.is_closed() => return Err(SpawnError::HostStopping { host: spawn.host.clone() }),
+        (_, None) => {
+            let nearest = nearest_to(&spawn.host, &manager.host_ids());
+            return Err(SpawnError::UnknownHost { host: spawn.host.clone(), nearest });
+        }
+        (None, _) => {
+            let nearest = nearest_to(&spawn.entry, &manager.ids());
+            return Err(SpawnError::UnknownEntry { entry: spawn.entry.clone(), nearest });
+        }
+    };
+    let engine = definition.process.engine();
+    match &host.config.engines {
+        Some(engines) if engines.iter().all(|other| other != engine) => Err(SpawnError::NotRunnable {
+            host: spawn.host.clone(),
+            entry: spawn.entry.clone(),
+            engine,
+            engines: if engines.is_empty() { "nothing".to_owned() } else { engines.join(", ") },
+        }),
+        _ => Ok((definition, host)),
+    }
+}
+
+/// Makes the frame, and then asks the host for a permit.
+fn prepare(
+    manager: &ProcessManager,
+    ctx: &CallContext,
+    (definition, host): (Arc<ProcessDefinition>, Arc<Host>),
+    spawn: &Spawn,
+) -> Result<(Arc<ProcessCell>, HostPermit), SpawnError> {
+    let (messages, capacity) = (spawn.messages.len(), host.mailbox_capacity());
+    if messages > capacity {
+        return Err(SpawnError::TooManyMessages { messages, capacity });
+    }
+    let merged;
+    let options = if definition.options.is_empty() {
+        &spawn.options
+    } else {
+        merged = definition.options.merged_under(&spawn.options);
+        &merged
+    };
+    if let Some(option) = options.iter().find(|option| option.kind() == OptionKind::Dispatcher) {
+        return Err(SpawnError::DispatcherOption { option: option.name() });
+    }
+    let pid = Pid::next(host.name);
+    let frame = frame::make(
+        manager.app(),
+        ctx.parent(),
+        |frame| {
+            frame.push(PROCESS.pair_shared(Arc::clone(&definition.id))).set(&PID, pid);
+        },
+        spawn.pairs.iter().cloned(),
+        options,
+    );
+    let frame = frame.map_err(|error| match error {
+        FrameError::Resolver(source) => SpawnError::Denied { source: Arc::new(source) },
+        FrameError::Panic(message) => SpawnError::ResolverPanicked { message },
+    })?;
+    let permit = host.admit().map_err(|reason| match reason {
+        NotAdmitted::Full => SpawnError::HostFull { host: host.id.clone(), limit: host.config.processes },
+        NotAdmitted::Closed => SpawnError::HostStopping { host: host.id.clone() },
+    })?;
+    Ok((ProcessCell::new(pid, (definition, host), ctx.unit(), frame, manager.clone()), permit))
 }
 
 fn nearest_to<K: IdKind>(id: &Id<K>, ids: &[Id<K>]) -> Option<Id<K>> {
@@ -295,41 +468,41 @@ fn nearest_to<K: IdKind>(id: &Id<K>, ids: &[Id<K>]) -> Option<Id<K>> {
     ids.iter().find(|other| other.as_str() == found).cloned()
 }
 
-/// A process that is being started, or runs. Dropping it is its end, wherever it was.
-struct Running {
-    instance: Arc<ProcessCell>,
-    /// Those that let it start, in order.
+/// A process that is being spawned, or runs. Its drop is the end of the process, wherever that was.
+struct ProcessGuard {
+    cell: Arc<ProcessCell>,
+    /// The handlers that accepted the process, in order.
     handlers: Vec<Arc<dyn Lifecycle>>,
     is_started: bool,
-    /// What came of it: an error of its own, or the message of a panic.
+    /// The result of the process, or the message of its panic.
     outcome: Option<Result<Result<Payload, CallError>, String>>,
-    /// Gone behind everything else.
-    place: Place,
+    /// Dropped last.
+    permit: HostPermit,
 }
 
-impl Running {
-    #[allow(clippy::manual_async_fn, reason = "its arguments would have their room twice")]
+impl ProcessGuard {
+    #[allow(clippy::manual_async_fn, reason = "an `async fn` would contain its arguments twice")]
     fn run(mut self, payload: Payload, waiting: Option<WaitingCaller>) -> impl Future<Output = ()> + Send {
         async move {
-            let Self { instance, outcome, .. } = &mut self;
-            let process = || instance.entry.process.run(ProcessContext::new(instance, waiting), payload);
-            let begin = |owes_room| Batch::begin(&instance.mailbox, owes_room);
+            let Self { cell, outcome, .. } = &mut self;
+            let process = || cell.definition.process.run(ProcessContext::new(cell, waiting), payload);
+            let begin = |owes_room| Batch::begin(&cell.mailbox, owes_room);
             *outcome = Some(panics::run(process, begin, Batch::end).await);
         }
     }
 
-    fn handle(&mut self, handlers: &[Arc<dyn Lifecycle>]) -> Result<(), SpawnError> {
+    fn call_handlers(&mut self, handlers: &[Arc<dyn Lifecycle>]) -> Result<(), SpawnError> {
         for handler in handlers {
-            panics::catch(|| handler.starting(&ProcessRef(&self.instance)))
+            panics::catch(|| handler.starting(&ProcessRef(&self.cell)))
                 .unwrap_or_else(|message| Err(message.into()))
-                .map_err(|source| SpawnError::Refused { handler: handler.name(), source })?;
+                .map_err(|source| SpawnError::Refused { handler: handler.name(), source: source.into() })?;
             self.handlers.push(Arc::clone(handler));
         }
         Ok(())
     }
 
     fn exit(&mut self) -> Exit {
-        let instance = &self.instance;
+        let cell = &self.cell;
         let mut result = None;
         let reason = match self.outcome.take() {
             Some(Ok(Ok(payload))) => {
@@ -337,43 +510,40 @@ impl Running {
                 ExitReason::Normal
             }
             Some(Ok(Err(error))) if error.kind() == ErrorKind::Cancelled => {
-                let cancelled = || instance.cancel_reason().map(ExitReason::Cancelled);
-                instance
-                    .end_reason()
-                    .or_else(cancelled)
-                    .unwrap_or_else(|| ExitReason::Failed(Arc::new(error)))
+                let cancelled = || cell.cancel_reason().map(ExitReason::Cancelled);
+                cell.end_reason().or_else(cancelled).unwrap_or_else(|| ExitReason::Failed(Arc::new(error)))
             }
             Some(Ok(Err(error))) => ExitReason::Failed(Arc::new(error)),
             Some(Err(message)) => ExitReason::Panicked(message.into()),
-            None => instance.end_reason().unwrap_or(ExitReason::HostStopped),
+            None => cell.end_reason().unwrap_or(ExitReason::HostStopped),
         };
-        Exit { pid: instance.pid, reason, result }
+        Exit { pid: cell.pid, reason, result }
     }
 }
 
-impl Drop for Running {
+impl Drop for ProcessGuard {
     fn drop(&mut self) {
         let exit = self.exit();
-        let process = ProcessRef(&self.instance);
+        let process = ProcessRef(&self.cell);
         let seen = self.is_started.then_some(&exit);
         for handler in self.handlers.iter().rev() {
             if let Err(message) = panics::catch(|| handler.ended(&process, seen)) {
                 tracing::error!(pid = %exit.pid, handler = handler.name(), "a lifecycle handler {message}");
             }
         }
-        self.instance.ended(&exit, self.is_started, &mut self.place);
+        self.cell.end(&exit, self.is_started, &mut self.permit);
         if self.is_started {
-            // Behind all else: an error of somebody else's says itself what it is.
-            let _ = panics::catch(|| log(&self.instance, &exit.reason));
+            // After everything else, because the error's own code writes its text.
+            let _ = panics::catch(|| log(&self.cell, &exit.reason));
         }
     }
 }
 
-fn log(instance: &ProcessCell, reason: &ExitReason) {
-    let (pid, process, exit) = (instance.pid, &*instance.entry.id, reason.as_str());
+fn log(cell: &ProcessCell, reason: &ExitReason) {
+    let (pid, process, exit) = (cell.pid, &*cell.definition.id, reason.as_str());
     match reason {
         ExitReason::Failed(_) | ExitReason::Panicked(_) => {
-            let reason = printable(&reason.to_string(), LONGEST_REASON);
+            let reason = printable(&reason.to_string(), MAX_LOGGED_REASON);
             tracing::warn!(%pid, %process, exit, "a process ended: {reason}");
         }
         _ => tracing::debug!(%pid, %process, exit, "a process ended"),

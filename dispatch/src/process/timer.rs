@@ -16,16 +16,14 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::cell::{ProcessCell, State};
-use super::context::ProcessContext;
-use super::exit::Exit;
-use super::message::Message;
-use super::monitor::{numbered, write_numbered};
+use super::cell::ProcessCell;
+use super::cell::monitor::{parse_numbered, write_numbered};
+use super::message::{Exit, Message};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
 
-/// Names one timer of a process. No other timer has the same reference.
+/// Identifies one timer of a process. No other timer has the same reference.
 ///
 /// As text it is the PID of the process, `#` and a number: `{local@app:workers|0x00001}#0x1`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +33,7 @@ pub struct TimerRef {
 }
 
 impl TimerRef {
-    /// The process whose timer it is.
+    /// Returns the process that set the timer.
     pub const fn process(&self) -> Pid {
         self.process
     }
@@ -57,7 +55,7 @@ impl FromStr for TimerRef {
     type Err = PidError;
 
     fn from_str(text: &str) -> Result<Self, PidError> {
-        match numbered(text)? {
+        match parse_numbered(text)? {
             (process, Some(number)) => Ok(Self { process, number }),
             (_, None) => Err(PidError::Malformed { text: text.to_owned() }),
         }
@@ -70,10 +68,10 @@ impl FromStr for TimerRef {
 pub struct Tick {
     /// The timer.
     pub timer: TimerRef,
-    /// What the timer was set with.
+    /// The payload that the timer was set with.
     pub payload: Payload,
-    /// How many further ticks of a [repeated](ProcessContext::send_every) timer came due before this one was received. They are
-    /// not delivered.
+    /// The number of further ticks of a [repeated](super::ProcessContext::send_every) timer that came due before this one was
+    /// received. They are not delivered.
     pub missed: u64,
 }
 
@@ -81,8 +79,8 @@ pub struct Tick {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimerError {
-    /// The process has as many timers as it may have.
-    #[error("{pid} has {limit} timers, which is the limit (`timers` of its host); cancel one first")]
+    /// The process has reached its limit of timers.
+    #[error("{pid} has reached its limit of {limit} timers (`timers` of its host); cancel one first")]
     TooMany {
         /// The process.
         pid: Pid,
@@ -95,7 +93,7 @@ pub enum TimerError {
     /// The process has ended.
     #[error("{} has ended: {}", exit.pid, exit.reason)]
     Ended {
-        /// How.
+        /// Its exit.
         exit: Exit,
     },
 }
@@ -111,114 +109,37 @@ impl From<TimerError> for CallError {
     }
 }
 
-impl ProcessContext {
-    /// Sends `payload` to this process after `time`, once, as a [`Message::Timer`]. The payload tells one timer from another, as
-    /// the returned reference does.
-    ///
-    /// The message finds room in a full mailbox. A time that is too long to be counted does not pass. The timer ends with the
-    /// process. Time during which the system is suspended may not count.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use frame_dispatch::process::{HostConfig, Message, ProcessContext, ProcessManager, Spawn};
-    /// use frame_dispatch::{Functions, Json};
-    /// use frame_registry::{App, Options};
-    /// use serde_json::json;
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
-    /// let functions = Functions::new(App::builder().build());
-    /// let processes = ProcessManager::new(functions.clone());
-    /// processes.register_host("app:workers".parse()?, HostConfig::default())?;
-    ///
-    /// // Collects what it is sent, for 10 milliseconds after the first message.
-    /// processes.register("app:batch".parse()?, Options::new(), async |mut ctx: ProcessContext| {
-    ///     let (mut batch, mut flush) = (Vec::new(), None);
-    ///     loop {
-    ///         match ctx.receive().await {
-    ///             Message::Sent { payload, .. } => {
-    ///                 batch.extend(payload.as_json().cloned());
-    ///                 if flush.is_none() {
-    ///                     flush = Some(ctx.send_after(Duration::from_millis(10), json!("flush"))?);
-    ///                 }
-    ///             }
-    ///             _ => return Ok::<_, frame_dispatch::process::TimerError>(Json(batch)),
-    ///         }
-    ///     }
-    /// })?;
-    ///
-    /// let start = Spawn::new("app:workers".parse()?, "app:batch".parse()?);
-    /// let start = start.with_message(json!(1)).with_message(json!(2));
-    /// assert_eq!(processes.exec(&functions.root(), start).await?, json!([1, 2]).into());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// # })?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`TimerError::TooMany`] if the process has as many timers as its host [allows](super::HostConfig::timers), and
-    /// [`TimerError::Ended`] if it has ended. A timer counts until its message is received, or it is cancelled.
-    pub fn send_after(&self, time: Duration, payload: impl Into<Payload>) -> Result<TimerRef, TimerError> {
-        self.shared_instance().add_timer(time, None, payload.into())
-    }
-
-    /// Sends `payload` to this process every `period`, first after one `period`; otherwise as [`send_after`](Self::send_after).
-    ///
-    /// There is never more than one unread message of a timer. Ticks that come due meanwhile are skipped and counted in
-    /// [`Tick::missed`]; the next tick comes at the next multiple of the period, as with tokio's `MissedTickBehavior::Skip`.
-    /// The same holds if the program was stopped for a while.
-    ///
-    /// # Errors
-    ///
-    /// As those of [`send_after`](Self::send_after); [`TimerError::ZeroPeriod`] if the period is zero.
-    pub fn send_every(&self, period: Duration, payload: impl Into<Payload>) -> Result<TimerRef, TimerError> {
-        if period.is_zero() {
-            return Err(TimerError::ZeroPeriod);
-        }
-        self.shared_instance().add_timer(period, Some(period), payload.into())
-    }
-
-    /// Cancels a timer. No message of it is in the mailbox afterwards, and none will be.
-    ///
-    /// Returns whether there was anything to cancel: a timer that was not due yet, that repeats, or whose message was not
-    /// received yet. Returns `false` for a timer of another process.
-    pub fn cancel_timer(&self, timer: TimerRef) -> bool {
-        self.instance().cancel_timer(timer)
-    }
-}
-
 /// The timers of one process. Time is a parameter.
 #[derive(Default)]
-pub(super) struct Timers {
-    /// All that count.
+pub(crate) struct Timers {
+    /// All timers that count towards the limit.
     by_number: HashMap<u64, Timer, FxBuildHasher>,
-    /// Those that wait to be due, by time and number.
+    /// The timers that wait to be due, by time and number.
     armed: BTreeSet<(Instant, u64)>,
     last_number: u64,
-    driver: Option<Driver>,
+    task: Option<TimerTask>,
 }
 
 struct Timer {
     payload: Payload,
     period: Option<Duration>,
-    /// None if it is too far away to be counted.
+    /// `None` if it is too far away to be represented.
     due: Option<Instant>,
     /// Whether its message is in the mailbox.
     is_delivered: bool,
 }
 
-/// The task that delivers the messages.
-struct Driver {
+/// The task that delivers the ticks.
+struct TimerTask {
     task: AbortHandle,
     /// Wakes the task if a timer is due before those that it knows of.
-    sooner: Arc<Notify>,
+    earlier: Arc<Notify>,
 }
 
-/// What was cancelled.
+/// The outcome of cancelling a timer.
 #[derive(Debug, PartialEq, Eq)]
 enum CancelledTimer {
-    /// There was no such timer, or it was done.
+    /// There was no such timer, or it had ended.
     Nothing,
     Armed,
     /// Its message is in the mailbox.
@@ -242,17 +163,17 @@ impl Timers {
         let Some(due) = due else { return };
         self.armed.insert((due, number));
         let is_first = self.next_due() == Some(due);
-        if let Some(driver) = self.driver.as_ref().filter(|_| is_first) {
-            driver.sooner.notify_one();
+        if let Some(task) = self.task.as_ref().filter(|_| is_first) {
+            task.earlier.notify_one();
         }
     }
 
-    /// When the next message is to be delivered.
+    /// Returns when the next tick is due.
     fn next_due(&self) -> Option<Instant> {
         self.armed.first().map(|&(due, _)| due)
     }
 
-    /// Takes the next message that is due.
+    /// Returns the next tick that is due.
     fn fire(&mut self, now: Instant) -> Option<(u64, Payload)> {
         let number = self.armed.first().filter(|(due, _)| *due <= now)?.1;
         self.armed.pop_first();
@@ -265,7 +186,7 @@ impl Timers {
         Some((number, payload))
     }
 
-    /// The message of a timer was received. Arms one that repeats again, and returns how many ticks were missed.
+    /// Notes that the message of a timer was received. Arms a repeated timer again. Returns how many ticks were missed.
     fn received(&mut self, now: Instant, number: u64) -> u64 {
         let Some(timer) = self.by_number.get_mut(&number) else { return 0 };
         let (Some(period), Some(due)) = (timer.period, timer.due) else {
@@ -295,92 +216,82 @@ impl Timers {
 
 impl Drop for Timers {
     fn drop(&mut self) {
-        if let Some(driver) = &self.driver {
-            driver.task.abort();
+        if let Some(TimerTask { task, .. }) = &self.task {
+            task.abort();
         }
     }
 }
 
-impl State {
-    fn timers(&mut self) -> Option<&mut Timers> {
-        self.relations.as_deref_mut().and_then(|relations| relations.timers.as_deref_mut())
+/// Adds a timer to a process.
+pub(super) fn add(
+    cell: &Arc<ProcessCell>,
+    time: Duration,
+    period: Option<Duration>,
+    payload: Payload,
+) -> Result<TimerRef, TimerError> {
+    if period.is_some_and(|period| period.is_zero()) {
+        return Err(TimerError::ZeroPeriod);
+    }
+    let mut state = cell.state();
+    if let Some(exit) = state.exit_of(cell.pid) {
+        return Err(TimerError::Ended { exit });
+    }
+    let limit = cell.host.config.timers;
+    let timers = state.relations().timers.get_or_insert_default();
+    if timers.len() >= limit {
+        return Err(TimerError::TooMany { pid: cell.pid, limit });
+    }
+    let number = timers.add(Instant::now(), time, period, payload);
+    if timers.task.is_none() {
+        let earlier = Arc::new(Notify::new());
+        let task = cell.host.runtime.spawn(deliver(Arc::downgrade(cell), Arc::clone(&earlier)));
+        timers.task = Some(TimerTask { task: task.abort_handle(), earlier });
+    }
+    Ok(TimerRef { process: cell.pid, number })
+}
+
+/// Cancels a timer of a process. Returns whether there was a timer or an unread message of it.
+pub(super) fn cancel(cell: &ProcessCell, timer: TimerRef) -> bool {
+    if timer.process != cell.pid {
+        return false;
+    }
+    let mut state = cell.state();
+    let cancelled = state.timers().map_or(CancelledTimer::Nothing, |timers| timers.cancel(timer.number));
+    if cancelled != CancelledTimer::Delivered {
+        return cancelled == CancelledTimer::Armed;
+    }
+    let is_of_timer = |message: &Message| matches!(message, Message::Timer(tick) if tick.timer == timer);
+    let discarded = cell.mailbox.discard(is_of_timer);
+    drop(state);
+    !discarded.is_empty()
+}
+
+/// Notes that a tick was received, and sets how many ticks were missed.
+pub(super) fn received(cell: &ProcessCell, tick: &mut Tick) {
+    if let Some(timers) = cell.state().timers() {
+        tick.missed = timers.received(Instant::now(), tick.timer.number);
     }
 }
 
-impl ProcessCell {
-    fn add_timer(
-        self: &Arc<Self>,
-        time: Duration,
-        period: Option<Duration>,
-        payload: Payload,
-    ) -> Result<TimerRef, TimerError> {
-        let mut state = self.state();
-        if let Some(exit) = state.exit_of(self.pid) {
-            return Err(TimerError::Ended { exit });
-        }
-        let limit = self.host.config.timers;
-        let timers = state.relations().timers.get_or_insert_default();
-        if timers.len() >= limit {
-            return Err(TimerError::TooMany { pid: self.pid, limit });
-        }
-        let number = timers.add(Instant::now(), time, period, payload);
-        if timers.driver.is_none() {
-            let sooner = Arc::new(Notify::new());
-            let task = self.host.runtime.spawn(deliver(Arc::downgrade(self), Arc::clone(&sooner)));
-            timers.driver = Some(Driver { task: task.abort_handle(), sooner });
-        }
-        Ok(TimerRef { process: self.pid, number })
-    }
-
-    fn cancel_timer(&self, timer: TimerRef) -> bool {
-        if timer.process != self.pid {
-            return false;
-        }
-        let mut state = self.state();
-        let cancelled = state.timers().map_or(CancelledTimer::Nothing, |timers| timers.cancel(timer.number));
-        if cancelled != CancelledTimer::Delivered {
-            return cancelled == CancelledTimer::Armed;
-        }
-        let is_of_timer = |message: &Message| matches!(message, Message::Timer(tick) if tick.timer == timer);
-        let discarded = self.mailbox.discard(is_of_timer);
-        drop(state);
-        !discarded.is_empty()
-    }
-
-    /// Completes a message that was taken out of the mailbox.
-    pub(super) fn received(&self, mut message: Message) -> Message {
-        match &mut message {
-            Message::Timer(tick) => {
-                if let Some(timers) = self.state().timers() {
-                    tick.missed = timers.received(Instant::now(), tick.timer.number);
-                }
-            }
-            Message::GroupChanged(group) => self.received_group_changed(group),
-            _ => (),
-        }
-        message
-    }
-
-    /// Delivers what is due. Returns when the next message is, if there is one; an error once the process has ended.
-    fn deliver_due(&self) -> Result<Option<Instant>, Ended> {
-        let now = Instant::now();
-        loop {
-            let mut state = self.state();
-            let timers = state.timers().ok_or(Ended)?;
-            let Some((number, payload)) = timers.fire(now) else { return Ok(timers.next_due()) };
-            let timer = TimerRef { process: self.pid, number };
-            self.tell(state, Message::Timer(Box::new(Tick { timer, payload, missed: 0 })));
-        }
+/// Delivers the ticks that are due. Returns when the next one is due, if there is one. Returns an error once the process has ended.
+fn deliver_due(cell: &ProcessCell) -> Result<Option<Instant>, NoTimers> {
+    let now = Instant::now();
+    loop {
+        let mut state = cell.state();
+        let timers = state.timers().ok_or(NoTimers)?;
+        let Some((number, payload)) = timers.fire(now) else { return Ok(timers.next_due()) };
+        let timer = TimerRef { process: cell.pid, number };
+        cell.push_system(state, Message::Timer(Box::new(Tick { timer, payload, missed: 0 })));
     }
 }
 
 /// A process has ended, and has no timers.
-struct Ended;
+struct NoTimers;
 
-/// Delivers the messages of the timers of one process, which it does not keep.
-async fn deliver(process: Weak<ProcessCell>, sooner: Arc<Notify>) {
+/// Delivers the ticks of one process, to which it holds a weak reference.
+async fn deliver(cell: Weak<ProcessCell>, earlier: Arc<Notify>) {
     loop {
-        let Some(Ok(next_due)) = process.upgrade().map(|process| process.deliver_due()) else { return };
+        let Some(Ok(next_due)) = cell.upgrade().map(|cell| deliver_due(&cell)) else { return };
         let is_due = async {
             match next_due {
                 Some(due) => sleep_until(due).await,
@@ -389,7 +300,7 @@ async fn deliver(process: Weak<ProcessCell>, sooner: Arc<Notify>) {
         };
         tokio::select! {
             () = is_due => (),
-            () = sooner.notified() => (),
+            () = earlier.notified() => (),
         }
     }
 }

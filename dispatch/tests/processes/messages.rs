@@ -57,7 +57,7 @@ async fn a_text_is_the_pid_that_it_says_or_a_name_or_an_error() {
 
     for to in [Destination::from("{named"), "{named".to_owned().into(), Destination::Name("{named".into())] {
         let error = processes.send(&root, to, json!(1)).await.unwrap_err();
-        assert!(matches!(error.reason, SendErrorReason::NoPid(_)), "{error:?}");
+        assert!(matches!(error.reason, SendErrorReason::InvalidPid(_)), "{error:?}");
         assert_eq!(
             error.to_string(),
             "the message to \"{named\" was not delivered: \"{named\" is no PID; one is written such as \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{Backoff, ChildState, Strategy};
 use tokio::time::{Instant, advance};
 
-use crate::support::{Field, settle, spec, supervisor, within};
+use crate::support::{Field, often, settle, spec, supervisor, within};
 
 const FIRST: Duration = Duration::from_millis(100);
 
@@ -27,7 +27,9 @@ async fn delay(field: &mut Field, pid: frame_dispatch::Pid, id: &str) -> u128 {
 #[tokio::test(start_paused = true)]
 async fn delays_double_up_to_the_longest_and_begin_again_after_a_long_life() {
     let mut field = Field::new();
-    let top = field.up(supervisor(Strategy::OneForOne, ["a", "b"]).with_backoff(backoff())).await;
+    let top = field
+        .up(supervisor(Strategy::OneForOne, ["a", "b"]).restart_policy(often().with_backoff(backoff())))
+        .await;
     for expected in [100, 200, 400, 800, 1_000, 1_000] {
         assert_eq!(delay(&mut field, top.pid_of("a").await, "a").await, expected);
     }
@@ -42,7 +44,9 @@ async fn delays_double_up_to_the_longest_and_begin_again_after_a_long_life() {
 #[tokio::test(start_paused = true)]
 async fn siblings_wait_for_the_delay_of_the_one_that_failed() {
     let mut field = Field::new();
-    let top = field.up(supervisor(Strategy::RestForOne, ["a", "b", "c"]).with_backoff(backoff())).await;
+    let top = field
+        .up(supervisor(Strategy::RestForOne, ["a", "b", "c"]).restart_policy(often().with_backoff(backoff())))
+        .await;
     assert_eq!(field.said().await, "+a +b +c");
     field.tell(top.pid_of("b").await, "fail");
     assert_eq!(field.said().await, "!b -c", "those behind it are down at once");
@@ -58,7 +62,8 @@ async fn siblings_wait_for_the_delay_of_the_one_that_failed() {
 async fn delays_are_shortened_at_random_by_no_more_than_the_jitter() {
     let mut field = Field::new();
     let backoff = backoff().with_factor(1.0).with_jitter(0.5);
-    let top = field.up(supervisor(Strategy::OneForOne, ["a"]).with_backoff(backoff)).await;
+    let top =
+        field.up(supervisor(Strategy::OneForOne, ["a"]).restart_policy(often().with_backoff(backoff))).await;
     for _ in 0..20 {
         let delay = delay(&mut field, top.pid_of("a").await, "a").await;
         assert!((50..=100).contains(&delay), "{delay}");
@@ -69,7 +74,9 @@ async fn delays_are_shortened_at_random_by_no_more_than_the_jitter() {
 async fn while_it_waits_other_children_are_restarted_and_questions_answered() {
     let mut field = Field::new();
     let long = Backoff::new(Duration::from_mins(1), Duration::from_mins(1)).with_jitter(0.0);
-    let top = field.up(supervisor(Strategy::OneForOne, ["a", "b"]).with_backoff(long)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForOne, ["a", "b"]).restart_policy(often().with_backoff(long)))
+        .await;
     assert_eq!(field.said().await, "+a +b");
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "!a");
@@ -89,7 +96,9 @@ async fn while_it_waits_other_children_are_restarted_and_questions_answered() {
 async fn while_it_waits_it_is_cancelled_at_once() {
     let mut field = Field::new();
     let long = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
-    let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).with_backoff(long)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForAll, ["a", "b"]).restart_policy(often().with_backoff(long)))
+        .await;
     field.tell(top.pid_of("a").await, "fail");
     settle().await;
     let began = Instant::now();
@@ -105,7 +114,7 @@ async fn after_a_delay_that_is_too_long_to_be_counted_a_child_is_started_only_by
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let mut field = Field::new();
         let never = Backoff::new(Duration::MAX, Duration::MAX);
-        let top = field.up(supervisor(strategy, ["a"]).with_backoff(never)).await;
+        let top = field.up(supervisor(strategy, ["a"]).restart_policy(often().with_backoff(never))).await;
         field.tell(top.pid_of("a").await, "fail");
         assert_eq!(field.said().await, "+a !a");
         tokio::time::sleep(Duration::from_hours(24 * 365)).await;
@@ -121,8 +130,8 @@ async fn thousands_of_children_wait_for_their_restart() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll] {
         let mut field = Field::new();
         let long = Backoff::new(Duration::from_mins(5), Duration::from_mins(5)).with_jitter(0.0);
-        let all =
-            supervisor(strategy, []).with_intensity(u32::MAX, Duration::from_mins(1)).with_backoff(long);
+        let all = supervisor(strategy, [])
+            .restart_policy(often().with_intensity(u32::MAX, Duration::from_mins(1)).with_backoff(long));
         let ids: Vec<_> = (0..4_000).map(|number| number.to_string()).collect();
         let top = field.up(ids.iter().fold(all, |all, id| all.child(spec(id)))).await;
         for child in top.children().await {

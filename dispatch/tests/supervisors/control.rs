@@ -10,7 +10,7 @@ use frame_dispatch::process::{HostConfig, ProcessContext};
 use frame_registry::Options;
 use serde_json::json;
 
-use crate::support::{BOUND, Field, Top, settle, spec, spec_with, start, supervisor, within};
+use crate::support::{BOUND, Field, Top, often, settle, spec, spec_with, start, supervisor, within};
 
 async fn ids(top: &Top) -> Vec<String> {
     top.children().await.into_iter().map(|child| child.id).collect()
@@ -75,7 +75,9 @@ async fn a_child_that_cannot_be_added_changes_nothing() {
 async fn a_child_that_is_added_during_a_restart_is_started_behind_the_others() {
     let mut field = Field::new();
     let slow = Backoff::new(Duration::from_secs(3), Duration::from_secs(3)).with_jitter(0.0);
-    let top = field.up(supervisor(Strategy::OneForAll, ["a", "b"]).with_backoff(slow)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForAll, ["a", "b"]).restart_policy(often().with_backoff(slow)))
+        .await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b !a -b");
     let added = within("the test for the child", top.handle.add(&field.root, spec("c"))).await.unwrap();
@@ -104,7 +106,9 @@ async fn a_child_that_is_removed_is_shut_down_and_no_other_is_touched() {
 async fn a_child_that_waits_for_its_restart_can_be_removed() {
     let mut field = Field::new();
     let slow = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
-    let top = field.up(supervisor(Strategy::OneForOne, ["a", "b"]).with_backoff(slow)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForOne, ["a", "b"]).restart_policy(often().with_backoff(slow)))
+        .await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a +b !a");
     within("the test", top.handle.remove("a")).await.unwrap();
@@ -116,7 +120,8 @@ async fn a_child_that_waits_for_its_restart_can_be_removed() {
 async fn a_child_is_restarted_by_hand_without_the_others_and_without_counting() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let mut field = Field::new();
-        let all = supervisor(strategy, ["a", "b", "c"]).with_intensity(0, Duration::from_mins(1));
+        let all = supervisor(strategy, ["a", "b", "c"])
+            .restart_policy(often().with_intensity(0, Duration::from_mins(1)));
         let top = field.up(all).await;
         field.said().await;
         for restarts in 1..4 {
@@ -135,7 +140,7 @@ async fn a_child_is_restarted_by_hand_without_the_others_and_without_counting() 
 async fn a_child_that_is_down_is_started_by_hand_at_once() {
     let mut field = Field::new();
     let slow = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
-    let all = supervisor(Strategy::OneForOne, ["a"]).with_backoff(slow);
+    let all = supervisor(Strategy::OneForOne, ["a"]).restart_policy(often().with_backoff(slow));
     let top = field.up(all.child(spec("b").with_restart(Restart::Transient))).await;
     field.tell(top.pid_of("a").await, "fail");
     field.tell(top.pid_of("b").await, "done");
@@ -167,7 +172,9 @@ async fn a_child_that_is_restarted_by_hand_and_does_not_start_is_tried_again() {
         "a",
         start("test:child").with_payload(json!({ "id": "a", "slow": 1 })).with_name("it"),
     );
-    let top = field.up(supervisor(Strategy::OneForOne, []).with_backoff(slow).child(named)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForOne, []).restart_policy(often().with_backoff(slow)).child(named))
+        .await;
     // While it takes its time to end, its name becomes another's.
     let restart = async {
         let error = within("the test", top.handle.restart("a")).await.unwrap_err();
@@ -189,7 +196,8 @@ async fn a_child_that_is_restarted_by_hand_and_does_not_start_is_tried_again() {
 async fn one_that_waits_for_a_start_is_told_when_the_child_is_removed() {
     let field = Field::new();
     let slow = Backoff::new(Duration::from_mins(1), Duration::from_mins(1));
-    let top = field.up(supervisor(Strategy::OneForAll, ["a"]).with_backoff(slow)).await;
+    let top =
+        field.up(supervisor(Strategy::OneForAll, ["a"]).restart_policy(often().with_backoff(slow))).await;
     field.tell(top.pid_of("a").await, "fail");
     settle().await;
     let remove = async {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, Shutdown, SpecError, StartedChild,
-    Strategy, Supervisor, SupervisorHandle,
+    Backoff, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, RestartPolicy, Shutdown,
+    SpecError, StartedChild, Strategy, Supervisor, SupervisorHandle,
 };
 use frame_dispatch::process::{HostConfig, ProcessContext, SpawnError};
 use frame_dispatch::{CallError, Pid};
@@ -12,11 +12,11 @@ use frame_registry::{FrameBuilder, Key, Options};
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::support::{BOUND, Field, Top, settle, spec, start, supervisor, within};
+use crate::support::{BOUND, Field, Top, often, settle, spec, start, supervisor, within};
 
 /// Children of `test:child` that are restarted at once, and often.
 fn rooms() -> DynamicSpec {
-    DynamicSpec::new(spec("room")).with_backoff(Backoff::none()).with_intensity(1_000, Duration::from_secs(1))
+    DynamicSpec::new(spec("room")).with_restart_policy(often())
 }
 
 async fn up(field: &Field, spec: DynamicSpec) -> Top {
@@ -108,7 +108,7 @@ async fn each_child_may_be_restarted_in_its_own_way_and_one_that_is_done_is_forg
 async fn there_are_as_many_children_as_it_says_and_no_more() {
     let field = Field::new();
     let slow = Backoff::new(Duration::from_secs(9), Duration::from_secs(9)).with_jitter(0.0);
-    let top = up(&field, rooms().with_max_children(2).with_backoff(slow)).await;
+    let top = up(&field, rooms().with_max_children(2).with_restart_policy(often().with_backoff(slow))).await;
     let (a, b) = (started(&field, &top, "a").await, started(&field, &top, "b").await);
     // One that waits for its restart has its place.
     field.tell(a.pid, "fail");
@@ -126,7 +126,8 @@ async fn there_are_as_many_children_as_it_says_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn the_failures_of_all_children_count_together_but_starts_that_are_refused_do_not() {
     let mut field = Field::new();
-    let top = up(&field, rooms().with_intensity(2, Duration::from_mins(1))).await;
+    let top =
+        up(&field, rooms().with_restart_policy(often().with_intensity(2, Duration::from_mins(1)))).await;
     for _ in 0..5 {
         let taken = child("x").with_name("{no name");
         let error = start_child(&field, &top, taken).await.unwrap_err();
@@ -200,7 +201,7 @@ async fn another_specification_is_for_what_is_started_and_restarted_from_then_on
     within("the test", top.handle.reconfigure(rooms().with_max_children(3))).await.unwrap();
     assert_eq!(field.said().await, "+a +room", "what runs goes on");
     let renamed = DynamicSpec::new(crate::support::spec_with("hall", json!({ "id": "hall" })))
-        .with_backoff(Backoff::none())
+        .with_restart_policy(RestartPolicy::default().with_backoff(Backoff::none()))
         .with_max_children(3);
     within("the test", top.handle.reconfigure(renamed)).await.unwrap();
     field.tell(own.pid, "fail");
@@ -211,14 +212,19 @@ async fn another_specification_is_for_what_is_started_and_restarted_from_then_on
     assert_eq!((&*new.id, &*field.said().await), ("hall#3", "+hall"));
     let error = start_child(&field, &top, DynamicChild::new()).await.unwrap_err();
     assert!(matches!(error, ControlError::TooManyChildren { limit: 3 }), "{error:?}");
-    let invalid = within("the test", top.handle.reconfigure(rooms().with_intensity(1, Duration::ZERO))).await;
+    let invalid = within(
+        "the test",
+        top.handle.reconfigure(rooms().with_restart_policy(often().with_intensity(1, Duration::ZERO))),
+    )
+    .await;
     assert!(matches!(invalid, Err(ControlError::Spec { source: SpecError::ZeroWindow })), "{invalid:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn all_children_are_restarted_where_that_is_asked_but_temporary_ones() {
     let mut field = Field::new();
-    let top = up(&field, rooms().with_intensity(0, Duration::from_secs(1))).await;
+    let top =
+        up(&field, rooms().with_restart_policy(often().with_intensity(0, Duration::from_secs(1)))).await;
     started(&field, &top, "a").await;
     start_child(&field, &top, child("b").with_restart(Restart::Transient)).await.unwrap();
     start_child(&field, &top, child("c").with_restart(Restart::Temporary)).await.unwrap();
@@ -267,7 +273,11 @@ async fn a_child_has_the_frame_of_who_started_it_also_after_a_restart() {
     };
     field.processes.register("test:tenant".parse().unwrap(), Options::new(), run).unwrap();
     let spec = frame_dispatch::process::supervisor::ChildSpec::new("tenant", start("test:tenant"));
-    let top = up(&field, DynamicSpec::new(spec).with_backoff(Backoff::none())).await;
+    let top = up(
+        &field,
+        DynamicSpec::new(spec).with_restart_policy(RestartPolicy::default().with_backoff(Backoff::none())),
+    )
+    .await;
     let mut frame = FrameBuilder::new();
     frame.set(&TENANT, 7);
     let ctx = field.processes.functions().root_in(frame.seal());

@@ -203,8 +203,7 @@ async fn without_children_it_waits_for_some_until_it_is_cancelled() {
 async fn it_goes_on_when_all_of_its_children_are_done() {
     let field = Field::new();
     let children = ["a", "b"].map(|id| spec(id).with_restart(Restart::Transient));
-    let all =
-        children.into_iter().fold(Supervisor::builder(Strategy::OneForAll), SupervisorBuilder::child);
+    let all = children.into_iter().fold(Supervisor::builder(Strategy::OneForAll), SupervisorBuilder::child);
     let top = field.up(all).await;
     for id in ["a", "b"] {
         field.tell(top.pid_of(id).await, "done");

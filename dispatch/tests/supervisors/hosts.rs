@@ -9,7 +9,7 @@ use frame_dispatch::process::{HostConfig, HostStopped, Spawn, SpawnError};
 use serde_json::json;
 use tokio::time::{Instant, advance};
 
-use crate::support::{BOUND, Field, settle, spec, spec_with, start, supervisor, within};
+use crate::support::{BOUND, Field, often, settle, spec, spec_with, start, supervisor, within};
 
 fn each_second() -> Backoff {
     Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).with_jitter(0.0)
@@ -33,7 +33,7 @@ async fn stop_host(field: &Field, id: &str) -> HostStopped {
 #[tokio::test(start_paused = true)]
 async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
     let (mut field, children) = elsewhere(HostConfig::default().with_processes(1), &["a"]);
-    let all = supervisor(Strategy::OneForOne, []).with_backoff(each_second());
+    let all = supervisor(Strategy::OneForOne, []).restart_policy(often().with_backoff(each_second()));
     let top = field.up(children.into_iter().fold(all, SupervisorBuilder::child)).await;
     let a = top.pid_of("a").await;
     let exit = field.processes.monitor(a).unwrap();
@@ -61,8 +61,11 @@ async fn a_child_that_finds_its_host_full_is_started_when_there_is_room() {
 async fn a_child_whose_name_is_taken_is_started_when_it_is_free() {
     let mut field = Field::new();
     let named = ChildSpec::new("a", start("test:child").with_payload(json!({ "id": "a" })).with_name("it"));
-    let top =
-        field.up(supervisor(Strategy::OneForAll, []).with_backoff(each_second()).child(named)).await;
+    let top = field
+        .up(supervisor(Strategy::OneForAll, [])
+            .restart_policy(often().with_backoff(each_second()))
+            .child(named))
+        .await;
     field.tell(top.pid_of("a").await, "fail");
     assert_eq!(field.said().await, "+a !a");
     let other = field.processes.spawn(&field.root, start("test:child").with_name("it")).unwrap();
@@ -81,7 +84,8 @@ async fn a_restart_that_does_not_start_is_a_failure_of_that_child() {
         let mut field = Field::new();
         let named =
             ChildSpec::new("b", start("test:child").with_payload(json!({ "id": "b" })).with_name("it"));
-        let all = supervisor(strategy, ["a"]).with_backoff(each_second()).child(named);
+        let all =
+            supervisor(strategy, ["a"]).restart_policy(often().with_backoff(each_second())).child(named);
         let top = field.up(all).await;
         field.tell(top.pid_of("a").await, "fail");
         assert_eq!(field.said().await, "+a +b !a -b");
@@ -100,7 +104,8 @@ async fn a_restart_that_does_not_start_is_a_failure_of_that_child() {
 async fn with_its_host_it_ends_normally_whatever_its_children_do() {
     for strategy in [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne] {
         let field = Field::new();
-        let all = supervisor(strategy, ["a", "b", "c", "d", "e"]).with_intensity(1, Duration::from_mins(1));
+        let all = supervisor(strategy, ["a", "b", "c", "d", "e"])
+            .restart_policy(often().with_intensity(1, Duration::from_mins(1)));
         let top = field.up(all).await;
         let stopped = stop_host(&field, "test:host").await;
         assert_eq!((stopped.cancelled, stopped.killed), (6, 0));
@@ -126,8 +131,7 @@ async fn it_shuts_its_children_on_another_host_down_when_its_own_stops() {
 async fn where_the_host_of_its_children_stops_it_gives_up() {
     let (field, children) = elsewhere(HostConfig::default(), &["a", "b"]);
     let all = supervisor(Strategy::OneForAll, [])
-        .with_backoff(each_second())
-        .with_intensity(5, Duration::from_mins(1));
+        .restart_policy(often().with_backoff(each_second()).with_intensity(5, Duration::from_mins(1)));
     let top = field.up(children.into_iter().fold(all, SupervisorBuilder::child)).await;
     let began = Instant::now();
     stop_host(&field, "test:other").await;

@@ -8,7 +8,7 @@ use frame_dispatch::process::{Exit, ExitReason, HostConfig, SpawnError};
 use frame_dispatch::{CallError, ErrorKind};
 use tokio::time::advance;
 
-use crate::support::{Field, settle, spec, supervisor, within};
+use crate::support::{Field, often, settle, spec, supervisor, within};
 
 fn failure(exit: &Exit) -> &CallError {
     match &exit.reason {
@@ -24,7 +24,8 @@ fn too_many(exit: &Exit) -> &TooManyRestarts {
 #[tokio::test(start_paused = true)]
 async fn with_one_restart_too_many_it_shuts_down_in_reverse_and_says_why() {
     let mut field = Field::new();
-    let all = supervisor(Strategy::OneForOne, ["a", "b", "c"]).with_intensity(2, Duration::from_mins(1));
+    let all = supervisor(Strategy::OneForOne, ["a", "b", "c"])
+        .restart_policy(often().with_intensity(2, Duration::from_mins(1)));
     let top = field.up(all).await;
     assert_eq!(field.said().await, "+a +b +c");
     for child in ["a", "b"] {
@@ -48,7 +49,8 @@ async fn with_one_restart_too_many_it_shuts_down_in_reverse_and_says_why() {
 #[tokio::test(start_paused = true)]
 async fn restarts_that_are_longer_ago_than_the_window_do_not_count() {
     let mut field = Field::new();
-    let all = supervisor(Strategy::OneForOne, ["a"]).with_intensity(1, Duration::from_secs(10));
+    let all = supervisor(Strategy::OneForOne, ["a"])
+        .restart_policy(often().with_intensity(1, Duration::from_secs(10)));
     let top = field.up(all).await;
     for _ in 0..20 {
         field.tell(top.pid_of("a").await, "fail");
@@ -66,7 +68,8 @@ async fn restarts_that_are_longer_ago_than_the_window_do_not_count() {
 #[tokio::test(start_paused = true)]
 async fn with_no_restarts_allowed_the_first_failure_ends_it() {
     let field = Field::new();
-    let all = supervisor(Strategy::OneForAll, ["a", "b"]).with_intensity(0, Duration::from_secs(1));
+    let all = supervisor(Strategy::OneForAll, ["a", "b"])
+        .restart_policy(often().with_intensity(0, Duration::from_secs(1)));
     let top = field.up(all).await;
     field.tell(top.pid_of("a").await, "done");
     let exit = top.exit().await;
@@ -99,9 +102,11 @@ async fn by_default_a_child_that_fails_at_once_is_too_much_within_the_second() {
 #[tokio::test(start_paused = true)]
 async fn restarts_that_do_not_start_are_too_many_at_last() {
     let mut field = Field::new();
-    let all = supervisor(Strategy::OneForOne, ["a", "b"])
-        .with_backoff(Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).with_jitter(0.0))
-        .with_intensity(4, Duration::from_mins(1));
+    let all = supervisor(Strategy::OneForOne, ["a", "b"]).restart_policy(
+        often()
+            .with_backoff(Backoff::new(Duration::from_secs(1), Duration::from_secs(1)).with_jitter(0.0))
+            .with_intensity(4, Duration::from_mins(1)),
+    );
     let top = field.up(all).await;
     assert_eq!(field.said().await, "+a +b");
     let began = tokio::time::Instant::now();
@@ -124,7 +129,8 @@ async fn restarts_that_do_not_start_are_too_many_at_last() {
 #[tokio::test(start_paused = true)]
 async fn a_restart_that_is_tried_without_end_leaves_others_their_time() {
     let field = Field::on(HostConfig::default().with_processes(3));
-    let all = supervisor(Strategy::OneForOne, ["a", "b"]).with_intensity(u32::MAX, Duration::from_millis(1));
+    let all = supervisor(Strategy::OneForOne, ["a", "b"])
+        .restart_policy(often().with_intensity(u32::MAX, Duration::from_millis(1)));
     let top = field.up(all).await;
     let a = top.pid_of("a").await;
     field.processes.unregister(&"test:child".parse().unwrap());
@@ -140,7 +146,8 @@ async fn a_restart_that_is_tried_without_end_leaves_others_their_time() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_says_its_kind() {
     let field = Field::new();
-    let all = supervisor(Strategy::OneForOne, ["a"]).with_intensity(0, Duration::from_secs(1));
+    let all = supervisor(Strategy::OneForOne, ["a"])
+        .restart_policy(often().with_intensity(0, Duration::from_secs(1)));
     let top = field.up(all).await;
     field.tell(top.pid_of("a").await, "fail");
     let exit = top.exit().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{ChildState, Restart, Strategy};
 use proptest::prelude::{Just, ProptestConfig, Strategy as Generator, prop, prop_oneof, proptest};
 
-use crate::support::{BOUND, Field, Top, settle, spec, supervisor, within};
+use crate::support::{BOUND, Field, Top, often, settle, spec, supervisor, within};
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -146,8 +146,8 @@ impl Model {
 async fn history(strategy: Strategy, kinds: Vec<Restart>, allowed: usize, steps: Vec<Step>) {
     let children: Vec<_> = kinds.into_iter().enumerate().map(|(n, kind)| Child::new(n, kind)).collect();
     let mut field = Field::new();
-    let mut all =
-        supervisor(strategy, []).with_intensity(u32::try_from(allowed).unwrap(), Duration::from_hours(1));
+    let mut all = supervisor(strategy, [])
+        .restart_policy(often().with_intensity(u32::try_from(allowed).unwrap(), Duration::from_hours(1)));
     for child in &children {
         all = all.child(spec(&child.id).with_restart(child.restart));
     }

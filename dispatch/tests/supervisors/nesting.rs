@@ -7,7 +7,7 @@ use frame_dispatch::process::supervisor::{
     ChildSpec, Shutdown, Strategy, SupervisorBuilder, SupervisorHandle,
 };
 
-use crate::support::{BOUND, Field, settle, spec, start, supervisor, within};
+use crate::support::{BOUND, Field, often, settle, spec, start, supervisor, within};
 
 /// `top` has `a`, the supervisor `test:inner` with `x` and `y`, and `b`.
 fn nested(field: &Field, inner: SupervisorBuilder) -> (SupervisorBuilder, SupervisorHandle) {
@@ -33,7 +33,8 @@ async fn a_tree_is_shut_down_from_its_last_leaf_to_its_first() {
 #[tokio::test(start_paused = true)]
 async fn a_supervisor_that_gives_up_is_restarted_by_its_own_and_known_to_its_handle() {
     let mut field = Field::new();
-    let inner = supervisor(Strategy::OneForOne, ["x", "y"]).with_intensity(1, Duration::from_mins(1));
+    let inner = supervisor(Strategy::OneForOne, ["x", "y"])
+        .restart_policy(often().with_intensity(1, Duration::from_mins(1)));
     let (top, handle) = nested(&field, inner);
     let top = field.up(top).await;
     field.said().await;

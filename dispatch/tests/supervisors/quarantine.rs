@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildSpec, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, Strategy, Supervisor,
+    ChildSpec, ChildState, ControlError, DynamicChild, DynamicSpec, Restart, Strategy, Supervisor,
 };
 use frame_dispatch::process::{Process, ProcessContext};
 use frame_dispatch::{BoxFuture, CallError, ErrorKind, Payload};
 use frame_registry::Options;
 use serde_json::json;
 
-use crate::support::{BOUND, Field, Top, settle, spec, start, supervisor, within};
+use crate::support::{BOUND, Field, Top, often, settle, spec, start, supervisor, within};
 
 /// Runs until it is sent something, and then fails. While it is quarantined each process of it fails at once.
 struct Code {
@@ -64,7 +64,7 @@ async fn a_quarantined_child_is_left_alone_with_every_strategy_and_its_siblings_
         let mut field = Field::new();
         let is_quarantined = code(&field);
         let all = supervisor(strategy, ["a"]).child(bad()).child(spec("b"));
-        let top = field.up(all.with_intensity(1, Duration::from_hours(1))).await;
+        let top = field.up(all.restart_policy(often().with_intensity(1, Duration::from_hours(1)))).await;
         is_quarantined.store(true, Ordering::SeqCst);
         field.tell(top.pid_of("bad").await, "fail");
         tokio::time::sleep(Duration::from_mins(10)).await;
@@ -109,10 +109,7 @@ async fn a_quarantined_child_that_still_runs_is_not_ended_by_a_restart_that_is_r
 async fn a_supervisor_that_is_started_again_has_its_quarantined_child_still() {
     let mut field = Field::new();
     let is_quarantined = code(&field);
-    field.register(
-        "test:inner",
-        supervisor(Strategy::OneForOne, ["a"]).child(bad()).child(spec("b")),
-    );
+    field.register("test:inner", supervisor(Strategy::OneForOne, ["a"]).child(bad()).child(spec("b")));
     let all = supervisor(Strategy::OneForOne, []).child(ChildSpec::new("inner", start("test:inner")));
     let top = field.up(all).await;
     is_quarantined.store(true, Ordering::SeqCst);
@@ -146,8 +143,10 @@ async fn a_temporary_child_is_forgotten_and_one_that_is_added_is_refused() {
 async fn a_quarantined_dynamic_child_waits_for_its_code_and_no_other_is_started() {
     let field = Field::new();
     let is_quarantined = code(&field);
-    let spec = DynamicSpec::new(bad()).with_backoff(Backoff::none());
-    let supervisor = Supervisor::dynamic(spec.with_intensity(0, Duration::from_secs(1))).unwrap();
+    let spec = DynamicSpec::new(bad());
+    let supervisor =
+        Supervisor::dynamic(spec.with_restart_policy(often().with_intensity(0, Duration::from_secs(1))))
+            .unwrap();
     let handle = supervisor.handle();
     field.processes.register("test:top".parse().unwrap(), Options::new(), supervisor).unwrap();
     let pid = field.processes.spawn(&field.root, start("test:top")).unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use frame_dispatch::process::supervisor::{Backoff, SpecError, Strategy, Supervisor, SupervisorBuilder};
+use frame_dispatch::process::supervisor::{
+    Backoff, RestartPolicy, SpecError, Strategy, Supervisor, SupervisorBuilder,
+};
 
 use crate::support::spec;
 
@@ -30,7 +32,7 @@ fn a_child_without_an_id_is_refused() {
 
 #[test]
 fn an_empty_window_is_refused() {
-    let never = empty().with_intensity(3, Duration::ZERO);
+    let never = empty().restart_policy(RestartPolicy::default().with_intensity(3, Duration::ZERO));
     assert_eq!(
         refused(never),
         "restarts are counted within no time, so there would never be too many; \
@@ -58,7 +60,7 @@ fn a_backoff_that_makes_no_sense_is_refused() {
             "the first delay of the backoff, 10s, is longer than its longest, 5s; write the shorter first",
         ),
     ] {
-        assert_eq!(refused(empty().with_backoff(backoff)), expected);
+        assert_eq!(refused(empty().restart_policy(RestartPolicy::default().with_backoff(backoff))), expected);
     }
 }
 

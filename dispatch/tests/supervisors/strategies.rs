@@ -5,7 +5,7 @@ use std::time::Duration;
 use frame_dispatch::process::supervisor::{ChildState, Restart, Strategy};
 use serde_json::json;
 
-use crate::support::{Field, spec, spec_with, supervisor};
+use crate::support::{Field, often, spec, spec_with, supervisor};
 
 #[tokio::test(start_paused = true)]
 async fn one_for_one_restarts_the_child_that_failed_and_no_other() {
@@ -81,7 +81,7 @@ async fn a_sibling_that_fails_while_it_waits_to_be_stopped_counts_once() {
     let mut field = Field::new();
     let slow = spec_with("c", json!({ "id": "c", "slow": 3 }));
     let all = supervisor(Strategy::OneForAll, ["a", "b"]).child(slow);
-    let top = field.up(all.with_intensity(1, Duration::from_mins(1))).await;
+    let top = field.up(all.restart_policy(often().with_intensity(1, Duration::from_mins(1)))).await;
     assert_eq!(field.said().await, "+a +b +c");
     let b = top.pid_of("b").await;
     field.tell(top.pid_of("a").await, "fail");

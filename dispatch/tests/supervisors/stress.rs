@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildSpec, ChildState, DynamicChild, DynamicSpec, Restart, Shutdown, Strategy, Supervisor,
-    SupervisorHandle,
+    Backoff, ChildSpec, ChildState, DynamicChild, DynamicSpec, Restart, RestartPolicy, Shutdown, Strategy,
+    Supervisor, SupervisorHandle,
 };
 use frame_dispatch::process::{HostConfig, Message, Process, ProcessContext, ProcessManager};
 use frame_dispatch::{BoxFuture, CallContext, CallError, Functions, Payload, Pid};
@@ -199,9 +199,13 @@ impl Forest {
     fn grow(&mut self, depth: usize) -> String {
         let strategies = [Strategy::OneForOne, Strategy::OneForAll, Strategy::RestForOne];
         let strategy = self.choose(&strategies).unwrap();
-        let supervisor = Supervisor::builder(strategy)
-            .with_backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.0))
-            .with_intensity(self.random.u32(2..20), Duration::from_secs(30));
+        let supervisor = Supervisor::builder(strategy).restart_policy(
+            RestartPolicy::default()
+                .with_backoff(
+                    Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.0),
+                )
+                .with_intensity(self.random.u32(2..20), Duration::from_secs(30)),
+        );
         let number = self.supervisors.len();
         // Its place, before those below it take theirs.
         let placeholder = Supervisor::builder(strategy).build().unwrap().handle();
@@ -245,10 +249,13 @@ impl Forest {
         } else {
             self.leaf_without_name("d")
         };
-        let spec = DynamicSpec::new(template)
-            .with_max_children(self.random.usize(1..6))
-            .with_backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.0))
-            .with_intensity(self.random.u32(2..20), Duration::from_secs(30));
+        let spec = DynamicSpec::new(template).with_max_children(self.random.usize(1..6)).with_restart_policy(
+            RestartPolicy::default()
+                .with_backoff(
+                    Backoff::new(Duration::from_millis(50), Duration::from_secs(2)).with_jitter(0.0),
+                )
+                .with_intensity(self.random.u32(2..20), Duration::from_secs(30)),
+        );
         let built = Supervisor::dynamic(spec.clone()).unwrap();
         self.supervisors[number] = built.handle();
         self.dynamic.push((built.handle(), spec));
@@ -450,7 +457,12 @@ impl Forest {
         }
         self.top = None;
         self.forget_squatters();
-        assert_eq!(self.processes.len(), self.squatters.len(), "left behind:\n{}", self.processes.processes());
+        assert_eq!(
+            self.processes.len(),
+            self.squatters.len(),
+            "left behind:\n{}",
+            self.processes.processes()
+        );
         let mut ended = Vec::new();
         while let Ok(pid) = self.ended.try_recv() {
             ended.push(pid);

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildInfo, ChildSpec, ChildState, Strategy, Supervisor, SupervisorBuilder, SupervisorHandle,
+    Backoff, ChildInfo, ChildSpec, ChildState, RestartPolicy, Strategy, Supervisor, SupervisorBuilder,
+    SupervisorHandle,
 };
 use frame_dispatch::process::{Exit, HostConfig, Message, Monitor, ProcessContext, ProcessManager, Spawn};
 use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Pid};
@@ -201,10 +202,13 @@ pub(crate) fn spec_with(id: &str, payload: Value) -> ChildSpec {
     ChildSpec::new(id, start("test:child").with_payload(payload))
 }
 
-/// A supervisor of such children that restarts them at once, and often.
+/// Restarts children immediately, and often.
+pub(crate) fn often() -> RestartPolicy {
+    RestartPolicy::default().with_backoff(Backoff::none()).with_intensity(1_000, Duration::from_secs(1))
+}
+
+/// A supervisor of such children that restarts them immediately, and often.
 pub(crate) fn supervisor<const N: usize>(strategy: Strategy, ids: [&str; N]) -> SupervisorBuilder {
-    let empty = Supervisor::builder(strategy)
-        .with_backoff(Backoff::none())
-        .with_intensity(1_000, Duration::from_secs(1));
+    let empty = Supervisor::builder(strategy).restart_policy(often());
     ids.into_iter().map(spec).fold(empty, SupervisorBuilder::child)
 }

@@ -1,4 +1,4 @@
-//! How scripts use groups.
+//! Groups in scripts.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ fn name(group: &LuaString) -> Result<String, Refusal> {
     Ok(utf8(group, "the name of the group")?)
 }
 
-/// The host among the options of a function.
+/// Reads the host from the options of a function.
 fn host(options: &Value, function: &str) -> Result<Option<String>, Refusal> {
     let table = match options {
         Value::Nil => return Ok(None),

@@ -1,20 +1,26 @@
-//! What scripts are told of processes.
+//! Messages in scripts: the table of a message, its reply, and the pattern that selects messages.
 
 use std::sync::Arc;
 
-use mlua::{IntoLua, Lua, Table, Value};
+use mlua::{AnyUserData, IntoLua, Lua, Table, UserDataFields as _, UserDataRegistry, Value};
 use tokio::time::Instant;
 
-use super::reply;
+use super::{payload_of, raised, text};
+use crate::error::CallError;
+use crate::lua::convert;
 use crate::lua::fault;
+use crate::lua::host::{Refusal, invalid};
+use crate::lua::module::ModuleBuilder;
 use crate::lua::shared::Shared;
-use crate::process::exit::in_words;
-use crate::process::{Exit, ExitReason, Message};
+use crate::process::guest;
+use crate::process::message::in_words;
+use crate::process::pattern::{MAX_PATTERN, MessageKind, Pattern};
+use crate::process::{Exit, ExitReason, Message, ReplyError, ReplyTo};
 
-/// How much memory a message takes besides what was sent or given back, with all its texts.
-pub(super) const BARE: usize = 16 << 10;
+/// The memory that a message takes in a VM in addition to a payload or a result, with all its strings.
+pub(super) const MESSAGE_MEMORY: usize = 16 << 10;
 
-/// What a process received, on its way into a VM.
+/// A received message, to be converted for a VM.
 pub(super) struct Received {
     pub(super) message: Option<Message>,
     pub(super) shared: Arc<Shared>,
@@ -30,11 +36,11 @@ impl IntoLua for Received {
                 table.raw_set("from", from.map(|pid| pid.to_string()))?;
                 match self.shared.give(lua, &payload)? {
                     Some(payload) => table.raw_set("payload", payload)?,
-                    // Anybody could end it otherwise, with one message.
+                    // Otherwise any sender could end the script with one message.
                     None => table.raw_set("too_large", true)?,
                 }
                 if let Some(reply) = reply {
-                    table.raw_set("reply", reply::give(lua, reply)?)?;
+                    table.raw_set("reply", give_reply(lua, reply)?)?;
                 }
             }
             Message::Exited { monitor, exit } => {
@@ -88,4 +94,89 @@ fn set_exit(lua: &Lua, shared: &Shared, table: &Table, exit: &Exit) -> mlua::Res
         Some(result) => table.raw_set("result", result),
         None => table.raw_set("result_too_large", true),
     }
+}
+
+/// The type of `message.reply`. Calling it replies.
+struct Reply(Option<ReplyTo>);
+
+/// Registers the type of `message.reply` in the VM.
+pub(super) fn install_reply(module: &ModuleBuilder<'_>) -> mlua::Result<()> {
+    let shared = Arc::clone(module.shared());
+    let methods = module.functions(|methods| {
+        methods.function("is_awaited", |_, _, handle: AnyUserData| {
+            let reply = handle.borrow::<Reply>()?;
+            Ok(reply.0.as_ref().is_some_and(ReplyTo::is_awaited))
+        })
+    })?;
+    let meta = module.functions(|meta| {
+        // `message:reply(payload)` also passes the message, which is not needed.
+        meta.function("reply", move |lua, _, (handle, _, payload): (AnyUserData, Value, Value)| {
+            // Before the reply is taken, so that a script can reply with another payload if this one is refused.
+            let payload = payload_of(lua, &shared, &payload)?;
+            let reply = handle.borrow_mut::<Reply>()?.0.take();
+            let Some(reply) = reply else {
+                return Err(fault::raise(CallError::invalid("the call already has a reply")));
+            };
+            match reply.send(payload) {
+                Ok(()) => Ok(true),
+                Err(ReplyError::Late { .. }) => Ok(false),
+                Err(error) => Err(raised(error)),
+            }
+        })
+    })?;
+    let call: Value = meta.raw_get("reply")?;
+    module.lua().register_userdata_type(|registry: &mut UserDataRegistry<Reply>| {
+        registry.add_meta_field("__index", methods);
+        registry.add_meta_field("__call", call);
+    })
+}
+
+fn give_reply(lua: &Lua, reply: ReplyTo) -> mlua::Result<AnyUserData> {
+    lua.create_any_userdata(Reply(Some(reply)))
+}
+
+/// Reads a pattern of messages.
+pub(super) fn take_pattern(lua: &Lua, shared: &Shared, pattern: &Value) -> Result<Pattern, Refusal> {
+    let Value::Table(table) = pattern else {
+        let kind = convert::type_of(pattern);
+        let example = "{ payload = { tag = \"answer\" } }";
+        return Err(invalid(format!("a pattern is a table such as {example}, not {kind}")).into());
+    };
+    let mut pattern = Pattern::default();
+    for member in table.pairs::<Value, Value>() {
+        let (name, value) = member?;
+        let Value::String(name) = &name else {
+            let kind = convert::type_of(&name);
+            return Err(invalid(format!("a pattern has named members, and not one under {kind}")).into());
+        };
+        match &*name.to_string_lossy() {
+            "kind" => pattern.kind = Some(kind(&value)?),
+            "from" | "pid" => pattern.sender = Some(guest::pid(&text(&value)?)?),
+            "timer" => pattern.timer = Some(guest::timer_ref(&text(&value)?)?),
+            "monitor" => pattern.monitor = Some(guest::monitor_ref(&text(&value)?)?),
+            "payload" => pattern.payload = Some(shared.take_json(lua, &value, "the pattern", MAX_PATTERN)?),
+            _ => {
+                let message =
+                    "a pattern has the members `kind`, `from`, `pid`, `monitor`, `timer` and `payload` only";
+                return Err(invalid(message).into());
+            }
+        }
+    }
+    Ok(pattern)
+}
+
+fn kind(value: &Value) -> Result<MessageKind, Refusal> {
+    let kind = value.as_string().map(mlua::LuaString::to_string_lossy);
+    Ok(match kind.as_deref() {
+        Some("sent") => MessageKind::Sent,
+        Some("exited") => MessageKind::Exited,
+        Some("link_down") => MessageKind::LinkDown,
+        Some("timer") => MessageKind::Timer,
+        Some("group_changed") => MessageKind::GroupChanged,
+        Some("cancelled") => MessageKind::Cancelled,
+        _ => {
+            let message = "`kind` is \"sent\", \"exited\", \"link_down\", \"timer\", \"group_changed\" or \"cancelled\"";
+            return Err(invalid(message).into());
+        }
+    })
 }

@@ -1,19 +1,16 @@
-//! What scripts have of processes.
+//! Processes in scripts.
 
-mod children;
 mod group;
 mod message;
-mod pattern;
-mod reply;
 mod spawn;
-mod timer;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use mlua::{BorrowedStr, Lua, Value};
 
-use self::message::Received;
+use self::message::{MESSAGE_MEMORY, Received, install_reply, take_pattern};
+use self::spawn::{install_children, take_spawn};
 use super::convert;
 use super::fault;
 use super::host::{Given, Refusal, invalid, utf8};
@@ -24,7 +21,7 @@ use crate::payload::Payload;
 use crate::process::guest::{self, Access, destination, process};
 use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Spawned};
 
-/// A [module](LuaModule) with which scripts are processes and deal with others; they find it under `process`.
+/// The [module](LuaModule) `process`, with which scripts run as processes and use others.
 ///
 /// ```
 /// use frame_dispatch::Functions;
@@ -62,78 +59,76 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Sp
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What there is
+/// # Functions
 ///
-/// A process is given by its PID or its name, as strings. What fails is raised as a failed call is: a table with `kind`,
-/// `message` and `retryable`.
+/// A process is given by its PID or its name, as a string. Errors are raised as those of calls are: a table with `kind`, `message`
+/// and `retryable`.
 ///
-/// | | |
+/// | function | |
 /// |---|---|
-/// | `start { host, entry, payload, options, name, messages, monitor, link, owned }` | Starts a process; returns its PID. One that is `owned` ends with the process that starts it, however that ends, and cannot trap that. |
-/// | `spawn_or_signal { … }` | The same, or sends the `messages` to who has the `name`; returns its PID, and whether it is new. |
-/// | `exec { … }` | Starts a process, waits for its end, and returns its result. |
-/// | `start_child(supervisor, { payload, options, name, restart })` | Starts a [child](#children) of a dynamic supervisor; returns its PID and its id. |
+/// | `spawn { host, entry, payload, options, name, messages, monitor, link, owned }` | Spawns a process. Returns its PID. An `owned` process ends with the process that spawns it, however that ends, and cannot trap that. |
+/// | `spawn_or_signal { … }` | Spawns a process, or sends the `messages` to the process that has the `name`. Returns its PID, and whether it is new. |
+/// | `exec { … }` | Spawns a process, waits for its end, and returns its result. |
+/// | `start_child(supervisor, { payload, options, name, restart })` | Starts a [child](#children) of a dynamic supervisor. Returns its PID and its id. |
 /// | `stop_child(supervisor, child)` | Stops a child that it started, given by its PID or its id, and waits for its end. |
 /// | `send(process, payload)` | Sends a message, and waits for room in the mailbox. |
 /// | `call(process, payload, { timeout })` | Sends a request, waits for the reply and returns it. The `timeout` is a number of seconds or a string such as `"2s"`, 5 seconds by default. |
-/// | `try_send(process, payload)` | Sends a message and returns `true`, or `false` where there is no room. |
-/// | `cancel(process, reason, grace)` | Asks a process to end, and tells it the `reason`, a string. After `grace` seconds, or 5, it is terminated. |
-/// | `terminate(process)` | Ends a process where it is. |
+/// | `try_send(process, payload)` | Sends a message. Returns `false` if there is no room. |
+/// | `cancel(process, reason, grace)` | Asks a process to end, for a `reason`, which is a string. It is terminated after `grace` seconds, 5 by default. |
+/// | `terminate(process)` | Terminates a process. |
 /// | `whereis(name)` | The PID of the process that has a name, or `nil`. |
-/// | `lookup(name, timeout)` | The same, and waits for a process that registers the name: for `timeout`, a number of seconds or a string such as `"2s"`, 5 seconds by default. |
+/// | `lookup(name, timeout)` | The same, but waits for a process that registers the name. The `timeout` is a number of seconds or a string such as `"2s"`, 5 seconds by default. |
 /// | `members(group, { host })` | The PIDs of the members of a [group](#groups), the oldest first. |
 /// | `publish(group, payload, { host })` | Sends a message to each member that has room in its mailbox. Returns how many have it, and how many mailboxes were full. |
-/// | `unregister(name)` | Takes a name from a process; returns whether any had it. |
+/// | `unregister(name)` | Takes a name from a process. Returns whether one had it. |
 ///
 /// For scripts that run as processes, and not as functions:
 ///
-/// | | |
+/// | function | |
 /// |---|---|
 /// | `self()` | Its own PID. |
-/// | `receive(timeout)` | Waits for a message, for `timeout` seconds or for ever, and returns it, or `nil`. |
+/// | `receive(timeout)` | Waits for a message, at most for `timeout` seconds. Returns the message, or `nil`. |
 /// | `receive_matching(pattern, timeout)` | The same for a message that matches the [pattern](#selective-receive). |
-/// | `monitor(process)` | Receives the exit of a process, once. Returns a reference, which the exit has as its `monitor`. Each of several monitors of one process delivers it. |
-/// | `demonitor(monitor)` | Ends one monitor. Its exit is not received any more. Returns whether there was anything to undo. The PID is the reference of the monitor that `start` set up. |
-/// | `link(process)`, `unlink(process)` | Ends where that process fails, and the other way round, or no more. |
-/// | `trap_links(boolean)` | Whether it receives the failure of a linked process and lives. |
-/// | `register(name)` | Gives itself a name. |
-/// | `join(group, { host })`, `leave(group, { host })` | Becomes a member of a [group](#groups), or is none any more. Returns whether that changed anything. |
-/// | `watch(group, { host })`, `unwatch(group, { host })` | Is told when members join or leave a [group](#groups), or no more. Returns whether that changed anything. |
-/// | `cancelled()` | Why it was cancelled, or `nil`. |
+/// | `monitor(process)` | Monitors a process, whose exit is received once. Returns a reference, which is the `monitor` of the exit. Each of several monitors of one process delivers the exit. |
+/// | `demonitor(monitor)` | Ends one monitor. Its exit is not received afterwards. Returns whether there was a monitor or an unread exit. The PID is the reference of the monitor that `spawn` set up. |
+/// | `link(process)`, `unlink(process)` | Links it to a process, or ends the link. If one of them fails, the other ends. |
+/// | `trap_links(boolean)` | Sets whether it receives the failure of a linked process instead of ending. |
+/// | `register(name)` | Registers a name for itself. |
+/// | `join(group, { host })`, `leave(group, { host })` | Joins or leaves a [group](#groups). Returns whether that changed anything. |
+/// | `watch(group, { host })`, `unwatch(group, { host })` | Starts or stops receiving changes of a [group](#groups). Returns whether that changed anything. |
+/// | `cancelled()` | The reason for its cancellation, or `nil`. |
 /// | `send_after(time, payload)` | Sends itself the `payload` after `time`, a number of seconds or a string such as `"500ms"`. Returns the reference of the timer. |
-/// | `send_every(period, payload)` | The same, again and again. Ticks that come due while one is unread are skipped, and counted. |
-/// | `cancel_timer(timer)` | Ends a timer. No message of it is received any more. Returns whether there was anything to undo. |
+/// | `send_every(period, payload)` | The same, repeatedly. Ticks that come due while one is unread are skipped and counted. |
+/// | `cancel_timer(timer)` | Cancels a timer. No message of it is received afterwards. Returns whether there was a timer or an unread message. |
 ///
 /// A message is a table with a `kind`:
 ///
 /// | `kind` | |
 /// |---|---|
-/// | `"sent"` | A message or a call. `from` is the PID of the process that sent the `payload`, itself or through a function, or `nil`. A payload that does not fit into the memory left is not there, and `too_large` is `true`. If it is a call, it has `reply`. |
-/// | `"exited"` | A monitored process ended: `pid`; `monitor`, the reference of the monitor; `reason`, as [`ExitReason::as_str`] names it; `message`, the same in words; the `result`, where it was done, or `result_too_large` if that does not fit; where it failed the `error`, as that of a failed call, if that fits; where a link ended it the `origin`, which failed first. |
-/// | `"link_down"` | The same of a linked process. |
-/// | `"timer"` | A timer that it set was due: `timer`, the reference; `payload` or `too_large`; `from`, its own PID; and `missed`, how many further ticks came due before this one was received. |
-/// | `"group_changed"` | Members have joined or left the `group` of the `host`, which it watches. One is unread at most. |
-/// | `"cancelled"` | It is to end, because of `reason`, in `grace` seconds; `nil` is any time. |
+/// | `"sent"` | A message or a call. `from` is the PID of the process that sent the `payload`, itself or through a function, or `nil`. A payload that does not fit into the remaining memory is missing, and `too_large` is `true`. A call has `reply`. |
+/// | `"exited"` | A monitored process ended: `pid`; `monitor`, the reference of the monitor; `reason`, a name of [`ExitReason::as_str`]; `message`, the reason in words; `result` after a normal exit, or `result_too_large` if that does not fit; `error` after a failure, as that of a failed call, if it fits; and `origin`, the process that failed first, if a link ended it. |
+/// | `"link_down"` | The same, for a linked process. |
+/// | `"timer"` | A timer was due: `timer`, the reference; `payload` or `too_large`; `from`, its own PID; and `missed`, the number of further ticks that came due before this one was received. |
+/// | `"group_changed"` | Members have joined or left the watched `group` of the `host`. At most one such message of a group is unread. |
+/// | `"cancelled"` | It was asked to end, for `reason`, within `grace` seconds. Without a limit `grace` is `nil`. |
 ///
-/// `message:reply(payload)` replies to a call, once. It returns `true`, or `false` if the caller waits no longer; a second reply
-/// is an error. `message.reply:is_awaited()` returns whether the caller still waits. A script may reply later, after other
-/// messages. The caller learns that there is no reply when the script has ended, or the garbage collector has found that the
-/// message is in use no more.
+/// `message:reply(payload)` replies to a call, once. It returns `true`, or `false` if the caller no longer waits. A second reply is an
+/// error. `message.reply:is_awaited()` returns whether the caller still waits. A script may reply later, after other messages. The
+/// caller learns that there is no reply when the script has ended, or the garbage collector has collected the message.
 ///
 /// A call fails with `kind`:
 ///
 /// | `kind` | |
 /// |---|---|
-/// | `"not_found"` | There is no such process, or it had ended. |
+/// | `"not_found"` | The process is unknown, or had ended. |
 /// | `"exhausted"` | Its mailbox stayed full, or too many calls of this process wait for replies. |
 /// | `"deadline"` | The reply did not come in time. A late one is discarded. |
 /// | `"unavailable"` | The process ended, or dropped the request, before it replied. |
-/// | `"invalid"` | The process is this one, or waits for it. A function that a process called counts as that process. |
+/// | `"invalid"` | The process is the caller, or waits for it. A function that a process called counts as that process. |
 ///
 /// # Selective receive
 ///
-/// `receive_matching` takes the oldest message that has all that the pattern sets, and leaves the others in the mailbox, in their
-/// order. A pattern is a table with some of: `kind`; `from` or `pid`, a PID, of the process that sent the message or ended;
+/// `receive_matching` takes the oldest message that matches the pattern, and leaves the others in the mailbox, in their order. A pattern is a table with some of: `kind`; `from` or `pid`, a PID, of the process that sent the message or ended;
 /// `monitor` or `timer`, a reference; and `payload`, which the payload contains. A table contains one that has fewer members or
 /// elements. The JSON of a pattern has 4 096 bytes at most.
 ///
@@ -141,45 +136,44 @@ use crate::process::{Destination, ProcessManager, SendError, SendErrorReason, Sp
 /// local answer = process.receive_matching({ from = worker, payload = { tag = "answer", id = 7 } }, 5)
 /// ```
 ///
-/// Each message is looked at once for each time that a script waits, without entering the script. If the mailbox is full, the
-/// messages of senders that wait for room are looked at, too, and one that matches is let in. So others that fill a mailbox do
-/// not keep out what its script waits for, unless that is sent with `try_send`. A message of kind `cancelled` stays in the
-/// mailbox unless the pattern matches it; `process.cancelled()` returns the reason at any time.
+/// Each message is matched once for each wait, without entering the script. If the mailbox is full, the messages of senders that wait
+/// for room are matched too, and one that matches is let in. So others that fill a mailbox cannot keep out the message that its
+/// script waits for, unless that is sent with `try_send`. A message of kind `cancelled` stays in the mailbox unless the pattern
+/// matches it. `process.cancelled()` returns the reason at any time.
 ///
 /// # Children
 ///
-/// A [dynamic supervisor](crate::process::supervisor::DynamicSpec) is given by its id, such as `"app:pool"`. It starts a child as its
-/// specification says, but for what the script sets: the `payload`; `options`, over those of the specification; the `name`; and
-/// `restart`, which is `"permanent"`, `"transient"` or `"temporary"`. A supervisor that is about to start is waited for, for 5 seconds
-/// by default. The child inherits from the frame of the script, each time that it
-/// is started. It outlives the script, and ends with its supervisor. A restart gives it another PID; it keeps its id.
+/// A [dynamic supervisor](crate::process::supervisor::DynamicSpec) is given by its id, such as `"app:pool"`. It starts a child from its
+/// specification. The script may set the `payload`; `options`, which take precedence over those of the specification; the `name`; and
+/// `restart`, which is `"permanent"`, `"transient"` or `"temporary"`. A supervisor that is about to start is waited for, 5 seconds by
+/// default. The child inherits from the frame of the script at each start. It outlives the script, and ends with its supervisor. A
+/// restart changes its PID and keeps its id.
 ///
 /// ```lua
 /// local pid, id = process.start_child("app:pool", { payload = { room = "rust" }, name = "room rust" })
 /// process.stop_child("app:pool", id)
 /// ```
 ///
-/// A script may start a child where it may start a process: on its own host, and on those that its frame grants. It may stop the
+/// A script may start a child on the hosts on which it may spawn processes: its own, and those that its frame grants. It may stop the
 /// children that it started itself. A child that fails too often is removed, and its supervisor goes on.
 ///
 /// # Groups
 ///
-/// A group has a name, and is of a host: that of the process that the script is or is called by, unless `host` names another on
-/// which the script may start processes. A member leaves when it ends. A host limits how many
+/// A group has a name on a host: that of the process that the script is or is called by, unless `host` names another on which the
+/// script may spawn processes. A member leaves when it ends. A host limits how many
 /// [members](crate::process::HostConfig::group_members) each of its groups has, and in how many
 /// [groups](crate::process::HostConfig::groups) each of its processes is. `publish` waits for no member, so one whose mailbox is full
 /// misses the message. A member receives what it publishes itself.
 ///
 /// # What a script may do to others
 ///
-/// PIDs are numbers, so that a script can guess those of processes it was never told of. It can send to any, as it can call
-/// any function. All else it can do only to itself and to those that it started: monitor, link, cancel and terminate
-/// them, and take their names. For the exit of a process tells its result, a link ends the other as well, and the
-/// rest needs no reason. Where all scripts are [trusted](Self::trusted) they can do so to all.
+/// PIDs are numbers, so a script can guess those of other processes. It can send to all of them, as it can call any function. It can
+/// monitor, link, cancel and terminate, and unregister the names of, only itself and the processes that it spawned: an exit contains
+/// the result of the process, and a link ends both. [Trusted](Self::trusted) scripts can do so to all processes.
 ///
-/// A script may start every process, and take every name. It may do so on its own host, that of the process that it is or is
-/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY); hosts
-/// [bound](crate::process::HostConfig::processes) how many. Where all scripts are trusted they may do so on every host.
+/// A script may spawn every registered process, with every free name, on its own host, which is that of the process that it is or is
+/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY). Hosts
+/// [limit](crate::process::HostConfig::processes) how many. Trusted scripts may do so on every host.
 ///
 /// [`ExitReason::as_str`]: crate::process::ExitReason::as_str
 #[derive(Debug, Clone)]
@@ -188,14 +182,13 @@ pub struct ProcessModule {
 }
 
 impl ProcessModule {
-    /// For the processes of `manager`, which this does not keep.
+    /// Creates the module for the processes of `manager`, to which it holds a weak reference.
     #[must_use]
     pub fn new(manager: &ProcessManager) -> Self {
         Self { access: Access::new(manager) }
     }
 
-    /// The same, for scripts that may do to all processes what others [may](Self#what-a-script-may-do-to-others) to their
-    /// own.
+    /// Lets scripts do to all processes what others [may](Self#what-a-script-may-do-to-others) do to their own.
     #[must_use]
     pub fn trusted(self) -> Self {
         Self { access: self.access.trusted() }
@@ -206,8 +199,8 @@ impl ProcessModule {
         module.prepared_function("receive", move |lua, ctx, timeout: Option<f64>| {
             let mut process = process(&ctx, "receive").map_err(fault::raise)?;
             let timeout = timeout.map(|timeout| seconds(timeout, "the timeout")).transpose()?;
-            if !shared.has_room(lua, message::BARE) {
-                // It would be taken out of the mailbox, and lost.
+            if !shared.has_room(lua, MESSAGE_MEMORY) {
+                // The message would be taken out of the mailbox and lost.
                 return Err(fault::out_of_memory());
             }
             let shared = Arc::clone(&shared);
@@ -226,9 +219,9 @@ impl ProcessModule {
             "receive_matching",
             move |lua, ctx, (wanted, timeout): (Value, Option<f64>)| {
                 let process = process(&ctx, "receive_matching").map_err(fault::raise)?;
-                let wanted = pattern::take(lua, &shared, &wanted)?;
+                let wanted = take_pattern(lua, &shared, &wanted)?;
                 let timeout = timeout.map(|timeout| seconds(timeout, "the timeout")).transpose()?;
-                if !shared.has_room(lua, message::BARE) {
+                if !shared.has_room(lua, MESSAGE_MEMORY) {
                     return Err(fault::out_of_memory());
                 }
                 let shared = Arc::clone(&shared);
@@ -272,31 +265,31 @@ impl ProcessModule {
         })
     }
 
-    fn install_starting(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+    fn install_spawning(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
-        module.function("spawn", move |lua, ctx, start: Value| {
-            let start = spawn::take(lua, &shared, &start)?;
-            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
-            Ok(manager.spawn(&ctx, start).map_err(raised)?.to_string())
+        module.function("spawn", move |lua, ctx, spawn: Value| {
+            let spawn = take_spawn(lua, &shared, &spawn)?;
+            let manager = access.manager_for_spawn(&ctx, &spawn).map_err(fault::raise)?;
+            Ok(manager.spawn(&ctx, spawn).map_err(raised)?.to_string())
         })?;
 
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
-        module.prepared_function("spawn_or_signal", move |lua, ctx, start: Value| {
-            let start = spawn::take(lua, &shared, &start)?;
+        module.prepared_function("spawn_or_signal", move |lua, ctx, spawn: Value| {
+            let spawn = take_spawn(lua, &shared, &spawn)?;
             let access = access.clone();
             Ok(async move {
-                let started = access.spawn_or_signal(&ctx, start).await.map_err(fault::raise)?;
-                Ok((started.pid().to_string(), matches!(started, Spawned::New(_))))
+                let spawned = access.spawn_or_signal(&ctx, spawn).await.map_err(fault::raise)?;
+                Ok((spawned.pid().to_string(), matches!(spawned, Spawned::New(_))))
             })
         })?;
 
         let (access, shared) = (self.access.clone(), Arc::clone(module.shared()));
-        module.prepared_function("exec", move |lua, ctx, start: Value| {
-            let start = spawn::take(lua, &shared, &start)?;
-            let manager = access.starting(&ctx, &start).map_err(fault::raise)?;
+        module.prepared_function("exec", move |lua, ctx, spawn: Value| {
+            let spawn = take_spawn(lua, &shared, &spawn)?;
+            let manager = access.manager_for_spawn(&ctx, &spawn).map_err(fault::raise)?;
             let shared = Arc::clone(&shared);
             Ok(async move {
-                let payload = manager.exec(&ctx, start).await;
+                let payload = manager.exec(&ctx, spawn).await;
                 let payload = payload.map_err(|error| fault::raise(guest::exec_error(error)))?;
                 Ok(Given { payload, shared })
             })
@@ -393,23 +386,44 @@ impl LuaModule for ProcessModule {
     }
 
     fn install(&self, module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
-        reply::install(module)?;
+        install_reply(module)?;
         self.install_messages(module)?;
-        self.install_starting(module)?;
-        children::install(module, &self.access)?;
+        self.install_spawning(module)?;
+        install_children(module, &self.access)?;
         self.install_ending(module)?;
         self.install_relations(module)?;
         self.install_names(module)?;
-        timer::install(module)?;
+        install_timers(module)?;
         group::install(module, &self.access)
     }
+}
+
+fn install_timers(module: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
+    let shared = Arc::clone(module.shared());
+    module.function("send_after", move |lua, ctx, (time, payload): (Value, Value)| {
+        let process = process(&ctx, "send_after").map_err(fault::raise)?;
+        let (time, payload) = (duration(&time, "the time")?, payload_of(lua, &shared, &payload)?);
+        Ok(process.send_after(time, payload).map_err(raised)?.to_string())
+    })?;
+
+    let shared = Arc::clone(module.shared());
+    module.function("send_every", move |lua, ctx, (period, payload): (Value, Value)| {
+        let process = process(&ctx, "send_every").map_err(fault::raise)?;
+        let (period, payload) = (duration(&period, "the period")?, payload_of(lua, &shared, &payload)?);
+        Ok(process.send_every(period, payload).map_err(raised)?.to_string())
+    })?;
+
+    module.function("cancel_timer", |_, ctx, timer: Value| {
+        let process = process(&ctx, "cancel_timer").map_err(fault::raise)?;
+        Ok(process.cancel_timer(guest::timer_ref(&text(&timer)?).map_err(fault::raise)?))
+    })
 }
 
 fn raised(error: impl Into<CallError>) -> mlua::Error {
     fault::raise(error.into())
 }
 
-/// What a script names a process with.
+/// Reads the PID or the name of a process.
 fn text(process: &Value) -> Result<BorrowedStr, Refusal> {
     let Value::String(text) = process else {
         let kind = convert::type_of(process);
@@ -419,7 +433,7 @@ fn text(process: &Value) -> Result<BorrowedStr, Refusal> {
     Ok(text.to_str()?)
 }
 
-/// Where a script sends a message, kept for as long as that waits.
+/// Reads a destination.
 fn to(process: &Value) -> Result<Destination<'static>, Refusal> {
     Ok(match destination(&text(process)?)? {
         Destination::Pid(pid) => Destination::Pid(pid),
@@ -431,7 +445,7 @@ fn payload_of(lua: &Lua, shared: &Shared, payload: &Value) -> Result<Payload, Re
     Ok(shared.take(lua, payload, "the message", shared.payload)?)
 }
 
-/// The timeout among the options of a call.
+/// Reads the timeout from the options of a call.
 fn timeout_of(options: &Value) -> Result<Option<Duration>, Refusal> {
     let table = match options {
         Value::Nil => return Ok(None),
@@ -456,7 +470,7 @@ fn timeout_of(options: &Value) -> Result<Option<Duration>, Refusal> {
     Ok(timeout)
 }
 
-/// A time that a script gives as a number of seconds or as text.
+/// Reads a duration: a number of seconds, or text.
 fn duration(value: &Value, name: &str) -> Result<Duration, Refusal> {
     match value {
         Value::String(text) => Ok(humantime::parse_duration(&text.to_str()?).map_err(|error| {
@@ -473,7 +487,7 @@ fn duration(value: &Value, name: &str) -> Result<Duration, Refusal> {
     }
 }
 
-/// A time that a script gives. One that is too long to be counted is without end.
+/// Converts a number of seconds. One that is too large becomes [`Duration::MAX`].
 fn seconds(seconds: f64, name: &str) -> Result<Duration, Refusal> {
     if seconds.is_nan() || seconds < 0.0 {
         let message = format!("{name} is a number of seconds, 0 or more, and not {seconds}");

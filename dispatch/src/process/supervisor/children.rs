@@ -1,29 +1,31 @@
-//! The children of a supervisor that runs.
+//! The children of a running supervisor.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use frame_registry::Frame;
 use rustc_hash::FxBuildHasher;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::Instant;
 
-use super::super::spawn::Spawn;
-use super::dynamic::{DynamicChild, DynamicSpec, StartedChild};
 use super::error::{ControlError, DownReason};
-use super::handle::{ChildInfo, ChildState, LastExit, Reply};
-use super::intensity::Restarts;
-use super::spec::{ChildSpec, Restart, Shutdown};
+use super::handle::{Reply, StartedChild};
+use super::restarts::RestartCounter;
+use super::spec::{ChildSpec, DynamicChild, DynamicSpec, Restart, Shutdown};
 use crate::pid::Pid;
+use crate::process::Spawn;
 
-/// A child's place in the order in which they are started; never another's.
+/// The place of a child in the start order. It is never reused.
 pub(super) type Key = u64;
 
-/// The new keys of children, by those that they had.
+/// The new keys of children, by their old keys.
 pub(super) type Rekeyed = HashMap<Key, Key, FxBuildHasher>;
 
-/// The children, found by their place, their id and their process.
+/// The children, by place, id and process.
 #[derive(Default)]
-pub(super) struct Children {
+pub(super) struct ChildTable {
     next: Key,
     in_order: BTreeMap<Key, Child>,
     by_id: HashMap<Arc<str>, Key, FxBuildHasher>,
@@ -36,24 +38,24 @@ pub(super) struct Child {
     pub(super) shutdown: Shutdown,
     pub(super) origin: Origin,
     pub(super) parent: Parent,
-    pub(super) life: Life,
-    /// Whether it was added and has not been started. If it does not start, it is removed.
+    pub(super) phase: ChildPhase,
+    /// Whether it was added and has not been started. It is removed if it does not start.
     pub(super) is_added: bool,
     /// Whether it is down because its code is quarantined.
     pub(super) is_quarantined: bool,
-    /// How often it was started.
+    /// The number of its starts.
     pub(super) starts: u64,
-    /// How often it failed in a row.
+    /// The number of its failures in a row.
     pub(super) failures: u32,
-    /// Why it was down the last time, and since when.
+    /// Why and since when it was down the last time.
     pub(super) last: Option<(DownReason, Instant)>,
-    /// Those that asked for its start.
+    /// The callers that wait for its start.
     pub(super) starting: Vec<Reply<StartedChild>>,
-    /// Those that asked for its removal; there are some if it is to be removed.
+    /// The callers that wait for its removal. It is to be removed if there are any.
     pub(super) removing: Vec<Reply<()>>,
 }
 
-/// What a child is started from.
+/// The origin of a child's process.
 pub(super) enum Origin {
     Spec(Box<Spawn>),
     /// The specification of a dynamic supervisor.
@@ -65,42 +67,43 @@ pub(super) struct Dynamic {
     pub(super) child: DynamicChild,
     /// The unit that started it.
     pub(super) starter: Option<Pid>,
-    /// Its own restarts, if it was started by a guest, whose failures are nothing to others.
-    pub(super) own_restarts: Option<Restarts>,
+    /// Its own restarts, if it was started by a guest, whose failures must not end the supervisor.
+    pub(super) own_restarts: Option<RestartCounter>,
 }
 
-/// Whose frame a child's inherits from, each time it is started.
+/// The unit whose frame the frame of a child inherits from, at each start.
 pub(super) enum Parent {
     Supervisor,
-    /// Whoever added it; no frame if that was outside of any function.
+    /// The unit that added it. `None` for a root context.
     Other(Option<Frame>),
 }
 
+/// The phase of a child's process.
 #[derive(Clone, Copy)]
-pub(super) enum Life {
+pub(super) enum ChildPhase {
     Running {
         pid: Pid,
         since: Instant,
     },
-    /// It was told to end.
+    /// Asked to end.
     Stopping {
         pid: Pid,
         since: Instant,
-        /// How often it is waited for again; none where it was not killed yet.
+        /// How many more waits it is given. `None` if it was not terminated yet.
         waits: Option<u32>,
     },
     Down,
 }
 
-/// What was known of a process that has ended.
-pub(super) struct Ended {
-    /// When it was started.
+/// A child's process that has ended.
+pub(super) struct EndedChild {
+    /// The time of its start.
     pub(super) since: Instant,
-    /// Whether its supervisor had told it to end.
+    /// Whether its supervisor had asked it to end.
     pub(super) was_stopping: bool,
 }
 
-impl Life {
+impl ChildPhase {
     pub(super) const fn pid(self) -> Option<Pid> {
         match self {
             Self::Running { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
@@ -118,12 +121,12 @@ impl Child {
         matches!(self.origin, Origin::Dynamic(_))
     }
 
-    /// Whether it is a dynamic one that `unit` started.
+    /// Returns whether it is a dynamic child that `unit` started.
     pub(super) fn is_started_by(&self, unit: Pid) -> bool {
         matches!(&self.origin, Origin::Dynamic(dynamic) if dynamic.starter == Some(unit))
     }
 
-    /// Makes a dynamic one what its specification says, which may be another, from its next end on.
+    /// Applies a changed specification to a dynamic child, from its next exit on.
     pub(super) fn take_rules(&mut self, template: &ChildSpec) {
         if let Origin::Dynamic(dynamic) = &self.origin {
             self.restart = dynamic.child.restart.unwrap_or(template.restart);
@@ -138,7 +141,7 @@ impl Child {
             shutdown,
             origin,
             parent,
-            life: Life::Down,
+            phase: ChildPhase::Down,
             is_added: false,
             is_quarantined: false,
             starts: 0,
@@ -149,7 +152,7 @@ impl Child {
         }
     }
 
-    /// A child of a dynamic supervisor.
+    /// Creates a child of a dynamic supervisor.
     pub(super) fn dynamic(id: Arc<str>, spec: &DynamicSpec, dynamic: Dynamic, parent: Parent) -> Self {
         let ChildSpec { restart, shutdown, .. } = spec.template;
         let restart = dynamic.child.restart.unwrap_or(restart);
@@ -157,16 +160,16 @@ impl Child {
     }
 
     pub(super) fn info(&self, is_recovering: bool) -> ChildInfo {
-        let state = match self.life {
-            Life::Running { .. } => ChildState::Running,
-            Life::Stopping { .. } => ChildState::Stopping,
-            Life::Down if is_recovering => ChildState::Waiting,
-            Life::Down if self.is_quarantined => ChildState::Quarantined,
-            Life::Down => ChildState::Done,
+        let state = match self.phase {
+            ChildPhase::Running { .. } => ChildState::Running,
+            ChildPhase::Stopping { .. } => ChildState::Stopping,
+            ChildPhase::Down if is_recovering => ChildState::Waiting,
+            ChildPhase::Down if self.is_quarantined => ChildState::Quarantined,
+            ChildPhase::Down => ChildState::Done,
         };
         ChildInfo {
             id: self.id.to_string(),
-            pid: self.life.pid(),
+            pid: self.phase.pid(),
             restart: self.restart,
             state,
             restarts: self.starts.saturating_sub(1),
@@ -177,19 +180,19 @@ impl Child {
         }
     }
 
-    /// Answers those that asked for its start.
-    pub(super) fn answer(&mut self, outcome: &Result<StartedChild, ControlError>) {
+    /// Replies to the callers that wait for its start.
+    pub(super) fn reply_started(&mut self, outcome: &Result<StartedChild, ControlError>) {
         for reply in self.starting.drain(..) {
             let _ = reply.send(outcome.clone());
         }
     }
 }
 
-impl Children {
-    /// Adds one behind the others; none if its id is taken.
+impl ChildTable {
+    /// Adds a child after the others. Returns `None` if its id is taken.
     pub(super) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
-        let ChildSpec { id, start, restart, shutdown } = spec;
-        self.insert(Child::new(id, (restart, shutdown), Origin::Spec(Box::new(start)), parent))
+        let ChildSpec { id, spawn, restart, shutdown } = spec;
+        self.insert(Child::new(id, (restart, shutdown), Origin::Spec(Box::new(spawn)), parent))
     }
 
     pub(super) fn insert(&mut self, child: Child) -> Option<Key> {
@@ -203,14 +206,14 @@ impl Children {
         Some(key)
     }
 
-    /// Forgets one, and tells those who asked for anything about it.
+    /// Removes a child, and replies to all callers that wait for it.
     pub(super) fn remove(&mut self, key: Key) {
         let Some(mut child) = self.in_order.remove(&key) else { return };
         self.by_id.remove(&child.id);
-        if let Some(pid) = child.life.pid() {
+        if let Some(pid) = child.phase.pid() {
             self.by_pid.remove(&pid);
         }
-        child.answer(&Err(ControlError::Removed { id: Arc::clone(&child.id) }));
+        child.reply_started(&Err(ControlError::Removed { id: Arc::clone(&child.id) }));
         for reply in child.removing {
             let _ = reply.send(Ok(()));
         }
@@ -225,7 +228,7 @@ impl Children {
     }
 
     pub(super) fn is_down(&self, key: Key) -> bool {
-        self.in_order.get(&key).is_none_or(|child| child.life.is_down())
+        self.in_order.get(&key).is_none_or(|child| child.phase.is_down())
     }
 
     pub(super) fn find(&self, id: &str) -> Option<Key> {
@@ -236,33 +239,33 @@ impl Children {
         self.by_pid.get(&pid).copied()
     }
 
-    /// A child's process runs.
+    /// Notes that a child was started.
     pub(super) fn started(&mut self, key: Key, pid: Pid, now: Instant) {
         let Some(child) = self.in_order.get_mut(&key) else { return };
-        child.life = Life::Running { pid, since: now };
+        child.phase = ChildPhase::Running { pid, since: now };
         child.starts += 1;
         child.is_added = false;
         child.is_quarantined = false;
         self.by_pid.insert(pid, key);
         let started = StartedChild { id: Arc::clone(&child.id), pid };
-        child.answer(&Ok(started));
+        child.reply_started(&Ok(started));
     }
 
-    /// A process has ended. Gives the child whose it was, which is down, and what was known of it.
-    pub(super) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, Ended)> {
+    /// Notes that a process has ended. Returns its child, which is down now.
+    pub(super) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, EndedChild)> {
         let key = self.by_pid.remove(&pid)?;
         let child = self.in_order.get_mut(&key)?;
-        let ended = match child.life {
-            Life::Running { since, .. } => Ended { since, was_stopping: false },
-            Life::Stopping { since, .. } => Ended { since, was_stopping: true },
-            Life::Down => return None,
+        let ended = match child.phase {
+            ChildPhase::Running { since, .. } => EndedChild { since, was_stopping: false },
+            ChildPhase::Stopping { since, .. } => EndedChild { since, was_stopping: true },
+            ChildPhase::Down => return None,
         };
-        child.life = Life::Down;
+        child.phase = ChildPhase::Down;
         Some((key, child, ended))
     }
 
-    /// Puts the children of these ids first, in this order; the others stay behind them in theirs. Returns the new key of each;
-    /// none where all are in order.
+    /// Puts the children with these ids first, in this order, and keeps the order of the others after them. Returns all new keys, or
+    /// none if the order is unchanged.
     pub(super) fn arrange(&mut self, ids: &[Arc<str>]) -> Rekeyed {
         let mut order: Vec<Key> = ids.iter().filter_map(|id| self.find(id)).collect();
         let mut is_placed = HashSet::with_hasher(FxBuildHasher);
@@ -277,7 +280,7 @@ impl Children {
             let new = self.next;
             self.next += 1;
             self.by_id.insert(Arc::clone(&child.id), new);
-            if let Some(pid) = child.life.pid() {
+            if let Some(pid) = child.phase.pid() {
                 self.by_pid.insert(pid, new);
             }
             self.in_order.insert(new, child);
@@ -286,7 +289,7 @@ impl Children {
         rekeyed
     }
 
-    /// In order.
+    /// Returns the children in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
         self.in_order.iter().map(|(&key, child)| (key, child))
     }
@@ -295,7 +298,7 @@ impl Children {
         self.in_order.values_mut()
     }
 
-    /// In order, from one on.
+    /// Returns the keys in order, from `first` on.
     pub(super) fn keys_from(&self, first: Key) -> impl Iterator<Item = Key> {
         self.in_order.range(first..).map(|(&key, _)| key)
     }
@@ -310,5 +313,89 @@ impl Children {
 
     pub(super) fn is_empty(&self) -> bool {
         self.in_order.is_empty()
+    }
+}
+
+/// A snapshot of a child of a supervisor.
+#[derive(Debug, Clone, serde::Serialize)]
+#[non_exhaustive]
+pub struct ChildInfo {
+    /// Its id in its supervisor.
+    pub id: String,
+    /// Its process, if one is alive.
+    pub pid: Option<Pid>,
+    /// After which exits it is restarted.
+    pub restart: Restart,
+    /// Its state.
+    pub state: ChildState,
+    /// How often it was restarted, for any reason.
+    pub restarts: u64,
+    /// Why it was down the last time.
+    pub last: Option<LastExit>,
+}
+
+/// The last time that a child was down. Its `Display` is the reason.
+///
+/// Its serialised form is an object: `reason`, the [name](DownReason::as_str) of the reason; `message`, the reason in words; and
+/// `ago`, in seconds.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LastExit {
+    /// How it ended, or why it did not start.
+    pub reason: DownReason,
+    /// How long ago that was.
+    pub ago: Duration,
+}
+
+impl fmt::Display for LastExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+impl Serialize for LastExit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("reason", self.reason.as_str())?;
+        map.serialize_entry("message", &self.reason.to_string())?;
+        map.serialize_entry("ago", &self.ago.as_secs_f64())?;
+        map.end()
+    }
+}
+
+/// The state of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChildState {
+    /// Its process runs.
+    Running,
+    /// Its process was asked to end, and has not ended.
+    Stopping,
+    /// It will be started after its [backoff](super::Backoff), and after the children that have to end or start before it.
+    Waiting,
+    /// It has ended, and is not restarted automatically.
+    Done,
+    /// It has ended, and is not restarted, because its code is [quarantined](crate::Quarantine). A
+    /// [restart](super::SupervisorHandle::restart) starts it after its code was replaced.
+    Quarantined,
+}
+
+impl ChildState {
+    /// Returns its name: `running`, `stopping`, `waiting`, `done` or `quarantined`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Waiting => "waiting",
+            Self::Done => "done",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+impl fmt::Display for ChildState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }

@@ -1,59 +1,52 @@
-//! Why a supervisor was not built, gave up, or did not do what it was asked.
+//! Errors of building and controlling supervisors, and the reasons for which children are down.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::error::SpawnError;
-use super::super::exit::ExitReason;
-use super::super::host::HostId;
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::pid::Pid;
+use crate::process::{ExitReason, HostId, SpawnError};
 
-/// A supervisor was not built, or a child not added, because of what it was to be.
+/// The specification of a supervisor or a child is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpecError {
-    /// A child without an id.
-    #[error("a child has the empty id; give it one that says what it is")]
+    /// A child has an empty id.
+    #[error("a child has an empty id; set one")]
     EmptyId,
-    /// Two children of one id.
-    #[error("two children have the id `{id}`; give each one of its own")]
+    /// Two children have the same id.
+    #[error("two children have the id `{id}`; give each its own id")]
     DuplicateId {
         /// The id.
         id: Arc<str>,
     },
-    /// Restarts counted within no time.
-    #[error(
-        "restarts are counted within no time, so there would never be too many; \
-         write a window such as `Duration::from_secs(5)`"
-    )]
+    /// The window in which restarts are counted is zero.
+    #[error("the window of the restart policy must be greater than zero, so that restarts are counted")]
     ZeroWindow,
-    /// Delays that become shorter, or are no number.
-    #[error("the factor of the backoff is {factor}; write one of at least 1, such as 2.0")]
+    /// The factor of the backoff would make delays shorter, or is not a number.
+    #[error("invalid backoff factor {factor}; it must be at least 1, such as 2.0")]
     Factor {
         /// The factor.
         factor: f64,
     },
-    /// A random part that is none.
-    #[error("the jitter of the backoff is {jitter}; write a part from 0 to 1, such as 0.1")]
+    /// The jitter of the backoff is not a part from 0 to 1.
+    #[error("invalid backoff jitter {jitter}; it must be from 0 to 1, such as 0.1")]
     Jitter {
         /// The jitter.
         jitter: f64,
     },
-    /// A first delay that is longer than the longest.
-    #[error(
-        "the first delay of the backoff, {first:?}, is longer than its longest, {max:?}; write the shorter first"
-    )]
+    /// The first delay of the backoff is longer than the longest.
+    #[error("the first backoff delay {first:?} is longer than the longest, {max:?}; swap them")]
     Delays {
         /// The first delay.
         first: Duration,
-        /// The longest.
+        /// The longest delay.
         max: Duration,
     },
 }
 
-/// Why a child is not up: how it ended, or why it did not start.
+/// The reason for which a child is down.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum DownReason {
@@ -61,12 +54,12 @@ pub enum DownReason {
     Exited(ExitReason),
     /// It did not start.
     NotStarted(Arc<SpawnError>),
-    /// It was killed and has not ended, because it blocks its thread.
+    /// It was terminated and has not ended, because it blocks its thread.
     Blocked,
 }
 
 impl DownReason {
-    /// Its name in text: that of the [exit](ExitReason::as_str), `not_started` or `blocked`.
+    /// Returns its name: that of the [exit reason](ExitReason::as_str), `not_started` or `blocked`.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Exited(reason) => reason.as_str(),
@@ -83,13 +76,13 @@ impl fmt::Display for DownReason {
             Self::NotStarted(error) => {
                 write!(f, "it was not started: {}", WithCauses(&**error))
             }
-            Self::Blocked => f.write_str("it was killed and still blocks its thread"),
+            Self::Blocked => f.write_str("it was terminated and still blocks its thread"),
         }
     }
 }
 
-/// A supervisor gave up: its children had to be started again too often. It is the
-/// [source](std::error::Error::source) of the error that the supervisor then fails with.
+/// A supervisor gave up, because its children had to be restarted too often. It is the [source](std::error::Error::source) of the
+/// supervisor's error.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
     "children had to be restarted {restarts} times within {window:?}, where {allowed} times are allowed; \
@@ -97,52 +90,52 @@ impl fmt::Display for DownReason {
 )]
 #[non_exhaustive]
 pub struct TooManyRestarts {
-    /// The child that was to be started again when it was too often.
+    /// The child whose restart was one too many.
     pub child: Arc<str>,
-    /// How often children, this and others, had to be started again, the last time included.
+    /// The number of restarts of all children, this one included.
     pub restarts: usize,
-    /// How often they may be.
+    /// The number of restarts that are allowed.
     pub allowed: u32,
-    /// Within which time.
+    /// The time in which restarts are counted.
     pub window: Duration,
-    /// Why that child was not up.
+    /// Why that child was down.
     pub reason: DownReason,
 }
 
-/// A supervisor did not do what it was asked through its [handle](super::SupervisorHandle). Shown, it says the causes as well, so
-/// it has no [source](std::error::Error::source).
+/// A supervisor did not execute a command of its [handle](super::SupervisorHandle). Its `Display` contains the causes, so it has no
+/// [source](std::error::Error::source).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// No process of the supervisor runs, or it has not started its children yet.
+    /// No process of the supervisor is running, or it has not started its children yet.
     NotRunning,
-    /// Several processes of the supervisor run.
+    /// Several processes of the supervisor are running.
     Several {
-        /// Which.
+        /// The processes.
         running: Vec<Pid>,
     },
     /// The supervisor is shutting down its children, or has ended.
     ShuttingDown,
-    /// There is no child of the id.
+    /// No child has the id.
     UnknownChild {
         /// The id.
         id: Arc<str>,
     },
-    /// The child was removed before it was up.
+    /// The child was removed before it was started.
     Removed {
         /// The id.
         id: Arc<str>,
     },
-    /// The child cannot be added as it is.
+    /// The specification of the child is not valid.
     Spec {
-        /// Why.
+        /// The reason.
         source: SpecError,
     },
     /// The child was not started.
     NotStarted {
         /// The id.
         id: Arc<str>,
-        /// Why.
+        /// The reason.
         source: Arc<SpawnError>,
     },
     /// The code of the child is [quarantined](crate::Quarantine).
@@ -150,21 +143,21 @@ pub enum ControlError {
         /// The id.
         id: Arc<str>,
     },
-    /// No child has this process, which may have been restarted since.
+    /// No child has this process. The child may have been restarted.
     UnknownProcess {
         /// The process.
         pid: Pid,
     },
-    /// The supervisor is dynamic: each of its children is one of its [specification](super::DynamicSpec).
+    /// The supervisor is dynamic: its children are started from its [specification](super::DynamicSpec).
     Dynamic,
     /// The supervisor is not dynamic.
     NotDynamic,
-    /// The supervisor has as many children as it may have.
+    /// The supervisor has reached its limit of children.
     TooManyChildren {
-        /// How many that is.
+        /// The limit.
         limit: usize,
     },
-    /// A script or a component may not start processes on the host of the children.
+    /// A script or a component may not spawn processes on the host of the children.
     NotGranted {
         /// The host.
         host: HostId,
@@ -175,10 +168,10 @@ impl fmt::Display for ControlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRunning => {
-                f.write_str("no process of this supervisor runs, with its children started; wait for `ready`")
+                f.write_str("this supervisor is not running with its children started; wait for `ready`")
             }
             Self::Several { running } => {
-                write!(f, "{} processes of this supervisor run; choose one with `of`", running.len())
+                write!(f, "{} processes of this supervisor are running; select one with `of`", running.len())
             }
             Self::ShuttingDown => f.write_str("the supervisor is shutting down"),
             Self::UnknownChild { id } => write!(f, "the supervisor has no child `{id}`"),
@@ -192,14 +185,12 @@ impl fmt::Display for ControlError {
             }
             Self::UnknownProcess { pid } => write!(f, "the supervisor has no child whose process is {pid}"),
             Self::Dynamic => f.write_str("the supervisor is dynamic; start children with `start_child`"),
-            Self::NotDynamic => {
-                f.write_str("the supervisor is not dynamic, so no children are started with `start_child`")
-            }
+            Self::NotDynamic => f.write_str("the supervisor is not dynamic; add children with `add`"),
             Self::TooManyChildren { limit } => {
-                write!(f, "the supervisor has as many children as `max_children` allows, {limit}")
+                write!(f, "the supervisor has reached its limit of {limit} children (`max_children`)")
             }
             Self::NotGranted { host } => {
-                write!(f, "not allowed to start processes on `{host}`; grant it by the option `spawn`")
+                write!(f, "not allowed to spawn processes on `{host}`; grant it by the option `spawn`")
             }
         }
     }
@@ -224,7 +215,7 @@ impl From<ControlError> for CallError {
         };
         let is_retryable = matches!(error, ControlError::TooManyChildren { .. });
         match error {
-            // Each cause is said once.
+            // Without the causes, which are its sources.
             ControlError::NotStarted { id, source } => {
                 Self::new(kind, format!("the child `{id}` was not started")).with_source(source)
             }

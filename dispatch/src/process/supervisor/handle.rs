@@ -1,127 +1,42 @@
-//! Asking a supervisor that runs.
+//! Handles of supervisors, and the commands that they send.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use frame_registry::Frame;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::super::error::SpawnError;
-use super::children::Parent;
-use super::dynamic::{DynamicChild, DynamicSpec, Remove, StartedChild, Starter, Which};
-use super::error::{ControlError, DownReason};
-use super::spec::{ChildSpec, Restart};
+use super::children::{ChildInfo, Parent};
+use super::error::ControlError;
+use super::spec::{ChildSpec, DynamicChild, DynamicSpec};
 use crate::context::CallContext;
 use crate::pid::Pid;
+use crate::process::policy::may_spawn;
+use crate::process::{EntryId, SpawnError};
 
-/// How many commands wait for a supervisor; who gives more waits for room.
-const COMMANDS: usize = 64;
+/// The most commands that are queued for a supervisor. Further callers wait for room.
+const MAX_COMMANDS: usize = 64;
 
-/// What a child of a supervisor was like at one moment.
-#[derive(Debug, Clone, serde::Serialize)]
-#[non_exhaustive]
-pub struct ChildInfo {
-    /// What it is called in its supervisor.
-    pub id: String,
-    /// Its process; none if there is none just now.
-    pub pid: Option<Pid>,
-    /// After which ends it is started again.
-    pub restart: Restart,
-    /// What it does.
-    pub state: ChildState,
-    /// How often it was started again, for whatever cause.
-    pub restarts: u64,
-    /// How it ended the last time, or why it did not start.
-    pub last: Option<LastExit>,
-}
-
-/// The last time that a child was not up. Its `Display` is the reason.
-///
-/// As data it is an object: the `reason` by its [name](DownReason::as_str), the `message`, which is the same in words, and `ago`, in
-/// seconds.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct LastExit {
-    /// How it ended, or why it did not start.
-    pub reason: DownReason,
-    /// How long ago that was.
-    pub ago: Duration,
-}
-
-impl fmt::Display for LastExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)
-    }
-}
-
-impl Serialize for LastExit {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
-        map.serialize_entry("reason", self.reason.as_str())?;
-        map.serialize_entry("message", &self.reason.to_string())?;
-        map.serialize_entry("ago", &self.ago.as_secs_f64())?;
-        map.end()
-    }
-}
-
-/// What a child does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum ChildState {
-    /// Its process runs.
-    Running,
-    /// Its process was told to end, and has not yet.
-    Stopping,
-    /// It will be started, when its [backoff](super::Backoff) is over and what has to end or start before it has.
-    Waiting,
-    /// It has ended, and is not started again by itself.
-    Done,
-    /// It has ended, and is left alone, because its code is [quarantined](crate::Quarantine). It is started again when it is
-    /// [asked for](SupervisorHandle::restart) after its code was replaced.
-    Quarantined,
-}
-
-impl ChildState {
-    /// Its name in text: `running`, `stopping`, `waiting`, `done` or `quarantined`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Waiting => "waiting",
-            Self::Done => "done",
-            Self::Quarantined => "quarantined",
-        }
-    }
-}
-
-impl fmt::Display for ChildState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Where the answer to a command goes.
+/// The sender of the reply to a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 
-/// What a supervisor is asked.
+/// A command for a supervisor.
 pub(super) enum Command {
     Children(Reply<Vec<ChildInfo>>),
     Add(Box<ChildSpec>, Parent, Reply<StartedChild>),
-    Remove(Remove, Reply<()>),
+    Remove(RemoveChild, Reply<()>),
     Restart(Arc<str>, Reply<StartedChild>),
     Arrange(Vec<Arc<str>>, Reply<()>),
-    StartChild(Box<DynamicChild>, Box<Starter>, Reply<StartedChild>),
+    StartChild(Box<DynamicChild>, Box<ChildStarter>, Reply<StartedChild>),
     Reconfigure(Box<DynamicSpec>, Reply<()>),
     RestartChildren(Reply<usize>),
 }
 
 impl Command {
     pub(super) fn refuse(self, error: &ControlError) {
-        // Whoever asked may be gone.
+        // The caller may have given up.
         match self {
             Self::Children(reply) => _ = reply.send(Err(error.clone())),
             Self::Add(_, _, reply) | Self::Restart(_, reply) | Self::StartChild(_, _, reply) => {
@@ -135,16 +50,16 @@ impl Command {
     }
 }
 
-/// The processes of a supervisor that run.
-type Running = BTreeMap<Pid, mpsc::Sender<Command>>;
+/// The running processes of a supervisor.
+type RunningSupervisors = BTreeMap<Pid, mpsc::Sender<Command>>;
 
-/// Asks a [`Supervisor`](super::Supervisor) that runs, and changes what it supervises. Cloning it is one reference count.
+/// A handle that inspects and controls a running [`Supervisor`](super::Supervisor). A clone costs one reference count.
 ///
-/// It goes on being of use where the supervisor is started again: it asks whichever process of it runs. Where there are
-/// several, because what was registered was started several times, [`of`](Self::of) chooses.
+/// It stays valid when the supervisor is restarted: it addresses the process of the supervisor that is running. If several run,
+/// because the supervisor was spawned several times, [`of`](Self::of) selects one.
 #[derive(Clone)]
 pub struct SupervisorHandle {
-    running: Arc<watch::Sender<Running>>,
+    running: Arc<watch::Sender<RunningSupervisors>>,
     chosen: Option<Pid>,
 }
 
@@ -153,38 +68,38 @@ impl SupervisorHandle {
         Self { running: Arc::new(watch::Sender::default()), chosen: None }
     }
 
-    /// The same, for this process of the supervisor.
+    /// Returns a handle of this process of the supervisor.
     #[must_use]
     pub fn of(&self, pid: Pid) -> Self {
         Self { running: Arc::clone(&self.running), chosen: Some(pid) }
     }
 
-    /// The processes of the supervisor that run, the oldest first; each from when it has started its children.
+    /// Returns the running processes of the supervisor, the oldest first. A process is included once it has started its children.
     pub fn running(&self) -> Vec<Pid> {
         self.running.borrow().keys().copied().collect()
     }
 
-    /// Waits until a process of the supervisor runs, and has started its children; gives the oldest. It waits for as long
-    /// as there is none, so it is for whoever has a bound.
+    /// Waits until a process of the supervisor has started its children. Returns the oldest. It waits as long as there is none, so
+    /// bound it with a timeout.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn ready(&self) -> Pid {
         let mut running = self.running.subscribe();
-        let first = |running: &Running| match self.chosen {
+        let first = |running: &RunningSupervisors| match self.chosen {
             Some(chosen) => running.contains_key(&chosen).then_some(chosen),
             None => running.keys().next().copied(),
         };
         let found = running.wait_for(|running| first(running).is_some()).await.ok();
         match found.and_then(|running| first(&running)) {
             Some(pid) => pid,
-            // The other side is here.
+            // The sender is in this handle.
             None => pending().await,
         }
     }
 
-    /// The children, in the order in which they are started.
+    /// Returns the children in start order.
     ///
     /// # Errors
     ///
@@ -197,13 +112,12 @@ impl SupervisorHandle {
         self.ask(Command::Children).await
     }
 
-    /// Adds a child behind the others, and starts it; gives its process. Where those before it are about to be started
-    /// again it is started behind them. One that does not start is not added. A supervisor that is itself started again
-    /// has the children again that it was built with.
+    /// Adds a child after the others, starts it, and returns its process. If children before it are being restarted, it is started
+    /// after them. A child that does not start is not added. A supervisor that is itself restarted has the children that it was
+    /// built with.
     ///
-    /// Its frame inherits from that of `ctx`, and not from the supervisor's, each time it is started: the options that the
-    /// frame of `ctx` inherits go on applying to it for as long as it is a child, whoever has it restarted. Of `ctx` that is
-    /// all; what ends it does not end the child.
+    /// The frame of the child inherits from that of `ctx`, and not from the supervisor's, at each start: the options that the frame of
+    /// `ctx` inherits apply to the child for as long as it exists. The end of `ctx` does not end the child.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -243,22 +157,22 @@ impl SupervisorHandle {
     ///
     /// # Errors
     ///
-    /// [`ControlError::Spec`] if its id is empty or taken, [`ControlError::NotStarted`] if it did not start or `ctx` may do
-    /// nothing more, [`ControlError::Quarantined`] if its code is, [`ControlError::Removed`] if it was removed before,
-    /// [`ControlError::Dynamic`], and those of [`children`](Self::children).
+    /// [`ControlError::Spec`] if its id is empty or taken, [`ControlError::NotStarted`] if it did not start or `ctx` has ended,
+    /// [`ControlError::Quarantined`] if its code is quarantined, [`ControlError::Removed`] if it was removed meanwhile,
+    /// [`ControlError::Dynamic`], and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the child may be added or not.
+    /// If the future is dropped, the child may have been added.
     pub async fn add(&self, ctx: &CallContext, child: ChildSpec) -> Result<Pid, ControlError> {
-        may_go_on(ctx, &child.id)?;
+        check_context(ctx, &child.id)?;
         let parent = Parent::Other(ctx.parent().cloned());
         let added = self.ask(|reply| Command::Add(Box::new(child), parent, reply)).await?;
         Ok(added.pid)
     }
 
-    /// The same, where the child is one of the supervisor's own: its frame inherits from the supervisor's, whose process is its
-    /// [parent](crate::process::ProcessInfo::parent), as if the supervisor had been built with it.
+    /// Adds a child as [`add`](Self::add) does, as if the supervisor had been built with it: its frame inherits from the supervisor's,
+    /// whose process is its [parent](crate::process::ProcessInfo::parent).
     ///
     /// # Errors
     ///
@@ -266,7 +180,7 @@ impl SupervisorHandle {
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the child may be added or not.
+    /// If the future is dropped, the child may have been added.
     pub async fn insert(&self, child: ChildSpec) -> Result<Pid, ControlError> {
         let added = self.ask(|reply| Command::Add(Box::new(child), Parent::Supervisor, reply)).await?;
         Ok(added.pid)
@@ -274,143 +188,143 @@ impl SupervisorHandle {
 
     /// Starts a child of a [dynamic](super::Supervisor::dynamic) supervisor.
     ///
-    /// Its frame inherits from that of `ctx`, as that of a child that is [added](Self::add), and its
-    /// [parent](crate::process::ProcessInfo::parent) is the unit of `ctx`. It outlives that unit: the supervisor owns it. A child
-    /// that does not start is not one of the supervisor's.
+    /// Its frame inherits from that of `ctx`, as that of an [added](Self::add) child, and its
+    /// [parent](crate::process::ProcessInfo::parent) is the unit of `ctx`. It outlives that unit, because the supervisor owns it. A
+    /// child that does not start is not added.
     ///
     /// # Errors
     ///
-    /// [`ControlError::NotDynamic`], [`ControlError::TooManyChildren`], [`ControlError::Quarantined`] if its code is,
-    /// [`ControlError::NotStarted`] if it did not start or `ctx` may do nothing more, and those of [`children`](Self::children).
+    /// [`ControlError::NotDynamic`], [`ControlError::TooManyChildren`], [`ControlError::Quarantined`] if its code is quarantined,
+    /// [`ControlError::NotStarted`] if it did not start or `ctx` has ended, and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the child may be started or not.
+    /// If the future is dropped, the child may have been started.
     pub async fn start_child(
         &self,
         ctx: &CallContext,
         child: DynamicChild,
     ) -> Result<StartedChild, ControlError> {
-        self.start_child_of(ctx, child, Starter::native(ctx)).await
+        self.start_child_of(ctx, child, ChildStarter::native(ctx)).await
     }
 
-    /// [`start_child`](Self::start_child), for a script or a component that is not trusted.
+    /// Starts a child for a script or a component that is not trusted.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(in crate::process) async fn start_child_of_guest(
         &self,
         ctx: &CallContext,
         child: DynamicChild,
     ) -> Result<StartedChild, ControlError> {
-        self.start_child_of(ctx, child, Starter::guest(ctx)).await
+        self.start_child_of(ctx, child, ChildStarter::guest(ctx)).await
     }
 
     async fn start_child_of(
         &self,
         ctx: &CallContext,
         child: DynamicChild,
-        starter: Starter,
+        starter: ChildStarter,
     ) -> Result<StartedChild, ControlError> {
-        may_go_on(ctx, &"".into())?;
+        check_context(ctx, &"".into())?;
         self.ask(|reply| Command::StartChild(Box::new(child), Box::new(starter), reply)).await
     }
 
-    /// Stops the child that has this process: shuts it down, as its specification says, waits for its end, and removes it. It is
-    /// [`remove`](Self::remove) for a child that is known by its process.
+    /// Stops the child that has this process, as [`remove`](Self::remove) does for an id.
     ///
     /// # Errors
     ///
-    /// [`ControlError::UnknownProcess`], also if the child has another process by now, and those of [`children`](Self::children).
+    /// [`ControlError::UnknownProcess`], also if the child has been restarted, and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the child may be stopped or not.
+    /// If the future is dropped, the child may have been stopped.
     pub async fn stop_child(&self, pid: Pid) -> Result<(), ControlError> {
-        let stop = Remove { child: Which::Process(pid), guest: None };
+        let stop = RemoveChild { child: ChildRef::Process(pid), guest: None };
         self.ask(|reply| Command::Remove(stop, reply)).await
     }
 
-    /// The same for a script or a component. `guest` is the unit that has to have started the child, unless it is trusted.
+    /// Stops a child for a script or a component. `guest` is the unit that has to have started the child. `None` if it is trusted.
     #[cfg(any(feature = "lua", feature = "wasm"))]
     pub(in crate::process) async fn stop_child_of_guest(
         &self,
         guest: Option<Pid>,
-        child: Which,
+        child: ChildRef,
     ) -> Result<(), ControlError> {
-        let stop = Remove { child, guest };
+        let stop = RemoveChild { child, guest };
         self.ask(|reply| Command::Remove(stop, reply)).await
     }
 
-    /// Replaces the specification of a dynamic supervisor. Children are started and restarted as it says from now on; those that
-    /// run go on as what they are, until [`restart_children`](Self::restart_children). More of them than it allows stay. A
-    /// supervisor that is itself restarted has the specification again that it was built with.
+    /// Replaces the specification of a dynamic supervisor. It applies to starts and restarts from now on. Running children are not
+    /// changed until [`restart_children`](Self::restart_children), even if there are more than it allows. A supervisor that is itself
+    /// restarted has the specification that it was built with.
     ///
     /// # Errors
     ///
-    /// [`ControlError::Spec`] if it is not valid, [`ControlError::NotDynamic`], and those of [`children`](Self::children).
+    /// [`ControlError::Spec`] if it is not valid, [`ControlError::NotDynamic`], and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the specification may be replaced or not.
+    /// If the future is dropped, the specification may have been replaced.
     pub async fn reconfigure(&self, spec: DynamicSpec) -> Result<(), ControlError> {
         self.ask(|reply| Command::Reconfigure(Box::new(spec), reply)).await
     }
 
-    /// Restarts all children of a dynamic supervisor, each as [`restart`](Self::restart) does. Returns how many, and does not wait
-    /// for them.
+    /// Restarts all children of a dynamic supervisor, each as [`restart`](Self::restart) does. Returns how many, without waiting for
+    /// them.
     ///
     /// # Errors
     ///
-    /// [`ControlError::NotDynamic`], and those of [`children`](Self::children).
+    /// [`ControlError::NotDynamic`], and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the children may be restarted or not.
+    /// If the future is dropped, the children may have been restarted.
     pub async fn restart_children(&self) -> Result<usize, ControlError> {
         self.ask(Command::RestartChildren).await
     }
 
-    /// Removes a child: shuts it down, as it says, and waits for its end. No other child is restarted for that.
+    /// Removes a child: shuts it down as specified, and waits for its end. No other child is restarted.
     ///
     /// # Errors
     ///
-    /// [`ControlError::UnknownChild`], and those of [`children`](Self::children).
+    /// [`ControlError::UnknownChild`], and the errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the child may be removed or not.
+    /// If the future is dropped, the child may have been removed.
     pub async fn remove(&self, id: &str) -> Result<(), ControlError> {
-        let remove = Remove { child: Which::Id(id.into()), guest: None };
+        let remove = RemoveChild { child: ChildRef::Id(id.into()), guest: None };
         self.ask(|reply| Command::Remove(remove, reply)).await
     }
 
-    /// Shuts a child down, as it says, and starts it again; gives the new process. One that is down is started, without
-    /// waiting for a backoff to be over. Its frame inherits from the one that it did before. No other child is restarted for that, and it does not count as a restart that
-    /// there can be too many of. If it does not start, that does: the supervisor goes on to try.
+    /// Restarts a child: shuts it down as specified, starts it, and returns the new process. A child that is down is started without
+    /// waiting for its backoff. Its frame inherits from the same frame as before. No other child is restarted, and the restart does
+    /// not count. If the child does not start, that counts as a failure, and the supervisor tries again.
     ///
     /// # Errors
     ///
-    /// [`ControlError::UnknownChild`], [`ControlError::NotStarted`] if it did not start,
-    /// [`ControlError::Quarantined`] if its code is, for which a running child is not ended, [`ControlError::Removed`] if it was removed before, and those of [`children`](Self::children).
+    /// [`ControlError::UnknownChild`], [`ControlError::NotStarted`] if it did not start, [`ControlError::Quarantined`] if its code is
+    /// quarantined, in which case a running child goes on, [`ControlError::Removed`] if it was removed meanwhile, and the errors of
+    /// [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the child may be restarted or not.
+    /// If the future is dropped, the child may have been restarted.
     pub async fn restart(&self, id: &str) -> Result<Pid, ControlError> {
         let restarted = self.ask(|reply| Command::Restart(id.into(), reply)).await?;
         Ok(restarted.pid)
     }
 
-    /// Puts the children of these ids first, in this order, and the others behind them in the order that they have. Nothing is
-    /// started or ended for that; it is the order in which children are started from now on, and shut down from the last to
-    /// the first. Ids that no child has are ignored: it may have been temporary, and be done.
+    /// Puts the children with these ids first, in this order, and keeps the order of the others after them. No child is started or
+    /// stopped. Children are started in this order from now on, and shut down in reverse order. Unknown ids are ignored, because a
+    /// temporary child may have ended.
     ///
     /// # Errors
     ///
-    /// Those of [`children`](Self::children).
+    /// The errors of [`children`](Self::children).
     ///
     /// # Cancel safety
     ///
-    /// Where the future is dropped the children may be in this order or not.
+    /// If the future is dropped, the children may be in this order.
     pub async fn arrange(
         &self,
         ids: impl IntoIterator<Item = impl Into<Arc<str>>>,
@@ -421,9 +335,9 @@ impl SupervisorHandle {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, ControlError> {
         let commands = self.choose()?;
-        let (reply, answer) = oneshot::channel();
+        let (reply, replied) = oneshot::channel();
         commands.send(command(reply)).await.map_err(|_| ControlError::ShuttingDown)?;
-        answer.await.unwrap_or(Err(ControlError::ShuttingDown))
+        replied.await.unwrap_or(Err(ControlError::ShuttingDown))
     }
 
     fn choose(&self) -> Result<mpsc::Sender<Command>, ControlError> {
@@ -441,25 +355,25 @@ impl SupervisorHandle {
         found.cloned().ok_or(ControlError::NotRunning)
     }
 
-    /// A process of the supervisor runs, until what this gives is dropped. `of_entry` is the handle for all that is registered as
-    /// the same.
-    pub(super) fn enter(&self, pid: Pid, of_entry: Self) -> Entered {
-        let (sender, commands) = mpsc::channel(COMMANDS);
+    /// Registers a running process of the supervisor until the returned receiver is dropped. `of_entry` is the handle for all
+    /// supervisors that are registered by the same id.
+    pub(super) fn register(&self, pid: Pid, of_entry: Self) -> CommandReceiver {
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let handles = [self.clone(), of_entry];
         for handle in &handles {
             handle.running.send_modify(|running| _ = running.insert(pid, sender.clone()));
         }
-        Entered { pid, handles, commands }
+        CommandReceiver { pid, handles, commands }
     }
 }
 
-/// Refuses a child for a context that may do nothing more.
-fn may_go_on(ctx: &CallContext, id: &Arc<str>) -> Result<(), ControlError> {
-    let over = |source| ControlError::NotStarted {
+/// Refuses a child for a context that has ended.
+fn check_context(ctx: &CallContext, id: &Arc<str>) -> Result<(), ControlError> {
+    let ended = |source| ControlError::NotStarted {
         id: Arc::clone(id),
         source: Arc::new(SpawnError::ContextEnded { source }),
     };
-    ctx.check().map_err(over)
+    ctx.check().map_err(ended)
 }
 
 impl fmt::Debug for SupervisorHandle {
@@ -471,30 +385,119 @@ impl fmt::Debug for SupervisorHandle {
     }
 }
 
-/// Where the commands for a process of a supervisor arrive.
-pub(super) struct Entered {
+/// Receives the commands for a process of a supervisor.
+pub(super) struct CommandReceiver {
     pid: Pid,
     handles: [SupervisorHandle; 2],
     commands: mpsc::Receiver<Command>,
 }
 
-impl Entered {
+impl CommandReceiver {
     /// # Cancel safety
     ///
-    /// Dropping the future means that nothing was taken.
+    /// If the future is dropped, no command was taken.
     pub(super) async fn next(&mut self) -> Command {
         match self.commands.recv().await {
             Some(command) => command,
-            // The other side is in the handle.
+            // A sender is in the handle.
             None => pending().await,
         }
     }
 }
 
-impl Drop for Entered {
+impl Drop for CommandReceiver {
     fn drop(&mut self) {
         for handle in &self.handles {
             handle.running.send_modify(|running| _ = running.remove(&self.pid));
+        }
+    }
+}
+
+/// The handles of supervisors, by the id that they are registered as. A handle addresses every process of its id, whichever version of
+/// the supervisor that was spawned from. It stays when the supervisor is unregistered.
+#[derive(Default)]
+pub(in crate::process) struct Supervisors(Mutex<BTreeMap<EntryId, SupervisorHandle>>);
+
+impl Supervisors {
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<EntryId, SupervisorHandle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::process) fn get(&self, id: &EntryId) -> Option<SupervisorHandle> {
+        self.handles().get(id).cloned()
+    }
+
+    /// Returns the handle for an id, which is that of a supervisor.
+    pub(in crate::process) fn get_or_add(&self, id: &EntryId) -> SupervisorHandle {
+        self.handles().entry(id.clone()).or_insert_with(SupervisorHandle::new).clone()
+    }
+
+    /// Returns the supervisors of which processes run, sorted by id.
+    pub(in crate::process) fn running(&self) -> Vec<(EntryId, SupervisorHandle)> {
+        let handles = self.handles();
+        let running = handles.iter().filter(|(_, handle)| !handle.running().is_empty());
+        running.map(|(id, handle)| (id.clone(), handle.clone())).collect()
+    }
+}
+
+/// A child that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartedChild {
+    /// Its id in its supervisor. A restart keeps it.
+    pub id: Arc<str>,
+    /// Its process.
+    pub pid: Pid,
+}
+
+/// The unit that starts a child of a dynamic supervisor.
+pub(super) struct ChildStarter {
+    /// The frame that the child's frame inherits from.
+    pub(super) frame: Option<Frame>,
+    pub(super) unit: Option<Pid>,
+    /// Set if it is a script or a component that is not trusted.
+    pub(super) guest: Option<CallContext>,
+}
+
+impl ChildStarter {
+    pub(super) fn native(ctx: &CallContext) -> Self {
+        Self { frame: ctx.parent().cloned(), unit: ctx.unit(), guest: None }
+    }
+
+    #[cfg(any(feature = "lua", feature = "wasm"))]
+    pub(super) fn guest(ctx: &CallContext) -> Self {
+        Self { guest: Some(ctx.clone()), ..Self::native(ctx) }
+    }
+
+    /// Refuses a guest that may not spawn processes on the host of the children.
+    pub(super) fn check(&self, spec: &DynamicSpec) -> Result<(), ControlError> {
+        let host = &spec.template.spawn.host;
+        match &self.guest {
+            Some(ctx) if !may_spawn(ctx, host) => Err(ControlError::NotGranted { host: host.clone() }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A request to remove a child.
+pub(super) struct RemoveChild {
+    pub(super) child: ChildRef,
+    /// The requesting unit if it is a guest, which has to have started the child.
+    pub(super) guest: Option<Pid>,
+}
+
+/// A reference to a child.
+pub(in crate::process) enum ChildRef {
+    Id(Arc<str>),
+    Process(Pid),
+}
+
+impl ChildRef {
+    /// Returns the error for an unknown child.
+    pub(in crate::process) fn unknown(self) -> ControlError {
+        match self {
+            Self::Id(id) => ControlError::UnknownChild { id },
+            Self::Process(pid) => ControlError::UnknownProcess { pid },
         }
     }
 }

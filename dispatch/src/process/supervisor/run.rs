@@ -1,7 +1,7 @@
-//! A supervisor that runs.
+//! A running supervisor.
 //!
-//! It never waits for one thing alone. What there is to do is written down in [`Run`]; [`Run::advance`] does what can be
-//! done now, and then whatever comes first is taken: a message, a command, or the time at which there is more to do.
+//! It never waits for one event alone. [`Run`] records all that is to be done. [`Run::advance`] does what can be done now, and then
+//! the first event is handled: a message, a command, or the time at which there is more to do.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -9,75 +9,71 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::children::{self, Child, Dynamic, Key, Life, Origin, Parent};
-use super::dynamic::{DynamicChild, DynamicSpec, Remove, StartedChild, Starter, Which};
+use super::children::{Child, ChildPhase, ChildTable, Dynamic, Key, Origin, Parent};
 use super::error::{ControlError, DownReason, SpecError, TooManyRestarts};
-use super::handle::{Command, Entered, Reply};
-use super::intensity::{Intensity, Restarts};
-use super::recovering::Recovering;
-use super::schedule::{Due, Schedule};
-use super::spec::{ChildSpec, Restart, Shutdown};
-use super::{Backoff, Children, Strategy, Supervisor};
+use super::handle::{ChildRef, ChildStarter, Command, CommandReceiver, RemoveChild, Reply, StartedChild};
+use super::restarts::{RestartCounter, RestartPolicy};
+use super::schedule::{Due, Recovering, Schedule};
+use super::spec::{ChildSpec, DynamicChild, DynamicSpec, Restart, Shutdown};
+use super::{InitialChildren, Strategy, Supervisor};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::printable::printable;
 use crate::process::cell::LinkedStarter;
-use crate::process::spawn::{LONGEST_REASON, Spawn};
-use crate::process::{ExitReason, HostId, Message, ProcessContext, SpawnError};
+use crate::process::spawn::MAX_LOGGED_REASON;
+use crate::process::{ExitReason, HostId, Message, ProcessContext, Spawn, SpawnError};
 
-/// How long a child that was killed is waited for: so many times a second, each counted from when the one before was seen to be
-/// over. So a pause of the whole program, however long, is one of them. Ending a child takes no time unless it blocks its thread.
-const KILLED_WAITS: u32 = 5;
-const KILLED_WAIT: Duration = Duration::from_secs(1);
-/// Why children are told to end as their supervisor ends.
+/// How long a terminated child is waited for: this many waits of [`TERMINATED_WAIT`], each from when the end of the one before was
+/// observed. So a pause of the whole program, however long, counts as one wait. A child ends at once unless it blocks its thread.
+const TERMINATED_WAITS: u32 = 5;
+const TERMINATED_WAIT: Duration = Duration::from_secs(1);
+/// The reason for the cancellation of children as their supervisor ends.
 const SHUTS_DOWN: &str = "its supervisor is shutting down";
-/// How many messages are taken before anything else is done.
+/// The most messages that are handled before anything else is done.
 const BATCH: usize = 256;
 
-/// What there is to do, and what came of it so far.
+/// The state of a running supervisor.
 pub(super) struct Run<'a> {
     supervisor: &'a Supervisor,
     strategy: Strategy,
-    intensity: Intensity,
-    backoff: Backoff,
-    /// What its children are, if it is dynamic.
+    restart_policy: RestartPolicy,
+    /// The specification of its children, if it is dynamic.
     dynamic: Option<DynamicSpec>,
-    /// How many dynamic children were asked for.
+    /// The number of dynamic children so far.
     numbered: u64,
     ctx: ProcessContext,
     host: Option<HostId>,
-    /// Where that ends, this one does.
+    /// The supervisor ends with it.
     starter: LinkedStarter,
-    children: children::Children,
-    restarts: Restarts,
-    /// With the strategy one-for-one each is on its own; with the others the last is stopped first, and when all are down
-    /// they are started in order.
+    children: ChildTable,
+    restarts: RestartCounter,
+    /// With the strategy one-for-one each child is restarted on its own. With the others the last is stopped first, and when all
+    /// are down they are started in order.
     recovering: Recovering,
-    /// Those that were told to end, with the time at which they are killed, or, where they were, waited for no more.
+    /// The children that were asked to end, with the time at which they are terminated, or no longer waited for.
     stopping: Schedule,
-    /// What it ends with, when all children have.
+    /// The result with which it ends when all children have ended.
     ending: Option<Result<(), CallError>>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessContext) -> Self {
         let (strategy, dynamic) = match &supervisor.children {
-            Children::Static(strategy, _) => (*strategy, None),
-            Children::Dynamic(spec) => (Strategy::OneForOne, Some(DynamicSpec::clone(spec))),
+            InitialChildren::Static(strategy, _) => (*strategy, None),
+            InitialChildren::Dynamic(spec) => (Strategy::OneForOne, Some(DynamicSpec::clone(spec))),
         };
         Self {
             supervisor,
             strategy,
-            intensity: supervisor.intensity,
-            backoff: supervisor.backoff,
+            restart_policy: supervisor.restart_policy,
             dynamic,
             numbered: 0,
             host: ctx.processes().info(ctx.pid()).map(|info| info.host),
-            starter: ctx.trap_ends(),
+            starter: ctx.trap_exits(),
             ctx,
-            children: children::Children::default(),
-            restarts: Restarts::default(),
+            children: ChildTable::default(),
+            restarts: RestartCounter::default(),
             recovering: Recovering::default(),
             stopping: Schedule::default(),
             ending: None,
@@ -87,9 +83,9 @@ impl<'a> Run<'a> {
     pub(super) async fn run(mut self) -> Result<Payload, CallError> {
         self.boot();
         let is_up = self.ending.is_none();
-        let mut commands = is_up.then(|| self.enter());
+        let mut commands = is_up.then(|| self.register());
         loop {
-            // Before any time that has come: one who is waited for may have ended while nothing here ran.
+            // Before anything that is due: a child that is waited for may have ended while this did not run.
             for _ in 0..BATCH {
                 let Some(message) = self.ctx.try_receive() else { break };
                 self.received(message);
@@ -109,20 +105,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn enter(&self) -> Entered {
-        let of_entry = self.ctx.processes().supervisors_table().of(self.ctx.entry());
-        self.supervisor.handle.enter(self.ctx.pid(), of_entry)
+    fn register(&self) -> CommandReceiver {
+        let of_entry = self.ctx.processes().supervisor_table().get_or_add(self.ctx.entry());
+        self.supervisor.handle.register(self.ctx.pid(), of_entry)
     }
 
-    /// Starts the children in order. With one that does not start it ends.
+    /// Starts the children in order. The supervisor ends if one does not start.
     fn boot(&mut self) {
-        // Where what started it had failed before, it would have ended before this.
+        // If the starter had failed before it was trapped, this process would have been terminated.
         if self.ctx.cancel_reason().is_some() || self.starter == LinkedStarter::Ended {
             return self.end(Ok(()));
         }
-        let Children::Static(_, children) = &self.supervisor.children else { return };
+        let InitialChildren::Static(_, children) = &self.supervisor.children else { return };
         for spec in children {
-            // That no two have one id was seen when it was built.
+            // The builder has checked that ids are unique.
             let Some(key) = self.children.add(spec.clone(), Parent::Supervisor) else { continue };
             if self.leave_quarantined(key) {
                 continue;
@@ -137,23 +133,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    // What came ----------------------------------------------------------------------------------------------------
+    // Events -------------------------------------------------------------------------------------------------------
 
     fn received(&mut self, message: Message) {
         match message {
             Message::Exited { exit, .. } => self.exited(exit.pid, &exit.reason),
             Message::Cancelled { .. } => self.end(Ok(())),
-            Message::LinkDown(exit) if self.starter == LinkedStarter::Lives(exit.pid) => {
+            Message::LinkDown(exit) if self.starter == LinkedStarter::Alive(exit.pid) => {
                 let message =
                     || format!("{}, which started this supervisor, ended: {}", exit.pid, exit.reason);
                 let is_normal = exit.reason.is_normal();
                 let failed = (!is_normal).then(|| CallError::new(ErrorKind::Cancelled, message()));
                 self.end(failed.map_or(Ok(()), Err));
             }
-            // Of a child its exit tells; others are linked to this one for what becomes of them. It sets no timers, and watches no groups.
+            // Children are monitored. Other linked processes only depend on this one. It sets no timers and watches no groups.
             Message::LinkDown(_) | Message::Timer(_) | Message::GroupChanged(_) => (),
             Message::Sent { from, .. } => {
-                tracing::debug!(pid = %self.ctx.pid(), ?from, "a supervisor was sent a message, which it ignores");
+                tracing::debug!(pid = %self.ctx.pid(), ?from, "a supervisor ignores a message that was sent to it");
             }
         }
     }
@@ -162,30 +158,30 @@ impl<'a> Run<'a> {
         self.down(pid, DownReason::Exited(reason.clone()), |restart| restart.is_due(reason));
     }
 
-    /// A child is down, or as good as.
+    /// Handles a child that is down, or no longer waited for.
     fn down(&mut self, pid: Pid, reason: DownReason, is_due: impl FnOnce(Restart) -> bool) {
         let Some((key, child, ended)) = self.children.ended(pid) else { return };
         self.stopping.remove(key);
-        if self.backoff.is_reset_by(ended.since.elapsed()) {
+        if self.restart_policy.backoff.is_reset_by(ended.since.elapsed()) {
             child.failures = 0;
         }
         let was_killed = matches!(reason, DownReason::Exited(ExitReason::Killed));
         if let (true, true, Shutdown::Within(time)) = (was_killed, ended.was_stopping, child.shutdown) {
             let (supervisor, child) = (self.ctx.pid(), &*child.id);
-            tracing::warn!(%supervisor, child, %pid, "a child was killed, because it had not ended after {time:?}");
+            tracing::warn!(%supervisor, child, %pid, "a child was terminated, because it had not ended after {time:?}");
         }
         let (restart, is_dynamic) = (child.restart, child.is_dynamic());
         let is_recovering = self.recovering.ended(key);
-        // One that somebody waits for is started again, whatever it is.
-        let is_gone = restart == Restart::Temporary && child.starting.is_empty();
+        // A child whose start a caller waits for is started again, even a temporary one.
+        let is_finished = restart == Restart::Temporary && child.starting.is_empty();
         let is_unwanted = !child.removing.is_empty() || self.ending.is_some();
         child.last = Some((reason.clone(), Instant::now()));
-        if is_gone || is_unwanted {
+        if is_finished || is_unwanted {
             self.forget(key);
         } else if !is_recovering && is_due(restart) {
             self.failed(key, reason);
         } else if !is_recovering && is_dynamic {
-            // Nothing else ever removes it, and others need its place.
+            // No other event removes it, and it counts towards the limit.
             self.forget(key);
         }
     }
@@ -196,24 +192,25 @@ impl<'a> Run<'a> {
         self.children.remove(key);
     }
 
-    /// Whether the code of a child is quarantined, so that it would fail at once if it was started.
+    /// Returns whether the code of a child is quarantined, so that the child would fail if it was started.
     fn is_quarantined(&self, key: Key) -> bool {
         let entry = self.children.get(key).and_then(|child| match (&child.origin, &self.dynamic) {
-            (Origin::Spec(start), _) => Some(&start.entry),
-            (Origin::Dynamic(_), spec) => spec.as_ref().map(|spec| &spec.template.start.entry),
+            (Origin::Spec(spawn), _) => Some(&spawn.entry),
+            (Origin::Dynamic(_), spec) => spec.as_ref().map(|spec| &spec.template.spawn.entry),
         });
-        entry.is_some_and(|entry| self.ctx.processes().is_quarantined(entry))
+        let definition = entry.and_then(|entry| self.ctx.processes().definition(entry));
+        definition.is_some_and(|definition| definition.is_quarantined())
     }
 
-    /// Leaves a child alone that is down and whose code is quarantined: it could only fail again, until its supervisor gave up,
-    /// and all others with that. Returns whether it is one.
+    /// Does not restart a child that is down and whose code is quarantined: it could only fail again, until the supervisor gave up
+    /// with all children. Returns whether it is such a child.
     fn leave_quarantined(&mut self, key: Key) -> bool {
         if !self.is_quarantined(key) {
             return false;
         }
         self.recovering.remove(key);
         let Some(child) = self.children.get_mut(key) else { return true };
-        child.answer(&Err(ControlError::Quarantined { id: Arc::clone(&child.id) }));
+        child.reply_started(&Err(ControlError::Quarantined { id: Arc::clone(&child.id) }));
         if child.is_added || child.restart == Restart::Temporary {
             self.forget(key);
         } else if !child.is_quarantined {
@@ -222,16 +219,16 @@ impl<'a> Run<'a> {
             tracing::warn!(
                 %pid,
                 child,
-                "a child is left alone, because its code is quarantined; it is restarted when a reload has replaced that"
+                "a child is not restarted, because its code is quarantined; it is restarted when a reload has replaced the code"
             );
         }
         true
     }
 
-    /// A child is down that should be up: it is to be started again, with those that the strategy says, unless that was too
-    /// often.
+    /// Handles a child that is down unexpectedly: it is to be restarted with those that the strategy selects, unless there were too
+    /// many restarts.
     fn failed(&mut self, key: Key, reason: DownReason) {
-        // Whoever cancels many processes cancels the oldest first. Then this one knows before it has the message.
+        // A host that stops cancels the oldest process first. So this one may be cancelled before it receives the message.
         if self.ctx.cancel_reason().is_some() {
             return self.end(Ok(()));
         }
@@ -242,26 +239,26 @@ impl<'a> Run<'a> {
         let Some(child) = self.children.get_mut(key) else { return };
         let id = Arc::clone(&child.id);
         child.failures = child.failures.saturating_add(1);
-        let delay = self.backoff.delay(child.failures, fastrand::f64());
-        let intensity = self.intensity;
+        let delay = self.restart_policy.backoff.delay(child.failures, fastrand::f64());
+        let policy = self.restart_policy;
         let own = match &mut child.origin {
             Origin::Dynamic(dynamic) => dynamic.own_restarts.as_mut(),
             Origin::Spec(_) => None,
         };
         let is_alone = own.is_some();
-        if let Some(restarts) = own.unwrap_or(&mut self.restarts).add(now, intensity) {
-            let (allowed, window) = (intensity.restarts, intensity.window);
+        if let Some(restarts) = own.unwrap_or(&mut self.restarts).add(now, &policy) {
+            let (allowed, window) = (policy.restarts, policy.window);
             let cause = TooManyRestarts { child: id, restarts, allowed, window, reason };
             if is_alone {
-                let said = printable(&cause.to_string(), LONGEST_REASON);
-                tracing::warn!(pid = %self.ctx.pid(), "a child that a guest started is given up: {said}");
+                let cause = printable(&cause.to_string(), MAX_LOGGED_REASON);
+                tracing::warn!(pid = %self.ctx.pid(), "a child that was started by a guest is given up: {cause}");
                 return self.forget(key);
             }
             let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
             return self.end(Err(error));
         }
-        let said = printable(&reason.to_string(), LONGEST_REASON);
-        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be started again: {said}");
+        let shown = printable(&reason.to_string(), MAX_LOGGED_REASON);
+        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be restarted: {shown}");
         let due = Due::after(now, delay);
         let affected: Vec<_> = match self.strategy {
             Strategy::OneForOne => vec![key],
@@ -269,7 +266,7 @@ impl<'a> Run<'a> {
             Strategy::OneForAll => self.children.keys_from(0).collect(),
         };
         for other in affected {
-            // They are started together, so of those that wait already only the one that failed has to wait longer.
+            // They are started together, so only the one that failed makes those that wait already wait longer.
             let before = self.recovering.get(other);
             if other == key || before.is_none() {
                 let due = before.map_or(due, |before| due.max(before));
@@ -278,7 +275,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// It ends, when all children have; of several reasons the first counts.
+    /// Ends the supervisor when all children have ended. The first result counts.
     fn end(&mut self, end: Result<(), CallError>) {
         if self.ending.is_some() {
             return;
@@ -286,14 +283,14 @@ impl<'a> Run<'a> {
         self.ending = Some(end);
         self.recovering.clear();
         for child in self.children.iter_mut() {
-            child.answer(&Err(ControlError::ShuttingDown));
+            child.reply_started(&Err(ControlError::ShuttingDown));
         }
         let down: Vec<_> =
-            self.children.iter().filter(|(_, child)| child.life.is_down()).map(|(key, _)| key).collect();
+            self.children.iter().filter(|(_, child)| child.phase.is_down()).map(|(key, _)| key).collect();
         for key in down {
             self.forget(key);
         }
-        // Its children do not depend on each other, and there may be thousands.
+        // All at once, because dynamic children do not depend on each other, and there may be thousands.
         if self.dynamic.is_some() {
             let up: Vec<_> = self.children.iter().map(|(key, _)| key).collect();
             for key in up {
@@ -302,7 +299,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    // What is asked -------------------------------------------------------------------------------------------------
+    // Commands -----------------------------------------------------------------------------------------------------
 
     fn command(&mut self, command: Command) {
         if self.ending.is_some() {
@@ -327,7 +324,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn start_child(&mut self, child: DynamicChild, starter: Starter, reply: Reply<StartedChild>) {
+    fn start_child(&mut self, child: DynamicChild, starter: ChildStarter, reply: Reply<StartedChild>) {
         let Some(spec) = &self.dynamic else {
             _ = reply.send(Err(ControlError::NotDynamic));
             return;
@@ -343,7 +340,7 @@ impl<'a> Run<'a> {
         }
         self.numbered += 1;
         let id = format!("{}#{}", spec.template.id, self.numbered).into();
-        let own_restarts = starter.guest.is_some().then(Restarts::default);
+        let own_restarts = starter.guest.is_some().then(RestartCounter::default);
         let dynamic = Dynamic { child, starter: starter.unit, own_restarts };
         let mut child = Child::dynamic(id, spec, dynamic, Parent::Other(starter.frame));
         child.starting.push(reply);
@@ -361,7 +358,7 @@ impl<'a> Run<'a> {
         for child in self.children.iter_mut() {
             child.take_rules(&spec.template);
         }
-        (self.intensity, self.backoff) = (spec.intensity, spec.backoff);
+        self.restart_policy = spec.restart_policy;
         self.dynamic = Some(spec);
         Ok(())
     }
@@ -371,7 +368,7 @@ impl<'a> Run<'a> {
             return Err(ControlError::NotDynamic);
         }
         let now = Instant::now();
-        // Temporary ones are never started again.
+        // Temporary children are never restarted.
         let is_wanted = |child: &Child| child.removing.is_empty() && child.restart != Restart::Temporary;
         let keys: Vec<_> =
             self.children.iter().filter(|(_, child)| is_wanted(child)).map(|(key, _)| key).collect();
@@ -390,8 +387,8 @@ impl<'a> Run<'a> {
         self.recovering.rekey(&keys);
         self.stopping.rekey(&keys);
         for (key, child) in self.children.iter() {
-            if let Some(pid) = child.life.pid() {
-                self.ctx.rank(pid, key);
+            if let Some(pid) = child.phase.pid() {
+                self.ctx.set_rank(pid, key);
             }
         }
     }
@@ -417,13 +414,13 @@ impl<'a> Run<'a> {
         let _ = reply.send(Err(ControlError::Spec { source }));
     }
 
-    fn remove(&mut self, Remove { child, guest }: Remove, reply: Reply<()>) {
+    fn remove(&mut self, RemoveChild { child, guest }: RemoveChild, reply: Reply<()>) {
         let found = match &child {
-            Which::Id(id) => self.children.find(id),
-            Which::Process(pid) => self.children.find_process(*pid),
+            ChildRef::Id(id) => self.children.find(id),
+            ChildRef::Process(pid) => self.children.find_process(*pid),
         };
         let found = found.and_then(|key| Some((key, self.children.get_mut(key)?)));
-        // What others started is as unknown to a guest as what there is not.
+        // To a guest, children that others started are unknown.
         let found = found.filter(|(_, found)| guest.is_none_or(|guest| found.is_started_by(guest)));
         let Some((key, child)) = found else {
             let _ = reply.send(Err(child.unknown()));
@@ -431,7 +428,7 @@ impl<'a> Run<'a> {
         };
         let id = Arc::clone(&child.id);
         child.removing.push(reply);
-        child.answer(&Err(ControlError::Removed { id }));
+        child.reply_started(&Err(ControlError::Removed { id }));
         self.recovering.remove(key);
         if self.children.is_down(key) {
             self.forget(key);
@@ -467,7 +464,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    // What is done --------------------------------------------------------------------------------------------------
+    // Actions ------------------------------------------------------------------------------------------------------
 
     /// Does what can be done now.
     fn advance(&mut self) {
@@ -485,7 +482,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// When there is more to do, if nothing comes before that.
+    /// Returns when there is more to do, unless an event comes first.
     fn wake(&self) -> Option<Instant> {
         let given_up = self.stopping.first();
         let due = match self.strategy {
@@ -495,7 +492,7 @@ impl<'a> Run<'a> {
         [given_up, due].into_iter().flatten().min().and_then(Due::time)
     }
 
-    /// Those that are not down were told to end when that was asked.
+    /// Restarts the children that are down and due. The others were asked to end with the request.
     fn recover_each(&mut self) {
         for key in self.recovering.down().due(Instant::now()) {
             if self.ending.is_none() {
@@ -516,7 +513,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Stops the last of those that are to be down; says whether there is one that is not yet.
+    /// Stops the last child that has to be down. Returns whether there is one that is not.
     fn stop_last(&mut self) -> bool {
         let last = self.recovering.last_up();
         if let Some(last) = last {
@@ -529,7 +526,7 @@ impl<'a> Run<'a> {
         self.stop(key, "its supervisor restarts it");
     }
 
-    /// Starts a child that is down. Says whether those behind it can be started now.
+    /// Starts a child that is down. Returns whether the children after it can be started now.
     fn start_again(&mut self, key: Key) -> bool {
         if self.leave_quarantined(key) {
             return true;
@@ -541,7 +538,7 @@ impl<'a> Run<'a> {
         };
         let Some(child) = self.children.get_mut(key) else { return true };
         let (id, source) = (Arc::clone(&child.id), Arc::clone(&error));
-        child.answer(&Err(ControlError::NotStarted { id, source }));
+        child.reply_started(&Err(ControlError::NotStarted { id, source }));
         if child.is_added || child.restart == Restart::Temporary {
             self.forget(key);
             return true;
@@ -554,17 +551,17 @@ impl<'a> Run<'a> {
 
     fn start(&mut self, key: Key) -> Result<(), SpawnError> {
         let Some(child) = self.children.get_mut(key) else { return Ok(()) };
-        let mut start = match (&child.origin, &self.dynamic) {
-            (Origin::Dynamic(dynamic), Some(spec)) => spec.start(&dynamic.child),
-            (Origin::Spec(start), _) => Spawn::clone(start),
+        let mut spawn = match (&child.origin, &self.dynamic) {
+            (Origin::Dynamic(dynamic), Some(spec)) => spec.spawn(&dynamic.child),
+            (Origin::Spec(spawn), _) => Spawn::clone(spawn),
             (Origin::Dynamic(_), None) => return Ok(()),
         };
-        start.owner = Some(key);
+        spawn.owner = Some(key);
         let pid = match &child.parent {
-            Parent::Supervisor => self.ctx.spawn(start)?,
+            Parent::Supervisor => self.ctx.spawn(spawn)?,
             Parent::Other(frame) => {
                 let ctx = self.ctx.ctx().with_parent_frame(frame.clone());
-                self.ctx.processes().spawn(&ctx, start)?
+                self.ctx.processes().spawn(&ctx, spawn)?
             }
         };
         self.children.started(key, pid, Instant::now());
@@ -572,14 +569,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whether nothing can be started here any more: then it ends.
+    /// Ends the supervisor if it can spawn nothing more. Returns whether it does.
     fn is_end(&mut self, error: &SpawnError) -> bool {
         match error {
             SpawnError::ContextEnded { source } => {
-                let message = format!("the supervisor can start nothing any more: {source}");
+                let message = format!("the supervisor can no longer start children: {source}");
                 self.end(Err(CallError::new(source.kind(), message)));
             }
-            // It is being terminated, and all that it started with it.
+            // It is being terminated with all that it owns.
             SpawnError::StarterEnded { .. } => self.end(Ok(())),
             SpawnError::HostStopping { host } if Some(host) == self.host.as_ref() => self.end(Ok(())),
             _ => return false,
@@ -587,46 +584,46 @@ impl<'a> Run<'a> {
         true
     }
 
-    /// Tells a child to end, unless it was told.
+    /// Asks a child to end, unless it was asked.
     fn stop(&mut self, key: Key, reason: &str) {
         let Some(child) = self.children.get_mut(key) else { return };
-        let Life::Running { pid, since } = child.life else { return };
-        child.life = Life::Stopping { pid, since, waits: None };
+        let ChildPhase::Running { pid, since } = child.phase else { return };
+        child.phase = ChildPhase::Stopping { pid, since, waits: None };
         let grace = match child.shutdown {
-            Shutdown::AtOnce => return self.kill(key),
+            Shutdown::AtOnce => return self.terminate(key),
             Shutdown::Within(grace) => grace,
             Shutdown::Unlimited => Duration::MAX,
         };
-        // It may have ended already: then its exit is on its way.
+        // If it has ended already, its exit is in the mailbox soon.
         let _ = self.ctx.processes().cancel(pid, reason, grace);
         self.stopping.set(key, Due::after(Instant::now(), grace));
     }
 
-    /// Kills a child that was told to end.
-    fn kill(&mut self, key: Key) {
+    /// Terminates a child that was asked to end.
+    fn terminate(&mut self, key: Key) {
         let Some(child) = self.children.get_mut(key) else { return };
-        let Life::Stopping { pid, waits, .. } = &mut child.life else { return };
-        *waits = Some(KILLED_WAITS);
+        let ChildPhase::Stopping { pid, waits, .. } = &mut child.phase else { return };
+        *waits = Some(TERMINATED_WAITS);
         let _ = self.ctx.processes().terminate(*pid);
-        self.stopping.set(key, Due::after(Instant::now(), KILLED_WAIT));
+        self.stopping.set(key, Due::after(Instant::now(), TERMINATED_WAIT));
     }
 
-    /// Kills children whose shutdown time has passed, and goes on without killed children that do not end.
+    /// Terminates children whose shutdown time has passed, and goes on without terminated children that do not end.
     fn hurry_stopping(&mut self) {
         for key in self.stopping.due(Instant::now()) {
             let Some(child) = self.children.get_mut(key) else { continue };
-            let Life::Stopping { pid, waits, .. } = &mut child.life else { continue };
+            let ChildPhase::Stopping { pid, waits, .. } = &mut child.phase else { continue };
             let pid = *pid;
             match waits {
-                None => self.kill(key),
+                None => self.terminate(key),
                 Some(2..) => {
                     *waits = waits.map(|left| left - 1);
-                    self.stopping.set(key, Due::after(Instant::now(), KILLED_WAIT));
+                    self.stopping.set(key, Due::after(Instant::now(), TERMINATED_WAIT));
                 }
                 Some(_) => {
                     tracing::error!(
                         %pid,
-                        "a child was killed and has not ended, because it blocks its thread; its supervisor goes on without it"
+                        "a child was terminated and has not ended, because it blocks its thread; its supervisor goes on without it"
                     );
                     self.ctx.demonitor(pid);
                     self.ctx.disown(pid);
@@ -637,7 +634,7 @@ impl<'a> Run<'a> {
     }
 }
 
-async fn next(commands: Option<&mut Entered>) -> Command {
+async fn next(commands: Option<&mut CommandReceiver>) -> Command {
     match commands {
         Some(commands) => commands.next().await,
         None => pending().await,

@@ -1,6 +1,6 @@
-//! When something about a child is to be done.
+//! Schedules of children: when each is to be stopped or restarted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::children::{Key, Rekeyed};
 
-/// When something is to be done.
+/// The time at which a child is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     At(Instant),
-    /// Later than any time that can be counted.
+    /// Later than any time that can be represented.
     Never,
 }
 
@@ -30,7 +30,7 @@ impl Due {
     }
 }
 
-/// Children, each with a time: found by either. Nothing here looks at all of them.
+/// Times of children, found by child and by time. No operation but [`keys`](Self::keys) and [`rekey`](Self::rekey) visits all of them.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     times: HashMap<Key, Due, FxBuildHasher>,
@@ -38,7 +38,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Notes a child, or gives it another time.
+    /// Adds a child, or sets its time.
     pub(super) fn set(&mut self, key: Key, due: Due) {
         if let Some(other) = self.times.insert(key, due) {
             self.in_time.remove(&(other, key));
@@ -57,7 +57,7 @@ impl Schedule {
         self.in_time.clear();
     }
 
-    /// Knows the children by other keys.
+    /// Replaces the keys of children.
     pub(super) fn rekey(&mut self, keys: &Rekeyed) {
         let times = mem::take(&mut self.times);
         self.in_time.clear();
@@ -78,19 +78,19 @@ impl Schedule {
         self.in_time.last().map(|&(due, _)| due)
     }
 
-    /// Those whose time has come, the earliest first.
+    /// Returns the children that are due, the earliest first.
     pub(super) fn due(&self, now: Instant) -> Vec<Key> {
         self.in_time.range(..=(Due::At(now), Key::MAX)).map(|&(_, key)| key).collect()
     }
 
-    /// All, in the order of the children.
+    /// Returns all children in order.
     pub(super) fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<_> = self.times.keys().copied().collect();
         keys.sort_unstable();
         keys
     }
 
-    /// None is later than `now` any more.
+    /// Makes all children due that are later than `now`.
     pub(super) fn hurry(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.in_time.last()
             && due > Due::At(now)
@@ -100,49 +100,118 @@ impl Schedule {
     }
 }
 
+/// The children to be restarted, each not before its time. They have to be down first.
+#[derive(Debug, Default)]
+pub(super) struct Recovering {
+    /// The children whose processes have not ended.
+    up: BTreeMap<Key, Due>,
+    down: Schedule,
+}
+
+impl Recovering {
+    /// Adds a child, or sets its time.
+    pub(super) fn set(&mut self, key: Key, is_down: bool, due: Due) {
+        if is_down {
+            self.down.set(key, due);
+        } else {
+            self.up.insert(key, due);
+        }
+    }
+
+    /// Notes that the process of a child has ended. Returns whether the child is to be restarted.
+    pub(super) fn ended(&mut self, key: Key) -> bool {
+        if let Some(due) = self.up.remove(&key) {
+            self.down.set(key, due);
+        }
+        self.contains(key)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) {
+        self.up.remove(&key);
+        self.down.remove(key);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.up.clear();
+        self.down.clear();
+    }
+
+    /// Replaces the keys of children.
+    pub(super) fn rekey(&mut self, keys: &Rekeyed) {
+        let up = mem::take(&mut self.up);
+        self.up = up.into_iter().map(|(key, due)| (keys.get(&key).copied().unwrap_or(key), due)).collect();
+        self.down.rekey(keys);
+    }
+
+    pub(super) fn contains(&self, key: Key) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<Due> {
+        self.up.get(&key).copied().or_else(|| self.down.get(key))
+    }
+
+    /// Returns the last child that is not down yet.
+    pub(super) fn last_up(&self) -> Option<Key> {
+        self.up.last_key_value().map(|(&key, _)| key)
+    }
+
+    pub(super) const fn down(&self) -> &Schedule {
+        &self.down
+    }
+
+    /// Returns when all can be started. `None` if one is not down yet.
+    pub(super) fn all_due(&self) -> Option<Due> {
+        if self.up.is_empty() { self.down.last() } else { None }
+    }
+
+    /// Makes all of them due.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.up.values_mut().for_each(|due| *due = Due::At(now).min(*due));
+        self.down.hurry(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
-            /// Against a list that is looked through.
-            #[test]
-            fn children_are_found_by_their_times(
-                steps in prop::collection::vec((0_u64..6, 0_u64..9, 0_u8..9), 1..60),
-            ) {
-                let start = Instant::now();
-                let at = |second| start + Duration::from_secs(second);
-                let (mut model, mut schedule) = (BTreeMap::new(), Schedule::default());
-                for (key, second, step) in steps {
-                    match step {
-                        0 => {
-                            model.remove(&key);
-                            schedule.remove(key);
-                        }
-                        1 => {
-                            for due in model.values_mut() {
-    *due = Due::At(at(second)).min(*due);
-    }
-                            schedule.hurry(at(second));
-                        }
-                        _ => {
-                            let due = if step == 2 { Due::Never } else { Due::At(at(second)) };
-                            model.insert(key, due);
-                            schedule.set(key, due);
-                        }
+        #[test]
+        fn children_are_found_by_their_times(
+            steps in prop::collection::vec((0_u64..6, 0_u64..9, 0_u8..9), 1..60),
+        ) {
+            let start = Instant::now();
+            let at = |second| start + Duration::from_secs(second);
+            let (mut model, mut schedule) = (BTreeMap::new(), Schedule::default());
+            for (key, second, step) in steps {
+                match step {
+                    0 => {
+                        model.remove(&key);
+                        schedule.remove(key);
                     }
-                    prop_assert_eq!(schedule.first(), model.values().min().copied());
-                    prop_assert_eq!(schedule.last(), model.values().max().copied());
-                    prop_assert_eq!(schedule.get(key), model.get(&key).copied());
-                    prop_assert_eq!(schedule.keys(), model.keys().copied().collect::<Vec<_>>());
-                    let mut due: Vec<_> = model.iter().filter(|&(_, &due)| due <= Due::At(at(5))).collect();
-                    due.sort_unstable_by_key(|&(&key, &due)| (due, key));
-                    prop_assert_eq!(schedule.due(at(5)), due.iter().map(|&(&key, _)| key).collect::<Vec<_>>());
+                    1 => {
+                        for due in model.values_mut() {
+                            *due = Due::At(at(second)).min(*due);
+                        }
+                        schedule.hurry(at(second));
+                    }
+                    _ => {
+                        let due = if step == 2 { Due::Never } else { Due::At(at(second)) };
+                        model.insert(key, due);
+                        schedule.set(key, due);
+                    }
                 }
+                prop_assert_eq!(schedule.first(), model.values().min().copied());
+                prop_assert_eq!(schedule.last(), model.values().max().copied());
+                prop_assert_eq!(schedule.get(key), model.get(&key).copied());
+                prop_assert_eq!(schedule.keys(), model.keys().copied().collect::<Vec<_>>());
+                let mut due: Vec<_> = model.iter().filter(|&(_, &due)| due <= Due::At(at(5))).collect();
+                due.sort_unstable_by_key(|&(&key, &due)| (due, key));
+                prop_assert_eq!(schedule.due(at(5)), due.iter().map(|&(&key, _)| key).collect::<Vec<_>>());
             }
         }
+    }
 }

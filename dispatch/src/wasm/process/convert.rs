@@ -1,4 +1,4 @@
-//! What guests say of processes and are told of them.
+//! Conversions between processes and their WIT types.
 
 use std::sync::Arc;
 
@@ -7,53 +7,83 @@ use wasmtime::component::Resource;
 
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
-use crate::process::exit::in_words;
 use crate::process::guest;
-use crate::process::pattern::{LONGEST, MessageKind, Pattern};
+use crate::process::message::in_words;
+use crate::process::pattern::{MAX_PATTERN, MessageKind, Pattern};
+use crate::process::supervisor::{DynamicChild, Restart};
 use crate::process::{Exit, ExitReason, LinkDown, Message, MonitorRef, ReplyTo, Spawn};
-use crate::wasm::bindings::frame::function::{processes, types};
+use crate::wasm::bindings::frame::function::{processes, supervisors, types};
 use crate::wasm::convert::{self, to_guest_within};
 use crate::wasm::json::Budget;
 
-/// What a guest wants to start. All the JSON in it may take `json_memory` bytes together.
-pub(super) fn start(start: processes::Process, json_memory: usize) -> Result<Spawn, CallError> {
+/// Converts a process to be spawned. All of its JSON together may take `json_memory` bytes.
+pub(super) fn spawn(spawn: processes::Process, json_memory: usize) -> Result<Spawn, CallError> {
     let id = |error: &dyn std::error::Error| CallError::invalid(error.to_string());
-    let host = start.host.parse().map_err(|error| id(&error))?;
-    let entry = start.entry.parse().map_err(|error| id(&error))?;
+    let host = spawn.host.parse().map_err(|error| id(&error))?;
+    let entry = spawn.entry.parse().map_err(|error| id(&error))?;
     let mut json = Budget::new(json_memory);
     let mut take = |payload, what: &str| {
         let taken = convert::from_guest_within(payload, &mut json);
         taken.map_err(|error| {
-            error.into_error(&format!("{what} for a process of `{}` is", start.entry), ErrorKind::Invalid)
+            error.into_error(&format!("{what} for a process of `{}` is", spawn.entry), ErrorKind::Invalid)
         })
     };
-    let mut process = Spawn::new(host, entry).with_payload(take(start.payload, "the payload")?);
-    for message in start.messages {
+    let mut process = Spawn::new(host, entry).with_payload(take(spawn.payload, "the payload")?);
+    for message in spawn.messages {
         process = process.with_message(take(message, "a message")?);
     }
-    if let Some(text) = &start.options {
+    if let Some(text) = &spawn.options {
         process = process.with_options(convert::options(
             text,
-            &format!("a process of `{}`", start.entry),
+            &format!("a process of `{}`", spawn.entry),
             &mut json,
         )?);
     }
-    if let Some(name) = start.name {
+    if let Some(name) = spawn.name {
         process = process.with_name(name);
     }
-    if start.monitor {
+    if spawn.monitor {
         process = process.with_monitor();
     }
-    if start.link {
+    if spawn.link {
         process = process.with_link();
     }
-    if start.owned {
+    if spawn.owned {
         process = process.with_owner();
     }
     Ok(process)
 }
 
-/// Which messages a guest waits for. The JSON in it may take `json_memory` bytes.
+/// Converts a child of a dynamic supervisor. All of its JSON together may take `json_memory` bytes.
+pub(super) fn child(
+    child: supervisors::Child,
+    supervisor: &str,
+    json_memory: usize,
+) -> Result<DynamicChild, CallError> {
+    let mut json = Budget::new(json_memory);
+    let mut taken = DynamicChild::new();
+    if let Some(payload) = child.payload {
+        let payload = convert::from_guest_within(payload, &mut json).map_err(|error| {
+            error.into_error(&format!("the payload for a child of `{supervisor}` is"), ErrorKind::Invalid)
+        })?;
+        taken = taken.with_payload(payload);
+    }
+    if let Some(options) = &child.options {
+        taken =
+            taken.with_options(convert::options(options, &format!("a child of `{supervisor}`"), &mut json)?);
+    }
+    if let Some(name) = child.name {
+        taken = taken.with_name(name);
+    }
+    Ok(match child.restart {
+        Some(supervisors::Restart::Permanent) => taken.with_restart(Restart::Permanent),
+        Some(supervisors::Restart::Transient) => taken.with_restart(Restart::Transient),
+        Some(supervisors::Restart::Temporary) => taken.with_restart(Restart::Temporary),
+        None => taken,
+    })
+}
+
+/// Converts a pattern. Its JSON may take `json_memory` bytes.
 pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result<Pattern, CallError> {
     let kind = pattern.kind.map(|kind| match kind {
         processes::MessageKind::Sent => MessageKind::Sent,
@@ -64,8 +94,8 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
         processes::MessageKind::Cancelled => MessageKind::Cancelled,
     });
     let payload = pattern.payload.map(|text| {
-        if text.len() > LONGEST {
-            let message = format!("the pattern has {} bytes, and may have {LONGEST}", text.len());
+        if text.len() > MAX_PATTERN {
+            let message = format!("the pattern has {} bytes, and may have {MAX_PATTERN}", text.len());
             return Err(CallError::invalid(message));
         }
         let read = Budget::new(json_memory).read(&text);
@@ -80,7 +110,7 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
     })
 }
 
-/// What a process received, of which a payload may have `longest` bytes. `keep` takes where the reply to a call goes.
+/// Converts a received message, whose payload may have `longest` bytes. `keep` stores the handle for a reply.
 pub(super) fn message(
     message: Message,
     longest: usize,
@@ -118,7 +148,7 @@ pub(super) fn message(
     })
 }
 
-/// The failure of a host function whose payload is more than a guest is handed at once.
+/// Returns the error for a payload that is too large for a guest.
 pub(super) fn too_large(what: &str, longest: usize) -> CallError {
     let message = format!("{what} larger than the {longest} bytes that this component is handed at once");
     CallError::new(ErrorKind::Exhausted, message).with_retryable(false)
@@ -154,13 +184,12 @@ fn reason(reason: &ExitReason) -> processes::ExitReason {
     }
 }
 
-/// What came of [`exec`](crate::process::ProcessManager::exec).
+/// Converts the result of [`exec`](crate::process::ProcessManager::exec).
 pub(super) fn result(payload: Payload, longest: usize) -> Result<types::Payload, CallError> {
-    to_guest_within(payload, longest)
-        .map_err(|_too_large| too_large("what the process gave back is", longest))
+    to_guest_within(payload, longest).map_err(|_too_large| too_large("the result of the process is", longest))
 }
 
-/// The reply to a call.
+/// Converts the reply to a call.
 pub(super) fn reply(payload: Payload, longest: usize) -> Result<types::Payload, CallError> {
     to_guest_within(payload, longest).map_err(|_too_large| too_large("the reply is", longest))
 }

@@ -1,10 +1,7 @@
-//! What components have of processes.
+//! Processes in components.
 
-mod children;
 mod convert;
-mod group;
 mod host;
-mod timer;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -15,9 +12,8 @@ use crate::error::CallError;
 use crate::process::ProcessManager;
 use crate::process::guest::Access;
 
-/// A [module](HostModule) with which components are processes and deal with others: the interfaces
-/// `frame:function/processes`, `supervisors`, `timers` and `groups` of the folder `wit`. A component that imports them, and is a
-/// process, is one of the world `frame:function/process`.
+/// The [module](HostModule) with which components run as processes and use others: the interfaces `frame:function/processes`,
+/// `supervisors`, `timers` and `groups` of the folder `wit`. A component that is a process has the world `frame:function/process`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -50,44 +46,42 @@ use crate::process::guest::Access;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # What crosses
+/// # Sizes
 ///
-/// What a component hands over at once, in a message that it sends or in all of what it starts a process with, is within
-/// [`WasmConfig::payload`](super::WasmConfig::payload) and [`WasmConfig::json_memory`](super::WasmConfig::json_memory), as
-/// with what it calls. What it receives has at most `payload` bytes as well: a larger message is taken out of the mailbox,
-/// and is an error that it can go on from. So nobody ends a process by sending it more than it has memory for, as long
-/// as its memory has room for one such message.
+/// What a component passes at once, in a message or in a process to be spawned, is limited by
+/// [`WasmConfig::payload`](super::WasmConfig::payload) and [`WasmConfig::json_memory`](super::WasmConfig::json_memory), as in calls.
+/// A received payload is limited by `payload` too: a larger message is taken out of the mailbox, and is an error that the component
+/// can handle. So no sender can end a component with a message that is too large, as long as the component has memory for one message
+/// of that size.
 ///
 /// # Children of dynamic supervisors
 ///
-/// A component may start a child of a [dynamic supervisor](crate::process::supervisor::DynamicSpec) where it may start a process, and stop
-/// the children that it started itself. A child that fails too often is removed, and its supervisor goes on.
+/// A component may start a child of a [dynamic supervisor](crate::process::supervisor::DynamicSpec) on the hosts on which it may spawn
+/// processes, and stop the children that it started itself. A child that fails too often is removed, and its supervisor goes on.
 ///
 /// # What a component may do to others
 ///
-/// PIDs are numbers, so that a component can guess those of processes it was never told of. It can send to any, as it can
-/// call any function. All else it can do only to itself and to those that it started: monitor, link, cancel and
-/// terminate them, and take their names. For the exit of a process tells its result, a link ends the other as well, and
-/// the rest needs no reason. Where all components are [trusted](Self::trusted) they can do so to all.
+/// PIDs are numbers, so a component can guess those of other processes. It can send to all of them, as it can call any function. It
+/// can monitor, link, cancel and terminate, and unregister the names of, only itself and the processes that it spawned: an exit
+/// contains the result of the process, and a link ends both. [Trusted](Self::trusted) components can do so to all processes.
 ///
-/// A component may start every process, and take every name. It may do so on its own host, that of the process that it is or is
-/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY); hosts
-/// [bound](crate::process::HostConfig::processes) how many. Where all components are trusted they may do so on every host.
+/// A component may spawn every registered process, with every free name, on its own host, which is that of the process that it is or is
+/// called by, and on those that its frame [grants](crate::process::SPAWN_KEY). Hosts
+/// [limit](crate::process::HostConfig::processes) how many. Trusted components may do so on every host.
 #[derive(Debug, Clone)]
 pub struct ProcessModule {
     access: Access,
 }
 
 impl ProcessModule {
-    /// For the processes of `manager`, which this does not keep: the manager has the functions, these the engine, and the
-    /// engine this.
+    /// Creates the module for the processes of `manager`, to which it holds a weak reference: the manager holds the functions, these
+    /// the engine, and the engine this.
     #[must_use]
     pub fn new(manager: &ProcessManager) -> Self {
         Self { access: Access::new(manager) }
     }
 
-    /// The same, for components that may do to all processes what others
-    /// [may](Self#what-a-component-may-do-to-others) to their own.
+    /// Lets components do to all processes what others [may](Self#what-a-component-may-do-to-others) do to their own.
     #[must_use]
     pub fn trusted(self) -> Self {
         Self { access: self.access.trusted() }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use frame_dispatch::Task;
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildSpec, DynamicChild, DynamicSpec, Supervisor, SupervisorHandle,
+    Backoff, ChildSpec, DynamicChild, DynamicSpec, RestartPolicy, Supervisor, SupervisorHandle,
 };
 use frame_dispatch::process::{HostConfig, SPAWN_KEY, Spawn, SpawnHosts};
 use frame_registry::Options;
@@ -24,8 +24,9 @@ async fn pool(world: &World, host: &str) -> SupervisorHandle {
     let room = Spawn::new(host.parse().unwrap(), "app:room".parse().unwrap());
     let spec = DynamicSpec::new(ChildSpec::new("room", room.with_payload(json!("preset"))))
         .with_max_children(3)
-        .with_intensity(1, Duration::from_mins(1))
-        .with_backoff(Backoff::none());
+        .with_restart_policy(
+            RestartPolicy::default().with_intensity(1, Duration::from_mins(1)).with_backoff(Backoff::none()),
+        );
     let supervisor = Supervisor::dynamic(spec).unwrap();
     let handle = supervisor.handle();
     world.processes.register("app:pool".parse().unwrap(), Options::new(), supervisor).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use frame_dispatch::process::supervisor::{
-    Backoff, ChildSpec, DynamicChild, DynamicSpec, Supervisor, SupervisorHandle,
+    Backoff, ChildSpec, DynamicChild, DynamicSpec, RestartPolicy, Supervisor, SupervisorHandle,
 };
 use frame_dispatch::process::{HostConfig, Spawn};
 use frame_registry::Options;
@@ -15,7 +15,7 @@ async fn pool(all: &Surroundings, host: &str) -> SupervisorHandle {
     let child = Spawn::new(host.parse().unwrap(), "app:steps".parse().unwrap());
     let spec = DynamicSpec::new(ChildSpec::new("child", child.with_payload(b"r\n".to_vec())))
         .with_max_children(2)
-        .with_backoff(Backoff::none());
+        .with_restart_policy(RestartPolicy::default().with_backoff(Backoff::none()));
     let supervisor = Supervisor::dynamic(spec).unwrap();
     let handle = supervisor.handle();
     all.processes.register("app:pool".parse().unwrap(), Options::new(), supervisor).unwrap();

@@ -1,4 +1,4 @@
-//! A mailbox against lists, and some of what is easily lost among all that can happen.
+//! A mailbox against a model made of lists, and single cases that a random test rarely meets.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -14,16 +14,16 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::batch::Batch;
-use super::mailbox::{Fetched, Mailbox, ROOM_KEPT, Refused};
+use super::mailbox::{Fetched, Mailbox, ROOM_KEPT, Undelivered};
 use super::message::Message;
 
-/// A message of somebody, which takes room.
+/// A message of a sender, which takes room.
 fn sent(number: u64) -> Message {
     Message::Sent { from: None, payload: json!(number).into(), reply: None }
 }
 
-/// What the runtime says, which takes none.
-fn told(number: u64) -> Message {
+/// A system message, which takes none.
+fn system(number: u64) -> Message {
     Message::Cancelled { reason: number.to_string().into(), deadline: None }
 }
 
@@ -35,8 +35,8 @@ fn number_of(message: &Message) -> u64 {
     }
 }
 
-/// How much the runtime says before that is too much.
-const MOST_TOLD: usize = 3;
+/// How many system messages are accepted.
+const MOST_SYSTEM: usize = 3;
 
 #[derive(Default)]
 struct Woken(AtomicBool);
@@ -215,8 +215,8 @@ impl Model {
     fn compare(&self, mailbox: &Mailbox, senders: &[(u64, Sender)], receiver: Option<&Receiver>) {
         assert_eq!(mailbox.len(), self.queue.len());
         for (number, sender) in senders {
-            let is_told = self.is_closed || self.granted.contains(number);
-            assert_eq!(sender.is_woken(), is_told, "{number}");
+            let is_accepted = self.is_closed || self.granted.contains(number);
+            assert_eq!(sender.is_woken(), is_accepted, "{number}");
         }
         let Some(receiver) = receiver else { return };
         if receiver.polled.is_woken() || self.is_closed {
@@ -256,18 +256,19 @@ fn check(capacity: usize, steps: Vec<Step>) {
                     assert!(!model.is_closed && model.has_room());
                     model.queue.push(sent(number));
                 }
-                Err(Refused::Full(it)) => {
+                Err(Undelivered::Full(it)) => {
                     assert!(!model.is_closed && !model.has_room());
                     assert_eq!(number_of(&it), number);
                 }
-                Err(Refused::Closed(_)) => assert!(model.is_closed),
+                Err(Undelivered::Closed(_)) => assert!(model.is_closed),
             },
             Step::Tell => {
                 let unread = model.queue.iter().filter(|message| !message.takes_room()).count();
-                let is_told = mailbox.tell(told(number), MOST_TOLD).map(|it| it.map(Waker::wake)).is_ok();
-                assert_eq!(is_told, model.is_closed || unread < MOST_TOLD);
-                if is_told && !model.is_closed {
-                    model.queue.push(told(number));
+                let is_accepted =
+                    mailbox.push_system(system(number), MOST_SYSTEM).map(|it| it.map(Waker::wake)).is_ok();
+                assert_eq!(is_accepted, model.is_closed || unread < MOST_SYSTEM);
+                if is_accepted && !model.is_closed {
+                    model.queue.push(system(number));
                 }
             }
             Step::Send => {
@@ -433,7 +434,7 @@ fn who_comes_later_does_not_take_the_room_of_who_waits() {
     assert_eq!(mailbox.try_receive(&mut Fetched::default()).as_ref().map(number_of), Some(0));
     assert!(first.is_woken() && !second.is_woken());
     let mut later = send(&mailbox, sent(3));
-    assert!(later.poll().is_pending() && matches!(mailbox.try_send(sent(4)), Err(Refused::Full(_))));
+    assert!(later.poll().is_pending() && matches!(mailbox.try_send(sent(4)), Err(Undelivered::Full(_))));
     drop(first);
     assert!(second.is_woken(), "what was kept for the first is that of the second");
     assert!(matches!(second.poll(), Poll::Ready(None)));
@@ -471,7 +472,7 @@ fn what_panics_or_closes_it_in_the_middle_of_a_look_leaves_it_whole() {
         mailbox.try_send(sent(number)).unwrap();
     }
     let panics = |message: &Message| {
-        mailbox.tell(told(7), MOST_TOLD).unwrap();
+        mailbox.push_system(system(7), MOST_SYSTEM).unwrap();
         assert!(number_of(message) < 1);
         false
     };
@@ -489,7 +490,7 @@ fn what_panics_or_closes_it_in_the_middle_of_a_look_leaves_it_whole() {
     });
     assert!(taken.is_none());
     assert_eq!(mailbox.len(), 0);
-    assert!(matches!(mailbox.try_send(sent(1)), Err(Refused::Closed(_))));
+    assert!(matches!(mailbox.try_send(sent(1)), Err(Undelivered::Closed(_))));
 }
 
 #[test]
@@ -545,12 +546,12 @@ fn room_of_what_was_received_in_a_batch_is_free_at_once_unless_others_wait() {
     assert_eq!(mailbox.len(), 4);
     mailbox.try_send(sent(6)).unwrap();
     mailbox.try_send(sent(7)).unwrap();
-    assert!(matches!(mailbox.try_send(sent(8)), Err(Refused::Full(_))));
+    assert!(matches!(mailbox.try_send(sent(8)), Err(Undelivered::Full(_))));
 
     let mut sender = send(&mailbox, sent(8));
     assert!(sender.poll().is_pending());
     assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(2));
-    assert!(matches!(mailbox.try_send(sent(9)), Err(Refused::Full(_))), "it is that of the sender");
+    assert!(matches!(mailbox.try_send(sent(9)), Err(Undelivered::Full(_))), "it is that of the sender");
     assert!(!sender.is_woken());
     drop(batch);
     assert!(sender.is_woken());
@@ -570,7 +571,7 @@ fn what_was_fetched_goes_back_to_the_front_of_what_came_later() {
     }
     let batch = Batch::begin(&mailbox, false);
     assert_eq!(mailbox.try_receive(&mut fetched).as_ref().map(number_of), Some(0));
-    mailbox.tell(told(5), MOST_TOLD).unwrap();
+    mailbox.push_system(system(5), MOST_SYSTEM).unwrap();
     mailbox.try_send(sent(6)).unwrap();
     let even = mailbox.try_receive_where(&mut fetched, |it| number_of(it).is_multiple_of(2));
     assert_eq!(even.as_ref().map(number_of), Some(2));

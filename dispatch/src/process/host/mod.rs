@@ -1,19 +1,24 @@
-//! Where processes live.
+//! Hosts: where processes run, and how many.
+
+mod admission;
 
 use std::sync::Arc;
 
 use frame_registry::{Id, IdKind};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::admission::{Admission, NoPlace};
+use self::admission::Admission;
+pub(super) use self::admission::NotAdmitted;
 use super::policy::SpawnPolicy;
+use super::sync;
 use crate::pid::Host as HostName;
 
 /// The name of a host: `namespace:name`.
 pub type HostId = Id<HostKind>;
 
-/// Says that an [`Id`] is the name of a host.
+/// Marks an [`Id`] as the name of a host.
 #[derive(Debug)]
 pub enum HostKind {}
 
@@ -22,32 +27,37 @@ impl IdKind for HostKind {
     const EXAMPLE: &'static str = "app:workers";
 }
 
-/// What a host of processes allows.
+/// The limits of a host of processes.
 ///
 /// ```
 /// # use frame_dispatch::process::HostConfig;
 /// let scripts = HostConfig::default().with_engines(["lua", "wasm"]).with_processes(1_000).with_mailbox(64);
 /// assert_eq!((scripts.processes, scripts.mailbox), (1_000, 64));
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HostConfig {
-    /// How many processes live on it at most. Default: 262 144.
+    /// The most processes that are alive on it at once. Default: 262 144.
     pub processes: usize,
-    /// How many messages a mailbox holds that were sent and not yet received; at least one. What the runtime itself says,
-    /// such as the exit of a monitored process, always finds room. Default: 1 024.
+    /// The most unread messages that a mailbox holds, at least one. System messages, such as the exit of a monitored process, do
+    /// not count and always find room. Default: 1 024.
     pub mailbox: usize,
-    /// How many [timers](super::ProcessContext::send_after) each of its processes has at most. Default: 1 024.
+    /// The most [timers](super::ProcessContext::send_after) of each process. Default: 1 024.
     pub timers: usize,
-    /// How many [groups](super::ProcessContext::join) each of its processes is in or watches at most. Default: 64.
+    /// The most [groups](super::ProcessContext::join) that each process is in or watches. Default: 64.
     pub groups: usize,
-    /// How many members each of its [groups](super::GroupId) has at most. Default: 4 096.
+    /// The most members of each of its [groups](super::GroupId). Default: 4 096.
     pub group_members: usize,
-    /// Decides what may be started on it. Default: everything.
+    /// Decides which processes may be spawned on it. It is code, so it is not part of the serialised form. Default: all.
+    #[serde(skip)]
     pub spawn_policy: Option<Arc<dyn SpawnPolicy>>,
-    /// The [engines](super::Process::engine) that its processes may run in, where not all may. Default: all.
+    /// The [engines](super::Process::engine) that its processes may run in. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub engines: Option<Vec<String>>,
-    /// The runtime that its processes run on. Default: the one that the host is registered on.
+    /// The runtime that its processes run on. It is a handle, so it is not part of the serialised form. Default: the runtime that
+    /// the host is registered on.
+    #[serde(skip)]
     pub runtime: Option<Handle>,
 }
 
@@ -67,14 +77,14 @@ impl Default for HostConfig {
 }
 
 impl HostConfig {
-    /// The same, with another number of [`processes`](Self::processes).
+    /// Sets [`processes`](Self::processes).
     #[must_use]
     pub const fn with_processes(mut self, processes: usize) -> Self {
         self.processes = processes;
         self
     }
 
-    /// The same, with another size of the [`mailbox`](Self::mailbox).
+    /// Sets [`mailbox`](Self::mailbox).
     #[must_use]
     pub const fn with_mailbox(mut self, mailbox: usize) -> Self {
         self.mailbox = mailbox;
@@ -102,21 +112,21 @@ impl HostConfig {
         self
     }
 
-    /// Sets the [`spawn_policy`](Self::spawn_policy).
+    /// Sets [`spawn_policy`](Self::spawn_policy).
     #[must_use]
     pub fn with_spawn_policy(mut self, policy: impl SpawnPolicy) -> Self {
         self.spawn_policy = Some(Arc::new(policy));
         self
     }
 
-    /// The same, for these [`engines`](Self::engines) only.
+    /// Sets [`engines`](Self::engines).
     #[must_use]
     pub fn with_engines(mut self, engines: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.engines = Some(engines.into_iter().map(Into::into).collect());
         self
     }
 
-    /// The same, on another [`runtime`](Self::runtime).
+    /// Sets [`runtime`](Self::runtime).
     #[must_use]
     pub fn with_runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
@@ -124,21 +134,21 @@ impl HostConfig {
     }
 }
 
-/// A host that is registered.
+/// A registered host.
 pub(super) struct Host {
     pub(super) id: HostId,
     pub(super) name: HostName,
     pub(super) config: HostConfig,
     pub(super) runtime: Handle,
     admission: Admission,
-    /// Notified when the last process of a closed host is gone.
+    /// Notified when the last process of a closed host has left.
     idle: Notify,
 }
 
-/// The place of a process on its host. When this is dropped the process is gone.
-pub(super) struct Place {
+/// The permit of a process to be on its host. Dropping it means that the process has left.
+pub(super) struct HostPermit {
     host: Arc<Host>,
-    is_vacated: bool,
+    is_released: bool,
 }
 
 impl Host {
@@ -147,26 +157,26 @@ impl Host {
         Self { id, name, config, runtime, admission: Admission::open(), idle: Notify::new() }
     }
 
-    /// How many messages each mailbox has room for.
+    /// Returns how many messages each mailbox has room for.
     pub(super) fn mailbox_capacity(&self) -> usize {
         self.config.mailbox.max(1)
     }
 
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Place, NoPlace> {
+    pub(super) fn admit(self: &Arc<Self>) -> Result<HostPermit, NotAdmitted> {
         self.admission.admit(self.config.processes)?;
-        Ok(Place { host: Arc::clone(self), is_vacated: false })
+        Ok(HostPermit { host: Arc::clone(self), is_released: false })
     }
 
-    /// Makes a process that has a place appear where whoever stops the host looks; then says whether it may go on.
-    pub(super) fn appear(&self, appear: impl FnOnce()) -> Result<(), NoPlace> {
-        self.admission.appear(appear)
+    /// Publishes an admitted process where a stop of the host looks for it. Fails if the host has been closed meanwhile.
+    pub(super) fn publish(&self, publish: impl FnOnce()) -> Result<(), NotAdmitted> {
+        self.admission.publish(publish)
     }
 
     pub(super) fn close(&self) {
         self.admission.close();
     }
 
-    /// Waits, once the host is closed, until no process lives on it.
+    /// Waits until no process is on the host, which is closed.
     pub(super) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -178,21 +188,45 @@ impl Host {
     }
 }
 
-impl Place {
-    /// Lets another process have it. The host is not idle before this is dropped.
-    pub(super) fn vacate(&mut self) {
-        if !self.is_vacated {
-            self.is_vacated = true;
-            self.host.admission.vacate();
+impl HostPermit {
+    /// Makes room for another process. The host is not idle before the permit is dropped.
+    pub(super) fn release(&mut self) {
+        if !self.is_released {
+            self.is_released = true;
+            self.host.admission.release();
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for HostPermit {
     fn drop(&mut self) {
-        self.vacate();
+        self.release();
         if self.host.admission.leave() {
             self.host.idle.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_back_as_it_was_written() {
+        let config = HostConfig::default().with_processes(7).with_mailbox(8).with_engines(["lua"]);
+        let written = serde_json::to_value(&config).unwrap();
+        let read: HostConfig = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
+        assert_eq!((read.processes, read.mailbox, read.engines), (7, 8, Some(vec!["lua".to_owned()])));
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default_and_an_unknown_member_is_an_error() {
+        let read: HostConfig = serde_json::from_value(json!({ "timers": 3 })).unwrap();
+        assert_eq!((read.timers, read.groups), (3, HostConfig::default().groups));
+        let error = serde_json::from_value::<HostConfig>(json!({ "process": 3 })).unwrap_err();
+        assert!(error.to_string().contains("unknown field `process`"), "{error}");
     }
 }

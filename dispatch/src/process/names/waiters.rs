@@ -1,7 +1,7 @@
-//! Those that wait for a name to be bound.
+//! Waiting for a name to be bound.
 //!
-//! A waiter is registered before it looks for the name, and the name is bound before its waiters are woken. So a waiter finds the
-//! name or is woken for it.
+//! A waiter is registered before it looks up the name, and the name is bound before its waiters are woken. So a waiter finds the
+//! name or is woken for it. `tests/names_loom.rs` compiles this file with loom's primitives.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -11,13 +11,13 @@ use std::task::{Poll, Waker};
 use super::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 pub(super) struct NameWaiters {
-    /// The number of waiters. Binding a name costs nothing more while it is zero.
+    /// The number of waiters. While it is zero, binding a name takes no lock here.
     count: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<WaiterTable>,
 }
 
 #[derive(Default)]
-struct State {
+struct WaiterTable {
     /// By name and number.
     waiting: HashMap<String, BTreeMap<u64, Waker>>,
     last_number: u64,
@@ -25,14 +25,14 @@ struct State {
 
 impl NameWaiters {
     pub(super) fn new() -> Self {
-        Self { count: AtomicU64::new(0), state: Mutex::new(State::default()) }
+        Self { count: AtomicU64::new(0), state: Mutex::new(WaiterTable::default()) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WaiterTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `find` returns something. It is called once, and again each time that the name is bound.
+    /// Waits until `find` returns a value. It is called once, and again each time that the name is bound.
     ///
     /// # Cancel safety
     ///
@@ -46,7 +46,7 @@ impl NameWaiters {
         .await
     }
 
-    /// Wakes those that wait for a name, after it was bound. The caller holds no lock.
+    /// Wakes the waiters for a name that has been bound. The caller holds no lock.
     pub(super) fn bound(&self, name: &str) {
         if self.count.load(Ordering::SeqCst) == 0 {
             return;
@@ -58,7 +58,7 @@ impl NameWaiters {
     }
 }
 
-/// One that waits. It counts from before it looks until it is dropped.
+/// A waiter. It is counted from before its first lookup until it is dropped.
 struct Waiter<'a> {
     waiters: &'a NameWaiters,
     name: &'a str,
@@ -78,7 +78,7 @@ impl<'a> Waiter<'a> {
         let waiting = state.waiting.entry(self.name.to_owned()).or_default();
         let before = waiting.insert(self.number, waker.clone());
         drop(state);
-        // Outside of the lock, because a waker may be the last that keeps something.
+        // Outside of the lock, because a waker may hold the last reference to a value of the program.
         drop(before);
     }
 }

@@ -1,0 +1,106 @@
+//! When a supervisor restarts a child, and when it gives up.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::backoff::Backoff;
+use super::error::SpecError;
+
+/// How often a supervisor restarts its children, and how long it waits before each restart.
+///
+/// The default is 3 restarts within 5 seconds, with the default [`Backoff`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use frame_dispatch::process::supervisor::{Backoff, RestartPolicy};
+///
+/// let policy = RestartPolicy::default()
+///     .with_intensity(10, Duration::from_secs(60))
+///     .with_backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(2)));
+/// assert_eq!((policy.restarts, policy.window), (10, Duration::from_secs(60)));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RestartPolicy {
+    /// The most restarts within [`window`](Self::window). The supervisor gives up after more of them.
+    pub restarts: u32,
+    /// The time in which restarts are counted.
+    pub window: Duration,
+    /// The delay before each restart.
+    pub backoff: Backoff,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self { restarts: 3, window: Duration::from_secs(5), backoff: Backoff::default() }
+    }
+}
+
+impl RestartPolicy {
+    /// Sets how many restarts there may be within a window. With 0 the first child that has to be restarted ends the supervisor.
+    #[must_use]
+    pub const fn with_intensity(mut self, restarts: u32, window: Duration) -> Self {
+        self.restarts = restarts;
+        self.window = window;
+        self
+    }
+
+    /// Sets [`backoff`](Self::backoff).
+    #[must_use]
+    pub const fn with_backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), SpecError> {
+        if self.window.is_zero() {
+            return Err(SpecError::ZeroWindow);
+        }
+        self.backoff.check()
+    }
+}
+
+/// Counts restarts within the window of a policy.
+#[derive(Debug, Default)]
+pub(super) struct RestartCounter(VecDeque<Instant>);
+
+impl RestartCounter {
+    /// Counts a restart. Returns how many there were within the window, if these are too many.
+    pub(super) fn add(&mut self, now: Instant, policy: &RestartPolicy) -> Option<usize> {
+        while self.0.front().is_some_and(|&then| now.duration_since(then) > policy.window) {
+            self.0.pop_front();
+        }
+        self.0.push_back(now);
+        let allowed = usize::try_from(policy.restarts).unwrap_or(usize::MAX);
+        (self.0.len() > allowed).then_some(self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn restarts_are_counted_within_the_window(
+            gaps in prop::collection::vec(0_u64..9, 1..60),
+            restarts in 0_u32..6,
+            window in 1_u64..20,
+        ) {
+            let policy = RestartPolicy::default().with_intensity(restarts, Duration::from_secs(window));
+            let (mut now, mut times, mut counted) = (Instant::now(), Vec::new(), RestartCounter::default());
+            for gap in gaps {
+                now += Duration::from_secs(gap);
+                times.push(now);
+                let within = times.iter().filter(|&&then| now - then <= policy.window).count();
+                let expected = (within > restarts as usize).then_some(within);
+                prop_assert_eq!(counted.add(now, &policy), expected);
+            }
+        }
+    }
+}
