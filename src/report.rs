@@ -12,7 +12,7 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
-use frame_dispatch::printable::{escape, escape_json, is_printable};
+use frame_registry::text::{escape, escape_json, is_printable};
 
 use crate::telemetry::output::{self, Importance};
 

@@ -5,11 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use frame_registry::{BoxError, IdError};
+use frame_registry::{BoxError, IdError, text};
 
 use crate::pid::FunctionId;
-#[cfg(feature = "lua")]
-use crate::printable::shortened;
+
+/// Cuts a message that a guest or a caller chose, which may be as long as memory allows.
+pub(crate) fn shorten_message(message: &str) -> String {
+    text::shorten(message, 4096).into_owned()
+}
 
 /// What kind of failure a [`CallError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -178,7 +181,7 @@ impl CallError {
     /// The same with a message of bounded length, which may be made of what a guest gave.
     #[cfg(feature = "lua")]
     pub(crate) fn shortened(mut self) -> Self {
-        self.message = shortened(&self.message);
+        self.message = shorten_message(&self.message);
         self
     }
 

@@ -49,7 +49,6 @@ mod payload;
 mod pid;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod pool;
-pub mod printable;
 pub mod process;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod script;

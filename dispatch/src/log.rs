@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use frame_registry::text;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 use tracing::Level;
@@ -12,7 +13,6 @@ use tracing::field::{Value, display};
 
 use crate::context::CallContext;
 use crate::frame::{FUNCTION, PID};
-use crate::printable::{escape_json, printable};
 use crate::process::PROCESS;
 
 /// How many bytes of a message the log shows.
@@ -30,7 +30,7 @@ const PERIOD: Duration = Duration::from_mins(10);
 /// The event has them in its field `fields`, recorded with
 /// [`record_error`](tracing::field::Visit::record_error): of all types that `tracing` records, only an error can be
 /// downcast. So a subscriber that writes JSON can have them as members, and tells them from text that looks alike. For
-/// others they are their JSON text, in which what is not [printable](crate::printable::is_printable) is escaped.
+/// others they are their JSON text, in which what is not [printable](frame_registry::text::is_printable) is escaped.
 ///
 /// ```
 /// use frame_dispatch::LogFields;
@@ -60,7 +60,7 @@ impl LogFields {
     /// Makes them of JSON, which should be an object.
     pub fn new(json: Json) -> Self {
         let text = json.to_string();
-        let text = escape_json(&text).into();
+        let text = text::escape_json(&text).into();
         Self { json, text }
     }
 
@@ -133,7 +133,7 @@ impl Log {
                 if tracing::enabled!($level) && self.admit(message, fields) {
                     let (function, process, pid) = self.unit();
                     let fields = fields.map(|fields| fields as &(dyn Error + 'static));
-                    let message = printable(message, LONGEST);
+                    let message = text::excerpt(message, LONGEST);
                     tracing::event!($level, function, process, pid, stream, fields, "{message}");
                 }
             };

@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Path;
 
-use crate::error::{CallError, ErrorKind};
-use crate::printable::shortened;
+use crate::error::{CallError, ErrorKind, shorten_message};
 
 /// What a function takes or gives: JSON, or bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,7 +112,7 @@ impl<T: DeserializeOwned> FromPayload for Json<T> {
         };
         serde_path_to_error::deserialize(json).map(Self).map_err(|error| {
             let place = Place(error.path());
-            CallError::invalid(shortened(&format!("invalid payload{place}: {}", error.inner())))
+            CallError::invalid(shorten_message(&format!("invalid payload{place}: {}", error.inner())))
         })
     }
 }

@@ -9,14 +9,14 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::error::WiringError;
 #[cfg(feature = "json")]
-use crate::json::{did_you_mean, shortened};
+use crate::json::{LONGEST_NAME, hint};
 use crate::key::{Key, RawKey};
 use crate::location::Location;
 use crate::option::crate_of;
 #[cfg(feature = "json")]
 use crate::pair::Pair;
 #[cfg(feature = "json")]
-use crate::suggest::nearest;
+use crate::text;
 #[cfg(feature = "json")]
 use crate::value::{FrameValue, Value};
 
@@ -297,8 +297,8 @@ pub fn declared_key(name: &str) -> Result<DeclaredKey, KeyError> {
         return Err(one.twin(other).into());
     }
     one.and_then(|listed| DeclaredKey::of(listed.key)).ok_or_else(|| KeyError::Unknown {
-        name: shortened(name),
-        suggestion: nearest(name, keys.iter().map(|listed| listed.key.name())),
+        name: text::excerpt(name, LONGEST_NAME),
+        suggestion: text::nearest(name, keys.iter().map(|listed| listed.key.name())),
     })
 }
 
@@ -321,7 +321,7 @@ pub(crate) fn check() -> Result<(), WiringError> {
 #[non_exhaustive]
 pub enum KeyError {
     /// No crate of the program declares the key.
-    #[error("no key has the wire name `{name}`{}", did_you_mean(*.suggestion))]
+    #[error("no key has the wire name `{name}`{}", hint(*.suggestion))]
     Unknown {
         /// The name that was given.
         name: String,

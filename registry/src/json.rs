@@ -12,7 +12,7 @@ use crate::link;
 use crate::location::Location;
 use crate::option::{DeclaredOption, FrameOption, Parser, Writer};
 use crate::options::{OptionValue, Options};
-use crate::suggest::nearest;
+use crate::text;
 use crate::value::{FrameValue, Value};
 
 impl Options {
@@ -277,7 +277,7 @@ pub enum OptionError {
         given: String,
     },
     /// No crate of the program declares the option.
-    #[error("no option is named `{name}`{}", did_you_mean(*.suggestion))]
+    #[error("no option is named `{name}`{}", hint(*.suggestion))]
     Unknown {
         /// The name that was given.
         name: String,
@@ -323,11 +323,12 @@ pub enum OptionError {
     },
 }
 
-pub(crate) fn did_you_mean(suggestion: Option<&'static str>) -> String {
-    match suggestion {
-        Some(name) => format!("; did you mean `{name}`?"),
-        None => "; is the crate that declares it linked? write `use that_crate as _;`".to_owned(),
+/// The end of an error about the name of an option or a key that no crate declares.
+pub(crate) fn hint(suggestion: Option<&'static str>) -> String {
+    if suggestion.is_some() {
+        return text::did_you_mean(suggestion);
     }
+    "; is the crate that declares it linked? write `use that_crate as _;`".to_owned()
 }
 
 fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
@@ -340,22 +341,14 @@ fn declared(name: &str) -> Result<&'static DeclaredOption, OptionError> {
             second: second.location,
         }),
         (None, _) => Err(OptionError::Unknown {
-            name: shortened(name),
-            suggestion: nearest(name, link::options().iter().map(|listed| listed.option.name)),
+            name: text::excerpt(name, LONGEST_NAME),
+            suggestion: text::nearest(name, link::options().iter().map(|listed| listed.option.name)),
         }),
     }
 }
 
-/// A name in an error, cut where it is longer than any name should be.
-pub(crate) fn shortened(name: &str) -> String {
-    const LONGEST: usize = 100;
-    if name.len() <= LONGEST {
-        return name.to_owned();
-    }
-    // `str::floor_char_boundary` asks for Rust 1.91.
-    let end = (0..=LONGEST).rev().find(|&end| name.is_char_boundary(end)).unwrap_or(0);
-    format!("{}…", &name[..end])
-}
+/// The longest name in an error, in bytes.
+pub(crate) const LONGEST_NAME: usize = 100;
 
 /// Whether `value` is the empty string, and `option` is declared with `empty_is_unset`.
 fn is_as_good_as_unset(option: &DeclaredOption, value: &Json) -> bool {

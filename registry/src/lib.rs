@@ -80,9 +80,9 @@ mod registration;
 mod resolver;
 mod resolvers;
 mod sorted_view;
-#[cfg(feature = "json")]
-mod suggest;
 mod sync;
+#[cfg(feature = "json")]
+pub mod text;
 mod value;
 
 pub use crate::app::{App, AppBuilder, AppError};
@@ -107,10 +107,6 @@ pub use crate::pair::{IntoIter, Iter, Pair, Pairs};
 pub use crate::registration::Registration;
 pub use crate::resolver::{Origin, Resolver, ResolverInfo};
 pub use crate::resolvers::FrameResolvers;
-/// For the other crates of the workspace, which suggest names as this one does.
-#[cfg(feature = "json")]
-#[doc(hidden)]
-pub use crate::suggest::nearest;
 pub use crate::value::FrameValue;
 
 pub use frame_registry_macros::{frame_key, frame_option, frame_resolver, require_resolvers};

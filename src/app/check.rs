@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use frame_dispatch::process::{HostConfig, HostId};
 use frame_net::{EGRESS, EGRESS_KEY, Egress, EgressRule, NETWORK, NETWORK_KEY, NetworkId, SECRETS};
-use frame_registry::{App, Frame, Id, OptionError, OptionKind, Options, declared_options, nearest};
+use frame_registry::{App, Frame, Id, OptionError, OptionKind, Options, declared_options, text};
 use serde_json::{Map, Value as Json};
 
 use super::secrets::{self, Holder};
@@ -215,7 +215,7 @@ impl FrameCheck<'_> {
         // Among thousands of hosts it would take long to find one for each.
         let hosts = self.manifest.hosts.keys().map(Id::as_str).take(MOST_COMPARED);
         let hosts = hosts.filter(|_| self.findings.problems.len() < DRAWN);
-        self.findings.problems.push(match nearest(host.as_str(), hosts) {
+        self.findings.problems.push(match text::nearest(host.as_str(), hosts) {
             Some(nearest) => problem.with_help(format!("did you mean `{nearest}`?")),
             None => problem,
         });

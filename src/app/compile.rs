@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use frame_dispatch::lua::LuaError;
 use frame_net::{ConfigError, NetworkConfig, NetworkError, NetworkId, NetworkRegistry};
-use frame_registry::{Id, Options, nearest};
+use frame_registry::{Id, Options, text};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -238,7 +238,7 @@ fn make_networks(
             let meant = given.value.network.via().filter(|via| !manifest.places.contains_key(*via));
             // Among thousands of networks it would take long to find one for each.
             let meant = meant.filter(|_| problems.len() < DRAWN);
-            problems.push(match meant.and_then(|via| nearest(via.as_str(), others)) {
+            problems.push(match meant.and_then(|via| text::nearest(via.as_str(), others)) {
                 Some(near) => problem.with_label(format_args!("did you mean `{near}`?")),
                 None => problem,
             });

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use frame_net::audit::{Attempt, Outcome};
 use frame_net::{Route, Unit};
+use frame_registry::text::shorten;
 use serde::{Deserialize, Serialize};
 
 use super::queue::Merged;
@@ -239,11 +240,7 @@ pub(super) fn unit(unit: &Unit) -> Option<Cow<'_, str>> {
 }
 
 fn bounded(text: &str) -> Cow<'_, str> {
-    if text.len() <= MAX_TEXT {
-        return Cow::Borrowed(text);
-    }
-    let cut = text.floor_char_boundary(MAX_TEXT);
-    Cow::Owned(format!("{}…", &text[..cut]))
+    shorten(text, MAX_TEXT)
 }
 
 fn bounded_owned(text: String) -> Cow<'static, str> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use frame_dispatch::Pid;
 use frame_dispatch::process::supervisor::ChildInfo;
 use frame_dispatch::process::{ProcessInfo, ProcessManager};
+use frame_registry::text::shorten;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -46,8 +47,7 @@ pub(crate) struct LastExit {
 impl Supervised {
     fn new(supervisor: &str, child: ChildInfo) -> Self {
         let last_exit = child.last.map(|last| {
-            let mut message = last.to_string();
-            message.truncate(message.floor_char_boundary(LONGEST_REASON));
+            let message = shorten(&last.to_string(), LONGEST_REASON).into_owned();
             LastExit { reason: last.reason.as_str().to_owned(), message, ago: last.ago.as_secs_f64() }
         });
         Self {

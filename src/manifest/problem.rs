@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::slice;
 use std::sync::{Arc, OnceLock};
 
-use frame_dispatch::printable::escape;
+use frame_registry::text::{escape, shorten};
 use serde_json::{Value as Json, json};
 
 use super::report::{self, Look};
@@ -214,12 +214,7 @@ impl Problem {
 const LONGEST_TEXT: usize = 2000;
 
 fn clipped(text: impl fmt::Display) -> String {
-    let mut text = text.to_string();
-    if text.len() > LONGEST_TEXT {
-        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
-        text.push('…');
-    }
-    text
+    shorten(&text.to_string(), LONGEST_TEXT).into_owned()
 }
 
 /// Where a token is, if it is just once in a line.

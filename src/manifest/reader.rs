@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use frame_registry::{Id, IdKind, nearest};
+use frame_registry::{Id, IdKind, text};
 use serde_json::{Map, Number, Value as Json};
 use toml::de::{DeTable, DeValue};
 
@@ -126,7 +126,7 @@ impl Reader {
             return None;
         }
         self.comparisons.set(left - needed);
-        nearest(name, known)
+        text::nearest(name, known)
     }
 
     /// Reports something that is not there, or not known: only if it is not just behind a mistake.

@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::time::Duration;
 use std::{option, slice};
 
-use frame_dispatch::printable::is_printable;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use frame_dispatch::process::{EntryId, EntryKind, HostConfig, HostId, HostKind};
 use frame_net::NetworkKind;
+use frame_registry::text::is_printable;
 use frame_registry::{Id, Options};
 use serde_json::{Map, Value as Json, json};
 

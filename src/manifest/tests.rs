@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use frame_dispatch::interceptor::TIMEOUT;
 use frame_dispatch::lua::LuaConfig;
-use frame_dispatch::printable::is_printable;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
+use frame_registry::text::is_printable;
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -8,7 +8,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::io;
 
 use frame_dispatch::LogFields;
-use frame_dispatch::printable::escape;
+use frame_registry::text::escape;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer as _};
 use serde_json::ser::{CompactFormatter, Compound};

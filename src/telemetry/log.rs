@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
-use frame_registry::nearest;
+use frame_registry::text;
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -98,8 +98,9 @@ fn parse(text: &str) -> Result<Targets, FilterError> {
         let filter = level.parse::<LevelFilter>().ok().filter(|_| known && module != Some(""));
         let filter = filter.ok_or_else(|| FilterError {
             origin: None,
-            directive: directive.escape_debug().to_string(),
-            suggestion: nearest(level, LEVELS).filter(|level| module != Some("") && *level != directive),
+            directive: text::escape(directive).into_owned(),
+            suggestion: text::nearest(level, LEVELS)
+                .filter(|level| module != Some("") && *level != directive),
         })?;
         targets = match module {
             Some(module) => targets.with_target(module, filter),
@@ -237,7 +238,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use frame_dispatch::LogFields;
-    use frame_dispatch::printable::is_printable;
+    use frame_registry::text::is_printable;
     use serde_json::Value as Json;
     use tracing::{Level, info, info_span};
     use tracing_subscriber::layer::SubscriberExt;

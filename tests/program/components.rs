@@ -215,10 +215,7 @@ fn hostile_in_wat() -> String {
 fn assert_harmless(what: &str, said: &[u8]) {
     let said = String::from_utf8_lossy(said);
     assert!(said.contains("two") && said.contains("202e"), "{what}: {said:?}");
-    assert!(
-        said.chars().all(|it| it == '\n' || frame_dispatch::printable::is_printable(it)),
-        "{what}: {said:?}"
-    );
+    assert!(said.chars().all(|it| it == '\n' || frame_registry::text::is_printable(it)), "{what}: {said:?}");
     assert!(!said.lines().any(|line| line.starts_with("frame: two")), "{what}: {said:?}");
 }
 

@@ -13,6 +13,7 @@ use std::ffi::{c_int, c_void};
 use std::fmt::Write as _;
 use std::ptr;
 
+use frame_registry::text::{excerpt, shorten};
 use mlua::ffi::{self, lua_Integer, lua_State};
 use mlua::{Lua, Table, Value};
 use serde_json::{Map, Number, Value as Json};
@@ -748,12 +749,10 @@ impl<O: Output> Walk<'_, O> {
                 Step::Name(name) => write!(path, ".{}", unsafe { &**name }),
             };
             if path.len() > LONGEST {
-                path.truncate(path.floor_char_boundary(LONGEST));
-                path.push('…');
                 break;
             }
         }
-        ConvertError::Unfit { path, what: what.into() }
+        ConvertError::Unfit { path: shorten(&path, LONGEST).into_owned(), what: what.into() }
     }
 
     /// A key in an error.
@@ -791,6 +790,8 @@ pub(super) const fn type_of(value: &Value) -> &'static str {
 
 /// Some text in an error.
 fn shown_text(bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes).chars().take(40).collect();
-    format!("{text:?}")
+    const LONGEST: usize = 40;
+    // A byte more, so that it shows that the text is cut.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST + 1)]);
+    format!("\"{}\"", excerpt(&text, LONGEST))
 }

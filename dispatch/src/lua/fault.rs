@@ -10,8 +10,7 @@ use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 use super::convert;
 use super::shared::Shared;
 use super::watch::{Over, Watch};
-use crate::error::{CallError, Cause, ErrorKind};
-use crate::printable::shortened;
+use crate::error::{CallError, Cause, ErrorKind, shorten_message};
 
 /// What Lua says when an allocation was refused.
 pub(super) const OUT_OF_MEMORY: &str = "not enough memory";
@@ -170,7 +169,7 @@ pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
             watch.note_exhausted();
             return exhausted();
         }
-        Value::String(text) => CallError::new(ErrorKind::Internal, shortened(&text.to_string_lossy())),
+        Value::String(text) => CallError::new(ErrorKind::Internal, shorten_message(&text.to_string_lossy())),
         Value::Table(table) => return take_table(watch, table),
         other => CallError::new(
             ErrorKind::Internal,
@@ -197,7 +196,7 @@ pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
     }
     match call_error(error) {
         Some(cause) => uncaught(cause.kind(), cause.is_retryable(), &cause),
-        None => CallError::new(ErrorKind::Internal, shortened(&message(error))),
+        None => CallError::new(ErrorKind::Internal, shorten_message(&message(error))),
     }
 }
 
@@ -211,15 +210,15 @@ fn take_table(watch: &Watch, table: &Table) -> CallError {
         return uncaught(kind, retryable.unwrap_or(cause.is_retryable()), &cause);
     }
     let mut message = match (field("message"), watch.take_text()) {
-        (Value::String(message), _) => shortened(&message.to_string_lossy()),
-        (_, Some(text)) => shortened(&text),
+        (Value::String(message), _) => shorten_message(&message.to_string_lossy()),
+        (_, Some(text)) => shorten_message(&text),
         (_, None) => {
             "raised a table without a `message`; raise a string, or a table with `kind` and `message`"
                 .to_owned()
         }
     };
     if let (None, Value::String(unknown)) = (kind, &own_kind) {
-        let unknown = shortened(&unknown.to_string_lossy());
+        let unknown = shorten_message(&unknown.to_string_lossy());
         let kinds = ErrorKind::ALL.map(ErrorKind::as_str).join(", ");
         message = format!("{message} (raised with the unknown kind {unknown:?}; the kinds are {kinds})");
     }

@@ -22,10 +22,9 @@ use super::spawn::{self, EntryId, Spawn};
 use super::supervisor::{ChildRef, ControlError, DynamicChild, StartedChild, SupervisorHandle};
 use super::timer::TimerRef;
 use crate::context::CallContext;
-use crate::error::{CallError, ErrorKind};
+use crate::error::{CallError, ErrorKind, shorten_message};
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
-use crate::printable::shortened;
 
 /// The default grace period of a process that a guest cancels.
 const GRACE: Duration = Duration::from_secs(5);
@@ -134,7 +133,7 @@ impl Access {
         grace: Option<Duration>,
     ) -> Result<(), CallError> {
         let (manager, pid) = self.own(ctx, to, "cancel")?;
-        Ok(manager.cancel(pid, &shortened(reason), grace.unwrap_or(GRACE))?)
+        Ok(manager.cancel(pid, &shorten_message(reason), grace.unwrap_or(GRACE))?)
     }
 
     pub(crate) fn terminate(&self, ctx: &CallContext, to: &str) -> Result<(), CallError> {

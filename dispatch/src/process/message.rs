@@ -12,10 +12,9 @@ use super::cell::monitor::MonitorRef;
 use super::group::GroupId;
 use super::timer::Tick;
 use crate::context::CallContext;
-use crate::error::{CallError, WithCauses};
+use crate::error::{CallError, WithCauses, shorten_message};
 use crate::payload::Payload;
 use crate::pid::{Pid, PidError};
-use crate::printable::shortened;
 
 /// A message that a process receives.
 #[derive(Debug)]
@@ -233,14 +232,14 @@ impl fmt::Display for ExitReason {
 /// Returns an exit reason in words, without the causes of a failure, which guests must not learn.
 pub(crate) fn in_words(reason: &ExitReason) -> String {
     match reason {
-        ExitReason::Failed(error) => shortened(&format!("it failed: {error}")),
+        ExitReason::Failed(error) => shorten_message(&format!("it failed: {error}")),
         ExitReason::LinkDown(LinkDown { origin, reason }) => {
             format!(
                 "a process that it was linked to or owned by, {origin}, ended before: {}",
                 in_words(reason)
             )
         }
-        other => shortened(&other.to_string()),
+        other => shorten_message(&other.to_string()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::sync::Arc;
 
-use frame_registry::{BoxError, Frame, Id, IdKind, Key, OptionKind, Options, Pair, nearest};
+use frame_registry::{BoxError, Frame, Id, IdKind, Key, OptionKind, Options, Pair, text};
 use futures_core::future::BoxFuture;
 use tokio::sync::oneshot;
 
@@ -24,7 +24,6 @@ use crate::handler::{Handler, HandlerContext, RunsWith};
 use crate::panics;
 use crate::payload::Payload;
 use crate::pid::Pid;
-use crate::printable::printable;
 
 /// The most bytes of an exit reason that are logged.
 pub(super) const MAX_LOGGED_REASON: usize = 4 << 10;
@@ -464,7 +463,7 @@ fn prepare(
 }
 
 fn nearest_to<K: IdKind>(id: &Id<K>, ids: &[Id<K>]) -> Option<Id<K>> {
-    let found = nearest(id.as_str(), ids.iter().map(Id::as_str))?;
+    let found = text::text::nearest(id.as_str(), ids.iter().map(Id::as_str))?;
     ids.iter().find(|other| other.as_str() == found).cloned()
 }
 
@@ -543,7 +542,7 @@ fn log(cell: &ProcessCell, reason: &ExitReason) {
     let (pid, process, exit) = (cell.pid, &*cell.definition.id, reason.as_str());
     match reason {
         ExitReason::Failed(_) | ExitReason::Panicked(_) => {
-            let reason = printable(&reason.to_string(), MAX_LOGGED_REASON);
+            let reason = text::excerpt(&reason.to_string(), MAX_LOGGED_REASON);
             tracing::warn!(%pid, %process, exit, "a process ended: {reason}");
         }
         _ => tracing::debug!(%pid, %process, exit, "a process ended"),

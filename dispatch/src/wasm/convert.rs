@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use frame_registry::Options;
+use frame_registry::{Options, text};
 
 use super::bindings::frame::function::types;
 use super::json::{Budget, Unreadable};
@@ -93,11 +93,10 @@ impl From<&CallError> for types::Error {
 }
 
 impl From<types::Error> for CallError {
-    fn from(mut error: types::Error) -> Self {
+    fn from(error: types::Error) -> Self {
         // Errors are kept and logged, so they are not as long as the guest likes.
-        error.message.truncate(error.message.floor_char_boundary(LONGEST));
-        error.message.shrink_to_fit();
-        Self::new(error.kind.into(), error.message).with_retryable(error.retryable)
+        let message = text::shorten(&error.message, LONGEST);
+        Self::new(error.kind.into(), message).with_retryable(error.retryable)
     }
 }
 

@@ -1,12 +1,12 @@
 //! What a call fails with where its guest gave no result.
 
+use frame_registry::text;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::limits::Limits;
 use crate::error::{CallError, ErrorKind};
-use crate::printable::printable;
 
 /// How many of the functions on the guest's stack an error names, and how many bytes of each name: both are the guest's to
 /// choose.
@@ -41,7 +41,7 @@ pub(crate) fn of_guest(error: &wasmtime::Error, limits: &Limits, payload: usize)
     }
     let cause = match error.downcast_ref::<Trap>() {
         Some(trap) => trap.to_string(),
-        None => printable(&error.root_cause().to_string(), LONGEST_NAME * FRAMES),
+        None => text::excerpt(&error.root_cause().to_string(), LONGEST_NAME * FRAMES),
     };
     CallError::new(ErrorKind::Internal, format!("{cause}{}", place(error))).with_source(source(error))
 }
@@ -53,7 +53,7 @@ pub(crate) fn of_resources(limits: &Limits) -> Option<CallError> {
 
 /// All that wasmtime says, as text that can be written anywhere.
 fn source(error: &wasmtime::Error) -> String {
-    printable(&format!("{error:#}"), LONGEST_SOURCE)
+    text::excerpt(&format!("{error:#}"), LONGEST_SOURCE)
 }
 
 /// A limit that the same call reaches again.
@@ -68,7 +68,7 @@ fn place(error: &wasmtime::Error) -> String {
         .iter()
         .filter_map(|frame| frame.func_name())
         .take(FRAMES)
-        .map(|name| format!("`{}`", printable(name, LONGEST_NAME)))
+        .map(|name| format!("`{}`", text::excerpt(name, LONGEST_NAME)))
         .collect();
     if names.is_empty() { String::new() } else { format!(", in {}", names.join(" called by ")) }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use frame_registry::text;
 use idna::AsciiDenyList;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -132,12 +133,12 @@ pub struct EgressRuleError {
 }
 
 impl EgressRuleError {
-    /// How much of a text is shown, in bytes.
+    /// How many bytes of a text are shown.
     const SHOWN: usize = 300;
 
     fn new(text: &str, problem: EgressProblem) -> Self {
         let text = if problem == EgressProblem::Rule(Problem::Url) { "" } else { text };
-        Self { text: text[..text.floor_char_boundary(Self::SHOWN)].into(), problem }
+        Self { text: text::excerpt(text, Self::SHOWN).into(), problem }
     }
 }
 
@@ -145,7 +146,7 @@ impl fmt::Display for EgressRuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.text {
             "" => write!(f, "a rule {}", self.problem),
-            text => write!(f, "the rule `{}` {}", text.escape_debug(), self.problem),
+            text => write!(f, "the rule `{text}` {}", self.problem),
         }
     }
 }

@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_registry::text;
+
 use crate::error::{Cause, DriverError, Step};
 use crate::i2p::destination::DestinationError;
 use crate::i2p::message::MalformedError;
 use crate::i2p::refusal::SamRefusal;
-use crate::i2p::text;
 
 /// A SAM bridge refused or does not keep to the protocol, or it was not asked in the first place.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ impl SamError {
     pub(super) fn unexpected(expected: &'static str, received: impl Display) -> Self {
         /// Long enough for two words of the protocol.
         const MAX_SHOWN: usize = 40;
-        Self::Unexpected { expected, received: text::shown(&received.to_string(), MAX_SHOWN) }
+        Self::Unexpected { expected, received: text::excerpt(&received.to_string(), MAX_SHOWN).into() }
     }
 
     /// Whether the same may succeed later with nobody changing the configuration. A bridge that breaks the protocol

@@ -1,5 +1,6 @@
 //! What is said on a socket of a bridge, without I/O.
 
+use frame_registry::text;
 use zeroize::Zeroizing;
 
 use crate::i2p::destination::{Destination, PrivateKey};
@@ -8,7 +9,6 @@ use crate::i2p::line::{self, Line};
 use crate::i2p::message::{self, Message};
 use crate::i2p::options::SessionOptions;
 use crate::i2p::refusal::SamRefusal;
-use crate::i2p::text;
 use crate::i2p::version::Version;
 use crate::i2p::{LocalDestination, SamCredentials};
 
@@ -221,7 +221,7 @@ impl<'a> Exchange<'a> {
     fn ask(&mut self, greeting: &Message<'_>) -> Result<(), SamError> {
         let version = greeting.get("VERSION")?.unwrap_or_default();
         self.version = Version::parse(version)
-            .ok_or_else(|| SamError::Version { version: text::shown(version, MAX_MESSAGE) })?;
+            .ok_or_else(|| SamError::Version { version: text::excerpt(version, MAX_MESSAGE).into() })?;
         let mut request = Zeroizing::new(String::new());
         self.stage = match self.request {
             Request::Session { id, destination, options } => {
@@ -287,7 +287,10 @@ pub(super) fn check(answer: &Message<'_>, expected: &'static str) -> Result<(), 
     let result = answer.get("RESULT")?.ok_or(SamError::Malformed("there is no result in it"))?;
     let Some(refusal) = SamRefusal::from_result(result) else { return Ok(()) };
     let message = answer.get("MESSAGE")?.filter(|message| !message.is_empty());
-    Err(SamError::Refused { refusal, message: message.map(|message| text::shown(message, MAX_MESSAGE)) })
+    Err(SamError::Refused {
+        refusal,
+        message: message.map(|message| text::excerpt(message, MAX_MESSAGE).into()),
+    })
 }
 
 /// The answer to `line` if the bridge asks in it whether anybody is there.

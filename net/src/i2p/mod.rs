@@ -23,7 +23,6 @@ mod refusal;
 mod session;
 mod sessions;
 mod stream;
-mod text;
 mod version;
 
 pub use self::client::{I2p, I2pDriver};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::i2p::text;
+use frame_registry::text;
 
 /// The results other than `OK` with which a bridge answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl SamRefusal {
             "LEASESET_NOT_FOUND" => Self::LeaseSetNotFound,
             "NOVERSION" => Self::NoVersion,
             "ALREADY_ACCEPTING" => Self::AlreadyAccepting,
-            other => Self::Other(text::shown(other, MAX_SHOWN)),
+            other => Self::Other(text::excerpt(other, MAX_SHOWN).into()),
         })
     }
 

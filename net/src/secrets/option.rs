@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use frame_registry::{
     FrameOption, Id, IdKind, Key, Options, Pair, ResolveContext, frame_key, frame_option, frame_resolver,
-    nearest,
+    text,
 };
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -148,7 +148,7 @@ pub fn secrets(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pai
 fn check_known(ctx: &ResolveContext<'_>, wanted: &SecretIds) -> Result<(), SecretGrantError> {
     let known = ctx.app().get(&SECRET_STORE).map(super::SecretStore::ids).unwrap_or_default();
     let Some(id) = wanted.iter().find(|id| !known.contains(id)) else { return Ok(()) };
-    let meant = nearest(id.as_str(), known.iter().map(Id::as_str)).and_then(|near| near.parse().ok());
+    let meant = text::nearest(id.as_str(), known.iter().map(Id::as_str)).and_then(|near| near.parse().ok());
     Err(SecretGrantError::Unknown { id: id.clone(), meant })
 }
 
@@ -180,10 +180,7 @@ pub enum SecretGrantError {
 }
 
 fn suggestion(meant: Option<&SecretId>) -> String {
-    match meant {
-        Some(meant) => format!("; did you mean `{meant}`?"),
-        None => "; add it to `[secrets]`".to_owned(),
-    }
+    if meant.is_some() { text::did_you_mean(meant) } else { "; add it to `[secrets]`".to_owned() }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ mod error;
 
 use std::fmt::{self, Display};
 
-use frame_registry::nearest;
+use frame_registry::text;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeOwned, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
@@ -116,7 +116,7 @@ fn meant<'a>(name: &str, known: &[&'a str], synonyms: &[(&str, &'a str)]) -> Opt
     let is_known = |setting: &str| setting.split('.').next().is_some_and(|first| known.contains(&first));
     let is_same = |other: &str| letters(other).eq(letters(name));
     let synonym = synonyms.iter().find(|(other, setting)| is_same(other) && is_known(setting));
-    synonym.map(|&(_, setting)| setting).or_else(|| nearest(name, known.iter().copied()))
+    synonym.map(|&(_, setting)| setting).or_else(|| text::nearest(name, known.iter().copied()))
 }
 
 /// A name without its case and what separates its words.

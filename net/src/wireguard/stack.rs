@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use frame_registry::nearest;
+use frame_registry::text;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, de};
 
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for StackChoice {
                     "auto" => Ok(StackChoice::Auto),
                     "kernel" => Ok(StackChoice::Kernel),
                     "user" => Ok(StackChoice::User),
-                    _ => Err(E::custom(match nearest(text, STACKS) {
+                    _ => Err(E::custom(match text::nearest(text, STACKS) {
                         Some(meant) => format!("unknown stack `{text}`; did you mean `{meant}`?"),
                         None => format!("unknown stack `{text}`; it is one of `auto`, `kernel` and `user`"),
                     })),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Write as _};
 
 use bytesize::ByteSize;
+use frame_registry::text::shorten;
 use serde_json::{Value as Json, json};
 
 use crate::audit::{Event, Record};
@@ -304,5 +305,5 @@ fn size(bytes: u64) -> String {
 /// A text of a log that may hold anything.
 fn bounded(text: &str) -> String {
     const MAX: usize = 300;
-    text[..text.floor_char_boundary(MAX)].to_owned()
+    shorten(text, MAX).into_owned()
 }

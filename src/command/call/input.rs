@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::{fmt, io};
 
 use frame_dispatch::Payload;
+use frame_registry::text::shorten;
 use frame_registry::{OptionError, Options};
 use serde_json::Value as Json;
 
@@ -75,7 +76,7 @@ impl Input {
             // What is quoted for a shell is easily not quoted for JSON.
             let hint = match &self {
                 Self::Text(text) if !text.is_empty() && !text.starts_with(['"', '{', '[']) => {
-                    format!("; for a text write '\"{}\"'", shortened(text))
+                    format!("; for a text write '\"{}\"'", shorten(text, 20))
                 }
                 _ => String::new(),
             };
@@ -126,12 +127,6 @@ fn after_string(json: &[u8]) -> &[u8] {
             Some(_) => at += 1,
         }
     }
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 20;
-    let shown: String = text.chars().take(LONGEST).collect();
-    if shown.len() < text.len() { format!("{shown}…") } else { shown }
 }
 
 /// `NAME=VALUE`: an option that is declared, and a value that it takes.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use frame_dispatch::{CallContext, FunctionId, Payload, Task};
-use frame_registry::nearest;
+use frame_registry::text;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -219,7 +219,7 @@ async fn cancellable(
 fn missing(manifest: &Manifest, id: &FunctionId) -> Failed {
     let ids = || manifest.functions.keys().map(FunctionId::as_str);
     let is_process = manifest.processes.keys().any(|process| process.as_str() == id.as_str());
-    let hint = match nearest(id.as_str(), ids()) {
+    let hint = match text::nearest(id.as_str(), ids()) {
         _ if is_process => "it is a process, which `frame run` runs under a supervisor".to_owned(),
         Some(suggestion) => format!("did you mean `{suggestion}`?"),
         None if manifest.functions.is_empty() => "there is none in this manifest".to_owned(),

@@ -6,7 +6,7 @@ use frame_dispatch::CallError;
 use frame_dispatch::lua::Values;
 use frame_dispatch::lua::mlua::{self, Table, Value};
 use frame_net::SecretId;
-use frame_registry::nearest;
+use frame_registry::text;
 
 /// The members of a table, of which all are known: one that is misspelt is not one that is left out. A table that was
 /// not given has none.
@@ -27,7 +27,7 @@ impl Members {
             if known.contains(&name.as_str()) {
                 continue;
             }
-            let right = match nearest(&name, known.iter().copied()) {
+            let right = match text::nearest(&name, known.iter().copied()) {
                 Some(member) => format!("did you mean `{member}`?"),
                 None => format!("there are {}", known.join(", ")),
             };
@@ -121,7 +121,7 @@ pub(super) fn utf8(string: &mlua::LuaString, what: &str) -> mlua::Result<String>
 
 /// A name of a script's in an error.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().take(40).flat_map(char::escape_debug).collect()
+    text::excerpt(name, 40)
 }
 
 /// The secret that a request is to carry.

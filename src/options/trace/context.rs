@@ -11,7 +11,7 @@ use super::ids::{SpanId, TraceId};
 use super::traceparent::{self, Traceparent, TraceparentError};
 use super::tracestate::{TraceState, TracestateError};
 
-/// A span of a trace, as W3C Trace ResolveContext says it: what a caller sends along as `traceparent` and `tracestate`.
+/// A span of a trace, as W3C Trace Context says it: what a caller sends along as `traceparent` and `tracestate`.
 ///
 /// As JSON it is an object of these two, of which `tracestate` is left out if it is empty: it can be given as the option
 /// [`trace`](super::TRACE) again.

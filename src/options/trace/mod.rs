@@ -1,4 +1,4 @@
-//! The option `trace`: the distributed trace that a unit is part of, as [W3C Trace ResolveContext](https://www.w3.org/TR/trace-context/).
+//! The option `trace`: the distributed trace that a unit is part of, as [W3C Trace Context](https://www.w3.org/TR/trace-context/).
 //!
 //! | option | where the caller is in no trace | where it is in one |
 //! |---|---|---|
@@ -62,7 +62,7 @@ pub use self::ids::{SpanId, TraceId};
 pub use self::traceparent::TraceparentError;
 pub use self::tracestate::{TraceState, TracestateError};
 
-/// The trace that the unit is part of, as W3C Trace ResolveContext: `true` starts one where the caller is in none, and
+/// The trace that the unit is part of, as W3C Trace Context: `true` starts one where the caller is in none, and
 /// `"00-TRACE-SPAN-FLAGS"`, or `{ traceparent = "…", tracestate = "…" }`, joins one. What the unit calls is part of it, too.
 #[frame_option(name = "trace")]
 pub static TRACE: FrameOption<Trace>;

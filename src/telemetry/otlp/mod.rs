@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use frame_net::http::{HttpClient, HttpConfig, HttpError, Request, Response};
 use frame_net::{BootError, Dialer, DirectConfig, DirectDefault, NetConfig, NetworkError, Rule, RuleError};
+use frame_registry::text::escape;
 use frame_registry::{App, AppError, BoxError, FrameBuilder, FrameResolvers};
 use http::Uri;
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceId};
@@ -346,7 +347,7 @@ struct Lost {
 impl Collector {
     pub(super) fn new(otlp: &Otlp, resource: &Resource) -> Result<Self, ExporterError> {
         let endpoint = otlp.endpoint.trim_end_matches('/');
-        let not_one = || ExporterError::Endpoint { endpoint: otlp.endpoint.escape_debug().to_string() };
+        let not_one = || ExporterError::Endpoint { endpoint: escape(&otlp.endpoint).into_owned() };
         let uri: Uri = endpoint.parse().map_err(|_| not_one())?;
         let dialer = dialer(&uri, endpoint, not_one)?;
         let mut config = HttpConfig::default();
@@ -370,11 +371,11 @@ impl Collector {
     }
 
     fn request(&self, body: Bytes) -> Result<Request, ExporterError> {
-        let url = |source| ExporterError::Url { endpoint: self.url.escape_debug().to_string(), source };
+        let url = |source| ExporterError::Url { endpoint: escape(&self.url).into_owned(), source };
         let mut request = Request::post(&self.url).map_err(url)?;
         request = request.header("content-type", "application/x-protobuf").map_err(url)?;
         for (name, value) in &self.headers {
-            let unsendable = |source| ExporterError::Header { name: name.escape_debug().to_string(), source };
+            let unsendable = |source| ExporterError::Header { name: escape(name).into_owned(), source };
             // Most often it is a key.
             let mut value = http::HeaderValue::try_from(value.as_str())
                 .map_err(|_| unsendable(HttpError::InvalidHeader))?;
@@ -432,7 +433,7 @@ async fn accepted(response: Response) -> Result<(), BoxError> {
     let answer = ExportTraceServiceResponse::decode(response.bytes().await?)?;
     match answer.partial_success {
         Some(partial) if partial.rejected_spans > 0 => {
-            let why = partial.error_message.escape_debug();
+            let why = escape(&partial.error_message);
             Err(format!("it refuses {} spans: {why}", partial.rejected_spans).into())
         }
         _ => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use frame_registry::{Id, IdKind, nearest};
+use frame_registry::{Id, IdKind, text};
 use mlua::{Lua, Table, Value};
 
 use super::{raised, text};
@@ -76,8 +76,8 @@ fn check_members(table: &Table) -> Result<(), Refusal> {
         if MEMBERS.contains(&name.as_str()) {
             continue;
         }
-        let shown: String = name.chars().take(40).collect();
-        let right = match nearest(&name, MEMBERS) {
+        let shown = text::excerpt(&name, 40);
+        let right = match text::nearest(&name, MEMBERS) {
             Some(member) => format!("did you mean `{member}`?"),
             None => format!("the members are {}", MEMBERS.join(", ")),
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use frame_registry::text;
 use rustc_hash::FxBuildHasher;
 use tokio::time::timeout;
 
@@ -19,7 +20,6 @@ use super::sync;
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::pid::Pid;
-use crate::printable::is_printable;
 
 /// The longest name in bytes.
 const MAX_NAME: usize = 255;
@@ -39,7 +39,7 @@ pub(super) fn check(name: &str) -> Result<(), String> {
     let is_valid = !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.starts_with('{')
-        && name.chars().all(is_printable);
+        && name.chars().all(text::is_printable);
     if is_valid { Ok(()) } else { Err(name[..name.floor_char_boundary(MAX_NAME)].to_owned()) }
 }
 

@@ -7,6 +7,7 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_registry::text;
 use tokio::time::{Instant, sleep_until};
 
 use super::children::{Child, ChildPhase, ChildTable, Dynamic, Key, Origin, Parent};
@@ -19,7 +20,6 @@ use super::{InitialChildren, Strategy, Supervisor};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
-use crate::printable::printable;
 use crate::process::cell::LinkedStarter;
 use crate::process::spawn::MAX_LOGGED_REASON;
 use crate::process::{ExitReason, HostId, Message, ProcessContext, Spawn, SpawnError};
@@ -250,14 +250,14 @@ impl<'a> Run<'a> {
             let (allowed, window) = (policy.restarts, policy.window);
             let cause = TooManyRestarts { child: id, restarts, allowed, window, reason };
             if is_alone {
-                let cause = printable(&cause.to_string(), MAX_LOGGED_REASON);
+                let cause = text::excerpt(&cause.to_string(), MAX_LOGGED_REASON);
                 tracing::warn!(pid = %self.ctx.pid(), "a child that was started by a guest is given up: {cause}");
                 return self.forget(key);
             }
             let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
             return self.end(Err(error));
         }
-        let shown = printable(&reason.to_string(), MAX_LOGGED_REASON);
+        let shown = text::excerpt(&reason.to_string(), MAX_LOGGED_REASON);
         tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be restarted: {shown}");
         let due = Due::after(now, delay);
         let affected: Vec<_> = match self.strategy {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use frame_registry::text;
 use tungstenite::protocol::frame;
 
 use super::error::WebSocketError;
@@ -132,7 +133,7 @@ impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.code.fmt(f)?;
         if !self.reason.is_empty() {
-            write!(f, " {}", self.reason.escape_debug())?;
+            write!(f, " {}", text::escape(&self.reason))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use frame_dispatch::lua::mlua::{self, FromLua, Lua, Value};
 use frame_dispatch::{CallError, ErrorKind};
+use frame_registry::text::excerpt;
 
 /// How long a path may be, in bytes: as much as Linux takes.
 const LONGEST: usize = 4096;
@@ -128,9 +129,9 @@ pub(super) fn bytes_of(name: &std::ffi::OsStr) -> Vec<u8> {
 
 fn shown_bytes(bytes: &[u8]) -> String {
     const LONGEST_SHOWN: usize = 120;
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_SHOWN)]);
-    let more = if bytes.len() > LONGEST_SHOWN { "…" } else { "" };
-    format!("\"{}{more}\"", text.escape_debug())
+    // A byte more, so that it shows that the text is cut.
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_SHOWN + 1)]);
+    format!("\"{}\"", excerpt(&text, LONGEST_SHOWN))
 }
 
 #[cfg(test)]
