@@ -1,5 +1,10 @@
 //! The executor around a native function that does nothing, and a dispatcher written by hand for the same options.
 
+#[path = "at_once.rs"]
+mod at_once;
+#[path = "../harness/mod.rs"]
+mod harness;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,8 +15,8 @@ use frame_dispatch::{
 };
 use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options};
 
-use crate::at_once::at_once;
-use crate::harness::{Suite, opaque};
+use self::at_once::at_once;
+use self::harness::{Suite, opaque};
 
 /// `executor!(count);` defines that many resolvers, each making a pair of the option that it covers, and the `main` that
 /// measures a call that sets them all.

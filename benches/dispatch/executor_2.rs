@@ -1,8 +1,5 @@
 //! Calls through 2 resolvers.
 
-mod at_once;
-#[path = "../harness/mod.rs"]
-mod harness;
 #[macro_use]
 mod executor;
 

@@ -1,7 +1,5 @@
 //! Four resolvers of one pair, whose values are inline.
 
-#[path = "../harness/mod.rs"]
-mod harness;
 #[macro_use]
 mod linked;
 

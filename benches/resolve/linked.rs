@@ -1,5 +1,8 @@
 //! A program with a given number of linked resolvers, and the same functions behind each of the peers.
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 use std::cmp::Ordering;
 use std::hint::black_box;
 use std::sync::RwLock;
@@ -8,7 +11,7 @@ use frame_registry::{App, BoxError, FrameResolvers, Options, Pairs, ResolveConte
 use scattered_collect::gather;
 use scattered_collect::sorted_slice::ScatteredSortedSlice;
 
-use crate::harness::{Suite, opaque};
+use self::harness::{Suite, opaque};
 
 /// How a peer calls a function: as the registry does, so that the peers differ in how they find it.
 pub(crate) type Run = fn(&ResolveContext<'_>, &Options, &mut Pairs) -> Result<(), BoxError>;

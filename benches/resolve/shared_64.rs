@@ -1,7 +1,5 @@
 //! Sixty-four resolvers of one pair, whose values are behind an `Arc`.
 
-#[path = "../harness/mod.rs"]
-mod harness;
 #[macro_use]
 mod linked;
 

@@ -19,20 +19,8 @@ mod lookups;
 #[allow(dead_code)]
 mod sealed;
 mod server;
-#[path = "../../net/tests/servers"]
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    unreachable_pub,
-    missing_docs,
-    reason = "only what runs a test in namespaces is of use here"
-)]
-mod servers {
-    pub(crate) mod namespace;
-    pub(crate) mod port;
-    pub(crate) mod program;
-}
+#[path = "../shared/servers.rs"]
+mod servers;
 
 use std::fmt::Write as _;
 use std::fs;

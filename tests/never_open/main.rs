@@ -9,20 +9,8 @@ mod egress;
 mod faults;
 #[path = "../../net/tests/never_open/sealed.rs"]
 mod sealed;
-#[path = "../../net/tests/servers"]
-#[allow(
-    dead_code,
-    unused_imports,
-    unused_macros,
-    unreachable_pub,
-    missing_docs,
-    reason = "only what runs a test in namespaces is of use here"
-)]
-mod servers {
-    pub(crate) mod namespace;
-    pub(crate) mod port;
-    pub(crate) mod program;
-}
+#[path = "../shared/servers.rs"]
+mod servers;
 #[path = "../../net/tests/support/mod.rs"]
 mod support;
 
