@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use frame_dispatch::lua::LuaConfig;
 use frame_dispatch::process::supervisor::{Backoff, Restart, Shutdown, Strategy};
 use frame_dispatch::process::{EntryId, HostConfig, HostId};
@@ -275,11 +275,7 @@ pub struct Child {
     pub shutdown: Shutdown,
 }
 
-/// The SHA-256 of some bytes, in hexadecimal.
+/// Returns the SHA-256 of `bytes` in hexadecimal. Identities are shown, so they hold the hash of what may be secret.
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(bytes))
 }

@@ -44,7 +44,6 @@
 //! ```
 
 mod context;
-mod ids;
 mod traceparent;
 mod tracestate;
 
@@ -58,7 +57,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 pub use self::context::{FormatError, TraceContext};
-pub use self::ids::{SpanId, TraceId};
+pub use self::context::{SpanId, TraceId};
 pub use self::traceparent::TraceparentError;
 pub use self::tracestate::{TraceState, TracestateError};
 

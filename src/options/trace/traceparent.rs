@@ -2,7 +2,7 @@
 
 use std::num::ParseIntError;
 
-use super::ids::{SpanId, TraceId};
+use super::context::{SpanId, TraceId};
 
 /// What is in it.
 #[derive(Debug, PartialEq, Eq)]
