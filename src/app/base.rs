@@ -19,7 +19,7 @@ use crate::modules::units::unit_of;
 use crate::report;
 
 /// The app of a manifest, its networks still to be registered.
-pub(super) fn of(
+pub(crate) fn of(
     manifest: &Manifest,
     secrets: SecretStore,
     audit: Option<&AuditLog>,
@@ -36,14 +36,14 @@ pub(super) fn of(
 }
 
 /// Opens the audit log, if there is to be one.
-pub(super) fn audit_log(manifest: &Manifest) -> Result<Option<AuditLog>, Problem> {
+pub(crate) fn audit_log(manifest: &Manifest) -> Result<Option<AuditLog>, Problem> {
     let Some(audit) = &manifest.audit else { return Ok(None) };
     let opened = AuditLog::open(&audit.value, &manifest.app.name);
     opened.map(Some).map_err(|error| unwritable(manifest, audit, &error))
 }
 
 /// Returns the problem that no user can write the audit log, without opening it.
-pub(super) fn audit_problem(manifest: &Manifest) -> Option<Problem> {
+pub(crate) fn audit_problem(manifest: &Manifest) -> Option<Problem> {
     let audit = manifest.audit.as_ref()?;
     audit.value.check_kind().err().map(|error| unwritable(manifest, audit, &error))
 }
@@ -55,7 +55,7 @@ fn unwritable(manifest: &Manifest, audit: &Given<AuditConfig>, error: &io::Error
 }
 
 /// Warns of an audit log that this user cannot write. Another user may run the app.
-pub(super) fn audit_warning(manifest: &Manifest) -> Option<Problem> {
+pub(crate) fn audit_warning(manifest: &Manifest) -> Option<Problem> {
     let audit = manifest.audit.as_ref()?;
     let error = audit.value.check_writable().err()?;
     let why = format!("this user cannot write the audit log `{}`: {error}", audit.value.file.display());
@@ -64,7 +64,7 @@ pub(super) fn audit_warning(manifest: &Manifest) -> Option<Problem> {
 }
 
 /// Builds an app to check frames with. Its networks refuse every connection, so they need no sockets and no tasks.
-pub(super) fn dry_run_app(manifest: &Manifest) -> Result<App, Problem> {
+pub(crate) fn dry_run_app(manifest: &Manifest) -> Result<App, Problem> {
     let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));
     let mut changes = NetworkChanges::default();
     for (id, network) in &manifest.networks {
@@ -123,7 +123,7 @@ fn unbootable(manifest: &Manifest, error: &BootError) -> Problem {
 /// # Errors
 ///
 /// Why a resolver refuses.
-pub(super) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
+pub(crate) fn resolve(app: &App, parent: Option<&Frame>, options: &Options) -> Result<Frame, String> {
     let resolved = catch_unwind(AssertUnwindSafe(|| {
         let mut frame = parent.map_or_else(FrameBuilder::new, Frame::fork);
         app.resolvers().resolve(&ResolveContext::new(app, parent), options, frame.pairs_mut())?;

@@ -18,14 +18,14 @@ use crate::spawn::SPAWN;
 use crate::trace::TRACE;
 
 /// The options of `[app]`, by who reads them.
-pub(super) struct Defaults {
+pub(crate) struct Defaults {
     /// Those of the root frame, which all that runs inherits from.
-    pub(super) frame: Given<Options>,
+    pub(crate) frame: Given<Options>,
     /// Those that are preset for each function: what belongs to a call and is no part of any frame, and what is for each
     /// unit.
-    pub(super) functions: Given<Options>,
+    pub(crate) functions: Given<Options>,
     /// Those that are preset for each process: what is for each unit.
-    pub(super) processes: Given<Options>,
+    pub(crate) processes: Given<Options>,
 }
 
 /// Options that would mean something else on the root frame: a trace that begins there has all that ever runs in it, and
@@ -33,7 +33,7 @@ pub(super) struct Defaults {
 const FOR_EACH_UNIT: [&str; 1] = [TRACE.name()];
 
 impl Defaults {
-    pub(super) fn of(manifest: &Manifest) -> Result<Self, Problem> {
+    fn of(manifest: &Manifest) -> Result<Self, Problem> {
         let declared = declared_options();
         let is_plain = |name: &str| {
             declared.iter().any(|option| option.name() == name && option.kind() == OptionKind::Dispatcher)
@@ -55,19 +55,19 @@ impl Defaults {
 }
 
 /// What the first pass found.
-pub(super) struct Checked {
-    pub(super) defaults: Defaults,
+pub(crate) struct Checked {
+    pub(crate) defaults: Defaults,
     /// Everything that is not valid, such as options that a resolver refuses.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
     /// What is valid and has no effect.
-    pub(super) warnings: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
     /// The units that have secrets.
-    pub(super) holders: Vec<Holder>,
+    pub(crate) holders: Vec<Holder>,
 }
 
 /// What a plan is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// To see what is wrong: nothing is kept ready for calls.
     Check,
     Run,
@@ -78,7 +78,7 @@ pub(super) enum Purpose {
 /// # Errors
 ///
 /// The default options are not valid, so that nothing else can be checked.
-pub(super) fn check(manifest: &Manifest, purpose: Purpose) -> Result<Checked, Problem> {
+pub(crate) fn check(manifest: &Manifest, purpose: Purpose) -> Result<Checked, Problem> {
     let defaults = Defaults::of(manifest)?;
     let Findings { mut problems, mut warnings, holders } = check_frames(manifest, &defaults);
     problems.extend(check_supervisors(manifest));
@@ -145,7 +145,7 @@ fn check_frames(manifest: &Manifest, defaults: &Defaults) -> Findings {
 }
 
 /// Among how many names the one is looked for that was probably meant.
-pub(super) const MOST_COMPARED: usize = 2000;
+pub(crate) const MOST_COMPARED: usize = 2000;
 
 struct FrameCheck<'a> {
     manifest: &'a Manifest,

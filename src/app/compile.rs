@@ -29,7 +29,7 @@ use crate::threads::processors;
 /// # Cancel safety
 ///
 /// If the future is dropped, sources that are being compiled are compiled to their end.
-pub(super) async fn compile(
+pub(crate) async fn compile(
     manifest: &Manifest,
     networks: &NetworkRegistry,
     engines: &Arc<Engines>,

@@ -17,24 +17,24 @@ use crate::threads::{Panicked, Workers, processors};
 
 /// The engines of an app. A script and a component of an app are not trusted: they deal with processes of their own.
 #[derive(Debug)]
-pub(super) struct Engines {
+pub(crate) struct Engines {
     lua: LuaEngine,
     #[cfg(feature = "wasm")]
     wasm: components::Engines,
     /// That of all modules `http`.
-    pub(super) http: HttpClient,
-    pub(super) compilers: Compilers,
+    pub(crate) http: HttpClient,
+    pub(crate) compilers: Compilers,
 }
 
 /// What a unit is to be: processes are kept apart from functions where one could take the other's room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Function,
     Process,
 }
 
 impl Role {
-    pub(super) const fn noun(self) -> &'static str {
+    pub(crate) const fn noun(self) -> &'static str {
         match self {
             Self::Function => "function",
             Self::Process => "process",
@@ -44,7 +44,7 @@ impl Role {
 
 impl Engines {
     /// The engines for what is to deal with the processes of `manager`, and to make its requests with `http`.
-    pub(super) fn new(
+    pub(crate) fn new(
         manifest: &Manifest,
         manager: &ProcessManager,
         http: HttpClient,
@@ -78,7 +78,7 @@ impl Engines {
     }
 
     /// Compiles a source. That takes up to seconds, on a thread that may block.
-    pub(super) fn compile(&self, function: &manifest::Function, role: Role) -> Result<Code, BoxError> {
+    pub(crate) fn compile(&self, function: &manifest::Function, role: Role) -> Result<Code, BoxError> {
         let source = &function.source;
         match &function.limits {
             Limits::Lua(limits) => {
@@ -98,7 +98,7 @@ impl Engines {
 
 /// A source that was compiled. Cloning it is one reference count.
 #[derive(Clone)]
-pub(super) enum Code {
+pub(crate) enum Code {
     Lua(LuaFunction),
     #[cfg(feature = "wasm")]
     Wasm(WasmFunction),
@@ -106,7 +106,7 @@ pub(super) enum Code {
 
 impl Code {
     /// Why its calls are refused, if they are.
-    pub(super) fn quarantine(&self) -> Option<Quarantine> {
+    pub(crate) fn quarantine(&self) -> Option<Quarantine> {
         match self {
             Self::Lua(function) => function.quarantine(),
             #[cfg(feature = "wasm")]
@@ -174,7 +174,7 @@ mod components {
     /// One for functions and one for processes: a process keeps its instance for as long as it lives, and must not leave
     /// functions without any.
     #[derive(Debug)]
-    pub(super) struct Engines {
+    pub(crate) struct Engines {
         section: WasmSection,
         manager: ProcessManager,
         client: HttpClient,
@@ -184,7 +184,7 @@ mod components {
     }
 
     impl Engines {
-        pub(super) fn new(
+        pub(crate) fn new(
             section: WasmSection,
             manager: &ProcessManager,
             client: HttpClient,
@@ -194,7 +194,7 @@ mod components {
             Self { section, manager: manager.clone(), client, runtime, functions, processes }
         }
 
-        pub(super) fn of(&self, role: Role) -> Result<WasmEngine, BoxError> {
+        pub(crate) fn of(&self, role: Role) -> Result<WasmEngine, BoxError> {
             let place = match role {
                 Role::Function => &self.functions,
                 Role::Process => &self.processes,
@@ -263,7 +263,7 @@ const MOST_ABANDONED: usize = 2;
 
 /// A thread for each processor. They are there from the beginning, because a reload must not fail for want of one.
 #[derive(Debug)]
-pub(super) struct Compilers {
+pub(crate) struct Compilers {
     sets: Mutex<Sets>,
 }
 
@@ -293,13 +293,13 @@ impl Compilers {
     /// # Errors
     ///
     /// If the system refuses one of them.
-    pub(super) fn start() -> io::Result<Self> {
+    fn start() -> io::Result<Self> {
         let sets = Sets { current: Set::start()?, abandoned: Vec::new() };
         Ok(Self { sets: Mutex::new(sets) })
     }
 
     /// Queues a job, as [`Workers::run`].
-    pub(super) fn run<T, F>(&self, job: F) -> impl Future<Output = Result<T, Panicked>> + Send + use<T, F>
+    pub(crate) fn run<T, F>(&self, job: F) -> impl Future<Output = Result<T, Panicked>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
@@ -315,7 +315,7 @@ impl Compilers {
 
     /// Leaves the threads to the jobs that they have begun, of a reload that was abandoned, and starts others for the next one.
     /// Where the system refuses those, or too many were left already, the next one waits for the threads.
-    pub(super) fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         sets.abandoned.retain(|busy| busy.strong_count() > 0);
         if Arc::strong_count(&sets.current.busy) == 1 || sets.abandoned.len() >= MOST_ABANDONED {

@@ -32,23 +32,23 @@ use crate::telemetry::traced;
 const DRAINED_WITHIN: Duration = Duration::from_mins(1);
 
 /// What the parts of an app are put into.
-pub(super) struct Core {
-    pub(super) networks: NetworkRegistry,
+pub(crate) struct Core {
+    pub(crate) networks: NetworkRegistry,
     secrets: SecretStore,
-    pub(super) functions: Functions,
-    pub(super) processes: ProcessManager,
-    pub(super) engines: Arc<Engines>,
-    pub(super) quarantines: Quarantines,
-    pub(super) audit: Option<AuditLog>,
+    pub(crate) functions: Functions,
+    pub(crate) processes: ProcessManager,
+    pub(crate) engines: Arc<Engines>,
+    pub(crate) quarantines: Quarantines,
+    pub(crate) audit: Option<AuditLog>,
     root: ArcSwap<Frame>,
     /// The first reason for which the app cannot go on.
-    pub(super) down: watch::Sender<Option<Arc<AppDown>>>,
+    pub(crate) down: watch::Sender<Option<Arc<AppDown>>>,
     /// Set while the app is not what its manifest says.
-    pub(super) degraded: watch::Sender<Option<Arc<Degraded>>>,
+    pub(crate) degraded: watch::Sender<Option<Arc<Degraded>>>,
 }
 
 /// A client as `[http]` says.
-pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
+pub(crate) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
     HttpClient::new(manifest.http.clone()).map_err(|error| {
         let setting = error.setting().unwrap_or_default();
         Problem::new(&manifest.file, manifest.http_places.value(&setting), report::chain(&error))
@@ -57,7 +57,7 @@ pub(super) fn http_client(manifest: &Manifest) -> Result<HttpClient, Problem> {
 
 impl Core {
     /// Nothing runs yet, and nothing can be called. What will be attempted is recorded by `audit`.
-    pub(super) fn new(manifest: &Manifest, audit: Option<AuditLog>) -> Result<Self, Problem> {
+    pub(crate) fn new(manifest: &Manifest, audit: Option<AuditLog>) -> Result<Self, Problem> {
         let secrets = SecretStore::default();
         let (app, networks) = base::of(manifest, secrets.clone(), audit.as_ref())?;
         let functions = Functions::with_config(app, manifest.app.functions);
@@ -82,46 +82,46 @@ impl Core {
     }
 
     /// What everything is started from: the frame that the default options of the app make.
-    pub(super) fn root(&self) -> CallContext {
+    pub(crate) fn root(&self) -> CallContext {
         self.functions.root_in(Frame::clone(&self.root.load()))
     }
 }
 
 /// What is in place of each kind, by what it is.
 #[derive(Default)]
-pub(super) struct Live {
+pub(crate) struct Live {
     networks: BTreeMap<NetworkId, Json>,
     hosts: BTreeSet<HostId>,
     functions: BTreeMap<FunctionId, Json>,
     processes: BTreeMap<EntryId, Json>,
     root: Option<Json>,
-    pub(super) supervisors: BTreeMap<EntryId, Family>,
+    pub(crate) supervisors: BTreeMap<EntryId, Family>,
     /// What the children of supervisors were started as, by supervisor and child.
-    pub(super) started_as: BTreeMap<(EntryId, String), Json>,
+    pub(crate) started_as: BTreeMap<(EntryId, String), Json>,
     /// The supervisors that were started here, and not by others.
-    pub(super) tops: BTreeMap<EntryId, Top>,
+    pub(crate) tops: BTreeMap<EntryId, Top>,
     /// Whether supervisors are to run at all.
-    pub(super) is_supervised: bool,
+    pub(crate) is_supervised: bool,
 }
 
 /// A supervisor, as it is registered and as it runs.
 #[derive(Default)]
-pub(super) struct Family {
+pub(crate) struct Family {
     registered: Json,
     /// Those of what is registered, which is the last, and of what was before: that may still run.
     handles: Vec<SupervisorHandle>,
     /// What the one that runs was made of, and made to be since; none where none was started.
-    pub(super) running: Option<SupervisorSpec>,
+    pub(crate) running: Option<SupervisorSpec>,
 }
 
 impl Family {
     /// That of the one that runs.
-    pub(super) fn handle(&self) -> Option<SupervisorHandle> {
+    pub(crate) fn handle(&self) -> Option<SupervisorHandle> {
         self.handles.iter().rev().find(|handle| !handle.running().is_empty()).cloned()
     }
 
     /// That of the one that is started next.
-    pub(super) fn next_handle(&self) -> Option<SupervisorHandle> {
+    pub(crate) fn next_handle(&self) -> Option<SupervisorHandle> {
         self.handles.last().cloned()
     }
 }
@@ -133,7 +133,7 @@ impl Live {
     /// # Errors
     ///
     /// The first part that is refused. Parts before it stay registered; applying the earlier plan again undoes that.
-    pub(super) fn apply(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
+    pub(crate) fn apply(&mut self, core: &Core, plan: &Plan) -> Result<bool, Problem> {
         core.secrets.replace(plan.secrets.clone());
         self.apply_networks(core, plan)?;
         for (id, host) in plan.hosts.iter().filter(|(id, _)| !self.hosts.contains(id)).collect::<Vec<_>>() {
@@ -240,7 +240,7 @@ impl Live {
     }
 
     /// Removes what is not in the plan. What others rely on is removed last.
-    pub(super) async fn remove_retired(&mut self, core: &Core, plan: &Plan, grace: Duration) {
+    pub(crate) async fn remove_retired(&mut self, core: &Core, plan: &Plan, grace: Duration) {
         for id in take_unplanned(&mut self.functions, |id| plan.functions.contains_key(id)) {
             if let Some(retired) = core.functions.remove(&id) {
                 drain(&id, retired);
@@ -326,7 +326,7 @@ impl Stopped {
 }
 
 /// Stops everything that runs, in the reverse order of its start.
-pub(super) async fn stop_all(core: &Core, live: &mut Live, deadline: Instant) -> Stopped {
+pub(crate) async fn stop_all(core: &Core, live: &mut Live, deadline: Instant) -> Stopped {
     let left = || deadline.saturating_duration_since(Instant::now());
     let tops: Vec<_> = live.tops.keys().cloned().collect();
     let supervisors = supervise::stop(core, live, tops, "the app is stopping", left()).await;

@@ -21,37 +21,37 @@ use crate::manifest::{Child, Given, Problem, SourceFile, SupervisorSpec};
 
 /// An app whose sources are compiled and whose networks are made, ready to be put in place; see [`check`](super::check).
 pub struct Plan {
-    pub(super) file: Arc<SourceFile>,
-    pub(super) networks: BTreeMap<NetworkId, Given<Made>>,
-    pub(super) secrets: Secrets,
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) networks: BTreeMap<NetworkId, Given<Made>>,
+    pub(crate) secrets: Secrets,
     /// What is most likely not meant.
-    pub(super) warnings: Vec<Problem>,
-    pub(super) hosts: BTreeMap<HostId, Given<HostConfig>>,
-    pub(super) functions: BTreeMap<FunctionId, Given<Unit>>,
-    pub(super) processes: BTreeMap<EntryId, Given<Unit>>,
-    pub(super) supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
+    pub(crate) warnings: Vec<Problem>,
+    pub(crate) hosts: BTreeMap<HostId, Given<HostConfig>>,
+    pub(crate) functions: BTreeMap<FunctionId, Given<Unit>>,
+    pub(crate) processes: BTreeMap<EntryId, Given<Unit>>,
+    pub(crate) supervisors: BTreeMap<EntryId, Given<SupervisorSpec>>,
     /// What the root frame is made of.
-    pub(super) defaults: Given<Options>,
+    pub(crate) defaults: Given<Options>,
     /// All default options of the app, those that are preset for each function included.
-    pub(super) all_defaults: Options,
+    pub(crate) all_defaults: Options,
 }
 
 /// A network, not yet in its place.
 #[derive(Clone)]
-pub(super) struct Made {
-    pub(super) network: Arc<dyn Network>,
-    pub(super) is_selectable: bool,
+pub(crate) struct Made {
+    pub(crate) network: Arc<dyn Network>,
+    pub(crate) is_selectable: bool,
 }
 
 /// A function, or what processes are started from.
 #[derive(Debug, Clone)]
-pub(super) struct Unit {
-    pub(super) code: Code,
+pub(crate) struct Unit {
+    pub(crate) code: Code,
     /// What the code was compiled from: equal where it need not be compiled again.
-    pub(super) compiled_from: Json,
+    pub(crate) compiled_from: Json,
     /// How often it was compiled again from that, because it was quarantined.
-    pub(super) generation: u32,
-    pub(super) options: Options,
+    pub(crate) generation: u32,
+    pub(crate) options: Options,
 }
 
 /// How many parts of each kind an app has.
@@ -88,7 +88,7 @@ impl Plan {
     }
 
     /// Writes the warnings to the log.
-    pub(super) fn log_warnings(&self) {
+    pub(crate) fn log_warnings(&self) {
         for Problem { file, span, message, help, .. } in &self.warnings {
             let (line, column) = file.position(span.start);
             tracing::warn!(file = file.name, line, column, help, "{message}");
@@ -102,7 +102,7 @@ impl Plan {
     }
 
     /// The supervisors that are nobody's child.
-    pub(super) fn tops(&self) -> impl Iterator<Item = (&EntryId, &Given<SupervisorSpec>)> {
+    pub(crate) fn tops(&self) -> impl Iterator<Item = (&EntryId, &Given<SupervisorSpec>)> {
         let children: BTreeSet<_> = self
             .supervisors
             .values()
@@ -112,7 +112,7 @@ impl Plan {
         self.supervisors.iter().filter(move |(id, _)| !children.contains(id))
     }
 
-    pub(super) fn problem<T>(&self, part: &Given<T>, message: impl fmt::Display) -> Problem {
+    pub(crate) fn problem<T>(&self, part: &Given<T>, message: impl fmt::Display) -> Problem {
         Problem::new(&self.file, part.span.clone(), message)
     }
 }
@@ -124,7 +124,7 @@ impl fmt::Debug for Plan {
 }
 
 /// The supervisor that a manifest describes.
-pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError> {
+pub(crate) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError> {
     if let Some(dynamic) = dynamic(spec) {
         return Supervisor::dynamic(dynamic);
     }
@@ -133,7 +133,7 @@ pub(super) fn supervisor(spec: &SupervisorSpec) -> Result<Supervisor, SpecError>
 }
 
 /// What a dynamic supervisor starts, if it is one.
-pub(super) fn dynamic(spec: &SupervisorSpec) -> Option<DynamicSpec> {
+pub(crate) fn dynamic(spec: &SupervisorSpec) -> Option<DynamicSpec> {
     let dynamic = spec.dynamic.as_ref()?;
     let children = DynamicSpec::new(child(&dynamic.template.value)).with_restart_policy(restart_policy(spec));
     Some(match dynamic.max_children {
@@ -148,7 +148,7 @@ fn restart_policy(spec: &SupervisorSpec) -> RestartPolicy {
 }
 
 /// The child that a manifest describes.
-pub(super) fn child(child: &Child) -> ChildSpec {
+pub(crate) fn child(child: &Child) -> ChildSpec {
     let start = Spawn::new(child.host.clone(), child.process.clone())
         .with_payload(child.payload.clone())
         .with_options(child.options.clone());
@@ -181,7 +181,7 @@ pub struct Quarantines {
 
 impl Quarantines {
     /// Looks at what `plan` has from now on.
-    pub(super) fn watch(&self, plan: &Plan) {
+    pub(crate) fn watch(&self, plan: &Plan) {
         let functions = plan.functions.iter();
         let functions = functions.map(|(id, unit)| (Role::Function, id.to_string(), unit.value.code.clone()));
         let processes = plan.processes.iter();

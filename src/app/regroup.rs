@@ -29,7 +29,7 @@ const REASON: &str = "the app is reloaded";
 /// # Errors
 ///
 /// The first that does not do what it is asked. What was done before that stays done.
-pub(super) async fn regroup(
+pub(crate) async fn regroup(
     core: &Core,
     live: &mut Live,
     plan: &Plan,

@@ -17,11 +17,11 @@ use super::regroup::regroup;
 use crate::manifest::{Given, Manifest, Problem, Problems};
 
 /// An app was not made what a manifest says.
-pub(super) struct NotReloaded {
+pub(crate) struct NotReloaded {
     /// All that is wrong.
-    pub(super) problems: Problems,
+    pub(crate) problems: Problems,
     /// Why it was not put back either, if it was not.
-    pub(super) not_restored: Option<Problem>,
+    pub(crate) not_restored: Option<Problem>,
 }
 
 impl From<Vec<Problem>> for NotReloaded {
@@ -36,7 +36,7 @@ impl From<Vec<Problem>> for NotReloaded {
 /// # Errors
 ///
 /// All that is wrong. The app is then what `old` says, unless it could not be put back.
-pub(super) async fn reload(
+pub(crate) async fn reload(
     core: &Core,
     live: &mut Live,
     (before, old): (&Manifest, &Plan),
@@ -89,7 +89,7 @@ pub(super) async fn reload(
 }
 
 /// Makes the app what `plan` says, from whatever it is after a reload that failed.
-pub(super) async fn restore(
+pub(crate) async fn restore(
     core: &Core,
     live: &mut Live,
     plan: &Plan,
@@ -191,7 +191,7 @@ pub struct Changed {
 }
 
 impl Changes {
-    pub(super) fn between(old: &Plan, new: &Plan, restarted: Vec<String>) -> Self {
+    pub(crate) fn between(old: &Plan, new: &Plan, restarted: Vec<String>) -> Self {
         let mut supervisors = Changed::between(&old.supervisors, &new.supervisors);
         let is_reordered = |id: &String| {
             let of = |plan: &Plan| {

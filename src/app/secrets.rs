@@ -12,10 +12,10 @@ use crate::manifest::{Given, Manifest, Problem};
 use crate::report;
 
 /// Secrets with their values, by id.
-pub(super) type Secrets = BTreeMap<SecretId, Arc<StoredSecret>>;
+pub(crate) type Secrets = BTreeMap<SecretId, Arc<StoredSecret>>;
 
 /// Reads the values of all secrets, and says what is wrong with those that cannot be read.
-pub(super) async fn load(manifest: &Manifest) -> (Secrets, Vec<Problem>) {
+pub(crate) async fn load(manifest: &Manifest) -> (Secrets, Vec<Problem>) {
     let (mut secrets, mut problems) = (Secrets::new(), Vec::new());
     if manifest.secrets.is_empty() {
         return (secrets, problems);
@@ -45,14 +45,14 @@ fn unreadable(manifest: &Manifest, id: &SecretId, error: &SecretSourceError) -> 
 }
 
 /// A unit that has secrets, and where it may connect.
-pub(super) struct Holder {
+pub(crate) struct Holder {
     secrets: SecretIds,
     egress: Option<Egress>,
 }
 
 impl Holder {
     /// The unit of `frame`, if it has secrets.
-    pub(super) fn of(frame: &Frame, app: &App) -> Option<Self> {
+    pub(crate) fn of(frame: &Frame, app: &App) -> Option<Self> {
         let secrets = frame.get(&SECRETS_KEY)?.clone();
         let egress = frame_net::dialer(frame, app).ok()?.egress().cloned();
         Some(Self { secrets, egress })
@@ -65,7 +65,7 @@ impl Holder {
 
 /// What is not wrong, and most likely not meant: files that others can read, secrets that no unit may use, and hosts of
 /// secrets that no unit can reach that has these.
-pub(super) fn warnings(manifest: &Manifest, secrets: &Secrets, holders: &[Holder]) -> Vec<Problem> {
+pub(crate) fn warnings(manifest: &Manifest, secrets: &Secrets, holders: &[Holder]) -> Vec<Problem> {
     let granted = granted(manifest);
     let mut warnings = Vec::new();
     for (id, Given { span, value, .. }) in &manifest.secrets {
@@ -104,6 +104,6 @@ fn granted(manifest: &Manifest) -> BTreeSet<&SecretId> {
 }
 
 /// Secrets that options grant and that there are not.
-pub(super) fn unknown<'a>(manifest: &Manifest, options: &'a Options) -> Option<&'a SecretId> {
+pub(crate) fn unknown<'a>(manifest: &Manifest, options: &'a Options) -> Option<&'a SecretId> {
     options.get(&SECRETS)?.iter().find(|id| !manifest.secrets.contains_key(*id))
 }

@@ -17,7 +17,7 @@ use crate::report;
 
 /// How much longer than its grace period the end of a process is waited for. It is killed then, which takes no time unless
 /// it blocks its thread.
-pub(super) const KILLED_WAIT: Duration = Duration::from_secs(6);
+pub(crate) const KILLED_WAIT: Duration = Duration::from_secs(6);
 /// The same in steps, each of which begins when the one before was seen to be over. So a pause of the whole program, however
 /// long, is one of them.
 const KILLED_STEPS: u32 = 6;
@@ -34,7 +34,7 @@ pub struct SupervisorDown {
 }
 
 /// Reports that an app is down. The first reason counts.
-pub(super) fn report_down(to: &watch::Sender<Option<Arc<AppDown>>>, down: AppDown) {
+pub(crate) fn report_down(to: &watch::Sender<Option<Arc<AppDown>>>, down: AppDown) {
     to.send_if_modified(|first| {
         let is_first = first.is_none();
         if is_first {
@@ -45,7 +45,7 @@ pub(super) fn report_down(to: &watch::Sender<Option<Arc<AppDown>>>, down: AppDow
 }
 
 /// A supervisor that was started.
-pub(super) struct Top {
+pub(crate) struct Top {
     pid: Pid,
     exit: watch::Receiver<Option<ExitReason>>,
     /// Whether its end is nothing to tell anyone of.
@@ -57,7 +57,7 @@ pub(super) struct Top {
 /// # Errors
 ///
 /// Why it, or one of its children, does not start.
-pub(super) async fn start(
+pub(crate) async fn start(
     core: &Core,
     live: &mut Live,
     plan: &Plan,
@@ -119,7 +119,7 @@ impl Drop for Starting<'_> {
 }
 
 /// A supervisor runs as the plan says, and all below it.
-pub(super) fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
+fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
     let Some(given) = plan.supervisors.get(id) else { return };
     if let Some(family) = live.supervisors.get_mut(id) {
         family.running = Some(given.value.clone());
@@ -130,7 +130,7 @@ pub(super) fn mark_running(live: &mut Live, plan: &Plan, id: &EntryId) {
 }
 
 /// A child was started as what the plan says.
-pub(super) fn mark_started(live: &mut Live, plan: &Plan, supervisor: &EntryId, child: &Child) {
+pub(crate) fn mark_started(live: &mut Live, plan: &Plan, supervisor: &EntryId, child: &Child) {
     if let Some(process) = plan.processes.get(&child.process) {
         live.started_as.insert((supervisor.clone(), child.id.clone()), process.identity.clone());
     }
@@ -139,7 +139,7 @@ pub(super) fn mark_started(live: &mut Live, plan: &Plan, supervisor: &EntryId, c
 
 /// Stops supervisors at the same time, each of which stops its children, the last first. Gives those that did not end within
 /// `grace`, and were killed with all that they supervise.
-pub(super) async fn stop(
+pub(crate) async fn stop(
     core: &Core,
     live: &mut Live,
     ids: impl IntoIterator<Item = EntryId>,
@@ -199,10 +199,10 @@ impl Watched {
 
 /// How often it is tried to put an app back, the time that is part of the reload included. The delays in between add up to about
 /// 20 seconds, for which a service manager waits for a reload.
-pub(super) const ATTEMPTS: u32 = 10;
+pub(crate) const ATTEMPTS: u32 = 10;
 
 /// How long to wait before each time.
-pub(super) const BACKOFF: Backoff =
+pub(crate) const BACKOFF: Backoff =
     Backoff::new(Duration::from_millis(100), Duration::from_secs(5)).with_jitter(0.0);
 
 /// An app is not what its manifest says: a reload failed, and so did putting back what was before. That is tried again, with

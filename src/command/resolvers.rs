@@ -95,7 +95,7 @@ impl ResolversArgs {
 
 /// Options on the left, resolvers on the right, from the first that runs to the last. Options that no resolver reads,
 /// because what makes calls does, are left out.
-pub(super) struct Dot<'a> {
+struct Dot<'a> {
     resolvers: &'a [Row],
     pub(super) options: &'a [&'static DeclaredOption],
 }

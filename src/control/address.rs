@@ -36,7 +36,7 @@ impl ControlAddress {
 
     /// The paths that the socket can have, best first. The last one may be in no directory: an abstract name of Linux, which
     /// begins with a zero byte. It needs neither a file system nor the consent of another user, but anyone may take it first.
-    pub(super) fn sockets(&self) -> Vec<PathBuf> {
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
         match self {
             Self::OfManifest(manifest) => {
                 let digest = digest(manifest);
@@ -53,7 +53,7 @@ impl ControlAddress {
     }
 
     /// Looks whether what is at one of the paths can be trusted to be as it was left.
-    pub(super) fn check(&self, socket: &Path) -> io::Result<()> {
+    pub(crate) fn check(&self, socket: &Path) -> io::Result<()> {
         match (self, socket.parent()) {
             (Self::OfManifest(_), Some(parent)) if !is_abstract(socket) => check_directory(parent),
             _ => Ok(()),
@@ -64,7 +64,7 @@ impl ControlAddress {
     /// was wrong with the first path if it is another.
     ///
     /// Leftovers of killed runs beside the socket are removed.
-    pub(super) fn listen(&self) -> Result<(Claim, UnixListener, Option<BindError>), BindError> {
+    pub(crate) fn listen(&self) -> Result<(Claim, UnixListener, Option<BindError>), BindError> {
         let sockets = self.sockets();
         // A run that was started with another environment is in another directory.
         for socket in sockets.iter().filter(|socket| !is_abstract(socket) && self.check(socket).is_ok()) {
@@ -102,7 +102,7 @@ impl ControlAddress {
     }
 
     /// Returns the PID in the lock of the run that has this address, if there is one.
-    pub(super) fn runner(&self) -> Option<u32> {
+    pub(crate) fn runner(&self) -> Option<u32> {
         let trusted =
             self.sockets().into_iter().filter(|socket| !is_abstract(socket) && self.check(socket).is_ok());
         trusted.filter_map(|socket| holder(&beside(&socket))).find_map(Result::ok)
@@ -119,7 +119,7 @@ fn is_abstract(socket: &Path) -> bool {
 }
 
 /// A socket, for people. An abstract name is shown as `ss` shows it.
-pub(super) fn shown(socket: &Path) -> String {
+pub(crate) fn shown(socket: &Path) -> String {
     socket.display().to_string().replace('\0', "@")
 }
 
@@ -187,7 +187,7 @@ fn nofollow() -> i32 {
 /// A place that is taken: by a lock, which ends with the process whatever becomes of it. What is at the socket's path is
 /// then of a run that has ended, and can be replaced. An abstract name has no lock: it ends with the process itself.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(crate) struct Claim {
     socket: PathBuf,
     lock: Option<Lock>,
 }
@@ -240,24 +240,24 @@ impl Claim {
         }
     }
 
-    pub(super) fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
 
     /// Returns the files that a process leaves which ends without dropping this.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let lock = self.lock.as_ref();
         lock.map(|lock| vec![self.socket.clone(), lock.path.clone()]).unwrap_or_default()
     }
 
     /// Returns whether the socket and its lock are where they were made.
-    pub(super) fn is_in_place(&self, socket: &fs::Metadata) -> bool {
+    pub(crate) fn is_in_place(&self, socket: &fs::Metadata) -> bool {
         self.lock.as_ref().is_none_or(|lock| is_at(&lock.file, &lock.path))
             && fs::symlink_metadata(&self.socket).is_ok_and(|found| is_same(&found, socket))
     }
 
     /// Returns whether the name is not one of a file.
-    pub(super) fn is_abstract(&self) -> bool {
+    pub(crate) fn is_abstract(&self) -> bool {
         self.lock.is_none()
     }
 }
@@ -280,7 +280,7 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-pub(super) fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(held), Ok(found)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     is_same(&held, &found)
 }
@@ -348,7 +348,7 @@ impl BindError {
         }
     }
 
-    pub(super) fn new(socket: &Path, source: io::Error) -> Self {
+    pub(crate) fn new(socket: &Path, source: io::Error) -> Self {
         Self::Io { socket: socket.to_owned(), source }
     }
 }

@@ -63,15 +63,15 @@ impl Supervised {
 
 /// The children of all supervisors that run.
 #[derive(Default)]
-pub(super) struct Family {
+pub(crate) struct Family {
     running: HashMap<Pid, Supervised>,
     /// Those without a process.
-    pub(super) down: Vec<Supervised>,
+    pub(crate) down: Vec<Supervised>,
 }
 
 impl Family {
     /// Asks all supervisors at the same time.
-    pub(super) async fn of(processes: &ProcessManager) -> Self {
+    pub(crate) async fn of(processes: &ProcessManager) -> Self {
         let mut asked = JoinSet::new();
         for (id, handle) in processes.supervisors() {
             for pid in handle.running() {
@@ -101,14 +101,14 @@ impl Family {
     }
 
     /// A process as it is told of.
-    pub(super) fn member<'a>(&'a self, process: &'a ProcessInfo) -> Member<'a> {
+    pub(crate) fn member<'a>(&'a self, process: &'a ProcessInfo) -> Member<'a> {
         Member { process, supervised: self.running.get(&process.pid) }
     }
 }
 
 /// A process, with what its supervisor tells of it if it has one.
 #[derive(Serialize)]
-pub(super) struct Member<'a> {
+pub(crate) struct Member<'a> {
     #[serde(flatten)]
     process: &'a ProcessInfo,
     supervised: Option<&'a Supervised>,

@@ -13,18 +13,18 @@ use super::family::Supervised;
 use crate::app::Quarantined;
 
 /// The version that this program speaks. Members may be added to an answer without another version.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// The longest request, in bytes, with the end of its line.
-pub(super) const MAX_REQUEST: usize = 4 << 10;
+pub(crate) const MAX_REQUEST: usize = 4 << 10;
 /// The longest answer, in bytes, with the end of its line.
-pub(super) const MAX_ANSWER: usize = 16 << 20;
+pub(crate) const MAX_ANSWER: usize = 16 << 20;
 /// How much of an answer is left for what is not processes.
 const ENVELOPE: usize = 64 << 10;
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Command {
+pub(crate) enum Command {
     /// What runs.
     Ps,
 }
@@ -110,7 +110,7 @@ pub(crate) struct Process {
 
 /// A request that is none.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     #[error("a request is at most {MAX_REQUEST} bytes long")]
     TooLong,
     #[error("a request is one line of JSON, such as {{\"version\":{VERSION},\"command\":\"ps\"}}: {0}")]
@@ -139,12 +139,12 @@ pub(crate) enum AnswerError {
 }
 
 /// The line that asks.
-pub(super) fn request(command: Command) -> Vec<u8> {
+pub(crate) fn request(command: Command) -> Vec<u8> {
     line(&Request { version: VERSION, command })
 }
 
 /// Reads a request, of what came up to the end of the line or of the stream.
-pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
+pub(crate) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
     if text.len() > MAX_REQUEST {
         return Err(RequestError::TooLong);
     }
@@ -156,7 +156,7 @@ pub(super) fn parse_request(text: &[u8]) -> Result<Command, RequestError> {
 }
 
 /// The line that answers with what runs, and with as many of its processes as there is room for.
-pub(super) fn answer<P: Serialize>(mut running: RunInfo<P>) -> Vec<u8> {
+pub(crate) fn answer<P: Serialize>(mut running: RunInfo<P>) -> Vec<u8> {
     let room = MAX_ANSWER.saturating_sub(ENVELOPE + length(&running.quarantined));
     running.down_omitted += cut(&mut running.down, room / 4);
     let room = room.saturating_sub(length(&running.down));
@@ -182,12 +182,12 @@ fn length(part: &impl Serialize) -> usize {
 }
 
 /// The line that answers why there is nothing else.
-pub(super) fn refusal(error: &RequestError) -> Vec<u8> {
+pub(crate) fn refusal(error: &RequestError) -> Vec<u8> {
     line(&ResponseMessage::<()> { version: VERSION, running: None, error: Some(error.to_string()) })
 }
 
 /// Reads an answer, of what came up to the end of the line or of the stream.
-pub(super) fn parse_answer(text: &[u8]) -> Result<RunInfo<Process>, AnswerError> {
+pub(crate) fn parse_answer(text: &[u8]) -> Result<RunInfo<Process>, AnswerError> {
     match text.len() {
         0 => return Err(AnswerError::Nothing),
         length if length > MAX_ANSWER => return Err(AnswerError::TooLong),

@@ -217,7 +217,7 @@ async fn converse(stream: UnixStream, handle: ControlHandle, workers: &Workers) 
 }
 
 /// Whether a user may ask this process, or answer it: the one that it runs as, or root.
-pub(super) fn is_trusted(user: u32) -> bool {
+pub(crate) fn is_trusted(user: u32) -> bool {
     user == 0 || user == geteuid().as_raw()
 }
 

@@ -22,12 +22,12 @@ use crate::files;
 
 /// What a script or a component is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     Function,
     Process,
 }
 
-pub(super) fn function(
+pub(crate) fn function(
     table: &Table<'_>,
     role: Role,
     networks: &Known<NetworkKind>,
@@ -70,7 +70,7 @@ const LARGEST_TOTAL: u64 = 1 << 30;
 
 /// The files that were read for one manifest. A file that many functions name is read and kept once.
 #[derive(Default)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     files: RefCell<HashMap<(PathBuf, Kind), Content>>,
     /// How many bytes they have.
     total: Cell<u64>,
@@ -94,7 +94,7 @@ struct Content {
 }
 
 /// Reads the file that a manifest names.
-pub(super) fn source(value: &Value<'_>, engine: Option<Engine>) -> Read<Source> {
+pub(crate) fn source(value: &Value<'_>, engine: Option<Engine>) -> Read<Source> {
     let path = value.str("\"greet.lua\"")?;
     let file = value.reader.directory.join(path);
     let kind = if engine == Some(Engine::Lua) { Kind::Script } else { Kind::Component };
@@ -191,7 +191,7 @@ fn neighbour(value: &Value<'_>, file: &Path) -> Option<String> {
 
 /// Whom options are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taker {
+pub(crate) enum Taker {
     /// Functions and processes.
     Everything,
     Function,
@@ -199,7 +199,7 @@ pub(super) enum Taker {
 }
 
 /// The member `options` of a table, and the same as it is written.
-pub(super) fn options(
+pub(crate) fn options(
     table: &Table<'_>,
     taker: Taker,
     networks: &Known<NetworkKind>,
@@ -283,7 +283,7 @@ const HOST_MEMORY: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 40;
 const TABLE_ELEMENTS: std::ops::RangeInclusive<u64> = 0..=20_000;
 
 /// The member `limits`, with the defaults of the engine for what it does not say.
-pub(super) fn limits(table: &Table<'_>, engine: Engine, role: Role) -> Read<Limits> {
+pub(crate) fn limits(table: &Table<'_>, engine: Engine, role: Role) -> Read<Limits> {
     let table = table.optional("limits", |value| value.table("`limits`", "{ memory = \"32MiB\" }"))?;
     if let Some(table) = &table {
         only(table, engine);
@@ -292,7 +292,7 @@ pub(super) fn limits(table: &Table<'_>, engine: Engine, role: Role) -> Read<Limi
 }
 
 /// What the engine has where nothing is given.
-pub(super) fn unless_given(engine: Engine, role: Role) -> Read<Limits> {
+fn unless_given(engine: Engine, role: Role) -> Read<Limits> {
     of(None, engine, role)
 }
 

@@ -14,16 +14,16 @@ use super::reader::{self, Read, Reader, Table, Value};
 use super::variables;
 
 /// The ids of a section, and where they are: those of what is wrong, too, so that who refers to it is not blamed.
-pub(super) type Known<K> = BTreeMap<Id<K>, Range<usize>>;
+pub(crate) type Known<K> = BTreeMap<Id<K>, Range<usize>>;
 
 /// A section whose members have ids.
-pub(super) struct Section<K, T> {
-    pub(super) entries: BTreeMap<Id<K>, Given<T>>,
-    pub(super) known: Known<K>,
+pub(crate) struct Section<K, T> {
+    pub(crate) entries: BTreeMap<Id<K>, Given<T>>,
+    pub(crate) known: Known<K>,
 }
 
 /// Reads the members of a section, each with its id, and what it is besides how it is written.
-pub(super) fn section<K: IdKind, T>(
+pub(crate) fn section<K: IdKind, T>(
     document: &Table<'_>,
     name: &'static str,
     what: &'static str,
@@ -33,7 +33,7 @@ pub(super) fn section<K: IdKind, T>(
 }
 
 /// The same, where a member is read with its name.
-pub(super) fn section_of<K: IdKind, T>(
+pub(crate) fn section_of<K: IdKind, T>(
     document: &Table<'_>,
     name: &'static str,
     what: &'static str,
@@ -57,7 +57,7 @@ pub(super) fn section_of<K: IdKind, T>(
 }
 
 /// Reports networks that nothing in `[http]` can be about: it would hold for no server, and say so nowhere.
-pub(super) fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
+pub(crate) fn check_http_networks(document: &Table<'_>, known: &Known<NetworkKind>) {
     let Some(http) = document.get("http") else { return };
     for (index, rule) in elements(&http, "tls").iter().enumerate() {
         check_networks_of(rule, format_args!("tls[{index}]"), known);
@@ -101,7 +101,7 @@ fn with_networks(reader: &Reader, problem: Problem, id: &str, known: &Known<Netw
 }
 
 /// Reports an id that nothing has.
-pub(super) fn check_network(
+pub(crate) fn check_network(
     table: &Table<'_>,
     name: &str,
     id: &NetworkId,

@@ -276,6 +276,6 @@ pub struct Child {
 }
 
 /// Returns the SHA-256 of `bytes` in hexadecimal. Identities are shown, so they hold the hash of what may be secret.
-pub(super) fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
 }

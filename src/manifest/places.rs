@@ -40,14 +40,14 @@ pub(crate) enum PointAt {
 
 impl Places {
     /// The places of a table and of all that is in it.
-    pub(super) fn of(value: &Value<'_>, header: Range<usize>) -> Self {
+    pub(crate) fn of(value: &Value<'_>, header: Range<usize>) -> Self {
         let mut places = Self { header, settings: BTreeMap::new() };
         places.add(value, SettingPath::new());
         places
     }
 
     /// The places of everything in a manifest.
-    pub(super) fn of_all(document: &Table<'_>) -> Self {
+    pub(crate) fn of_all(document: &Table<'_>) -> Self {
         let mut places = Self::default();
         for (name, value) in document.entries() {
             places.add(&value, name.text.into());

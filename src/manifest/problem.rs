@@ -96,18 +96,18 @@ impl SourceFile {
     }
 
     /// The line that a byte is in, counted from 0.
-    pub(super) fn line_of(&self, offset: usize) -> usize {
+    pub(crate) fn line_of(&self, offset: usize) -> usize {
         // The first line begins at 0.
         self.lines().starts.partition_point(|&start| start <= offset).saturating_sub(1)
     }
 
     /// How many lines there are. The last may be empty.
-    pub(super) fn line_count(&self) -> usize {
+    pub(crate) fn line_count(&self) -> usize {
         self.lines().starts.len()
     }
 
     /// The bytes of a line, counted from 0, without its end. It has to be there.
-    pub(super) fn line_range(&self, line: usize) -> Range<usize> {
+    pub(crate) fn line_range(&self, line: usize) -> Range<usize> {
         let starts = &self.lines().starts;
         let end = starts.get(line + 1).map_or(self.text.len(), |next| next - 1);
         starts[line]..end
@@ -240,7 +240,7 @@ impl Problems {
     }
 
     /// Problems in this order, and how many more there were.
-    pub(super) fn with_omitted(problems: impl IntoIterator<Item = Problem>, omitted: usize) -> Self {
+    fn with_omitted(problems: impl IntoIterator<Item = Problem>, omitted: usize) -> Self {
         let mut problems = problems.into_iter();
         let kept: Vec<_> = problems.by_ref().take(Self::MOST).collect();
         Self { kept, omitted: problems.count().saturating_add(omitted) }
@@ -325,7 +325,7 @@ impl Problems {
     }
 
     /// The list of that object.
-    pub(crate) fn to_json_list(&self) -> Json {
+    fn to_json_list(&self) -> Json {
         report::to_json_list(self)
     }
 }

@@ -19,20 +19,20 @@ use super::variables;
 
 /// Something was not read, and a problem says why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reported;
+pub(crate) struct Reported;
 
 /// What was read, unless there was a problem with it.
-pub(super) type Read<T> = Result<T, Reported>;
+pub(crate) type Read<T> = Result<T, Reported>;
 
 /// What all of a manifest is read with.
-pub(super) struct Reader {
-    pub(super) file: Arc<SourceFile>,
+pub(crate) struct Reader {
+    pub(crate) file: Arc<SourceFile>,
     /// Where relative paths begin.
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// Whether all of the text was read: otherwise what is missing may be behind a mistake, and nothing is said of it.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
     /// The files that were read.
-    pub(super) sources: Sources,
+    pub(crate) sources: Sources,
     /// The lines that are not TOML, of which no other problem is reported: first and last, in order.
     broken: Vec<RangeInclusive<usize>>,
     problems: RefCell<Vec<Problem>>,
@@ -46,7 +46,7 @@ const COMPARISONS: usize = 200_000;
 
 impl Reader {
     /// Reads a file of which `wrong` is known already.
-    pub(super) fn new(file: Arc<SourceFile>, directory: PathBuf, is_whole: bool, wrong: &[Problem]) -> Self {
+    pub(crate) fn new(file: Arc<SourceFile>, directory: PathBuf, is_whole: bool, wrong: &[Problem]) -> Self {
         let lines = |problem: &Problem| file.line_of(problem.span.start)..=file.line_of(problem.span.end);
         let mut broken: Vec<_> = wrong.iter().map(lines).collect();
         broken.sort_by_key(|lines| *lines.start());
@@ -70,13 +70,13 @@ impl Reader {
     }
 
     /// A problem that is not yet reported.
-    pub(super) fn problem(&self, span: Range<usize>, message: impl fmt::Display) -> Problem {
+    pub(crate) fn problem(&self, span: Range<usize>, message: impl fmt::Display) -> Problem {
         Problem::new(&self.file, span, message)
     }
 
     /// Reports a problem, unless it is in a line that is not TOML: it follows from that. After [`Problems::MOST`] problems the
     /// others are only counted.
-    pub(super) fn report(&self, problem: Problem) -> Reported {
+    pub(crate) fn report(&self, problem: Problem) -> Reported {
         let line = self.file.line_of(problem.span.start);
         let before = self.broken.partition_point(|lines| *lines.start() <= line);
         if self.broken[..before].iter().next_back().is_some_and(|lines| lines.contains(&line)) {
@@ -91,13 +91,13 @@ impl Reader {
     }
 
     /// Whether further problems are only counted.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.problems.borrow().len() >= Problems::MOST
     }
 
     /// Completes a problem with a name that is not among the `known` ones: with the nearest of these, and with all of them, which
     /// `available` introduces. After many problems, or in a file with many names, neither is looked for.
-    pub(super) fn with_suggestion<'a>(
+    pub(crate) fn with_suggestion<'a>(
         &self,
         problem: Problem,
         name: &str,
@@ -115,7 +115,7 @@ impl Reader {
     }
 
     /// The known name nearest to one that is not known, while there is time to look for it.
-    pub(super) fn nearest<'a>(
+    pub(crate) fn nearest<'a>(
         &self,
         name: &str,
         known: impl Iterator<Item = &'a str> + Clone,
@@ -130,33 +130,33 @@ impl Reader {
     }
 
     /// Reports something that is not there, or not known: only if it is not just behind a mistake.
-    pub(super) fn report_missing(&self, problem: Problem) -> Reported {
+    pub(crate) fn report_missing(&self, problem: Problem) -> Reported {
         if self.is_whole { self.report(problem) } else { Reported }
     }
 
     /// The problems that are kept, and how many more there are.
-    pub(super) fn into_problems(self) -> (Vec<Problem>, usize) {
+    pub(crate) fn into_problems(self) -> (Vec<Problem>, usize) {
         (self.problems.into_inner(), self.omitted.get())
     }
 }
 
 /// A name with a span.
-pub(super) struct Name<'t> {
-    pub(super) text: &'t str,
-    pub(super) span: Range<usize>,
+pub(crate) struct Name<'t> {
+    pub(crate) text: &'t str,
+    pub(crate) span: Range<usize>,
 }
 
 /// A table.
-pub(super) struct Table<'t> {
-    pub(super) reader: &'t Reader,
+pub(crate) struct Table<'t> {
+    pub(crate) reader: &'t Reader,
     members: &'t DeTable<'t>,
-    pub(super) span: Range<usize>,
+    pub(crate) span: Range<usize>,
     /// What it is, with its article: `a function`.
     what: &'static str,
 }
 
 impl<'t> Table<'t> {
-    pub(super) fn new(
+    pub(crate) fn new(
         reader: &'t Reader,
         members: &'t DeTable<'t>,
         span: Range<usize>,
@@ -166,13 +166,13 @@ impl<'t> Table<'t> {
     }
 
     /// The member `name`, if it is there.
-    pub(super) fn get(&self, name: &str) -> Option<Value<'t>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Value<'t>> {
         let (key, value) = self.members.get_key_value(name)?;
         Some(Value::new(self.reader, key.get_ref(), value.get_ref(), key.span(), value.span()))
     }
 
     /// The member `name`, which has to be there. `example` shows what to write.
-    pub(super) fn required(&self, name: &str, example: &str) -> Read<Value<'t>> {
+    pub(crate) fn required(&self, name: &str, example: &str) -> Read<Value<'t>> {
         self.get(name).ok_or_else(|| {
             let problem =
                 self.reader.problem(self.span.clone(), format_args!("{} has no `{name}`", self.what));
@@ -181,12 +181,12 @@ impl<'t> Table<'t> {
     }
 
     /// The member `name` as `read` reads it, or else `default`.
-    pub(super) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Value<'t>) -> Read<T>) -> Read<T> {
+    pub(crate) fn or<T>(&self, name: &str, default: T, read: impl FnOnce(&Value<'t>) -> Read<T>) -> Read<T> {
         self.get(name).map_or(Ok(default), |value| read(&value))
     }
 
     /// The member `name` as `read` reads it, if it is there.
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Value<'t>) -> Read<T>,
@@ -195,7 +195,7 @@ impl<'t> Table<'t> {
     }
 
     /// The members, in the order in which they are written: of many that are wrong the first are reported.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Name<'t>, Value<'t>)> + use<'t> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Name<'t>, Value<'t>)> + use<'t> {
         let reader = self.reader;
         let mut members: Vec<_> = self.members.iter().collect();
         members.sort_by_key(|(key, _)| key.span().start);
@@ -206,7 +206,7 @@ impl<'t> Table<'t> {
     }
 
     /// Reports all members that are none of `known`.
-    pub(super) fn only(&self, known: &[&str]) {
+    pub(crate) fn only(&self, known: &[&str]) {
         for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.text)) {
             let message = format_args!("{} has no member `{}`", self.what, name.text);
             let problem = self.reader.problem(name.span, message);
@@ -228,13 +228,13 @@ pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// A value that has a name.
-pub(super) struct Value<'t> {
-    pub(super) reader: &'t Reader,
-    pub(super) name: &'t str,
+pub(crate) struct Value<'t> {
+    pub(crate) reader: &'t Reader,
+    pub(crate) name: &'t str,
     inner: &'t DeValue<'t>,
     /// Where the key is; for an element of a list, where that itself is.
-    pub(super) key: Range<usize>,
-    pub(super) span: Range<usize>,
+    pub(crate) key: Range<usize>,
+    pub(crate) span: Range<usize>,
 }
 
 impl<'t> Value<'t> {
@@ -249,12 +249,12 @@ impl<'t> Value<'t> {
     }
 
     /// A problem with this value.
-    pub(super) fn problem(&self, message: impl fmt::Display) -> Problem {
+    pub(crate) fn problem(&self, message: impl fmt::Display) -> Problem {
         self.reader.problem(self.span.clone(), message)
     }
 
     /// Reports that it is of another type than `expected`, of which there is an example.
-    pub(super) fn wrong_type(&self, expected: &str, example: &str) -> Reported {
+    fn wrong_type(&self, expected: &str, example: &str) -> Reported {
         // Where the parser found no value at all it has said so.
         if self.span.is_empty() {
             return Reported;
@@ -265,14 +265,14 @@ impl<'t> Value<'t> {
     }
 
     /// A string in which no variable is replaced.
-    pub(super) fn str(&self, example: &str) -> Read<&'t str> {
+    pub(crate) fn str(&self, example: &str) -> Read<&'t str> {
         let text = self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))?;
         self.without_variables(text)?;
         Ok(text)
     }
 
     /// A string that is not empty. `help` is what to do for what an empty one could mean.
-    pub(super) fn filled(&self, example: &str, help: &str) -> Read<&'t str> {
+    pub(crate) fn filled(&self, example: &str, help: &str) -> Read<&'t str> {
         let text = self.str(example)?;
         if text.is_empty() {
             let problem = self.problem(format_args!("`{}` is empty", self.name));
@@ -282,7 +282,7 @@ impl<'t> Value<'t> {
     }
 
     /// A string in which variables are replaced.
-    pub(super) fn text(&self, example: &str) -> Read<Cow<'t, str>> {
+    pub(crate) fn text(&self, example: &str) -> Read<Cow<'t, str>> {
         let text = self.inner.as_str().ok_or_else(|| self.wrong_type("a string", example))?;
         self.with_variables(text)
     }
@@ -306,12 +306,12 @@ impl<'t> Value<'t> {
     }
 
     /// The string that it is, if it is one.
-    pub(super) fn text_as_written(&self) -> Option<&'t str> {
+    pub(crate) fn text_as_written(&self) -> Option<&'t str> {
         self.inner.as_str()
     }
 
     /// The members of a table; none of anything else.
-    pub(super) fn members(&self) -> impl Iterator<Item = (&'t str, Value<'t>)> + use<'t> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&'t str, Value<'t>)> + use<'t> {
         let reader = self.reader;
         self.inner.as_table().into_iter().flat_map(|table| table.iter()).map(move |(key, value)| {
             let name: &str = key.get_ref();
@@ -320,7 +320,7 @@ impl<'t> Value<'t> {
     }
 
     /// The elements of a list, each with the name of the list; none of anything else.
-    pub(super) fn elements(&self) -> Vec<Value<'t>> {
+    pub(crate) fn elements(&self) -> Vec<Value<'t>> {
         let elements = self.inner.as_array().into_iter().flat_map(|array| array.iter());
         let element = |value: &'t toml::Spanned<DeValue<'t>>| {
             Value::new(self.reader, self.name, value.get_ref(), value.span(), value.span())
@@ -328,11 +328,11 @@ impl<'t> Value<'t> {
         elements.map(element).collect()
     }
 
-    pub(super) fn bool(&self) -> Read<bool> {
+    pub(crate) fn bool(&self) -> Read<bool> {
         self.inner.as_bool().ok_or_else(|| self.wrong_type("a boolean", "true"))
     }
 
-    pub(super) fn table(&self, what: &'static str, example: &str) -> Read<Table<'t>> {
+    pub(crate) fn table(&self, what: &'static str, example: &str) -> Read<Table<'t>> {
         match self.inner.as_table() {
             Some(members) => Ok(Table::new(self.reader, members, self.span.clone(), what)),
             None => Err(self.wrong_type("a table", example)),
@@ -340,7 +340,7 @@ impl<'t> Value<'t> {
     }
 
     /// The elements of a list; each has the name of the list.
-    pub(super) fn array(&self, example: &str) -> Read<Vec<Value<'t>>> {
+    pub(crate) fn array(&self, example: &str) -> Read<Vec<Value<'t>>> {
         match self.inner {
             DeValue::Array(_) => Ok(self.elements()),
             _ => Err(self.wrong_type("a list", example)),
@@ -348,7 +348,7 @@ impl<'t> Value<'t> {
     }
 
     /// A whole number within a range.
-    pub(super) fn integer(&self, range: RangeInclusive<u64>, example: &str) -> Read<u64> {
+    pub(crate) fn integer(&self, range: RangeInclusive<u64>, example: &str) -> Read<u64> {
         let DeValue::Integer(integer) = self.inner else {
             return Err(self.wrong_type("a whole number", example));
         };
@@ -363,20 +363,20 @@ impl<'t> Value<'t> {
     }
 
     /// A whole number that fits a `usize`, from `least` on.
-    pub(super) fn count(&self, least: usize, example: &str) -> Read<usize> {
+    pub(crate) fn count(&self, least: usize, example: &str) -> Read<usize> {
         let largest = u64::try_from(usize::MAX).unwrap_or(u64::MAX);
         let number = self.integer(least as u64..=largest, example)?;
         usize::try_from(number).map_err(|_| Reported)
     }
 
     /// A whole number that fits a `u32`, from `least` on.
-    pub(super) fn u32(&self, least: u32, example: &str) -> Read<u32> {
+    pub(crate) fn u32(&self, least: u32, example: &str) -> Read<u32> {
         let number = self.integer(u64::from(least)..=u64::from(u32::MAX), example)?;
         u32::try_from(number).map_err(|_| Reported)
     }
 
     /// A number with or without a fraction.
-    pub(super) fn float(&self, example: &str) -> Read<f64> {
+    pub(crate) fn float(&self, example: &str) -> Read<f64> {
         let number = match self.inner {
             DeValue::Float(float) => float.as_str().parse().ok(),
             // What a whole number of more digits than that loses is nothing to a factor.
@@ -389,7 +389,7 @@ impl<'t> Value<'t> {
     }
 
     /// A number of bytes within a range: a plain number, or text with a unit.
-    pub(super) fn size(&self, range: RangeInclusive<u64>, example: &str) -> Read<usize> {
+    pub(crate) fn size(&self, range: RangeInclusive<u64>, example: &str) -> Read<usize> {
         let bytes = match self.inner {
             DeValue::String(text) => size(text).map_err(|error| {
                 let problem = self.problem(format_args!("`{}` is no size: {error}", self.name));
@@ -412,7 +412,7 @@ impl<'t> Value<'t> {
         self.reader.report(problem.with_label(format_args!("it has to be {within}")))
     }
 
-    pub(super) fn duration(&self, example: &str) -> Read<Duration> {
+    pub(crate) fn duration(&self, example: &str) -> Read<Duration> {
         let Some(text) = self.inner.as_str() else {
             return Err(self.wrong_type("a duration: a string of a number and its unit", example));
         };
@@ -425,7 +425,7 @@ impl<'t> Value<'t> {
     }
 
     /// A duration that is not zero.
-    pub(super) fn time(&self, example: &str) -> Read<Duration> {
+    pub(crate) fn time(&self, example: &str) -> Read<Duration> {
         let duration = self.duration(example)?;
         if duration.is_zero() {
             let problem = self.problem(format_args!("`{}` is out of range", self.name));
@@ -435,18 +435,18 @@ impl<'t> Value<'t> {
     }
 
     /// A [`time`](Self::time), or `"unlimited"`.
-    pub(super) fn time_or_unlimited(&self, example: &str) -> Read<Duration> {
+    pub(crate) fn time_or_unlimited(&self, example: &str) -> Read<Duration> {
         if self.inner.as_str() == Some("unlimited") { Ok(Duration::MAX) } else { self.time(example) }
     }
 
     /// An id.
-    pub(super) fn id<K: IdKind>(&self) -> Read<Id<K>> {
+    pub(crate) fn id<K: IdKind>(&self) -> Read<Id<K>> {
         let text = self.str(&format!("{:?}", K::EXAMPLE))?;
         id(self.reader, text, self.span.clone())
     }
 
     /// One of several words, by its name.
-    pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Read<T> {
+    pub(crate) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Read<T> {
         let names: Vec<_> = choices.iter().map(|&(name, _)| name).collect();
         let text = self.str(&format!("{:?}", names.first().unwrap_or(&"")))?;
         let chosen = choices.iter().find(|&&(name, _)| name == text);
@@ -459,17 +459,17 @@ impl<'t> Value<'t> {
 
     /// The value as JSON, in which there are no dates, and no numbers that are none. Strings are as they are written: they
     /// are for scripts.
-    pub(super) fn json(&self) -> Read<Json> {
+    pub(crate) fn json(&self) -> Read<Json> {
         self.json_of(&|_, text| Ok(text.to_owned()))
     }
 
     /// The same of settings, whose strings can have variables in them, which are replaced.
-    pub(super) fn settings(&self) -> Read<Json> {
+    pub(crate) fn settings(&self) -> Read<Json> {
         self.json_of(&|value, text| value.with_variables(text).map(Cow::into_owned))
     }
 
     /// The same of options, whose strings cannot.
-    pub(super) fn option(&self) -> Read<Json> {
+    pub(crate) fn option(&self) -> Read<Json> {
         self.json_of(&|value, text| value.without_variables(text).map(|()| text.to_owned()))
     }
 
@@ -515,18 +515,18 @@ impl<'t> Value<'t> {
 
 impl Table<'_> {
     /// The table as [settings](Value::settings).
-    pub(super) fn settings(&self) -> Read<Map<String, Json>> {
+    pub(crate) fn settings(&self) -> Read<Map<String, Json>> {
         self.settings_without(&[])
     }
 
     /// The same without the members `others`, which are read elsewhere.
-    pub(super) fn settings_without(&self, others: &[&str]) -> Read<Map<String, Json>> {
+    pub(crate) fn settings_without(&self, others: &[&str]) -> Read<Map<String, Json>> {
         let members = self.entries().filter(|(name, _)| !others.contains(&name.text));
         object(members.map(|(name, value)| (name, value.settings())))
     }
 
     /// The table as JSON, in whose strings no variable is replaced.
-    pub(super) fn options(&self) -> Read<Map<String, Json>> {
+    pub(crate) fn options(&self) -> Read<Map<String, Json>> {
         object(self.entries().map(|(name, value)| (name, value.option())))
     }
 }
@@ -538,7 +538,7 @@ fn object<'t>(members: impl Iterator<Item = (Name<'t>, Read<Json>)>) -> Read<Map
 }
 
 /// An id that is written at `span`.
-pub(super) fn id<K: IdKind>(reader: &Reader, text: &str, span: Range<usize>) -> Read<Id<K>> {
+pub(crate) fn id<K: IdKind>(reader: &Reader, text: &str, span: Range<usize>) -> Read<Id<K>> {
     text.parse::<Id<K>>().map_err(|error| reader.report(reader.problem(span, error)))
 }
 
@@ -556,17 +556,17 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// A duration, as `humantime` reads it.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// A number of bytes. `KiB` and its like are powers of 1024, `kB` and its like of 1000; case does not count.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     text.parse::<ByteSize>().map(|size| size.as_u64())
 }
 
 /// A number of bytes as one would write it: in the largest binary unit that it is a whole number of.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units.into_iter().find(|(shift, _)| bytes >= 1 << shift && bytes.trailing_zeros() >= *shift) {
         Some((shift, unit)) => format!("{}{unit}", bytes >> shift),

@@ -26,7 +26,7 @@ pub enum Look {
 const WIDTH: usize = 110;
 
 /// Draws the first [`DRAWN`] problems.
-pub(super) fn render(problems: &Problems, look: Look) -> String {
+pub(crate) fn render(problems: &Problems, look: Look) -> String {
     let theme = match look {
         Look::Plain => GraphicalTheme::none(),
         Look::Terminal => GraphicalTheme::unicode(),
@@ -53,7 +53,7 @@ pub(super) fn render(problems: &Problems, look: Look) -> String {
 }
 
 /// Returns the problems that are kept as a list of objects.
-pub(super) fn to_json_list(problems: &Problems) -> Json {
+pub(crate) fn to_json_list(problems: &Problems) -> Json {
     let list = problems.iter().map(|problem| {
         let Problem { message, file, span, label, related, help, severity: _ } = problem;
         let related = related.iter().map(|(span, label)| place(problem, span, Some(label)));
@@ -167,7 +167,7 @@ const LEFT_OUT: char = '…';
 
 /// Some lines of a file. Its size depends on how many places are shown, and not on the file.
 #[derive(Debug)]
-pub(super) struct Excerpt {
+struct Excerpt {
     /// What the file is called, with the position.
     name: String,
     text: String,
@@ -194,11 +194,7 @@ struct Piece {
 
 impl Excerpt {
     /// The lines around places of a file, and where these are in it.
-    pub(super) fn new(
-        file: &SourceFile,
-        name: String,
-        places: &[&Range<usize>],
-    ) -> (Self, Vec<Range<usize>>) {
+    fn new(file: &SourceFile, name: String, places: &[&Range<usize>]) -> (Self, Vec<Range<usize>>) {
         let places: Vec<_> = places.iter().map(|place| first_lines(file, place)).collect();
         let mut excerpt = Self { name, text: String::new(), blocks: Vec::new(), pieces: Vec::new() };
         for lines in around(file, &places) {

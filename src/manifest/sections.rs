@@ -30,7 +30,7 @@ use crate::audit::AuditConfig;
 const NAMELESS: &str = "app";
 
 /// Reads `[app]`. The app gets a name even if none is set.
-pub(super) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>) -> AppSection {
+pub(crate) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>) -> AppSection {
     let mut app = AppSection::default();
     let table = document.optional("app", |value| value.table("`[app]`", "{ name = \"hello\" }"));
     if let Ok(Some(table)) = table {
@@ -56,10 +56,10 @@ pub(super) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>
 }
 
 /// What other programs call a setting of `[clearnet]`.
-pub(super) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
+pub(crate) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
 
 /// What other programs call a setting of `[http]`.
-pub(super) const HTTP: &[(&str, &str)] = &[
+pub(crate) const HTTP: &[(&str, &str)] = &[
     ("connections_per_host", "max_connections_per_host"),
     ("deadline", "time_limit"),
     ("default_headers", "headers"),
@@ -74,7 +74,7 @@ pub(super) const HTTP: &[(&str, &str)] = &[
 
 /// Reads a section into the configuration of another crate: `[clearnet]`, `[limits]` or `[http]`. Returns the default if the
 /// section is missing or invalid, and the identity. Reports each invalid member.
-pub(super) fn settings<T: DeserializeOwned + Default>(
+pub(crate) fn settings<T: DeserializeOwned + Default>(
     document: &Table<'_>,
     name: &str,
     synonyms: &[(&str, &str)],
@@ -99,7 +99,7 @@ pub(super) fn settings<T: DeserializeOwned + Default>(
 }
 
 /// Reads a member of `[networks]`. Its driver reads the settings when the network is built.
-pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
+pub(crate) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
     let kind = table.required("kind", "\"socks5\"").and_then(|value| {
         let kind = value.str("\"socks5\"")?;
         let drivers = Drivers::standard();
@@ -121,7 +121,7 @@ pub(super) fn network(table: &Table<'_>) -> Read<(NetworkConfig, Json)> {
 }
 
 /// Reads a member of `[secrets]`. The value is read when the app boots. Its file may not be below `base`, where scripts may be given files.
-pub(super) fn secret(
+pub(crate) fn secret(
     value: &Value<'_>,
     table: &Table<'_>,
     base: Option<&Path>,
@@ -159,14 +159,14 @@ fn check_secret_file(table: &Table<'_>, config: &SecretConfig, base: Option<&Pat
 }
 
 /// Reads `[fs]`: the directory that every `fs_root` is below.
-pub(super) fn fs(document: &Table<'_>) -> Option<Given<PathBuf>> {
+pub(crate) fn fs(document: &Table<'_>) -> Option<Given<PathBuf>> {
     let table = document.optional("fs", |value| value.table("`[fs]`", "{ base = \"data\" }")).ok()??;
     table.only(&["base"]);
     existing_directory(&table.required("base", "\"data\"").ok()?).ok()
 }
 
 /// Whether the file at `path` is below `base`, by its own name or by where that leads.
-pub(super) fn is_below(base: Option<&Path>, path: &Path) -> bool {
+fn is_below(base: Option<&Path>, path: &Path) -> bool {
     let Some(base) = base.and_then(|base| base.canonicalize().ok()) else { return false };
     [path, parent_directory(path)]
         .iter()
@@ -196,10 +196,10 @@ fn existing_directory(value: &Value<'_>) -> Read<Given<PathBuf>> {
 }
 
 /// What processes are run by: supervisors are `native`, as is what the program itself brings.
-pub(super) const ENGINES: [&str; 3] = ["lua", "native", "wasm"];
+pub(crate) const ENGINES: [&str; 3] = ["lua", "native", "wasm"];
 
 /// Reads a member of `[hosts]`.
-pub(super) fn host(table: &Table<'_>) -> Read<(HostConfig, Json)> {
+pub(crate) fn host(table: &Table<'_>) -> Read<(HostConfig, Json)> {
     table.only(&["processes", "mailbox", "timers", "groups", "group_members", "engines"]);
     let default = HostConfig::default();
     let processes = table.or("processes", default.processes, |value| value.count(1, "1000"));
@@ -229,7 +229,7 @@ pub(super) fn host(table: &Table<'_>) -> Read<(HostConfig, Json)> {
 }
 
 /// Reads `[telemetry]`: where traces are sent, and how that is written.
-pub(super) fn otlp(document: &Table<'_>) -> Option<(Otlp, String)> {
+pub(crate) fn otlp(document: &Table<'_>) -> Option<(Otlp, String)> {
     const EXAMPLE: &str = "\"http://127.0.0.1:4318\"";
     let table = document
         .optional("telemetry", |value| value.table("`[telemetry]`", "{ otlp = \"http://127.0.0.1:4318\" }"));
@@ -304,7 +304,7 @@ fn headers(value: &Value<'_>) -> Read<BTreeMap<String, String>> {
 }
 
 /// Reads `[audit]`. Its file may not be below `base`, where scripts may be given files.
-pub(super) fn audit(document: &Table<'_>, base: Option<&Path>) -> Option<Given<AuditConfig>> {
+pub(crate) fn audit(document: &Table<'_>, base: Option<&Path>) -> Option<Given<AuditConfig>> {
     const EXAMPLE: &str = "\"audit.log\"";
     let table = document.optional("audit", |value| value.table("`[audit]`", "{ file = \"audit.log\" }"));
     let table = table.ok()??;
@@ -372,7 +372,7 @@ const COUNT: RangeInclusive<u64> = 1..=1 << 40;
 
 /// Reads `[wasm]`.
 #[cfg(feature = "wasm")]
-pub(super) fn wasm(document: &Table<'_>) -> WasmSection {
+pub(crate) fn wasm(document: &Table<'_>) -> WasmSection {
     let example = "{ instances = 64 }";
     let Ok(Some(table)) = document.optional("wasm", |value| value.table("`[wasm]`", example)) else {
         return WasmSection::default();

@@ -19,43 +19,43 @@ use super::model::{Child, Dynamic, Function, Given, SupervisorSpec};
 use super::reader::{Read, Reader, Reported, Table, Value};
 
 /// A supervisor as it is written. What it refers to may be something that is not there.
-pub(super) struct Draft {
-    pub(super) host: Read<At<HostId>>,
-    pub(super) settings: Read<Settings>,
+pub(crate) struct Draft {
+    host: Read<At<HostId>>,
+    settings: Read<Settings>,
     /// Those that could be read. Where one could not, neither could the settings.
-    pub(super) children: Vec<ChildDraft>,
+    children: Vec<ChildDraft>,
     /// What a dynamic one starts.
-    pub(super) template: Option<ChildDraft>,
+    template: Option<ChildDraft>,
 }
 
 /// What a supervisor does with its children.
 #[derive(Clone, Copy)]
-pub(super) struct Settings {
-    pub(super) strategy: Strategy,
-    pub(super) intensity: (u32, Duration),
-    pub(super) backoff: Backoff,
-    pub(super) max_children: Option<usize>,
+struct Settings {
+    strategy: Strategy,
+    intensity: (u32, Duration),
+    backoff: Backoff,
+    max_children: Option<usize>,
 }
 
 /// A child as it is written.
-pub(super) struct ChildDraft {
-    pub(super) span: Range<usize>,
-    pub(super) id: At<String>,
-    pub(super) process: At<EntryId>,
-    pub(super) host: Option<At<HostId>>,
-    pub(super) name: Option<At<String>>,
-    pub(super) payload: Option<At<Json>>,
-    pub(super) options: Options,
-    pub(super) given: Map<String, Json>,
-    pub(super) restart: Restart,
-    pub(super) shutdown: Option<Shutdown>,
+struct ChildDraft {
+    span: Range<usize>,
+    id: At<String>,
+    process: At<EntryId>,
+    host: Option<At<HostId>>,
+    name: Option<At<String>>,
+    payload: Option<At<Json>>,
+    options: Options,
+    given: Map<String, Json>,
+    restart: Restart,
+    shutdown: Option<Shutdown>,
 }
 
 /// Something, and where it is.
 #[derive(Clone)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
+struct At<T> {
+    pub(crate) value: T,
+    pub(crate) span: Range<usize>,
 }
 
 impl<T> At<T> {
@@ -65,7 +65,7 @@ impl<T> At<T> {
 }
 
 /// A supervisor. It is read even where something in it is wrong, so that what it refers to is checked as well.
-pub(super) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> (Draft, Json) {
+pub(crate) fn read(table: &Table<'_>, networks: &Known<NetworkKind>) -> (Draft, Json) {
     let members =
         ["host", "strategy", "restarts", "within", "backoff", "children", "template", "max_children"];
     table.only(&members);
@@ -256,7 +256,7 @@ fn shutdown(value: &Value<'_>) -> Read<Shutdown> {
 }
 
 /// A supervisor without how it is written, and without its children.
-pub(super) fn identity(host: &HostId, settings: &Settings) -> Json {
+fn identity(host: &HostId, settings: &Settings) -> Json {
     let Settings { strategy, intensity, backoff, max_children } = settings;
     json!({
         "host": host,
@@ -276,7 +276,7 @@ struct Tree<'a> {
 }
 
 /// The supervisors that are right.
-pub(super) fn checked(
+pub(crate) fn checked(
     reader: &Reader,
     supervisors: &Section<EntryKind, Draft>,
     hosts: &Section<HostKind, HostConfig>,

@@ -10,7 +10,7 @@ use toml_parser::lexer::TokenKind;
 use super::problem::{Problem, Problems, SourceFile};
 
 /// The sections that there are.
-pub(super) const SECTIONS: &[&str] = &[
+pub(crate) const SECTIONS: &[&str] = &[
     "app",
     "clearnet",
     "networks",
@@ -29,19 +29,19 @@ pub(super) const SECTIONS: &[&str] = &[
 ];
 
 /// A manifest as TOML.
-pub(super) struct Syntax<'t> {
-    pub(super) document: DeTable<'t>,
+pub(crate) struct Syntax<'t> {
+    pub(crate) document: DeTable<'t>,
     /// The text, as it can be shown.
-    pub(super) file: Arc<SourceFile>,
-    pub(super) problems: Vec<Problem>,
+    pub(crate) file: Arc<SourceFile>,
+    pub(crate) problems: Vec<Problem>,
     /// How many problems there are beside these.
-    pub(super) omitted: usize,
+    pub(crate) omitted: usize,
     /// Whether all of it was read. Otherwise something may be missing only because it is behind a mistake.
-    pub(super) is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 impl<'t> Syntax<'t> {
-    pub(super) fn parse(name: &str, text: &'t str) -> Self {
+    pub(crate) fn parse(name: &str, text: &'t str) -> Self {
         let (document, errors) = DeTable::parse_recoverable(text);
         let document = document.into_inner();
         let is_whole = errors.iter().all(is_duplicate);
@@ -68,10 +68,10 @@ impl<'t> Syntax<'t> {
 
 /// How many brackets, braces and dots a manifest may have outside of strings and comments. Each makes at most one table or list,
 /// which takes some kilobytes while a manifest is read: 1 MiB of `[a.a.a.a]` would take gigabytes.
-pub(super) const MOST_BRACKETS: usize = 100_000;
+pub(crate) const MOST_BRACKETS: usize = 100_000;
 
 /// Where a text has more brackets, braces and dots than a manifest may have. The parser reads the same tokens.
-pub(super) fn too_many_tables(text: &str) -> Option<usize> {
+pub(crate) fn too_many_tables(text: &str) -> Option<usize> {
     let makes_one = |kind: TokenKind| {
         matches!(kind, TokenKind::Dot | TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket)
     };

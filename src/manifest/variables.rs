@@ -4,16 +4,16 @@ use std::borrow::Cow;
 use std::env::{self, VarError};
 
 /// Where variables are replaced. Elsewhere they are refused, but in what is for scripts.
-pub(super) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[http]`, `[secrets]` and `[telemetry]`";
+pub(crate) const SECTIONS: &str = "`[clearnet]`, `[networks]`, `[http]`, `[secrets]` and `[telemetry]`";
 
 /// Whether variables are replaced in a section.
-pub(super) fn are_replaced_in(section: &str) -> bool {
+pub(crate) fn are_replaced_in(section: &str) -> bool {
     SECTIONS.contains(&format!("`[{section}]`"))
 }
 
 /// Why a string with variables has no value. None of these shows one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum VariableError {
+pub(crate) enum VariableError {
     #[error("the environment variable `{0}` is not set")]
     NotSet(String),
     #[error("the environment variable `{0}` is empty")]
@@ -26,7 +26,7 @@ pub(super) enum VariableError {
 
 impl VariableError {
     /// What to do about it.
-    pub(super) fn help(&self) -> &'static str {
+    pub(crate) fn help(&self) -> &'static str {
         match self {
             Self::NotSet(_) | Self::Empty(_) => "set it, or write the value here",
             Self::NotUnicode(_) => "set it to text in UTF-8",
@@ -91,7 +91,7 @@ fn is_in_name(byte: u8) -> bool {
 
 /// The string with the values of its variables. A variable that is empty is refused as one that is not set: it stands
 /// where something has to be.
-pub(super) fn resolve(text: &str) -> Result<Cow<'_, str>, VariableError> {
+pub(crate) fn resolve(text: &str) -> Result<Cow<'_, str>, VariableError> {
     if !text.contains("${") {
         return Ok(Cow::Borrowed(text));
     }
@@ -116,7 +116,7 @@ fn value(name: &str) -> Result<String, VariableError> {
 }
 
 /// The names of the variables in a string.
-pub(super) fn names(text: &str) -> Vec<String> {
+pub(crate) fn names(text: &str) -> Vec<String> {
     let names = parts(text).filter_map(|part| match part {
         Part::Variable(name) => Some(name.to_owned()),
         Part::Text(_) | Part::Broken => None,

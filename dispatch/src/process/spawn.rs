@@ -463,7 +463,7 @@ fn prepare(
 }
 
 fn nearest_to<K: IdKind>(id: &Id<K>, ids: &[Id<K>]) -> Option<Id<K>> {
-    let found = text::text::nearest(id.as_str(), ids.iter().map(Id::as_str))?;
+    let found = text::nearest(id.as_str(), ids.iter().map(Id::as_str))?;
     ids.iter().find(|other| other.as_str() == found).cloned()
 }
 

@@ -330,7 +330,7 @@ async fn ready(app: &RunningApp) {
 
 /// Has panics logged. The hook by default writes to standard error itself, and would wait for a reader that does not read, on
 /// a thread that has others to serve.
-pub(super) fn log_panics() {
+fn log_panics() {
     panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let thread = thread.name().unwrap_or("<unnamed>");

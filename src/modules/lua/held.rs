@@ -11,7 +11,7 @@ use mlua::{UserDataFields as _, UserDataRegistry};
 use super::members::invalid;
 
 /// All `T` that a call has open. They are closed when it is dropped.
-pub(super) struct Held<T> {
+pub(crate) struct Held<T> {
     open: Mutex<Open<T>>,
 }
 
@@ -28,7 +28,7 @@ impl<T> Default for Held<T> {
 
 impl<T> Held<T> {
     /// Checks that a call may open another one of `what`, of which it may have `most`.
-    pub(super) fn check_room(&self, lua: &Lua, most: usize, what: &str) -> mlua::Result<()> {
+    pub(crate) fn check_room(&self, lua: &Lua, most: usize, what: &str) -> mlua::Result<()> {
         if self.len() >= most {
             // Those that no variable has any more are closed.
             lua.gc_collect()?;
@@ -50,13 +50,13 @@ impl<T> Held<T> {
 }
 
 /// What a script has of a `T`, which is closed when this is collected, or when the call ends.
-pub(super) struct Handle<T> {
+pub(crate) struct Handle<T> {
     held: Weak<Held<T>>,
     number: u64,
 }
 
 impl<T> Handle<T> {
-    pub(super) fn new(held: &Arc<Held<T>>, value: T) -> Self {
+    pub(crate) fn new(held: &Arc<Held<T>>, value: T) -> Self {
         let mut open = held.open();
         open.last += 1;
         let number = open.last;
@@ -70,7 +70,7 @@ impl<T> Handle<T> {
     }
 
     /// The value, which is not open any longer.
-    pub(super) fn take(&self) -> Option<Arc<T>> {
+    pub(crate) fn take(&self) -> Option<Arc<T>> {
         self.held.upgrade()?.open().by_number.remove(&self.number)
     }
 }
@@ -82,7 +82,7 @@ impl<T> Drop for Handle<T> {
 }
 
 /// A handle, on its way into a VM.
-pub(super) struct Opened<T>(pub(super) Handle<T>);
+pub(crate) struct Opened<T>(pub(crate) Handle<T>);
 
 impl<T: Send + Sync + 'static> IntoLua for Opened<T> {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
@@ -91,13 +91,13 @@ impl<T: Send + Sync + 'static> IntoLua for Opened<T> {
 }
 
 /// What is open under `handle`.
-pub(super) fn opened<T: 'static>(handle: &AnyUserData) -> mlua::Result<Arc<T>> {
+pub(crate) fn opened<T: 'static>(handle: &AnyUserData) -> mlua::Result<Arc<T>> {
     handle.borrow::<Handle<T>>()?.get().ok_or_else(|| invalid("the connection is closed"))
 }
 
 /// Gives the VM the type of handles of `T`, which is called `name` and has the methods that `install` adds. At the end of a
 /// scope of a variable that is `<close>` they are closed.
-pub(super) fn register<T: Send + Sync + 'static>(
+pub(crate) fn register<T: Send + Sync + 'static>(
     module: &mut ModuleBuilder<'_>,
     name: &'static str,
     install: impl FnOnce(&mut ModuleBuilder<'_>) -> mlua::Result<()>,

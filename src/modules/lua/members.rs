@@ -10,13 +10,13 @@ use frame_registry::text;
 
 /// The members of a table, of which all are known: one that is misspelt is not one that is left out. A table that was
 /// not given has none.
-pub(super) struct Members {
+pub(crate) struct Members {
     table: Option<Table>,
 }
 
 impl Members {
     /// The members of `table`, which is called `what` in errors.
-    pub(super) fn new(table: Option<Table>, what: &str, known: &[&str]) -> mlua::Result<Self> {
+    pub(crate) fn new(table: Option<Table>, what: &str, known: &[&str]) -> mlua::Result<Self> {
         for pair in table.iter().flat_map(|table| table.pairs::<Value, Value>()) {
             let (key, _) = pair?;
             let Value::String(name) = &key else {
@@ -37,11 +37,11 @@ impl Members {
     }
 
     /// A member as it is; `nil` where it is left out.
-    pub(super) fn value(&self, name: &str) -> mlua::Result<Value> {
+    pub(crate) fn value(&self, name: &str) -> mlua::Result<Value> {
         self.table.as_ref().map_or(Ok(Value::Nil), |table| table.raw_get(name))
     }
 
-    pub(super) fn string(&self, name: &str) -> mlua::Result<Option<mlua::LuaString>> {
+    pub(crate) fn string(&self, name: &str) -> mlua::Result<Option<mlua::LuaString>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
             Value::String(text) => Ok(Some(text)),
@@ -50,11 +50,11 @@ impl Members {
     }
 
     /// A string of text.
-    pub(super) fn text(&self, name: &str) -> mlua::Result<Option<String>> {
+    pub(crate) fn text(&self, name: &str) -> mlua::Result<Option<String>> {
         self.string(name)?.map(|text| utf8(&text, &format!("`{name}`"))).transpose()
     }
 
-    pub(super) fn table(&self, name: &str) -> mlua::Result<Option<Table>> {
+    pub(crate) fn table(&self, name: &str) -> mlua::Result<Option<Table>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
             Value::Table(table) => Ok(Some(table)),
@@ -62,7 +62,7 @@ impl Members {
         }
     }
 
-    pub(super) fn boolean(&self, name: &str) -> mlua::Result<Option<bool>> {
+    pub(crate) fn boolean(&self, name: &str) -> mlua::Result<Option<bool>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
             Value::Boolean(value) => Ok(Some(value)),
@@ -71,7 +71,7 @@ impl Members {
     }
 
     /// A number of something, 0 or more.
-    pub(super) fn count(&self, name: &str) -> mlua::Result<Option<u64>> {
+    pub(crate) fn count(&self, name: &str) -> mlua::Result<Option<u64>> {
         match self.value(name)? {
             Value::Nil => Ok(None),
             value => match value.as_integer().and_then(|count| u64::try_from(count).ok()) {
@@ -82,7 +82,7 @@ impl Members {
     }
 
     /// A time, which is a number of seconds above 0.
-    pub(super) fn seconds(&self, name: &str) -> mlua::Result<Option<Duration>> {
+    pub(crate) fn seconds(&self, name: &str) -> mlua::Result<Option<Duration>> {
         let expected = "a number of seconds, more than 0";
         let seconds = match self.value(name)? {
             Value::Nil => return Ok(None),
@@ -99,7 +99,7 @@ impl Members {
 }
 
 /// A call of a function that it does not take.
-pub(super) fn invalid(message: impl Into<String>) -> mlua::Error {
+pub(crate) fn invalid(message: impl Into<String>) -> mlua::Error {
     Values::raise(CallError::invalid(message))
 }
 
@@ -114,18 +114,18 @@ fn unfit(name: &str, expected: &str, given: &Value) -> mlua::Error {
 
 /// The text of a string of a script, which is `what`. What is not UTF-8 is refused: replaced by other characters, two
 /// strings could become one.
-pub(super) fn utf8(string: &mlua::LuaString, what: &str) -> mlua::Result<String> {
+pub(crate) fn utf8(string: &mlua::LuaString, what: &str) -> mlua::Result<String> {
     let text = string.to_str().map_err(|_| invalid(format!("{what} has to be text in UTF-8")))?;
     Ok(text.to_owned())
 }
 
 /// A name of a script's in an error.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     text::excerpt(name, 40)
 }
 
 /// The secret that a request is to carry.
-pub(super) fn secret(options: &Members) -> mlua::Result<Option<SecretId>> {
+pub(crate) fn secret(options: &Members) -> mlua::Result<Option<SecretId>> {
     let Some(id) = options.text("secret")? else { return Ok(None) };
     // It is not shown, because the secret itself may stand here.
     let invalid = |_| invalid("`secret` is the id of a secret, such as \"app:stripe\"");

@@ -170,7 +170,7 @@ const LONGEST_LINE: usize = 64 << 10;
 const MOST_AT_ONCE: usize = 64 << 10;
 
 /// A connection of a script.
-pub(super) struct Connection {
+struct Connection {
     /// Where it leads and through what, for errors.
     name: String,
     /// A script does one thing at a time, so that nobody waits for this.
@@ -178,7 +178,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(name: String, stream: BoxStream) -> Self {
+    fn new(name: String, stream: BoxStream) -> Self {
         Self { name, stream: tokio::sync::Mutex::new(BufReader::new(stream)) }
     }
 }

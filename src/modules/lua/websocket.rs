@@ -195,7 +195,7 @@ impl LuaModule for WebSocketModule {
 }
 
 /// A connection of a script.
-pub(super) struct Socket {
+struct Socket {
     /// Where it leads and through what, for errors.
     name: String,
     protocol: Option<String>,

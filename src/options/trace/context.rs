@@ -205,7 +205,7 @@ pub struct SpanId(NonZeroU64);
 
 impl TraceId {
     /// A new one, of which all bytes are random: from the operating system, because ids of many hosts must differ.
-    pub(super) fn random() -> Self {
+    fn random() -> Self {
         loop {
             let mut bytes = [0; 16];
             let id = match getrandom::fill(&mut bytes) {
@@ -234,7 +234,7 @@ impl TraceId {
 
 impl SpanId {
     /// A new one. There is one for each frame of a trace, so that it must not cost a system call.
-    pub(super) fn random() -> Self {
+    fn random() -> Self {
         thread_local! {
             static IDS: RefCell<fastrand::Rng> =
                 RefCell::new(getrandom::u64().map_or_else(|_| fastrand::Rng::new(), fastrand::Rng::with_seed));

@@ -168,12 +168,12 @@ pub enum ExporterError {
 }
 
 /// Makes spans with the ids of frames, which no tracer of the SDK would give them.
-pub(super) struct SpanLayer {
+struct SpanLayer {
     spans: Arc<BatchSpanProcessor>,
 }
 
 impl SpanLayer {
-    pub(super) const fn new(spans: Arc<BatchSpanProcessor>) -> Self {
+    const fn new(spans: Arc<BatchSpanProcessor>) -> Self {
         Self { spans }
     }
 }
@@ -327,7 +327,7 @@ const COMPLAINTS: Duration = Duration::from_mins(1);
 const MOST_ANSWERED: u64 = 64 << 10;
 
 /// A collector that takes OTLP over HTTP.
-pub(super) struct Collector {
+struct Collector {
     url: String,
     headers: Vec<(String, String)>,
     client: HttpClient,
@@ -345,7 +345,7 @@ struct Lost {
 }
 
 impl Collector {
-    pub(super) fn new(otlp: &Otlp, resource: &Resource) -> Result<Self, ExporterError> {
+    fn new(otlp: &Otlp, resource: &Resource) -> Result<Self, ExporterError> {
         let endpoint = otlp.endpoint.trim_end_matches('/');
         let not_one = || ExporterError::Endpoint { endpoint: escape(&otlp.endpoint).into_owned() };
         let uri: Uri = endpoint.parse().map_err(|_| not_one())?;

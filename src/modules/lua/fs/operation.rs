@@ -192,8 +192,8 @@ impl IntoLua for Contents {
 
 /// Something in a directory.
 pub(super) struct Entry {
-    pub(super) name: Vec<u8>,
-    pub(super) kind: &'static str,
+    name: Vec<u8>,
+    kind: &'static str,
 }
 
 impl IntoLua for Entry {

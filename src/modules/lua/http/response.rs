@@ -106,7 +106,7 @@ fn version(version: Version) -> &'static str {
 }
 
 /// Fields under their names, where the values of one name are joined.
-pub(super) fn joined(lua: &Lua, fields: &HeaderMap) -> mlua::Result<Table> {
+fn joined(lua: &Lua, fields: &HeaderMap) -> mlua::Result<Table> {
     let table = lua.create_table()?;
     for name in fields.keys() {
         let values = fields.get_all(name);

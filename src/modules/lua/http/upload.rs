@@ -184,7 +184,7 @@ impl Inner {
 }
 
 /// What a script has of an upload.
-pub(super) struct Writer {
+struct Writer {
     handle: Handle,
     sender: Sender,
     terms: Terms,

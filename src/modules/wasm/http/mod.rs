@@ -203,7 +203,7 @@ fn view(state: &mut State) -> WasiHttpCtxView<'_> {
 pub(super) const BODY_CHUNK: usize = 16 << 10;
 
 /// What a call makes its requests with.
-pub(super) struct Hooks {
+struct Hooks {
     client: HttpClient,
     call: CallContext,
     budget: Budget,
@@ -211,7 +211,7 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn new(client: HttpClient, call: CallContext) -> Self {
+    fn new(client: HttpClient, call: CallContext) -> Self {
         Self { client, call, budget: Budget::new(), alive: Arc::default() }
     }
 
@@ -307,18 +307,18 @@ const MAX_REQUESTS: usize = 16;
 
 /// The requests that one call may have under way at once.
 #[derive(Debug, Clone)]
-pub(super) struct Budget(Arc<Semaphore>);
+struct Budget(Arc<Semaphore>);
 
 /// A place in a budget that is taken. It is given back when it is dropped.
 pub(super) type Share = OwnedSemaphorePermit;
 
 impl Budget {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self(Arc::new(Semaphore::new(MAX_REQUESTS)))
     }
 
     /// A request's place among the others, as soon as there is one, in the order in which they ask.
-    pub(super) async fn request(&self, patience: Duration) -> Result<Share, Error> {
+    async fn request(&self, patience: Duration) -> Result<Share, Error> {
         let place = timeout(patience, Arc::clone(&self.0).acquire_owned()).await;
         place.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)
     }
