@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Format;
 use crate::app::RunningApp;
-use crate::explain::{Explain, ExplainedFrame, Maker};
+use crate::explain::{Explain, ExplainedFrame, PairMaker};
 use crate::{manifest, report, threads};
 
 /// Runs the example `hello`, and shows what frames carried and which way traffic really took.
@@ -237,7 +237,7 @@ impl Demo {
 
 /// The pairs that a frame was sealed with, but for those that every frame has of its unit.
 fn shown(frame: &ExplainedFrame) -> String {
-    let pairs = frame.pairs.iter().filter(|pair| !pair.outdone && pair.by != Maker::Dispatcher);
+    let pairs = frame.pairs.iter().filter(|pair| !pair.outdone && pair.by != PairMaker::Dispatcher);
     pairs.map(|pair| format!("{}={}", pair.key, pair.value)).collect::<Vec<_>>().join(" ")
 }
 

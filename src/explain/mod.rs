@@ -135,13 +135,13 @@ pub struct Explanation {
 #[derive(Debug, Serialize)]
 pub struct ExplainedFrame {
     /// What it is of.
-    pub unit: Option<Unit>,
+    pub unit: Option<ExplainedUnit>,
     /// The unit's PID.
     pub pid: Option<Pid>,
     /// Which attempt at the call it is of; processes have none.
     pub attempt: Option<u32>,
     /// The unit that spawned it, whose frame it inherits from; none at the root, where the app's defaults may still be.
-    pub parent: Option<Parent>,
+    pub parent: Option<ExplainedParent>,
     /// The options that were set, those that the function was registered with included.
     pub options: Vec<SetOption>,
     /// The pairs, in the order they were set.
@@ -150,7 +150,7 @@ pub struct ExplainedFrame {
     pub steps: Vec<ExplainedResolver>,
     /// How it ended.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: FrameOutcome,
     /// How long resolving took.
     #[serde(rename = "nanoseconds", serialize_with = "as_nanoseconds")]
     pub took: Duration,
@@ -159,7 +159,7 @@ pub struct ExplainedFrame {
 /// What a frame is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum ExplainedUnit {
     /// A call of this function.
     Function(FunctionId),
     /// A process that was started of this entry.
@@ -168,9 +168,9 @@ pub enum Unit {
 
 /// The unit that spawned another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Parent {
+pub struct ExplainedParent {
     /// What it is.
-    pub unit: Option<Unit>,
+    pub unit: Option<ExplainedUnit>,
     /// Its PID.
     pub pid: Pid,
 }
@@ -181,7 +181,7 @@ pub struct SetOption {
     /// Its name.
     pub name: &'static str,
     /// Where it is from.
-    pub from: Source,
+    pub from: OptionSource,
     /// Whether trusted code chose it, and not a script or a component.
     pub trusted: bool,
 }
@@ -189,7 +189,7 @@ pub struct SetOption {
 /// Where an option is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum OptionSource {
     /// It was given for the call.
     Call,
     /// The function was registered with it.
@@ -211,7 +211,7 @@ pub struct SetPair {
     pub value: String,
     /// Who set it.
     #[serde(flatten)]
-    pub by: Maker,
+    pub by: PairMaker,
     /// Whether a later one has the same key, so that this one is not on the frame.
     pub outdone: bool,
 }
@@ -219,7 +219,7 @@ pub struct SetPair {
 /// Who set a pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "by", rename_all = "snake_case")]
-pub enum Maker {
+pub enum PairMaker {
     /// The parent's frame has it, and forks inherit it.
     Inherited,
     /// What runs functions or starts processes: it is the unit's own.
@@ -257,7 +257,7 @@ pub struct ExplainedResolver {
 /// How the building of a frame ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum FrameOutcome {
     /// It was built.
     Built,
     /// It was refused, so that the unit did not start.
@@ -275,11 +275,11 @@ pub enum Outcome {
 impl ExplainedFrame {
     /// Whether it was built, so that the unit did start.
     pub fn is_built(&self) -> bool {
-        self.outcome == Outcome::Built
+        self.outcome == FrameOutcome::Built
     }
 
     fn of(resolution: &Resolution<'_>, known: &Known) -> Self {
-        let unit = Unit::of(|key| last(resolution, key), |key| last(resolution, key));
+        let unit = ExplainedUnit::of(|key| last(resolution, key), |key| last(resolution, key));
         let source = |option: OptionEntry<'_>| SetOption {
             name: option.option().name(),
             from: known.source(option, unit.as_ref()),
@@ -303,7 +303,7 @@ impl ExplainedFrame {
             parent: parent(resolution),
             pairs: pairs(resolution),
             steps: steps.collect(),
-            outcome: Outcome::of(resolution),
+            outcome: FrameOutcome::of(resolution),
             took: resolution.took(),
             unit,
             options,
@@ -317,10 +317,10 @@ pub(super) fn last<'a, T: FrameValue>(resolution: &Resolution<'a>, key: &Key<T>)
     resolution.before().chain(made).filter_map(|pair| pair.get(key)).last()
 }
 
-fn parent(resolution: &Resolution<'_>) -> Option<Parent> {
+fn parent(resolution: &Resolution<'_>) -> Option<ExplainedParent> {
     let frame = resolution.context().parent()?;
     let pid = *frame.get(&PID)?;
-    Some(Parent { unit: Unit::of(|key| frame.get(key), |key| frame.get(key)), pid })
+    Some(ExplainedParent { unit: ExplainedUnit::of(|key| frame.get(key), |key| frame.get(key)), pid })
 }
 
 /// The pairs with who set them. Dispatchers fork the parent's frame, set what is the unit's own, and then what the task
@@ -332,13 +332,13 @@ fn pairs(resolution: &Resolution<'_>) -> Vec<SetPair> {
     let task = own.find(|&(at, pair)| !is_own(pair) || has_key_among(pair, &before[inherited..at]));
     let task = task.map_or(before.len(), |(at, _)| at);
     let before = before.iter().enumerate().map(|(at, &pair)| match at {
-        at if at >= task => (pair, Maker::Task),
-        at if at >= inherited => (pair, Maker::Dispatcher),
-        _ => (pair, Maker::Inherited),
+        at if at >= task => (pair, PairMaker::Task),
+        at if at >= inherited => (pair, PairMaker::Dispatcher),
+        _ => (pair, PairMaker::Inherited),
     });
     let made = resolution.steps().enumerate().flat_map(|(at, step)| {
         let resolver = step.resolver().name();
-        step.pairs().map(move |pair| (pair, Maker::Resolver { resolver: resolver.to_owned(), step: at }))
+        step.pairs().map(move |pair| (pair, PairMaker::Resolver { resolver: resolver.to_owned(), step: at }))
     });
     let all: Vec<_> = before.chain(made).collect();
     let explained = all.iter().enumerate().map(|(at, (pair, by))| SetPair {
@@ -361,27 +361,27 @@ fn has_key_among(pair: &Pair, others: &[&Pair]) -> bool {
 }
 
 impl Known {
-    fn source(&self, option: OptionEntry<'_>, unit: Option<&Unit>) -> Source {
+    fn source(&self, option: OptionEntry<'_>, unit: Option<&ExplainedUnit>) -> OptionSource {
         let preset = match unit {
-            Some(Unit::Function(id)) => self.presets.get(id),
-            Some(Unit::Process(_)) | None => None,
+            Some(ExplainedUnit::Function(id)) => self.presets.get(id),
+            Some(ExplainedUnit::Process(_)) | None => None,
         };
         // The defaults first: those that no resolver reads are among the presets of the functions, too.
         if option.is_narrowed() {
-            Source::Several
+            OptionSource::Several
         } else if option.is_from(&self.defaults) {
-            Source::Default
+            OptionSource::Default
         } else if preset.is_some_and(|preset| option.is_from(preset)) {
-            Source::Preset
-        } else if matches!(unit, Some(Unit::Process(_))) {
-            Source::Start
+            OptionSource::Preset
+        } else if matches!(unit, Some(ExplainedUnit::Process(_))) {
+            OptionSource::Start
         } else {
-            Source::Call
+            OptionSource::Call
         }
     }
 }
 
-impl Unit {
+impl ExplainedUnit {
     fn of<'a>(
         function: impl FnOnce(&Key<FunctionId>) -> Option<&'a FunctionId>,
         process: impl FnOnce(&Key<EntryId>) -> Option<&'a EntryId>,
@@ -391,7 +391,7 @@ impl Unit {
     }
 }
 
-impl Outcome {
+impl FrameOutcome {
     fn of(resolution: &Resolution<'_>) -> Self {
         match resolution.outcome() {
             frame_registry::Outcome::Resolved => Self::Built,

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{
-    ExplainedFrame, ExplainedResolver, Explanation, Maker, Outcome, SetOption, SetPair, Source, Unit,
+    ExplainedFrame, ExplainedResolver, ExplainedUnit, Explanation, FrameOutcome, OptionSource, PairMaker,
+    SetOption, SetPair,
 };
 use crate::report;
 
@@ -42,7 +43,7 @@ impl fmt::Display for ExplainedFrame {
             }
             parent.pid.fmt(f)?;
         }
-        let rows = self.rows();
+        let rows = rows(self);
         if !rows.is_empty() {
             let header = ["key", "value", "set by", "order", "option", "took", ""];
             write!(f, "\n{}", report::table(&header, rows))?;
@@ -51,11 +52,11 @@ impl fmt::Display for ExplainedFrame {
             write!(f, "\noptions: {}", joined(&self.options))?;
         }
         match &self.outcome {
-            Outcome::Built => write!(f, "\nbuilt in {:.1?}", self.took),
-            Outcome::Refused { error } => {
+            FrameOutcome::Built => write!(f, "\nbuilt in {:.1?}", self.took),
+            FrameOutcome::Refused { error } => {
                 write!(f, "\nrefused after {:.1?}: {}", self.took, report::one_line(error))
             }
-            Outcome::Panicked { error } => {
+            FrameOutcome::Panicked { error } => {
                 let message = error.as_deref().unwrap_or("a panic of no text");
                 let message = report::one_line(message);
                 write!(f, "\nrefused after {:.1?}: a resolver panicked: {message}", self.took)
@@ -64,51 +65,46 @@ impl fmt::Display for ExplainedFrame {
     }
 }
 
-impl ExplainedFrame {
-    /// A row a pair, and one for each resolver that made none.
-    fn rows(&self) -> Vec<Vec<String>> {
-        let own = self.pairs.iter().filter_map(|pair| {
-            let by = match pair.by {
-                Maker::Inherited => "inherited",
-                Maker::Dispatcher => "dispatcher",
-                Maker::Task => "task",
-                Maker::Resolver { .. } => return None,
-            };
-            let [key, value, note] = [pair.key, &pair.value, Self::note(pair, true)].map(str::to_owned);
-            Some(vec![key, value, by.to_owned(), String::new(), String::new(), String::new(), note])
-        });
-        let steps = self.steps.iter().enumerate().flat_map(|(at, step)| self.rows_of(at, step));
-        own.chain(steps).collect()
-    }
-
-    fn rows_of(&self, at: usize, step: &ExplainedResolver) -> Vec<Vec<String>> {
-        let is_built = self.outcome == Outcome::Built;
-        let row = |pair: Option<&SetPair>, note: &str| {
-            let (key, value) = pair.map_or(("", ""), |pair| (pair.key, &pair.value));
-            let [key, value, note] = [key, value, note].map(str::to_owned);
-            let took = format!("{:.1?}", step.took);
-            vec![key, value, step.resolver.clone(), step.order.to_string(), joined(&step.covers), took, note]
-        };
-        let made =
-            self.pairs.iter().filter(|pair| matches!(pair.by, Maker::Resolver { step, .. } if step == at));
-        let mut rows: Vec<_> = made.map(|pair| row(Some(pair), Self::note(pair, is_built))).collect();
-        let is_last = at + 1 == self.steps.len();
-        match &self.outcome {
-            Outcome::Refused { .. } if is_last => rows.push(row(None, "refused")),
-            Outcome::Panicked { .. } if is_last => rows.push(row(None, "panicked")),
-            _ if rows.is_empty() => rows.push(row(None, "no pair")),
-            _ => {}
+/// A row a pair, and one for each resolver that made none.
+fn rows(frame: &ExplainedFrame) -> Vec<Vec<String>> {
+    let own = frame.pairs.iter().filter_map(|pair| {
+        if matches!(pair.by, PairMaker::Resolver { .. }) {
+            return None;
         }
-        rows
-    }
+        let [key, value, note] = [pair.key, &pair.value, note(pair, true)].map(str::to_owned);
+        Some(vec![key, value, pair.by.to_string(), String::new(), String::new(), String::new(), note])
+    });
+    let steps = frame.steps.iter().enumerate().flat_map(|(at, step)| rows_of(frame, at, step));
+    own.chain(steps).collect()
+}
 
-    /// What became of a pair, if it is not on the frame.
-    fn note(pair: &SetPair, is_kept: bool) -> &'static str {
-        match (is_kept, pair.outdone) {
-            (false, _) => "dropped",
-            (true, true) => "outdone",
-            (true, false) => "",
-        }
+fn rows_of(frame: &ExplainedFrame, at: usize, step: &ExplainedResolver) -> Vec<Vec<String>> {
+    let is_built = frame.outcome == FrameOutcome::Built;
+    let row = |pair: Option<&SetPair>, note: &str| {
+        let (key, value) = pair.map_or(("", ""), |pair| (pair.key, &pair.value));
+        let [key, value, note] = [key, value, note].map(str::to_owned);
+        let took = format!("{:.1?}", step.took);
+        vec![key, value, step.resolver.clone(), step.order.to_string(), joined(&step.covers), took, note]
+    };
+    let made =
+        frame.pairs.iter().filter(|pair| matches!(pair.by, PairMaker::Resolver { step, .. } if step == at));
+    let mut rows: Vec<_> = made.map(|pair| row(Some(pair), note(pair, is_built))).collect();
+    let is_last = at + 1 == frame.steps.len();
+    match &frame.outcome {
+        FrameOutcome::Refused { .. } if is_last => rows.push(row(None, "refused")),
+        FrameOutcome::Panicked { .. } if is_last => rows.push(row(None, "panicked")),
+        _ if rows.is_empty() => rows.push(row(None, "no pair")),
+        _ => {}
+    }
+    rows
+}
+
+/// What became of a pair, if it is not on the frame.
+fn note(pair: &SetPair, is_kept: bool) -> &'static str {
+    match (is_kept, pair.outdone) {
+        (false, _) => "dropped",
+        (true, true) => "outdone",
+        (true, false) => "",
     }
 }
 
@@ -116,7 +112,7 @@ fn joined(options: &[SetOption]) -> String {
     options.iter().map(SetOption::to_string).collect::<Vec<_>>().join(", ")
 }
 
-impl fmt::Display for Unit {
+impl fmt::Display for ExplainedUnit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Function(id) => id.fmt(f),
@@ -127,14 +123,43 @@ impl fmt::Display for Unit {
 
 impl fmt::Display for SetOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let from = match self.from {
-            Source::Call => "call",
-            Source::Preset => "preset",
-            Source::Default => "default",
-            Source::Start => "start",
-            Source::Several => "several, narrowed",
-        };
         let trust = if self.trusted { "" } else { ", untrusted" };
-        write!(f, "{} ({from}{trust})", self.name)
+        write!(f, "{} ({}{trust})", self.name, self.from)
+    }
+}
+
+impl fmt::Display for OptionSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Call => "call",
+            Self::Preset => "preset",
+            Self::Default => "default",
+            Self::Start => "start",
+            Self::Several => "several, narrowed",
+        })
+    }
+}
+
+impl fmt::Display for PairMaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Inherited => "inherited",
+            Self::Dispatcher => "dispatcher",
+            Self::Task => "task",
+            Self::Resolver { resolver, .. } => resolver,
+        })
+    }
+}
+
+impl fmt::Display for FrameOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Built => f.write_str("built"),
+            Self::Refused { error } => write!(f, "refused: {}", report::one_line(error)),
+            Self::Panicked { error } => {
+                let message = error.as_deref().unwrap_or("a panic of no text");
+                write!(f, "refused: a resolver panicked: {}", report::one_line(message))
+            }
+        }
     }
 }

@@ -235,8 +235,12 @@ fn processes_that_the_call_starts_are_part_of_it_and_what_else_runs_is_not() {
         functions.root().call(Task::new(id("app:starting"))).await.unwrap();
     });
     let explanation = explain.finish();
-    let units: Vec<_> =
-        explanation.frames.iter().filter_map(|frame| frame.unit.as_ref()).map(Unit::to_string).collect();
+    let units: Vec<_> = explanation
+        .frames
+        .iter()
+        .filter_map(|frame| frame.unit.as_ref())
+        .map(ExplainedUnit::to_string)
+        .collect();
     assert_eq!(units, ["app:starting", "process app:worker", "app:inner"]);
     assert_eq!(explanation.frames[2].parent.as_ref().map(|parent| parent.pid), explanation.frames[1].pid);
 }

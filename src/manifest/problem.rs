@@ -61,6 +61,15 @@ pub enum Severity {
     Warning,
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
 /// How many problems are shown to people. Who has corrected these sees the next.
 pub(crate) const DRAWN: usize = 100;
 

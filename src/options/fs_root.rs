@@ -26,7 +26,7 @@
 //!     Ok::<_, frame_registry::ResolveError>(frame.seal())
 //! };
 //! let reports = frame(None, &Options::new().with(&FS_ROOT, "reports".parse()?))?;
-//! let deeper = frame(Some(&reports), &Options::new().with(&FS_ROOT, FsRoot::new("2026")?.read_only()))?;
+//! let deeper = frame(Some(&reports), &Options::new().with(&FS_ROOT, FsRoot::new("2026")?.with_read_only(true)))?;
 //! let root = deeper.get(&FS_ROOT_KEY).unwrap();
 //! assert_eq!((root.path(), root.is_read_only()), ("reports/2026", true));
 //!
@@ -107,7 +107,7 @@ pub static FS_BASE: Key<Root> = Key::new("fs.base");
 ///
 /// [`RootError`]: a directory that is not to be had is never replaced by another.
 #[frame_resolver(order = 300, covers(FS_ROOT))]
-pub fn fs_root(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, RootError> {
+fn fs_root(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, RootError> {
     let held = ctx.parent().and_then(|parent| Some((parent.get(&FS_ROOT_KEY)?, parent.pair(&FS_ROOT_KEY)?)));
     let Some(wanted) = options.get(&FS_ROOT) else {
         return Ok(held.map(|(_, pair)| pair.clone()));
@@ -175,10 +175,10 @@ impl FsRoot {
         Ok(Self { path: path.into(), read_only: false })
     }
 
-    /// The same, to be read only.
+    /// Sets whether nothing below the directory can be written.
     #[must_use]
-    pub fn read_only(mut self) -> Self {
-        self.read_only = true;
+    pub fn with_read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
         self
     }
 
@@ -307,9 +307,9 @@ impl Root {
         Ok(Self { inside: Arc::new(Inside { directory, path: ".".into() }), read_only: false })
     }
 
-    /// The same, to be read only.
+    /// Turns the directory into one that can only be read. There is no way back.
     #[must_use]
-    pub fn read_only(mut self) -> Self {
+    pub fn into_read_only(mut self) -> Self {
         self.read_only = true;
         self
     }

@@ -50,7 +50,7 @@ pub static SPAWN: FrameOption<SpawnHosts>;
 ///
 /// [`SpawnError`] if a script or a component asks for more than it has.
 #[frame_resolver(order = 310, covers(SPAWN))]
-pub fn spawn(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, SpawnError> {
+fn spawn(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, SpawnError> {
     let held = || ctx.parent().and_then(|parent| parent.pair(&SPAWN_KEY));
     let Some(wanted) = options.get(&SPAWN) else {
         return Ok(held().cloned());

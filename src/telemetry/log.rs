@@ -51,6 +51,16 @@ pub enum LogFormat {
     Off,
 }
 
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Pretty => "pretty",
+            Self::Json => "json",
+            Self::Off => "off",
+        })
+    }
+}
+
 impl LogArgs {
     /// Which logs are wanted.
     pub(super) fn filter(&self) -> Result<Targets, FilterError> {

@@ -50,7 +50,7 @@ pub use self::log::{FilterError, LogArgs, LogFormat};
 #[cfg(feature = "otlp")]
 pub use self::otlp::{Exporter, ExporterError};
 pub(crate) use self::progress::failed;
-pub use self::progress::progress;
+pub(crate) use self::progress::progress;
 pub use self::traced::{Traced, traced};
 use crate::manifest::Otlp;
 

@@ -36,7 +36,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// let sum: u64 = progress("adding up").in_scope(|| (0..1000).sum());
 /// # assert_eq!(sum, 499_500);
 /// ```
-pub fn progress(message: impl AsRef<str>) -> Span {
+pub(crate) fn progress(message: impl AsRef<str>) -> Span {
     let message = message.as_ref();
     info!(target: TARGET, "{message}");
     let span = info_span!(target: TARGET, "progress", what = message, failed = Empty);

@@ -58,9 +58,9 @@ impl TraceContext {
     ///
     /// # Errors
     ///
-    /// A [`FormatError`] if one of them is not as the specification says. Unlike a server, which ignores a `tracestate` that
+    /// A [`TraceFormatError`] if one of them is not as the specification says. Unlike a server, which ignores a `tracestate` that
     /// is not, this is for whoever has written it.
-    pub fn parse(traceparent: &str, tracestate: &str) -> Result<Self, FormatError> {
+    pub fn parse(traceparent: &str, tracestate: &str) -> Result<Self, TraceFormatError> {
         let Traceparent { trace_id, span_id, flags } = traceparent::parse(traceparent)?;
         let state = TraceState::parse(tracestate)?;
         Ok(Self {
@@ -186,7 +186,7 @@ impl Fork for TraceContext {
 /// A header is not as the specification says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum FormatError {
+pub enum TraceFormatError {
     /// It is `traceparent`.
     #[error(transparent)]
     Traceparent(#[from] TraceparentError),

@@ -56,8 +56,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-pub use self::context::{FormatError, TraceContext};
 pub use self::context::{SpanId, TraceId};
+pub use self::context::{TraceContext, TraceFormatError};
 pub use self::traceparent::TraceparentError;
 pub use self::tracestate::{TraceState, TracestateError};
 
@@ -74,23 +74,23 @@ pub static TRACE_KEY: Key<TraceContext>;
 ///
 /// # Errors
 ///
-/// [`OtherTrace`] where a script names a trace for what it calls, and is part of another; or where it is part of none,
+/// [`TraceError`] where a script names a trace for what it calls, and is part of another; or where it is part of none,
 /// and takes away or replaces the one that is preset.
 #[frame_resolver(order = 400, covers(TRACE))]
-pub fn trace(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, OtherTrace> {
+fn trace(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, TraceError> {
     let Some(given) = options.get(&TRACE) else { return Ok(None) };
     // A fork is a child of it already. Another child made here would be a second id for one span.
     let inherited = ctx.parent().and_then(|parent| parent.get(&TRACE_KEY));
     let span = match (given, inherited) {
         (Trace::Unchanged | Trace::Join(_), None) if options.replaces_trusted(&TRACE) => {
-            return Err(OtherTrace::Preset);
+            return Err(TraceError::Preset);
         }
         (Trace::Unchanged, _) | (Trace::Start, Some(_)) => return Ok(None),
         (Trace::Start, None) => TraceContext::start(),
         (Trace::Join(caller), None) => caller.child(),
         (Trace::Join(caller), Some(parent)) if caller.trace_id() == parent.trace_id() => return Ok(None),
         (Trace::Join(caller), Some(_)) if options.is_trusted(&TRACE) => caller.child(),
-        (Trace::Join(_), Some(_)) => return Err(OtherTrace::Caller),
+        (Trace::Join(_), Some(_)) => return Err(TraceError::Caller),
     };
     Ok(Some(TRACE_KEY.pair(span)))
 }
@@ -98,7 +98,7 @@ pub fn trace(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>
 /// A script gives a trace to what it calls that is not its to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum OtherTrace {
+pub enum TraceError {
     /// It is part of another.
     #[error(
         "the caller is part of another trace, which an option of its own does not leave; leave `trace` out"

@@ -209,7 +209,7 @@ async fn nothing_leads_into_proc() {
 
     // Where the base is above it, too.
     let directory = tempfile::tempdir().unwrap();
-    let world = World::with(directory, Some(Root::open("/").unwrap().read_only()), FsModule::new());
+    let world = World::with(directory, Some(Root::open("/").unwrap().into_read_only()), FsModule::new());
     for path in ["proc/version", "proc/self/environ", "proc/self/root/etc/passwd", "proc", "sys/kernel"] {
         for operation in ["read", "list", "stat", "exists"] {
             let source = format!("fs.{operation}('{path}')");

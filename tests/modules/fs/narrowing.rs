@@ -76,7 +76,7 @@ proptest! {
             if let Some((names, read_only, is_trusted)) = &step {
                 let path = if names.is_empty() { ".".to_owned() } else { names.join("/") };
                 let wanted = FsRoot::new(&path).unwrap();
-                options.set(&FS_ROOT, if *read_only { wanted.read_only() } else { wanted });
+                options.set(&FS_ROOT, wanted.with_read_only(*read_only));
                 if !is_trusted {
                     options = options.untrusted();
                 }
