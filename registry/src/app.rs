@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::frame::Frame;
 use crate::key::Key;
 use crate::pair::Pairs;
 use crate::resolvers::FrameResolvers;
@@ -132,4 +133,31 @@ pub enum AppError {
     /// The app has resolvers.
     #[error("the app's resolvers are set already; they are given once")]
     ResolversAlreadySet,
+}
+
+/// What a resolver may read beside the options: the app, and the frame of the unit that spawns.
+#[derive(Debug, Clone, Copy)]
+pub struct ResolveContext<'a> {
+    app: &'a App,
+    parent: Option<&'a Frame>,
+}
+
+impl<'a> ResolveContext<'a> {
+    /// A context for a unit that is spawned by the unit of frame `parent`, or by none.
+    #[inline]
+    pub const fn new(app: &'a App, parent: Option<&'a Frame>) -> Self {
+        Self { app, parent }
+    }
+
+    /// The app.
+    #[inline]
+    pub const fn app(&self) -> &'a App {
+        self.app
+    }
+
+    /// The frame of the unit that spawns; `None` at the root.
+    #[inline]
+    pub const fn parent(&self) -> Option<&'a Frame> {
+        self.parent
+    }
 }

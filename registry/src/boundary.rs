@@ -64,6 +64,12 @@ impl Boundary {
     }
 }
 
+impl fmt::Display for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What is known of a declared key beside its name.
 pub(crate) struct Declaration {
     pub(crate) type_name: &'static str,

@@ -58,7 +58,6 @@
 pub mod __private;
 mod app;
 mod boundary;
-mod context;
 mod error;
 mod frame;
 mod hold;
@@ -85,11 +84,11 @@ mod sync;
 pub mod text;
 mod value;
 
+pub use self::app::ResolveContext;
 pub use crate::app::{App, AppBuilder, AppError};
 pub use crate::boundary::{Boundary, DeclaredKey, declared_keys};
 #[cfg(feature = "json")]
 pub use crate::boundary::{KeyError, Propagated, declared_key};
-pub use crate::context::ResolveContext;
 pub use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 pub use crate::frame::{Frame, FrameBuilder};
 pub use crate::hold::StillInUse;

@@ -9,6 +9,7 @@
 //!   option, so that an option without a resolver does not link. They are hidden, but for the symbols of the options
 //!   themselves: a program refers to those where they are in a shared library together with the registry.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::{mem, ptr};
 
@@ -59,6 +60,12 @@ impl Layout {
             Self::LinkTime => "link-time",
             Self::FirstUse => "first-use",
         }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

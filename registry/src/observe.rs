@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::context::ResolveContext;
+use crate::app::ResolveContext;
 use crate::error::ResolveError;
 use crate::frame::Appending;
 use crate::hold::{Held, Hold, StillInUse};

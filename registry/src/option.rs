@@ -92,6 +92,12 @@ impl OptionKind {
     }
 }
 
+impl fmt::Display for OptionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// What is known of a declared option beside its type.
 pub struct DeclaredOption {
     pub(crate) name: &'static str,

@@ -1,6 +1,6 @@
 //! What the function under `#[frame_resolver]` takes and returns: the compiler's words for what does not fit.
 
-use crate::context::ResolveContext;
+use crate::app::ResolveContext;
 use crate::error::BoxError;
 use crate::options::Options;
 use crate::pair::{Pair, Pairs};

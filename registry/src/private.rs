@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 
 pub use linkme;
 
+pub use crate::app::ResolveContext;
 #[cfg(feature = "json")]
 pub use crate::boundary::Propagate;
 pub use crate::boundary::{KEYS, ListedKey, Wire};
-pub use crate::context::ResolveContext;
 pub use crate::error::BoxError;
 pub use crate::link::{ListedOption, OPTIONS, RESOLVERS};
 pub use crate::option::{DeclaredOption, Equality, Narrowing, OptionKind, Parser, Writer};

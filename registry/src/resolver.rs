@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location as Caller;
 use std::sync::Arc;
 
-use crate::context::ResolveContext;
+use crate::app::ResolveContext;
 use crate::error::BoxError;
 use crate::location::Location;
 use crate::option::{DeclaredOption, FrameOption, crate_of};
@@ -196,6 +196,12 @@ impl Origin {
             Self::Linked => "linked",
             Self::Registered => "registered",
         }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::context::ResolveContext;
+use crate::app::ResolveContext;
 use crate::error::{BoxError, RegisterError, ResolveError, ResolveErrorKind, WiringError};
 use crate::frame::Appending;
 use crate::link::{Layout, LinkedTable};

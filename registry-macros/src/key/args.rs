@@ -6,7 +6,7 @@ use syn::{Error, Ident, Path};
 use crate::args::{self, Errors, Known};
 use crate::name::Name;
 
-pub(crate) struct Args {
+pub(crate) struct KeyArgs {
     pub(crate) name: Name,
     pub(crate) boundary: Boundary,
     /// `inherit` or `inherit_forked`, as the user wrote it.
@@ -34,7 +34,7 @@ const KNOWN: &[Known] = &[
     Known { name: "crate", example: "crate = path::to::frame_registry" },
 ];
 
-impl Args {
+impl KeyArgs {
     /// The arguments, with stand-ins for what is missing or wrong, so that the static can still be emitted.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
         let (mut name, mut boundary, mut krate) = (None, None, None);

@@ -4,7 +4,7 @@ use proc_macro2::{Ident, Literal, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::Type;
 
-use super::args::{Args, Boundary};
+use super::args::{Boundary, KeyArgs};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
 use crate::name::READER_SYMBOL;
@@ -14,7 +14,7 @@ use crate::paths::{
 
 /// The static, and its entry in the list of declared keys. One that was refused stays a static of its type, so that what
 /// uses it compiles.
-pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -> TokenStream {
+pub(crate) fn expand(args: &KeyArgs, declaration: &Declaration, is_refused: bool) -> TokenStream {
     if declaration.is_other_thing {
         return declaration.without_value();
     }
@@ -37,7 +37,7 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
     }
 }
 
-fn value(args: &Args, private: &TokenStream, declaration: &Declaration, name: &Literal) -> TokenStream {
+fn value(args: &KeyArgs, private: &TokenStream, declaration: &Declaration, name: &Literal) -> TokenStream {
     let Declaration { attrs, ty, .. } = declaration;
     let doc = item::doc(attrs);
     let type_name = Literal::string(&value_type(ty));
@@ -75,7 +75,7 @@ fn call(method: &Ident) -> TokenStream {
 }
 
 /// How values cross to another node, if their type can.
-fn wire(args: &Args, private: &TokenStream, ty: &Type, propagates: &Ident) -> TokenStream {
+fn wire(args: &KeyArgs, private: &TokenStream, ty: &Type, propagates: &Ident) -> TokenStream {
     let wire = Place::of(ty).put_check(args.krate.as_ref(), "wire", ty, quote!(()));
     let without_json = needs_json(propagates);
     quote!(#private::where_json! { { ::core::option::Option::Some(#wire) } else { #without_json } })
@@ -88,11 +88,11 @@ fn needs_json(argument: &Ident) -> TokenStream {
 
 /// `value`, if the type of the static is one of a key. Where it is not, that is the same error wherever this stands, and
 /// the compiler shows it once.
-fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
+fn checked(args: &KeyArgs, ty: &Type, value: TokenStream) -> TokenStream {
     Place::of(ty).put_check(args.krate.as_ref(), "checked_key", ty, value)
 }
 
-fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
+fn listed(args: &KeyArgs, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { attrs, ident, ty, .. } = declaration;
     let allow_deprecated = item::allow_deprecated(attrs);
     let symbol = args.name.unique_key_symbol();

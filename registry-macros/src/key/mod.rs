@@ -11,7 +11,7 @@ use crate::declaration::{Declaration, KEY};
 
 pub(crate) fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let args = args::Args::parse(args, &mut errors);
+    let args = args::KeyArgs::parse(args, &mut errors);
     match Declaration::read(item, &KEY, &mut errors) {
         Ok(declaration) => {
             if let args::Boundary::Propagates(_) = args.boundary

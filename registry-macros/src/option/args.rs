@@ -6,7 +6,7 @@ use syn::{Error, Path};
 use crate::args::{self, Errors, Known};
 use crate::name::Name;
 
-pub(crate) struct Args {
+pub(crate) struct OptionArgs {
     pub(crate) name: Name,
     pub(crate) kind: Kind,
     pub(crate) empty_is_unset: bool,
@@ -30,7 +30,7 @@ const KNOWN: &[Known] = &[
     Known { name: "crate", example: "crate = path::to::frame_registry" },
 ];
 
-impl Args {
+impl OptionArgs {
     /// The arguments, with a stand-in for a name that is missing or wrong, so that the static can still be emitted.
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
         let (mut name, mut kind, mut krate) = (None, Kind::Linked, None);

@@ -4,7 +4,7 @@ use proc_macro2::{Literal, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::Type;
 
-use super::args::{Args, Kind};
+use super::args::{Kind, OptionArgs};
 use crate::declaration::{Declaration, value_type};
 use crate::item;
 use crate::name::READER_SYMBOL;
@@ -14,13 +14,13 @@ use crate::paths::{
 
 /// The static, and its entry in the list of declared options. One that was refused stays a static of its type, so
 /// that what uses it compiles.
-pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -> TokenStream {
+pub(crate) fn expand(args: &OptionArgs, declaration: &Declaration, is_refused: bool) -> TokenStream {
     if declaration.is_other_thing {
         return declaration.without_value();
     }
     let private = &private(args.krate.as_ref());
     let Declaration { attrs, vis, keyword, ident, ty, semicolon, .. } = declaration;
-    let Args { empty_is_unset, is_secret, .. } = args;
+    let OptionArgs { empty_is_unset, is_secret, .. } = args;
     let name = Literal::string(&args.name.text);
     let doc = item::doc(attrs);
     let type_name = Literal::string(&value_type(ty));
@@ -75,12 +75,12 @@ pub(crate) fn expand(args: &Args, declaration: &Declaration, is_refused: bool) -
 
 /// `value`, if the type of the static is one of a declaration. Where it is not, that is the same error wherever this
 /// stands, and the compiler shows it once.
-fn checked(args: &Args, ty: &Type, value: TokenStream) -> TokenStream {
+fn checked(args: &OptionArgs, ty: &Type, value: TokenStream) -> TokenStream {
     Place::of(ty).put_check(args.krate.as_ref(), "checked", ty, value)
 }
 
 /// What the type of the option can do if it implements the trait for it: the constant of this name.
-fn if_implemented(args: &Args, private: &TokenStream, ty: &Type, constant: &str) -> TokenStream {
+fn if_implemented(args: &OptionArgs, private: &TokenStream, ty: &Type, constant: &str) -> TokenStream {
     let constant = format_ident!("{constant}");
     // Where the path has the user's tokens in it, the lint of unused imports would speak of them. This uses the import:
     // `()` is not the type of an option.
@@ -99,7 +99,7 @@ fn if_implemented(args: &Args, private: &TokenStream, ty: &Type, constant: &str)
 ///
 /// On ELF it is in a section that linkers keep, as [`unique`](crate::paths::unique) is: all refer to the first option of
 /// the name, so mold would leave the second out and say nothing.
-fn export(args: &Args) -> TokenStream {
+fn export(args: &OptionArgs) -> TokenStream {
     let symbol = args.name.option_symbol();
     quote_spanned! {at(args.name.span)=>
         // SAFETY: the name is one that only this macro makes.
@@ -116,7 +116,7 @@ fn export(args: &Args) -> TokenStream {
 ///
 /// Unit tests have none of another crate, see [`is_unit_test`]: there the option links without one, and is refused when
 /// it is set, unless a resolver covers it.
-fn covered_by(private: &TokenStream, args: &Args, ty: &Type) -> TokenStream {
+fn covered_by(private: &TokenStream, args: &OptionArgs, ty: &Type) -> TokenStream {
     let symbol = args.name.covered_option_symbol();
     let ident = fresh("__FRAME_OPTION_COVERED_BY", ty);
     let is_unit_test = is_unit_test();
@@ -145,7 +145,7 @@ fn is_unit_test() -> TokenStream {
     if is_crate_of_its_own { quote!(any()) } else { quote!(test) }
 }
 
-fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> TokenStream {
+fn listed(args: &OptionArgs, private: &TokenStream, declaration: &Declaration) -> TokenStream {
     let Declaration { attrs, ident, ty, .. } = declaration;
     let allow_deprecated = item::allow_deprecated(attrs);
     let is_secret = args.is_secret;
@@ -163,7 +163,7 @@ fn listed(args: &Args, private: &TokenStream, declaration: &Declaration) -> Toke
 }
 
 /// On 64-bit ELF: what has to be in the same file as the option, and what must not be there twice.
-fn guards(args: &Args) -> TokenStream {
+fn guards(args: &OptionArgs) -> TokenStream {
     // Found from outside of a shared library of Rust, whose programs use the option, but another library's of the same name
     // does not take its place inside.
     let mut lines = vec![format!(".protected {}", args.name.option_symbol())];

@@ -11,7 +11,7 @@ use crate::declaration::{Declaration, OPTION};
 
 pub(crate) fn frame_option(args: TokenStream, item: TokenStream) -> TokenStream {
     let mut errors = Errors::default();
-    let args = args::Args::parse(args, &mut errors);
+    let args = args::OptionArgs::parse(args, &mut errors);
     match Declaration::read(item, &OPTION, &mut errors) {
         Ok(declaration) => {
             let error = errors.into_compile_error();

@@ -11,7 +11,7 @@ use super::function::Function;
 use crate::args::{self, Errors, Known};
 use crate::name::Name;
 
-pub(crate) struct Args {
+pub(crate) struct ResolverArgs {
     pub(crate) order: i32,
     pub(crate) name: Name,
     pub(crate) covers: Vec<Path>,
@@ -25,7 +25,7 @@ const KNOWN: &[Known] = &[
     Known { name: "crate", example: "crate = path::to::frame_registry" },
 ];
 
-impl Args {
+impl ResolverArgs {
     pub(crate) fn parse(tokens: TokenStream, function: &Function) -> Result<Self> {
         let (mut order, mut name, mut covers, mut krate) = (None, None, Vec::new(), None);
         let mut is_order_given = false;

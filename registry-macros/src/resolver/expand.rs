@@ -5,7 +5,7 @@ use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{FnArg, Path, ReturnType};
 
-use super::args::{Args, segments};
+use super::args::{ResolverArgs, segments};
 use super::function::Function;
 use crate::item;
 use crate::name::{COVERED_ONCE_SUFFIX, COVERED_SUFFIX, Name, READER_SYMBOL};
@@ -14,9 +14,9 @@ use crate::paths::{
     require_here_lines, section, where_link_guarded,
 };
 
-pub(crate) fn expand(args: &Args, function: &Function) -> TokenStream {
+pub(crate) fn expand(args: &ResolverArgs, function: &Function) -> TokenStream {
     let private = &private(args.krate.as_ref());
-    let Args { order, name, covers, .. } = args;
+    let ResolverArgs { order, name, covers, .. } = args;
     let inherited = item::inherited(&function.attrs);
     let text = Literal::string(&name.text);
     let names = Names::new(function, covers);
@@ -146,7 +146,7 @@ fn run_function(private: &TokenStream, function: &Function, run: &Ident) -> Toke
 /// The guard against a second resolver of the name. It stands at the name, which is where the compiler points when
 /// both are in one crate.
 fn unique(
-    args: &Args,
+    args: &ResolverArgs,
     names: &Names,
     attributes: &TokenStream,
     ty: &TokenStream,
@@ -167,8 +167,8 @@ fn unique(
 ///
 /// The guard is in a section whose name is an identifier, which linkers keep though nothing refers to it: mold says
 /// nothing of a second definition in a section that it leaves out.
-fn guarded(args: &Args, names: &Names) -> TokenStream {
-    let Args { name, covers, order, .. } = args;
+fn guarded(args: &ResolverArgs, names: &Names) -> TokenStream {
+    let ResolverArgs { name, covers, order, .. } = args;
     let Names { element, assembly, .. } = names;
     let linked = name.linked_resolver_symbol();
     // Sections of this name hold one address each, which is what `frame_registry` reads there; see `sorted_view.rs`.
@@ -247,7 +247,7 @@ fn covering(name: &str, option: &str) -> Vec<String> {
 }
 
 /// Elsewhere: the guard, and the symbol that `require_resolvers!` refers to.
-fn not_guarded(private: &TokenStream, args: &Args, names: &Names) -> TokenStream {
+fn not_guarded(private: &TokenStream, args: &ResolverArgs, names: &Names) -> TokenStream {
     let Names { linked: ident, element, .. } = names;
     let linked = args.name.linked_resolver_symbol();
     let unique = unique(args, names, &TokenStream::new(), &quote!(::core::primitive::u8), &quote!(0));

@@ -24,7 +24,7 @@ pub(crate) fn frame_resolver(args: TokenStream, item: TokenStream) -> TokenStrea
         Err(error) => return unread(&error, item),
     };
     let mut errors = Errors::default();
-    let args = errors.take(args::Args::parse(args, &function));
+    let args = errors.take(args::ResolverArgs::parse(args, &function));
     check::check(&function, &mut errors);
     match (errors.into_result(), args) {
         (Ok(()), Some(args)) => expand::expand(&args, &function),
