@@ -7,6 +7,9 @@
 
 mod contenders;
 mod curl;
+#[path = "../../src/command/demo/relay.rs"]
+#[allow(dead_code)]
+mod relay;
 mod server;
 
 use std::fs;

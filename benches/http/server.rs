@@ -14,7 +14,6 @@ use std::thread;
 use frame_net::http::rustls::pki_types::PrivateKeyDer;
 use frame_net::http::rustls::{self, ServerConfig};
 use frame_net::http::{Bytes, Method};
-use frame_net::socks5::Relay;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -24,6 +23,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+use crate::relay::Relay;
 
 /// Set in the process of the server.
 const MODE: &str = "FRAME_BENCHES_HTTP_SERVER";

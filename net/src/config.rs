@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::de::Error;
+use serde::ser::{Error as _, SerializeMap as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::direct::DirectConfig;
 use crate::limits::LimitsConfig;
 use crate::network::NetworkId;
+use crate::secret;
 
 /// The networks of an app, as a configuration file gives them. What it does not know it refuses.
 ///
@@ -33,11 +35,12 @@ use crate::network::NetworkId;
 /// assert!(!format!("{config:?}").contains("\"secret\""));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct NetConfig {
     /// The network of frames that nothing else decides for. Without one these are on clearnet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub default: Option<NetworkId>,
     /// What may be reached over clearnet, and how.
     pub clearnet: DirectConfig,
@@ -105,6 +108,39 @@ impl NetworkConfig {
     /// The settings as a driver has them.
     pub(crate) fn settings(&self) -> &Map<String, Value> {
         &self.settings
+    }
+}
+
+/// Writes the network as it is read. A secret in plain text is an error: a string in a setting whose name is that of a
+/// password, a key, a token or another secret, or a URL with a password in it. Such settings have to name an environment
+/// variable with `env` to be written.
+impl Serialize for NetworkConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        for (name, value) in &self.settings {
+            if has_secret(name, value) {
+                return Err(S::Error::custom(format_args!("`{name}`: {}", secret::NOT_WRITTEN)));
+            }
+        }
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("kind", &self.kind)?;
+        if self.is_selectable {
+            members.serialize_entry("selectable", &true)?;
+        }
+        for (name, value) in &self.settings {
+            members.serialize_entry(name, value)?;
+        }
+        members.end()
+    }
+}
+
+/// Returns whether there is a secret in plain text in the setting `name`.
+fn has_secret(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| has_secret(name, value)),
+        Value::Array(values) => values.iter().any(|value| has_secret(name, value)),
+        Value::String(text) => secret::is_secret_name(name) || (text.contains("://") && text.contains('@')),
+        Value::Number(_) => secret::is_secret_name(name),
+        Value::Null | Value::Bool(_) => false,
     }
 }
 
@@ -218,6 +254,117 @@ mod tests {
         ];
         for error in errors {
             assert!(!error.contains("31337"), "{error}");
+        }
+    }
+
+    /// Reads settings, writes them and reads them again.
+    fn round_trip<C>(settings: &Value)
+    where
+        C: serde::de::DeserializeOwned + Serialize + std::fmt::Debug,
+    {
+        let config: C = serde_json::from_value(settings.clone()).unwrap();
+        let written = serde_json::to_value(&config).unwrap();
+        let read: C = serde_json::from_value(written.clone()).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{config:?}"));
+        assert_eq!(serde_json::to_value(&read).unwrap(), written);
+    }
+
+    #[test]
+    fn what_is_read_is_written_back() {
+        let rules = json!({
+            "allow": ["10.0.8.0/24:5432", "[fd00:8::/64]:5432", "*.example"], "deny": ["*:25"], "default": "deny",
+            "deadline": "1m 30s",
+        });
+        let with = |further: Value| {
+            let mut settings = rules.clone();
+            settings.as_object_mut().unwrap().extend(further.as_object().unwrap().clone());
+            settings
+        };
+        round_trip::<crate::DirectConfig>(&json!({}));
+        round_trip::<crate::DirectConfig>(&with(json!({ "listen": ["127.0.0.1:8000-8999"] })));
+        round_trip::<crate::socks5::Socks5Config>(&json!({ "proxy": "h:1" }));
+        let credentials = json!({ "username": "u", "password": { "env": "PATH" } });
+        for further in [json!({ "isolate": true, "via": "app:b" }), json!({ "credentials": credentials })] {
+            let mut further = further;
+            further["proxy"] = json!("[::1]:1080");
+            round_trip::<crate::socks5::Socks5Config>(&with(further));
+        }
+        let networks = json!({
+            "default": "app:tor",
+            "clearnet": rules,
+            "networks": {
+                "app:tor": { "kind": "socks5", "selectable": true, "proxy": "h:1", "credentials": credentials },
+                "app:lan": { "kind": "direct", "allow": ["10.0.0.0/8"] },
+            },
+            "limits": { "connections": 7 },
+        });
+        round_trip::<NetConfig>(&networks);
+        assert_eq!(serde_json::to_value(NetConfig::default()).unwrap()["networks"], json!({}));
+    }
+
+    #[test]
+    #[cfg(feature = "http-connect")]
+    fn an_http_proxy_is_written_back() {
+        use crate::http_connect::{HttpConnectConfig, Trust};
+
+        let settings = json!({
+            "proxy": "h:1", "tls": true, "credentials": { "username": "u", "password": { "env": "PATH" } },
+        });
+        round_trip::<HttpConnectConfig>(&settings);
+        let config: HttpConnectConfig = serde_json::from_value(settings).unwrap();
+        let error = serde_json::to_value(config.with_tls(Trust::Only(Vec::new()))).unwrap_err();
+        assert!(error.to_string().contains("`tls` was set in code"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "i2p")]
+    fn an_i2p_network_is_written_back() {
+        use crate::i2p::I2pConfig;
+
+        round_trip::<I2pConfig>(&json!({ "sam": "127.0.0.1:7656" }));
+        round_trip::<I2pConfig>(&json!({
+            "sam": "127.0.0.1:7656", "user": "u", "password": { "env": "PATH" }, "via": "app:b",
+            "destination": { "signature_type": 7 }, "options": { "inbound.length": 2 }, "first_byte_timeout": "1m",
+        }));
+        let options = json!({ "i2cp.leaseSetPrivKey": "31337" });
+        let config: I2pConfig = serde_json::from_value(json!({ "sam": "h:1", "options": options })).unwrap();
+        let error = serde_json::to_value(config).unwrap_err().to_string();
+        assert!(error.contains("in plain text") && !error.contains("31337"), "{error}");
+    }
+
+    #[test]
+    #[cfg(feature = "wireguard")]
+    fn a_wireguard_network_is_written_back() {
+        round_trip::<crate::wireguard::WireGuardConfig>(&json!({
+            "private_key": { "env": "PATH" }, "addresses": ["10.8.0.2/24", "fd00::2"], "dns": ["10.8.0.1"],
+            "bind": "127.0.0.1", "stack": "user", "deadline": "1s",
+            "peers": [{
+                "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=", "endpoint": "vpn.example.com:51820",
+                "allowed_ips": ["10.8.0.0/24", "fd00::/64"], "keepalive": "25s",
+                "preshared_key": { "env": "PATH" },
+            }, { "public_key": "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=", "allowed_ips": [] }],
+        }));
+    }
+
+    #[test]
+    fn a_secret_in_plain_text_is_not_written() {
+        let credentials = json!({ "username": "u", "password": "31337" });
+        let socks5: crate::socks5::Socks5Config =
+            serde_json::from_value(json!({ "proxy": "h:1", "credentials": credentials })).unwrap();
+        let error = serde_json::to_value(socks5).unwrap_err().to_string();
+        assert!(error.contains("name that with `env`") && !error.contains("31337"), "{error}");
+        let secrets = [
+            json!({ "kind": "a", "credentials": credentials }),
+            json!({ "kind": "a", "credentials": "u:31337" }),
+            json!({ "kind": "a", "peers": [{ "preshared_key": "31337" }] }),
+            json!({ "kind": "a", "private_key": "31337" }),
+            json!({ "kind": "a", "token": 31337 }),
+            json!({ "kind": "a", "proxy": "socks5://u:31337@h" }),
+        ];
+        for settings in secrets {
+            let config: NetworkConfig = serde_json::from_value(settings).unwrap();
+            let error = serde_json::to_value(config).unwrap_err().to_string();
+            assert!(error.contains("in plain text") && !error.contains("31337"), "{error}");
         }
     }
 }

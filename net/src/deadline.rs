@@ -4,8 +4,8 @@ use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
-use serde::Deserializer;
 use serde::de::{Error, Visitor};
+use serde::{Deserializer, Serializer};
 use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, Host};
@@ -92,6 +92,24 @@ pub(crate) fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Du
 #[cfg(any(feature = "http", feature = "i2p"))]
 pub(crate) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     from_text(deserializer).map(Some)
+}
+
+/// Writes a duration as it is read.
+pub(crate) fn to_text<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// Writes an optional duration.
+#[cfg(any(feature = "http", feature = "i2p", feature = "wireguard"))]
+#[allow(clippy::ref_option, reason = "serde passes a reference to the field")]
+pub(crate) fn optional_to_text<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => to_text(duration, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Reads a duration that may be zero. No error shows the text: settings can be secret.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A host: a name that still has to be looked up (by whom is for the network to decide), or an address.
 ///
@@ -210,6 +210,12 @@ impl TryFrom<String> for Endpoint {
 
     fn try_from(text: String) -> Result<Self, EndpointError> {
         text.parse()
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

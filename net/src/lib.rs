@@ -51,7 +51,6 @@
 //!   carry and scripts do not see.
 //! - `http-connect`: networks of kind `http-connect`, through an HTTP proxy, also over TLS: `http_connect::HttpConnect`.
 //! - `i2p`: networks of kind `i2p`, through the SAM bridge of an I2P router: `i2p::I2p`.
-//! - `relay`: `socks5::Relay`, a SOCKS5 proxy in the same process, for demonstrations and tests.
 //! - `websocket`: `http::websocket`, WebSockets that take the network of a frame. It implies `http`.
 //! - `wireguard`: networks of kind `wireguard`, without privileges: `wireguard::WireGuard`. Call
 //!   `wireguard::helper::init` first in `main`, so that they can use the kernel's TCP and UDP.

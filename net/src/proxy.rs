@@ -1,14 +1,16 @@
 //! What networks behind a proxy share: the way to it, the credentials for it, and the stream after its answer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
-use serde::Deserialize;
+use frame_registry::BoxError;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[cfg(feature = "i2p")]
 use tokio_util::sync::CancellationToken;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+use crate::isolation::{Isolation, IsolationKey, Isolator};
 use crate::network::{BoxStream, NetworkId, Route};
 use crate::registry::{self, NetworkRegistry, Registered};
 use crate::secret::Secret;
@@ -110,7 +113,164 @@ impl fmt::Debug for Via {
     }
 }
 
+/// How the client authenticates to a proxy. It offers the proxy this way and no other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Authentication<C> {
+    /// Without credentials.
+    #[default]
+    None,
+    /// With these credentials.
+    Credentials(C),
+    /// With random credentials for each isolation key. Connections of one [`IsolationKey`](crate::IsolationKey) have
+    /// the same credentials, a connection without a key has its own.
+    ///
+    /// The proxy must accept any credentials and keep the connections of one apart from those of another, as Tor's
+    /// `SocksPort` and `HTTPTunnelPort` do. A proxy that merely accepts them isolates nothing, which cannot be detected
+    /// from here.
+    Isolate,
+}
+
+impl<C: Clone> Authentication<C> {
+    /// Makes sense of the settings `credentials` and `isolate`.
+    pub(crate) fn from_settings(credentials: Option<C>, isolate: bool) -> Result<Self, AuthenticationError> {
+        match (credentials, isolate) {
+            (Some(_), true) => Err(AuthenticationError),
+            (Some(credentials), false) => Ok(Self::Credentials(credentials)),
+            (None, true) => Ok(Self::Isolate),
+            (None, false) => Ok(Self::None),
+        }
+    }
+
+    /// Returns the settings `credentials` and `isolate`.
+    pub(crate) fn into_settings(self) -> (Option<C>, bool) {
+        match self {
+            Self::None => (None, false),
+            Self::Credentials(credentials) => (Some(credentials), false),
+            Self::Isolate => (None, true),
+        }
+    }
+
+    /// Returns how far a network with this authentication keeps connections apart.
+    pub(crate) const fn isolation(&self) -> Isolation {
+        match self {
+            Self::Isolate => Isolation::ByKey,
+            Self::None | Self::Credentials(_) => Isolation::None,
+        }
+    }
+
+    /// Returns the credentials for a connection with this isolation key, made with `new` if they are random.
+    ///
+    /// # Errors
+    ///
+    /// If the operating system has no random bytes.
+    pub(crate) fn credentials<E: Into<BoxError>>(
+        &self,
+        isolator: &Isolator,
+        key: Option<&IsolationKey>,
+        new: impl FnOnce(String, String) -> Result<C, E>,
+    ) -> io::Result<Option<Cow<'_, C>>> {
+        match self {
+            Self::None => Ok(None),
+            Self::Credentials(credentials) => Ok(Some(Cow::Borrowed(credentials))),
+            Self::Isolate => {
+                let [username, password] = isolator.credentials(key)?;
+                Ok(Some(Cow::Owned(new(username, password).map_err(io::Error::other)?)))
+            }
+        }
+    }
+}
+
+/// Both `credentials` and `isolate` are set.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`isolate` needs credentials of its own for each connection, so `credentials` cannot be given as well; leave one of \
+     the two out"
+)]
+pub(crate) struct AuthenticationError;
+
+/// Declares the settings of a network behind a proxy as they are written: those that all such networks have, and
+/// further ones.
+macro_rules! proxy_settings {
+    ($(#[$attribute:meta])* struct $name:ident<$credentials:ty> { $($further:tt)* }) => {
+        $(#[$attribute])*
+        #[derive(serde::Deserialize, serde::Serialize)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            proxy: crate::endpoint::Endpoint,
+            $($further)*
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            credentials: Option<$credentials>,
+            #[serde(default)]
+            isolate: bool,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            via: Option<crate::network::NetworkId>,
+            #[serde(default, deserialize_with = "crate::direct::rule_list")]
+            allow: Vec<crate::direct::Rule>,
+            #[serde(default, deserialize_with = "crate::direct::rule_list")]
+            deny: Vec<crate::direct::Rule>,
+            #[serde(default)]
+            default: crate::direct::DirectDefault,
+            #[serde(
+                default = "crate::deadline::default",
+                deserialize_with = "crate::deadline::from_text",
+                serialize_with = "crate::deadline::to_text"
+            )]
+            deadline: std::time::Duration,
+        }
+    };
+}
+
+/// Implements the setters that the settings of all networks behind a proxy have.
+macro_rules! proxy_setters {
+    ($config:ty, $credentials:ty) => {
+        impl $config {
+            /// With another way of authentication.
+            #[must_use]
+            pub fn with_authentication(
+                self,
+                authentication: crate::proxy::Authentication<$credentials>,
+            ) -> Self {
+                Self { authentication, ..self }
+            }
+
+            /// Through another network.
+            #[must_use]
+            pub fn with_via(self, via: crate::network::NetworkId) -> Self {
+                Self { via: Some(via), ..self }
+            }
+
+            /// With these rules to allow, instead of those it has.
+            #[must_use]
+            pub fn with_allow(self, rules: impl IntoIterator<Item = crate::direct::Rule>) -> Self {
+                Self { allow: rules.into_iter().collect(), ..self }
+            }
+
+            /// With these rules to deny, instead of those it has.
+            #[must_use]
+            pub fn with_deny(self, rules: impl IntoIterator<Item = crate::direct::Rule>) -> Self {
+                Self { deny: rules.into_iter().collect(), ..self }
+            }
+
+            /// With another default.
+            #[must_use]
+            pub fn with_default(self, default: crate::direct::DirectDefault) -> Self {
+                Self { default, ..self }
+            }
+
+            /// With another deadline.
+            #[must_use]
+            pub fn with_deadline(self, deadline: std::time::Duration) -> Self {
+                Self { deadline, ..self }
+            }
+        }
+    };
+}
+
+pub(crate) use {proxy_setters, proxy_settings};
+
 /// A user name and a password, for a proxy to check.
+#[derive(Serialize)]
 pub(crate) struct GivenCredentials {
     pub(crate) username: String,
     pub(crate) password: Secret,

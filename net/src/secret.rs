@@ -3,8 +3,9 @@
 use std::env::{self, VarError};
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::Error;
+use serde::ser::{Error as _, SerializeMap as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -13,7 +14,8 @@ use crate::settings;
 /// A text that is not shown: not in `Debug`, and not in an error about a configuration that has something else in
 /// its place. Its memory is overwritten when it is dropped; what a parser read it from, and the environment, are not.
 ///
-/// A configuration gives it as a string, or names the environment variable that holds it.
+/// A configuration has it as a string, or names the environment variable that holds it. Only that name is ever
+/// serialised: to serialise a secret that is a string is an error.
 ///
 /// ```
 /// use frame_net::Secret;
@@ -25,18 +27,22 @@ use crate::settings;
 /// assert!(error.to_string().starts_with("the environment variable `NOT_SET_ANYWHERE` is not set"));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
+#[derive(Clone)]
+pub struct Secret {
+    text: Zeroizing<String>,
+    /// The environment variable that it was read from.
+    variable: Option<Box<str>>,
+}
 
 impl Secret {
     /// A secret of this text.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
+        Self { text: Zeroizing::new(text.into()), variable: None }
     }
 
     /// The text.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     fn from_environment(name: &str) -> Result<Self, SecretError> {
@@ -48,13 +54,22 @@ impl Secret {
         }
         match env::var(name) {
             Ok(text) if text.is_empty() => Err(SecretError::Empty { name: name.to_owned() }),
-            Ok(text) => Ok(Self::new(text)),
+            Ok(text) => Ok(Self { variable: Some(name.into()), ..Self::new(text) }),
             Err(VarError::NotPresent) => Err(SecretError::NotSet { name: name.to_owned() }),
             // The error of the standard library shows the value.
             Err(VarError::NotUnicode(_)) => Err(SecretError::NotUnicode { name: name.to_owned() }),
         }
     }
 }
+
+/// Compares the texts, wherever they come from.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,6 +91,29 @@ enum SecretError {
     Empty { name: String },
     #[error("the environment variable `{name}` is not UTF-8, and a secret is to be in it")]
     NotUnicode { name: String },
+}
+
+/// Writes the name of the environment variable that the secret was read from. Any other secret is not written.
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(variable) = &self.variable else { return Err(S::Error::custom(NOT_WRITTEN)) };
+        let mut members = serializer.serialize_map(Some(1))?;
+        members.serialize_entry("env", variable)?;
+        members.end()
+    }
+}
+
+/// Why a secret in plain text is not serialised.
+pub(crate) const NOT_WRITTEN: &str =
+    "a secret in plain text is not written; put it into an environment variable, and name that with `env`";
+
+/// Returns whether a setting of this name holds a secret, by the words in it.
+pub(crate) fn is_secret_name(name: &str) -> bool {
+    const WORDS: [&str; 8] =
+        ["password", "passphrase", "passwd", "secret", "token", "psk", "priv", "credential"];
+    let name = name.to_ascii_lowercase();
+    let is_key = name.ends_with("key") && !name.contains("public");
+    is_key || WORDS.iter().any(|word| name.contains(word))
 }
 
 impl<'de> Deserialize<'de> for Secret {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use frame_net::audit::{Attempt, AttemptKind, Audit, Begun, CALLERS, End, Outcome};
 use frame_net::http::websocket::WebSocketRequest;
 use frame_net::http::{HttpClient, HttpConfig, Request};
-use frame_net::socks5::Relay;
 use frame_net::{Dialer, IsolationKey, LocalEndpoint, UNIT_OF, Unit, dialer};
 use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Key, Options, ResolveContext};
 use serde_json::{Value, json};
@@ -15,6 +14,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket};
 
+use support::relay::Relay;
 use support::{app_with_audit, endpoint, frame, soon};
 
 #[derive(Debug, Default)]

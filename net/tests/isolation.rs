@@ -2,7 +2,6 @@
 
 mod support;
 
-use frame_net::socks5::{Credentials, Relay, Request};
 use frame_net::{Cause, ChosenBy, Dialer, DriverError, LocalEndpoint, NetworkError, dialer};
 use frame_registry::{Frame, Options, ResolveContext};
 use serde_json::{Value, json};
@@ -10,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use support::relay::{Relay, Request};
 use support::{app, endpoint, frame, soon};
 
 /// Sends back what it gets.
@@ -179,8 +179,7 @@ async fn who_chose_the_network_is_said_when_it_is_gone() {
 async fn a_network_goes_through_another() {
     let target = echo().await;
     let (behind, mut asked_behind) = serve(Relay::bind("127.0.0.1:0").await.unwrap(), target);
-    let credentials = Credentials::new("front", "xyzzy").unwrap();
-    let front = Relay::bind("127.0.0.1:0").await.unwrap().with_credentials(credentials);
+    let front = Relay::bind("127.0.0.1:0").await.unwrap().with_credentials("front", "xyzzy");
     let (front, mut asked_front) = serve(front, behind.parse().unwrap());
     let (app, networks) = app(json!({ "networks": {
         // In an order in which neither can be made first.

@@ -4,13 +4,14 @@ mod support;
 
 use std::net::SocketAddr;
 
-use frame_net::socks5::{Credentials, Refusal, Relay, Request, Socks5, Socks5Config};
+use frame_net::socks5::{Refusal, Socks5, Socks5Config};
 use frame_net::{Endpoint, Host};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use support::relay::{Relay, Request};
 use support::{Bait, app, connect_through, endpoint, failure, frame, soon};
 
 /// A server that sends back what it gets.
@@ -31,12 +32,12 @@ async fn echo() -> SocketAddr {
 
 /// A relay that sends everyone to `to`, and what it was asked for.
 async fn relay(
-    credentials: Option<Credentials>,
+    credentials: Option<[&str; 2]>,
     to: Result<SocketAddr, Refusal>,
 ) -> (String, UnboundedReceiver<Request>) {
     let relay = Relay::bind("127.0.0.1:0").await.unwrap();
     let relay = match credentials {
-        Some(credentials) => relay.with_credentials(credentials),
+        Some([username, password]) => relay.with_credentials(username, password),
         None => relay,
     };
     let address = relay.local_addr().unwrap().to_string();
@@ -93,7 +94,7 @@ async fn the_relay_tells_names_from_addresses() {
 
 #[tokio::test]
 async fn the_relay_serves_only_who_has_its_credentials() {
-    let credentials = Credentials::new("app", "xyzzy").unwrap();
+    let credentials = ["app", "xyzzy"];
     let (address, mut requests) = relay(Some(credentials), Ok(echo().await)).await;
     let bait = Bait::new();
     let config = |password: &str| json!({ "proxy": address, "credentials": { "username": "app", "password": password } });

@@ -15,6 +15,9 @@
 
 mod hostile;
 mod lookups;
+#[path = "../../src/command/demo/relay.rs"]
+#[allow(dead_code)]
+mod relay;
 #[path = "../../net/tests/never_open/sealed.rs"]
 #[allow(dead_code)]
 mod sealed;

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use frame_net::socks5::Relay;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+use crate::relay::Relay;
 
 /// Set in the processes of the servers: to `origin`, or to the address that the proxy leads to.
 const SERVES: &str = "FRAME_LOAD_SERVES";

@@ -7,9 +7,10 @@ use std::time::Duration;
 use frame_dispatch::ErrorKind;
 use frame_dispatch::lua::LuaConfig;
 use frame_net::http::HttpConfig;
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use serde_json::{Value as Json, json};
 
+use crate::relay::Relay;
 use crate::support::{Script, answers, server, soon};
 
 const EMPTY: &str = "HTTP/1.1 204 No Content\r\n\r\n";

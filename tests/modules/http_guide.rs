@@ -7,9 +7,9 @@ use std::path::Path;
 use std::thread;
 
 use frame_dispatch::lua::LuaConfig;
-use frame_net::socks5::Relay;
 use serde_json::{Map, Value as Json, json};
 
+use crate::relay::Relay;
 use crate::support::{GENEROUS, Script};
 
 /// A server that answers with what it was asked, and redirects from `/elsewhere`.

@@ -9,6 +9,9 @@ mod http_guide;
 mod http_streams;
 mod json;
 mod net;
+#[path = "../../src/command/demo/relay.rs"]
+#[allow(dead_code)]
+mod relay;
 mod secrets;
 mod support;
 #[path = "../shared/tls_server.rs"]

@@ -3,11 +3,12 @@
 use std::net::{TcpListener, UdpSocket};
 
 use frame_dispatch::{CallContext, Payload};
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use frame_registry::Options;
 use serde_json::{Value as Json, json};
 
 use crate::sealed::{World, connections_opened, sealed_tests};
+use crate::support::relay::Relay;
 use crate::support::{Move, Scripted, Then, expect, send, soon};
 use crate::{CONNECTING, Sandbox, assert_shut, socks5};
 

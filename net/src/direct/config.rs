@@ -1,8 +1,9 @@
 //! The settings of clearnet.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::rule::{self, AddressRule, Rule};
 use crate::deadline;
@@ -89,7 +90,7 @@ use crate::deadline;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct DirectConfig {
@@ -109,12 +110,12 @@ pub struct DirectConfig {
     #[serde(deserialize_with = "rule::list")]
     pub listen: Vec<AddressRule>,
     /// How long a connection may take, looking the name up included: 30 seconds unless given.
-    #[serde(deserialize_with = "deadline::from_text")]
+    #[serde(deserialize_with = "deadline::from_text", serialize_with = "deadline::to_text")]
     pub deadline: Duration,
 }
 
 /// What a network decides for names and public addresses that no rule has. In text: `allow` or `deny`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DirectDefault {
     /// They may be reached.
@@ -122,6 +123,15 @@ pub enum DirectDefault {
     Allow,
     /// They may not.
     Deny,
+}
+
+impl fmt::Display for DirectDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        })
+    }
 }
 
 impl Default for DirectConfig {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error};
+use serde::de::Error;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::endpoint::Endpoint;
@@ -29,8 +30,8 @@ use crate::{deadline, settings};
 /// assert_eq!(config.first_byte_timeout.unwrap().as_secs(), 60);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Given")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Written", into = "Written")]
 #[non_exhaustive]
 pub struct I2pConfig {
     /// Where the bridge is, most often `127.0.0.1:7656`. If this is a name, then it is looked up by this host, or by
@@ -103,33 +104,48 @@ impl I2pConfig {
 }
 
 /// The settings as they are written.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Given {
+struct Written {
     sam: Endpoint,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     password: Option<Secret>,
     #[serde(default)]
     destination: LocalDestination,
     #[serde(default)]
     options: SessionOptions,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     via: Option<NetworkId>,
-    #[serde(default, deserialize_with = "deadline::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "deadline::optional",
+        serialize_with = "deadline::optional_to_text"
+    )]
     deadline: Option<Duration>,
-    #[serde(default, deserialize_with = "deadline::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "deadline::optional",
+        serialize_with = "deadline::optional_to_text"
+    )]
     session_deadline: Option<Duration>,
-    #[serde(default, deserialize_with = "deadline::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "deadline::optional",
+        serialize_with = "deadline::optional_to_text"
+    )]
     first_byte_timeout: Option<Duration>,
 }
 
-impl TryFrom<Given> for I2pConfig {
+impl TryFrom<Written> for I2pConfig {
     type Error = String;
 
-    fn try_from(given: Given) -> Result<Self, String> {
-        let credentials = match (given.user, given.password) {
+    fn try_from(written: Written) -> Result<Self, String> {
+        let credentials = match (written.user, written.password) {
             (None, None) => None,
             (Some(user), Some(password)) => {
                 Some(SamCredentials::new(user, password).map_err(|error| error.to_string())?)
@@ -137,15 +153,45 @@ impl TryFrom<Given> for I2pConfig {
             _ => return Err("`user` and `password` belong together; give both or none".to_owned()),
         };
         Ok(Self {
-            sam: given.sam,
+            sam: written.sam,
             credentials,
-            destination: given.destination,
-            options: given.options,
-            via: given.via,
-            deadline: given.deadline.unwrap_or(DEADLINE),
-            session_deadline: given.session_deadline.unwrap_or(SESSION_DEADLINE),
-            first_byte_timeout: given.first_byte_timeout,
+            destination: written.destination,
+            options: written.options,
+            via: written.via,
+            deadline: written.deadline.unwrap_or(DEADLINE),
+            session_deadline: written.session_deadline.unwrap_or(SESSION_DEADLINE),
+            first_byte_timeout: written.first_byte_timeout,
         })
+    }
+}
+
+impl From<I2pConfig> for Written {
+    fn from(config: I2pConfig) -> Self {
+        let (user, password) = config.credentials.map(SamCredentials::into_parts).unzip();
+        Self {
+            sam: config.sam,
+            user,
+            password,
+            destination: config.destination,
+            options: config.options,
+            via: config.via,
+            deadline: Some(config.deadline),
+            session_deadline: Some(config.session_deadline),
+            first_byte_timeout: config.first_byte_timeout,
+        }
+    }
+}
+
+impl Serialize for LocalDestination {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut members = serializer.serialize_map(Some(1))?;
+        match self {
+            Self::Transient { signature_type } => {
+                members.serialize_entry("signature_type", signature_type)?
+            }
+            Self::PrivateKey(key) => members.serialize_entry("private_key", key.text())?,
+        }
+        members.end()
     }
 }
 

@@ -44,6 +44,11 @@ impl SamCredentials {
         Ok(Self { user, password })
     }
 
+    /// Returns the user name and the password.
+    pub(super) fn into_parts(self) -> (String, Secret) {
+        (self.user.into(), self.password)
+    }
+
     /// As they stand in the greeting, each with a space before it.
     pub(super) fn pairs(&self) -> Zeroizing<String> {
         let (user, password) = (quoted(&self.user), quoted(self.password.expose()));

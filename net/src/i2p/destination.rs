@@ -99,6 +99,11 @@ impl PrivateKey {
         Ok(Self { destination: Destination(bytes[..len].into()), text })
     }
 
+    /// Returns the key as a secret.
+    pub(super) const fn text(&self) -> &Secret {
+        &self.text
+    }
+
     /// The destination.
     pub const fn destination(&self) -> &Destination {
         &self.destination

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use zeroize::Zeroizing;
+
+use crate::secret;
 
 /// Options of a session, such as how long its tunnels are, which the bridge hands on to the router. In text an object
 /// of strings, numbers and booleans.
@@ -70,6 +73,16 @@ fn check_name(name: &str) -> Result<(), SessionOptionError> {
         return Err(SessionOptionError::Reserved { name: name.into() });
     }
     Ok(())
+}
+
+/// An option whose name is that of a secret, such as `i2cp.leaseSetPrivKey`, is not written.
+impl Serialize for SessionOptions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.keys().any(|name| secret::is_secret_name(name)) {
+            return Err(S::Error::custom(secret::NOT_WRITTEN));
+        }
+        serializer.collect_map(&self.0)
+    }
 }
 
 impl<'de> Deserialize<'de> for SessionOptions {

@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What all units of an app share, and the most that one of them may have.
 ///
@@ -19,20 +19,24 @@ use serde::{Deserialize, Deserializer};
 /// assert!(serde_json::from_str::<LimitsConfig>(r#"{ "connections": 0 }"#).is_err());
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "LimitsText")]
 #[non_exhaustive]
 pub struct LimitsConfig {
     /// How many connections, listeners and sockets for datagrams may be open, including those that are being made and
     /// those that are kept for later requests. Unless given, half of the descriptors that this process may have when its
     /// networks are made, and at most 65 536.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<NonZero<usize>>,
     /// How many of these one unit may have. There is no such limit unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_per_unit: Option<NonZero<usize>>,
     /// How many names may be looked up at a time, by this host or in `WireGuard` tunnels. Unless given, an eighth of the
     /// descriptors, and at most 4 096: each takes one. On Apple's systems and on those other than Unix, at most 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lookups: Option<NonZero<usize>>,
     /// How many names one unit may look up at a time. There is no such limit unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lookups_per_unit: Option<NonZero<usize>>,
 }
 

@@ -1,14 +1,17 @@
-//! The settings of a SOCKS5 network.
+//! The settings of a SOCKS5 network, and the credentials in them.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::deadline;
-use crate::direct::{DirectDefault, Rule, rule_list};
+use crate::direct::{DirectDefault, Rule};
 use crate::endpoint::Endpoint;
 use crate::network::NetworkId;
-use crate::socks5::Credentials;
+use crate::proxy::{Authentication, AuthenticationError, GivenCredentials, proxy_setters, proxy_settings};
+use crate::secret::Secret;
 
 /// The settings of a [`Socks5`](super::Socks5) network. In text: `proxy`, `credentials` or `isolate`, `via`,
 /// `allow`, `deny`, `default`, `deadline`.
@@ -37,15 +40,15 @@ use crate::socks5::Credentials;
 /// refuse: one that runs beside private services has to have rules of its own.
 ///
 /// Connections that another network makes to its own proxy via this one are not judged.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Given")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Written", into = "Written")]
 #[non_exhaustive]
 pub struct Socks5Config {
     /// Where the proxy is. If this is a name, then it is looked up by this host, or by the network that it is reached
     /// [`via`](Self::via); names to connect to never are.
     pub proxy: Endpoint,
-    /// Who the client says it is.
-    pub authentication: Authentication,
+    /// How the client authenticates to the proxy.
+    pub authentication: Authentication<Credentials>,
     /// The network that the proxy is reached through, if it is not by this host.
     pub via: Option<NetworkId>,
     /// Rules for destinations that are allowed in addition to what the default allows. Empty unless given.
@@ -59,25 +62,8 @@ pub struct Socks5Config {
     pub deadline: Duration,
 }
 
-/// Who the client says it is. It offers the proxy this way of authentication and no other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Authentication {
-    /// Nobody.
-    #[default]
-    None,
-    /// Who has these credentials.
-    Credentials(Credentials),
-    /// Somebody else each time, with random credentials: of connections with other credentials Tor knows not to let
-    /// them share a circuit. Connections of one [`IsolationKey`](crate::IsolationKey) have the same.
-    ///
-    /// This is for a proxy that takes any credentials, as Tor's does, and keeps those of one apart from those of
-    /// another. One that only takes them gives no isolation, which cannot be seen from here.
-    Isolate,
-}
-
 impl Socks5Config {
-    /// The settings for a proxy that asks nobody who they are.
+    /// Returns the settings for a proxy without authentication.
     #[must_use]
     pub const fn new(proxy: Endpoint) -> Self {
         Self {
@@ -90,82 +76,111 @@ impl Socks5Config {
             deadline: deadline::DEFAULT,
         }
     }
-
-    /// With another way of authentication.
-    #[must_use]
-    pub fn with_authentication(self, authentication: Authentication) -> Self {
-        Self { authentication, ..self }
-    }
-
-    /// Through another network.
-    #[must_use]
-    pub fn with_via(self, via: NetworkId) -> Self {
-        Self { via: Some(via), ..self }
-    }
-
-    /// With these rules to allow, instead of those it has.
-    #[must_use]
-    pub fn with_allow(self, rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { allow: rules.into_iter().collect(), ..self }
-    }
-
-    /// With these rules to deny, instead of those it has.
-    #[must_use]
-    pub fn with_deny(self, rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self { deny: rules.into_iter().collect(), ..self }
-    }
-
-    /// With another default.
-    #[must_use]
-    pub fn with_default(self, default: DirectDefault) -> Self {
-        Self { default, ..self }
-    }
-
-    /// With another deadline.
-    #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
-    }
 }
 
-/// The settings as they are written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Given {
-    proxy: Endpoint,
-    #[serde(default)]
-    credentials: Option<Credentials>,
-    #[serde(default)]
-    isolate: bool,
-    #[serde(default)]
-    via: Option<NetworkId>,
-    #[serde(default, deserialize_with = "rule_list")]
-    allow: Vec<Rule>,
-    #[serde(default, deserialize_with = "rule_list")]
-    deny: Vec<Rule>,
-    #[serde(default)]
-    default: DirectDefault,
-    #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
-    deadline: Duration,
+proxy_setters!(Socks5Config, Credentials);
+
+proxy_settings! {
+    /// The settings as they are written.
+    struct Written<Credentials> {}
 }
 
-impl TryFrom<Given> for Socks5Config {
-    type Error = &'static str;
+impl TryFrom<Written> for Socks5Config {
+    type Error = AuthenticationError;
 
-    fn try_from(given: Given) -> Result<Self, Self::Error> {
-        let Given { proxy, credentials, isolate, via, allow, deny, default, deadline } = given;
-        let authentication = match (credentials, isolate) {
-            (Some(_), true) => {
-                return Err(
-                    "`isolate` needs credentials of its own for each connection, so `credentials` cannot be \
-                            given as well; leave one of the two out",
-                );
-            }
-            (Some(credentials), false) => Authentication::Credentials(credentials),
-            (None, true) => Authentication::Isolate,
-            (None, false) => Authentication::None,
-        };
+    fn try_from(written: Written) -> Result<Self, AuthenticationError> {
+        let Written { proxy, credentials, isolate, via, allow, deny, default, deadline } = written;
+        let authentication = Authentication::from_settings(credentials, isolate)?;
         Ok(Self { proxy, authentication, via, allow, deny, default, deadline })
+    }
+}
+
+impl From<Socks5Config> for Written {
+    fn from(config: Socks5Config) -> Self {
+        let Socks5Config { proxy, authentication, via, allow, deny, default, deadline } = config;
+        let (credentials, isolate) = authentication.into_settings();
+        Self { proxy, credentials, isolate, via, allow, deny, default, deadline }
+    }
+}
+
+/// A user name and a password (RFC 1929), each of 1 to 255 bytes. The password is never shown: not in `Debug`, and
+/// not in an error about a configuration that has it in the wrong place. In text it may be an environment variable's,
+/// as any [`Secret`].
+///
+/// ```
+/// use frame_net::socks5::Credentials;
+///
+/// let credentials = Credentials::new("app", "xyzzy")?;
+/// assert_eq!(format!("{credentials:?}"), r#"Credentials { username: "app", password: <secret> }"#);
+/// assert!(Credentials::new("app", "").is_err());
+/// # Ok::<(), frame_net::socks5::CredentialsError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    username: Box<str>,
+    password: Secret,
+}
+
+impl Credentials {
+    /// The longest that either can be, in bytes.
+    pub const MAX_LEN: usize = 255;
+
+    /// A user name and a password.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if one of them is empty or too long.
+    pub fn new(username: impl Into<Box<str>>, password: impl Into<String>) -> Result<Self, CredentialsError> {
+        Self::with_secret(username.into(), Secret::new(password))
+    }
+
+    fn with_secret(username: Box<str>, password: Secret) -> Result<Self, CredentialsError> {
+        for (part, called) in [(&*username, "username"), (password.expose(), "password")] {
+            if part.is_empty() || part.len() > Self::MAX_LEN {
+                return Err(CredentialsError { part: called, len: part.len() });
+            }
+        }
+        Ok(Self { username, password })
+    }
+
+    /// The user name.
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    pub(super) fn password(&self) -> &str {
+        self.password.expose()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .finish()
+    }
+}
+
+/// A user name or a password is empty, or too long.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the SOCKS5 `{part}` has {len} bytes; it must have 1 to {}", Credentials::MAX_LEN)]
+pub struct CredentialsError {
+    part: &'static str,
+    len: usize,
+}
+
+impl Serialize for Credentials {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (username, password) = (self.username.to_string(), self.password.clone());
+        GivenCredentials { username, password }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Credentials {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let GivenCredentials { username, password } = GivenCredentials::deserialize(deserializer)?;
+        Self::with_secret(username.into(), password).map_err(D::Error::custom)
     }
 }
 
@@ -179,5 +194,16 @@ mod tests {
             r#"{ "proxy": "h:1", "isolate": true, "credentials": { "username": "u", "password": "p" } }"#;
         let error = serde_json::from_str::<Socks5Config>(json).unwrap_err();
         assert!(error.to_string().contains("leave one of the two out"), "{error}");
+    }
+
+    #[test]
+    fn each_part_has_1_to_255_bytes() {
+        let longest = "x".repeat(Credentials::MAX_LEN);
+        assert!(Credentials::new(longest.clone(), longest.clone()).is_ok());
+        for (username, password) in [("", "p"), ("u", "")] {
+            assert!(Credentials::new(username, password).is_err());
+        }
+        let error = Credentials::new("u", longest + "x").unwrap_err();
+        assert_eq!(error.to_string(), "the SOCKS5 `password` has 256 bytes; it must have 1 to 255");
     }
 }

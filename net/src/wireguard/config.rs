@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, Serializer, de};
 
 use crate::deadline;
 use crate::endpoint::Endpoint;
@@ -36,7 +36,7 @@ use crate::wireguard::{PublicKey, StackChoice};
 /// assert!(!format!("{config:?}").contains("dwdt"));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct WireGuardConfig {
@@ -45,12 +45,12 @@ pub struct WireGuardConfig {
     /// The addresses of this end, inside the tunnel. An address without a prefix is as good as one with the longest.
     /// From which of them a connection comes is decided by its destination: the one with the longest prefix
     /// around the destination, else the first of that family.
-    #[serde(deserialize_with = "networks")]
+    #[serde(deserialize_with = "networks", serialize_with = "networks_to_text")]
     pub addresses: Vec<IpNet>,
     /// Who is at the other ends.
     pub peers: Vec<PeerConfig>,
     /// The address of this host that the tunnel's UDP socket is bound to: all of them unless given.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bind: Option<IpAddr>,
     /// The port of that socket. 0 lets the system choose, which is what happens unless it is given.
     #[serde(default)]
@@ -71,33 +71,42 @@ pub struct WireGuardConfig {
     pub max_connections: NonZeroU16,
     /// How long a connection may take, from the question for a name to the answer of the far end, with a handshake of
     /// the tunnel in between if that is due: 30 seconds unless given.
-    #[serde(default = "deadline::default", deserialize_with = "deadline::from_text")]
+    #[serde(
+        default = "deadline::default",
+        deserialize_with = "deadline::from_text",
+        serialize_with = "deadline::to_text"
+    )]
     pub deadline: Duration,
 }
 
 /// The settings of one peer. In text: `public_key`, `preshared_key`, `endpoint`, `allowed_ips`, `keepalive`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PeerConfig {
     /// Who the peer is.
     pub public_key: PublicKey,
     /// A secret that both ends have beside their keys: 32 bytes in base64.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preshared_key: Option<Secret>,
     /// Where it is at first: it may be elsewhere later, and is then answered there. Without this it has to come first.
     ///
     /// This is the only name that this host looks up, when there is something to be sent there, and again when the
     /// peer does not answer.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
     /// What addresses inside the tunnel are its own: what goes there is sent to this peer, and what comes from there
     /// is taken from this peer only. An address that is in several prefixes belongs to the peer with the longest.
-    #[serde(deserialize_with = "networks")]
+    #[serde(deserialize_with = "networks", serialize_with = "networks_to_text")]
     pub allowed_ips: Vec<IpNet>,
     /// The time without a packet after which one is sent, so that a NAT in between does not forget this end: whole
     /// seconds, up to 65535. Never unless given, and if it is zero.
-    #[serde(default, deserialize_with = "keepalive")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "keepalive",
+        serialize_with = "deadline::optional_to_text"
+    )]
     pub keepalive: Option<Duration>,
 }
 
@@ -179,6 +188,11 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
     }
 
     deserializer.deserialize_seq(Networks)
+}
+
+/// Writes prefixes as they are read.
+fn networks_to_text<S: Serializer>(networks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(networks.iter().map(ToString::to_string))
 }
 
 /// One of them, so that an error is at its index.

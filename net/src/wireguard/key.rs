@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use boringtun::x25519;
 use data_encoding::BASE64;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -24,8 +24,8 @@ const LEN: usize = 32;
 /// assert!("HIgo9xNzJMWLKASShiTqIybxZ0U3wGLi".parse::<PublicKey>().is_err());
 /// # Ok::<(), frame_net::wireguard::KeyError>(())
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; LEN]);
 
 impl PublicKey {
@@ -51,6 +51,12 @@ impl PublicKey {
     /// ```
     pub fn of(secret: &Secret) -> Result<Self, KeyError> {
         private(secret).map(|private| Self(x25519::PublicKey::from(&private).to_bytes()))
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
     }
 }
 

@@ -4,10 +4,11 @@ use std::fmt;
 
 use frame_registry::text;
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, de};
+use serde::{Deserialize, Serialize, de};
 
 /// The TCP and UDP that a network is to use. In text: `auto`, `kernel` or `user`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum StackChoice {
     /// The kernel's if it can be used here, else the one in user space.
@@ -17,6 +18,16 @@ pub enum StackChoice {
     Kernel,
     /// The one in user space.
     User,
+}
+
+impl fmt::Display for StackChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Kernel => "kernel",
+            Self::User => "user",
+        })
+    }
 }
 
 const STACKS: [&str; 3] = ["auto", "kernel", "user"];

@@ -30,12 +30,12 @@ mod websocket;
 use std::net::SocketAddr;
 
 use frame_net::http::{HttpClient, HttpConfig, HttpError, Request, Response};
-use frame_net::socks5::{self, Relay};
 use frame_net::{Dialer, NetworkRegistry, dialer};
 use frame_registry::App;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use support::relay::Relay;
 use support::{app, frame, soon};
 
 /// An app whose clearnet may reach this host.
@@ -83,7 +83,7 @@ impl World {
 }
 
 /// A request that a relay got.
-type Asked = UnboundedReceiver<socks5::Request>;
+type Asked = UnboundedReceiver<support::relay::Request>;
 
 /// A relay that leads everyone to `to`.
 async fn relay(to: SocketAddr) -> (String, Asked) {

@@ -1,7 +1,7 @@
 //! Requests through an overlay network, where names are known that nobody knows here.
 
 use frame_net::http::{HttpError, RedirectError, Request, StatusCode};
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use frame_net::{ChosenBy, NetworkError};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::origin::{Origin, ok, redirect};
+use crate::support::relay::Relay;
 use crate::support::{Bait, endpoint, soon};
 use crate::{causes, relay, world};
 

@@ -6,10 +6,10 @@ use std::process::Command;
 use std::thread;
 
 use frame_net::http::{HttpClient, HttpConfig, Request};
-use frame_net::socks5::Relay;
 use frame_net::{Dialer, dialer};
 use serde_json::json;
 
+use crate::support::relay::Relay;
 use crate::support::soon;
 use crate::{app, frame};
 

@@ -6,12 +6,13 @@ use std::thread::{self, JoinHandle};
 
 use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
 use frame_net::http::{HttpClient, HttpConfig, HttpError, RedirectError, Request, StatusCode};
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use frame_net::{Cause, DeniedBy, Dialer, NetworkError, dialer};
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::sealed::{INSIDE_NAMES, LOCAL_NAME, PUBLIC};
+use crate::support::relay::Relay;
 use crate::support::{self, endpoint, frame, soon};
 use crate::{app_with, sealed_tests, socks5};
 

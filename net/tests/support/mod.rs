@@ -1,6 +1,9 @@
 //! What the tests of the network share.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+#[path = "../../../src/command/demo/relay.rs"]
+pub mod relay;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::guest::{Ask, Outcome, World};
 use super::origin::{Origin, ok};
+use crate::relay::Relay;
 
 /// An address where nobody listens.
 async fn closed() -> String {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use frame_dispatch::ErrorKind;
-use frame_net::socks5::Relay;
 use serde_json::json;
 
 use super::guest::{Ask, GATE, Gate, ONLY_COUNTS, Outcome, SENDS_TRAILERS, SKIPS_TO_TRAILERS, WAITS, World};
 use super::origin::{Origin, ok, response};
+use crate::relay::Relay;
 
 #[tokio::test]
 async fn a_guest_gets_what_a_server_answers() {

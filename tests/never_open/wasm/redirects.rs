@@ -4,12 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::guest::{Ask, Outcome, World as App};
 use crate::sealed::PUBLIC;
+use crate::support::relay::Relay;
 use crate::support::{endpoint, soon};
 use crate::{app_with, sealed_tests, socks5};
 

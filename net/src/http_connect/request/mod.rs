@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::credentials::BasicCredentials;
+use super::config::BasicCredentials;
 use crate::endpoint::Endpoint;
 
 /// Asks an HTTP proxy for a tunnel: says what to send, and what to make of what is received, and does neither.
@@ -18,21 +18,7 @@ use crate::endpoint::Endpoint;
 /// The head is read strictly: every line ends in CR and LF, and one that is folded, or longer altogether than
 /// [`MAX_HEAD`](Self::MAX_HEAD), is refused. Interim responses (1xx) are skipped, up to
 /// [`MAX_INTERIM`](Self::MAX_INTERIM) of them. Nothing that the proxy says is shown but its status.
-///
-/// ```
-/// use frame_net::Endpoint;
-/// use frame_net::http_connect::{ConnectAction, ConnectRequest};
-///
-/// let to: Endpoint = "[2001:db8::1]:443".parse()?;
-/// let mut request = ConnectRequest::new(&to, None);
-/// let sent = b"CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\n\r\n";
-/// assert_eq!(request.action(), ConnectAction::Send(sent));
-/// request.sent();
-/// assert_eq!(request.receive(b"HTTP/1.1 200 OK\r\n\r\nSSH-2.0"), 19);
-/// assert_eq!(request.action(), ConnectAction::Open);
-/// # Ok::<(), frame_net::EndpointError>(())
-/// ```
-pub struct ConnectRequest {
+pub(super) struct ConnectRequest {
     has_credentials: bool,
     /// What is to be sent before anything is received; empty once it was. The password may be in it.
     output: Zeroizing<Vec<u8>>,
@@ -55,7 +41,7 @@ pub enum ConnectStage {
 
 /// What is to be done next for a [`ConnectRequest`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum ConnectAction<'a> {
+pub(super) enum ConnectAction<'a> {
     /// Send all of these bytes, then say so with [`ConnectRequest::sent`]. They may contain the password.
     Send(&'a [u8]),
     /// Receive something, and hand it over with [`ConnectRequest::receive`].
@@ -74,14 +60,13 @@ const MAX_FIELDS: usize = 64;
 
 impl ConnectRequest {
     /// The longest that the head of a response can be, in bytes.
-    pub const MAX_HEAD: usize = 16 * 1024;
+    const MAX_HEAD: usize = 16 * 1024;
 
     /// How many interim responses are skipped.
-    pub const MAX_INTERIM: usize = 8;
+    const MAX_INTERIM: usize = 8;
 
     /// A request for a tunnel to `to`.
-    #[must_use]
-    pub fn new(to: &Endpoint, credentials: Option<&BasicCredentials>) -> Self {
+    pub(super) fn new(to: &Endpoint, credentials: Option<&BasicCredentials>) -> Self {
         let target = to.to_string();
         let encoded = credentials.map(BasicCredentials::encoded);
         let mut parts = vec!["CONNECT ", &target, " HTTP/1.1\r\nHost: ", &target, "\r\n"];
@@ -100,7 +85,7 @@ impl ConnectRequest {
     }
 
     /// What is to be done next.
-    pub fn action(&self) -> ConnectAction<'_> {
+    pub(super) fn action(&self) -> ConnectAction<'_> {
         match self.outcome {
             Some(Ok(())) => ConnectAction::Open,
             Some(Err(error)) => ConnectAction::Failed(error),
@@ -110,13 +95,13 @@ impl ConnectRequest {
     }
 
     /// What was to be sent has been.
-    pub fn sent(&mut self) {
+    pub(super) fn sent(&mut self) {
         self.output = Zeroizing::default();
     }
 
     /// Takes what was received, up to the end of the head that is due or the first byte that is wrong, and says how many
     /// bytes that was. What comes before the request is sent is not listened to.
-    pub fn receive(&mut self, input: &[u8]) -> usize {
+    pub(super) fn receive(&mut self, input: &[u8]) -> usize {
         let mut taken = 0;
         while let (ConnectAction::Receive, Some(&byte)) = (self.action(), input.get(taken)) {
             taken += 1;
@@ -236,10 +221,10 @@ pub enum HttpConnectError {
     /// The head of the answer cannot be read.
     #[error("the head of the proxy's answer cannot be read: {0}")]
     Malformed(&'static str),
-    /// The head of the answer is longer than [`ConnectRequest::MAX_HEAD`].
+    /// The head of the answer is longer than 16 KiB.
     #[error("the head of the proxy's answer has more than {} bytes", ConnectRequest::MAX_HEAD)]
     HeadTooLong,
-    /// More interim responses came than [`ConnectRequest::MAX_INTERIM`].
+    /// More than 8 interim responses came.
     #[error("the proxy sent more than {} interim responses", ConnectRequest::MAX_INTERIM)]
     TooManyInterim,
     /// The proxy asks who the client is, and no credentials are configured.
@@ -291,3 +276,6 @@ const fn refused(status: u16) -> &'static str {
         _ => "the proxy refused",
     }
 }
+
+#[cfg(test)]
+mod tests;

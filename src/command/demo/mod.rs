@@ -1,5 +1,7 @@
 //! `frame demo`.
 
+mod relay;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +9,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use frame_dispatch::{Pid, Task};
-use frame_net::socks5::{Refusal, Relay};
+use frame_net::socks5::Refusal;
 use frame_net::{Endpoint, Host};
 use frame_registry::{BoxError, Options};
 use serde::Serialize;
@@ -18,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::relay::Relay;
 use super::Format;
 use crate::app::RunningApp;
 use crate::explain::{Explain, ExplainedFrame, PairMaker};
@@ -381,7 +384,7 @@ async fn answer(stream: TcpStream, peer: IpAddr) -> io::Result<()> {
 
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_bytes!(concat!("../../examples/hello/", $name)))),*]
+        &[$(($name, include_bytes!(concat!("../../../examples/hello/", $name)))),*]
     };
 }
 
@@ -398,7 +401,7 @@ const FILES: &[(&str, &[u8])] = files![
     "whoami.lua",
 ];
 
-const MANIFEST: &str = include_str!("../../examples/hello/app.toml");
+const MANIFEST: &str = include_str!("../../../examples/hello/app.toml");
 
 /// Where the manifest says that its relay is.
 const RELAY: &str = "127.0.0.1:1080";

@@ -1,11 +1,12 @@
-//! The client's side of the SOCKS5 handshake, without I/O.
+//! The client's side of the SOCKS5 handshake (RFC 1928, RFC 1929), without I/O.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use zeroize::Zeroizing;
 
-use crate::endpoint::Endpoint;
-use crate::socks5::{Credentials, Refusal, wire};
+use crate::endpoint::{Endpoint, Host};
+use crate::socks5::Credentials;
 
 /// Asks a SOCKS5 proxy for a connection: says what to send and how much to receive, and does neither.
 ///
@@ -15,24 +16,7 @@ use crate::socks5::{Credentials, Refusal, wire};
 /// It never takes a byte that comes behind the proxy's last reply. What the proxy sends is read byte by byte, so
 /// that it cannot matter in which pieces it arrives, and it stops at the first byte that is wrong. It allocates
 /// once, when it is made.
-///
-/// ```
-/// use frame_net::Endpoint;
-/// use frame_net::socks5::{Action, Handshake};
-///
-/// let to: Endpoint = "example.com:80".parse()?;
-/// let mut handshake = Handshake::new(&to, None);
-/// assert_eq!(handshake.action(), Action::Send(&[5, 1, 0]));
-/// handshake.sent();
-/// assert_eq!(handshake.action(), Action::Receive(2));
-/// assert_eq!(handshake.receive(&[5, 0]), 2);
-/// assert_eq!(handshake.action(), Action::Send(b"\x05\x01\x00\x03\x0bexample.com\x00\x50"));
-/// handshake.sent();
-/// assert_eq!(handshake.receive(b"\x05\x00\x00\x01\x7f\0\0\x01\x1f\x90HTTP"), 10);
-/// assert_eq!(handshake.action(), Action::Open);
-/// # Ok::<(), frame_net::EndpointError>(())
-/// ```
-pub struct Handshake<'a> {
+pub(super) struct Handshake<'a> {
     to: &'a Endpoint,
     credentials: Option<&'a Credentials>,
     stage: Stage,
@@ -47,7 +31,7 @@ pub struct Handshake<'a> {
     is_bound_to_name: bool,
 }
 
-/// The stages of a [`Handshake`], each a message and the reply to it.
+/// The stages of the handshake with a SOCKS5 proxy, each a message and the reply to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// The client offers authentication methods, the proxy chooses.
@@ -60,7 +44,7 @@ pub enum Stage {
 
 /// What is to be done next in a [`Handshake`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Action<'a> {
+pub(super) enum Action<'a> {
     /// Send all of these bytes, then say so with [`Handshake::sent`]. They may contain the password.
     Send(&'a [u8]),
     /// Receive, and hand over with [`Handshake::receive`], at most this many bytes and at least one.
@@ -76,14 +60,13 @@ const SHORTEST_REPLY: usize = 7;
 
 impl<'a> Handshake<'a> {
     /// A handshake for a connection to `to`.
-    #[must_use]
-    pub fn new(to: &'a Endpoint, credentials: Option<&'a Credentials>) -> Self {
+    pub(super) fn new(to: &'a Endpoint, credentials: Option<&'a Credentials>) -> Self {
         let authentication = credentials
             .map_or(0, |credentials| 3 + credentials.username().len() + credentials.password().len());
         // No more than that: all of it is overwritten when it is dropped.
-        let longest = authentication.max(3 + wire::endpoint_len(to));
+        let longest = authentication.max(3 + endpoint_len(to));
         let mut output = Zeroizing::new(Vec::with_capacity(longest));
-        output.extend([wire::VERSION, 1, offered(credentials)]);
+        output.extend([VERSION, 1, offered(credentials)]);
         Self {
             to,
             credentials,
@@ -97,12 +80,12 @@ impl<'a> Handshake<'a> {
     }
 
     /// Where it stands, or where it failed.
-    pub const fn stage(&self) -> Stage {
+    pub(super) const fn stage(&self) -> Stage {
         self.stage
     }
 
     /// What is to be done next.
-    pub fn action(&self) -> Action<'_> {
+    pub(super) fn action(&self) -> Action<'_> {
         match self.outcome {
             Some(Ok(())) => Action::Open,
             Some(Err(error)) => Action::Failed(error),
@@ -112,14 +95,14 @@ impl<'a> Handshake<'a> {
     }
 
     /// What was to be sent has been.
-    pub fn sent(&mut self) {
+    pub(super) fn sent(&mut self) {
         self.output.clear();
     }
 
     /// Takes what was received, up to the end of the reply that is due, and says how many bytes that was. The
     /// others are not part of the handshake, or come before their time: a proxy that has yet to be sent something
     /// is not listened to.
-    pub fn receive(&mut self, input: &[u8]) -> usize {
+    pub(super) fn receive(&mut self, input: &[u8]) -> usize {
         let mut taken = 0;
         while let (Action::Receive(_), Some(&byte)) = (self.action(), input.get(taken)) {
             taken += 1;
@@ -148,7 +131,7 @@ impl<'a> Handshake<'a> {
         }
         let offered = offered(self.credentials);
         match self.credentials {
-            _ if byte == wire::method::NOT_ACCEPTABLE => return Err(HandshakeError::NoMethod { offered }),
+            _ if byte == METHOD_NOT_ACCEPTABLE => return Err(HandshakeError::NoMethod { offered }),
             _ if byte != offered => return Err(HandshakeError::MethodNotOffered { chosen: byte, offered }),
             Some(credentials) => self.authenticate(credentials),
             None => self.request(),
@@ -160,11 +143,11 @@ impl<'a> Handshake<'a> {
     fn take_status(&mut self, position: usize, byte: u8) -> Result<(), HandshakeError> {
         if position == 0 {
             return match byte {
-                wire::AUTHENTICATION_VERSION => Ok(()),
+                AUTHENTICATION_VERSION => Ok(()),
                 version => Err(HandshakeError::AuthenticationVersion { version }),
             };
         }
-        if byte != wire::SUCCESS {
+        if byte != SUCCESS {
             return Err(HandshakeError::CredentialsRefused { status: byte });
         }
         self.request();
@@ -178,13 +161,13 @@ impl<'a> Handshake<'a> {
             1 => Refusal::from_code(byte).map_or(Ok(()), |refusal| Err(HandshakeError::Refused(refusal)))?,
             3 => {
                 self.len = match byte {
-                    wire::address::IPV4 => 4 + 4 + 2,
-                    wire::address::IPV6 => 4 + 16 + 2,
+                    ADDRESS_IPV4 => 4 + 4 + 2,
+                    ADDRESS_IPV6 => 4 + 16 + 2,
                     // One byte more, which says how many.
-                    wire::address::NAME => SHORTEST_REPLY,
+                    ADDRESS_NAME => SHORTEST_REPLY,
                     kind => return Err(HandshakeError::AddressType { kind }),
                 };
-                self.is_bound_to_name = byte == wire::address::NAME;
+                self.is_bound_to_name = byte == ADDRESS_NAME;
             }
             4 if self.is_bound_to_name => self.len = SHORTEST_REPLY + usize::from(byte),
             // The reserved byte, which some proxies do not set to zero, and the address that the proxy dials
@@ -199,16 +182,16 @@ impl<'a> Handshake<'a> {
 
     /// Goes on with `VER ULEN UNAME PLEN PASSWD`.
     fn authenticate(&mut self, credentials: &Credentials) {
-        self.output.push(wire::AUTHENTICATION_VERSION);
-        wire::push_counted(&mut self.output, credentials.username().as_bytes());
-        wire::push_counted(&mut self.output, credentials.password().as_bytes());
+        self.output.push(AUTHENTICATION_VERSION);
+        push_counted(&mut self.output, credentials.username().as_bytes());
+        push_counted(&mut self.output, credentials.password().as_bytes());
         self.enter(Stage::Authentication, 2);
     }
 
     /// Goes on with `VER CMD RSV ATYP DST.ADDR DST.PORT`.
     fn request(&mut self) {
-        self.output.extend([wire::VERSION, wire::COMMAND_CONNECT, wire::RESERVED]);
-        wire::push_endpoint(&mut self.output, self.to);
+        self.output.extend([VERSION, COMMAND_CONNECT, RESERVED]);
+        push_endpoint(&mut self.output, self.to);
         self.enter(Stage::Request, SHORTEST_REPLY);
     }
 
@@ -219,12 +202,12 @@ impl<'a> Handshake<'a> {
 
 /// The one method that is offered.
 const fn offered(credentials: Option<&Credentials>) -> u8 {
-    if credentials.is_some() { wire::method::PASSWORD } else { wire::method::NONE }
+    if credentials.is_some() { METHOD_PASSWORD } else { METHOD_NONE }
 }
 
 fn version(byte: u8) -> Result<(), HandshakeError> {
     match byte {
-        wire::VERSION => Ok(()),
+        VERSION => Ok(()),
         version => Err(HandshakeError::Version { version }),
     }
 }
@@ -311,9 +294,152 @@ impl HandshakeError {
 
 const fn named(method: u8) -> &'static str {
     match method {
-        wire::method::NONE => "no authentication",
+        METHOD_NONE => "no authentication",
         0x01 => "GSSAPI",
-        wire::method::PASSWORD => "user name and password",
+        METHOD_PASSWORD => "user name and password",
         _ => "a method of its own",
     }
 }
+
+/// The first byte of every message but those of the authentication.
+const VERSION: u8 = 5;
+/// The first byte of the messages of the authentication by user name and password.
+const AUTHENTICATION_VERSION: u8 = 1;
+const COMMAND_CONNECT: u8 = 1;
+const RESERVED: u8 = 0;
+/// The code of success: of the authentication, and of the request.
+const SUCCESS: u8 = 0;
+
+const METHOD_NONE: u8 = 0x00;
+const METHOD_PASSWORD: u8 = 0x02;
+/// The answer of a proxy that accepts none of those offered.
+const METHOD_NOT_ACCEPTABLE: u8 = 0xff;
+
+const ADDRESS_IPV4: u8 = 1;
+const ADDRESS_NAME: u8 = 3;
+const ADDRESS_IPV6: u8 = 4;
+
+/// How many bytes [`push_endpoint`] writes.
+fn endpoint_len(endpoint: &Endpoint) -> usize {
+    let host = match endpoint.host() {
+        Host::Name(name) => 1 + name.as_str().len(),
+        Host::Address(IpAddr::V4(_)) => 4,
+        Host::Address(IpAddr::V6(_)) => 16,
+    };
+    1 + host + 2
+}
+
+/// Writes a one-byte length and `bytes`, which have at most 255.
+fn push_counted(output: &mut Vec<u8>, bytes: &[u8]) {
+    let len = u8::try_from(bytes.len());
+    debug_assert!(len.is_ok(), "names and credentials are limited where they are made");
+    output.push(len.unwrap_or(u8::MAX));
+    output.extend(&bytes[..bytes.len().min(u8::MAX.into())]);
+}
+
+/// Writes `ATYP`, the address and the port.
+fn push_endpoint(output: &mut Vec<u8>, endpoint: &Endpoint) {
+    match endpoint.host() {
+        Host::Name(name) => {
+            output.push(ADDRESS_NAME);
+            push_counted(output, name.as_str().as_bytes());
+        }
+        Host::Address(ip) => push_ip(output, *ip),
+    }
+    output.extend(endpoint.port().to_be_bytes());
+}
+
+/// Writes `ATYP` and the address.
+fn push_ip(output: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            output.push(ADDRESS_IPV4);
+            output.extend(ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            output.push(ADDRESS_IPV6);
+            output.extend(ip.octets());
+        }
+    }
+}
+
+/// The codes with which a SOCKS5 proxy refuses a request (RFC 1928, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 01.
+    #[error("the proxy failed (code 1, general failure)")]
+    GeneralFailure,
+    /// 02.
+    #[error("the proxy's rules do not allow the connection (code 2)")]
+    NotAllowed,
+    /// 03.
+    #[error("the network is unreachable from the proxy (code 3)")]
+    NetworkUnreachable,
+    /// 04.
+    #[error("the host is unreachable from the proxy, or its name unknown (code 4)")]
+    HostUnreachable,
+    /// 05.
+    #[error("the host refused the proxy's connection (code 5)")]
+    ConnectionRefused,
+    /// 06.
+    #[error("the host did not answer the proxy in time (code 6, TTL expired)")]
+    TtlExpired,
+    /// 07.
+    #[error("the proxy does not support CONNECT (code 7)")]
+    CommandNotSupported,
+    /// 08.
+    #[error("the proxy does not support this type of address (code 8)")]
+    AddressTypeNotSupported,
+    /// A code that the RFC assigns no meaning. Some proxies do: Tor has its own for onion services.
+    #[error("the proxy refused with code {0}, to which RFC 1928 assigns no meaning")]
+    Unassigned(u8),
+}
+
+impl Refusal {
+    /// The refusal that `code` stands for; none for the code of success.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            0 => return None,
+            1 => Self::GeneralFailure,
+            2 => Self::NotAllowed,
+            3 => Self::NetworkUnreachable,
+            4 => Self::HostUnreachable,
+            5 => Self::ConnectionRefused,
+            6 => Self::TtlExpired,
+            7 => Self::CommandNotSupported,
+            8 => Self::AddressTypeNotSupported,
+            code => Self::Unassigned(code),
+        })
+    }
+
+    /// Its code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::GeneralFailure => 1,
+            Self::NotAllowed => 2,
+            Self::NetworkUnreachable => 3,
+            Self::HostUnreachable => 4,
+            Self::ConnectionRefused => 5,
+            Self::TtlExpired => 6,
+            Self::CommandNotSupported => 7,
+            Self::AddressTypeNotSupported => 8,
+            Self::Unassigned(code) => code,
+        }
+    }
+
+    /// Whether the same request may be granted later with nobody changing the configuration.
+    pub const fn is_retryable(self) -> bool {
+        match self {
+            Self::NotAllowed | Self::CommandNotSupported | Self::AddressTypeNotSupported => false,
+            Self::GeneralFailure
+            | Self::NetworkUnreachable
+            | Self::HostUnreachable
+            | Self::ConnectionRefused
+            | Self::TtlExpired
+            | Self::Unassigned(_) => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

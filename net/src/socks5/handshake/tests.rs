@@ -1,10 +1,10 @@
 //! The handshake without I/O, against a model of a proxy and against noise.
 
-use frame_net::Endpoint;
-use frame_net::socks5::{Action, Credentials, Handshake, HandshakeError, Refusal};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use super::*;
 
 /// What came of a handshake: everything that was sent, how much of the input was taken, and the outcome.
 #[derive(Debug, PartialEq)]
@@ -218,4 +218,29 @@ fn debug_does_not_show_what_is_sent() {
     let Action::Send(bytes) = handshake.action() else { panic!("{handshake:?}") };
     assert_eq!(bytes, b"\x01\x03app\x05xyzzy");
     assert!(format!("{handshake:?}").ends_with("action: Send(<11 bytes>), .. }"));
+}
+
+#[test]
+fn every_code_but_success_is_a_refusal_of_its_own() {
+    assert_eq!(Refusal::from_code(0), None);
+    for code in 1..=u8::MAX {
+        let refusal = Refusal::from_code(code).unwrap();
+        assert_eq!(refusal.code(), code);
+        assert_eq!(matches!(refusal, Refusal::Unassigned(_)), code > 8);
+        assert!(refusal.to_string().contains(&format!("code {code}")), "{refusal}");
+    }
+}
+
+#[test]
+fn a_handshake_without_credentials_sends_what_the_rfc_has() {
+    let to: Endpoint = "example.com:80".parse().unwrap();
+    let mut handshake = Handshake::new(&to, None);
+    assert_eq!(handshake.action(), Action::Send(&[5, 1, 0]));
+    handshake.sent();
+    assert_eq!(handshake.action(), Action::Receive(2));
+    assert_eq!(handshake.receive(&[5, 0]), 2);
+    assert_eq!(handshake.action(), Action::Send(b"\x05\x01\x00\x03\x0bexample.com\x00\x50"));
+    handshake.sent();
+    assert_eq!(handshake.receive(b"\x05\x00\x00\x01\x7f\0\0\x01\x1f\x90HTTP"), 10);
+    assert_eq!(handshake.action(), Action::Open);
 }

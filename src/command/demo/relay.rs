@@ -1,4 +1,4 @@
-//! A SOCKS5 proxy in the same process.
+//! A SOCKS5 proxy in the same process, for the demonstration and for tests.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,118 +6,98 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use frame_net::socks5::Refusal;
+use frame_net::{Endpoint, Host, HostName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::endpoint::{Endpoint, Host, HostName};
-use crate::socks5::{Credentials, Refusal, wire};
+/// The first byte of every message but those of the authentication.
+const VERSION: u8 = 5;
+/// The first byte of the messages of the authentication by user name and password.
+const AUTHENTICATION_VERSION: u8 = 1;
+const COMMAND_CONNECT: u8 = 1;
+const RESERVED: u8 = 0;
+/// The code of success, of the authentication and of the request.
+const SUCCESS: u8 = 0;
+const METHOD_NONE: u8 = 0x00;
+const METHOD_PASSWORD: u8 = 0x02;
+const METHOD_NOT_ACCEPTABLE: u8 = 0xff;
+const ADDRESS_IPV4: u8 = 1;
+const ADDRESS_NAME: u8 = 3;
+const ADDRESS_IPV6: u8 = 4;
 
-/// A proxy that does what RFC 1928 asks for CONNECT, for demonstrations and tests: the routes it takes are
-/// the caller's to decide, so that it can know names which exist nowhere else.
-///
-/// ```
-/// use frame_net::socks5::{Refusal, Relay, Socks5, Socks5Config};
-/// use frame_net::{Direct, Host, Network, NetworkRegistry};
-/// use std::sync::Arc;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let web = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// let web_address = web.local_addr()?;
-///
-/// let relay = Relay::bind("127.0.0.1:0").await?;
-/// let networks = NetworkRegistry::new(Arc::new(Direct::default()));
-/// let network = Socks5::new(Socks5Config::new(relay.local_addr()?.try_into()?), &networks);
-/// tokio::spawn(relay.serve(move |request| match request.to.host() {
-///     Host::Name(name) if name.as_str() == "shop.internal" => Ok(web_address),
-///     _ => Err(Refusal::HostUnreachable),
-/// }));
-///
-/// assert!(network.connect(&"shop.internal:80".parse()?, None).await.is_ok());
-/// assert!(network.connect(&"127.0.0.1:80".parse()?, None).await.is_err());
-/// # Ok(())
-/// # }
-/// ```
+/// A proxy that serves CONNECT (RFC 1928, RFC 1929). The caller decides where a request leads, so names can exist that
+/// only this proxy knows.
 #[derive(Debug)]
-pub struct Relay {
+pub(crate) struct Relay {
     listener: TcpListener,
     clients: Clients,
     source: Option<IpAddr>,
 }
 
-/// Whom a [`Relay`] serves.
+/// The clients that a [`Relay`] serves.
 #[derive(Debug)]
 enum Clients {
-    /// Who does not say who they are.
-    Unnamed,
-    /// Who has these credentials.
-    Named(Credentials),
-    /// Who has any.
+    /// Clients without credentials.
+    Anonymous,
+    /// Clients with this user name and password.
+    Named { username: String, password: String },
+    /// Clients with any credentials.
     AnyNamed,
 }
 
-/// What a client asks a [`Relay`] for.
+/// A client's request to a [`Relay`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Request {
-    /// Where it wants to go: a name if it sent one, an address if it sent that.
-    pub to: Endpoint,
-    /// The name it authenticated with.
-    pub username: Option<String>,
+pub(crate) struct Request {
+    /// The destination: a name if the client sent one, an address if it sent that.
+    pub(crate) to: Endpoint,
+    /// The user name of the client.
+    pub(crate) username: Option<String>,
 }
 
-/// How long a client may take until its request is there.
+/// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Relay {
-    /// A relay that listens at `address` and asks nobody who they are.
-    ///
-    /// # Errors
-    ///
-    /// If the address cannot be listened at.
-    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, clients: Clients::Unnamed, source: None })
+    /// Listens at `address`, for clients without credentials.
+    pub(crate) async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, clients: Clients::Anonymous, source: None })
     }
 
-    /// Serves only who has these credentials.
+    /// Serves only clients with these credentials.
     #[must_use]
-    pub fn with_credentials(self, credentials: Credentials) -> Self {
-        Self { clients: Clients::Named(credentials), ..self }
+    pub(crate) fn with_credentials(self, username: &str, password: &str) -> Self {
+        let (username, password) = (username.to_owned(), password.to_owned());
+        Self { clients: Clients::Named { username, password }, ..self }
     }
 
-    /// Serves only who has credentials, and takes any, as Tor does. [`Request::username`] says which.
+    /// Serves only clients with credentials, and accepts any, as Tor does. They are told apart by
+    /// [`Request::username`].
     #[must_use]
-    pub fn with_any_credentials(self) -> Self {
+    pub(crate) fn with_any_credentials(self) -> Self {
         Self { clients: Clients::AnyNamed, ..self }
     }
 
-    /// Makes its connections from this address of this host, by which a server can tell them from others.
+    /// Connects from this local address, by which a server can tell the relay's connections from others.
     #[must_use]
-    pub fn with_source(self, source: IpAddr) -> Self {
+    pub(crate) fn with_source(self, source: IpAddr) -> Self {
         Self { source: Some(source), ..self }
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    ///
-    /// If the operating system does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// The address that it listens at.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves clients. `route` is called for each request, and says where the connection really goes.
+    /// Serves clients. `route` is called for each request, and returns where the connection really goes.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the listener and all connections.
-    ///
-    /// # Errors
-    ///
-    /// If no client can be accepted any more. It does not end otherwise.
-    pub async fn serve<F>(self, route: F) -> io::Result<Infallible>
+    /// It returns only if no further client can be accepted.
+    pub(crate) async fn serve<F>(self, route: F) -> io::Result<Infallible>
     where
         F: Fn(&Request) -> Result<SocketAddr, Refusal> + Send + Sync + 'static,
     {
@@ -149,7 +129,7 @@ async fn serve_client(
     };
     match connected {
         Ok(mut server) => {
-            client.write_all(&reply(wire::SUCCESS, server.local_addr()?)).await?;
+            client.write_all(&reply(SUCCESS, server.local_addr()?)).await?;
             copy_bidirectional(&mut client, &mut server).await?;
             Ok(())
         }
@@ -167,47 +147,47 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpS
     socket.connect(address).await
 }
 
-/// The request, or what is to be answered to it. An error where there is nothing to answer.
+/// Reads the request, or the refusal to answer it with. An error closes the connection without an answer.
 async fn read_request(client: &mut TcpStream, clients: &Clients) -> io::Result<Result<Request, Refusal>> {
-    expect(client, wire::VERSION).await?;
+    expect(client, VERSION).await?;
     let methods = read_counted(client).await?;
     let method = match clients {
-        Clients::Unnamed => wire::method::NONE,
-        Clients::Named(_) | Clients::AnyNamed => wire::method::PASSWORD,
+        Clients::Anonymous => METHOD_NONE,
+        Clients::Named { .. } | Clients::AnyNamed => METHOD_PASSWORD,
     };
     if !methods.contains(&method) {
-        client.write_all(&[wire::VERSION, wire::method::NOT_ACCEPTABLE]).await?;
+        client.write_all(&[VERSION, METHOD_NOT_ACCEPTABLE]).await?;
         return Err(broken("none of the methods is acceptable"));
     }
-    client.write_all(&[wire::VERSION, method]).await?;
+    client.write_all(&[VERSION, method]).await?;
     let username = match clients {
-        Clients::Unnamed => None,
-        Clients::Named(credentials) => Some(authenticate(client, Some(credentials)).await?),
+        Clients::Anonymous => None,
+        Clients::Named { username, password } => {
+            Some(authenticate(client, Some([username, password])).await?)
+        }
         Clients::AnyNamed => Some(authenticate(client, None).await?),
     };
 
-    expect(client, wire::VERSION).await?;
+    expect(client, VERSION).await?;
     let command = client.read_u8().await?;
-    expect(client, wire::RESERVED).await?;
+    expect(client, RESERVED).await?;
     let host = read_host(client).await?;
     let port = client.read_u16().await?;
-    if command != wire::COMMAND_CONNECT {
+    if command != COMMAND_CONNECT {
         return Ok(Err(Refusal::CommandNotSupported));
     }
     let to = host.and_then(|host| Endpoint::new(host, port).map_err(|_| Refusal::GeneralFailure));
     Ok(to.map(|to| Request { to, username }))
 }
 
-/// The name of a client that has these credentials, or any.
-async fn authenticate(client: &mut TcpStream, expected: Option<&Credentials>) -> io::Result<String> {
-    expect(client, wire::AUTHENTICATION_VERSION).await?;
+/// Returns the user name of a client with these credentials, or with any.
+async fn authenticate(client: &mut TcpStream, expected: Option<[&String; 2]>) -> io::Result<String> {
+    expect(client, AUTHENTICATION_VERSION).await?;
     let username = read_counted(client).await?;
     let password = read_counted(client).await?;
-    let is_right = expected.is_none_or(|credentials| {
-        username == credentials.username().as_bytes() && password == credentials.password().as_bytes()
-    });
-    let status = if is_right { wire::SUCCESS } else { 1 };
-    client.write_all(&[wire::AUTHENTICATION_VERSION, status]).await?;
+    let is_right = expected.is_none_or(|expected| expected.map(String::as_bytes) == [&*username, &*password]);
+    let status = if is_right { SUCCESS } else { 1 };
+    client.write_all(&[AUTHENTICATION_VERSION, status]).await?;
     if !is_right {
         return Err(broken("wrong credentials"));
     }
@@ -216,14 +196,14 @@ async fn authenticate(client: &mut TcpStream, expected: Option<&Credentials>) ->
 
 async fn read_host(client: &mut TcpStream) -> io::Result<Result<Host, Refusal>> {
     Ok(match client.read_u8().await? {
-        wire::address::IPV4 => Ok(Host::from(client.read_u32().await?.to_be_bytes())),
-        wire::address::IPV6 => Ok(Host::from(client.read_u128().await?.to_be_bytes())),
-        wire::address::NAME => {
+        ADDRESS_IPV4 => Ok(Host::from(client.read_u32().await?.to_be_bytes())),
+        ADDRESS_IPV6 => Ok(Host::from(client.read_u128().await?.to_be_bytes())),
+        ADDRESS_NAME => {
             let name = read_counted(client).await?;
             let name = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<HostName>().ok());
             name.map(Host::Name).ok_or(Refusal::GeneralFailure)
         }
-        // How long such an address is nobody knows, so what follows cannot be read.
+        // The length of such an address is not known, so what follows cannot be read.
         _ => return Err(broken("an address of unknown type")),
     })
 }
@@ -248,8 +228,17 @@ fn broken(what: &'static str) -> io::Error {
 }
 
 fn reply(code: u8, bound: SocketAddr) -> Vec<u8> {
-    let mut reply = vec![wire::VERSION, code, wire::RESERVED];
-    wire::push_ip(&mut reply, bound.ip());
+    let mut reply = vec![VERSION, code, RESERVED];
+    match bound.ip() {
+        IpAddr::V4(ip) => {
+            reply.push(ADDRESS_IPV4);
+            reply.extend(ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            reply.push(ADDRESS_IPV6);
+            reply.extend(ip.octets());
+        }
+    }
     reply.extend(bound.port().to_be_bytes());
     reply
 }
