@@ -110,7 +110,9 @@ pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, Network
 pub use crate::isolation::{
     ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
 };
-pub use crate::limits::{LimitReached, Limited, LimitsConfig, Reserved, UNIT_OF, Unit, Whose, reserve};
+pub use crate::limits::{
+    LimitReached, LimitScope, LimitedResource, LimitsConfig, Reserved, UNIT_OF, Unit, reserve,
+};
 pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network, NetworkId,
     NetworkKind, Route,

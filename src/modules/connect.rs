@@ -253,7 +253,7 @@ pub(crate) fn of_http(error: HttpError) -> CallError {
     let message = match &error {
         HttpError::Network(error) => network_message(error, kind),
         // Where servers lead is not the guest's to change.
-        HttpError::Redirect { to, why: RedirectError::Special, .. } => {
+        HttpError::Redirect { to, source: RedirectError::Special, .. } => {
             format!("a redirect to {to} is not allowed")
         }
         HttpError::RequestBody(_) | HttpError::Events { .. } => with_causes(&error),

@@ -97,7 +97,7 @@ impl End {
                 Some(Cause::Closed) => return (Self::Reset, None),
                 Some(Cause::Egress(refusal)) => return refused(format!("egress: {}", refusal.list())),
                 Some(Cause::Denied(denied)) => return refused(denied.rule()),
-                Some(Cause::Limit(reached)) => return refused(format!("limit: {}", reached.what)),
+                Some(Cause::Limit(reached)) => return refused(format!("limit: {}", reached.resource)),
                 Some(cause @ Cause::NotSupported { .. }) => return refused(cause.to_string()),
                 Some(_) => return (Self::Failed, None),
             }

@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 #[cfg(feature = "websocket")]
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::Version;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
@@ -15,23 +13,22 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::admission::{HostPermit, HostSlot};
+use super::body::OutgoingBody;
 use super::config::HttpConfig;
 use super::error::{HttpError, Peer, UrlError};
-use super::fields::{Excess, HeadLimits};
-use super::host_limit::{HostPermit, HostSlot};
-use super::request::Hop;
-use super::retry::{Failure, Lost};
+use super::hop::{self, Hop};
+use super::retry::Failure;
 use super::tls;
-use super::upload::Outgoing;
-use super::wire::{Answered, Observed, Reservation, Wire};
+use super::wire::{AnsweredStream, Excess, HeadLimits, Lost, Observed, Reservation, Wire};
 use crate::audit::Recording;
 use crate::limits::{Counted, Permit};
 use crate::network::{BoxFuture, BoxStream};
 use crate::reach::Reach;
 
 /// A connection that speaks HTTP. It is closed when the last handle to it is dropped, whatever it is doing then.
-pub(super) struct Connection {
-    sender: Sender,
+pub(crate) struct Connection {
+    sender: RequestSender,
     /// Cancelled once no further request is to go over the connection. Those on their way may go on.
     spent: CancellationToken,
     /// Closes it.
@@ -49,22 +46,20 @@ pub(super) struct Connection {
     /// The place of the request that this handle is for, over HTTP/2 and until it is sent.
     reservation: Option<Reservation>,
     /// The stream of that request, once it is answered.
-    answered: Option<Answered>,
+    answered: Option<AnsweredStream>,
 }
 
 /// Which connection it is. It does not keep the connection open.
-pub(super) struct Identity(Weak<DropGuard>);
+pub(crate) struct ConnectionId(Weak<DropGuard>);
 
-enum Sender {
-    Http1(http1::SendRequest<Outgoing>),
-    Http2(http2::SendRequest<Outgoing>),
+enum RequestSender {
+    Http1(http1::SendRequest<OutgoingBody>),
+    Http2(http2::SendRequest<OutgoingBody>),
 }
-
-type Message = http::Request<Outgoing>;
 
 impl Connection {
     /// Speaks HTTP over `stream`, inside TLS if there is a name to prove.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         stream: Counted,
         reach: Reach,
         server_name: Option<ServerName<'static>>,
@@ -89,22 +84,23 @@ impl Connection {
         };
         let (wire, observed) = Wire::new(stream, is_http2.then_some(limits), slot.clone());
         let opened = if is_http2 { http2(wire, limits).await } else { http1(wire, config).await };
-        let Opened { sender, spent, open } = opened.map_err(|error| HttpError::of_connection(peer, error))?;
+        let OpenedHttp { sender, spent, open } =
+            opened.map_err(|error| HttpError::of_connection(peer, error))?;
         let (reservation, answered) = (None, None);
         Ok(Self { sender, spent, open, permit, slot, reach, peer: None, observed, reservation, answered })
     }
 
     /// The same, to `peer`.
-    pub(super) fn with_peer(self, peer: Option<SocketAddr>) -> Self {
+    pub(crate) fn with_peer(self, peer: Option<SocketAddr>) -> Self {
         Self { peer, ..self }
     }
 
     /// Another handle to the connection, if it carries several requests at a time.
-    pub(super) fn share(&self) -> Option<Self> {
+    pub(crate) fn share(&self) -> Option<Self> {
         match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender) => Some(Self {
-                sender: Sender::Http2(sender.clone()),
+            RequestSender::Http1(_) => None,
+            RequestSender::Http2(sender) => Some(Self {
+                sender: RequestSender::Http2(sender.clone()),
                 spent: self.spent.clone(),
                 open: Arc::clone(&self.open),
                 permit: self.permit.clone(),
@@ -119,83 +115,83 @@ impl Connection {
     }
 
     /// Whether it carries several requests at a time.
-    pub(super) const fn is_shared(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.sender, RequestSender::Http2(_))
     }
 
     /// Whether nothing is sent over it, and nothing else holds it.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.open) == 1
     }
 
     /// A request uses it from now on. One that carries several has a permit of its own.
-    pub(super) fn use_with(&self, permit: HostPermit) {
+    pub(crate) fn use_with(&self, permit: HostPermit) {
         if !self.is_shared() {
-            self.slot.occupy(permit);
+            self.slot.hold(permit);
         }
     }
 
     /// Its place among those to the host.
-    pub(super) const fn slot(&self) -> &HostSlot {
+    pub(crate) const fn slot(&self) -> &HostSlot {
         &self.slot
     }
 
     /// Which connection it is, for as long as that is open.
-    pub(super) fn identity(&self) -> Identity {
-        Identity(Arc::downgrade(&self.open))
+    pub(crate) fn identity(&self) -> ConnectionId {
+        ConnectionId(Arc::downgrade(&self.open))
     }
 
-    pub(super) fn is(&self, identity: &Identity) -> bool {
+    pub(crate) fn is(&self, identity: &ConnectionId) -> bool {
         std::ptr::eq(Arc::as_ptr(&self.open), identity.0.as_ptr())
     }
 
     /// Closes it, if nothing else holds it. It does not count any more then, though its task may take a moment to end.
-    pub(super) fn close(self) {
+    pub(crate) fn close(self) {
         if self.is_idle() {
             self.permit.release();
         }
     }
 
     /// Whether a request can be sent now.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         let is_ready = match &self.sender {
-            Sender::Http1(sender) => sender.is_ready(),
-            Sender::Http2(sender) => sender.is_ready(),
+            RequestSender::Http1(sender) => sender.is_ready(),
+            RequestSender::Http2(sender) => sender.is_ready(),
         };
         is_ready && !self.spent.is_cancelled()
     }
 
     /// Waits until a request can be sent, and says whether that will ever be.
-    pub(super) async fn ready(&mut self) -> bool {
+    pub(crate) async fn ready(&mut self) -> bool {
         match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender) => sender.ready().await.is_ok(),
+            RequestSender::Http1(sender) => sender.ready().await.is_ok(),
+            RequestSender::Http2(sender) => sender.ready().await.is_ok(),
         }
     }
 
     /// Cancelled once no further request is to go over the connection: the server takes none, or it is closed, or
-    /// whoever cancels this has reason to think that it is dead.
-    pub(super) const fn spent(&self) -> &CancellationToken {
+    /// it may be dead.
+    pub(crate) const fn spent(&self) -> &CancellationToken {
         &self.spent
     }
 
     /// What it leads to.
-    pub(super) const fn reach(&self) -> Reach {
+    pub(crate) const fn reach(&self) -> Reach {
         self.reach
     }
 
     /// What has arrived on it.
-    pub(super) fn observed(&self) -> &Observed {
+    pub(crate) fn observed(&self) -> &Observed {
         &self.observed
     }
 
     /// What is too much in the trailers of the response, over HTTP/2.
-    pub(super) fn excess_of_trailers(&self) -> Option<Excess> {
+    pub(crate) fn excess_of_trailers(&self) -> Option<Excess> {
         self.answered.and_then(|answered| self.observed.take_excess(answered))
     }
 
     /// Waits until the server takes the request of this handle. Returns whether it ever will.
-    pub(super) async fn enter(&mut self) -> bool {
+    pub(crate) async fn enter(&mut self) -> bool {
         if self.is_shared() {
             self.reservation = self.observed.reserve(&self.spent).await;
             return self.reservation.is_some();
@@ -205,7 +201,7 @@ impl Connection {
 
     /// Sends `hop`, and waits for the head of the response. The request must have [entered](Self::enter). `recording` counts
     /// what is sent of it, and the head.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         hop: &Hop,
         recording: &Recording,
@@ -213,16 +209,16 @@ impl Connection {
         recording.set_peer(self.peer);
         let received = self.observed.begin();
         let sent = match &mut self.sender {
-            Sender::Http1(sender) => {
-                let sent = sender.try_send_request(message(hop, Version::HTTP_11, recording)?).await;
+            RequestSender::Http1(sender) => {
+                let sent = sender.try_send_request(hop.message(Version::HTTP_11, recording)?).await;
                 sent.map_err(|error| {
                     let is_unanswered = self.observed.received() == received;
                     let lost = Lost { is_unanswered, is_unsent: false, is_unprocessed: false, excess: None };
                     (error, lost)
                 })
             }
-            Sender::Http2(sender) => {
-                let message = message(hop, Version::HTTP_2, recording)?;
+            RequestSender::Http2(sender) => {
+                let message = hop.message(Version::HTTP_2, recording)?;
                 let reservation = self.reservation.take().expect("the request has entered");
                 let (sending, handed) = reservation.hand(|| sender.try_send_request(message));
                 match sending.await {
@@ -237,7 +233,7 @@ impl Connection {
         if let Ok(response) = &sent
             && recording.is_on()
         {
-            recording.add_received(head_len(STATUS_LINE, response.headers()));
+            recording.add_received(hop::response_head_len(response.headers()));
         }
         Ok(sent.map_err(|(error, lost)| {
             let is_unsent = lost.is_unsent || error.message().is_some();
@@ -247,16 +243,16 @@ impl Connection {
 }
 
 /// What a handshake of HTTP makes.
-struct Opened {
-    sender: Sender,
+struct OpenedHttp {
+    sender: RequestSender,
     spent: CancellationToken,
     open: Arc<DropGuard>,
 }
 
 /// The stream of a connection that a server has switched to another protocol with `response`, and what has arrived on it
-/// behind the head.
+/// after the head.
 #[cfg(feature = "websocket")]
-pub(super) async fn switched(response: &mut http::Response<Incoming>) -> hyper::Result<(BoxStream, Bytes)> {
+pub(crate) async fn switched(response: &mut http::Response<Incoming>) -> hyper::Result<(BoxStream, Bytes)> {
     let upgraded = hyper::upgrade::on(response).await?;
     Ok(match upgraded.downcast::<TokioIo<Wire>>() {
         Ok(parts) => (parts.io.into_inner().into_inner(), parts.read_buf),
@@ -264,32 +260,32 @@ pub(super) async fn switched(response: &mut http::Response<Incoming>) -> hyper::
     })
 }
 
-async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<Opened> {
+async fn http1(wire: Wire, config: &HttpConfig) -> hyper::Result<OpenedHttp> {
     let mut builder = http1::Builder::new();
     builder.max_headers(config.max_response_headers);
     builder.max_header_size(usize::try_from(config.max_response_head).unwrap_or(usize::MAX));
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-    let tasks = Tasks::new();
+    let tasks = ConnectionTasks::new();
     let open = tasks.closer();
     // A server that switches to another protocol unasked finds that nothing takes the stream.
     let spent = tasks.spawn_main(driver.with_upgrades());
-    Ok(Opened { sender: Sender::Http1(sender), spent, open })
+    Ok(OpenedHttp { sender: RequestSender::Http1(sender), spent, open })
 }
 
-async fn http2(wire: Wire, limits: HeadLimits) -> hyper::Result<Opened> {
-    let tasks = Tasks::new();
+async fn http2(wire: Wire, limits: HeadLimits) -> hyper::Result<OpenedHttp> {
+    let tasks = ConnectionTasks::new();
     let open = tasks.closer();
     let mut builder = http2::Builder::new(tasks.clone());
     // A head that exceeds this fails without a reason, so it has to exceed the limits, too.
     builder.max_header_list_size(u32::try_from(limits.decoded()).unwrap_or(u32::MAX));
     // Nothing that a server pushes is asked for.
     let (sender, driver) = builder.handshake(TokioIo::new(wire)).await?;
-    Ok(Opened { sender: Sender::Http2(sender), spent: tasks.spawn_main(driver), open })
+    Ok(OpenedHttp { sender: RequestSender::Http2(sender), spent: tasks.spawn_main(driver), open })
 }
 
 /// Runs what drives a connection, until we close that.
 #[derive(Clone)]
-struct Tasks {
+struct ConnectionTasks {
     closed: CancellationToken,
     frames: Arc<Mutex<FrameTask>>,
 }
@@ -302,7 +298,7 @@ enum FrameTask {
     Taken,
 }
 
-impl Tasks {
+impl ConnectionTasks {
     fn new() -> Self {
         Self { closed: CancellationToken::new(), frames: Arc::new(Mutex::new(FrameTask::Awaited)) }
     }
@@ -348,7 +344,7 @@ impl Tasks {
     }
 }
 
-impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for ConnectionTasks {
     fn execute(&self, task: F) {
         let mut frames = self.frames();
         if matches!(*frames, FrameTask::Awaited) {
@@ -364,71 +360,5 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Tasks 
         tokio::spawn(async move {
             let _ = closed.run_until_cancelled(task).await;
         });
-    }
-}
-
-/// `hop`, as `version` writes it.
-fn message(hop: &Hop, version: Version, recording: &Recording) -> Result<Message, UrlError> {
-    let authority = hop.target.authority();
-    let path: PathAndQuery = hop.target.path().parse().map_err(|_| UrlError::Path)?;
-    let mut message = http::Request::new(hop.body.attempt(recording));
-    *message.method_mut() = hop.method.clone();
-    *message.version_mut() = version;
-    if version == Version::HTTP_2 {
-        let uri = Uri::builder().scheme(hop.target.url.scheme()).authority(authority).path_and_query(path);
-        *message.uri_mut() = uri.build().map_err(|_| UrlError::Path)?;
-        *message.headers_mut() = hop.headers.clone();
-    } else {
-        *message.uri_mut() = path.into();
-        let headers = message.headers_mut();
-        headers.reserve(hop.headers.len() + 1);
-        headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| UrlError::Path)?);
-        for (name, value) in &hop.headers {
-            headers.append(name, value.clone());
-        }
-    }
-    frame_body(hop, version, message.headers_mut());
-    if recording.is_on() {
-        let request_line = hop.method.as_str().len() + hop.target.path().len() + " HTTP/1.1\r\n ".len();
-        let host = if version == Version::HTTP_2 { "host: \r\n".len() + authority.len() } else { 0 };
-        recording.add_sent(head_len(request_line + host, message.headers()));
-    }
-    // Last, so that nothing but the connection has it.
-    if let Some(secret) = &hop.secret {
-        secret.write(message.headers_mut());
-    }
-    Ok(message)
-}
-
-/// The length of `HTTP/1.1 200` with the end of the line.
-const STATUS_LINE: usize = 15;
-
-/// How many bytes a head has, as HTTP/1.1 writes it: its first line, its fields, and the empty line.
-fn head_len(first_line: usize, headers: &HeaderMap) -> usize {
-    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    first_line + fields.sum::<usize>() + 2
-}
-
-/// Says how the body is delimited, where hyper does not, and which trailers follow it.
-fn frame_body(hop: &Hop, version: Version, headers: &mut HeaderMap) {
-    let is_http1 = version == Version::HTTP_11;
-    if hop.accepts_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        if is_http1 {
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-    }
-    let trailers = hop.body.trailers();
-    for name in trailers {
-        headers.append(TRAILER, name.clone().into());
-    }
-    if hop.body.is_empty() && trailers.is_empty() {
-        // Of a request with a body that happens to be empty servers want to know that (RFC 9110, section 8.6).
-        if [Method::POST, Method::PUT, Method::PATCH].contains(&hop.method) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-    } else if is_http1 && (hop.body.length().is_none() || !trailers.is_empty()) {
-        // hyper would send a `GET` without its body, and no trailers after a known length.
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }

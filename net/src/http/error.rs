@@ -1,17 +1,18 @@
-//! Why there is no response.
+//! The errors of requests.
 
 use std::fmt::{self, Display};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
+use serde_json::error::Category;
 
-use super::credentials::CredentialsError;
+use super::body::BodyError;
 use super::events::EventError;
-use super::json::JsonError;
+use super::headers::CredentialsError;
 use super::retry;
-use super::upload::BodyError;
 use crate::endpoint::{Endpoint, HostError};
 use crate::error::NetworkError;
 use crate::network::Route;
@@ -19,15 +20,14 @@ use crate::secrets::SecretError;
 use crate::settings::SettingPath;
 use crate::tls::is_of_rustls;
 
-/// A request could not be made, or its response could not be had. None of these ever means that another network was
-/// tried.
+/// A request failed, or its response could not be read. No error means that another network was tried.
 ///
-/// What is shown names hosts and routes. It does not show paths, queries, headers or bodies, where secrets may be.
-#[derive(Debug, thiserror::Error)]
+/// Messages name hosts and routes. They do not show paths, queries, headers or bodies, where secrets may be.
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// No request can go to the URL.
-    #[error("the URL is not one that a request can go to")]
+    /// The URL is not valid for a request.
+    #[error("the URL is not valid for a request")]
     Url(#[from] UrlError),
     /// Requests of this method are not made.
     #[error("a request cannot have the method {method}")]
@@ -35,8 +35,8 @@ pub enum HttpError {
         /// The method.
         method: Method,
     },
-    /// A header has a name or a value that none has.
-    #[error("a header has a name or a value that no header has")]
+    /// The name or value of a header is not valid.
+    #[error("a header has an invalid name or value")]
     InvalidHeader,
     /// The client alone decides on this header.
     #[error("a request cannot be given the header `{name}`; the client sets it, or must not send it")]
@@ -72,7 +72,7 @@ pub enum HttpError {
     Credentials(#[from] CredentialsError),
     /// The system has no random bytes, of which the boundary of a multipart body and the key of a WebSocket are made.
     #[error("the system has no random bytes, which the request needs")]
-    Random(#[source] io::Error),
+    Random(#[source] Arc<io::Error>),
     /// What was to be the body cannot be written as JSON.
     #[error("the body cannot be written as JSON")]
     Encode(#[source] JsonError),
@@ -93,8 +93,8 @@ pub enum HttpError {
         /// The most that it can be.
         max: u64,
     },
-    /// The configuration of TLS makes no sense.
-    #[error("TLS cannot be configured so")]
+    /// The configuration of TLS is not valid.
+    #[error("the configuration of TLS is not valid")]
     TlsConfig(#[source] rustls::Error),
     /// A file that the settings of TLS name cannot be used.
     #[error("`{setting}`: {} cannot be used", path.display())]
@@ -104,7 +104,7 @@ pub enum HttpError {
         /// The file.
         path: PathBuf,
         /// Why. It shows nothing of what is in the file.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The operating system has no root certificates, and the configuration asks for them.
     #[error("`{setting}` is \"system\", and the certificates of the system cannot be read")]
@@ -112,18 +112,18 @@ pub enum HttpError {
         /// The setting.
         setting: SettingPath,
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
-    /// The network is not there, or made no connection.
+    /// The network is missing, or failed to connect.
     #[error(transparent)]
-    Network(Box<NetworkError>),
-    /// A connection was made, and the server is not proven to be who it is to be.
+    Network(Arc<NetworkError>),
+    /// The server did not prove its identity.
     #[error("no TLS with {peer}")]
     Tls {
         /// The server.
         peer: Peer,
         /// Why. Where certificates are to blame there is an [`rustls::Error`] in it.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A connection was made, and the server shows the certificate of an authority as its own.
     #[error(
@@ -135,7 +135,7 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// What rustls says.
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// A connection was made, and no trusted authority issued the certificate of the server.
     #[error("no TLS with {peer}: the issuer of the certificate is not trusted; add it to `ca_files`")]
@@ -143,7 +143,7 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// What rustls says.
-        error: io::Error,
+        error: Arc<io::Error>,
     },
     /// The connection broke before the response was whole. Whether the server got the request is not known.
     #[error("the connection to {peer} broke before the response was whole")]
@@ -151,7 +151,7 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// How, the first time that it is reported.
-        source: Option<hyper::Error>,
+        source: Option<Arc<hyper::Error>>,
     },
     /// Each connection that was made for the request ended, or had something arrive on it, before the request was sent.
     #[error("the request was not sent to {peer}: none of {attempts} connections could carry it")]
@@ -161,7 +161,7 @@ pub enum HttpError {
         /// How many connections were tried.
         attempts: u32,
         /// How the last of them failed.
-        source: hyper::Error,
+        source: Arc<hyper::Error>,
     },
     /// The server did not process the request, as it said, however often it was sent.
     #[error("{peer} did not process the request, which was sent {attempts} times")]
@@ -171,7 +171,7 @@ pub enum HttpError {
         /// How often the request was sent.
         attempts: u32,
         /// How the last attempt failed.
-        source: hyper::Error,
+        source: Arc<hyper::Error>,
     },
     /// No connection to the host became free in time.
     #[error(
@@ -189,7 +189,7 @@ pub enum HttpError {
         /// The server.
         peer: Peer,
         /// How.
-        source: hyper::Error,
+        source: Arc<hyper::Error>,
     },
     /// The head of the response is longer than [`HttpConfig::max_response_head`](super::HttpConfig::max_response_head)
     /// allows.
@@ -249,7 +249,7 @@ pub enum HttpError {
         /// The encoding.
         encoding: &'static str,
         /// What is wrong, the first time that it is reported.
-        source: Option<io::Error>,
+        source: Option<Arc<io::Error>>,
     },
     /// Decoding what the unit receives would take more memory than
     /// [`HttpConfig::max_decoder_memory`](super::HttpConfig::max_decoder_memory) allows.
@@ -279,7 +279,7 @@ pub enum HttpError {
         /// How long nothing may move.
         limit: Duration,
     },
-    /// The time for everything was over.
+    /// The request took longer than allowed.
     #[error("the request to {peer} was not done within {limit:?}")]
     TimedOut {
         /// The server that was asked first, or the one whose body was read.
@@ -321,8 +321,7 @@ pub enum HttpError {
         /// Where to: the scheme and the host, as far as there are any.
         to: String,
         /// Why not.
-        #[source]
-        why: RedirectError,
+        source: RedirectError,
     },
     /// The body of the response is not UTF-8, and text was asked for.
     #[error("the body of the response from {peer} is not UTF-8")]
@@ -341,8 +340,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// Whether the same request may succeed later with nobody changing the configuration. Whether it may be made
-    /// twice is another question: the server may have got it the first time.
+    /// Returns whether the same request may succeed later with the same configuration. It may not be safe to send twice:
+    /// the server may have received it the first time.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Network(error) => error.is_retryable(),
@@ -372,30 +371,30 @@ impl HttpError {
     }
 
     /// What hyper reports of a connection to `peer`.
-    pub(super) fn of_connection(peer: &Peer, source: hyper::Error) -> Self {
+    pub(crate) fn of_connection(peer: &Peer, source: hyper::Error) -> Self {
         let peer = peer.clone();
         // Over HTTP/2 it is this side that resets what breaks the protocol.
         if source.is_parse() || retry::of_h2(&source).is_some_and(h2::Error::is_library) {
-            Self::Protocol { peer, source }
+            Self::Protocol { peer, source: Arc::new(source) }
         } else {
-            Self::Broken { peer, source: Some(source) }
+            Self::Broken { peer, source: Some(Arc::new(source)) }
         }
     }
 }
 
 impl From<NetworkError> for HttpError {
     fn from(error: NetworkError) -> Self {
-        Self::Network(Box::new(error))
+        Self::Network(Arc::new(error))
     }
 }
 
-/// A server, and what is between it and us.
+/// A server, and the route to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Peer {
     /// The server.
     pub endpoint: Endpoint,
-    /// What the connection goes through.
+    /// The route of the connection.
     pub route: Route,
 }
 
@@ -405,17 +404,17 @@ impl Display for Peer {
     }
 }
 
-/// No request can go to a URL. The URL itself is not shown, because there may be secrets in it.
+/// A URL is not valid for a request. The URL itself is not shown, because there may be secrets in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UrlError {
-    /// It is none.
+    /// It is not a valid URL.
     #[error(transparent)]
     Invalid(#[from] url::ParseError),
-    /// Its scheme is another.
+    /// Its scheme is not `http` or `https`.
     #[error("the scheme must be `http` or `https`")]
     Scheme,
-    /// Its scheme is another, and a WebSocket was asked for.
+    /// Its scheme is not `ws` or `wss`.
     #[error("the scheme must be `ws` or `wss`")]
     WebSocketScheme,
     /// There is a user name or a password in it.
@@ -424,7 +423,7 @@ pub enum UrlError {
     /// It has no host.
     #[error("the host is missing")]
     NoHost,
-    /// Its host is none.
+    /// Its host is not valid.
     #[error(transparent)]
     Host(#[from] HostError),
     /// Its port is zero.
@@ -464,4 +463,76 @@ pub enum RedirectError {
     /// It would send the body of the request again, which is a stream of which more was read than is kept.
     #[error("the body of the request is a stream, and was sent already; send it to where the redirect leads")]
     Streamed,
+}
+
+/// JSON could not be read or written. What was read or written is not shown, because there may be secrets in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonError {
+    category: Category,
+    line: usize,
+    column: usize,
+}
+
+impl JsonError {
+    /// What kind of error it is.
+    pub const fn category(&self) -> Category {
+        self.category
+    }
+
+    /// The line, counted from 1, or 0 where there is none.
+    pub const fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The column, counted from 1, or 0 where there is none.
+    pub const fn column(&self) -> usize {
+        self.column
+    }
+}
+
+/// Without the message, which quotes values.
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self { category: error.classify(), line: error.line(), column: error.column() }
+    }
+}
+
+impl Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.category {
+            Category::Io => "it could not be read or written",
+            Category::Syntax => "it is not valid JSON",
+            Category::Data => "a value is not what it should be",
+            Category::Eof => "it ends too early",
+        })?;
+        if self.line > 0 {
+            write!(f, ", at line {} column {}", self.line, self.column)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_and_where_and_shows_no_value() {
+        let error = |text: &str| JsonError::from(serde_json::from_str::<[u8; 2]>(text).unwrap_err());
+        let cases = [
+            ("[1,\n \"31337\"]", "a value is not what it should be, at line 2 column 8"),
+            ("[1,", "it ends too early, at line 1 column 3"),
+            ("[31337 31337]", "a value is not what it should be, at line 1 column 6"),
+            ("31337x", "a value is not what it should be, at line 1 column 5"),
+            ("[1, x]", "it is not valid JSON, at line 1 column 5"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(error(text).to_string(), expected, "{text}");
+            assert!(!format!("{:?}", error(text)).contains("31337"), "{text}");
+        }
+        let error = serde_json::to_string(&std::collections::HashMap::from([([1], 1)])).unwrap_err();
+        assert_eq!(JsonError::from(error).to_string(), "it is not valid JSON", "and has no place");
+    }
 }

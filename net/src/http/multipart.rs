@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -14,8 +15,8 @@ use data_encoding::HEXLOWER;
 use http::HeaderValue;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
+use super::body::{Body, BodyError, Content, Unread};
 use super::error::HttpError;
-use super::upload::{Body, BodyError, Content, Unread};
 
 /// A form of [parts](Part), for [`Request::multipart`](super::Request::multipart). The parts keep their order, and names
 /// may repeat.
@@ -67,9 +68,9 @@ impl Form {
     }
 
     /// The body, and its `Content-Type`.
-    pub(super) fn encode(self) -> Result<(Body, HeaderValue), HttpError> {
+    pub(crate) fn encode(self) -> Result<(Body, HeaderValue), HttpError> {
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| HttpError::Random(error.into()))?;
+        getrandom::fill(&mut random).map_err(|error| HttpError::Random(Arc::new(error.into())))?;
         let boundary = HEXLOWER.encode(&random);
         let content_type = format!("multipart/form-data; boundary={boundary}");
         let content_type = HeaderValue::try_from(content_type).map_err(|_| HttpError::InvalidHeader)?;
@@ -84,7 +85,7 @@ impl Form {
             self.parts.iter().filter_map(|(_, part)| part.body.as_bytes()).map(<[u8]>::len).sum();
         let heads_len: usize = heads.iter().map(String::len).sum();
         let mut text = BytesMut::with_capacity(delimiters + heads_len + bodies);
-        let mut written = Written::default();
+        let mut written = EncodedForm::default();
         for (number, ((_, part), head)) in (1..).zip(self.parts.into_iter().zip(heads)) {
             text.put(format!("--{boundary}\r\n").as_bytes());
             text.put(head.as_bytes());
@@ -107,13 +108,13 @@ impl Form {
 }
 
 /// A form with parts that are streams, as it is sent.
-struct Written {
-    pieces: VecDeque<Piece>,
+struct EncodedForm {
+    pieces: VecDeque<FormPiece>,
     /// How many bytes there are left, if that is known.
     left: Option<u64>,
 }
 
-enum Piece {
+enum FormPiece {
     Text(Bytes),
     Part { number: usize, body: Box<Unread> },
 }
@@ -126,21 +127,21 @@ struct PartError {
     source: BodyError,
 }
 
-impl Default for Written {
+impl Default for EncodedForm {
     fn default() -> Self {
         Self { pieces: VecDeque::new(), left: Some(0) }
     }
 }
 
-impl Written {
+impl EncodedForm {
     fn text(&mut self, text: Bytes) {
         self.add_length(u64::try_from(text.len()).ok());
-        self.pieces.push_back(Piece::Text(text));
+        self.pieces.push_back(FormPiece::Text(text));
     }
 
     fn stream(&mut self, number: usize, body: Unread) {
         self.add_length(body.length());
-        self.pieces.push_back(Piece::Part { number, body: Box::new(body) });
+        self.pieces.push_back(FormPiece::Part { number, body: Box::new(body) });
     }
 
     fn add_length(&mut self, length: Option<u64>) {
@@ -154,7 +155,7 @@ impl Written {
     }
 }
 
-impl HttpBody for Written {
+impl HttpBody for EncodedForm {
     type Data = Bytes;
     type Error = PartError;
 
@@ -165,12 +166,12 @@ impl HttpBody for Written {
         loop {
             match self.pieces.front_mut() {
                 None => return Poll::Ready(None),
-                Some(Piece::Text(text)) => {
+                Some(FormPiece::Text(text)) => {
                     let text = std::mem::take(text);
                     self.pieces.pop_front();
                     return self.sent(text);
                 }
-                Some(Piece::Part { number, body }) => {
+                Some(FormPiece::Part { number, body }) => {
                     let number = *number;
                     match ready!(body.poll_data(context)) {
                         Ok(Some(data)) => return self.sent(data),

@@ -1,28 +1,27 @@
-//! What is asked for.
+//! A request, as the caller describes it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use url::Url;
+use url::form_urlencoded::byte_serialize;
 
+use super::body::Body;
 use super::error::{HttpError, UrlError};
-use super::header_names::{is_not_a_trailer, is_reserved, is_secret};
+use super::headers::{basic_credentials, bearer_credentials, check_name, is_secret};
+use super::hop::Hop;
 use super::multipart::Form;
-use super::secret::SecretHeader;
 use super::target::Target;
-use super::upload::Body;
-use super::{credentials, urlencoded};
 use crate::endpoint::Endpoint;
 use crate::secrets::SecretId;
 
 /// A request for [`HttpClient::send`](super::HttpClient::send).
 ///
 /// It has the headers that it is given, those that say where it goes and how long its body is, and an `Accept-Encoding`
-/// that is the same for all requests. Nothing says who sent it: there is no `User-Agent`, no `Referer`, no cookie.
+/// that is the same for all requests. Nothing identifies the sender: there is no `User-Agent`, no `Referer`, no cookie.
 ///
 /// ```
 /// use frame_net::http::{HttpError, Request};
@@ -34,17 +33,17 @@ use crate::secrets::SecretId;
 /// ```
 #[derive(Clone)]
 pub struct Request {
-    pub(super) hop: Hop,
-    pub(super) time_limit: Option<Duration>,
-    pub(super) steps: StepLimits,
-    pub(super) max_redirects: Option<usize>,
-    pub(super) max_response_body: Option<u64>,
-    pub(super) is_streamed: bool,
-    pub(super) has_own_connection: bool,
-    pub(super) stall_limit: Option<Duration>,
-    pub(super) decodes: bool,
+    pub(crate) hop: Hop,
+    pub(crate) time_limit: Option<Duration>,
+    pub(crate) steps: StepLimits,
+    pub(crate) max_redirects: Option<usize>,
+    pub(crate) max_response_body: Option<u64>,
+    pub(crate) is_streamed: bool,
+    pub(crate) has_own_connection: bool,
+    pub(crate) stall_limit: Option<Duration>,
+    pub(crate) decodes: bool,
     /// The secret that it is to carry.
-    pub(super) secret: Option<SecretId>,
+    pub(crate) secret: Option<SecretId>,
     content_type: ContentType,
 }
 
@@ -61,42 +60,9 @@ enum ContentType {
 
 /// How long single steps may take, beside the limit for everything.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct StepLimits {
-    pub(super) connect: Option<Duration>,
-    pub(super) answer: Option<Duration>,
-}
-
-/// What is sent to one server. A redirect makes the next of it.
-#[derive(Clone)]
-pub(super) struct Hop {
-    pub(super) method: Method,
-    pub(super) target: Target,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Body,
-    /// Whether the server is told that trailers are read.
-    pub(super) accepts_trailers: bool,
-    /// Whether the body may go to another origin.
-    pub(super) forwards_body: bool,
-    /// Whether the redirects that led here began at a public host, or passed one.
-    pub(super) is_from_public: bool,
-    /// What is added when it is written to a connection.
-    pub(super) secret: Option<Arc<SecretHeader>>,
-}
-
-/// Refuses a header that the client alone decides on.
-pub(super) fn check_name(name: &HeaderName) -> Result<(), HttpError> {
-    if is_reserved(name) {
-        return Err(HttpError::ReservedHeader { name: name.clone() });
-    }
-    Ok(())
-}
-
-/// Refuses a trailer that no body can have.
-pub(super) fn check_trailer(name: &HeaderName) -> Result<(), HttpError> {
-    if is_not_a_trailer(name) {
-        return Err(HttpError::InvalidTrailer { name: name.clone() });
-    }
-    check_name(name)
+pub(crate) struct StepLimits {
+    pub(crate) connect: Option<Duration>,
+    pub(crate) answer: Option<Duration>,
 }
 
 /// Far below what a [`HeaderMap`] can hold: where it is full some of its methods panic, and so do those who add to it.
@@ -119,30 +85,19 @@ impl Request {
     /// As in the Fetch standard, `DELETE`, `GET`, `HEAD`, `OPTIONS`, `POST` and `PUT` may be given in lower case. Other
     /// methods are sent as they are.
     ///
-    /// An international name is taken in its ASCII form. What is behind `#` is not sent.
+    /// An international name is sent in its ASCII form. What follows `#` is not sent.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there, and [`HttpError::Method`] for `CONNECT`, which asks for a tunnel.
+    /// [`HttpError::Url`] if the URL is not valid for a request, and [`HttpError::Method`] for `CONNECT`, which asks for a tunnel.
     pub fn new(method: Method, url: &str) -> Result<Self, HttpError> {
         if method.as_str().eq_ignore_ascii_case("connect") {
             return Err(HttpError::Method { method });
         }
         let method = normalized(method);
         let target = Target::parse(url)?;
-        let (headers, body) = (HeaderMap::new(), Body::default());
-        let hop = Hop {
-            method,
-            target,
-            headers,
-            body,
-            accepts_trailers: false,
-            forwards_body: false,
-            is_from_public: false,
-            secret: None,
-        };
         Ok(Self {
-            hop,
+            hop: Hop::new(method, target),
             time_limit: None,
             steps: StepLimits::default(),
             max_redirects: None,
@@ -160,7 +115,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn get(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::GET, url)
     }
@@ -169,7 +124,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn post(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::POST, url)
     }
@@ -178,7 +133,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn head(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::HEAD, url)
     }
@@ -187,7 +142,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn put(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::PUT, url)
     }
@@ -196,7 +151,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn patch(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::PATCH, url)
     }
@@ -205,7 +160,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HttpError::Url`] if no request can go there.
+    /// [`HttpError::Url`] if the URL is not valid for a request.
     pub fn delete(url: &str) -> Result<Self, HttpError> {
         Self::new(Method::DELETE, url)
     }
@@ -238,7 +193,7 @@ impl Request {
             let before = query.len();
             // Nothing is encoded that cannot fit.
             if name.len().saturating_add(value.len()) < left {
-                urlencoded::append(&mut query, name, value);
+                append_pair(&mut query, name, value);
             }
             let appended = query.len() - before;
             if appended == 0 || appended > left {
@@ -252,7 +207,7 @@ impl Request {
         Ok(self)
     }
 
-    /// With this header, beside others of its name.
+    /// Adds this header, beside others of its name.
     ///
     /// Secrets go to the origin of the URL, and not to others that it redirects to. These are `Authorization`, `Cookie`,
     /// `Cookie2`, `Proxy-Authenticate`, `Proxy-Authorization`, `WWW-Authenticate`, the usual names of keys and tokens
@@ -290,24 +245,24 @@ impl Request {
         Ok(self)
     }
 
-    /// With `Authorization: Basic`, in the place of another `Authorization`: a user name and a password, in UTF-8 (RFC 7617).
+    /// Sets `Authorization: Basic` to a user name and a password, in UTF-8 (RFC 7617). Replaces another `Authorization`.
     ///
     /// # Errors
     ///
     /// [`HttpError::Credentials`] if the user name contains `:`, or either contains a control character, and
     /// [`HttpError::TooManyHeaders`] if there is no room for the header.
     pub fn basic_auth(self, username: &str, password: &str) -> Result<Self, HttpError> {
-        self.authorization(credentials::basic(username, password)?)
+        self.authorization(basic_credentials(username, password)?)
     }
 
-    /// With `Authorization: Bearer`, in the place of another `Authorization` (RFC 6750).
+    /// Sets `Authorization: Bearer` (RFC 6750). Replaces another `Authorization`.
     ///
     /// # Errors
     ///
     /// [`HttpError::Credentials`] if the token is empty or has other characters than visible ASCII, and
     /// [`HttpError::TooManyHeaders`] if there is no room for the header.
     pub fn bearer_auth(self, token: &str) -> Result<Self, HttpError> {
-        self.authorization(credentials::bearer(token)?)
+        self.authorization(bearer_credentials(token)?)
     }
 
     /// Has the request carry the [secret](crate::secrets) `id`, which the frame of the dialer must have been granted. It is
@@ -326,32 +281,32 @@ impl Request {
         self.header(header::AUTHORIZATION, value)
     }
 
-    /// The method.
+    /// Returns the method.
     pub const fn method(&self) -> &Method {
         &self.hop.method
     }
 
-    /// The headers that it was given.
+    /// Returns the headers that it was given.
     pub const fn headers(&self) -> &HeaderMap {
         &self.hop.headers
     }
 
-    /// The URL that it goes to first. Its query may have secrets.
+    /// Returns the URL of the first server. Its query may contain secrets.
     pub const fn url(&self) -> &Url {
         &self.hop.target.url
     }
 
-    /// Where it goes first.
+    /// Returns the first server.
     pub const fn endpoint(&self) -> &Endpoint {
         &self.hop.target.origin.endpoint
     }
 
-    /// How many bytes its body has, if that is known.
+    /// Returns the length of its body, if that is known.
     pub fn body_length(&self) -> Option<u64> {
         self.hop.body.length()
     }
 
-    /// With this body: bytes, or a [stream](Body) of them.
+    /// Sets the body: bytes, or a [stream](Body) of them.
     ///
     /// While a stream is sent, [`HttpConfig::time_limit`](super::HttpConfig::time_limit) does not apply unless the
     /// request [sets](Self::time_limit) one, but [`stall_limit`](Self::stall_limit) does. It may be as long as
@@ -365,7 +320,7 @@ impl Request {
         self
     }
 
-    /// With this as its body, as JSON. If it has no `Content-Type` it gets that of JSON.
+    /// Sets the body to a value, as JSON. Adds the `Content-Type` of JSON if there is none.
     ///
     /// # Errors
     ///
@@ -376,7 +331,7 @@ impl Request {
         self.json_text(text)
     }
 
-    /// [`json`](Self::json), of what was written already.
+    /// Sets the body to text that is JSON already. Adds the `Content-Type` of JSON if there is none.
     ///
     /// # Errors
     ///
@@ -385,8 +340,8 @@ impl Request {
         self.typed(text.into(), "application/json")
     }
 
-    /// With a form as its body: pairs as HTML forms send them, in this order. Names may repeat. If it has no
-    /// `Content-Type` it gets `application/x-www-form-urlencoded`.
+    /// Sets the body to a form: pairs as HTML forms send them, in this order. Names may repeat. Adds the `Content-Type`
+    /// `application/x-www-form-urlencoded` if there is none.
     ///
     /// # Errors
     ///
@@ -397,12 +352,12 @@ impl Request {
     ) -> Result<Self, HttpError> {
         let mut text = String::new();
         for (name, value) in pairs {
-            urlencoded::append(&mut text, name.as_ref(), value.as_ref());
+            append_pair(&mut text, name.as_ref(), value.as_ref());
         }
-        self.typed(text.into(), urlencoded::MEDIA_TYPE)
+        self.typed(text.into(), FORM_MEDIA_TYPE)
     }
 
-    /// With a form of several parts as its body, as HTML forms with files send it, and with the `Content-Type` of that.
+    /// Sets the body to a form of several parts, as HTML forms with files send it, and sets its `Content-Type`.
     ///
     /// # Errors
     ///
@@ -440,35 +395,35 @@ impl Request {
         self.content_type = ContentType::Headers;
     }
 
-    /// With this in the place of [`HttpConfig::time_limit`](super::HttpConfig::time_limit).
+    /// Sets the limit of this request, in place of [`HttpConfig::time_limit`](super::HttpConfig::time_limit).
     #[must_use]
     pub fn time_limit(self, limit: Duration) -> Self {
         Self { time_limit: Some(limit), ..self }
     }
 
-    /// Whether the body goes along where a redirect with 307 or 308 leads to another origin. It does not unless given: such
-    /// a redirect is an error then.
+    /// Sets whether the body is sent on if a redirect with 307 or 308 leads to another origin. By default such a redirect is
+    /// an error.
     #[must_use]
     pub fn forward_body(mut self, does: bool) -> Self {
         self.hop.forwards_body = does;
         self
     }
 
-    /// With this in the place of [`HttpConfig::connect_limit`](super::HttpConfig::connect_limit).
+    /// Sets the limit of this request, in place of [`HttpConfig::connect_limit`](super::HttpConfig::connect_limit).
     #[must_use]
     pub fn connect_limit(mut self, limit: Duration) -> Self {
         self.steps.connect = Some(limit);
         self
     }
 
-    /// With this in the place of [`HttpConfig::answer_limit`](super::HttpConfig::answer_limit).
+    /// Sets the limit of this request, in place of [`HttpConfig::answer_limit`](super::HttpConfig::answer_limit).
     #[must_use]
     pub fn answer_limit(mut self, limit: Duration) -> Self {
         self.steps.answer = Some(limit);
         self
     }
 
-    /// Has the body of the response read as a stream, piece by piece, over a [connection of its own](Self::own_connection).
+    /// Reads the body of the response as a stream, piece by piece, over a [connection of its own](Self::own_connection).
     ///
     /// [`HttpConfig::time_limit`](super::HttpConfig::time_limit) ends with the head of the response then, unless the
     /// request [sets](Self::time_limit) one. [`stall_limit`](Self::stall_limit) applies to each piece, and
@@ -479,7 +434,7 @@ impl Request {
         Self { is_streamed: true, has_own_connection: true, ..self }
     }
 
-    /// Whether the request has a connection for itself, also over HTTP/2. One that was used before can serve it over
+    /// Sets whether the request has a connection for itself, also over HTTP/2. One that was used before can serve it over
     /// HTTP/1.1. Requests whose responses are [streamed](Self::streamed) have one, unless this says otherwise: a response
     /// that is not read takes up what all on its connection may have on their way.
     #[must_use]
@@ -487,15 +442,15 @@ impl Request {
         Self { has_own_connection: does, ..self }
     }
 
-    /// With this in the place of [`HttpConfig::stall_limit`](super::HttpConfig::stall_limit). It applies to what is
+    /// Sets the limit of this request, in place of [`HttpConfig::stall_limit`](super::HttpConfig::stall_limit). It applies to what is
     /// streamed.
     #[must_use]
     pub fn stall_limit(self, limit: Duration) -> Self {
         Self { stall_limit: Some(limit), ..self }
     }
 
-    /// Whether `gzip`, `br` and `zstd` are asked for, with `Accept-Encoding`, and decoded. They are unless this turns it
-    /// off, or the request has an `Accept-Encoding` or a `Range` of its own: the body is as it was sent then. With a
+    /// Sets whether `gzip`, `br` and `zstd` are asked for, with `Accept-Encoding`, and decoded. They are by default, unless
+    /// the request has an `Accept-Encoding` or a `Range` of its own. Otherwise the body is as it was sent. With a
     /// [secret](Self::secret) the server is asked not to encode it then, because the secret would not be found in it.
     #[must_use]
     pub fn decode(self, does: bool) -> Self {
@@ -510,7 +465,7 @@ impl Request {
     }
 
     /// Asks for events, as browsers do.
-    pub(super) fn for_events(mut self) -> Result<Self, HttpError> {
+    pub(crate) fn for_events(mut self) -> Result<Self, HttpError> {
         for (name, value) in [(header::ACCEPT, "text/event-stream"), (header::CACHE_CONTROL, "no-store")] {
             if !self.hop.headers.contains_key(&name) {
                 self = self.header(name, HeaderValue::from_static(value))?;
@@ -519,13 +474,13 @@ impl Request {
         Ok(self.streamed())
     }
 
-    /// With this in the place of [`HttpConfig::max_redirects`](super::HttpConfig::max_redirects).
+    /// Sets the limit of this request, in place of [`HttpConfig::max_redirects`](super::HttpConfig::max_redirects).
     #[must_use]
     pub fn max_redirects(self, limit: usize) -> Self {
         Self { max_redirects: Some(limit), ..self }
     }
 
-    /// With this in the place of [`HttpConfig::max_response_body`](super::HttpConfig::max_response_body).
+    /// Sets the limit of this request, in place of [`HttpConfig::max_response_body`](super::HttpConfig::max_response_body).
     #[must_use]
     pub fn max_response_body(self, limit: u64) -> Self {
         Self { max_response_body: Some(limit), ..self }
@@ -539,15 +494,46 @@ impl fmt::Debug for Request {
     }
 }
 
-impl fmt::Debug for Hop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.keys().collect();
-        f.debug_struct("Request")
-            .field("method", &self.method)
-            .field("target", &self.target)
-            .field("headers", &headers)
-            .field("body", &self.body)
-            .field("secret", &self.secret.as_ref().map(|secret| secret.id()))
-            .finish_non_exhaustive()
+/// The media type of a form whose pairs are percent-encoded.
+const FORM_MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
+
+/// Appends a pair to `text`, as `application/x-www-form-urlencoded` has it.
+///
+/// As in the URL standard, letters, digits and `*-._` are themselves, a space is `+`, and each byte of anything else is
+/// percent-encoded.
+fn append_pair(text: &mut String, name: &[u8], value: &[u8]) {
+    if !text.is_empty() && !text.ends_with('&') {
+        text.push('&');
+    }
+    text.extend(byte_serialize(name));
+    text.push('=');
+    text.extend(byte_serialize(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(pairs: &[(&str, &str)]) -> String {
+        let mut text = String::new();
+        for (name, value) in pairs {
+            append_pair(&mut text, name.as_bytes(), value.as_bytes());
+        }
+        text
+    }
+
+    #[test]
+    fn pairs_are_written_as_browsers_write_them() {
+        assert_eq!(encoded(&[]), "");
+        assert_eq!(encoded(&[("a", "1"), ("b", ""), ("", "c"), ("a", "2")]), "a=1&b=&=c&a=2");
+        assert_eq!(encoded(&[("a b", "c+d&e=f/g?h#i%")]), "a+b=c%2Bd%26e%3Df%2Fg%3Fh%23i%25");
+        assert_eq!(encoded(&[("*-._~", "é\r\n\0")]), "*-._%7E=%C3%A9%0D%0A%00");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_percent_encoded() {
+        let mut text = "a=1".to_owned();
+        append_pair(&mut text, b"b", &[0xff, b' ']);
+        assert_eq!(text, "a=1&b=%FF+");
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use h2::Reason;
 use http::Method;
 
-use super::fields::Excess;
+use super::wire::{Excess, Lost};
 
 /// Why a request got no response, by what is known of the server's part in it.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     /// Nothing of the request was sent.
     Unsent(hyper::Error),
     /// The server has said that it did not process the request.
@@ -23,22 +23,9 @@ pub(super) enum Failure {
     Broken(hyper::Error),
 }
 
-/// What the connection knows of a request without a response.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lost {
-    /// Nothing of the request was sent.
-    pub(super) is_unsent: bool,
-    /// Its stream is above those of the server's GOAWAY.
-    pub(super) is_unprocessed: bool,
-    /// No byte of a response was received. Over HTTP/2 only an error of the whole connection leaves that open.
-    pub(super) is_unanswered: bool,
-    /// What of the head of the response was too much.
-    pub(super) excess: Option<Excess>,
-}
-
 impl Failure {
     /// Classifies `error`, which came instead of a response.
-    pub(super) fn new(error: hyper::Error, lost: Lost) -> Self {
+    pub(crate) fn new(error: hyper::Error, lost: Lost) -> Self {
         let source = of_h2(&error);
         // The server wants fewer requests, and not the same again.
         let wants_calm = source
@@ -66,7 +53,7 @@ impl Failure {
 }
 
 /// The error of HTTP/2 that `error` is about.
-pub(super) fn of_h2(error: &hyper::Error) -> Option<&h2::Error> {
+pub(crate) fn of_h2(error: &hyper::Error) -> Option<&h2::Error> {
     let mut causes = std::iter::successors(error.source(), |&error| error.source());
     causes.find_map(|cause| cause.downcast_ref())
 }
@@ -76,22 +63,22 @@ const MAX_ATTEMPTS: u32 = 8;
 
 /// The attempts at one request.
 #[derive(Debug)]
-pub(super) struct Attempts {
+pub(crate) struct Attempts {
     made: u32,
 }
 
 impl Attempts {
-    pub(super) const fn first() -> Self {
+    pub(crate) const fn first() -> Self {
         Self { made: 1 }
     }
 
-    pub(super) const fn made(&self) -> u32 {
+    pub(crate) const fn made(&self) -> u32 {
         self.made
     }
 
     /// Whether the next attempt needs a connection of its own. A server that takes few requests over a connection
     /// processes the first one; among many that share a connection, a request could be refused every time.
-    pub(super) const fn are_alone(&self) -> bool {
+    pub(crate) const fn are_alone(&self) -> bool {
         self.made > 2
     }
 
@@ -99,7 +86,7 @@ impl Attempts {
     ///
     /// `is_reused` is whether the connection had been used or shared before: only such a connection may have been closed
     /// for being idle.
-    pub(super) fn again(&mut self, failure: &Failure, is_reused: bool, method: &Method) -> Option<Duration> {
+    pub(crate) fn again(&mut self, failure: &Failure, is_reused: bool, method: &Method) -> Option<Duration> {
         const FIRST: Duration = Duration::from_millis(10);
         // Where a connection that was made for the request ends before that was sent, others likely do, too: what is in front of
         // the server, such as a proxy, may spoil each. One more is made, in case it was chance.

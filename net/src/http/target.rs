@@ -11,39 +11,39 @@ use crate::tls;
 
 /// What a URL names before the path. Requests to one may share connections, and secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Origin {
-    pub(super) scheme: Scheme,
-    pub(super) endpoint: Endpoint,
+pub(crate) struct Origin {
+    pub(crate) scheme: Scheme,
+    pub(crate) endpoint: Endpoint,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Scheme {
+pub(crate) enum Scheme {
     Http,
     Https,
 }
 
 /// A URL that a request can go to.
 #[derive(Clone)]
-pub(super) struct Target {
-    pub(super) url: Url,
-    pub(super) origin: Origin,
+pub(crate) struct Target {
+    pub(crate) url: Url,
+    pub(crate) origin: Origin,
     /// Who the server must prove to be, if it is to.
-    pub(super) server_name: Option<ServerName<'static>>,
+    pub(crate) server_name: Option<ServerName<'static>>,
 }
 
 impl Target {
-    pub(super) fn parse(text: &str) -> Result<Self, UrlError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
         Url::parse(text)?.try_into()
     }
 
     /// The host, and the port unless it is the scheme's: what `Host` and `:authority` say.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         // There is no userinfo, and no port that is the scheme's.
         &self.url[url::Position::BeforeHost..url::Position::AfterPort]
     }
 
     /// The path and the query: what the request line says.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-#[cfg(feature = "websocket")]
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject as _;
@@ -19,17 +18,17 @@ use crate::network::{BoxStream, Route};
 use crate::settings::SettingPath;
 use crate::tls::{self, Trust};
 
-/// How to connect to which servers.
-pub(super) struct Connectors {
+/// The settings of TLS for each server.
+pub(crate) struct TlsConnectors {
     default: TlsConnector,
     rules: Vec<(TlsRule, TlsConnector)>,
     /// A hash of all that was read of files and of the system: which says whether it has changed.
-    pub(super) fingerprint: [u8; 32],
+    pub(crate) fingerprint: [u8; 32],
 }
 
-impl Connectors {
+impl TlsConnectors {
     /// Reads the files that the configuration names.
-    pub(super) fn new(config: &HttpConfig) -> Result<Self, HttpError> {
+    pub(crate) fn new(config: &HttpConfig) -> Result<Self, HttpError> {
         let mut read = Sha256::new();
         let certificate = config.client_certificate.as_ref();
         let at = SettingPath::new();
@@ -47,7 +46,7 @@ impl Connectors {
     }
 
     /// That of the first rule that is about the server.
-    pub(super) fn of(&self, host: &Host, route: &Route) -> &TlsConnector {
+    pub(crate) fn of(&self, host: &Host, route: &Route) -> &TlsConnector {
         let rule = self.rules.iter().find(|(rule, _)| rule.is_about(host, route));
         rule.map_or(&self.default, |(_, connector)| connector)
     }
@@ -86,7 +85,10 @@ fn store(roots: Roots, at: &SettingPath, read: &mut Sha256) -> Result<RootCertSt
             if added == 0 {
                 let why = found.errors.into_iter().next().map(io::Error::other);
                 let source = why.unwrap_or_else(|| io::Error::other("the system has no certificates"));
-                return Err(HttpError::SystemRoots { setting: at.clone().key("roots"), source });
+                return Err(HttpError::SystemRoots {
+                    setting: at.clone().key("roots"),
+                    source: source.into(),
+                });
             }
             Ok(store)
         }
@@ -104,7 +106,11 @@ fn trusting(
     for root in further {
         roots.add(root.clone()).map_err(HttpError::TlsConfig)?;
     }
-    let wrong = |setting, path: &Path, source| HttpError::File { setting, path: path.to_owned(), source };
+    let wrong = |setting, path: &Path, source| HttpError::File {
+        setting,
+        path: path.to_owned(),
+        source: Arc::new(source),
+    };
     for (index, path) in ca_files.iter().enumerate() {
         let wrong = |source| wrong(at.clone().key("ca_files").index(index), path, source);
         for certificate in certificates(path, read).map_err(wrong)? {
@@ -152,14 +158,14 @@ fn private_key(path: &Path, read: &mut Sha256) -> io::Result<PrivateKeyDer<'stat
 
 /// The same connector, which offers HTTP/1.1 alone.
 #[cfg(feature = "websocket")]
-pub(super) fn without_http2(connector: &TlsConnector) -> TlsConnector {
+pub(crate) fn without_http2(connector: &TlsConnector) -> TlsConnector {
     let mut tls = ClientConfig::clone(connector.config());
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(tls).into()
 }
 
 /// TLS over `stream` with `peer`, which proves to be `name`.
-pub(super) async fn handshake(
+pub(crate) async fn handshake(
     connector: &TlsConnector,
     name: ServerName<'static>,
     peer: &Peer,
@@ -171,12 +177,12 @@ pub(super) async fn handshake(
         match tls::certificate_error(&source) {
             // A signature of an authority that has the name of a trusted one, and not its key, is bad.
             Some(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                HttpError::UntrustedIssuer { peer, error: source }
+                HttpError::UntrustedIssuer { peer, error: source.into() }
             }
             Some(CertificateError::Other(other)) if shows_authority(other) => {
-                HttpError::AuthorityAsServer { peer, error: source }
+                HttpError::AuthorityAsServer { peer, error: source.into() }
             }
-            _ => HttpError::Tls { peer, source },
+            _ => HttpError::Tls { peer, source: source.into() },
         }
     })
 }
@@ -187,6 +193,6 @@ fn shows_authority(error: &OtherError) -> bool {
 }
 
 /// Whether both sides agreed on HTTP/2.
-pub(super) fn is_http2(stream: &TlsStream<BoxStream>) -> bool {
+pub(crate) fn is_http2(stream: &TlsStream<BoxStream>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }

@@ -110,3 +110,21 @@ fn descriptors() -> usize {
         8_192
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn limits_are_read_as_they_were_written() {
+        for text in [
+            json!({}),
+            json!({ "connections": 1000, "connections_per_unit": 10, "lookups": 50, "lookups_per_unit": 5 }),
+        ] {
+            let config: LimitsConfig = serde_json::from_value(text.clone()).unwrap();
+            assert_eq!(serde_json::to_value(&config).unwrap(), text);
+        }
+    }
+}

@@ -134,9 +134,7 @@ impl CountedListener {
         let (dialer, accepted) = (dialer.clone(), None);
         Ok(Self { listener, local, dialer, accepted, _permit: permit, _recording: recording })
     }
-}
 
-impl CountedListener {
     async fn accept_next(&mut self) -> Result<(BoxStream, NetworkAddr), DriverError> {
         let accepted = Shielded::new(self.listener.call_mut(|listener| listener.accept())).await;
         accepted.unwrap_or_else(|panicked| Err(panicked.at(Step::Accept, &self.local)))

@@ -1,9 +1,8 @@
-//! What units share, and how much of it each may have: connections and lookups.
+//! Limits of connections and lookups, which units share.
 
 mod config;
 mod counted;
 mod limiter;
-mod unit;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,20 +18,19 @@ use crate::registry::NETWORKS;
 pub use self::config::LimitsConfig;
 pub(crate) use self::counted::{Counted, CountedDatagrams, CountedListener};
 pub(crate) use self::limiter::Permit;
-pub use self::limiter::{LimitReached, Limited, Whose};
-pub use self::unit::{UNIT_OF, Unit};
+pub use self::limiter::{LimitReached, LimitScope, LimitedResource, UNIT_OF, Unit};
 
 /// The limits of an app's networks.
 pub(crate) struct Limits {
     connections: Arc<Limiter>,
     lookups: Arc<Limiter>,
-    /// The keepers of idle connections.
-    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+    /// The pools of idle connections.
+    pools: Mutex<Vec<Weak<dyn IdlePool>>>,
 }
 
-/// Keeps idle connections, and can close them to make room.
-pub(crate) trait Keeper: Send + Sync {
-    /// Closes the oldest of the unit, or of all, and returns whether there was one. Its permit is given back by then.
+/// A pool of idle connections, which can close them to make room.
+pub(crate) trait IdlePool: Send + Sync {
+    /// Closes the oldest of the unit, or of all, and returns whether there was one. Its permit is returned by then.
     fn close_oldest(&self, unit: Option<&Unit>) -> bool;
 
     /// Returns how many there are.
@@ -41,13 +39,17 @@ pub(crate) trait Keeper: Send + Sync {
 
 impl Limits {
     pub(crate) fn new(config: &LimitsConfig) -> Arc<Self> {
-        let limiter = |what, total: usize, per_unit: Option<_>| {
-            Arc::new(Limiter::new(what, total, per_unit.map_or(usize::MAX, std::num::NonZero::get)))
+        let limiter = |resource, total: usize, per_unit: Option<_>| {
+            Arc::new(Limiter::new(resource, total, per_unit.map_or(usize::MAX, std::num::NonZero::get)))
         };
         Arc::new(Self {
-            connections: limiter(Limited::Connections, config.connections(), config.connections_per_unit),
-            lookups: limiter(Limited::Lookups, config.lookups(), config.lookups_per_unit),
-            keepers: Mutex::default(),
+            connections: limiter(
+                LimitedResource::Connections,
+                config.connections(),
+                config.connections_per_unit,
+            ),
+            lookups: limiter(LimitedResource::Lookups, config.lookups(), config.lookups_per_unit),
+            pools: Mutex::default(),
         })
     }
 
@@ -57,15 +59,15 @@ impl Limits {
         self.connections.total()
     }
 
-    /// Has `keeper` close connections where others need room.
+    /// Has `pool` close connections where others need room.
     #[cfg(feature = "http")]
-    pub(crate) fn attach(&self, keeper: &Arc<impl Keeper + 'static>) {
-        let mut keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |known: &Weak<dyn Keeper>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(keeper));
-        if !keepers.iter().any(is_same) {
-            keepers.retain(|known| known.strong_count() > 0);
-            let keeper: Weak<dyn Keeper> = Arc::downgrade(keeper) as _;
-            keepers.push(keeper);
+    pub(crate) fn attach(&self, pool: &Arc<impl IdlePool + 'static>) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |known: &Weak<dyn IdlePool>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(pool));
+        if !pools.iter().any(is_same) {
+            pools.retain(|known| known.strong_count() > 0);
+            let pool: Weak<dyn IdlePool> = Arc::downgrade(pool) as _;
+            pools.push(pool);
         }
     }
 
@@ -76,18 +78,18 @@ impl Limits {
             Ok(permit) => return Ok(permit),
             Err(refused) => refused,
         };
-        let keepers: Vec<_> = {
-            let keepers = self.keepers.lock().unwrap_or_else(PoisonError::into_inner);
-            keepers.iter().filter_map(Weak::upgrade).collect()
+        let pools: Vec<_> = {
+            let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.iter().filter_map(Weak::upgrade).collect()
         };
-        while keepers.iter().any(|keeper| keeper.close_oldest(Some(unit))) {
+        while pools.iter().any(|pool| pool.close_oldest(Some(unit))) {
             if let Ok(permit) = self.connections.acquire(unit) {
                 return Ok(permit);
             }
         }
         let missing = self.connections.missing(unit);
-        if missing.is_some_and(|missing| missing <= keepers.iter().map(|keeper| keeper.len()).sum()) {
-            while keepers.iter().any(|keeper| keeper.close_oldest(None)) {
+        if missing.is_some_and(|missing| missing <= pools.iter().map(|pool| pool.len()).sum()) {
+            while pools.iter().any(|pool| pool.close_oldest(None)) {
                 if let Ok(permit) = self.connections.acquire(unit) {
                     return Ok(permit);
                 }
@@ -108,7 +110,7 @@ pub fn reserve(frame: &Frame, app: &App) -> Result<Reserved, LimitReached> {
     Ok(Reserved { _permit: Some(permit) })
 }
 
-/// Room for something that is open, until it is dropped; from [`reserve`].
+/// Room for something that is open, from [`reserve`]. It is returned on drop.
 pub struct Reserved {
     _permit: Option<Permit>,
 }
@@ -119,12 +121,12 @@ impl fmt::Debug for Reserved {
     }
 }
 
-/// Whom something is done for.
+/// The unit that work is done for.
 #[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) limits: Arc<Limits>,
     pub(crate) unit: Unit,
-    /// The record of what is done.
+    /// The record of the work.
     pub(crate) recording: Recording,
 }
 
@@ -132,19 +134,19 @@ tokio::task_local! {
     static ACCOUNT: Account;
 }
 
-/// Does `work`, whose lookups and further connections count for `account`. Networks pass nothing on for that: what one
-/// does by way of another is done by the same task.
+/// Runs `work`. Its lookups and further connections count for `account`. Networks pass nothing on for that: a network that
+/// uses another one does so in the same task.
 pub(crate) fn account<F: Future>(account: Account, work: F) -> impl Future<Output = F::Output> + use<F> {
     ACCOUNT.scope(account, work)
 }
 
-/// Notes for the record of what is done that this host has connected `stream` to `to`.
+/// Records that this host has connected `stream` to `to`.
 pub(crate) fn connected(to: &Endpoint, stream: &TcpStream) {
     // Connections that are made for no unit are not recorded.
     let _ = ACCOUNT.try_with(|account| account.recording.connected(to, || stream.peer_addr().ok()));
 }
 
-/// Takes room for a lookup, unless it is done for no unit: a network's own are not limited.
+/// Takes room for a lookup. Lookups without a unit are not limited: networks make them for themselves.
 pub(crate) fn lookup_permit() -> Result<Option<Permit>, LimitReached> {
     let acquired = ACCOUNT.try_with(|account| account.limits.lookups.acquire(&account.unit));
     acquired.ok().transpose()

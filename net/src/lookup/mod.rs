@@ -12,8 +12,8 @@ mod system;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use self::files::Files;
-use crate::error::Cause;
 use crate::endpoint::HostName;
+use crate::error::Cause;
 use crate::limits;
 
 /// Returns the addresses of `name` as this host sees them, at least one.

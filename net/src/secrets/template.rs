@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use crate::http::header_names::is_reserved;
+use crate::http::headers::is_reserved;
 
 /// The text of a header, with one `{}` where the value of a secret stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

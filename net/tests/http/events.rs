@@ -61,7 +61,7 @@ async fn what_is_not_a_stream_of_events_is_refused() {
 async fn an_event_that_is_too_long_is_an_error() {
     let origin = Origin::new(|_| stream(&format!("data: {}\n\n", "x".repeat(1000)))).await;
     let world = world(&json!({}));
-    let mut events = world.get(&origin.url("/")).await.unwrap().events().unwrap().max_event(100);
+    let mut events = world.get(&origin.url("/")).await.unwrap().events().unwrap().with_max_event(100);
     let error = soon(events.next()).await.unwrap_err();
     assert!(
         matches!(error, HttpError::Events { source: EventError::TooLarge { limit: 100 }, .. }),

@@ -73,7 +73,7 @@ async fn every_hop_of_a_redirect_goes_through_the_network() {
     // Not even where the network leads there, which it does here, is a server to choose that.
     let request = Request::get("http://shop.internal/bait").unwrap();
     let error = soon(world.client.send(&dialer, request)).await.unwrap_err();
-    assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{error:?}");
+    assert!(matches!(error, HttpError::Redirect { source: RedirectError::Special, .. }), "{error:?}");
     assert!(!error.is_retryable());
     while let Ok(request) = asked.try_recv() {
         assert_eq!(request.to, endpoint("shop.internal:80"));

@@ -146,7 +146,7 @@ async fn a_redirect_to_another_scheme_or_with_a_user_is_refused() {
     for (path, expected) in [("/user", UrlError::Userinfo), ("/file", UrlError::Scheme)] {
         let error = world.get(&origin.url(path)).await.unwrap_err();
         assert!(!format!("{} {error:?}", causes(&error)).contains("31337"), "{error:?}");
-        let HttpError::Redirect { why: RedirectError::Url(why), peer, .. } = error else {
+        let HttpError::Redirect { source: RedirectError::Url(why), peer, .. } = error else {
             panic!("{error:?}")
         };
         assert_eq!((why, peer.endpoint), (expected, origin.address.try_into().unwrap()));
@@ -183,7 +183,7 @@ ipv6_tests! {
             let error = world.get(&origin.url(path)).await.unwrap_err();
             assert!(!error.is_retryable(), "{path}: {}", causes(&error));
             let HttpError::Network(error) = error else { panic!("{path}: {error:?}") };
-            let NetworkError::Connect { source, .. } = *error else { panic!("{path}: {error:?}") };
+            let NetworkError::Connect { source, .. } = &*error else { panic!("{path}: {error:?}") };
             assert!(matches!(source.cause(), Cause::Denied(_)), "{path}: {source:?}");
         }
         assert_eq!(bait.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);

@@ -116,7 +116,7 @@ async fn little_of_a_stream_can_be_sent_again_where_a_redirect_leads() {
     for stage in Stage::both(&default()).await {
         assert_eq!(stage.text(stage.post("/redirect/count").body(pieces(2, 1000))).await, "2000");
         let error = stage.send(stage.post("/redirect/count").body(pieces(10, 10_000))).await.unwrap_err();
-        assert!(matches!(error, HttpError::Redirect { why: RedirectError::Streamed, .. }), "{error:?}");
+        assert!(matches!(error, HttpError::Redirect { source: RedirectError::Streamed, .. }), "{error:?}");
     }
 }
 
@@ -342,7 +342,7 @@ async fn a_form_with_a_stream_is_sent_once() {
         let form = form(pieces(10, 10_000));
         let request = stage.post("/redirect/count").multipart(form.clone()).unwrap();
         let error = stage.send(request).await.unwrap_err();
-        assert!(matches!(error, HttpError::Redirect { why: RedirectError::Streamed, .. }), "{error:?}");
+        assert!(matches!(error, HttpError::Redirect { source: RedirectError::Streamed, .. }), "{error:?}");
         let error = stage.post("/count").multipart(form).unwrap_err();
         assert!(matches!(error, HttpError::RequestBody(BodyError::Used)), "{error:?}");
     }

@@ -138,7 +138,7 @@ async fn a_name_that_no_certificate_can_have_is_refused_before_anything_is_sent(
 
     let origin = Origin::new(move |_| redirect(302, &url)).await;
     let error = world.get(&origin.url("/")).await.unwrap_err();
-    let HttpError::Redirect { why, .. } = &error else { panic!("{error:?}") };
+    let HttpError::Redirect { source: why, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*why, RedirectError::Url(UrlError::Certificate));
 }
 
@@ -193,7 +193,7 @@ async fn no_redirect_leads_from_https_to_http() {
     allowed.allow_downgrade = true;
     let world = overlay(origin.address, authority.trusted()).await;
     let error = get(&world, "https://shop.internal/").await.unwrap_err();
-    assert!(matches!(error, HttpError::Redirect { why: RedirectError::Downgrade, .. }), "{error:?}");
+    assert!(matches!(error, HttpError::Redirect { source: RedirectError::Downgrade, .. }), "{error:?}");
 
     // Where it may, it leads to where no TLS is spoken, which the origin is not.
     let world = overlay(origin.address, allowed).await;

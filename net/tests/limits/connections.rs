@@ -1,6 +1,6 @@
 //! Open connections.
 
-use frame_net::{BoxStream, Dialer, Endpoint, LocalEndpoint, NetworkError, Whose};
+use frame_net::{BoxStream, Dialer, Endpoint, LimitScope, LocalEndpoint, NetworkError};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -43,7 +43,7 @@ async fn take_all(dialer: &Dialer, to: &Endpoint) -> (Vec<BoxStream>, NetworkErr
 async fn a_greedy_unit_leaves_half_to_others_and_two_leave_a_third() {
     let (to, app) = (server().await, app(limited(30)));
     let (first, error) = take_all(&dialer_of(&app, "first"), &to).await;
-    assert_eq!((first.len(), limit(&error).whose), (15, Whose::Share));
+    assert_eq!((first.len(), limit(&error).scope), (15, LimitScope::Share));
     assert!(error.is_retryable());
     let (second, _) = take_all(&dialer_of(&app, "second"), &to).await;
     assert_eq!(second.len(), 7);
@@ -113,7 +113,7 @@ async fn a_unit_has_no_more_than_its_own_maximum() {
     config["limits"]["connections_per_unit"] = json!(3);
     let (to, app) = (server().await, app(config));
     let (streams, error) = take_all(&dialer_of(&app, "unit"), &to).await;
-    assert_eq!((streams.len(), limit(&error).whose), (3, Whose::Unit));
+    assert_eq!((streams.len(), limit(&error).scope), (3, LimitScope::Unit));
     assert_eq!(
         limit(&error).to_string(),
         "this unit has 3 connections, which is the limit for one unit; close some, or try again later"

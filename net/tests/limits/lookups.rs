@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use frame_net::{HostName, Limited};
+use frame_net::{HostName, LimitedResource};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -63,7 +63,7 @@ sealed_tests! {
         // The others wait for the name server.
         for _ in 0..90 {
             let error = soon(lookups.join_next()).await.unwrap().unwrap().unwrap_err();
-            assert_eq!((limit(&error).what, limit(&error).held), (Limited::Lookups, 10));
+            assert_eq!((limit(&error).resource, limit(&error).held), (LimitedResource::Lookups, 10));
             assert!(error.is_retryable());
         }
         let to = endpoint("h.slow.example:80");

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
 use std::thread;
 
 use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
@@ -96,7 +97,7 @@ async fn get(client: &HttpClient, dialer: &Dialer, url: &str) -> Result<StatusCo
 
 fn network_error(error: HttpError) -> NetworkError {
     let HttpError::Network(error) = error else { panic!("{error:?}") };
-    *error
+    Arc::into_inner(error).unwrap()
 }
 
 /// Answers requests over one connection after the other, each with `head` and no body.

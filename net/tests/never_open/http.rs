@@ -160,7 +160,7 @@ sealed_tests! {
             let (address, served) = server(PUBLIC, vec![redirect(to)]);
             let request = Request::get(&format!("http://{address}/")).unwrap();
             let error = soon(client().send(&dialer(&on_clearnet, &app).unwrap(), request)).await.unwrap_err();
-            assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{to}: {error:?}");
+            assert!(matches!(error, HttpError::Redirect { source: RedirectError::Special, .. }), "{to}: {error:?}");
             assert!(!error.is_retryable(), "{to}: {error:?}");
             served.join().unwrap();
             world.assert_silent_but_for(tried as u64 + 1);
@@ -175,7 +175,7 @@ sealed_tests! {
             let (address, served) = server(PUBLIC, vec![redirect(to)]);
             let request = Request::get(&format!("http://{LOCAL_NAME}:{}/", address.port())).unwrap();
             let error = soon(client().send(&dialer(&on_clearnet, &app).unwrap(), request)).await.unwrap_err();
-            assert!(matches!(error, HttpError::Redirect { why: RedirectError::Special, .. }), "{to}: {error:?}");
+            assert!(matches!(error, HttpError::Redirect { source: RedirectError::Special, .. }), "{to}: {error:?}");
             served.join().unwrap();
             // One to the name's IPv6 address, where the server is not, and one to the other.
             world.assert_silent_but_for(2 * (tried as u64 + 1));
@@ -219,7 +219,7 @@ sealed_tests! {
         let connect = async |scheme: &str, to: &str| {
             let request = WebSocketRequest::new(&format!("{scheme}://{to}/")).unwrap();
             match soon(client.websocket(&dialer, request)).await.unwrap_err() {
-                WebSocketError::Http(HttpError::Network(error)) => *error,
+                WebSocketError::Http(HttpError::Network(error)) => std::sync::Arc::into_inner(error).unwrap(),
                 error => panic!("{to}: {error:?}"),
             }
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
 use frame_net::wireguard::Refusal;
 use frame_net::{
-    BoxDatagrams, BoxListener, Cause, DeniedBy, Limited, LocalEndpoint, Network as _, NetworkError, Step,
+    BoxDatagrams, BoxListener, Cause, DeniedBy, LimitedResource, LocalEndpoint, Network as _, NetworkError,
+    Step,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -155,7 +156,7 @@ on_both_stacks! {
         // The others wait for the name server.
         for _ in 0..2 * MOST {
             let error = soon(lookups.join_next()).await.unwrap().unwrap().unwrap_err();
-            let is_limit = |cause: &Cause| matches!(cause, Cause::Limit(limit) if limit.what == Limited::Lookups);
+            let is_limit = |cause: &Cause| matches!(cause, Cause::Limit(limit) if limit.resource == LimitedResource::Lookups);
             assert!(is_limit(cause(&error)), "{error:?}");
         }
         let to = endpoint("connected.example:80");

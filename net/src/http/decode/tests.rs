@@ -27,7 +27,7 @@ fn unit() -> Unit {
 }
 
 /// Decodes what arrives in pieces of `size` bytes.
-fn decoded(coding: Coding, data: &[u8], size: usize) -> Result<Vec<u8>, Fault> {
+fn decoded(coding: Coding, data: &[u8], size: usize) -> Result<Vec<u8>, DecodeFault> {
     let memory = DecoderMemory::new(u64::MAX);
     let mut decoder = Decoder::new(coding, &memory, &unit());
     let mut output = Vec::new();
@@ -172,7 +172,7 @@ fn a_later_frame_can_have_a_larger_window_which_is_counted() {
             end => break end,
         }
     };
-    assert!(matches!(end, Err(Fault::Memory)), "{end:?}");
+    assert!(matches!(end, Err(DecodeFault::Memory)), "{end:?}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_unit_has_so_much_memory_for_decoders_and_no_more() {
         decoder.next().map(|_| decoder)
     };
     let mut decoders: Vec<_> = (0..3).map(|_| begin().ok().unwrap()).collect();
-    assert!(matches!(begin(), Err(Fault::Memory)));
+    assert!(matches!(begin(), Err(DecodeFault::Memory)));
     decoders.pop();
     assert!(begin().is_ok());
 }

@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// The events of `text`, which arrives in pieces of `size` bytes, and the parser after that.
-fn parsed(text: &[u8], size: usize) -> (Vec<Event>, Parser) {
-    let mut parser = Parser::new(MAX_EVENT);
+fn parsed(text: &[u8], size: usize) -> (Vec<Event>, EventParser) {
+    let mut parser = EventParser::new(MAX_EVENT);
     let mut events = Vec::new();
     for input in text.chunks(size) {
         let mut input = Bytes::copy_from_slice(input);
@@ -101,11 +101,11 @@ fn an_event_has_a_largest_size_and_so_has_a_line() {
         format!("data: {}", "0".repeat(100)),
         format!(":{}", "0".repeat(100)),
     ] {
-        let mut parser = Parser::new(64);
+        let mut parser = EventParser::new(64);
         let mut input = Bytes::from(text);
         assert_eq!(parser.next(&mut input).unwrap_err(), EventError::TooLarge { limit: 64 });
     }
-    let mut parser = Parser::new(64);
+    let mut parser = EventParser::new(64);
     let comments = format!(": {}\n", "0".repeat(50)).repeat(100);
     assert_eq!(parser.next(&mut Bytes::from(comments)).unwrap(), None, "they are not kept");
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard, PollSemaphore};
 use tungstenite::protocol::{Role, WebSocketConfig as Protocol};
 
-use super::error::Fault;
+use super::error::SocketFault;
 use super::message::{CloseFrame, Message};
 use super::transport::Transport;
 use crate::http::secret::SecretHeader;
@@ -33,59 +33,59 @@ const CONTROL: usize = 16 << 10;
 
 /// What a connection may carry, and how long it may be silent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) max_message: usize,
-    pub(super) max_frame: usize,
-    pub(super) close_limit: Duration,
-    pub(super) ping_interval: Option<Duration>,
-    pub(super) pong_limit: Duration,
+pub(crate) struct Bounds {
+    pub(crate) max_message: usize,
+    pub(crate) max_frame: usize,
+    pub(crate) close_limit: Duration,
+    pub(crate) ping_interval: Option<Duration>,
+    pub(crate) pong_limit: Duration,
 }
 
 /// A message to send, and whom to tell that it was written.
-pub(super) struct Outgoing {
-    pub(super) message: Message,
-    pub(super) written: oneshot::Sender<()>,
+pub(crate) struct OutgoingMessage {
+    pub(crate) message: Message,
+    pub(crate) written: oneshot::Sender<()>,
 }
 
 /// A message that was received, with the room that it takes in the queue. The last one may have none.
-pub(super) struct Incoming {
-    pub(super) message: Message,
+pub(crate) struct IncomingMessage {
+    pub(crate) message: Message,
     _room: Option<OwnedSemaphorePermit>,
 }
 
 /// How a connection has ended.
 #[derive(Debug, Clone)]
-pub(super) enum End {
+pub(crate) enum SocketEnd {
     /// With a closing handshake, and what the server said in it.
     Closed(Option<CloseFrame>),
-    Failed(Fault),
+    Failed(SocketFault),
 }
 
 /// The driver's end of the channels to those who use the connection.
-pub(super) struct Wires {
-    pub(super) outgoing: mpsc::Receiver<Outgoing>,
-    pub(super) closes: mpsc::Receiver<CloseFrame>,
-    pub(super) incoming: mpsc::UnboundedSender<Incoming>,
-    pub(super) end: Arc<OnceLock<End>>,
+pub(crate) struct DriverChannels {
+    pub(crate) outgoing: mpsc::Receiver<OutgoingMessage>,
+    pub(crate) closes: mpsc::Receiver<CloseFrame>,
+    pub(crate) incoming: mpsc::UnboundedSender<IncomingMessage>,
+    pub(crate) end: Arc<OnceLock<SocketEnd>>,
     /// Tells those who wait for the end.
-    pub(super) ended: DropGuard,
+    pub(crate) ended: DropGuard,
     /// What must not come back from the server.
-    pub(super) secret: Option<Arc<SecretHeader>>,
+    pub(crate) secret: Option<Arc<SecretHeader>>,
 }
 
 /// Reads and writes a connection.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     socket: tungstenite::WebSocket<Transport>,
     bounds: Bounds,
-    phase: Phase,
+    phase: DriverPhase,
     /// Whether something was handed to the protocol and may not have been written yet.
     is_unflushed: bool,
     /// Whom to tell once it has been.
     written: Option<oneshot::Sender<()>>,
-    outgoing: mpsc::Receiver<Outgoing>,
+    outgoing: mpsc::Receiver<OutgoingMessage>,
     closes: mpsc::Receiver<CloseFrame>,
     /// Closed once the connection has ended.
-    incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    incoming: Option<mpsc::UnboundedSender<IncomingMessage>>,
     room: PollSemaphore,
     /// A message that was received and has no room in the queue. Nothing is read until it has.
     held: Option<Message>,
@@ -95,12 +95,12 @@ pub(super) struct Driver {
     /// Until when something must be received, after a ping.
     pong_until: Option<Instant>,
     timer: Pin<Box<Sleep>>,
-    end: Arc<OnceLock<End>>,
+    end: Arc<OnceLock<SocketEnd>>,
     ended: Option<DropGuard>,
     secret: Option<Arc<SecretHeader>>,
 }
 
-enum Phase {
+enum DriverPhase {
     Open,
     /// The program closes the connection. The frame is sent once all before it has been.
     Closing(Option<CloseFrame>),
@@ -127,7 +127,7 @@ fn attempted<T>(result: tungstenite::Result<T>) -> tungstenite::Result<Option<T>
 
 impl Driver {
     /// Of `stream`, on which `received` has arrived already.
-    pub(super) fn new(stream: BoxStream, received: &Bytes, bounds: Bounds, wires: Wires) -> Self {
+    pub(crate) fn new(stream: BoxStream, received: &Bytes, bounds: Bounds, wires: DriverChannels) -> Self {
         let protocol = Protocol::default()
             .read_buffer_size(READ_BUFFER)
             // What is handed over is written at once.
@@ -139,11 +139,11 @@ impl Driver {
         let (role, now) = (Role::Client, Instant::now());
         let socket = tungstenite::WebSocket::from_partially_read(transport, received, role, Some(protocol));
         let room = Semaphore::new(usize::try_from(QUEUE).unwrap_or(usize::MAX));
-        let Wires { outgoing, closes, incoming, end, ended, secret } = wires;
+        let DriverChannels { outgoing, closes, incoming, end, ended, secret } = wires;
         Self {
             socket,
             bounds,
-            phase: Phase::Open,
+            phase: DriverPhase::Open,
             is_unflushed: false,
             written: None,
             outgoing,
@@ -162,7 +162,7 @@ impl Driver {
     }
 
     /// Runs until the connection has ended, or until `unused` is cancelled because the program has dropped the socket.
-    pub(super) async fn run(mut self, unused: CancellationToken) {
+    pub(crate) async fn run(mut self, unused: CancellationToken) {
         let driven = unused.run_until_cancelled(poll_fn(|cx| self.poll(cx))).await;
         if driven.is_none() {
             poll_fn(|cx| {
@@ -186,7 +186,8 @@ impl Driver {
         self.socket.get_mut().begin(cx);
         loop {
             while self.poll_closes(cx) | self.poll_write(cx) | self.poll_read(cx) {}
-            if matches!(self.phase, Phase::ShuttingDown) && self.socket.get_mut().poll_shutdown(cx).is_ready()
+            if matches!(self.phase, DriverPhase::ShuttingDown)
+                && self.socket.get_mut().poll_shutdown(cx).is_ready()
             {
                 return Poll::Ready(());
             }
@@ -205,11 +206,11 @@ impl Driver {
 
     /// Begins to close the connection if the program asked for it.
     fn poll_closes(&mut self, cx: &mut Context<'_>) -> Progress {
-        if !matches!(self.phase, Phase::Open) {
+        if !matches!(self.phase, DriverPhase::Open) {
             return false;
         }
         let Poll::Ready(Some(frame)) = self.closes.poll_recv(cx) else { return false };
-        self.phase = Phase::Closing(Some(frame));
+        self.phase = DriverPhase::Closing(Some(frame));
         self.stop_sending();
         self.deliver(None);
         true
@@ -228,20 +229,21 @@ impl Driver {
             }
         }
         let handed = match &mut self.phase {
-            Phase::Open => {
-                let Poll::Ready(Some(Outgoing { message, written })) = self.outgoing.poll_recv(cx) else {
+            DriverPhase::Open => {
+                let Poll::Ready(Some(OutgoingMessage { message, written })) = self.outgoing.poll_recv(cx)
+                else {
                     return false;
                 };
                 self.written = Some(written);
                 self.socket.write(message.into())
             }
-            Phase::Closing(frame) => {
+            DriverPhase::Closing(frame) => {
                 let Some(frame) = frame.take() else { return false };
                 self.socket.close(Some(frame.into()))
             }
-            Phase::Ended { is_clean: true } | Phase::ShuttingDown => return false,
-            Phase::Ended { is_clean: false } => {
-                self.phase = Phase::ShuttingDown;
+            DriverPhase::Ended { is_clean: true } | DriverPhase::ShuttingDown => return false,
+            DriverPhase::Ended { is_clean: false } => {
+                self.phase = DriverPhase::ShuttingDown;
                 return true;
             }
         };
@@ -258,7 +260,7 @@ impl Driver {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Progress {
-        if matches!(self.phase, Phase::Ended { is_clean: false } | Phase::ShuttingDown) {
+        if matches!(self.phase, DriverPhase::Ended { is_clean: false } | DriverPhase::ShuttingDown) {
             return false;
         }
         if let Some(message) = &self.held {
@@ -284,15 +286,15 @@ impl Driver {
     fn deliver(&mut self, room: Option<OwnedSemaphorePermit>) {
         if let (Some(message), Some(incoming)) = (self.held.take(), &self.incoming) {
             // The receiver may have been dropped, and then no message is missed.
-            let _ = incoming.send(Incoming { message, _room: room });
+            let _ = incoming.send(IncomingMessage { message, _room: room });
         }
     }
 
     fn received(&mut self, message: tungstenite::Message) {
         use tungstenite::Message as Received;
-        let is_open = matches!(self.phase, Phase::Open);
+        let is_open = matches!(self.phase, DriverPhase::Open);
         if let Some(id) = self.echoed(&message) {
-            self.fail(Fault::Echoed { id });
+            self.fail(SocketFault::Echoed { id });
             return;
         }
         match message {
@@ -302,8 +304,8 @@ impl Driver {
             Received::Ping(_) => self.is_unflushed = true,
             Received::Close(frame) => {
                 self.is_unflushed = true;
-                self.finish(End::Closed(frame.map(CloseFrame::from)));
-                self.phase = Phase::Ended { is_clean: true };
+                self.finish(SocketEnd::Closed(frame.map(CloseFrame::from)));
+                self.phase = DriverPhase::Ended { is_clean: true };
             }
             // What arrives while the connection is being closed is not received.
             Received::Text(_) | Received::Binary(_) | Received::Pong(_) | Received::Frame(_) => {}
@@ -313,12 +315,12 @@ impl Driver {
     /// The protocol reports an error.
     fn reported(&mut self, error: tungstenite::Error) -> Progress {
         use tungstenite::Error as Reported;
-        let is_ended = matches!(self.phase, Phase::Ended { .. } | Phase::ShuttingDown);
+        let is_ended = matches!(self.phase, DriverPhase::Ended { .. } | DriverPhase::ShuttingDown);
         if is_ended || matches!(error, Reported::ConnectionClosed | Reported::AlreadyClosed) {
-            self.phase = Phase::ShuttingDown;
+            self.phase = DriverPhase::ShuttingDown;
             return true;
         }
-        self.fail(Fault::of(error));
+        self.fail(SocketFault::of(error));
         true
     }
 
@@ -336,22 +338,22 @@ impl Driver {
     }
 
     /// Ends the connection, and tells the server why if that can be told.
-    fn fail(&mut self, fault: Fault) {
+    fn fail(&mut self, fault: SocketFault) {
         let code = fault.code().filter(|_| self.socket.can_write());
-        self.finish(End::Failed(fault));
+        self.finish(SocketEnd::Failed(fault));
         self.phase = match code {
             Some(code) => {
                 // What comes of it is of no interest.
                 let _ = self.socket.close(Some(CloseFrame::of_code(code).into()));
                 self.is_unflushed = true;
-                Phase::Ended { is_clean: false }
+                DriverPhase::Ended { is_clean: false }
             }
-            None => Phase::ShuttingDown,
+            None => DriverPhase::ShuttingDown,
         };
     }
 
     /// Tells all who use the connection how it has ended.
-    fn finish(&mut self, end: End) {
+    fn finish(&mut self, end: SocketEnd) {
         // First, as those who wait ask for it.
         let _ = self.end.set(end);
         self.stop_sending();
@@ -381,11 +383,11 @@ impl Driver {
         let has_passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if has_passed(self.deadline) {
             // If how it ended is known, this changes nothing.
-            self.finish(End::Failed(Fault::CloseTimedOut { limit: self.bounds.close_limit }));
+            self.finish(SocketEnd::Failed(SocketFault::CloseTimedOut { limit: self.bounds.close_limit }));
             return ControlFlow::Break(());
         }
         if has_passed(self.pong_until) {
-            self.finish(End::Failed(Fault::PongTimedOut { limit: self.bounds.pong_limit }));
+            self.finish(SocketEnd::Failed(SocketFault::PongTimedOut { limit: self.bounds.pong_limit }));
             return ControlFlow::Break(());
         }
         if has_passed(self.next_ping) {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tungstenite::error::{CapacityError, ProtocolError};
 
-use super::flood::Flooded;
 use super::message::CloseFrame;
+use super::transport::Flooded;
 use crate::http::error::{HttpError, Peer};
 use crate::secrets::SecretId;
 
@@ -17,7 +17,7 @@ use crate::secrets::SecretId;
 ///
 /// What is shown names hosts and routes, and what servers say when they close. It does not show paths, queries, headers or
 /// messages, where secrets may be.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebSocketError {
     /// The request could not be made, or was not answered.
@@ -37,8 +37,7 @@ pub enum WebSocketError {
         /// The server.
         peer: Peer,
         /// What is wrong with its response.
-        #[source]
-        why: HandshakeError,
+        source: HandshakeError,
     },
     /// A subprotocol cannot be offered.
     #[error(
@@ -201,7 +200,7 @@ pub enum Violation {
 
 /// Why a connection has failed.
 #[derive(Debug, Clone)]
-pub(super) enum Fault {
+pub(crate) enum SocketFault {
     Broken(Arc<io::Error>),
     Violation(Violation),
     NotUtf8,
@@ -212,13 +211,13 @@ pub(super) enum Fault {
     CloseTimedOut { limit: Duration },
 }
 
-impl Fault {
-    pub(super) fn broken(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+impl SocketFault {
+    pub(crate) fn broken(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Broken(Arc::new(io::Error::new(io::ErrorKind::UnexpectedEof, error)))
     }
 
     /// The close code for the server: RFC 6455, section 7.4.1.
-    pub(super) const fn code(&self) -> Option<u16> {
+    pub(crate) const fn code(&self) -> Option<u16> {
         match self {
             Self::Violation(_) => Some(1002),
             Self::NotUtf8 => Some(1007),
@@ -230,7 +229,7 @@ impl Fault {
     }
 
     /// Converts an error of the protocol. An operation that has to wait is not an error, and does not come here.
-    pub(super) fn of(error: tungstenite::Error) -> Self {
+    pub(crate) fn of(error: tungstenite::Error) -> Self {
         use tungstenite::Error as Reported;
         match error {
             Reported::Io(error) if error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<Flooded>) => {

@@ -104,11 +104,11 @@ impl CloseFrame {
         Self::of_code(1000)
     }
 
-    pub(super) const fn going_away() -> Self {
+    pub(crate) const fn going_away() -> Self {
         Self::of_code(1001)
     }
 
-    pub(super) const fn of_code(code: u16) -> Self {
+    pub(crate) const fn of_code(code: u16) -> Self {
         Self { code, reason: String::new() }
     }
 
@@ -124,7 +124,7 @@ impl CloseFrame {
 
     /// Whether the code says that a new connection may succeed later: 1001 (going away), 1012 (restart) and 1013 (try
     /// again later).
-    pub(super) const fn is_temporary(&self) -> bool {
+    pub(crate) const fn is_temporary(&self) -> bool {
         matches!(self.code, 1001 | 1012 | 1013)
     }
 }

@@ -101,18 +101,15 @@
 //! per second. Each message allows 16 more, and each ping of the client one. Beyond that the connection is closed with 1008,
 //! and the error is [`WebSocketError::Flooded`].
 
-mod config;
 mod driver;
 mod error;
-mod flood;
-mod handshake;
 mod message;
 mod request;
 mod socket;
 mod transport;
 
-pub use self::config::WebSocketConfig;
 pub use self::error::{HandshakeError, Violation, WebSocketError};
 pub use self::message::{CloseFrame, Message};
 pub use self::request::WebSocketRequest;
 pub use self::socket::{WebSocket, WebSocketReceiver, WebSocketSender};
+pub use crate::http::config::WebSocketConfig;

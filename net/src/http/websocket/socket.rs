@@ -7,8 +7,8 @@ use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::driver::{Bounds, Driver, End, Incoming, Outgoing, Wires};
-use super::error::{Fault, WebSocketError};
+use super::driver::{Bounds, Driver, DriverChannels, IncomingMessage, OutgoingMessage, SocketEnd};
+use super::error::{SocketFault, WebSocketError};
 use super::message::{CloseFrame, Message};
 use crate::http::error::{HttpError, Peer};
 use crate::http::secret::SecretHeader;
@@ -31,8 +31,8 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// Of `stream`, on which `beyond` has arrived behind the head of the response, which has these headers.
-    pub(super) fn new(
+    /// Of `stream`, on which `beyond` has arrived after the head of the response, which has these headers.
+    pub(crate) fn new(
         stream: BoxStream,
         beyond: &bytes::Bytes,
         peer: Peer,
@@ -45,7 +45,7 @@ impl WebSocket {
         let (closes, closes_end) = mpsc::channel(1);
         let (incoming_end, incoming) = mpsc::unbounded_channel();
         let (unused, ended, end) = (CancellationToken::new(), CancellationToken::new(), Arc::default());
-        let wires = Wires {
+        let wires = DriverChannels {
             outgoing: outgoing_end,
             closes: closes_end,
             incoming: incoming_end,
@@ -55,7 +55,7 @@ impl WebSocket {
         };
         let driver = Driver::new(stream, beyond, bounds, wires);
         tokio::spawn(driver.run(unused.clone()));
-        let shared = Arc::new(Shared { peer, bounds, end, ended, _used: unused.drop_guard() });
+        let shared = Arc::new(SharedSocket { peer, bounds, end, ended, _used: unused.drop_guard() });
         let receiver = WebSocketReceiver { shared: Arc::clone(&shared), incoming };
         Self { sender: WebSocketSender { shared, outgoing, closes }, receiver, headers, subprotocol }
     }
@@ -129,8 +129,8 @@ impl WebSocket {
 /// Sends over a WebSocket. Clones send over the same one.
 #[derive(Debug, Clone)]
 pub struct WebSocketSender {
-    shared: Arc<Shared>,
-    outgoing: mpsc::Sender<Outgoing>,
+    shared: Arc<SharedSocket>,
+    outgoing: mpsc::Sender<OutgoingMessage>,
     closes: mpsc::Sender<CloseFrame>,
 }
 
@@ -148,14 +148,14 @@ impl WebSocketSender {
     /// [`max_message`](super::WebSocketConfig::max_message) bytes. [`WebSocketError::Closed`] if the connection is closed or
     /// being closed. Otherwise why it failed, which each call returns from then on.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), WebSocketError> {
-        let Shared { peer, bounds, .. } = &*self.shared;
+        let SharedSocket { peer, bounds, .. } = &*self.shared;
         let message = message.into();
         if message.len() > bounds.max_message {
             let limit = u64::try_from(bounds.max_message).unwrap_or(u64::MAX);
             return Err(WebSocketError::MessageTooLarge { peer: peer.clone(), limit });
         }
         let (written, is_written) = oneshot::channel();
-        let sent = self.outgoing.send(Outgoing { message, written }).await;
+        let sent = self.outgoing.send(OutgoingMessage { message, written }).await;
         if sent.is_err() || is_written.await.is_err() {
             return Err(self.shared.error());
         }
@@ -180,8 +180,8 @@ impl WebSocketSender {
         let _ = self.closes.try_send(frame);
         self.shared.ended.cancelled().await;
         match self.shared.end() {
-            End::Closed(frame) => Ok(frame),
-            End::Failed(fault) => Err(self.shared.failed(fault)),
+            SocketEnd::Closed(frame) => Ok(frame),
+            SocketEnd::Failed(fault) => Err(self.shared.failed(fault)),
         }
     }
 }
@@ -189,8 +189,8 @@ impl WebSocketSender {
 /// Receives from a WebSocket.
 #[derive(Debug)]
 pub struct WebSocketReceiver {
-    shared: Arc<Shared>,
-    incoming: mpsc::UnboundedReceiver<Incoming>,
+    shared: Arc<SharedSocket>,
+    incoming: mpsc::UnboundedReceiver<IncomingMessage>,
 }
 
 impl WebSocketReceiver {
@@ -208,8 +208,8 @@ impl WebSocketReceiver {
         match self.incoming.recv().await {
             Some(incoming) => Ok(Some(incoming.message)),
             None => match self.shared.end() {
-                End::Closed(_) => Ok(None),
-                End::Failed(fault) => Err(self.shared.failed(fault)),
+                SocketEnd::Closed(_) => Ok(None),
+                SocketEnd::Failed(fault) => Err(self.shared.failed(fault)),
             },
         }
     }
@@ -217,60 +217,62 @@ impl WebSocketReceiver {
     /// What the server said to close the connection, if it has and gave a code.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         match self.shared.end.get() {
-            Some(End::Closed(frame)) => frame.as_ref(),
+            Some(SocketEnd::Closed(frame)) => frame.as_ref(),
             _ => None,
         }
     }
 }
 
-struct Shared {
+struct SharedSocket {
     peer: Peer,
     bounds: Bounds,
-    end: Arc<OnceLock<End>>,
+    end: Arc<OnceLock<SocketEnd>>,
     ended: CancellationToken,
     /// Ends the task.
     _used: DropGuard,
 }
 
-impl Shared {
+impl SharedSocket {
     /// How the connection has ended, which it has.
-    fn end(&self) -> End {
-        let runtime = || End::Failed(Fault::broken("the runtime has shut down"));
+    fn end(&self) -> SocketEnd {
+        let runtime = || SocketEnd::Failed(SocketFault::broken("the runtime has shut down"));
         self.end.get().cloned().unwrap_or_else(runtime)
     }
 
     /// Why nothing can be sent.
     fn error(&self) -> WebSocketError {
         let frame = match self.end.get() {
-            Some(End::Failed(fault)) => return self.failed(fault.clone()),
-            Some(End::Closed(frame)) => frame.clone(),
+            Some(SocketEnd::Failed(fault)) => return self.failed(fault.clone()),
+            Some(SocketEnd::Closed(frame)) => frame.clone(),
             None => None,
         };
         WebSocketError::Closed { peer: self.peer.clone(), frame }
     }
 
-    fn failed(&self, fault: Fault) -> WebSocketError {
+    fn failed(&self, fault: SocketFault) -> WebSocketError {
         let peer = self.peer.clone();
         match fault {
-            Fault::Broken(source) => WebSocketError::Broken { peer, source },
-            Fault::Violation(source) => WebSocketError::Protocol { peer, source },
-            Fault::NotUtf8 => WebSocketError::NotUtf8 { peer },
-            Fault::TooLarge { limit } => {
+            SocketFault::Broken(source) => WebSocketError::Broken { peer, source },
+            SocketFault::Violation(source) => WebSocketError::Protocol { peer, source },
+            SocketFault::NotUtf8 => WebSocketError::NotUtf8 { peer },
+            SocketFault::TooLarge { limit } => {
                 let setting = if limit < self.bounds.max_message { "max_frame" } else { "max_message" };
                 let limit = u64::try_from(limit).unwrap_or(u64::MAX);
                 WebSocketError::ReceivedTooLarge { peer, limit, setting }
             }
-            Fault::Flooded => WebSocketError::Flooded { peer },
-            Fault::Echoed { id } => HttpError::from(SecretError::Echoed { id, from: peer.endpoint }).into(),
-            Fault::PongTimedOut { limit } => WebSocketError::PongTimedOut { peer, limit },
-            Fault::CloseTimedOut { limit } => WebSocketError::CloseTimedOut { peer, limit },
+            SocketFault::Flooded => WebSocketError::Flooded { peer },
+            SocketFault::Echoed { id } => {
+                HttpError::from(SecretError::Echoed { id, from: peer.endpoint }).into()
+            }
+            SocketFault::PongTimedOut { limit } => WebSocketError::PongTimedOut { peer, limit },
+            SocketFault::CloseTimedOut { limit } => WebSocketError::CloseTimedOut { peer, limit },
         }
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("SharedSocket")
             .field("peer", &self.peer)
             .field("end", &self.end.get())
             .finish_non_exhaustive()

@@ -134,7 +134,7 @@ async fn refused(response: impl Fn(&str) -> String + Send + 'static) -> Handshak
     })
     .await;
     let error = connect(&world(), server.request()).await.unwrap_err();
-    let WebSocketError::Handshake { why, .. } = error else { panic!("{error:?}") };
+    let WebSocketError::Handshake { source: why, .. } = error else { panic!("{error:?}") };
     assert!(!error.is_retryable());
     // Nothing more is sent over a connection that may be in other hands.
     assert!(server.served().await.is_empty());
@@ -182,7 +182,7 @@ async fn a_subprotocol_that_was_not_offered_is_refused() {
         .await;
         let request = server.request().subprotocol("v1").unwrap().subprotocol("v3").unwrap();
         let error = connect(&world(), request).await.unwrap_err();
-        let WebSocketError::Handshake { why, .. } = error else { panic!("{selected}: {error:?}") };
+        let WebSocketError::Handshake { source: why, .. } = error else { panic!("{selected}: {error:?}") };
         assert_eq!(why, HandshakeError::Subprotocol);
     }
 }

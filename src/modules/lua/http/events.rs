@@ -87,7 +87,7 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::
                 source.max_event(usize::try_from(max).unwrap_or(usize::MAX).min(sender.values.room(lua)?));
         }
         if let Some(id) = options.text("last_event_id")? {
-            source = source.with_last_event_id(id);
+            source = source.resume_after(id);
         }
         let source = Source { terms, source: Mutex::new(source) };
         Ok(async move { Ok(Opened(open.add(Item::Events(source.into())))) })

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::super::upload::Body;
 use super::*;
 
 fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop {
@@ -9,22 +8,15 @@ fn hop(method: &Method, url: &str, headers: &[(&str, &str)], body: &str) -> Hop 
         let name: HeaderName = name.parse().unwrap();
         (name, HeaderValue::from_str(value).unwrap())
     });
-    Hop {
-        method: method.clone(),
-        target: Target::parse(url).unwrap(),
-        headers: headers.collect(),
-        body: Bytes::copy_from_slice(body.as_bytes()).into(),
-        accepts_trailers: false,
-        forwards_body: true,
-        is_from_public: false,
-        secret: None,
-    }
+    let target = Target::parse(url).unwrap();
+    let body = Bytes::copy_from_slice(body.as_bytes()).into();
+    Hop { headers: headers.collect(), body, forwards_body: true, ..Hop::new(method.clone(), target) }
 }
 
-fn follow(from: &str, location: &str) -> Result<String, Refused> {
+fn follow(from: &str, location: &str) -> Result<String, RefusedRedirect> {
     let from = hop(&Method::GET, from, &[], "");
     let location = HeaderValue::from_bytes(location.as_bytes()).unwrap();
-    next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
+    from.redirected(Reach::Unknown, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
 }
 
 #[test]
@@ -60,7 +52,8 @@ fn a_location_that_is_not_utf_8_keeps_its_bytes() {
     let from = hop(&Method::GET, "http://a.example/", &[], "");
     let follow = |location: &[u8]| {
         let location = HeaderValue::from_bytes(location).unwrap();
-        next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).map(|hop| hop.target.url.to_string())
+        from.redirected(Reach::Unknown, StatusCode::FOUND, &location, false)
+            .map(|hop| hop.target.url.to_string())
     };
     assert_eq!(follow(b"/caf\xe9?\xfc").unwrap(), "http://a.example/caf%E9?%FC");
     assert_eq!(follow("/caf\u{e9}".as_bytes()).unwrap(), "http://a.example/caf%C3%A9");
@@ -72,7 +65,7 @@ fn a_body_goes_to_another_origin_only_if_asked() {
     let mut from = hop(&Method::PUT, "http://a.example/", &[], "body");
     from.forwards_body = false;
     let follow = |from: &Hop, to: &'static str| {
-        next(from, Reach::Unknown, StatusCode::TEMPORARY_REDIRECT, &HeaderValue::from_static(to), false)
+        from.redirected(Reach::Unknown, StatusCode::TEMPORARY_REDIRECT, &HeaderValue::from_static(to), false)
     };
     let refused = follow(&from, "http://b.example/").unwrap_err();
     assert_eq!((refused.to.as_str(), refused.why), ("http://b.example", RedirectError::Body));
@@ -86,7 +79,7 @@ fn a_body_goes_to_another_origin_only_if_asked() {
 #[test]
 fn no_redirect_leads_where_no_request_can_go() {
     let refused = |location: &str| {
-        let Refused { to, why } = follow("https://a.example/31337", location).unwrap_err();
+        let RefusedRedirect { to, why } = follow("https://a.example/31337", location).unwrap_err();
         assert!(!to.contains("31337"), "{to}");
         (to, why)
     };
@@ -97,7 +90,7 @@ fn no_redirect_leads_where_no_request_can_go() {
     let userinfo = RedirectError::Url(UrlError::Userinfo);
     assert_eq!(refused("https://31337@b.example/"), ("https://b.example".to_owned(), userinfo));
     assert_eq!(refused("https://a:31337@b.example:1/"), ("https://b.example:1".to_owned(), userinfo));
-    assert_eq!(refused("//").0, "what is no URL");
+    assert_eq!(refused("//").0, "an invalid URL");
     assert!(matches!(refused("https://a..b/").1, RedirectError::Url(UrlError::Host(_))));
 }
 
@@ -105,9 +98,9 @@ fn no_redirect_leads_where_no_request_can_go() {
 fn a_downgrade_must_be_allowed() {
     let from = hop(&Method::GET, "https://a.example/", &[("authorization", "x")], "");
     let location = HeaderValue::from_static("http://a.example/");
-    let refused = next(&from, Reach::Unknown, StatusCode::FOUND, &location, false).unwrap_err();
+    let refused = from.redirected(Reach::Unknown, StatusCode::FOUND, &location, false).unwrap_err();
     assert_eq!((refused.to.as_str(), refused.why), ("http://a.example", RedirectError::Downgrade));
-    let allowed = next(&from, Reach::Unknown, StatusCode::FOUND, &location, true).unwrap();
+    let allowed = from.redirected(Reach::Unknown, StatusCode::FOUND, &location, true).unwrap();
     assert!(allowed.headers.is_empty(), "another scheme is another origin");
 }
 
@@ -133,7 +126,7 @@ fn a_redirect_from_a_public_host_to_a_special_one_is_refused() {
         for from in ["http://a.example/", "http://8.8.8.8/", "http://[2a00::1]/", "http://notlocalhost/"] {
             let from = hop(&Method::GET, from, &[], "");
             let refused =
-                next(&from, Reach::Unknown, StatusCode::FOUND, &to.parse().unwrap(), true).unwrap_err();
+                from.redirected(Reach::Unknown, StatusCode::FOUND, &to.parse().unwrap(), true).unwrap_err();
             assert_eq!(refused.why, RedirectError::Special, "{to}");
             assert!(!refused.to.contains("31337"), "{}", refused.to);
         }
@@ -149,11 +142,11 @@ fn a_value_that_is_marked_stays_within_the_origin() {
     let mut from = hop(&Method::GET, "http://a.example/", &[("x-key", "a"), ("x-other", "b")], "");
     from.headers.get_mut("x-key").unwrap().set_sensitive(true);
     let same =
-        next(&from, Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("/b"), false).unwrap();
+        from.redirected(Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("/b"), false).unwrap();
     assert_eq!(same.headers.len(), 2);
-    let other =
-        next(&from, Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("//b.example"), false)
-            .unwrap();
+    let other = from
+        .redirected(Reach::Unknown, StatusCode::FOUND, &HeaderValue::from_static("//b.example"), false)
+        .unwrap();
     assert_eq!(other.headers.keys().collect::<Vec<_>>(), ["x-other"]);
 }
 
@@ -178,7 +171,7 @@ proptest! {
     ) {
         let with: Vec<_> = headers.iter().map(|&name| (name, "v")).collect();
         let hop = hop(&method.parse().unwrap(), from, &with, "body");
-        let followed = next(&hop, Reach::Unknown, StatusCode::from_u16(status).unwrap(), &to.parse().unwrap(), false);
+        let followed = hop.redirected(Reach::Unknown, StatusCode::from_u16(status).unwrap(), &to.parse().unwrap(), false);
         if from.starts_with("https:") && to.starts_with("http:") {
             prop_assert_eq!(followed.unwrap_err().why, RedirectError::Downgrade);
             return Ok(());

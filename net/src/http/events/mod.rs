@@ -61,12 +61,12 @@ pub enum EventError {
 /// ```
 pub struct Events {
     response: Response,
-    parser: Parser,
+    parser: EventParser,
     input: Bytes,
 }
 
 impl Events {
-    pub(super) fn new(response: Response) -> Result<Self, HttpError> {
+    pub(crate) fn new(response: Response) -> Result<Self, HttpError> {
         let peer = response.peer().clone();
         let refused = |source| Err(HttpError::Events { peer, source });
         if response.status() != StatusCode::OK {
@@ -78,12 +78,12 @@ impl Events {
         if !essence.eq_ignore_ascii_case(b"text/event-stream") {
             return refused(EventError::ContentType);
         }
-        Ok(Self { response, parser: Parser::new(MAX_EVENT), input: Bytes::new() })
+        Ok(Self { response, parser: EventParser::new(MAX_EVENT), input: Bytes::new() })
     }
 
     /// With events of at most `bytes` bytes each, their lines included. 1 MiB unless given.
     #[must_use]
-    pub fn max_event(mut self, bytes: usize) -> Self {
+    pub fn with_max_event(mut self, bytes: usize) -> Self {
         self.parser.max = bytes;
         self
     }
@@ -140,7 +140,7 @@ impl fmt::Debug for Events {
 
 /// Reads lines, and events from them. It does no I/O.
 #[derive(Debug)]
-struct Parser {
+struct EventParser {
     max: usize,
     /// The line that is being read.
     line: Vec<u8>,
@@ -155,7 +155,7 @@ struct Parser {
     retry: Option<Duration>,
 }
 
-impl Parser {
+impl EventParser {
     const fn new(max: usize) -> Self {
         Self {
             max,
@@ -276,7 +276,7 @@ pub struct EventSource {
     request: Request,
     max_failures: u32,
     max_event: usize,
-    connection: Connection,
+    connection: EventConnection,
     last_id: String,
     /// How long to wait before the next connection, unless that fails repeatedly.
     delay: Duration,
@@ -284,7 +284,7 @@ pub struct EventSource {
     failures: u32,
 }
 
-enum Connection {
+enum EventConnection {
     /// To be made, and not before.
     Waiting(Instant),
     Open(Box<Events>),
@@ -308,7 +308,7 @@ impl EventSource {
             request: request.for_events()?,
             max_failures: 3,
             max_event: MAX_EVENT,
-            connection: Connection::Waiting(Instant::now()),
+            connection: EventConnection::Waiting(Instant::now()),
             last_id: String::new(),
             delay: DELAY,
             failures: 0,
@@ -322,7 +322,7 @@ impl EventSource {
         Self { max_failures: times, ..self }
     }
 
-    /// As [`Events::max_event`].
+    /// As [`Events::with_max_event`].
     #[must_use]
     pub fn max_event(self, bytes: usize) -> Self {
         Self { max_event: bytes, ..self }
@@ -333,9 +333,9 @@ impl EventSource {
         &self.last_id
     }
 
-    /// With an id from which to go on, such as that of an earlier source.
+    /// Resumes after the event with this id, such as the last one of an earlier source.
     #[must_use]
-    pub fn with_last_event_id(self, id: impl Into<String>) -> Self {
+    pub fn resume_after(self, id: impl Into<String>) -> Self {
         Self { last_id: id.into(), ..self }
     }
 
@@ -355,8 +355,8 @@ impl EventSource {
     pub async fn next(&mut self) -> Result<Option<Event>, HttpError> {
         loop {
             let failed = match &mut self.connection {
-                Connection::Ended => return Ok(None),
-                Connection::Waiting(at) => {
+                EventConnection::Ended => return Ok(None),
+                EventConnection::Waiting(at) => {
                     sleep_until(*at).await;
                     match self.connect().await {
                         Ok(connection) => {
@@ -366,7 +366,7 @@ impl EventSource {
                         Err(error) => Some(error),
                     }
                 }
-                Connection::Open(events) => {
+                EventConnection::Open(events) => {
                     let next = events.next().await;
                     self.last_id.clear();
                     self.last_id.push_str(events.last_event_id());
@@ -385,7 +385,7 @@ impl EventSource {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, HttpError> {
+    async fn connect(&self) -> Result<EventConnection, HttpError> {
         const LAST_EVENT_ID: &str = "last-event-id";
         /// What servers take in a header.
         const MAX_ID: usize = 4096;
@@ -398,20 +398,20 @@ impl EventSource {
         }
         let response = self.client.send(&self.dialer, request).await?;
         if response.status() == StatusCode::NO_CONTENT {
-            return Ok(Connection::Ended);
+            return Ok(EventConnection::Ended);
         }
-        let mut events = response.events()?.max_event(self.max_event);
+        let mut events = response.events()?.with_max_event(self.max_event);
         // A server that sends no further id means the same.
         events.parser.id.clone_from(&self.last_id);
         events.parser.last_id.clone_from(&self.last_id);
-        Ok(Connection::Open(Box::new(events)))
+        Ok(EventConnection::Open(Box::new(events)))
     }
 
     /// After the end of a connection, or an attempt at one.
     fn wait_or_end(&mut self, failed: Option<HttpError>) -> Result<(), HttpError> {
         const SHORTEST: Duration = Duration::from_millis(100);
         const LONGEST: Duration = Duration::from_mins(5);
-        self.connection = Connection::Ended;
+        self.connection = EventConnection::Ended;
         let is_hopeless = failed.as_ref().is_some_and(|error| !error.is_retryable());
         if is_hopeless || self.failures >= self.max_failures {
             return failed.map_or(Ok(()), Err);
@@ -419,7 +419,7 @@ impl EventSource {
         let factor = 2_u32.saturating_pow(self.failures);
         self.failures += 1;
         let delay = self.delay.max(SHORTEST).saturating_mul(factor).min(LONGEST);
-        self.connection = Connection::Waiting(Instant::now() + delay);
+        self.connection = EventConnection::Waiting(Instant::now() + delay);
         Ok(())
     }
 }

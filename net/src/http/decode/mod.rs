@@ -18,14 +18,14 @@ use http::{HeaderMap, HeaderValue, header};
 use crate::limits::Unit;
 
 /// What is asked for. It is the same for all requests.
-pub(super) const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
+pub(crate) const ACCEPT_ENCODING: HeaderValue = HeaderValue::from_static("gzip, br, zstd");
 
 /// How many bytes are decoded at once.
 const PIECE: usize = 32 << 10;
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(crate) enum Coding {
     Gzip,
     Brotli,
     Zstd,
@@ -34,7 +34,7 @@ pub(super) enum Coding {
 impl Coding {
     /// Returns the coding of a response, if it is one that is decoded. As in the Fetch standard a body with another one is
     /// left as it is; so is one that was encoded several times, which no server does of its own accord.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
         let (Some(value), None) = (values.next(), values.next()) else { return None };
         let value = value.to_str().ok()?.trim_matches([' ', '\t']);
@@ -50,7 +50,7 @@ impl Coding {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Brotli => "br",
@@ -61,24 +61,24 @@ impl Coding {
 
 /// Counts the memory that decoders take, for each unit.
 #[derive(Debug)]
-pub(super) struct DecoderMemory {
+pub(crate) struct DecoderMemory {
     max: u64,
     units: Mutex<HashMap<Unit, u64>>,
 }
 
 impl DecoderMemory {
     /// At most `max` bytes for a unit.
-    pub(super) fn new(max: u64) -> Arc<Self> {
+    pub(crate) fn new(max: u64) -> Arc<Self> {
         Arc::new(Self { max, units: Mutex::default() })
     }
 
-    fn take(self: &Arc<Self>, unit: &Unit, bytes: u64) -> Option<Share> {
+    fn take(self: &Arc<Self>, unit: &Unit, bytes: u64) -> Option<MemoryShare> {
         let mut units = self.units();
         let taken = units.get(unit).copied().unwrap_or(0);
         let taken = taken.checked_add(bytes).filter(|taken| *taken <= self.max)?;
         units.insert(unit.clone(), taken);
         drop(units);
-        Some(Share { memory: Arc::clone(self), unit: unit.clone(), bytes })
+        Some(MemoryShare { memory: Arc::clone(self), unit: unit.clone(), bytes })
     }
 
     fn units(&self) -> MutexGuard<'_, HashMap<Unit, u64>> {
@@ -89,13 +89,13 @@ impl DecoderMemory {
 
 /// Memory that is taken, until this is dropped.
 #[derive(Debug)]
-struct Share {
+struct MemoryShare {
     memory: Arc<DecoderMemory>,
     unit: Unit,
     bytes: u64,
 }
 
-impl Drop for Share {
+impl Drop for MemoryShare {
     fn drop(&mut self) {
         let mut units = self.memory.units();
         if let Some(taken) = units.get_mut(&self.unit) {
@@ -109,24 +109,24 @@ impl Drop for Share {
 
 /// Why no more is decoded.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum DecodeFault {
     Invalid(io::Error),
     /// The unit has no more memory for decoders.
     Memory,
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for DecodeFault {
     fn from(error: io::Error) -> Self {
         Self::Invalid(error)
     }
 }
 
 /// Decodes one body.
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     coding: Coding,
     memory: Arc<DecoderMemory>,
     unit: Unit,
-    codec: Option<(Codec, Share)>,
+    codec: Option<(Codec, MemoryShare)>,
     input: BytesMut,
     /// Whether the last piece was full, so that there may be more without further input.
     is_full: bool,
@@ -135,7 +135,7 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(coding: Coding, memory: &Arc<DecoderMemory>, unit: &Unit) -> Self {
+    pub(crate) fn new(coding: Coding, memory: &Arc<DecoderMemory>, unit: &Unit) -> Self {
         Self {
             coding,
             memory: Arc::clone(memory),
@@ -148,27 +148,27 @@ impl Decoder {
         }
     }
 
-    pub(super) const fn coding(&self) -> Coding {
+    pub(crate) const fn coding(&self) -> Coding {
         self.coding
     }
 
     /// How many bytes the decoders of the unit may take together.
-    pub(super) fn max_memory(&self) -> u64 {
+    pub(crate) fn max_memory(&self) -> u64 {
         self.memory.max
     }
 
     /// Adds input. Before that, [`next`](Self::next) has used up what there was.
-    pub(super) fn feed(&mut self, input: &Bytes) {
+    pub(crate) fn feed(&mut self, input: &Bytes) {
         self.input.extend_from_slice(input);
     }
 
     /// The next piece, which is not empty, or nothing if that needs further input.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, DecodeFault> {
         self.decode(false)
     }
 
     /// The next piece after the last input, or nothing at the end.
-    pub(super) fn finish(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, DecodeFault> {
         let piece = self.decode(true)?;
         if piece.is_none() {
             if !self.is_whole {
@@ -181,7 +181,7 @@ impl Decoder {
         Ok(piece)
     }
 
-    fn decode(&mut self, is_last: bool) -> Result<Option<Bytes>, Fault> {
+    fn decode(&mut self, is_last: bool) -> Result<Option<Bytes>, DecodeFault> {
         loop {
             if self.input.is_empty() && !self.is_full {
                 return Ok(None);
@@ -200,7 +200,7 @@ impl Decoder {
                 let Some((codec, bytes)) = Codec::of(self.coding, &self.input, is_last)? else {
                     return Ok(None);
                 };
-                let share = self.memory.take(&self.unit, bytes).ok_or(Fault::Memory)?;
+                let share = self.memory.take(&self.unit, bytes).ok_or(DecodeFault::Memory)?;
                 self.codec = Some((codec, share));
                 self.is_whole = false;
             }
