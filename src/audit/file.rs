@@ -9,6 +9,9 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// None if it could not be opened again.
     file: Option<File>,
+    /// Whether it is held, as by each program that writes to it.
+    is_held: bool,
+    is_alone: bool,
 }
 
 impl LogFile {
@@ -19,7 +22,15 @@ impl LogFile {
     /// If it cannot be written, or is not a regular file. A symbolic link is not followed: who may write to the directory
     /// could lead the program to append to any file.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), file: Some(open(path)?) })
+        let file = open(path)?;
+        let is_alone = hold_alone(&file);
+        let is_held = hold(&file);
+        Ok(Self { path: path.to_owned(), file: Some(file), is_held, is_alone })
+    }
+
+    /// Whether no other program was about to write to the file when it was opened.
+    pub(super) const fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Appends whole lines. What is returned with an error is how many of their bytes are in the file.
@@ -28,6 +39,8 @@ impl LogFile {
         let Some(mut file) = self.file.as_ref() else {
             return Err((0, io::ErrorKind::NotFound.into()));
         };
+        // Another program, which looked whether it is alone, may have kept it from that.
+        self.is_held = self.is_held || hold(file);
         // The last line has no end if a write failed, or a program was killed in the middle of one: this one, or another that
         // writes to the file. The next begins on a line of its own. Readers skip what is left of the one before.
         if is_torn(file).map_err(|error| (0, error))? {
@@ -57,7 +70,9 @@ impl LogFile {
         }
         // What was rotated away may be compressed or removed by now: nothing more is written there.
         self.file = None;
-        self.file = Some(open(&self.path)?);
+        let file = open(&self.path)?;
+        self.is_held = hold(&file);
+        self.file = Some(file);
         Ok(())
     }
 }
@@ -110,6 +125,34 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(special());
     }
     Ok(file)
+}
+
+/// Takes a lock that excludes other programs, if none has one, and returns whether it did. It lasts until the file is
+/// [held](hold).
+///
+/// The lock is a record lock of POSIX, which keeps none from writing, and which readers that lock the file with `flock` do not
+/// wait for.
+#[cfg(unix)]
+fn hold_alone(file: &File) -> bool {
+    rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Takes a lock that is shared with other programs, in the place of one that is not, and returns whether it did. The operating
+/// system releases it when the program ends, or closes the file.
+#[cfg(unix)]
+fn hold(file: &File) -> bool {
+    rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok()
+}
+
+/// Locks of other systems keep others from writing.
+#[cfg(not(unix))]
+fn hold_alone(_: &File) -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn hold(_: &File) -> bool {
+    false
 }
 
 /// Whether the last line has no end.

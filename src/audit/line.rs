@@ -23,6 +23,8 @@ const MAX_TEXT: usize = 300;
 pub(crate) enum Event {
     /// The app has started.
     Start,
+    /// The app has stopped. Nothing of this run follows.
+    Stop,
     /// An attempt begins. A `close` follows.
     Open,
     /// An attempt that had an `open` has ended.
@@ -50,6 +52,8 @@ pub(crate) struct Record<'a> {
     pub(crate) pid: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) required: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) alone: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,11 +105,19 @@ const fn is_zero(number: &u32) -> bool {
 pub(super) struct Run {
     /// Tells runs apart, in the ids of attempts.
     pub(super) id: String,
+    /// The app's name.
+    pub(super) app: String,
     /// Keys the hash of isolation keys. It is random, so that hashes of different runs cannot be compared.
     pub(super) isolation_key: [u8; 32],
 }
 
 impl Record<'_> {
+    /// The run that it is of.
+    pub(crate) fn run(&self) -> &str {
+        let id = self.id.as_deref().unwrap_or_default();
+        id.split_once('-').map_or(id, |(run, _)| run)
+    }
+
     pub(super) fn new(event: Event, time: SystemTime) -> Self {
         Self {
             v: VERSION,
@@ -115,6 +127,7 @@ impl Record<'_> {
             app: None,
             pid: None,
             required: None,
+            alone: None,
             kind: None,
             unit: None,
             callers: Vec::new(),
@@ -213,6 +226,12 @@ impl<'a> Record<'a> {
         record
     }
 
+    /// That the app has started or stopped.
+    pub(super) fn of_run(event: Event, run: &'a Run) -> Self {
+        let (id, app) = (Some(run.id.as_str().into()), Some(bounded(&run.app)));
+        Self { id, app, pid: Some(std::process::id()), ..Self::new(event, SystemTime::now()) }
+    }
+
     /// That `count` records of `unit` are missing.
     pub(super) fn of_lost(unit: &'a Unit, count: u64, time: SystemTime) -> Self {
         Self { unit: self::unit(unit), count: Some(count), ..Self::new(Event::Lost, time) }
@@ -273,7 +292,7 @@ mod tests {
 
     #[test]
     fn isolation_keys_are_told_apart_within_a_run_only() {
-        let run = |byte| Run { id: String::new(), isolation_key: [byte; 32] };
+        let run = |byte| Run { id: String::new(), app: String::new(), isolation_key: [byte; 32] };
         assert_eq!(run(1).hash("tenant"), run(1).hash("tenant"));
         assert_ne!(run(1).hash("tenant"), run(1).hash("other"));
         assert_ne!(run(1).hash("tenant"), run(2).hash("tenant"));

@@ -127,8 +127,8 @@ impl AuditLog {
     /// If the file is not one that can be written, or the thread cannot be started.
     pub fn open(config: &AuditConfig, app: &str) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(config.required, config.attempts_per_second));
-        let mut writer = Writer::new(LogFile::open(&config.file)?, config, Arc::clone(&queue))?;
-        writer.write_start(app)?;
+        let mut writer = Writer::new(LogFile::open(&config.file)?, config, app, Arc::clone(&queue))?;
+        writer.write_start()?;
         thread::Builder::new().name("frame-audit".to_owned()).spawn(move || writer.run())?;
         let (is_required, open, none_open) = (config.required, Arc::default(), Notify::new());
         Ok(Self { inner: Arc::new(Inner { queue, is_required, open, none_open }) })
@@ -145,13 +145,11 @@ impl AuditLog {
     ///
     /// Cancel safe.
     pub async fn flush(&self, limit: Duration) {
-        if timeout(limit, self.inner.queue.flush()).await.is_err() {
-            tracing::warn!("the last records were not written to the audit log within {limit:?}");
-        }
+        wait(limit, self.inner.queue.flush()).await;
     }
 
-    /// The same when nothing begins any more: attempts that are still open may end until then, but not for long. Those of a call
-    /// that was cancelled end after the call, when its script is taken down.
+    /// The same when the app has stopped, which is recorded, and nothing after it: attempts that are still open may end until then,
+    /// but not for long. Those of a call that was cancelled end after the call, when its script is taken down.
     ///
     /// # Cancel safety
     ///
@@ -165,7 +163,13 @@ impl AuditLog {
             }
         };
         let _ = timeout(LONGEST.min(limit), ended).await;
-        self.flush(limit).await;
+        wait(limit, self.inner.queue.finish()).await;
+    }
+}
+
+async fn wait(limit: Duration, written: impl Future<Output = ()>) {
+    if timeout(limit, written).await.is_err() {
+        tracing::warn!("the last records were not written to the audit log within {limit:?}");
     }
 }
 
@@ -218,11 +222,35 @@ mod tests {
     use std::net::TcpListener;
 
     use frame_net::audit::AUDIT;
-    use frame_net::{NetConfig, dialer};
+    use frame_net::{Dialer, Endpoint, NetConfig, dialer};
     use frame_registry::{App, FrameBuilder, FrameResolvers};
     use tokio::time::{Instant, sleep};
 
     use super::*;
+
+    /// A dialer whose attempts are recorded, and an address that accepts connections.
+    fn dialer_with(log: &AuditLog) -> (Dialer, TcpListener, Endpoint) {
+        let mut app = App::builder();
+        app.set_resolvers(FrameResolvers::linked()).unwrap();
+        app.set(&AUDIT, Arc::new(log.clone()) as Arc<dyn Audit>).unwrap();
+        let allowed = r#"{ "clearnet": { "allow": ["127.0.0.1"] } }"#;
+        frame_net::boot(&mut app, serde_json::from_str::<NetConfig>(allowed).unwrap()).unwrap();
+        let dialer = dialer(&FrameBuilder::new().seal(), &app.build()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap().to_string().parse().unwrap();
+        (dialer, listener, to)
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = AuditLog::open(&AuditConfig::new(directory.path().join("audit.log")), "tried").unwrap();
+        let (dialer, _listener, to) = dialer_with(&log);
+        let _held = dialer.connect(&to).await.unwrap();
+        let begun = Instant::now();
+        log.finish(Duration::from_secs(5)).await;
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn an_attempt_that_ends_after_its_call_is_in_the_log() {
@@ -231,14 +259,7 @@ mod tests {
             let file = directory.path().join("audit.log");
             let config = AuditConfig { required, ..AuditConfig::new(&file) };
             let log = AuditLog::open(&config, "tried").unwrap();
-            let mut app = App::builder();
-            app.set_resolvers(FrameResolvers::linked()).unwrap();
-            app.set(&AUDIT, Arc::new(log.clone()) as Arc<dyn Audit>).unwrap();
-            let allowed = r#"{ "clearnet": { "allow": ["127.0.0.1"] } }"#;
-            frame_net::boot(&mut app, serde_json::from_str::<NetConfig>(allowed).unwrap()).unwrap();
-            let dialer = dialer(&FrameBuilder::new().seal(), &app.build()).unwrap();
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let to = listener.local_addr().unwrap().to_string().parse().unwrap();
+            let (dialer, _listener, to) = dialer_with(&log);
 
             let stream = dialer.connect(&to).await.unwrap();
             tokio::spawn(async move {
@@ -248,12 +269,10 @@ mod tests {
             log.finish(Duration::from_secs(5)).await;
             let written = std::fs::read_to_string(&file).unwrap();
             assert!(written.contains(r#""end":"closed""#), "{written}");
+            assert!(written.lines().last().unwrap().contains(r#""event":"stop""#), "{written}");
 
-            // What does not end is not waited for.
-            let _held = dialer.connect(&to).await.unwrap();
-            let begun = Instant::now();
-            log.finish(Duration::from_secs(5)).await;
-            assert!(begun.elapsed() < Duration::from_secs(4));
+            // Where it is required, nothing is attempted after that.
+            assert_eq!(dialer.connect(&to).await.is_err(), required);
         }
     }
 }

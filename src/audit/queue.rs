@@ -134,6 +134,9 @@ impl Queue {
     ) -> Result<impl Future<Output = Result<(), Unrecorded>> + use<>, Unrecorded> {
         let (done, written) = oneshot::channel();
         let mut state = self.state();
+        if state.is_closed {
+            return Err(has_ended());
+        }
         if !state.rates.take(attempt, Instant::now()) {
             drop(state);
             let refused = Outcome::refused(Verdict::refused(Arc::clone(&self.too_fast)));
@@ -144,16 +147,16 @@ impl Queue {
             return Err(Unrecorded::Full);
         }
         self.wake(&mut state);
-        Ok(async move {
-            let ended = || Err(Unrecorded::Failed { reason: "its writer has ended".into() });
-            written.await.unwrap_or_else(|_| ended())
-        })
+        Ok(async move { written.await.unwrap_or_else(|_| Err(has_ended())) })
     }
 
     /// Adds how an attempt has ended, unless it is one of many: a refusal like others, or of a unit that has made too many
     /// records.
     pub(super) fn push_end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
         let mut state = self.state();
+        if state.is_closed {
+            return;
+        }
         let has_open = self.is_required && outcome.is_begun;
         if !has_open && state.merges(&attempt, &outcome) {
             // The writer looks for them when their time is up.
@@ -180,16 +183,30 @@ impl Queue {
     pub(super) fn flush(&self) -> impl Future<Output = ()> + use<> {
         let (done, written) = oneshot::channel();
         let mut state = self.state();
-        state.flushes.push(done);
-        self.wake(&mut state);
+        if !state.is_closed {
+            state.flushes.push(done);
+            self.wake(&mut state);
+        }
         async move { _ = written.await }
     }
 
-    /// The writer ends when it has written what there is.
+    /// Nothing is added any more. The writer ends when it has written what there is.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;
         self.wake(&mut state);
+    }
+
+    /// [Closes](Self::close) the queue, and waits until the writer has ended.
+    pub(super) fn finish(&self) -> impl Future<Output = ()> + use<> {
+        let (done, written) = oneshot::channel();
+        let mut state = self.state();
+        if !state.is_closed {
+            state.flushes.push(done);
+            state.is_closed = true;
+            self.wake(&mut state);
+        }
+        async move { _ = written.await }
     }
 
     /// Counts records that could not be written. The next that can be says how many, or a try [later](RETRY).
@@ -232,6 +249,10 @@ impl Queue {
         // Nothing in here panics in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn has_ended() -> Unrecorded {
+    Unrecorded::Failed { reason: "the app has stopped".into() }
 }
 
 impl State {

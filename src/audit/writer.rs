@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::process;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -44,14 +43,14 @@ struct Pending {
 }
 
 impl Writer {
-    pub(super) fn new(file: LogFile, config: &AuditConfig, queue: Arc<Queue>) -> io::Result<Self> {
+    pub(super) fn new(file: LogFile, config: &AuditConfig, app: &str, queue: Arc<Queue>) -> io::Result<Self> {
         let (mut id, mut isolation_key) = ([0; 4], [0; 32]);
         getrandom::fill(&mut id)?;
         getrandom::fill(&mut isolation_key)?;
         Ok(Self {
             file,
             queue,
-            run: Run { id: HEXLOWER.encode(&id), isolation_key },
+            run: Run { id: HEXLOWER.encode(&id), app: app.to_owned(), isolation_key },
             is_required: config.required,
             does_sync: config.sync,
             is_failing: false,
@@ -61,13 +60,11 @@ impl Writer {
     }
 
     /// Writes that the app has started.
-    pub(super) fn write_start(&mut self, app: &str) -> io::Result<()> {
+    pub(super) fn write_start(&mut self) -> io::Result<()> {
         let record = Record {
-            id: Some(self.run.id.as_str().into()),
-            app: Some(app.into()),
-            pid: Some(process::id()),
             required: Some(self.is_required),
-            ..Record::new(Event::Start, SystemTime::now())
+            alone: Some(self.file.is_alone()),
+            ..Record::of_run(Event::Start, &self.run)
         };
         record.write_to(&mut self.lines);
         let written = self.file.append(&self.lines).map_err(|(_, error)| error);
@@ -75,7 +72,7 @@ impl Writer {
         written
     }
 
-    /// Writes until the queue is closed.
+    /// Writes until the queue is closed, and then that the app has stopped.
     pub(super) fn run(mut self) {
         loop {
             let batch = self.queue.next();
@@ -88,7 +85,7 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Batch) {
-        let Batch { entries, merged, lost, flushes, is_last: _ } = batch;
+        let Batch { entries, merged, lost, flushes, is_last } = batch;
         if entries.is_empty() {
             // Otherwise that is done where they are written.
             let reopened = self.file.reopen_if_moved();
@@ -117,6 +114,9 @@ impl Writer {
             Record::of_merged(&merged, &self.run).write_to(&mut self.lines);
             let (unit, end) = (merged.attempt.unit.clone(), self.lines.len());
             self.pending.push(Pending { end, unit, records: merged.count, done: None });
+        }
+        if is_last {
+            Record::of_run(Event::Stop, &self.run).write_to(&mut self.lines);
         }
         self.flush();
         for flush in flushes {

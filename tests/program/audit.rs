@@ -101,10 +101,10 @@ fn what_a_unit_connects_to_is_in_the_log_with_its_callers() {
         let log = app.path().join("audit.log");
         let records = records(&log);
         let events: Vec<_> = records.iter().map(|record| record["event"].as_str().unwrap()).collect();
-        let expected: &[_] =
-            if required.is_empty() { &["start", "attempt"] } else { &["start", "open", "close"] };
-        assert_eq!(events, expected);
-        let end = records.last().unwrap();
+        let expected: &[_] = if required.is_empty() { &["attempt"] } else { &["open", "close"] };
+        assert_eq!(events, [&["start"], expected, &["stop"]].concat());
+        assert_eq!((&records[0]["alone"], &records[0]["id"]), (&true.into(), &records.last().unwrap()["id"]));
+        let end = &records[records.len() - 2];
         assert_eq!(end["unit"], "function app:fetch");
         assert_eq!(end["callers"], serde_json::json!(["function app:outer"]));
         assert_eq!((&end["host"], end["port"].as_u64()), (&"127.0.0.1".into(), Some(u64::from(port))));
@@ -377,6 +377,55 @@ fn what_arrived_before_the_program_was_killed_is_in_the_log_and_the_next_run_beg
     let summary = summary(&log, &[]);
     assert_eq!((&summary["starts"], &summary["skipped_lines"]), (&12.into(), &12.into()));
     assert!(summary["total"]["attempts"].as_u64() >= Some(requests.load(Ordering::SeqCst) as u64));
+}
+
+#[test]
+fn what_is_open_when_a_run_is_killed_has_an_unknown_end_once_another_run_has_started() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let audit = "[audit]\nfile = \"audit.log\"\nrequired = true\n";
+    let holder =
+        format!("local held = net.connect('127.0.0.1', {port})\nlog.info('held')\nprocess.receive()");
+    let idle = function("idle");
+    let manifest =
+        ["[app]\nname = \"tried\"\n", CLEARNET, audit, HOST, &idle, &process("asker"), &supervisor("")];
+    let manifest = [manifest.concat(), child("asker", "")].concat();
+    let app = App::new(&manifest, &[("asker.lua", &holder), ("idle.lua", "return 1")]);
+    let log = app.path().join("audit.log");
+    let counted = || {
+        let total = summary(&log, &[])["total"].clone();
+        ["attempts", "unfinished", "unknown"].map(|field| total[field].as_u64().unwrap())
+    };
+    let mut run = app.run(&[]);
+    run.wait_for("held");
+    assert_eq!(counted(), [1, 1, 0]);
+    // A call is a run beside it.
+    let output = call(&app, "app:idle", "null");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(counted(), [1, 1, 0]);
+    run.signal(Signal::KILL);
+    run.end();
+    assert_eq!(counted(), [1, 1, 0]);
+    let output = call(&app, "app:idle", "null");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(counted(), [1, 0, 1]);
+    // Also where only one unit is asked for.
+    let of_unit = summary(&log, &["--unit", "app:asker"]);
+    assert_eq!(of_unit["destinations"][0]["unknown"], 1);
+    let output = frame(&["audit", log.to_str().unwrap()]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("1 attempt was open when its run ended"), "{said}");
+
+    // One that is stopped ends what it has open, and says that it has stopped.
+    let mut run = app.run(&[]);
+    run.wait_for("held");
+    run.stop();
+    assert_eq!(counted(), [2, 0, 1]);
+    let records = records(&log);
+    assert_eq!(records.last().unwrap()["event"], "stop");
+    let starts = records.iter().filter(|record| record["event"] == "start");
+    let alone: Vec<_> = starts.map(|record| record["alone"].as_bool().unwrap()).collect();
+    assert_eq!(alone, [true, false, true, true]);
 }
 
 #[test]

@@ -77,8 +77,13 @@ impl AuditArgs {
         let (mut lines, mut summary) = (Lines::new(log), Summary::default());
         while let Some(line) = lines.next().map_err(|error| self.unreadable(&error))? {
             match read(&line) {
-                Parsed::Record(record) if self.selects(&record) => summary.add(&record),
-                Parsed::Record(_) | Parsed::Empty => {}
+                Parsed::Record(record) => {
+                    summary.look_at_run(&record);
+                    if self.selects(&record) {
+                        summary.add(&record);
+                    }
+                }
+                Parsed::Empty => {}
                 Parsed::Newer => summary.newer += 1,
                 Parsed::Invalid => summary.skipped += 1,
             }

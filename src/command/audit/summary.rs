@@ -29,9 +29,12 @@ pub(super) struct Summary {
     /// Records of a later version.
     pub(super) newer: u64,
     total: Counts,
-    groups: HashMap<Group, Counts>,
+    /// The place of each in `counts`.
+    groups: HashMap<Group, usize>,
+    counts: Vec<Counts>,
     /// Those beyond [`MAX_GROUPS`].
     others: Counts,
+    open: OpenAttempts,
     refusals: HashMap<(String, String), u64>,
     other_refusals: u64,
 }
@@ -46,26 +49,28 @@ struct Group {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Counts {
-    /// Those that are one record.
-    whole: u64,
-    /// Those that have begun, and those that have ended, in a record each.
-    opened: u64,
-    closed: u64,
+    attempts: u64,
     refused: u64,
+    /// Those that have begun and not ended, as far as the log goes.
+    open: u64,
+    /// Those that were open when their run ended.
+    unknown: u64,
     sent: u64,
     received: u64,
 }
 
 impl Counts {
-    fn add(&mut self, record: &Record<'_>) {
+    fn add(&mut self, record: &Record<'_>, is_open_before: bool) {
         let count = record.count.unwrap_or(1);
         match record.event {
             Event::Open => {
-                self.opened += 1;
+                self.attempts += 1;
+                self.open += 1;
                 return;
             }
-            Event::Close => self.closed += 1,
-            _ => self.whole = self.whole.saturating_add(count),
+            Event::Close if is_open_before => self.open = self.open.saturating_sub(1),
+            // Its beginning may be in the log before this one.
+            _ => self.attempts = self.attempts.saturating_add(count),
         }
         if record.verdict.as_deref() == Some("refused") {
             self.refused = self.refused.saturating_add(count);
@@ -74,24 +79,86 @@ impl Counts {
         self.received = self.received.saturating_add(record.received.unwrap_or(0));
     }
 
-    /// How many there were. The beginning of one may be in the log before this one, and its end in the next.
-    fn attempts(&self) -> u64 {
-        self.whole.saturating_add(self.opened.max(self.closed))
-    }
-
-    /// How many have begun and not ended, as far as the log goes.
-    const fn unfinished(&self) -> u64 {
-        self.opened.saturating_sub(self.closed)
+    /// Their run has ended.
+    fn lose(&mut self, count: u64) {
+        self.open = self.open.saturating_sub(count);
+        self.unknown += count;
     }
 
     fn to_json(self) -> Json {
-        let Self { refused, sent, received, .. } = self;
-        let (attempts, unfinished) = (self.attempts(), self.unfinished());
-        json!({ "attempts": attempts, "refused": refused, "unfinished": unfinished, "sent": sent, "received": received })
+        let Self { attempts, refused, open, unknown, sent, received } = self;
+        json!({
+            "attempts": attempts, "refused": refused, "unfinished": open, "unknown": unknown,
+            "sent": sent, "received": received,
+        })
+    }
+}
+
+/// How many attempts are open of each run, by the place of their group.
+#[derive(Debug, Default)]
+struct OpenAttempts {
+    runs: HashMap<String, HashMap<Option<usize>, u64>>,
+    /// How many numbers there are.
+    len: usize,
+}
+
+impl OpenAttempts {
+    /// How many numbers are kept for runs. Beyond that it is not told of which run an attempt is.
+    const MAX: usize = 4 * MAX_GROUPS;
+    const ANY_RUN: &str = "";
+
+    fn begin(&mut self, run: &str, group: Option<usize>) {
+        let run = if self.len < Self::MAX { bounded(run) } else { Self::ANY_RUN.to_owned() };
+        let count = self.runs.entry(run).or_default().entry(group).or_insert_with(|| {
+            self.len += 1;
+            0
+        });
+        *count += 1;
+    }
+
+    /// Returns whether one was open.
+    fn end(&mut self, run: &str, group: Option<usize>) -> bool {
+        for run in [&*bounded(run), Self::ANY_RUN] {
+            let Some(groups) = self.runs.get_mut(run) else { continue };
+            let Some(count) = groups.get_mut(&group) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.len -= 1;
+                groups.remove(&group);
+                if groups.is_empty() {
+                    self.runs.remove(run);
+                }
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Returns what is open of the runs that have ended.
+    fn end_runs(&mut self, has_ended: impl Fn(&str) -> bool) -> Vec<(Option<usize>, u64)> {
+        let ended = self.runs.extract_if(|run, _| run != Self::ANY_RUN && has_ended(run));
+        let ended: Vec<_> = ended.flat_map(|(_, groups)| groups).collect();
+        self.len -= ended.len();
+        ended
     }
 }
 
 impl Summary {
+    /// Looks whether runs have ended. Every record is to be looked at, also one that is not added.
+    pub(super) fn look_at_run(&mut self, record: &Record<'_>) {
+        let run = bounded(record.run());
+        let ended = match record.event {
+            Event::Stop => self.open.end_runs(|of| of == run),
+            // No other writes to the log.
+            Event::Start if record.alone == Some(true) => self.open.end_runs(|of| of != run),
+            _ => return,
+        };
+        for (group, count) in ended {
+            self.total.lose(count);
+            self.counts_of(group).lose(count);
+        }
+    }
+
     pub(super) fn add(&mut self, record: &Record<'_>) {
         let time = || Some(bounded(&record.time));
         self.first = self.first.take().or_else(time);
@@ -100,24 +167,39 @@ impl Summary {
             Event::Start => self.starts += 1,
             Event::Lost => self.lost = self.lost.saturating_add(record.count.unwrap_or(1)),
             Event::Open | Event::Close | Event::Attempt => self.add_attempt(record),
-            Event::Other => {}
+            Event::Stop | Event::Other => {}
         }
     }
 
+    fn counts_of(&mut self, group: Option<usize>) -> &mut Counts {
+        group.and_then(|group| self.counts.get_mut(group)).unwrap_or(&mut self.others)
+    }
+
     fn add_attempt(&mut self, record: &Record<'_>) {
-        self.total.add(record);
         let group = Group {
             unit: bounded(record.unit.as_deref().unwrap_or(NO_UNIT)),
             destination: destination(record),
             route: bounded(record.route.first().map_or("", |route| route)),
         };
-        if let Some(counts) = self.groups.get_mut(&group) {
-            counts.add(record);
-        } else if self.groups.len() < MAX_GROUPS {
-            self.groups.entry(group.clone()).or_default().add(record);
-        } else {
-            self.others.add(record);
-        }
+        let place = match self.groups.get(&group) {
+            Some(place) => Some(*place),
+            None if self.groups.len() < MAX_GROUPS => {
+                self.groups.insert(group.clone(), self.counts.len());
+                self.counts.push(Counts::default());
+                self.counts.len().checked_sub(1)
+            }
+            None => None,
+        };
+        let is_open_before = match record.event {
+            Event::Open => {
+                self.open.begin(record.run(), place);
+                false
+            }
+            Event::Close => self.open.end(record.run(), place),
+            _ => false,
+        };
+        self.total.add(record, is_open_before);
+        self.counts_of(place).add(record, is_open_before);
         if record.verdict.as_deref() != Some("refused") {
             return;
         }
@@ -134,7 +216,8 @@ impl Summary {
 
     /// By unit, and then by how much was sent.
     fn sorted_groups(&self) -> Vec<(&Group, &Counts)> {
-        let mut groups: Vec<_> = self.groups.iter().collect();
+        let counts = |(group, place): (_, &usize)| Some((group, self.counts.get(*place)?));
+        let mut groups: Vec<_> = self.groups.iter().filter_map(counts).collect();
         groups.sort_by(|(one, counts), (other, others)| {
             let by_unit = one.unit.cmp(&other.unit);
             by_unit.then(others.sent.cmp(&counts.sent)).then_with(|| one.cmp(other))
@@ -183,8 +266,7 @@ impl fmt::Display for Summary {
             (Some(first), Some(last)) => writeln!(f, "{} to {}", one_line(first), one_line(last))?,
             _ => writeln!(f, "no records")?,
         }
-        let Counts { refused, sent, received, .. } = self.total;
-        let attempts = self.total.attempts();
+        let Counts { attempts, refused, unknown, sent, received, .. } = self.total;
         if attempts > 0 {
             let noun = if attempts == 1 { "attempt" } else { "attempts" };
             writeln!(
@@ -200,15 +282,14 @@ impl fmt::Display for Summary {
                     "" | "clearnet" => one_line(&group.destination),
                     route => one_line(&format!("{} via {route}", group.destination)),
                 };
-                let numbers =
-                    [counts.attempts(), counts.refused, counts.unfinished()].map(|count| count.to_string());
+                let numbers = [counts.attempts, counts.refused, counts.open].map(|count| count.to_string());
                 let sizes = [counts.sent, counts.received].map(size);
                 [one_line(&group.unit), place].into_iter().chain(numbers).chain(sizes).collect()
             });
             let header = ["unit", "destination", "attempts", "refused", "open", "sent", "received"];
             writeln!(f, "{}", table(&header, rows))?;
-            if omitted > 0 || self.others.attempts() > 0 {
-                let more = if self.others.attempts() > 0 { "or more " } else { "" };
+            if omitted > 0 || self.others.attempts > 0 {
+                let more = if self.others.attempts > 0 { "or more " } else { "" };
                 writeln!(f, "and {omitted} {more}others; `--format json` or `--unit` shows them")?;
             }
         } else if self.first.is_some() {
@@ -224,6 +305,14 @@ impl fmt::Display for Summary {
             if omitted > 0 {
                 writeln!(f, "and {omitted} others")?;
             }
+        }
+        match unknown {
+            0 => {}
+            1 => writeln!(f, "1 attempt was open when its run ended; how it ended is not in the log")?,
+            _ => writeln!(
+                f,
+                "{unknown} attempts were open when their run ended; how they ended is not in the log"
+            )?,
         }
         for (count, what) in [
             (self.lost, "records are missing: they could not be written, or came too fast"),
@@ -247,6 +336,10 @@ pub(super) fn event_line(record: &Record<'_>) -> String {
         Event::Start => {
             let app = record.app.as_deref().unwrap_or("app");
             write!(line, "{app} started")
+        }
+        Event::Stop => {
+            let app = record.app.as_deref().unwrap_or("app");
+            write!(line, "{app} stopped")
         }
         Event::Lost => write!(line, "{unit}  {} records are missing", record.count.unwrap_or(1)),
         Event::Other => Ok(()),
