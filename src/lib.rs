@@ -59,5 +59,6 @@ mod guide {
         processes = "processes.md",
         embedding = "embedding.md",
         testing = "testing.md",
+        extending = "extending.md",
     }
 }

@@ -79,8 +79,17 @@ fn what_the_guide_includes_is_there() {
             let path = parts.next().expect("there is one");
             let file =
                 fs::read_to_string(guide.join(path)).unwrap_or_else(|error| panic!("{include}: {error}"));
-            let first: usize =
-                parts.next().filter(|line| !line.is_empty()).map_or(1, |line| line.parse().expect("a line"));
+            let part = parts.next().unwrap_or_default();
+            let first = match part.parse::<usize>() {
+                Ok(line) => line,
+                Err(_) if part.is_empty() => 1,
+                Err(_) => {
+                    let named = |mark: &str| file.lines().any(|line| line.trim() == format!("// {mark}: {part}"));
+                    assert!(named("ANCHOR") && named("ANCHOR_END"), "{include} names no anchor");
+                    included += 1;
+                    continue;
+                }
+            };
             assert!(
                 file.lines().nth(first - 1).is_some_and(|line| !line.is_empty()),
                 "{include} begins with nothing"
@@ -89,6 +98,25 @@ fn what_the_guide_includes_is_there() {
         }
     }
     assert!(included >= 4, "{included}");
+}
+
+/// The page names the tests that show a claim in the last column of its table.
+#[test]
+fn tests_that_the_security_model_names_are_there() {
+    let page = fs::read_to_string(workspace().join("docs/src/security-model.md")).expect("it is text");
+    let claims = page.split("## What is promised").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows = claims.expect("the page has the section").lines().filter(|line| line.starts_with("| ")).skip(1);
+    let mut named = 0;
+    for row in rows {
+        let cell = row.trim_end_matches(" |").rsplit(" | ").next().expect("a row has cells");
+        let tests = cell.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        assert!(!tests.is_empty(), "no test shows a claim: {row}");
+        for test in tests {
+            assert!(workspace().join(test).exists(), "`{test}` is not there");
+            named += 1;
+        }
+    }
+    assert!(named >= 10, "{named}");
 }
 
 #[test]

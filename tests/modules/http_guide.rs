@@ -114,7 +114,9 @@ fn the_pages_have_all_options_and_members() {
     let names = documented.lines().filter_map(|line| line.strip_prefix("/// | `")?.split('`').next());
     let names: Vec<_> = names.map(|name| name.split(['(', ' ', ':']).next().unwrap_or(name)).collect();
     assert!(names.len() > 20, "{names:?}");
+    let reference = fs::read_to_string(guide.join("lua-reference.md")).unwrap();
     for name in names {
         assert!(pages.contains(name), "docs/src/http.md and streams.md do not mention `{name}`");
+        assert!(reference.contains(name), "docs/src/lua-reference.md does not mention `{name}`");
     }
 }

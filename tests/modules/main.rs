@@ -1,6 +1,7 @@
 //! What scripts and components reach of the world, by the frame of the call that runs.
 
 mod egress;
+mod first_tests;
 #[cfg(unix)]
 mod fs;
 mod http;
@@ -8,6 +9,8 @@ mod http_forms;
 mod http_guide;
 mod http_streams;
 mod json;
+#[cfg(unix)]
+mod lua_reference;
 mod net;
 #[path = "../../src/command/demo/relay.rs"]
 #[allow(dead_code)]

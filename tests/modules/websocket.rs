@@ -47,7 +47,7 @@ fn socket_server<T: Send + 'static>(
 }
 
 /// A server that echoes messages to any number of clients.
-fn echo() -> String {
+pub(crate) fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -11,6 +11,8 @@ mod components;
 mod demo;
 mod examples;
 mod explain;
+#[cfg(unix)]
+mod guide;
 mod lists;
 #[cfg(unix)]
 mod memory;

@@ -14,7 +14,7 @@ use frame_runtime::fs_root::{FS_BASE, FS_ROOT, Root};
 use frame_runtime::modules::lua::{FsModule, HttpModule};
 use serde_json::{Value as Json, json};
 
-use self::server::Server;
+pub(crate) use self::server::Server;
 use crate::support::soon;
 
 /// A script with a directory, and a server.

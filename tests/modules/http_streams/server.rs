@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use crate::support::{GENEROUS, soon};
 
 /// The server, until the test ends.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     /// How many requests are being answered, and the most that were.
     pub(super) most: Arc<AtomicUsize>,
     /// How many connections there were, and how many there are.
@@ -23,7 +23,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (now, most): (Arc<AtomicUsize>, Arc<AtomicUsize>) = <_>::default();
@@ -52,7 +52,7 @@ impl Server {
         soon(self.connections.clone().wait_for(|(all, open)| *all > 0 && *open <= left)).await.unwrap();
     }
 
-    pub(super) fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 }
