@@ -84,7 +84,8 @@ fn what_the_guide_includes_is_there() {
                 Ok(line) => line,
                 Err(_) if part.is_empty() => 1,
                 Err(_) => {
-                    let named = |mark: &str| file.lines().any(|line| line.trim() == format!("// {mark}: {part}"));
+                    let named =
+                        |mark: &str| file.lines().any(|line| line.trim() == format!("// {mark}: {part}"));
                     assert!(named("ANCHOR") && named("ANCHOR_END"), "{include} names no anchor");
                     included += 1;
                     continue;
@@ -105,7 +106,8 @@ fn what_the_guide_includes_is_there() {
 fn tests_that_the_security_model_names_are_there() {
     let page = fs::read_to_string(workspace().join("docs/src/security-model.md")).expect("it is text");
     let claims = page.split("## What is promised").nth(1).and_then(|rest| rest.split("\n## ").next());
-    let rows = claims.expect("the page has the section").lines().filter(|line| line.starts_with("| ")).skip(1);
+    let rows =
+        claims.expect("the page has the section").lines().filter(|line| line.starts_with("| ")).skip(1);
     let mut named = 0;
     for row in rows {
         let cell = row.trim_end_matches(" |").rsplit(" | ").next().expect("a row has cells");

@@ -191,8 +191,8 @@ fn write_certificates(app: &Path) {
     }
 }
 
-/// Every block of TOML in the README and in the guide is a manifest, of an app with the sources of the example `hello`. Those that
-/// are marked as files are run where they are, by `guide.rs`.
+/// Every block of TOML in the README and in the guide is a manifest, of an app with the sources of the example
+/// `hello`. Those that are marked as files are run by `guide.rs`.
 #[test]
 fn manifests_of_the_guide_are_right() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

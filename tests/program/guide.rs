@@ -1,13 +1,15 @@
 //! The guide's commands run, and print what the guide shows.
 //!
-//! In a page, an HTML comment before a block of code marks it. `<!-- file: NAME -->` writes the block to a file. `<!-- run -->`
-//! runs a block of commands, in a directory that all blocks of the page share, with the repository's `examples` in it. A command is
-//! a line that begins with `$ `, and the lines after it are its standard output; if it fails, its standard error follows without
-//! the records of the log. `…` in a line stands for any text, and a line of it for any lines. A command without lines has to
-//! succeed, and may print anything. `$FRAME` is the repository.
+//! In a page, an HTML comment before a block of code marks it. `<!-- file: NAME -->` writes the block to a file.
+//! `<!-- run -->` runs a block of commands, in a directory that all blocks of the page share, with the
+//! repository's `examples` in it. `$FRAME` is the repository.
 //!
-//! `<!-- run: rust -->` needs a toolchain. It runs if the variable `FRAME_TEST_TOOLCHAINS`, such as `rust,python`, names that, and
-//! is skipped with a message otherwise.
+//! A command is a line that begins with `$ `, and the lines after it are its standard output. If it fails, its
+//! standard error follows without the records of the log. `…` in a line stands for any text, and a line of it for
+//! any lines. A command without lines has to succeed, and may print anything.
+//!
+//! `<!-- run: rust -->` needs a toolchain. It runs if the variable `FRAME_TEST_TOOLCHAINS`, such as `rust,python`,
+//! names it, and is skipped with a message otherwise.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -120,7 +122,13 @@ impl Reader {
     fn wait_until_up(&mut self, command: &str) {
         let manifest = command.strip_prefix("frame run ").expect("only `frame run` is run beside others");
         let began = Instant::now();
-        while !self.shell(&format!("frame ps {manifest}")).output().expect("there is a shell").status.success() {
+        while !self
+            .shell(&format!("frame ps {manifest}"))
+            .output()
+            .expect("there is a shell")
+            .status
+            .success()
+        {
             let ended = self.running.last_mut().and_then(|child| child.try_wait().expect("it is a child"));
             assert!(ended.is_none() && began.elapsed() < PATIENCE, "`{command}` is not up: {ended:?}");
             thread::sleep(Duration::from_millis(50));
