@@ -148,7 +148,7 @@ mod tests {
             assert_eq!((refusal.result(), refusal.is_retryable()), (result, is_retryable));
             assert!(refusal.to_string().ends_with(&format!("({result})")));
         }
-        for (result, shown) in [("ok", "ok"), ("", ""), ("NO\x07PE", "NO?PE")] {
+        for (result, shown) in [("ok", "ok"), ("", ""), ("NO\x07PE", "NO\\u{7}PE")] {
             let refusal = SamRefusal::from_result(result).unwrap();
             assert_eq!(refusal, SamRefusal::Other(shown.into()));
             assert!(refusal.is_retryable());
