@@ -29,6 +29,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backoff;
 mod bounds;
 mod context;
 mod error;
@@ -58,6 +59,7 @@ pub mod wasm;
 
 pub use futures_core::future::BoxFuture;
 
+pub use crate::backoff::{Backoff, BackoffError};
 pub use crate::context::{CallContext, Function};
 pub use crate::error::{CallError, ErrorKind, FunctionsError};
 pub use crate::frame::{ATTEMPT, FUNCTION, PID};

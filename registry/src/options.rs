@@ -84,16 +84,21 @@ impl OptionValue {
     }
 }
 
+impl OptionValue {
+    /// Returns whether the values of two entries of one option are equal, whatever their marks.
+    fn has_value_of(&self, other: &Self) -> bool {
+        let equality = self.option.equality;
+        self.value.is_same(&other.value)
+            || equality.is_some_and(|equality| (equality.are_equal)(&self.value, &other.value))
+    }
+}
+
 impl PartialEq for OptionValue {
     fn eq(&self, other: &Self) -> bool {
         self.option.is(other.option)
             && self.is_trusted == other.is_trusted
             && self.replaces_trusted == other.replaces_trusted
-            && (self.value.is_same(&other.value)
-                || self
-                    .option
-                    .equality
-                    .is_some_and(|equality| (equality.are_equal)(&self.value, &other.value)))
+            && self.has_value_of(other)
     }
 }
 
@@ -264,6 +269,23 @@ impl Options {
     }
 
     #[inline]
+    /// Returns whether `option` is set here and in `other`, to equal values, trusted or not. Values of a type without
+    /// `PartialEq` are equal only if one is a copy of the other.
+    ///
+    /// ```
+    /// # use frame_registry::{FrameOption, Options, frame_option};
+    /// #[frame_option(name = "retries", dispatcher)]
+    /// pub static RETRIES: FrameOption<u32>;
+    ///
+    /// let preset = Options::new().with(&RETRIES, 1);
+    /// assert!(preset.agrees_on(RETRIES.declared(), &Options::new().with(&RETRIES, 1)));
+    /// assert!(!preset.agrees_on(RETRIES.declared(), &Options::new().with(&RETRIES, 3)));
+    /// assert!(!preset.agrees_on(RETRIES.declared(), &Options::new()));
+    /// ```
+    pub fn agrees_on(&self, option: &DeclaredOption, other: &Self) -> bool {
+        self.find(option).zip(other.find(option)).is_some_and(|(own, other)| own.has_value_of(other))
+    }
+
     fn find(&self, option: &DeclaredOption) -> Option<&OptionValue> {
         self.list.forwards().find(|entry| entry.option.is(option))
     }

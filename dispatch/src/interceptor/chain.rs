@@ -1,6 +1,7 @@
 //! The interceptors of an app, in order, and the walk through them.
 
 use std::fmt;
+use std::iter::successors;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,10 +12,9 @@ use frame_registry::{DeclaredOption, OptionKind, Options};
 use futures_core::future::BoxFuture;
 
 use super::Interceptor;
-use super::max_concurrent::Places;
+use super::max_concurrent::ConcurrencyLimits;
 use super::rate_limit::RateLimits;
 use super::retry::Retries;
-use super::seen::OptionAudit;
 use super::timeout::Timeouts;
 use super::traced::Traces;
 use crate::context::{CallContext, PreparedCall};
@@ -39,7 +39,7 @@ pub struct Interceptors {
 type Chain = Vec<Arc<Link>>;
 
 /// An interceptor, with what is asked of it at every call.
-pub(crate) struct Link {
+struct Link {
     options: Box<[&'static DeclaredOption]>,
     interceptor: Box<dyn Interceptor>,
 }
@@ -49,15 +49,15 @@ impl Link {
         Arc::new(Self { options: interceptor.options().into(), interceptor: Box::new(interceptor) })
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         self.interceptor.name()
     }
 
-    fn place(&self) -> (i32, &'static str) {
+    fn position(&self) -> (i32, &'static str) {
         (self.interceptor.order(), self.name())
     }
 
-    pub(super) fn reads(&self, option: &DeclaredOption) -> bool {
+    fn reads(&self, option: &DeclaredOption) -> bool {
         self.options.iter().any(|read| std::ptr::eq(*read, option))
     }
 
@@ -93,10 +93,10 @@ impl Interceptors {
             Link::new(Timeouts),
             Link::new(Retries::new()),
             Link::new(RateLimits::default()),
-            Link::new(Places::default()),
+            Link::new(ConcurrencyLimits::default()),
             Link::new(Traces),
         ];
-        chain.sort_by_key(|link| link.place());
+        chain.sort_by_key(|link| link.position());
         Self { chain: ArcSwap::from_pointee(chain), unconditional: AtomicUsize::new(0) }
     }
 
@@ -107,7 +107,7 @@ impl Interceptors {
     /// [`InterceptorError::AlreadyRegistered`] if its name is taken.
     pub fn register(&self, interceptor: impl Interceptor) -> Result<(), InterceptorError> {
         let link = Link::new(interceptor);
-        let (name, place) = (link.name(), link.place());
+        let (name, position) = (link.name(), link.position());
         // Counted before it is published, so that no call misses it.
         let counted = usize::from(link.is_unconditional());
         self.unconditional.fetch_add(counted, Ordering::AcqRel);
@@ -117,7 +117,7 @@ impl Interceptors {
             registered = if copy.iter().any(|other| other.name() == name) {
                 Err(InterceptorError::AlreadyRegistered { name })
             } else {
-                let index = copy.partition_point(|other| other.place() < place);
+                let index = copy.partition_point(|other| other.position() < position);
                 copy.insert(index, Arc::clone(&link));
                 Ok(())
             };
@@ -162,9 +162,9 @@ impl Interceptors {
             return Ok(PreparedCall::Direct(entry, frame));
         }
         let chain = Guard::into_inner(self.chain.load());
-        let mut next = Next { entry: &entry, come_to: &[], rest: &chain, seen: None, nesting };
+        let mut next = Next { entry: &entry, come_to: &[], rest: &chain, outer: None, nesting };
         if next.skip(task)?.is_none() {
-            next.seen(task.options()).check()?;
+            next.audit(task.options()).check()?;
             let frame = entry.frame(caller, task)?;
             return Ok(PreparedCall::Direct(entry, frame));
         }
@@ -173,7 +173,7 @@ impl Interceptors {
         // On the heap, so that calls that go straight to the function do not carry room for it.
         Ok(PreparedCall::Intercepted(Box::pin(async move {
             let (come_to, rest) = (&chain[..=at], &chain[at + 1..]);
-            let next = Next { entry: &entry, come_to, rest, seen: None, nesting };
+            let next = Next { entry: &entry, come_to, rest, outer: None, nesting };
             let inside = caller.admitted();
             let call = next.intercept(&*chain[at].interceptor, &inside, task);
             // An interceptor may wait for what does not know the bounds, and panic as it is dropped.
@@ -194,10 +194,10 @@ impl fmt::Debug for Interceptors {
 #[derive(Clone, Copy)]
 pub struct Next<'a> {
     entry: &'a FunctionEntry,
-    /// Those that the call came to since the last of `seen`.
+    /// Those that the call came to since `outer`.
     come_to: &'a [Arc<Link>],
     rest: &'a [Arc<Link>],
-    seen: Option<&'a OptionAudit<'a>>,
+    outer: Option<&'a OptionAudit<'a>>,
     /// That of the function, whichever context an interceptor goes on with.
     nesting: Nesting,
 }
@@ -266,19 +266,19 @@ impl<'a> Next<'a> {
         task: Task,
     ) -> Result<Payload, CallError> {
         let options = task.options().clone();
-        let seen = self.seen(&options);
-        interceptor.intercept(ctx, task, Next { come_to: &[], seen: Some(&seen), ..self }).await
+        let audit = self.audit(&options);
+        interceptor.intercept(ctx, task, Next { come_to: &[], outer: Some(&audit), ..self }).await
     }
 
-    const fn seen<'b>(&self, options: &'b Options) -> OptionAudit<'b>
+    const fn audit<'b>(&self, options: &'b Options) -> OptionAudit<'b>
     where
         'a: 'b,
     {
-        OptionAudit { links: self.come_to, options, outer: self.seen }
+        OptionAudit { links: self.come_to, options, outer: self.outer }
     }
 
     async fn execute(&self, ctx: &CallContext, task: &mut Task) -> Result<Payload, CallError> {
-        self.seen(task.options()).check()?;
+        self.audit(task.options()).check()?;
         let frame = self.entry.frame(ctx, task)?;
         ctx.run(self.entry, frame, self.nesting, task).await
     }
@@ -287,5 +287,60 @@ impl<'a> Next<'a> {
 impl fmt::Debug for Next<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.rest.iter().map(|link| link.name())).finish()
+    }
+}
+
+/// The interceptors that a call came to with the same options: some that it passed by and, unless it came to the function, one
+/// that it called. With those further outside it finds options that no interceptor has read.
+#[derive(Clone, Copy)]
+struct OptionAudit<'a> {
+    /// The last is the one that was called.
+    links: &'a [Arc<Link>],
+    options: &'a Options,
+    /// Those further outside.
+    outer: Option<&'a OptionAudit<'a>>,
+}
+
+impl OptionAudit<'_> {
+    /// Refuses dispatcher options that no interceptor has read as they are now, before the function runs.
+    fn check(&self) -> Result<(), CallError> {
+        self.options
+            .iter()
+            .filter(|option| option.kind() == OptionKind::Dispatcher)
+            .try_for_each(|option| self.check_one(option))
+    }
+
+    fn check_one(&self, option: &DeclaredOption) -> Result<(), CallError> {
+        let mut setter = None;
+        for audit in self.outwards() {
+            if !audit.options.agrees_on(option, self.options) {
+                setter = audit.links.last();
+                break;
+            }
+            if audit.links.iter().any(|link| link.reads(option)) {
+                return Ok(());
+            }
+        }
+        if setter.is_some_and(|setter| setter.reads(option)) {
+            return Ok(());
+        }
+        let name = option.name();
+        let mut passed = self.outwards().flat_map(|audit| audit.links.iter().rev());
+        Err(CallError::invalid(match (setter, passed.find(|link| link.reads(option))) {
+            (Some(setter), Some(reader)) => format!(
+                "the option `{name}` was set by the interceptor `{setter}`, which is further inside than `{reader}`, \
+                 which reads it; give `{setter}` a lower order",
+                setter = setter.name(),
+                reader = reader.name(),
+            ),
+            _ => format!(
+                "the option `{name}` is set, and no interceptor that reads it is registered; register one, or leave \
+                 the option out"
+            ),
+        }))
+    }
+
+    fn outwards(&self) -> impl Iterator<Item = &Self> {
+        successors(Some(self), |audit| audit.outer)
     }
 }

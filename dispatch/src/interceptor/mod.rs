@@ -16,23 +16,19 @@
 //!
 //! An interceptor can change a call's options; those further inside see that, and so do the resolvers. A dispatcher option that
 //! is set, and that no interceptor reads, is refused: a limit that nobody keeps is no limit. So is one that an interceptor
-//! which does not itself read it sets further inside than all that do, or, of those above, gives another value there. Of an
-//! option that is not built in another value is not noticed, and of none that it is taken away: whatever changes options
-//! belongs further outside than their readers.
+//! which does not itself read it sets further inside than all that do, or changes there. A value of a type without `PartialEq`
+//! counts as changed unless it is a copy of the one before. That an option is removed is not noticed: interceptors that change
+//! options belong further outside than their readers.
 
 mod chain;
-mod duration;
 mod max_concurrent;
-mod out_of_range;
 mod rate_limit;
 mod retry;
-mod seen;
 mod timeout;
 mod traced;
 
 pub use self::chain::{InterceptorError, Interceptors, Next};
 pub use self::max_concurrent::{MAX_CONCURRENT, MaxConcurrent};
-pub use self::out_of_range::OutOfRange;
 pub use self::rate_limit::{RATE_LIMIT, RateLimit};
 pub use self::retry::{RETRY, Retries, RetryPolicy};
 pub use self::timeout::{TIMEOUT, Timeout};
@@ -41,6 +37,7 @@ pub use self::traced::TRACED;
 use frame_registry::DeclaredOption;
 use futures_core::future::BoxFuture;
 
+use crate::backoff::BackoffError;
 use crate::context::CallContext;
 use crate::error::CallError;
 use crate::payload::Payload;
@@ -117,4 +114,28 @@ pub trait Interceptor: Send + Sync + 'static {
         task: Task,
         next: Next<'a>,
     ) -> BoxFuture<'a, Result<Payload, CallError>>;
+}
+
+/// A value is not one that an option of a built-in interceptor can have.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutOfRange {
+    /// A timeout of zero.
+    #[error("a timeout is longer than zero; for none, leave it out")]
+    Timeout,
+    /// A value of a [`Backoff`](crate::Backoff).
+    #[error(transparent)]
+    Backoff(#[from] BackoffError),
+    /// A rate of no calls.
+    #[error("a rate limit is of at least 1 call; for none, leave it out")]
+    NoCalls,
+    /// A rate of calls in no time.
+    #[error("a rate limit is of calls in a time longer than zero")]
+    NoTime,
+    /// A burst of no calls.
+    #[error("`burst` is at least 1: without a first call there is no second")]
+    Burst,
+    /// No calls at once.
+    #[error("at least 1 call may run at once; for no limit, leave it out")]
+    NoneAtOnce,
 }

@@ -1,12 +1,13 @@
-//! How long a call may take.
+//! Limits the time that a call takes.
 
+use std::fmt;
 use std::time::Duration;
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
 use futures_core::future::BoxFuture;
-use serde::Deserialize;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use super::duration::DurationText;
 use super::{Interceptor, Next, OutOfRange};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
@@ -69,6 +70,35 @@ impl TryFrom<DurationText> for Timeout {
     fn try_from(text: DurationText) -> Result<Self, OutOfRange> {
         Self::new(text.0)
     }
+}
+
+/// A duration that is read from text such as `2s`, `500ms` or `1m30s`.
+pub(super) struct DurationText(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct DurationVisitor;
+
+        impl Visitor<'_> for DurationVisitor {
+            type Value = DurationText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(r#"a duration with its unit, such as "2s", "500ms" or "1m30s""#)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<DurationText, E> {
+                parse_duration(text).map(DurationText).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(DurationVisitor)
+    }
+}
+
+/// Parses a number with its unit, such as `2s`, or several of them.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!(r#"{text:?} is not a duration such as "2s", "500ms" or "1m30s": {error}"#))
 }
 
 /// Keeps [`TIMEOUT`].

@@ -9,7 +9,7 @@ use frame_dispatch::{
     BoxFuture, CallContext, CallError, ErrorKind, FUNCTION, Interceptor, InterceptorError, Next, PID,
     Payload, Task,
 };
-use frame_registry::Options;
+use frame_registry::{FrameOption, Options, frame_option};
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -246,6 +246,45 @@ async fn every_option_that_is_built_in_is_refused_where_it_is_changed_further_in
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_option_of_ones_own_is_refused_where_it_is_changed_further_inside_than_it_is_read() {
+    let functions = functions();
+    let log = Log::default();
+    let attempts = Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    functions.interceptors().register(Wrap::logging("reads", 0, &log).reading(EXTRA.declared())).unwrap();
+    functions.interceptors().register(sets(1, set_extra)).unwrap();
+    let error = functions.root().call(task_with("app:f", &json!({ "extra": 2 }))).await.unwrap_err();
+    assert!(error.message().contains("further inside than `reads`"), "{error}");
+    assert!(attempts.seen().is_empty());
+    functions.root().call(task_with("app:f", &json!({ "extra": 1 }))).await.expect("it is what it was");
+}
+
+/// The value of an option that cannot be compared.
+#[derive(Debug)]
+struct Opaque;
+
+#[frame_option(name = "opaque", dispatcher)]
+static OPAQUE: FrameOption<Arc<Opaque>>;
+
+#[tokio::test]
+async fn a_value_that_cannot_be_compared_counts_as_changed_unless_it_is_a_copy() {
+    let functions = functions();
+    let log = Log::default();
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    functions.interceptors().register(Wrap::logging("reads", 0, &log).reading(OPAQUE.declared())).unwrap();
+    let given = || task("app:f").with_options(Options::new().with(&OPAQUE, Arc::new(Opaque)));
+    let copies = |options: &mut Options| *options = options.clone();
+    functions.interceptors().register(sets(1, copies)).unwrap();
+    functions.root().call(given()).await.expect("it is the same value");
+    functions.interceptors().remove("sets");
+    let replaces = |options: &mut Options| {
+        options.set(&OPAQUE, Arc::new(Opaque));
+    };
+    functions.interceptors().register(sets(1, replaces)).unwrap();
+    let error = functions.root().call(given()).await.unwrap_err();
+    assert!(error.message().contains("further inside than `reads`"), "{error}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use frame_dispatch::interceptor::{RETRY, Retries, RetryPolicy};
-use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
+use frame_dispatch::{Backoff, CallContext, CallError, ErrorKind, Functions, Payload, Task};
 use frame_registry::Options;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -74,18 +74,17 @@ proptest! {
         failed in 1_u32..40,
         random in 0.0..=1.0_f64,
     ) {
-        let policy = RetryPolicy::new(u32::MAX)
-            .with_delays(Duration::from_millis(first), Duration::from_millis(max))
-            .with_factor(factor)?
-            .with_jitter(jitter)?;
+        let backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(max))
+            .with_factor(factor)
+            .with_jitter(jitter);
         let mut whole = Duration::from_millis(first).as_secs_f64();
         for _ in 1..failed {
             whole *= factor;
         }
         let whole = whole.min(Duration::from_millis(max).as_secs_f64());
-        let delay = policy.delay(failed, random).as_secs_f64();
+        let delay = backoff.delay(failed, random).as_secs_f64();
         prop_assert!((delay - whole * (1.0 - jitter * random)).abs() < 1e-6 * (1.0 + whole), "{delay} of {whole}");
-        prop_assert!(policy.delay(failed, random) <= Duration::from_millis(max));
+        prop_assert!(backoff.delay(failed, random) <= Duration::from_millis(max));
     }
 
     #[test]
@@ -96,9 +95,9 @@ proptest! {
         failed in any::<u32>(),
         random in any::<f64>(),
     ) {
-        let policy = RetryPolicy::new(2).with_delays(first, max).with_factor(factor)?;
-        prop_assert!(policy.delay(failed, random).as_secs_f64() <= max.as_secs_f64());
-        prop_assert_eq!(policy.with_delays(Duration::ZERO, max).delay(failed, random), Duration::ZERO);
+        let backoff = Backoff::new(first, max).with_factor(factor);
+        prop_assert!(backoff.delay(failed, random).as_secs_f64() <= max.as_secs_f64());
+        prop_assert_eq!(Backoff::new(Duration::ZERO, max).with_factor(factor).delay(failed, random), Duration::ZERO);
     }
 }
 
@@ -295,10 +294,12 @@ async fn an_error_can_say_when_to_try_again() {
 fn a_policy_is_checked_where_it_is_made() {
     let policy = || RetryPolicy::new(3);
     for factor in [0.99, -1.0, f64::NAN, f64::INFINITY] {
-        assert!(policy().with_factor(factor).unwrap_err().to_string().starts_with("`factor` is"), "{factor}");
+        let refused = policy().with_backoff(Backoff::default().with_factor(factor)).unwrap_err();
+        assert!(refused.to_string().starts_with("invalid backoff factor"), "{factor}");
     }
     for jitter in [-0.01, 1.01, f64::NAN, f64::INFINITY] {
-        assert!(policy().with_jitter(jitter).unwrap_err().to_string().starts_with("`jitter` is"), "{jitter}");
+        let refused = policy().with_backoff(Backoff::default().with_jitter(jitter)).unwrap_err();
+        assert!(refused.to_string().starts_with("invalid backoff jitter"), "{jitter}");
     }
     policy().with_attempt_timeout(Duration::ZERO).unwrap_err();
     assert_eq!((RetryPolicy::new(0).attempts(), RetryPolicy::new(7).attempts()), (1, 7));

@@ -64,9 +64,9 @@ fn a_retry_is_a_number_of_attempts_or_a_map() {
             .starts_with("unknown field `delay`, expected one of")
     );
     for (field, value, why) in [
-        ("factor", json!(0.5), "`factor` is a finite number, 1 or more, not 0.5".to_owned()),
-        ("jitter", json!(1.5), "`jitter` is a number from 0 to 1, not 1.5".to_owned()),
-        ("jitter", json!(-0.1), "`jitter` is a number from 0 to 1, not -0.1".to_owned()),
+        ("factor", json!(0.5), "invalid backoff factor 0.5; it must be at least 1, such as 2.0".to_owned()),
+        ("jitter", json!(1.5), "invalid backoff jitter 1.5; it must be from 0 to 1, such as 0.1".to_owned()),
+        ("jitter", json!(-0.1), "invalid backoff jitter -0.1; it must be from 0 to 1, such as 0.1".to_owned()),
         ("attempt_timeout", json!("0s"), "a timeout is longer than zero; for none, leave it out".to_owned()),
         ("first_delay", json!(100), format!("invalid type: integer `100`, expected {DURATION}")),
         ("max_delay", json!(100), format!("invalid type: integer `100`, expected {DURATION}")),

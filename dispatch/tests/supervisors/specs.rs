@@ -45,19 +45,19 @@ fn a_backoff_that_makes_no_sense_is_refused() {
     for (backoff, expected) in [
         (
             Backoff::default().with_factor(0.5),
-            "the factor of the backoff is 0.5; write one of at least 1, such as 2.0",
+            "invalid backoff factor 0.5; it must be at least 1, such as 2.0",
         ),
         (
             Backoff::default().with_factor(f64::NAN),
-            "the factor of the backoff is NaN; write one of at least 1, such as 2.0",
+            "invalid backoff factor NaN; it must be at least 1, such as 2.0",
         ),
         (
             Backoff::default().with_jitter(1.5),
-            "the jitter of the backoff is 1.5; write a part from 0 to 1, such as 0.1",
+            "invalid backoff jitter 1.5; it must be from 0 to 1, such as 0.1",
         ),
         (
             Backoff::new(Duration::from_secs(10), Duration::from_secs(5)),
-            "the first delay of the backoff, 10s, is longer than its longest, 5s; write the shorter first",
+            "the first backoff delay 10s is longer than the longest, 5s; swap them",
         ),
     ] {
         assert_eq!(refused(empty().restart_policy(RestartPolicy::default().with_backoff(backoff))), expected);

@@ -1,18 +1,19 @@
 //! How many calls of a function may run at once.
 
-mod limit;
-mod line;
+mod queue;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use frame_registry::{DeclaredOption, FrameOption, frame_option};
 use futures_core::future::BoxFuture;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
-pub use self::limit::MaxConcurrent;
-
-use self::line::{Entered, Line};
-use super::{Interceptor, Next};
+use self::queue::{Entered, PermitQueue};
+use super::{Interceptor, Next, OutOfRange};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::held::{Hold, LimitId};
@@ -36,85 +37,182 @@ use crate::task::Task;
 #[frame_option(name = "max_concurrent", dispatcher)]
 pub static MAX_CONCURRENT: FrameOption<MaxConcurrent>;
 
-/// Keeps [`MAX_CONCURRENT`].
-#[derive(Debug, Default)]
-pub(super) struct Places {
-    /// Those in which a call runs or waits; so there are never more than two for each call.
-    lines: Mutex<HashMap<Key, Line>>,
+/// The value of [`MAX_CONCURRENT`]: so many calls at once, and so many that wait.
+///
+/// In text it is the number of calls, or a map:
+///
+/// ```
+/// use frame_dispatch::interceptor::{MAX_CONCURRENT, MaxConcurrent};
+/// use frame_registry::Options;
+/// use serde_json::json;
+///
+/// let options = Options::from_json(&json!({ "max_concurrent": 8 }))?;
+/// assert_eq!(options.get(&MAX_CONCURRENT), Some(&MaxConcurrent::new(8)?));
+///
+/// let options = Options::from_json(&json!({ "max_concurrent": { "calls": 8, "max_waiting": 100 } }))?;
+/// assert_eq!(options.get(&MAX_CONCURRENT), Some(&MaxConcurrent::new(8)?.with_max_waiting(100)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxConcurrent {
+    calls: u32,
+    max_waiting: Option<u32>,
 }
 
-/// Whose line it is: that of a function or, with a number, that of those of its calls that say this limit.
-type Key = (FunctionId, Option<u32>);
+impl MaxConcurrent {
+    /// At most `calls` at once; any number may wait.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange::NoneAtOnce`] for zero.
+    pub const fn new(calls: u32) -> Result<Self, OutOfRange> {
+        if calls == 0 { Err(OutOfRange::NoneAtOnce) } else { Ok(Self { calls, max_waiting: None }) }
+    }
 
-/// A call that runs, or waits. Dropping it lets the next run.
-struct Place<'a> {
-    places: &'a Places,
-    line: Key,
+    /// Lets a call wait only in a line where fewer than so many do; with zero none waits.
+    #[must_use]
+    pub const fn with_max_waiting(mut self, max_waiting: u32) -> Self {
+        self.max_waiting = Some(max_waiting);
+        self
+    }
+
+    /// How many at once.
+    pub const fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    /// How many may wait.
+    pub const fn max_waiting(&self) -> Option<u32> {
+        self.max_waiting
+    }
+
+    /// The same calls at once, with no more waiting than `other` lets either.
+    fn waiting_within(self, other: Self) -> Self {
+        let max_waiting = [self.max_waiting, other.max_waiting].into_iter().flatten().min();
+        Self { max_waiting, ..self }
+    }
+}
+
+impl<'de> Deserialize<'de> for MaxConcurrent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MaxConcurrentVisitor;
+
+        impl<'de> Visitor<'de> for MaxConcurrentVisitor {
+            type Value = MaxConcurrent;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of calls, or a map such as { calls = 8, max_waiting = 100 }")
+            }
+
+            fn visit_u64<E: Error>(self, calls: u64) -> Result<MaxConcurrent, E> {
+                // More than can be counted is no narrower limit than what can.
+                MaxConcurrent::new(u32::try_from(calls).unwrap_or(u32::MAX)).map_err(E::custom)
+            }
+
+            fn visit_i64<E: Error>(self, calls: i64) -> Result<MaxConcurrent, E> {
+                let counted = u64::try_from(calls);
+                counted
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(calls), &self))
+                    .and_then(|calls| self.visit_u64(calls))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<MaxConcurrent, A::Error> {
+                let fields = MaxConcurrentFields::deserialize(MapAccessDeserializer::new(map))?;
+                let limit = MaxConcurrent::new(fields.calls).map_err(A::Error::custom)?;
+                Ok(MaxConcurrent { max_waiting: fields.max_waiting, ..limit })
+            }
+        }
+
+        deserializer.deserialize_any(MaxConcurrentVisitor)
+    }
+}
+
+/// The limit as a map.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaxConcurrentFields {
+    calls: u32,
+    max_waiting: Option<u32>,
+}
+
+/// Keeps [`MAX_CONCURRENT`].
+#[derive(Debug, Default)]
+pub(super) struct ConcurrencyLimits {
+    /// Those in which a call runs or waits; so there are never more than two for each call.
+    queues: Mutex<HashMap<QueueKey, PermitQueue>>,
+}
+
+/// Queue key: the function, plus the limit if the call sets one.
+type QueueKey = (FunctionId, Option<u32>);
+
+/// A permit, or a place in the queue for one. Dropping it admits the next call.
+struct ConcurrencyPermit<'a> {
+    limits: &'a ConcurrencyLimits,
+    key: QueueKey,
     id: LimitId,
     ticket: u64,
     hold: Option<Hold>,
 }
 
-impl Places {
-    /// Waits until a call may run, which it may for as long as it has these places: the one among those that say what it
-    /// says itself, and that among all calls of the function.
+impl ConcurrencyLimits {
+    /// Waits until a call may run, which it may while it holds the permits: that of its own limit, and that of the function's.
     async fn admit(
         &self,
         function: &FunctionId,
         preset: Option<MaxConcurrent>,
         own: Option<MaxConcurrent>,
         ctx: &CallContext,
-    ) -> Result<[Option<Place<'_>>; 2], CallError> {
+    ) -> Result<[Option<ConcurrencyPermit<'_>>; 2], CallError> {
         let narrower = own.filter(|own| preset.is_none_or(|preset| own.calls() < preset.calls()));
         let within = |limit: MaxConcurrent| {
             [preset, own].into_iter().flatten().fold(limit, MaxConcurrent::waiting_within)
         };
-        // The call's own first: whoever waits in the function's line holds up all that come behind.
+        // The call's own first: a call that waits in the function's queue holds up all after it.
         let own = match narrower.map(within) {
-            Some(limit) => Some(self.place((function.clone(), Some(limit.calls())), limit, ctx).await?),
+            Some(limit) => Some(self.acquire((function.clone(), Some(limit.calls())), limit, ctx).await?),
             None => None,
         };
         let shared = match preset.map(within) {
-            Some(limit) => Some(self.place((function.clone(), None), limit, ctx).await?),
+            Some(limit) => Some(self.acquire((function.clone(), None), limit, ctx).await?),
             None => None,
         };
         Ok([own, shared])
     }
 
-    /// Waits for a place in a line.
-    async fn place(
+    /// Waits for a permit.
+    async fn acquire(
         &self,
-        line: Key,
+        key: QueueKey,
         limit: MaxConcurrent,
         ctx: &CallContext,
-    ) -> Result<Place<'_>, CallError> {
+    ) -> Result<ConcurrencyPermit<'_>, CallError> {
         let (id, entered) = {
-            let mut lines = self.lines();
-            let line = lines.entry(line.clone()).or_default();
-            if !line.has_room(limit.calls()) && ctx.held().contains(line.id()) {
+            let mut queues = self.queues();
+            let queue = queues.entry(key.clone()).or_default();
+            if !queue.has_room(limit.calls()) && ctx.held().contains(queue.id()) {
                 return Err(own_chain(limit));
             }
-            (line.id(), line.enter(limit.calls(), limit.max_waiting()))
+            (queue.id(), queue.enter(limit.calls(), limit.max_waiting()))
         };
-        let place = |ticket| Place { places: self, line, id, ticket, hold: None };
+        let permit = |ticket| ConcurrencyPermit { limits: self, key, id, ticket, hold: None };
         match entered {
-            Entered::Runs { ticket } => Ok(place(ticket)),
+            Entered::Runs { ticket } => Ok(permit(ticket)),
             Entered::Waits { ticket, admission } => {
-                let place = place(ticket);
+                let permit = permit(ticket);
                 let Err(_admitted) = ctx.bound(admission).await.map_err(|ended| waited(ended, limit))?;
-                Ok(place)
+                Ok(permit)
             }
             Entered::Full => Err(full(limit)),
         }
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<QueueKey, PermitQueue>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place<'_> {
-    /// The context of a call that has this place: calls made through it know that their chain has it.
+impl ConcurrencyPermit<'_> {
+    /// Returns the context of a call that holds this permit: calls through it know that their chain holds it.
     fn context(&mut self, ctx: CallContext) -> CallContext {
         let (ctx, hold) = ctx.holding(self.id, None);
         self.hold = Some(hold);
@@ -146,21 +244,21 @@ fn full(limit: MaxConcurrent) -> CallError {
     CallError::new(ErrorKind::Exhausted, message)
 }
 
-impl Drop for Place<'_> {
+impl Drop for ConcurrencyPermit<'_> {
     fn drop(&mut self) {
-        let mut lines = self.places.lines();
-        let Some(line) = lines.get_mut(&self.line) else { return };
-        let admitted = line.leave(self.ticket);
-        if line.is_empty() {
-            lines.remove(&self.line);
+        let mut queues = self.limits.queues();
+        let Some(queue) = queues.get_mut(&self.key) else { return };
+        let admitted = queue.leave(self.ticket);
+        if queue.is_empty() {
+            queues.remove(&self.key);
         }
-        // Whoever is woken may be woken right here.
-        drop(lines);
+        // A woken call may run right here.
+        drop(queues);
         drop(admitted);
     }
 }
 
-impl Interceptor for Places {
+impl Interceptor for ConcurrencyLimits {
     fn name(&self) -> &'static str {
         "max_concurrent"
     }
@@ -182,8 +280,8 @@ impl Interceptor for Places {
         Box::pin(async move {
             let preset = next.preset().get(&MAX_CONCURRENT).copied();
             let own = task.options().get(&MAX_CONCURRENT).copied();
-            let mut places = self.admit(next.function(), preset, own, ctx).await?;
-            let ctx = places.iter_mut().flatten().fold(ctx.clone(), |ctx, place| place.context(ctx));
+            let mut permits = self.admit(next.function(), preset, own, ctx).await?;
+            let ctx = permits.iter_mut().flatten().fold(ctx.clone(), |ctx, permit| permit.context(ctx));
             next.call(&ctx, task).await
         })
     }
@@ -247,7 +345,7 @@ mod tests {
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                let (places, running) = (Arc::new(Places::default()), Arc::new(Running::default()));
+                let (places, running) = (Arc::new(ConcurrencyLimits::default()), Arc::new(Running::default()));
                 let root = Functions::new(App::builder().build()).root();
                 let mut all = JoinSet::new();
                 for (comes, own, runs, gives_up) in calls {
@@ -271,7 +369,7 @@ mod tests {
                 while let Some(done) = all.join_next().await {
                     done.unwrap();
                 }
-                assert!(places.lines().is_empty());
+                assert!(places.queues().is_empty());
             });
         }
     }

@@ -1,4 +1,6 @@
-//! The calls of a function that keep one rate, and who waits among them.
+//! The calls of a function under one rate, and the queue of those that wait.
+//!
+//! The rate is kept by the generic cell rate algorithm: a rate with a burst, in one number.
 
 use std::future::pending;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,9 +9,53 @@ use std::time::Duration;
 use tokio::sync;
 use tokio::time::{Instant, sleep_until};
 
-use super::gcra::{Gcra, Rate};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
+
+/// How far apart calls are, and how much too early a call may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Rate {
+    interval: Duration,
+    tolerance: Duration,
+}
+
+impl Rate {
+    /// Of `calls` in the time `per`, of which `burst` may come at once.
+    pub(super) fn new(calls: u32, per: Duration, burst: u32) -> Self {
+        let rounded = per / calls.max(1);
+        // Rounded up, so that there never are more calls than said.
+        let missing = Duration::from_nanos(u64::from(rounded.saturating_mul(calls) < per));
+        let interval = rounded.saturating_add(missing);
+        Self { interval, tolerance: interval.saturating_mul(burst.saturating_sub(1)) }
+    }
+}
+
+/// Calls of one rate. Time is counted from some moment of the caller's choice.
+///
+/// In any time `t` it lets at most `burst + t / interval` calls begin, and none waits longer than it has to for that.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gcra {
+    /// When the next call is due, if calls came evenly.
+    due: Duration,
+}
+
+impl Gcra {
+    /// When a call can begin that comes now, while so many others wait ahead of it.
+    fn slot(&self, rate: Rate, now: Duration, ahead: u32) -> Duration {
+        let due = self.due.max(now).saturating_add(rate.interval.saturating_mul(ahead));
+        due.saturating_sub(rate.tolerance).max(now)
+    }
+
+    /// Counts a call that begins.
+    fn take(&mut self, rate: Rate, now: Duration) {
+        self.due = self.due.max(now).saturating_add(rate.interval);
+    }
+
+    /// Whether it is as good as new.
+    fn is_idle(&self, now: Duration) -> bool {
+        self.due <= now
+    }
+}
 
 /// Calls that keep one rate, first come, first served.
 #[derive(Debug)]
@@ -17,13 +63,13 @@ pub(super) struct Bucket {
     rate: Rate,
     /// What time is counted from.
     origin: Instant,
-    state: Mutex<State>,
+    state: Mutex<BucketState>,
     /// Whose turn it is to wait for the next slot. It is fair.
     turn: sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BucketState {
     gcra: Gcra,
     /// How many calls wait, the one whose turn it is included.
     waiting: u32,
@@ -32,7 +78,7 @@ struct State {
 /// A call that waits or, once it has had its turn, may begin. It takes its slot only when it says so: dropped before, it
 /// leaves no trace.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct SlotReservation<'a> {
     bucket: &'a Bucket,
     is_counted: bool,
     turn: Option<sync::MutexGuard<'a, ()>>,
@@ -68,8 +114,8 @@ impl Bucket {
     }
 
     /// Waits for the next slot, which is then held open, for as long as the deadline of `ctx`.
-    pub(super) async fn place(&self, ctx: &CallContext) -> Result<Place<'_>, NoSlot> {
-        let mut place = Place { bucket: self, is_counted: true, turn: None };
+    pub(super) async fn reserve(&self, ctx: &CallContext) -> Result<SlotReservation<'_>, NoSlot> {
+        let mut reservation = SlotReservation { bucket: self, is_counted: true, turn: None };
         let ahead = {
             let mut state = self.state();
             state.waiting += 1;
@@ -77,7 +123,7 @@ impl Bucket {
         };
         self.in_time(self.slot(ahead), ctx)?;
         let turn = ctx.bound(self.turn.lock()).await;
-        place.turn = Some(turn.map_err(|ended| self.ended(ended, ahead))?);
+        reservation.turn = Some(turn.map_err(|ended| self.ended(ended, ahead))?);
         let slot = self.slot(0);
         if slot > self.now() {
             // Those ahead may have taken longer than they said, for a slot of another bucket.
@@ -90,7 +136,7 @@ impl Bucket {
             };
             ctx.bound(begins).await.map_err(|ended| self.ended(ended, 0))?;
         }
-        Ok(place)
+        Ok(reservation)
     }
 
     /// Whether it is as good as a new one.
@@ -124,12 +170,12 @@ impl Bucket {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, BucketState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place<'_> {
+impl SlotReservation<'_> {
     /// Takes the slot.
     pub(super) fn take(mut self) {
         let now = self.bucket.now();
@@ -140,10 +186,93 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for SlotReservation<'_> {
     fn drop(&mut self) {
         if self.is_counted {
             self.bucket.state().waiting -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const fn nanos(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    proptest! {
+        /// The model is the promise itself: counted from any call that began, there are never more than
+        /// `burst + t / interval`; and a call waits only where it would be one too many.
+        #[test]
+        fn a_call_begins_as_soon_as_it_is_not_one_too_many(
+            interval in 1_u64..20,
+            burst in 1_u32..6,
+            steps in prop::collection::vec((0_u64..25, any::<bool>()), 1..60),
+        ) {
+            let rate = Rate::new(1, nanos(interval), burst);
+            let mut gcra = Gcra::default();
+            let mut begun: Vec<u64> = Vec::new();
+            let mut now = 0;
+            for (step, waits) in steps {
+                now += step;
+                let is_one_too_many = |at: u64| begun.iter().enumerate().any(|(index, first)| {
+                    let count = (begun.len() - index + 1) as u64;
+                    count * interval > u64::from(burst) * interval + (at - first)
+                });
+                let soonest = (now..now + 200).find(|at| !is_one_too_many(*at)).unwrap();
+                prop_assert_eq!(gcra.slot(rate, nanos(now), 0), nanos(soonest));
+                if waits {
+                    now = soonest;
+                }
+                if soonest == now {
+                    gcra.take(rate, nanos(now));
+                    begun.push(now);
+                }
+            }
+        }
+
+        #[test]
+        fn who_waits_behind_others_is_told_when_they_are_through(
+            interval in 1_u64..20,
+            burst in 1_u32..6,
+            taken in 0_usize..8,
+            ahead in 0_u32..8,
+            now in 0_u64..30,
+        ) {
+            let rate = Rate::new(1, nanos(interval), burst);
+            let mut gcra = Gcra::default();
+            for _ in 0..taken {
+                gcra.take(rate, nanos(0));
+            }
+            let said = gcra.slot(rate, nanos(now), ahead);
+            let mut at = nanos(now);
+            for _ in 0..ahead {
+                at = gcra.slot(rate, at, 0);
+                gcra.take(rate, at);
+            }
+            prop_assert_eq!(said, gcra.slot(rate, at, 0));
+        }
+
+        #[test]
+        fn an_interval_is_never_too_short(calls in 1_u32.., per in 1_u64..) {
+            let Rate { interval, .. } = Rate::new(calls, nanos(per), 1);
+            prop_assert!(interval.as_nanos() * u128::from(calls) >= u128::from(per));
+            prop_assert!((interval.as_nanos() - 1) * u128::from(calls) < u128::from(per));
+        }
+    }
+
+    #[test]
+    fn no_value_overflows() {
+        let rate = Rate::new(1, Duration::MAX, u32::MAX);
+        let mut gcra = Gcra::default();
+        for _ in 0..3 {
+            gcra.take(rate, Duration::MAX);
+        }
+        assert_eq!(gcra.slot(rate, Duration::MAX, u32::MAX), Duration::MAX);
+        assert_eq!(Rate::new(u32::MAX, nanos(1), 1).interval, nanos(1));
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::backoff::BackoffError;
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::pid::Pid;
 use crate::process::{ExitReason, HostId, SpawnError};
@@ -24,26 +25,9 @@ pub enum SpecError {
     /// The window in which restarts are counted is zero.
     #[error("the window of the restart policy must be greater than zero, so that restarts are counted")]
     ZeroWindow,
-    /// The factor of the backoff would make delays shorter, or is not a number.
-    #[error("invalid backoff factor {factor}; it must be at least 1, such as 2.0")]
-    Factor {
-        /// The factor.
-        factor: f64,
-    },
-    /// The jitter of the backoff is not a part from 0 to 1.
-    #[error("invalid backoff jitter {jitter}; it must be from 0 to 1, such as 0.1")]
-    Jitter {
-        /// The jitter.
-        jitter: f64,
-    },
-    /// The first delay of the backoff is longer than the longest.
-    #[error("the first backoff delay {first:?} is longer than the longest, {max:?}; swap them")]
-    Delays {
-        /// The first delay.
-        first: Duration,
-        /// The longest delay.
-        max: Duration,
-    },
+    /// A value of the backoff is out of its range.
+    #[error(transparent)]
+    Backoff(#[from] BackoffError),
 }
 
 /// The reason for which a child is down.

@@ -138,7 +138,6 @@
 //!   different children.
 //! - There are no significant children: a supervisor goes on when its children have ended.
 
-mod backoff;
 mod children;
 mod error;
 mod handle;
@@ -153,7 +152,6 @@ use std::fmt;
 use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-pub use self::backoff::Backoff;
 pub use self::children::{ChildInfo, ChildState, LastExit};
 pub use self::error::{ControlError, DownReason, SpecError, TooManyRestarts};
 #[cfg(any(feature = "lua", feature = "wasm"))]
@@ -162,6 +160,7 @@ pub(super) use self::handle::Supervisors;
 pub use self::handle::{StartedChild, SupervisorHandle};
 pub use self::restarts::RestartPolicy;
 pub use self::spec::{ChildSpec, DynamicChild, DynamicSpec, Restart, Shutdown};
+pub use crate::backoff::Backoff;
 
 use self::run::Run;
 use super::{Process, ProcessContext};

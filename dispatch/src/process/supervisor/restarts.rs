@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
 use super::error::SpecError;
+use crate::backoff::Backoff;
 
 /// How often a supervisor restarts its children, and how long it waits before each restart.
 ///
@@ -59,7 +59,7 @@ impl RestartPolicy {
         if self.window.is_zero() {
             return Err(SpecError::ZeroWindow);
         }
-        self.backoff.check()
+        Ok(self.backoff.check()?)
     }
 }
 

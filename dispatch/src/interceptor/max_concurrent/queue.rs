@@ -1,4 +1,4 @@
-//! Who runs, and who waits in line.
+//! The calls under one limit: those that run, and the queue of those that wait.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -12,17 +12,17 @@ use crate::held::LimitId;
 /// Their limits differ only while a function is replaced by one that is registered with another; one with a narrower
 /// limit then holds up those behind it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct PermitQueue {
     /// It stays the same for as long as a call has a ticket.
     id: LimitId,
     running: u32,
     /// By ticket, and so in the order they came.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, WaitingCall>,
     next_ticket: u64,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct WaitingCall {
     /// How many may run at once, itself included.
     calls: u32,
     /// Never sent on. It is dropped when the call is admitted, which is how that is known.
@@ -43,13 +43,13 @@ pub(super) enum Entered {
     Full,
 }
 
-impl Default for Line {
+impl Default for PermitQueue {
     fn default() -> Self {
         Self { id: LimitId::next(), running: 0, waiting: BTreeMap::new(), next_ticket: 0 }
     }
 }
 
-impl Line {
+impl PermitQueue {
     pub(super) const fn id(&self) -> LimitId {
         self.id
     }
@@ -71,7 +71,7 @@ impl Line {
             return Entered::Full;
         }
         let (sender, admission) = oneshot::channel();
-        self.waiting.insert(ticket, Waiting { calls, admission: sender });
+        self.waiting.insert(ticket, WaitingCall { calls, admission: sender });
         Entered::Waits { ticket, admission }
     }
 
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum QueueStep {
         Enter {
             calls: u32,
             max_waiting: Option<u32>,
@@ -113,16 +113,16 @@ mod tests {
         Leave(prop::sample::Index),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = QueueStep> {
         prop_oneof![
             (1_u32..4, prop::option::of(0_u32..3))
-                .prop_map(|(calls, max_waiting)| Step::Enter { calls, max_waiting }),
-            any::<prop::sample::Index>().prop_map(Step::Leave),
+                .prop_map(|(calls, max_waiting)| QueueStep::Enter { calls, max_waiting }),
+            any::<prop::sample::Index>().prop_map(QueueStep::Leave),
         ]
     }
 
     /// A call as the model has it.
-    struct Call {
+    struct ModelCall {
         ticket: u64,
         calls: u32,
         runs: bool,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Lets the first in line run for as long as it may.
-    fn admit(calls: &mut [Call]) {
+    fn admit(calls: &mut [ModelCall]) {
         while let Some(first) = calls.iter().position(|call| !call.runs) {
             let running = calls.iter().filter(|call| call.runs).count();
             if running >= calls[first].calls as usize {
@@ -143,15 +143,15 @@ mod tests {
     proptest! {
         #[test]
         fn it_does_what_a_list_in_order_would(steps in prop::collection::vec(step(), 1..80)) {
-            let mut line = Line::default();
-            let mut model: Vec<Call> = Vec::new();
+            let mut queue = PermitQueue::default();
+            let mut model: Vec<ModelCall> = Vec::new();
             for step in steps {
                 match step {
-                    Step::Enter { calls, max_waiting } => {
+                    QueueStep::Enter { calls, max_waiting } => {
                         let waiting = model.iter().filter(|call| !call.runs).count();
                         let runs = waiting == 0 && model.len() < calls as usize;
                         let is_full = !runs && max_waiting.is_some_and(|max| waiting >= max as usize);
-                        let (ticket, told) = match line.enter(calls, max_waiting) {
+                        let (ticket, told) = match queue.enter(calls, max_waiting) {
                             Entered::Runs { ticket } => (ticket, None),
                             Entered::Waits { ticket, admission } => (ticket, Some(admission)),
                             Entered::Full => {
@@ -160,12 +160,12 @@ mod tests {
                             }
                         };
                         prop_assert_eq!((told.is_none(), is_full), (runs, false));
-                        model.push(Call { ticket, calls, runs, told });
+                        model.push(ModelCall { ticket, calls, runs, told });
                     }
-                    Step::Leave(_) if model.is_empty() => {}
-                    Step::Leave(index) => {
+                    QueueStep::Leave(_) if model.is_empty() => {}
+                    QueueStep::Leave(index) => {
                         let call = model.remove(index.index(model.len()));
-                        drop(line.leave(call.ticket));
+                        drop(queue.leave(call.ticket));
                         admit(&mut model);
                     }
                 }
@@ -175,9 +175,9 @@ mod tests {
                 }
             }
             for call in model {
-                drop(line.leave(call.ticket));
+                drop(queue.leave(call.ticket));
             }
-            prop_assert!(line.is_empty());
+            prop_assert!(queue.is_empty());
         }
     }
 }
