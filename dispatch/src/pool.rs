@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -19,7 +20,8 @@ use crate::held::{Hold, LimitId};
 /// let config = PoolConfig::default().with_size(16).with_idle(4).with_warm(2);
 /// assert_eq!((config.size, config.idle, config.warm), (16, 4, 2));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PoolConfig {
     /// How many calls run at once; at least one. Further calls wait for their turn, first come first served: until
@@ -32,6 +34,7 @@ pub struct PoolConfig {
     /// and the first call waits until one is made.
     pub warm: usize,
     /// How long a call waits for its turn at most. Default: 30 seconds.
+    #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::{cell::Cell, thread};
 use frame_dispatch::lua::{LuaConfig, LuaEngine, LuaFunction, LuaModule, ModuleBuilder, ProcessModule, mlua};
 use frame_dispatch::process::{ExitReason, HostConfig, ProcessManager, Spawn};
 use frame_dispatch::wasm::wasmtime::component::Linker;
-use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, wasmtime};
+use frame_dispatch::wasm::{GuestState, HostModule, WasmConfig, WasmEngine, wasmtime};
 use frame_dispatch::{
     CallContext, CallError, ErrorKind, FunctionId, Functions, Payload, PoolConfig, ScriptRuntime, Task,
 };
@@ -84,7 +84,7 @@ impl LuaModule for Staller {
 }
 
 impl HostModule for Staller {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let (mut host, staller) = (linker.instance("frame:guests/host")?, self.clone());
         host.func_wrap_async("wait", move |_, (): ()| {
             staller.stall();

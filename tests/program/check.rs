@@ -239,9 +239,13 @@ fn what_is_no_component_of_the_world_is_told_where_the_manifest_names_it() {
     let component = frame_guests::text("(component)");
     let module = frame_guests::text("(module)");
     for (source, bytes, why) in [
-        ("empty.wasm", &component[..], "it has to export `run` as the world `frame:function/function` says"),
-        ("module.wasm", &module[..], "a core module; `wasm-tools component new` makes a component of it"),
-        ("text.wasm", b"return 1", "this is no WebAssembly component"),
+        ("empty.wasm", &component[..], "it must export `run` as in the world `frame:function/function`"),
+        (
+            "module.wasm",
+            &module[..],
+            "it is a core module; make a component of it with `wasm-tools component new`",
+        ),
+        ("text.wasm", b"return 1", "not a WebAssembly component"),
     ] {
         let problems = wrong(&manifest(source), &[(source, bytes)]);
         let [problem] = &problems[..] else { panic!("{problems:?}") };

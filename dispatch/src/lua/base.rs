@@ -197,7 +197,7 @@ unsafe fn load_text(state: *mut lua_State) -> c_int {
             return 2;
         }
         let source = std::slice::from_raw_parts(source.cast(), length);
-        let status = compile::load(state, source, CStr::from_ptr(name), &mut preempt::has_to_end);
+        let status = compile::compile_pieces(state, source, CStr::from_ptr(name), &mut preempt::has_to_end);
         if status != ffi::LUA_OK {
             if preempt::has_ended() {
                 return preempt::end(state);

@@ -34,11 +34,11 @@ pub(super) type Waiting = Pin<Box<dyn Future<Output = Finish> + Send>>;
 /// The host function that a VM's script waits for.
 #[derive(Default)]
 pub(super) struct HostCall {
-    state: Mutex<State>,
+    state: Mutex<HostCallState>,
 }
 
 #[derive(Default)]
-enum State {
+enum HostCallState {
     #[default]
     None,
     Waiting(Waiting),
@@ -46,23 +46,23 @@ enum State {
 }
 
 impl HostCall {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, HostCallState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, state: State) -> State {
+    fn replace(&self, state: HostCallState) -> HostCallState {
         mem::replace(&mut *self.state(), state)
     }
 
     /// Drops what is waited for.
     pub(super) fn cancel(&self) {
-        drop(self.replace(State::None));
+        drop(self.replace(HostCallState::None));
     }
 
     /// Polls what is waited for, if anything is. Ready once the script can be resumed.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut waiting = match self.replace(State::None) {
-            State::Waiting(waiting) => waiting,
+        let mut waiting = match self.replace(HostCallState::None) {
+            HostCallState::Waiting(waiting) => waiting,
             other => {
                 self.replace(other);
                 return Poll::Ready(());
@@ -71,11 +71,11 @@ impl HostCall {
         // Without the lock: it may run anything.
         match waiting.as_mut().poll(context) {
             Poll::Ready(finish) => {
-                self.replace(State::Finished(finish));
+                self.replace(HostCallState::Finished(finish));
                 Poll::Ready(())
             }
             Poll::Pending => {
-                self.replace(State::Waiting(waiting));
+                self.replace(HostCallState::Waiting(waiting));
                 Poll::Pending
             }
         }
@@ -97,7 +97,7 @@ pub(super) fn function(
     let this = Arc::clone(shared);
     let inner = lua.create_function(move |lua, arguments: MultiValue| {
         let result = catch_unwind(AssertUnwindSafe(|| function(lua, arguments)));
-        this.outcome(lua, result.unwrap_or_else(|panic| Err(this.watch.panicked(&*panic))))
+        outcome(&this, lua, result.unwrap_or_else(|panic| Err(this.watch.panicked(&*panic))))
     })?;
     // SAFETY: The closure has the upvalue that it reads.
     unsafe { lua.exec_raw(inner, |state| ffi::lua_pushcclosure(state, call, 1)) }
@@ -119,19 +119,19 @@ where
         match future.unwrap_or_else(|panic| Err(this.watch.panicked(&*panic))) {
             Ok(future) => {
                 let future = Caught { future: Box::pin(future), shared: Arc::clone(&this) };
-                this.host.replace(State::Waiting(Box::pin(future)));
+                this.host.replace(HostCallState::Waiting(Box::pin(future)));
                 true.into_lua_multi(lua)
             }
-            Err(error) => this.outcome(lua, Err(error)),
+            Err(error) => outcome(&this, lua, Err(error)),
         }
     })?;
     let this = Arc::clone(shared);
     let finish = lua.create_function(move |lua, ()| {
-        let State::Finished(finish) = this.host.replace(State::None) else {
-            return this.outcome(lua, Err(mlua::Error::runtime("the host function did not finish")));
+        let HostCallState::Finished(finish) = this.host.replace(HostCallState::None) else {
+            return outcome(&this, lua, Err(mlua::Error::runtime("the host function did not finish")));
         };
         let result = catch_unwind(AssertUnwindSafe(|| finish(lua)));
-        this.outcome(lua, result.unwrap_or_else(|panic| Err(this.watch.panicked(&*panic))))
+        outcome(&this, lua, result.unwrap_or_else(|panic| Err(this.watch.panicked(&*panic))))
     })?;
     // SAFETY: The closure has the upvalues that it and its continuation read.
     unsafe { lua.exec_raw((prepare, finish), |state| ffi::lua_pushcclosure(state, wait, 2)) }
@@ -161,21 +161,19 @@ where
     }
 }
 
-impl Shared {
-    /// Whether a host function succeeded, and its results or the error. `nil` where the call of the script has ended.
-    fn outcome(&self, lua: &Lua, result: mlua::Result<MultiValue>) -> mlua::Result<MultiValue> {
-        let error = match result {
-            Ok(mut values) => {
-                values.push_front(Value::Boolean(true));
-                return Ok(values);
-            }
-            Err(error) => error,
-        };
-        if self.watch.is_over() {
-            return Value::Nil.into_lua_multi(lua);
+/// Returns whether a host function succeeded, and its results or the error. Returns `nil` if the call of the script has ended.
+fn outcome(shared: &Shared, lua: &Lua, result: mlua::Result<MultiValue>) -> mlua::Result<MultiValue> {
+    let error = match result {
+        Ok(mut values) => {
+            values.push_front(Value::Boolean(true));
+            return Ok(values);
         }
-        (false, fault::recover(lua, self, Value::Error(Box::new(error)))?).into_lua_multi(lua)
+        Err(error) => error,
+    };
+    if shared.watch.is_ended() {
+        return Value::Nil.into_lua_multi(lua);
     }
+    (false, fault::recover(lua, shared, Value::Error(Box::new(error)))?).into_lua_multi(lua)
 }
 
 unsafe extern "C-unwind" fn call(state: *mut lua_State) -> c_int {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::pool::PoolConfig;
 
-/// How a function in Lua runs, and its limits.
+/// How a function in Lua runs, and its limits. In text, durations have units: `"30s"`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -12,7 +14,8 @@ use crate::pool::PoolConfig;
 /// let config = LuaConfig::default().with_memory(8 << 20).with_time(Duration::from_secs(2));
 /// assert_eq!((config.memory, config.time.as_secs()), (8 << 20, 2));
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct LuaConfig {
     /// How many calls run at once, and how many VMs wait for them.
@@ -21,6 +24,7 @@ pub struct LuaConfig {
     pub memory: usize,
     /// How long a call, or a process, runs at most, once it has its turn. [`Duration::MAX`] is no limit. Default: 30 seconds,
     /// after which a process fails; see [`LuaConfig::process`].
+    #[serde(with = "humantime_serde")]
     pub time: Duration,
     /// How large a result is at most, and what a script gives to a function that it calls, a process that it starts or
     /// one that it sends a message to: in bytes, as JSON. Default: 16 MiB.
@@ -58,38 +62,57 @@ impl LuaConfig {
         config.with_time(Duration::MAX).with_pool(PoolConfig::default().with_size(usize::MAX))
     }
 
-    /// The same, with another [`pool`](Self::pool).
+    /// Sets [`pool`](Self::pool).
     #[must_use]
     pub const fn with_pool(mut self, pool: PoolConfig) -> Self {
         self.pool = pool;
         self
     }
 
-    /// The same, with another limit of [`memory`](Self::memory).
+    /// Sets [`memory`](Self::memory).
     #[must_use]
     pub const fn with_memory(mut self, memory: usize) -> Self {
         self.memory = memory;
         self
     }
 
-    /// The same, with another limit of [`time`](Self::time).
+    /// Sets [`time`](Self::time).
     #[must_use]
     pub const fn with_time(mut self, time: Duration) -> Self {
         self.time = time;
         self
     }
 
-    /// The same, with another limit of the [`payload`](Self::payload).
+    /// Sets [`payload`](Self::payload).
     #[must_use]
     pub const fn with_payload(mut self, payload: usize) -> Self {
         self.payload = payload;
         self
     }
 
-    /// The same, with a [new VM](Self::fresh_vm) for every call, or not.
+    /// Sets [`fresh_vm`](Self::fresh_vm).
     #[must_use]
     pub const fn with_fresh_vm(mut self, fresh_vm: bool) -> Self {
         self.fresh_vm = fresh_vm;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_as_it_was_written() {
+        for config in [LuaConfig::default(), LuaConfig::process(), LuaConfig::default().with_fresh_vm(true)] {
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<LuaConfig>(&text).unwrap(), config, "{text}");
+        }
+        let text = json!({ "time": "2s", "pool": { "size": 3, "max_wait": "1m" } });
+        let config: LuaConfig = serde_json::from_value(text).unwrap();
+        assert_eq!((config.time.as_secs(), config.pool.size, config.pool.max_wait.as_secs()), (2, 3, 60));
+        assert!(serde_json::from_value::<LuaConfig>(json!({ "tiem": "2s" })).is_err());
     }
 }

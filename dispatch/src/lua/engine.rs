@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::check::Checker;
+use super::compile::ScriptChecker;
 use super::config::LuaConfig;
 use super::function::LuaFunction;
 use super::module::LuaModule;
@@ -20,7 +20,7 @@ const LONGEST_SOURCE: usize = 1 << 20;
 pub struct LuaEngine {
     modules: Arc<[Arc<dyn LuaModule>]>,
     runtime: Option<ScriptRuntime>,
-    checker: Arc<Checker>,
+    checker: Arc<ScriptChecker>,
 }
 
 /// An engine that is being put together.
@@ -32,7 +32,7 @@ pub struct LuaEngineBuilder {
 }
 
 /// A script was not made into a function, or an engine not built.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum LuaError {
     /// The source does not compile.
@@ -59,7 +59,7 @@ pub enum LuaError {
         /// How long it can be.
         longest: usize,
     },
-    /// The name of a module is no name in Lua.
+    /// The name of a module is not a valid name in Lua.
     #[error(
         "`{module}` is no name for a module; it has to be one in Lua: letters, digits and `_`, and no keyword"
     )]
@@ -85,7 +85,7 @@ pub enum LuaError {
     #[error("the signal that interrupts scripts cannot be handled")]
     Signal {
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A VM was not made.
     #[error("no VM was made; most likely its limit of memory is too low")]
@@ -136,7 +136,7 @@ impl LuaEngine {
     }
 
     /// What finds out whether scripts compile.
-    pub(super) fn checker(&self) -> &Checker {
+    pub(super) fn checker(&self) -> &ScriptChecker {
         &self.checker
     }
 
@@ -195,11 +195,11 @@ impl LuaEngineBuilder {
                 return Err(LuaError::ModuleNameTaken { module: name.to_owned() });
             }
         }
-        preempt::install(self.signal).map_err(|source| LuaError::Signal { source })?;
-        let checker = Arc::new(Checker::new(0));
+        preempt::install(self.signal).map_err(|source| LuaError::Signal { source: Arc::new(source) })?;
+        let checker = Arc::new(ScriptChecker::new(0));
         let mut engine = LuaEngine { modules: self.modules.into(), runtime: self.runtime, checker };
         let (vm, names) = Vm::new(&engine, &LuaConfig::default())?;
-        engine.checker = Arc::new(Checker::new(vm.used_memory()?));
+        engine.checker = Arc::new(ScriptChecker::new(vm.used_memory()?));
         match engine.modules.iter().find(|module| names.iter().any(|taken| taken == module.name())) {
             Some(module) => Err(LuaError::ModuleNameTaken { module: module.name().to_owned() }),
             None => Ok(engine),
@@ -230,4 +230,9 @@ impl fmt::Debug for LuaEngineBuilder {
         f.write_str("LuaEngineBuilder ")?;
         f.debug_list().entries(self.modules.iter().map(|module| module.name())).finish()
     }
+}
+
+/// The error of a VM that cannot be made.
+pub(super) fn vm_error(error: mlua::Error) -> LuaError {
+    LuaError::Vm { source: error }
 }

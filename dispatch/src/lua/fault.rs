@@ -9,7 +9,7 @@ use mlua::{AnyUserData, Function, IntoLua, Lua, Table, UserData, Value};
 
 use super::convert;
 use super::shared::Shared;
-use super::watch::{Over, Watch};
+use super::watch::{CallEnded, Watch};
 use crate::error::{CallError, Cause, ErrorKind, shorten_message};
 
 /// What Lua says when an allocation was refused.
@@ -134,8 +134,8 @@ pub(super) fn give(lua: &Lua, shared: &Shared, error: Arc<CallError>) -> mlua::R
 /// over.
 pub(super) fn recover(lua: &Lua, shared: &Shared, value: Value) -> mlua::Result<Value> {
     let watch = &shared.watch;
-    if watch.is_over() {
-        return Err(mlua::Error::external(Over));
+    if watch.is_ended() {
+        return Err(mlua::Error::external(CallEnded));
     }
     match value {
         Value::Error(error) => {
@@ -187,7 +187,7 @@ pub(super) fn take(watch: &Watch, value: &Value) -> CallError {
 
 /// Why a script failed, of an error that the host raised in it, or Lua.
 pub(super) fn take_error(watch: &Watch, error: &mlua::Error) -> CallError {
-    if watch.has_ended().is_some() || error.downcast_ref::<Over>().is_some() {
+    if watch.has_ended().is_some() || error.downcast_ref::<CallEnded>().is_some() {
         return watch.end();
     }
     if is_memory(error) {

@@ -39,17 +39,17 @@ pub(super) fn install(lua: &Lua, shared: &Arc<Shared>, frame: &Table) -> mlua::R
     let log = bridge::function(lua, shared, move |lua, arguments| {
         type Log = (mlua::LuaString, mlua::LuaString, Value);
         let (level, message, fields) = Log::from_lua_multi(arguments, lua)?;
-        this.log(lua, &level.to_str()?, &message, &fields)?.into_lua_multi(lua)
+        write_log(&this, lua, &level.to_str()?, &message, &fields)?.into_lua_multi(lua)
     })?;
 
     let this = Arc::clone(shared);
     let call = bridge::waiting_function(lua, shared, move |lua, arguments| {
         let (id, payload, options) = <(Value, Value, Value)>::from_lua_multi(arguments, lua)?;
-        let (ctx, task) = this.task(lua, &id, &payload, &options)?;
+        let (ctx, task) = task(&this, lua, &id, &payload, &options)?;
         let shared = Arc::clone(&this);
         Ok(async move {
             let payload = ctx.call(task).await.map_err(fault::pass_on)?;
-            Ok(Given { payload, shared })
+            Ok(HostResult { payload, shared })
         })
     })?;
     Ok((call, log))
@@ -96,80 +96,78 @@ impl From<Refusal> for mlua::Error {
 }
 
 /// A result, on its way into a VM.
-pub(super) struct Given {
+pub(super) struct HostResult {
     pub(super) payload: Payload,
     pub(super) shared: Arc<Shared>,
 }
 
-impl IntoLua for Given {
+impl IntoLua for HostResult {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         let given = self.shared.give(lua, &self.payload)?;
         given.ok_or_else(|| fault::raise(fault::no_room("the result")))
     }
 }
 
-impl Shared {
-    /// The call that a script asks for, and what it is made from.
-    fn task(
-        &self,
-        lua: &Lua,
-        id: &Value,
-        payload: &Value,
-        options: &Value,
-    ) -> Result<(CallContext, Task), Refusal> {
-        let ctx = self.watch.ctx()?;
-        let Value::String(id) = id else {
-            let kind = convert::type_of(id);
-            let message = format!("the id of a function is a string, such as \"app:hello\", not {kind}");
+/// The call that a script asks for, and what it is made from.
+fn task(
+    shared: &Shared,
+    lua: &Lua,
+    id: &Value,
+    payload: &Value,
+    options: &Value,
+) -> Result<(CallContext, Task), Refusal> {
+    let ctx = shared.watch.ctx()?;
+    let Value::String(id) = id else {
+        let kind = convert::type_of(id);
+        let message = format!("the id of a function is a string, such as \"app:hello\", not {kind}");
+        return Err(CallError::invalid(message).into());
+    };
+    let id = utf8(id, "the id of a function")?.parse().map_err(invalid)?;
+    let payload = shared.take(lua, payload, "the payload", shared.payload)?;
+    let options = self::options(shared, lua, options)?;
+    Ok((ctx, Task::new(id).with_payload(payload).with_options(options)))
+}
+
+/// The options of something that a script asks for.
+pub(super) fn options(shared: &Shared, lua: &Lua, options: &Value) -> Result<Options, Refusal> {
+    if options.is_nil() {
+        return Ok(Options::new());
+    }
+    let largest = LARGEST_OPTIONS.min(shared.payload);
+    let options = match shared.take_json(lua, options, "the options", largest) {
+        Err(ConvertError::TooLarge(_)) => {
+            let message = format!("the options are larger than {largest} bytes: give data as the payload");
             return Err(CallError::invalid(message).into());
-        };
-        let id = utf8(id, "the id of a function")?.parse().map_err(invalid)?;
-        let payload = self.take(lua, payload, "the payload", self.payload)?;
-        let options = self.options(lua, options)?;
-        Ok((ctx, Task::new(id).with_payload(payload).with_options(options)))
-    }
-
-    /// The options of something that a script asks for.
-    pub(super) fn options(&self, lua: &Lua, options: &Value) -> Result<Options, Refusal> {
-        if options.is_nil() {
-            return Ok(Options::new());
         }
-        let largest = LARGEST_OPTIONS.min(self.payload);
-        let options = match self.take_json(lua, options, "the options", largest) {
-            Err(ConvertError::TooLarge(_)) => {
-                let message =
-                    format!("the options are larger than {largest} bytes: give data as the payload");
-                return Err(CallError::invalid(message).into());
-            }
-            options => options?,
-        };
-        Ok(Options::from_untrusted_json(&options).map_err(|error| invalid(WithCauses(&error)))?)
-    }
+        options => options?,
+    };
+    Ok(Options::from_untrusted_json(&options).map_err(|error| invalid(WithCauses(&error)))?)
+}
 
-    fn log(&self, lua: &Lua, level: &str, message: &mlua::LuaString, fields: &Value) -> mlua::Result<()> {
-        let ctx = self.watch.ctx()?;
-        let message = message.as_bytes();
-        // One more, so that it is seen that the message was longer.
-        let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST + 1)]);
-        let fields = match fields {
-            Value::Nil => None,
-            fields => {
-                let fields = self.take_json(lua, fields, "fields", LARGEST_FIELDS);
-                Some(LogFields::new(fields.map_err(|error| match error {
-                    ConvertError::Lua(error) => error,
-                    other => mlua::Error::runtime(other.to_string()),
-                })?))
-            }
-        };
-        let level = level.parse().unwrap_or(Level::ERROR);
-        Log::with_budget(ctx, self.watch.of_call::<LogBudget>()?).write(
-            level,
-            None,
-            &message,
-            fields.as_ref(),
-        );
-        Ok(())
-    }
+fn write_log(
+    shared: &Shared,
+    lua: &Lua,
+    level: &str,
+    message: &mlua::LuaString,
+    fields: &Value,
+) -> mlua::Result<()> {
+    let ctx = shared.watch.ctx()?;
+    let message = message.as_bytes();
+    // One more, so that it is seen that the message was longer.
+    let message = String::from_utf8_lossy(&message[..message.len().min(LONGEST + 1)]);
+    let fields = match fields {
+        Value::Nil => None,
+        fields => {
+            let fields = shared.take_json(lua, fields, "fields", LARGEST_FIELDS);
+            Some(LogFields::new(fields.map_err(|error| match error {
+                ConvertError::Lua(error) => error,
+                other => mlua::Error::runtime(other.to_string()),
+            })?))
+        }
+    };
+    let level = level.parse().unwrap_or(Level::ERROR);
+    Log::with_budget(ctx, shared.watch.of_call::<LogBudget>()?).write(level, None, &message, fields.as_ref());
+    Ok(())
 }
 
 /// The text of a string of a script, which is `what`. What is not UTF-8 is refused: replaced by other characters, two

@@ -137,7 +137,6 @@
 
 mod base;
 mod bridge;
-mod check;
 mod compile;
 mod config;
 mod convert;
@@ -148,8 +147,6 @@ mod function;
 #[cfg(all(test, unix))]
 mod fuzz;
 mod host;
-mod json;
-mod memory;
 mod module;
 mod os;
 mod pattern;
@@ -160,14 +157,12 @@ mod shared;
 mod sort;
 mod table;
 mod text;
-mod values;
 mod vm;
 mod watch;
 
 pub use self::config::LuaConfig;
 pub use self::engine::{LuaEngine, LuaEngineBuilder, LuaError};
 pub use self::function::LuaFunction;
-pub use self::module::{Constant, LuaModule, ModuleBuilder};
+pub use self::module::{Constant, LuaModule, ModuleBuilder, Values};
 pub use self::process::ProcessModule;
-pub use self::values::Values;
 pub use mlua;

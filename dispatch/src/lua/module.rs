@@ -1,15 +1,18 @@
-//! What a host adds to what scripts have.
+//! Modules that a host adds to what scripts have, and the values between scripts and modules.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table};
+use mlua::{FromLuaMulti, IntoLua, IntoLuaMulti, Lua, Table, Value};
 
-use super::bridge;
+use super::convert;
+use super::host::Refusal;
 use super::shared::Shared;
-use super::values::Values;
+use super::{bridge, fault};
 use crate::context::CallContext;
+use crate::error::CallError;
 
 /// A table of functions that scripts find under its name.
 ///
@@ -63,7 +66,7 @@ pub trait LuaModule: Send + Sync + 'static {
 ///
 /// A function is handed the [`CallContext`] of the call that it is called in. An error that is a
 /// [`CallError`](crate::CallError), given with [`mlua::Error::external`], is raised as that of a failed call; any other
-/// as its text, behind the line of the script. A panic fails the call.
+/// as its text, after the line of the script. A panic fails the call.
 pub struct ModuleBuilder<'a> {
     lua: &'a Lua,
     table: Table,
@@ -160,7 +163,7 @@ impl<'a> ModuleBuilder<'a> {
 
     /// Adds a function that a script waits for, in a coroutine, too. Its future is dropped where the call is ended.
     ///
-    /// It is not handed the VM, which it would keep alive: what it gives is turned into values behind it.
+    /// It does not get the VM, which it would keep alive: its result is converted to values afterwards.
     ///
     /// # Errors
     ///
@@ -235,5 +238,96 @@ impl From<&str> for Constant {
 impl From<String> for Constant {
     fn from(value: String) -> Self {
         Self::Text(value)
+    }
+}
+
+/// Values between scripts and a [module](super::LuaModule), with the conventions and the limits of payloads, and what the
+/// module keeps for the call that runs. Cloning it is one reference count.
+///
+/// What goes wrong is raised as a failed call is.
+#[derive(Clone)]
+pub struct Values {
+    shared: Arc<Shared>,
+}
+
+impl Values {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared) }
+    }
+
+    /// Returns a script's value as the text of JSON. `name` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, larger than a [payload](super::LuaConfig::payload) can be, or needs more memory than the script
+    /// has left.
+    pub fn encode(&self, lua: &Lua, value: &Value, name: &'static str) -> mlua::Result<Vec<u8>> {
+        let text = self.shared.take_text(lua, value, name, self.shared.payload);
+        Ok(text.map_err(Refusal::from)?)
+    }
+
+    /// Returns the text of JSON as a value for a script. `name` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// If it is not JSON, nested too deeply, or the script has no room for it.
+    pub fn decode(&self, lua: &Lua, text: &[u8], name: &str) -> mlua::Result<Value> {
+        convert::decode(lua, &self.shared, text, name)
+    }
+
+    /// Returns bytes as a string for a script. `name` names them in errors.
+    ///
+    /// # Errors
+    ///
+    /// If the script has no room for them.
+    pub fn string(&self, lua: &Lua, bytes: &[u8], name: &str) -> mlua::Result<mlua::LuaString> {
+        if !self.shared.has_room(lua, bytes.len()) {
+            return Err(fault::raise(fault::no_room(name)));
+        }
+        lua.create_string(bytes)
+    }
+
+    /// Returns the table that a script gets when it catches a failed call, for functions that return failures.
+    ///
+    /// # Errors
+    ///
+    /// If the script has no room for it.
+    pub fn failure(&self, lua: &Lua, error: CallError) -> mlua::Result<Value> {
+        fault::give(lua, &self.shared, Arc::new(error.shortened()))
+    }
+
+    /// Returns how many bytes of memory the script has left.
+    ///
+    /// # Errors
+    ///
+    /// Lua's, if a finalizer fails as what is no longer used is collected.
+    pub fn room(&self, lua: &Lua) -> mlua::Result<usize> {
+        self.shared.room(lua)
+    }
+
+    /// Returns the value that the module keeps for the current call: one `T`, made when it is first used. The VM drops it
+    /// when the call ends, however it ends.
+    ///
+    /// # Errors
+    ///
+    /// If no call runs.
+    pub fn of_call<T: Default + Any + Send + Sync>(&self) -> mlua::Result<Arc<T>> {
+        self.shared.watch.of_call()
+    }
+
+    /// Returns the type of a value for an error, with its article: `a number`, `nil`.
+    pub const fn type_of(value: &Value) -> &'static str {
+        convert::type_of(value)
+    }
+
+    /// An error that is raised as a failed call.
+    pub fn raise(error: CallError) -> mlua::Error {
+        fault::raise(error)
+    }
+}
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
     }
 }

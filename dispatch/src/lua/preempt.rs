@@ -194,7 +194,7 @@ pub(super) fn install(number: Option<c_int>) -> std::io::Result<()> {
         });
     }
     // SAFETY: `interrupt` reads locals of the thread, which need no initialisation, and calls a function that is allowed.
-    unsafe { crate::script::signal::install(number, interrupt) }
+    unsafe { crate::script::install_signal(number, interrupt) }
 }
 
 #[cfg(not(unix))]
@@ -319,7 +319,7 @@ pub(super) fn has_to_end() -> bool {
 
 /// Returns whether the call of the script that runs has ended.
 pub(super) fn has_ended() -> bool {
-    with_shared(|shared| shared.watch.is_over()).unwrap_or(false)
+    with_shared(|shared| shared.watch.is_ended()).unwrap_or(false)
 }
 
 /// Interrupts at chosen instructions, in place of the clock's signals.

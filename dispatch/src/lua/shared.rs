@@ -6,7 +6,7 @@ use mlua::{Lua, Table, Value};
 use serde_json::Value as Json;
 
 use super::bridge::HostCall;
-use super::convert::{self, ConvertError, Marks, Size};
+use super::convert::{self, ConvertError, Marks, PayloadSize};
 use super::fault::Failures;
 use super::watch::Watch;
 use crate::payload::Payload;
@@ -104,7 +104,7 @@ impl Shared {
         })
     }
 
-    fn take_sized(&self, lua: &Lua, value: &Value, size: &mut Size) -> Result<Payload, ConvertError> {
+    fn take_sized(&self, lua: &Lua, value: &Value, size: &mut PayloadSize) -> Result<Payload, ConvertError> {
         if let Value::Table(table) = value
             && table.metatable().as_ref() == Some(&self.marks.bytes)
         {
@@ -144,12 +144,12 @@ impl Shared {
         lua: &Lua,
         name: &'static str,
         largest: usize,
-        convert: impl Fn(&mut Size) -> Result<T, ConvertError>,
+        convert: impl Fn(&mut PayloadSize) -> Result<T, ConvertError>,
     ) -> Result<T, ConvertError> {
-        match convert(&mut Size::new(name, largest, self.left(lua))) {
+        match convert(&mut PayloadSize::new(name, largest, self.left(lua))) {
             Err(ConvertError::NoRoom(_)) => {
                 lua.gc_collect()?;
-                convert(&mut Size::new(name, largest, self.left(lua)))
+                convert(&mut PayloadSize::new(name, largest, self.left(lua)))
             }
             converted => converted,
         }

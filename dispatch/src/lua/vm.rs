@@ -1,26 +1,29 @@
 //! One Lua VM, with a script in it.
 
-use std::ffi::CString;
+use std::ffi::{c_int, c_void};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::ptr;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mlua::chunk::ChunkMode;
-use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value, ffi};
+use mlua::ffi::{self, lua_Alloc, lua_Debug};
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 use tokio::task::yield_now;
 
+use super::compile::compile_script;
 use super::config::LuaConfig;
 use super::convert::{self, ConvertError};
 use super::coroutine::{self, Stopped};
-use super::engine::{LuaEngine, LuaError};
+use super::engine::{LuaEngine, LuaError, vm_error};
 use super::fault;
 use super::module::ModuleBuilder;
 use super::preempt::{self, Entered, Suspension};
 use super::shared::Shared;
-use super::watch::Over;
-use super::{base, compile, host, memory, os, protect, table, text};
+use super::watch::CallEnded;
+use super::{base, host, os, protect, table, text};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -33,9 +36,6 @@ const CLEAN: usize = 4;
 
 /// After so many calls a VM is thrown away, whatever it was used for.
 const CALLS: u32 = 1 << 16;
-
-/// How long a script may take to compile. The largest take far less than a second.
-const LONGEST_COMPILATION: Duration = Duration::from_secs(10);
 
 /// A VM. One call runs in it at a time.
 pub(super) struct Vm {
@@ -70,7 +70,7 @@ impl Vm {
         name_functions(&lua, &base, &libraries).map_err(vm_error)?;
         let body = prelude(&lua, &base, &libraries).map_err(vm_error)?;
         lua.set_memory_limit(config.memory).map_err(vm_error)?;
-        memory::watch(&lua);
+        watch_memory(&lua);
         let vm = Self { lua, resume, body, script: None, shared, calls: 0, is_reusable: false };
         Ok((vm, names))
     }
@@ -174,8 +174,8 @@ impl Vm {
                 Stopped::Suspended(Suspension::Waiting) => began = Some(began.unwrap_or_else(Instant::now)),
                 Stopped::Suspended(_) => {
                     // What was suspended because its call has ended does not go on.
-                    if self.shared.watch.is_over() {
-                        return Poll::Ready(Err(mlua::Error::external(Over)));
+                    if self.shared.watch.is_ended() {
+                        return Poll::Ready(Err(mlua::Error::external(CallEnded)));
                     }
                     wake_again(context);
                     return Poll::Pending;
@@ -239,41 +239,8 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        memory::release(&self.lua);
+        release_memory(&self.lua);
     }
-}
-
-/// The script as a function of its environment. Every call makes the script anew, so that its functions share
-/// nothing with those of another call; the code is shared.
-pub(super) fn compile_script(lua: &Lua, chunk: &str, source: &str) -> Result<Function, LuaError> {
-    let name = CString::new(format!("={chunk}").replace('\0', "?")).unwrap_or_default();
-    let load = |source: &str| {
-        let began = Instant::now();
-        let mut is_given_up = || began.elapsed() >= LONGEST_COMPILATION;
-        // SAFETY: What could raise is called in protected mode. There is room for both values.
-        #[allow(unsafe_code)]
-        let loaded = unsafe {
-            lua.exec_raw::<(Option<Function>, Value)>((), |state| {
-                let status = compile::load(state, source.as_bytes(), &name, &mut is_given_up);
-                if status == ffi::LUA_ERRMEM {
-                    ffi::lua_error(state);
-                }
-                if status != ffi::LUA_OK {
-                    ffi::lua_pushnil(state);
-                    ffi::lua_insert(state, -2);
-                }
-            })
-        };
-        match loaded.map_err(vm_error)? {
-            (Some(function), _) => Ok(function),
-            (None, Value::String(message)) => Err(LuaError::Syntax { message: message.to_string_lossy() }),
-            (None, _) => Err(LuaError::Syntax { message: "it is not text".to_owned() }),
-        }
-    };
-    // Alone, so that an error is one of the script itself, and it cannot end the function that is put around it.
-    load(source)?;
-    let script = load(&format!("local _ENV = ...; return function(...) {source}\nend"))?;
-    Ok(script)
 }
 
 /// Drops what a host function waits for where the call is given up.
@@ -283,10 +250,6 @@ impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         self.0.host.cancel();
     }
-}
-
-pub(super) fn vm_error(error: mlua::Error) -> LuaError {
-    LuaError::Vm { source: error }
 }
 
 /// Wakes the task that is being polled. Tokio polls a task that wakes itself again before it looks at timers and sockets, which
@@ -351,4 +314,66 @@ fn prelude(lua: &Lua, base: &Table, libraries: &Table) -> mlua::Result<Function>
     let prelude = lua.load(include_str!("prelude.lua")).set_name("=[frame]").set_mode(ChunkMode::Text);
     let environment: Table = prelude.call((base, libraries, seed))?;
     protect::body(lua, &environment)
+}
+
+/// About how many bytes a call takes on the stack, with what Lua knows of it.
+const CALL: usize = 150;
+
+/// The allocator of `mlua`, which counts and limits what a VM uses. It is the same for all.
+static STOCK: OnceLock<lua_Alloc> = OnceLock::new();
+
+/// Notes why memory ran out, from now on. Lua says "not enough memory" also if functions call each other until no memory is
+/// left, and has unwound the stack before a script or the host sees the error.
+/// [`release_memory`] has to be called before the VM is closed.
+#[allow(unsafe_code)]
+pub(super) fn watch_memory(lua: &Lua) {
+    // SAFETY: The allocator is called with the data that the one before it was called with.
+    lua.exec_raw_lua(|raw| unsafe {
+        let mut data = ptr::null_mut();
+        let stock = ffi::lua_getallocf(raw.state(), &raw mut data);
+        if ptr::fn_addr_eq(*STOCK.get_or_init(|| stock), stock) {
+            ffi::lua_setallocf(raw.state(), allocate, data);
+        }
+    });
+}
+
+/// Gives the VM back the allocator that it was made with, by which `mlua` knows it when it closes the VM.
+#[allow(unsafe_code)]
+pub(super) fn release_memory(lua: &Lua) {
+    // SAFETY: As above.
+    lua.exec_raw_lua(|raw| unsafe {
+        let mut data = ptr::null_mut();
+        ffi::lua_getallocf(raw.state(), &raw mut data);
+        if let Some(stock) = STOCK.get() {
+            ffi::lua_setallocf(raw.state(), *stock, data);
+        }
+    });
+}
+
+/// The allocator, with a look at where the script is when it fails.
+#[allow(unsafe_code)]
+unsafe extern "C" fn allocate(data: *mut c_void, block: *mut c_void, old: usize, new: usize) -> *mut c_void {
+    let Some(stock) = STOCK.get() else { return ptr::null_mut() };
+    // SAFETY: Lua calls this as it would call the other.
+    let block = unsafe { stock(data, block, old, new) };
+    if block.is_null() && new > 0 {
+        note_failure();
+    }
+    block
+}
+
+#[cold]
+#[allow(unsafe_code)]
+fn note_failure() {
+    let state = preempt::running();
+    if state.is_null() {
+        return;
+    }
+    preempt::with_shared(|shared| {
+        let deep = c_int::try_from(shared.memory / 4 / CALL).unwrap_or(c_int::MAX);
+        let mut activation = std::mem::MaybeUninit::<lua_Debug>::uninit();
+        // SAFETY: The coroutine is the one that runs, whose calls are linked in a list at any time; this only walks it.
+        let is_deep = unsafe { ffi::lua_getstack(state, deep, activation.as_mut_ptr()) != 0 };
+        shared.watch.note_overflow(is_deep);
+    });
 }

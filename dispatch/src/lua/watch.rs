@@ -19,16 +19,16 @@ const INTERRUPTED_IN_VAIN: u32 = 50;
 /// The error of a script whose call has ended. A script cannot catch it.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the call has ended")]
-pub(super) struct Over;
+pub(super) struct CallEnded;
 
 /// The call that runs in a VM, and what is left to it. One VM has one.
 #[derive(Default)]
 pub(super) struct Watch {
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     ctx: Option<CallContext>,
     /// When the call first asked for the time.
     began: Option<Instant>,
@@ -36,7 +36,7 @@ struct State {
     kept: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     /// When the script was first interrupted in vain since it was resumed, and how often since.
     unsuspended: Option<(Instant, u32)>,
-    over: Option<End>,
+    ended: Option<EndReason>,
     /// The script ran out of memory, whether or not it caught that.
     is_exhausted: bool,
     /// It did so where its functions call each other deeply.
@@ -57,7 +57,7 @@ pub(super) enum Interrupt {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum EndReason {
     /// The call was cancelled, or its deadline passed.
     Bounds,
     Unsuspended,
@@ -66,19 +66,19 @@ enum End {
 }
 
 impl Watch {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, WatchState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes `ctx` the call that runs, until the guard is dropped.
-    pub(super) fn begin(&self, ctx: &CallContext) -> Running<'_> {
-        *self.state() = State { ctx: Some(ctx.clone()), ..State::default() };
-        Running(self)
+    pub(super) fn begin(&self, ctx: &CallContext) -> RunningCall<'_> {
+        *self.state() = WatchState { ctx: Some(ctx.clone()), ..WatchState::default() };
+        RunningCall(self)
     }
 
     /// The context of the call that runs.
     pub(super) fn ctx(&self) -> mlua::Result<CallContext> {
-        self.state().ctx.clone().ok_or_else(|| mlua::Error::external(Over))
+        self.state().ctx.clone().ok_or_else(|| mlua::Error::external(CallEnded))
     }
 
     /// How long ago the call first asked this.
@@ -90,11 +90,11 @@ impl Watch {
     pub(super) fn of_call<T: Default + Any + Send + Sync>(&self) -> mlua::Result<Arc<T>> {
         let mut state = self.state();
         if state.ctx.is_none() {
-            return Err(mlua::Error::external(Over));
+            return Err(mlua::Error::external(CallEnded));
         }
         let kept = state.kept.entry(TypeId::of::<T>()).or_insert_with(|| Arc::<T>::default());
         // It is of this type: that is what it is kept by.
-        Arc::clone(kept).downcast().map_err(|_| mlua::Error::external(Over))
+        Arc::clone(kept).downcast().map_err(|_| mlua::Error::external(CallEnded))
     }
 
     /// The script is resumed.
@@ -105,19 +105,19 @@ impl Watch {
     }
 
     /// Whether the script shall end; what it raises then cannot be caught.
-    pub(super) fn is_over(&self) -> bool {
-        self.state().is_over()
+    pub(super) fn is_ended(&self) -> bool {
+        self.state().is_ended()
     }
 
     /// The error for a call that is known to have ended.
     pub(super) fn has_ended(&self) -> Option<mlua::Error> {
-        self.state().over.map(|_| mlua::Error::external(Over))
+        self.state().ended.map(|_| mlua::Error::external(CallEnded))
     }
 
     /// Raises if the call has ended: for work that is bounded in another way.
     pub(super) fn check(&self) -> mlua::Result<()> {
         clock::reach();
-        if self.is_over() { Err(mlua::Error::external(Over)) } else { Ok(()) }
+        if self.is_ended() { Err(mlua::Error::external(CallEnded)) } else { Ok(()) }
     }
 
     /// Decides what becomes of a script that is interrupted: by the hook, or by a library function that has run for a while.
@@ -126,7 +126,7 @@ impl Watch {
         if state.ctx.is_none() {
             return Interrupt::GoOn;
         }
-        if state.over.is_none() {
+        if state.ended.is_none() {
             let is_due = if is_yieldable { clock::is_due() } else { clock::is_due_in_vain() };
             if !is_due {
                 return Interrupt::GoOn;
@@ -138,11 +138,11 @@ impl Watch {
             let (since, times) = state.unsuspended.get_or_insert((now, 0));
             *times += 1;
             let is_stuck = *times > INTERRUPTED_IN_VAIN && now - *since >= LONGEST_UNSUSPENDED;
-            if !state.is_over() {
+            if !state.is_ended() {
                 if !is_stuck {
                     return Interrupt::GoOn;
                 }
-                state.over = Some(End::Unsuspended);
+                state.ended = Some(EndReason::Unsuspended);
             }
         }
         if is_yieldable { Interrupt::Suspend } else { Interrupt::End }
@@ -151,9 +151,9 @@ impl Watch {
     /// A host function panicked, which ends the call.
     pub(super) fn panicked(&self, panic: &(dyn Any + Send)) -> mlua::Error {
         let mut state = self.state();
-        state.over = Some(End::Panicked);
+        state.ended = Some(EndReason::Panicked);
         state.panic = Some(panics::message(panic));
-        mlua::Error::external(Over)
+        mlua::Error::external(CallEnded)
     }
 
     pub(super) fn note_exhausted(&self) {
@@ -192,8 +192,8 @@ impl Watch {
     /// Why the call has ended.
     pub(super) fn end(&self) -> CallError {
         let state = self.state();
-        match (state.over, &state.ctx) {
-            (Some(End::Unsuspended), _) => CallError::new(
+        match (state.ended, &state.ctx) {
+            (Some(EndReason::Unsuspended), _) => CallError::new(
                 ErrorKind::Internal,
                 format!(
                     "ran for {} ms where a script cannot be suspended: in a message handler, a metamethod that a \
@@ -201,7 +201,7 @@ impl Watch {
                     LONGEST_UNSUSPENDED.as_millis()
                 ),
             ),
-            (Some(End::Panicked), _) => CallError::panicked(state.panic.clone().unwrap_or_default()),
+            (Some(EndReason::Panicked), _) => CallError::panicked(state.panic.clone().unwrap_or_default()),
             (_, Some(ctx)) => ctx.check().err().unwrap_or_else(CallError::deadline),
             (_, None) => CallError::cancelled(),
         }
@@ -209,9 +209,9 @@ impl Watch {
 }
 
 /// The call that runs, until this is dropped.
-pub(super) struct Running<'a>(&'a Watch);
+pub(super) struct RunningCall<'a>(&'a Watch);
 
-impl Drop for Running<'_> {
+impl Drop for RunningCall<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         // A `CallContext` holds the functions, which hold the pool that the VM goes back to.
@@ -223,11 +223,11 @@ impl Drop for Running<'_> {
     }
 }
 
-impl State {
-    fn is_over(&mut self) -> bool {
-        if self.over.is_none() && self.ctx.as_ref().is_none_or(|ctx| ctx.check().is_err()) {
-            self.over = Some(End::Bounds);
+impl WatchState {
+    fn is_ended(&mut self) -> bool {
+        if self.ended.is_none() && self.ctx.as_ref().is_none_or(|ctx| ctx.check().is_err()) {
+            self.ended = Some(EndReason::Bounds);
         }
-        self.over.is_some()
+        self.ended.is_some()
     }
 }

@@ -21,10 +21,10 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 use std::{mem, ptr};
 
-#[cfg(feature = "lua")]
-use super::signal::Target;
 use super::slices::{Parking, Slices, Threads};
 use super::thread::OsThread;
+#[cfg(feature = "lua")]
+use super::thread::SignalTarget;
 use super::unit::Unit;
 use crate::pid::Pid;
 
@@ -78,8 +78,8 @@ pub(crate) enum Notice {
 /// suspends that, which begins anew when the inner one ends.
 #[must_use]
 pub(crate) struct Slice {
-    record: Arc<Record>,
-    outer: Option<Running>,
+    record: Arc<ThreadRecord>,
+    outer: Option<RunningSlice>,
     /// It belongs to the thread that entered it.
     _not_send: PhantomData<*const ()>,
 }
@@ -90,7 +90,7 @@ pub(crate) struct Slice {
 ///
 /// If the clock cannot be started, or the thread's locals are being destroyed: nothing would end the slice.
 pub(crate) fn enter(unit: &Arc<Unit>, pid: Option<Pid>, notice: Notice) -> io::Result<Slice> {
-    begin(Running { unit: Some(Arc::clone(unit)), pid, notice, hold: Hold::default() })
+    begin(RunningSlice { unit: Some(Arc::clone(unit)), pid, notice, hold: Hold::default() })
 }
 
 /// Enters a slice of the host on the current thread, if that has an observer: no unit is responsible for what runs there.
@@ -99,10 +99,10 @@ pub(crate) fn enter_host() -> Option<Slice> {
     if !is_observed.unwrap_or(false) {
         return None;
     }
-    begin(Running { unit: None, pid: None, notice: Notice::Elsewhere, hold: Hold::default() }).ok()
+    begin(RunningSlice { unit: None, pid: None, notice: Notice::Elsewhere, hold: Hold::default() }).ok()
 }
 
-fn begin(running: Running) -> io::Result<Slice> {
+fn begin(running: RunningSlice) -> io::Result<Slice> {
     let clock = Clock::current();
     let record = RECORD.try_with(|registration| registration.borrow_mut().record(clock));
     let record = record.map_err(io::Error::other)?;
@@ -130,17 +130,17 @@ pub(crate) fn is_due() -> bool {
     if let Some(is_due) = FORCED.get() {
         return is_due;
     }
-    on_record(Record::reach)
+    on_record(ThreadRecord::reach)
 }
 
 /// Returns the same where the guest cannot be interrupted. It still holds its thread.
 #[cfg(feature = "lua")]
 pub(crate) fn is_due_in_vain() -> bool {
-    on_record(Record::is_due)
+    on_record(ThreadRecord::is_due)
 }
 
 #[cfg(feature = "lua")]
-fn on_record(look: impl FnOnce(&Record) -> bool) -> bool {
+fn on_record(look: impl FnOnce(&ThreadRecord) -> bool) -> bool {
     let seen = RECORD.try_with(|registration| {
         // It is borrowed only where a slice begins, which runs nothing else.
         registration.try_borrow().is_ok_and(|it| it.record.as_ref().is_some_and(|record| look(record)))
@@ -173,16 +173,16 @@ thread_local! {
 
 /// The current thread's record. Its drop takes the thread off the clock.
 struct Registration {
-    record: Option<Arc<Record>>,
+    record: Option<Arc<ThreadRecord>>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 impl Registration {
-    fn record(&mut self, clock: &'static Clock) -> Arc<Record> {
+    fn record(&mut self, clock: &'static Clock) -> Arc<ThreadRecord> {
         match &self.record {
             Some(record) if ptr::eq(record.clock, clock) => Arc::clone(record),
             _ => {
-                let record = Arc::new(Record::of_current_thread(clock, self.observer.clone()));
+                let record = Arc::new(ThreadRecord::of_current_thread(clock, self.observer.clone()));
                 clock.threads.add(&record);
                 if let Some(of_parent) = self.record.replace(Arc::clone(&record)) {
                     // Its lock may have been held, by a thread that the fork did not copy.
@@ -207,9 +207,9 @@ impl Drop for Registration {
 }
 
 /// What the clock knows of a thread.
-struct Record {
+struct ThreadRecord {
     clock: &'static Clock,
-    slices: Slices<Running>,
+    slices: Slices<RunningSlice>,
     /// How often the thread has reached a point where it can be interrupted, in a slice that was used up. Only the thread
     /// itself changes it.
     reached: AtomicU64,
@@ -218,11 +218,11 @@ struct Record {
     thread: OsThread,
     observer: Option<Arc<dyn Observer>>,
     #[cfg(feature = "lua")]
-    target: Target,
+    target: SignalTarget,
 }
 
 /// What runs on a thread.
-struct Running {
+struct RunningSlice {
     /// What is responsible for it; none if that is the host.
     unit: Option<Arc<Unit>>,
     pid: Option<Pid>,
@@ -247,7 +247,7 @@ struct Hold {
     is_stalled: bool,
 }
 
-impl Record {
+impl ThreadRecord {
     fn of_current_thread(clock: &'static Clock, observer: Option<Arc<dyn Observer>>) -> Self {
         Self {
             clock,
@@ -257,12 +257,12 @@ impl Record {
             thread: OsThread::current(),
             observer,
             #[cfg(feature = "lua")]
-            target: Target::current_thread(),
+            target: SignalTarget::current_thread(),
         }
     }
 
     /// Ends the current slice and begins the next, if there is one.
-    fn switch(&self, next: Option<Running>) -> Option<Running> {
+    fn switch(&self, next: Option<RunningSlice>) -> Option<RunningSlice> {
         let mut last = self.slices.switch(next);
         if let Some(last) = &mut last
             && mem::take(&mut last.hold).is_blocked
@@ -312,7 +312,7 @@ impl Record {
 
     /// Looks at a slice that was used up. Returns whether the thread has to be relieved: it has just been found to be blocked,
     /// or keeps tasks.
-    fn watch(&self, observer: &Arc<dyn Observer>, running: &mut Running) -> bool {
+    fn watch(&self, observer: &Arc<dyn Observer>, running: &mut RunningSlice) -> bool {
         let hold = &mut running.hold;
         let reached = self.reached.load(Ordering::Relaxed);
         if hold.reached != reached {
@@ -363,7 +363,7 @@ enum Tick {
 
 /// The clock thread, and the threads that it knows.
 struct Clock {
-    threads: Threads<Record>,
+    threads: Threads<ThreadRecord>,
     parking: Parking,
     /// Started with the first slice.
     thread: Mutex<Option<Thread>>,

@@ -98,7 +98,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// once or not at all.
 #[derive(Clone)]
 pub struct ScriptRuntime {
-    handle: Arc<Handles>,
+    handle: Arc<RuntimeHandles>,
 }
 
 /// Builds a [`ScriptRuntime`].
@@ -185,18 +185,18 @@ impl ScriptRuntime {
         }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<RuntimeShared> {
         &self.handle.0
     }
 
     /// Runs a call as a task on this runtime.
     pub(crate) const fn run(self, future: Call) -> OnRuntime {
-        OnRuntime { runtime: self, task: Task::New(Some(future)) }
+        OnRuntime { runtime: self, task: CallTask::New(Some(future)) }
     }
 
     fn spawn(&self, future: Call) -> FallibleTask<Outcome> {
         let future =
-            Surrounded { tokio: Handle::try_current().ok(), span: Span::current(), future: Some(future) };
+            SpawnedCall { tokio: Handle::try_current().ok(), span: Span::current(), future: Some(future) };
         let shared = Arc::clone(self.shared());
         let schedule = move |runnable, info: ScheduleInfo| shared.push(runnable, info.woken_while_running);
         // A panic goes to the caller, as if the future had been polled there.
@@ -261,21 +261,21 @@ impl ScriptRuntimeBuilder {
     pub fn build(self) -> ScriptRuntime {
         let threads = self.threads.max(1);
         let max_threads = self.max_threads.max(threads);
-        let shared = Shared {
+        let shared = RuntimeShared {
             config: Self { threads, max_threads, ..self },
             state: Mutex::default(),
             wake: Condvar::new(),
             blocked: AtomicUsize::new(0),
             stalled: AtomicUsize::new(0),
         };
-        ScriptRuntime { handle: Arc::new(Handles(Arc::new(shared))) }
+        ScriptRuntime { handle: Arc::new(RuntimeHandles(Arc::new(shared))) }
     }
 }
 
 /// The clones of a runtime. Its drop lets the threads end.
-struct Handles(Arc<Shared>);
+struct RuntimeHandles(Arc<RuntimeShared>);
 
-impl Drop for Handles {
+impl Drop for RuntimeHandles {
     fn drop(&mut self) {
         self.0.state().is_closed = true;
         self.0.wake.notify_all();
@@ -283,9 +283,9 @@ impl Drop for Handles {
 }
 
 /// What the threads share.
-struct Shared {
+struct RuntimeShared {
     config: ScriptRuntimeBuilder,
-    state: Mutex<State>,
+    state: Mutex<RunQueue>,
     /// Idle threads wait for it.
     wake: Condvar,
     blocked: AtomicUsize,
@@ -293,7 +293,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct RunQueue {
     queue: VecDeque<Runnable>,
     /// How many tasks at the front of the queue were handed over.
     handed_over: usize,
@@ -310,19 +310,19 @@ struct State {
 thread_local! {
     /// The current thread, if it is one of a runtime.
     static CURRENT: OnceCell<Arc<Worker>> = const { OnceCell::new() };
-    static TURN: Turn = const { Turn::new() };
+    static HAND_OVER: HandOver = const { HandOver::new() };
 }
 
 /// How the tasks of a thread hand it over to each other: a call is run next by the thread that made it, and after that its
 /// caller. No other thread has to be woken for either, unless the current task goes on for more than a slice.
-struct Turn {
+struct HandOver {
     /// Whether the current task has come to its end, or waits for what it queues.
     is_handing_over: Cell<bool>,
     /// When the first of the tasks that follow each other handed the thread over.
     began: Cell<Option<Instant>>,
 }
 
-impl Turn {
+impl HandOver {
     const fn new() -> Self {
         Self { is_handing_over: Cell::new(false), began: Cell::new(None) }
     }
@@ -339,9 +339,9 @@ impl Turn {
 
 /// Hands the current thread over to whatever `queue` queues.
 fn handing_over<T>(queue: impl FnOnce() -> T) -> T {
-    let was_handing_over = TURN.with(|turn| turn.is_handing_over.replace(true));
+    let was_handing_over = HAND_OVER.with(|hand_over| hand_over.is_handing_over.replace(true));
     let queued = queue();
-    TURN.with(|turn| turn.is_handing_over.set(was_handing_over));
+    HAND_OVER.with(|hand_over| hand_over.is_handing_over.set(was_handing_over));
     queued
 }
 
@@ -358,8 +358,8 @@ pub(crate) async fn leave_stalled_thread() {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl RuntimeShared {
+    fn state(&self) -> MutexGuard<'_, RunQueue> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -370,7 +370,7 @@ impl Shared {
     /// Queues a task. `is_rerun` says that the current thread has just run it, and takes the next from the
     /// queue.
     fn push(self: &Arc<Self>, runnable: Runnable, is_rerun: bool) {
-        let is_handed_over = TURN.with(|turn| turn.is_handing_over.get()) && self.is_current();
+        let is_handed_over = HAND_OVER.with(|hand_over| hand_over.is_handing_over.get()) && self.is_current();
         let mut state = self.state();
         if state.is_closed && state.threads == 0 {
             // Its caller has given it up. Dropping it drops its future.
@@ -380,7 +380,7 @@ impl Shared {
         }
         if is_handed_over {
             current(|worker| worker.keeps_tasks.store(true, Ordering::Relaxed));
-            if TURN.with(Turn::is_left) {
+            if HAND_OVER.with(HandOver::is_left) {
                 let last = state.handed_over;
                 state.queue.insert(last, runnable);
                 state.handed_over += 1;
@@ -405,7 +405,7 @@ impl Shared {
     }
 
     /// Sees to it that a thread takes what is queued.
-    fn provide(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    fn provide(self: &Arc<Self>, mut state: MutexGuard<'_, RunQueue>) {
         if state.queue.is_empty() {
             return;
         }
@@ -457,7 +457,7 @@ impl Shared {
                 // That a future panics is told to its caller.
                 let _ = catch_unwind(AssertUnwindSafe(|| runnable.run()));
             }
-            TURN.with(|turn| turn.is_handing_over.set(false));
+            HAND_OVER.with(|hand_over| hand_over.is_handing_over.set(false));
             worker.keeps_tasks.store(false, Ordering::Relaxed);
             if worker.is_stalled() {
                 self.stalled.fetch_sub(1, Ordering::Relaxed);
@@ -474,7 +474,7 @@ impl Shared {
             if let Some(runnable) = state.queue.pop_front() {
                 match state.handed_over.checked_sub(1) {
                     Some(left) => state.handed_over = left,
-                    None => TURN.with(|turn| turn.began.set(None)),
+                    None => HAND_OVER.with(|hand_over| hand_over.began.set(None)),
                 }
                 // A task may hand over to more than one.
                 if state.queue.len() > state.woken {
@@ -520,7 +520,7 @@ impl Shared {
 
 /// A thread of a runtime, as the clock sees it.
 struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<RuntimeShared>,
     is_stalled: AtomicBool,
     /// Whether the current task has handed the thread over, and still runs.
     keeps_tasks: AtomicBool,
@@ -576,10 +576,10 @@ type Call = BoxFuture<'static, Outcome>;
 /// Fails if no thread can be started.
 pub(crate) struct OnRuntime {
     runtime: ScriptRuntime,
-    task: Task,
+    task: CallTask,
 }
 
-enum Task {
+enum CallTask {
     /// It has not left the thread that polls it. `None` while it does.
     New(Option<Call>),
     Spawned(FallibleTask<Outcome>),
@@ -592,11 +592,11 @@ impl Future for OnRuntime {
         let this = self.get_mut();
         loop {
             match &mut this.task {
-                Task::New(future) => {
+                CallTask::New(future) => {
                     let Some(future) = future.take() else { return Poll::Pending };
-                    this.task = Task::Spawned(this.runtime.spawn(future));
+                    this.task = CallTask::Spawned(this.runtime.spawn(future));
                 }
-                Task::Spawned(task) => {
+                CallTask::Spawned(task) => {
                     let abandoned =
                         || CallError::new(ErrorKind::Unavailable, "no thread for it could be started");
                     let outcome = Pin::new(task).poll(context);
@@ -610,18 +610,18 @@ impl Future for OnRuntime {
 impl Drop for OnRuntime {
     fn drop(&mut self) {
         // What is dropped comes before what waits: it has places in pools, and may have callees to drop.
-        handing_over(|| self.task = Task::New(None));
+        handing_over(|| self.task = CallTask::New(None));
     }
 }
 
 /// A future with the surroundings of the caller that it was spawned by.
-struct Surrounded {
+struct SpawnedCall {
     tokio: Option<Handle>,
     span: Span,
     future: Option<Call>,
 }
 
-impl Future for Surrounded {
+impl Future for SpawnedCall {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
@@ -630,14 +630,14 @@ impl Future for Surrounded {
         let _span = span.enter();
         let polled = future.as_mut().map_or(Poll::Pending, |future| future.as_mut().poll(context));
         // What is woken by the end of this is its caller.
-        TURN.with(|turn| turn.is_handing_over.set(polled.is_ready()));
+        HAND_OVER.with(|hand_over| hand_over.is_handing_over.set(polled.is_ready()));
         polled
     }
 }
 
 /// What a future drops as it is cancelled may spawn tasks. It may be much, so it is not dropped on a thread
 /// that is stalled.
-impl Drop for Surrounded {
+impl Drop for SpawnedCall {
     fn drop(&mut self) {
         let Some(future) = self.future.take() else { return };
         let stalled = current(|worker| worker.is_stalled().then(|| Arc::clone(&worker.shared))).flatten();

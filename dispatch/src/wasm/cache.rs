@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::component_limits::ComponentLimits;
+use super::config::ComponentLimits;
 use super::error::WasmError;
 
 /// What a file starts with. The checksum follows, then the code.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use frame_registry::{Options, text};
 
 use super::bindings::frame::function::types;
-use super::json::{Budget, Unreadable};
+use super::json::{JsonBudget, JsonError};
 use crate::error::{CallError, ErrorKind, WithCauses};
 use crate::log::LONGEST;
 use crate::payload::Payload;
@@ -57,12 +57,15 @@ impl Write for Limited {
 }
 
 /// A payload that a guest gave. As JSON it may take `json_memory` bytes.
-pub(crate) fn from_guest(payload: types::Payload, json_memory: usize) -> Result<Payload, Unreadable> {
-    from_guest_within(payload, &mut Budget::new(json_memory))
+pub(crate) fn from_guest(payload: types::Payload, json_memory: usize) -> Result<Payload, JsonError> {
+    from_guest_within(payload, &mut JsonBudget::new(json_memory))
 }
 
 /// The same, where there is one budget for several.
-pub(crate) fn from_guest_within(payload: types::Payload, json: &mut Budget) -> Result<Payload, Unreadable> {
+pub(crate) fn from_guest_within(
+    payload: types::Payload,
+    json: &mut JsonBudget,
+) -> Result<Payload, JsonError> {
     Ok(match payload {
         types::Payload::Json(text) => Payload::Json(json.read(&text)?),
         types::Payload::Bytes(bytes) => Payload::Bytes(bytes),
@@ -73,7 +76,7 @@ pub(crate) fn from_guest_within(payload: types::Payload, json: &mut Budget) -> R
 const LONGEST_OPTIONS: usize = 64 << 10;
 
 /// The options that a guest gave for what `whom` names, and of which resolvers know that it did.
-pub(crate) fn options(text: &str, whom: &str, json: &mut Budget) -> Result<Options, CallError> {
+pub(crate) fn options(text: &str, whom: &str, json: &mut JsonBudget) -> Result<Options, CallError> {
     if text.len() > LONGEST_OPTIONS {
         return Err(CallError::invalid(format!(
             "the options for {whom} have {} bytes, and may have {LONGEST_OPTIONS}",

@@ -9,14 +9,13 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::cache::{Cache, CacheKey};
-use super::component_limits::ComponentLimits;
-use super::config::{WasmConfig, turns};
-use super::epoch::Clock;
+use super::config::{ComponentLimits, WasmConfig, turns};
+use super::epoch::EpochClock;
 use super::error::WasmError;
 use super::function::WasmFunction;
-use super::module::HostModule;
-use super::state::State;
-use super::{host, inspect, wasi};
+use super::host::{self, HostModule};
+use super::state::GuestState;
+use super::{inspect, wasi};
 use crate::pool::Pool;
 use crate::script::ScriptRuntime;
 
@@ -43,19 +42,19 @@ use crate::script::ScriptRuntime;
 /// ```
 #[derive(Clone)]
 pub struct WasmEngine {
-    inner: Arc<Shared>,
+    inner: Arc<EngineShared>,
 }
 
 /// What a function needs of its engine.
-pub(crate) struct Shared {
+pub(crate) struct EngineShared {
     pub(crate) engine: Engine,
     pub(crate) modules: Vec<Box<dyn HostModule>>,
-    pub(crate) clock: Clock,
+    pub(crate) clock: EpochClock,
     /// Turns for all calls of all functions. A call holds one place of each pool of wasmtime's, so none of these runs out.
     pub(crate) instances: Arc<Pool<()>>,
     /// What components run on, unless that is the thread of the caller.
     pub(crate) runtime: Option<ScriptRuntime>,
-    linker: Linker<State>,
+    linker: Linker<GuestState>,
     cache: Option<Cache>,
     table_elements: usize,
     component_limits: ComponentLimits,
@@ -105,18 +104,16 @@ impl WasmEngine {
     }
 }
 
-impl Shared {
+impl EngineShared {
     fn compile(&self, bytes: &[u8]) -> Result<Component, WasmError> {
         match bytes {
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => (),
             [0, b'a', b's', b'm', ..] => {
-                let found = "a core module; `wasm-tools component new` makes a component of it";
+                let found = "it is a core module; make a component of it with `wasm-tools component new`";
                 return Err(WasmError::NotAComponent { found });
             }
             _ => {
-                return Err(WasmError::NotAComponent {
-                    found: "something else; its first bytes are not `\\0asm`",
-                });
+                return Err(WasmError::NotAComponent { found: "its first bytes are not `\\0asm`" });
             }
         }
         let compile = || {
@@ -137,7 +134,7 @@ impl Shared {
 
 impl fmt::Debug for WasmEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { instances, cache, .. } = &*self.inner;
+        let EngineShared { instances, cache, .. } = &*self.inner;
         f.debug_struct("WasmEngine")
             .field("instances", instances)
             .field("cache", cache)
@@ -189,7 +186,7 @@ impl WasmEngineBuilder {
     /// an hour.
     ///
     /// What is in the directory is run as it is. So on Unix it, and every directory above it, must belong to this user or
-    /// to root, and nobody else may write to it, unless to one above it that is sticky, as `/tmp` is; elsewhere, see to
+    /// to root, and no one else may write to it, unless to one above it that is sticky, as `/tmp` is; elsewhere, see to
     /// that. Default: nothing is kept.
     pub fn cache(mut self, directory: impl Into<PathBuf>) -> Self {
         self.cache = Some(directory.into());
@@ -262,16 +259,16 @@ impl WasmEngineBuilder {
     /// # Errors
     ///
     /// [`WasmError::Engine`] if this machine does not have what it takes, [`WasmError::Module`] if a module cannot be
-    /// linked, and [`WasmError::Cache`] if somebody else could write to the directory, or it cannot be made.
+    /// linked, and [`WasmError::Cache`] if another user could write to the directory, or it cannot be made.
     pub fn build(self) -> Result<WasmEngine, WasmError> {
         let failed = |reason: String| WasmError::Engine { reason };
         let cache = self.cache.as_deref().map(Cache::open).transpose()?;
         let engine = Engine::new(&self.config()).map_err(|error| failed(format!("{error:#}")))?;
         let linker =
             self.linker(&engine).map_err(|error| WasmError::Module { reason: format!("{error:#}") })?;
-        let clock = Clock::start(engine.clone())
+        let clock = EpochClock::start(engine.clone())
             .map_err(|error| failed(format!("its clock cannot be started: {error}")))?;
-        let shared = Shared {
+        let shared = EngineShared {
             // How long a call waits for one is up to its function.
             instances: Pool::of(
                 "the engine's instances",
@@ -327,7 +324,7 @@ impl WasmEngineBuilder {
         config
     }
 
-    fn linker(&self, engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    fn linker(&self, engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
         let mut linker = Linker::new(engine);
         host::link(&mut linker)?;
         wasi::link(&mut linker)?;

@@ -17,30 +17,30 @@ const LINGER: u32 = 1000;
 
 /// A thread that counts up the epoch of an engine while guests run, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Clock {
-    shared: Arc<Shared>,
+pub(crate) struct EpochClock {
+    shared: Arc<EpochShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
+struct EpochShared {
     guests: AtomicUsize,
     /// Set before there is any guest.
     thread: OnceLock<Thread>,
     is_asleep: AtomicBool,
-    is_over: AtomicBool,
+    is_stopped: AtomicBool,
 }
 
 /// A guest that runs, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Running(Arc<Shared>);
+pub(crate) struct RunningGuest(Arc<EpochShared>);
 
 /// A guest that waits for something, and runs again when this is dropped.
-pub(crate) struct Paused(Arc<Shared>);
+pub(crate) struct PausedGuest(Arc<EpochShared>);
 
-impl Clock {
+impl EpochClock {
     pub(crate) fn start(engine: Engine) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<EpochShared>::default();
         let thread = thread::Builder::new().name("wasm-epoch".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.tick(&engine)
@@ -50,21 +50,21 @@ impl Clock {
     }
 
     /// Keeps the clock ticking.
-    pub(crate) fn run(&self) -> Running {
+    pub(crate) fn run(&self) -> RunningGuest {
         self.shared.begin();
-        Running(Arc::clone(&self.shared))
+        RunningGuest(Arc::clone(&self.shared))
     }
 }
 
-impl Running {
+impl RunningGuest {
     /// Lets the clock stop for as long as the guest waits: a process may do so for days.
-    pub(crate) fn pause(&self) -> Paused {
+    pub(crate) fn pause(&self) -> PausedGuest {
         self.0.end();
-        Paused(Arc::clone(&self.0))
+        PausedGuest(Arc::clone(&self.0))
     }
 }
 
-impl Shared {
+impl EpochShared {
     fn begin(&self) {
         self.guests.fetch_add(1, Ordering::SeqCst);
         // Here and in `tick` the write comes first, then the read, in one order for all: so either the thread sees
@@ -86,14 +86,14 @@ impl Shared {
 
     fn tick(&self, engine: &Engine) {
         let mut quiet = 0;
-        while !self.is_over.load(Ordering::SeqCst) {
+        while !self.is_stopped.load(Ordering::SeqCst) {
             if quiet < LINGER {
                 thread::park_timeout(TICK);
                 engine.increment_epoch();
             } else {
                 self.is_asleep.store(true, Ordering::SeqCst);
                 // Where either changed before it slept, the thread was or will be unparked.
-                if self.guests.load(Ordering::SeqCst) == 0 && !self.is_over.load(Ordering::SeqCst) {
+                if self.guests.load(Ordering::SeqCst) == 0 && !self.is_stopped.load(Ordering::SeqCst) {
                     thread::park();
                 }
                 self.is_asleep.store(false, Ordering::SeqCst);
@@ -103,22 +103,22 @@ impl Shared {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningGuest {
     fn drop(&mut self) {
         self.0.end();
     }
 }
 
 /// A guest that is ended as it waits runs to its end, too.
-impl Drop for Paused {
+impl Drop for PausedGuest {
     fn drop(&mut self) {
         self.0.begin();
     }
 }
 
-impl Drop for Clock {
+impl Drop for EpochClock {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
+        self.shared.is_stopped.store(true, Ordering::SeqCst);
         self.shared.wake();
         if let Some(thread) = self.thread.take() {
             // It does nothing that panics, and ends at once.
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     /// Until the clock sleeps, or not; for longer than it takes on any machine.
-    fn assert_sleeps(clock: &Clock, sleeps: bool) {
+    fn assert_sleeps(clock: &EpochClock, sleeps: bool) {
         for _ in 0..60_000 {
             if clock.shared.is_asleep.load(Ordering::SeqCst) == sleeps {
                 return;
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_clock_sleeps_while_all_its_guests_wait_and_wakes_with_the_first_that_goes_on() {
-        let clock = Clock::start(Engine::default()).unwrap();
+        let clock = EpochClock::start(Engine::default()).unwrap();
         let (one, other) = (clock.run(), clock.run());
         let (one_waits, other_waits) = (one.pause(), other.pause());
         assert_sleeps(&clock, true);

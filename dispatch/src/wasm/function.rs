@@ -13,10 +13,10 @@ use wasmtime::{Store, UpdateDeadline};
 use super::bindings::ProcessPre;
 use super::config::WasmConfig;
 use super::convert::{from_guest, to_guest};
-use super::engine::Shared;
-use super::error::WasmError;
-use super::state::State;
-use super::{failure, wasi};
+use super::engine::EngineShared;
+use super::error::{self, WasmError};
+use super::state::GuestState;
+use super::wasi;
 use crate::context::{CallContext, Function};
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
@@ -29,13 +29,13 @@ use crate::script::{Quarantine, Unit};
 /// [`statistics`](Self::statistics).
 #[derive(Clone)]
 pub struct WasmFunction {
-    inner: Arc<Inner>,
+    inner: Arc<FunctionInner>,
 }
 
-struct Inner {
-    engine: Arc<Shared>,
+struct FunctionInner {
+    engine: Arc<EngineShared>,
     /// What it exports is the same in both worlds.
-    component: ProcessPre<State>,
+    component: ProcessPre<GuestState>,
     imports_wasi: bool,
     config: WasmConfig,
     pool: Arc<Pool<()>>,
@@ -44,8 +44,8 @@ struct Inner {
 
 impl WasmFunction {
     pub(crate) fn new(
-        engine: Arc<Shared>,
-        instance: InstancePre<State>,
+        engine: Arc<EngineShared>,
+        instance: InstancePre<GuestState>,
         config: WasmConfig,
     ) -> Result<Self, WasmError> {
         let component = instance.component();
@@ -63,10 +63,10 @@ impl WasmFunction {
             ProcessPre::new(instance).map_err(|error| WasmError::Export { reason: format!("{error:#}") })?;
         let pool = Pool::new(config.pool(), Vec::new());
         let unit = Arc::new(Unit::new("the component"));
-        Ok(Self { inner: Arc::new(Inner { engine, component, imports_wasi, config, pool, unit }) })
+        Ok(Self { inner: Arc::new(FunctionInner { engine, component, imports_wasi, config, pool, unit }) })
     }
 
-    /// What it does and has done. It makes an instance for each call, and throws it away behind it.
+    /// Returns its statistics. Each call has a new instance, which is dropped after the call.
     pub fn statistics(&self) -> PoolStatistics {
         self.inner.pool.statistics()
     }
@@ -99,7 +99,7 @@ impl Process for WasmFunction {
     }
 }
 
-impl Inner {
+impl FunctionInner {
     async fn call(self: &Arc<Self>, ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
         self.unit.admit()?;
         let mut turn = self.pool.turn(&ctx).await?;
@@ -129,8 +129,8 @@ impl Inner {
     }
 
     /// What the call runs in.
-    fn store(&self, ctx: CallContext) -> Result<Store<State>, CallError> {
-        let mut state = State::new(ctx, &self.config, self.engine.clock.run());
+    fn store(&self, ctx: CallContext) -> Result<Store<GuestState>, CallError> {
+        let mut state = GuestState::new(ctx, &self.config, self.engine.clock.run());
         for module in &self.engine.modules {
             module.prepare(&mut state)?;
         }
@@ -149,7 +149,7 @@ impl Inner {
         // own way to yield comes after that look.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| {
-            if store.data().limits.is_over() {
+            if store.data().limits.is_exceeded() {
                 return Err(wasmtime::Error::msg("its resources take more memory than they may"));
             }
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(yield_now())))
@@ -168,7 +168,7 @@ impl Inner {
         let returned = returned.await;
         // A guest is ended at a tick of the clock, and may return before the next one.
         if returned.is_ok()
-            && let Some(error) = failure::of_resources(&store.data().limits)
+            && let Some(error) = error::resource_failure(&store.data().limits)
         {
             return Err(error);
         }
@@ -176,7 +176,7 @@ impl Inner {
             Ok(Ok(payload)) => from_guest(payload, self.config.json_memory)
                 .map_err(|error| error.into_error("its result is", ErrorKind::Internal)),
             Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(failure::of_guest(&error, &store.data().limits, self.config.payload)),
+            Err(error) => Err(error::guest_failure(&error, &store.data().limits, self.config.payload)),
         }
     }
 }
@@ -188,7 +188,7 @@ fn at_most(what: &'static str, needed: u64, limit: usize) -> Result<(), WasmErro
 
 impl fmt::Debug for WasmFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { config, pool, .. } = &*self.inner;
+        let FunctionInner { config, pool, .. } = &*self.inner;
         f.debug_struct("WasmFunction").field("config", config).field("pool", pool).finish_non_exhaustive()
     }
 }

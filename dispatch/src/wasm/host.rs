@@ -1,26 +1,93 @@
-//! The interfaces of `wit/function.wit` that a guest imports. That of `wit/process.wit` is a module's.
+//! The interfaces that guests import: those of `wit/function.wit`, and those that a [`HostModule`] adds.
 
 use tracing::Level;
 use wasmtime::component::{HasSelf, Linker};
+use wasmtime_wasi::WasiCtxBuilder;
 
 use super::bindings::frame::function::{frame, functions, log, types};
 use super::convert::{self, from_guest, to_guest};
-use super::json::Budget;
-use super::state::State;
+use super::json::JsonBudget;
+use super::state::GuestState;
+use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::FunctionId;
 use crate::task::Task;
 
-pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    functions::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-    frame::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-    log::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+/// Interfaces that components can import, and what they need for each call.
+///
+/// Its functions get the [`GuestState`] of the current call, and with it the frame that says what they may reach.
+/// A panic in one of them is the failure of the call.
+///
+/// ```
+/// use frame_dispatch::wasm::wasmtime::component::Linker;
+/// use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
+/// use frame_dispatch::wasm::{HostModule, GuestState, WasmEngine};
+///
+/// /// `app:counter/counter`, which counts for as long as a call lasts.
+/// struct Counter;
+///
+/// #[derive(Default)]
+/// struct Count(u32);
+///
+/// impl HostModule for Counter {
+///     fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+///         linker.instance("app:counter/counter")?.func_wrap(
+///             "next",
+///             |mut store: StoreContextMut<'_, GuestState>, (): ()| {
+///                 let Count(count) = store.data_mut().slot();
+///                 *count += 1;
+///                 Ok((*count,))
+///             },
+///         )
+///     }
+/// }
+///
+/// let engine = WasmEngine::builder().module(Counter).build()?;
+/// # Ok::<(), frame_dispatch::wasm::WasmError>(())
+/// ```
+pub trait HostModule: Send + Sync + 'static {
+    /// Adds its interfaces. It may replace those that are there, which are [those of WASI](super) and those of modules
+    /// before it.
+    ///
+    /// # Errors
+    ///
+    /// What `linker` fails with; the engine is then not built.
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()>;
+
+    /// Prepares a call, before anything of the guest runs: once each call of each component, so it should cost little.
+    /// What only some calls need is better made in [`GuestState::slot`].
+    ///
+    /// # Errors
+    ///
+    /// What the call shall fail with; the guest then does not run.
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
+        let _ = state;
+        Ok(())
+    }
+
+    /// Says what a call may reach through WASI, such as directories that its frame names. Asked only where the
+    /// component imports WASI; `wasi` starts with nothing at all.
+    ///
+    /// # Errors
+    ///
+    /// What the call shall fail with; the guest then does not run.
+    fn wasi(&self, ctx: &CallContext, wasi: &mut WasiCtxBuilder) -> Result<(), CallError> {
+        let _ = (ctx, wasi);
+        Ok(())
+    }
 }
 
-impl types::Host for State {}
+/// Adds the interfaces of functions. Those of processes are added by a module.
+pub(crate) fn link(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+    functions::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    frame::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+    log::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
+}
 
-impl functions::Host for State {
+impl types::Host for GuestState {}
+
+impl functions::Host for GuestState {
     async fn call(
         &mut self,
         id: String,
@@ -36,14 +103,14 @@ impl functions::Host for State {
     }
 }
 
-impl frame::Host for State {
+impl frame::Host for GuestState {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
         // What does not serialise is the app's mistake. The guest cannot go on as if there was nothing.
         Ok(self.ctx().frame().public(&name).transpose()?.map(|value| value.to_string()))
     }
 }
 
-impl log::Host for State {
+impl log::Host for GuestState {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         let level = match level {
             log::Level::Trace => Level::TRACE,
@@ -70,7 +137,7 @@ fn task(
     let mut task = Task::new(id).with_payload(payload);
     if let Some(text) = options {
         let options =
-            convert::options(text, &format!("`{}`", task.function()), &mut Budget::new(json_memory))?;
+            convert::options(text, &format!("`{}`", task.function()), &mut JsonBudget::new(json_memory))?;
         task = task.with_options(options);
     }
     Ok(task)

@@ -5,13 +5,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value as Json};
 
-use super::failure::exhausted;
+use super::error::exhausted;
 use crate::error::{CallError, ErrorKind};
 use crate::script::clock;
 
 /// Why a text is not read.
 #[derive(Debug)]
-pub(crate) enum Unreadable {
+pub(crate) enum JsonError {
     NotJson(serde_json::Error),
     /// What is read would take more memory than this.
     TooLarge {
@@ -19,8 +19,8 @@ pub(crate) enum Unreadable {
     },
 }
 
-impl Unreadable {
-    /// The failure of a call that has to do with this text, which `what` names, with the verb; of this kind if it is no JSON.
+impl JsonError {
+    /// The failure of a call that has to do with this text, which `what` names, with the verb; of this kind if it is not JSON.
     pub(crate) fn into_error(self, what: &str, kind: ErrorKind) -> CallError {
         match self {
             Self::NotJson(error) => {
@@ -35,7 +35,7 @@ impl Unreadable {
 
 /// How much memory may be taken by what is read.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct JsonBudget {
     limit: usize,
     left: usize,
     is_exceeded: bool,
@@ -60,7 +60,7 @@ const MANY: usize = 1000;
 /// A byte of the text, for the time it takes.
 const TEXT: usize = 2;
 
-impl Budget {
+impl JsonBudget {
     /// At most this many bytes.
     pub(crate) const fn new(limit: usize) -> Self {
         Self { limit, left: limit, is_exceeded: false }
@@ -68,18 +68,21 @@ impl Budget {
 
     /// Reads a text. What comes of it can take a hundred times the memory, and reading it takes time in which nothing else
     /// runs on the thread. So it ends where all texts and values count for more than the limit.
-    pub(crate) fn read(&mut self, text: &str) -> Result<Json, Unreadable> {
+    pub(crate) fn read(&mut self, text: &str) -> Result<Json, JsonError> {
         // It is bounded, and the component cannot make it take longer than that.
         let _slice = clock::enter_host();
         let limit = self.limit;
         let left = self.left.checked_sub(TEXT.saturating_mul(text.len()));
-        self.left = left.ok_or(Unreadable::TooLarge { limit })?;
+        self.left = left.ok_or(JsonError::TooLarge { limit })?;
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let read =
-            Builder(self).deserialize(&mut deserializer).and_then(|json| deserializer.end().map(|()| json));
-        read.map_err(|error| {
-            if self.is_exceeded { Unreadable::TooLarge { limit } } else { Unreadable::NotJson(error) }
-        })
+        let read = ValueBuilder(self)
+            .deserialize(&mut deserializer)
+            .and_then(|json| deserializer.end().map(|()| json));
+        read.map_err(
+            |error| {
+                if self.is_exceeded { JsonError::TooLarge { limit } } else { JsonError::NotJson(error) }
+            },
+        )
     }
 
     fn take<E: serde::de::Error>(&mut self, bytes: usize) -> Result<(), E> {
@@ -98,9 +101,9 @@ impl Budget {
 }
 
 /// Builds a value, and takes what it needs from the budget before it is there.
-struct Builder<'a>(&'a mut Budget);
+struct ValueBuilder<'a>(&'a mut JsonBudget);
 
-impl<'de> DeserializeSeed<'de> for Builder<'_> {
+impl<'de> DeserializeSeed<'de> for ValueBuilder<'_> {
     type Value = Json;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
@@ -108,7 +111,7 @@ impl<'de> DeserializeSeed<'de> for Builder<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Builder<'_> {
+impl<'de> Visitor<'de> for ValueBuilder<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,7 +146,7 @@ impl<'de> Visitor<'de> for Builder<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json, A::Error> {
         const FIRST: usize = 4;
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(Builder(self.0))? {
+        while let Some(element) = elements.next_element_seed(ValueBuilder(self.0))? {
             if array.len() == array.capacity() {
                 let more = array.capacity().max(FIRST);
                 let header = if array.is_empty() { ALLOCATION } else { 0 };
@@ -167,7 +170,7 @@ impl<'de> Visitor<'de> for Builder<'_> {
                 _ => 2 * MEMBER,
             })?;
             self.0.take_string(&name)?;
-            object.insert(name, members.next_value_seed(Builder(self.0))?);
+            object.insert(name, members.next_value_seed(ValueBuilder(self.0))?);
         }
         Ok(Json::Object(object))
     }
@@ -177,7 +180,7 @@ impl<'de> Visitor<'de> for Builder<'_> {
 /// member. It is what `serde_json`'s own `Value` goes by.
 const ARBITRARY_PRECISION: &str = "$serde_json::private::Number";
 
-fn number<E: serde::de::Error>(digits: &str, budget: &mut Budget) -> Result<Json, E> {
+fn number<E: serde::de::Error>(digits: &str, budget: &mut JsonBudget) -> Result<Json, E> {
     budget.take_string(digits)?;
     digits.parse().map(|number: Number| number.into()).map_err(E::custom)
 }

@@ -9,14 +9,14 @@ use super::config::WasmConfig;
 /// Counts what the memories and tables of one call have, and remembers whether it refused them more.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    memory: Account,
-    table_elements: Account,
-    resources: Account,
+    memory: Usage,
+    table_elements: Usage,
+    resources: Usage,
 }
 
 /// What is used of something, and how much of it there may be.
 #[derive(Debug)]
-struct Account {
+struct Usage {
     limit: usize,
     used: usize,
     is_refused: bool,
@@ -24,7 +24,7 @@ struct Account {
 
 /// What a call was refused more of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum ExceededLimit {
     Memory { limit: usize },
     TableElements { limit: usize },
     HostMemory { limit: usize },
@@ -33,22 +33,22 @@ pub(crate) enum Refused {
 impl Limits {
     pub(crate) const fn new(config: &WasmConfig) -> Self {
         Self {
-            memory: Account::new(config.memory),
-            table_elements: Account::new(config.table_elements),
-            resources: Account::new(config.host_memory),
+            memory: Usage::new(config.memory),
+            table_elements: Usage::new(config.table_elements),
+            resources: Usage::new(config.host_memory),
         }
     }
 
     /// What was refused in the course of the call, if anything was.
-    pub(crate) fn refused(&self) -> Option<Refused> {
+    pub(crate) fn refused(&self) -> Option<ExceededLimit> {
         if self.memory.is_refused {
-            return Some(Refused::Memory { limit: self.memory.limit });
+            return Some(ExceededLimit::Memory { limit: self.memory.limit });
         }
         if self.resources.is_refused {
             return Some(self.host_memory());
         }
-        let Account { limit, is_refused, .. } = self.table_elements;
-        is_refused.then_some(Refused::TableElements { limit })
+        let Usage { limit, is_refused, .. } = self.table_elements;
+        is_refused.then_some(ExceededLimit::TableElements { limit })
     }
 
     /// Notes how much memory of the host its resources take. If that was once more than they may take, dropping some of them
@@ -59,13 +59,13 @@ impl Limits {
     }
 
     /// Whether its resources took more than they may: the guest is ended.
-    pub(crate) const fn is_over(&self) -> bool {
+    pub(crate) const fn is_exceeded(&self) -> bool {
         self.resources.is_refused
     }
 
     /// That its resources take more than they may.
-    pub(crate) const fn host_memory(&self) -> Refused {
-        Refused::HostMemory { limit: self.resources.limit }
+    pub(crate) const fn host_memory(&self) -> ExceededLimit {
+        ExceededLimit::HostMemory { limit: self.resources.limit }
     }
 
     /// What was refused up to now is no reason why the guest fails.
@@ -75,7 +75,7 @@ impl Limits {
     }
 }
 
-impl Account {
+impl Usage {
     const fn new(limit: usize) -> Self {
         Self { limit, used: 0, is_refused: false }
     }
@@ -117,7 +117,7 @@ impl ResourceLimiter for Limits {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ExceededLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory { limit } => write!(f, "it needs more than the {limit} bytes of memory it may have"),

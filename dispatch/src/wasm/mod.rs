@@ -14,7 +14,7 @@
 //!
 //! Components are not trusted. Every call runs in an instance of its own, which starts as the component says and of which
 //! nothing is left behind it; what it may use is in its [`WasmConfig`]. A guest lets other tasks of its thread run every
-//! few milliseconds, wherever it is, and is ended there when the call is: by its deadline, by whoever cancels it, by
+//! few milliseconds, wherever it is, and is ended there when the call is: by its deadline, by a cancellation, by
 //! dropping the call. A trap, a limit, a host module that panics are the failure of the call alone.
 //!
 //! ```
@@ -50,36 +50,55 @@
 //!
 //! [Terminating](crate::process::ProcessManager::terminate) it ends it within milliseconds, also in a loop that never
 //! ends. A trap is a failure of the kind [`Internal`](crate::ErrorKind::Internal), a limit one of the kind
-//! [`Exhausted`](crate::ErrorKind::Exhausted), as whoever monitors it is told.
+//! [`Exhausted`](crate::ErrorKind::Exhausted); monitors receive it.
 
-mod bindings;
 mod cache;
-mod component_limits;
 mod config;
 mod convert;
 mod engine;
 mod epoch;
 mod error;
-mod failure;
 mod function;
 mod host;
 mod inspect;
 mod json;
 mod limits;
-mod module;
 mod process;
 mod state;
-mod stdio;
 mod wasi;
 
 pub use wasmtime;
 pub use wasmtime_wasi;
 
-pub use self::component_limits::ComponentLimits;
-pub use self::config::WasmConfig;
+pub use self::config::{ComponentLimits, WasmConfig};
 pub use self::engine::{WasmEngine, WasmEngineBuilder};
 pub use self::error::WasmError;
 pub use self::function::WasmFunction;
-pub use self::module::HostModule;
+pub use self::host::HostModule;
 pub use self::process::ProcessModule;
-pub use self::state::{State, Weigher};
+pub use self::state::{GuestState, Weigher};
+
+/// The worlds of `wit`, as wasmtime calls them: that of processes, which contains that of functions.
+mod bindings {
+    wasmtime::component::bindgen!({
+        world: "frame:function/process",
+        path: "wit",
+        imports: {
+            "frame:function/functions.call": async | trappable,
+            "frame:function/processes.receive": async | trappable,
+            "frame:function/processes.receive-matching": async | trappable,
+            "frame:function/processes.call": async | trappable,
+            "frame:function/processes.send": async | trappable,
+            "frame:function/processes.spawn-or-signal": async | trappable,
+            "frame:function/processes.exec": async | trappable,
+            "frame:function/supervisors.start-child": async | trappable,
+            "frame:function/supervisors.stop-child": async | trappable,
+            "frame:function/processes.lookup": async | trappable,
+            "frame:function/groups.publish": async | trappable,
+            default: trappable,
+        },
+        exports: { default: async },
+        with: { "frame:function/processes.reply-to": crate::process::ReplyTo },
+        require_store_data_send: true,
+    });
+}

@@ -10,7 +10,7 @@ use wasmtime_wasi::p2::ReaddirIterator;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::config::WasmConfig;
-use super::epoch::Running;
+use super::epoch::RunningGuest;
 use super::limits::Limits;
 use super::wasi;
 use crate::context::CallContext;
@@ -18,12 +18,12 @@ use crate::log::Log;
 use crate::script::clock;
 
 /// The data of a store, which is that of one call or one process: what the functions of a [`HostModule`](super::HostModule) get.
-pub struct State {
+pub struct GuestState {
     ctx: CallContext,
     pub(crate) limits: Limits,
     pub(crate) payload: usize,
     pub(crate) json_memory: usize,
-    running: Running,
+    running: RunningGuest,
     /// Made when the guest first logs something.
     log: Option<Box<Log>>,
     /// At most one of a type. It is dropped before the table, so that by what a module keeps here, what its resources started
@@ -51,8 +51,8 @@ fn list_weight(resource: &dyn Any) -> usize {
     if resource.is::<ReaddirIterator>() { LIST } else { 0 }
 }
 
-impl State {
-    pub(crate) fn new(ctx: CallContext, config: &WasmConfig, running: Running) -> Self {
+impl GuestState {
+    pub(crate) fn new(ctx: CallContext, config: &WasmConfig, running: RunningGuest) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.host_memory / HANDLE);
         Self {
@@ -129,7 +129,7 @@ impl State {
         }
         self.until_weighed = FIRST_WEIGHED.max(count / 2);
         self.limits.set_resources(bytes);
-        if self.limits.is_over() {
+        if self.limits.is_exceeded() {
             // Until the guest is ended it gets no further ones.
             self.table.set_max_capacity(0);
         }
@@ -156,7 +156,7 @@ fn slot<T: Default + Send + 'static>(slots: &mut Vec<Box<dyn Any + Send>>) -> &m
 }
 
 /// For the interfaces of WASI.
-impl WasiView for State {
+impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.weigh();
         // It is made before the call where the component imports WASI itself; a host module may have a use for it
@@ -167,8 +167,11 @@ impl WasiView for State {
     }
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for GuestState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("ctx", &self.ctx).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("GuestState")
+            .field("ctx", &self.ctx)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use frame_dispatch::wasm::wasmtime::component::Linker;
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
-use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmFunction};
+use frame_dispatch::wasm::{GuestState, HostModule, WasmConfig, WasmEngine, WasmFunction};
 use frame_dispatch::{CallError, FunctionId, Functions, Payload, Task};
 use frame_registry::{
     App, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext, frame_option, frame_resolver,
@@ -37,9 +37,9 @@ pub(crate) struct Touched(pub(crate) u32);
 pub(crate) struct TestHost;
 
 impl HostModule for TestHost {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let mut host = linker.instance("frame:guests/host")?;
-        host.func_wrap("touch", |mut store: StoreContextMut<'_, State>, (): ()| {
+        host.func_wrap("touch", |mut store: StoreContextMut<'_, GuestState>, (): ()| {
             let state = store.data_mut();
             assert!(
                 state.ctx().frame().get(&TENANT_KEY).is_none_or(|tenant| tenant != "clumsy"),
@@ -49,7 +49,7 @@ impl HostModule for TestHost {
             *count += 1;
             Ok((*count,))
         })?;
-        host.func_wrap_async("wait", |store: StoreContextMut<'_, State>, (): ()| {
+        host.func_wrap_async("wait", |store: StoreContextMut<'_, GuestState>, (): ()| {
             let gate = store.data().ctx().frame().get(&GATE).cloned();
             Box::new(async move {
                 match gate {

@@ -16,7 +16,7 @@ fn what_is_no_component_is_refused() {
     let refused = |bytes: &[u8]| engine().function(bytes, WasmConfig::default()).unwrap_err();
     assert_eq!(
         refused(b"\0asm\x01\0\0\0").to_string(),
-        "this is no WebAssembly component, but a core module; `wasm-tools component new` makes a component of it"
+        "not a WebAssembly component: it is a core module; make a component of it with `wasm-tools component new`"
     );
     assert!(matches!(refused(b""), WasmError::NotAComponent { .. }));
     assert!(matches!(refused(b"(component)"), WasmError::NotAComponent { .. }));
@@ -32,8 +32,8 @@ fn a_component_of_another_world_is_refused_by_what_it_lacks() {
     };
     assert_eq!(
         refused("(component)"),
-        "the component is no function: it exports no `run`; it has to export `run` as the world \
-         `frame:function/function` says"
+        "the component is not a function: it exports no `run`; it must export `run` as in the world \
+         `frame:function/function`"
     );
     let other = refused(
         r#"(component

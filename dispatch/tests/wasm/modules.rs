@@ -3,7 +3,7 @@
 use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
 use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, WasiCtxBuilder};
-use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmError};
+use frame_dispatch::wasm::{GuestState, HostModule, WasmConfig, WasmEngine, WasmError};
 use frame_dispatch::{CallContext, CallError, ErrorKind, Payload, Task};
 use frame_registry::{Key, Options};
 use serde_json::json;
@@ -58,11 +58,11 @@ static DIRECTORY: Key<String> = Key::new("directory");
 struct Directories;
 
 impl HostModule for Directories {
-    fn link(&self, _: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, _: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         Ok(())
     }
 
-    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
         match state.ctx().frame().get(&TENANT_KEY) {
             Some(tenant) if tenant == "stranger" => {
                 Err(CallError::new(ErrorKind::Denied, "strangers have no directory"))
@@ -112,10 +112,10 @@ struct Written(Vec<u8>);
 struct Out;
 
 impl HostModule for Replaces {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         linker.instance("frame:guests/host")?.func_wrap(
             "touch",
-            |mut store: StoreContextMut<'_, State>, (): ()| {
+            |mut store: StoreContextMut<'_, GuestState>, (): ()| {
                 let (Written(written), table) = store.data_mut().slot_and_table();
                 written.push(1);
                 let resource: Resource<Out> = table.push(Out)?;
@@ -141,10 +141,10 @@ struct Hoards;
 struct Hoard;
 
 impl HostModule for Hoards {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         linker.instance("frame:guests/host")?.func_wrap(
             "touch",
-            |mut store: StoreContextMut<'_, State>, (): ()| {
+            |mut store: StoreContextMut<'_, GuestState>, (): ()| {
                 /// The resources are looked at only once in so many uses of a module.
                 const USES: usize = 32;
                 let state = store.data_mut();
@@ -166,7 +166,7 @@ impl HostModule for Hoards {
         )
     }
 
-    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
         state.weigh_with(|resource| if resource.is::<Hoard>() { 1 << 20 } else { 0 });
         Ok(())
     }
@@ -196,7 +196,7 @@ async fn a_guest_that_returns_with_too_much_of_the_hosts_memory_is_exhausted() {
 struct Broken;
 
 impl HostModule for Broken {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         linker.instance("frame:guests/host")?;
         wasmtime::bail!("there is nothing to link")
     }

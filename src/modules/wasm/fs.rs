@@ -22,7 +22,7 @@ use frame_dispatch::wasm::wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use frame_dispatch::wasm::wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsResult};
 use frame_dispatch::wasm::wasmtime_wasi::{FsPerms, OpenMode};
-use frame_dispatch::wasm::{HostModule, State, wasmtime};
+use frame_dispatch::wasm::{GuestState, HostModule, wasmtime};
 use frame_net::Reserved;
 
 use crate::files::{self, OpenError, Opened};
@@ -81,40 +81,40 @@ impl FsModule {
 /// that a pipe holds a thread of the host up for ever; and it reads the whole of a directory into the memory of the host.
 /// All else is done by what wasmtime has.
 impl HostModule for FsModule {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         let directories =
-            |mut store: StoreContextMut<'_, State>, (): ()| Ok((directories(store.data_mut())?,));
+            |mut store: StoreContextMut<'_, GuestState>, (): ()| Ok((directories(store.data_mut())?,));
         linker.instance(PREOPENS)?.func_wrap("get-directories", directories)?;
         let mut types = linker.instance(TYPES)?;
         types.func_wrap_async(
             "[method]descriptor.open-at",
-            |mut store: StoreContextMut<'_, State>, arguments: OpenAt| {
+            |mut store: StoreContextMut<'_, GuestState>, arguments: OpenAt| {
                 Box::new(async move { Ok((open_at(store.data_mut(), arguments).await?,)) })
             },
         )?;
         types.func_wrap_async(
             "[method]descriptor.set-times-at",
-            |mut store: StoreContextMut<'_, State>, arguments: SetTimesAt| {
+            |mut store: StoreContextMut<'_, GuestState>, arguments: SetTimesAt| {
                 Box::new(async move { Ok((set_times_at(store.data_mut(), arguments).await?,)) })
             },
         )?;
         types.func_wrap(
             "[method]descriptor.read-via-stream",
-            |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+            |mut store: StoreContextMut<'_, GuestState>, (file, offset): (Resource<Descriptor>, u64)| {
                 let open = |mut host: WasiFilesystemCtxView<'_>| host.read_via_stream(file, offset);
                 Ok((stream::<DynInputStream>(store.data_mut(), open)?,))
             },
         )?;
         types.func_wrap(
             "[method]descriptor.write-via-stream",
-            |mut store: StoreContextMut<'_, State>, (file, offset): (Resource<Descriptor>, u64)| {
+            |mut store: StoreContextMut<'_, GuestState>, (file, offset): (Resource<Descriptor>, u64)| {
                 let open = |mut host: WasiFilesystemCtxView<'_>| host.write_via_stream(file, offset);
                 Ok((stream::<DynOutputStream>(store.data_mut(), open)?,))
             },
         )?;
         types.func_wrap(
             "[method]descriptor.append-via-stream",
-            |mut store: StoreContextMut<'_, State>, (file,): (Resource<Descriptor>,)| {
+            |mut store: StoreContextMut<'_, GuestState>, (file,): (Resource<Descriptor>,)| {
                 let open = |mut host: WasiFilesystemCtxView<'_>| host.append_via_stream(file);
                 Ok((stream::<DynOutputStream>(store.data_mut(), open)?,))
             },
@@ -125,19 +125,19 @@ impl HostModule for FsModule {
         })?;
         types.func_wrap_async(
             "[method]descriptor.read-directory",
-            |mut store: StoreContextMut<'_, State>, (descriptor,): (Resource<Descriptor>,)| {
+            |mut store: StoreContextMut<'_, GuestState>, (descriptor,): (Resource<Descriptor>,)| {
                 Box::new(async move { Ok((read_directory(store.data_mut(), &descriptor).await?,)) })
             },
         )?;
         types.func_wrap_async(
             "[method]directory-entry-stream.read-directory-entry",
-            |mut store: StoreContextMut<'_, State>, (listing,): (Resource<Listing>,)| {
+            |mut store: StoreContextMut<'_, GuestState>, (listing,): (Resource<Listing>,)| {
                 Box::new(async move { Ok((read_directory_entry(store.data_mut(), &listing).await?,)) })
             },
         )
     }
 
-    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
         state.weigh_with(weight);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Handles {
     }
 }
 
-fn directories(state: &mut State) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+fn directories(state: &mut GuestState) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
     let Some(root) = state.ctx().frame().get(&FS_ROOT_KEY).cloned() else { return Ok(Vec::new()) };
     let (handles, table) = state.slot_and_table::<Handles>();
     let directory = if let Some(directory) = &handles.root {
@@ -220,7 +220,7 @@ async fn blocking<T: Send + 'static>(
 
 /// A stream of a file, if the call may have a further one.
 fn stream<T: Send + 'static>(
-    state: &mut State,
+    state: &mut GuestState,
     open: impl FnOnce(WasiFilesystemCtxView<'_>) -> FsResult<Resource<T>>,
 ) -> wasmtime::Result<Result<Resource<T>, ErrorCode>> {
     let (handles, table) = state.slot_and_table::<Handles>();
@@ -253,7 +253,7 @@ struct Listing {
 }
 
 async fn read_directory(
-    state: &mut State,
+    state: &mut GuestState,
     descriptor: &Resource<Descriptor>,
 ) -> wasmtime::Result<Result<Resource<Listing>, ErrorCode>> {
     state.weigh();
@@ -277,7 +277,7 @@ async fn read_directory(
 }
 
 async fn read_directory_entry(
-    state: &mut State,
+    state: &mut GuestState,
     listing: &Resource<Listing>,
 ) -> wasmtime::Result<Result<Option<DirectoryEntry>, ErrorCode>> {
     let this = state.table().get_mut(listing)?;
@@ -332,7 +332,7 @@ fn error_code(error: OpenError) -> ErrorCode {
 }
 
 async fn open_at(
-    state: &mut State,
+    state: &mut GuestState,
     (descriptor, path_flags, path, open_flags, flags): OpenAt,
 ) -> wasmtime::Result<Result<Resource<Descriptor>, ErrorCode>> {
     let Descriptor::Dir(directory) = state.table().get(&descriptor)?.clone() else {
@@ -420,7 +420,7 @@ impl Opening {
 }
 
 async fn set_times_at(
-    state: &mut State,
+    state: &mut GuestState,
     (descriptor, path_flags, path, accessed, modified): SetTimesAt,
 ) -> wasmtime::Result<Result<(), ErrorCode>> {
     let Descriptor::Dir(directory) = state.table().get(&descriptor)?.clone() else {

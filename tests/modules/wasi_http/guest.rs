@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frame_dispatch::wasm::wasmtime::component::Linker;
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
-use frame_dispatch::wasm::{HostModule, State, WasmConfig, WasmEngine, WasmEngineBuilder, WasmFunction};
+use frame_dispatch::wasm::{GuestState, HostModule, WasmConfig, WasmEngine, WasmEngineBuilder, WasmFunction};
 use frame_dispatch::{CallError, Functions, Payload, Task};
 use frame_net::NetworkRegistry;
 use frame_net::http::HttpClient;
@@ -41,10 +41,10 @@ impl Gate {
 struct TestHost;
 
 impl HostModule for TestHost {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         linker.instance("frame:http-guests/host")?.func_wrap_async(
             "wait",
-            |store: StoreContextMut<'_, State>, (): ()| {
+            |store: StoreContextMut<'_, GuestState>, (): ()| {
                 let gate = store.data().ctx().frame().get(&GATE).cloned();
                 Box::new(async move {
                     if let Some(gate) = gate {

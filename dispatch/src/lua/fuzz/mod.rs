@@ -34,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 use self::grammar::Program;
 use super::config::LuaConfig;
 use super::engine::LuaEngine;
-use super::memory;
 use super::preempt::testing::{Schedule, set_schedule};
 use super::shared::Shared;
+use super::vm;
 use super::vm::Vm;
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
@@ -368,9 +368,9 @@ impl Machine {
         let schedule = move || {
             if count == at {
                 // By the allocator that it was made with, mlua knows the limit.
-                memory::release(&lua);
+                vm::release_memory(&lua);
                 lua.set_memory_limit(lua.used_memory() + room).unwrap();
-                memory::watch(&lua);
+                vm::watch_memory(&lua);
             }
             count += 1;
             schedule()

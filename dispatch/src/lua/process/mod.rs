@@ -13,7 +13,7 @@ use self::message::{MESSAGE_MEMORY, Received, install_reply, take_pattern};
 use self::spawn::{install_children, take_spawn};
 use super::convert;
 use super::fault;
-use super::host::{Given, Refusal, invalid, utf8};
+use super::host::{HostResult, Refusal, invalid, utf8};
 use super::module::{LuaModule, ModuleBuilder};
 use super::shared::Shared;
 use crate::error::CallError;
@@ -248,7 +248,7 @@ impl ProcessModule {
                 let (access, shared) = (access.clone(), Arc::clone(&shared));
                 Ok(async move {
                     let payload = access.call(&ctx, to, payload, timeout).await.map_err(fault::raise)?;
-                    Ok(Given { payload, shared })
+                    Ok(HostResult { payload, shared })
                 })
             },
         )?;
@@ -291,7 +291,7 @@ impl ProcessModule {
             Ok(async move {
                 let payload = manager.exec(&ctx, spawn).await;
                 let payload = payload.map_err(|error| fault::raise(guest::exec_error(error)))?;
-                Ok(Given { payload, shared })
+                Ok(HostResult { payload, shared })
             })
         })
     }

@@ -8,7 +8,7 @@ use mlua::{Lua, Table, Value};
 use super::{raised, text};
 use crate::lua::convert;
 use crate::lua::fault;
-use crate::lua::host::{Refusal, invalid, utf8};
+use crate::lua::host::{Refusal, invalid, options, utf8};
 use crate::lua::module::ModuleBuilder;
 use crate::lua::shared::Shared;
 use crate::process::Spawn;
@@ -31,7 +31,7 @@ pub(super) fn take_spawn(lua: &Lua, shared: &Shared, spawn: &Value) -> Result<Sp
     let mut spawn = Spawn::new(id(table, "host")?, id(table, "entry")?);
     let payload: Value = table.raw_get("payload")?;
     spawn = spawn.with_payload(shared.take(lua, &payload, "the payload", shared.payload)?);
-    spawn = spawn.with_options(shared.options(lua, &table.raw_get("options")?)?);
+    spawn = spawn.with_options(options(shared, lua, &table.raw_get("options")?)?);
     match table.raw_get("messages")? {
         Value::Nil => (),
         Value::Table(messages) => {
@@ -153,7 +153,7 @@ fn take_child(lua: &Lua, shared: &Shared, child: &Value) -> Result<DynamicChild,
         let name = name.as_string().map(mlua::LuaString::to_string_lossy);
         child = match name.as_deref() {
             Some("payload") => child.with_payload(shared.take(lua, &value, "the payload", shared.payload)?),
-            Some("options") => child.with_options(shared.options(lua, &value)?),
+            Some("options") => child.with_options(options(shared, lua, &value)?),
             Some("name") => child.with_name(child_name(&value)?),
             Some("restart") => child.with_restart(restart(&value)?),
             _ => {

@@ -7,7 +7,7 @@ use wasmtime::wasmparser::{
     ModuleArity, Operator, Payload, RefType, SubType, TypeRef,
 };
 
-use super::{Counts, Stop};
+use super::{Counts, InspectError};
 
 /// The image that the compiler makes of the data of a memory, even if most of it is zeros. This is how wasmtime's setting
 /// `memory_guaranteed_dense_image_size` is by default.
@@ -56,7 +56,11 @@ struct Data {
 
 impl Module {
     /// Counts a section.
-    pub(super) fn section(&mut self, payload: Payload<'_>, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    pub(super) fn section(
+        &mut self,
+        payload: Payload<'_>,
+        counts: &mut Counts<'_>,
+    ) -> Result<(), InspectError> {
         match payload {
             Payload::TypeSection(types) => {
                 for group in types {
@@ -121,7 +125,7 @@ impl Module {
 
     /// Counts the work of a function: its operators, the values that they pass and keep alive, and for each of its blocks all of
     /// its locals, since each local can have another value in each, and the blocks before it.
-    fn function(&mut self, body: &FunctionBody<'_>, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn function(&mut self, body: &FunctionBody<'_>, counts: &mut Counts<'_>) -> Result<(), InspectError> {
         let ty = self.functions.get(self.bodies).copied().unwrap_or(u32::MAX);
         self.bodies += 1;
         let whole = Block { ty: BlockType::FuncType(ty), kind: FrameKind::Block, below: 0 };
@@ -182,7 +186,7 @@ impl Code<'_> {
     }
 
     /// Goes past an operator. Returns how many it counts as.
-    fn count(&mut self, operator: &Operator<'_>) -> Result<u64, Stop> {
+    fn count(&mut self, operator: &Operator<'_>) -> Result<u64, InspectError> {
         let (taken, left) = operator.operator_arity(self).unwrap_or_default();
         let (taken, left) = (u64::from(taken), u64::from(left));
         let passed = taken + left;
@@ -286,7 +290,7 @@ fn constant(expression: &ConstExpr<'_>) -> Option<u64> {
     }
 }
 
-impl From<BinaryReaderError> for Stop {
+impl From<BinaryReaderError> for InspectError {
     fn from(error: BinaryReaderError) -> Self {
         Self::Invalid(error.to_string())
     }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::structure::{Kind, Named, Shape, Step};
-use super::{Counts, Stop, fits_depth};
+use super::structure::{InstanceStep, ItemKind, Named, Shape};
+use super::{Counts, InspectError, fits_depth};
 
 /// An instance or a component, as one of the instances around it has it.
 #[derive(Clone)]
@@ -46,7 +46,7 @@ struct Instances<'s, 'a> {
 }
 
 /// Counts the instances that a component makes of those that are in it, `shapes`, of which it is the first.
-pub(super) fn follow(shapes: &[Shape<'_>], counts: &mut Counts<'_>) -> Result<(), Stop> {
+pub(super) fn follow(shapes: &[Shape<'_>], counts: &mut Counts<'_>) -> Result<(), InspectError> {
     if shapes.is_empty() {
         return Ok(());
     }
@@ -61,7 +61,7 @@ impl<'a> Instances<'_, 'a> {
         arguments: &HashMap<&'a str, Value<'a>>,
         depth: usize,
         counts: &mut Counts<'_>,
-    ) -> Result<Bundle<'a>, Stop> {
+    ) -> Result<Bundle<'a>, InspectError> {
         let shapes = self.shapes;
         let this = &shapes[shape];
         counts.depth(depth)?;
@@ -74,22 +74,22 @@ impl<'a> Instances<'_, 'a> {
         let mut exports = Bundle::default();
         for step in &this.steps {
             match step {
-                Step::Import { name, kind } => {
+                InstanceStep::Import { name, kind } => {
                     let value = arguments.get(name).cloned().unwrap_or(Value::Import);
                     self.push(frame, *kind, value, counts)?;
                 }
-                Step::Alias { instance, name, kind } => {
-                    let value = match self.item(frame, Kind::Instance, *instance) {
+                InstanceStep::Alias { instance, name, kind } => {
+                    let value = match self.item(frame, ItemKind::Instance, *instance) {
                         Value::Instance(bundle) => bundle.items.get(name).cloned().unwrap_or(Value::Import),
                         _ => Value::Import,
                     };
                     self.push(frame, *kind, value, counts)?;
                 }
-                Step::Outer { levels, index } => {
+                InstanceStep::Outer { levels, index } => {
                     let value = self.outer(Some(frame), *levels, *index);
-                    self.push(frame, Kind::Component, value, counts)?;
+                    self.push(frame, ItemKind::Component, value, counts)?;
                 }
-                Step::Define { shape } => {
+                InstanceStep::Define { shape } => {
                     let component = &shapes[*shape];
                     let captured = component
                         .captures
@@ -97,11 +97,11 @@ impl<'a> Instances<'_, 'a> {
                         .map(|(levels, index)| self.outer(Some(frame), *levels, *index).size());
                     let size = captured.fold(1 + component.captured_modules, u64::saturating_add);
                     let value = Value::Component { shape: *shape, definer: frame, size };
-                    self.push(frame, Kind::Component, value, counts)?;
+                    self.push(frame, ItemKind::Component, value, counts)?;
                 }
-                Step::Instantiate { component, arguments } => {
+                InstanceStep::Instantiate { component, arguments } => {
                     let passed = self.bundle(frame, arguments, counts)?;
-                    let component = self.item(frame, Kind::Component, *component);
+                    let component = self.item(frame, ItemKind::Component, *component);
                     counts.definitions(component.size())?;
                     let instance = match component {
                         Value::Component { shape, definer, .. } => {
@@ -111,14 +111,14 @@ impl<'a> Instances<'_, 'a> {
                         }
                         _ => Value::Import,
                     };
-                    self.push(frame, Kind::Instance, instance, counts)?;
+                    self.push(frame, ItemKind::Instance, instance, counts)?;
                 }
-                Step::Bundle { items } => {
+                InstanceStep::Bundle { items } => {
                     let bundle = self.bundle(frame, items, counts)?;
-                    self.push(frame, Kind::Instance, Value::Instance(Rc::new(bundle)), counts)?;
+                    self.push(frame, ItemKind::Instance, Value::Instance(Rc::new(bundle)), counts)?;
                 }
                 // It has an index of its own.
-                Step::Export { item } => {
+                InstanceStep::Export { item } => {
                     let value = self.item(frame, item.kind, item.index);
                     exports.insert(item, value.clone(), counts)?;
                     self.push(frame, item.kind, value, counts)?;
@@ -129,7 +129,12 @@ impl<'a> Instances<'_, 'a> {
     }
 
     /// The items, under their names.
-    fn bundle(&self, frame: usize, items: &[Named<'a>], counts: &mut Counts<'_>) -> Result<Bundle<'a>, Stop> {
+    fn bundle(
+        &self,
+        frame: usize,
+        items: &[Named<'a>],
+        counts: &mut Counts<'_>,
+    ) -> Result<Bundle<'a>, InspectError> {
         let mut bundle = Bundle::default();
         for item in items {
             bundle.insert(item, self.item(frame, item.kind, item.index), counts)?;
@@ -141,24 +146,24 @@ impl<'a> Instances<'_, 'a> {
     fn push(
         &mut self,
         frame: usize,
-        kind: Kind,
+        kind: ItemKind,
         value: Value<'a>,
         counts: &mut Counts<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), InspectError> {
         counts.definitions(value.size())?;
         match kind {
-            Kind::Instance => self.frames[frame].instances.push(value),
-            Kind::Component => self.frames[frame].components.push(value),
-            Kind::Other => (),
+            ItemKind::Instance => self.frames[frame].instances.push(value),
+            ItemKind::Component => self.frames[frame].components.push(value),
+            ItemKind::Other => (),
         }
         Ok(())
     }
 
-    fn item(&self, frame: usize, kind: Kind, index: u32) -> Value<'a> {
+    fn item(&self, frame: usize, kind: ItemKind, index: u32) -> Value<'a> {
         let items = match kind {
-            Kind::Instance => &self.frames[frame].instances,
-            Kind::Component => &self.frames[frame].components,
-            Kind::Other => return Value::Import,
+            ItemKind::Instance => &self.frames[frame].instances,
+            ItemKind::Component => &self.frames[frame].components,
+            ItemKind::Other => return Value::Import,
         };
         items.get(index as usize).cloned().unwrap_or(Value::Import)
     }
@@ -168,7 +173,7 @@ impl<'a> Instances<'_, 'a> {
         for _ in 0..levels {
             frame = frame.and_then(|frame| self.frames[frame].definer);
         }
-        frame.map_or(Value::Import, |frame| self.item(frame, Kind::Component, index))
+        frame.map_or(Value::Import, |frame| self.item(frame, ItemKind::Component, index))
     }
 }
 
@@ -190,13 +195,18 @@ impl Value<'_> {
 }
 
 impl<'a> Bundle<'a> {
-    fn insert(&mut self, item: &Named<'a>, value: Value<'a>, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn insert(
+        &mut self,
+        item: &Named<'a>,
+        value: Value<'a>,
+        counts: &mut Counts<'_>,
+    ) -> Result<(), InspectError> {
         counts.definitions(value.size())?;
         self.size = self.size.saturating_add(value.size());
         self.depth = self.depth.max(value.depth() + 1);
         // They are dropped by recursion, here and in the compiler.
         fits_depth(self.depth)?;
-        if item.kind != Kind::Other {
+        if item.kind != ItemKind::Other {
             self.items.insert(item.name, value);
         }
         Ok(())

@@ -18,7 +18,7 @@ mod structure;
 
 use wasmtime::wasmparser::{Encoding, Parser, Payload};
 
-use super::component_limits::ComponentLimits;
+use super::config::ComponentLimits;
 use super::error::WasmError;
 
 use self::code::Module;
@@ -34,16 +34,16 @@ const TABLE_ELEMENTS: u64 = 4 << 20;
 const ADAPTER: u64 = 8;
 
 /// Why a component is not compiled.
-enum Stop {
+enum InspectError {
     Limit { what: &'static str, setting: &'static str, limit: u64 },
     Invalid(String),
 }
 
-impl From<Stop> for WasmError {
-    fn from(stop: Stop) -> Self {
+impl From<InspectError> for WasmError {
+    fn from(stop: InspectError) -> Self {
         match stop {
-            Stop::Limit { what, setting, limit } => Self::TooComplex { what, setting, limit },
-            Stop::Invalid(reason) => Self::Compile { reason },
+            InspectError::Limit { what, setting, limit } => Self::TooComplex { what, setting, limit },
+            InspectError::Invalid(reason) => Self::Compile { reason },
         }
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn inspect(bytes: &[u8], limits: &ComponentLimits) -> Result<(), Wasm
     Ok(read(bytes, &mut counts)?)
 }
 
-fn read(bytes: &[u8], counts: &mut Counts<'_>) -> Result<(), Stop> {
+fn read(bytes: &[u8], counts: &mut Counts<'_>) -> Result<(), InspectError> {
     at_most("bytes", "size", bytes.len() as u64, counts.limits.size as u64)?;
     let mut structure = Structure::default();
     // The parser goes through nested modules and components by itself. Modules have no others in them.
@@ -92,62 +92,64 @@ fn read(bytes: &[u8], counts: &mut Counts<'_>) -> Result<(), Stop> {
 }
 
 impl Counts<'_> {
-    fn depth(&self, depth: usize) -> Result<(), Stop> {
+    fn depth(&self, depth: usize) -> Result<(), InspectError> {
         let limit = u64::from(self.limits.depth);
         at_most("levels of components", "depth", depth as u64 + 1, limit)
     }
 
-    fn instances(&mut self, more: u64) -> Result<(), Stop> {
+    fn instances(&mut self, more: u64) -> Result<(), InspectError> {
         self.instances = self.instances.saturating_add(more);
         at_most("instances", "instances", self.instances, self.limits.instances)
     }
 
-    fn definitions(&mut self, more: u64) -> Result<(), Stop> {
+    fn definitions(&mut self, more: u64) -> Result<(), InspectError> {
         self.definitions = self.definitions.saturating_add(more);
         at_most("definitions of types and items", "definitions", self.definitions, self.limits.definitions)
     }
 
-    fn functions(&mut self, more: u64) -> Result<(), Stop> {
+    fn functions(&mut self, more: u64) -> Result<(), InspectError> {
         self.functions = self.functions.saturating_add(more);
         at_most("functions", "functions", self.functions, self.limits.functions)
     }
 
     /// The work of a function up to where it was read.
-    fn fits_function(&self, work: u64) -> Result<(), Stop> {
+    fn fits_function(&self, work: u64) -> Result<(), InspectError> {
         let what = "operators and values in one function";
         at_most(what, "function_work", work, self.limits.function_work)
     }
 
-    fn function(&mut self, work: u64) -> Result<(), Stop> {
+    fn function(&mut self, work: u64) -> Result<(), InspectError> {
         self.fits_function(work)?;
         self.functions(1)?;
         self.work = self.work.saturating_add(work);
         at_most("operators and values in all functions", "work", self.work, self.limits.work)
     }
 
-    fn image(&mut self, bytes: u64) -> Result<(), Stop> {
+    fn image(&mut self, bytes: u64) -> Result<(), InspectError> {
         self.images = self.images.saturating_add(bytes);
         at_most("bytes of memory that data is placed in", "size", self.images, self.limits.size as u64)
     }
 
-    fn table(&mut self, elements: u64) -> Result<(), Stop> {
+    fn table(&mut self, elements: u64) -> Result<(), InspectError> {
         self.table_elements = self.table_elements.saturating_add(elements);
         if self.table_elements > TABLE_ELEMENTS {
             let reason = format!("its tables have more than {TABLE_ELEMENTS} elements to begin with");
-            return Err(Stop::Invalid(reason));
+            return Err(InspectError::Invalid(reason));
         }
         Ok(())
     }
 }
 
 /// Refuses types that are nested too deep.
-fn fits_depth(depth: u32) -> Result<(), Stop> {
+fn fits_depth(depth: u32) -> Result<(), InspectError> {
     if depth > TYPE_DEPTH {
-        return Err(Stop::Invalid(format!("its types are nested more than {TYPE_DEPTH} levels deep")));
+        return Err(InspectError::Invalid(format!(
+            "its types are nested more than {TYPE_DEPTH} levels deep"
+        )));
     }
     Ok(())
 }
 
-fn at_most(what: &'static str, setting: &'static str, count: u64, limit: u64) -> Result<(), Stop> {
-    if count > limit { Err(Stop::Limit { what, setting, limit }) } else { Ok(()) }
+fn at_most(what: &'static str, setting: &'static str, count: u64, limit: u64) -> Result<(), InspectError> {
+    if count > limit { Err(InspectError::Limit { what, setting, limit }) } else { Ok(()) }
 }

@@ -10,13 +10,13 @@ use wasmtime::wasmparser::{
     ComponentValType, CoreType, Instance, ModuleTypeDeclaration, Payload, PrimitiveValType, TypeBounds,
 };
 
-use super::{ADAPTER, Counts, Stop, fits_depth};
+use super::{ADAPTER, Counts, InspectError, fits_depth};
 
 /// A component as it is written: what it costs to make an instance of it, and the steps in which other components and their
 /// instances come into it.
 #[derive(Default)]
 pub(super) struct Shape<'a> {
-    pub(super) steps: Vec<Step<'a>>,
+    pub(super) steps: Vec<InstanceStep<'a>>,
     /// How many definitions an instance has.
     pub(super) definitions: u64,
     /// How many functions an instance has that are not in core modules.
@@ -33,9 +33,9 @@ pub(super) struct Shape<'a> {
 /// A step of the instantiation of a component. Only instances and components can be large or make others, so other items are
 /// without an index.
 #[derive(Debug)]
-pub(super) enum Step<'a> {
-    Import { name: &'a str, kind: Kind },
-    Alias { instance: u32, name: &'a str, kind: Kind },
+pub(super) enum InstanceStep<'a> {
+    Import { name: &'a str, kind: ItemKind },
+    Alias { instance: u32, name: &'a str, kind: ItemKind },
     Outer { levels: u32, index: u32 },
     Define { shape: usize },
     Instantiate { component: u32, arguments: Vec<Named<'a>> },
@@ -47,18 +47,18 @@ pub(super) enum Step<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Named<'a> {
     pub(super) name: &'a str,
-    pub(super) kind: Kind,
+    pub(super) kind: ItemKind,
     pub(super) index: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ItemKind {
     Instance,
     Component,
     Other,
 }
 
-impl From<ComponentExternalKind> for Kind {
+impl From<ComponentExternalKind> for ItemKind {
     fn from(kind: ComponentExternalKind) -> Self {
         match kind {
             ComponentExternalKind::Instance => Self::Instance,
@@ -92,7 +92,7 @@ struct Space<'a> {
 }
 
 /// A component that is being read.
-struct Open<'a> {
+struct OpenComponent<'a> {
     shape: usize,
     space: Space<'a>,
 }
@@ -107,7 +107,7 @@ struct OpenType<'a> {
 #[derive(Default)]
 pub(super) struct Structure<'a> {
     shapes: Vec<Shape<'a>>,
-    open: Vec<Open<'a>>,
+    open: Vec<OpenComponent<'a>>,
 }
 
 impl<'a> Structure<'a> {
@@ -116,17 +116,17 @@ impl<'a> Structure<'a> {
         self.shapes
     }
 
-    pub(super) fn begin(&mut self, counts: &Counts<'_>) -> Result<(), Stop> {
+    pub(super) fn begin(&mut self, counts: &Counts<'_>) -> Result<(), InspectError> {
         counts.depth(self.open.len())?;
         let shape = self.shapes.len();
         self.shapes.push(Shape::default());
-        self.step(Step::Define { shape });
-        self.open.push(Open { shape, space: Space::default() });
+        self.step(InstanceStep::Define { shape });
+        self.open.push(OpenComponent { shape, space: Space::default() });
         Ok(())
     }
 
     pub(super) fn end(&mut self) {
-        let Some(Open { space, .. }) = self.open.pop() else { return };
+        let Some(OpenComponent { space, .. }) = self.open.pop() else { return };
         if let Some(around) = self.open.last_mut() {
             around.space.components.push(space.into_type());
         }
@@ -138,7 +138,7 @@ impl<'a> Structure<'a> {
         bytes: &'a [u8],
         payload: Payload<'a>,
         counts: &mut Counts<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), InspectError> {
         match payload {
             Payload::ComponentTypeSection(section) => {
                 let range = section.range();
@@ -156,8 +156,8 @@ impl<'a> Structure<'a> {
                     let import = import?;
                     let ty = self.reference(&[], &import.ty);
                     self.count(ty.size, counts)?;
-                    let kind = Kind::from(import.ty.kind());
-                    self.step(Step::Import { name: import.name.name, kind });
+                    let kind = ItemKind::from(import.ty.kind());
+                    self.step(InstanceStep::Import { name: import.name.name, kind });
                     self.space().import(import.ty.kind(), ty);
                 }
                 Ok(())
@@ -170,7 +170,7 @@ impl<'a> Structure<'a> {
                     self.count(ty.size, counts)?;
                     let item =
                         Named { name: export.name.name, kind: export.kind.into(), index: export.index };
-                    self.step(Step::Export { item });
+                    self.step(InstanceStep::Export { item });
                     self.space().export(export.name.name, export.kind, ty);
                 }
                 Ok(())
@@ -219,14 +219,14 @@ impl<'a> Structure<'a> {
         &mut self.open.last_mut().expect("a section is in a component").space
     }
 
-    fn step(&mut self, step: Step<'a>) {
+    fn step(&mut self, step: InstanceStep<'a>) {
         if !self.open.is_empty() {
             self.shape().steps.push(step);
         }
     }
 
     /// Counts what is written once, and again for each instance.
-    fn count(&mut self, definitions: u64, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn count(&mut self, definitions: u64, counts: &mut Counts<'_>) -> Result<(), InspectError> {
         counts.definitions(definitions)?;
         let shape = self.shape();
         shape.definitions = shape.definitions.saturating_add(definitions);
@@ -268,7 +268,7 @@ impl<'a> Structure<'a> {
 
     /// Reads types one by one. Those in types of instances and components are not left to the parser, which reads them by
     /// recursion.
-    fn types(&mut self, data: &'a [u8], offset: usize, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn types(&mut self, data: &'a [u8], offset: usize, counts: &mut Counts<'_>) -> Result<(), InspectError> {
         const COMPONENT: u8 = 0x41;
         const INSTANCE: u8 = 0x42;
         const TYPE_DECLARATION: u8 = 0x01;
@@ -312,7 +312,7 @@ impl<'a> Structure<'a> {
         open: &mut [OpenType<'a>],
         ty: Type<'a>,
         counts: &mut Counts<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), InspectError> {
         fits_depth(ty.depth)?;
         self.count(ty.size, counts)?;
         match open.last_mut() {
@@ -367,7 +367,7 @@ impl<'a> Structure<'a> {
         open: &mut [OpenType<'a>],
         declaration: ComponentTypeDeclaration<'a>,
         counts: &mut Counts<'_>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), InspectError> {
         let (size, change): (u64, Change<'a>) = match declaration {
             ComponentTypeDeclaration::CoreType(ty) => (core_size(&ty), Change::None),
             // Types are read above.
@@ -430,15 +430,15 @@ impl<'a> Structure<'a> {
         }
     }
 
-    fn alias(&mut self, alias: &ComponentAlias<'a>, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn alias(&mut self, alias: &ComponentAlias<'a>, counts: &mut Counts<'_>) -> Result<(), InspectError> {
         let (kind, ty) = self.aliased(&[], alias);
         self.count(ty.size, counts)?;
         match *alias {
             ComponentAlias::InstanceExport { kind, instance_index, name } => {
-                self.step(Step::Alias { instance: instance_index, name, kind: kind.into() });
+                self.step(InstanceStep::Alias { instance: instance_index, name, kind: kind.into() });
             }
             ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
-                self.step(Step::Outer { levels: count, index });
+                self.step(InstanceStep::Outer { levels: count, index });
                 // Each component between the two has it as well.
                 let around = self.open.iter().rev().zip((1..=count).rev());
                 for (open, levels) in around {
@@ -458,7 +458,11 @@ impl<'a> Structure<'a> {
         Ok(())
     }
 
-    fn instance(&mut self, instance: ComponentInstance<'a>, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn instance(
+        &mut self,
+        instance: ComponentInstance<'a>,
+        counts: &mut Counts<'_>,
+    ) -> Result<(), InspectError> {
         match instance {
             ComponentInstance::Instantiate { component_index, args } => {
                 let mut ty = self.space().item(ComponentExternalKind::Component, component_index);
@@ -477,7 +481,7 @@ impl<'a> Structure<'a> {
                         index: argument.index,
                     })
                     .collect();
-                self.step(Step::Instantiate { component: component_index, arguments });
+                self.step(InstanceStep::Instantiate { component: component_index, arguments });
                 self.space().push(ComponentExternalKind::Instance, ty);
             }
             ComponentInstance::FromExports(exports) => {
@@ -495,14 +499,18 @@ impl<'a> Structure<'a> {
                 let ty = bundle.into_type();
                 self.count(ty.size, counts)?;
                 fits_depth(ty.depth)?;
-                self.step(Step::Bundle { items });
+                self.step(InstanceStep::Bundle { items });
                 self.space().push(ComponentExternalKind::Instance, ty);
             }
         }
         Ok(())
     }
 
-    fn canonical(&mut self, function: &CanonicalFunction, counts: &mut Counts<'_>) -> Result<(), Stop> {
+    fn canonical(
+        &mut self,
+        function: &CanonicalFunction,
+        counts: &mut Counts<'_>,
+    ) -> Result<(), InspectError> {
         let size = match *function {
             CanonicalFunction::Lift { type_index, .. } => {
                 let ty = self.ty(&[], type_index);

@@ -14,14 +14,14 @@ use crate::process::supervisor::{DynamicChild, Restart};
 use crate::process::{Exit, ExitReason, LinkDown, Message, MonitorRef, ReplyTo, Spawn};
 use crate::wasm::bindings::frame::function::{processes, supervisors, types};
 use crate::wasm::convert::{self, to_guest_within};
-use crate::wasm::json::Budget;
+use crate::wasm::json::JsonBudget;
 
 /// Converts a process to be spawned. All of its JSON together may take `json_memory` bytes.
 pub(super) fn spawn(spawn: processes::Process, json_memory: usize) -> Result<Spawn, CallError> {
     let id = |error: &dyn std::error::Error| CallError::invalid(error.to_string());
     let host = spawn.host.parse().map_err(|error| id(&error))?;
     let entry = spawn.entry.parse().map_err(|error| id(&error))?;
-    let mut json = Budget::new(json_memory);
+    let mut json = JsonBudget::new(json_memory);
     let mut take = |payload, what: &str| {
         let taken = convert::from_guest_within(payload, &mut json);
         taken.map_err(|error| {
@@ -60,7 +60,7 @@ pub(super) fn child(
     supervisor: &str,
     json_memory: usize,
 ) -> Result<DynamicChild, CallError> {
-    let mut json = Budget::new(json_memory);
+    let mut json = JsonBudget::new(json_memory);
     let mut taken = DynamicChild::new();
     if let Some(payload) = child.payload {
         let payload = convert::from_guest_within(payload, &mut json).map_err(|error| {
@@ -98,7 +98,7 @@ pub(super) fn pattern(pattern: processes::Pattern, json_memory: usize) -> Result
             let message = format!("the pattern has {} bytes, and may have {MAX_PATTERN}", text.len());
             return Err(CallError::invalid(message));
         }
-        let read = Budget::new(json_memory).read(&text);
+        let read = JsonBudget::new(json_memory).read(&text);
         read.map_err(|error| error.into_error("the pattern is", ErrorKind::Invalid))
     });
     Ok(Pattern {

@@ -13,7 +13,7 @@ use crate::process::guest::{self, Access, destination, process, timer_ref};
 use crate::process::{Message, ProcessContext, Published, ReplyError, ReplyTo, Spawned};
 use crate::wasm::bindings::frame::function::{groups, processes, supervisors, timers, types};
 use crate::wasm::convert::from_guest;
-use crate::wasm::state::State;
+use crate::wasm::state::GuestState;
 
 /// The result of a host function. The guest handles a failure.
 type Given<T> = Trappable<Result<T, types::Error>>;
@@ -27,14 +27,14 @@ fn given<T>(result: Result<T, CallError>) -> Given<T> {
 }
 
 /// Returns the access and the context of a host function.
-fn access(state: &mut State) -> Trappable<(Access, CallContext)> {
+fn access(state: &mut GuestState) -> Trappable<(Access, CallContext)> {
     let access = state.slot::<Option<Access>>().clone();
     let access = access.ok_or_else(|| wasmtime::format_err!("the module of processes was not prepared"))?;
     Ok((access, state.ctx().clone()))
 }
 
 /// Converts the payload of a message.
-fn message(state: &State, payload: types::Payload) -> Result<Payload, CallError> {
+fn message(state: &GuestState, payload: types::Payload) -> Result<Payload, CallError> {
     from_guest(payload, state.json_memory)
         .map_err(|error| error.into_error("the message is", ErrorKind::Invalid))
 }
@@ -47,7 +47,7 @@ const MAX_REPLIES: usize = 1024;
 struct OwedReplies(usize);
 
 /// Converts a received message for the guest.
-fn received(state: &mut State, message: Message) -> Result<processes::Message, CallError> {
+fn received(state: &mut GuestState, message: Message) -> Result<processes::Message, CallError> {
     let longest = state.payload;
     convert::message(message, longest, |reply| {
         let (OwedReplies(owed), table) = state.slot_and_table();
@@ -61,14 +61,14 @@ fn received(state: &mut State, message: Message) -> Result<processes::Message, C
 }
 
 /// Takes back a handle with which the guest could reply.
-fn take_reply(state: &mut State, reply: Resource<ReplyTo>) -> Trappable<ReplyTo> {
+fn take_reply(state: &mut GuestState, reply: Resource<ReplyTo>) -> Trappable<ReplyTo> {
     let (OwedReplies(owed), table) = state.slot_and_table();
     let reply = table.delete(reply)?;
     *owed -= 1;
     Ok(reply)
 }
 
-impl processes::HostReplyTo for State {
+impl processes::HostReplyTo for GuestState {
     fn send(&mut self, reply: Resource<ReplyTo>, payload: types::Payload) -> Given<bool> {
         let reply = take_reply(self, reply)?;
         given(message(self, payload).and_then(|payload| match reply.send(payload) {
@@ -87,7 +87,7 @@ impl processes::HostReplyTo for State {
     }
 }
 
-impl processes::Host for State {
+impl processes::Host for GuestState {
     fn self_(&mut self) -> Trappable<Option<String>> {
         Ok(ProcessContext::of(self.ctx()).map(|process| process.pid().to_string()))
     }
@@ -262,7 +262,7 @@ impl processes::Host for State {
     }
 }
 
-impl supervisors::Host for State {
+impl supervisors::Host for GuestState {
     async fn start_child(
         &mut self,
         supervisor: String,
@@ -285,7 +285,7 @@ impl supervisors::Host for State {
     }
 }
 
-impl timers::Host for State {
+impl timers::Host for GuestState {
     fn send_after(&mut self, time_ms: u64, payload: types::Payload) -> Given<String> {
         let (process, payload) = (process(self.ctx(), "send-after"), message(self, payload));
         given((|| Ok(process?.send_after(Duration::from_millis(time_ms), payload?)?.to_string()))())
@@ -302,7 +302,7 @@ impl timers::Host for State {
     }
 }
 
-impl groups::Host for State {
+impl groups::Host for GuestState {
     fn join(&mut self, group: String, host: Option<String>) -> Given<bool> {
         let (access, ctx) = access(self)?;
         given(access.join(&ctx, &group, host.as_deref()))

@@ -6,8 +6,8 @@ mod host;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::frame::function::{groups, processes, supervisors, timers};
-use super::module::HostModule;
-use super::state::State;
+use super::host::HostModule;
+use super::state::GuestState;
 use crate::error::CallError;
 use crate::process::ProcessManager;
 use crate::process::guest::Access;
@@ -89,14 +89,14 @@ impl ProcessModule {
 }
 
 impl HostModule for ProcessModule {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
-        processes::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-        supervisors::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-        timers::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
-        groups::add_to_linker::<_, HasSelf<State>>(linker, |state| state)
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+        processes::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+        supervisors::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+        timers::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)?;
+        groups::add_to_linker::<_, HasSelf<GuestState>>(linker, |state| state)
     }
 
-    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
         *state.slot() = Some(self.access.clone());
         Ok(())
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use frame_dispatch::wasm::wasmtime::component::{Linker, Resource};
 use frame_dispatch::wasm::wasmtime::{self, StoreContextMut};
-use frame_dispatch::wasm::{HostModule, State};
+use frame_dispatch::wasm::{GuestState, HostModule};
 use frame_dispatch::{CallContext, CallError};
 use frame_net::Dialer;
 use frame_net::http::HttpClient;
@@ -123,19 +123,19 @@ impl HttpModule {
 }
 
 impl HostModule for HttpModule {
-    fn link(&self, linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    fn link(&self, linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
         outgoing_handler::add_to_linker::<_, WasiHttp>(linker, view)?;
         types::add_to_linker::<_, WasiHttp>(linker, &types::LinkOptions::default(), view)?;
         // That of `wasmtime-wasi-http` knows the errors of no body but those that a guest writes.
         linker.instance(TYPES)?.func_wrap(
             "http-error-code",
-            |mut store: StoreContextMut<'_, State>, (failed,): (Resource<IoError>,)| {
+            |mut store: StoreContextMut<'_, GuestState>, (failed,): (Resource<IoError>,)| {
                 Ok((error::code_of_stream(store.data_mut().table().get(&failed)?),))
             },
         )
     }
 
-    fn prepare(&self, state: &mut State) -> Result<(), CallError> {
+    fn prepare(&self, state: &mut GuestState) -> Result<(), CallError> {
         state.weigh_with(weight);
         let slot = state.slot::<Slot>();
         slot.client = Some(self.client.clone());
@@ -184,7 +184,7 @@ fn weight(resource: &dyn Any) -> usize {
 }
 
 /// What the functions of `wasi:http` work on.
-fn view(state: &mut State) -> WasiHttpCtxView<'_> {
+fn view(state: &mut GuestState) -> WasiHttpCtxView<'_> {
     state.weigh();
     if state.slot::<Slot>().used.is_none() {
         let call = state.ctx().clone();

@@ -1,11 +1,4 @@
-//! Values between Lua and the host.
-//!
-//! | JSON | Lua |
-//! |---|---|
-//! | `null` | `nil` as a whole payload, `null` inside one; both become `null` |
-//! | number | an integer if it is one and fits, else a float; a payload with a whole number that does not fit is refused |
-//! | array | a table marked with `array`, also where it is empty; a table with the keys 1 to n becomes one |
-//! | object | a table with strings for keys; an empty table becomes one |
+//! Payloads of the values of scripts.
 
 #![allow(unsafe_code)]
 
@@ -18,218 +11,35 @@ use mlua::ffi::{self, lua_Integer, lua_State};
 use mlua::{Lua, Table, Value};
 use serde_json::{Map, Number, Value as Json};
 
-use super::watch::Watch;
-use crate::payload::Payload;
-use crate::script::clock;
-
-/// How deep tables and arrays are nested at most.
-const DEPTH: usize = 128;
-/// How many values are converted between two looks at the clock.
-const VALUES: usize = 1024;
-
-/// What the metatables of [`Marks`] are kept under, in the registry.
-static ARRAY: u8 = 0;
-static BYTES: u8 = 0;
-
-/// The metatables that mark a table as something. No script can reach them.
-#[derive(Clone)]
-pub(super) struct Marks {
-    pub(super) array: Table,
-    pub(super) bytes: Table,
-}
-
-impl Marks {
-    pub(super) fn new(lua: &Lua) -> mlua::Result<Self> {
-        let mark = |name: &str, key: *const u8| {
-            let mark = lua.create_table()?;
-            mark.raw_set("__metatable", name)?;
-            mark.raw_set("__name", name)?;
-            // SAFETY: It takes the table off the stack.
-            unsafe {
-                lua.exec_raw::<()>(&mark, |state| {
-                    ffi::lua_rawsetp(state, ffi::LUA_REGISTRYINDEX, key.cast());
-                })
-            }?;
-            Ok::<_, mlua::Error>(mark)
-        };
-        Ok(Self { array: mark("array", &raw const ARRAY)?, bytes: mark("bytes", &raw const BYTES)? })
-    }
-}
-
-/// A value that is no payload.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ConvertError {
-    /// It is the wrong kind of value.
-    #[error("{path} is {what}")]
-    Unfit { path: String, what: String },
-    /// It is too large.
-    #[error("{0}")]
-    TooLarge(String),
-    /// There is not enough memory left for it.
-    #[error("{0}")]
-    NoRoom(String),
-    /// Reading it failed, or the call has ended.
-    #[error(transparent)]
-    Lua(#[from] mlua::Error),
-}
-
-// To scripts -----------------------------------------------------------------------------------------------------
-
-/// A payload for a script.
-pub(super) fn give(lua: &Lua, payload: &Payload) -> mlua::Result<Value> {
-    match payload {
-        Payload::Json(Json::Null) => Ok(Value::Nil),
-        // SAFETY: It pushes one value. No frame that an error of Lua jumps over has a destructor.
-        Payload::Json(json) => unsafe { lua.exec_raw((), |state| push(state, json, 0)) },
-        Payload::Bytes(bytes) => lua.create_string(bytes).map(Value::String),
-    }
-}
-
-/// The first whole number in a payload that no integer of Lua can hold: as a float it would be another number.
-pub(super) fn too_large_integer(payload: &Payload) -> Option<u64> {
-    let mut left: Vec<_> = payload.as_json().into_iter().collect();
-    while let Some(json) = left.pop() {
-        match json {
-            Json::Number(number) if !number.is_i64() && number.is_u64() => return number.as_u64(),
-            Json::Array(items) => left.extend(items),
-            Json::Object(members) => left.extend(members.values()),
-            _ => (),
-        }
-    }
-    None
-}
-
-/// Returns whether a payload takes next to no time to convert.
-pub(super) fn is_quick(payload: &Payload) -> bool {
-    const SHORT: usize = 4 << 10;
-    match payload {
-        Payload::Json(Json::Null | Json::Bool(_) | Json::Number(_)) => true,
-        Payload::Json(Json::String(text)) => text.len() <= SHORT,
-        Payload::Json(Json::Array(_) | Json::Object(_)) => false,
-        Payload::Bytes(bytes) => bytes.len() <= SHORT,
-    }
-}
-
-unsafe fn push_text(state: *mut lua_State, text: &str) {
-    // SAFETY: There is a slot, as below.
-    unsafe { ffi::lua_pushlstring(state, text.as_ptr().cast(), text.len()) };
-}
-
-/// Pushes JSON, and raises an error of Lua if it is nested too deeply.
-unsafe fn push(state: *mut lua_State, json: &Json, depth: usize) {
-    // SAFETY: There is nothing with a destructor.
-    unsafe {
-        // For the value, a key, a metatable and what an error takes.
-        ffi::luaL_checkstack(state, 4, ptr::null());
-        match json {
-            Json::Null => ffi::lua_pushlightuserdata(state, ptr::null_mut()),
-            Json::Bool(value) => ffi::lua_pushboolean(state, (*value).into()),
-            Json::Number(number) => match number.as_i64() {
-                Some(integer) => ffi::lua_pushinteger(state, integer),
-                None => ffi::lua_pushnumber(state, number.as_f64().unwrap_or(f64::NAN)),
-            },
-            Json::String(text) => push_text(state, text),
-            Json::Array(_) | Json::Object(_) if depth >= DEPTH => {
-                let most = c_int::try_from(DEPTH).unwrap_or(c_int::MAX);
-                ffi::luaL_error(state, c"the JSON is nested more than %d levels deep".as_ptr(), most);
-            }
-            Json::Array(items) => {
-                ffi::lua_createtable(state, c_int::try_from(items.len()).unwrap_or(c_int::MAX), 0);
-                let mut index: lua_Integer = 0;
-                for (before, item) in items.iter().enumerate() {
-                    index += 1;
-                    if before.is_multiple_of(VALUES) {
-                        clock::reach();
-                    }
-                    push(state, item, depth + 1);
-                    ffi::lua_rawseti(state, -2, index);
-                }
-                ffi::lua_rawgetp(state, ffi::LUA_REGISTRYINDEX, (&raw const ARRAY).cast());
-                ffi::lua_setmetatable(state, -2);
-            }
-            Json::Object(members) => {
-                ffi::lua_createtable(state, 0, c_int::try_from(members.len()).unwrap_or(c_int::MAX));
-                for (index, (name, member)) in members.iter().enumerate() {
-                    if index.is_multiple_of(VALUES) {
-                        clock::reach();
-                    }
-                    push_text(state, name);
-                    push(state, member, depth + 1);
-                    ffi::lua_rawset(state, -3);
-                }
-            }
-        }
-    }
-}
-
-/// How much memory a payload takes in a VM at most, as Lua counts it.
-pub(super) fn bytes_in_vm(payload: &Payload) -> usize {
-    match payload {
-        Payload::Json(json) => json_in_vm(json, 0),
-        Payload::Bytes(bytes) => text_in_vm(bytes.len()),
-    }
-}
-
-/// What is nested too deeply to be given fits nowhere.
-fn json_in_vm(json: &Json, depth: usize) -> usize {
-    // Of the tables of Lua 5.4 on 64 bits: the table, what an array has for an item, and what a hash has for a member.
-    const TABLE: usize = 56;
-    const ITEM: usize = 16;
-    const MEMBER: usize = 24;
-    if depth > DEPTH {
-        return usize::MAX;
-    }
-    let nested = |json: &Json| json_in_vm(json, depth + 1);
-    match json {
-        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
-        Json::String(text) => text_in_vm(text.len()),
-        Json::Array(items) => {
-            items.iter().map(nested).fold(TABLE + ITEM * items.len(), usize::saturating_add)
-        }
-        Json::Object(members) => {
-            let table = TABLE + MEMBER * members.len().next_power_of_two();
-            let members =
-                members.iter().map(|(name, json)| nested(json).saturating_add(text_in_vm(name.len())));
-            members.fold(table, usize::saturating_add)
-        }
-    }
-}
-
-/// A string, and its places in the table of the short ones, which doubles as it grows.
-const fn text_in_vm(length: usize) -> usize {
-    const STRING: usize = 25;
-    const PLACES: usize = 16;
-    length.saturating_add(STRING + PLACES)
-}
-
-// Of scripts -----------------------------------------------------------------------------------------------------
+use super::{ARRAY, BYTES, ConvertError, DEPTH, VALUES, type_of};
+use crate::lua::watch::Watch;
 
 /// JSON of a script.
-pub(super) fn take_json(
+pub(in crate::lua) fn take_json(
     lua: &Lua,
     value: &Value,
-    size: &mut Size,
+    size: &mut PayloadSize,
     watch: &Watch,
 ) -> Result<Json, ConvertError> {
-    take(lua, value, size, watch, Tree)
+    take(lua, value, size, watch, JsonTree)
 }
 
 /// The text of JSON of a script.
-pub(super) fn take_text(
+pub(in crate::lua) fn take_text(
     lua: &Lua,
     value: &Value,
-    size: &mut Size,
+    size: &mut PayloadSize,
     watch: &Watch,
 ) -> Result<Vec<u8>, ConvertError> {
     let mut text = Vec::new();
-    take(lua, value, size, watch, Text(&mut text))?;
+    take(lua, value, size, watch, JsonText(&mut text))?;
     Ok(text)
 }
 
-fn take<O: Output>(
+fn take<O: JsonOutput>(
     lua: &Lua,
     value: &Value,
-    size: &mut Size,
+    size: &mut PayloadSize,
     watch: &Watch,
     output: O,
 ) -> Result<O::Made, ConvertError> {
@@ -247,7 +57,7 @@ fn take<O: Output>(
 }
 
 /// How many values a table with the keys 1 to n has. `name` is what it is called in errors.
-pub(super) fn length_of_list(values: &Table, name: &str) -> Result<usize, ConvertError> {
+pub(in crate::lua) fn length_of_list(values: &Table, name: &str) -> Result<usize, ConvertError> {
     let unfit = |what| ConvertError::Unfit { path: name.to_owned(), what };
     let length = values.raw_len();
     let mut count = 0;
@@ -273,7 +83,7 @@ pub(super) fn length_of_list(values: &Table, name: &str) -> Result<usize, Conver
 }
 
 /// What JSON is made into.
-trait Output {
+trait JsonOutput {
     type Made;
     type Items;
     type Members;
@@ -297,9 +107,9 @@ trait Output {
 }
 
 /// Makes values.
-struct Tree;
+struct JsonTree;
 
-impl Output for Tree {
+impl JsonOutput for JsonTree {
     type Made = Json;
     type Items = Vec<Json>;
     type Members = Map<String, Json>;
@@ -356,7 +166,7 @@ impl Output for Tree {
 }
 
 /// Writes text, in which the members of an object are sorted by name, as those of a [`Map`] are.
-struct Text<'a>(&'a mut Vec<u8>);
+struct JsonText<'a>(&'a mut Vec<u8>);
 
 /// Where a member is in the text, with its name and without a comma.
 struct Member {
@@ -365,14 +175,14 @@ struct Member {
     end: usize,
 }
 
-impl Text<'_> {
+impl JsonText<'_> {
     fn write(&mut self, value: &impl serde::Serialize) {
         // Writing to memory does not fail, and numbers and text are JSON.
         let _ = serde_json::to_writer(&mut *self.0, value);
     }
 }
 
-impl Output for Text<'_> {
+impl JsonOutput for JsonText<'_> {
     type Made = ();
     /// Where it starts.
     type Items = usize;
@@ -461,7 +271,7 @@ fn too_large(name: &str, largest: usize) -> ConvertError {
 
 /// What was converted so far.
 #[derive(Clone)]
-pub(super) struct Size {
+pub(in crate::lua) struct PayloadSize {
     name: &'static str,
     largest: usize,
     text: usize,
@@ -471,13 +281,13 @@ pub(super) struct Size {
     values: usize,
 }
 
-impl Size {
-    pub(super) const fn new(name: &'static str, largest: usize, room: usize) -> Self {
+impl PayloadSize {
+    pub(in crate::lua) const fn new(name: &'static str, largest: usize, room: usize) -> Self {
         Self { name, largest, text: 0, room, memory: 0, values: 0 }
     }
 
     /// Bytes that are no text.
-    pub(super) fn add_bytes(&mut self, bytes: usize) -> Result<(), ConvertError> {
+    pub(in crate::lua) fn add_bytes(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.text = self.text.saturating_add(bytes);
         self.memory = self.memory.saturating_add(bytes);
         if self.text > self.largest || self.memory > self.room {
@@ -487,7 +297,7 @@ impl Size {
     }
 
     /// A value, or a key, of so many bytes as text.
-    pub(super) fn add(&mut self, bytes: usize) -> Result<(), ConvertError> {
+    pub(in crate::lua) fn add(&mut self, bytes: usize) -> Result<(), ConvertError> {
         self.text = self.text.saturating_add(bytes);
         self.memory = self.memory.saturating_add(bytes.saturating_add(size_of::<Json>()));
         if self.text > self.largest {
@@ -504,7 +314,7 @@ impl Size {
 }
 
 /// A step on the way to the value that is converted.
-enum Step {
+enum PathStep {
     Index(usize),
     /// A name, which stays valid while its table is on the stack.
     Name(*const str),
@@ -514,14 +324,14 @@ enum Step {
 struct Walk<'a, O> {
     state: *mut lua_State,
     watch: &'a Watch,
-    size: &'a mut Size,
+    size: &'a mut PayloadSize,
     output: O,
-    path: Vec<Step>,
+    path: Vec<PathStep>,
     /// The tables that the current one is in.
     open: Vec<*const c_void>,
 }
 
-impl<O: Output> Walk<'_, O> {
+impl<O: JsonOutput> Walk<'_, O> {
     fn take(&mut self) -> Result<O::Made, ConvertError> {
         self.size.values += 1;
         if self.size.values.is_multiple_of(VALUES) {
@@ -618,7 +428,7 @@ impl<O: Output> Walk<'_, O> {
                 return Err(self.unfit(format!("nested more than {DEPTH} levels deep")));
             }
             if ffi::lua_checkstack(self.state, 4) == 0 {
-                return Err(super::fault::out_of_memory().into());
+                return Err(crate::lua::fault::out_of_memory().into());
             }
             if self.is_marked(&raw const BYTES) {
                 return Err(self.unfit("bytes, which are a whole payload, and no part of JSON"));
@@ -666,7 +476,7 @@ impl<O: Output> Walk<'_, O> {
 
     /// Converts the item on top.
     unsafe fn item(&mut self, items: &mut O::Items, index: usize) -> Result<(), ConvertError> {
-        self.path.push(Step::Index(index));
+        self.path.push(PathStep::Index(index));
         self.output.begin_item(items);
         let item = self.take()?;
         self.output.end_item(items, item);
@@ -728,7 +538,7 @@ impl<O: Output> Walk<'_, O> {
                 // What a map keeps a member with.
                 self.size.add(bytes.len() + 4 + size_of::<String>())?;
                 let name: *const str = self.utf8(&*bytes)?;
-                self.path.push(Step::Name(name));
+                self.path.push(PathStep::Name(name));
                 self.output.begin_member(&mut members, &*name);
                 let member = self.take()?;
                 self.output.end_member(&mut members, &*name, member);
@@ -744,9 +554,9 @@ impl<O: Output> Walk<'_, O> {
         let mut path = self.size.name.to_owned();
         for step in &self.path {
             let _ = match step {
-                Step::Index(index) => write!(path, "[{index}]"),
+                PathStep::Index(index) => write!(path, "[{index}]"),
                 // SAFETY: Its table is on the stack.
-                Step::Name(name) => write!(path, ".{}", unsafe { &**name }),
+                PathStep::Name(name) => write!(path, ".{}", unsafe { &**name }),
             };
             if path.len() > LONGEST {
                 break;
@@ -770,21 +580,6 @@ impl<O: Output> Walk<'_, O> {
                 _ => format!("of type {}", self.kind(index)),
             }
         }
-    }
-}
-
-/// Returns the type of a value for an error, with its article.
-pub(super) const fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Nil => "nil",
-        Value::Boolean(_) => "a boolean",
-        Value::Integer(_) | Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Table(_) => "a table",
-        Value::Function(_) => "a function",
-        Value::Thread(_) => "a coroutine",
-        Value::Error(_) => "an error",
-        Value::LightUserData(_) | Value::UserData(_) | Value::Other(_) => "a userdata",
     }
 }
 
