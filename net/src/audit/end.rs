@@ -27,6 +27,8 @@ pub enum End {
     Refused,
     /// It failed in another way.
     Failed,
+    /// It was sent, and what was answered is not passed on: the value of a secret is in it, or would not be found in it.
+    Withheld,
 }
 
 impl End {
@@ -40,6 +42,7 @@ impl End {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::Withheld => "withheld",
         }
     }
 
@@ -51,6 +54,7 @@ impl End {
             3 => Self::TimedOut,
             4 => Self::Unreachable,
             5 => Self::Refused,
+            7 => Self::Withheld,
             _ => Self::Failed,
         }
     }
@@ -84,7 +88,7 @@ impl End {
             match error.downcast_ref() {
                 // By then it was sent.
                 Some(SecretError::Echoed { .. } | SecretError::Encoded { .. }) => {
-                    return (Self::Failed, None);
+                    return (Self::Withheld, None);
                 }
                 Some(error) => return refused(format!("secrets: {error}")),
                 None => {}
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_end_is_read_back() {
-        for value in 0..=6 {
+        for value in 0..=7 {
             assert_eq!(End::from_u8(value) as u8, value);
         }
     }

@@ -26,7 +26,7 @@ use super::request::{Request, StepLimits};
 use super::response::{BodyLimits, Response, ResponseBody};
 use super::retry::{Attempts, Failure};
 #[cfg(feature = "websocket")]
-use super::secret::SecretHeader;
+use super::secret::SentSecret;
 #[cfg(feature = "websocket")]
 use super::websocket::{WebSocket, WebSocketError, WebSocketRequest};
 use super::wire::{Excess, HeadLimits, MAX_INTERIM, Observed};
@@ -271,7 +271,7 @@ pub(crate) struct Upgrade {
     /// The stream if the server has switched, with what has arrived after the head.
     pub(crate) switched: Option<(BoxStream, Bytes)>,
     /// The secret of the request, which must not come back.
-    pub(crate) secret: Option<Arc<SecretHeader>>,
+    pub(crate) secret: Option<SentSecret>,
 }
 
 impl ClientState {
@@ -353,7 +353,8 @@ impl ClientState {
                 if let Some(secret) =
                     hop.secret.as_ref().filter(|_| coding.is_none() && !incoming.is_end_stream())
                 {
-                    secret.check_coding(&head.headers, &peer.endpoint)?;
+                    let checked = secret.check_coding(&head.headers, &peer.endpoint);
+                    checked.inspect_err(|error| lease.recording.failed(error))?;
                 }
                 let decoder = coding.map(|coding| Decoder::new(coding, &self.decoder_memory, dialer.unit()));
                 let body = ResponseBody::new(incoming, lease, decoder, peer, limits).guarded(hop.secret);
@@ -508,7 +509,8 @@ impl ClientState {
         } else {
             None
         };
-        let (head, secret) = (response.into_parts().0, hop.secret.clone());
+        let head = response.into_parts().0;
+        let secret = hop.secret.clone().map(|secret| SentSecret { secret, recording: recording.clone() });
         Ok(Upgrade { peer, head, switched, secret })
     }
 
@@ -597,6 +599,8 @@ fn failed_as(recording: &Recording, error: &HttpError) {
         | HttpError::AnswerTimedOut { .. }
         | HttpError::HostBusy { .. }
         | HttpError::Stalled { .. } => recording.end_as(End::TimedOut),
+        // It is shown as its cause, which is none of its own causes.
+        HttpError::Secret(error) => recording.failed(error),
         error => recording.failed(error),
     }
 }

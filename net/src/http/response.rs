@@ -20,7 +20,7 @@ use super::pool::Lease;
 use super::retry;
 use super::secret::SecretHeader;
 use super::wire::{Excess, HeadLimits};
-use crate::audit::End;
+use crate::audit::{End, Recording};
 use crate::deadline::Deadline;
 use crate::network::Route;
 use crate::secrets::{EchoGuard, Found};
@@ -215,6 +215,8 @@ pub(crate) struct ResponseBody {
 struct BodyGuard {
     secret: Arc<SecretHeader>,
     echo: EchoGuard,
+    /// That of the request: how it ended is known once the body was looked through.
+    recording: Recording,
 }
 
 /// The limits of a body.
@@ -275,7 +277,11 @@ impl ResponseBody {
 
     /// The same, which fails if the secret is in it.
     pub(crate) fn guarded(mut self, secret: Option<Arc<SecretHeader>>) -> Self {
-        self.guard = secret.map(|secret| Box::new(BodyGuard { echo: secret.guard(), secret }));
+        let recording = match &self.state {
+            BodyState::Coming { lease, .. } => lease.recording.clone(),
+            BodyState::Whole | BodyState::Failed(_) => Recording::default(),
+        };
+        self.guard = secret.map(|secret| Box::new(BodyGuard { echo: secret.guard(), secret, recording }));
         self
     }
 
@@ -318,8 +324,11 @@ impl ResponseBody {
                 }
                 (piece, _) => piece?,
             };
-            let Some(BodyGuard { echo, .. }) = self.guard.as_deref_mut() else { return Ok(piece) };
+            let Some(BodyGuard { echo, recording, .. }) = self.guard.as_deref_mut() else {
+                return Ok(piece);
+            };
             let Some(piece) = piece else {
+                *recording = Recording::default();
                 let held = echo.finish();
                 return Ok(Some(held).filter(|held| !held.is_empty()));
             };
@@ -505,6 +514,12 @@ impl ResponseBody {
     /// Closes the connection, or where others use it, too, the stream.
     fn fail(&mut self, failure: BodyFailure, source: Option<FailureCause>) -> HttpError {
         let state = std::mem::replace(&mut self.state, BodyState::Failed(failure));
+        if let Some(guard) = &mut self.guard {
+            let recording = std::mem::take(&mut guard.recording);
+            if let BodyFailure::Echoed = failure {
+                recording.end_as(End::Withheld);
+            }
+        }
         if let BodyState::Coming { incoming, lease } = state {
             if let BodyFailure::TimedOut(_) | BodyFailure::Stalled(_) = failure {
                 // It may be dead.

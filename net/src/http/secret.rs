@@ -7,6 +7,8 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::error::HttpError;
+#[cfg(feature = "websocket")]
+use crate::audit::Recording;
 use crate::endpoint::Endpoint;
 use crate::secrets::{EchoGuard, SecretError, SecretId, StoredSecret};
 
@@ -79,4 +81,11 @@ impl SecretHeader {
         }
         if self.is_in(shown.as_bytes()) { self.echoed(from).into() } else { error }
     }
+}
+
+/// A secret that was sent, and the record of the request that it was sent with.
+#[cfg(feature = "websocket")]
+pub(crate) struct SentSecret {
+    pub(crate) secret: Arc<SecretHeader>,
+    pub(crate) recording: Recording,
 }

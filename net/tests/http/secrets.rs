@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use frame_net::audit::{AUDIT, Attempt, Audit, Begun, Outcome};
+use frame_net::audit::{AUDIT, Attempt, Audit, Begun, End, Outcome};
 use frame_net::http::websocket::{Message, WebSocketError, WebSocketRequest};
 use frame_net::http::{
     Body, EventSource, HeaderMap, HttpClient, HttpConfig, HttpError, Method, Request, Response,
@@ -41,7 +41,7 @@ struct World {
 
 /// An audit log that keeps all that it is given, in text.
 #[derive(Debug, Default)]
-struct Log(Mutex<Vec<String>>);
+struct Log(Mutex<Vec<String>>, Mutex<Vec<End>>);
 
 impl Audit for Log {
     fn begin(&self, attempt: &Arc<Attempt>) -> Begun {
@@ -51,10 +51,16 @@ impl Audit for Log {
 
     fn end(&self, attempt: Arc<Attempt>, outcome: Outcome) {
         self.0.lock().unwrap().push(format!("{attempt:?} {outcome:?}"));
+        self.1.lock().unwrap().push(outcome.end);
     }
 }
 
 impl World {
+    /// How the attempts ended that have.
+    fn ends(&self) -> Vec<&'static str> {
+        self.log.1.lock().unwrap().iter().map(|end| end.as_str()).collect()
+    }
+
     fn new(network: Value, config: HttpConfig, secret: StoredSecret) -> Self {
         let mut network = network;
         network["allow"] = everything();
@@ -479,6 +485,8 @@ async fn a_response_that_has_the_secret_in_it_is_not_passed_on() {
         }
     };
     assert_echoed(&error);
+    let ends = world.ends();
+    assert!(!ends.is_empty() && ends.iter().all(|end| *end == "withheld"), "{ends:?}");
     // What only begins like it is passed on, all of it.
     let text = world.text("https://shop.internal/alike").await.unwrap();
     assert_eq!(text, "sk_live/31337+xyzz and sk_live/31337+xyzz");
@@ -647,7 +655,17 @@ async fn a_websocket_carries_a_secret_and_closes_if_it_comes_back() {
         "{error:?}"
     );
     assert_eq!(socket.close_frame(), None);
-    assert_absent(format!("{socket:?} {error:?}").as_bytes(), "the WebSocket");
+    let shown = format!("{socket:?} {error:?}");
+    drop(socket);
+    soon(async {
+        while world.ends().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // The first was refused before anything left.
+    assert_eq!(world.ends(), ["refused", "withheld", "withheld"]);
+    assert_absent(shown.as_bytes(), "the WebSocket");
 }
 
 #[tokio::test]

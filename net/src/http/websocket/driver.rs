@@ -17,7 +17,8 @@ use tungstenite::protocol::{Role, WebSocketConfig as Protocol};
 use super::error::SocketFault;
 use super::message::{CloseFrame, Message};
 use super::transport::Transport;
-use crate::http::secret::SecretHeader;
+use crate::audit::End as RecordEnd;
+use crate::http::secret::SentSecret;
 use crate::network::BoxStream;
 use crate::secrets::SecretId;
 
@@ -70,7 +71,7 @@ pub(crate) struct DriverChannels {
     /// Tells those who wait for the end.
     pub(crate) ended: DropGuard,
     /// What must not come back from the server.
-    pub(crate) secret: Option<Arc<SecretHeader>>,
+    pub(crate) secret: Option<SentSecret>,
 }
 
 /// Reads and writes a connection.
@@ -97,7 +98,7 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     end: Arc<OnceLock<SocketEnd>>,
     ended: Option<DropGuard>,
-    secret: Option<Arc<SecretHeader>>,
+    secret: Option<SentSecret>,
 }
 
 enum DriverPhase {
@@ -333,8 +334,9 @@ impl Driver {
             Received::Close(frame) => frame.as_ref()?.reason.as_bytes(),
             Received::Ping(_) | Received::Pong(_) | Received::Frame(_) => return None,
         };
-        let secret = self.secret.as_ref().filter(|secret| secret.is_in(text))?;
-        Some(secret.id().clone())
+        let sent = self.secret.as_ref().filter(|sent| sent.secret.is_in(text))?;
+        sent.recording.end_as(RecordEnd::Withheld);
+        Some(sent.secret.id().clone())
     }
 
     /// Ends the connection, and tells the server why if that can be told.

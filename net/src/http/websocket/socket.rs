@@ -11,7 +11,7 @@ use super::driver::{Bounds, Driver, DriverChannels, IncomingMessage, OutgoingMes
 use super::error::{SocketFault, WebSocketError};
 use super::message::{CloseFrame, Message};
 use crate::http::error::{HttpError, Peer};
-use crate::http::secret::SecretHeader;
+use crate::http::secret::SentSecret;
 use crate::network::BoxStream;
 use crate::secrets::SecretError;
 
@@ -39,7 +39,7 @@ impl WebSocket {
         bounds: Bounds,
         headers: HeaderMap,
         subprotocol: Option<String>,
-        secret: Option<Arc<SecretHeader>>,
+        secret: Option<SentSecret>,
     ) -> Self {
         let (outgoing, outgoing_end) = mpsc::channel(1);
         let (closes, closes_end) = mpsc::channel(1);
