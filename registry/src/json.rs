@@ -285,7 +285,7 @@ pub enum OptionError {
         suggestion: Option<&'static str>,
     },
     /// The value is not one of the option's type.
-    #[error("option `{option}` is {given}, which is not a `{expected}`")]
+    #[error("option `{option}` has an invalid value, {given}")]
     WrongType {
         /// The option.
         option: &'static str,
@@ -304,7 +304,7 @@ pub enum OptionError {
         option: &'static str,
     },
     /// The option's type does not implement `serde::de::DeserializeOwned`.
-    #[error("option `{option}` cannot be given as text: `{expected}` does not implement `Deserialize`")]
+    #[error("option `{option}` cannot be given as text; only native code can set it")]
     NotText {
         /// The option.
         option: &'static str,

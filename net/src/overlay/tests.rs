@@ -259,5 +259,5 @@ fn anything_but_an_id_or_an_empty_string_is_refused() {
         assert!(matches!(error, OptionError::WrongType { option: "network", .. }), "{given}");
     }
     let error = Options::from_json(&json!({ "network": 3 })).unwrap_err();
-    assert_eq!(error.to_string(), "option `network` is the number 3, which is not a `NetworkId`");
+    assert_eq!(error.to_string(), "option `network` has an invalid value, the number 3");
 }
