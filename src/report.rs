@@ -13,16 +13,14 @@ use anstream::{AutoStream, ColorChoice};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use frame_registry::text::{escape, escape_json, is_printable};
+use frame_registry::{ResolveError, ResolveErrorKind};
 
 use crate::telemetry::output::{self, Importance};
 
 /// An error with its causes, the outermost first.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut shown = error.to_string();
-    for cause in causes(error) {
-        shown = format!("{shown}: {cause}");
-    }
-    shown
+    let errors = std::iter::once(error).chain(causes(error)).filter_map(shown);
+    errors.collect::<Vec<_>>().join(": ")
 }
 
 /// What caused an error, the nearest first.
@@ -30,6 +28,21 @@ pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| cause.source())
+}
+
+/// An error without what is for those who wrote the program, such as a place in its source. Returns none if the cause says all.
+pub(crate) fn shown(error: &(dyn Error + 'static)) -> Option<String> {
+    let Some(error) = error.downcast_ref::<ResolveError>() else { return Some(error.to_string()) };
+    match error.kind() {
+        ResolveErrorKind::Failed { resolver, source, .. } => {
+            let says_what = source.to_string().contains(&format!("`{resolver}`"));
+            (!says_what).then(|| format!("`{resolver}` is refused"))
+        }
+        ResolveErrorKind::NotCovered { option, .. } => {
+            Some(format!("option `{option}` is set, and nothing in this program reads it"))
+        }
+        error => Some(error.to_string()),
+    }
 }
 
 /// Escapes what is not [printable](is_printable) in a text that may be of a guest, other than the end of a line and the tab.

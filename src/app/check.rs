@@ -1,6 +1,7 @@
 //! The first pass over a manifest: everything that can be checked without compiling, connecting or reading secrets.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use frame_dispatch::process::{HostConfig, HostId};
@@ -102,8 +103,6 @@ struct Findings {
 /// Resolves the frames that a manifest describes, and returns what is wrong with their options.
 fn check_frames(manifest: &Manifest, defaults: &Defaults) -> Findings {
     let problem = |problem| Findings { problems: vec![problem], ..Findings::default() };
-    let refused =
-        |given: &Given<Options>, why| problem(Problem::new(&manifest.file, given.span.clone(), why));
     let app = match base::dry_run_app(manifest) {
         Ok(app) => app,
         Err(refused) => return problem(refused),
@@ -111,7 +110,11 @@ fn check_frames(manifest: &Manifest, defaults: &Defaults) -> Findings {
     // Where this is wrong, so is all that inherits from it.
     let root = match base::resolve(&app, None, &defaults.frame.value) {
         Ok(root) => root,
-        Err(why) => return refused(&defaults.frame, why),
+        Err(why) => {
+            let span = unknown_secret(manifest, &["app", "options"], &defaults.frame.value);
+            let span = span.unwrap_or_else(|| defaults.frame.span.clone());
+            return problem(Problem::new(&manifest.file, span, why));
+        }
     };
     let mut check = FrameCheck { manifest, app: &app, findings: Findings::default(), ways: HashMap::new() };
     let place = (&["app", "options"][..], &defaults.frame.span);
@@ -172,10 +175,7 @@ impl FrameCheck<'_> {
             }
             Err(why) => {
                 let file = &self.manifest.file;
-                // What refuses an unknown secret does not know where it is written.
-                let unknown = secrets::unknown(self.manifest, options);
-                let place = unknown.map(|_| [path, &[SECRETS.name()]].concat());
-                let span = place.and_then(|place| self.manifest.layout.whole(&place));
+                let span = unknown_secret(self.manifest, path, options);
                 let span =
                     span.or_else(|| self.manifest.layout.whole(path)).unwrap_or_else(|| given.span.clone());
                 self.findings.problems.push(Problem::new(file, span, why));
@@ -192,7 +192,7 @@ impl FrameCheck<'_> {
         }
     }
 
-    /// Rules of `egress` that have no effect.
+    /// Rules of `egress` that have no effect, or another than is likely to be meant.
     fn rules(
         &mut self,
         outer: Option<&Egress>,
@@ -201,6 +201,7 @@ impl FrameCheck<'_> {
         place: (&[&str], &Range<usize>),
     ) {
         self.findings.warnings.extend(dead_rules(self.manifest, outer, frame, options, place));
+        self.findings.warnings.extend(ambiguous_rules(self.manifest, options, place));
     }
 
     /// Hosts that are granted and that there are not.
@@ -264,6 +265,18 @@ impl FrameCheck<'_> {
     }
 }
 
+/// Where the options at `path` grant a secret that there is not. What refuses it does not know where it is written.
+fn unknown_secret(manifest: &Manifest, path: &[&str], options: &Options) -> Option<Range<usize>> {
+    let id = secrets::unknown(manifest, options)?;
+    let place = [path, &[SECRETS.name()]].concat();
+    let is_it = |span: &Range<usize>| {
+        let text = manifest.file.text.get(span.clone()).unwrap_or_default();
+        text.trim_matches(['"', '\'']) == id.as_str()
+    };
+    let elements = (0..).map_while(|index| manifest.layout.element(&place, index));
+    elements.into_iter().find(is_it).or_else(|| manifest.layout.whole(&place))
+}
+
 /// Warns of rules that `options` add to what `outer` allows, if they can never match: those that no rule of one of its lists
 /// overlaps, and those for what the network of `frame` does not have. `path` is that of the options in the manifest, and `span`
 /// what to point at for rules that are not in the manifest.
@@ -295,6 +308,38 @@ fn dead_rules(
         Some(problem.with_help(format!("{why}; take the rule out")))
     });
     dead.collect()
+}
+
+/// Warns of rules whose address ends as if a port followed it, unless they are in brackets.
+fn ambiguous_rules(
+    manifest: &Manifest,
+    options: &Options,
+    (path, span): (&[&str], &Range<usize>),
+) -> Vec<Problem> {
+    let Some(egress) = options.get(&EGRESS) else { return Vec::new() };
+    let place = [path, &[EGRESS.name()]].concat();
+    let rules = egress.lists().flat_map(|list| list.rules()).enumerate();
+    let ambiguous = rules.filter_map(|(index, rule)| {
+        let meant = with_port(&rule.to_string())?;
+        let written = manifest.layout.element(&place, index);
+        let text = written.as_ref().and_then(|written| manifest.file.text.get(written.clone()));
+        if text.is_some_and(|text| text.contains('[')) {
+            return None;
+        }
+        let why = format!("the rule `{rule}` of `egress` is an address, with all of its ports");
+        let problem = Problem::new(&manifest.file, written.unwrap_or_else(|| span.clone()), why);
+        Some(problem.with_help(format!("for a port write `{meant}`; for the address write `[{rule}]`")))
+    });
+    ambiguous.collect()
+}
+
+/// The address and the port that a rule may mean that is an IPv6 address as it stands.
+fn with_port(rule: &str) -> Option<String> {
+    rule.parse::<Ipv6Addr>().ok()?;
+    let (address, port) = rule.rsplit_once(':')?;
+    let is_port =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    (is_port && address.parse::<Ipv6Addr>().is_ok()).then(|| format!("[{address}]:{port}"))
 }
 
 /// Why `network` has no host that `rule` covers, if that is known of its kind.

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -212,9 +213,9 @@ pub(crate) fn options(
         let read = value.option().and_then(|json| {
             options.set_json(name.text, &json).map_err(|error| {
                 let is_name = matches!(error, OptionError::Unknown { .. });
-                let span = if is_name { name.span.clone() } else { value.span.clone() };
+                let span = if is_name { name.span.clone() } else { invalid_span(&value, name.text) };
                 let problem = match &error {
-                    // Its message names a type of Rust.
+                    // The value is shown where it is.
                     OptionError::WrongType { option, .. } => {
                         table.reader.problem(span, format_args!("invalid value for the option `{option}`"))
                     }
@@ -239,6 +240,16 @@ pub(crate) fn options(
         is_right = is_right.and(check_network(&table, NETWORK.name(), id, networks));
     }
     is_right.map(|()| (options, given))
+}
+
+/// Where to point at if `value` is not one of the option `name`: the first element that is not valid by itself, if it is a list.
+fn invalid_span(value: &Value<'_>, name: &str) -> Range<usize> {
+    let is_invalid = |element: &Value<'_>| {
+        let alone = element.option().map(|json| Json::Array(vec![json]));
+        alone.is_ok_and(|alone| Options::new().set_json(name, &alone).is_err())
+    };
+    let invalid = value.elements().into_iter().find(is_invalid);
+    invalid.map_or_else(|| value.span.clone(), |element| element.span)
 }
 
 /// What reads a dispatcher option stands around calls, and a process is none.

@@ -340,5 +340,33 @@ fn rules_of_egress_are_checked_where_they_are_written() {
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         let unwrapped = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(unwrapped.contains(says), "{rule}: {stderr}");
+        let output =
+            frame(&["check", directory.path().join("app.toml").to_str().unwrap(), "--format", "json"]);
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(
+            json["problems"][0]["text"],
+            format!("\"{rule}\""),
+            "the rule itself is pointed at: {json}"
+        );
+    }
+}
+
+#[test]
+fn an_address_that_seems_to_have_a_port_is_a_warning_that_says_what_to_write() {
+    let warnings = |rule: &str| {
+        let manifest = format!("[app]\noptions = {{ egress = [\"a.example\", \"{rule}\"] }}\n");
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("app.toml"), manifest).unwrap();
+        let output =
+            frame(&["check", directory.path().join("app.toml").to_str().unwrap(), "--format", "json"]);
+        assert!(output.status.success());
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["warnings"].as_array().unwrap().clone()
+    };
+    let [warning] = &warnings("::1:443")[..] else { panic!("not one warning") };
+    assert_eq!(warning["text"], "\"::1:443\"");
+    assert_eq!(warning["help"], "for a port write `[::1]:443`; for the address write `[::1:443]`");
+    for rule in ["[::1:443]", "[::1]:443", "::1", "2001:db8::a:b", "2001:db8::/32", "::ffff:10.0.0.1"] {
+        assert!(warnings(rule).is_empty(), "{rule}");
     }
 }

@@ -429,15 +429,18 @@ fn a_check_finds_secrets_that_are_unknown_and_warns_of_those_that_no_unit_may_us
         fs::set_permissions(&key, Permissions::from_mode(mode)).expect("it is ours");
     };
     mode(0o600);
-    app.write("app.toml", format!("{manifest}options = {{ secrets = [\"app:strip\"] }}\n{secret}"));
+    app.write(
+        "app.toml",
+        format!("{manifest}options = {{ secrets = [\"app:stripe\", \"app:strip\"] }}\n{secret}"),
+    );
     let output = command(&["check", &app.manifest, "--format", "json"]).output().expect("it was built");
     let problems: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let problem = &problems["problems"][0];
     assert_eq!(output.status.code(), Some(2), "{problems}");
-    assert_eq!(problem["text"], "secrets = [\"app:strip\"]", "{problems}");
-    assert!(
-        problem["message"].as_str().is_some_and(|text| text.contains("did you mean `app:stripe`?")),
-        "{problems}"
+    assert_eq!(problem["text"], "\"app:strip\"", "{problems}");
+    assert_eq!(
+        problem["message"],
+        "unknown secret `app:strip` (from option `secrets`); did you mean `app:stripe`?",
     );
 
     app.write("app.toml", format!("{manifest}options = {{ secrets = [\"app:stripe\"] }}\n{secret}"));
@@ -474,4 +477,57 @@ fn a_check_warns_of_hosts_that_no_unit_with_the_secret_can_reach() {
         message.contains("`app:key` can reach api.example:8443: `egress` does not allow it"),
         "{message}"
     );
+}
+
+#[test]
+fn a_script_that_starts_a_process_passes_on_no_secret_that_it_has_not() {
+    let app = App::of_scripts(&[("starter", "return 1")]);
+    let manifest = fs::read_to_string(&app.manifest).expect("it was written");
+    let more = r#"options = { secrets = ["app:mine"], spawn = ["app:workers"] }
+[hosts."app:workers"]
+[processes."app:child"]
+engine = "lua"
+source = "child.lua"
+[processes."app:preset"]
+engine = "lua"
+source = "child.lua"
+options = { secrets = ["app:other"] }
+[secrets."app:mine"]
+file = "mine"
+hosts = ["a.example"]
+[secrets."app:other"]
+file = "other"
+hosts = ["a.example"]
+"#;
+    app.write("app.toml", format!("{manifest}{more}"));
+    for (file, value) in [("mine", "sk_live_mine"), ("other", "sk_live_other")] {
+        app.write(file, value);
+        let file = app.directory.path().join(file);
+        fs::set_permissions(file, Permissions::from_mode(0o600)).expect("it is ours");
+    }
+    // What a process may use is on its frame.
+    app.write("child.lua", "return table.concat(frame.get('net.secrets') or {}, ' ')");
+    app.write(
+        "starter.lua",
+        r#"
+        local function granted(entry, secrets)
+          local options = secrets and { secrets = secrets }
+          local ok, answer = pcall(process.exec, { host = 'app:workers', entry = entry, options = options })
+          return { ok and 'granted' or answer.kind, ok and answer or answer.message }
+        end
+        return {
+          granted('app:child'), granted('app:child', { 'app:mine' }), granted('app:child', {}),
+          granted('app:preset'), granted('app:child', { 'app:other' }),
+          granted('app:child', { 'app:mine', 'app:none' }), granted('app:preset', { 'app:mine' }),
+        }"#,
+    );
+    let answer = json_of(&["call", &app.manifest, "app:starter"]);
+    let answers: Vec<[String; 2]> = serde_json::from_value(answer).expect("pairs of texts");
+    // What the manifest presets is the manifest's to grant, and no script's to replace.
+    let granted = ["app:mine", "app:mine", "", "app:other"].map(|ids| ["granted", ids].map(String::from));
+    assert_eq!(answers[..4], granted);
+    for [kind, message] in &answers[4..] {
+        assert_eq!(kind, "denied", "{message}");
+        assert!(!message.contains("sk_live"), "{message}");
+    }
 }
