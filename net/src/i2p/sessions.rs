@@ -1,6 +1,7 @@
-//! The one session of a network: created when it is needed, shared, and created again when it is over.
+//! The session that all connections of a network share, and when it is tried again.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -9,7 +10,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::DriverError;
 use crate::i2p::LocalDestination;
-use crate::i2p::backoff::{self, Backoff};
 use crate::i2p::bridge::Bridge;
 use crate::i2p::destination::PrivateKey;
 use crate::i2p::error::SamError;
@@ -185,7 +185,7 @@ impl State {
                         Current::Standing { session, _task: task }
                     }
                     Some(Err(Failed { at, error })) => {
-                        self.failed = Some((at + self.backoff.failed(backoff::random()), error));
+                        self.failed = Some((at + self.backoff.failed(random()), error));
                         Current::None
                     }
                 }
@@ -204,5 +204,59 @@ impl State {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Doubles the time between attempts with every failure in a row, from half a second to a minute. Of each time
+/// between half and the whole is taken, at random: many that failed together do not come back together.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(500);
+    /// The longest time between two attempts.
+    pub(super) const LONGEST: Duration = Duration::from_mins(1);
+
+    /// How long to wait after one more failure. `random` decides where between half and the whole time this is.
+    pub(super) fn failed(&mut self, random: u16) -> Duration {
+        let doubled = Self::FIRST.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        let half = doubled.min(Self::LONGEST) / 2;
+        half + half * u32::from(random) / u32::from(u16::MAX)
+    }
+
+    /// The next failure is the first one again.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// A random number for [`Backoff::failed`]. Where there is none, all wait as long.
+pub(super) fn random() -> u16 {
+    let mut bytes = [0; 2];
+    getrandom::fill(&mut bytes).map_or(u16::MAX, |()| u16::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_doubles_up_to_a_minute_and_starts_again() {
+        let mut backoff = Backoff::default();
+        let millis: Vec<_> = (0..10).map(|_| backoff.failed(u16::MAX).as_millis()).collect();
+        assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+        backoff.failures = u32::MAX;
+        assert_eq!(backoff.failed(u16::MAX).as_secs(), 60);
+        backoff.succeeded();
+        assert_eq!(backoff.failed(0).as_millis(), 250);
+        assert_eq!(backoff.failed(0).as_millis(), 500);
+        assert!((500..=1000).contains(&{
+            backoff.succeeded();
+            backoff.failed(0);
+            backoff.failed(random()).as_millis()
+        }));
     }
 }

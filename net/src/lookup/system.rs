@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 /// Returns the addresses of `name`. The system is asked on a thread of its own, which cannot be called off: `permit` is held until
 /// it has answered, even if the future is dropped before. Permits bound the threads, and a thread that the system refuses is an
 /// error, where tokio's own threads would panic.
-pub(super) async fn resolve<P: Send + 'static>(name: String, permit: P) -> io::Result<Vec<IpAddr>> {
+async fn resolve<P: Send + 'static>(name: String, permit: P) -> io::Result<Vec<IpAddr>> {
     let (answer, answered) = oneshot::channel();
     let thread = std::thread::Builder::new().name("frame-lookup".to_owned());
     thread.spawn(move || {

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use crate::endpoint::LocalEndpoint;
 use crate::error::Cause;
 use crate::network::{BoxListener, BoxStream};
-use crate::wireguard::addresses::Addresses;
 #[cfg(target_os = "linux")]
 use crate::wireguard::kernel::{self, Kernel};
-use crate::wireguard::routes::Routes;
+use crate::wireguard::routes::{Addresses, Routes};
 use crate::wireguard::user::{self, User};
 use crate::wireguard::{Refusal, packet};
 

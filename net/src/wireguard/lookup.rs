@@ -1,4 +1,4 @@
-//! Looking names up inside the tunnel.
+//! Names looked up inside the tunnel, and datagrams to them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::deadline::Deadline;
-use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
+use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::limits;
+use crate::network::{BoxFuture, Datagrams};
 use crate::wireguard::Refusal;
 use crate::wireguard::dns::{Answer, Query};
-use crate::wireguard::inside::Inside;
+use crate::wireguard::inside::{Inside, Port};
 
 /// Where name servers listen.
 const PORT: u16 = 53;
@@ -66,7 +67,7 @@ impl Resolver {
     }
 
     /// The first address that can be reached.
-    pub(super) fn first_reachable(&self, addresses: &[SocketAddr]) -> Result<SocketAddr, Cause> {
+    fn first_reachable(&self, addresses: &[SocketAddr]) -> Result<SocketAddr, Cause> {
         Ok(self.reachable(addresses)?[0])
     }
 
@@ -177,5 +178,39 @@ impl Asked {
 fn take(asked: &mut [Asked], message: &[u8]) {
     for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
         asked.answer = asked.query.answer(message);
+    }
+}
+
+/// A [`Port`] that looks names up inside the tunnel.
+pub(super) struct TunnelDatagrams {
+    pub(super) port: Port,
+    pub(super) resolver: Resolver,
+    pub(super) deadline: Duration,
+}
+
+impl Datagrams for TunnelDatagrams {
+    fn local(&self) -> NetworkAddr {
+        self.port.local().into()
+    }
+
+    fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
+        Box::pin(async move {
+            let deadline = Deadline::after(self.deadline);
+            let addresses = self.resolver.addresses(to, deadline).await?;
+            let failed = |cause| DriverError::new(Step::Send, to, cause);
+            let address = self.resolver.first_reachable(&addresses).map_err(failed)?;
+            self.port.send(payload, address).await.map_err(failed)
+        })
+    }
+
+    fn receive_from<'a>(
+        &'a self,
+        buffer: &'a mut [u8],
+    ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>> {
+        Box::pin(async move {
+            let received = self.port.receive(buffer).await;
+            let failed = |error| DriverError::new(Step::Receive, self.port.local(), Cause::Io(error));
+            received.map(|(len, from)| (len, from.into())).map_err(failed)
+        })
     }
 }

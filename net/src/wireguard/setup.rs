@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::endpoint::Endpoint;
 use crate::settings::SettingPath;
-use crate::wireguard::allowed_ips::AllowedIps;
-use crate::wireguard::key::{self, KeyError};
+use crate::wireguard::config::{self, KeyError};
+use crate::wireguard::routes::AllowedIps;
 use crate::wireguard::{PeerConfig, PublicKey, WireGuardConfig, packet};
 
 /// How many addresses the stack in the tunnel can have.
@@ -186,7 +186,7 @@ pub(super) struct PeerSetup {
 impl Setup {
     /// Checks everything that can be checked without doing anything.
     pub(super) fn new(config: &WireGuardConfig) -> Result<Self, SetupError> {
-        let private_key = key::private(&config.private_key).map_err(SetupError::PrivateKey)?;
+        let private_key = config::private(&config.private_key).map_err(SetupError::PrivateKey)?;
         check_addresses(&config.addresses)?;
         check_mtu(config)?;
         let own = x25519::PublicKey::from(&private_key);
@@ -244,7 +244,7 @@ fn peers(peers: &[PeerConfig], own: x25519::PublicKey) -> Result<Vec<PeerSetup>,
         if config.allowed_ips.is_empty() {
             return Err(SetupError::NoAllowedIps { peer });
         }
-        let preshared_key = config.preshared_key.as_ref().map(|key| key::bytes(key.expose()));
+        let preshared_key = config.preshared_key.as_ref().map(|key| config::key_bytes(key.expose()));
         Ok(PeerSetup {
             public_key: peer,
             preshared_key: preshared_key

@@ -10,9 +10,8 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::time::{Duration, Instant};
 use tokio::io::ReadBuf;
 
-use super::addresses::Addresses;
-use super::packets::Packets;
-use super::routes::Routes;
+use super::packet::Packets;
+use super::routes::{Addresses, Routes};
 use super::setup::Setup;
 use super::tunnel::{Datagrams, Tunnel};
 use super::user::{ListenerId, Stack};

@@ -205,11 +205,11 @@ impl Target<'_> {
 /// which rule or range, and what to configure where it is meant to be allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    pub(super) name: Option<HostName>,
-    pub(super) address: Option<IpAddr>,
+    name: Option<HostName>,
+    address: Option<IpAddr>,
     /// The address inside the address that the reason is about.
-    pub(super) embedded: Option<(Form, Ipv4Addr)>,
-    pub(super) port: Option<u16>,
+    embedded: Option<(Form, Ipv4Addr)>,
+    port: Option<u16>,
     reason: DeniedBy,
 }
 

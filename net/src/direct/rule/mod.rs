@@ -390,7 +390,7 @@ impl Block {
         Self(address.into())
     }
 
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
+    fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
@@ -472,7 +472,7 @@ impl Pattern {
     }
 
     /// Whether `name` is one of them.
-    pub(super) fn matches(&self, name: &HostName) -> bool {
+    fn matches(&self, name: &HostName) -> bool {
         let name = bare(name);
         match self {
             Self::Any => true,

@@ -168,7 +168,7 @@ fn what_is_no_answer_fails_at_once() {
     }
     assert!(fails(&format!("{HELLO_REPLY}NAMING REPLY RESULT=OK\n")).0.contains("`STREAM STATUS`"));
     assert!(fails(&format!("{HELLO_REPLY}STREAM STATUS RESULT=OK RESULT=OK\n")).0.contains("twice"));
-    let endless = "x".repeat(line::MAX_LEN + 1);
+    let endless = "x".repeat(message::MAX_LEN + 1);
     assert_eq!(fails(&endless).1, 0);
     assert!(fails(&endless).0.contains("65536 bytes"));
     let options = SessionOptions::default();

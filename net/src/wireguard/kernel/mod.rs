@@ -8,7 +8,6 @@
 //! If the helper ends, its namespace ends with all of its sockets. A new one is started when a socket is asked for. A helper
 //! that does not answer is ended. The kernel ends it with this process, however that ends.
 
-mod closing;
 pub(super) mod helper;
 mod namespace;
 mod offload;
@@ -25,15 +24,12 @@ use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 use tokio::time::sleep;
 
-use self::closing::Closing;
-use self::namespace::{Counted, Namespace, NewSocket, SocketReply, Started, ended};
+use self::namespace::{Closing, Counted, Namespace, NewSocket, SocketReply, Started, ended};
 use self::offload::{Joined, segment};
-use crate::wireguard::Refusal;
-use crate::wireguard::addresses::Addresses;
-use crate::wireguard::packet;
-use crate::wireguard::packets::Packets;
+use crate::wireguard::packet::Packets;
+use crate::wireguard::routes::Addresses;
 use crate::wireguard::stack::Unusable;
-use crate::wireguard::task;
+use crate::wireguard::{Refusal, packet, task};
 
 pub(super) use self::sockets::{Port, Stream, TunnelListener};
 

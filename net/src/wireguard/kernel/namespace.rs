@@ -4,19 +4,20 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{Shutdown, connect_unspec, shutdown};
+use rustix::net::{Shutdown, connect_unspec, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::sleep_until;
 
 use super::helper::{Answer, Channel, Process, Request, Settings};
 use super::sys;
-use crate::wireguard::addresses::Addresses;
+use crate::wireguard::routes::Addresses;
 use crate::wireguard::stack::Unusable;
 
 /// How long the helper may take to start.
@@ -292,4 +293,64 @@ impl<S> Drop for Member<S> {
 
 pub(super) fn ended(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, why)
+}
+
+/// How long a connection without a user may take to deliver what was written.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// How many such connections a network keeps, and how many bytes that were not delivered. Beyond that the oldest is reset.
+const MOST: usize = 256;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// The connections of a network that have no user any more and hold what the far end has not acknowledged. The kernel
+/// would keep each of them for minutes, with the memory of its host.
+#[derive(Default)]
+pub(super) struct Closing(Mutex<VecDeque<Closed>>);
+
+struct Closed {
+    socket: Member<TcpStream>,
+    unacknowledged: usize,
+    since: Instant,
+}
+
+impl Closing {
+    /// Closes a connection once what was written has been delivered.
+    pub(super) fn close(&self, socket: Member<TcpStream>, permit: OwnedSemaphorePermit) {
+        drop(permit);
+        let unacknowledged = sys::unacknowledged(&*socket).unwrap_or(0);
+        if unacknowledged == 0 || socket.life().ended().is_some() {
+            return;
+        }
+        // An end that is told already is not told again.
+        let _ = shutdown(&*socket, Shutdown::Write);
+        let mut closing = self.lock();
+        closing.push_back(Closed { socket, unacknowledged, since: Instant::now() });
+        let mut bytes: usize = closing.iter().map(|closed| closed.unacknowledged).sum();
+        while closing.len() > MOST || bytes > MOST_BYTES {
+            let Some(oldest) = closing.pop_front() else { break };
+            bytes -= oldest.unacknowledged;
+            reset(&oldest);
+        }
+    }
+
+    /// Lets go of those that have delivered all, and resets those that have had enough time.
+    pub(super) fn sweep(&self) {
+        self.lock().retain_mut(|closed| {
+            closed.unacknowledged = sys::unacknowledged(&*closed.socket).unwrap_or(0);
+            if closed.unacknowledged > 0 && closed.since.elapsed() >= LINGER {
+                reset(closed);
+                closed.unacknowledged = 0;
+            }
+            closed.unacknowledged > 0
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Closed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the kernel reset the connection when it is closed, which is next.
+fn reset(closed: &Closed) {
+    let _ = sockopt::set_socket_linger(&*closed.socket, Some(Duration::ZERO));
 }

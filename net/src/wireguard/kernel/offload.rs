@@ -4,8 +4,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
-use crate::wireguard::packet::{self, FIN};
-use crate::wireguard::packets::Packets;
+use crate::wireguard::packet::{self, FIN, Packets};
 
 /// The length of a `virtio_net_hdr`.
 pub(super) const HEADER: usize = 10;
@@ -305,7 +304,7 @@ impl Joined {
 }
 
 /// How many packets are put together at most: as many as shortest segments of Ethernet fill the longest packet.
-pub(super) const MOST_PIECES: usize = 64;
+const MOST_PIECES: usize = 64;
 
 /// The sum of the 16-bit words in ones' complement.
 fn sum(bytes: &[u8]) -> u64 {

@@ -1,17 +1,19 @@
 //! TCP connections in the stack.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Stack;
-use super::ports::Use;
+use super::{Stack, Use, User};
 use crate::error::Cause;
 use crate::wireguard::Refusal;
 
@@ -357,4 +359,73 @@ fn lost(is_over: bool) -> io::Error {
 /// The runtime that carried the tunnel ended before who used it.
 pub(super) fn over() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the task that carried the tunnel has ended")
+}
+
+/// A connection. What is written goes into the buffer that the stack sends from, and what is read comes from the one
+/// that it receives into.
+///
+/// Dropping it closes it, behind what was written.
+pub(in crate::wireguard) struct Stream {
+    user: Arc<User>,
+    handle: SocketHandle,
+}
+
+impl Stream {
+    /// A connection of the stack that nobody else has.
+    pub(super) const fn new(user: Arc<User>, handle: SocketHandle) -> Self {
+        Self { user, handle }
+    }
+
+    /// Connects to `to`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection that was being made.
+    pub(in crate::wireguard) async fn connect(user: &Arc<User>, to: SocketAddr) -> Result<Self, Cause> {
+        let handle = user.stack().connect(to)?;
+        let stream = Self::new(Arc::clone(user), handle);
+        user.ring();
+        poll_fn(|cx| user.stack().poll_connected(handle, cx)).await?;
+        Ok(stream)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let is_news = ready!(self.user.stack().poll_read(self.handle, cx, buffer))?;
+        if is_news {
+            self.user.ring();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(self.user.stack().poll_write(self.handle, cx, bytes))?;
+        self.user.ring();
+        Poll::Ready(Ok(written))
+    }
+
+    /// What was written is on its way: nothing waits here to be flushed.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.user.stack().shutdown(self.handle);
+        self.user.ring();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.user.stack().release(self.handle);
+        self.user.ring();
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Stack;
-use crate::wireguard::packets::Packets;
+use crate::wireguard::packet::Packets;
 use crate::wireguard::task;
 
 /// The stack, and the bell of the task that carries its packets.

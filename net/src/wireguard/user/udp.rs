@@ -11,8 +11,7 @@ use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket, UdpM
 use smoltcp::wire::IpListenEndpoint;
 
 use super::connection::over;
-use super::ports::Use;
-use super::{Stack, User};
+use super::{Stack, Use, User};
 use crate::endpoint::LocalEndpoint;
 use crate::error::Cause;
 use crate::wireguard::Refusal;
@@ -81,13 +80,13 @@ impl Stack {
     }
 
     /// Frees a port.
-    pub(in crate::wireguard) fn unbind(&mut self, handle: SocketHandle) {
+    fn unbind(&mut self, handle: SocketHandle) {
         self.bound.retain(|&(bound, ..)| bound != handle);
         self.sockets.remove(handle);
     }
 
     /// Sends a datagram, as soon as there is room for it.
-    pub(in crate::wireguard) fn poll_send_to(
+    fn poll_send_to(
         &mut self,
         handle: SocketHandle,
         cx: &mut Context<'_>,
@@ -121,7 +120,7 @@ impl Stack {
     }
 
     /// Receives a datagram, and says how many bytes it has that fit, and from whom it is.
-    pub(in crate::wireguard) fn poll_receive_from(
+    fn poll_receive_from(
         &mut self,
         handle: SocketHandle,
         cx: &mut Context<'_>,

@@ -3,13 +3,10 @@
 use frame_registry::text;
 use zeroize::Zeroizing;
 
+use crate::i2p::config::SessionOptions;
 use crate::i2p::destination::{Destination, PrivateKey};
-use crate::i2p::error::SamError;
-use crate::i2p::line::{self, Line};
-use crate::i2p::message::{self, Message};
-use crate::i2p::options::SessionOptions;
-use crate::i2p::refusal::SamRefusal;
-use crate::i2p::version::Version;
+use crate::i2p::error::{SamError, SamRefusal};
+use crate::i2p::message::{self, Line, Message, Version};
 use crate::i2p::{LocalDestination, SamCredentials};
 
 /// The greeting, a request, and the answers to both: says what to send and what to make of what is received, and does
@@ -144,7 +141,7 @@ impl<'a> Exchange<'a> {
                     taken += len;
                     line.map_or(Ok(()), |line| self.hear(&line))
                 }
-                Err(line::TooLong) => Err(SamError::LineTooLong { max: line::MAX_LEN }),
+                Err(message::TooLong) => Err(SamError::LineTooLong { max: message::MAX_LEN }),
             };
             if let Err(error) = heard {
                 self.outcome = Some(Err(error));
