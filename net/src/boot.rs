@@ -72,7 +72,7 @@ pub fn install(
     if !resolvers.iter().any(|resolver| resolver.covers().into_iter().any(covers_network)) {
         return Err(BootError::NotCovered);
     }
-    if let Some(id) = default.as_ref().filter(|&id| !networks.has(id)) {
+    if let Some(id) = default.as_ref().filter(|&id| !networks.contains(id)) {
         return Err(BootError::DefaultNotRegistered { id: id.clone() });
     }
     app.set(&NETWORKS, networks)?;
@@ -84,7 +84,7 @@ pub fn install(
 }
 
 /// An app did not get its networks, and must not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum BootError {
     /// The app has no resolvers, so that no frame would get its network.
@@ -137,7 +137,9 @@ mod tests {
         let app = app.build();
         assert_eq!(default_network(&app).unwrap().as_str(), "a:b");
         networks.unregister(&"a:b".parse().unwrap());
-        assert_eq!(app.get(&NETWORKS).unwrap().list(), [("a:c".parse().unwrap(), "socks5")]);
+        let (networks, left) = (app.get(&NETWORKS).unwrap(), "a:c".parse().unwrap());
+        assert_eq!(networks.kind(&left), Some("socks5"));
+        assert_eq!(networks.ids(), [left]);
     }
 
     #[test]

@@ -194,7 +194,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("31337"), "{config:?}");
         let networks = NetworkRegistry::new(Arc::new(Direct::default()));
         let error = networks.create("app:tor".parse().unwrap(), &config).unwrap_err();
-        assert!(!error.is_retryable() && networks.list().is_empty());
+        assert!(!error.is_retryable() && networks.ids().is_empty());
         assert!(!format!("{error:?}").contains("31337"), "{error:?}");
         let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
         causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

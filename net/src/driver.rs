@@ -159,7 +159,7 @@ impl fmt::Debug for Drivers {
 }
 
 /// A configuration makes no network. It stays so until somebody changes it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// There is no driver for the kind.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use frame_registry::BoxError;
@@ -20,7 +21,7 @@ use crate::network::{NetworkId, Route};
 use crate::socks5::{HandshakeError, Stage};
 
 /// A network could not be chosen, registered or used. None of these ever means that clearnet was taken instead.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum NetworkError {
     /// The chosen network is not there.
@@ -236,10 +237,11 @@ impl Display for Missing {
 }
 
 /// What a driver fails with: the step, with whom, and the [`Cause`] as its source.
-// In a box, because whoever gets no error should not have to make room for one.
-#[derive(Debug)]
-pub struct DriverError(Box<Failure>);
+// Behind a pointer, so that results without an error have no room for one.
+#[derive(Debug, Clone)]
+pub struct DriverError(Arc<Failure>);
 
+/// What is behind a [`DriverError`].
 #[derive(Debug)]
 struct Failure {
     step: Step,
@@ -250,21 +252,21 @@ struct Failure {
 impl DriverError {
     /// `step`, done with `peer`, failed for `cause`.
     pub fn new(step: Step, peer: impl Display, cause: Cause) -> Self {
-        Self(Box::new(Failure { step, peer: peer.to_string().into(), cause }))
+        Self(Arc::new(Failure { step, peer: peer.to_string().into(), cause }))
     }
 
     /// The step that failed.
-    pub const fn step(&self) -> Step {
+    pub fn step(&self) -> Step {
         self.0.step
     }
 
     /// With whom: the host, or the proxy on the way to it.
-    pub const fn peer(&self) -> &str {
+    pub fn peer(&self) -> &str {
         &self.0.peer
     }
 
     /// Why.
-    pub const fn cause(&self) -> &Cause {
+    pub fn cause(&self) -> &Cause {
         &self.0.cause
     }
 

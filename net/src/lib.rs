@@ -1,8 +1,8 @@
 //! Overlay networks as a frame option.
 //!
-//! A call says through which network its traffic goes, with the option [`NETWORK`]; the resolver [`overlay()`]
-//! puts the choice on the frame under [`NETWORK_KEY`], where whatever the call spawns inherits it; and whoever needs a
-//! connection asks [`dialer()`] for one. A network that was chosen and is not there is an error, never clearnet.
+//! A call chooses the network of its traffic with the option [`NETWORK`]. A resolver puts the choice on the frame under
+//! [`NETWORK_KEY`], where whatever the call spawns inherits it. Connections are made by the [`dialer()`] of the frame.
+//! A chosen network that is not registered is an error, never clearnet.
 //!
 //! The call's option wins over the preset of the entry (the dispatcher merges those two), then comes what the
 //! parent's frame carries, then the default of the app, then clearnet.
@@ -63,6 +63,7 @@ mod config;
 mod deadline;
 mod dialer;
 mod direct;
+mod dns;
 mod driver;
 pub mod egress;
 mod endpoint;
@@ -97,8 +98,7 @@ pub use crate::boot::{BootError, boot, boot_with, install};
 pub use crate::config::{NetConfig, NetworkConfig};
 pub use crate::dialer::{Dialer, dialer};
 pub use crate::direct::{
-    AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, DirectDriver, ForeignName, NameRule,
-    Rule, RuleError, SpecialRange,
+    AddressRule, Denied, DeniedBy, Direct, DirectConfig, DirectDefault, NameRule, Rule, RuleError,
 };
 pub use crate::driver::{ConfigError, Driver, Drivers};
 pub use crate::egress::{
@@ -108,7 +108,7 @@ pub use crate::egress::{
 pub use crate::endpoint::{Endpoint, EndpointError, Host, HostError, HostName, LocalEndpoint, NetworkAddr};
 pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
 pub use crate::isolation::{
-    ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError, isolation,
+    ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError,
 };
 pub use crate::limits::{
     LimitReached, LimitScope, LimitedResource, LimitsConfig, Reserved, UNIT_OF, Unit, reserve,
@@ -117,7 +117,7 @@ pub use crate::network::{
     BoxDatagrams, BoxFuture, BoxListener, BoxStream, ByteStream, Datagrams, Listener, Network, NetworkId,
     NetworkKind, Route,
 };
-pub use crate::overlay::{NETWORK, NETWORK_KEY, overlay};
+pub use crate::overlay::{NETWORK, NETWORK_KEY};
 pub use crate::registry::{NETWORKS, NetworkChanges, NetworkRegistry, default_network};
 pub use crate::secret::Secret;
 #[cfg(feature = "http")]

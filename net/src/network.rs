@@ -2,17 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::pin::Pin;
 
 use frame_registry::{Id, IdKind};
+pub use futures_core::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::isolation::{Isolation, IsolationKey};
-
-/// A future of a [`Network`].
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A connection through a [`Network`].
 pub type BoxStream = Box<dyn ByteStream>;

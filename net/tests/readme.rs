@@ -37,7 +37,8 @@ async fn the_configuration_of_the_readme_makes_its_networks() {
     let mut app = App::builder();
     app.set_resolvers(FrameResolvers::linked()).unwrap();
     let networks = boot(&mut app, config).unwrap();
-    let kinds: Vec<_> = networks.list().into_iter().map(|(id, kind)| (id.to_string(), kind)).collect();
+    let kinds: Vec<_> =
+        networks.ids().iter().map(|id| (id.to_string(), networks.kind(id).unwrap())).collect();
     let expected =
         [("app:exit", "socks5"), ("app:i2p", "i2p"), ("app:office", "wireguard"), ("app:tor", "socks5")];
     assert_eq!(kinds, expected.map(|(id, kind)| (id.to_owned(), kind)));

@@ -68,7 +68,7 @@ pub(crate) fn dry_run_app(manifest: &Manifest) -> Result<App, Problem> {
     let networks = NetworkRegistry::new(Arc::new(Direct::new(manifest.clearnet.clone())));
     let mut changes = NetworkChanges::default();
     for (id, network) in &manifest.networks {
-        changes.put(id.clone(), Arc::new(DryRunNetwork), network.value.is_selectable());
+        changes.insert(id.clone(), Arc::new(DryRunNetwork), network.value.is_selectable());
     }
     networks.apply(changes).map_err(|error| unbootable(manifest, &error.into()))?;
     // A frame has the ids of secrets, and this one sends nothing.

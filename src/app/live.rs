@@ -158,7 +158,7 @@ impl Live {
         let new = differing(&self.networks, &plan.networks);
         let mut changes = NetworkChanges::default();
         for (id, made) in &new {
-            changes.put((*id).clone(), Arc::clone(&made.value.network), made.value.is_selectable);
+            changes.insert((*id).clone(), Arc::clone(&made.value.network), made.value.is_selectable);
         }
         core.networks.apply(changes).map_err(|error| {
             // There is at least one, or nothing could be wrong.

@@ -11,7 +11,7 @@ use frame_dispatch::process::HostConfig;
 #[cfg(feature = "wasm")]
 use frame_dispatch::wasm::ComponentLimits;
 use frame_net::secrets::{SecretConfig, SecretSource};
-use frame_net::{DirectDriver, Driver, Drivers, NetworkConfig, read_settings};
+use frame_net::{DirectConfig, Drivers, NetworkConfig, read_settings};
 use http::{HeaderName, HeaderValue, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
@@ -56,7 +56,7 @@ pub(crate) fn app(document: &Table<'_>, networks: &Known<frame_net::NetworkKind>
 }
 
 /// What other programs call a setting of `[clearnet]`.
-pub(crate) const CLEARNET: &[(&str, &str)] = DirectDriver::SYNONYMS;
+pub(crate) const CLEARNET: &[(&str, &str)] = DirectConfig::SYNONYMS;
 
 /// What other programs call a setting of `[http]`.
 pub(crate) const HTTP: &[(&str, &str)] = &[

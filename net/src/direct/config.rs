@@ -147,6 +147,21 @@ impl Default for DirectConfig {
 }
 
 impl DirectConfig {
+    /// What other programs call the settings, for [`read_settings`](crate::read_settings).
+    pub const SYNONYMS: &'static [(&'static str, &'static str)] = &[
+        ("allowed", "allow"),
+        ("allowlist", "allow"),
+        ("permit", "allow"),
+        ("whitelist", "allow"),
+        ("block", "deny"),
+        ("blacklist", "deny"),
+        ("denylist", "deny"),
+        ("forbid", "deny"),
+        ("policy", "default"),
+        ("bind", "listen"),
+        ("timeout", "deadline"),
+    ];
+
     /// With these rules to allow, instead of those it has.
     #[must_use]
     pub fn with_allow(self, rules: impl IntoIterator<Item = Rule>) -> Self {

@@ -33,7 +33,6 @@ pub(crate) use self::rule::{
 #[cfg(feature = "http")]
 pub(crate) use self::special::is_special;
 pub(crate) use self::special::is_special_address;
-pub use self::special::{ForeignName, SpecialRange};
 
 /// A network that is none: it dials from this host. Whom it may reach, [`DirectConfig`] says; unless that is given it
 /// is the public internet, and not this host or what is near it.
@@ -61,25 +60,13 @@ impl Default for Direct {
 
 /// Makes [`Direct`] networks.
 #[derive(Debug, Clone, Copy)]
-pub struct DirectDriver;
+pub(crate) struct DirectDriver;
 
 impl Driver for DirectDriver {
     type Config = DirectConfig;
     const KIND: &'static str = "direct";
 
-    const SYNONYMS: &'static [(&'static str, &'static str)] = &[
-        ("allowed", "allow"),
-        ("allowlist", "allow"),
-        ("permit", "allow"),
-        ("whitelist", "allow"),
-        ("block", "deny"),
-        ("blacklist", "deny"),
-        ("denylist", "deny"),
-        ("forbid", "deny"),
-        ("policy", "default"),
-        ("bind", "listen"),
-        ("timeout", "deadline"),
-    ];
+    const SYNONYMS: &'static [(&'static str, &'static str)] = DirectConfig::SYNONYMS;
 
     fn create(&self, config: DirectConfig, _: &NetworkRegistry) -> Result<Arc<dyn Network>, BoxError> {
         Ok(Arc::new(Direct::new(config)))

@@ -38,17 +38,12 @@ pub(super) fn special(address: IpAddr) -> Option<(Option<(Form, Ipv4Addr)>, Spec
 /// A range of addresses that is not the public internet, or not only that. It is shown as what it is, and its block:
 /// `loopback (127.0.0.0/8)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpecialRange {
+pub(super) struct SpecialRange {
     what: &'static str,
     block: IpNet,
 }
 
 impl SpecialRange {
-    /// What an address of the range is, such as `loopback`.
-    pub const fn what(&self) -> &'static str {
-        self.what
-    }
-
     /// The range that `address` is in; of several, the narrowest.
     pub(super) fn of(address: IpAddr) -> Option<Self> {
         match address {
@@ -240,7 +235,7 @@ fn local_nat64(bytes: &[u8; 16]) -> [Option<Ipv4Addr>; MOST] {
 
 /// A name that another network knows, and that whoever asks a name server for shows where they wanted to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForeignName {
+pub(super) struct ForeignName {
     top: &'static str,
     whose: &'static str,
 }
@@ -253,11 +248,6 @@ const FOREIGN: [ForeignName; 3] = [
 ];
 
 impl ForeignName {
-    /// The last label of such names, such as `onion`.
-    pub const fn top(&self) -> &'static str {
-        self.top
-    }
-
     /// What `name` is, if it is such a name.
     pub(super) fn of(name: &HostName) -> Option<Self> {
         let last = bare(name).rsplit('.').next()?;

@@ -62,7 +62,7 @@ pub struct HttpConnect {
 
 /// Makes [`HttpConnect`] networks.
 #[derive(Debug, Clone, Copy)]
-pub struct HttpConnectDriver;
+pub(crate) struct HttpConnectDriver;
 
 impl Driver for HttpConnectDriver {
     type Config = HttpConnectConfig;

@@ -94,7 +94,7 @@ pub struct I2p {
 
 /// Makes [`I2p`] networks.
 #[derive(Debug, Clone, Copy)]
-pub struct I2pDriver;
+pub(crate) struct I2pDriver;
 
 impl Driver for I2pDriver {
     type Config = I2pConfig;

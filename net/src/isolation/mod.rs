@@ -37,7 +37,7 @@ pub static ISOLATION_KEY: Key<IsolationKey> = Key::new("net.isolation").inherit(
 ///
 /// [`IsolationError`], for keys of code that is not trusted only.
 #[frame_resolver(order = 210, covers(ISOLATION))]
-pub fn isolation(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, IsolationError> {
+fn isolation(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, IsolationError> {
     let carried = ctx.parent().and_then(|parent| parent.pair(&ISOLATION_KEY));
     match options.get(&ISOLATION) {
         None => Ok(carried.cloned()),

@@ -48,7 +48,7 @@ pub static NETWORK_KEY: Key<NetworkId>;
 /// [`NetworkError::NotSelectable`] if code chose it that is not trusted, and [may not](crate#who-may-choose). The next
 /// candidate is not tried: what was asked for is not to be had.
 #[frame_resolver(order = 200, covers(NETWORK))]
-pub fn overlay(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
+fn overlay(ctx: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, NetworkError> {
     let given = given(options);
     let is_judged = given.is_some() && !options.is_trusted(&NETWORK);
     let Some(Chosen { id, pair, by }) = given.or_else(|| without_option(ctx)) else {

@@ -52,7 +52,8 @@ fn an_id_is_registered_once() {
     networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
     let again = networks.register(id("a:b"), Arc::new(Direct::default()));
     assert!(matches!(again, Err(NetworkError::AlreadyRegistered { id }) if id.as_str() == "a:b"));
-    assert_eq!(networks.list(), [(id("a:b"), "direct")]);
+    assert_eq!(networks.ids(), [id("a:b")]);
+    assert_eq!(networks.kind(&id("a:b")), Some("direct"));
 }
 
 #[test]
@@ -61,7 +62,7 @@ fn what_is_absent_is_not_replaced_and_unregistering_it_does_nothing() {
     let replaced = networks.replace(&id("a:b"), Arc::new(Direct::default()));
     assert!(matches!(replaced, Err(NetworkError::NotRegistered { .. })));
     assert!(!networks.unregister(&id("a:b")));
-    assert!(!networks.has(&id("a:b")));
+    assert!(!networks.contains(&id("a:b")));
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn a_network_that_cannot_be_made_changes_nothing() {
     let networks = networks();
     let wrong: NetworkConfig = serde_json::from_value(json!({ "kind": "socks5" })).unwrap();
     networks.create(id("a:b"), &wrong).unwrap_err();
-    assert_eq!(networks.list(), []);
+    assert_eq!(networks.ids(), []);
 
     networks.create(id("a:b"), &config(None)).unwrap();
     let old = networks.get(&id("a:b")).unwrap();
@@ -127,7 +128,7 @@ fn a_network_goes_only_through_one_that_is_registered() {
         error.to_string(),
         "network `a:b` goes via `a:c`, which is not registered; register that one first"
     );
-    assert_eq!(networks.list(), []);
+    assert_eq!(networks.ids(), []);
 }
 
 #[test]
@@ -208,7 +209,7 @@ fn what_is_built_is_not_registered() {
     assert_eq!(networks.build(&id("a:b"), &config(Some("a:absent"))).unwrap().kind(), "socks5");
     let wrong: NetworkConfig = serde_json::from_value(json!({ "kind": "socks5" })).unwrap();
     assert!(matches!(networks.build(&id("a:b"), &wrong), Err(NetworkError::Config { .. })));
-    assert_eq!(networks.list(), []);
+    assert_eq!(networks.ids(), []);
 }
 
 #[test]
@@ -227,17 +228,17 @@ fn several_changes_take_place_at_once_or_not_at_all() {
     changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
     changes.build(&networks, id("a:3"), &config(Some("a:gone"))).unwrap();
     assert!(matches!(networks.apply(changes), Err(NetworkError::ViaNotRegistered { .. })));
-    assert_eq!(networks.list().len(), 3);
+    assert_eq!(networks.ids().len(), 3);
     assert_eq!(retired(), [false; 3]);
 
     // The circle that this were with the old `a:1` is none with the new one.
     let mut changes = NetworkChanges::default();
     changes.build(&networks, id("a:1"), &selectable(true)).unwrap();
     changes.build(&networks, id("a:0"), &config(Some("a:2"))).unwrap();
-    changes.put(id("a:3"), Arc::new(Direct::default()), true);
+    changes.insert(id("a:3"), Arc::new(Direct::default()), true);
     changes.unregister(id("a:3")).unregister(id("a:absent"));
     networks.apply(changes).unwrap();
-    assert_eq!(networks.list().len(), 3);
+    assert_eq!(networks.ids().len(), 3);
     assert_eq!(retired(), [true; 3], "the one that goes through another is retired with it");
     let now = ["a:0", "a:1", "a:2"].map(|network| networks.get(&id(network)).unwrap());
     assert!(now.iter().all(|registered| !registered.retired.is_cancelled()));
@@ -286,7 +287,7 @@ fn a_network_is_never_absent_while_it_is_replaced() {
             }
         });
         while !replacing.is_finished() {
-            assert!(networks.has(&id("a:b")));
+            assert!(networks.contains(&id("a:b")));
         }
     });
 }
@@ -408,11 +409,16 @@ fn a_network_whose_drop_panics_is_taken_away_all_the_same() {
     register().unwrap();
     networks.replace(&id("a:b"), Arc::new(Bomb(At::Drop))).unwrap();
     let mut changes = NetworkChanges::default();
-    changes.put(id("a:b"), Arc::new(Bomb(At::Drop)), false).put(id("a:b"), Arc::new(Bomb(At::Drop)), true);
+    changes.insert(id("a:b"), Arc::new(Bomb(At::Drop)), false).insert(
+        id("a:b"),
+        Arc::new(Bomb(At::Drop)),
+        true,
+    );
     networks.apply(changes).unwrap();
-    assert_eq!(networks.list(), [(id("a:b"), "bomb")]);
+    assert_eq!(networks.ids(), [id("a:b")]);
+    assert_eq!(networks.kind(&id("a:b")), Some("bomb"));
     let mut unused = NetworkChanges::default();
-    unused.put(id("a:c"), Arc::new(Bomb(At::Drop)), false);
+    unused.insert(id("a:c"), Arc::new(Bomb(At::Drop)), false);
     drop(unused);
     drop(networks);
 }
@@ -425,10 +431,11 @@ fn a_network_that_panics_when_it_is_asked_what_it_is_is_not_registered() {
     networks.register(id("a:b"), Arc::new(Direct::default())).unwrap();
     networks.replace(&id("a:b"), Arc::new(Bomb(At::Kind))).unwrap_err();
     let mut changes = NetworkChanges::default();
-    changes.put(id("a:b"), Arc::new(Bomb(At::Kind)), false);
+    changes.insert(id("a:b"), Arc::new(Bomb(At::Kind)), false);
     assert!(format!("{changes:?}").contains("unknown"));
     networks.apply(changes).unwrap_err();
-    assert_eq!(networks.list(), [(id("a:b"), "direct")]);
+    assert_eq!(networks.ids(), [id("a:b")]);
+    assert_eq!(networks.kind(&id("a:b")), Some("direct"));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::{self, Display};
+use std::sync::Arc;
 
 use frame_registry::BoxError;
 
@@ -89,14 +90,14 @@ impl Display for SettingPath {
 /// let error = SettingError::new(path, "the port is missing");
 /// assert_eq!(error.to_string(), "`servers[1]`: the port is missing");
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SettingError {
     path: SettingPath,
     fault: SettingFault,
 }
 
 /// What is wrong with a setting.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SettingFault {
     /// There is no such setting.
@@ -109,13 +110,13 @@ pub enum SettingFault {
     /// It has to be there.
     Missing,
     /// Its value is wrong. The error does not show it, unless it cannot be secret.
-    Invalid(BoxError),
+    Invalid(Arc<dyn Error + Send + Sync>),
 }
 
 impl SettingError {
     /// The setting at `path` has a value that is wrong.
     pub fn new(path: impl Into<SettingPath>, why: impl Into<BoxError>) -> Self {
-        Self { path: path.into(), fault: SettingFault::Invalid(why.into()) }
+        Self { path: path.into(), fault: SettingFault::Invalid(why.into().into()) }
     }
 
     pub(crate) fn with_fault(path: SettingPath, fault: SettingFault) -> Self {
@@ -173,7 +174,7 @@ impl Error for SettingError {
 }
 
 /// Everything that was found wrong with the settings of a network: one error at least.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SettingErrors(Vec<SettingError>);
 
 impl SettingErrors {

@@ -53,7 +53,7 @@ pub struct Socks5 {
 
 /// Makes [`Socks5`] networks.
 #[derive(Debug, Clone, Copy)]
-pub struct Socks5Driver;
+pub(crate) struct Socks5Driver;
 
 impl Driver for Socks5Driver {
     type Config = Socks5Config;

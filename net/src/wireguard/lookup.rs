@@ -4,16 +4,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use crate::deadline::Deadline;
+use crate::dns::{self, DnsAnswer, Question};
 use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint, NetworkAddr};
 use crate::error::{Cause, DriverError, Step};
 use crate::limits;
 use crate::network::{BoxFuture, Datagrams};
 use crate::wireguard::Refusal;
-use crate::wireguard::dns::{Answer, Query};
 use crate::wireguard::inside::{Inside, Port};
 
 /// Where name servers listen.
@@ -101,20 +102,24 @@ impl Resolver {
     /// Asks one server for addresses of both kinds. It is enough if it has an answer for one.
     async fn ask(&self, server: IpAddr, name: &HostName) -> Result<Vec<IpAddr>, Cause> {
         let address = SocketAddr::new(server, PORT);
-        let mut asked = [Asked::new(name, true)?, Asked::new(name, false)?];
+        // A name that cannot be asked for has no address.
+        let name = dns::absolute(name.as_str()).ok_or(Refusal::NoAddress)?;
+        let mut asked = [RecordType::AAAA, RecordType::A].map(|kind| Question::new(&name, kind, false));
         self.ask_by_datagram(&mut asked, address).await?;
         let (mut found, mut failed) = (Vec::new(), None);
-        for asked in asked.iter_mut().filter(|asked| asked.answer == Some(Answer::Truncated)) {
-            match self.ask_by_stream(&asked.query, address).await {
-                Ok(answer) => asked.answer = Some(answer),
-                Err(cause) => failed = Some(cause),
+        for asked in asked.iter_mut().filter(|asked| asked.answer == Some(DnsAnswer::Truncated)) {
+            asked.answer = None;
+            if let Err(cause) = self.ask_by_stream(asked, address).await {
+                failed = Some(cause);
             }
         }
         for asked in asked {
             match asked.answer {
-                Some(Answer::Addresses(addresses)) => found.extend(addresses),
-                Some(Answer::Failed(code)) => failed = Some(Refusal::NameServer { server, code }.into()),
-                Some(Answer::Truncated) | None => failed = failed.or(Some(Cause::Closed)),
+                Some(DnsAnswer::Addresses(addresses)) => found.extend(addresses),
+                Some(DnsAnswer::Refused(code)) => {
+                    failed = Some(Refusal::NameServer { server, code: code.low() }.into());
+                }
+                Some(DnsAnswer::Truncated) | None => failed = failed.or(Some(Cause::Closed)),
             }
         }
         match failed {
@@ -124,18 +129,18 @@ impl Resolver {
     }
 
     /// Asks until everything is answered, from one port that is not to be guessed.
-    async fn ask_by_datagram(&self, asked: &mut [Asked], server: SocketAddr) -> Result<(), Cause> {
+    async fn ask_by_datagram(&self, asked: &mut [Question], server: SocketAddr) -> Result<(), Cause> {
         let port = self.inside.bind(&LocalEndpoint::default()).await?;
         let mut buffer = vec![0; 4096];
         loop {
             for asked in asked.iter().filter(|asked| asked.answer.is_none()) {
-                port.send(&asked.query.to_bytes(), server).await?;
+                port.send(asked.message(), server).await?;
             }
             let answered = async {
                 while asked.iter().any(|asked| asked.answer.is_none()) {
                     let (len, from) = port.receive(&mut buffer).await?;
                     if from == server {
-                        take(asked, &buffer[..len]);
+                        dns::assign(asked, &buffer[..len]);
                     }
                 }
                 Ok(())
@@ -146,38 +151,16 @@ impl Resolver {
         }
     }
 
-    async fn ask_by_stream(&self, query: &Query, server: SocketAddr) -> Result<Answer, Cause> {
+    async fn ask_by_stream(&self, asked: &mut Question, server: SocketAddr) -> Result<(), Cause> {
         let mut stream = self.inside.connect(server).await?;
-        let message = query.to_bytes();
+        let message = asked.message();
         // No question is as long as an answer can be.
         let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
-        stream.write_all(&[&len.to_be_bytes()[..], &message].concat()).await?;
+        stream.write_all(&[&len.to_be_bytes()[..], message].concat()).await?;
         let mut answer = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut answer).await?;
-        query.answer(&answer).ok_or(Cause::Closed)
-    }
-}
-
-/// A question, and the answer once it is there.
-struct Asked {
-    query: Query,
-    answer: Option<Answer>,
-}
-
-impl Asked {
-    fn new(name: &HostName, is_v6: bool) -> Result<Self, Cause> {
-        let mut id = [0; 2];
-        getrandom::fill(&mut id).map_err(std::io::Error::from)?;
-        // A name that cannot be asked for has no address.
-        let query = Query::new(u16::from_le_bytes(id), name, is_v6).ok_or(Refusal::NoAddress)?;
-        Ok(Self { query, answer: None })
-    }
-}
-
-/// Records a message as the answer to its question. A message that answers none of them is dropped.
-fn take(asked: &mut [Asked], message: &[u8]) {
-    for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
-        asked.answer = asked.query.answer(message);
+        dns::assign(std::slice::from_mut(asked), &answer);
+        if asked.answer.is_none() { Err(Cause::Closed) } else { Ok(()) }
     }
 }
 

@@ -17,7 +17,6 @@
 #![allow(clippy::doc_markdown)]
 
 mod config;
-mod dns;
 pub mod helper;
 mod inside;
 #[cfg(target_os = "linux")]
@@ -123,7 +122,7 @@ pub struct WireGuard {
 
 /// Makes [`WireGuard`] networks.
 #[derive(Debug, Clone, Copy)]
-pub struct WireGuardDriver;
+pub(crate) struct WireGuardDriver;
 
 impl Driver for WireGuardDriver {
     type Config = WireGuardConfig;

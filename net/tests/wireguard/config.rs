@@ -14,7 +14,7 @@ fn error(change: impl FnOnce(&mut Value)) -> String {
     let config: NetworkConfig = serde_json::from_value(settings).unwrap();
     let (_, networks) = app(json!({}));
     let error = networks.create(ID.parse().unwrap(), &config).unwrap_err();
-    assert!(!error.is_retryable() && networks.list().is_empty());
+    assert!(!error.is_retryable() && networks.ids().is_empty());
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     for secret in [LEFT, OTHER] {

@@ -101,7 +101,7 @@ impl Guard {
 
     /// A target that is given by its name, unless it is plain without an answer that the name is denied.
     fn named<'a>(&'a self, name: &'a HostName, port: Option<u16>) -> Result<Target<'a>, Box<Denied>> {
-        self.check_name(name, port, |name| ForeignName::of(name).map(DeniedBy::ForeignName))?;
+        self.check_name(name, port, |name| foreign(name))?;
         Ok(Target { guard: self, name: Some(name), port })
     }
 
@@ -191,7 +191,7 @@ impl Target<'_> {
             || allow.addresses.iter().any(|rule| rule.ports.allow(self.port) && rule.covers(address));
         // What a name stands for is up to whoever has the name: a rule for it does not open a range that is special.
         match SpecialRange::of(address) {
-            Some(range) if !address_allowed() => Err(DeniedBy::Special(range)),
+            Some(range) if !address_allowed() => Err(DeniedBy::Special(range.to_string().into())),
             // A name got this far because a rule allows it, or the default does.
             None if *default == DirectDefault::Deny && self.name.is_none() && !address_allowed() => {
                 Err(DeniedBy::Default)
@@ -213,34 +213,41 @@ pub struct Denied {
     reason: DeniedBy,
 }
 
-/// What denies.
+/// What denies an address or a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeniedBy {
     /// This rule of `deny`.
     Rule(Rule),
-    /// The address is not of the public internet, and no address rule of `allow` has it.
-    Special(SpecialRange),
-    /// The name is another network's, and no rule of `allow` has it, but for `*`. It was not looked up.
-    ForeignName(ForeignName),
+    /// The address is not of the public internet, and no address rule of `allow` has it. The text says what it is, such as
+    /// `loopback (127.0.0.0/8)`.
+    Special(Box<str>),
+    /// The name is another network's, and no rule of `allow` has it, but for `*`. It was not looked up. The text says
+    /// whose it is, such as `Tor's (.onion)`.
+    ForeignName(Box<str>),
     /// The name is `localhost`, below it, or another one of the host at the far end of the network itself, such as
     /// `ip6-loopback`, or of the cloud around that, such as `metadata.google.internal`. No rule of `allow` has it, but for
     /// `*`.
     LocalName,
     /// A redirect leads from a public host to a name with this address, which is not of the public internet. No rule of
     /// `allow` lifts that.
-    Redirected(SpecialRange),
+    Redirected(Box<str>),
     /// The `default` is to deny, and no rule of `allow` matches. A name was not looked up.
     Default,
     /// No rule of `listen` has the address and port.
     NotListening,
 }
 
+/// Returns the reason to refuse a name that is another network's.
+fn foreign(name: &HostName) -> Option<DeniedBy> {
+    ForeignName::of(name).map(|foreign| DeniedBy::ForeignName(foreign.to_string().into()))
+}
+
 impl Denied {
     /// Refuses a name that is another network's.
     pub(crate) fn check_foreign(name: &HostName) -> Result<(), Box<Self>> {
-        let Some(foreign) = ForeignName::of(name) else { return Ok(()) };
-        let (name, reason) = (Some(name.clone()), DeniedBy::ForeignName(foreign));
+        let Some(reason) = foreign(name) else { return Ok(()) };
+        let name = Some(name.clone());
         Err(Box::new(Self { name, address: None, embedded: None, port: None, reason }))
     }
 
@@ -251,7 +258,7 @@ impl Denied {
             Host::Name(name) => Some(name.clone()),
             Host::Address(_) => None,
         };
-        let reason = DeniedBy::Redirected(range);
+        let reason = DeniedBy::Redirected(range.to_string().into());
         Err(Box::new(Self { name, address: Some(address), embedded, port: None, reason }))
     }
 

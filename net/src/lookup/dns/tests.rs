@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use hickory_proto::rr::Record;
+use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
+use hickory_proto::rr::{RData, Record};
 use proptest::prelude::*;
 use tokio::net::TcpListener;
 
@@ -185,8 +186,8 @@ async fn a_lost_question_is_sent_again_before_the_time_of_the_server_has_passed(
 
 #[tokio::test]
 async fn what_is_not_the_answer_to_the_question_is_not_taken() {
-    let question = Asked::new(&Name::from_ascii("h.example.").unwrap(), RecordType::A, false);
-    let asked = Message::from_vec(&question.bytes).unwrap();
+    let question = Question::new(&Name::from_ascii("h.example.").unwrap(), RecordType::A, false);
+    let asked = Message::from_vec(question.message()).unwrap();
     let answer = answered(&asked, &["192.0.2.1"]);
     let mut others = vec![asked.clone()];
     let mut other_id = answer.clone();
@@ -200,11 +201,11 @@ async fn what_is_not_the_answer_to_the_question_is_not_taken() {
     others.push(other_kind);
     let mut asked = [question];
     for other in others {
-        take(&mut asked, &other.to_vec().unwrap());
+        assign(&mut asked, &other.to_vec().unwrap());
         assert_eq!(asked[0].answer, None, "{other}");
     }
-    take(&mut asked, &answer.to_vec().unwrap());
-    assert_eq!(asked[0].answer, Some(Answer::Addresses(vec!["192.0.2.1".parse().unwrap()])));
+    assign(&mut asked, &answer.to_vec().unwrap());
+    assert_eq!(asked[0].answer, Some(DnsAnswer::Addresses(vec!["192.0.2.1".parse().unwrap()])));
 }
 
 #[tokio::test]
@@ -217,14 +218,14 @@ async fn a_server_that_is_down_is_an_error_at_once() {
 proptest! {
     #[test]
     fn no_message_does_harm(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        let mut asked = [Asked::new(&Name::from_ascii("h.example.").unwrap(), RecordType::A, true)];
-        take(&mut asked, &bytes);
+        let mut asked = [Question::new(&Name::from_ascii("h.example.").unwrap(), RecordType::A, true)];
+        assign(&mut asked, &bytes);
         // Behind the question, too.
-        let question = asked[0].bytes.clone();
+        let question = asked[0].message().to_vec();
         let mut message = question.clone();
         message[2] |= 0x80;
         message[7] = 3;
         message.extend(bytes);
-        take(&mut asked, &message);
+        assign(&mut asked, &message);
     }
 }
