@@ -12,10 +12,12 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::check::{self, Checked, MOST_COMPARED, Purpose};
-use super::engines::{Code, Engines, Role};
+use super::engines::{Code, Engines};
 use super::plan::{Made, Plan, Unit};
 use super::secrets;
-use crate::manifest::{DRAWN, Function, Given, Limits, Manifest, PointAt, Problem, Problems, SourceFile};
+use crate::manifest::{
+    DRAWN, Function, Given, Limits, Manifest, PointAt, Problem, Problems, Role, SourceFile,
+};
 use crate::report;
 use crate::telemetry::{failed, progress};
 use crate::threads::processors;

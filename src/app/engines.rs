@@ -11,7 +11,7 @@ use frame_dispatch::{BoxFuture, CallContext, CallError, Function, Payload, Quara
 use frame_net::http::HttpClient;
 use frame_registry::BoxError;
 
-use crate::manifest::{self, Limits, Manifest};
+use crate::manifest::{self, Limits, Manifest, Role};
 use crate::modules;
 use crate::threads::{Panicked, Workers, processors};
 
@@ -24,22 +24,6 @@ pub(crate) struct Engines {
     /// That of all modules `http`.
     pub(crate) http: HttpClient,
     pub(crate) compilers: Compilers,
-}
-
-/// What a unit is to be: processes are kept apart from functions where one could take the other's room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Function,
-    Process,
-}
-
-impl Role {
-    pub(crate) const fn noun(self) -> &'static str {
-        match self {
-            Self::Function => "function",
-            Self::Process => "process",
-        }
-    }
 }
 
 impl Engines {

@@ -15,9 +15,9 @@ use frame_registry::Options;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::engines::{Code, Role};
+use super::engines::Code;
 use super::secrets::Secrets;
-use crate::manifest::{Child, Given, Problem, SourceFile, SupervisorSpec};
+use crate::manifest::{Child, Given, Problem, Role, SourceFile, SupervisorSpec};
 
 /// An app whose sources are compiled and whose networks are made, ready to be put in place; see [`check`](super::check).
 pub struct Plan {

@@ -3,10 +3,9 @@
 mod audit;
 mod call;
 mod check;
-mod completions;
 mod demo;
 mod failure;
-mod man;
+mod generate;
 mod options;
 #[cfg(unix)]
 mod ps;
@@ -113,8 +112,8 @@ enum Command {
     Resolvers(resolvers::ResolversArgs),
     Options(options::OptionsArgs),
     Demo(demo::DemoArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+    Completions(generate::CompletionsArgs),
+    Man(generate::ManArgs),
 }
 
 /// How a list is printed.

@@ -109,7 +109,7 @@ fn each_pair_says_who_set_it_and_from_which_option() {
     assert!(steps.is_sorted_by_key(|step| step["order"].as_i64()), "{json}");
     let overlay = steps.iter().find(|step| step["resolver"] == "overlay").unwrap();
     assert_eq!((&overlay["order"], &overlay["covers"]), (&json!(200), &json!([network])));
-    assert!(overlay["defined_at"].as_str().unwrap().contains("resolver.rs:"), "{json}");
+    assert!(overlay["defined_at"].as_str().unwrap().contains("src/overlay/"), "{json}");
     assert!(steps.iter().all(|step| step["nanoseconds"].as_u64() <= frame["nanoseconds"].as_u64()), "{json}");
 
     for shown in

@@ -21,11 +21,20 @@ use super::model::{Engine, Function, Limits, Source, sha256};
 use super::reader::{Read, Reported, Table, Value, list, size_text};
 use crate::files;
 
-/// What a script or a component is for.
+/// What a script or a component is used as. Processes are kept apart from functions where one could take the other's room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Function,
     Process,
+}
+
+impl Role {
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Function => "function",
+            Self::Process => "process",
+        }
+    }
 }
 
 pub(crate) fn function(

@@ -128,6 +128,7 @@ mod variables;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::function::Role;
 #[cfg(feature = "wasm")]
 pub use self::model::WasmSection;
 pub use self::model::{

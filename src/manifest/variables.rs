@@ -39,7 +39,7 @@ impl VariableError {
 }
 
 /// A part of a string.
-enum Part<'a> {
+enum TextPart<'a> {
     Text(&'a str),
     Variable(&'a str),
     /// A `${` that no name follows.
@@ -47,24 +47,24 @@ enum Part<'a> {
 }
 
 /// The parts of a string, one after the other. `$${` is the text `${`, and any other `$` is itself.
-fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
+fn parts(text: &str) -> impl Iterator<Item = TextPart<'_>> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let Some(at) = rest.find("${") else { return Some(Part::Text(std::mem::take(&mut rest))) };
+        let Some(at) = rest.find("${") else { return Some(TextPart::Text(std::mem::take(&mut rest))) };
         if at > 0 {
             let is_escaped = rest[..at].ends_with('$');
             let (before, from) = rest.split_at(at);
             if !is_escaped {
                 rest = from;
-                return Some(Part::Text(before));
+                return Some(TextPart::Text(before));
             }
             // The `$` before it is not part of the text, the `{` is.
             let text = &rest[..at];
             rest = &from["$".len()..];
-            return Some(Part::Text(text));
+            return Some(TextPart::Text(text));
         }
         let inside = &rest["${".len()..];
         // No further than the name goes: what follows is read once, however many `${` there are.
@@ -72,10 +72,10 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
         let name = &inside[..length];
         if !is_name(name) || !inside[length..].starts_with('}') {
             rest = inside;
-            return Some(Part::Broken);
+            return Some(TextPart::Broken);
         }
         rest = &inside[name.len() + "}".len()..];
-        Some(Part::Variable(name))
+        Some(TextPart::Variable(name))
     })
 }
 
@@ -98,9 +98,9 @@ pub(crate) fn resolve(text: &str) -> Result<Cow<'_, str>, VariableError> {
     let mut resolved = String::new();
     for part in parts(text) {
         match part {
-            Part::Text(text) => resolved.push_str(text),
-            Part::Variable(name) => resolved.push_str(&value(name)?),
-            Part::Broken => return Err(VariableError::NotAName),
+            TextPart::Text(text) => resolved.push_str(text),
+            TextPart::Variable(name) => resolved.push_str(&value(name)?),
+            TextPart::Broken => return Err(VariableError::NotAName),
         }
     }
     Ok(Cow::Owned(resolved))
@@ -118,8 +118,8 @@ fn value(name: &str) -> Result<String, VariableError> {
 /// The names of the variables in a string.
 pub(crate) fn names(text: &str) -> Vec<String> {
     let names = parts(text).filter_map(|part| match part {
-        Part::Variable(name) => Some(name.to_owned()),
-        Part::Text(_) | Part::Broken => None,
+        TextPart::Variable(name) => Some(name.to_owned()),
+        TextPart::Text(_) | TextPart::Broken => None,
     });
     names.collect()
 }

@@ -17,9 +17,9 @@ const LINES: u32 = 10;
 const PERIOD: Duration = Duration::from_mins(1);
 
 /// What each unit has caused. Units are functions and processes of the manifest, so there are not many.
-static WRITTEN: Mutex<BTreeMap<String, Written>> = Mutex::new(BTreeMap::new());
+static WRITTEN: Mutex<BTreeMap<String, LoggedFailures>> = Mutex::new(BTreeMap::new());
 
-struct Written {
+struct LoggedFailures {
     since: Instant,
     lines: u32,
     /// How many more there were.
@@ -51,13 +51,13 @@ fn admit(unit: &str) -> Option<u64> {
     let now = Instant::now();
     let mut units = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
     if !units.contains_key(unit) {
-        units.insert(unit.to_owned(), Written { since: now, lines: 0, dropped: 0 });
+        units.insert(unit.to_owned(), LoggedFailures { since: now, lines: 0, dropped: 0 });
     }
     let written = units.get_mut(unit)?;
     let mut dropped = 0;
     if now.duration_since(written.since) >= PERIOD {
         dropped = written.dropped;
-        *written = Written { since: now, lines: 0, dropped: 0 };
+        *written = LoggedFailures { since: now, lines: 0, dropped: 0 };
     }
     if written.lines == LINES {
         written.dropped += 1;

@@ -49,7 +49,7 @@ pub(super) struct RunArgs {
 const READ_WITHIN: Duration = Duration::from_mins(1);
 
 /// Why an app does not go on.
-enum End {
+enum RunEnd {
     Asked(signals::Stop),
     Down,
 }
@@ -168,21 +168,21 @@ impl RunArgs {
         ready(app).await;
         let stop = around.signals.clone();
         let end = tokio::select! {
-            stop = stop.stop() => End::Asked(stop),
+            stop = stop.stop() => RunEnd::Asked(stop),
             down = app.down() => {
                 let down = report::one_line(&down.to_string());
                 tracing::error!("{down}");
                 notify::degraded(&down);
-                End::Down
+                RunEnd::Down
             }
             never = self.reload_whenever(app, around) => match never {},
         };
         let exit = match end {
-            End::Asked(stop) => {
+            RunEnd::Asked(stop) => {
                 tracing::info!("stopping, because of {stop}");
                 Exit::Done
             }
-            End::Down => Exit::Internal,
+            RunEnd::Down => Exit::Internal,
         };
         self.stop(app, exit).await
     }

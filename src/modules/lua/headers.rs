@@ -57,7 +57,7 @@ pub(super) fn read(headers: &Table, sensitive: &Names) -> mlua::Result<Vec<(Head
         let name = name.as_bytes();
         (name.to_ascii_lowercase(), name.to_vec())
     });
-    let mut reader = Reader { headers: Vec::new(), bytes: 0, sensitive };
+    let mut reader = HeaderReader { headers: Vec::new(), bytes: 0, sensitive };
     for (name, value) in &pairs {
         match value {
             Value::Table(values) => {
@@ -75,14 +75,14 @@ fn too_large() -> mlua::Error {
     invalid(format!("the headers of a request have at most {LARGEST} bytes"))
 }
 
-struct Reader<'a> {
+struct HeaderReader<'a> {
     headers: Vec<(HeaderName, HeaderValue)>,
     /// How many bytes they have so far.
     bytes: usize,
     sensitive: &'a Names,
 }
 
-impl Reader<'_> {
+impl HeaderReader<'_> {
     fn add(&mut self, name: &mlua::LuaString, value: &Value) -> mlua::Result<()> {
         // Before anything is copied.
         self.bytes = self.bytes.saturating_add(name.as_bytes().len());

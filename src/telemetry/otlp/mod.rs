@@ -180,7 +180,7 @@ impl SpanLayer {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        let mut open = Open::new();
+        let mut open = OpenSpan::new();
         attributes.record(&mut open);
         if open.is_sampled()
             && let Some(span) = ctx.span(id)
@@ -192,11 +192,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
         let Some(span) = ctx.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let Some(open) = extensions.get_mut::<Open>() else { return };
+        let Some(open) = extensions.get_mut::<OpenSpan>() else { return };
         values.record(open);
         // When the span is closed it may be long over: whatever the unit has spawned may hold it.
         if open.outcome.is_some()
-            && let Some(open) = extensions.remove::<Open>()
+            && let Some(open) = extensions.remove::<OpenSpan>()
         {
             drop(extensions);
             self.spans.on_end(open.end());
@@ -205,7 +205,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for SpanLayer {
 }
 
 /// A span that is not over, and what is known of it so far.
-struct Open {
+struct OpenSpan {
     begun: SystemTime,
     unit: String,
     is_process: bool,
@@ -220,7 +220,7 @@ struct Open {
     error: String,
 }
 
-impl Open {
+impl OpenSpan {
     fn new() -> Self {
         Self {
             begun: SystemTime::now(),
@@ -276,7 +276,7 @@ impl Open {
     }
 }
 
-impl Visit for Open {
+impl Visit for OpenSpan {
     fn record_bool(&mut self, field: &Field, value: bool) {
         match field.name() {
             "is_process" => self.is_process = value,

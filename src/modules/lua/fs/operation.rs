@@ -97,7 +97,7 @@ pub(super) fn append(root: &Root, path: &BeneathRoot, data: &[u8]) -> Result<(),
     file.write_all(data).map_err(|error| failed(path, error))
 }
 
-pub(super) fn list(root: &Root, path: &BeneathRoot) -> Result<Vec<Entry>, CallError> {
+pub(super) fn list(root: &Root, path: &BeneathRoot) -> Result<Vec<DirectoryEntry>, CallError> {
     let directory =
         files::open_directory(root.directory(), path.as_path()).map_err(|error| failed(path, error))?;
     let mut entries = Vec::new();
@@ -112,7 +112,7 @@ pub(super) fn list(root: &Root, path: &BeneathRoot) -> Result<Vec<Entry>, CallEr
         }
         // What is gone since is not listed.
         let Ok(file_type) = entry.file_type() else { continue };
-        entries.push(Entry { name: bytes_of(&entry.file_name()), kind: kind(file_type) });
+        entries.push(DirectoryEntry { name: bytes_of(&entry.file_name()), kind: kind(file_type) });
     }
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
@@ -191,12 +191,12 @@ impl IntoLua for Contents {
 }
 
 /// Something in a directory.
-pub(super) struct Entry {
+pub(super) struct DirectoryEntry {
     name: Vec<u8>,
     kind: &'static str,
 }
 
-impl IntoLua for Entry {
+impl IntoLua for DirectoryEntry {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         let table = lua.create_table_with_capacity(0, 2)?;
         table.raw_set("name", lua.create_string(&self.name)?)?;

@@ -32,9 +32,9 @@ impl Source {
 struct Events(Handle);
 
 /// Events, on their way into a VM: what a loop takes, which closes them at its end.
-struct Opened(Handle);
+struct OpenedEvents(Handle);
 
-impl mlua::IntoLuaMulti for Opened {
+impl mlua::IntoLuaMulti for OpenedEvents {
     fn into_lua_multi(self, lua: &Lua) -> mlua::Result<mlua::MultiValue> {
         let events = lua.create_any_userdata(Events(self.0))?;
         (events.clone(), Value::Nil, Value::Nil, events).into_lua_multi(lua)
@@ -90,7 +90,7 @@ pub(super) fn install(module: &mut ModuleBuilder<'_>, sender: &Sender) -> mlua::
             source = source.resume_after(id);
         }
         let source = Source { terms, source: Mutex::new(source) };
-        Ok(async move { Ok(Opened(open.add(Item::Events(source.into())))) })
+        Ok(async move { Ok(OpenedEvents(open.add(Item::Events(source.into())))) })
     })
 }
 

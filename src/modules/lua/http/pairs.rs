@@ -19,7 +19,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 /// A table of names is sorted by them, since its own order is another in each VM; each name has a value, or a list of
 /// values. A list of pairs keeps its order.
 pub(super) fn read(lua: &Lua, table: &Table, what: &'static str, limit: usize) -> mlua::Result<Vec<Pair>> {
-    let mut reader = Reader { pairs: Vec::new(), what, limit, bytes: 0 };
+    let mut reader = PairReader { pairs: Vec::new(), what, limit, bytes: 0 };
     if table.raw_len() > 0 {
         reader.list(lua, table)?;
     } else {
@@ -28,7 +28,7 @@ pub(super) fn read(lua: &Lua, table: &Table, what: &'static str, limit: usize) -
     Ok(reader.pairs)
 }
 
-struct Reader {
+struct PairReader {
     pairs: Vec<Pair>,
     /// What the table is called in errors.
     what: &'static str,
@@ -37,7 +37,7 @@ struct Reader {
     bytes: usize,
 }
 
-impl Reader {
+impl PairReader {
     fn list(&mut self, lua: &Lua, table: &Table) -> mlua::Result<()> {
         let what = self.what;
         only_list(table, what)?;

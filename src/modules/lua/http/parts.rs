@@ -17,7 +17,7 @@ const AROUND: usize = 200;
 
 /// Reads the option `multipart`. What is in it, except for files, has at most `limit` bytes.
 pub(super) fn read(lua: &Lua, ctx: &CallContext, table: &Table, limit: usize) -> mlua::Result<Parts> {
-    let mut parts = Reader { ctx, parts: Vec::new(), bytes: 0, limit };
+    let mut parts = PartReader { ctx, parts: Vec::new(), bytes: 0, limit };
     if table.raw_len() > 0 {
         only_list(table, "multipart")?;
         for (index, part) in (1..).zip(table.sequence_values::<Value>()) {
@@ -104,14 +104,14 @@ impl Parts {
 }
 
 /// A form whose parts are being read.
-struct Reader<'a> {
+struct PartReader<'a> {
     ctx: &'a CallContext,
     parts: Vec<Described>,
     bytes: usize,
     limit: usize,
 }
 
-impl Reader<'_> {
+impl PartReader<'_> {
     fn done(self) -> Parts {
         Parts { parts: self.parts, bytes: self.bytes }
     }

@@ -10,7 +10,7 @@ use frame_net::http::{Bytes, HttpClient, HttpError, Method, Request, Response};
 use mlua::{Lua, Table};
 
 use super::open::Open;
-use super::response::{self as answer, LuaResponse, Opened, Stream};
+use super::response::{self as answer, LuaResponse, OpenedBody, Stream};
 use super::{pairs, parts, upload};
 use crate::modules::connect::{self, Way};
 use crate::modules::lua::fs::{self, Access, Opening};
@@ -282,7 +282,7 @@ impl Sender {
         let mut answer = self.head(&response);
         let Terms { way, bound, stream, .. } = terms;
         if let Some(open) = stream {
-            answer.body = answer::Body::Stream(Opened::new(&open, Stream::new(response, way, bound)));
+            answer.body = answer::Body::Stream(OpenedBody::new(&open, Stream::new(response, way, bound)));
             return Ok(answer);
         }
         let (body, trailers) = response.bytes_and_trailers().await.map_err(|error| {

@@ -46,7 +46,7 @@ pub(super) fn metatable(module: &ModuleBuilder<'_>) -> mlua::Result<Table> {
 /// The body of a response.
 pub(super) enum Body {
     Whole(Bytes),
-    Stream(Opened),
+    Stream(OpenedBody),
 }
 
 /// A response, on its way into a VM.
@@ -124,10 +124,10 @@ pub(super) struct Stream {
     way: Way,
     bound: Bound,
     /// A script does one thing at a time, so no other task waits for this lock.
-    inner: tokio::sync::Mutex<Inner>,
+    inner: tokio::sync::Mutex<StreamState>,
 }
 
-struct Inner {
+struct StreamState {
     response: Response,
     /// What was received and not read.
     rest: Bytes,
@@ -135,7 +135,7 @@ struct Inner {
 
 impl Stream {
     pub(super) fn new(response: Response, way: Way, bound: Bound) -> Self {
-        let inner = Inner { response, rest: Bytes::new() };
+        let inner = StreamState { response, rest: Bytes::new() };
         Self { way, bound, inner: tokio::sync::Mutex::new(inner) }
     }
 
@@ -195,24 +195,24 @@ impl Stream {
 struct StreamHandle(Handle);
 
 /// A body, on its way into a VM.
-pub(super) struct Opened(Handle);
+pub(super) struct OpenedBody(Handle);
 
-impl Opened {
+impl OpenedBody {
     pub(super) fn new(open: &std::sync::Arc<Open>, stream: Stream) -> Self {
         Self(open.add(Item::Stream(stream.into())))
     }
 }
 
-impl IntoLua for Opened {
+impl IntoLua for OpenedBody {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         lua.create_any_userdata(StreamHandle(self.0)).map(Value::UserData)
     }
 }
 
 /// Bytes, on their way into a VM; or the end.
-struct Received(Option<Bytes>, Values);
+struct ReceivedBody(Option<Bytes>, Values);
 
-impl IntoLua for Received {
+impl IntoLua for ReceivedBody {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         let Self(bytes, values) = self;
         bytes.map_or(Ok(Value::Nil), |bytes| {
@@ -253,7 +253,7 @@ pub(super) fn register(module: &ModuleBuilder<'_>) -> mlua::Result<()> {
         // The loop passes the last piece on, too.
         functions.prepared_function("next", move |_, _, (body, _): (AnyUserData, Value)| {
             let (stream, values) = (stream(&body)?, values.clone());
-            Ok(async move { Ok(Received(stream.read(PIECE).await?, values)) })
+            Ok(async move { Ok(ReceivedBody(stream.read(PIECE).await?, values)) })
         })
     })?;
     let next: mlua::Function = iterator.raw_get("next")?;
@@ -284,7 +284,7 @@ fn install_reading(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         }
         let (stream, values) = (stream(&body)?, values.clone());
         let most = most.unwrap_or(PIECE).min(PIECE);
-        Ok(async move { Ok(Received(stream.read(most).await?, values)) })
+        Ok(async move { Ok(ReceivedBody(stream.read(most).await?, values)) })
     })?;
     let values = methods.values();
     methods.prepared_function("read_all", move |lua, _, (body, most): (AnyUserData, Option<usize>)| {
@@ -292,7 +292,7 @@ fn install_reading(methods: &mut ModuleBuilder<'_>) -> mlua::Result<()> {
         let (stream, values) = (stream(&body)?, values.clone());
         Ok(async move {
             let bytes = stream.read_all(most).await?;
-            Ok(Received(Some(bytes.into()), values))
+            Ok(ReceivedBody(Some(bytes.into()), values))
         })
     })?;
     methods.prepared_function("save", |_, ctx, (body, path): (AnyUserData, Given)| {

@@ -31,10 +31,10 @@ const PIECE: usize = 64 << 10;
 /// A request whose body is being written.
 pub(super) struct Upload {
     /// A script does one thing at a time, so no other task waits for this lock.
-    inner: Mutex<Inner>,
+    inner: Mutex<UploadState>,
 }
 
-struct Inner {
+struct UploadState {
     /// Until all of the body is written.
     writer: Option<mpsc::Sender<Piece>>,
     sending: Sending,
@@ -109,7 +109,7 @@ impl Upload {
         let request = request.body(body.with_trailers(trailers.iter().cloned()));
         let (way, client) = (terms.way.clone(), sender.client.clone());
         let sending = tokio::spawn(async move { way.send(&client, request).await });
-        let inner = Inner { writer: Some(writer), sending: Sending::Going(Task(sending)) };
+        let inner = UploadState { writer: Some(writer), sending: Sending::Going(Task(sending)) };
         Self { inner: Mutex::new(inner) }
     }
 
@@ -148,7 +148,7 @@ impl Upload {
     }
 }
 
-impl Inner {
+impl UploadState {
     /// Hands on a piece of the body. Returns whether it was taken: it may not be once the request was answered. Until then
     /// the client limits how long it waits.
     async fn hand(&mut self, piece: Piece, stall: Duration) -> bool {

@@ -1,10 +1,10 @@
-//! `frame man`.
+//! `frame completions` and `frame man`: files that are generated from the command line.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
@@ -125,4 +125,29 @@ fn exit_status() -> Roff {
         roff.text([roman(exit.meaning())]);
     }
     roff
+}
+
+/// Prints the script that lets a shell complete what `frame` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = INSTALL)]
+pub(super) struct CompletionsArgs {
+    /// The shell.
+    shell: Shell,
+}
+
+const INSTALL: &str = "\
+Where shells look for it:
+  bash        frame completions bash > ~/.local/share/bash-completion/completions/frame
+  zsh         frame completions zsh > \"${fpath[1]}/_frame\"
+  fish        frame completions fish > ~/.config/fish/completions/frame.fish
+  elvish      frame completions elvish >> ~/.config/elvish/rc.elv
+  powershell  frame completions powershell >> $PROFILE";
+
+impl CompletionsArgs {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), super::NAME, &mut script);
+        report::print_bytes(&script)?;
+        Ok(Exit::Done)
+    }
 }
