@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Delays that grow with each failure in a row: between the attempts of a [retried](crate::interceptor::RETRY) call, and before
 /// a [supervisor](crate::process::supervisor) starts a child again.
 ///
@@ -14,12 +16,16 @@ use std::time::Duration;
 /// assert_eq!(backoff.delay(3, 1.0), Duration::from_millis(100));
 /// assert_eq!(backoff.delay(99, 0.0), Duration::from_secs(2));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Backoff {
+    #[serde(with = "humantime_serde")]
     first: Duration,
+    #[serde(with = "humantime_serde")]
     max: Duration,
     factor: f64,
     jitter: f64,
+    #[serde(with = "humantime_serde")]
     reset_after: Duration,
 }
 

@@ -53,7 +53,7 @@ async fn a_policy_of_the_program_holds_for_supervised_processes_and_for_reloads(
     let problems = app.reload(manifest(&directory, &["one", "two"]), GRACE).await.unwrap_err();
     let said = problems.to_string();
     assert!(
-        said.contains("`app:worker` may not be started on `app:workers`: there is to be no second"),
+        said.contains("`app:worker` may not be spawned on `app:workers`: there is to be no second"),
         "{said}"
     );
     assert_eq!((app.processes().whereis("one"), app.processes().whereis("two")), (one, None));

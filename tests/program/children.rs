@@ -58,7 +58,7 @@ fn a_quarantined_child_harms_no_sibling_and_is_started_again_by_a_reload() {
     let sources = [("bad.lua", HOSTILE), ("good.lua", &worker("the good one"))];
     let app = App::new(&manifest.concat(), &sources);
     let mut run = app.run(&[]);
-    run.wait_for("a child is left alone, because its code is quarantined");
+    run.wait_for("a child is not restarted, because its code is quarantined");
     run.wait_for_times("the good one is up", 1);
     let running = until(&app, "the state", |running| running["down"] != json!([]));
     let down = &running["down"][0];
@@ -82,7 +82,7 @@ fn a_quarantined_child_harms_no_sibling_and_is_started_again_by_a_reload() {
     let running = ps(&app);
     assert_eq!((&running["down"], &running["quarantined"]), (&json!([]), &json!([])));
     assert_eq!(run.times("the good one is up"), 1);
-    assert_eq!(run.times("a child is left alone"), 1, "it is said once");
+    assert_eq!(run.times("a child is not restarted"), 1, "it is said once");
     run.stop();
 }
 
@@ -127,7 +127,7 @@ fn restarts_and_the_last_exit_of_each_child_are_shown() {
     assert_eq!(main["supervised"], Value::Null);
 
     let table = stdout(&["ps", &app.path().join("app.toml").display().to_string()]);
-    for cell in ["restarts", "last exit", "ago: it failed: flaky.lua:2:", "once", "done", "ago: it was done"]
+    for cell in ["restarts", "last exit", "ago: it failed: flaky.lua:2:", "once", "done", "ago: it ended normally"]
     {
         assert!(table.contains(cell), "{cell}: {table}");
     }
@@ -229,7 +229,7 @@ fn what_changes_nothing_of_dynamic_children_leaves_them_alone() {
     // A front that is another starts no third.
     app.write("front.lua", &FRONT.replace("1, 2", "3, 3"));
     run.reload();
-    run.wait_for_times("not started: the supervisor has as many children as `max_children` allows, 1", 1);
+    run.wait_for_times("not started: the supervisor has reached its child limit of 1 (`max_children`)", 1);
     assert_eq!(pids(&ps(&app), "app:room"), before);
     run.stop();
 }
@@ -289,7 +289,7 @@ fn a_script_starts_no_children_on_a_host_that_it_is_not_granted() {
         App::new(&rooms("", "host = \"app:others\""), &[("front.lua", FRONT), ("room.lua", &room("room"))]);
     let mut run = app.run(&[]);
     run.wait_for(
-        "not started: not allowed to start processes on `app:others`; grant it by the option `spawn`",
+        "not started: not allowed to spawn processes on `app:others`; grant it by the option `spawn`",
     );
     run.signal(Signal::TERM);
     assert!(run.end().success());

@@ -47,7 +47,7 @@ thread_local! {
 }
 
 /// One poll of the task of a process. Its drop wakes the senders and clears the cache.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     mailbox: &'a Mailbox,
     /// Whether room that was made in the previous poll is not free yet.
     owes_room: bool,
@@ -58,7 +58,7 @@ pub(super) struct Batch<'a> {
 
 impl<'a> Batch<'a> {
     /// Begins a batch. `owes_room` is set if the previous one [continues](Self::end) in it.
-    pub(super) fn begin(mailbox: &'a Mailbox, owes_room: bool) -> Self {
+    pub(crate) fn begin(mailbox: &'a Mailbox, owes_room: bool) -> Self {
         POLLED.with(|polled| Self {
             mailbox,
             owes_room,
@@ -71,14 +71,14 @@ impl<'a> Batch<'a> {
     ///
     /// A process with many messages receives as many in each poll as the budget of its task allows. Senders that were woken after
     /// each of those polls would find little room, and soon wait again.
-    pub(super) fn end(self, context: &mut Context<'_>) -> bool {
+    pub(crate) fn end(self, context: &mut Context<'_>) -> bool {
         let room = POLLED.with(|polled| polled.room.get());
         // If no budget is left, this schedules another poll, so senders do not depend on what the process waits for.
         room >= RECEIVES_ON && poll_proceed(context).is_pending() && self.go_on()
     }
 
     /// Continues the batch in the next one, unless it has made much room.
-    pub(super) fn go_on(mut self) -> bool {
+    pub(crate) fn go_on(mut self) -> bool {
         let goes_on = self.mailbox.owes_little();
         if goes_on {
             POLLED.with(|polled| polled.room.set(0));
@@ -104,7 +104,7 @@ impl Drop for Batch<'_> {
 }
 
 /// Returns whether room that is made in a mailbox now becomes free at the end of a batch.
-pub(super) fn is_open(mailbox: &Mailbox) -> bool {
+pub(crate) fn is_open(mailbox: &Mailbox) -> bool {
     POLLED.with(|polled| {
         let is_open = ptr::eq(polled.mailbox.get(), mailbox);
         if is_open {
@@ -115,7 +115,7 @@ pub(super) fn is_open(mailbox: &Mailbox) -> bool {
 }
 
 /// Takes the cached receiver of the last message of this poll, and returns it if it `is_wanted`.
-pub(super) fn recipient(is_wanted: impl FnOnce(&ProcessCell) -> bool) -> Option<Arc<ProcessCell>> {
+pub(crate) fn recipient(is_wanted: impl FnOnce(&ProcessCell) -> bool) -> Option<Arc<ProcessCell>> {
     // Most polls cache none.
     let is_kept = POLLED.with(|polled| polled.is_kept.take());
     let recipient = if is_kept { RECIPIENT.try_with(Cell::take).ok().flatten()? } else { return None };
@@ -129,7 +129,7 @@ pub(super) fn recipient(is_wanted: impl FnOnce(&ProcessCell) -> bool) -> Option<
 
 /// Caches a receiver until the poll ends, if the poll has sent to it more than once. For a single message it does not pay: the
 /// reference would be released while the receiver runs on another thread.
-pub(super) fn keep_recipient(recipient: Arc<ProcessCell>) {
+pub(crate) fn keep_recipient(recipient: Arc<ProcessCell>) {
     let is_kept = POLLED.with(|polled| {
         let is_kept = !polled.mailbox.get().is_null()
             && polled.sent_to.replace(Some(recipient.pid)) == Some(recipient.pid);

@@ -148,7 +148,7 @@ impl From<ProcessCallError> for CallError {
 }
 
 /// Sends a request to a process, and waits for its reply for at most `time`.
-pub(super) async fn call(
+pub(crate) async fn call(
     manager: &ProcessManager,
     ctx: &CallContext,
     to: Destination<'_>,
@@ -200,7 +200,7 @@ pin_project! {
     /// waits for longer: most do not.
     ///
     /// It may wake the task once after the call, which is harmless.
-    pub(super) struct CallTimer {
+    pub(crate) struct CallTimer {
         // The task of the process, in whose runtime the timer is.
         task: task::Id,
         #[pin]

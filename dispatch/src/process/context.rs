@@ -33,7 +33,7 @@ pub struct ProcessContext {
 }
 
 impl ProcessContext {
-    pub(super) fn new(cell: &Arc<ProcessCell>, waiting: Option<WaitingCaller>) -> Self {
+    pub(crate) fn new(cell: &Arc<ProcessCell>, waiting: Option<WaitingCaller>) -> Self {
         let (process, frame) = (Arc::clone(cell), cell.frame().clone());
         let ctx = cell.manager.functions().root().into_process(process, frame, waiting);
         Self { ctx, fetched: Fetched::default() }
@@ -382,22 +382,22 @@ impl ProcessContext {
 
     /// Delivers every linked exit as a [message](Message::LinkDown), normal exits included. Returns the state of the process that
     /// spawned this one with a link.
-    pub(super) fn trap_exits(&self) -> LinkedStarter {
+    pub(crate) fn trap_exits(&self) -> LinkedStarter {
         self.cell().trap_exits()
     }
 
     /// Returns the id of its definition.
-    pub(super) fn entry(&self) -> &EntryId {
+    pub(crate) fn entry(&self) -> &EntryId {
         &self.cell().definition.id
     }
 
     /// Ends the ownership of a process, which may then outlive this one.
-    pub(super) fn disown(&self, pid: Pid) {
+    pub(crate) fn disown(&self, pid: Pid) {
         relations::disown(self.cell(), pid);
     }
 
     /// Sets the rank of a process that this one owns.
-    pub(super) fn set_rank(&self, pid: Pid, rank: u64) {
+    pub(crate) fn set_rank(&self, pid: Pid, rank: u64) {
         relations::set_rank(self.cell(), pid, rank);
     }
 

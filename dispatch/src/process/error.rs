@@ -167,7 +167,7 @@ pub enum SpawnError {
         option: &'static str,
     },
     /// The host has reached its limit of processes.
-    #[error("host `{host}` has reached its limit of {limit} processes")]
+    #[error("host `{host}` has reached its process limit of {limit}")]
     HostFull {
         /// The host.
         host: HostId,
@@ -238,7 +238,7 @@ impl SpawnError {
     }
 
     /// Returns the failure of a call, without the causes of this error.
-    pub(super) fn without_causes(&self) -> CallError {
+    pub(crate) fn without_causes(&self) -> CallError {
         let kind = self.kind();
         let is_retryable = match self {
             Self::NotAllowed { reason, .. } => reason.is_retryable(),
@@ -281,7 +281,7 @@ pub enum ProcessError {
         exit: Exit,
     },
     /// The process has reached its limit of monitors.
-    #[error("{pid} has reached its limit of {limit} monitors; end one first")]
+    #[error("{pid} has reached its monitor limit of {limit}; end one first")]
     TooManyMonitors {
         /// The process.
         pid: Pid,
@@ -303,7 +303,7 @@ pub enum ProcessError {
         name: String,
     },
     /// The process has reached its limit of names.
-    #[error("{pid} has reached its limit of {limit} names; unregister one first")]
+    #[error("{pid} has reached its name limit of {limit}; unregister one first")]
     TooManyNames {
         /// The process.
         pid: Pid,

@@ -92,7 +92,7 @@ pub enum GroupError {
         host: HostId,
     },
     /// The process has reached its limit of groups that it is in or watches.
-    #[error("{pid} has reached its limit of {limit} groups (`groups` of its host); leave one first")]
+    #[error("{pid} has reached its group limit of {limit} (`groups` of its host); leave one first")]
     TooManyGroups {
         /// The process.
         pid: Pid,
@@ -100,7 +100,7 @@ pub enum GroupError {
         limit: usize,
     },
     /// The group has reached its limit of members.
-    #[error("the group {group} has reached its limit of {limit} members (`group_members` of the host)")]
+    #[error("the group {group} has reached its member limit of {limit} (`group_members` of the host)")]
     TooManyMembers {
         /// The group.
         group: GroupId,
@@ -108,7 +108,7 @@ pub enum GroupError {
         limit: usize,
     },
     /// The group has reached its limit of watchers.
-    #[error("the group {group} has reached its limit of {limit} watchers")]
+    #[error("the group {group} has reached its watcher limit of {limit}")]
     TooManyWatchers {
         /// The group.
         group: GroupId,
@@ -146,7 +146,7 @@ pub struct Published {
 
 /// The groups that have members or are watched.
 #[derive(Default)]
-pub(super) struct Groups(DashMap<GroupId, Group>);
+pub(crate) struct Groups(DashMap<GroupId, Group>);
 
 /// Processes by the number of their PID, the oldest first.
 #[derive(Default)]
@@ -208,7 +208,7 @@ impl GroupUses {
 
 impl Groups {
     /// Returns the members of a group, the oldest first. Some may be ending.
-    pub(super) fn members(&self, group: &GroupId) -> Vec<Arc<ProcessCell>> {
+    pub(crate) fn members(&self, group: &GroupId) -> Vec<Arc<ProcessCell>> {
         let found = self.0.get(group);
         found.map(|group| group.members.values().cloned().collect()).unwrap_or_default()
     }
@@ -254,7 +254,7 @@ impl Groups {
     }
 
     /// Removes a process that has ended from its groups. The caller holds no lock.
-    pub(super) fn remove_process(&self, pid: Pid, uses: GroupUses) {
+    pub(crate) fn remove_process(&self, pid: Pid, uses: GroupUses) {
         for used in uses.0 {
             if used.watch != Watch::No {
                 self.remove(&used.group, pid, |group| &mut group.watchers);
@@ -281,7 +281,7 @@ fn notify_changed(watcher: &ProcessCell, group: &GroupId) {
 }
 
 /// Notes that a message of a change was received.
-pub(super) fn received_change(watcher: &ProcessCell, group: &GroupId) {
+pub(crate) fn received_change(watcher: &ProcessCell, group: &GroupId) {
     let mut state = watcher.state();
     let used = state.groups().and_then(|groups| groups.find(group));
     if let Some(used) = used.filter(|used| used.watch == Watch::Notified) {
@@ -297,7 +297,7 @@ fn member_limit(manager: &ProcessManager, group: &GroupId) -> Result<usize, Grou
 }
 
 /// Makes a process a member of a group. Returns whether it was not one before.
-pub(super) fn join(manager: &ProcessManager, group: &GroupId, pid: Pid) -> Result<bool, GroupError> {
+pub(crate) fn join(manager: &ProcessManager, group: &GroupId, pid: Pid) -> Result<bool, GroupError> {
     let limit = member_limit(manager, group)?;
     let cell = manager.cells().get_alive(pid)?;
     // The state is locked first, so that a process that ends leaves the group, or has ended before.
@@ -322,7 +322,7 @@ pub(super) fn join(manager: &ProcessManager, group: &GroupId, pid: Pid) -> Resul
 }
 
 /// Ends the membership of a process in a group. Returns whether it was a member.
-pub(super) fn leave(manager: &ProcessManager, group: &GroupId, pid: Pid) -> bool {
+pub(crate) fn leave(manager: &ProcessManager, group: &GroupId, pid: Pid) -> bool {
     let Some(cell) = manager.cells().find(pid) else { return false };
     let mut state = cell.state();
     let Some(groups) = state.groups() else { return false };
@@ -336,7 +336,7 @@ pub(super) fn leave(manager: &ProcessManager, group: &GroupId, pid: Pid) -> bool
 }
 
 /// Sends a message to each member of a group that has room for it.
-pub(super) async fn publish(
+pub(crate) async fn publish(
     manager: &ProcessManager,
     ctx: &CallContext,
     group: &GroupId,
@@ -363,7 +363,7 @@ pub(super) async fn publish(
 }
 
 /// Notifies a process of changes of a group from now on. Returns whether it did not watch the group before.
-pub(super) fn watch(cell: &Arc<ProcessCell>, group: &GroupId) -> Result<bool, GroupError> {
+pub(crate) fn watch(cell: &Arc<ProcessCell>, group: &GroupId) -> Result<bool, GroupError> {
     member_limit(&cell.manager, group)?;
     let mut state = cell.state();
     if let Some(exit) = state.exit_of(cell.pid) {
@@ -382,7 +382,7 @@ pub(super) fn watch(cell: &Arc<ProcessCell>, group: &GroupId) -> Result<bool, Gr
 }
 
 /// Stops watching a group. Returns whether the process watched it.
-pub(super) fn unwatch(cell: &ProcessCell, group: &GroupId) -> bool {
+pub(crate) fn unwatch(cell: &ProcessCell, group: &GroupId) -> bool {
     let mut state = cell.state();
     let Some(groups) = state.groups() else { return false };
     let Some(used) = groups.find(group).filter(|used| used.watch != Watch::No) else { return false };

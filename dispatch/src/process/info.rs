@@ -48,7 +48,7 @@ pub struct ProcessInfo {
 }
 
 impl ProcessInfo {
-    pub(super) fn of(cell: &ProcessCell) -> Self {
+    pub(crate) fn of(cell: &ProcessCell) -> Self {
         let (mailbox, is_receiving) = (cell.mailbox.len(), cell.mailbox.is_waited_at());
         let state = cell.state();
         let is_spawned = state.task.is_some() || state.has_ended();
@@ -142,7 +142,7 @@ pub struct ProcessTable {
 }
 
 impl ProcessTable {
-    pub(super) const fn new(processes: Vec<ProcessInfo>) -> Self {
+    pub(crate) const fn new(processes: Vec<ProcessInfo>) -> Self {
         Self { processes }
     }
 }

@@ -54,7 +54,7 @@ pub enum Message {
 
 impl Message {
     /// Creates a message from the unit of `ctx`.
-    pub(super) fn sent(ctx: &CallContext, payload: Payload, reply: Option<ReplyTo>) -> Self {
+    pub(crate) fn sent(ctx: &CallContext, payload: Payload, reply: Option<ReplyTo>) -> Self {
         Self::Sent { from: ctx.containing_process().map(|process| process.pid()), payload, reply }
     }
 
@@ -90,7 +90,7 @@ impl Message {
     }
 
     /// Returns whether it takes room in a mailbox. System messages take none.
-    pub(super) const fn takes_room(&self) -> bool {
+    pub(crate) const fn takes_room(&self) -> bool {
         matches!(self, Self::Sent { .. })
     }
 }
@@ -112,7 +112,7 @@ pub struct Exit {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// It returned a result.
+    /// It ended normally, with a result.
     Normal,
     /// It returned an error.
     Failed(Arc<CallError>),
@@ -158,7 +158,7 @@ impl ExitReason {
     }
 
     /// Returns the reason for the end of a process that is linked to `pid`, which ended for this reason, or owned by it.
-    pub(super) fn to_link_down(&self, pid: Pid) -> Self {
+    pub(crate) fn to_link_down(&self, pid: Pid) -> Self {
         match self {
             // The first process is the one to investigate, and a chain of all others could be long.
             Self::LinkDown(_) => self.clone(),
@@ -214,7 +214,7 @@ impl Serialize for LinkDown {
 impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Normal => f.write_str("it returned a result"),
+            Self::Normal => f.write_str("it ended normally"),
             Self::Failed(error) => {
                 write!(f, "it failed: {}", WithCauses(&**error))
             }

@@ -137,7 +137,7 @@ impl fmt::Debug for SpawnRequest<'_> {
 }
 
 /// Asks the policies of the manager and of the host.
-pub(super) fn check(
+pub(crate) fn check(
     manager: &ProcessManager,
     ctx: &CallContext,
     spawn: &Spawn,
@@ -223,7 +223,7 @@ impl<'de> Deserialize<'de> for SpawnHosts {
 }
 
 /// Returns whether the unit of `ctx`, a script or a component, may spawn processes on `host`.
-pub(super) fn may_spawn(ctx: &CallContext, host: &HostId) -> bool {
+pub(crate) fn may_spawn(ctx: &CallContext, host: &HostId) -> bool {
     // A function that a process called acts for that process, and may fill its host.
     let is_own = ProcessCell::containing(ctx).is_some_and(|process| process.host.id == *host);
     is_own || ctx.frame().get(&SPAWN_KEY).is_some_and(|hosts| hosts.contains(host))

@@ -55,7 +55,7 @@ pub enum SendErrorReason {
 }
 
 impl SendErrorReason {
-    pub(super) fn kind(&self) -> ErrorKind {
+    pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound | Self::Ended => ErrorKind::NotFound,
             Self::InvalidPid(_) => ErrorKind::Invalid,
@@ -72,7 +72,7 @@ impl From<SendError> for CallError {
 }
 
 /// Sends a message. Waits for room in the mailbox, as far as the caller may.
-pub(super) async fn send(
+pub(crate) async fn send(
     manager: &ProcessManager,
     ctx: &CallContext,
     to: Destination<'_>,
@@ -93,7 +93,7 @@ pub(super) async fn send(
 }
 
 /// Sends a message if there is room for it.
-pub(super) fn try_send(
+pub(crate) fn try_send(
     manager: &ProcessManager,
     ctx: &CallContext,
     to: &Destination<'_>,
@@ -124,7 +124,7 @@ fn recipient(
 }
 
 /// Looks up a destination.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     manager: &ProcessManager,
     to: &Destination<'_>,
 ) -> Result<Arc<ProcessCell>, (String, SendErrorReason)> {
@@ -150,7 +150,7 @@ pub(super) fn resolve(
 /// Sends a message that found no room, once there is room.
 //
 // On the heap, because most senders find room, and their futures would contain this one.
-pub(super) fn send_later<'a>(
+pub(crate) fn send_later<'a>(
     ctx: &'a CallContext,
     cell: &'a ProcessCell,
     undelivered: Undelivered,

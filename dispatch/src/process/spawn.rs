@@ -26,7 +26,7 @@ use crate::payload::Payload;
 use crate::pid::Pid;
 
 /// The most bytes of an exit reason that are logged.
-pub(super) const MAX_LOGGED_REASON: usize = 4 << 10;
+pub(crate) const MAX_LOGGED_REASON: usize = 4 << 10;
 
 /// Frame key of a process: the id of its definition.
 pub static PROCESS: Key<EntryId> = Key::new("process").public();
@@ -134,21 +134,21 @@ where
 }
 
 /// A registered process, with the options that each of its processes has.
-pub(super) struct ProcessDefinition {
-    pub(super) id: Arc<EntryId>,
-    pub(super) options: Options,
-    pub(super) process: Box<dyn Process>,
-    pub(super) is_supervisor: bool,
+pub(crate) struct ProcessDefinition {
+    pub(crate) id: Arc<EntryId>,
+    pub(crate) options: Options,
+    pub(crate) process: Box<dyn Process>,
+    pub(crate) is_supervisor: bool,
 }
 
 impl ProcessDefinition {
-    pub(super) fn new<P: Process>(id: EntryId, options: Options, process: P) -> Self {
+    pub(crate) fn new<P: Process>(id: EntryId, options: Options, process: P) -> Self {
         let is_supervisor = TypeId::of::<P>() == TypeId::of::<Supervisor>();
         Self { id: Arc::new(id), options, process: Box::new(process), is_supervisor }
     }
 
     /// Returns whether its code is quarantined. It is not if the process panics instead of answering.
-    pub(super) fn is_quarantined(&self) -> bool {
+    pub(crate) fn is_quarantined(&self) -> bool {
         matches!(panics::catch(|| self.process.is_quarantined()), Ok(true))
     }
 }
@@ -187,7 +187,7 @@ pub trait Lifecycle: Send + Sync + 'static {
 
 /// A process, as hooks and policies see it.
 #[derive(Debug, Clone, Copy)]
-pub struct ProcessRef<'a>(pub(super) &'a ProcessCell);
+pub struct ProcessRef<'a>(pub(crate) &'a ProcessCell);
 
 impl<'a> ProcessRef<'a> {
     /// Returns its PID.
@@ -219,17 +219,17 @@ impl<'a> ProcessRef<'a> {
 /// A process to be spawned.
 #[derive(Debug, Clone)]
 pub struct Spawn {
-    pub(super) host: HostId,
-    pub(super) entry: EntryId,
-    pub(super) payload: Payload,
-    pub(super) options: Options,
-    pub(super) pairs: Vec<Pair>,
-    pub(super) name: Option<String>,
-    pub(super) messages: Vec<Payload>,
-    pub(super) monitor: bool,
-    pub(super) link: bool,
+    pub(crate) host: HostId,
+    pub(crate) entry: EntryId,
+    pub(crate) payload: Payload,
+    pub(crate) options: Options,
+    pub(crate) pairs: Vec<Pair>,
+    pub(crate) name: Option<String>,
+    pub(crate) messages: Vec<Payload>,
+    pub(crate) monitor: bool,
+    pub(crate) link: bool,
     /// The rank, if the spawning process is the owner.
-    pub(super) owner: Option<u64>,
+    pub(crate) owner: Option<u64>,
 }
 
 impl Spawn {
@@ -312,13 +312,13 @@ impl Spawn {
     }
 
     /// Returns how the process shall be related to the process that spawns it.
-    pub(super) const fn relations(&self) -> SpawnRelations {
+    pub(crate) const fn relations(&self) -> SpawnRelations {
         SpawnRelations { owner_rank: self.owner, link: self.link, monitor: self.monitor }
     }
 }
 
 /// Spawns a process. `watcher` receives its exit, for a caller that waits for that.
-pub(super) fn launch(
+pub(crate) fn launch(
     manager: &ProcessManager,
     ctx: &CallContext,
     spawn: Spawn,
@@ -375,7 +375,7 @@ pub(super) fn launch(
 }
 
 /// Returns the process that spawns another, if the two shall be related.
-pub(super) fn starter(
+pub(crate) fn starter(
     manager: &ProcessManager,
     ctx: &CallContext,
     spawn: &Spawn,
@@ -391,7 +391,7 @@ pub(super) fn starter(
 }
 
 /// Returns the definition and the host of a process to be spawned.
-pub(super) fn lookup(
+pub(crate) fn lookup(
     manager: &ProcessManager,
     spawn: &Spawn,
 ) -> Result<(Arc<ProcessDefinition>, Arc<Host>), SpawnError> {

@@ -80,7 +80,7 @@ pub struct Tick {
 #[non_exhaustive]
 pub enum TimerError {
     /// The process has reached its limit of timers.
-    #[error("{pid} has reached its limit of {limit} timers (`timers` of its host); cancel one first")]
+    #[error("{pid} has reached its timer limit of {limit} (`timers` of its host); cancel one first")]
     TooMany {
         /// The process.
         pid: Pid,
@@ -147,7 +147,7 @@ enum CancelledTimer {
 }
 
 impl Timers {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_number.len()
     }
 
@@ -223,7 +223,7 @@ impl Drop for Timers {
 }
 
 /// Adds a timer to a process.
-pub(super) fn add(
+pub(crate) fn add(
     cell: &Arc<ProcessCell>,
     time: Duration,
     period: Option<Duration>,
@@ -251,7 +251,7 @@ pub(super) fn add(
 }
 
 /// Cancels a timer of a process. Returns whether there was a timer or an unread message of it.
-pub(super) fn cancel(cell: &ProcessCell, timer: TimerRef) -> bool {
+pub(crate) fn cancel(cell: &ProcessCell, timer: TimerRef) -> bool {
     if timer.process != cell.pid {
         return false;
     }
@@ -267,7 +267,7 @@ pub(super) fn cancel(cell: &ProcessCell, timer: TimerRef) -> bool {
 }
 
 /// Notes that a tick was received, and sets how many ticks were missed.
-pub(super) fn received(cell: &ProcessCell, tick: &mut Tick) {
+pub(crate) fn received(cell: &ProcessCell, tick: &mut Tick) {
     if let Some(timers) = cell.state().timers() {
         tick.missed = timers.received(Instant::now(), tick.timer.number);
     }

@@ -17,7 +17,10 @@ async fn a_process_that_is_done_ends_normally_with_its_result() {
     processes.send(&root, pid, json!("done")).await.unwrap();
     let exit = within("a monitor for the exit", exit).await;
     assert!(exit.reason.is_normal());
-    assert_eq!((exit.pid, exit.reason.as_str(), &*exit.reason.to_string()), (pid, "normal", "it was done"));
+    assert_eq!(
+        (exit.pid, exit.reason.as_str(), &*exit.reason.to_string()),
+        (pid, "normal", "it ended normally")
+    );
     assert_eq!(exit.result.as_deref(), Some(&Payload::from(json!("done"))));
     assert!(processes.is_empty());
     let later = exit_of(&processes, pid).await;
@@ -147,7 +150,7 @@ async fn so_many_exits_are_remembered_and_the_oldest_is_forgotten() {
     assert!(matches!(&error, ProcessError::Unknown { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        format!("there is no process {}, or it ended so long ago that it is forgotten", ended[0])
+        format!("unknown process {}; it never existed, or its exit has been forgotten", ended[0])
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
     for &pid in &ended[1..] {

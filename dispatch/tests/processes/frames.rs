@@ -122,15 +122,12 @@ async fn options_of_calls_are_refused() {
     let options = Options::new().with(&TIMEOUT, Timeout::new(LONG).unwrap());
     let error = processes.spawn(&root, start("test:done").with_options(options.clone())).unwrap_err();
     assert!(matches!(error, SpawnError::DispatcherOption { option: "timeout" }), "{error:?}");
-    assert_eq!(
-        error.to_string(),
-        "the option `timeout` is one of calls, which a process is not; leave it out"
-    );
+    assert_eq!(error.to_string(), "option `timeout` applies only to function calls; remove it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
     let refused = processes.register("test:retried".parse().unwrap(), options.clone(), show).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "`test:retried` is not registered: the option `timeout` is one of calls, which a process is not; leave it out"
+        "option `timeout` of `test:retried` applies only to function calls; remove it"
     );
     let replaced = processes.replace("test:done".parse().unwrap(), options, show).unwrap_err();
     let id = "test:done".parse().unwrap();

@@ -105,15 +105,13 @@ async fn groups_and_members_are_limited_by_the_hosts() {
     let error = processes.join(&group("c"), first).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!(
-            "{first} is in or watches 2 groups, which is the limit (`groups` of its host); leave one first"
-        )
+        format!("{first} has reached its group limit of 2 (`groups` of its host); leave one first")
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::Exhausted);
     let error = processes.join(&group("a"), second).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the group a of test:host has 1 members, which is the limit (`group_members` of the host)"
+        "the group a of test:host has reached its member limit of 1 (`group_members` of the host)"
     );
     processes.leave(&group("a"), first);
     processes.join(&group("a"), second).unwrap();
@@ -218,7 +216,7 @@ async fn a_group_has_so_many_watchers_and_no_more() {
     for _ in 0..64 {
         assert_eq!(said(&mut told).await, Ok(true));
     }
-    let full = "64 processes watch the group news of test:host, and no more may";
+    let full = "the group news of test:host has reached its watcher limit of 64";
     assert_eq!(said(&mut told).await, Err(full.to_owned()));
     processes.terminate(pids[0]).unwrap();
     exit_of(&processes, pids[0]).await;

@@ -16,7 +16,7 @@ async fn a_host_that_is_full_says_so() {
     processes.spawn(&root, start("test:obey")).unwrap();
     let error = processes.spawn(&root, start("test:obey")).unwrap_err();
     assert!(matches!(&error, SpawnError::HostFull { limit: 2, .. }), "{error:?}");
-    assert_eq!(error.to_string(), "the host `test:host` has as many processes as it may have, 2");
+    assert_eq!(error.to_string(), "host `test:host` has reached its process limit of 2");
     let error = CallError::from(error);
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
     processes.terminate(first).unwrap();

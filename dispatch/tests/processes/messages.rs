@@ -91,14 +91,11 @@ async fn a_message_to_who_is_not_there_is_an_error_and_given_back() {
     let (processes, root) = manager(HostConfig::default());
     let never = Pid::next(Host::named("local@test:host"));
     let error = processes.send(&root, never, json!("back")).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("the message to {never} was not delivered: there is no such process")
-    );
+    assert_eq!(error.to_string(), format!("the message to {never} was not delivered: unknown process"));
     assert_eq!(*error.payload, json!("back").into());
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
     let error = processes.try_send(&root, "nobody", json!("back")).unwrap_err();
-    assert_eq!(error.to_string(), "the message to \"nobody\" was not delivered: there is no such process");
+    assert_eq!(error.to_string(), "the message to \"nobody\" was not delivered: unknown process");
 
     let ended = processes.spawn(&root, start("test:done").with_name("somebody")).unwrap();
     exit_of(&processes, ended).await;

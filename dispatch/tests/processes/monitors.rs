@@ -108,7 +108,7 @@ async fn monitoring_oneself_or_an_unknown_process_is_an_error() {
         (watcher, format!("{watcher} cannot monitor itself"), ErrorKind::Invalid),
         (
             never,
-            format!("there is no process {never}, or it ended so long ago that it is forgotten"),
+            format!("unknown process {never}; it never existed, or its exit has been forgotten"),
             ErrorKind::NotFound,
         ),
     ] {

@@ -13,7 +13,7 @@ async fn a_name_that_is_taken_is_refused_and_says_by_whom() {
     processes.register_lifecycle(counts.clone()).unwrap();
     let holder = processes.spawn(&root, start("test:obey").with_name("first")).unwrap();
     let error = processes.spawn(&root, start("test:obey").with_name("first")).unwrap_err();
-    assert_eq!(error.to_string(), format!("the name \"first\" is that of {holder}"));
+    assert_eq!(error.to_string(), format!("the name \"first\" is taken by {holder}"));
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
     let other = processes.spawn(&root, start("test:obey")).unwrap();
     let error = processes.register_name("first", other).unwrap_err();

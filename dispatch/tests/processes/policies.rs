@@ -28,7 +28,7 @@ async fn what_a_policy_refuses_is_an_error_with_its_reason_and_nothing_is_done_f
     let start = start("test:obey").with_name("name").with_options(tenant_option("anarchy"));
     let error = processes.spawn(&root, start).unwrap_err();
     assert!(matches!(&error, SpawnError::NotAllowed { reason, .. } if reason.kind() == ErrorKind::Exhausted));
-    assert_eq!(error.to_string(), "`test:obey` may not be started on `test:host`: come back tomorrow");
+    assert_eq!(error.to_string(), "`test:obey` may not be spawned on `test:host`: come back tomorrow");
     let error = CallError::from(error);
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, true));
     assert_eq!((counts.get(), processes.len(), processes.whereis("name")), ((0, 0), 0, None));

@@ -22,18 +22,18 @@ async fn an_unknown_host_and_an_unknown_entry_are_errors() {
         matches!(&error, SpawnError::UnknownHost { host, .. } if host.as_str() == "test:other"),
         "{error:?}"
     );
-    assert_eq!(error.to_string(), "there is no host `test:other`; register it");
+    assert_eq!(error.to_string(), "unknown host `test:other`; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
     let error = processes.spawn(&root, start("test:nothing")).unwrap_err();
     assert!(matches!(&error, SpawnError::UnknownEntry { entry, .. } if entry.as_str() == "test:nothing"));
-    assert_eq!(error.to_string(), "there is no process `test:nothing` to start; register it");
+    assert_eq!(error.to_string(), "unknown process `test:nothing`; register it");
     assert_eq!(CallError::from(error).kind(), ErrorKind::NotFound);
 
     let misspelt = Spawn::new("test:hots".parse().unwrap(), "test:done".parse().unwrap());
     let error = processes.spawn(&root, misspelt).unwrap_err();
-    assert_eq!(error.to_string(), "there is no host `test:hots`; did you mean `test:host`?");
+    assert_eq!(error.to_string(), "unknown host `test:hots`; did you mean `test:host`?");
     let error = processes.spawn(&root, start("test:forevr")).unwrap_err();
-    assert_eq!(error.to_string(), "there is no process `test:forevr` to start; did you mean `test:forever`?");
+    assert_eq!(error.to_string(), "unknown process `test:forevr`; did you mean `test:forever`?");
 }
 
 /// Something that runs in an engine of its own.
@@ -56,7 +56,7 @@ async fn a_host_runs_only_the_engines_that_it_is_for() {
     let error = processes.spawn(&root, start("test:done")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the host `test:host` does not run `test:done`, which is native; it runs odd, lua"
+        "host `test:host` does not run `test:done`, which is native; it runs odd, lua"
     );
     assert_eq!(CallError::from(error).kind(), ErrorKind::Invalid);
     let pid = processes.spawn(&root, start("test:odd")).unwrap();
@@ -87,7 +87,7 @@ async fn where_a_resolver_panics_nothing_is_run_and_the_starter_goes_on() {
     let start = start("test:done").with_name("first").with_options(tenant_option("anarchy"));
     let error = processes.spawn(&root, start).unwrap_err();
     assert!(matches!(&error, SpawnError::ResolverPanicked { .. }), "{error:?}");
-    assert_eq!(error.to_string(), "its frame was not made: a resolver panicked: out of order");
+    assert_eq!(error.to_string(), "a resolver of its frame panicked: out of order");
     assert_eq!((counts.get(), processes.whereis("first"), processes.len()), ((0, 0), None, 0));
 }
 
@@ -167,7 +167,7 @@ async fn more_messages_than_the_mailbox_holds_are_refused() {
     let (processes, root) = manager(HostConfig::default().with_mailbox(2));
     let start = |messages| (0..messages).fold(start("test:forever"), |start, _| start.with_message(json!(1)));
     let error = processes.spawn(&root, start(3)).unwrap_err();
-    assert_eq!(error.to_string(), "it was to begin with 3 messages, and its mailbox holds 2");
+    assert_eq!(error.to_string(), "3 initial messages do not fit into its mailbox, which holds 2");
     assert!(processes.is_empty());
     let pid = processes.spawn(&root, start(2)).unwrap();
     assert_eq!(processes.info(pid).unwrap().mailbox, 2);

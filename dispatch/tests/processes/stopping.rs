@@ -77,10 +77,8 @@ async fn while_a_host_stops_nothing_is_started_on_it() {
     let exit = processes.monitor(pid).unwrap();
     let stopped = within("stop", processes.stop_host(&host_id(), LONG)).await.unwrap();
     assert_eq!((stopped.cancelled, stopped.killed), (1, 0));
-    let refused = (
-        "the host `test:host` is stopping, or has stopped with all others".to_owned(),
-        ErrorKind::Unavailable,
-    );
+    let refused =
+        ("host `test:host` is stopping, or all hosts have stopped".to_owned(), ErrorKind::Unavailable);
     assert_eq!(said(&mut receiver).await, refused);
     assert!(exit.await.reason.is_normal());
 }
@@ -91,7 +89,7 @@ async fn once_the_manager_stops_nothing_can_be_registered() {
     within("stop", processes.stop(LONG)).await;
     let error = processes.register_host("test:new".parse().unwrap(), HostConfig::default()).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "test:new".to_owned() });
-    assert_eq!(error.to_string(), "`test:new` is not registered, because the processes are stopping");
+    assert_eq!(error.to_string(), "`test:new` was not registered, because the process manager is stopping");
     let process = async |_: _, payload: Payload| Ok(payload);
     let error = processes.register("test:late".parse().unwrap(), Options::new(), process).unwrap_err();
     assert_eq!(error, RegisterError::Stopping { id: "test:late".to_owned() });
@@ -267,7 +265,7 @@ async fn what_ended_and_what_stopped_is_written_as_json() {
     let written = json!(within("an exit", exit).await);
     assert_eq!(
         written,
-        json!({ "pid": obeys.to_string(), "reason": "normal", "message": "it was done", "result": "done" })
+        json!({ "pid": obeys.to_string(), "reason": "normal", "message": "it ended normally", "result": "done" })
     );
     let bytes = processes.spawn(&root, start("test:done").with_payload(vec![1, 2])).unwrap();
     let written = json!(within("an exit", processes.monitor(bytes).unwrap()).await);

@@ -168,7 +168,7 @@ async fn a_timer_counts_until_its_message_is_received() {
         let error = CallError::from(error);
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Exhausted, false));
         assert!(
-            error.message().contains("has 4 timers, which is the limit (`timers` of its host)"),
+            error.message().contains("has reached its timer limit of 4 (`timers` of its host)"),
             "{error}"
         );
         // Its message is in the mailbox.

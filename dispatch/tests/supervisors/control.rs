@@ -30,7 +30,7 @@ async fn children_are_told_in_order_also_as_data() {
         json!([
             { "id": "b", "pid": b, "restart": "permanent", "state": "running", "restarts": 0, "last": null },
             { "id": "a", "pid": null, "restart": "transient", "state": "done", "restarts": 0,
-              "last": { "reason": "normal", "message": "it was done", "ago": 1.5 } },
+              "last": { "reason": "normal", "message": "it ended normally", "ago": 1.5 } },
         ])
     );
 }
@@ -61,7 +61,7 @@ async fn a_child_that_cannot_be_added_changes_nothing() {
     assert!(matches!(&error, ControlError::Spec { source: SpecError::DuplicateId { .. } }), "{error:?}");
     assert_eq!(
         error.to_string(),
-        "the child was not added: two children have the id `a`; give each one of its own"
+        "the child was not added: two children have the id `a`; give each its own id"
     );
     let error = refused(spec("")).await;
     assert!(matches!(error, ControlError::Spec { source: SpecError::EmptyId }), "{error:?}");
@@ -233,7 +233,7 @@ async fn a_supervisor_that_shuts_down_does_nothing_else_any_more() {
     let error = handle.children().await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "no process of this supervisor runs, with its children started; wait for `ready`"
+        "this supervisor is not running with its children started; wait for `ready`"
     );
 }
 
@@ -247,7 +247,7 @@ async fn one_that_is_started_several_times_is_asked_by_its_process() {
     assert_eq!(top.handle.running(), [top.pid, other]);
     let error = top.handle.children().await.unwrap_err();
     assert!(matches!(&error, ControlError::Several { running } if running.len() == 2), "{error:?}");
-    assert_eq!(error.to_string(), "2 processes of this supervisor run; choose one with `of`");
+    assert_eq!(error.to_string(), "2 processes of this supervisor are running; select one with `of`");
     within("the test", chosen.add(&field.root, spec("b"))).await.unwrap();
     let first = top.handle.of(top.pid);
     assert_eq!(within("the test", first.children()).await.unwrap().len(), 1);
@@ -352,7 +352,6 @@ async fn an_error_says_why_a_child_was_not_started() {
     let field = Field::on(HostConfig::default().with_processes(1));
     let top = field.up(supervisor(Strategy::OneForOne, [])).await;
     let error = within("the test", top.handle.add(&field.root, spec("a"))).await.unwrap_err();
-    let expected =
-        "the child `a` was not started: the host `test:host` has as many processes as it may have, 1";
+    let expected = "the child `a` was not started: host `test:host` has reached its process limit of 1";
     assert_eq!(error.to_string(), expected);
 }

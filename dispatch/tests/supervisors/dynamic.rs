@@ -117,7 +117,7 @@ async fn there_are_as_many_children_as_it_says_and_no_more() {
     let error = start_child(&field, &top, child("c")).await.unwrap_err();
     assert!(matches!(error, ControlError::TooManyChildren { limit: 2 }), "{error:?}");
     let error = CallError::from(error);
-    assert_eq!(error.message(), "the supervisor has as many children as `max_children` allows, 2");
+    assert_eq!(error.message(), "the supervisor has reached its child limit of 2 (`max_children`)");
     assert!(error.is_retryable());
     stop(&top, b.pid).await.unwrap();
     started(&field, &top, "c").await;

@@ -168,7 +168,7 @@ async fn a_child_that_does_not_start_ends_it_and_those_before_in_reverse() {
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
-        "it failed: the process was not started: there is no process `test:unknown` to start; register it (child `never` of the \
+        "it failed: the process was not spawned: unknown process `test:unknown`; register it (child `never` of the \
          supervisor)"
     );
     let ExitReason::Failed(error) = &exit.reason else { panic!("{exit:?}") };
@@ -222,7 +222,7 @@ async fn a_payload_is_refused() {
     let exit = within("a monitor", field.processes.monitor(pid).unwrap()).await;
     assert_eq!(
         exit.reason.to_string(),
-        "it failed: a supervisor takes no payload; give it to its children, where the supervisor is built"
+        "it failed: a supervisor takes no payload; set the payloads of its children where it is built"
     );
     assert_eq!(field.said().await, "");
 }

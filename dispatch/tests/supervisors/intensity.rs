@@ -120,7 +120,7 @@ async fn restarts_that_do_not_start_are_too_many_at_last() {
     assert_eq!(
         exit.reason.to_string(),
         "it failed: the supervisor gave up: children had to be restarted 5 times within 60s, where 4 times are \
-         allowed; the last was `b`: it was not started: there is no process `test:child` to start; register it"
+         allowed; the last was `b`: it was not started: unknown process `test:child`; register it"
     );
     assert_eq!(field.said().await, "!b -a");
 }

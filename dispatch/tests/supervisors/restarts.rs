@@ -64,7 +64,10 @@ async fn a_restarted_child_has_its_name_and_its_messages_again() {
         field.tell(pid, "end");
         settle().await;
         let child = top.child("a").await;
-        assert_eq!((child.restarts, child.last.unwrap().to_string()), (restarts, "it was done".to_owned()));
+        assert_eq!(
+            (child.restarts, child.last.unwrap().to_string()),
+            (restarts, "it ended normally".to_owned())
+        );
     }
 }
 

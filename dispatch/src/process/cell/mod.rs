@@ -39,14 +39,14 @@ use crate::pid::{Pid, PidError};
 /// The lock of `state` is taken before that of the mailbox or of the names. Only the functions in [`relations`] hold the locks of
 /// two processes, which they take in the order of the PIDs.
 pub(crate) struct ProcessCell {
-    pub(super) pid: Pid,
-    pub(super) definition: Arc<ProcessDefinition>,
-    pub(super) host: Arc<Host>,
-    pub(super) parent: Option<Pid>,
+    pub(crate) pid: Pid,
+    pub(crate) definition: Arc<ProcessDefinition>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) parent: Option<Pid>,
     /// The time of its spawn in nanoseconds since its manager was made, which is a word less than an [`Instant`].
-    pub(super) spawned_at: u64,
-    pub(super) manager: ProcessManager,
-    pub(super) mailbox: Mailbox,
+    pub(crate) spawned_at: u64,
+    pub(crate) manager: ProcessManager,
+    pub(crate) mailbox: Mailbox,
     frame: Frame,
     state: Mutex<CellState>,
     has_ended: AtomicBool,
@@ -55,19 +55,19 @@ pub(crate) struct ProcessCell {
 }
 
 #[derive(Default)]
-pub(super) struct CellState {
+pub(crate) struct CellState {
     life: Life,
     /// `None` until it is spawned.
-    pub(super) task: Option<AbortHandle>,
+    pub(crate) task: Option<AbortHandle>,
     /// On the heap, because few processes are cancelled.
-    pub(super) cancelled: Option<Box<Cancelled>>,
+    pub(crate) cancelled: Option<Box<Cancelled>>,
     traps_links: Traps,
     /// The number of calls that wait for their replies.
-    pub(super) calls: u32,
+    pub(crate) calls: u32,
     /// The timer of its last call, kept for the next one.
-    pub(super) call_timer: Option<Pin<Box<CallTimer>>>,
+    pub(crate) call_timer: Option<Pin<Box<CallTimer>>>,
     /// On the heap, because most processes have none.
-    pub(super) relations: Option<Box<Relations>>,
+    pub(crate) relations: Option<Box<Relations>>,
 }
 
 /// The phase of a process.
@@ -93,7 +93,7 @@ enum Traps {
 }
 
 /// A request to end.
-pub(super) struct Cancelled {
+pub(crate) struct Cancelled {
     reason: Arc<str>,
     /// The earliest deadline of all requests.
     deadline: Option<Instant>,
@@ -103,7 +103,7 @@ pub(super) struct Cancelled {
 
 impl CellState {
     /// Sets the reason for termination, unless the process is being terminated or has ended. The first reason counts.
-    pub(super) fn decide_end(&mut self, reason: &ExitReason) -> bool {
+    pub(crate) fn decide_end(&mut self, reason: &ExitReason) -> bool {
         let is_open = !self.is_ending();
         if is_open {
             self.life = Life::Terminated(reason.clone());
@@ -112,16 +112,16 @@ impl CellState {
     }
 
     /// Returns whether it is being terminated or has ended.
-    pub(super) const fn is_ending(&self) -> bool {
+    pub(crate) const fn is_ending(&self) -> bool {
         !matches!(self.life, Life::Alive)
     }
 
-    pub(super) const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         matches!(self.life, Life::Ended(_))
     }
 
     /// Returns the exit of the process, which has this PID, without a result.
-    pub(super) fn exit_of(&self, pid: Pid) -> Option<Exit> {
+    pub(crate) fn exit_of(&self, pid: Pid) -> Option<Exit> {
         match &self.life {
             Life::Ended(reason) => Some(Exit { pid, reason: reason.clone(), result: None }),
             Life::Alive | Life::Terminated(_) => None,
@@ -134,22 +134,22 @@ impl CellState {
         relations.timers.as_deref().map_or(0, Timers::len).saturating_add(relations.groups.len())
     }
 
-    pub(super) fn relations(&mut self) -> &mut Relations {
+    pub(crate) fn relations(&mut self) -> &mut Relations {
         self.relations.get_or_insert_default()
     }
 
     /// Returns its groups, without making room for them.
-    pub(super) fn groups(&mut self) -> Option<&mut GroupUses> {
+    pub(crate) fn groups(&mut self) -> Option<&mut GroupUses> {
         self.relations.as_deref_mut().map(|relations| &mut relations.groups)
     }
 
     /// Returns its timers, without making room for them.
-    pub(super) fn timers(&mut self) -> Option<&mut Timers> {
+    pub(crate) fn timers(&mut self) -> Option<&mut Timers> {
         self.relations.as_deref_mut().and_then(|relations| relations.timers.as_deref_mut())
     }
 
     /// Returns whether `remove` removes anything from the relations, if there are any.
-    pub(super) fn removes(&mut self, remove: impl FnOnce(&mut Relations) -> bool) -> bool {
+    pub(crate) fn removes(&mut self, remove: impl FnOnce(&mut Relations) -> bool) -> bool {
         self.relations.as_deref_mut().is_some_and(remove)
     }
 }
@@ -165,7 +165,7 @@ impl ContainingProcess for ProcessCell {
 }
 
 impl ProcessCell {
-    pub(super) fn new(
+    pub(crate) fn new(
         pid: Pid,
         (definition, host): (Arc<ProcessDefinition>, Arc<Host>),
         parent: Option<Pid>,
@@ -188,41 +188,41 @@ impl ProcessCell {
     }
 
     /// Returns the process that a context belongs to.
-    pub(super) fn of(ctx: &CallContext) -> Option<Arc<Self>> {
+    pub(crate) fn of(ctx: &CallContext) -> Option<Arc<Self>> {
         let process: Arc<dyn Any + Send + Sync> = Arc::clone(ctx.process()?) as _;
         process.downcast().ok()
     }
 
     /// Returns the process that a context belongs to, or that called the function it belongs to, directly or through others.
-    pub(super) fn containing(ctx: &CallContext) -> Option<&Self> {
+    pub(crate) fn containing(ctx: &CallContext) -> Option<&Self> {
         let process: &dyn Any = &**ctx.containing_process()?;
         process.downcast_ref()
     }
 
-    pub(super) const fn frame(&self) -> &Frame {
+    pub(crate) const fn frame(&self) -> &Frame {
         &self.frame
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, CellState> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, CellState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 
     /// Returns whether it is being terminated or has ended.
-    pub(super) fn is_terminated(&self) -> bool {
+    pub(crate) fn is_terminated(&self) -> bool {
         self.termination.has_begun()
     }
 
     /// Waits until it [is terminated](Self::is_terminated).
-    pub(super) async fn terminated(&self) {
+    pub(crate) async fn terminated(&self) {
         self.termination.begun().await;
     }
 
     /// Sets its task. Aborts the task if the process is being terminated already.
-    pub(super) fn set_task(&self, task: AbortHandle) {
+    pub(crate) fn set_task(&self, task: AbortHandle) {
         let mut state = self.state();
         match state.life {
             Life::Alive => (),
@@ -233,7 +233,7 @@ impl ProcessCell {
     }
 
     /// Terminates it and all that it owns. The first reason counts. Returns whether this was the first.
-    pub(super) fn terminate(&self, reason: ExitReason) -> bool {
+    pub(crate) fn terminate(&self, reason: ExitReason) -> bool {
         relations::terminate(self, self.state(), reason)
     }
 
@@ -246,7 +246,7 @@ impl ProcessCell {
     }
 
     /// Returns the reason for its termination.
-    pub(super) fn end_reason(&self) -> Option<ExitReason> {
+    pub(crate) fn end_reason(&self) -> Option<ExitReason> {
         match &self.state().life {
             Life::Terminated(reason) => Some(reason.clone()),
             Life::Alive | Life::Ended(_) => None,
@@ -254,12 +254,12 @@ impl ProcessCell {
     }
 
     /// Returns the reason for its cancellation.
-    pub(super) fn cancel_reason(&self) -> Option<Arc<str>> {
+    pub(crate) fn cancel_reason(&self) -> Option<Arc<str>> {
         self.state().cancelled.as_ref().map(|cancelled| Arc::clone(&cancelled.reason))
     }
 
     /// Asks it to end, and terminates it after `grace`. A further request can only shorten that. Returns whether it is alive.
-    pub(super) fn cancel(self: &Arc<Self>, reason: &Arc<str>, grace: Duration) -> bool {
+    pub(crate) fn cancel(self: &Arc<Self>, reason: &Arc<str>, grace: Duration) -> bool {
         let deadline = Instant::now().checked_add(grace);
         let is_alive = self.ask_to_end(reason, deadline);
         if !is_alive {
@@ -274,7 +274,7 @@ impl ProcessCell {
     }
 
     /// Asks it to end by a deadline at which the caller terminates it. Returns whether it is alive.
-    pub(super) fn ask_to_end(&self, reason: &Arc<str>, deadline: Option<Instant>) -> bool {
+    pub(crate) fn ask_to_end(&self, reason: &Arc<str>, deadline: Option<Instant>) -> bool {
         let mut state = self.state();
         if state.has_ended() {
             return false;
@@ -294,7 +294,7 @@ impl ProcessCell {
     }
 
     /// Returns the end of the grace period, if it was cancelled and the period has an end.
-    pub(super) fn cancel_deadline(&self) -> Option<Instant> {
+    pub(crate) fn cancel_deadline(&self) -> Option<Instant> {
         self.state().cancelled.as_ref().and_then(|cancelled| cancelled.deadline)
     }
 
@@ -319,13 +319,13 @@ impl ProcessCell {
         }
     }
 
-    pub(super) fn trap_links(&self, traps: bool) {
+    pub(crate) fn trap_links(&self, traps: bool) {
         self.state().traps_links = if traps { Traps::Failures } else { Traps::Nothing };
     }
 
     /// Delivers every linked exit as a message from now on, normal exits included. Returns the state of the process that spawned
     /// this one with a link.
-    pub(super) fn trap_exits(&self) -> LinkedStarter {
+    pub(crate) fn trap_exits(&self) -> LinkedStarter {
         let mut state = self.state();
         state.traps_links = Traps::Exits;
         let Some(relations) = &state.relations else { return LinkedStarter::None };
@@ -338,7 +338,7 @@ impl ProcessCell {
 
     /// Ends the process: releases what it has, terminates what it owned, and delivers its exit, exactly once. Receivers of the exit
     /// find its permit, its names and its groups free, and those of all that it owned.
-    pub(super) fn end(&self, exit: &Exit, is_started: bool, permit: &mut HostPermit) {
+    pub(crate) fn end(&self, exit: &Exit, is_started: bool, permit: &mut HostPermit) {
         let mut state = self.state();
         if state.has_ended() {
             return;
@@ -386,7 +386,7 @@ impl ProcessCell {
 
     /// Adds a system message to the mailbox. Terminates a process that has more of them than everything could send it at once:
     /// nothing else bounds how many a process leaves unread.
-    pub(super) fn push_system(&self, state: MutexGuard<'_, CellState>, message: Message) {
+    pub(crate) fn push_system(&self, state: MutexGuard<'_, CellState>, message: Message) {
         let capacity = self.host.mailbox_capacity();
         let pushed = self.mailbox.push_system(message, capacity).or_else(|message| {
             let most = self
@@ -438,19 +438,19 @@ pub(crate) struct ProcessCells {
 
 impl ProcessCells {
     /// Creates a table that remembers `exits` exits.
-    pub(super) fn new(exits: usize) -> Self {
+    pub(crate) fn new(exits: usize) -> Self {
         Self { alive: DashMap::default(), recent: Mutex::new(RecentExits::new(exits)) }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.alive.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.alive.is_empty()
     }
 
-    pub(super) fn insert(&self, cell: &Arc<ProcessCell>) {
+    pub(crate) fn insert(&self, cell: &Arc<ProcessCell>) {
         self.alive.insert(cell.pid.number(), Arc::clone(cell));
     }
 
@@ -460,23 +460,23 @@ impl ProcessCells {
     }
 
     /// Returns the processes, in no order.
-    pub(super) fn snapshot(&self) -> Vec<Arc<ProcessCell>> {
+    pub(crate) fn snapshot(&self) -> Vec<Arc<ProcessCell>> {
         self.alive.iter().map(|entry| Arc::clone(entry.value())).collect()
     }
 
     /// Returns a process, which may be ending.
-    pub(super) fn find(&self, pid: Pid) -> Option<Arc<ProcessCell>> {
+    pub(crate) fn find(&self, pid: Pid) -> Option<Arc<ProcessCell>> {
         let found = self.alive.get(&pid.number())?;
         (found.pid == pid).then(|| Arc::clone(&found))
     }
 
     /// Returns a process that has not ended.
-    pub(super) fn get_alive(&self, pid: Pid) -> Result<Arc<ProcessCell>, ProcessError> {
+    pub(crate) fn get_alive(&self, pid: Pid) -> Result<Arc<ProcessCell>, ProcessError> {
         self.find(pid).filter(|cell| !cell.has_ended()).ok_or_else(|| self.exit_error(pid))
     }
 
     /// Returns the error for a process that is not alive: its exit, as long as that is known.
-    pub(super) fn exit_error(&self, pid: Pid) -> ProcessError {
+    pub(crate) fn exit_error(&self, pid: Pid) -> ProcessError {
         // In this order, because an exit is remembered before its process is removed.
         let exit = self.find(pid).and_then(|cell| cell.state().exit_of(pid));
         match exit.or_else(|| self.recent_exit(pid)) {
@@ -485,12 +485,12 @@ impl ProcessCells {
         }
     }
 
-    pub(super) fn recent_exit(&self, pid: Pid) -> Option<Exit> {
+    pub(crate) fn recent_exit(&self, pid: Pid) -> Option<Exit> {
         self.recent().get(pid)
     }
 
     /// Returns the unit that spawned a process, as long as the process is known.
-    pub(super) fn parent(&self, pid: Pid) -> Option<Pid> {
+    pub(crate) fn parent(&self, pid: Pid) -> Option<Pid> {
         match self.find(pid) {
             Some(cell) => cell.parent,
             None => self.recent().parent(pid),

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::admission::Admission;
-pub(super) use self::admission::NotAdmitted;
+pub(crate) use self::admission::NotAdmitted;
 use super::policy::SpawnPolicy;
 use super::sync;
 use crate::pid::Host as HostName;
@@ -135,49 +135,49 @@ impl HostConfig {
 }
 
 /// A registered host.
-pub(super) struct Host {
-    pub(super) id: HostId,
-    pub(super) name: HostName,
-    pub(super) config: HostConfig,
-    pub(super) runtime: Handle,
+pub(crate) struct Host {
+    pub(crate) id: HostId,
+    pub(crate) name: HostName,
+    pub(crate) config: HostConfig,
+    pub(crate) runtime: Handle,
     admission: Admission,
     /// Notified when the last process of a closed host has left.
     idle: Notify,
 }
 
 /// The permit of a process to be on its host. Dropping it means that the process has left.
-pub(super) struct HostPermit {
+pub(crate) struct HostPermit {
     host: Arc<Host>,
     is_released: bool,
 }
 
 impl Host {
-    pub(super) fn new(id: HostId, node: &str, config: HostConfig, runtime: Handle) -> Self {
+    pub(crate) fn new(id: HostId, node: &str, config: HostConfig, runtime: Handle) -> Self {
         let name = HostName::named(&format!("{node}@{id}"));
         Self { id, name, config, runtime, admission: Admission::open(), idle: Notify::new() }
     }
 
     /// Returns how many messages each mailbox has room for.
-    pub(super) fn mailbox_capacity(&self) -> usize {
+    pub(crate) fn mailbox_capacity(&self) -> usize {
         self.config.mailbox.max(1)
     }
 
-    pub(super) fn admit(self: &Arc<Self>) -> Result<HostPermit, NotAdmitted> {
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<HostPermit, NotAdmitted> {
         self.admission.admit(self.config.processes)?;
         Ok(HostPermit { host: Arc::clone(self), is_released: false })
     }
 
     /// Publishes an admitted process where a stop of the host looks for it. Fails if the host has been closed meanwhile.
-    pub(super) fn publish(&self, publish: impl FnOnce()) -> Result<(), NotAdmitted> {
+    pub(crate) fn publish(&self, publish: impl FnOnce()) -> Result<(), NotAdmitted> {
         self.admission.publish(publish)
     }
 
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.admission.close();
     }
 
     /// Waits until no process is on the host, which is closed.
-    pub(super) async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
             if self.admission.is_idle() {
@@ -190,7 +190,7 @@ impl Host {
 
 impl HostPermit {
     /// Makes room for another process. The host is not idle before the permit is dropped.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         if !self.is_released {
             self.is_released = true;
             self.host.admission.release();

@@ -19,7 +19,7 @@ use super::sync::{Arc, AtomicU32, Mutex, MutexGuard, Ordering};
 use self::waiting::{Sending, WaitingSenders};
 
 /// An empty queue releases its memory if it has more than this.
-pub(super) const ROOM_KEPT: usize = 64;
+pub(crate) const ROOM_KEPT: usize = 64;
 
 /// A receiver fetches all messages at once if there are this many. Fewer are received one by one.
 const FETCHED_AT: usize = 4;
@@ -29,7 +29,7 @@ const FETCHED_AT: usize = 4;
 const MOST_OWED: u32 = 512;
 
 /// A queue of messages with many senders and one receiver. It allocates no memory before the first message.
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     /// How many messages that [take room](Message::takes_room) fit.
     capacity: u32,
     /// How many [fetched](Fetched) messages are not received yet. Changed under the lock, or by the receiver within its
@@ -43,7 +43,7 @@ pub(super) struct Mailbox {
 /// Within its batch the receiver takes them without the lock, for which it would contend with its senders. Outside of a batch they
 /// are put back first: waiting senders would not receive the room that they leave.
 #[derive(Debug, Default)]
-pub(super) struct Fetched(
+pub(crate) struct Fetched(
     // On the heap, because few processes have any, and the future of every process contains this.
     #[allow(clippy::box_collection)] Option<Box<VecDeque<Message>>>,
 );
@@ -77,7 +77,7 @@ impl MailboxState {
 
 /// A message that was not put into a mailbox.
 #[derive(Debug)]
-pub(super) enum Undelivered {
+pub(crate) enum Undelivered {
     /// The mailbox is full.
     Full(Message),
     /// The process has ended.
@@ -86,7 +86,7 @@ pub(super) enum Undelivered {
 
 impl Mailbox {
     /// Creates an empty mailbox with room for `capacity` messages, and for at most 2³² − 1.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         let state = MailboxState {
             queue: VecDeque::new(),
             held: 0,
@@ -110,7 +110,7 @@ impl Mailbox {
     }
 
     /// Returns the number of messages.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let state = self.state();
         let fetched = self.fetched.load(Ordering::Acquire);
         state.queue.len().saturating_add(usize::try_from(fetched).unwrap_or(usize::MAX))
@@ -118,17 +118,17 @@ impl Mailbox {
 
     /// Returns how many messages the queue has memory for.
     #[cfg(test)]
-    pub(super) fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.state().queue.capacity()
     }
 
     /// Returns whether the process waits for a message.
-    pub(super) fn is_waited_at(&self) -> bool {
+    pub(crate) fn is_waited_at(&self) -> bool {
         self.state().receiver.is_some()
     }
 
     /// Adds a message if there is room.
-    pub(super) fn try_send(&self, message: Message) -> Result<(), Undelivered> {
+    pub(crate) fn try_send(&self, message: Message) -> Result<(), Undelivered> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Undelivered::Closed(message));
@@ -145,7 +145,7 @@ impl Mailbox {
 
     /// Adds a system message, unless the mailbox is closed or has `most` of them. Returns the waker of the receiver, which the
     /// caller wakes once it holds no lock.
-    pub(super) fn push_system(&self, message: Message, most: usize) -> Result<Option<Waker>, Message> {
+    pub(crate) fn push_system(&self, message: Message, most: usize) -> Result<Option<Waker>, Message> {
         let mut state = self.state();
         if state.is_closed {
             return Ok(None);
@@ -159,12 +159,12 @@ impl Mailbox {
     }
 
     /// Returns the number of system messages.
-    pub(super) fn system_len(&self) -> u32 {
+    pub(crate) fn system_len(&self) -> u32 {
         self.state().system
     }
 
     /// Returns whether there are as many system messages as there is room for other messages.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(crate) fn is_crowded(&self) -> bool {
         let state = self.state();
         state.system >= self.capacity
     }
@@ -206,13 +206,13 @@ impl Mailbox {
 
     /// Adds a message as soon as there is room. The message stays where it is if the mailbox is closed, or if the future is
     /// dropped.
-    pub(super) async fn send(&self, message: &mut Option<Message>) {
+    pub(crate) async fn send(&self, message: &mut Option<Message>) {
         let mut sending = Sending::new(self, message);
         poll_fn(|waker| sending.poll(waker)).await;
     }
 
     /// Takes the oldest message.
-    pub(super) fn try_receive(&self, fetched: &mut Fetched) -> Option<Message> {
+    pub(crate) fn try_receive(&self, fetched: &mut Fetched) -> Option<Message> {
         match self.take(fetched) {
             Ok(message) => Some(message),
             Err(state) => {
@@ -228,7 +228,7 @@ impl Mailbox {
     /// Waits for a message and takes it.
     //
     // Not an `async fn`, whose future would have room for its arguments twice.
-    pub(super) fn receive<'a>(&'a self, fetched: &'a mut Fetched) -> impl Future<Output = Message> + 'a {
+    pub(crate) fn receive<'a>(&'a self, fetched: &'a mut Fetched) -> impl Future<Output = Message> + 'a {
         let mut receiving = Receiving { mailbox: self, is_waiting: false };
         let receive = poll_fn(move |waker| match receiving.mailbox.take(fetched) {
             Ok(message) => receiving.done(message),
@@ -284,7 +284,7 @@ impl Mailbox {
 
     /// Stops fetching: from now on messages are received one by one, also by several receivers in turn.
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(super) fn stop_fetching(&self) {
+    pub(crate) fn stop_fetching(&self) {
         self.state().is_fetched = false;
     }
 
@@ -298,7 +298,7 @@ impl Mailbox {
     }
 
     /// Puts messages that were fetched and not received back to the front. Drops them if the mailbox is closed.
-    pub(super) fn put_back(&self, fetched: &mut Fetched) {
+    pub(crate) fn put_back(&self, fetched: &mut Fetched) {
         let Some(mut messages) = fetched.0.take_if(|messages| !messages.is_empty()) else { return };
         let mut state = self.state();
         if state.is_closed {
@@ -351,7 +351,7 @@ impl Mailbox {
 
     /// Returns whether it [owes](WaitingSenders::owed) room to waiting senders, but less than half of all room and less than
     /// [`MOST_OWED`].
-    pub(super) fn owes_little(&self) -> bool {
+    pub(crate) fn owes_little(&self) -> bool {
         let mut state = self.state();
         self.settle(&mut state);
         let owed = state.waiting.as_ref().map_or(0, |waiting| waiting.owed);
@@ -359,7 +359,7 @@ impl Mailbox {
     }
 
     /// Frees the room that the receiver made in its batch, and wakes the senders that are [owed](WaitingSenders::owed) room.
-    pub(super) fn end_batch(&self) {
+    pub(crate) fn end_batch(&self) {
         let mut state = self.state();
         self.settle(&mut state);
         let Some(waiting) = state.waiting.as_deref_mut() else { return };
@@ -374,7 +374,7 @@ impl Mailbox {
     }
 
     /// Takes the oldest message that `is_wanted`, and leaves the others where they are.
-    pub(super) fn try_receive_where(
+    pub(crate) fn try_receive_where(
         &self,
         fetched: &mut Fetched,
         mut is_wanted: impl FnMut(&Message) -> bool,
@@ -393,7 +393,7 @@ impl Mailbox {
     }
 
     /// Waits for a message that `is_wanted`, takes it, and leaves the others where they are.
-    pub(super) async fn receive_where(
+    pub(crate) async fn receive_where(
         &self,
         fetched: &mut Fetched,
         mut is_wanted: impl FnMut(&Message) -> bool,
@@ -477,7 +477,7 @@ impl Mailbox {
     }
 
     /// Refuses messages from now on. Returns those that were not received and not fetched. Must not be called within a batch.
-    pub(super) fn close(&self) -> VecDeque<Message> {
+    pub(crate) fn close(&self) -> VecDeque<Message> {
         let mut state = self.state();
         state.is_closed = true;
         state.fetched = 0;
@@ -494,7 +494,7 @@ impl Mailbox {
     }
 
     /// Removes system messages that are no longer wanted.
-    pub(super) fn discard(&self, is_unwanted: impl Fn(&Message) -> bool) -> VecDeque<Message> {
+    pub(crate) fn discard(&self, is_unwanted: impl Fn(&Message) -> bool) -> VecDeque<Message> {
         let is_wanted = |message: &Message| message.takes_room() || !is_unwanted(message);
         let mut state = self.state();
         let (wanted, unwanted): (VecDeque<_>, VecDeque<_>) =
@@ -508,7 +508,7 @@ impl Mailbox {
 impl Fetched {
     /// Returns how many messages it has memory for.
     #[cfg(test)]
-    pub(super) fn reserved(&self) -> usize {
+    pub(crate) fn reserved(&self) -> usize {
         self.0.as_ref().map_or(0, |messages| messages.capacity())
     }
 

@@ -52,7 +52,7 @@ pub struct ProcessManager {
 /// A weak reference to a process manager, for what the functions hold.
 #[cfg(any(feature = "lua", feature = "wasm"))]
 #[derive(Clone)]
-pub(super) struct WeakManager(Weak<Inner>);
+pub(crate) struct WeakManager(Weak<Inner>);
 
 struct Inner {
     functions: Functions,
@@ -98,12 +98,12 @@ impl ProcessManager {
     }
 
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(super) fn downgrade(&self) -> WeakManager {
+    pub(crate) fn downgrade(&self) -> WeakManager {
         WeakManager(Arc::downgrade(&self.inner))
     }
 
     /// Returns whether both are clones of one manager.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
@@ -214,7 +214,7 @@ impl ProcessManager {
         self.inner.definitions.load().keys().cloned().collect()
     }
 
-    pub(super) fn definition(&self, id: &EntryId) -> Option<Arc<ProcessDefinition>> {
+    pub(crate) fn definition(&self, id: &EntryId) -> Option<Arc<ProcessDefinition>> {
         self.inner.definitions.load().get(id).cloned()
     }
 
@@ -292,17 +292,17 @@ impl ProcessManager {
         stopped
     }
 
-    pub(super) fn host(&self, id: &HostId) -> Option<Arc<Host>> {
+    pub(crate) fn host(&self, id: &HostId) -> Option<Arc<Host>> {
         self.inner.hosts.load().get(id).cloned()
     }
 
     /// Returns whether the manager is stopping or has stopped.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.inner.is_closed.load(Ordering::Acquire)
     }
 
     /// Returns the most processes that can be alive at once.
-    pub(super) fn max_processes(&self) -> usize {
+    pub(crate) fn max_processes(&self) -> usize {
         let hosts = self.inner.hosts.load();
         hosts.values().fold(0, |most, host| most.saturating_add(host.config.processes))
     }
@@ -338,7 +338,7 @@ impl ProcessManager {
         is_removed
     }
 
-    pub(super) fn handlers(&self) -> Arc<Vec<Arc<dyn Lifecycle>>> {
+    pub(crate) fn handlers(&self) -> Arc<Vec<Arc<dyn Lifecycle>>> {
         self.inner.handlers.load_full()
     }
 
@@ -348,7 +348,7 @@ impl ProcessManager {
         self.inner.spawn_policy.store(Some(Arc::new(Box::new(policy))));
     }
 
-    pub(super) fn spawn_policy(&self) -> Guard<Option<Arc<Box<dyn SpawnPolicy>>>> {
+    pub(crate) fn spawn_policy(&self) -> Guard<Option<Arc<Box<dyn SpawnPolicy>>>> {
         self.inner.spawn_policy.load()
     }
 
@@ -812,28 +812,28 @@ impl ProcessManager {
 
     // Shared with the rest of the module ----------------------------------------------------------------------------
 
-    pub(super) fn config(&self) -> &ManagerConfig {
+    pub(crate) fn config(&self) -> &ManagerConfig {
         &self.inner.config
     }
 
     /// Returns the nanoseconds since it was created, which fit for five centuries.
-    pub(super) fn age(&self) -> u64 {
+    pub(crate) fn age(&self) -> u64 {
         u64::try_from(self.inner.created.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn cells(&self) -> &ProcessCells {
+    pub(crate) fn cells(&self) -> &ProcessCells {
         &self.inner.cells
     }
 
-    pub(super) fn names(&self) -> &Names {
+    pub(crate) fn names(&self) -> &Names {
         &self.inner.names
     }
 
-    pub(super) fn groups(&self) -> &Groups {
+    pub(crate) fn groups(&self) -> &Groups {
         &self.inner.groups
     }
 
-    pub(super) fn supervisor_table(&self) -> &Supervisors {
+    pub(crate) fn supervisor_table(&self) -> &Supervisors {
         &self.inner.supervisors
     }
 }
@@ -865,7 +865,7 @@ impl fmt::Debug for ProcessManager {
 #[cfg(any(feature = "lua", feature = "wasm"))]
 impl WeakManager {
     /// Returns the manager, as long as a clone or a process that is alive holds it.
-    pub(super) fn upgrade(&self) -> Option<ProcessManager> {
+    pub(crate) fn upgrade(&self) -> Option<ProcessManager> {
         self.0.upgrade().map(|inner| ProcessManager { inner })
     }
 }

@@ -1,6 +1,6 @@
 //! Names of processes: who has which, and waiting for one.
 
-pub(super) mod spawn_or_signal;
+pub(crate) mod spawn_or_signal;
 mod waiters;
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const MAX_NAME: usize = 255;
 const MAX_NAMES: usize = 64;
 
 /// The names of processes. A name belongs to one process at a time, and is free when that has ended.
-pub(super) struct Names {
+pub(crate) struct Names {
     holders: DashMap<Arc<str>, Arc<ProcessCell>, FxBuildHasher>,
     waiters: NameWaiters,
     /// Held while a process is spawned by a name.
@@ -35,7 +35,7 @@ pub(super) struct Names {
 }
 
 /// Checks whether a process can have a name. The error is what to show of an invalid one.
-pub(super) fn check(name: &str) -> Result<(), String> {
+pub(crate) fn check(name: &str) -> Result<(), String> {
     let is_valid = !name.is_empty()
         && name.len() <= MAX_NAME
         && !name.starts_with('{')
@@ -83,12 +83,12 @@ impl From<LookupError> for CallError {
 }
 
 impl Names {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { holders: DashMap::default(), waiters: NameWaiters::new(), spawning: KeyedMutex::default() }
     }
 
     /// Gives a process a further name.
-    pub(super) fn register(&self, name: &str, cells: &ProcessCells, pid: Pid) -> Result<(), ProcessError> {
+    pub(crate) fn register(&self, name: &str, cells: &ProcessCells, pid: Pid) -> Result<(), ProcessError> {
         check(name).map_err(|name| ProcessError::InvalidName { name })?;
         let cell = cells.get_alive(pid)?;
         let names = cell.state().relations.as_ref().map_or(0, |relations| relations.names.len());
@@ -101,7 +101,7 @@ impl Names {
     }
 
     /// Gives a process a name, or returns the process that has it. Does nothing for a process that has the name or has ended.
-    pub(super) fn claim(&self, name: &str, cell: &Arc<ProcessCell>) -> Result<(), Pid> {
+    pub(crate) fn claim(&self, name: &str, cell: &Arc<ProcessCell>) -> Result<(), Pid> {
         let name: Arc<str> = name.into();
         // The state is locked first, so that a process that ends releases the name, or has ended before.
         let mut state = cell.state();
@@ -121,13 +121,13 @@ impl Names {
     }
 
     /// Returns the process that has a name and is alive.
-    pub(super) fn holder(&self, name: &str) -> Option<Arc<ProcessCell>> {
+    pub(crate) fn holder(&self, name: &str) -> Option<Arc<ProcessCell>> {
         let holder = self.holders.get(name)?;
         (!holder.has_ended()).then(|| Arc::clone(&holder))
     }
 
     /// Returns the process that has a name. Waits for one for at most `time`.
-    pub(super) async fn lookup(
+    pub(crate) async fn lookup(
         &self,
         ctx: &CallContext,
         name: &str,
@@ -150,12 +150,12 @@ impl Names {
     }
 
     /// Takes a name from the process that has it. Returns whether one had it.
-    pub(super) fn unregister(&self, name: &str) -> bool {
+    pub(crate) fn unregister(&self, name: &str) -> bool {
         self.holder(name).is_some_and(|holder| self.unregister_from(name, &holder))
     }
 
     /// Takes a name from a process. Returns whether it had the name.
-    pub(super) fn unregister_from(&self, name: &str, holder: &ProcessCell) -> bool {
+    pub(crate) fn unregister_from(&self, name: &str, holder: &ProcessCell) -> bool {
         let mut state = holder.state();
         if let Some(relations) = &mut state.relations {
             relations.names.retain(|other| &**other != name);
@@ -164,7 +164,7 @@ impl Names {
     }
 
     /// Frees a name if this process has it.
-    pub(super) fn release(&self, name: &str, cell: &ProcessCell) -> bool {
+    pub(crate) fn release(&self, name: &str, cell: &ProcessCell) -> bool {
         self.holders.remove_if(name, |_, holder| std::ptr::eq(&raw const **holder, cell)).is_some()
     }
 }

@@ -149,7 +149,7 @@ async fn signal(
 
 /// A fair mutex for each key. A key takes memory only while a caller holds its mutex or waits for it.
 #[derive(Default)]
-pub(super) struct KeyedMutex(Mutex<HashMap<Arc<str>, CountedMutex, FxBuildHasher>>);
+pub(crate) struct KeyedMutex(Mutex<HashMap<Arc<str>, CountedMutex, FxBuildHasher>>);
 
 #[derive(Default)]
 struct CountedMutex {
@@ -159,14 +159,14 @@ struct CountedMutex {
 }
 
 /// A place in the queue for the mutex of a key. Dropping it leaves the queue, or releases the mutex.
-pub(super) struct KeyedWaiter<'a> {
+pub(crate) struct KeyedWaiter<'a> {
     mutexes: &'a KeyedMutex,
     key: Arc<str>,
     mutex: Arc<sync::Mutex<()>>,
 }
 
 impl KeyedMutex {
-    pub(super) fn waiter(&self, key: &str) -> KeyedWaiter<'_> {
+    pub(crate) fn waiter(&self, key: &str) -> KeyedWaiter<'_> {
         let key: Arc<str> = key.into();
         let mut mutexes = self.mutexes();
         let counted = mutexes.entry(Arc::clone(&key)).or_default();
@@ -185,7 +185,7 @@ impl KeyedWaiter<'_> {
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue.
-    pub(super) async fn lock(&self) -> sync::MutexGuard<'_, ()> {
+    pub(crate) async fn lock(&self) -> sync::MutexGuard<'_, ()> {
         self.mutex.lock().await
     }
 }

@@ -18,61 +18,61 @@ use crate::pid::Pid;
 use crate::process::Spawn;
 
 /// The place of a child in the start order. It is never reused.
-pub(super) type Key = u64;
+pub(crate) type Key = u64;
 
 /// The new keys of children, by their old keys.
-pub(super) type Rekeyed = HashMap<Key, Key, FxBuildHasher>;
+pub(crate) type Rekeyed = HashMap<Key, Key, FxBuildHasher>;
 
 /// The children, by place, id and process.
 #[derive(Default)]
-pub(super) struct ChildTable {
+pub(crate) struct ChildTable {
     next: Key,
     in_order: BTreeMap<Key, Child>,
     by_id: HashMap<Arc<str>, Key, FxBuildHasher>,
     by_pid: HashMap<Pid, Key, FxBuildHasher>,
 }
 
-pub(super) struct Child {
-    pub(super) id: Arc<str>,
-    pub(super) restart: Restart,
-    pub(super) shutdown: Shutdown,
-    pub(super) origin: Origin,
-    pub(super) parent: Parent,
-    pub(super) phase: ChildPhase,
+pub(crate) struct Child {
+    pub(crate) id: Arc<str>,
+    pub(crate) restart: Restart,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) origin: Origin,
+    pub(crate) parent: Parent,
+    pub(crate) phase: ChildPhase,
     /// Whether it was added and has not been started. It is removed if it does not start.
-    pub(super) is_added: bool,
+    pub(crate) is_added: bool,
     /// Whether it is down because its code is quarantined.
-    pub(super) is_quarantined: bool,
+    pub(crate) is_quarantined: bool,
     /// The number of its starts.
-    pub(super) starts: u64,
+    pub(crate) starts: u64,
     /// The number of its failures in a row.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// Why and since when it was down the last time.
-    pub(super) last: Option<(DownReason, Instant)>,
+    pub(crate) last: Option<(DownReason, Instant)>,
     /// The callers that wait for its start.
-    pub(super) starting: Vec<Reply<StartedChild>>,
+    pub(crate) starting: Vec<Reply<StartedChild>>,
     /// The callers that wait for its removal. It is to be removed if there are any.
-    pub(super) removing: Vec<Reply<()>>,
+    pub(crate) removing: Vec<Reply<()>>,
 }
 
 /// The origin of a child's process.
-pub(super) enum Origin {
+pub(crate) enum Origin {
     Spec(Box<Spawn>),
     /// The specification of a dynamic supervisor.
     Dynamic(Box<Dynamic>),
 }
 
 /// A child of a dynamic supervisor.
-pub(super) struct Dynamic {
-    pub(super) child: DynamicChild,
+pub(crate) struct Dynamic {
+    pub(crate) child: DynamicChild,
     /// The unit that started it.
-    pub(super) starter: Option<Pid>,
+    pub(crate) starter: Option<Pid>,
     /// Its own restarts, if it was started by a guest, whose failures must not end the supervisor.
-    pub(super) own_restarts: Option<RestartCounter>,
+    pub(crate) own_restarts: Option<RestartCounter>,
 }
 
 /// The unit whose frame the frame of a child inherits from, at each start.
-pub(super) enum Parent {
+pub(crate) enum Parent {
     Supervisor,
     /// The unit that added it. `None` for a root context.
     Other(Option<Frame>),
@@ -80,7 +80,7 @@ pub(super) enum Parent {
 
 /// The phase of a child's process.
 #[derive(Clone, Copy)]
-pub(super) enum ChildPhase {
+pub(crate) enum ChildPhase {
     Running {
         pid: Pid,
         since: Instant,
@@ -96,38 +96,38 @@ pub(super) enum ChildPhase {
 }
 
 /// A child's process that has ended.
-pub(super) struct EndedChild {
+pub(crate) struct EndedChild {
     /// The time of its start.
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
     /// Whether its supervisor had asked it to end.
-    pub(super) was_stopping: bool,
+    pub(crate) was_stopping: bool,
 }
 
 impl ChildPhase {
-    pub(super) const fn pid(self) -> Option<Pid> {
+    pub(crate) const fn pid(self) -> Option<Pid> {
         match self {
             Self::Running { pid, .. } | Self::Stopping { pid, .. } => Some(pid),
             Self::Down => None,
         }
     }
 
-    pub(super) const fn is_down(self) -> bool {
+    pub(crate) const fn is_down(self) -> bool {
         matches!(self, Self::Down)
     }
 }
 
 impl Child {
-    pub(super) const fn is_dynamic(&self) -> bool {
+    pub(crate) const fn is_dynamic(&self) -> bool {
         matches!(self.origin, Origin::Dynamic(_))
     }
 
     /// Returns whether it is a dynamic child that `unit` started.
-    pub(super) fn is_started_by(&self, unit: Pid) -> bool {
+    pub(crate) fn is_started_by(&self, unit: Pid) -> bool {
         matches!(&self.origin, Origin::Dynamic(dynamic) if dynamic.starter == Some(unit))
     }
 
     /// Applies a changed specification to a dynamic child, from its next exit on.
-    pub(super) fn take_rules(&mut self, template: &ChildSpec) {
+    pub(crate) fn take_rules(&mut self, template: &ChildSpec) {
         if let Origin::Dynamic(dynamic) = &self.origin {
             self.restart = dynamic.child.restart.unwrap_or(template.restart);
             self.shutdown = template.shutdown;
@@ -153,13 +153,13 @@ impl Child {
     }
 
     /// Creates a child of a dynamic supervisor.
-    pub(super) fn dynamic(id: Arc<str>, spec: &DynamicSpec, dynamic: Dynamic, parent: Parent) -> Self {
+    pub(crate) fn dynamic(id: Arc<str>, spec: &DynamicSpec, dynamic: Dynamic, parent: Parent) -> Self {
         let ChildSpec { restart, shutdown, .. } = spec.template;
         let restart = dynamic.child.restart.unwrap_or(restart);
         Self::new(id, (restart, shutdown), Origin::Dynamic(Box::new(dynamic)), parent)
     }
 
-    pub(super) fn info(&self, is_recovering: bool) -> ChildInfo {
+    pub(crate) fn info(&self, is_recovering: bool) -> ChildInfo {
         let state = match self.phase {
             ChildPhase::Running { .. } => ChildState::Running,
             ChildPhase::Stopping { .. } => ChildState::Stopping,
@@ -181,7 +181,7 @@ impl Child {
     }
 
     /// Replies to the callers that wait for its start.
-    pub(super) fn reply_started(&mut self, outcome: &Result<StartedChild, ControlError>) {
+    pub(crate) fn reply_started(&mut self, outcome: &Result<StartedChild, ControlError>) {
         for reply in self.starting.drain(..) {
             let _ = reply.send(outcome.clone());
         }
@@ -190,12 +190,12 @@ impl Child {
 
 impl ChildTable {
     /// Adds a child after the others. Returns `None` if its id is taken.
-    pub(super) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
+    pub(crate) fn add(&mut self, spec: ChildSpec, parent: Parent) -> Option<Key> {
         let ChildSpec { id, spawn, restart, shutdown } = spec;
         self.insert(Child::new(id, (restart, shutdown), Origin::Spec(Box::new(spawn)), parent))
     }
 
-    pub(super) fn insert(&mut self, child: Child) -> Option<Key> {
+    pub(crate) fn insert(&mut self, child: Child) -> Option<Key> {
         if self.by_id.contains_key(&child.id) {
             return None;
         }
@@ -207,7 +207,7 @@ impl ChildTable {
     }
 
     /// Removes a child, and replies to all callers that wait for it.
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(crate) fn remove(&mut self, key: Key) {
         let Some(mut child) = self.in_order.remove(&key) else { return };
         self.by_id.remove(&child.id);
         if let Some(pid) = child.phase.pid() {
@@ -219,28 +219,28 @@ impl ChildTable {
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut Child> {
         self.in_order.get_mut(&key)
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&Child> {
+    pub(crate) fn get(&self, key: Key) -> Option<&Child> {
         self.in_order.get(&key)
     }
 
-    pub(super) fn is_down(&self, key: Key) -> bool {
+    pub(crate) fn is_down(&self, key: Key) -> bool {
         self.in_order.get(&key).is_none_or(|child| child.phase.is_down())
     }
 
-    pub(super) fn find(&self, id: &str) -> Option<Key> {
+    pub(crate) fn find(&self, id: &str) -> Option<Key> {
         self.by_id.get(id).copied()
     }
 
-    pub(super) fn find_process(&self, pid: Pid) -> Option<Key> {
+    pub(crate) fn find_process(&self, pid: Pid) -> Option<Key> {
         self.by_pid.get(&pid).copied()
     }
 
     /// Notes that a child was started.
-    pub(super) fn started(&mut self, key: Key, pid: Pid, now: Instant) {
+    pub(crate) fn started(&mut self, key: Key, pid: Pid, now: Instant) {
         let Some(child) = self.in_order.get_mut(&key) else { return };
         child.phase = ChildPhase::Running { pid, since: now };
         child.starts += 1;
@@ -252,7 +252,7 @@ impl ChildTable {
     }
 
     /// Notes that a process has ended. Returns its child, which is down now.
-    pub(super) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, EndedChild)> {
+    pub(crate) fn ended(&mut self, pid: Pid) -> Option<(Key, &mut Child, EndedChild)> {
         let key = self.by_pid.remove(&pid)?;
         let child = self.in_order.get_mut(&key)?;
         let ended = match child.phase {
@@ -266,7 +266,7 @@ impl ChildTable {
 
     /// Puts the children with these ids first, in this order, and keeps the order of the others after them. Returns all new keys, or
     /// none if the order is unchanged.
-    pub(super) fn arrange(&mut self, ids: &[Arc<str>]) -> Rekeyed {
+    pub(crate) fn arrange(&mut self, ids: &[Arc<str>]) -> Rekeyed {
         let mut order: Vec<Key> = ids.iter().filter_map(|id| self.find(id)).collect();
         let mut is_placed = HashSet::with_hasher(FxBuildHasher);
         order.retain(|&key| is_placed.insert(key));
@@ -290,28 +290,28 @@ impl ChildTable {
     }
 
     /// Returns the children in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Child)> {
         self.in_order.iter().map(|(&key, child)| (key, child))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Child> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Child> {
         self.in_order.values_mut()
     }
 
     /// Returns the keys in order, from `first` on.
-    pub(super) fn keys_from(&self, first: Key) -> impl Iterator<Item = Key> {
+    pub(crate) fn keys_from(&self, first: Key) -> impl Iterator<Item = Key> {
         self.in_order.range(first..).map(|(&key, _)| key)
     }
 
-    pub(super) fn last(&self) -> Option<Key> {
+    pub(crate) fn last(&self) -> Option<Key> {
         self.in_order.last_key_value().map(|(&key, _)| key)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.in_order.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.in_order.is_empty()
     }
 }

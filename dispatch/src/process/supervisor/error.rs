@@ -171,7 +171,7 @@ impl fmt::Display for ControlError {
             Self::Dynamic => f.write_str("the supervisor is dynamic; start children with `start_child`"),
             Self::NotDynamic => f.write_str("the supervisor is not dynamic; add children with `add`"),
             Self::TooManyChildren { limit } => {
-                write!(f, "the supervisor has reached its limit of {limit} children (`max_children`)")
+                write!(f, "the supervisor has reached its child limit of {limit} (`max_children`)")
             }
             Self::NotGranted { host } => {
                 write!(f, "not allowed to spawn processes on `{host}`; grant it by the option `spawn`")

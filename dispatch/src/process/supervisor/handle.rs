@@ -20,10 +20,10 @@ use crate::process::{EntryId, SpawnError};
 const MAX_COMMANDS: usize = 64;
 
 /// The sender of the reply to a command.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ControlError>>;
 
 /// A command for a supervisor.
-pub(super) enum Command {
+pub(crate) enum Command {
     Children(Reply<Vec<ChildInfo>>),
     Add(Box<ChildSpec>, Parent, Reply<StartedChild>),
     Remove(RemoveChild, Reply<()>),
@@ -35,7 +35,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    pub(super) fn refuse(self, error: &ControlError) {
+    pub(crate) fn refuse(self, error: &ControlError) {
         // The caller may have given up.
         match self {
             Self::Children(reply) => _ = reply.send(Err(error.clone())),
@@ -64,7 +64,7 @@ pub struct SupervisorHandle {
 }
 
 impl SupervisorHandle {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { running: Arc::new(watch::Sender::default()), chosen: None }
     }
 
@@ -210,7 +210,7 @@ impl SupervisorHandle {
 
     /// Starts a child for a script or a component that is not trusted.
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(in crate::process) async fn start_child_of_guest(
+    pub(crate) async fn start_child_of_guest(
         &self,
         ctx: &CallContext,
         child: DynamicChild,
@@ -244,7 +244,7 @@ impl SupervisorHandle {
 
     /// Stops a child for a script or a component. `guest` is the unit that has to have started the child. `None` if it is trusted.
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(in crate::process) async fn stop_child_of_guest(
+    pub(crate) async fn stop_child_of_guest(
         &self,
         guest: Option<Pid>,
         child: ChildRef,
@@ -357,7 +357,7 @@ impl SupervisorHandle {
 
     /// Registers a running process of the supervisor until the returned receiver is dropped. `of_entry` is the handle for all
     /// supervisors that are registered by the same id.
-    pub(super) fn register(&self, pid: Pid, of_entry: Self) -> CommandReceiver {
+    pub(crate) fn register(&self, pid: Pid, of_entry: Self) -> CommandReceiver {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let handles = [self.clone(), of_entry];
         for handle in &handles {
@@ -386,7 +386,7 @@ impl fmt::Debug for SupervisorHandle {
 }
 
 /// Receives the commands for a process of a supervisor.
-pub(super) struct CommandReceiver {
+pub(crate) struct CommandReceiver {
     pid: Pid,
     handles: [SupervisorHandle; 2],
     commands: mpsc::Receiver<Command>,
@@ -396,7 +396,7 @@ impl CommandReceiver {
     /// # Cancel safety
     ///
     /// If the future is dropped, no command was taken.
-    pub(super) async fn next(&mut self) -> Command {
+    pub(crate) async fn next(&mut self) -> Command {
         match self.commands.recv().await {
             Some(command) => command,
             // A sender is in the handle.
@@ -416,24 +416,24 @@ impl Drop for CommandReceiver {
 /// The handles of supervisors, by the id that they are registered as. A handle addresses every process of its id, whichever version of
 /// the supervisor that was spawned from. It stays when the supervisor is unregistered.
 #[derive(Default)]
-pub(in crate::process) struct Supervisors(Mutex<BTreeMap<EntryId, SupervisorHandle>>);
+pub(crate) struct Supervisors(Mutex<BTreeMap<EntryId, SupervisorHandle>>);
 
 impl Supervisors {
     fn handles(&self) -> MutexGuard<'_, BTreeMap<EntryId, SupervisorHandle>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::process) fn get(&self, id: &EntryId) -> Option<SupervisorHandle> {
+    pub(crate) fn get(&self, id: &EntryId) -> Option<SupervisorHandle> {
         self.handles().get(id).cloned()
     }
 
     /// Returns the handle for an id, which is that of a supervisor.
-    pub(in crate::process) fn get_or_add(&self, id: &EntryId) -> SupervisorHandle {
+    pub(crate) fn get_or_add(&self, id: &EntryId) -> SupervisorHandle {
         self.handles().entry(id.clone()).or_insert_with(SupervisorHandle::new).clone()
     }
 
     /// Returns the supervisors of which processes run, sorted by id.
-    pub(in crate::process) fn running(&self) -> Vec<(EntryId, SupervisorHandle)> {
+    pub(crate) fn running(&self) -> Vec<(EntryId, SupervisorHandle)> {
         let handles = self.handles();
         let running = handles.iter().filter(|(_, handle)| !handle.running().is_empty());
         running.map(|(id, handle)| (id.clone(), handle.clone())).collect()
@@ -451,26 +451,26 @@ pub struct StartedChild {
 }
 
 /// The unit that starts a child of a dynamic supervisor.
-pub(super) struct ChildStarter {
+pub(crate) struct ChildStarter {
     /// The frame that the child's frame inherits from.
-    pub(super) frame: Option<Frame>,
-    pub(super) unit: Option<Pid>,
+    pub(crate) frame: Option<Frame>,
+    pub(crate) unit: Option<Pid>,
     /// Set if it is a script or a component that is not trusted.
-    pub(super) guest: Option<CallContext>,
+    pub(crate) guest: Option<CallContext>,
 }
 
 impl ChildStarter {
-    pub(super) fn native(ctx: &CallContext) -> Self {
+    pub(crate) fn native(ctx: &CallContext) -> Self {
         Self { frame: ctx.parent().cloned(), unit: ctx.unit(), guest: None }
     }
 
     #[cfg(any(feature = "lua", feature = "wasm"))]
-    pub(super) fn guest(ctx: &CallContext) -> Self {
+    pub(crate) fn guest(ctx: &CallContext) -> Self {
         Self { guest: Some(ctx.clone()), ..Self::native(ctx) }
     }
 
     /// Refuses a guest that may not spawn processes on the host of the children.
-    pub(super) fn check(&self, spec: &DynamicSpec) -> Result<(), ControlError> {
+    pub(crate) fn check(&self, spec: &DynamicSpec) -> Result<(), ControlError> {
         let host = &spec.template.spawn.host;
         match &self.guest {
             Some(ctx) if !may_spawn(ctx, host) => Err(ControlError::NotGranted { host: host.clone() }),
@@ -480,21 +480,21 @@ impl ChildStarter {
 }
 
 /// A request to remove a child.
-pub(super) struct RemoveChild {
-    pub(super) child: ChildRef,
+pub(crate) struct RemoveChild {
+    pub(crate) child: ChildRef,
     /// The requesting unit if it is a guest, which has to have started the child.
-    pub(super) guest: Option<Pid>,
+    pub(crate) guest: Option<Pid>,
 }
 
 /// A reference to a child.
-pub(in crate::process) enum ChildRef {
+pub(crate) enum ChildRef {
     Id(Arc<str>),
     Process(Pid),
 }
 
 impl ChildRef {
     /// Returns the error for an unknown child.
-    pub(in crate::process) fn unknown(self) -> ControlError {
+    pub(crate) fn unknown(self) -> ControlError {
         match self {
             Self::Id(id) => ControlError::UnknownChild { id },
             Self::Process(pid) => ControlError::UnknownProcess { pid },

@@ -155,8 +155,8 @@ use serde::{Deserialize, Serialize};
 pub use self::children::{ChildInfo, ChildState, LastExit};
 pub use self::error::{ControlError, DownReason, SpecError, TooManyRestarts};
 #[cfg(any(feature = "lua", feature = "wasm"))]
-pub(super) use self::handle::ChildRef;
-pub(super) use self::handle::Supervisors;
+pub(crate) use self::handle::ChildRef;
+pub(crate) use self::handle::Supervisors;
 pub use self::handle::{StartedChild, SupervisorHandle};
 pub use self::restarts::RestartPolicy;
 pub use self::spec::{ChildSpec, DynamicChild, DynamicSpec, Restart, Shutdown};

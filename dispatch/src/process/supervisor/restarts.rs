@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::error::SpecError;
@@ -10,7 +11,7 @@ use crate::backoff::Backoff;
 
 /// How often a supervisor restarts its children, and how long it waits before each restart.
 ///
-/// The default is 3 restarts within 5 seconds, with the default [`Backoff`].
+/// The default is 3 restarts within 5 seconds, with the default [`Backoff`]. In its serialised form durations are text such as `"5s"`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,12 +23,14 @@ use crate::backoff::Backoff;
 ///     .with_backoff(Backoff::new(Duration::from_millis(50), Duration::from_secs(2)));
 /// assert_eq!((policy.restarts, policy.window), (10, Duration::from_secs(60)));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RestartPolicy {
     /// The most restarts within [`window`](Self::window). The supervisor gives up after more of them.
     pub restarts: u32,
     /// The time in which restarts are counted.
+    #[serde(with = "humantime_serde")]
     pub window: Duration,
     /// The delay before each restart.
     pub backoff: Backoff,
@@ -55,7 +58,7 @@ impl RestartPolicy {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
         if self.window.is_zero() {
             return Err(SpecError::ZeroWindow);
         }
@@ -65,11 +68,11 @@ impl RestartPolicy {
 
 /// Counts restarts within the window of a policy.
 #[derive(Debug, Default)]
-pub(super) struct RestartCounter(VecDeque<Instant>);
+pub(crate) struct RestartCounter(VecDeque<Instant>);
 
 impl RestartCounter {
     /// Counts a restart. Returns how many there were within the window, if these are too many.
-    pub(super) fn add(&mut self, now: Instant, policy: &RestartPolicy) -> Option<usize> {
+    pub(crate) fn add(&mut self, now: Instant, policy: &RestartPolicy) -> Option<usize> {
         while self.0.front().is_some_and(|&then| now.duration_since(then) > policy.window) {
             self.0.pop_front();
         }
@@ -84,6 +87,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_policy_is_read_back_as_it_was_written() {
+        let never = Backoff::new(Duration::from_millis(50), Duration::MAX).with_jitter(0.5);
+        let policy = RestartPolicy::default().with_intensity(7, Duration::from_mins(1)).with_backoff(never);
+        let written = serde_json::to_value(policy).unwrap();
+        assert_eq!(written["window"], "1m");
+        assert_eq!(serde_json::from_value::<RestartPolicy>(written).unwrap(), policy);
+        let error = serde_json::from_str::<RestartPolicy>(r#"{ "intensity": 3 }"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `intensity`"), "{error}");
+    }
 
     proptest! {
         #[test]

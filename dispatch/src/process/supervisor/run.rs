@@ -34,7 +34,7 @@ const SHUTS_DOWN: &str = "its supervisor is shutting down";
 const BATCH: usize = 256;
 
 /// The state of a running supervisor.
-pub(super) struct Run<'a> {
+pub(crate) struct Run<'a> {
     supervisor: &'a Supervisor,
     strategy: Strategy,
     restart_policy: RestartPolicy,
@@ -58,7 +58,7 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(supervisor: &'a Supervisor, ctx: ProcessContext) -> Self {
+    pub(crate) fn new(supervisor: &'a Supervisor, ctx: ProcessContext) -> Self {
         let (strategy, dynamic) = match &supervisor.children {
             InitialChildren::Static(strategy, _) => (*strategy, None),
             InitialChildren::Dynamic(spec) => (Strategy::OneForOne, Some(DynamicSpec::clone(spec))),
@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<Payload, CallError> {
+    pub(crate) async fn run(mut self) -> Result<Payload, CallError> {
         self.boot();
         let is_up = self.ending.is_none();
         let mut commands = is_up.then(|| self.register());

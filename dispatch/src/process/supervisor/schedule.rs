@@ -11,18 +11,18 @@ use super::children::{Key, Rekeyed};
 
 /// The time at which a child is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
+pub(crate) enum Due {
     At(Instant),
     /// Later than any time that can be represented.
     Never,
 }
 
 impl Due {
-    pub(super) fn after(now: Instant, delay: Duration) -> Self {
+    pub(crate) fn after(now: Instant, delay: Duration) -> Self {
         now.checked_add(delay).map_or(Self::Never, Self::At)
     }
 
-    pub(super) fn time(self) -> Option<Instant> {
+    pub(crate) fn time(self) -> Option<Instant> {
         match self {
             Self::At(time) => Some(time),
             Self::Never => None,
@@ -32,33 +32,33 @@ impl Due {
 
 /// Times of children, found by child and by time. No operation but [`keys`](Self::keys) and [`rekey`](Self::rekey) visits all of them.
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     times: HashMap<Key, Due, FxBuildHasher>,
     in_time: BTreeSet<(Due, Key)>,
 }
 
 impl Schedule {
     /// Adds a child, or sets its time.
-    pub(super) fn set(&mut self, key: Key, due: Due) {
+    pub(crate) fn set(&mut self, key: Key, due: Due) {
         if let Some(other) = self.times.insert(key, due) {
             self.in_time.remove(&(other, key));
         }
         self.in_time.insert((due, key));
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(crate) fn remove(&mut self, key: Key) {
         if let Some(due) = self.times.remove(&key) {
             self.in_time.remove(&(due, key));
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.in_time.clear();
     }
 
     /// Replaces the keys of children.
-    pub(super) fn rekey(&mut self, keys: &Rekeyed) {
+    pub(crate) fn rekey(&mut self, keys: &Rekeyed) {
         let times = mem::take(&mut self.times);
         self.in_time.clear();
         for (key, due) in times {
@@ -66,32 +66,32 @@ impl Schedule {
         }
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<Due> {
+    pub(crate) fn get(&self, key: Key) -> Option<Due> {
         self.times.get(&key).copied()
     }
 
-    pub(super) fn first(&self) -> Option<Due> {
+    pub(crate) fn first(&self) -> Option<Due> {
         self.in_time.first().map(|&(due, _)| due)
     }
 
-    pub(super) fn last(&self) -> Option<Due> {
+    pub(crate) fn last(&self) -> Option<Due> {
         self.in_time.last().map(|&(due, _)| due)
     }
 
     /// Returns the children that are due, the earliest first.
-    pub(super) fn due(&self, now: Instant) -> Vec<Key> {
+    pub(crate) fn due(&self, now: Instant) -> Vec<Key> {
         self.in_time.range(..=(Due::At(now), Key::MAX)).map(|&(_, key)| key).collect()
     }
 
     /// Returns all children in order.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         let mut keys: Vec<_> = self.times.keys().copied().collect();
         keys.sort_unstable();
         keys
     }
 
     /// Makes all children due that are later than `now`.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(crate) fn hurry(&mut self, now: Instant) {
         while let Some(&(due, key)) = self.in_time.last()
             && due > Due::At(now)
         {
@@ -102,7 +102,7 @@ impl Schedule {
 
 /// The children to be restarted, each not before its time. They have to be down first.
 #[derive(Debug, Default)]
-pub(super) struct Recovering {
+pub(crate) struct Recovering {
     /// The children whose processes have not ended.
     up: BTreeMap<Key, Due>,
     down: Schedule,
@@ -110,7 +110,7 @@ pub(super) struct Recovering {
 
 impl Recovering {
     /// Adds a child, or sets its time.
-    pub(super) fn set(&mut self, key: Key, is_down: bool, due: Due) {
+    pub(crate) fn set(&mut self, key: Key, is_down: bool, due: Due) {
         if is_down {
             self.down.set(key, due);
         } else {
@@ -119,54 +119,54 @@ impl Recovering {
     }
 
     /// Notes that the process of a child has ended. Returns whether the child is to be restarted.
-    pub(super) fn ended(&mut self, key: Key) -> bool {
+    pub(crate) fn ended(&mut self, key: Key) -> bool {
         if let Some(due) = self.up.remove(&key) {
             self.down.set(key, due);
         }
         self.contains(key)
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(crate) fn remove(&mut self, key: Key) {
         self.up.remove(&key);
         self.down.remove(key);
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.up.clear();
         self.down.clear();
     }
 
     /// Replaces the keys of children.
-    pub(super) fn rekey(&mut self, keys: &Rekeyed) {
+    pub(crate) fn rekey(&mut self, keys: &Rekeyed) {
         let up = mem::take(&mut self.up);
         self.up = up.into_iter().map(|(key, due)| (keys.get(&key).copied().unwrap_or(key), due)).collect();
         self.down.rekey(keys);
     }
 
-    pub(super) fn contains(&self, key: Key) -> bool {
+    pub(crate) fn contains(&self, key: Key) -> bool {
         self.get(key).is_some()
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<Due> {
+    pub(crate) fn get(&self, key: Key) -> Option<Due> {
         self.up.get(&key).copied().or_else(|| self.down.get(key))
     }
 
     /// Returns the last child that is not down yet.
-    pub(super) fn last_up(&self) -> Option<Key> {
+    pub(crate) fn last_up(&self) -> Option<Key> {
         self.up.last_key_value().map(|(&key, _)| key)
     }
 
-    pub(super) const fn down(&self) -> &Schedule {
+    pub(crate) const fn down(&self) -> &Schedule {
         &self.down
     }
 
     /// Returns when all can be started. `None` if one is not down yet.
-    pub(super) fn all_due(&self) -> Option<Due> {
+    pub(crate) fn all_due(&self) -> Option<Due> {
         if self.up.is_empty() { self.down.last() } else { None }
     }
 
     /// Makes all of them due.
-    pub(super) fn hurry(&mut self, now: Instant) {
+    pub(crate) fn hurry(&mut self, now: Instant) {
         self.up.values_mut().for_each(|due| *due = Due::At(now).min(*due));
         self.down.hurry(now);
     }

@@ -28,10 +28,10 @@ use crate::process::{ExitReason, Spawn};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ChildSpec {
-    pub(super) id: Arc<str>,
-    pub(super) spawn: Spawn,
-    pub(super) restart: Restart,
-    pub(super) shutdown: Shutdown,
+    pub(crate) id: Arc<str>,
+    pub(crate) spawn: Spawn,
+    pub(crate) restart: Restart,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl ChildSpec {
@@ -202,9 +202,9 @@ impl fmt::Display for Shutdown {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct DynamicSpec {
-    pub(super) template: ChildSpec,
-    pub(super) max_children: usize,
-    pub(super) restart_policy: RestartPolicy,
+    pub(crate) template: ChildSpec,
+    pub(crate) max_children: usize,
+    pub(crate) restart_policy: RestartPolicy,
 }
 
 impl DynamicSpec {
@@ -227,7 +227,7 @@ impl DynamicSpec {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), SpecError> {
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
         if self.template.id.is_empty() {
             return Err(SpecError::EmptyId);
         }
@@ -235,7 +235,7 @@ impl DynamicSpec {
     }
 
     /// Returns the process of a child.
-    pub(super) fn spawn(&self, child: &DynamicChild) -> Spawn {
+    pub(crate) fn spawn(&self, child: &DynamicChild) -> Spawn {
         let mut spawn = self.template.spawn.clone();
         if let Some(payload) = &child.payload {
             spawn.payload = payload.clone();
@@ -254,10 +254,10 @@ impl DynamicSpec {
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct DynamicChild {
-    pub(super) payload: Option<Payload>,
-    pub(super) options: Options,
-    pub(super) name: Option<String>,
-    pub(super) restart: Option<Restart>,
+    pub(crate) payload: Option<Payload>,
+    pub(crate) options: Options,
+    pub(crate) name: Option<String>,
+    pub(crate) restart: Option<Restart>,
 }
 
 impl DynamicChild {

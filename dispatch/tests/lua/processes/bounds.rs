@@ -211,7 +211,7 @@ async fn what_was_not_sent_is_not_kept_behind_the_failure() {
     let signal =
         "process.spawn_or_signal { host = 'app:host', entry = 'app:run', name = 'full', messages = { 2 } }";
     for (sends, words) in [
-        (signal, "has the name, and was not sent the messages: its mailbox is full, with 1 messages"),
+        (signal, "has the name, and did not receive the messages: its mailbox is full, with 1 messages"),
         ("process.send('full', 2)", "its mailbox is full, with 1 messages"),
     ] {
         let error = world.failed(&format!("{full} {sends}")).await;
@@ -244,8 +244,8 @@ async fn what_a_function_of_the_module_does_not_take_is_refused_by_its_name() {
 async fn what_was_not_started_is_told_once() {
     let world = World::new();
     let error = world.failed("process.spawn { host = 'app:host', entry = 'app:nothing' }").await;
-    assert_eq!(error.to_string().matches("the process was not started").count(), 1, "{error}");
+    assert_eq!(error.to_string().matches("the process was not spawned").count(), 1, "{error}");
     let pid = world.start("app:run");
     let exit = world.exit(pid).await;
-    assert_eq!(exit.reason.to_string().matches("the process was not started").count(), 1, "{}", exit.reason);
+    assert_eq!(exit.reason.to_string().matches("the process was not spawned").count(), 1, "{}", exit.reason);
 }

@@ -138,7 +138,7 @@ async fn a_script_replies_once_and_learns_whether_that_was_in_time() {
     assert!(matches!(late, Err(ProcessCallError::Deadline { .. })), "{late:?}");
     world.processes.send(&world.root, pid, json!(0)).await.unwrap();
     let exit = within("the exit", exit).await;
-    let second = "the call has its reply already";
+    let second = "the call already has a reply";
     let said = json!([true, true, false, second, true, false, false, second, true]);
     assert_eq!(exit.result.as_deref(), Some(&said.into()), "{:?}", exit.reason);
 }

@@ -59,7 +59,7 @@ async fn a_script_starts_children_and_stops_those_that_it_started() {
         pid = other.pid,
         id = other.id,
     );
-    let unknown = "not_found: the supervisor `app:pool` has no such child that was started here";
+    let unknown = "not_found: supervisor `app:pool` has no such child that was started by this unit";
     let expected = json!(["room#2", "room#3", "own", true, true, [unknown, unknown, unknown, unknown]]);
     assert_eq!(world.ran(&source).await, expected);
     assert_eq!(handle.children().await.unwrap().len(), 1, "that of others goes on");
@@ -85,7 +85,7 @@ async fn a_script_starts_children_only_where_it_may_start_processes() {
     pool(&world, "app:other").await;
     let source = "local ok, failure = pcall(process.start_child, 'app:pool')
                   return ok or failure.kind .. ': ' .. failure.message";
-    let denied = "denied: not allowed to start processes on `app:other`; grant it by the option `spawn`";
+    let denied = "denied: not allowed to spawn processes on `app:other`; grant it by the option `spawn`";
     assert_eq!(world.ran(source).await, denied);
     world.function("app:try", source);
     let called = world.root.call(Task::new("app:try".parse().unwrap())).await.unwrap();
@@ -140,7 +140,7 @@ async fn a_script_waits_for_a_supervisor_that_starts_but_not_for_ever() {
         .unwrap();
     let source = "local ok, failure = pcall(process.start_child, 'app:pool', { name = 'mine' })
                   return ok or failure.kind .. ': ' .. failure.message";
-    assert_eq!(world.ran(source).await, "unavailable: the supervisor `app:pool` does not run");
+    assert_eq!(world.ran(source).await, "unavailable: supervisor `app:pool` is not running");
     world.script("app:asks", source);
     let asks = world.processes.monitor(world.start("app:asks")).unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -155,8 +155,8 @@ async fn what_a_script_may_not_ask_for_is_refused_with_what_is_right() {
     let world = World::new();
     let handle = pool(&world, "app:host").await;
     for (source, kind, message) in [
-        ("process.start_child('app:pol')", "not_found", "there is no supervisor `app:pol`"),
-        ("process.start_child('app:room')", "not_found", "there is no supervisor `app:room`"),
+        ("process.start_child('app:pol')", "not_found", "unknown supervisor `app:pol`"),
+        ("process.start_child('app:room')", "not_found", "unknown supervisor `app:room`"),
         ("process.start_child('pool')", "invalid", "has no namespace"),
         ("process.start_child(5)", "invalid", "a supervisor is given by its id, such as \"app:pool\""),
         ("process.start_child('app:pool', 5)", "invalid", "a child is a table such as"),
@@ -180,7 +180,7 @@ async fn what_a_script_may_not_ask_for_is_refused_with_what_is_right() {
     let source = "for _ = 1, 3 do process.start_child('app:pool') end
                   local ok, failure = pcall(process.start_child, 'app:pool')
                   return { failure.kind, failure.message, failure.retryable }";
-    let full = json!(["exhausted", "the supervisor has as many children as `max_children` allows, 3", true]);
+    let full = json!(["exhausted", "the supervisor has reached its child limit of 3 (`max_children`)", true]);
     assert_eq!(world.ran(source).await, full);
     let children = handle.children().await.unwrap();
     assert!(

@@ -104,6 +104,6 @@ async fn a_script_cannot_fill_another_host_through_what_it_starts() {
     );
     let start = of("app:fork").with_payload(json!("app:other"));
     let said = tried(&world, start).await;
-    let expected = "denied: not allowed to start processes on `app:other`; grant it by the option `spawn`";
+    let expected = "denied: not allowed to spawn processes on `app:other`; grant it by the option `spawn`";
     assert_eq!(said, json!(expected));
 }

@@ -112,7 +112,7 @@ async fn what_is_wrong_with_a_group_is_said_in_words() {
         (
             "process.join('a') process.join('b')",
             ErrorKind::Exhausted,
-            "is in or watches 1 groups, which is the limit (`groups` of its host)",
+            "has reached its group limit of 1 (`groups` of its host)",
         ),
         (
             "process.join('a', 1)",

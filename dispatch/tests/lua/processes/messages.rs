@@ -160,8 +160,8 @@ async fn what_is_no_destination_is_refused_in_words() {
         ("process.send('{what|0x1', 1)", ErrorKind::Invalid, "is no PID"),
         ("process.send('{local@no:host|0x00001}', 1)", ErrorKind::NotFound, "there is no such host"),
         ("process.send(('x'):rep(1000), 1)", ErrorKind::Invalid, "too long"),
-        ("process.send('nobody', 1)", ErrorKind::NotFound, "there is no such process"),
-        ("process.try_send('nobody', 1)", ErrorKind::NotFound, "there is no such process"),
+        ("process.send('nobody', 1)", ErrorKind::NotFound, "unknown process"),
+        ("process.try_send('nobody', 1)", ErrorKind::NotFound, "unknown process"),
         ("process.send(process.self(), print)", ErrorKind::Invalid, "the message is a function"),
     ] {
         let error = world.failed(source).await;

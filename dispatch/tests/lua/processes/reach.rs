@@ -22,7 +22,7 @@ async fn a_script_reaches_no_process_that_it_did_not_start() {
     let world = World::new();
     world.script("app:waits", WAITS);
     let other = world.processes.spawn(&world.root, of("app:waits").with_name("other")).unwrap();
-    let may_not = format!("only {other} itself and the unit that started it may ");
+    let may_not = format!("only {other} itself and the unit that spawned it may ");
     for source in REACHING {
         for other in [&*other.to_string(), "other"] {
             let source = source.replace("OTHER", other);

@@ -31,7 +31,7 @@ async fn the_exit_of_a_script_has_its_result_or_its_error() {
                   end
                   return { exit_of('app:done'), exit_of('app:fails') }";
     let expected = json!([
-        ["exited", true, "normal", "it was done", [1, 2], null, null],
+        ["exited", true, "normal", "it ended normally", [1, 2], null, null],
         ["exited", true, "failed", "it failed: not just now", null, "unavailable", "not just now"],
     ]);
     assert_eq!(world.ran(source).await, expected);
@@ -203,5 +203,8 @@ async fn processes_that_are_no_more_are_an_error() {
         .unwrap();
     drop(processes);
     let error = root.call(frame_dispatch::Task::new("app:f".parse().unwrap())).await.unwrap_err();
-    assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "there are no processes any more"));
+    assert_eq!(
+        (error.kind(), error.message()),
+        (ErrorKind::Unavailable, "the process manager has been dropped")
+    );
 }

@@ -28,7 +28,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
     world.native("app:native", async |_: ProcessContext, _| Ok(Payload::default()));
     let valid = "host = 'app:host', entry = 'app:child'";
     for (start, kind, words) in [
-        ("1".to_owned(), ErrorKind::Invalid, "started with a table such as { host ="),
+        ("1".to_owned(), ErrorKind::Invalid, "spawned with a table such as { host ="),
         (
             "{}".to_owned(),
             ErrorKind::Invalid,
@@ -37,16 +37,24 @@ async fn what_cannot_be_started_is_refused_in_words() {
         ("{ host = 'app:host' }".to_owned(), ErrorKind::Invalid, "`entry` is the id of a process"),
         ("{ host = 1 }".to_owned(), ErrorKind::Invalid, "it is a number"),
         ("{ host = 'nonsense' }".to_owned(), ErrorKind::Invalid, "nonsense"),
-        (format!("{{ {valid}, payloud = 1 }}"), ErrorKind::Invalid, "`payloud`; did you mean `payload`?"),
+        (
+            format!("{{ {valid}, payloud = 1 }}"),
+            ErrorKind::Invalid,
+            "unknown member `payloud` of a process to be spawned; did you mean `payload`?",
+        ),
         (
             format!("{{ {valid}, frobnicate = 1 }}"),
             ErrorKind::Invalid,
-            "there are entry, host, link, messages",
+            "the members are entry, host, link, messages",
         ),
         (format!("{{ {valid}, 1 }}"), ErrorKind::Invalid, "named members"),
         (format!("{{ {valid}, messages = 1 }}"), ErrorKind::Invalid, "`messages` is a list of payloads"),
         (format!("{{ {valid}, messages = {{ a = 1 }} }}"), ErrorKind::Invalid, "`messages` is no list"),
-        (format!("{{ {valid}, messages = {{ 1, 2, 3 }} }}"), ErrorKind::Invalid, "its mailbox holds 2"),
+        (
+            format!("{{ {valid}, messages = {{ 1, 2, 3 }} }}"),
+            ErrorKind::Invalid,
+            "its mailbox, which holds 2",
+        ),
         (format!("{{ {valid}, name = 1 }}"), ErrorKind::Invalid, "`name` is a string"),
         (format!("{{ {valid}, name = '' }}"), ErrorKind::Invalid, "is not a valid name for a process"),
         (format!("{{ {valid}, link = 'yes' }}"), ErrorKind::Invalid, "`link` is `true` or `false`"),
@@ -64,7 +72,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         (
             "{ host = 'app:no', entry = 'app:child' }".to_owned(),
             ErrorKind::NotFound,
-            "there is no host `app:no`; register it",
+            "unknown host `app:no`; register it",
         ),
         (
             "{ host = 'app:host', entry = 'app:no' }".to_owned(),
@@ -125,7 +133,7 @@ async fn a_host_that_is_full_is_an_error_that_may_pass() {
     let world = World::with_host(HostConfig::default().with_processes(1));
     let source = "local _, e = pcall(process.spawn, { host = 'app:host', entry = 'app:run' })
                   return { e.kind, e.retryable, e.message }";
-    let message = "the process was not started: the host `app:host` has as many processes as it may have, 1";
+    let message = "the process was not spawned: host `app:host` has reached its process limit of 1";
     assert_eq!(world.ran(source).await, json!(["exhausted", true, message]));
 }
 

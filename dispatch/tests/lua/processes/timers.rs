@@ -44,13 +44,13 @@ async fn what_is_wrong_with_a_timer_is_said_in_words() {
         (
             "process.cancel_timer('x')",
             ErrorKind::Invalid,
-            "is not the reference of a timer; pass what `send_after`",
+            "is not the reference of a timer; pass the return value of `send_after`",
         ),
         ("process.cancel_timer(process.self())", ErrorKind::Invalid, "is not the reference of a timer"),
         (
             "for _ = 1, 3 do process.send_after(60, 1) end",
             ErrorKind::Exhausted,
-            "has 2 timers, which is the limit (`timers` of its host); cancel one first",
+            "has reached its timer limit of 2 (`timers` of its host); cancel one first",
         ),
     ] {
         let error = world.failed(source).await;

@@ -42,12 +42,12 @@ async fn a_component_starts_children_and_stops_those_that_it_started() {
         ]))
         .await;
     assert!(said[0].starts_with("child#2 {local@app:host|"), "{said:?}");
-    assert_eq!(said[1], "e6:the supervisor has as many children as `max_children` allows, 2");
+    assert_eq!(said[1], "e6:the supervisor has reached its child limit of 2 (`max_children`)");
     assert_eq!(said[2], ".");
     assert!(said[3].starts_with("child#3 {"), "{said:?}");
-    let unknown = "e1:the supervisor `app:pool` has no such child that was started here";
+    let unknown = "e1:supervisor `app:pool` has no such child that was started by this unit";
     assert_eq!(said[4..7], [".", unknown, unknown].map(str::to_owned));
-    assert_eq!(said[7], "e1:there is no supervisor `app:none`");
+    assert_eq!(said[7], "e1:unknown supervisor `app:none`");
     assert_eq!(handle.children().await.unwrap().len(), 1);
 }
 
@@ -57,7 +57,7 @@ async fn a_component_starts_children_only_where_it_may_start_processes() {
     all.processes.register_host("app:other".parse().unwrap(), HostConfig::default()).unwrap();
     pool(&all, "app:other").await;
     let said = all.run(steps(&["a\napp:pool\n\n"])).await;
-    assert_eq!(said, ["e2:not allowed to start processes on `app:other`; grant it by the option `spawn`"]);
+    assert_eq!(said, ["e2:not allowed to spawn processes on `app:other`; grant it by the option `spawn`"]);
 }
 
 #[tokio::test]

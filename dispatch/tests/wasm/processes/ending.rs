@@ -209,5 +209,5 @@ async fn the_module_does_not_keep_the_processes_and_a_process_goes_on_without_th
     let function = engine.function(&frame_guests::guest("steps"), WasmConfig::default()).unwrap();
     functions.register(crate::common::id("app:function"), Options::new(), function).unwrap();
     let said = crate::common::call(&functions, "app:function", b"w\nnobody".to_vec()).await.unwrap();
-    assert_eq!(lines(&said), ["e5:there are no processes any more"]);
+    assert_eq!(lines(&said), ["e5:the process manager has been dropped"]);
 }

@@ -59,7 +59,7 @@ async fn what_cannot_be_sent_says_why() {
             &format!("p\n{}\n1", "a".repeat(600)),
         ]))
         .await;
-    assert_eq!(said[0], "e1:the message to \"nobody\" was not delivered: there is no such process");
+    assert_eq!(said[0], "e1:the message to \"nobody\" was not delivered: unknown process");
     assert_eq!(said[1], format!("e1:the message to {host} was not delivered: the process has ended"));
     assert!(said[2].starts_with("e0:\"{nonsense\" is no PID"), "{said:?}");
     assert!(said[3].starts_with("e1:nothing has the PID"), "{said:?}");

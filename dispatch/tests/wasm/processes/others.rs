@@ -67,7 +67,7 @@ async fn a_component_executes_another_and_has_its_result_or_its_failure() {
         said[2].starts_with("e7:{local@app:host|") && said[2].contains("ended without a result: it failed"),
         "{said:?}"
     );
-    assert_eq!(said[3], "e1:the process was not started: there is no host `app:nowhere`; register it");
+    assert_eq!(said[3], "e1:the process was not spawned: unknown host `app:nowhere`; register it");
     assert!(said[4].starts_with("e0:host id \"nowhere\" has no namespace"), "{said:?}");
 }
 
@@ -79,7 +79,7 @@ async fn a_component_starts_others_on_its_own_host_and_on_those_that_it_is_grant
     let tries = [on("x", "app:host"), on("x", "app:other"), on("b", "app:other"), on("o", "app:other")];
     let tries: Vec<_> = tries.iter().map(String::as_str).collect();
     let said = all.run(steps(&tries)).await;
-    let denied = "e2:not allowed to start processes on `app:other`; grant it by the option `spawn`";
+    let denied = "e2:not allowed to spawn processes on `app:other`; grant it by the option `spawn`";
     assert_eq!((&*said[0], &said[2..]), ("-", &[denied; 3].map(str::to_owned)[..]));
     let other = SPAWN_KEY.pair(["app:other".parse().unwrap()].into_iter().collect::<SpawnHosts>());
     let said = all.run(steps(&tries).with_pair(other)).await;
@@ -185,7 +185,7 @@ async fn a_component_may_only_send_to_processes_that_it_did_not_start() {
             "cancel",
             "take a name from",
         ]) {
-            let expected = format!("e2:only {other} itself and the unit that started it may {to_do} it");
+            let expected = format!("e2:only {other} itself and the unit that spawned it may {to_do} it");
             assert_eq!(said, &expected);
         }
         assert_eq!(all.run(steps(&[&format!("p\n{process}\n1")])).await, ["."]);
@@ -249,12 +249,9 @@ async fn what_a_host_refuses_is_an_error_that_says_why() {
     let all =
         configured(ManagerConfig::default(), HostConfig::default().with_processes(1), ProcessModule::new);
     let said = all.run(steps(&[&starts("", "", false, false), &starts("", "{no name", false, false)])).await;
-    assert_eq!(
-        said[0],
-        "e6:the process was not started: the host `app:host` has as many processes as it may have, 1"
-    );
+    assert_eq!(said[0], "e6:the process was not spawned: host `app:host` has reached its process limit of 1");
     assert!(
-        said[1].starts_with("e0:the process was not started: \"{no name\" is not a valid name"),
+        said[1].starts_with("e0:the process was not spawned: \"{no name\" is not a valid name"),
         "{said:?}"
     );
     let error = all.processes.monitor("{local@app:host|0xfffffff}".parse::<Pid>().unwrap()).unwrap_err();

@@ -35,7 +35,7 @@ async fn a_component_sends_itself_messages_later() {
     assert!(said[5].starts_with('t') && said[5].ends_with(" [2]"), "{said:?}");
     assert_eq!(said[7..10], ["1", "0", "-"], "{said:?}");
     assert_eq!(said[10], "e0:the period of a timer must be greater than zero");
-    assert!(said[13].starts_with("e6:") && said[13].contains("has 2 timers, which is the limit"), "{said:?}");
+    assert!(said[13].starts_with("e6:") && said[13].contains("has reached its timer limit of 2"), "{said:?}");
     assert!(said[14].starts_with("e0:") && said[14].contains("is not the reference of a timer"), "{said:?}");
     assert!(said[15].starts_with("e0:the message is not JSON"), "{said:?}");
 }
