@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::MAX_INTERIM;
-use super::streams::{Excess, Observed, Side, Streams};
+use super::{Excess, MAX_INTERIM, Observed, Side, Streams};
 
 /// How large a head may be.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +107,7 @@ impl Splitter {
 /// Reads the frames that are received. It counts the heads of each stream, of which a response has one, and another for
 /// trailers; all further ones are interim. And it reads which streams the server takes.
 #[derive(Debug)]
-pub(crate) struct ReceivedFrames {
+pub(super) struct ReceivedFrames {
     splitter: Splitter,
     frame: FrameHeader,
     /// The beginning of the payload of a GOAWAY, or the entry of a SETTINGS that is being read.
@@ -126,7 +125,7 @@ pub(crate) struct ReceivedFrames {
 }
 
 impl ReceivedFrames {
-    pub(crate) fn new(limits: HeadLimits) -> Self {
+    pub(super) fn new(limits: HeadLimits) -> Self {
         Self {
             splitter: Splitter::default(),
             frame: FrameHeader::default(),
@@ -143,7 +142,7 @@ impl ReceivedFrames {
     }
 
     /// Returns whether there were too many interim responses.
-    pub(crate) fn read(&mut self, bytes: &[u8], observed: &Observed) -> bool {
+    pub(super) fn read(&mut self, bytes: &[u8], observed: &Observed) -> bool {
         let mut is_flooded = false;
         let mut splitter = std::mem::take(&mut self.splitter);
         splitter.read(bytes, |piece| match piece {
@@ -160,7 +159,7 @@ impl ReceivedFrames {
 
     /// Counts the room that the frames made. hyper must have processed them: a request that came earlier would wait in hyper
     /// for a stream, and all later ones after it.
-    pub(crate) fn settle(&mut self, observed: &Observed) {
+    pub(super) fn settle(&mut self, observed: &Observed) {
         if self.ended.is_empty() && self.new_max.is_none() {
             return;
         }
@@ -253,7 +252,7 @@ impl ReceivedFrames {
 
 /// Reads the frames that are sent, for the streams that they open and end.
 #[derive(Debug, Default)]
-pub(crate) struct SentFrames {
+pub(super) struct SentFrames {
     /// How many bytes of the preface were sent, which precedes the first frame.
     preface: usize,
     splitter: Splitter,
@@ -261,7 +260,7 @@ pub(crate) struct SentFrames {
 }
 
 impl SentFrames {
-    pub(crate) fn wrote(&mut self, bytes: &[u8], observed: &Observed) {
+    pub(super) fn wrote(&mut self, bytes: &[u8], observed: &Observed) {
         const PREFACE: usize = 24;
         let preface = (PREFACE - self.preface).min(bytes.len());
         self.preface += preface;
@@ -424,7 +423,7 @@ const fn text(length: usize, strings: u8) -> FieldState {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::streams::Lost;
+    use super::super::Lost;
     use super::*;
 
     fn frames() -> ReceivedFrames {
