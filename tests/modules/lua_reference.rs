@@ -68,7 +68,7 @@ fn documented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut is_of_functions = false;
     let mut before = "";
-    for line in page.lines() {
+    for line in page.lines().filter(|line| !line.starts_with("|---")) {
         let Some(cells) = line.strip_prefix("| ") else {
             (is_of_functions, before) = (false, line);
             continue;
