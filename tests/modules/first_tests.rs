@@ -5,8 +5,8 @@ use frame_registry::{App, FrameOption, FrameResolvers, Key, Options, Pair, Resol
 use frame_registry::{frame_option, frame_resolver};
 
 #[frame_option(name = "tenant")]
-pub static TENANT: FrameOption<String>;
-pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
+static TENANT: FrameOption<String>;
+static TENANT_KEY: Key<String> = Key::new("tenant").inherit().public();
 
 #[frame_resolver(order = 300, covers(TENANT))]
 fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, String> {
