@@ -83,6 +83,7 @@ pub(crate) fn check(manifest: &Manifest, purpose: Purpose) -> Result<Checked, Pr
     let defaults = Defaults::of(manifest)?;
     let Findings { mut problems, mut warnings, holders } = check_frames(manifest, &defaults);
     problems.extend(check_supervisors(manifest));
+    problems.extend(full_hosts(manifest));
     if purpose == Purpose::Check {
         problems.extend(base::audit_problem(manifest));
     }
@@ -90,6 +91,57 @@ pub(crate) fn check(manifest: &Manifest, purpose: Purpose) -> Result<Checked, Pr
     warnings.extend(crowded_hosts(manifest));
     warnings.extend(base::audit_warning(manifest));
     Ok(Checked { defaults, problems, warnings, holders })
+}
+
+/// Reports hosts with too little room for the supervisors that the program starts there, and their children.
+fn full_hosts(manifest: &Manifest) -> Vec<Problem> {
+    let mut parents: HashMap<&str, usize> = HashMap::new();
+    let children = manifest.supervisors.values().flat_map(|given| given.value.all_children());
+    for child in children.filter(|child| manifest.supervisors.contains_key(&child.value.process)) {
+        *parents.entry(child.value.process.as_str()).or_default() += 1;
+    }
+    // How often each supervisor is started. Each is visited after all that start it, however many ways lead to it.
+    let mut started: HashMap<&str, usize> = HashMap::new();
+    let mut needed: HashMap<&HostId, usize> = HashMap::new();
+    let mut ready = Vec::new();
+    for (id, given) in manifest.supervisors.iter().filter(|(id, _)| !parents.contains_key(id.as_str())) {
+        started.insert(id.as_str(), 1);
+        needed.entry(&given.value.host).and_modify(|count| *count += 1).or_insert(1);
+        ready.push((id.as_str(), &given.value));
+    }
+    while let Some((id, supervisor)) = ready.pop() {
+        let times = started.get(id).copied().unwrap_or_default();
+        for child in supervisor.all_children() {
+            // A dynamic supervisor starts none by itself.
+            let times = if supervisor.dynamic.is_some() { 0 } else { times };
+            let count = needed.entry(&child.value.host).or_default();
+            *count = count.saturating_add(times);
+            let Some((id, given)) = manifest.supervisors.get_key_value(&child.value.process) else {
+                continue;
+            };
+            let count = started.entry(id.as_str()).or_default();
+            *count = count.saturating_add(times);
+            if let Some(left) = parents.get_mut(id.as_str()) {
+                *left -= 1;
+                if *left == 0 {
+                    ready.push((id.as_str(), &given.value));
+                }
+            }
+        }
+    }
+    let hosts = manifest.hosts.iter().filter_map(|(id, host)| {
+        let (room, needed) = (host.value.processes, needed.get(id).copied().unwrap_or_default());
+        (needed > room).then(|| {
+            let span = manifest.layout.whole(&["hosts", id.as_str(), "processes"]);
+            let processes = if room == 1 { "process" } else { "processes" };
+            let what = format!(
+                "host `{id}` has room for {room} {processes}, but its supervisors and their children are {needed}"
+            );
+            Problem::new(&manifest.file, span.unwrap_or_else(|| host.span.clone()), what)
+                .with_help(format!("set `processes` to {needed} or more"))
+        })
+    });
+    hosts.collect()
 }
 
 /// What is wrong with the frames of a manifest.

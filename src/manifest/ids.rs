@@ -45,6 +45,15 @@ pub(crate) fn section_of<K: IdKind, T>(
         return section;
     };
     for (name, value) in table.entries() {
+        if let Some(inner) = unquoted_id::<K>(name.text, &value) {
+            let id = format!("{}:{inner}", name.text);
+            // What refers to it is right.
+            section.known.extend(id.parse().ok().map(|id| (id, name.span.clone())));
+            let message = format!("{} `{}.{inner}` is not an id", K::NOUN, name.text);
+            let help = format_args!("write the id in quotes, with a colon: `\"{id}\"`");
+            document.reader.report(document.reader.problem(name.span, message).with_help(help));
+            continue;
+        }
         let id = reader::id::<K>(document.reader, name.text, name.span.clone());
         let read = value.table(what, "{ … }").and_then(|table| read(&value, &table));
         let Ok(id) = id else { continue };
@@ -54,6 +63,16 @@ pub(crate) fn section_of<K: IdKind, T>(
         }
     }
     section
+}
+
+/// The name in an id that was written without quotes, as in `[functions.app.greet]`, which is a table in a table. One that
+/// has members of its own is reported for those.
+fn unquoted_id<'t, K: IdKind>(namespace: &str, value: &Value<'t>) -> Option<&'t str> {
+    let mut members = value.members();
+    let (name, inner) = members.next()?;
+    let is_only = members.next().is_none() && inner.members().next().is_some();
+    let is_id = || format!("{namespace}:{name}").parse::<Id<K>>().is_ok();
+    (is_only && is_id()).then_some(name)
 }
 
 /// Reports networks that nothing in `[http]` can be about: it would hold for no server, and say so nowhere.

@@ -207,7 +207,13 @@ impl<'t> Table<'t> {
 
     /// Reports all members that are none of `known`.
     pub(crate) fn only(&self, known: &[&str]) {
-        for (name, _) in self.entries().filter(|(name, _)| !known.contains(&name.text)) {
+        self.only_where(known, |_| true);
+    }
+
+    /// Reports the members that are none of `known` and of whose value `is_checked` holds.
+    pub(crate) fn only_where(&self, known: &[&str], is_checked: impl Fn(&Value<'t>) -> bool) {
+        let unknown = self.entries().filter(|(name, _)| !known.contains(&name.text));
+        for (name, _) in unknown.filter(|(_, value)| is_checked(value)) {
             let message = format_args!("{} has no member `{}`", self.what, name.text);
             let problem = self.reader.problem(name.span, message);
             let known = known.iter().copied();

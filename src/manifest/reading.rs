@@ -168,7 +168,7 @@ impl Reading {
 
 /// Reads all sections, as far as that can be done.
 fn read_sections(document: &Table<'_>) -> Manifest {
-    document.only(SECTIONS);
+    check_section_names(document);
     let networks = section(document, "networks", "a network", sections::network);
     let processes =
         section(document, "processes", "a process", |table| function(table, Role::Process, &networks.known));
@@ -215,6 +215,16 @@ fn read_sections(document: &Table<'_>) -> Manifest {
         #[cfg(feature = "wasm")]
         wasm: sections::wasm(document),
     }
+}
+
+/// Reports members of the manifest that are no section. After a header that is not valid its settings are read as such members, and
+/// not reported again.
+fn check_section_names(document: &Table<'_>) {
+    if document.reader.is_whole {
+        document.only(SECTIONS);
+        return;
+    }
+    document.only_where(SECTIONS, |value| value.members().next().is_some());
 }
 
 /// Where the settings of networks are.

@@ -284,7 +284,7 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let end = start + line.len();
-        if let Some(section) = section_of(line) {
+        if let Some(section) = section_of(line).or_else(|| broken_section(line).filter(|_| !is_whole)) {
             harmless = harmless_members(section);
             is_http = section == "http";
             // In text that was not parsed, it is unknown where the headers begin and end.
@@ -310,6 +310,17 @@ fn in_lines(text: &str, is_whole: bool, secrets: &mut Vec<Range<usize>>) {
     }
 }
 
+/// The section that a line was meant to be the header of, if it begins as one of a section that there is, such as `[functions."app:a"`.
+fn broken_section(line: &str) -> Option<&'static str> {
+    let inner = line.trim().strip_prefix('[')?;
+    let inner = inner.strip_prefix('[').unwrap_or(inner);
+    let is_in_name = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+    let name = &inner[..inner.find(|character| !is_in_name(character)).unwrap_or(inner.len())];
+    let section = SECTIONS.iter().find(|section| **section == name).copied()?;
+    // The rest is an id, and not a list or a value.
+    (!inner.contains([',', '=', ' '])).then_some(section)
+}
+
 /// The section that a line is the header of, or of a part of. An element of a list that goes over several lines can look
 /// much the same, so the name has to be one without quotes, and there is nothing behind the brackets but a comment.
 fn section_of(line: &str) -> Option<&str> {
@@ -325,10 +336,21 @@ fn section_of(line: &str) -> Option<&str> {
     is_header.then_some(section)
 }
 
+/// Whether the left side of `name =` is the name of a setting, whose value is missing. Padding of Base64 has no blank before it.
+fn is_lone_name(name: &str) -> bool {
+    const LONGEST: usize = 32;
+    let word = name.trim();
+    let is_in_name = |character: char| character.is_ascii_lowercase() || character == '_';
+    name.ends_with(' ') && !word.is_empty() && word.len() <= LONGEST && word.chars().all(is_in_name)
+}
+
 /// How much of a line with something secret can be shown: the name of the setting, or all up to a comment.
 fn public_part(line: &str, harmless: &[&str]) -> usize {
     let Some((name, value)) = line.split_once('=') else { return 0 };
     let is_in_name = |character: char| character.is_ascii_alphanumeric() || "_-. \t".contains(character);
+    if value.trim().is_empty() && is_lone_name(name) {
+        return line.len();
+    }
     // Base64 in a string of several lines may end like this.
     if !name.chars().all(is_in_name) || value.trim_matches(['=', '"', '\'', ',']).trim().is_empty() {
         return 0;

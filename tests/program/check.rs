@@ -370,3 +370,66 @@ fn an_address_that_seems_to_have_a_port_is_a_warning_that_says_what_to_write() {
         assert!(warnings(rule).is_empty(), "{rule}");
     }
 }
+
+/// What `frame check` says of a manifest beside `greet.lua`.
+fn refusal(manifest: &str) -> String {
+    let app = tempfile::tempdir().unwrap();
+    std::fs::write(app.path().join("app.toml"), manifest).unwrap();
+    std::fs::write(app.path().join("greet.lua"), "return 1").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_frame"));
+    let output = command.current_dir(app.path()).args(["check"]).output().expect("it was built");
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_syntax_error_shows_its_line() {
+    let shown =
+        refusal("[app]\nname = \"x\"\n[functions.\"app:greet\"\nengine = \"lua\"\nsource = \"greet.lua\"\n");
+    assert!(shown.contains("3 | [functions.\"app:greet\"\n"), "{shown}");
+    assert!(shown.contains("4 | engine = \"lua\"\n"), "{shown}");
+    assert!(shown.ends_with("\n1 problem\n"), "{shown}");
+
+    let shown = refusal("name =\n[app]\nname = \"x\"\n");
+    assert!(shown.contains("1 | name =\n"), "{shown}");
+}
+
+#[test]
+fn a_syntax_error_shows_no_value_of_a_secret() {
+    for section in ["[networks.\"a:b\"", "[secrets.\"a:b\"", "[telemetry", "[http", "[nets"] {
+        let shown = refusal(&format!("{section}\npassword = \"hunter2\"\nkey =\n\"hunter3\"\n"));
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+    let shown = refusal("[secrets.\"a:b\"]\nkey = \"\"\"\nhunter\nhunte= \n");
+    assert!(!shown.contains("hunte"), "{shown}");
+}
+
+#[test]
+fn an_id_without_quotes_is_one_problem() {
+    let shown = refusal("[functions.app.greet]\nengine = \"lua\"\nsource = \"greet.lua\"\n");
+    assert!(shown.contains("write the id in quotes, with a colon: `\"app:greet\"`"), "{shown}");
+    assert!(shown.ends_with("\n1 problem\n"), "{shown}");
+}
+
+#[test]
+fn a_host_without_room_for_its_supervisors_and_children_is_a_problem() {
+    let manifest = |processes: u32| {
+        format!(
+            "[hosts.\"a:w\"]\nprocesses = {processes}\n[processes.\"a:p\"]\nengine = \"lua\"\nsource = \"greet.lua\"\n\
+             [supervisors.\"a:main\"]\nhost = \"a:w\"\n\
+             [[supervisors.\"a:main\".children]]\nid = \"one\"\nprocess = \"a:p\"\n\
+             [[supervisors.\"a:main\".children]]\nid = \"below\"\nprocess = \"a:below\"\n\
+             [supervisors.\"a:below\"]\nhost = \"a:w\"\n\
+             [[supervisors.\"a:below\".children]]\nid = \"two\"\nprocess = \"a:p\"\n"
+        )
+    };
+    let shown = refusal(&manifest(3));
+    let what = "host `a:w` has room for 3 processes, but its supervisors and their children are 4";
+    assert!(shown.contains(what) && shown.contains("set `processes` to 4 or more"), "{shown}");
+    assert!(shown.ends_with("\n1 problem\n"), "{shown}");
+
+    let app = tempfile::tempdir().unwrap();
+    std::fs::write(app.path().join("app.toml"), manifest(4)).unwrap();
+    std::fs::write(app.path().join("greet.lua"), "return 1").unwrap();
+    stdout(&["check", app.path().join("app.toml").to_str().unwrap()]);
+}
