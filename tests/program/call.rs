@@ -295,3 +295,31 @@ fn the_cause_of_a_request_that_a_script_gives_up_is_in_the_log_with_its_unit() {
     assert!(line.contains("refused") && line.contains("app:ask"), "{line}");
     assert!(!said.contains("token"), "{said}");
 }
+
+#[test]
+fn the_manifest_is_app_toml_by_default() {
+    let app = App::of_scripts(&[("echo", "return ...")]);
+    let call = |arguments: &[&str]| {
+        let mut command = command(&[&["call"], arguments].concat());
+        command.current_dir(app.directory.path()).output().unwrap()
+    };
+    for (arguments, result) in [
+        (&["app:echo"][..], "null\n"),
+        (&["app:echo", "-5"], "-5\n"),
+        (&["app.toml", "app:echo", "5"], "5\n"),
+    ] {
+        let output = call(arguments);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), result, "{arguments:?}: {}", stderr(&output));
+    }
+    for (arguments, why) in [
+        (&[][..], "the id of the function is missing"),
+        (&["app.toml"], "the id of the function is missing"),
+        (&["app:echo", "1", "2"], "there is an argument after the payload"),
+        (&["app.toml", "echo"], "invalid function id"),
+        (&["app:echo", "--bytes"], "`--bytes` needs a payload"),
+    ] {
+        let output = call(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
+    }
+}

@@ -31,19 +31,19 @@ use crate::{report, threads};
 /// The result goes to standard output, and everything else to standard error. The exit code says what kind of failure
 /// there was.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = help())]
+#[command(after_long_help = help(), override_usage = "frame call [OPTIONS] [MANIFEST] <ID> [JSON]")]
 pub(super) struct CallArgs {
-    /// The manifest of the app.
-    #[arg(value_hint = clap::ValueHint::FilePath)]
-    manifest: PathBuf,
+    /// The manifest of the app; `app.toml`, if the first argument is the id of a function.
+    #[arg(value_name = "MANIFEST", value_hint = clap::ValueHint::FilePath)]
+    first: Option<String>,
     /// The id of the function, such as `app:greet`.
-    #[arg(value_name = "ID")]
-    function: FunctionId,
-    /// What it is given: JSON, or `@FILE` for what is in a file, or `-` for what comes from standard input. Without it, null.
+    #[arg(value_name = "ID", allow_negative_numbers = true)]
+    second: Option<String>,
+    /// The payload: JSON, or `@FILE` for the content of a file, or `-` for standard input. Without it, null.
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
-    payload: Option<Input>,
+    third: Option<String>,
     /// Gives the function the payload as bytes, and not as JSON.
-    #[arg(long, requires = "payload")]
+    #[arg(long)]
     bytes: bool,
     /// An option of the call, over what the manifest presets; several times for several. The value is JSON, or else a text.
     /// `frame options` lists the names.
@@ -80,7 +80,7 @@ fn help() -> String {
     format!(
         "\
 Examples:
-  frame call app.toml app:greet '{{\"name\":\"Ada\"}}'
+  frame call app:greet '{{\"name\":\"Ada\"}}'
   frame call app.toml app:fetch '\"https://example.com/\"' -o network=app:tor --timeout 30s
   frame call app.toml app:import @orders.json -o 'retry={{\"attempts\":3}}'
   frame call app.toml app:resize --bytes - --format raw < large.png > small.png
@@ -92,21 +92,58 @@ Ctrl-C cancels the call; pressed again, it does not wait for that.
     )
 }
 
+/// What is called, and with what.
+struct Target {
+    manifest: PathBuf,
+    function: FunctionId,
+    payload: Option<Input>,
+}
+
+impl Target {
+    /// Reads `[MANIFEST] <ID> [JSON]`. An id, which has a colon, is not taken for a manifest.
+    fn of(arguments: [Option<String>; 3]) -> Result<Self, Failure> {
+        const USAGE: &str = "write `frame call [MANIFEST] <ID> [JSON]`";
+        let mut arguments = arguments.into_iter().flatten().peekable();
+        let is_id = |argument: &String| argument.parse::<FunctionId>().is_ok();
+        let manifest = match arguments.next_if(|argument| !is_id(argument)) {
+            Some(manifest) => manifest.into(),
+            None => PathBuf::from("app.toml"),
+        };
+        let Some(function) = arguments.next() else {
+            return Err(Failure::usage(format_args!("the id of the function is missing; {USAGE}")));
+        };
+        let function = function.parse().map_err(|error| {
+            Failure::usage(report::one_line(&format!("invalid function id: {}", report::chain(&error))))
+        })?;
+        // Reading it cannot fail.
+        let payload = arguments.next().and_then(|payload| payload.parse().ok());
+        match arguments.next() {
+            Some(_) => Err(Failure::usage(format_args!("there is an argument after the payload; {USAGE}"))),
+            None => Ok(Self { manifest, function, payload }),
+        }
+    }
+}
+
 impl CallArgs {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let options = input::options(&self.options)?;
-        let input = self.payload.unwrap_or_default();
-        if input == Input::Stdin && self.manifest == Path::new(manifest::STDIN) {
+        let Target { manifest: path, function: id, payload } =
+            Target::of([self.first, self.second, self.third])?;
+        if self.bytes && payload.is_none() {
+            return Err(Failure::usage("`--bytes` needs a payload; add it after the id of the function"));
+        }
+        let input = payload.unwrap_or_default();
+        if input == Input::Stdin && path == Path::new(manifest::STDIN) {
             return Err(Failure::usage("the manifest and the payload cannot both come from standard input"));
         }
-        let manifest = manifest::examine_once(&self.manifest).into_result();
+        let manifest = manifest::examine_once(&path).into_result();
         let manifest = manifest.map_err(|problems| refused(&problems, self.format))?;
-        let Some(function) = manifest.functions.get(&self.function) else {
-            return Err(missing(&manifest, &self.function).into_failure(self.format));
+        let Some(function) = manifest.functions.get(&id) else {
+            return Err(missing(&manifest, &id).into_failure(self.format));
         };
         // Read before anything is made: what comes from a terminal can take long, and Ctrl-C ends that as it ends anything.
         let payload = input.read(self.bytes, function.value.limits.memory())?;
-        let task = Task::new(self.function).with_payload(payload).with_options(options);
+        let task = Task::new(id).with_payload(payload).with_options(options);
         output::start().map_err(|error| threads::refused("the thread that writes the log", error))?;
         let telemetry = telemetry::init(&self.log, manifest.otlp.as_ref(), &manifest.app.name)
             .map_err(|error| Failure::usage(report::chain(&error)))?;
