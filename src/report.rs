@@ -137,8 +137,14 @@ pub(crate) fn unless_gone(printed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// How wide a table is where there is no terminal to fit.
+/// How wide a table is where there is no terminal to fit, and no `COLUMNS`.
 const WIDTH: u16 = 140;
+
+/// The columns that output has to fit: `COLUMNS`, if it is set, or else those of the terminal, if there is one.
+pub(crate) fn columns() -> Option<u16> {
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    set.filter(|&columns| columns > 0).or_else(|| Table::new().width())
+}
 
 /// A table that fits the terminal.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
@@ -146,9 +152,7 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     let rows = rows.into_iter().map(|row| row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>());
     table.set_header(header).add_rows(rows);
-    if !table.is_tty() {
-        table.set_width(WIDTH);
-    }
+    table.set_width(columns().unwrap_or(WIDTH));
     table
 }
 

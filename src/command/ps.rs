@@ -1,5 +1,7 @@
 //! `frame ps`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +28,12 @@ pub(super) struct PsArgs {
     /// The control socket of the run, where it was given one.
     #[arg(long, value_name = "PATH", conflicts_with = "manifest", value_hint = clap::ValueHint::FilePath)]
     socket: Option<PathBuf>,
+    /// Shows each process below its parent.
+    #[arg(long)]
+    tree: bool,
+    /// Shows whole PIDs, engines, parents and frames, too.
+    #[arg(long)]
+    wide: bool,
     /// How to print them.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -41,7 +49,7 @@ impl PsArgs {
         let running = runtime.block_on(ask(&place)).map_err(|error| unanswered(&error, whose.as_deref()))?;
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&running)?)?,
-            Format::Table => print(running)?,
+            Format::Table => print(running, Columns { is_tree: self.tree, is_wide: self.wide })?,
         }
         Ok(Exit::Done)
     }
@@ -68,7 +76,7 @@ fn unanswered(error: &AskError, manifest: Option<&Path>) -> Failure {
     Failure::new(Exit::Unavailable, message)
 }
 
-fn print(running: RunInfo<Process>) -> io::Result<()> {
+fn print(running: RunInfo<Process>, columns: Columns) -> io::Result<()> {
     let (app, manifest, pid) = (&running.app, &running.manifest, running.pid);
     let count = running.processes.len() + running.omitted;
     let header = format!(
@@ -84,11 +92,11 @@ fn print(running: RunInfo<Process>) -> io::Result<()> {
     let children: Vec<_> = running
         .processes
         .iter()
-        .filter_map(restarted)
+        .filter_map(|process| restarted(process, columns))
         .chain(running.down.iter().map(|child| child_row(child, "")))
         .collect();
     if count > 0 {
-        print_processes(running.processes, omitted)?;
+        print_processes(running.processes, omitted, columns)?;
     }
     if !children.is_empty() {
         print_children(children, running.down_omitted)?;
@@ -99,12 +107,16 @@ fn print(running: RunInfo<Process>) -> io::Result<()> {
     Ok(())
 }
 
-fn print_processes(processes: Vec<Process>, omitted: usize) -> io::Result<()> {
-    let header = ["pid", "name", "entry", "engine", "state", "mailbox", "parent", "uptime", "frame"];
-    let mut table = report::table(&header, processes.into_iter().map(row));
-    // A PID, which names the host as well, is of use only in one piece.
-    for column in [0, 6] {
-        if let Some(column) = table.column_mut(column) {
+fn print_processes(processes: Vec<Process>, omitted: usize, columns: Columns) -> io::Result<()> {
+    let rows: Vec<_> = if columns.is_tree {
+        tree(&processes).into_iter().map(|(depth, process)| columns.row(process, depth)).collect()
+    } else {
+        processes.iter().map(|process| columns.row(process, 0)).collect()
+    };
+    let mut table = report::table(columns.header(), rows);
+    // A PID is of use only in one piece.
+    for column in columns.pids() {
+        if let Some(column) = table.column_mut(*column) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
@@ -113,6 +125,89 @@ fn print_processes(processes: Vec<Process>, omitted: usize) -> io::Result<()> {
         report::print(&format_args!("and {omitted} that are younger"))?;
     }
     Ok(())
+}
+
+/// Which columns are printed.
+#[derive(Debug, Clone, Copy)]
+struct Columns {
+    is_tree: bool,
+    is_wide: bool,
+}
+
+impl Columns {
+    const fn header(self) -> &'static [&'static str] {
+        if self.is_wide {
+            &["pid", "entry", "name", "engine", "state", "uptime", "mailbox", "restarts", "parent", "frame"]
+        } else {
+            &["pid", "entry", "name", "state", "uptime", "mailbox", "restarts"]
+        }
+    }
+
+    const fn pids(self) -> &'static [usize] {
+        if self.is_wide { &[0, 8] } else { &[0] }
+    }
+
+    fn pid(self, pid: &str) -> String {
+        if self.is_wide { pid.to_owned() } else { short_pid(pid).into_owned() }
+    }
+
+    fn row(self, process: &Process, depth: usize) -> Vec<String> {
+        let Process { pid, names, entry, engine, state, mailbox, frame, parent, uptime: age, .. } = process;
+        let branch = depth.checked_sub(1).map_or_else(String::new, |depth| "  ".repeat(depth) + "└ ");
+        let (entry, names, mailbox) = (format!("{branch}{entry}"), names.join(" "), mailbox.to_string());
+        let restarts =
+            process.supervised.as_ref().map_or_else(String::new, |child| child.restarts.to_string());
+        let (pid, age) = (self.pid(pid), uptime(*age));
+        if !self.is_wide {
+            return vec![pid, entry, names, state.clone(), age, mailbox, restarts];
+        }
+        let parent = parent.clone().unwrap_or_default();
+        vec![
+            pid,
+            entry,
+            names,
+            engine.clone(),
+            state.clone(),
+            age,
+            mailbox,
+            restarts,
+            parent,
+            frame.join(" "),
+        ]
+    }
+}
+
+/// The number of a PID such as `{local@app:workers|0x00003}`, which is unique in a run: `0x3`.
+fn short_pid(pid: &str) -> Cow<'_, str> {
+    let number = pid.strip_suffix('}').and_then(|pid| pid.rsplit_once("|0x"));
+    match number {
+        Some((_, digits)) => {
+            let digits = digits.trim_start_matches('0');
+            Cow::Owned(format!("0x{}", if digits.is_empty() { "0" } else { digits }))
+        }
+        None => Cow::Borrowed(pid),
+    }
+}
+
+/// Processes below their parents, each with its depth. One whose parent is not among them is at the top.
+fn tree(processes: &[Process]) -> Vec<(usize, &Process)> {
+    let by_pid: HashMap<&str, usize> =
+        processes.iter().enumerate().map(|(index, process)| (process.pid.as_str(), index)).collect();
+    let mut children = vec![Vec::new(); processes.len()];
+    let mut pending = Vec::new();
+    for (index, process) in processes.iter().enumerate() {
+        match process.parent.as_deref().and_then(|parent| by_pid.get(parent)) {
+            Some(&parent) if parent < index => children[parent].push(index),
+            _ => pending.push((0, index)),
+        }
+    }
+    pending.reverse();
+    let mut rows = Vec::with_capacity(processes.len());
+    while let Some((depth, index)) = pending.pop() {
+        rows.push((depth, &processes[index]));
+        pending.extend(children[index].iter().rev().map(|&child| (depth + 1, child)));
+    }
+    rows
 }
 
 /// Children that have no process, and those that had another before.
@@ -128,9 +223,9 @@ fn print_children(rows: Vec<Vec<String>>, omitted: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn restarted(process: &Process) -> Option<Vec<String>> {
+fn restarted(process: &Process, columns: Columns) -> Option<Vec<String>> {
     let child = process.supervised.as_ref().filter(|child| child.last_exit.is_some())?;
-    Some(child_row(child, &process.pid))
+    Some(child_row(child, &columns.pid(&process.pid)))
 }
 
 fn child_row(child: &Supervised, pid: &str) -> Vec<String> {
@@ -147,22 +242,9 @@ fn child_row(child: &Supervised, pid: &str) -> Vec<String> {
     ]
 }
 
-fn row(process: Process) -> Vec<String> {
-    vec![
-        process.pid,
-        process.names.join(" "),
-        process.entry,
-        process.engine,
-        process.state,
-        process.mailbox.to_string(),
-        process.parent.unwrap_or_default(),
-        uptime(process.uptime),
-        process.frame.join(" "),
-    ]
-}
-
-/// A time in whole seconds. One that no run can have had is none.
+/// A time in whole seconds, of which the two largest units are shown. One that no run can have had is zero.
 fn uptime(seconds: f64) -> String {
     let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    format_duration(Duration::from_secs(time.as_secs())).to_string()
+    let time = format_duration(Duration::from_secs(time.as_secs())).to_string();
+    time.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

@@ -127,7 +127,8 @@ fn restarts_and_the_last_exit_of_each_child_are_shown() {
     assert_eq!(main["supervised"], Value::Null);
 
     let table = stdout(&["ps", &app.path().join("app.toml").display().to_string()]);
-    for cell in ["restarts", "last exit", "ago: it failed: flaky.lua:2:", "once", "done", "ago: it ended normally"]
+    for cell in
+        ["restarts", "last exit", "ago: it failed: flaky.lua:2:", "once", "done", "ago: it ended normally"]
     {
         assert!(table.contains(cell), "{cell}: {table}");
     }

@@ -24,11 +24,10 @@ fn resolvers_are_listed_with_their_place() {
         (&overlay["order"], &overlay["crate"], &overlay["origin"]),
         (&json!(200), &json!("frame_net"), &json!("linked"))
     );
-    assert_eq!(
-        (&overlay["module"], &overlay["covers"]),
-        (&json!("frame_net::overlay"), &json!(["network"]))
+    assert_eq!((&overlay["module"], &overlay["covers"]), (&json!("frame_net::overlay"), &json!(["network"])));
+    assert!(
+        overlay["file"].as_str().unwrap().ends_with("overlay/mod.rs") && overlay["line"].as_u64() > Some(1)
     );
-    assert!(overlay["file"].as_str().unwrap().ends_with("overlay/mod.rs") && overlay["line"].as_u64() > Some(1));
     assert!(resolvers.is_sorted_by_key(|resolver| resolver["order"].as_i64()));
     assert!(stdout(&["resolvers"]).contains("overlay"));
 }

@@ -97,11 +97,60 @@ fn what_runs_is_a_table_for_people() {
     let shown = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(run.join().unwrap(), "{\"version\":1,\"command\":\"ps\"}\n");
-    assert!(shown.starts_with("hello (/srv/app.toml), process 4711, up 1h 1m 1s, 3 processes\n"), "{shown}");
-    for cell in ["{local@app:workers|0x00002}", "ticker", "receiving", "59s", "and 2 that are younger"] {
+    assert!(shown.starts_with("hello (/srv/app.toml), process 4711, up 1h 1m, 3 processes\n"), "{shown}");
+    for cell in [" 0x2 ", "ticker", "receiving", "59s", "and 2 that are younger"] {
         assert!(shown.contains(cell), "{cell}: {shown}");
     }
     assert!(shown.ends_with("\nfunction app:bad: `bad.lua` is quarantined: it held a thread\n"), "{shown}");
+}
+
+/// A supervisor with two children, one of which has been restarted and has a child of its own, and one that is down.
+const FAMILY: &str = concat!(
+    r#"{"version":1,"running":{"app":"shop","manifest":"/srv/shop/app.toml","pid":4711,"uptime":93784.0,"omitted":0,"#,
+    r#""down":[{"supervisor":"shop:main","id":"mailer","restart":"permanent","state":"waiting","restarts":3,"#,
+    r#""last_exit":{"reason":"failed","message":"it failed: mail.lua:12: no route","ago":2.0}}],"#,
+    r#""processes":[{"pid":"{local@shop:workers|0x00001}","names":[],"entry":"shop:main","host":"shop:workers","#,
+    r#""engine":"native","state":"receiving","mailbox":0,"frame":["tenant"],"parent":null,"links":[],"monitors":[],"uptime":93784.0},"#,
+    r#"{"pid":"{local@shop:workers|0x00002}","names":["orders"],"entry":"shop:orders","host":"shop:workers","#,
+    r#""engine":"lua","state":"running","mailbox":12,"frame":["tenant","net.overlay"],"parent":"{local@shop:workers|0x00001}","#,
+    r#""links":[],"monitors":[],"uptime":3601.0,"supervised":{"supervisor":"shop:main","id":"orders","restart":"permanent","#,
+    r#""state":"running","restarts":1,"last_exit":{"reason":"failed","message":"it failed: orders.lua:3: boom","ago":3601.0}}},"#,
+    r#"{"pid":"{local@shop:workers|0x00003}","names":[],"entry":"shop:ticker","host":"shop:workers","#,
+    r#""engine":"wasm","state":"receiving","mailbox":0,"frame":[],"parent":"{local@shop:workers|0x00001}","links":[],"monitors":[],"#,
+    r#""uptime":59.0},{"pid":"{local@shop:workers|0x0001f}","names":[],"entry":"shop:invoice","host":"shop:workers","#,
+    r#""engine":"lua","state":"receiving","mailbox":0,"frame":[],"parent":"{local@shop:workers|0x00002}","links":[],"monitors":[],"#,
+    r#""uptime":3.0}]}}"#,
+    "\n"
+);
+
+/// What `frame ps` prints of an answer, where it has this many columns.
+fn printed(answer: &'static str, columns: &str, arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("control.sock");
+    let run = answering(&socket, answer);
+    let mut command = command(&[&["ps", "--socket", socket.to_str().unwrap()], arguments].concat());
+    let output = command.env("COLUMNS", columns).output().unwrap();
+    run.join().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let columns: usize = columns.parse().unwrap();
+    assert!(shown.lines().all(|line| line.chars().count() <= columns), "{shown}");
+    shown
+}
+
+#[test]
+fn processes_fit_80_columns() {
+    insta::assert_snapshot!(printed(FAMILY, "80", &[]));
+}
+
+#[test]
+fn a_tree_shows_processes_below_their_parents() {
+    insta::assert_snapshot!(printed(FAMILY, "80", &["--tree"]));
+}
+
+#[test]
+fn a_wide_table_has_whole_pids_engines_parents_and_frames() {
+    insta::assert_snapshot!(printed(FAMILY, "160", &["--wide"]));
 }
 
 #[test]

@@ -221,7 +221,11 @@ fn a_pause_of_the_program_leaves_no_child_behind_that_was_told_to_end() {
     run.signal(Signal::CONT);
     run.wait_for("reloaded");
     run.wait_for_times("the second trap is up", 1);
-    assert!(run.has_said("a child was terminated, because it had not ended after 1s"), "{}", run.said.join("\n"));
+    assert!(
+        run.has_said("a child was terminated, because it had not ended after 1s"),
+        "{}",
+        run.said.join("\n")
+    );
     assert!(!run.has_said("goes on without it"), "{}", run.said.join("\n"));
     assert_eq!(entries(&app), ["app:main", "app:trap"]);
 }

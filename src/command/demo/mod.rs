@@ -1,5 +1,6 @@
 //! `frame demo`.
 
+#[allow(dead_code, reason = "the tests of `frame-net` share this file, and use more of it")]
 mod relay;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ use self::relay::Relay;
 use super::Format;
 use crate::app::RunningApp;
 use crate::explain::{Explain, ExplainedFrame, PairMaker};
+use crate::trace::TRACE_KEY;
 use crate::{manifest, report, threads};
 
 /// Runs the example `hello`, and shows what frames carried and which way traffic really took.
@@ -45,17 +47,8 @@ impl DemoArgs {
         match self.format {
             Format::Json => report::print(&serde_json::to_string_pretty(&report)?)?,
             Format::Table => {
-                report::print(&format_args!(
-                    "origin at {}, SOCKS5 relay at {} (its connections come from {})",
-                    report.origin, report.relay, report.relay_source
-                ))?;
-                let rows = report.calls.iter().map(Call::row);
-                let header = ["call", "function", "options", "frame", "path that the origin saw", "outcome"];
-                report::print(&report::table(&header, rows))?;
-                let Restart { name, killed, started } = &report.restart;
-                report::print(&format_args!(
-                    "the process `{name}` was killed as {killed}, and its supervisor started {started}"
-                ))?;
+                let columns = report::columns().unwrap_or(COLUMNS).clamp(40, 100);
+                report::print(&report.stanzas(columns.into()))?;
             }
         }
         let unexpected: Vec<_> =
@@ -84,14 +77,67 @@ struct DemoReport {
     restart: Restart,
 }
 
+impl DemoReport {
+    /// A stanza for each call, for people.
+    fn stanzas(&self, columns: usize) -> String {
+        let Self { origin, relay, relay_source, calls, restart } = self;
+        let mut text = format!(
+            "The app examples/hello, on this machine's loopback:\n  origin  {origin}\n  relay   {relay} (SOCKS5; it connects from {relay_source})\n"
+        );
+        for (number, call) in (1..).zip(calls) {
+            text += &call.stanza(number, columns);
+        }
+        let Restart { name, killed, started } = restart;
+        let restarted = format!("{killed} was killed, and its supervisor started {started}");
+        text += &format!(
+            "\n    the process `{name}` of a supervisor\n{}",
+            labelled("result", &restarted, columns)
+        );
+        let kept = calls.iter().filter(|call| call.is_as_expected()).count();
+        text += &format!("\n{kept} of {} as promised", calls.len());
+        text
+    }
+}
+
+/// The columns of a stanza where nothing says how many there are.
+const COLUMNS: u16 = 80;
+
+/// A line with a label, and what does not fit in lines below, indented.
+fn labelled(label: &str, value: &str, columns: usize) -> String {
+    let label = format!("    {:<8}", format!("{label}:"));
+    let indent = " ".repeat(label.len());
+    let options = textwrap::Options::new(columns).initial_indent(&label).subsequent_indent(&indent);
+    textwrap::fill(&report::one_line(value), options) + "\n"
+}
+
+/// The words of a command, on as many lines as they need.
+fn command(words: &[String], columns: usize) -> String {
+    let (mut text, mut line) = (String::new(), "    $ frame call".to_owned());
+    for word in words {
+        // Room for the backslash that goes on.
+        if line.len() + word.len() + " \\".len() < columns {
+            line = format!("{line} {word}");
+        } else {
+            text += &format!("{line} \\\n");
+            line = format!("        {word}");
+        }
+    }
+    text + &line + "\n"
+}
+
 /// What one call showed.
 #[derive(Serialize)]
 struct Call {
     what: &'static str,
     function: &'static str,
+    #[serde(skip)]
+    payload: Json,
     options: Json,
     /// What was decided for the function's frame; none if it did not start.
     frame: Option<String>,
+    /// The same without the trace, unless the call is about that.
+    #[serde(skip)]
+    shown_frame: Option<String>,
     /// The ways on which the origin was reached: one a connection.
     paths: Vec<Path>,
     /// What the relay was asked for.
@@ -140,7 +186,8 @@ impl Call {
         self.paths.is_empty() && self.relayed.is_empty()
     }
 
-    fn row(&self) -> Vec<String> {
+    /// What it shows, the command for it, which way the traffic went, and the result.
+    fn stanza(&self, number: usize, columns: usize) -> String {
         let paths = self.paths.iter().map(|path| match path {
             Path::Clearnet => "clearnet".to_owned(),
             Path::Relay => format!("relay, asked for {}", self.relayed.join(" and ")),
@@ -149,8 +196,25 @@ impl Call {
             if self.paths.is_empty() { "nothing".to_owned() } else { paths.collect::<Vec<_>>().join(", ") };
         let answered = || self.answer.as_ref().map(ToString::to_string).unwrap_or_default();
         let outcome = self.refused.as_ref().map_or_else(answered, |why| format!("refused: {why}"));
-        let frame = self.frame.clone().unwrap_or_else(|| "never sealed".to_owned());
-        vec![self.what.to_owned(), self.function.to_owned(), self.options.to_string(), frame, path, outcome]
+        let mut words = vec![self.function.to_owned()];
+        if !self.payload.is_null() {
+            words.push(format!("'{}'", self.payload));
+        }
+        let options = self.options.as_object().into_iter().flatten();
+        words.extend(options.map(|(name, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("-o {name}={value}")
+        }));
+        let mut stanza = format!("\n{number:>2}. {}\n{}", self.what, command(&words, columns));
+        if let Some(frame) = self.shown_frame.as_ref().filter(|frame| !frame.is_empty()) {
+            stanza += &labelled("frame", frame, columns);
+        }
+        stanza += &labelled("reached", &path, columns);
+        stanza += &labelled("result", &outcome, columns);
+        if !self.is_as_expected() {
+            stanza += "    NOT AS PROMISED\n";
+        }
+        stanza
     }
 }
 
@@ -201,8 +265,11 @@ impl Demo {
             Ok(options) => {
                 let id = function.parse()?;
                 let explain = Explain::start(self.app.functions(), &id, &Options::new())?;
-                let called =
-                    self.app.root().call(Task::new(id).with_payload(payload).with_options(options)).await;
+                let called = self
+                    .app
+                    .root()
+                    .call(Task::new(id).with_payload(payload.clone()).with_options(options))
+                    .await;
                 let frame = explain.finish().frames.into_iter().next().filter(ExplainedFrame::is_built);
                 (called.map_err(|error| report::chain(&error)), frame)
             }
@@ -216,8 +283,23 @@ impl Demo {
             Ok(answer) => (Some(answer.as_json().cloned().unwrap_or_default()), None),
             Err(refused) => (None, Some(refused)),
         };
-        let frame = frame.map(|frame| shown(&frame));
-        Ok(Call { what, function, options, frame, paths, relayed, answer, refused, expected })
+        let is_of_trace = options.get("trace").is_some();
+        let shown_frame =
+            frame.as_ref().map(|frame| shown(frame, |key| is_of_trace || key != TRACE_KEY.name()));
+        let frame = frame.map(|frame| shown(&frame, |_| true));
+        Ok(Call {
+            what,
+            function,
+            payload,
+            options,
+            frame,
+            shown_frame,
+            paths,
+            relayed,
+            answer,
+            refused,
+            expected,
+        })
     }
 
     /// Kills the process that the example supervises, and waits for the one that comes in its place.
@@ -238,9 +320,10 @@ impl Demo {
     }
 }
 
-/// The pairs that a frame was sealed with, but for those that every frame has of its unit.
-fn shown(frame: &ExplainedFrame) -> String {
+/// The pairs of some keys that a frame was sealed with, but for those that every frame has of its unit.
+fn shown(frame: &ExplainedFrame, is_shown: impl Fn(&str) -> bool) -> String {
     let pairs = frame.pairs.iter().filter(|pair| !pair.outdone && pair.by != PairMaker::Dispatcher);
+    let pairs = pairs.filter(|pair| is_shown(pair.key));
     pairs.map(|pair| format!("{}={}", pair.key, pair.value)).collect::<Vec<_>>().join(" ")
 }
 
