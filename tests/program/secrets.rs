@@ -509,7 +509,7 @@ hosts = ["a.example"]
     app.write("child.lua", "return table.concat(frame.get('net.secrets') or {}, ' ')");
     app.write(
         "starter.lua",
-        r#"
+        r"
         local function granted(entry, secrets)
           local options = secrets and { secrets = secrets }
           local ok, answer = pcall(process.exec, { host = 'app:workers', entry = entry, options = options })
@@ -519,7 +519,7 @@ hosts = ["a.example"]
           granted('app:child'), granted('app:child', { 'app:mine' }), granted('app:child', {}),
           granted('app:preset'), granted('app:child', { 'app:other' }),
           granted('app:child', { 'app:mine', 'app:none' }), granted('app:preset', { 'app:mine' }),
-        }"#,
+        }",
     );
     let answer = json_of(&["call", &app.manifest, "app:starter"]);
     let answers: Vec<[String; 2]> = serde_json::from_value(answer).expect("pairs of texts");
