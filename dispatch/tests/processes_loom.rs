@@ -250,7 +250,7 @@ mod stale_primitives {
 }
 
 #[test]
-fn a_process_started_while_its_host_stops_is_told_or_does_not_run() {
+fn a_process_spawned_while_its_host_stops_is_asked_to_end_or_does_not_run() {
     loom::model(sound::start_while_stopping);
 }
 

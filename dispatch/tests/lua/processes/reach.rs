@@ -36,7 +36,7 @@ async fn a_script_reaches_no_process_that_it_did_not_start() {
     assert_eq!(world.failed(&never).await.kind(), ErrorKind::Denied);
     assert_eq!(world.processes.whereis("other"), Some(other));
     assert_eq!(
-        world.ran("process.send('other', 1) return process.whereis('other')").await,
+        world.ran("local found = process.whereis('other') process.send('other', 1) return found").await,
         other.to_string()
     );
 }

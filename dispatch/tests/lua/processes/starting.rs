@@ -77,7 +77,7 @@ async fn what_cannot_be_started_is_refused_in_words() {
         (
             "{ host = 'app:host', entry = 'app:no' }".to_owned(),
             ErrorKind::NotFound,
-            "no process `app:no` to start",
+            "unknown process `app:no`; register it",
         ),
         ("{ host = 'app:host', entry = 'app:native' }".to_owned(), ErrorKind::Invalid, "it runs lua"),
     ] {
