@@ -178,7 +178,7 @@ impl Driver {
     fn leave(&mut self, cx: &mut Context<'_>) {
         self.socket.get_mut().begin(cx);
         if self.socket.can_write() {
-            let _ = self.socket.close(Some(CloseFrame::going_away().into()));
+            let _ = self.socket.close(Some(CloseFrame::going_away().into_protocol()));
         }
         let _ = self.socket.get_mut().poll_shutdown(cx);
     }
@@ -236,11 +236,11 @@ impl Driver {
                     return false;
                 };
                 self.written = Some(written);
-                self.socket.write(message.into())
+                self.socket.write(message.into_protocol())
             }
             DriverPhase::Closing(frame) => {
                 let Some(frame) = frame.take() else { return false };
-                self.socket.close(Some(frame.into()))
+                self.socket.close(Some(frame.into_protocol()))
             }
             DriverPhase::Ended { is_clean: true } | DriverPhase::ShuttingDown => return false,
             DriverPhase::Ended { is_clean: false } => {
@@ -305,7 +305,7 @@ impl Driver {
             Received::Ping(_) => self.is_unflushed = true,
             Received::Close(frame) => {
                 self.is_unflushed = true;
-                self.finish(SocketEnd::Closed(frame.map(CloseFrame::from)));
+                self.finish(SocketEnd::Closed(frame.as_ref().map(CloseFrame::of_protocol)));
                 self.phase = DriverPhase::Ended { is_clean: true };
             }
             // What arrives while the connection is being closed is not received.
@@ -346,7 +346,7 @@ impl Driver {
         self.phase = match code {
             Some(code) => {
                 // What comes of it is of no interest.
-                let _ = self.socket.close(Some(CloseFrame::of_code(code).into()));
+                let _ = self.socket.close(Some(CloseFrame::of_code(code).into_protocol()));
                 self.is_unflushed = true;
                 DriverPhase::Ended { is_clean: false }
             }

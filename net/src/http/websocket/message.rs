@@ -18,7 +18,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// How many bytes it has.
+    /// Returns how many bytes it has.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -26,9 +26,17 @@ impl Message {
         }
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The message of the protocol.
+    pub(crate) fn into_protocol(self) -> tungstenite::Message {
+        match self {
+            Self::Text(text) => tungstenite::Message::Text(text.into()),
+            Self::Binary(bytes) => tungstenite::Message::Binary(bytes),
+        }
     }
 }
 
@@ -53,15 +61,6 @@ impl From<Bytes> for Message {
 impl From<Vec<u8>> for Message {
     fn from(bytes: Vec<u8>) -> Self {
         Self::Binary(bytes.into())
-    }
-}
-
-impl From<Message> for tungstenite::Message {
-    fn from(message: Message) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text.into()),
-            Message::Binary(bytes) => Self::Binary(bytes),
-        }
     }
 }
 
@@ -112,12 +111,22 @@ impl CloseFrame {
         Self { code, reason: String::new() }
     }
 
-    /// The code.
+    /// The frame that the protocol received.
+    pub(crate) fn of_protocol(close: &frame::CloseFrame) -> Self {
+        Self { code: close.code.into(), reason: close.reason.as_str().to_owned() }
+    }
+
+    /// The frame of the protocol.
+    pub(crate) fn into_protocol(self) -> frame::CloseFrame {
+        frame::CloseFrame { code: self.code.into(), reason: self.reason.into() }
+    }
+
+    /// Returns the code.
     pub const fn code(&self) -> u16 {
         self.code
     }
 
-    /// The reason, which may be empty.
+    /// Returns the reason, which may be empty.
     pub fn reason(&self) -> &str {
         &self.reason
     }
@@ -136,17 +145,5 @@ impl fmt::Display for CloseFrame {
             write!(f, " {}", text::escape(&self.reason))?;
         }
         Ok(())
-    }
-}
-
-impl From<frame::CloseFrame> for CloseFrame {
-    fn from(close: frame::CloseFrame) -> Self {
-        Self { code: close.code.into(), reason: close.reason.as_str().to_owned() }
-    }
-}
-
-impl From<CloseFrame> for frame::CloseFrame {
-    fn from(close: CloseFrame) -> Self {
-        Self { code: close.code.into(), reason: close.reason.into() }
     }
 }
