@@ -1,4 +1,8 @@
 //! Connections that are kept for later requests.
+//!
+//! `hyper_util::client::pool` has layers for keys, for a cache and for one shared connection. They keep no ages and no order
+//! across keys: connections are dropped only by a predicate that visits each. This pool finds the oldest connection, also
+//! that of a unit, whenever another needs its room, and hands out connections by what they lead to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
