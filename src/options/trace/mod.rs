@@ -56,9 +56,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-pub use self::context::{SpanId, TraceId};
 pub use self::context::{TraceContext, TraceFormatError};
-pub use self::traceparent::TraceparentError;
+pub use self::traceparent::{SpanId, TraceId, TraceparentError};
 pub use self::tracestate::{TraceState, TracestateError};
 
 /// The trace that the unit is part of, as W3C Trace Context: `true` starts one where the caller is in none, and

@@ -12,11 +12,12 @@ use frame_net::http::{Body, Method, Request, Response};
 use http::{HeaderMap, HeaderName, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_util::sync::ReusableBoxFuture;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::{Share, error};
+use super::error;
 use crate::modules::refusal;
 
 /// Lives as long as the call.
@@ -123,7 +124,7 @@ impl HttpBody for GuestBody {
 pub(super) fn guest_response(
     response: Response,
     patience: Duration,
-    place: Share,
+    place: OwnedSemaphorePermit,
     call: CallContext,
 ) -> http::Response<WasiBody> {
     let (status, headers) = (response.status(), response.headers().clone());
@@ -158,7 +159,7 @@ struct Incoming {
     /// What is read at the moment, until the end. It is kept from one poll to the next for its timers.
     next: Option<ReusableBoxFuture<'static, Read>>,
     patience: Duration,
-    place: Option<Share>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpBody for Incoming {

@@ -309,16 +309,13 @@ const MAX_REQUESTS: usize = 16;
 #[derive(Debug, Clone)]
 struct Budget(Arc<Semaphore>);
 
-/// A place in a budget that is taken. It is given back when it is dropped.
-pub(super) type Share = OwnedSemaphorePermit;
-
 impl Budget {
     fn new() -> Self {
         Self(Arc::new(Semaphore::new(MAX_REQUESTS)))
     }
 
     /// A request's place among the others, as soon as there is one, in the order in which they ask.
-    async fn request(&self, patience: Duration) -> Result<Share, Error> {
+    async fn request(&self, patience: Duration) -> Result<OwnedSemaphorePermit, Error> {
         let place = timeout(patience, Arc::clone(&self.0).acquire_owned()).await;
         place.ok().and_then(Result::ok).ok_or(Error::ConnectionLimitReached)
     }
