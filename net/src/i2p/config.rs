@@ -191,7 +191,7 @@ impl Serialize for LocalDestination {
         let mut members = serializer.serialize_map(Some(1))?;
         match self {
             Self::Transient { signature_type } => {
-                members.serialize_entry("signature_type", signature_type)?
+                members.serialize_entry("signature_type", signature_type)?;
             }
             Self::PrivateKey(key) => members.serialize_entry("private_key", key.text())?,
         }

@@ -101,7 +101,7 @@ impl Guard {
 
     /// A target that is given by its name, unless it is plain without an answer that the name is denied.
     fn named<'a>(&'a self, name: &'a HostName, port: Option<u16>) -> Result<Target<'a>, Box<Denied>> {
-        self.check_name(name, port, |name| foreign(name))?;
+        self.check_name(name, port, foreign)?;
         Ok(Target { guard: self, name: Some(name), port })
     }
 
