@@ -122,7 +122,7 @@ macro_rules! linked {
     (@with $options:expr, $count:tt) => {
         use std::convert::Infallible;
 
-        use frame_registry::{ResolveContext, Options, Pair, Pairs};
+        use frame_registry::{Options, Pair, Pairs, ResolveContext};
 
         seq_macro::seq!(N in 0..$count {
             #(

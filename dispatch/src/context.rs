@@ -308,7 +308,7 @@ impl CallContext {
     /// Returns a context that `token` cancels, too.
     ///
     /// ```
-    /// # use frame_dispatch::{CallError, CallContext, ErrorKind, Functions, Payload, Task};
+    /// # use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
     /// # use frame_registry::{App, Options};
     /// use tokio_util::sync::CancellationToken;
     ///

@@ -83,7 +83,7 @@ pub struct Json<T>(pub T);
 /// A function that takes a [`Payload`] parses it with the same implementation:
 ///
 /// ```
-/// use frame_dispatch::{CallError, CallContext, FromPayload, Json, Payload};
+/// use frame_dispatch::{CallContext, CallError, FromPayload, Json, Payload};
 ///
 /// async fn relay(ctx: CallContext, payload: Payload) -> Result<Payload, CallError> {
 ///     let Json(name) = Json::<String>::from_payload(payload)?;

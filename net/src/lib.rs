@@ -9,7 +9,7 @@
 //!
 //! ```standalone_crate
 //! use frame_net::{NETWORK, NetConfig, dialer};
-//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use serde_json::json;
 //!
 //! let config: NetConfig = serde_json::from_value(json!({

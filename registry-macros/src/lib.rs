@@ -29,7 +29,7 @@ use proc_macro::TokenStream;
 ///
 /// ```
 /// # extern crate frame_registry;
-/// use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
 /// #[frame_option(name = "tenant")]
@@ -130,7 +130,7 @@ pub fn frame_key(args: TokenStream, item: TokenStream) -> TokenStream {
 /// write it in the module of a function that the C side calls, or inside that function.
 ///
 /// ```
-/// # use frame_registry::{ResolveContext, Options, Pair, frame_resolver};
+/// # use frame_registry::{Options, Pair, ResolveContext, frame_resolver};
 /// # #[frame_resolver(order = 1)]
 /// # fn tenant(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, std::convert::Infallible> { Ok(None) }
 /// frame_registry::require_resolvers!("tenant");

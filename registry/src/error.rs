@@ -14,7 +14,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// One word, so that a caller tests a register for `Ok`. [`kind`](Self::kind) says what went wrong.
 ///
 /// ```
-/// use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs, ResolveErrorKind, Resolver};
+/// use frame_registry::{App, FrameResolvers, Options, Pairs, ResolveContext, ResolveErrorKind, Resolver};
 ///
 /// let app = App::builder().build();
 /// let _registration = app.resolvers().register(Resolver::new("broken", 1, |_: &ResolveContext<'_>, _: &Options| {

@@ -5,7 +5,7 @@
 //! is one annotated function, and no dispatcher is edited for it:
 //!
 //! ```
-//! use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+//! use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 //! use std::convert::Infallible;
 //!
 //! /// Whose work this is.
@@ -24,7 +24,7 @@
 //! Every dispatcher makes one call, knowing none of them:
 //!
 //! ```
-//! use frame_registry::{App, ResolveContext, Frame, Options, ResolveError};
+//! use frame_registry::{App, Frame, Options, ResolveContext, ResolveError};
 //!
 //! fn child_frame(app: &App, parent: &Frame, options: &Options) -> Result<Frame, ResolveError> {
 //!     let mut child = parent.fork();

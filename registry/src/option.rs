@@ -13,7 +13,7 @@ use crate::value::{FrameValue, Value};
 /// An option that a call may be given, declared with [`#[frame_option]`](macro@crate::frame_option).
 ///
 /// ```
-/// use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+/// use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
 /// /// Whose work this is.

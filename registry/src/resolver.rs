@@ -18,7 +18,7 @@ use crate::value::FrameValue;
 /// A resolver to [`register`](crate::FrameResolvers::register) while the program runs.
 ///
 /// ```
-/// use frame_registry::{ResolveContext, Key, Options, Resolver};
+/// use frame_registry::{Key, Options, ResolveContext, Resolver};
 /// use std::convert::Infallible;
 ///
 /// static PLUGIN: Key<&str> = Key::new("plugin");

@@ -29,7 +29,7 @@ use crate::resolver::{Entry, LinkedResolver, Resolve, Resolver, ResolverInfo};
 /// [`Registration::unregister_and_wait`].
 ///
 /// ```standalone_crate
-/// use frame_registry::{App, ResolveContext, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair};
+/// use frame_registry::{App, FrameBuilder, FrameOption, FrameResolvers, Key, Options, Pair, ResolveContext};
 /// use frame_registry::{frame_option, frame_resolver};
 /// use std::convert::Infallible;
 ///
@@ -314,7 +314,7 @@ impl FrameResolvers {
     /// is.
     ///
     /// ```
-    /// use frame_registry::{App, ResolveContext, FrameResolvers, Key, Options, Pairs, Resolution, Resolver};
+    /// use frame_registry::{App, FrameResolvers, Key, Options, Pairs, Resolution, ResolveContext, Resolver};
     /// use std::convert::Infallible;
     /// use std::sync::{Arc, Mutex};
     ///

@@ -9,7 +9,7 @@
 //! one that is not read-only.
 //!
 //! ```standalone_crate
-//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use frame_runtime::fs_root::{FS_BASE, FS_ROOT, FsRoot, FS_ROOT_KEY, Root};
 //!
 //! let base = tempfile::tempdir()?;

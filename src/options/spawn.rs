@@ -9,7 +9,7 @@
 //!
 //! ```standalone_crate
 //! use frame_dispatch::process::SPAWN_KEY;
-//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use serde_json::json;
 //!
 //! let mut app = App::builder();

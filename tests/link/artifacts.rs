@@ -10,7 +10,7 @@ use frame_tests::{BuildOptions, Program, Project, run};
 fn project(name: &str) -> Project {
     let project = Project::new(name);
     let covered = "#![forbid(unsafe_code)]\n\
-        use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};\n\
+        use frame_registry::{FrameOption, Options, Pair, ResolveContext, frame_option, frame_resolver};\n\
         #[frame_option(name = \"network\")]\n\
         pub static NETWORK: FrameOption<u32>;\n\
         #[frame_option(name = \"timeout\", dispatcher)]\n\
@@ -21,7 +21,7 @@ fn project(name: &str) -> Project {
         fn overlay(_: &ResolveContext<'_>, _: &Options) -> Result<Option<Pair>, String> { Ok(None) }\n";
     project.package("covered", "", &[Project::registry()], "src/lib.rs", covered);
     let alone = "#![forbid(unsafe_code)]\n\
-        use frame_registry::{ResolveContext, Options, Pair, frame_resolver};\n\
+        use frame_registry::{Options, Pair, ResolveContext, frame_resolver};\n\
         pub fn used() {}\n\
         mod deep {\n\
             use super::*;\n\
@@ -134,7 +134,7 @@ fn a_cdylib_has_every_resolver_and_exports_none_of_the_guards() {
 }
 
 const PLUGIN: &str = r#"
-use frame_registry::{App, ResolveContext, FrameResolvers, Key, Options, Pair, Pairs, Registration, Resolver, frame_resolver};
+use frame_registry::{App, FrameResolvers, Key, Options, Pair, Pairs, Registration, ResolveContext, Resolver, frame_resolver};
 use std::time::Duration;
 
 static GREETING: Key<&str> = Key::new("plugin.greeting");
@@ -164,7 +164,7 @@ pub fn plugin_stop(registration: Registration) {
 "#;
 
 const HOST: &str = r#"
-use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pair, Pairs, Registration, frame_resolver};
+use frame_registry::{App, FrameResolvers, Options, Pair, Pairs, Registration, ResolveContext, frame_resolver};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -46,7 +46,7 @@ fn assert_printed(printed: &str, words: &str, what: &str) {
 }
 
 const HEAD: &str =
-    "use frame_registry::{ResolveContext, FrameOption, Options, Pair, frame_option, frame_resolver};\n";
+    "use frame_registry::{FrameOption, Options, Pair, ResolveContext, frame_option, frame_resolver};\n";
 
 fn resolver(name: &str, arguments: &str) -> String {
     format!(

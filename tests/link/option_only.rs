@@ -13,7 +13,7 @@ pub static TENANT: FrameOption<String>;
 "#;
 
 const COVERS: &str = r#"
-use frame_registry::{ResolveContext, Key, Options, Pair, frame_resolver};
+use frame_registry::{Key, Options, Pair, ResolveContext, frame_resolver};
 
 pub static TENANT_KEY: Key<String> = Key::new("tenant").inherit();
 
@@ -25,7 +25,7 @@ fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, std
 
 /// What a test resolves with the option set, or how it is refused.
 const RESOLVE: &str = r#"
-use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs};
+use frame_registry::{App, FrameResolvers, Options, Pairs, ResolveContext};
 
 fn resolve(resolvers: &FrameResolvers) -> Result<String, String> {
     let app = App::builder().build();

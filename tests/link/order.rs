@@ -24,7 +24,7 @@ fn expected() -> Vec<(i32, &'static str)> {
 
 /// The program prints its layout, then the names in the order in which the resolvers really run.
 const MAIN: &str = r#"
-use frame_registry::{App, ResolveContext, FrameResolvers, Options, Pairs};
+use frame_registry::{App, FrameResolvers, Options, Pairs, ResolveContext};
 
 fn main() {
     USED;

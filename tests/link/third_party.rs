@@ -7,7 +7,7 @@ use frame_tests::{BuildOptions, Built, Project, workspace};
 /// All there is to an option: its declaration, its key, and the function that decides the key.
 const TENANT: &str = r#"
 #![forbid(unsafe_code)]
-use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 
 /// Whose work this is.
 #[frame_option(name = "tenant", empty_is_unset)]
@@ -29,7 +29,7 @@ fn tenant(_: &ResolveContext<'_>, options: &Options) -> Result<Option<Pair>, Str
 const LOCAL_ONLY: &str = r#"
 #![forbid(unsafe_code)]
 use frame_net::{Egress, EgressList, EgressListError};
-use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 
 /// Whether the call reaches this machine only. What the caller has of it stays.
 #[frame_option(name = "local_only")]

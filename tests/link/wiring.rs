@@ -7,7 +7,7 @@ use crate::order::{GNU_LD, MOLD, is_mold_installed};
 const PROFILES_THAT_GUARD: [&str; 3] = ["dev", "release", "fat"];
 
 const HEAD: &str = "#![forbid(unsafe_code)]\n\
-    use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};\n\
+    use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};\n\
     use std::convert::Infallible;\n\
     pub fn used() {}\n";
 

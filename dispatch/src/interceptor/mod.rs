@@ -46,7 +46,7 @@ use crate::task::Task;
 /// Something that runs around calls.
 ///
 /// ```
-/// use frame_dispatch::{BoxFuture, CallError, CallContext, Functions, Interceptor, Next, Payload, Task};
+/// use frame_dispatch::{BoxFuture, CallContext, CallError, Functions, Interceptor, Next, Payload, Task};
 /// use frame_registry::{App, DeclaredOption, Options};
 /// use serde_json::json;
 ///

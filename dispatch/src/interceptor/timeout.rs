@@ -22,7 +22,7 @@ pub static TIMEOUT: FrameOption<Timeout>;
 /// The value of [`TIMEOUT`]: a time longer than zero.
 ///
 /// ```
-/// # use frame_dispatch::{CallError, CallContext, ErrorKind, Functions, Payload, Task};
+/// # use frame_dispatch::{CallContext, CallError, ErrorKind, Functions, Payload, Task};
 /// use frame_dispatch::interceptor::{TIMEOUT, Timeout};
 /// use frame_registry::{App, Options};
 /// use serde_json::json;

@@ -17,7 +17,7 @@
 //!
 //! ```standalone_crate
 //! use frame_net::{EGRESS_KEY, NetConfig, dialer};
-//! use frame_registry::{App, ResolveContext, Frame, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use serde_json::json;
 //!
 //! let mut app = App::builder();
@@ -47,7 +47,7 @@
 //!
 //! ```standalone_crate
 //! use frame_net::{Egress, EgressList};
-//! use frame_registry::{ResolveContext, FrameOption, Key, Options, Pair, frame_option, frame_resolver};
+//! use frame_registry::{FrameOption, Key, Options, Pair, ResolveContext, frame_option, frame_resolver};
 //! # use std::convert::Infallible;
 //!
 //! /// Whether the call may reach this machine only.

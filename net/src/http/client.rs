@@ -45,7 +45,7 @@ use crate::network::BoxStream;
 /// ```standalone_crate
 /// use frame_net::http::{HttpClient, HttpConfig, Request};
 /// use frame_net::{NetConfig, dialer};
-/// use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+/// use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 /// use serde_json::json;
 /// # use frame_net::{BoxFuture, BoxStream, DriverError, Endpoint, IsolationKey, Network};
 /// # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -8,7 +8,7 @@
 //! use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
 //! use frame_net::secrets::{SECRET_STORE, SecretError, SecretStore, StoredSecret};
 //! use frame_net::{NetConfig, dialer};
-//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use serde_json::json;
 //!
 //! # #[tokio::main(flavor = "current_thread")]

@@ -18,7 +18,7 @@
 //! all units inherit from it would make one trace of all that ever runs.
 //!
 //! ```standalone_crate
-//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use frame_runtime::trace::TRACE_KEY;
 //! use serde_json::json;
 //!

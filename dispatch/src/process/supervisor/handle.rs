@@ -123,7 +123,7 @@ impl SupervisorHandle {
     /// # use std::time::Duration;
     /// # use frame_dispatch::process::supervisor::{ChildSpec, Strategy, Supervisor};
     /// # use frame_dispatch::process::{HostConfig, ProcessContext, ProcessManager, Spawn};
-    /// # use frame_dispatch::{CallError, CallContext, Functions, Payload, Task};
+    /// # use frame_dispatch::{CallContext, CallError, Functions, Payload, Task};
     /// # use frame_registry::{App, Options};
     /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// # let functions = Functions::new(App::builder().build());

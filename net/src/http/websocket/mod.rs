@@ -7,7 +7,7 @@
 //! use frame_net::http::websocket::{CloseFrame, Message, WebSocketRequest};
 //! use frame_net::http::{HttpClient, HttpConfig};
 //! use frame_net::{NetConfig, dialer};
-//! use frame_registry::{App, ResolveContext, FrameBuilder, FrameResolvers, Options};
+//! use frame_registry::{App, FrameBuilder, FrameResolvers, Options, ResolveContext};
 //! use serde_json::json;
 //! # use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 //! # use frame_net::{BoxFuture, BoxStream, DriverError, Endpoint, IsolationKey, Network};
