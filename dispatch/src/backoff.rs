@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Delays that grow with each failure in a row: between the attempts of a [retried](crate::interceptor::RETRY) call, and before
-/// a [supervisor](crate::process::supervisor) starts a child again.
+/// a [supervisor](crate::process::supervisor) starts a child again. In its serialised form durations are text such as `"30s"`.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -144,4 +144,24 @@ pub enum BackoffError {
         /// The longest delay.
         max: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_is_read_as_it_is_written() {
+        let backoff =
+            Backoff::new(Duration::from_millis(50), Duration::from_mins(1)).with_factor(1.5).with_jitter(0.5);
+        let written = serde_json::to_value(backoff).unwrap();
+        let expected =
+            json!({ "first": "50ms", "max": "1m", "factor": 1.5, "jitter": 0.5, "reset_after": "30s" });
+        assert_eq!(written, expected);
+        assert_eq!(serde_json::from_value::<Backoff>(written).unwrap(), backoff);
+        assert_eq!(serde_json::from_value::<Backoff>(json!({})).unwrap(), Backoff::default());
+        serde_json::from_value::<Backoff>(json!({ "maximum": "1s" })).unwrap_err();
+    }
 }

@@ -298,12 +298,12 @@ impl fmt::Display for WithCauses<'_> {
     }
 }
 
-/// A function was not registered; the functions are as they were.
+/// A function was not registered. The functions are unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FunctionsError {
     /// The id is taken.
-    #[error("a function `{id}` is registered already; replace it, or remove it first")]
+    #[error("a function `{id}` is registered already; replace it, or unregister it first")]
     AlreadyRegistered {
         /// The id.
         id: FunctionId,

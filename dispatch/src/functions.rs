@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use frame_registry::{App, Frame, Options};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::context::{CallContext, Dispatch, Dispatcher, Function, PreparedCall};
@@ -40,7 +41,8 @@ struct FunctionTable {
 /// # use frame_dispatch::FunctionsConfig;
 /// assert_eq!(FunctionsConfig::default().with_max_depth(1_000).max_depth, 1_000);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FunctionsConfig {
     /// How many calls can be nested in each other. A deeper call fails with [`Exhausted`](crate::ErrorKind::Exhausted),
@@ -82,13 +84,13 @@ pub struct Stopped {
 }
 
 impl Functions {
-    /// No functions yet, of `app`, with the interceptors that are [built in](crate::interceptor).
+    /// Creates an empty set of functions of `app`, with the interceptors that are [built in](crate::interceptor).
     #[must_use]
     pub fn new(app: App) -> Self {
         Self::with_config(app, FunctionsConfig::default())
     }
 
-    /// Creates an empty set of functions of `app`, with these limits.
+    /// As [`new`](Self::new), with other limits.
     #[must_use]
     pub fn with_config(app: App, config: FunctionsConfig) -> Self {
         let table = FunctionTable { entries: ArcSwap::default(), interceptors: Interceptors::built_in() };
@@ -104,7 +106,7 @@ impl Functions {
         self.dispatcher.max_depth
     }
 
-    /// What runs around every call.
+    /// The interceptors, which run around every call.
     pub fn interceptors(&self) -> &Interceptors {
         &self.table().interceptors
     }
@@ -142,7 +144,7 @@ impl Functions {
         CallContext::root(self.dispatcher.clone(), Some(frame))
     }
 
-    /// Adds a function: a closure or an `async fn` of one of these [forms](crate::handler), or a type that
+    /// Registers a function: a closure or an `async fn` of one of these [forms](crate::handler), or a type that
     /// implements [`Function`]. Every call of it has `options`, under those of the call itself.
     ///
     /// ```
@@ -197,11 +199,11 @@ impl Functions {
     }
 
     /// Replaces a function and its options. Takes what [`register`](Self::register) takes. The old function
-    /// finishes the calls that it has begun.
+    /// finishes the calls that have begun.
     ///
     /// # Errors
     ///
-    /// [`FunctionsError::NotRegistered`] if there is no other, [`FunctionsError::Stopping`] once they
+    /// [`FunctionsError::NotRegistered`] if the id is not registered, [`FunctionsError::Stopping`] once they
     /// [stop](Self::stop).
     pub fn replace<M>(
         &self,
@@ -213,20 +215,20 @@ impl Functions {
         let not_registered = || FunctionsError::NotRegistered { id: (*entry.id).clone() };
         let mut old = None;
         self.change(&entry, |entries| {
-            let place = entries.get_mut(&*entry.id).ok_or_else(not_registered)?;
-            old = Some(std::mem::replace(place, Arc::clone(&entry)));
+            let registered = entries.get_mut(&*entry.id).ok_or_else(not_registered)?;
+            old = Some(std::mem::replace(registered, Arc::clone(&entry)));
             Ok(())
         })?;
         old.and_then(|old| old.retire()).ok_or_else(not_registered)
     }
 
-    /// Registers functions, or replaces those that have the same ids, all in one step. Returns the old ones, which finish the calls
-    /// that they have begun. For many functions this takes far less time than registering one after the other.
+    /// Registers functions, or replaces those with the same ids, all in one step. Returns the old ones, which finish the calls
+    /// that have begun. For many functions this takes far less time than to register one after the other.
     ///
     /// # Errors
     ///
     /// [`FunctionsError::Stopping`] once they [stop](Self::stop). Nothing is registered then.
-    pub fn put_all<F: Function>(
+    pub fn apply<F: Function>(
         &self,
         functions: impl IntoIterator<Item = (FunctionId, Options, F)>,
     ) -> Result<Vec<(FunctionId, Retired)>, FunctionsError> {
@@ -247,8 +249,8 @@ impl Functions {
         Ok(retired.collect())
     }
 
-    /// Removes a function, if it is there. Calls that it has begun it finishes.
-    pub fn remove(&self, id: &FunctionId) -> Option<Retired> {
+    /// Unregisters a function. Returns it if it was registered: it finishes the calls that have begun.
+    pub fn unregister(&self, id: &FunctionId) -> Option<Retired> {
         let mut removed = None;
         self.table().entries.rcu(|entries| {
             let mut copy = Entries::clone(entries);
@@ -258,8 +260,13 @@ impl Functions {
         removed?.retire()
     }
 
+    /// Returns whether a function is registered.
+    pub fn contains(&self, id: &FunctionId) -> bool {
+        self.table().entries.load().contains_key(id)
+    }
+
     /// The ids of the functions, sorted.
-    pub fn list(&self) -> Vec<FunctionId> {
+    pub fn ids(&self) -> Vec<FunctionId> {
         self.table().entries.load().keys().cloned().collect()
     }
 
@@ -290,7 +297,7 @@ impl Functions {
         &self.dispatcher.functions
     }
 
-    /// Publishes a changed copy. `change` runs again where another thread was faster.
+    /// Publishes a changed copy. `change` runs again if another thread was faster.
     fn change(
         &self,
         entry: &FunctionEntry,
@@ -328,6 +335,6 @@ impl Dispatch for FunctionTable {
 impl fmt::Debug for Functions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Functions ")?;
-        f.debug_set().entries(self.list()).finish()
+        f.debug_set().entries(self.ids()).finish()
     }
 }

@@ -70,7 +70,7 @@ pub use crate::interceptor::{Interceptor, InterceptorError, Interceptors, Next};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::log::LogFields;
 pub use crate::payload::{FromPayload, IntoPayload, Json, Payload};
-pub use crate::pid::{FunctionId, FunctionKind, Host, Pid, PidError};
+pub use crate::pid::{FunctionId, Host, Pid, PidError};
 #[cfg(any(feature = "lua", feature = "wasm"))]
 pub use crate::pool::{PoolConfig, PoolStatistics};
 #[cfg(any(feature = "lua", feature = "wasm"))]

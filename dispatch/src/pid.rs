@@ -17,6 +17,7 @@ pub type FunctionId = Id<FunctionKind>;
 
 /// Marks an [`Id`] as the name of a function.
 #[derive(Debug)]
+#[doc(hidden)]
 pub enum FunctionKind {}
 
 impl IdKind for FunctionKind {

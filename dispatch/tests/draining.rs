@@ -92,10 +92,10 @@ async fn a_removed_function_that_is_idle_is_dropped_at_once() {
     let function = Versioned::new(1);
     let is_dropped = Arc::clone(&function.is_dropped);
     functions.register(id("app:f"), Options::new(), function).unwrap();
-    let retired = functions.remove(&id("app:f")).unwrap();
+    let retired = functions.unregister(&id("app:f")).unwrap();
     assert!(is_dropped.load(Ordering::SeqCst));
     retired.drained().await;
-    assert!(functions.remove(&id("app:f")).is_none());
+    assert!(functions.unregister(&id("app:f")).is_none());
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_refused_replacement_leaves_the_function_and_its_options() {
     let functions = functions();
     let error = functions.replace(id("app:f"), Options::new(), Versioned::new(2)).unwrap_err();
     assert_eq!(error, FunctionsError::NotRegistered { id: id("app:f") });
-    assert!(functions.list().is_empty());
+    assert!(functions.ids().is_empty());
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn stopping_waits_for_what_was_admitted_and_what_that_calls() {
     });
     assert_eq!(outcome.unwrap(), json!("inner").into());
     assert_eq!(stopped, Stopped { cancelled: 0, running: 0 });
-    assert!(functions.list().is_empty(), "what is stopped holds nothing");
+    assert!(functions.ids().is_empty(), "what is stopped holds nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +250,7 @@ async fn a_function_that_stops_the_functions_is_cancelled_and_they_are_dropped()
         .unwrap();
     let error = functions.root().call(Task::new(id("app:stops"))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert!(functions.list().is_empty());
+    assert!(functions.ids().is_empty());
 }
 
 /// An interceptor that makes a call of its own, as one that asks for permission does.
@@ -389,7 +389,7 @@ mod churn {
                         let _ = functions.register(id("app:f"), options, function);
                         let (options, function) = next();
                         let _ = functions.replace(id("app:f"), options, function);
-                        functions.remove(&id("app:f"));
+                        functions.unregister(&id("app:f"));
                     }
                 });
             }
@@ -404,7 +404,7 @@ mod churn {
             }
             is_done.store(true, Ordering::Relaxed);
         });
-        functions.remove(&id("app:f"));
+        functions.unregister(&id("app:f"));
         assert_eq!(Arc::strong_count(&alive), 1, "no function is left");
     }
 }

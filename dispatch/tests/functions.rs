@@ -161,9 +161,9 @@ async fn functions_are_registered_replaced_and_removed_by_id() {
 
     functions.replace(id("app:show"), Options::new(), show).unwrap();
     assert_eq!(called(&functions, task()).await["tenant"], json!(null), "the old options are gone");
-    assert_eq!(functions.list(), [id("app:show")]);
-    assert!(functions.remove(&id("app:show")).is_some());
-    assert!(functions.remove(&id("app:show")).is_none());
+    assert_eq!(functions.ids(), [id("app:show")]);
+    assert!(functions.unregister(&id("app:show")).is_some());
+    assert!(functions.unregister(&id("app:show")).is_none());
     functions.root().call(task()).await.unwrap_err();
 }
 
@@ -248,9 +248,9 @@ impl Function for Says {
 #[tokio::test]
 async fn many_functions_are_put_in_one_step_over_those_that_are_there() {
     let functions = functions();
-    functions.put_all([(id("app:old"), Options::new(), Says("old"))]).unwrap();
+    functions.apply([(id("app:old"), Options::new(), Says("old"))]).unwrap();
     let new = ["app:old", "app:new"].map(|name| (id(name), tenant_option("entry"), Says("new")));
-    let retired = functions.put_all(new).unwrap();
+    let retired = functions.apply(new).unwrap();
     assert_eq!(retired.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["app:old"]);
     for name in ["app:old", "app:new"] {
         assert_eq!(functions.options(&id(name)), Some(tenant_option("entry")));
@@ -260,6 +260,6 @@ async fn many_functions_are_put_in_one_step_over_those_that_are_there() {
         retired.drained().await;
     }
     functions.stop(tokio::time::Instant::now()).await;
-    let refused = functions.put_all([(id("app:late"), Options::new(), Says("late"))]).unwrap_err();
+    let refused = functions.apply([(id("app:late"), Options::new(), Says("late"))]).unwrap_err();
     assert_eq!(refused, FunctionsError::Stopping { id: id("app:late") });
 }

@@ -50,9 +50,9 @@ async fn a_call_that_uses_no_interceptor_allocates_no_more_than_one_that_has_non
         })
         .unwrap();
     let with = allocations(&functions).await;
-    assert_eq!(functions.interceptors().list().len(), 5);
-    for name in functions.interceptors().list() {
-        functions.interceptors().remove(name);
+    assert_eq!(functions.interceptors().names().len(), 5);
+    for name in functions.interceptors().names() {
+        functions.interceptors().unregister(name);
     }
     assert_eq!(with, allocations(&functions).await);
 }

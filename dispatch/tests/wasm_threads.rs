@@ -29,7 +29,7 @@ async fn an_engine_has_one_thread_for_as_long_as_it_or_a_function_of_it_is_there
     drop((engine, copy));
     assert_eq!(clocks(), 1);
     functions.root().call(Task::new("app:echo".parse().unwrap())).await.unwrap();
-    functions.remove(&"app:echo".parse().unwrap()).unwrap().drained().await;
+    functions.unregister(&"app:echo".parse().unwrap()).unwrap().drained().await;
     drop(function);
     assert_eq!(clocks(), 0, "it is gone, and so is its thread");
 }

@@ -185,7 +185,7 @@ impl Live {
             let Unit { options, code, .. } = function.value.clone();
             ((*id).clone(), options, traced(id, code).into_function())
         });
-        let replaced = core.functions.put_all(functions).map_err(|error| plan.problem(first, error))?;
+        let replaced = core.functions.apply(functions).map_err(|error| plan.problem(first, error))?;
         for (id, retired) in replaced {
             drain(&id, retired);
         }
@@ -242,7 +242,7 @@ impl Live {
     /// Removes what is not in the plan. What others rely on is removed last.
     pub(crate) async fn remove_retired(&mut self, core: &Core, plan: &Plan, grace: Duration) {
         for id in take_unplanned(&mut self.functions, |id| plan.functions.contains_key(id)) {
-            if let Some(retired) = core.functions.remove(&id) {
+            if let Some(retired) = core.functions.unregister(&id) {
                 drain(&id, retired);
             }
         }

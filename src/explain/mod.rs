@@ -78,7 +78,7 @@ impl Explain {
         function: &FunctionId,
         defaults: &Options,
     ) -> Result<Self, WiringError> {
-        let presets = functions.list().into_iter().filter_map(|id| {
+        let presets = functions.ids().into_iter().filter_map(|id| {
             let options = functions.options(&id)?;
             Some((id, options))
         });

@@ -221,7 +221,7 @@ async fn what_a_script_gives_as_everything_grants_nothing() {
     for egress in ["{ '*' }", "{ '*:443' }", "'*'", "{ '**' }", "{ '*.' }", "true", "{ a = 'a.example' }"] {
         let source = format!("return call('app:report', nil, {{ egress = {egress} }})");
         let id = format!("app:asks-{}", egress.len());
-        chain.functions.remove(&id.parse().unwrap());
+        chain.functions.unregister(&id.parse().unwrap());
         chain.processes.unregister(&id.parse().unwrap());
         chain.add(&id, &source, json!({}));
         for options in [json!({}), json!({ "egress": ["a.example:443"] })] {

@@ -27,7 +27,7 @@ fn chooser(options: &str) -> String {
 async fn chosen(sandbox: &Sandbox, options: &str, to: &str) -> Json {
     let function = sandbox.engine.function("choose", chooser(options), LuaConfig::default()).unwrap();
     let id: FunctionId = "app:choose".parse().unwrap();
-    sandbox.functions.remove(&id);
+    sandbox.functions.unregister(&id);
     sandbox.functions.register(id, Options::new(), function).unwrap();
     sandbox.call("app:choose", json!(to)).await.unwrap()
 }

@@ -75,16 +75,29 @@ impl Link {
     }
 }
 
-/// An interceptor was not registered; the interceptors are as they were.
+/// An interceptor was not registered or replaced. The interceptors are unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InterceptorError {
     /// The name is taken.
-    #[error("an interceptor `{name}` is registered already; remove it first, or give this one another name")]
+    #[error(
+        "an interceptor `{name}` is registered already; unregister it first, or give this one another name"
+    )]
     AlreadyRegistered {
         /// The name.
         name: &'static str,
     },
+    /// There is no interceptor of the name to replace.
+    #[error("no interceptor `{name}` is registered; register this one")]
+    NotRegistered {
+        /// The name.
+        name: &'static str,
+    },
+}
+
+fn remove(chain: &mut Chain, name: &str) -> Option<Arc<Link>> {
+    let index = chain.iter().position(|link| link.name() == name)?;
+    Some(chain.remove(index))
 }
 
 impl Interceptors {
@@ -100,51 +113,90 @@ impl Interceptors {
         Self { chain: ArcSwap::from_pointee(chain), unconditional: AtomicUsize::new(0) }
     }
 
-    /// Adds an interceptor.
+    /// Registers an interceptor.
     ///
     /// # Errors
     ///
     /// [`InterceptorError::AlreadyRegistered`] if its name is taken.
     pub fn register(&self, interceptor: impl Interceptor) -> Result<(), InterceptorError> {
+        self.insert(interceptor, |chain, name| {
+            if chain.iter().any(|link| link.name() == name) {
+                return Err(InterceptorError::AlreadyRegistered { name });
+            }
+            Ok(None)
+        })
+    }
+
+    /// Replaces the interceptor of the same name, in one step. Calls that have begun go on with the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`InterceptorError::NotRegistered`] if there is none.
+    pub fn replace(&self, interceptor: impl Interceptor) -> Result<(), InterceptorError> {
+        self.insert(interceptor, |chain, name| match remove(chain, name) {
+            None => Err(InterceptorError::NotRegistered { name }),
+            replaced => Ok(replaced),
+        })
+    }
+
+    /// Inserts an interceptor, if `make_room` for its name succeeds, which returns the one that it replaces.
+    fn insert(
+        &self,
+        interceptor: impl Interceptor,
+        make_room: impl Fn(&mut Chain, &'static str) -> Result<Option<Arc<Link>>, InterceptorError>,
+    ) -> Result<(), InterceptorError> {
         let link = Link::new(interceptor);
         let (name, position) = (link.name(), link.position());
         // Counted before it is published, so that no call misses it.
         let counted = usize::from(link.is_unconditional());
         self.unconditional.fetch_add(counted, Ordering::AcqRel);
-        let mut registered = Ok(());
+        let mut inserted = Ok(None);
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
-            registered = if copy.iter().any(|other| other.name() == name) {
-                Err(InterceptorError::AlreadyRegistered { name })
-            } else {
+            inserted = make_room(&mut copy, name);
+            if inserted.is_ok() {
                 let index = copy.partition_point(|other| other.position() < position);
                 copy.insert(index, Arc::clone(&link));
-                Ok(())
-            };
+            }
             copy
         });
-        if registered.is_err() {
-            self.unconditional.fetch_sub(counted, Ordering::AcqRel);
+        match inserted {
+            Ok(replaced) => {
+                self.forget(replaced.as_ref());
+                Ok(())
+            }
+            Err(error) => {
+                self.forget(Some(&link));
+                Err(error)
+            }
         }
-        registered
     }
 
-    /// Removes an interceptor; says whether it was there.
-    pub fn remove(&self, name: &str) -> bool {
+    /// Unregisters an interceptor. Returns whether it was registered.
+    pub fn unregister(&self, name: &str) -> bool {
         let mut removed = None;
         self.chain.rcu(|chain| {
             let mut copy = Chain::clone(chain);
-            let index = copy.iter().position(|link| link.name() == name);
-            removed = index.map(|index| copy.remove(index));
+            removed = remove(&mut copy, name);
             copy
         });
-        let counted = removed.as_ref().is_some_and(|link| link.is_unconditional());
-        self.unconditional.fetch_sub(usize::from(counted), Ordering::AcqRel);
+        self.forget(removed.as_ref());
         removed.is_some()
     }
 
+    /// Counts an interceptor no longer, once it is not in the chain.
+    fn forget(&self, link: Option<&Arc<Link>>) {
+        let counted = link.is_some_and(|link| link.is_unconditional());
+        self.unconditional.fetch_sub(usize::from(counted), Ordering::AcqRel);
+    }
+
+    /// Returns whether an interceptor is registered.
+    pub fn contains(&self, name: &str) -> bool {
+        self.chain.load().iter().any(|link| link.name() == name)
+    }
+
     /// Their names, from the outermost to the innermost.
-    pub fn list(&self) -> Vec<&'static str> {
+    pub fn names(&self) -> Vec<&'static str> {
         self.chain.load().iter().map(|link| link.name()).collect()
     }
 
@@ -185,7 +237,7 @@ impl Interceptors {
 impl fmt::Debug for Interceptors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Interceptors ")?;
-        f.debug_list().entries(self.list()).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 

@@ -82,7 +82,7 @@ use crate::task::Task;
 /// functions.register("app:one".parse()?, Options::new(), async |_: CallContext, _| Ok(Payload::from(json!(1))))?;
 /// assert_eq!(functions.root().call(Task::new("app:one".parse()?)).await?, json!(1).into());
 ///
-/// assert!(functions.interceptors().remove("twice"));
+/// assert!(functions.interceptors().unregister("twice"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

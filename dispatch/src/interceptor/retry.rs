@@ -249,8 +249,7 @@ impl TryFrom<String> for KindName {
 /// use frame_registry::App;
 ///
 /// let functions = Functions::new(App::builder().build());
-/// functions.interceptors().remove("retry");
-/// functions.interceptors().register(Retries::with_random(|| 0.5))?;
+/// functions.interceptors().replace(Retries::with_random(|| 0.5))?;
 /// # Ok::<(), frame_dispatch::InterceptorError>(())
 /// ```
 pub struct Retries {

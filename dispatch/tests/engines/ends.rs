@@ -95,7 +95,7 @@ async fn dropping_a_call_ends_it() {
         }
         drop(call);
         function.assert_idle();
-        functions.remove(&"app:spin".parse().unwrap()).unwrap().drained().await;
+        functions.unregister(&"app:spin".parse().unwrap()).unwrap().drained().await;
     }
 }
 

@@ -36,7 +36,7 @@ async fn functions_are_registered_replaced_and_removed_by_id() {
         );
         assert_eq!(seen(&root, task("app:f"), "tenant").await.unwrap(), json!(null), "{language:?}");
 
-        functions.remove(&id("app:f")).unwrap().drained().await;
+        functions.unregister(&id("app:f")).unwrap().drained().await;
         assert_eq!(root.call(task("app:f")).await.unwrap_err().kind(), ErrorKind::NotFound);
         let absent = language.replace(&functions, "app:f", Behaviour::Echo, &Options::new());
         assert!(absent.unwrap_err().to_string().contains("register it"), "{language:?}");

@@ -104,7 +104,7 @@ fn nothing_is_left_of_calls_that_end_at_random() {
         assert_eq!(runtime.block_on(functions.root().call(echo)).unwrap(), json!("still").into());
         for (behaviour, _) in BEHAVIOURS {
             let id = name(language, behaviour).parse().unwrap();
-            runtime.block_on(functions.remove(&id).unwrap().drained());
+            runtime.block_on(functions.unregister(&id).unwrap().drained());
         }
     }
 }

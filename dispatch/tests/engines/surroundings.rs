@@ -123,7 +123,7 @@ async fn a_frame_is_released_with_its_call() {
             let outcome = functions.root().call(task).await;
             assert_eq!(outcome.is_ok(), behaviour == Behaviour::Echo, "{language:?}, {behaviour:?}");
             assert_eq!(Arc::strong_count(&held), 1, "{language:?}, {behaviour:?}");
-            functions.remove(&"app:inner".parse().unwrap()).unwrap().drained().await;
+            functions.unregister(&"app:inner".parse().unwrap()).unwrap().drained().await;
         }
     }
 }

@@ -23,12 +23,12 @@ const BUILT_IN: [&str; 5] = ["timeout", "retry", "rate_limit", "max_concurrent",
 #[tokio::test]
 async fn the_lowest_order_is_outermost_and_ties_stand_in_name_order() {
     let (functions, log) = (functions(), Log::default());
-    assert_eq!(functions.interceptors().list(), BUILT_IN);
+    assert_eq!(functions.interceptors().names(), BUILT_IN);
     for (name, order) in [("b", 10), ("c", i32::MAX), ("a", 10), ("z", -5), ("t", 100), ("u", 100)] {
         functions.interceptors().register(Wrap::logging(name, order, &log)).unwrap();
     }
     assert_eq!(
-        functions.interceptors().list(),
+        functions.interceptors().names(),
         ["z", "a", "b", "t", "timeout", "u", "retry", "rate_limit", "max_concurrent", "traced", "c"]
     );
     let inside = log.clone();
@@ -53,16 +53,33 @@ async fn names_are_unique_and_a_name_that_is_removed_is_free() {
     assert_eq!(taken, InterceptorError::AlreadyRegistered { name: "a" });
     assert_eq!(
         taken.to_string(),
-        "an interceptor `a` is registered already; remove it first, or give this one another name"
+        "an interceptor `a` is registered already; unregister it first, or give this one another name"
     );
     functions.root().call(task("app:f")).await.unwrap();
     assert_eq!(log.take(), ["a begins", "a ends"]);
-    assert!(interceptors.remove("a"));
-    assert!(!interceptors.remove("a"));
+    assert!(interceptors.unregister("a"));
+    assert!(!interceptors.unregister("a"));
     functions.root().call(task("app:f")).await.unwrap();
     assert!(log.take().is_empty());
     interceptors.register(Wrap::logging("a", 2, &log)).unwrap();
     assert_eq!(format!("{interceptors:?}").matches("\"a\"").count(), 1);
+}
+
+#[tokio::test]
+async fn an_interceptor_is_replaced_in_one_step_if_there_is_one_of_its_name() {
+    let (functions, log) = (functions(), Log::default());
+    Attempts::register(&functions, "app:f", Options::new(), |_| Ok(fine()));
+    let interceptors = functions.interceptors();
+    let error = interceptors.replace(Wrap::logging("a", 1, &log)).unwrap_err();
+    assert_eq!(error.to_string(), "no interceptor `a` is registered; register this one");
+    assert!(!interceptors.contains("a"));
+    interceptors.register(Wrap::logging("a", 1, &log)).unwrap();
+    interceptors.register(Wrap::logging("b", 2, &log)).unwrap();
+    interceptors.replace(Wrap::logging("a", 3, &log)).unwrap();
+    assert!(interceptors.contains("a"));
+    assert_eq!(interceptors.names()[..2], ["b", "a"], "in the place of its own order");
+    functions.root().call(task("app:f")).await.unwrap();
+    assert_eq!(log.take(), ["b begins", "a begins", "a ends", "b ends"]);
 }
 
 #[tokio::test]
@@ -177,7 +194,7 @@ async fn a_plain_option_that_nobody_reads_is_refused() {
     ] {
         let task = || task_with("app:f", &json!({ name: value }));
         functions.root().call(task()).await.unwrap();
-        assert!(functions.interceptors().remove(name));
+        assert!(functions.interceptors().unregister(name));
         let error = functions.root().call(task()).await.unwrap_err();
         assert!(error.message().starts_with(&format!("the option `{name}` is set, and no")), "{error}");
     }
@@ -213,7 +230,7 @@ async fn an_option_that_is_set_further_inside_than_it_is_read_is_refused() {
     }
     assert!(attempts.seen().is_empty());
     functions.root().call(task_with("app:f", &json!({ "retry": 2 }))).await.expect("it is what it was");
-    functions.interceptors().remove("sets");
+    functions.interceptors().unregister("sets");
     functions.interceptors().register(sets(199, retries)).unwrap();
     functions.root().call(task("app:f")).await.unwrap();
     functions.root().call(task_with("app:f", &json!({ "retry": 1 }))).await.unwrap();
@@ -278,7 +295,7 @@ async fn a_value_that_cannot_be_compared_counts_as_changed_unless_it_is_a_copy()
     let copies = |options: &mut Options| *options = options.clone();
     functions.interceptors().register(sets(1, copies)).unwrap();
     functions.root().call(given()).await.expect("it is the same value");
-    functions.interceptors().remove("sets");
+    functions.interceptors().unregister("sets");
     let replaces = |options: &mut Options| {
         options.set(&OPAQUE, Arc::new(Opaque));
     };
@@ -307,7 +324,7 @@ async fn who_reads_an_option_may_set_it_and_a_second_reader_further_inside_sees_
     let own = sets(0, set_extra).reading(EXTRA.declared());
     functions.interceptors().register(own).unwrap();
     functions.root().call(task_with("app:f", &json!({ "extra": 2 }))).await.unwrap();
-    functions.interceptors().remove("sets");
+    functions.interceptors().unregister("sets");
     let log = Log::default();
     for (name, order) in [("outside", 0), ("inside", 2)] {
         functions
@@ -332,7 +349,7 @@ async fn no_number_of_interceptors_hides_what_is_set_too_far_inside() {
     for (order, name) in (-1000..).zip(names) {
         functions.interceptors().register(Wrap::logging(name, order, &log)).unwrap();
     }
-    assert!(functions.interceptors().list().len() > 64);
+    assert!(functions.interceptors().names().len() > 64);
     let timeout = json!("1h");
     let changes = sets(101, move |options| options.set_json("timeout", &timeout).unwrap());
     functions.interceptors().register(changes).unwrap();
@@ -349,7 +366,7 @@ async fn an_interceptor_that_knows_no_bounds_is_ended_by_them() {
     functions.interceptors().register(hangs(0)).unwrap();
     let ctx = functions.root().with_timeout(Duration::from_secs(1));
     assert_eq!(ctx.call(task("app:f")).await.unwrap_err().kind(), ErrorKind::Deadline);
-    functions.interceptors().remove("hangs");
+    functions.interceptors().unregister("hangs");
     functions.interceptors().register(hangs(101)).unwrap();
     let error = functions.root().call(task_with("app:f", &json!({ "timeout": "1s" }))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Deadline);
@@ -375,7 +392,7 @@ async fn a_call_that_has_begun_goes_on_with_the_interceptors_it_began_with() {
     let root = functions.root();
     let (outcome, ()) = tokio::join!(root.call(task("app:f")), async {
         has_entered.await.unwrap();
-        assert!(functions.interceptors().remove("old"));
+        assert!(functions.interceptors().unregister("old"));
         functions.interceptors().register(Wrap::logging("new", 1, &log)).unwrap();
         leave.send(()).unwrap();
     });
@@ -419,7 +436,7 @@ async fn interceptors_come_and_go_while_calls_run() {
             for _ in 0..ROUNDS {
                 functions.interceptors().register(add(name, order)).unwrap();
                 tokio::task::yield_now().await;
-                assert!(functions.interceptors().remove(name));
+                assert!(functions.interceptors().unregister(name));
             }
         });
     }
@@ -430,7 +447,7 @@ async fn interceptors_come_and_go_while_calls_run() {
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
-    assert_eq!(functions.interceptors().list(), BUILT_IN);
+    assert_eq!(functions.interceptors().names(), BUILT_IN);
 }
 
 #[tokio::test]
@@ -464,7 +481,7 @@ async fn a_panic_of_an_interceptor_is_the_failure_of_the_call() {
         let error = functions.root().call(task("app:f")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(error.to_string(), format!("call of `app:f`: panicked: {message}"));
-        assert!(functions.interceptors().remove(name));
+        assert!(functions.interceptors().unregister(name));
     }
     functions.root().call(task("app:f")).await.unwrap();
 }
@@ -506,7 +523,7 @@ async fn a_panic_of_what_asks_whether_an_interceptor_applies_is_the_failure_of_t
         assert_eq!(error.kind(), ErrorKind::Internal);
         assert_eq!(error.to_string(), "call of `app:f`: panicked: out of order");
         assert_eq!(log.take().len(), seen);
-        assert!(functions.interceptors().remove("asks"));
+        assert!(functions.interceptors().unregister("asks"));
     }
     functions.root().call(task("app:f")).await.unwrap();
 }

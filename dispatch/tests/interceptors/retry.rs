@@ -26,7 +26,7 @@ fn from(success: usize) -> impl Fn(usize) -> Outcome + Send + Sync {
 /// Functions whose delays are shortened by all of the jitter times `random`.
 fn functions_with(random: f64) -> Functions {
     let functions = functions();
-    assert!(functions.interceptors().remove("retry"));
+    assert!(functions.interceptors().unregister("retry"));
     functions.interceptors().register(Retries::with_random(move || random)).unwrap();
     functions
 }

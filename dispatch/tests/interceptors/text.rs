@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 /// Why a value is refused.
 fn refused(option: &str, value: &Json) -> String {
     let error = Options::from_json(&json!({ option: value })).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("option `{option}` is ")), "{error}");
+    assert!(error.to_string().starts_with(&format!("option `{option}` has an invalid value, ")), "{error}");
     error.source().unwrap().to_string()
 }
 

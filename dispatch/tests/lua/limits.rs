@@ -409,7 +409,7 @@ async fn dropping_a_call_throws_its_vm_away() {
     drop(call);
     let statistics = script.function.statistics();
     assert_eq!((statistics.running, statistics.idle, statistics.discarded), (0, 0, 1));
-    let retired = script.functions.remove(&crate::support::id("app:forever")).unwrap();
+    let retired = script.functions.unregister(&crate::support::id("app:forever")).unwrap();
     tokio::time::timeout(crate::support::GENEROUS, retired.drained())
         .await
         .expect("nothing holds the callee");
@@ -430,7 +430,7 @@ async fn a_function_that_is_removed_drains_and_is_gone() {
     let ctx = functions.root().with_timeout(Duration::from_millis(20));
     let task = || frame_dispatch::Task::new(crate::support::id("app:script"));
     let (outcome, retired) = tokio::join!(ctx.call(task()), async {
-        functions.remove(&crate::support::id("app:script")).unwrap()
+        functions.unregister(&crate::support::id("app:script")).unwrap()
     });
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Deadline);
     tokio::time::timeout(crate::support::GENEROUS, retired.drained()).await.expect("it is dropped");

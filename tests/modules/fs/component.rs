@@ -36,7 +36,7 @@ const NO_ENTRY: &str = "!U";
 async fn ask_with(world: &World, root: Option<Json>, payload: &str) -> Vec<u8> {
     let name = id("app:guest");
     let preset = root.map_or_else(|| json!({}), |root| json!({ "fs_root": root }));
-    world.functions.remove(&name);
+    world.functions.unregister(&name);
     world.functions.register(name.clone(), Options::from_json(&preset).unwrap(), GUEST.clone()).unwrap();
     let root = world.functions.root();
     let call = root.call(Task::new(name).with_payload(payload.as_bytes().to_vec()));
