@@ -46,7 +46,7 @@
 (import "frame:function/processes@0.1.0" "send" (func $send (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "try-send" (func $try_send (param i32 i32 i32 i32 i32 i32)))
 (import "frame:function/processes@0.1.0" "spawn" (func $start (param i32 i32)))
-(import "frame:function/processes@0.1.0" "start-or-signal" (func $start_or_signal (param i32 i32)))
+(import "frame:function/processes@0.1.0" "spawn-or-signal" (func $start_or_signal (param i32 i32)))
 (import "frame:function/processes@0.1.0" "exec" (func $exec (param i32 i32)))
 (import "frame:function/supervisors@0.1.0" "start-child"
   (func $start_child (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
