@@ -15,7 +15,6 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -131,7 +130,6 @@ impl Reader {
         {
             let ended = self.running.last_mut().and_then(|child| child.try_wait().expect("it is a child"));
             assert!(ended.is_none() && began.elapsed() < PATIENCE, "`{command}` is not up: {ended:?}");
-            thread::sleep(Duration::from_millis(50));
         }
     }
 }
