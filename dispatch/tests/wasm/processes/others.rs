@@ -183,7 +183,7 @@ async fn a_component_may_only_send_to_processes_that_it_did_not_start() {
             "end a link to",
             "terminate",
             "cancel",
-            "take a name from",
+            "unregister a name of",
         ]) {
             let expected = format!("e2:only {other} itself and the unit that spawned it may {to_do} it");
             assert_eq!(said, &expected);
