@@ -83,7 +83,7 @@ pub enum BodyError {
         /// How many were read.
         read: u64,
     },
-    /// It is longer than [`HttpConfig::max_streamed_body`](super::HttpConfig::max_streamed_body) allows.
+    /// It is longer than [`HttpConfig::max_streamed_body`](crate::http::HttpConfig::max_streamed_body) allows.
     #[error("it has more than {limit} bytes, the limit of `max_streamed_body`")]
     TooLarge {
         /// How many it may have.
