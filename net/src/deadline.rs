@@ -9,7 +9,7 @@ use serde::{Deserializer, Serializer};
 use tokio::time::{Instant, timeout_at};
 
 use crate::endpoint::{Endpoint, Host};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 
 /// How long a connection may take where the configuration does not say.
 pub(crate) const DEFAULT: Duration = Duration::from_secs(30);
@@ -49,7 +49,7 @@ impl Deadline {
     /// Does `io`, unless the deadline passes before it is done.
     pub(crate) async fn bound<T>(
         self,
-        step: Step,
+        step: DriverStep,
         peer: &(impl Display + Sync),
         io: impl Future<Output = io::Result<T>>,
     ) -> Result<T, DriverError> {

@@ -9,7 +9,7 @@ use frame_registry::{App, Frame};
 use crate::audit::{AttemptKind, Destination, Peers, Recording, RequestDetails, Subject, Unrecorded};
 use crate::egress::{Egress, EgressRefusal, Verdict};
 use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
-use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+use crate::error::{Cause, ChosenBy, DriverError, DriverStep, Missing, NetworkError};
 use crate::isolation::{ISOLATION_KEY, IsolationKey, IsolationKeyError};
 use crate::limits::{
     Account, Counted, CountedDatagrams, CountedListener, LimitReached, Limits, Permit, Unit, account,
@@ -152,11 +152,11 @@ impl Dialer {
         let (network, permit) = self.before(AttemptKind::Connect, to, || {
             let network = self.network()?;
             self.check(to)?;
-            let permit = self.permit().map_err(|error| failed(limited(Step::Connect, to, error)))?;
+            let permit = self.permit().map_err(|error| failed(limited(DriverStep::Connect, to, error)))?;
             Ok((network, permit))
         })?;
         let begun = self.record(AttemptKind::Connect, to).await;
-        let recording = begun.map_err(|error| failed(unrecorded(Step::Connect, to, error)))?;
+        let recording = begun.map_err(|error| failed(unrecorded(DriverStep::Connect, to, error)))?;
         let connected = self.connect_with(permit, &network, to, &recording).await;
         let connected = connected.inspect_err(|error| recording.failed(error))?;
         recording.succeeded();
@@ -177,16 +177,16 @@ impl Dialer {
         let failed = |source| NetworkError::Listen { at: *at, route: self.route.clone(), source };
         let (network, permit) = self.before(AttemptKind::Listen, at, || {
             let network = self.network()?;
-            network.check_shared(Step::Listen, at, self.isolation()).map_err(failed)?;
-            let permit = self.permit().map_err(|error| failed(limited(Step::Listen, at, error)))?;
+            network.check_shared(DriverStep::Listen, at, self.isolation()).map_err(failed)?;
+            let permit = self.permit().map_err(|error| failed(limited(DriverStep::Listen, at, error)))?;
             Ok((network, permit))
         })?;
         let begun = self.record(AttemptKind::Listen, at).await;
-        let recording = begun.map_err(|error| failed(unrecorded(Step::Listen, at, error)))?;
+        let recording = begun.map_err(|error| failed(unrecorded(DriverStep::Listen, at, error)))?;
         let listens = async {
             let listener = account(self.account(&recording), network.listen(at)).await?;
             let counted = CountedListener::new(listener, self, recording.clone(), permit);
-            counted.map_err(|panicked| panicked.at(Step::Listen, at))
+            counted.map_err(|panicked| panicked.at(DriverStep::Listen, at))
         };
         let listener = listens.await.map_err(failed).inspect_err(|error| recording.failed(error))?;
         recording.succeeded();
@@ -207,17 +207,17 @@ impl Dialer {
         let failed = |source| NetworkError::Bind { at: *at, route: self.route.clone(), source };
         let (network, permit) = self.before(AttemptKind::Bind, at, || {
             let network = self.network()?;
-            network.check_shared(Step::Bind, at, self.isolation()).map_err(failed)?;
-            let permit = self.permit().map_err(|error| failed(limited(Step::Bind, at, error)))?;
+            network.check_shared(DriverStep::Bind, at, self.isolation()).map_err(failed)?;
+            let permit = self.permit().map_err(|error| failed(limited(DriverStep::Bind, at, error)))?;
             Ok((network, permit))
         })?;
         let begun = self.record(AttemptKind::Bind, at).await;
-        let recording = begun.map_err(|error| failed(unrecorded(Step::Bind, at, error)))?;
+        let recording = begun.map_err(|error| failed(unrecorded(DriverStep::Bind, at, error)))?;
         let bound = async {
             let datagrams = account(self.account(&recording), network.bind_datagram(at)).await?;
             let (account, peers) = (self.account(&Recording::default()), Peers::new(self, recording.clone()));
             let counted = CountedDatagrams::new(datagrams, account, self.egress.clone(), peers, permit);
-            counted.map_err(|panicked| panicked.at(Step::Bind, at))
+            counted.map_err(|panicked| panicked.at(DriverStep::Bind, at))
         };
         let datagrams = bound.await.map_err(failed).inspect_err(|error| recording.failed(error))?;
         recording.succeeded();
@@ -239,11 +239,11 @@ impl Dialer {
         let network = self.before(AttemptKind::Lookup, name, || {
             let network = self.network()?;
             self.check_lookup(name).map_err(failed)?;
-            network.check_shared(Step::Lookup, name, self.isolation()).map_err(failed)?;
+            network.check_shared(DriverStep::Lookup, name, self.isolation()).map_err(failed)?;
             Ok(network)
         })?;
         let begun = self.record(AttemptKind::Lookup, name).await;
-        let recording = begun.map_err(|error| failed(unrecorded(Step::Lookup, name, error)))?;
+        let recording = begun.map_err(|error| failed(unrecorded(DriverStep::Lookup, name, error)))?;
         let found = account(self.account(&recording), network.lookup(name)).await;
         let found = found.map_err(failed).inspect_err(|error| recording.failed(error))?;
         recording.succeeded();
@@ -261,7 +261,8 @@ impl Dialer {
     ) -> Result<Counted, NetworkError> {
         self.check(to)?;
         let permit = self.permit();
-        let permit = permit.map_err(|error| self.not_connected(to, limited(Step::Connect, to, error)))?;
+        let permit =
+            permit.map_err(|error| self.not_connected(to, limited(DriverStep::Connect, to, error)))?;
         self.connect_with(permit, registered, to, recording).await
     }
 
@@ -311,7 +312,7 @@ impl Dialer {
     pub(crate) fn check(&self, to: &Endpoint) -> Result<(), NetworkError> {
         let Verdict::Refused(list) = self.verdict(to) else { return Ok(()) };
         let refusal = EgressRefusal::new(to.host().clone(), Some(to.port()), list);
-        let source = refused(Step::Connect, to, refusal);
+        let source = refused(DriverStep::Connect, to, refusal);
         Err(NetworkError::Connect { to: to.clone(), route: self.route.clone(), source })
     }
 
@@ -321,7 +322,7 @@ impl Dialer {
         let Verdict::Refused(list) = egress.check_name(name, None) else {
             return Ok(());
         };
-        Err(refused(Step::Lookup, name, EgressRefusal::new(Host::Name(name.clone()), None, list)))
+        Err(refused(DriverStep::Lookup, name, EgressRefusal::new(Host::Name(name.clone()), None, list)))
     }
 
     /// The secret `id`, if the frame has been granted it.
@@ -359,14 +360,14 @@ impl Dialer {
     }
 }
 
-fn refused(step: Step, peer: impl fmt::Display, refusal: EgressRefusal) -> DriverError {
+fn refused(step: DriverStep, peer: impl fmt::Display, refusal: EgressRefusal) -> DriverError {
     DriverError::new(step, peer, Cause::Egress(Box::new(refusal)))
 }
 
-fn limited(step: Step, peer: impl fmt::Display, error: LimitReached) -> DriverError {
+fn limited(step: DriverStep, peer: impl fmt::Display, error: LimitReached) -> DriverError {
     DriverError::new(step, peer, Cause::Limit(error))
 }
 
-pub(crate) fn unrecorded(step: Step, peer: impl fmt::Display, error: Unrecorded) -> DriverError {
+pub(crate) fn unrecorded(step: DriverStep, peer: impl fmt::Display, error: Unrecorded) -> DriverError {
     DriverError::new(step, peer, Cause::Unrecorded(error))
 }

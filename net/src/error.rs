@@ -244,19 +244,19 @@ pub struct DriverError(Arc<Failure>);
 /// What is behind a [`DriverError`].
 #[derive(Debug)]
 struct Failure {
-    step: Step,
+    step: DriverStep,
     peer: Box<str>,
     cause: Cause,
 }
 
 impl DriverError {
     /// `step`, done with `peer`, failed for `cause`.
-    pub fn new(step: Step, peer: impl Display, cause: Cause) -> Self {
+    pub fn new(step: DriverStep, peer: impl Display, cause: Cause) -> Self {
         Self(Arc::new(Failure { step, peer: peer.to_string().into(), cause }))
     }
 
     /// The step that failed.
-    pub fn step(&self) -> Step {
+    pub fn step(&self) -> DriverStep {
         self.0.step
     }
 
@@ -278,7 +278,7 @@ impl DriverError {
                 match error.kind() {
                     InvalidInput | PermissionDenied | Unsupported => false,
                     // The name server has answered that there is no such name.
-                    NotFound => self.step() != Step::Lookup,
+                    NotFound => self.step() != DriverStep::Lookup,
                     _ => true,
                 }
             }
@@ -321,7 +321,7 @@ impl std::error::Error for DriverError {
 /// A step towards a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum DriverStep {
     /// A name is looked up.
     Lookup,
     /// A TCP connection is made.
@@ -348,7 +348,7 @@ pub enum Step {
     Other(&'static str),
 }
 
-impl Display for Step {
+impl Display for DriverStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Lookup => "looking up",
@@ -456,11 +456,11 @@ mod tests {
     #[test]
     fn what_the_operating_system_says_may_pass_unless_it_is_about_what_was_asked() {
         let is_retryable = |kind: io::ErrorKind| {
-            DriverError::new(Step::Connect, "h:1", Cause::Io(kind.into())).is_retryable()
+            DriverError::new(DriverStep::Connect, "h:1", Cause::Io(kind.into())).is_retryable()
         };
         assert!(is_retryable(io::ErrorKind::ConnectionRefused) && is_retryable(io::ErrorKind::AddrInUse));
         assert!(!is_retryable(io::ErrorKind::PermissionDenied) && !is_retryable(io::ErrorKind::InvalidInput));
         let no_such_name = Cause::Io(io::ErrorKind::NotFound.into());
-        assert!(!DriverError::new(Step::Lookup, "nowhere.example", no_such_name).is_retryable());
+        assert!(!DriverError::new(DriverStep::Lookup, "nowhere.example", no_such_name).is_retryable());
     }
 }

@@ -106,7 +106,7 @@ pub use crate::egress::{
     EgressRuleError, Verdict,
 };
 pub use crate::endpoint::{Endpoint, EndpointError, Host, HostError, HostName, LocalEndpoint, NetworkAddr};
-pub use crate::error::{Cause, ChosenBy, DriverError, InsteadOf, Missing, NetworkError, Step};
+pub use crate::error::{Cause, ChosenBy, DriverError, DriverStep, InsteadOf, Missing, NetworkError};
 pub use crate::isolation::{
     ISOLATION, ISOLATION_KEY, Isolation, IsolationError, IsolationKey, IsolationKeyError,
 };

@@ -8,7 +8,7 @@ pub use futures_core::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::isolation::{Isolation, IsolationKey};
 
 /// A connection through a [`Network`].
@@ -166,7 +166,7 @@ pub trait Network: Send + Sync + 'static {
     ///
     /// [`Cause::NotSupported`], unless the network can be reached through.
     fn listen<'a>(&'a self, at: &'a LocalEndpoint) -> BoxFuture<'a, Result<BoxListener, DriverError>> {
-        Box::pin(async move { Err(self.not_supported(Step::Listen, at, "listening")) })
+        Box::pin(async move { Err(self.not_supported(DriverStep::Listen, at, "listening")) })
     }
 
     /// Sends and receives datagrams from `at`.
@@ -182,7 +182,7 @@ pub trait Network: Send + Sync + 'static {
         &'a self,
         at: &'a LocalEndpoint,
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {
-        Box::pin(async move { Err(self.not_supported(Step::Bind, at, "datagrams")) })
+        Box::pin(async move { Err(self.not_supported(DriverStep::Bind, at, "datagrams")) })
     }
 
     /// The addresses of `name`, as the network sees them.
@@ -195,17 +195,17 @@ pub trait Network: Send + Sync + 'static {
     ///
     /// [`Cause::NotSupported`], unless the network has a way to ask.
     fn lookup<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DriverError>> {
-        Box::pin(async move { Err(self.not_supported(Step::Lookup, name, "looking names up")) })
+        Box::pin(async move { Err(self.not_supported(DriverStep::Lookup, name, "looking names up")) })
     }
 }
 
 /// The refusal of what a network does not do.
 trait NotSupported {
-    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError;
+    fn not_supported(&self, step: DriverStep, peer: impl fmt::Display, what: &'static str) -> DriverError;
 }
 
 impl<N: Network + ?Sized> NotSupported for N {
-    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError {
+    fn not_supported(&self, step: DriverStep, peer: impl fmt::Display, what: &'static str) -> DriverError {
         DriverError::new(step, peer, Cause::NotSupported { kind: self.kind(), what })
     }
 }

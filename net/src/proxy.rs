@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+use crate::error::{Cause, ChosenBy, DriverError, DriverStep, Missing, NetworkError};
 use crate::isolation::{Isolation, IsolationKey, Isolator};
 use crate::network::{BoxStream, NetworkId, Route};
 use crate::registry::{self, NetworkRegistry, Registered};
@@ -77,7 +77,7 @@ impl Via {
         to: &Endpoint,
         deadline: Deadline,
     ) -> Result<(BoxStream, Option<Arc<Registered>>), DriverError> {
-        let failed = |error| DriverError::new(Step::Connect, to, Cause::Via(Box::new(error)));
+        let failed = |error| DriverError::new(DriverStep::Connect, to, Cause::Via(Box::new(error)));
         let (id, registered) = match self {
             Self::Host => {
                 let stream = Box::new(tcp::connect(to, deadline).await?) as BoxStream;
@@ -93,7 +93,7 @@ impl Via {
             return Err(failed(NetworkError::NotFound { id, chosen_by: ChosenBy::Chain, missing }));
         };
         let dialled = deadline.timeout(registered.carry(to)).await;
-        let dialled = dialled.map_err(|cause| DriverError::new(Step::Connect, to, cause))?;
+        let dialled = dialled.map_err(|cause| DriverError::new(DriverStep::Connect, to, cause))?;
         match dialled {
             Ok(stream) => Ok((stream, Some(registered))),
             Err(source) => {

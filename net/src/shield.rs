@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::network::BoxFuture;
 
 /// A call panicked. The panic hook has reported how.
@@ -16,7 +16,7 @@ pub(crate) struct Panicked;
 
 impl Panicked {
     /// The panic as the failure of `step`.
-    pub(crate) fn at(self, step: Step, peer: impl Display) -> DriverError {
+    pub(crate) fn at(self, step: DriverStep, peer: impl Display) -> DriverError {
         let Self = self;
         DriverError::new(step, peer, Cause::Panicked)
     }

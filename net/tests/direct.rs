@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_net::{
-    BoxDatagrams, Cause, DeniedBy, Direct, DirectConfig, DirectDefault, DriverError, Endpoint, HostName,
-    LocalEndpoint, Network, NetworkError, Route, Step,
+    BoxDatagrams, Cause, DeniedBy, Direct, DirectConfig, DirectDefault, DriverError, DriverStep, Endpoint,
+    HostName, LocalEndpoint, Network, NetworkError, Route,
 };
 use frame_registry::{App, FrameBuilder};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ fn misconfigured(config: Value) -> String {
 }
 
 /// Why it was denied, as text; it was at this step, and trying again is of no use.
-fn denial(step: Step, error: &DriverError) -> String {
+fn denial(step: DriverStep, error: &DriverError) -> String {
     assert_eq!(error.step(), step, "{error:?}");
     assert!(!error.is_retryable(), "{error:?}");
     let Cause::Denied(denied) = error.cause() else { panic!("{error:?}") };
@@ -42,7 +42,7 @@ fn denial(step: Step, error: &DriverError) -> String {
 }
 
 async fn refused(network: &Direct, to: &str) -> String {
-    denial(Step::Connect, &soon(network.connect(&endpoint(to), None)).await.unwrap_err())
+    denial(DriverStep::Connect, &soon(network.connect(&endpoint(to), None)).await.unwrap_err())
 }
 
 fn local_endpoint(datagrams: &BoxDatagrams) -> Endpoint {
@@ -80,7 +80,7 @@ async fn an_error_says_that_it_was_clearnet_and_how_far_it_came() {
     let dialer = frame_net::dialer(&FrameBuilder::new().seal(), &app).unwrap();
     let error = soon(dialer.connect(&down.try_into().unwrap())).await.unwrap_err();
     let (step, text) = failure(&error);
-    assert_eq!(step, Step::Connect);
+    assert_eq!(step, DriverStep::Connect);
     assert!(
         text.starts_with(&format!("no connection to {down} through clearnet: connecting to {down} failed: "))
     );
@@ -119,7 +119,7 @@ async fn this_host_is_not_reached_unless_a_rule_allows_it() {
     for host in ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0:0]", "localhost"] {
         let error = soon(dialer.connect(&endpoint(&format!("{host}:{port}")))).await.unwrap_err();
         let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
-        denial(Step::Connect, source);
+        denial(DriverStep::Connect, source);
         assert!(!error.is_retryable());
     }
     bait.assert_untouched();
@@ -137,7 +137,7 @@ async fn a_name_that_resolves_to_a_private_address_is_refused() {
     bait.assert_untouched();
 
     let error = soon(network.lookup(&"localhost".parse().unwrap())).await.unwrap_err();
-    assert!(denial(Step::Lookup, &error).starts_with("`localhost` has the address "));
+    assert!(denial(DriverStep::Lookup, &error).starts_with("`localhost` has the address "));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_name_that_is_denied_is_refused_without_an_answer() {
     );
     let name: HostName = "a.invalid".parse().unwrap();
     let error = soon(network.lookup(&name)).await.unwrap_err();
-    assert_eq!(denial(Step::Lookup, &error), "`a.invalid` is denied by the rule `*.invalid`");
+    assert_eq!(denial(DriverStep::Lookup, &error), "`a.invalid` is denied by the rule `*.invalid`");
 }
 
 #[tokio::test]
@@ -323,15 +323,17 @@ async fn nobody_listens_unless_a_rule_allows_it() {
     let network = direct(json!({ "allow": ["127.0.0.0/8", "::1"] }));
     for at in [LocalEndpoint::port(0), LocalEndpoint::new(Ipv4Addr::LOCALHOST.into(), 0)] {
         let error = soon(network.listen(&at)).await.unwrap_err();
-        assert!(denial(Step::Listen, &error).contains(" is in no rule of `listen`; to allow it, add \""));
+        assert!(
+            denial(DriverStep::Listen, &error).contains(" is in no rule of `listen`; to allow it, add \"")
+        );
         let error = soon(network.bind_datagram(&at)).await.unwrap_err();
-        assert!(denial(Step::Bind, &error).contains(" is in no rule of `listen`; to allow it, add \""));
+        assert!(denial(DriverStep::Bind, &error).contains(" is in no rule of `listen`; to allow it, add \""));
     }
     let at = LocalEndpoint::new(Ipv6Addr::LOCALHOST.into(), 8080);
     let error = soon(network.listen(&at)).await.unwrap_err();
     assert_eq!(error.to_string(), "listening at [::1]:8080 failed");
     assert_eq!(
-        denial(Step::Listen, &error),
+        denial(DriverStep::Listen, &error),
         "::1 is in no rule of `listen`; to allow it, add \"[::1]:8080\" to `listen`"
     );
 }
@@ -359,7 +361,7 @@ async fn a_place_that_is_taken_is_an_error_that_may_pass() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let network = direct(json!({ "listen": ["127.0.0.0/8"] }));
     let error = soon(network.listen(&taken.local_addr().unwrap().into())).await.unwrap_err();
-    assert_eq!(error.step(), Step::Listen);
+    assert_eq!(error.step(), DriverStep::Listen);
     assert!(matches!(error.cause(), Cause::Io(_)) && error.is_retryable());
 }
 
@@ -419,7 +421,7 @@ async fn datagrams_come_from_anybody_and_go_to_nobody_who_is_denied() {
         ("[ff02::fb]:5353".to_owned(), "ff02::fb is multicast"),
     ] {
         let error = soon(bound.send_to(b"answer", &endpoint(&to))).await.unwrap_err();
-        assert!(denial(Step::Send, &error).starts_with(text), "{error:?}");
+        assert!(denial(DriverStep::Send, &error).starts_with(text), "{error:?}");
     }
     // What was refused was not sent: the next datagram is the first.
     let other = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use frame_net::http_connect::{
     ConnectStage, HttpConnect, HttpConnectConfig, HttpConnectError, HttpConnectTlsError, Trust,
 };
-use frame_net::{Cause, Direct, NetworkError, NetworkRegistry, Step, dialer};
+use frame_net::{Cause, Direct, DriverStep, NetworkError, NetworkRegistry, dialer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -55,7 +55,7 @@ async fn refused_with(answer: impl AsRef<[u8]>, then: Then, config: fn(&str) -> 
     let error = connect_through(config(&proxy.address), &bait.endpoint()).await.unwrap_err();
     bait.assert_untouched();
     let (step, text) = failure(&error);
-    assert_eq!(step, Step::HttpConnect(ConnectStage::Request), "{text}");
+    assert_eq!(step, DriverStep::HttpConnect(ConnectStage::Request), "{text}");
     assert!(text.contains("network `app:proxy`") && text.contains(&proxy.address), "{text}");
     assert!(!format!("{text}{error:?}").contains("xyzzy"), "{text}");
     assert!(!text.contains("31337") && !text.contains(char::is_control), "{text:?}");
@@ -194,7 +194,7 @@ async fn one_deadline_ends_silence_at_every_step() {
         let mut config = through(&proxy.address);
         config["deadline"] = json!("300ms");
         let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
-        assert_eq!(failure(&error).0, Step::HttpConnect(ConnectStage::Request));
+        assert_eq!(failure(&error).0, DriverStep::HttpConnect(ConnectStage::Request));
         assert!(matches!(cause(&error), Cause::TimedOut { limit } if limit.as_millis() == 300), "{error:?}");
         assert!(error.is_retryable());
     }
@@ -204,7 +204,7 @@ async fn one_deadline_ends_silence_at_every_step() {
     config["deadline"] = json!("300ms");
     config["tls"] = json!(true);
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
-    assert_eq!(failure(&error).0, Step::HttpConnect(ConnectStage::Tls));
+    assert_eq!(failure(&error).0, DriverStep::HttpConnect(ConnectStage::Tls));
     assert!(matches!(cause(&error), Cause::TimedOut { .. }), "{error:?}");
     bait.assert_untouched();
 }
@@ -214,7 +214,7 @@ async fn a_proxy_that_is_down_or_closes_is_no_reason_to_go_without() {
     let bait = Bait::new();
     let down = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let error = connect_through(through(&down), &bait.endpoint()).await.unwrap_err();
-    assert_eq!(failure(&error).0, Step::Connect);
+    assert_eq!(failure(&error).0, DriverStep::Connect);
     assert!(matches!(cause(&error), Cause::Io(_)) && error.is_retryable(), "{error:?}");
     bait.assert_untouched();
 
@@ -326,7 +326,7 @@ async fn a_proxy_that_does_not_prove_who_it_is_gets_no_request() {
         });
         let bait = Bait::new();
         let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
-        assert_eq!(failure(&error).0, Step::HttpConnect(ConnectStage::Tls));
+        assert_eq!(failure(&error).0, DriverStep::HttpConnect(ConnectStage::Tls));
         assert!(matches!(cause(&error), Cause::Tls(_)) && !error.is_retryable(), "{error:?}");
         bait.assert_untouched();
         soon(proxy).await.unwrap();
@@ -341,7 +341,7 @@ async fn what_speaks_no_tls_is_refused_and_gets_no_request() {
     let mut config = with_credentials(&proxy.address);
     config["tls"] = json!(true);
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
-    assert_eq!(failure(&error).0, Step::HttpConnect(ConnectStage::Tls));
+    assert_eq!(failure(&error).0, DriverStep::HttpConnect(ConnectStage::Tls));
     bait.assert_untouched();
     let rest = proxy.rest().await;
     assert!(!rest.windows(7).any(|window| window == b"CONNECT"), "{rest:?}");

@@ -7,7 +7,9 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use frame_net::i2p::{SamError, SamRefusal, Stage};
-use frame_net::{BoxStream, Cause, Dialer, DriverError, LocalEndpoint, NetworkError, NetworkRegistry, Step};
+use frame_net::{
+    BoxStream, Cause, Dialer, DriverError, DriverStep, LocalEndpoint, NetworkError, NetworkRegistry,
+};
 use frame_registry::App;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -178,7 +180,7 @@ async fn every_refusal_of_a_connection_is_an_error_of_its_own() {
         };
         let error = connect(&dialer, script).await.0.unwrap_err();
         let (step, text) = failure(&error);
-        assert_eq!(step, Step::Sam(Stage::Connect));
+        assert_eq!(step, DriverStep::Sam(Stage::Connect));
         assert!(text.ends_with("; it says: no \"way\" ?there"), "{text}");
         let SamError::Refused { refusal, .. } = sam_error(driver_error(&error)) else { panic!("{error:?}") };
         assert_eq!(*refusal, expected);
@@ -204,7 +206,7 @@ async fn every_refusal_of_a_session_is_an_error_of_its_own() {
         };
         let error = connect(&dialer(&app), script).await.0.unwrap_err();
         let source = session_error(&error);
-        assert_eq!((source.step(), source.peer()), (Step::Sam(Stage::Session), &*bridge.address()));
+        assert_eq!((source.step(), source.peer()), (DriverStep::Sam(Stage::Session), &*bridge.address()));
         let SamError::Refused { refusal, message } = sam_error(source) else { panic!("{error:?}") };
         assert_eq!((refusal, message.as_deref()), (&expected, Some("in words")));
         assert!(error.is_retryable());
@@ -231,7 +233,7 @@ async fn a_session_is_at_the_destination_that_was_configured_or_there_is_none() 
     let bridge = Bridge::new().await;
     let (app, _) = app(&bridge, &json!({ "destination": { "private_key": private_key(3) } }));
     let error = connect(&dialer(&app), bridge.session(1)).await.0.unwrap_err();
-    assert_eq!(session_error(&error).step(), Step::Sam(Stage::Session));
+    assert_eq!(session_error(&error).step(), DriverStep::Sam(Stage::Session));
     assert!(matches!(sam_error(session_error(&error)), SamError::OtherDestination), "{error:?}");
     assert!(!error.is_retryable());
 }
@@ -248,7 +250,7 @@ async fn a_refused_greeting_is_permanent() {
             socket
         };
         let error = connect(&dialer(&app), script).await.0.unwrap_err();
-        assert_eq!(session_error(&error).step(), Step::Sam(Stage::Greeting));
+        assert_eq!(session_error(&error).step(), DriverStep::Sam(Stage::Greeting));
         assert!(!error.is_retryable() && !format!("{error:?}").contains("31337"), "{error:?}");
     }
 }
@@ -265,7 +267,7 @@ async fn a_router_that_fails_at_the_greeting_is_not_taken_for_one_that_asks_for_
     };
     let error = connect(&dialer(&app), script).await.0.unwrap_err();
     let source = session_error(&error);
-    assert_eq!(source.step(), Step::Sam(Stage::Greeting));
+    assert_eq!(source.step(), DriverStep::Sam(Stage::Greeting));
     let text = source.cause().to_string();
     assert!(text.contains("the router failed (I2P_ERROR)") && text.contains("starting up"), "{text}");
     assert!(!text.contains("password") && error.is_retryable(), "{text}");
@@ -283,21 +285,21 @@ async fn a_bridge_that_never_ends_its_line_fails_with_the_deadline() {
     };
     let error = connect(&dialer(&app), script).await.0.unwrap_err();
     let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
-    assert_eq!((source.step(), source.peer()), (Step::Sam(Stage::Greeting), &*bridge.address()));
+    assert_eq!((source.step(), source.peer()), (DriverStep::Sam(Stage::Greeting), &*bridge.address()));
     assert!(matches!(source.cause(), Cause::TimedOut { limit } if limit.as_millis() == 500), "{error:?}");
     assert!(error.is_retryable());
 }
 
 /// Plays the beginning of a connection up to `step`: the socket that is then waited on, and others to keep open.
-async fn play_to(bridge: &Bridge, step: Step) -> Socket {
+async fn play_to(bridge: &Bridge, step: DriverStep) -> Socket {
     match step {
-        Step::Sam(Stage::Greeting) => {
+        DriverStep::Sam(Stage::Greeting) => {
             let mut socket = bridge.socket().await;
             socket.line().await;
             socket
         }
-        Step::Sam(Stage::Session) => bridge.request("SESSION CREATE").await,
-        Step::Sam(Stage::Connect) => {
+        DriverStep::Sam(Stage::Session) => bridge.request("SESSION CREATE").await,
+        DriverStep::Sam(Stage::Connect) => {
             let control = bridge.session(1).await;
             bridge.request("STREAM CONNECT").await.keep(control)
         }
@@ -305,7 +307,8 @@ async fn play_to(bridge: &Bridge, step: Step) -> Socket {
     }
 }
 
-const STEPS: [Step; 3] = [Step::Sam(Stage::Greeting), Step::Sam(Stage::Session), Step::Sam(Stage::Connect)];
+const STEPS: [DriverStep; 3] =
+    [DriverStep::Sam(Stage::Greeting), DriverStep::Sam(Stage::Session), DriverStep::Sam(Stage::Connect)];
 
 /// The error of the step at which it failed.
 fn at_step(error: &NetworkError) -> &DriverError {
@@ -585,7 +588,7 @@ async fn a_name_that_the_router_does_not_know_is_an_error() {
             control
         };
         let error = connect(&dialer(&app), script).await.0.unwrap_err();
-        assert_eq!(driver_error(&error).step(), Step::Sam(Stage::Lookup));
+        assert_eq!(driver_error(&error).step(), DriverStep::Sam(Stage::Lookup));
         let SamError::Refused { refusal, .. } = sam_error(driver_error(&error)) else { panic!("{error:?}") };
         assert!(*refusal == expected && error.is_retryable());
     }
@@ -948,7 +951,7 @@ mod listening {
             let at = LocalEndpoint::port(0);
             let (listener, socket) = soon(async { tokio::join!(dialer.listen(&at), script) }).await;
             let error = listener.unwrap_err();
-            assert_eq!(driver_error(&error).step(), Step::Sam(Stage::Accept));
+            assert_eq!(driver_error(&error).step(), DriverStep::Sam(Stage::Accept));
             let SamError::Refused { refusal, .. } = sam_error(driver_error(&error)) else {
                 panic!("{error:?}")
             };
@@ -970,7 +973,7 @@ mod listening {
             socket.send(line).await;
             socket.shut_down().await;
             let error = soon(listener.accept()).await.unwrap_err();
-            assert_eq!(error.step(), Step::Sam(Stage::Incoming));
+            assert_eq!(error.step(), DriverStep::Sam(Stage::Incoming));
             assert!(error.is_retryable(), "{error:?}");
             let mut came = waits(&bridge).await;
             came.send(&format!("{}\n", destination(2))).await;
@@ -1080,7 +1083,7 @@ mod naming {
         let found = found.unwrap();
         assert_eq!((found.to_string(), found.host_name().to_string()), (destination(2), name(2)));
         let not_found = not_found.unwrap_err();
-        assert_eq!((not_found.step(), not_found.is_retryable()), (Step::Sam(Stage::Lookup), true));
+        assert_eq!((not_found.step(), not_found.is_retryable()), (DriverStep::Sam(Stage::Lookup), true));
         let error = soon(network.destination(&"example.com".parse().unwrap())).await.unwrap_err();
         assert!(matches!(sam_error(&error), SamError::NotI2p));
     }
@@ -1094,7 +1097,7 @@ mod naming {
             soon(async { tokio::join!(network.destination(&stats), bridge.session(1)) }).await;
         let error = found.unwrap_err();
         assert!(matches!(error.cause(), Cause::TimedOut { .. }), "{error:?}");
-        assert_eq!(error.step(), Step::Sam(Stage::Lookup));
+        assert_eq!(error.step(), DriverStep::Sam(Stage::Lookup));
         // So does the session: the bridge would leave the next without an answer, too.
         control.expect("NAMING LOOKUP NAME=stats.i2p").await;
         control.closed().await;
@@ -1119,7 +1122,7 @@ mod naming {
             let (found, ()) = soon(async { tokio::join!(network.destination(&stats), script) }).await;
             let error = found.unwrap_err();
             assert!(matches!(sam_error(&error), SamError::Malformed(_)), "{error:?}");
-            assert!(error.step() == Step::Sam(Stage::Lookup) && error.is_retryable());
+            assert!(error.step() == DriverStep::Sam(Stage::Lookup) && error.is_retryable());
             let (found, _control) =
                 soon(async { tokio::join!(network.destination(&forum), finds(&bridge)) }).await;
             assert_eq!(found.unwrap().to_string(), destination(3));

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use frame_net::i2p::{I2p, I2pConfig, SamError, SamRefusal, Stage};
 use frame_net::{
-    BoxListener, BoxStream, Cause, Dialer, DriverError, Endpoint, Host, LocalEndpoint, NetworkAddr,
-    NetworkError, NetworkRegistry, Step,
+    BoxListener, BoxStream, Cause, Dialer, DriverError, DriverStep, Endpoint, Host, LocalEndpoint,
+    NetworkAddr, NetworkError, NetworkRegistry,
 };
 use frame_registry::App;
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ fn driver_error(error: &NetworkError) -> &DriverError {
     source.unwrap_or_else(|| panic!("{error:?}"))
 }
 
-fn refusal(error: &NetworkError) -> (Step, &SamRefusal) {
+fn refusal(error: &NetworkError) -> (DriverStep, &SamRefusal) {
     let error = driver_error(error);
     let Cause::Sam(sam) = error.cause() else { panic!("{error:?}") };
     let SamError::Refused { refusal, .. } = &**sam else { panic!("{error:?}") };
@@ -170,12 +170,12 @@ async fn what_cannot_be_reached_is_an_error() {
     let (failed, listener) =
         with_session(async { tokio::join!(client.connect(&nowhere), silent.listen(&any)) }).await;
     let error = failed.unwrap_err();
-    assert_eq!(refusal(&error), (Step::Sam(Stage::Connect), &SamRefusal::CantReachPeer));
+    assert_eq!(refusal(&error), (DriverStep::Sam(Stage::Connect), &SamRefusal::CantReachPeer));
     assert!(error.is_retryable());
 
     // i2pd says of a name that it does not know that it is invalid, as of one that it did not find in time.
     let error = soon(client.connect(&endpoint("no-such-name.i2p:80"))).await.unwrap_err();
-    assert_eq!(refusal(&error), (Step::Sam(Stage::Lookup), &SamRefusal::InvalidKey));
+    assert_eq!(refusal(&error), (DriverStep::Sam(Stage::Lookup), &SamRefusal::InvalidKey));
     assert!(error.is_retryable());
 
     // It connects to who does not answer, which only the first read tells.
@@ -256,6 +256,6 @@ async fn names_are_looked_up_by_the_router() {
     let found = soon(i2p.destination(&name)).await.unwrap();
     assert_eq!(found.host_name(), name);
     let error = soon(i2p.destination(&"no-such-name.i2p".parse().unwrap())).await.unwrap_err();
-    assert_eq!(error.step(), Step::Sam(Stage::Lookup));
+    assert_eq!(error.step(), DriverStep::Sam(Stage::Lookup));
     assert!(timeout(Duration::ZERO, listener.accept()).await.is_err());
 }

@@ -4,7 +4,7 @@
 mod support;
 
 use frame_net::socks5::{HandshakeError, Refusal, Stage};
-use frame_net::{Cause, ChosenBy, NetworkError, Step};
+use frame_net::{Cause, ChosenBy, DriverStep, NetworkError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
@@ -33,7 +33,7 @@ async fn assert_refused(proxy: Scripted, config: Value, bait: &Bait, step: Stage
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
     bait.assert_untouched();
     let (failed, text) = failure(&error);
-    assert_eq!(failed, Step::Socks5(step), "{text}");
+    assert_eq!(failed, DriverStep::Socks5(step), "{text}");
     assert!(text.contains("network `app:proxy`") && text.contains(&proxy.address), "{text}");
     assert!(!format!("{text}{error:?}").contains("xyzzy"), "{text}");
     assert_eq!(proxy.rest().await, b"");
@@ -125,7 +125,7 @@ async fn a_proxy_that_is_down_is_no_reason_to_go_without() {
     let error = connect_through(json!({ "proxy": address }), &bait.endpoint()).await.unwrap_err();
     bait.assert_untouched();
     let (step, text) = failure(&error);
-    assert_eq!(step, Step::Connect, "{text}");
+    assert_eq!(step, DriverStep::Connect, "{text}");
     assert!(matches!(cause(&error), Cause::Io(io) if io.kind() == std::io::ErrorKind::ConnectionRefused));
     assert!(error.is_retryable());
 }
@@ -172,7 +172,7 @@ async fn the_deadline_covers_the_connection_to_the_proxy() {
     let config = json!({ "proxy": address.to_string(), "deadline": "100ms" });
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
     bait.assert_untouched();
-    assert_eq!(failure(&error).0, Step::Connect);
+    assert_eq!(failure(&error).0, DriverStep::Connect);
     assert!(matches!(cause(&error), Cause::TimedOut { limit } if limit.as_millis() == 100), "{error:?}");
 }
 

@@ -6,7 +6,7 @@ mod support;
 use std::io;
 
 use frame_net::socks5::{HandshakeError, Refusal, Stage};
-use frame_net::{Cause, Endpoint, NetworkError, Step};
+use frame_net::{Cause, DriverStep, Endpoint, NetworkError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -85,7 +85,7 @@ async fn credentials_are_taken_as_they_come() {
     config["credentials"] = json!({ "username": "anyone", "password": "anything" });
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
     // The request that follows them is what is refused.
-    assert_eq!(failure(&error).0, Step::Socks5(Stage::Request));
+    assert_eq!(failure(&error).0, DriverStep::Socks5(Stage::Request));
     bait.assert_untouched();
 }
 
@@ -96,7 +96,7 @@ async fn a_username_that_tor_reserves_is_refused() {
     let mut config = through(&tor);
     config["credentials"] = json!({ "username": "<torS0X>9", "password": "anything" });
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
-    assert_eq!(failure(&error).0, Step::Socks5(Stage::Authentication));
+    assert_eq!(failure(&error).0, DriverStep::Socks5(Stage::Authentication));
     // It answers the credentials with the reply to a request, whose version is another.
     assert_eq!(handshake_error(&error), HandshakeError::AuthenticationVersion { version: 5 });
     bait.assert_untouched();
@@ -126,7 +126,7 @@ async fn the_deadline_holds_where_tor_is_patient() {
     config["deadline"] = json!("5s");
     let error = connect_through(config, &endpoint("does-not.invalid:80")).await.unwrap_err();
     let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(source.step(), Step::Socks5(Stage::Request));
+    assert_eq!(source.step(), DriverStep::Socks5(Stage::Request));
     assert!(matches!(source.cause(), Cause::TimedOut { limit } if limit.as_secs() == 5), "{source:?}");
     assert!(error.is_retryable());
 }
@@ -140,7 +140,7 @@ async fn who_waits_for_a_tor_that_ends_is_refused() {
     tor.is_asked().await;
     drop(tor);
     let error = soon(dialing).await.unwrap().unwrap_err();
-    assert_eq!(failure(&error).0, Step::Socks5(Stage::Request));
+    assert_eq!(failure(&error).0, DriverStep::Socks5(Stage::Request));
     assert!(error.is_retryable());
 }
 
@@ -152,7 +152,7 @@ async fn without_tor_nobody_is_connected_to() {
     drop(tor);
     let error = connect_through(config, &bait.endpoint()).await.unwrap_err();
     let NetworkError::Connect { source, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(source.step(), Step::Connect);
+    assert_eq!(source.step(), DriverStep::Connect);
     let is_refusal = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     assert!(matches!(source.cause(), Cause::Io(error) if is_refusal(error)), "{source:?}");
     bait.assert_untouched();

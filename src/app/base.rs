@@ -8,7 +8,7 @@ use frame_net::audit::{AUDIT, Audit};
 use frame_net::secrets::{SECRET_STORE, SecretStore, StoredSecret};
 use frame_net::{
     BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
-    NetworkChanges, NetworkRegistry, Step, UNIT_OF,
+    NetworkChanges, NetworkRegistry, DriverStep, UNIT_OF,
 };
 use frame_registry::{App, AppBuilder, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 
@@ -95,7 +95,7 @@ impl Network for DryRunNetwork {
         _: Option<&'a IsolationKey>,
     ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
         let refused = Cause::NotSupported { kind: self.kind(), what: "connecting" };
-        Box::pin(async move { Err(DriverError::new(Step::Connect, to, refused)) })
+        Box::pin(async move { Err(DriverError::new(DriverStep::Connect, to, refused)) })
     }
 }
 

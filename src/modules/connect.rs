@@ -349,7 +349,7 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use frame_net::{DriverError, Step};
+    use frame_net::{DriverError, DriverStep};
 
     use super::*;
 
@@ -357,7 +357,7 @@ mod tests {
     #[cfg(unix)]
     fn a_program_that_is_out_of_descriptors_is_exhausted() {
         let of = |error: io::Error| {
-            let source = DriverError::new(Step::Connect, "192.0.2.1:80", Cause::Io(error));
+            let source = DriverError::new(DriverStep::Connect, "192.0.2.1:80", Cause::Io(error));
             of_network(NetworkError::Connect {
                 to: "192.0.2.1:80".parse().unwrap(),
                 route: Route::Clearnet,

@@ -123,13 +123,13 @@ impl fmt::Display for End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{DriverError, Step};
+    use crate::error::{DriverError, DriverStep};
     use crate::network::Route;
 
     #[test]
     fn an_error_behind_another_network_is_the_end_of_the_attempt() {
         let error = |cause| {
-            let source = DriverError::new(Step::Connect, "a:1", cause);
+            let source = DriverError::new(DriverStep::Connect, "a:1", cause);
             NetworkError::Connect { to: "a:1".parse().unwrap(), route: Route::Clearnet, source }
         };
         let refused = || Cause::Io(io::ErrorKind::ConnectionRefused.into());

@@ -17,7 +17,7 @@ use self::guard::{Guard, denied_at};
 use crate::deadline::Deadline;
 use crate::driver::Driver;
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener, Network};
 use crate::registry::NetworkRegistry;
@@ -86,8 +86,9 @@ impl Network for Direct {
         Box::pin(async move {
             let deadline = Deadline::after(self.deadline);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
-            let checked = guard::resolve_endpoint(&self.guard, Step::Connect, to, lookup).await?;
-            reach::found(to, checked.as_slice()).map_err(|denied| denied_at(Step::Connect, to, denied))?;
+            let checked = guard::resolve_endpoint(&self.guard, DriverStep::Connect, to, lookup).await?;
+            reach::found(to, checked.as_slice())
+                .map_err(|denied| denied_at(DriverStep::Connect, to, denied))?;
             let stream = tcp::connect_to(to, checked.as_slice(), deadline).await?;
             limits::connected(to, &stream);
             Ok(Box::new(stream) as BoxStream)
@@ -127,12 +128,12 @@ struct Tcp {
 
 impl Tcp {
     async fn listen(guard: &Guard, at: &LocalEndpoint) -> Result<Self, DriverError> {
-        let address = guard.local(at).map_err(|denied| denied_at(Step::Listen, at, denied))?;
+        let address = guard.local(at).map_err(|denied| denied_at(DriverStep::Listen, at, denied))?;
         let listen = async {
             let listener = TcpListener::bind(address).await?;
             Ok(Self { local: listener.local_addr()?, listener })
         };
-        listen.await.map_err(|error: io::Error| DriverError::new(Step::Listen, at, Cause::Io(error)))
+        listen.await.map_err(|error: io::Error| DriverError::new(DriverStep::Listen, at, Cause::Io(error)))
     }
 }
 
@@ -148,9 +149,9 @@ impl Listener for Tcp {
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream) as BoxStream, shown(peer)))
             };
-            accept
-                .await
-                .map_err(|error: io::Error| DriverError::new(Step::Accept, self.local, Cause::Io(error)))
+            accept.await.map_err(|error: io::Error| {
+                DriverError::new(DriverStep::Accept, self.local, Cause::Io(error))
+            })
         })
     }
 }
@@ -167,12 +168,12 @@ struct Udp {
 
 impl Udp {
     async fn bind(guard: Arc<Guard>, at: &LocalEndpoint, limit: Duration) -> Result<Self, DriverError> {
-        let address = guard.local(at).map_err(|denied| denied_at(Step::Bind, at, denied))?;
+        let address = guard.local(at).map_err(|denied| denied_at(DriverStep::Bind, at, denied))?;
         let bind = async {
             let socket = UdpSocket::bind(address).await?;
             Ok(Self { local: socket.local_addr()?, socket, guard, limit })
         };
-        bind.await.map_err(|error: io::Error| DriverError::new(Step::Bind, at, Cause::Io(error)))
+        bind.await.map_err(|error: io::Error| DriverError::new(DriverStep::Bind, at, Cause::Io(error)))
     }
 
     /// `to` as the socket takes it, if it is of a family that the socket has.
@@ -200,11 +201,11 @@ impl Datagrams for Udp {
             if payload.len() > MAX_DATAGRAM {
                 let text = format!("a datagram has at most {MAX_DATAGRAM} bytes, not {}", payload.len());
                 let error = io::Error::new(io::ErrorKind::InvalidInput, text);
-                return Err(DriverError::new(Step::Send, to, Cause::Io(error)));
+                return Err(DriverError::new(DriverStep::Send, to, Cause::Io(error)));
             }
             let deadline = Deadline::after(self.limit);
             let lookup = |name, port| tcp::addresses(name, port, deadline);
-            let checked = guard::resolve_endpoint(&self.guard, Step::Send, to, lookup).await?;
+            let checked = guard::resolve_endpoint(&self.guard, DriverStep::Send, to, lookup).await?;
             let send = async {
                 let fitting = checked.as_slice().iter().find_map(|&address| self.fit(address));
                 let address = fitting.ok_or_else(|| {
@@ -213,7 +214,7 @@ impl Datagrams for Udp {
                 })?;
                 self.socket.send_to(payload, address).await
             };
-            deadline.bound(Step::Send, to, send).await?;
+            deadline.bound(DriverStep::Send, to, send).await?;
             Ok(())
         })
     }
@@ -224,8 +225,8 @@ impl Datagrams for Udp {
     ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>> {
         Box::pin(async move {
             let received = self.socket.recv_from(buffer).await;
-            let (len, from) =
-                received.map_err(|error| DriverError::new(Step::Receive, self.local, Cause::Io(error)))?;
+            let (len, from) = received
+                .map_err(|error| DriverError::new(DriverStep::Receive, self.local, Cause::Io(error)))?;
             Ok((len, shown(from)))
         })
     }

@@ -33,7 +33,7 @@ use super::wire::{Excess, HeadLimits, MAX_INTERIM, Observed};
 use crate::audit::{AttemptKind, End, Recording};
 use crate::deadline::Deadline;
 use crate::dialer::{Dialer, unrecorded};
-use crate::error::Step;
+use crate::error::DriverStep;
 use crate::isolation::Isolation;
 #[cfg(feature = "websocket")]
 use crate::network::BoxStream;
@@ -588,7 +588,7 @@ async fn record(kind: AttemptKind, dialer: &Dialer, hop: &Hop) -> Result<Recordi
     };
     dialer.check(to).inspect_err(|error| dialer.record_refusal(kind, to, error, details))?;
     let recorded = dialer.record_request(kind, to, details).await;
-    Ok(recorded.map_err(|error| dialer.not_connected(to, unrecorded(Step::Connect, to, error)))?)
+    Ok(recorded.map_err(|error| dialer.not_connected(to, unrecorded(DriverStep::Connect, to, error)))?)
 }
 
 /// Records that a request has failed with `error`.

@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::isolation::{Isolation, IsolationKey, Isolator};
 use crate::network::{BoxFuture, BoxStream, Network, NetworkId};
 use crate::proxy::{PROXY_SYNONYMS, Via};
@@ -124,20 +124,21 @@ impl HttpConnect {
     ) -> Result<BoxStream, DriverError> {
         let HttpConnectConfig { proxy, authentication, deadline, .. } = &self.config;
         let deadline = Deadline::after(*deadline);
-        let credentials =
-            authentication.credentials(&self.isolator, isolation, BasicCredentials::new).map_err(
-                |error| DriverError::new(Step::HttpConnect(ConnectStage::Request), proxy, Cause::Io(error)),
-            )?;
-        let mut step = Step::Connect;
+        let credentials = authentication
+            .credentials(&self.isolator, isolation, BasicCredentials::new)
+            .map_err(|error| {
+                DriverError::new(DriverStep::HttpConnect(ConnectStage::Request), proxy, Cause::Io(error))
+            })?;
+        let mut step = DriverStep::Connect;
         // One timer for all of it.
         let opened = deadline.timeout(async {
             let stream = self.via.connect(proxy, deadline.covered_for(proxy)).await?;
-            step = Step::HttpConnect(ConnectStage::Tls);
+            step = DriverStep::HttpConnect(ConnectStage::Tls);
             let stream = match self.encrypt(stream).await {
                 Ok(stream) => stream,
                 Err(error) => return Ok(Err(Cause::Tls(error))),
             };
-            step = Step::HttpConnect(ConnectStage::Request);
+            step = DriverStep::HttpConnect(ConnectStage::Request);
             Ok(exchange(stream, ConnectRequest::new(to, credentials.as_deref())).await)
         });
         match opened.await {
@@ -201,7 +202,7 @@ impl Network for HttpConnect {
         isolation: Option<&'a IsolationKey>,
     ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
         Box::pin(async move {
-            let denied = |denied| DriverError::new(Step::Connect, to, Cause::Denied(denied));
+            let denied = |denied| DriverError::new(DriverStep::Connect, to, Cause::Denied(denied));
             self.guard.check(to).map_err(denied)?;
             self.tunnel(to, isolation).await
         })

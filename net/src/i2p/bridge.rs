@@ -7,10 +7,10 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::deadline::Deadline;
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::i2p::I2pConfig;
 use crate::i2p::error::SamError;
-use crate::i2p::exchange::{Action, Answer, Exchange, Request, Stage};
+use crate::i2p::exchange::{Action, Exchange, Request, SamReply, Stage};
 use crate::network::BoxStream;
 use crate::proxy::Via;
 
@@ -56,13 +56,13 @@ impl Bridge {
         let I2pConfig { sam, credentials, .. } = &self.config;
         let mut exchange = Exchange::new(request, credentials.as_ref());
         let asked = deadline.timeout(socket.ask(&mut exchange)).await.and_then(|asked| asked);
-        asked.map_err(|cause| DriverError::new(Step::Sam(exchange.stage()), sam, cause))?;
+        asked.map_err(|cause| DriverError::new(DriverStep::Sam(exchange.stage()), sam, cause))?;
         Ok(exchange)
     }
 
     /// What came of an exchange that is over.
-    pub(super) fn outcome(&self, exchange: Exchange<'_>) -> Result<Answer, DriverError> {
-        let step = Step::Sam(exchange.stage());
+    pub(super) fn outcome(&self, exchange: Exchange<'_>) -> Result<SamReply, DriverError> {
+        let step = DriverStep::Sam(exchange.stage());
         let outcome = exchange.into_outcome().unwrap_or(Err(SamError::SessionEnded));
         outcome.map_err(|error| DriverError::new(step, &self.config.sam, Cause::from(error)))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use frame_registry::text;
 
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::i2p::destination::DestinationError;
 use crate::i2p::message::MalformedError;
 
@@ -128,7 +128,7 @@ impl SamError {
 
 /// The error of `step`, done with `peer`. If the deadline passed while the session was created, then it is an error of
 /// that, and of the kind that passed deadlines have everywhere.
-pub(super) fn failed(step: Step, peer: impl Display, error: SamError) -> DriverError {
+pub(super) fn failed(step: DriverStep, peer: impl Display, error: SamError) -> DriverError {
     if let SamError::Session(source) = &error
         && let Cause::TimedOut { limit } = *source.cause()
     {

@@ -23,7 +23,7 @@ use frame_registry::BoxError;
 use crate::deadline::Deadline;
 use crate::driver::Driver;
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::i2p::bridge::Bridge;
 use crate::i2p::destination::I2pName;
 use crate::i2p::error::failed;
@@ -143,7 +143,7 @@ impl I2p {
     ///
     /// [`DriverError`], with a [`SamError`] if the name is not on I2P or the router does not find it.
     pub async fn destination(&self, name: &HostName) -> Result<Destination, DriverError> {
-        let failed = |error| failed(Step::Lookup, name, error);
+        let failed = |error| failed(DriverStep::Lookup, name, error);
         let i2p_name = I2pName::new(name).map_err(failed)?;
         let session = self.sessions.get().await.map_err(failed)?;
         self.look_up(&session, i2p_name, Deadline::after(self.config().deadline)).await
@@ -160,11 +160,11 @@ impl I2p {
         deadline: Deadline,
     ) -> Result<Destination, DriverError> {
         let found = deadline.timeout(session.look_up(name)).await.and_then(|found| found);
-        found.map_err(|cause| DriverError::new(Step::Sam(Stage::Lookup), &self.config().sam, cause))
+        found.map_err(|cause| DriverError::new(DriverStep::Sam(Stage::Lookup), &self.config().sam, cause))
     }
 
     async fn dial(&self, to: &Endpoint) -> Result<I2pStream, DriverError> {
-        let failed = |error| failed(Step::Connect, to, error);
+        let failed = |error| failed(DriverStep::Connect, to, error);
         let name = I2pName::of(to.host()).map_err(failed)?;
         let session = self.sessions.get().await.map_err(failed)?;
         match self.dial_in(session, &name, to.port()).await {
@@ -245,7 +245,7 @@ impl Network for I2p {
             if at.address.is_some() {
                 let what = "listening at an IP address";
                 let cause = Cause::NotSupported { kind: self.kind(), what };
-                return Err(DriverError::new(Step::Listen, at, cause));
+                return Err(DriverError::new(DriverStep::Listen, at, cause));
             }
             Ok(Box::new(I2pListener::new(&self.sessions, at).await?) as BoxListener)
         })

@@ -11,12 +11,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::deadline::Deadline;
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::i2p::LocalDestination;
 use crate::i2p::bridge::{Bridge, Socket};
 use crate::i2p::destination::{Destination, I2pName, PrivateKey};
 use crate::i2p::error::SamError;
-use crate::i2p::exchange::{Answer, Exchange, Request, Stage, check, pong};
+use crate::i2p::exchange::{Exchange, Request, SamReply, Stage, check, pong};
 use crate::i2p::message::{self, Line, Message};
 
 /// A session that stands, or stood. It is over when this is dropped, and with it its connections: who has one of them
@@ -55,7 +55,7 @@ impl Session {
         destination: impl Fn() -> LocalDestination,
     ) -> Result<Arc<Self>, DriverError> {
         let deadline = Deadline::after(bridge.config.session_deadline);
-        let failed = |cause| DriverError::new(Step::Sam(Stage::Session), &bridge.config.sam, cause);
+        let failed = |cause| DriverError::new(DriverStep::Sam(Stage::Session), &bridge.config.sam, cause);
         loop {
             let (mut socket, way) = bridge.connect(deadline).await?;
             // It ties everything together that it is heard with, so it is used on one way only.
@@ -68,7 +68,7 @@ impl Session {
                 asked = bridge.ask(&mut socket, request, deadline) => asked?,
                 () = way.cancelled() => continue,
             };
-            let Answer::Session(key) = bridge.outcome(exchange)? else {
+            let SamReply::Session(key) = bridge.outcome(exchange)? else {
                 return Err(failed(Cause::from(SamError::SessionEnded)));
             };
             let ended = CancellationToken::new();
@@ -128,7 +128,7 @@ impl Session {
         // Not before now is it certain which way that was.
         if self.way.is_cancelled() {
             let cause = Cause::from(SamError::SessionEnded);
-            return Err(DriverError::new(Step::Connect, &bridge.config.sam, cause));
+            return Err(DriverError::new(DriverStep::Connect, &bridge.config.sam, cause));
         }
         let exchange = bridge.ask(&mut socket, request, deadline).await?;
         Ok((socket, exchange))

@@ -18,13 +18,13 @@ use crate::i2p::session::Session;
 /// The session of a network.
 pub(super) struct Sessions {
     bridge: Arc<Bridge>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SharedSession>>,
 }
 
-struct State {
+struct SharedSession {
     current: Current,
     /// Where the last session was, and most often the next will be.
-    last: Option<Place>,
+    last: Option<LastDestination>,
     is_listening: bool,
     backoff: Backoff,
     /// Until when no session is created, and why the last one was not.
@@ -47,7 +47,7 @@ enum Current {
 
 /// Where a session was, and the way to the bridge that it was created on.
 #[derive(Clone)]
-struct Place {
+struct LastDestination {
     key: PrivateKey,
     way: CancellationToken,
 }
@@ -62,7 +62,7 @@ struct Failed {
 
 impl Sessions {
     pub(super) fn new(bridge: Bridge) -> Self {
-        let state = State {
+        let state = SharedSession {
             current: Current::None,
             last: None,
             is_listening: false,
@@ -119,7 +119,7 @@ impl Sessions {
         Ok(Listening(Arc::clone(self)))
     }
 
-    fn create(&self, state: &mut State) -> watch::Receiver<Option<Outcome>> {
+    fn create(&self, state: &mut SharedSession) -> watch::Receiver<Option<Outcome>> {
         let (sender, outcome) = watch::channel(None);
         let (bridge, last, is_listening) = (Arc::clone(&self.bridge), state.last.clone(), state.is_listening);
         let held_here = Arc::downgrade(&self.state);
@@ -148,12 +148,12 @@ impl Sessions {
         outcome
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SharedSession> {
         lock(&self.state)
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<SharedSession>) -> MutexGuard<'_, SharedSession> {
     // Nothing in here panics half-way.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -167,7 +167,7 @@ impl Drop for Listening {
     }
 }
 
-impl State {
+impl SharedSession {
     /// Takes notice of a session that is created by now, or not, or over.
     fn settle(&mut self) {
         self.current = match std::mem::replace(&mut self.current, Current::None) {
@@ -179,7 +179,8 @@ impl State {
                     None if is_under_way => Current::Creating { outcome, task },
                     None => Current::None,
                     Some(Ok(session)) => {
-                        self.last = Some(Place { key: session.key().clone(), way: session.way().clone() });
+                        self.last =
+                            Some(LastDestination { key: session.key().clone(), way: session.way().clone() });
                         self.backoff.succeeded();
                         self.failed = None;
                         Current::Standing { session, _task: task }

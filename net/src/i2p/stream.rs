@@ -13,10 +13,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::deadline::Deadline;
 use crate::endpoint::{Host, LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::i2p::bridge::Socket;
 use crate::i2p::error::{SamError, failed};
-use crate::i2p::exchange::{Action, Answer, Exchange, Incoming, Request, Stage};
+use crate::i2p::exchange::{Action, Exchange, Incoming, Request, SamReply, Stage};
 use crate::i2p::is_over;
 use crate::i2p::session::Session;
 use crate::i2p::sessions::{self, Backoff, Listening, Sessions};
@@ -145,7 +145,7 @@ impl I2pListener {
     ///
     /// Dropping the future leaves nothing that waits.
     pub(super) async fn new(sessions: &Arc<Sessions>, at: &LocalEndpoint) -> Result<Self, DriverError> {
-        let failed = |error| failed(Step::Listen, at, error);
+        let failed = |error| failed(DriverStep::Listen, at, error);
         let listening = sessions.listen().map_err(failed)?;
         let session = sessions.get().await.map_err(failed)?;
         let local = NetworkAddr::new(Host::Name(session.key().destination().host_name()), at.port);
@@ -170,7 +170,7 @@ impl Listener for I2pListener {
         Box::pin(async {
             let accepted = self.accepted.recv().await;
             // The runtime of the task is shutting down.
-            accepted.unwrap_or_else(|| Err(failed(Step::Accept, &self.local, SamError::SessionEnded)))
+            accepted.unwrap_or_else(|| Err(failed(DriverStep::Accept, &self.local, SamError::SessionEnded)))
         })
     }
 }
@@ -206,7 +206,7 @@ async fn work(sessions: Arc<Sessions>, local: NetworkAddr, first: Waiting, accep
         }
         waiting = match sessions.get().await {
             Ok(session) => Waiting::new(&sessions, session).await,
-            Err(error) => Err(failed(Step::Accept, &local, error)),
+            Err(error) => Err(failed(DriverStep::Accept, &local, error)),
         };
     }
 }
@@ -236,7 +236,7 @@ impl Waiting {
                 session.end();
             }
             refused?;
-            return Err(failed(Step::Accept, &bridge.config.sam, SamError::SessionEnded));
+            return Err(failed(DriverStep::Accept, &bridge.config.sam, SamError::SessionEnded));
         }
         Ok(Self { socket, exchange: exchange.detached(), session })
     }
@@ -244,7 +244,7 @@ impl Waiting {
     /// The connection that comes.
     async fn connection(mut self, sessions: &Sessions) -> Result<(I2pStream, Incoming), DriverError> {
         let (bridge, session) = (sessions.bridge(), self.session);
-        let step = Step::Sam(self.exchange.stage());
+        let step = DriverStep::Sam(self.exchange.stage());
         while self.exchange.action() != Action::Finish {
             let acted = tokio::select! {
                 biased;
@@ -255,8 +255,8 @@ impl Waiting {
             acted.map_err(|cause| DriverError::new(step, &bridge.config.sam, cause))?;
         }
         match bridge.outcome(self.exchange)? {
-            Answer::Incoming(incoming) => Ok((I2pStream::new(self.socket, session, None), incoming)),
-            Answer::Session(_) | Answer::Connected => {
+            SamReply::Incoming(incoming) => Ok((I2pStream::new(self.socket, session, None), incoming)),
+            SamReply::Session(_) | SamReply::Connected => {
                 Err(DriverError::new(step, &bridge.config.sam, Cause::from(SamError::SessionEnded)))
             }
         }

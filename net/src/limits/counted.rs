@@ -12,7 +12,7 @@ use crate::audit::{AttemptKind, Peers, Recording};
 use crate::dialer::{Dialer, unrecorded};
 use crate::egress::{Egress, EgressRefusal, Verdict};
 use crate::endpoint::{Endpoint, Host, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Datagrams, Listener};
 use crate::shield::{Held, Panicked, Shielded};
 
@@ -137,7 +137,7 @@ impl CountedListener {
 
     async fn accept_next(&mut self) -> Result<(BoxStream, NetworkAddr), DriverError> {
         let accepted = Shielded::new(self.listener.call_mut(|listener| listener.accept())).await;
-        accepted.unwrap_or_else(|panicked| Err(panicked.at(Step::Accept, &self.local)))
+        accepted.unwrap_or_else(|panicked| Err(panicked.at(DriverStep::Accept, &self.local)))
     }
 }
 
@@ -166,13 +166,13 @@ impl Listener for CountedListener {
             // Closed if there is no room for it, so that the peer learns at once, or if it cannot be recorded.
             let accepted = self.accepted.take();
             let (permit, recording) =
-                counted.map_err(|cause| DriverError::new(Step::Accept, &self.local, cause))?;
+                counted.map_err(|cause| DriverError::new(DriverStep::Accept, &self.local, cause))?;
             let counted = accepted.map(|(stream, peer)| {
                 let counted = Counted::new(stream, permit).recorded_as(recording);
                 (Box::new(counted) as BoxStream, peer)
             });
             // It was put there above.
-            counted.ok_or_else(|| DriverError::new(Step::Accept, &self.local, Cause::Closed))
+            counted.ok_or_else(|| DriverError::new(DriverStep::Accept, &self.local, Cause::Closed))
         })
     }
 }
@@ -211,7 +211,7 @@ impl CountedDatagrams {
             Host::Address(_) => sent.await,
             Host::Name(_) => account(self.account.clone(), sent).await,
         };
-        sent.unwrap_or_else(|panicked| Err(panicked.at(Step::Send, to)))
+        sent.unwrap_or_else(|panicked| Err(panicked.at(DriverStep::Send, to)))
     }
 }
 
@@ -223,7 +223,7 @@ impl Datagrams for CountedDatagrams {
     fn send_to<'a>(&'a self, payload: &'a [u8], to: &'a Endpoint) -> BoxFuture<'a, Result<(), DriverError>> {
         if let Some(Verdict::Refused(list)) = self.egress.as_ref().map(|egress| egress.check(to)) {
             let refusal = EgressRefusal::new(to.host().clone(), Some(to.port()), list);
-            let refused = DriverError::new(Step::Send, to, Cause::Egress(Box::new(refusal)));
+            let refused = DriverError::new(DriverStep::Send, to, Cause::Egress(Box::new(refusal)));
             if let Some(peers) = &self.peers {
                 peers.refused(to, &refused);
             }
@@ -232,7 +232,7 @@ impl Datagrams for CountedDatagrams {
         Box::pin(async move {
             let Some(peers) = &self.peers else { return self.send(payload, to).await };
             let begun = peers.begin(to).await;
-            let recording = begun.map_err(|error| unrecorded(Step::Send, to, error))?;
+            let recording = begun.map_err(|error| unrecorded(DriverStep::Send, to, error))?;
             match self.send(payload, to).await {
                 Ok(()) => {
                     recording.succeeded();
@@ -255,7 +255,8 @@ impl Datagrams for CountedDatagrams {
         let received = Shielded::new(self.datagrams.call(|datagrams| datagrams.receive_from(buffer)));
         Box::pin(async move {
             let received = received.await;
-            let received = received.unwrap_or_else(|panicked| Err(panicked.at(Step::Receive, &self.local)));
+            let received =
+                received.unwrap_or_else(|panicked| Err(panicked.at(DriverStep::Receive, &self.local)));
             if let (Some(peers), Ok((bytes, from))) = (&self.peers, &received) {
                 peers.received(from, *bytes);
             }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NetworkConfig;
 use crate::driver::Drivers;
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
-use crate::error::{Cause, ChosenBy, DriverError, Missing, NetworkError, Step};
+use crate::error::{Cause, ChosenBy, DriverError, DriverStep, Missing, NetworkError};
 use crate::isolation::{Isolation, IsolationKey};
 use crate::limits::{Limits, LimitsConfig};
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network, NetworkId};
@@ -535,32 +535,32 @@ impl Registered {
         isolation: Option<&IsolationKey>,
     ) -> Result<BoxStream, DriverError> {
         if isolation.is_some() && self.isolation() == Isolation::None {
-            return Err(self.not_supported(Step::Connect, to, "isolating connections"));
+            return Err(self.not_supported(DriverStep::Connect, to, "isolating connections"));
         }
-        self.call(Step::Connect, to, |network| network.connect(to, isolation)).await
+        self.call(DriverStep::Connect, to, |network| network.connect(to, isolation)).await
     }
 
     /// Connects to `to`, the far end of a network that goes through this one.
     pub(crate) async fn carry(&self, to: &Endpoint) -> Result<BoxStream, DriverError> {
-        reach::unwatched(self.call(Step::Connect, to, |network| network.carry(to))).await
+        reach::unwatched(self.call(DriverStep::Connect, to, |network| network.carry(to))).await
     }
 
     pub(crate) async fn listen(&self, at: &LocalEndpoint) -> Result<BoxListener, DriverError> {
-        self.call(Step::Listen, at, |network| network.listen(at)).await
+        self.call(DriverStep::Listen, at, |network| network.listen(at)).await
     }
 
     pub(crate) async fn bind_datagram(&self, at: &LocalEndpoint) -> Result<BoxDatagrams, DriverError> {
-        self.call(Step::Bind, at, |network| network.bind_datagram(at)).await
+        self.call(DriverStep::Bind, at, |network| network.bind_datagram(at)).await
     }
 
     pub(crate) async fn lookup(&self, name: &HostName) -> Result<Vec<IpAddr>, DriverError> {
-        self.call(Step::Lookup, name, |network| network.lookup(name)).await
+        self.call(DriverStep::Lookup, name, |network| network.lookup(name)).await
     }
 
     /// Calls the network, whose panic is an error of `step`.
     async fn call<'a, T>(
         &'a self,
-        step: Step,
+        step: DriverStep,
         peer: &(impl fmt::Display + Sync),
         make: impl FnOnce(&'a dyn Network) -> BoxFuture<'a, Result<T, DriverError>>,
     ) -> Result<T, DriverError> {
@@ -571,7 +571,7 @@ impl Registered {
     /// Refuses `step` to who wants connections kept apart: there is no other than the one that all have in common.
     pub(crate) fn check_shared(
         &self,
-        step: Step,
+        step: DriverStep,
         peer: impl fmt::Display,
         isolation: Option<&IsolationKey>,
     ) -> Result<(), DriverError> {
@@ -581,7 +581,7 @@ impl Registered {
         }
     }
 
-    fn not_supported(&self, step: Step, peer: impl fmt::Display, what: &'static str) -> DriverError {
+    fn not_supported(&self, step: DriverStep, peer: impl fmt::Display, what: &'static str) -> DriverError {
         DriverError::new(step, peer, Cause::NotSupported { kind: self.kind(), what })
     }
 }

@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::direct::OverlayGuard;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::isolation::{Isolation, IsolationKey, Isolator};
 use crate::network::{BoxFuture, BoxStream, Network, NetworkId};
 use crate::proxy;
@@ -82,9 +82,10 @@ impl Socks5 {
     ) -> Result<BoxStream, DriverError> {
         let Socks5Config { proxy, authentication, deadline, .. } = &self.config;
         let deadline = Deadline::after(*deadline);
-        let credentials = authentication
-            .credentials(&self.isolator, isolation, Credentials::new)
-            .map_err(|error| DriverError::new(Step::Socks5(Stage::Greeting), proxy, Cause::Io(error)))?;
+        let credentials =
+            authentication.credentials(&self.isolator, isolation, Credentials::new).map_err(|error| {
+                DriverError::new(DriverStep::Socks5(Stage::Greeting), proxy, Cause::Io(error))
+            })?;
         let mut handshake = Handshake::new(to, credentials.as_deref());
         let mut is_connected = false;
         // One timer for all of it.
@@ -98,7 +99,7 @@ impl Socks5 {
             Ok(Err(error)) => return Err(error),
             Ok(Ok(Err(cause))) | Err(cause) => cause,
         };
-        let step = if is_connected { Step::Socks5(handshake.stage()) } else { Step::Connect };
+        let step = if is_connected { DriverStep::Socks5(handshake.stage()) } else { DriverStep::Connect };
         Err(DriverError::new(step, proxy, cause))
     }
 }
@@ -152,7 +153,7 @@ impl Network for Socks5 {
         isolation: Option<&'a IsolationKey>,
     ) -> BoxFuture<'a, Result<BoxStream, DriverError>> {
         Box::pin(async move {
-            let denied = |denied| DriverError::new(Step::Connect, to, Cause::Denied(denied));
+            let denied = |denied| DriverError::new(DriverStep::Connect, to, Cause::Denied(denied));
             self.guard.check(to).map_err(denied)?;
             self.tunnel(to, isolation).await
         })

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::deadline::Deadline;
 use crate::direct::Denied;
 use crate::endpoint::{Endpoint, Host, HostName};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::{limits, lookup};
 
 /// Connects to the first address of `to` that answers, as [`connect_to`]. A name that is not of the DNS is not looked
@@ -23,7 +23,7 @@ pub(crate) async fn connect(to: &Endpoint, deadline: Deadline) -> Result<TcpStre
     match to.host() {
         Host::Address(address) => {
             let address = SocketAddr::new(*address, to.port());
-            deadline.bound(Step::Connect, to, open(address)).await
+            deadline.bound(DriverStep::Connect, to, open(address)).await
         }
         // On the heap: a future that looks a name up and races its addresses is large, and is moved for every connection.
         Host::Name(name) => Box::pin(connect_by_name(to, name, deadline)).await,
@@ -35,7 +35,7 @@ async fn connect_by_name(
     name: &HostName,
     deadline: Deadline,
 ) -> Result<TcpStream, DriverError> {
-    let denied = |denied| DriverError::new(Step::Lookup, name, Cause::Denied(denied));
+    let denied = |denied| DriverError::new(DriverStep::Lookup, name, Cause::Denied(denied));
     Denied::check_foreign(name).map_err(denied)?;
     connect_to(to, &addresses(name, to.port(), deadline).await?, deadline).await
 }
@@ -49,12 +49,12 @@ pub(crate) async fn connect_to(
     match addresses {
         [] => {
             let error = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            Err(DriverError::new(Step::Lookup, to, Cause::Io(error)))
+            Err(DriverError::new(DriverStep::Lookup, to, Cause::Io(error)))
         }
-        &[address] => deadline.bound(Step::Connect, to, open(address)).await,
+        &[address] => deadline.bound(DriverStep::Connect, to, open(address)).await,
         _ => {
             let race = async { race(addresses, attempt).await.map_err(all_failed) };
-            deadline.bound(Step::Connect, to, race).await
+            deadline.bound(DriverStep::Connect, to, race).await
         }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) async fn addresses(
     deadline: Deadline,
 ) -> Result<Vec<SocketAddr>, DriverError> {
     let found = deadline.timeout(lookup::addresses(name)).await.and_then(|found| found);
-    let found = found.map_err(|cause| DriverError::new(Step::Lookup, name, cause))?;
+    let found = found.map_err(|cause| DriverError::new(DriverStep::Lookup, name, cause))?;
     Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::deadline::Deadline;
 use crate::dns::{self, DnsAnswer, Question};
 use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::limits;
 use crate::network::{BoxFuture, Datagrams};
 use crate::wireguard::Refusal;
@@ -80,7 +80,7 @@ impl Resolver {
         name: &HostName,
         deadline: Deadline,
     ) -> Result<Vec<IpAddr>, DriverError> {
-        let failed = |cause| DriverError::new(Step::Lookup, name, cause);
+        let failed = |cause| DriverError::new(DriverStep::Lookup, name, cause);
         if self.servers.is_empty() {
             return Err(failed(Refusal::NoNameServer.into()));
         }
@@ -180,7 +180,7 @@ impl Datagrams for TunnelDatagrams {
         Box::pin(async move {
             let deadline = Deadline::after(self.deadline);
             let addresses = self.resolver.addresses(to, deadline).await?;
-            let failed = |cause| DriverError::new(Step::Send, to, cause);
+            let failed = |cause| DriverError::new(DriverStep::Send, to, cause);
             let address = self.resolver.first_reachable(&addresses).map_err(failed)?;
             self.port.send(payload, address).await.map_err(failed)
         })
@@ -192,7 +192,7 @@ impl Datagrams for TunnelDatagrams {
     ) -> BoxFuture<'a, Result<(usize, NetworkAddr), DriverError>> {
         Box::pin(async move {
             let received = self.port.receive(buffer).await;
-            let failed = |error| DriverError::new(Step::Receive, self.port.local(), Cause::Io(error));
+            let failed = |error| DriverError::new(DriverStep::Receive, self.port.local(), Cause::Io(error));
             received.map(|(len, from)| (len, from.into())).map_err(failed)
         })
     }

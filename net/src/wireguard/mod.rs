@@ -44,7 +44,7 @@ use tokio::runtime::Handle;
 use crate::deadline::Deadline;
 use crate::driver::Driver;
 use crate::endpoint::{Endpoint, HostName, LocalEndpoint};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::isolation::IsolationKey;
 use crate::network::{BoxDatagrams, BoxFuture, BoxListener, BoxStream, Network};
 use crate::reach;
@@ -205,7 +205,7 @@ impl WireGuard {
 
     async fn dial(&self, to: &Endpoint) -> Result<BoxStream, DriverError> {
         let deadline = Deadline::after(self.deadline);
-        let failed = |cause| DriverError::new(Step::Connect, to, cause);
+        let failed = |cause| DriverError::new(DriverStep::Connect, to, cause);
         let addresses = self.resolver.addresses(to, deadline).await?;
         reach::found(to, &addresses).map_err(|denied| failed(Cause::Denied(denied)))?;
         let addresses = self.resolver.reachable(&addresses).map_err(|refusal| failed(refusal.into()))?;
@@ -306,7 +306,7 @@ impl Network for WireGuard {
     fn listen<'a>(&'a self, at: &'a LocalEndpoint) -> BoxFuture<'a, Result<BoxListener, DriverError>> {
         Box::pin(async move {
             let listener = self.inside.listen(at).await;
-            listener.map_err(|cause| DriverError::new(Step::Listen, at, cause))
+            listener.map_err(|cause| DriverError::new(DriverStep::Listen, at, cause))
         })
     }
 
@@ -316,7 +316,7 @@ impl Network for WireGuard {
     ) -> BoxFuture<'a, Result<BoxDatagrams, DriverError>> {
         Box::pin(async move {
             let port = self.inside.bind(at).await;
-            let port = port.map_err(|cause| DriverError::new(Step::Bind, at, cause))?;
+            let port = port.map_err(|cause| DriverError::new(DriverStep::Bind, at, cause))?;
             let (resolver, deadline) = (self.resolver.clone(), self.deadline);
             Ok(Box::new(TunnelDatagrams { port, resolver, deadline }) as BoxDatagrams)
         })

@@ -6,7 +6,7 @@ use std::time::Duration;
 use frame_net::http::{HttpConfig, HttpError, Method, Request};
 use frame_net::socks5::{Socks5, Socks5Config};
 use frame_net::{
-    BoxFuture, BoxStream, Cause, Dialer, DriverError, Endpoint, IsolationKey, Network, NetworkId, Step,
+    BoxFuture, BoxStream, Cause, Dialer, DriverError, DriverStep, Endpoint, IsolationKey, Network, NetworkId,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -178,7 +178,8 @@ impl Network for Gate {
             self.begun.add_permits(1);
             self.open.acquire().await.unwrap().forget();
             let connected = TcpStream::connect(self.to).await;
-            let stream = connected.map_err(|error| DriverError::new(Step::Connect, to, Cause::Io(error)))?;
+            let stream =
+                connected.map_err(|error| DriverError::new(DriverStep::Connect, to, Cause::Io(error)))?;
             Ok(Box::new(stream) as BoxStream)
         })
     }

@@ -8,7 +8,7 @@ use std::thread;
 use frame_net::http::websocket::{WebSocketError, WebSocketRequest};
 use frame_net::http::{EventSource, HttpClient, HttpConfig, HttpError, Request, StatusCode};
 use frame_net::wireguard::PublicKey;
-use frame_net::{Cause, Dialer, LocalEndpoint, NetworkError, Secret, Step, dialer};
+use frame_net::{Cause, Dialer, DriverStep, LocalEndpoint, NetworkError, Secret, dialer};
 use frame_registry::App;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -231,7 +231,7 @@ sealed_tests! {
         soon(port.receive_from(&mut buffer)).await.unwrap();
         for peer in refused {
             let error = soon(port.send_to(b"to nobody", &endpoint(&peer))).await.unwrap_err();
-            assert!(matches!(error.cause(), Cause::Egress(_)) && error.step() == Step::Send, "{peer}: {error:?}");
+            assert!(matches!(error.cause(), Cause::Egress(_)) && error.step() == DriverStep::Send, "{peer}: {error:?}");
         }
         assert!(!world.decoy_was_reached() && !world.dns_was_asked());
         assert_eq!(other.recv_from(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use frame_net::audit::{AUDIT, Audit};
-use frame_net::{BoxStream, Endpoint, NetworkError, NetworkRegistry, Step};
+use frame_net::{BoxStream, DriverStep, Endpoint, NetworkError, NetworkRegistry};
 use frame_registry::{App, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,7 +70,7 @@ pub async fn connect_through(proxy: Value, to: &Endpoint) -> Result<BoxStream, N
 }
 
 /// The step at which it failed, and the whole chain of causes as text.
-pub fn failure(error: &NetworkError) -> (Step, String) {
+pub fn failure(error: &NetworkError) -> (DriverStep, String) {
     let NetworkError::Connect { source, .. } = error else { panic!("{error:?}") };
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let text: Vec<_> = causes.map(ToString::to_string).collect();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use frame_net::http::{HttpClient, HttpConfig, HttpError, Request};
 use frame_net::wireguard::Refusal;
 use frame_net::{
-    BoxDatagrams, BoxListener, Cause, DeniedBy, LimitedResource, LocalEndpoint, Network as _, NetworkError,
-    Step,
+    BoxDatagrams, BoxListener, Cause, DeniedBy, DriverStep, LimitedResource, LocalEndpoint, Network as _,
+    NetworkError,
 };
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,7 +74,7 @@ on_both_stacks! {
         let bait = Bait::new();
         for name in ["localhost", "host.example"] {
             let error = left.connect(&format!("{name}:{}", bait.endpoint().port())).await.unwrap_err();
-            assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == Step::Lookup));
+            assert!(matches!(&error, NetworkError::Connect { source, .. } if source.step() == DriverStep::Lookup));
             assert!(matches!(cause(&error), Cause::WireGuard(Refusal::NoNameServer)), "{error:?}");
             let error = left.dialer.lookup(&name.parse().unwrap()).await.unwrap_err();
             let is_refused = matches!(cause(&error), Cause::WireGuard(Refusal::NoNameServer));

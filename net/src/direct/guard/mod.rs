@@ -7,7 +7,7 @@ use super::config::{DirectConfig, DirectDefault};
 use super::rule::{AddressRule, Block, NameRule, Pattern, Ports, Rule};
 use super::special::{ForeignName, Form, SpecialRange, embedded, is_local, special};
 use crate::endpoint::{Endpoint, Host, HostName, LocalEndpoint};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 
 /// The rules of a [`DirectConfig`], which says what they mean.
 #[derive(Debug, Clone)]
@@ -369,7 +369,7 @@ impl Checked {
 /// The addresses of `to`, for `step`. A name is looked up with `lookup`, at most once, and only if it may be reached.
 pub(super) async fn resolve_endpoint<'a, F>(
     guard: &'a Guard,
-    step: Step,
+    step: DriverStep,
     to: &'a Endpoint,
     lookup: impl FnOnce(&'a HostName, u16) -> F,
 ) -> Result<Checked, DriverError>
@@ -401,7 +401,7 @@ pub(super) async fn resolve_name<'a, F>(
 where
     F: Future<Output = Result<Vec<SocketAddr>, DriverError>>,
 {
-    let denied = |denied| denied_at(Step::Lookup, name, denied);
+    let denied = |denied| denied_at(DriverStep::Lookup, name, denied);
     let target = guard.named(name, None).map_err(denied)?;
     let found = lookup(name, 0).await?;
     found.iter().try_for_each(|found| target.check(found.ip())).map_err(denied)?;
@@ -409,7 +409,7 @@ where
 }
 
 /// The error of what is denied.
-pub(super) fn denied_at(step: Step, peer: impl std::fmt::Display, denied: Box<Denied>) -> DriverError {
+pub(super) fn denied_at(step: DriverStep, peer: impl std::fmt::Display, denied: Box<Denied>) -> DriverError {
     DriverError::new(step, peer, Cause::Denied(denied))
 }
 

@@ -24,7 +24,7 @@ impl<'a> Names<'a> {
     async fn dial(&self, config: Value, to: &str) -> Result<Checked, DriverError> {
         let guard = Guard::new(serde_json::from_value(config).unwrap());
         let to = to.parse().unwrap();
-        resolve_endpoint(&guard, Step::Connect, &to, |name, port| self.lookup(name, port)).await
+        resolve_endpoint(&guard, DriverStep::Connect, &to, |name, port| self.lookup(name, port)).await
     }
 }
 
@@ -49,7 +49,7 @@ async fn a_name_that_is_denied_is_not_looked_up() {
         let guard = Guard::new(serde_json::from_value(config).unwrap());
         let denied = "a.example".parse().unwrap();
         let error = resolve_name(&guard, &denied, |name, port| names.lookup(name, port)).await.unwrap_err();
-        assert_eq!((error.step(), error.peer()), (Step::Lookup, "a.example"));
+        assert_eq!((error.step(), error.peer()), (DriverStep::Lookup, "a.example"));
     }
     assert_eq!(names.asked.get(), 0);
 }
@@ -88,6 +88,6 @@ async fn the_zone_of_an_answer_stays() {
     let answer = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 80, 0, 7));
     let to = "printer.local:80".parse().unwrap();
     let checked =
-        resolve_endpoint(&guard, Step::Connect, &to, |_, _| async { Ok(vec![answer]) }).await.unwrap();
+        resolve_endpoint(&guard, DriverStep::Connect, &to, |_, _| async { Ok(vec![answer]) }).await.unwrap();
     assert_eq!(checked.as_slice(), [answer]);
 }

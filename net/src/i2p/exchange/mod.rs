@@ -23,7 +23,7 @@ pub(super) struct Exchange<'a> {
     line: Line,
     /// What is to be sent before anything is received; empty once it was. There may be secrets in it.
     output: Zeroizing<Vec<u8>>,
-    outcome: Option<Result<Answer, SamError>>,
+    outcome: Option<Result<SamReply, SamError>>,
 }
 
 /// What is asked of a bridge on a socket of its own. Nothing in it can end a line.
@@ -68,7 +68,7 @@ pub(super) enum Action<'e> {
 
 /// What a bridge answered.
 #[derive(Debug, PartialEq)]
-pub(super) enum Answer {
+pub(super) enum SamReply {
     /// The session is there, with these keys.
     Session(PrivateKey),
     /// What follows is from the destination that was asked for.
@@ -158,7 +158,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// What came of it; none if it is not over.
-    pub(super) fn into_outcome(self) -> Option<Result<Answer, SamError>> {
+    pub(super) fn into_outcome(self) -> Option<Result<SamReply, SamError>> {
         self.outcome
     }
 
@@ -206,10 +206,10 @@ impl<'a> Exchange<'a> {
                     }
                     _ => key,
                 };
-                self.finish(Answer::Session(key));
+                self.finish(SamReply::Session(key));
             }
             Stage::Accept => self.stage = Stage::Incoming,
-            Stage::Lookup | Stage::Connect | Stage::Incoming => self.finish(Answer::Connected),
+            Stage::Lookup | Stage::Connect | Stage::Incoming => self.finish(SamReply::Connected),
         }
         Ok(())
     }
@@ -267,11 +267,11 @@ impl<'a> Exchange<'a> {
             Some(port) => port.parse().map_err(|_| SamError::Malformed("a port is none")),
         };
         let (from_port, to_port) = (port("FROM_PORT")?, port("TO_PORT")?);
-        self.finish(Answer::Incoming(Incoming { from: first.parse()?, from_port, to_port }));
+        self.finish(SamReply::Incoming(Incoming { from: first.parse()?, from_port, to_port }));
         Ok(())
     }
 
-    fn finish(&mut self, answer: Answer) {
+    fn finish(&mut self, answer: SamReply) {
         self.outcome = Some(Ok(answer));
     }
 }

@@ -31,7 +31,7 @@ fn connect() -> Request<'static> {
 }
 
 /// Everything that was sent, how much of the input was taken, and the outcome as text.
-type Played = (String, usize, Option<Result<Answer, String>>);
+type Played = (String, usize, Option<Result<SamReply, String>>);
 
 /// Feeds `input` in pieces that end at `cuts`, the rest in one.
 fn play(request: Request<'_>, credentials: Option<&SamCredentials>, input: &[u8], cuts: &[usize]) -> Played {
@@ -81,7 +81,7 @@ fn a_session_is_transient_or_has_its_key() {
             "{HELLO}SESSION CREATE STYLE=STREAM ID=frame-1 DESTINATION={asked} a=b inbound.length=0\n"
         );
         assert_eq!((sent, taken), (expected, input.len()));
-        let Some(Ok(Answer::Session(given))) = outcome else { panic!("{outcome:?}") };
+        let Some(Ok(SamReply::Session(given))) = outcome else { panic!("{outcome:?}") };
         assert_eq!(given.expose(), private_key());
     }
 }
@@ -92,7 +92,10 @@ fn what_comes_behind_the_answer_is_not_touched() {
     let (sent, taken, outcome) = answered(connect(), &input);
     let expected = "STREAM CONNECT ID=frame-1 DESTINATION=stats.i2p SILENT=false\n";
     assert_eq!(sent, format!("{HELLO}{expected}"));
-    assert_eq!((&input[taken..], outcome), ("STREAM STATUS RESULT=TIMEOUT\n\0", Some(Ok(Answer::Connected))));
+    assert_eq!(
+        (&input[taken..], outcome),
+        ("STREAM STATUS RESULT=TIMEOUT\n\0", Some(Ok(SamReply::Connected)))
+    );
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn an_incoming_connection_says_who_it_is() {
         let (sent, taken, outcome) = answered(Request::Accept { id: ID }, &input);
         assert_eq!(sent, format!("{HELLO}STREAM ACCEPT ID=frame-1 SILENT=false\n"));
         assert_eq!(&input[taken..], "payload");
-        let Some(Ok(Answer::Incoming(incoming))) = outcome else { panic!("{outcome:?}") };
+        let Some(Ok(SamReply::Incoming(incoming))) = outcome else { panic!("{outcome:?}") };
         assert_eq!(incoming.from.to_string(), destination);
         assert_eq!((incoming.from_port, incoming.to_port), ports);
     }
@@ -149,7 +152,7 @@ fn a_ping_is_answered_wherever_it_comes() {
     let (sent, taken, outcome) = answered(connect(), &input);
     let asked = "STREAM CONNECT ID=frame-1 DESTINATION=stats.i2p SILENT=false\n";
     assert_eq!(sent, format!("{HELLO}PONG 1\n{asked}PONG\n"));
-    assert_eq!((&input[taken..], outcome), ("PING payload\n", Some(Ok(Answer::Connected))));
+    assert_eq!((&input[taken..], outcome), ("PING payload\n", Some(Ok(SamReply::Connected))));
 }
 
 #[test]

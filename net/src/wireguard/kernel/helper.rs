@@ -86,7 +86,7 @@ impl Request {
 
 /// What the helper answers: to the settings with the device, to the others with what they ask for.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum HelperReply {
     Descriptor(OwnedFd),
     Count(u32),
     Failed(io::Error),
@@ -142,7 +142,7 @@ impl Channel {
     }
 
     /// Returns the next answer, [`io::ErrorKind::WouldBlock`] if none has arrived, or `None` if the helper has ended.
-    pub(super) fn answer(&self) -> io::Result<Option<Answer>> {
+    pub(super) fn answer(&self) -> io::Result<Option<HelperReply>> {
         let mut message = [0; MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -158,19 +158,23 @@ impl Channel {
         });
         if received.flags.contains(ReturnFlags::CTRUNC) {
             // This process has as many descriptors as it may have, so the socket was not received.
-            return Ok(Some(Answer::Failed(io::Error::from(rustix::io::Errno::MFILE))));
+            return Ok(Some(HelperReply::Failed(io::Error::from(rustix::io::Errno::MFILE))));
         }
         let Some((tag, rest)) = message[..received.bytes].split_first() else { return Ok(None) };
         let number = || rest.try_into().ok().map(u32::from_ne_bytes);
         let answer = match (*tag, descriptor, number()) {
-            (DESCRIPTOR, Some(descriptor), _) => Answer::Descriptor(descriptor),
-            (COUNT, None, Some(count)) => Answer::Count(count),
-            (ERRNO, None, Some(number)) => Answer::Failed(io::Error::from_raw_os_error(number.cast_signed())),
-            (NOT_HERE, None, _) => {
-                Answer::Unusable(Unusable::Here(String::from_utf8_lossy(rest).into_owned()))
+            (DESCRIPTOR, Some(descriptor), _) => HelperReply::Descriptor(descriptor),
+            (COUNT, None, Some(count)) => HelperReply::Count(count),
+            (ERRNO, None, Some(number)) => {
+                HelperReply::Failed(io::Error::from_raw_os_error(number.cast_signed()))
             }
-            (NOT_NOW, None, _) => Answer::Unusable(Unusable::Now(String::from_utf8_lossy(rest).into_owned())),
-            _ => Answer::Failed(io::Error::other("the helper gave an answer that is not valid")),
+            (NOT_HERE, None, _) => {
+                HelperReply::Unusable(Unusable::Here(String::from_utf8_lossy(rest).into_owned()))
+            }
+            (NOT_NOW, None, _) => {
+                HelperReply::Unusable(Unusable::Now(String::from_utf8_lossy(rest).into_owned()))
+            }
+            _ => HelperReply::Failed(io::Error::other("the helper gave an answer that is not valid")),
         };
         Ok(Some(answer))
     }

@@ -101,13 +101,13 @@ impl Kernel {
             wanted,
             queue: VecDeque::new(),
             unused_since: None,
-            state: State::Up { namespace, since: Instant::now() },
+            state: HelperState::Up { namespace, since: Instant::now() },
             pause: FIRST_PAUSE,
             program,
             addresses: Arc::clone(addresses),
             mtu,
             closing,
-            next_sweep: Instant::now() + SWEEP,
+            next_removal: Instant::now() + SWEEP,
             frame: vec![0; offload::HEADER + offload::LONGEST],
             joined: Joined::default(),
         };
@@ -143,19 +143,19 @@ pub(super) struct Interface {
     queue: VecDeque<Wanted>,
     /// When the last user was dropped.
     unused_since: Option<Instant>,
-    state: State,
+    state: HelperState,
     /// How long to wait before the next helper is started if this one ends early.
     pause: Duration,
     program: &'static Path,
     addresses: Arc<Addresses>,
     mtu: usize,
     closing: Arc<Closing>,
-    next_sweep: Instant,
+    next_removal: Instant,
     frame: Vec<u8>,
     joined: Joined,
 }
 
-enum State {
+enum HelperState {
     Up {
         namespace: Namespace,
         since: Instant,
@@ -177,7 +177,7 @@ enum Event {
     /// The helper does not answer.
     Overdue,
     Started(Result<Started, Unusable>),
-    Sweep,
+    RemoveDelivered,
 }
 
 impl Interface {
@@ -185,26 +185,26 @@ impl Interface {
     async fn next(&mut self) -> Event {
         let is_used = self.unused_since.is_none();
         match &mut self.state {
-            State::Up { namespace, .. } => tokio::select! {
+            HelperState::Up { namespace, .. } => tokio::select! {
                 biased;
                 wanted = self.wanted.recv(), if is_used => Event::Wanted(wanted),
                 () = namespace.helper_ready() => Event::Answer,
                 () = namespace.helper_overdue() => Event::Overdue,
                 _ = namespace.device().readable() => Event::Exchange,
-                () = sleep(LAST_SWEEP), if !is_used => Event::Sweep,
+                () = sleep(LAST_SWEEP), if !is_used => Event::RemoveDelivered,
             },
-            State::Starting(starting) => tokio::select! {
+            HelperState::Starting(starting) => tokio::select! {
                 biased;
                 wanted = self.wanted.recv(), if is_used => Event::Wanted(wanted),
                 started = starting => Event::Started(started.unwrap_or_else(|_| Err(Unusable::Now(HELPER_ENDED.to_owned())))),
             },
-            State::Down { .. } => Event::Wanted(self.wanted.recv().await),
+            HelperState::Down { .. } => Event::Wanted(self.wanted.recv().await),
         }
     }
 
     /// Asks the helper for what waits in the queue, or starts one.
     fn pump(&mut self) {
-        if let State::Down { until, why } = &self.state {
+        if let HelperState::Down { until, why } = &self.state {
             if Instant::now() < *until {
                 for Wanted { reply, .. } in self.queue.drain(..) {
                     let _ = reply.send(Err(io::Error::new(io::ErrorKind::NotConnected, why.clone())));
@@ -215,7 +215,7 @@ impl Interface {
                 self.state = self.start();
             }
         }
-        let State::Up { namespace, .. } = &mut self.state else { return };
+        let HelperState::Up { namespace, .. } = &mut self.state else { return };
         while namespace.has_room() {
             let Some(Wanted { is_v6, is_stream, reply }) = self.queue.pop_front() else { break };
             // A caller that has given up needs none.
@@ -226,7 +226,7 @@ impl Interface {
     }
 
     /// Starts a helper on a thread of its own, because that waits.
-    fn start(&self) -> State {
+    fn start(&self) -> HelperState {
         let (started, starting) = oneshot::channel();
         let (program, addresses, mtu) = (self.program, Arc::clone(&self.addresses), self.mtu);
         let thread = std::thread::Builder::new().name("wireguard-helper".to_owned());
@@ -235,14 +235,14 @@ impl Interface {
             let _ = started.send(Started::new(program, &addresses, mtu));
         });
         match spawned {
-            Ok(_) => State::Starting(starting),
-            Err(error) => State::Down { until: Instant::now() + self.pause, why: error.to_string() },
+            Ok(_) => HelperState::Starting(starting),
+            Err(error) => HelperState::Down { until: Instant::now() + self.pause, why: error.to_string() },
         }
     }
 
     fn started(&mut self, started: Result<Started, Unusable>) {
         match started.and_then(Started::open) {
-            Ok(namespace) => self.state = State::Up { namespace, since: Instant::now() },
+            Ok(namespace) => self.state = HelperState::Up { namespace, since: Instant::now() },
             Err(error) => {
                 self.go_down(Duration::ZERO, format!("{HELPER_ENDED}, and cannot be started again: {error}"));
             }
@@ -251,8 +251,8 @@ impl Interface {
 
     /// The namespace ends with its sockets.
     fn end(&mut self, why: &'static str) {
-        let down = State::Down { until: Instant::now(), why: String::new() };
-        if let State::Up { namespace, since } = std::mem::replace(&mut self.state, down) {
+        let down = HelperState::Down { until: Instant::now(), why: String::new() };
+        if let HelperState::Up { namespace, since } = std::mem::replace(&mut self.state, down) {
             namespace.end(why);
             self.go_down(since.elapsed(), why.to_owned());
         }
@@ -265,13 +265,13 @@ impl Interface {
         for Wanted { reply, .. } in self.queue.drain(..) {
             let _ = reply.send(Err(io::Error::new(io::ErrorKind::NotConnected, why.clone())));
         }
-        self.state = State::Down { until: Instant::now() + self.pause, why };
+        self.state = HelperState::Down { until: Instant::now() + self.pause, why };
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 
     /// Writes the packets to the device, as few as they can be put together to.
     fn deliver(&mut self, inbound: &mut Packets) {
-        let State::Up { namespace, .. } = &self.state else { return };
+        let HelperState::Up { namespace, .. } = &self.state else { return };
         loop {
             self.joined.join(inbound);
             if self.joined.count == 0 {
@@ -285,7 +285,7 @@ impl Interface {
 
     /// Reads packets from the device. Returns whether there may be more.
     fn collect(&mut self, outbound: &mut Packets) -> io::Result<bool> {
-        let State::Up { namespace, .. } = &self.state else { return Ok(false) };
+        let HelperState::Up { namespace, .. } = &self.state else { return Ok(false) };
         while outbound.len() < BURST {
             let frame = &mut self.frame;
             let read = namespace
@@ -313,9 +313,9 @@ fn is_ours(packet: &[u8], addresses: &Addresses) -> bool {
 impl task::Interface for Interface {
     fn exchange(&mut self, inbound: &mut Packets, outbound: &mut Packets) -> Option<Duration> {
         self.deliver(inbound);
-        if Instant::now() >= self.next_sweep {
-            self.next_sweep = Instant::now() + SWEEP;
-            self.closing.sweep();
+        if Instant::now() >= self.next_removal {
+            self.next_removal = Instant::now() + SWEEP;
+            self.closing.remove_delivered();
         }
         let Ok(has_more) = self.collect(outbound) else {
             self.end(HELPER_ENDED);
@@ -336,7 +336,7 @@ impl task::Interface for Interface {
                     return;
                 }
                 Event::Answer => {
-                    let State::Up { namespace, .. } = &mut self.state else { continue };
+                    let HelperState::Up { namespace, .. } = &mut self.state else { continue };
                     if namespace.take_answers().is_err() {
                         self.end(HELPER_ENDED);
                     }
@@ -351,8 +351,8 @@ impl task::Interface for Interface {
                     }
                 }
                 Event::Started(started) => self.started(started),
-                Event::Sweep => {
-                    self.closing.sweep();
+                Event::RemoveDelivered => {
+                    self.closing.remove_delivered();
                     self.count();
                     return;
                 }
@@ -362,8 +362,8 @@ impl task::Interface for Interface {
 
     fn is_done(&mut self) -> bool {
         let is_delivered = match &self.state {
-            State::Up { namespace, .. } => namespace.connections() == Counted::Known(0),
-            State::Starting(_) | State::Down { .. } => true,
+            HelperState::Up { namespace, .. } => namespace.connections() == Counted::Known(0),
+            HelperState::Starting(_) | HelperState::Down { .. } => true,
         };
         self.unused_since.is_some_and(|since| is_delivered || since.elapsed() >= LINGER)
     }
@@ -371,7 +371,7 @@ impl task::Interface for Interface {
 
 impl Interface {
     fn count(&mut self) {
-        if let State::Up { namespace, .. } = &mut self.state {
+        if let HelperState::Up { namespace, .. } = &mut self.state {
             namespace.ask_for_count();
         }
     }
@@ -380,8 +380,8 @@ impl Interface {
 impl Drop for Interface {
     /// Also where the runtime ends before the tunnel's users.
     fn drop(&mut self) {
-        let down = State::Down { until: Instant::now(), why: String::new() };
-        if let State::Up { namespace, .. } = std::mem::replace(&mut self.state, down) {
+        let down = HelperState::Down { until: Instant::now(), why: String::new() };
+        if let HelperState::Up { namespace, .. } = std::mem::replace(&mut self.state, down) {
             namespace.end(TASK_ENDED);
         }
     }

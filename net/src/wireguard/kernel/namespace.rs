@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::sleep_until;
 
-use super::helper::{Answer, Channel, Process, Request, Settings};
+use super::helper::{Channel, HelperReply, Process, Request, Settings};
 use super::sys;
 use crate::wireguard::routes::Addresses;
 use crate::wireguard::stack::Unusable;
@@ -71,11 +71,11 @@ impl Started {
                 Err(error) => return Err(failed(error.into())),
             }
             match channel.answer() {
-                Ok(Some(Answer::Descriptor(device))) => return Ok(Self { channel, process, device }),
-                Ok(Some(Answer::Unusable(why))) => return Err(why),
+                Ok(Some(HelperReply::Descriptor(device))) => return Ok(Self { channel, process, device }),
+                Ok(Some(HelperReply::Unusable(why))) => return Err(why),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(Some(Answer::Failed(error))) | Err(error) => return Err(failed(error)),
-                Ok(Some(Answer::Count(_))) => return Err(failed(io::ErrorKind::InvalidData.into())),
+                Ok(Some(HelperReply::Failed(error))) | Err(error) => return Err(failed(error)),
+                Ok(Some(HelperReply::Count(_))) => return Err(failed(io::ErrorKind::InvalidData.into())),
                 Ok(None) => return Err(process.ended_early(program)),
             }
         }
@@ -178,14 +178,14 @@ impl Namespace {
                 Err(error) => return Err(error),
             };
             match (self.waiting.pop_front().map(|(waiting, _)| waiting), answer) {
-                (Some(Waiting::Socket(reply)), Answer::Descriptor(socket)) => {
+                (Some(Waiting::Socket(reply)), HelperReply::Descriptor(socket)) => {
                     let life = Arc::clone(&self.life);
                     // If the caller has given up, the socket is closed.
                     drop(reply.send(Ok(NewSocket { socket, life })));
                 }
-                (Some(Waiting::Socket(reply)), Answer::Failed(error)) => drop(reply.send(Err(error))),
-                (Some(Waiting::Count), Answer::Count(count)) => self.connections = Counted::Known(count),
-                (Some(Waiting::Count), Answer::Failed(_)) => self.connections = Counted::Unknown,
+                (Some(Waiting::Socket(reply)), HelperReply::Failed(error)) => drop(reply.send(Err(error))),
+                (Some(Waiting::Count), HelperReply::Count(count)) => self.connections = Counted::Known(count),
+                (Some(Waiting::Count), HelperReply::Failed(_)) => self.connections = Counted::Unknown,
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
@@ -334,7 +334,7 @@ impl Closing {
     }
 
     /// Lets go of those that have delivered all, and resets those that have had enough time.
-    pub(super) fn sweep(&self) {
+    pub(super) fn remove_delivered(&self) {
         self.lock().retain_mut(|closed| {
             closed.unacknowledged = sys::unacknowledged(&*closed.socket).unwrap_or(0);
             if closed.unacknowledged > 0 && closed.since.elapsed() >= LINGER {

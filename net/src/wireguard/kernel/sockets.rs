@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Kernel;
 use super::namespace::{Member, NewSocket};
 use crate::endpoint::{LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::network::{BoxFuture, BoxStream, Listener};
 use crate::wireguard::Refusal;
 
@@ -165,7 +165,7 @@ impl Listener for TunnelListener {
     fn accept(&mut self) -> BoxFuture<'_, Result<(BoxStream, NetworkAddr), DriverError>> {
         Box::pin(async move {
             let accepted = self.next().await;
-            let failed = |error| DriverError::new(Step::Accept, self.local, Cause::Io(error));
+            let failed = |error| DriverError::new(DriverStep::Accept, self.local, Cause::Io(error));
             accepted.map(|(stream, from)| (Box::new(stream) as BoxStream, from.into())).map_err(failed)
         })
     }

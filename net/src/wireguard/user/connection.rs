@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Stack, Use, User};
+use super::{PortUse, Stack, User};
 use crate::error::Cause;
 use crate::wireguard::Refusal;
 
@@ -78,7 +78,7 @@ impl Stack {
             return Err(Refusal::TooManyConnections { most: self.most }.into());
         }
         let from = self.addresses.source(to.ip())?;
-        let port = self.port(0, Use::Connection(from, &to))?;
+        let port = self.port(0, PortUse::Connection(from, &to))?;
         let from = SocketAddr::new(from, port);
         let mut socket = socket(buffer(self.connections.len()));
         let begun = socket.connect(self.interface.context(), to, from);

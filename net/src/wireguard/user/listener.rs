@@ -11,9 +11,9 @@ use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
 use super::connection::{buffer, over, socket};
-use super::{Stack, Stream, Use, User};
+use super::{PortUse, Stack, Stream, User};
 use crate::endpoint::{LocalEndpoint, NetworkAddr};
-use crate::error::{Cause, DriverError, Step};
+use crate::error::{Cause, DriverError, DriverStep};
 use crate::network::{BoxFuture, BoxStream, Listener};
 use crate::wireguard::packet::Segment;
 
@@ -40,8 +40,8 @@ impl Listener for TunnelListener {
     fn accept(&mut self) -> BoxFuture<'_, Result<(BoxStream, NetworkAddr), DriverError>> {
         Box::pin(async move {
             let accepted = poll_fn(|cx| self.user.stack().poll_accept(self.id, cx)).await;
-            let (handle, from) =
-                accepted.map_err(|error| DriverError::new(Step::Accept, self.local, Cause::Io(error)))?;
+            let (handle, from) = accepted
+                .map_err(|error| DriverError::new(DriverStep::Accept, self.local, Cause::Io(error)))?;
             let stream = Stream::new(Arc::clone(&self.user), handle);
             Ok((Box::new(stream) as BoxStream, from.into()))
         })
@@ -99,7 +99,7 @@ impl Stack {
         port: u16,
     ) -> Result<(ListenerId, SocketAddr), Cause> {
         self.addresses.check_local(address)?;
-        let port = self.port(port, Use::Listener(address))?;
+        let port = self.port(port, PortUse::Listener(address))?;
         let id = self.next_listener;
         self.next_listener = ListenerId(id.0 + 1);
         let (pending, ready) = (Vec::new(), VecDeque::new());

@@ -164,7 +164,7 @@ const EPHEMERAL: RangeInclusive<u16> = 49_152..=65_535;
 
 /// What a port is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Use<'a> {
+pub(super) enum PortUse<'a> {
     /// Connections come to it.
     Listener(Option<IpAddr>),
     /// Datagrams come to it.
@@ -175,7 +175,7 @@ pub(super) enum Use<'a> {
 
 impl Stack {
     /// The port, or one that is free where it is 0.
-    pub(super) fn port(&self, port: u16, wanted: Use<'_>) -> io::Result<u16> {
+    pub(super) fn port(&self, port: u16, wanted: PortUse<'_>) -> io::Result<u16> {
         if port != 0 {
             return if self.is_taken(port, wanted) { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(port) };
         }
@@ -188,7 +188,7 @@ impl Stack {
         ports.find(|&port| !self.is_taken(port, wanted)).ok_or_else(|| io::ErrorKind::AddrInUse.into())
     }
 
-    fn is_taken(&self, port: u16, wanted: Use<'_>) -> bool {
+    fn is_taken(&self, port: u16, wanted: PortUse<'_>) -> bool {
         let overlaps =
             |one: Option<IpAddr>, other: Option<IpAddr>| one.is_none() || other.is_none() || one == other;
         let is_listening = |address| {
@@ -196,12 +196,12 @@ impl Stack {
             listeners.any(|listening| listening.port == port && overlaps(listening.address, address))
         };
         match wanted {
-            Use::Listener(address) => is_listening(address),
-            Use::Datagrams(address) => {
+            PortUse::Listener(address) => is_listening(address),
+            PortUse::Datagrams(address) => {
                 let mut bound = self.bound.iter();
                 bound.any(|&(_, other, taken)| taken == port && overlaps(other, address))
             }
-            Use::Connection(from, to) => {
+            PortUse::Connection(from, to) => {
                 is_listening(Some(from)) || self.tuples.contains_key(&(SocketAddr::new(from, port), *to))
             }
         }

@@ -11,7 +11,7 @@ use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, SendError, Socket, UdpM
 use smoltcp::wire::IpListenEndpoint;
 
 use super::connection::over;
-use super::{Stack, Use, User};
+use super::{PortUse, Stack, User};
 use crate::endpoint::LocalEndpoint;
 use crate::error::Cause;
 use crate::wireguard::Refusal;
@@ -66,7 +66,7 @@ impl Stack {
         port: u16,
     ) -> Result<(SocketHandle, SocketAddr), Cause> {
         self.addresses.check_local(address)?;
-        let port = self.port(port, Use::Datagrams(address))?;
+        let port = self.port(port, PortUse::Datagrams(address))?;
         let buffer = || {
             let len = BUFFER.max(self.mtu);
             PacketBuffer::new(vec![PacketMetadata::EMPTY; DATAGRAMS], vec![0; len])

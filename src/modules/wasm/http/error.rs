@@ -8,7 +8,7 @@ use frame_net::http::rustls;
 use frame_net::http::{BodyError, HttpError};
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
-use frame_net::{Cause, DriverError, Host, NetworkError, Route, Step, wireguard};
+use frame_net::{Cause, DriverError, Host, NetworkError, Route, DriverStep, wireguard};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
@@ -110,7 +110,7 @@ fn network(failed: &NetworkError) -> Error {
 /// What a driver fails with. `is_destination`: where it was about the destination, and not about a proxy.
 fn driver(failed: &DriverError, is_destination: bool) -> Error {
     match failed.cause() {
-        Cause::TimedOut { .. } if failed.step() == Step::Lookup => Error::DnsTimeout,
+        Cause::TimedOut { .. } if failed.step() == DriverStep::Lookup => Error::DnsTimeout,
         Cause::TimedOut { .. } | Cause::HttpConnect(HttpConnectError::Refused { status: 504 }) => {
             Error::ConnectionTimeout
         }
@@ -128,7 +128,7 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
         Cause::NotSupported { .. } | Cause::WireGuard(wireguard::Refusal::NoNameServer) => {
             Error::ConfigurationError
         }
-        Cause::Io(_) if failed.step() == Step::Lookup => Error::DnsError { rcode: None, info_code: None },
+        Cause::Io(_) if failed.step() == DriverStep::Lookup => Error::DnsError { rcode: None, info_code: None },
         Cause::Io(error) if is_destination => of_io(error),
         _ => Error::DestinationUnavailable,
     }
@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn connect(route: Route, peer: &str, step: Step, cause: Cause) -> Error {
+    fn connect(route: Route, peer: &str, step: DriverStep, cause: Cause) -> Error {
         let to: Endpoint = "shop.example:80".parse().unwrap();
         network(&NetworkError::Connect { to, route, source: DriverError::new(step, peer, cause) })
     }
@@ -190,11 +190,11 @@ mod tests {
     #[test]
     fn what_a_proxy_in_between_does_is_not_what_the_destination_does() {
         let refused = || Cause::Io(io::ErrorKind::ConnectionRefused.into());
-        let code = connect(Route::Clearnet, "192.0.2.1:80", Step::Connect, refused());
+        let code = connect(Route::Clearnet, "192.0.2.1:80", DriverStep::Connect, refused());
         assert!(matches!(code, Error::ConnectionRefused), "{code}");
-        let code = connect(overlay(), "shop.example:80", Step::Connect, refused());
+        let code = connect(overlay(), "shop.example:80", DriverStep::Connect, refused());
         assert!(matches!(code, Error::ConnectionRefused), "{code}");
-        let code = connect(overlay(), "proxy.example:1080", Step::Connect, refused());
+        let code = connect(overlay(), "proxy.example:1080", DriverStep::Connect, refused());
         assert!(matches!(code, Error::DestinationUnavailable), "{code}");
     }
 
@@ -202,7 +202,7 @@ mod tests {
     fn what_a_proxy_says_of_the_destination_is_passed_on() {
         let said = |refusal| {
             let cause = Cause::Handshake(HandshakeError::Refused(refusal));
-            connect(overlay(), "proxy.example:1080", Step::Connect, cause)
+            connect(overlay(), "proxy.example:1080", DriverStep::Connect, cause)
         };
         assert!(matches!(said(Refusal::NotAllowed), Error::HttpRequestDenied));
         assert!(matches!(said(Refusal::HostUnreachable), Error::DestinationNotFound));
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn a_name_that_is_not_found_is_the_business_of_dns() {
         let io = || Cause::Io(io::Error::other("failed to lookup address information"));
-        assert!(matches!(connect(Route::Clearnet, "x", Step::Lookup, io()), Error::DnsError { .. }));
+        assert!(matches!(connect(Route::Clearnet, "x", DriverStep::Lookup, io()), Error::DnsError { .. }));
         let late = Cause::TimedOut { limit: std::time::Duration::from_secs(1) };
-        assert!(matches!(connect(Route::Clearnet, "x", Step::Lookup, late), Error::DnsTimeout));
+        assert!(matches!(connect(Route::Clearnet, "x", DriverStep::Lookup, late), Error::DnsTimeout));
     }
 
     #[test]
