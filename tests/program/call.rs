@@ -217,8 +217,7 @@ fn an_interrupt_cancels_the_call() {
 #[test]
 fn the_help_tells_the_exit_codes() {
     let help = String::from_utf8(frame(&["call", "--help"]).stdout).unwrap();
-    for line in ["  4  not_found: ", "  7  deadline: ", "frame call app.toml app:greet '{\"name\":\"Ada\"}'"]
-    {
+    for line in ["  4  not_found: ", "  7  deadline: ", "frame call app:greet '{\"name\":\"Ada\"}'"] {
         assert!(help.contains(line), "{help}");
     }
 }

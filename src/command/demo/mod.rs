@@ -104,9 +104,14 @@ const COLUMNS: u16 = 80;
 
 /// A line with a label, and what does not fit in lines below, indented.
 fn labelled(label: &str, value: &str, columns: usize) -> String {
-    let label = format!("    {:<8}", format!("{label}:"));
+    let label = format!("    {:<9}", format!("{label}:"));
     let indent = " ".repeat(label.len());
-    let options = textwrap::Options::new(columns).initial_indent(&label).subsequent_indent(&indent);
+    // Words such as ids and URLs stay whole.
+    let options = textwrap::Options::new(columns)
+        .initial_indent(&label)
+        .subsequent_indent(&indent)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
     textwrap::fill(&report::one_line(value), options) + "\n"
 }
 
