@@ -6,6 +6,8 @@
 mod contenders;
 #[path = "../harness/mod.rs"]
 mod harness;
+#[path = "../../src/command/demo/relay.rs"]
+mod relay;
 mod server;
 
 use contenders::{Contender, NAMES};

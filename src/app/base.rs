@@ -7,8 +7,8 @@ use std::sync::Arc;
 use frame_net::audit::{AUDIT, Audit};
 use frame_net::secrets::{SECRET_STORE, SecretStore, StoredSecret};
 use frame_net::{
-    BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, Endpoint, IsolationKey, NetConfig, Network,
-    NetworkChanges, NetworkRegistry, DriverStep, UNIT_OF,
+    BootError, BoxFuture, BoxStream, Cause, Direct, DriverError, DriverStep, Endpoint, IsolationKey,
+    NetConfig, Network, NetworkChanges, NetworkRegistry, UNIT_OF,
 };
 use frame_registry::{App, AppBuilder, Frame, FrameBuilder, FrameResolvers, Options, ResolveContext};
 

@@ -96,7 +96,7 @@ fn print(running: RunInfo<Process>, columns: Columns) -> io::Result<()> {
         .chain(running.down.iter().map(|child| child_row(child, "")))
         .collect();
     if count > 0 {
-        print_processes(running.processes, omitted, columns)?;
+        print_processes(&running.processes, omitted, columns)?;
     }
     if !children.is_empty() {
         print_children(children, running.down_omitted)?;
@@ -107,9 +107,9 @@ fn print(running: RunInfo<Process>, columns: Columns) -> io::Result<()> {
     Ok(())
 }
 
-fn print_processes(processes: Vec<Process>, omitted: usize, columns: Columns) -> io::Result<()> {
+fn print_processes(processes: &[Process], omitted: usize, columns: Columns) -> io::Result<()> {
     let rows: Vec<_> = if columns.is_tree {
-        tree(&processes).into_iter().map(|(depth, process)| columns.row(process, depth)).collect()
+        tree(processes).into_iter().map(|(depth, process)| columns.row(process, depth)).collect()
     } else {
         processes.iter().map(|process| columns.row(process, 0)).collect()
     };

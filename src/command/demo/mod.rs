@@ -89,13 +89,12 @@ impl DemoReport {
         }
         let Restart { name, killed, started } = restart;
         let restarted = format!("{killed} was killed, and its supervisor started {started}");
-        text += &format!(
-            "\n    the process `{name}` of a supervisor\n{}",
-            labelled("result", &restarted, columns)
-        );
+        let result = labelled("result", &restarted, columns);
         let kept = calls.iter().filter(|call| call.is_as_expected()).count();
-        text += &format!("\n{kept} of {} as promised", calls.len());
-        text
+        format!(
+            "{text}\n    the process `{name}` of a supervisor\n{result}\n{kept} of {} as promised",
+            calls.len()
+        )
     }
 }
 
@@ -123,7 +122,7 @@ fn command(words: &[String], columns: usize) -> String {
         if line.len() + word.len() + " \\".len() < columns {
             line = format!("{line} {word}");
         } else {
-            text += &format!("{line} \\\n");
+            text = text + &line + " \\\n";
             line = format!("        {word}");
         }
     }

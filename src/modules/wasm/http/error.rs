@@ -8,7 +8,7 @@ use frame_net::http::rustls;
 use frame_net::http::{BodyError, HttpError};
 use frame_net::http_connect::HttpConnectError;
 use frame_net::socks5::{HandshakeError, Refusal};
-use frame_net::{Cause, DriverError, Host, NetworkError, Route, DriverStep, wireguard};
+use frame_net::{Cause, DriverError, DriverStep, Host, NetworkError, Route, wireguard};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 
@@ -128,7 +128,9 @@ fn driver(failed: &DriverError, is_destination: bool) -> Error {
         Cause::NotSupported { .. } | Cause::WireGuard(wireguard::Refusal::NoNameServer) => {
             Error::ConfigurationError
         }
-        Cause::Io(_) if failed.step() == DriverStep::Lookup => Error::DnsError { rcode: None, info_code: None },
+        Cause::Io(_) if failed.step() == DriverStep::Lookup => {
+            Error::DnsError { rcode: None, info_code: None }
+        }
         Cause::Io(error) if is_destination => of_io(error),
         _ => Error::DestinationUnavailable,
     }
