@@ -152,7 +152,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("[fs]\nbase = ''", "''", &["`base` is empty", "`.`"]),
     (
         "[app]\noptions = { egress = ['*'] }",
-        "['*']",
+        "'*'",
         &["invalid value for the option `egress`", "would allow every name"],
     ),
     (
