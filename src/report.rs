@@ -64,6 +64,23 @@ pub(crate) fn block(text: &str) -> String {
     printable(text).trim_end().replace('\n', "\n  | ")
 }
 
+/// A text without the traceback of a script at its end, where the log has that already.
+pub(crate) fn without_traceback(text: &str) -> &str {
+    text.split_once("stack traceback:\n").map_or(text, |(rest, _)| rest.trim_end_matches([':', ' ']))
+}
+
+/// The number of a PID such as `{local@app:workers|0x00003}`, which is unique in a run: `0x3`.
+pub(crate) fn short_pid(pid: &str) -> Cow<'_, str> {
+    let number = pid.strip_suffix('}').and_then(|pid| pid.rsplit_once("|0x"));
+    match number {
+        Some((_, digits)) => {
+            let digits = digits.trim_start_matches('0');
+            Cow::Owned(format!("0x{}", if digits.is_empty() { "0" } else { digits }))
+        }
+        None => Cow::Borrowed(pid),
+    }
+}
+
 /// Escapes what a terminal obeys in a text whose guests' parts are escaped already as JSON has it, which leaves what is
 /// beyond ASCII as it is, and that which deletes. They are escaped as in a string of JSON, where alone they can be.
 pub(crate) fn terminal_safe(text: &str) -> Cow<'_, str> {

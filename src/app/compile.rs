@@ -19,7 +19,7 @@ use crate::manifest::{
     DRAWN, Function, Given, Limits, Manifest, PointAt, Problem, Problems, Role, SourceFile,
 };
 use crate::report;
-use crate::telemetry::{failed, progress};
+use crate::telemetry::{failed, progress, reporting};
 use crate::threads::processors;
 
 /// Returns the plan of `manifest`. Takes over from `earlier` what has not changed.
@@ -42,10 +42,13 @@ pub(crate) async fn compile(
 
     let permits = Arc::new(Semaphore::new(processors()));
     let compiler = Compiler { manifest, engines, permits, purpose };
-    let (functions, processes) = tokio::join!(
-        compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
-        compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
-    );
+    let codes = async {
+        tokio::join!(
+            compiler.codes(&manifest.functions, Role::Function, earlier.map(|plan| &plan.functions)),
+            compiler.codes(&manifest.processes, Role::Process, earlier.map(|plan| &plan.processes)),
+        )
+    };
+    let (functions, processes) = reporting(codes).await;
     let (functions, refused) = functions;
     problems.extend(refused);
     let (processes, refused) = processes;
@@ -123,9 +126,8 @@ impl Compiler<'_> {
             let message = format!("compiling the {} {id}", role.noun());
             let compiled = self.engines.compilers.run(move || {
                 let _permit = permit;
-                let span = takes_long(&function.limits).then(|| progress(&message));
-                let _entered = span.as_ref().map(|span| span.enter());
-                let compiled = engines.compile(&function, role);
+                let mut span = None;
+                let compiled = engines.compile(&function, role, || span = Some(progress(&message).entered()));
                 if let (Some(span), Err(_)) = (&span, &compiled) {
                     failed(span);
                 }
@@ -189,11 +191,6 @@ fn refused(
         }
         _ => Some(Problem::new(&manifest.file, source.span.clone(), report::chain(error))),
     }
-}
-
-/// Whether progress is shown while a source is compiled.
-fn takes_long(limits: &Limits) -> bool {
-    !matches!(limits, Limits::Lua(_))
 }
 
 fn units<K>(

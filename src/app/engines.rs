@@ -61,20 +61,25 @@ impl Engines {
         })
     }
 
-    /// Compiles a source. That takes up to seconds, on a thread that may block.
-    pub(crate) fn compile(&self, function: &manifest::Function, role: Role) -> Result<Code, BoxError> {
+    /// Compiles a source, which takes up to minutes, on a thread that may block. Calls `compiling` first if it takes long.
+    pub(crate) fn compile(
+        &self,
+        function: &manifest::Function,
+        role: Role,
+        compiling: impl FnOnce(),
+    ) -> Result<Code, BoxError> {
         let source = &function.source;
         match &function.limits {
             Limits::Lua(limits) => {
                 let text = source.text.clone().ok_or("the script is not text in UTF-8")?;
-                // It makes no difference to a VM what it runs as.
-                let _ = role;
+                // It makes no difference to a VM what it runs as, and a script compiles in no time.
+                let _ = (role, compiling);
                 Ok(Code::Lua(self.lua.function(&source.path, text, limits.clone())?))
             }
             #[cfg(feature = "wasm")]
             Limits::Wasm(limits) => {
                 let engine = self.wasm.of(role)?;
-                Ok(Code::Wasm(engine.function(&source.bytes, *limits)?))
+                Ok(Code::Wasm(engine.function_with(&source.bytes, *limits, compiling)?))
             }
         }
     }

@@ -1,6 +1,5 @@
 //! `frame ps`.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -148,7 +147,7 @@ impl Columns {
     }
 
     fn pid(self, pid: &str) -> String {
-        if self.is_wide { pid.to_owned() } else { short_pid(pid).into_owned() }
+        if self.is_wide { pid.to_owned() } else { report::short_pid(pid).into_owned() }
     }
 
     fn row(self, process: &Process, depth: usize) -> Vec<String> {
@@ -174,18 +173,6 @@ impl Columns {
             parent,
             frame.join(" "),
         ]
-    }
-}
-
-/// The number of a PID such as `{local@app:workers|0x00003}`, which is unique in a run: `0x3`.
-fn short_pid(pid: &str) -> Cow<'_, str> {
-    let number = pid.strip_suffix('}').and_then(|pid| pid.rsplit_once("|0x"));
-    match number {
-        Some((_, digits)) => {
-            let digits = digits.trim_start_matches('0');
-            Cow::Owned(format!("0x{}", if digits.is_empty() { "0" } else { digits }))
-        }
-        None => Cow::Borrowed(pid),
     }
 }
 

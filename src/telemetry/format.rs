@@ -6,15 +6,17 @@
 use std::error::Error;
 use std::fmt::{self, Debug, Write as _};
 use std::io;
+use std::time;
 
 use frame_dispatch::LogFields;
 use frame_registry::text::escape;
+use humantime::format_rfc3339_millis;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer as _};
 use serde_json::ser::{CompactFormatter, Compound};
 use serde_json::{Map, Value as Json};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -140,13 +142,119 @@ fn plain_name(field: &Field) -> &'static str {
     name.strip_prefix("r#").unwrap_or(name)
 }
 
+/// Writes an event as a line for people: time, level, unit, message and fields. A backtrace follows as indented lines.
+///
+/// Events of no unit have the name of their crate instead, and those of this workspace `frame`.
+pub(super) struct TextLine {
+    /// Adds the module and the spans.
+    pub(super) is_verbose: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for TextLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        let (time, level) = (format_rfc3339_millis(time::SystemTime::now()), *metadata.level());
+        let mut apart = Apart::default();
+        event.record(&mut apart);
+        let unit = apart.unit.as_ref().map_or_else(|| component(metadata.target()), |(_, unit)| unit);
+        if writer.has_ansi_escapes() {
+            let colour = match level {
+                Level::ERROR => 31,
+                Level::WARN => 33,
+                Level::INFO => 32,
+                Level::DEBUG => 34,
+                Level::TRACE => 35,
+            };
+            write!(writer, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{colour}m{level:>5}\u{1b}[0m ")?;
+        } else {
+            write!(writer, "{time} {level:>5} ")?;
+        }
+        if self.is_verbose {
+            for span in ctx.event_scope().into_iter().flat_map(Scope::from_root) {
+                let fields = span.extensions();
+                match fields.get::<FormattedFields<N>>() {
+                    Some(fields) if !fields.is_empty() => write!(writer, "{}{{{fields}}}: ", span.name())?,
+                    _ => write!(writer, "{}: ", span.name())?,
+                }
+            }
+            write!(writer, "{}: ", metadata.target())?;
+        }
+        let unit = escape(unit);
+        if writer.has_ansi_escapes() {
+            write!(writer, "\u{1b}[1m{unit}\u{1b}[0m: ")?;
+        } else {
+            write!(writer, "{unit}: ")?;
+        }
+        let shown = [apart.unit.as_ref().map_or("", |(name, _)| name), TRACES[0], TRACES[1]];
+        let mut words = Words {
+            writer: writer.by_ref(),
+            is_first: true,
+            shown: &shown,
+            is_brief: !self.is_verbose,
+            result: Ok(()),
+        };
+        event.record(&mut words);
+        words.result?;
+        writer.write_char('\n')?;
+        for line in apart.trace.iter().flat_map(|trace| trace.lines()) {
+            writeln!(writer, "    | {}", escape(line).replace('\t', "  "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of what logged, where no unit did.
+fn component(target: &str) -> &str {
+    let name = target.split("::").next().unwrap_or(target);
+    if name.starts_with("frame_") { "frame" } else { name }
+}
+
+/// The fields whose values name the unit that an event is of.
+const UNITS: [&str; 3] = ["function", "process", "unit"];
+
+/// The fields whose values have a line for each function that was being called.
+const TRACES: [&str; 2] = ["backtrace", "traceback"];
+
+/// What is not shown as a field of the line.
+#[derive(Default)]
+struct Apart {
+    /// The field, and its value.
+    unit: Option<(&'static str, String)>,
+    trace: Option<String>,
+}
+
+impl Visit for Apart {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let name = plain_name(field);
+        if UNITS.contains(&name) {
+            // The first names the unit. The others are fields.
+            self.unit.get_or_insert_with(|| (name, format!("{value:?}")));
+        } else if TRACES.contains(&name) {
+            self.trace = Some(format!("{value:?}"));
+        }
+    }
+}
+
 /// Writes the fields of an event or a span as `name=value`, after the message, in which nothing but the host's own styles
 /// is a command to a terminal, or the end of the line.
 pub(super) struct TextFields;
 
 impl<'a> FormatFields<'a> for TextFields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'a>, fields: R) -> fmt::Result {
-        let mut visitor = Words { writer, is_first: true, result: Ok(()) };
+        let mut visitor = Words { writer, is_first: true, shown: &[], is_brief: false, result: Ok(()) };
         fields.record(&mut visitor);
         visitor.result
     }
@@ -155,6 +263,10 @@ impl<'a> FormatFields<'a> for TextFields {
 struct Words<'a> {
     writer: Writer<'a>,
     is_first: bool,
+    /// Fields that are shown elsewhere.
+    shown: &'a [&'static str],
+    /// Whether a PID is shown as its number, as `frame ps` does.
+    is_brief: bool,
     result: fmt::Result,
 }
 
@@ -166,16 +278,22 @@ impl Words<'_> {
     }
 
     fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        let name = plain_name(field);
+        if self.shown.contains(&name) {
+            return Ok(());
+        }
         if !std::mem::take(&mut self.is_first) {
             self.writer.write_char(' ')?;
         }
-        let name = plain_name(field);
         if name != "message" {
             if self.writer.has_ansi_escapes() {
                 write!(self.writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m")?;
             } else {
                 write!(self.writer, "{name}=")?;
             }
+        }
+        if self.is_brief && name == "pid" {
+            return write!(Escaping(&mut self.writer), "{}", report::short_pid(&value.to_string()));
         }
         write!(Escaping(&mut self.writer), "{value}")
     }

@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::{Layer, Registry};
 
-use super::format::{JsonLine, TextFields};
+use super::format::{JsonLine, TextFields, TextLine};
 use super::output::{Importance, Output};
 use super::{AnyLayer, progress};
 use crate::report;
@@ -133,6 +133,7 @@ const MODULES: &str = "frame_runtime::modules";
 pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets, output: &'static Output) {
     // Also where standard error is no terminal, or `NO_COLOR`, `TERM` and the like say so.
     let is_colour = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+    let is_verbose = is_verbose(&filter);
     match format {
         LogFormat::Off => (),
         LogFormat::Json => {
@@ -145,13 +146,19 @@ pub(super) fn add(layers: &mut Vec<AnyLayer>, format: LogFormat, filter: Targets
                 output.redirect(Box::new(writer));
                 // The line says all that the events would.
                 let filter = filter.with_target(progress::TARGET, LevelFilter::OFF);
-                layers.push(pretty(Queued { output }, is_colour).with_filter(filter).boxed());
+                layers.push(pretty(Queued { output }, is_colour, is_verbose).with_filter(filter).boxed());
             } else {
                 layers.push(progress::events());
-                layers.push(pretty(Queued { output }, is_colour).with_filter(filter).boxed());
+                layers.push(pretty(Queued { output }, is_colour, is_verbose).with_filter(filter).boxed());
             }
         }
     }
+}
+
+/// Returns whether somewhere more than what an operator needs is logged. Then lines for people say where they are from.
+fn is_verbose(filter: &Targets) -> bool {
+    let levels = filter.iter().map(|(_, level)| level);
+    levels.chain(filter.default_level()).any(|level| level >= LevelFilter::DEBUG)
 }
 
 /// Queues events to be written.
@@ -203,11 +210,12 @@ where
         .log_internal_errors(false)
 }
 
-fn pretty<W>(writer: W, is_colour: bool) -> impl Layer<Registry> + Send + Sync
+fn pretty<W>(writer: W, is_colour: bool, is_verbose: bool) -> impl Layer<Registry> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     fmt::layer()
+        .event_format(TextLine { is_verbose })
         .with_ansi(is_colour)
         .fmt_fields(TextFields)
         .with_writer(Safe(writer))
@@ -326,8 +334,10 @@ mod tests {
     fn logged(log: impl FnOnce()) -> (Vec<Json>, String) {
         let (json_lines, lines) = (Written::default(), Written::default());
         let (json_writer, writer) = (json_lines.clone(), lines.clone());
-        let layers: Vec<AnyLayer> =
-            vec![json(move || json_writer.clone()).boxed(), pretty(move || writer.clone(), false).boxed()];
+        let layers: Vec<AnyLayer> = vec![
+            json(move || json_writer.clone()).boxed(),
+            pretty(move || writer.clone(), false, true).boxed(),
+        ];
         tracing::subscriber::with_default(Registry::default().with(layers), log);
         let text = json_lines.text();
         assert!(text.chars().all(|it| it == '\n' || is_printable(it)), "{text:?}");
@@ -393,11 +403,76 @@ mod tests {
         assert!(lines.contains("failed error=deeper wrapped=`x` is no level"), "{lines}");
     }
 
+    /// What people see of what `log` logs, where no more than the default is logged.
+    fn shown(log: impl FnOnce()) -> String {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = Registry::default().with(pretty(move || writer.clone(), false, false));
+        tracing::subscriber::with_default(subscriber, log);
+        // The time is as long in each line.
+        written
+            .text()
+            .lines()
+            .map(|line| line.get("2026-12-01T01:03:24.032Z ".len()..).unwrap_or(line))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn a_line_has_the_unit_before_the_message_and_the_fields_after_it() {
+        let lines = shown(|| {
+            let _in = info_span!("run", unit = "app:outer").entered();
+            info!(process = %"app:crash", pid = %"{local@app:workers|0x00003}", "started");
+            info!(functions = 2, "ready");
+            tracing::warn!(target: "hyper::client", "odd");
+        });
+        let expected =
+            [" INFO app:crash: started pid=0x3", " INFO frame: ready functions=2", " WARN hyper: odd"];
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_traceback_is_indented_and_none_of_its_lines_passes_for_another_record() {
+        let hostile = "stack traceback:\n\t[C]: in function 'error'\n2026-01-01 INFO forged \u{1b}[2J\r";
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber = Registry::default().with(pretty(move || writer.clone(), false, false));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(process = "app:crash", traceback = hostile, "failed: boom");
+        });
+        let text = written.text();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].ends_with(" WARN app:crash: failed: boom"), "{text}");
+        assert_eq!(
+            lines[1..],
+            [
+                "    | stack traceback:",
+                "    |   [C]: in function 'error'",
+                "    | 2026-01-01 INFO forged \\u{1b}[2J\\r"
+            ]
+        );
+    }
+
+    #[test]
+    fn modules_and_spans_are_shown_where_debugging_is_on() {
+        for (level, is_shown) in [("info", false), ("debug", true), ("warn,frame_net=trace", true)] {
+            assert_eq!(is_verbose(&parse(level).unwrap()), is_shown, "{level}");
+        }
+        let (_, lines) = logged(|| {
+            let _in = info_span!("run", attempt = 2).entered();
+            info!("said");
+        });
+        assert!(
+            lines.contains("INFO run{attempt=2}: frame_runtime::telemetry::log::tests: frame: said"),
+            "{lines}"
+        );
+    }
+
     #[test]
     fn there_is_no_colour_where_none_is_wanted() {
         let written = Written::default();
         let writer = written.clone();
-        let subscriber = Registry::default().with(pretty(move || writer.clone(), false));
+        let subscriber = Registry::default().with(pretty(move || writer.clone(), false, true));
         tracing::subscriber::with_default(subscriber, || info!("plain"));
         let text = written.text();
         assert!(text.contains("plain") && !text.contains('\u{1b}'), "{text:?}");

@@ -49,8 +49,7 @@ use tracing_subscriber::{Layer, Registry};
 pub use self::log::{FilterError, LogArgs, LogFormat};
 #[cfg(feature = "otlp")]
 pub use self::otlp::{Exporter, ExporterError};
-pub(crate) use self::progress::failed;
-pub(crate) use self::progress::progress;
+pub(crate) use self::progress::{failed, progress, reporting};
 pub use self::traced::{Traced, traced};
 use crate::manifest::Otlp;
 

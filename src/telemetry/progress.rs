@@ -1,6 +1,8 @@
 //! Progress of what takes time.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressStyle;
@@ -24,9 +26,12 @@ pub(super) const TARGET: &str = "frame_runtime::progress";
 /// What took no longer is not worth another event.
 const LONG: Duration = Duration::from_secs(1);
 
+/// How often [`reporting`] looks for what still runs, and the age at which that is first reported.
+const PERIOD: Duration = Duration::from_secs(10);
+
 /// A span of something that takes time, such as `compiling app:greet`. From when it is first entered until it is dropped it
 /// is a line on standard error, if that is a terminal and logs are for people. Elsewhere it is a log event as it begins, and,
-/// if it took longer than a second, another when it is over.
+/// if it took longer than a second, another when it ends.
 ///
 /// The message is trusted: it is shown as it is.
 ///
@@ -47,6 +52,47 @@ pub(crate) fn progress(message: impl AsRef<str>) -> Span {
 /// Marks what a [`progress`] span is of as failed.
 pub(crate) fn failed(span: &Span) {
     span.record("failed", true);
+}
+
+/// What runs, by the id of its span. Empty where a terminal shows it.
+static RUNNING: Mutex<BTreeMap<u64, Reported>> = Mutex::new(BTreeMap::new());
+
+/// What runs, and when it is next reported.
+struct Reported {
+    what: String,
+    begun: Instant,
+    due: Duration,
+}
+
+/// Awaits `work`, and logs what of it still runs: after 10 s, and each time that it has taken twice as long.
+///
+/// # Cancel safety
+///
+/// As that of `work`.
+pub(crate) async fn reporting<F: Future>(work: F) -> F::Output {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::time::sleep(PERIOD) => (),
+        }
+        let messages = still_running(&mut RUNNING.lock().unwrap_or_else(PoisonError::into_inner));
+        for message in messages {
+            info!(target: TARGET, parent: None, "{message}");
+        }
+    }
+}
+
+fn still_running(running: &mut BTreeMap<u64, Reported>) -> Vec<String> {
+    let due = running.values_mut().filter_map(|Reported { what, begun, due }| {
+        let elapsed = begun.elapsed();
+        (elapsed >= *due).then(|| {
+            *due = elapsed.saturating_mul(2);
+            format!("{what}: still running after {} s", elapsed.as_secs())
+        })
+    });
+    due.collect()
 }
 
 /// Shows the spans as lines, and has what is logged written above them; nothing where there is no terminal for that.
@@ -103,6 +149,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LongOnes {
         let mut begun = Begun { what: String::new(), at: Instant::now(), has_failed: false };
         attributes.record(&mut begun);
         if let Some(span) = ctx.span(id) {
+            let reported = Reported { what: begun.what.clone(), begun: begun.at, due: PERIOD };
+            RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into_u64(), reported);
             span.extensions_mut().insert(begun);
         }
     }
@@ -116,6 +164,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for LongOnes {
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner).remove(&id.into_u64());
         // Taken out before anything is logged, which may look at the span.
         let begun = ctx.span(&id).and_then(|span| span.extensions_mut().remove::<Begun>());
         let Some(Begun { what, at, has_failed }) = begun else { return };
@@ -172,6 +221,16 @@ mod tests {
     #[test]
     fn without_a_terminal_it_is_an_event_as_it_begins() {
         assert_eq!(messages(Duration::from_hours(1), false), ["compiling app:greet"]);
+    }
+
+    #[test]
+    fn what_still_runs_is_reported_each_time_that_it_has_taken_twice_as_long() {
+        let what = "compiling app:greet".to_owned();
+        let mut running =
+            BTreeMap::from([(1, Reported { what, begun: Instant::now(), due: Duration::ZERO })]);
+        assert_eq!(still_running(&mut running), ["compiling app:greet: still running after 0 s"]);
+        running.get_mut(&1).unwrap().due = PERIOD;
+        assert!(still_running(&mut running).is_empty());
     }
 
     #[test]

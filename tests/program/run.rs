@@ -650,6 +650,27 @@ fn a_manifest_that_is_wrong_is_told_to_programs_in_json_too() {
 }
 
 #[test]
+fn a_crash_is_one_record_with_an_indented_traceback() {
+    let settings = "restarts = 1\nbackoff = { first = \"1ms\" }";
+    let manifest = [HOST, &process("worker"), &supervisor(settings), &child("worker", "")].concat();
+    let app = App::new(&manifest, &[("worker.lua", "local function step() error('no use') end\nstep()")]);
+    let mut run = app.run(&[]);
+    assert_eq!(run.end().code(), Some(1));
+    let lines = run.said.join("\n");
+    let crashes = run.said.iter().filter(|line| line.contains(" WARN app:worker: "));
+    assert_eq!(crashes.count(), 2, "{lines}");
+    let tracebacks = run.said.windows(2).filter(|lines| {
+        lines[0].starts_with("    | stack traceback:")
+            && lines[1].starts_with("    |   [C]: in function 'error'")
+    });
+    assert_eq!(tracebacks.count(), 3, "one of each crash, and one of the supervisor that gave up:\n{lines}");
+    let record = run.said.iter().filter(|line| !line.starts_with("    | "));
+    assert!(record.clone().all(|line| !line.contains("traceback")), "{lines}");
+    let ordinary = record.filter(|line| !line.contains("gave up"));
+    assert!(ordinary.clone().all(|line| line.chars().count() <= 120), "{lines}");
+}
+
+#[test]
 fn what_a_script_says_passes_for_no_line_of_the_log() {
     let settings = "restarts = 1\nbackoff = { first = \"1ms\" }";
     let manifest = [HOST, &process("worker"), &supervisor(settings), &child("worker", "")].concat();
@@ -658,7 +679,7 @@ fn what_a_script_says_passes_for_no_line_of_the_log() {
     assert_eq!(run.end().code(), Some(1));
     let lines = run.said.join("\n");
     assert!(
-        run.has_said("to be started again: it failed") && run.has_said("nobody starts it again"),
+        run.has_said("WARN app:worker: a process ended: it failed") && run.has_said("nobody starts it again"),
         "{lines}"
     );
     assert!(!run.said.iter().any(|line| line.starts_with("FORGED") || line.contains('\u{1b}')), "{lines}");

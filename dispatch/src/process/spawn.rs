@@ -538,12 +538,24 @@ impl Drop for ProcessGuard {
     }
 }
 
+/// Splits the traceback of a script, which comes last, from the rest of a reason.
+fn without_traceback(reason: &str) -> (&str, Option<&str>) {
+    match reason.find("stack traceback:\n") {
+        Some(at) => (reason[..at].trim_end_matches([':', ' ']), Some(&reason[at..])),
+        None => (reason, None),
+    }
+}
+
 fn log(cell: &ProcessCell, reason: &ExitReason) {
     let (pid, process, exit) = (cell.pid, &*cell.definition.id, reason.as_str());
     match reason {
         ExitReason::Failed(_) | ExitReason::Panicked(_) => {
-            let reason = text::excerpt(&reason.to_string(), MAX_LOGGED_REASON);
-            tracing::warn!(%pid, %process, exit, "a process ended: {reason}");
+            let reason = reason.to_string();
+            let (reason, traceback) = without_traceback(&reason);
+            let reason = text::excerpt(reason, MAX_LOGGED_REASON);
+            // The subscriber escapes it, line by line.
+            let traceback = traceback.map(|traceback| text::shorten(traceback, MAX_LOGGED_REASON));
+            tracing::warn!(%pid, %process, exit, traceback = traceback.as_deref(), "a process ended: {reason}");
         }
         _ => tracing::debug!(%pid, %process, exit, "a process ended"),
     }

@@ -87,6 +87,30 @@ impl WasmEngine {
     /// wrong with it; [`WasmError::TooLarge`] if it starts with more than `config` or the engine allows, and
     /// [`WasmError::TooComplex`] if it is more than the engine [compiles](WasmEngineBuilder::component_limits).
     pub fn function(&self, component: &[u8], config: WasmConfig) -> Result<WasmFunction, WasmError> {
+        self.function_with(component, config, || ())
+    }
+
+    /// Makes a function as [`function`](Self::function) does, and calls `compiling` before it compiles the component. A component
+    /// whose code is in the [cache](WasmEngineBuilder::cache) is not compiled.
+    ///
+    /// ```no_run
+    /// # use frame_dispatch::wasm::{WasmConfig, WasmEngine};
+    /// # fn example(component: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+    /// let engine = WasmEngine::builder().cache("/var/cache/app/components").build()?;
+    /// let function = engine.function_with(component, WasmConfig::default(), || eprintln!("compiling"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`function`](Self::function).
+    pub fn function_with(
+        &self,
+        component: &[u8],
+        config: WasmConfig,
+        compiling: impl FnOnce(),
+    ) -> Result<WasmFunction, WasmError> {
         let shared = &self.inner;
         if config.table_elements > shared.table_elements {
             return Err(WasmError::TooLarge {
@@ -95,7 +119,7 @@ impl WasmEngine {
                 limit: shared.table_elements as u64,
             });
         }
-        let component = shared.compile(component)?;
+        let component = shared.compile(component, compiling)?;
         let instance = shared
             .linker
             .instantiate_pre(&component)
@@ -105,7 +129,7 @@ impl WasmEngine {
 }
 
 impl EngineShared {
-    fn compile(&self, bytes: &[u8]) -> Result<Component, WasmError> {
+    fn compile(&self, bytes: &[u8], compiling: impl FnOnce()) -> Result<Component, WasmError> {
         match bytes {
             [0, b'a', b's', b'm', _, _, 1, 0, ..] => (),
             [0, b'a', b's', b'm', ..] => {
@@ -118,6 +142,7 @@ impl EngineShared {
         }
         let compile = || {
             inspect::inspect(bytes, &self.component_limits)?;
+            compiling();
             Component::from_binary(&self.engine, bytes)
                 .map_err(|error| WasmError::Compile { reason: format!("{error:#}") })
         };

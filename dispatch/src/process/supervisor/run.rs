@@ -21,7 +21,7 @@ use crate::error::{CallError, ErrorKind};
 use crate::payload::Payload;
 use crate::pid::Pid;
 use crate::process::cell::LinkedStarter;
-use crate::process::spawn::MAX_LOGGED_REASON;
+use crate::process::spawn::{MAX_LOGGED_REASON, PROCESS};
 use crate::process::{ExitReason, HostId, Message, ProcessContext, Spawn, SpawnError};
 
 /// How long a terminated child is waited for: this many waits of [`TERMINATED_WAIT`], each from when the end of the one before was
@@ -257,8 +257,9 @@ impl<'a> Run<'a> {
             let error = CallError::new(ErrorKind::Internal, "the supervisor gave up").with_source(cause);
             return self.end(Err(error));
         }
-        let shown = text::excerpt(&reason.to_string(), MAX_LOGGED_REASON);
-        tracing::warn!(pid = %self.ctx.pid(), child = &*id, ?delay, "a child is to be restarted: {shown}");
+        // Its own exit has been logged with the reason.
+        let process = self.ctx.frame().get(&PROCESS).map(tracing::field::display);
+        tracing::info!(process, pid = %self.ctx.pid(), child = &*id, "a child is restarted in {} ms", delay.as_millis());
         let due = Due::after(now, delay);
         let affected: Vec<_> = match self.strategy {
             Strategy::OneForOne => vec![key],
