@@ -174,7 +174,7 @@ fn a_refused_frame_says_by_which_resolver_and_why() {
     let frame = &json["frames"][0];
     assert_eq!(frame["outcome"], "refused");
     let error = frame["error"].as_str().unwrap();
-    assert!(error.contains("`overlay`") && error.contains("app:missing"), "{error}");
+    assert!(error.starts_with("`overlay` is refused: ") && error.contains("app:missing"), "{error}");
     let steps = frame["steps"].as_array().unwrap();
     assert_eq!(steps.last().unwrap()["resolver"], "overlay", "none ran behind it");
     for shown in ["refused after", "dropped", "app:missing"] {
