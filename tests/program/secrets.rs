@@ -353,7 +353,8 @@ fn a_run_shows_and_sends_no_value_and_takes_over_another() {
     run.wait_for("probed");
     for format in ["table", "json"] {
         let mut ps = super::command(&["ps", &app.manifest, "--wide", "--format", format]);
-        let (code, said) = gathered.run("ps", ps.env("XDG_RUNTIME_DIR", session.path()).env("COLUMNS", "300"));
+        let (code, said) =
+            gathered.run("ps", ps.env("XDG_RUNTIME_DIR", session.path()).env("COLUMNS", "300"));
         assert!(code == Some(0) && said.contains("net.secrets"), "{said}");
     }
 
