@@ -74,6 +74,6 @@ sealed_tests! {
         sandbox.add("app:connect", "net.connect(...)", options(&json!({ "egress": ["decoy.example"] })));
         let local = format!("{}:{}", crate::sealed::LOCAL_NAME, world.port());
         support::soon(sandbox.call_with("app:connect", json!(local), json!({}))).await.unwrap();
-        assert!(world.decoy_was_reached());
+        world.decoy_is_reached().await;
     }
 }

@@ -140,15 +140,12 @@ sealed_tests! {
         sandbox.add("app:socket", "websocket.connect('ws://' .. ... .. '/')", Options::new());
         for to in [v4, v6, loopback, local] {
             sandbox.call_with("app:connect", json!(to), json!({})).await.unwrap();
-            assert!(world.decoy_was_reached(), "connect {to}");
+            world.decoy_is_reached().await;
             // The decoy does not answer, so the request goes on until it is dropped.
             for id in ["app:get", "app:socket"] {
                 let asked = sandbox.call_with(id, json!(to), json!({}));
-                let reached = async {
-                    while !world.decoy_was_reached() { tokio::time::sleep(Duration::from_millis(5)).await }
-                };
                 tokio::select! {
-                    () = reached => (),
+                    () = world.decoy_is_reached() => (),
                     ended = asked => panic!("{id} {to}: {ended:?}"),
                 }
             }
@@ -158,6 +155,6 @@ sealed_tests! {
         // And by choice, where it is trusted code that chooses.
         let to = &world.ways_to_the_decoy()[0];
         sandbox.call_with("app:connect", json!(to), json!({ "network": "app:direct" })).await.unwrap();
-        assert!(world.decoy_was_reached());
+        world.decoy_is_reached().await;
     }
 }

@@ -187,7 +187,7 @@ sealed_tests! {
         world.assert_silent_but_for(0);
         for address in [v4, v6, loopback] {
             soon(dialer.connect(&endpoint(&address))).await.unwrap();
-            assert!(world.decoy_was_reached(), "{address}");
+            world.decoy_is_reached().await;
         }
     }
 
@@ -196,7 +196,7 @@ sealed_tests! {
         let port = world.port();
         let dialer = limited(&app, None, &json!([format!("{LOCAL_NAME}:{port}")]));
         soon(dialer.connect(&endpoint(&format!("DECOY.example.:{port}")))).await.unwrap();
-        assert!(world.decoy_was_reached());
+        world.decoy_is_reached().await;
         let opened = sealed::connections_opened();
         for to in [format!("{PUBLIC}:{port}"), format!("[{PUBLIC_V6}]:{port}"), format!("{LOCAL_NAME}:1")] {
             assert_refused(&soon(dialer.connect(&endpoint(&to))).await.unwrap_err());
@@ -211,7 +211,7 @@ sealed_tests! {
         assert_refused(&soon(dialer.connect(&endpoint(&mapped))).await.unwrap_err());
         world.assert_silent_but_for(0);
         soon(limited(&app, None, &json!([PUBLIC])).connect(&endpoint(&mapped))).await.unwrap();
-        assert!(world.decoy_was_reached());
+        world.decoy_is_reached().await;
     }
 
     async fn a_datagram_to_a_peer_that_egress_does_not_allow(world: World) {

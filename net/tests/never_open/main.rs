@@ -71,7 +71,7 @@ sealed_tests! {
         for (opened, to) in [v4, v6, loopback, local].iter().enumerate() {
             assert_eq!(sealed::connections_opened(), opened as u64);
             connect(&app, &on_clearnet, to).await.unwrap();
-            assert!(world.decoy_was_reached(), "{to}");
+            world.decoy_is_reached().await;
             assert!(!world.dns_was_asked(), "{to}");
         }
         connect(&app, &on_clearnet, &remote).await.unwrap_err();

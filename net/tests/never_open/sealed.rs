@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
 
 use crate::servers::namespace;
 
@@ -71,9 +72,16 @@ impl World {
         ]
     }
 
-    /// Whether somebody connected to the decoy since this was last asked.
+    /// Waits until the decoy is connected to.
+    pub(crate) async fn decoy_is_reached(&self) {
+        // A busy host can deliver the last packet of a handshake after `connect` has returned.
+        let decoy = tokio::net::TcpListener::from_std(self.decoy.try_clone().unwrap()).unwrap();
+        let reached = tokio::time::timeout(Duration::from_secs(30), decoy.accept()).await;
+        reached.expect("the decoy was not reached").unwrap();
+    }
+
+    /// Returns whether the decoy was connected to since this was last asked.
     pub(crate) fn decoy_was_reached(&self) -> bool {
-        // On loopback a connection is there before `connect` returns.
         match self.decoy.accept() {
             Ok(_) => true,
             Err(error) => {
