@@ -168,7 +168,7 @@ async fn every_refusal_of_a_connection_is_an_error_of_its_own() {
         ("DUPLICATED_ID", SamRefusal::DuplicatedId),
         ("DUPLICATED_DEST", SamRefusal::DuplicatedDestination),
         ("ALREADY_ACCEPTING", SamRefusal::AlreadyAccepting),
-        ("NEW\x1b[1mTHING", SamRefusal::Other("NEW?[1mTHING".into())),
+        ("NEW\x1b[1mTHING", SamRefusal::Other("NEW\\u{1b}[1mTHING".into())),
     ];
     for (result, expected) in refusals {
         let script = async {
@@ -181,7 +181,7 @@ async fn every_refusal_of_a_connection_is_an_error_of_its_own() {
         let error = connect(&dialer, script).await.0.unwrap_err();
         let (step, text) = failure(&error);
         assert_eq!(step, DriverStep::Sam(Stage::Connect));
-        assert!(text.ends_with("; it says: no \"way\" ?there"), "{text}");
+        assert!(text.ends_with("; it says: no \"way\" \\u{7}there"), "{text}");
         let SamError::Refused { refusal, .. } = sam_error(driver_error(&error)) else { panic!("{error:?}") };
         assert_eq!(*refusal, expected);
         assert!(error.is_retryable());

@@ -31,7 +31,7 @@ async fn the_server_closes_with_a_code_and_a_reason() {
     assert_eq!((frame.code(), frame.reason()), (4001, "logged \"out\""));
     let error = socket.send("x").await.unwrap_err();
     assert!(matches!(error, WebSocketError::Closed { .. }), "{error:?}");
-    assert!(error.to_string().ends_with("is closed: 4001 logged \\\"out\\\""), "{error}");
+    assert!(error.to_string().ends_with("is closed: 4001 logged \"out\""), "{error}");
     assert!(!error.is_retryable());
     assert_eq!(soon(socket.close(CloseFrame::normal())).await.unwrap().unwrap().code(), 4001);
     assert_eq!(server.served().await, ((4001, "logged \"out\"".to_owned()), true));
