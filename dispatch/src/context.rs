@@ -16,11 +16,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::bounds::{Bounds, Termination};
+use crate::bounds::{Bounds, HeldPermits, Hold, LimitId, Termination};
 use crate::error::CallError;
 use crate::frame::PID;
 use crate::gate::Gate;
-use crate::held::{HeldPermits, Hold, LimitId};
 use crate::nesting::{self, Nesting};
 use crate::panics;
 use crate::payload::Payload;

@@ -38,7 +38,6 @@ mod function;
 mod functions;
 mod gate;
 pub mod handler;
-mod held;
 pub mod interceptor;
 #[cfg(any(feature = "lua", feature = "wasm"))]
 mod log;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use crate::bounds::{Hold, LimitId};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::held::{Hold, LimitId};
 
 /// How large the pool of a function is.
 ///

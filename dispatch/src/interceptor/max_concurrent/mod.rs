@@ -14,9 +14,9 @@ use serde::{Deserialize, Deserializer};
 
 use self::queue::{Entered, PermitQueue};
 use super::{Interceptor, Next, OutOfRange};
+use crate::bounds::{Hold, LimitId};
 use crate::context::CallContext;
 use crate::error::{CallError, ErrorKind};
-use crate::held::{Hold, LimitId};
 use crate::payload::Payload;
 use crate::pid::FunctionId;
 use crate::task::Task;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use tokio::sync::oneshot;
 
-use crate::held::LimitId;
+use crate::bounds::LimitId;
 
 /// Calls that keep one limit together: those that run, and those that wait, first come, first served.
 ///
