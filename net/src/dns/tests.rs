@@ -39,7 +39,7 @@ const RESPONSE: [u8; 2] = [0x81, 0x80];
 #[test]
 fn an_answer_has_the_addresses_of_the_name() {
     let question = question("Host.Example.", RecordType::A);
-    assert!(question.message()[12..].eq_ignore_ascii_case(b"\x04host\x07example\0\0\x01\0\x01"));
+    assert_eq!(&question.message()[12..], b"\x04Host\x07Example\0\0\x01\0\x01");
     let message = answer(&question, RESPONSE, &[(ASKED, 1, &[10, 0, 0, 1]), (ASKED, 1, &[10, 0, 0, 2])]);
     let expected = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse().unwrap());
     assert_eq!(answered("host.example", &message), Some(DnsAnswer::Addresses(expected.to_vec())));

@@ -103,7 +103,7 @@ impl Resolver {
     async fn ask(&self, server: IpAddr, name: &HostName) -> Result<Vec<IpAddr>, Cause> {
         let address = SocketAddr::new(server, PORT);
         // A name that cannot be asked for has no address.
-        let name = dns::absolute(name.as_str()).ok_or(Refusal::NoAddress)?;
+        let name = dns::absolute(&name.as_str().to_ascii_lowercase()).ok_or(Refusal::NoAddress)?;
         let mut asked = [RecordType::AAAA, RecordType::A].map(|kind| Question::new(&name, kind, false));
         self.ask_by_datagram(&mut asked, address).await?;
         let (mut found, mut failed) = (Vec::new(), None);
