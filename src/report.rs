@@ -66,7 +66,7 @@ pub(crate) fn block(text: &str) -> String {
 
 /// A text without the traceback of a script at its end, where the log has that already.
 pub(crate) fn without_traceback(text: &str) -> &str {
-    text.split_once("stack traceback:\n").map_or(text, |(rest, _)| rest.trim_end_matches([':', ' ']))
+    text.split_once(": stack traceback:").map_or(text, |(rest, _)| rest)
 }
 
 /// The number of a PID such as `{local@app:workers|0x00003}`, which is unique in a run: `0x3`.

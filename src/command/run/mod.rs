@@ -171,7 +171,7 @@ impl RunArgs {
             stop = stop.stop() => RunEnd::Asked(stop),
             down = app.down() => {
                 let down = report::one_line(&down.to_string());
-                tracing::error!("{}", report::without_traceback(&down.to_string()));
+                tracing::error!("{}", report::without_traceback(&down));
                 notify::degraded(&down);
                 RunEnd::Down
             }
