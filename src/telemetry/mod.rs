@@ -4,7 +4,7 @@
 //!
 //! - **Logs** go to standard error: see [`LogArgs`]. A thread of its own writes them. If standard error is not read, lines that
 //!   do not fit into a queue of 2 MiB are dropped, and a line of the log says how many. Nothing else waits for the reader.
-//! - **Progress** of what takes time is a line on a terminal, and plain log events elsewhere: see [`progress`].
+//! - **Progress** of what takes time is a line on a terminal, and plain log events elsewhere.
 //! - **Traces**: a function or a process that was [`traced`] runs in a span with the ids of its frame's
 //!   [`TraceContext`](crate::trace::TraceContext), which an `Exporter` (feature `otlp`) sends to an OpenTelemetry collector.
 //!
