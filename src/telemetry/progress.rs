@@ -34,13 +34,6 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// if it took longer than a second, another when it ends.
 ///
 /// The message is trusted: it is shown as it is.
-///
-/// ```
-/// use frame_runtime::telemetry::progress;
-///
-/// let sum: u64 = progress("adding up").in_scope(|| (0..1000).sum());
-/// # assert_eq!(sum, 499_500);
-/// ```
 pub(crate) fn progress(message: impl AsRef<str>) -> Span {
     let message = message.as_ref();
     info!(target: TARGET, "{message}");
