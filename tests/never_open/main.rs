@@ -14,8 +14,6 @@ mod servers;
 #[path = "../../net/tests/support/mod.rs"]
 mod support;
 
-use std::time::Duration;
-
 use frame_dispatch::lua::{LuaConfig, LuaEngine, ProcessModule};
 use frame_dispatch::process::{HostConfig, ProcessManager, SPAWN_KEY, SpawnHosts};
 use frame_dispatch::{CallError, Functions, Payload, Task};
